@@ -1,0 +1,152 @@
+"""Plain data that every part of kvtool shares. No torch, no transformers, no zarr.
+
+Glossary: layer, q_head, kv_head are 0-based; kv_head = q_head // group. `grid` is (rows, cols). Pixels are those of
+the original image after EXIF rotation, x to the right, y down, and (0, 0) is the upper left corner of the first pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Kind = Literal["key", "value", "projected", "vision"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+View = Literal["base", "full"]
+KeyPosition = Literal["post-rope", "pre-rope"]
+Precision = Literal["bfloat16", "float16", "float32"]
+
+BASE, TILES, NEWLINE = 0, 1, 2
+"""Marks of image tokens, see Sample.token_marks."""
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """One (kind, layer, kv_head): the unit every probe and analysis scores."""
+
+    kind: Kind
+    layer: int
+    kv_head: int
+
+
+@dataclass(frozen=True)
+class GridSpan:
+    """A rectangular grid of tokens within one image's tokens, and the pixels it covers.
+
+    name: "base" (the whole image at the tower's size) or "tiles" (the high resolution part of the full view).
+    start: index of the grid's first token among the image's tokens.
+    row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends each row.
+    cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond the image where
+        the model pads and stays inside where it crops.
+    """
+
+    name: Literal["base", "tiles"]
+    start: int
+    grid: tuple[int, int]
+    row_stride: int
+    cover_xyxy_px: tuple[float, float, float, float]
+
+    def cell_at(self, x_px: float, y_px: float) -> tuple[int, int]:
+        """(row, col) of the cell that holds a pixel position; positions outside go to the nearest cell."""
+        x0, y0, x1, y1 = self.cover_xyxy_px
+        rows, cols = self.grid
+        col = int((x_px - x0) / (x1 - x0) * cols // 1)
+        row = int((y_px - y0) / (y1 - y0) * rows // 1)
+        return min(max(row, 0), rows - 1), min(max(col, 0), cols - 1)
+
+    def token_at(self, x_px: float, y_px: float) -> int:
+        """Index, among the image's tokens, of the token over a pixel position."""
+        row, col = self.cell_at(x_px, y_px)
+        return self.start + row * self.row_stride + col
+
+    def centre_px(self, row: int, col: int) -> tuple[float, float]:
+        """(x, y) of the centre of a cell in pixels of the original image."""
+        x0, y0, x1, y1 = self.cover_xyxy_px
+        rows, cols = self.grid
+        return x0 + (col + 0.5) * (x1 - x0) / cols, y0 + (row + 0.5) * (y1 - y0) / rows
+
+    def token_indices(self) -> list[int]:
+        """Indices of the grid's tokens in row-major order, newline tokens left out."""
+        rows, cols = self.grid
+        return [self.start + r * self.row_stride + c for r in range(rows) for c in range(cols)]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a part records of one image: enough to place every stored token on the image and in the prompt.
+
+    image_start: position in the prompt of the first image token, equal to the number of prefix tokens.
+    next_position: rotary position of the token that follows the image (Qwen's 3-D positions make it smaller
+        than image_start + n_tokens).
+    """
+
+    id: str
+    index: int
+    image_wh_px: tuple[int, int]
+    n_tokens: int
+    spans: tuple[GridSpan, ...]
+    n_vision_tokens: int
+    vision_spans: tuple[GridSpan, ...]
+    prefix: str
+    prefix_ids: tuple[int, ...]
+    image_start: int
+    next_position: int
+
+    def base(self, kind: Kind = "value") -> GridSpan:
+        """The base grid of a kind; `vision` may have a finer grid than the decoder's tokens."""
+        return (self.vision_spans if kind == "vision" else self.spans)[0]
+
+    def token_marks(self) -> list[int]:
+        """BASE, TILES or NEWLINE for each of the image's n_tokens tokens."""
+        marks = [NEWLINE] * self.n_tokens
+        for span in self.spans:
+            for token in span.token_indices():
+                marks[token] = BASE if span.name == "base" else TILES
+        return marks
+
+    def to_json(self) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Sample:
+        """Inverse of to_json, after a trip through JSON (lists become tuples again)."""
+
+        def span(s: dict[str, Any]) -> GridSpan:
+            return GridSpan(**{**s, "grid": tuple(s["grid"]), "cover_xyxy_px": tuple(s["cover_xyxy_px"])})
+
+        width, height = record["image_wh_px"]
+        return cls(
+            **{
+                **record,
+                "image_wh_px": (width, height),
+                "spans": tuple(map(span, record["spans"])),
+                "vision_spans": tuple(map(span, record["vision_spans"])),
+                "prefix_ids": tuple(record["prefix_ids"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a model's decoder and tower; an encoder alone has zeros for the decoder."""
+
+    layers: int
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    vision_layers: int
+    vision_dim: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Identity of a loaded model, recorded with every run. `revision` is the commit, or a hash of a folder's files."""
+
+    name: str
+    revision: str
+    family: str
+    geometry: Geometry
+    dtype: Precision
+    attention: str
