@@ -1,0 +1,62 @@
+"""Yes/no question answering: POPE (Li et al. 2023, `evaluate.py`) and MME (Fu et al. 2023, `eval_tool`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from kvtool.metrics.intervals import Array, ratio
+
+
+def parse_pope(answer: str) -> Literal["yes", "no"]:
+    """The official reading: up to the first '.', commas deleted, split on ' '; "No", "not" or "no" means no."""
+    words = answer.split(".", 1)[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def pope_units(said_yes: Array, is_yes: Array) -> Array:
+    """Per question [true positive, false positive, true negative, false negative], (..., question, 4)."""
+    said, truth = np.broadcast_arrays(np.asarray(said_yes, bool), np.asarray(is_yes, bool))
+    return np.stack([said & truth, said & ~truth, ~said & ~truth, ~said & truth], axis=-1).astype(np.float64)
+
+
+def pope_scores(sums: Array) -> dict[str, Array]:
+    """accuracy, precision, recall, f1, yes_ratio (over predictions). Without a predicted yes precision and f1 are 0."""
+    tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
+    total = tp + fp + tn + fn
+    return {
+        "accuracy": ratio(tp + tn, total),
+        "precision": ratio(tp, tp + fp, empty=0.0),
+        "recall": ratio(tp, tp + fn, empty=0.0),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn, empty=0.0),
+        "yes_ratio": ratio(tp + fp, total),
+    }
+
+
+def parse_mme(answer: str) -> Literal["yes", "no", "other"]:
+    """The official reading: lower case, "yes" or else "no" within the first 4 characters, else other."""
+    head = answer.lower()[:4]
+    return "yes" if "yes" in head else "no" if "no" in head else "other"
+
+
+def mme_units(correct: Array) -> Array:
+    """Per image of two questions [right answers, questions, both right, 1]: (..., image, 2) bool -> (..., image, 4)."""
+    right = np.asarray(correct, bool).sum(axis=-1).astype(np.float64)
+    return np.stack([right, np.full_like(right, 2.0), right == 2, np.ones_like(right)], axis=-1)
+
+
+def mme_scores(sums: Array) -> dict[str, Array]:
+    """acc and acc_plus in percent, score = their sum, as MME prints them."""
+    acc = 100 * ratio(sums[..., 0], sums[..., 1])
+    plus = 100 * ratio(sums[..., 2], sums[..., 3])
+    return {"acc": acc, "acc_plus": plus, "score": acc + plus}
+
+
+def mme_subset(answers: Sequence[str], truths: Sequence[str]) -> dict[str, float]:
+    """acc, acc_plus, score (percent), n_images and n_other of one subset; two consecutive questions per image."""
+    said = [parse_mme(answer) for answer in answers]
+    correct = np.array([s == t.lower() for s, t in zip(said, truths, strict=True)], bool).reshape(-1, 2)
+    scores = {name: float(value) for name, value in mme_scores(mme_units(correct).sum(axis=0)).items()}
+    return scores | {"n_images": len(correct), "n_other": said.count("other")}

@@ -1,0 +1,48 @@
+"""PCK on SPair-71k (Min et al. 2019; evaluators of HPF and of the Semantic-Correspondence survey)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from kvtool.metrics.intervals import Array, ratio
+
+ALPHAS = (0.05, 0.1, 0.15)
+
+
+def correct_keypoints(
+    predicted_px: Array, target_px: Array, box_side_px: Array | float, alphas: Sequence[float] = ALPHAS
+) -> Array:
+    """Whether each predicted point lies within alpha * box_side of its target: (alpha, ...) bool.
+
+    predicted_px (..., 2) and target_px, broadcast against it: (x, y) in pixels of the original target image.
+    box_side_px: the longer side of the target's bounding box, broadcast against (...).
+    The comparison is `<=` on squares with alpha as the fraction its decimals say, so that a point exactly on the
+    threshold counts: 0.15 in binary is not 3/20.
+    """
+    square = ((np.asarray(predicted_px, np.float64) - np.asarray(target_px, np.float64)) ** 2).sum(axis=-1)
+    side = np.asarray(box_side_px, np.float64)
+    exact = [Fraction(str(alpha)) for alpha in alphas]
+    return np.stack([square * a.denominator**2 <= (a.numerator * side) ** 2 for a in exact])
+
+
+def box_side_px(box_xyxy_px: Sequence[float]) -> float:
+    """max(width, height) of a box; SPair's boxes are x2 - x1 wide."""
+    x0, y0, x1, y1 = box_xyxy_px
+    return max(x1 - x0, y1 - y0)
+
+
+def pck_units(n_correct: Array, n_keypoints: Array) -> Array:
+    """Per pair: [its PCK, 1, correct, keypoints]: (..., pair) counts -> (..., pair, 4). Pairs without a keypoint are
+    no pairs: leave them out first."""
+    shape = np.broadcast_shapes(np.shape(n_correct), np.shape(n_keypoints))
+    correct = np.broadcast_to(n_correct, shape).astype(np.float64)
+    total = np.broadcast_to(n_keypoints, shape).astype(np.float64)
+    return np.stack([correct / total, np.ones(shape), correct, total], axis=-1)
+
+
+def pck_scores(sums: Array) -> dict[str, Array]:
+    """pck_image: mean over pairs of the pair's PCK. pck_point: over all keypoints."""
+    return {"pck_image": ratio(sums[..., 0], sums[..., 1]), "pck_point": ratio(sums[..., 2], sums[..., 3])}
