@@ -5,12 +5,24 @@ Ground truth for a task is each data set's own business: see its file.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+from kvtool.errors import DatasetError, UsageError
 
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
+
+RANDOM_PREFIX = (
+    "A rustic wooden table filled with freshly baked croissants, dripping honey, "
+    "and a steaming pot of Earl Grey tea beside a bowl of ripe figs."
+)
+"""The paper's control sentence (section 4.1, "Controls")."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) while many small files are read."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +54,101 @@ class Dataset(Protocol):
         """Text to put before an image under a condition of PREFIX_CONDITIONS. Raises UsageError naming the
         conditions that this data set offers."""
         ...
+
+
+@dataclass(frozen=True)
+class About:
+    """What `kvtool datasets` prints of a data set.
+
+    splits: the names after '@'; the first that the folder holds is the default. layout: the files the loader
+    reads, relative to the root, one a line.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    splits: tuple[str, ...]
+    layout: str
+    source: str
+    licence: str
+    conditions: tuple[str, ...] = ("none", "random")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a benchmark. `group` is what scores are reported by: file, subset or sub-task.
+
+    answer: as the benchmark writes it ("yes", "Yes", "(A)"); "" where it is not public. choices: the options'
+    texts in the order of their letters. source: the image collection, where scores are weighted by it (CV-Bench).
+    """
+
+    id: str
+    image_ids: tuple[str, ...]
+    text: str
+    answer: str
+    group: str
+    choices: tuple[str, ...] = ()
+    source: str = ""
+
+
+class DatasetBase:
+    """Shared part of the loaders. A subclass sets `about`, and defines `images` and what its truth needs.
+
+    skipped: one line for each annotation that had to be left out; filled while annotations are read.
+    """
+
+    about: ClassVar[About]
+
+    def __init__(self, root: Path | None, split: str | None = None) -> None:
+        self.name = self.about.name
+        self.tasks = self.about.tasks
+        self.root = root
+        self.skipped: list[str] = []
+        if split is not None and split not in self.about.splits:
+            known = ", ".join(self.about.splits)
+            raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
+        self.split = split or self.default_split()
+
+    @property
+    def folder(self) -> Path:
+        """The root, where there must be one. Raises DatasetError when it is missing or no folder."""
+        if self.root is None:
+            raise UsageError(f"{self.name}: expected a path, found none; write {self.name}:PATH")
+        if not self.root.exists():
+            raise DatasetError(f"{self.name}: {self.root}: expected a folder, found nothing there; check the path")
+        if not self.root.is_dir():
+            raise DatasetError(
+                f"{self.name}: {self.root}: expected a folder, found a file; give the folder that holds it"
+            )
+        return self.root
+
+    def default_split(self) -> str:
+        return self.about.splits[0]
+
+    def texts(self) -> Sequence[str]:
+        return ()
+
+    def prefix(self, image_id: str, condition: str) -> str:
+        """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""
+        if condition not in self.about.conditions:
+            offered = ", ".join(self.about.conditions)
+            raise UsageError(f"{self.name}: no prefix condition {condition!r}; it offers: {offered}")
+        if condition == "none":
+            return ""
+        return RANDOM_PREFIX if condition == "random" else self.own_prefix(image_id, condition)
+
+    def own_prefix(self, image_id: str, condition: str) -> str:
+        raise NotImplementedError(f"{self.name} declares {condition!r} for {image_id!r} without a sentence")
+
+    def unknown_image(self, image_id: str) -> UsageError:
+        return UsageError(f"{self.name}: no image {image_id!r} in split {self.split!r}")
+
+
+def another(names: Sequence[str], correct: str, key: str) -> str:
+    """A name other than the correct one, the same each time for one key."""
+    others = sorted(set(names) - {correct})
+    if not others:
+        raise UsageError(
+            f"no name other than {correct!r} to serve as the incorrect one; use a split of several classes"
+        )
+    return random.Random(f"incorrect:{key}").choice(others)
