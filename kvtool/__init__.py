@@ -1,3 +1,50 @@
-"""kvtool: extract the image keys and values of multimodal language models once, analyse them from disk."""
+"""kvtool: extract the image keys and values of multimodal language models once, analyse them from disk.
+
+    import kvtool
+    kvtool.extract("spair.kv", model="demo", dataset="spair71k:/data/SPair-71k@test")
+    run = kvtool.open("spair.kv").run()
+    values, images = run.read("value", layer=14, kv_head=2)
+    table = kvtool.probe("spair.kv", "semantic-correspondence")
+
+Importing kvtool imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvtool.engine.local import Report
+    from kvtool.reports.results import Result
+    from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "extract", "open", "probe"]
+
+
+def open(path: str | PathLike[str]) -> Store:
+    """An existing store. Raises StoreError where there is none."""
+    from kvtool.store import open_store
+
+    return open_store(path)
+
+
+def extract(store: str | PathLike[str], *, model: str, dataset: str, **options: Any) -> Report:
+    """`kvtool extract`: the fields of engine.plan.Job and the keywords of engine.local.extract, by the same names."""
+    from dataclasses import fields
+    from os import fspath
+
+    from kvtool.engine import local
+    from kvtool.engine.plan import Job
+
+    of_job = {field.name for field in fields(Job)} & options.keys()
+    job = Job(fspath(store), model, dataset, **{name: options.pop(name) for name in of_job})
+    return local.extract(job, **options)
+
+
+def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
+    """`kvtool probe`: score every (kind, layer, kv_head) of a run on a task; see kvtool.probes.probe."""
+    from kvtool.probes import probe as run_probe
+
+    return run_probe(open(store) if isinstance(store, str | PathLike) else store, task, **options)

@@ -1,0 +1,39 @@
+"""kvtool demo: the whole study on the embedded world and the shipped model, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.data import Size
+from kvtool.cli.options import Format, FormatOption
+
+
+def demo(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where scenes and store go.")] = Path(
+        "kvtool-demo"
+    ),
+    size: Annotated[Size, typer.Option("--size", help="How many scenes.")] = Size.small,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes.")] = 0,
+    format: FormatOption = Format.auto,
+) -> None:
+    """Write scenes, extract them with the shipped model, probe every layer and head, print the tables. Offline."""
+    import sys
+
+    from kvtool.cli.output import resolve
+    from kvtool.reports.results import emit
+    from kvtool.study import run_demo
+
+    number = 0
+
+    def step(what: str) -> None:
+        nonlocal number
+        number += 1
+        console.log.info("%d. %s", number, what)
+
+    for result in run_demo(directory, size=size.value, seed=seed, step=step):
+        emit(result, resolve(format), sys.stdout)
+    console.log.info("the store is %s: try kvtool store info %s", directory / "study.kv", directory / "study.kv")

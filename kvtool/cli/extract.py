@@ -1,0 +1,187 @@
+"""kvtool extract: run a model over a data set once and keep what its decoder holds of every image."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import (
+    Format,
+    FormatOption,
+    KindsOption,
+    LayersOption,
+    StoreArgument,
+    need_store,
+    parse_bytes,
+    parse_kinds,
+    parse_numbers,
+)
+from kvtool.errors import BusyError, PartialError
+
+if TYPE_CHECKING:
+    from kvtool.engine.local import Estimate, Report
+    from kvtool.engine.plan import Job
+
+SHOWN_FAILURES = 20
+
+
+class View(StrEnum):
+    base = "base"
+    full = "full"
+
+
+class Keys(StrEnum):
+    post_rope = "post-rope"
+    pre_rope = "pre-rope"
+
+
+class Dtype(StrEnum):
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+class Engine(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+class Codec(StrEnum):
+    lz4 = "lz4"
+    none = "none"
+
+
+def extract(
+    store: StoreArgument = None,
+    model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]
+    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]")] = ...,  # type: ignore[assignment]
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="Text before every image: none, correct, incorrect, random, or text:...")
+    ] = "none",
+    kinds: KindsOption = None,
+    layers: LayersOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
+    view: Annotated[View, typer.Option("--view", help="full keeps the high-resolution tiles.")] = View.base,
+    keys: Annotated[Keys, typer.Option("--keys", help="Before or after the rotary embedding.")] = Keys.post_rope,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of the weights, and as stored.")] = Dtype.bfloat16,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch, of equal length.")] = 16,
+    devices: Annotated[str, typer.Option("--devices", help="E.g. cuda:0,cuda:1 or cpu; one process each.")] = "auto",
+    engine: Annotated[Engine, typer.Option("--engine", help="ray: workers as tasks of a Ray cluster.")] = Engine.local,
+    attention: Annotated[str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")] = "sdpa",
+    codec: Annotated[Codec, typer.Option("--codec", help="none: larger and faster.")] = Codec.lz4,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run; default: made from its settings.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")] = False,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for parts others hold.")] = 0.0,
+    min_free_vram: Annotated[
+        str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    format: FormatOption = Format.auto,
+) -> None:
+    """Run a model over a data set once and store keys, values, projected and vision features of its images.
+
+    The same command again goes on where it was interrupted, or says that there is nothing to do. Several at once
+    share the work.
+    """
+    from kvtool.engine.plan import Job
+
+    job = Job(
+        store=str(need_store(store)),
+        model=model,
+        dataset=dataset,
+        prefix=prefix,
+        kinds=parse_kinds(kinds),
+        layers=parse_numbers(layers, "--layers"),
+        limit=limit,
+        view=view.value,
+        keys=keys.value,
+        dtype=dtype.value,
+        batch_size=batch_size,
+        attention=attention,
+        codec=codec.value,
+        run=run,
+        strict=strict,
+    )
+    if dry_run:
+        from kvtool.engine.local import estimate
+
+        show_estimate(estimate(job), format)
+        return
+    vram = parse_bytes(min_free_vram, "--min-free-vram")
+    finish(run_job(job, tuple(devices.split(",")), engine.value, wait, vram), format)
+
+
+def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_free_vram: int | None) -> Report:
+    """Extract with a progress bar that starts where the run stands."""
+    from contextlib import ExitStack
+
+    from kvtool.engine import local
+    from kvtool.engine.pipeline import Event
+
+    with ExitStack() as stack:
+        advance: console.Advance = console.silent
+        written = 0
+
+        def begin(report: Report) -> None:
+            nonlocal advance
+            if report.n_before < report.n_images:
+                bar = console.progress(f"extract {report.run}", report.n_images, done=report.n_before)
+                advance = stack.enter_context(bar)
+
+        def tell(event: Event) -> None:
+            nonlocal written
+            written += event.n if event.what == "bytes" else 0
+            advance(event.n if event.what in ("done", "failed") else 0, f"{console.human_bytes(written)} written")
+
+        return local.extract(
+            job, devices=devices, engine=engine, wait_s=wait_s, min_free_vram=min_free_vram, tell=tell, begin=begin
+        )
+
+
+def finish(report: Report, format: Format) -> None:
+    """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
+    from kvtool.cli.output import emit_rows
+
+    for failure in list(report.failed.values())[:SHOWN_FAILURES]:
+        console.log.warning("failed: %s", failure.reason)
+    if len(report.failed) > SHOWN_FAILURES:
+        console.log.warning("... and %d more", len(report.failed) - SHOWN_FAILURES)
+    row = {
+        "run": report.run,
+        "images": report.n_images,
+        "already_stored": report.n_before,
+        "extracted": report.n_done,
+        "failed": len(report.failed),
+        "held_by_others": report.n_missing,
+        "bytes_written": report.n_bytes,
+        "seconds": round(report.seconds, 1),
+    }
+    emit_rows([row], format)
+    if report.n_before == report.n_images:
+        console.log.info("nothing to do: run %s holds all %d images", report.run, report.n_images)
+    if report.n_missing > 0:
+        owner = report.busy[0] if report.busy else "another process"
+        raise BusyError(f"run {report.run}: {report.n_missing} images are still held by others: {owner}")
+    if report.failed:
+        raise PartialError(
+            f"run {report.run}: {len(report.failed)} of {report.n_images} images failed and were left out; "
+            "mend the files and run the same command again"
+        )
+
+
+def show_estimate(estimate: Estimate, format: Format) -> None:
+    from kvtool.cli.output import emit_rows
+
+    emit_rows([asdict(estimate)], format)
+    console.log.info(
+        "%d of %d images to extract: %s before compression, about %s on disk; %s free",
+        estimate.n_todo,
+        estimate.n_images,
+        console.human_bytes(estimate.todo_bytes),
+        console.human_bytes(estimate.expected_bytes),
+        console.human_bytes(estimate.free_bytes),
+    )

@@ -1,0 +1,60 @@
+"""Everything a program reads: rows on standard output, as table, JSON, JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from kvtool.cli.options import Format
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def resolve(format: Format, stream: IO[str] | None = None) -> str:
+    """`auto` is a table on a terminal and JSON lines in a pipe."""
+    stream = stream or sys.stdout
+    if format is Format.auto:
+        return "table" if stream.isatty() else "jsonl"
+    return format.value
+
+
+def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
+    """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV join lists."""
+    chosen, out = resolve(format), sys.stdout
+    if chosen == "table":
+        print_table(rows, title)
+    elif chosen == "jsonl":
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    elif chosen == "json":
+        out.write(json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n")
+    else:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def print_table(rows: Rows, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for name in columns:
+        numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(name))) for name in columns))
+    Console().print(table)

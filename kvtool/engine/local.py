@@ -1,0 +1,280 @@
+"""Extraction on this machine: one process a device, all running the same loop over the same parts.
+
+The processes share nothing but the store: a part belongs to whoever holds its claim, and a committed part is done.
+So more devices, more machines (SLURM arrays) or the same command started twice are all the same thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kvtool.engine.pipeline import Event, Tell, run_parts
+from kvtool.engine.plan import Job, Plan, make_plan, part_name
+from kvtool.errors import BusyError, KvtoolError, UsageError
+
+if TYPE_CHECKING:
+    from kvtool.store import Run, Store
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be extracted, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """What an extraction came to. `failed`: by dataset index; `busy`: who holds the parts that others are at."""
+
+    run: str
+    n_images: int
+    n_before: int = 0
+    n_done: int = 0
+    n_bytes: int = 0
+    seconds: float = 0.0
+    failed: dict[int, Failure] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+
+    @property
+    def n_missing(self) -> int:
+        """Images neither stored nor failed: parts that other processes still hold."""
+        return self.n_images - self.n_before - self.n_done - len(self.failed)
+
+    def hear(self, event: Event) -> None:
+        if event.what == "done":
+            self.n_done += event.n
+        elif event.what == "bytes":
+            self.n_bytes += event.n
+        elif event.what == "failed":
+            self.failed[event.index] = Failure(event.id, event.message)
+        elif event.what == "busy":
+            self.busy.append(event.message)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it."""
+
+    run: str
+    n_images: int
+    n_before: int
+    n_todo: int
+    image_bytes: int
+    todo_bytes: int
+    expected_bytes: int
+    free_bytes: int
+    n_probed: int
+
+
+def prepare(job: Job) -> tuple[Plan, Store]:
+    """The plan of a job and its opened (or new) store; the model is laid out without its weights."""
+    from kvtool.datasets import open_dataset
+    from kvtool.models import load_model
+    from kvtool.store import open_store
+
+    dataset = open_dataset(job.dataset)
+    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    return make_plan(job, model, dataset), open_store(job.store, create=True)
+
+
+def estimate(job: Job) -> Estimate:
+    """Bytes and free space of a job; writes nothing, not even the store."""
+    from kvtool.datasets import open_dataset
+    from kvtool.models import load_model
+    from kvtool.store import existing_run
+    from kvtool.store.estimate import expected_bytes, free_bytes
+
+    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    plan = make_plan(job, model, open_dataset(job.dataset))
+    run = existing_run(job.store, plan.config)
+    covered = run.covered_indices() if run else set()
+    n_todo = sum(map(len, plan.parts(covered)))
+    todo_bytes = n_todo * plan.image_bytes
+    return Estimate(
+        run=run.name if run else plan.config.run_name,
+        n_images=len(plan.refs),
+        n_before=len(plan.refs) - n_todo,
+        n_todo=n_todo,
+        image_bytes=plan.image_bytes,
+        todo_bytes=todo_bytes,
+        expected_bytes=expected_bytes(todo_bytes, plan.config.codec),
+        free_bytes=free_bytes(job.store),
+        n_probed=plan.n_probed,
+    )
+
+
+def extract(
+    job: Job,
+    *,
+    devices: Sequence[str] = ("auto",),
+    engine: str = "local",
+    wait_s: float = 0.0,
+    min_free_vram: int | None = None,
+    tell: Tell | None = None,
+    begin: Callable[[Report], None] | None = None,
+) -> Report:
+    """Extract what a run still lacks. Images that cannot be read are left out and listed in the report.
+
+    devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
+    wait_s: how long to wait for parts that other processes hold once all others are done.
+    begin: called once with the report when it is known what is to do, before the weights are loaded.
+    Raises KvtoolError; what was committed by then stays, and the same call goes on from there.
+    """
+    from kvtool.store.estimate import check_space, expected_bytes
+
+    started = time.monotonic()
+    plan, store = prepare(job)
+    run = store.create_run(plan.config)
+    report = Report(run.name, len(plan.refs))
+    report.n_before = report.n_images - len(missing(plan, run))
+    if begin:
+        begin(report)
+
+    def hear(event: Event) -> None:
+        report.hear(event)
+        if tell:
+            tell(event)
+
+    while (todo := missing(plan, run) - report.failed.keys()) or lacks_texts(plan, run):
+        report.busy.clear()
+        check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec))
+        run_devices(job, plan, resolve_devices(devices, min_free_vram), engine, hear)
+        if not wait_for_others(plan, run, report, started + wait_s):
+            break
+    report.n_done = report.n_images - report.n_before - len(missing(plan, run))
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def missing(plan: Plan, run: Run) -> set[int]:
+    """Dataset indices that the run does not hold yet."""
+    return set(range(len(plan.refs))) - run.covered_indices()
+
+
+def lacks_texts(plan: Plan, run: Run) -> bool:
+    return bool(plan.texts) and not run.text_names
+
+
+def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
+    """Wait until a part that another process held is free or done; False when there is none, or time is up."""
+    while report.busy:
+        todo = missing(plan, run) - report.failed.keys()
+        free = [
+            part for part in plan.parts(run.covered_indices()) if todo & set(part) and not run.claimed(part_name(part))
+        ]
+        if free or not todo:
+            return bool(free)
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
+    """Names of usable devices. Raises UsageError where CUDA is not there, BusyError where too little of it is free."""
+    import torch
+
+    if tuple(devices) == ("auto",):
+        devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
+    for name in devices:
+        if not name.startswith("cuda"):
+            continue
+        if not torch.cuda.is_available():
+            raise UsageError(f"--devices {name}: expected a CUDA device, found none; use --devices cpu")
+        index = torch.device(name).index or 0
+        if index >= torch.cuda.device_count():
+            raise UsageError(f"--devices {name}: expected one of {torch.cuda.device_count()} CUDA devices")
+        free, total = torch.cuda.mem_get_info(index)
+        if min_free_vram is not None and free < min_free_vram:
+            raise BusyError(
+                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
+                f"{total / 1e9:.1f}; try again later or choose another --devices"
+            )
+    return tuple(devices)
+
+
+def run_devices(job: Job, plan: Plan, devices: Sequence[str], engine: str, tell: Tell) -> None:
+    if engine == "ray":
+        from kvtool.engine.ray import run_ray
+
+        run_ray(job, plan, devices, tell)
+    elif len(devices) == 1:
+        work(job, plan, devices[0], tell)
+    else:
+        run_processes(job, plan, devices, tell)
+
+
+def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
+    """One worker: load the model, see what the run still lacks, and do what nobody else holds."""
+    from kvtool.models import load_model
+    from kvtool.store import open_store
+
+    model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
+    run = open_store(job.store).create_run(plan.config)
+    write_texts(plan, run, model)
+    todo = plan.parts(run.covered_indices())
+    run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell)
+
+
+def write_texts(plan: Plan, run: Run, model: Any) -> None:
+    """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
+    if plan.texts and not run.text_names:
+        with contextlib.suppress(BusyError), run.claim("text"):
+            run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers))
+
+
+def run_processes(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:
+    """A process a device; the first error of any stops all."""
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    processes = [context.Process(target=_process, args=(job, plan, device, events), daemon=True) for device in devices]
+    for process in processes:
+        process.start()
+    try:
+        for event in _events(events, processes):
+            tell(event)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
+    try:
+        work(job, plan, device, events.put)
+    except KvtoolError as error:
+        events.put(error)
+    finally:
+        events.put(None)
+
+
+def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:
+    """Events until every process has said it ended. Raises what a process raised, or names one that died."""
+    ended = 0
+    while ended < len(processes):
+        try:
+            event = events.get(timeout=1.0)
+        except queue.Empty:
+            dead = [p for p in processes if p.exitcode not in (None, 0)]
+            if dead:
+                raise KvtoolError(
+                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit {dead[0].exitcode}); "
+                    "what it had committed stays: run the same command again"
+                ) from None
+            continue
+        if event is None:
+            ended += 1
+        elif isinstance(event, KvtoolError):
+            raise event
+        else:
+            yield event

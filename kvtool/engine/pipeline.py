@@ -1,0 +1,250 @@
+"""One device's share of an extraction: prepare the next part, run this one, write the last one, all at once.
+
+Three stages, each with at most one part in hand: a thread that claims and prepares, the caller's thread with the
+model, and a thread that writes. Between them stand queues of length one, so the memory held is bounded by the pixels
+of two parts and the arrays of three, however many images there are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kvtool.datasets.images import load_image
+from kvtool.engine.plan import Plan, part_name
+from kvtool.errors import BusyError, ImageError, KvtoolError
+
+if TYPE_CHECKING:
+    from kvtool.models.base import Captured, Model, Prepared
+    from kvtool.store import Run
+    from kvtool.types import Sample
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+PREPARE_THREADS = 4
+_END = object()
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written."""
+
+    what: str
+    n: int = 0
+    index: int = -1
+    id: str = ""
+    message: str = ""
+
+
+Tell = Callable[[Event], None]
+
+
+@dataclass
+class PartWork:
+    """A claimed part on its way. `prepared` is let go once captured: it holds the pixels."""
+
+    name: str
+    prepared: list[Prepared]
+    claim: ExitStack
+    samples: list[Sample] = field(default_factory=list)
+    arrays: Arrays = field(default_factory=dict)
+    text: Arrays = field(default_factory=dict)
+
+
+def run_parts(
+    plan: Plan, run: Run, model: Model, parts: Sequence[tuple[int, ...]], *, batch_size: int, strict: bool, tell: Tell
+) -> None:
+    """Extract those of `parts` that nobody else holds. Raises KvtoolError; whatever was committed stays."""
+    stop = threading.Event()
+    ready: Queue[Any] = Queue(1)
+    done: Queue[Any] = Queue(1)
+    errors: list[BaseException] = []
+    prepare = (_prepare_parts, errors, stop, ready, plan, run, model, parts, strict, tell)
+    write = (_write_parts, errors, stop, done, run, tell)
+    threads = [threading.Thread(target=_guarded, args=args) for args in (prepare, write)]
+    for thread in threads:
+        thread.start()
+    work: PartWork | None = None
+    try:
+        for work in _take(ready, stop):
+            work.arrays, work.text = capture_part(model, plan, work.prepared, batch_size)
+            work.samples, work.prepared = [item.sample for item in work.prepared], []
+            if _give(done, work, stop):
+                work = None
+        _give(done, _END, stop)
+        threads[1].join()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for leftover in (work, *_drain(ready), *_drain(done)):
+            if isinstance(leftover, PartWork):
+                leftover.claim.close()
+    if errors:
+        raise errors[0]
+
+
+def _guarded(target: Callable[..., None], errors: list[BaseException], stop: threading.Event, *args: Any) -> None:
+    try:
+        target(stop, *args)
+    except BaseException as error:  # noqa: BLE001  handed to the caller's thread
+        errors.append(error)
+        stop.set()
+
+
+def _prepare_parts(
+    stop: threading.Event,
+    ready: Queue[Any],
+    plan: Plan,
+    run: Run,
+    model: Model,
+    parts: Sequence[tuple[int, ...]],
+    strict: bool,
+    tell: Tell,
+) -> None:
+    with ThreadPoolExecutor(PREPARE_THREADS) as pool:
+        for indices in parts:
+            if stop.is_set():
+                return
+            with _claimed(run, part_name(indices), tell) as claim:
+                if claim is None or covered_now(run, indices):
+                    continue
+                prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell), indices))
+                good = [item for item in prepared if item is not None]
+                if good:
+                    work = PartWork(part_name(indices), good, claim.pop_all())
+                    if not _give(ready, work, stop):
+                        work.claim.close()
+    _give(ready, _END, stop)
+
+
+@contextmanager
+def _claimed(run: Run, name: str, tell: Tell) -> Iterator[ExitStack | None]:
+    """Hold a part's claim; None where another process holds it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run.claim(name))
+        except BusyError as busy:
+            tell(Event("busy", message=str(busy)))
+            yield None
+            return
+        yield stack
+
+
+def covered_now(run: Run, indices: Sequence[int]) -> bool:
+    """Whether another process committed these images since the plan was made."""
+    return set(indices) <= run.covered_indices()
+
+
+def prepare_one(plan: Plan, model: Model, index: int, strict: bool, tell: Tell) -> Prepared | None:
+    """Decode and preprocess one image; a bad one is told and left out, or raised under `strict`."""
+    ref = plan.refs[index]
+    try:
+        image = load_image(ref)
+        return model.prepare(image, id=ref.id, index=index, prefix=plan.prefixes[index], view=plan.config.view)
+    except ImageError as error:
+        if strict:
+            raise
+        tell(Event("failed", 1, index, ref.id, str(error)))
+        return None
+
+
+def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]]:
+    """Positions of images of equal signature, at most `batch_size` at a time, in order."""
+    order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
+    for _, group in groupby(order, key=lambda i: prepared[i].signature):
+        same = list(group)
+        yield from (same[start : start + batch_size] for start in range(0, len(same), batch_size))
+
+
+def capture_part(model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int) -> tuple[Arrays, Arrays]:
+    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in `prepared`."""
+    arrays: dict[str, list[Any]] = {}
+    text: dict[str, list[Any]] = {}
+    for positions in batches(prepared, batch_size):
+        captured = _capture(model, plan, [prepared[i] for i in positions])
+        for store, found in ((arrays, captured.arrays), (text, captured.text)):
+            for kind, items in found.items():
+                slots = store.setdefault(kind, [None] * len(prepared))
+                for position, item in zip(positions, items, strict=True):
+                    slots[position] = item
+    return {kind: _joined(items) for kind, items in arrays.items()}, {k: _joined(items) for k, items in text.items()}
+
+
+def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
+    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part is held once."""
+    first = items[0]
+    tokens = [item.shape[2] for item in items]
+    whole = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
+    end = 0
+    for i, n in enumerate(tokens):
+        whole[:, :, end : end + n] = items[i]
+        items[i] = None
+        end += n
+    return whole
+
+
+def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
+    """Capture a batch; where the device has no room for it, its halves."""
+    from torch import OutOfMemoryError
+
+    try:
+        return model.capture(batch, plan.request)
+    except OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise KvtoolError(
+                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} tokens to fit on the "
+                f"device, found no memory left; free the device, choose fewer --kinds, or --dtype bfloat16 ({error})"
+            ) from None
+    half = len(batch) // 2
+    first, second = _capture(model, plan, batch[:half]), _capture(model, plan, batch[half:])
+    for kind, items in second.arrays.items():
+        first.arrays[kind] += items
+    for name, items in second.text.items():
+        first.text[name] += items
+    return first
+
+
+def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
+    for work in _take(done, stop):
+        with work.claim:
+            written = run.commit_part(work.name, work.samples, work.arrays, work.text)
+        tell(Event("bytes", written))
+        tell(Event("done", len(work.samples)))
+
+
+def _give(queue: Queue[Any], item: Any, stop: threading.Event) -> bool:
+    """Put, unless the pipeline stops meanwhile; says whether it was put."""
+    while not stop.is_set():
+        try:
+            queue.put(item, timeout=0.1)
+        except Full:
+            continue
+        return True
+    return False
+
+
+def _take(queue: Queue[Any], stop: threading.Event) -> Iterator[Any]:
+    """Items up to the end mark, or until the pipeline stops."""
+    while not stop.is_set():
+        try:
+            item = queue.get(timeout=0.1)
+        except Empty:
+            continue
+        if item is _END:
+            return
+        yield item
+
+
+def _drain(queue: Queue[Any]) -> list[Any]:
+    items = []
+    while not queue.empty():
+        items.append(queue.get_nowait())
+    return items

@@ -1,0 +1,157 @@
+"""What an extraction is: the job as the user asked for it, and the plan made of it before any weight is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvtool.errors import ImageError, UsageError
+from kvtool.types import KeyPosition, Kind, Precision, View
+
+if TYPE_CHECKING:
+    from kvtool.datasets.base import Dataset, ImageRef
+    from kvtool.models.base import Model, Request
+    from kvtool.store import RunConfig
+
+PART_IMAGES = 32
+PART_BYTES = 1_500_000_000
+PROBED_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """One `kvtool extract`, as plain data: it travels to worker processes and machines unchanged.
+
+    layers: of the decoder, or of the tower for an encoder alone; None keeps all, or the tower's last.
+    prefix: none, correct, incorrect, random, or text:... (literal text before every image).
+    limit: only the first N images of the split; a later run with a larger limit goes on from there.
+    """
+
+    store: str
+    model: str
+    dataset: str
+    prefix: str = "none"
+    kinds: tuple[Kind, ...] | None = None
+    layers: tuple[int, ...] | None = None
+    limit: int | None = None
+    view: View = "base"
+    keys: KeyPosition = "post-rope"
+    dtype: Precision = "bfloat16"
+    batch_size: int = 16
+    attention: str = "sdpa"
+    codec: str = "lz4"
+    run: str | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job resolved against its model and data set. `indices` of `refs` are dataset indices."""
+
+    config: RunConfig
+    request: Request
+    refs: tuple[ImageRef, ...]
+    prefixes: tuple[str, ...]
+    texts: tuple[str, ...]
+    image_bytes: int
+    n_probed: int
+
+    def parts(self, covered: set[int]) -> list[tuple[int, ...]]:
+        """Dataset indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so that
+        workers and later runs agree on them."""
+        size = self.config.part_size
+        blocks = (range(start, min(start + size, len(self.refs))) for start in range(0, len(self.refs), size))
+        todo = (tuple(i for i in block if i not in covered) for block in blocks)
+        return [part for part in todo if part]
+
+
+def part_name(indices: Sequence[int]) -> str:
+    return f"{indices[0]:07d}-{indices[-1] + 1:07d}"
+
+
+def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
+    """Resolve a job. `model` needs no weights. Raises UsageError, DatasetError, RunConflictError later on creation."""
+    from kvtool.store import RunConfig
+
+    request = model.request(job.kinds, job.layers, job.keys)
+    every = dataset.images()
+    if not every:
+        raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")
+    if job.limit is not None and job.limit < 1:
+        raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
+    refs = tuple(every[: job.limit])
+    prefixes = prefix_texts(job.prefix, dataset, refs)
+    image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view)
+    config = RunConfig(
+        name=job.run or "",
+        model=model.info,
+        dataset=dataset.name,
+        dataset_path=str(dataset.root.resolve()) if dataset.root else None,
+        split=dataset.split,
+        ids_hash=digest(ref.id for ref in every),
+        n_images_total=len(every),
+        prefix=job.prefix,
+        prefix_hash=prefix_digest(job.prefix, dataset, every, prefixes),
+        view=job.view,
+        keys=job.keys,
+        kinds=request.kinds,
+        layers=request.layers,
+        vision_layers=request.vision_layers,
+        codec=job.codec,
+        part_size=part_size(image_bytes),
+    )
+    texts = tuple(dataset.texts()) if "value" in request.kinds else ()
+    return Plan(config, request, refs, prefixes, texts, image_bytes, n_probed)
+
+
+def part_size(image_bytes: int) -> int:
+    """Images a part: 32, or fewer where that many would not fit twice into memory (halved, down to one)."""
+    size = PART_IMAGES
+    while size > 1 and size * image_bytes > PART_BYTES:
+        size //= 2
+    return size
+
+
+def prefix_texts(condition: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str, ...]:
+    if condition.startswith("text:"):
+        return (condition.removeprefix("text:"),) * len(refs)
+    if condition == "none":
+        return ("",) * len(refs)
+    return tuple(dataset.prefix(ref.id, condition) for ref in refs)
+
+
+def prefix_digest(condition: str, dataset: Dataset, every: Sequence[ImageRef], known: Sequence[str]) -> str:
+    """Of the texts of the whole split, so that it does not depend on --limit."""
+    if condition == "none" or condition.startswith("text:"):
+        return digest([condition])
+    return digest([*known, *prefix_texts(condition, dataset, every[len(known) :])])
+
+
+def digest(items: Iterable[str]) -> str:
+    """16 hex digits over strings and their order."""
+    sha = hashlib.sha256()
+    for item in items:
+        sha.update(item.encode() + b"\0")
+    return sha.hexdigest()[:16]
+
+
+def mean_image_bytes(
+    model: Model, request: Request, refs: Sequence[ImageRef], prefixes: Sequence[str], view: View
+) -> tuple[int, int]:
+    """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split; and how many
+    of them could be read. Their number of tokens may depend on their size (Qwen, full view)."""
+    from kvtool.datasets.images import load_image
+    from kvtool.store.estimate import sample_bytes
+
+    step = max(1, len(refs) // PROBED_IMAGES)
+    sizes = []
+    for index in range(0, len(refs), step):
+        try:
+            image = load_image(refs[index])
+            prepared = model.prepare(image, id=refs[index].id, index=index, prefix=prefixes[index], view=view)
+        except ImageError:
+            continue
+        sizes.append(sample_bytes(prepared.sample, model.info, request))
+    return (sum(sizes) // len(sizes) if sizes else 0), len(sizes)

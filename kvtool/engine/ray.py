@@ -1,0 +1,49 @@
+"""Extraction on a Ray cluster: the same worker as local.py, one Ray task a device. Needs a store every node can see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvtool.engine.pipeline import Event, Tell
+from kvtool.engine.plan import Job, Plan
+from kvtool.errors import KvtoolError, UsageError
+
+
+def run_ray(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:
+    """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each.
+
+    Joins the cluster that RAY_ADDRESS names, else starts Ray on this machine. Raises UsageError without ray.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--engine ray: expected the package ray, found none; pip install 'kvtool[ray]'") from None
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    remote = ray.remote(max_retries=1)(collect)
+    tasks = [
+        remote.options(num_gpus=1).remote(job, plan, "cuda:0")
+        if device.startswith("cuda")
+        else remote.remote(job, plan, device)
+        for device in devices
+    ]
+    while tasks:
+        finished, tasks = ray.wait(tasks)
+        events, error = ray.get(finished[0])
+        for event in events:
+            tell(event)
+        if error is not None:
+            raise error
+
+
+def collect(job: Job, plan: Plan, device: str) -> tuple[list[Event], KvtoolError | None]:
+    """A worker's events, gathered: they return with the task."""
+    from kvtool.engine.local import work
+
+    events: list[Event] = []
+    try:
+        work(job, plan, device, events.append)
+    except KvtoolError as error:
+        return events, error
+    return events, None
