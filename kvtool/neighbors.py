@@ -1,0 +1,182 @@
+"""Exact nearest neighbours, cosine and L2, batched over heads: FAISS on GPU or CPU, torch, and the NumPy reference.
+
+All backends give the same answers. Single precision cannot tell near-ties apart, and each library breaks ties its own
+way; so wherever two of a query's k + 1 best scores lie within rounding error of each other, that query is decided
+by the reference: double precision, and the lowest index where scores agree to 10 digits.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from kvtool.errors import UsageError
+
+Array = np.ndarray[Any, Any]
+Metric = Literal["cosine", "l2"]
+Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch", "numpy"]
+
+MARGIN = 2e-5
+"""Bound on the single-precision error of a score, relative to the scale of its vectors."""
+
+FAISS_CPU_FROM = 2**24
+"""Query-target pairs per head from which FAISS beats torch on a CPU: it never builds the matrix of scores."""
+
+CHUNK = 2**26
+"""Most scores (queries x targets x heads) the torch path holds at once: 256 MiB."""
+
+
+def nearest(
+    queries: torch.Tensor | Array,
+    targets: torch.Tensor | Array,
+    k: int = 1,
+    *,
+    metric: Metric = "cosine",
+    backend: Backend = "auto",
+) -> tuple[Array, Array]:
+    """The k best targets of every query, per head.
+
+    queries (head, query, dim) against targets (head, target, dim), both on one device, computed in float32. Returns
+    scores (head, query, k) float32, best first: cosine similarity, or the negated squared distance for "l2"; and
+    indices (head, query, k) int64. Ties go to the lowest index. A zero vector has cosine 0 with everything.
+    """
+    q, t = torch.as_tensor(queries).float(), torch.as_tensor(targets).float()
+    if metric not in get_args(Metric):
+        raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
+    if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
+        raise ValueError(f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}")
+    if not 1 <= k <= t.shape[1]:
+        raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
+    if metric == "cosine":
+        q, t = torch.nn.functional.normalize(q, dim=-1), torch.nn.functional.normalize(t, dim=-1)
+    name = choose(backend, q.shape[1] * t.shape[1], q.is_cuda)
+    if name == "numpy" or not q.numel():
+        return _reference(_array(q), _array(t), k, metric)
+    fetch = min(k + 1, t.shape[1])
+    scores, indices = _SEARCH[name](q, t, fetch, metric)
+    return _settle_ties(q, t, scores, indices, k, metric)
+
+
+def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
+    """The backend to use: forced by name, or FAISS GPU on a GPU, or on a CPU the faster for this many pairs a head."""
+    have = available()
+    if backend == "auto":
+        if on_gpu:
+            return "faiss-gpu" if have["faiss-gpu"] else "torch"
+        return "faiss-cpu" if have["faiss-cpu"] and pairs >= FAISS_CPU_FROM else "torch"
+    if backend not in have:
+        raise UsageError(f"neighbours: unknown backend {backend!r}; known: auto, {', '.join(have)}")
+    if not have[backend]:
+        extra = "gpu" if backend == "faiss-gpu" else "cpu"
+        needs = " and a CUDA device" if backend == "faiss-gpu" else ""
+        raise UsageError(
+            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or take --neighbors auto"
+        )
+    return backend
+
+
+@cache
+def available() -> dict[str, bool]:
+    """Which backends can run here."""
+    try:
+        import faiss
+    except ImportError:
+        return {"faiss-gpu": False, "faiss-cpu": False, "torch": True, "numpy": True}
+    gpu = torch.cuda.is_available() and hasattr(faiss, "knn_gpu") and faiss.get_num_gpus() > 0
+    return {"faiss-gpu": gpu, "faiss-cpu": True, "torch": True, "numpy": True}
+
+
+def _torch(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
+    rows = max(1, CHUNK // (q.shape[0] * t.shape[1]))
+    parts = [_torch_chunk(part, t, k, metric) for part in torch.split(q, rows, dim=1)]
+    scores, indices = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+    return _array(scores), _array(indices)
+
+
+def _torch_chunk(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = torch.bmm(q, t.transpose(1, 2))
+    if metric == "l2":
+        scores = 2 * scores - (t * t).sum(-1)[:, None, :] - (q * q).sum(-1)[:, :, None]
+    best = torch.topk(scores, k, dim=-1)
+    return best.values, best.indices
+
+
+def _faiss_cpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
+    import faiss
+
+    kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+    return _stack([faiss.knn(_array(a), _array(b), k, metric=kind) for a, b in zip(q, t, strict=True)], metric)
+
+
+def _faiss_gpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
+    import faiss
+
+    kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+    device = q.device.index or 0 if q.is_cuda else 0
+    pairs = ((_array(a), _array(b)) for a, b in zip(q, t, strict=True))
+    return _stack([faiss.knn_gpu(_gpu(), a, b, k, metric=kind, device=device) for a, b in pairs], metric)
+
+
+@cache
+def _gpu() -> Any:
+    import faiss
+
+    return faiss.StandardGpuResources()
+
+
+_SEARCH = {"torch": _torch, "faiss-cpu": _faiss_cpu, "faiss-gpu": _faiss_gpu}
+
+
+def _stack(found: list[tuple[Array, Array]], metric: Metric) -> tuple[Array, Array]:
+    scores, indices = (np.stack(each) for each in zip(*found, strict=True))
+    return (scores if metric == "cosine" else -scores), indices
+
+
+def _settle_ties(
+    q: torch.Tensor, t: torch.Tensor, scores: Array, indices: Array, k: int, metric: Metric
+) -> tuple[Array, Array]:
+    """Hand every query whose best scores are too close to call, or not finite, to the reference."""
+    scale = np.ones(scores.shape[:2])
+    if metric == "l2":
+        scale = _array((q * q).sum(-1) + (t * t).sum(-1).amax(-1, keepdim=True))
+    gaps = scores[..., :-1] - scores[..., 1:]
+    clear: Array = np.all(gaps > MARGIN * scale[..., None], axis=-1) & np.all(np.isfinite(scores), axis=-1)
+    scores, indices = np.ascontiguousarray(scores[..., :k]), np.ascontiguousarray(indices[..., :k])
+    for head in np.flatnonzero(~clear.all(axis=-1)):
+        rows = np.flatnonzero(~clear[head])
+        found = _reference(
+            _array(q[head, torch.as_tensor(rows, device=q.device)])[None], _array(t[head])[None], k, metric
+        )
+        scores[head, rows], indices[head, rows] = found[0][0], found[1][0]
+    return scores.astype(np.float32, copy=False), indices.astype(np.int64, copy=False)
+
+
+def _reference(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
+    """Brute force in double precision, sorted by (score, index); scores equal to 10 digits are ties."""
+    q64, t64 = q.astype(np.float64), t.astype(np.float64)
+    found = [_reference_head(a, b, k, metric) for a, b in zip(q64, t64, strict=True)]
+    scores, indices = (np.stack(each) for each in zip(*found, strict=True))
+    return scores.astype(np.float32), indices
+
+
+def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
+    scores, indices = np.empty((len(q), k)), np.empty((len(q), k), np.int64)
+    rows = max(1, CHUNK // (4 * len(t)))
+    for first in range(0, len(q), rows):
+        part = slice(first, first + rows)
+        exact = q[part] @ t.T
+        scale = np.ones((len(exact), 1))
+        if metric == "l2":
+            norms_q, norms_t = (q[part] ** 2).sum(-1)[:, None], (t**2).sum(-1)[None]
+            exact, scale = 2 * exact - norms_q - norms_t, np.maximum(norms_q + norms_t.max(), 1e-300)
+        exact = np.where(np.isnan(exact), -np.inf, exact)
+        order = np.argsort(-np.round(exact / scale, 10), axis=-1, kind="stable")[:, :k]
+        indices[part], scores[part] = order, np.take_along_axis(exact, order, axis=-1)
+    return scores, indices
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())
