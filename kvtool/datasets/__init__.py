@@ -1,1 +1,80 @@
 """Data sets by name: `open_dataset("spair71k:/data/SPair-71k@test")`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvtool.errors import UsageError
+from kvtool.registry import Registry
+
+if TYPE_CHECKING:
+    from kvtool.datasets.base import About, DatasetBase
+
+DATASETS = Registry(
+    "data set",
+    {
+        "folder": "kvtool.datasets.folder:ImageFolder",
+        "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
+        "spair71k": "kvtool.datasets.spair71k:SPair71k",
+        "coco": "kvtool.datasets.coco:Coco",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed NAME[:PATH][@SPLIT]; str() gives it back. `path` stays as the user wrote it; "-" is standard input."""
+
+    name: str
+    path: str | None = None
+    split: str | None = None
+
+    def __str__(self) -> str:
+        path = "" if self.path is None else f":{self.path}"
+        return f"{self.name}{path}" + ("" if self.split is None else f"@{self.split}")
+
+
+def parse_spec(text: str) -> Spec:
+    """Read NAME[:PATH][@SPLIT]. Raises UsageError for an unknown name or an empty path.
+
+    The name ends at the first ':' or '@'. In what follows, the last '@' starts the split when a known split comes
+    after it; an unknown word without '/' is taken for a misspelt split unless the whole is an existing path.
+    """
+    end = min((text.index(mark) for mark in ":@" if mark in text), default=len(text))
+    name, rest = text[:end], text[end:]
+    splits = DATASETS.load(name).about.splits
+    path: str | None = rest[1:] if rest.startswith(":") else None
+    split: str | None = rest[1:] if rest.startswith("@") else None
+    if path is not None and "@" in path:
+        head, _, tail = path.rpartition("@")
+        misspelt = bool(splits) and "/" not in tail and not Path(path).expanduser().exists()
+        if tail in splits or misspelt:
+            path, split = head, tail
+    if path == "":
+        raise UsageError(f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH")
+    if split is not None and split not in splits:
+        raise UsageError(f"{text}: unknown split {split!r}; {name} has: {', '.join(splits) or 'no splits'}")
+    return Spec(name, path, split)
+
+
+def open_dataset(spec: str | Spec) -> DatasetBase:
+    """Open a data set; its layout is checked now, its annotations are read when asked for.
+
+    Raises UsageError for what is wrong with the spec, DatasetError for what is wrong with the folder.
+    """
+    spec = parse_spec(spec) if isinstance(spec, str) else spec
+    root = None if spec.path in (None, "-") else Path(spec.path or "").expanduser()
+    kind = DATASETS.load(spec.name)
+    if spec.path == "-" and spec.name != "folder":
+        raise UsageError(f"{spec}: only folder:- reads standard input; write {spec.name}:PATH")
+    if spec.path is None:
+        raise UsageError(f"{spec}: expected a path, found none; write {spec.name}:PATH")
+    dataset: DatasetBase = kind(root, spec.split)
+    return dataset
+
+
+def list_datasets() -> list[About]:
+    """What `kvtool datasets` shows, in the order of the table."""
+    return [DATASETS.load(name).about for name in DATASETS.names()]

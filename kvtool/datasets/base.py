@@ -92,7 +92,7 @@ class Question:
 
 
 class DatasetBase:
-    """Shared part of the loaders. A subclass sets `about`, and defines `images` and what its truth needs.
+    """Shared part of the loaders. A subclass sets `about`, and defines `images`, its truth and its prefixes.
 
     skipped: one line for each annotation that had to be left out; filled while annotations are read.
     """
@@ -125,6 +125,9 @@ class DatasetBase:
     def default_split(self) -> str:
         return self.about.splits[0]
 
+    def images(self) -> Sequence[ImageRef]:
+        raise NotImplementedError
+
     def texts(self) -> Sequence[str]:
         return ()
 
@@ -135,10 +138,15 @@ class DatasetBase:
             raise UsageError(f"{self.name}: no prefix condition {condition!r}; it offers: {offered}")
         if condition == "none":
             return ""
-        return RANDOM_PREFIX if condition == "random" else self.own_prefix(image_id, condition)
+        if condition == "random":
+            return RANDOM_PREFIX
+        return self.correct_prefix(image_id) if condition == "correct" else self.incorrect_prefix(image_id)
 
-    def own_prefix(self, image_id: str, condition: str) -> str:
-        raise NotImplementedError(f"{self.name} declares {condition!r} for {image_id!r} without a sentence")
+    def correct_prefix(self, image_id: str) -> str:
+        raise NotImplementedError
+
+    def incorrect_prefix(self, image_id: str) -> str:
+        raise NotImplementedError
 
     def unknown_image(self, image_id: str) -> UsageError:
         return UsageError(f"{self.name}: no image {image_id!r} in split {self.split!r}")

@@ -1,0 +1,149 @@
+"""Pascal-5i: few-shot segmentation on PASCAL VOC 2012 with the folds and lists of HSNet (protocol 1)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.datasets.base import About, DatasetBase, ImageRef
+from kvtool.datasets.files import class_names, read_lines, require
+from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.errors import DatasetError
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a fold's list: an image and one of its classes (1-based)."""
+
+    image_id: str
+    class_id: int
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A query and its supports, all of one class; supports are distinct and never the query's image."""
+
+    index: int
+    class_id: int
+    query_id: str
+    support_ids: tuple[str, ...]
+
+
+class Pascal5i(DatasetBase):
+    """The validation images of one fold. Label maps hold 0 background, 1-20 class, 255 void."""
+
+    about = About(
+        name="pascal5i",
+        title="Pascal-5i, few-shot foreground segmentation",
+        tasks=("foreground-segmentation",),
+        splits=("fold0", "fold1", "fold2", "fold3"),
+        layout=(
+            "splits/pascal/val/fold{0..3}.txt       lines <image>__<class>, class 01-20\n"
+            "VOC2012/JPEGImages/*.jpg\n"
+            "VOC2012/SegmentationClassAug/*.png     0 background, 1-20 class, 255 void\n"
+            "classes.txt                            optional: 20 names, one a line, instead of VOC's"
+        ),
+        source="PASCAL VOC 2012 with the augmented masks of SBD; fold lists as in HSNet's repository",
+        licence="images under the terms of PASCAL VOC (Flickr); for research",
+    )
+
+    def __init__(self, root: Path | None, split: str | None = None) -> None:
+        super().__init__(root, split)
+        self._list = require(self.folder, f"splits/pascal/val/{self.split}.txt", "the fold's list", self.name)
+        self._jpegs = require(self.folder, "VOC2012/JPEGImages/", "a folder of images", self.name)
+        self._masks = require(self.folder, "VOC2012/SegmentationClassAug/", "a folder of label maps", self.name)
+        self.class_names = class_names(self.folder, VOC_CLASSES)
+
+    @cached_property
+    def _listed(self) -> list[Entry]:
+        return [self._entry(line, number) for number, line in enumerate(read_lines(self._list), 1)]
+
+    def _entry(self, line: str, number: int) -> Entry:
+        image_id, _, class_id = line.rpartition("__")
+        fold = int(self.split[-1])
+        classes = range(5 * fold + 1, 5 * fold + 6)
+        if not image_id or not class_id.isdecimal() or int(class_id) not in classes:
+            raise DatasetError(
+                f"{self._list}: line {number}: expected <image>__<class> with a class of "
+                f"{classes[0]:02d} to {classes[-1]:02d}, found {line!r}; download the list again"
+            )
+        return Entry(image_id, int(class_id))
+
+    def images(self) -> Sequence[ImageRef]:
+        return self._images
+
+    @cached_property
+    def _images(self) -> list[ImageRef]:
+        names = dict.fromkeys(entry.image_id for entry in self._listed)
+        return [ImageRef(name, self._jpegs / f"{name}.jpg") for name in names]
+
+    def entries(self) -> list[Entry]:
+        """The list in its order; entries without a label map are left out and named in `skipped`."""
+        present = {path.stem for path in self._masks.glob("*.png")}
+        kept = [entry for entry in self._listed if entry.image_id in present]
+        absent = dict.fromkeys(entry.image_id for entry in self._listed if entry.image_id not in present)
+        self.skipped = [f"{self._masks}: no label map {name}.png for a listed image" for name in absent]
+        if not kept:
+            raise DatasetError(
+                f"{self._masks}: expected label maps of the {len(absent)} listed images, found none of them"
+            )
+        return kept
+
+    def class_ids(self) -> tuple[int, ...]:
+        """The fold's five classes, 1-based."""
+        fold = int(self.split[-1])
+        return tuple(range(5 * fold + 1, 5 * fold + 6))
+
+    def texts(self) -> Sequence[str]:
+        """Names of the fold's classes, in the order of class_ids()."""
+        return tuple(self.class_names[c - 1] for c in self.class_ids())
+
+    def label_map(self, image_id: str) -> LabelMap:
+        """(height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
+        return read_label_map(self._masks / f"{image_id}.png")
+
+    def mask(self, image_id: str, class_id: int) -> LabelMap:
+        """(height, width) uint8: 1 where the class is, 255 where the annotation is void, else 0."""
+        labels = self.label_map(image_id)
+        return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
+
+    def episodes(
+        self, n: int = 1000, shots: int = 5, seed: int = 0, ids: Collection[str] | None = None
+    ) -> list[Episode]:
+        """Seeded episodes as HSNet draws them: query = index mod entries, supports of the query's class at random.
+
+        Unlike there, supports do not repeat. Episode i does not depend on n. ids: draw from these images alone (those
+        of a limited run). Classes with too few images for one episode are left out and named in `skipped`.
+        """
+        entries = [entry for entry in self.entries() if ids is None or entry.image_id in ids]
+        of_class: dict[int, list[str]] = defaultdict(list)
+        for entry in entries:
+            of_class[entry.class_id].append(entry.image_id)
+        for class_id, names in of_class.items():
+            if len(names) <= shots:
+                self.skipped.append(
+                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}"
+                )
+        queries = [entry for entry in entries if len(of_class[entry.class_id]) > shots]
+        if not queries:
+            raise DatasetError(
+                f"{self._list}: expected a class with {shots + 1} images for {shots}-shot episodes, found none; "
+                "use more images or fewer shots"
+            )
+        return [_episode(i, queries[i % len(queries)], of_class, shots, seed) for i in range(n)]
+
+
+def _episode(index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int) -> Episode:
+    others = [name for name in of_class[query.class_id] if name != query.image_id]
+    chosen = np.random.default_rng([seed, index]).choice(len(others), size=shots, replace=False)
+    return Episode(index, query.class_id, query.image_id, tuple(others[i] for i in chosen))

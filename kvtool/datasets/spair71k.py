@@ -1,0 +1,197 @@
+"""SPair-71k: semantic keypoint pairs (Min et al. 2019), in the layout of its release.
+
+An image may belong to two categories, so ids are `<category>/<name>`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
+from kvtool.datasets.files import fields, read_json, read_lines, require
+from kvtool.errors import DatasetError
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+_LINE = re.compile(r"(?P<id>[^-:/]+)-(?P<src>[^-:/]+)-(?P<trg>[^-:/]+):(?P<category>[^-:/]+)")
+_FIELDS = ("src_imname", "trg_imname", "src_imsize", "trg_imsize", "src_kps", "trg_kps", "src_bndbox", "trg_bndbox")
+_READABLE = {"pottedplant": "potted plant", "tvmonitor": "tv monitor"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Corresponding keypoints of two images, in pixels of the originals; boxes are those of the two objects.
+
+    A keypoint may lie outside its box, as some of the release do. The four variations are the release's
+    difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3).
+    """
+
+    id: str
+    category: str
+    src_id: str
+    trg_id: str
+    src_wh_px: tuple[int, int]
+    trg_wh_px: tuple[int, int]
+    src_kps_px: tuple[Point, ...]
+    trg_kps_px: tuple[Point, ...]
+    kps_ids: tuple[int, ...]
+    src_box_xyxy_px: Box
+    trg_box_xyxy_px: Box
+    mirror: int
+    viewpoint_variation: int
+    scale_variation: int
+    truncation: int
+    occlusion: int
+
+
+@dataclass(frozen=True)
+class _Listed:
+    line: str
+    src: str
+    trg: str
+    category: str
+
+
+class SPair71k(DatasetBase):
+    """Images in the order in which the pair list first names them, so that a limited run has whole pairs."""
+
+    about = About(
+        name="spair71k",
+        title="SPair-71k, semantic correspondence",
+        tasks=("semantic-correspondence",),
+        splits=("test", "val", "trn"),
+        layout=(
+            "Layout/large/{trn,val,test}.txt           lines 000001-<source>-<target>:<category>\n"
+            "PairAnnotation/{trn,val,test}/<line>.json one file a pair\n"
+            "JPEGImages/<category>/*.jpg"
+        ),
+        source="SPair-71k (Min, Lee, Ponce, Cho 2019); images of PASCAL VOC 2012 and PASCAL 3D+",
+        licence="for research; images under the terms of PASCAL VOC (Flickr)",
+        conditions=("none", "correct", "incorrect", "random"),
+    )
+
+    def __init__(self, root: Path | None, split: str | None = None) -> None:
+        super().__init__(root, split)
+        self._list = require(self.folder, f"Layout/large/{self.split}.txt", "the list of pairs", self.name)
+        self._annotations = require(
+            self.folder, f"PairAnnotation/{self.split}/", "a folder of pair annotations", self.name
+        )
+        self._jpegs = require(self.folder, "JPEGImages/", "a folder of images by category", self.name)
+
+    @cached_property
+    def _listed(self) -> list[_Listed]:
+        listed = []
+        for number, line in enumerate(read_lines(self._list), 1):
+            match = _LINE.fullmatch(line)
+            if match is None:
+                raise DatasetError(
+                    f"{self._list}: line {number}: expected 000001-<source>-<target>:<category>, found {line!r}; "
+                    "download the file again"
+                )
+            listed.append(_Listed(line, match["src"], match["trg"], match["category"]))
+        return listed
+
+    @cached_property
+    def _images(self) -> list[ImageRef]:
+        names = ((p.category, name) for p in self._listed for name in (p.src, p.trg))
+        return [ImageRef(f"{c}/{n}", self._jpegs / c / f"{n}.jpg") for c, n in dict.fromkeys(names)]
+
+    def images(self) -> Sequence[ImageRef]:
+        return self._images
+
+    @cached_property
+    def _categories(self) -> tuple[str, ...]:
+        return tuple(sorted({p.category for p in self._listed}))
+
+    def categories(self) -> tuple[str, ...]:
+        return self._categories
+
+    def class_name(self, category: str) -> str:
+        """The category as a reader writes it: "potted plant" for "pottedplant"."""
+        return _READABLE.get(category, category.replace("_", " "))
+
+    def texts(self) -> Sequence[str]:
+        """Class names in the order of categories()."""
+        return tuple(self.class_name(c) for c in self.categories())
+
+    def correct_prefix(self, image_id: str) -> str:
+        """The class name of the image's object."""
+        return self.class_name(self._category(image_id))
+
+    def incorrect_prefix(self, image_id: str) -> str:
+        """The class name of another category, the same each time."""
+        return self.class_name(another(self.categories(), self._category(image_id), image_id))
+
+    def _category(self, image_id: str) -> str:
+        category = image_id.partition("/")[0]
+        if category not in self.categories():
+            raise self.unknown_image(image_id)
+        return category
+
+    def pairs(self, progress: Progress | None = None) -> list[Pair]:
+        """Every pair of the split, from one small JSON file each (12,234 for test: seconds).
+
+        A pair without a usable annotation is left out and named in `skipped`. Raises DatasetError when none is left.
+        """
+        pairs: list[Pair] = []
+        self.skipped.clear()
+        for done, listed in enumerate(self._listed, 1):
+            try:
+                pairs.append(self._pair(listed))
+            except DatasetError as error:
+                self.skipped.append(str(error))
+            if progress is not None:
+                progress(done, len(self._listed))
+        if not pairs:
+            raise DatasetError(f"{self._annotations}: no usable pair annotation; first problem: {self.skipped[0]}")
+        return pairs
+
+    def _pair(self, listed: _Listed) -> Pair:
+        path = self._annotations / f"{listed.line}.json"
+        record = read_json(path)
+        src_name, trg_name, src_size, trg_size, src_kps, trg_kps, src_box, trg_box = fields(record, _FIELDS, str(path))
+        ids = [Path(str(n)).stem for n in (src_name, trg_name)]
+        if ids != [listed.src, listed.trg]:
+            raise DatasetError(
+                f"{path}: expected images {listed.src}, {listed.trg} as the list has, found {', '.join(ids)}"
+            )
+        try:
+            pair = Pair(
+                id=listed.line,
+                category=listed.category,
+                src_id=f"{listed.category}/{listed.src}",
+                trg_id=f"{listed.category}/{listed.trg}",
+                src_wh_px=(int(src_size[0]), int(src_size[1])),
+                trg_wh_px=(int(trg_size[0]), int(trg_size[1])),
+                src_kps_px=_points(src_kps),
+                trg_kps_px=_points(trg_kps),
+                kps_ids=tuple(int(i) for i in record.get("kps_ids", range(len(src_kps)))),
+                src_box_xyxy_px=_box(src_box),
+                trg_box_xyxy_px=_box(trg_box),
+                mirror=int(record.get("mirror", 0)),
+                viewpoint_variation=int(record.get("viewpoint_variation", 0)),
+                scale_variation=int(record.get("scale_variation", 0)),
+                truncation=int(record.get("truncation", 0)),
+                occlusion=int(record.get("occlusion", 0)),
+            )
+        except (TypeError, ValueError, IndexError) as error:
+            raise DatasetError(f"{path}: expected numbers as SPair-71k has them, found: {error}") from None
+        if not len(pair.src_kps_px) == len(pair.trg_kps_px) == len(pair.kps_ids) or not pair.src_kps_px:
+            counts = f"{len(pair.src_kps_px)} source and {len(pair.trg_kps_px)} target points, {len(pair.kps_ids)} ids"
+            raise DatasetError(f"{path}: expected as many source points as target points and ids, found {counts}")
+        return pair
+
+
+def _points(raw: Any) -> tuple[Point, ...]:
+    return tuple((float(x), float(y)) for x, y in raw)
+
+
+def _box(raw: Any) -> Box:
+    x0, y0, x1, y1 = map(float, raw)
+    return x0, y0, x1, y1
