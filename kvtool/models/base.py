@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
+from kvtool.errors import UsageError
 from kvtool.types import KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
@@ -45,6 +46,8 @@ class Captured:
         order; `projected` is (1, 1, token, hidden) in the same token order, `vision` (vision_layer, 1,
         vision_token, vision_dim) in row-major order of the sample's vision_spans.
     text: "key" and "value" of the text before the image, one array per image, (layer, kv_head, prefix_token, dim).
+
+    The images of a batch share one host buffer per kind: an array may be strided, and holds the batch's memory.
     """
 
     arrays: dict[Kind, list[Array]] = field(default_factory=dict)
@@ -56,12 +59,21 @@ class Model(Protocol):
 
     info: ModelInfo
 
-    def request(self, kinds: Sequence[Kind] | None, layers: Sequence[int] | None, keys: KeyPosition) -> Request:
-        """Resolve the user's choice against this model; None means the family's default. Raises UsageError."""
+    def request(
+        self,
+        kinds: Sequence[Kind] | None,
+        layers: Sequence[int] | None,
+        keys: KeyPosition = "post-rope",
+        vision_layers: Sequence[int] | None = None,
+    ) -> Request:
+        """Resolve the user's choice against this model; None means the family's default. Raises UsageError.
+
+        `layers` are the decoder's; of an encoder alone, which has none, they are the tower's.
+        """
         ...
 
     def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
-        """Preprocess one RGB image and lay out its prompt up to the last image token."""
+        """Preprocess one RGB image and lay out its prompt up to the last image token. Raises ImageError."""
         ...
 
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
@@ -69,5 +81,71 @@ class Model(Protocol):
         ...
 
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
-        """Values of each text's last token, the text run alone: (text, layer, kv_head, dim) in the run's precision."""
+        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim), in the run's
+        precision."""
         ...
+
+
+@runtime_checkable
+class LanguageModel(Model, Protocol):
+    """A model that goes on from what a run holds: [text before][image] from the store, then any text.
+
+    A cache is opaque to callers and is never changed by `logits` and `generate`: one cache serves every question.
+    """
+
+    language_model: Any
+    """The decoder without its head, a transformers module: the place to set another attention."""
+
+    def question(self, text: str) -> str:
+        """What follows the image in the chat template when a user asks `text`, up to the assistant's turn."""
+        ...
+
+    def restore(
+        self, samples: Sequence[Sample], arrays: Sequence[Mapping[str, Array]], keys: KeyPosition = "post-rope"
+    ) -> Any:
+        """A cache of the prompts up to the last image token, one row a sample.
+
+        arrays: per sample `key`, `value` (layer, kv_head, token, dim) and `text_key`, `text_value` (layer, kv_head,
+            prefix_token, dim) of every layer, as stored. Samples must have equal numbers of tokens (UsageError).
+        """
+        ...
+
+    def prefill(self, batch: Sequence[Prepared]) -> Any:
+        """The same cache, computed from prepared images instead of stored arrays."""
+        ...
+
+    def logits(self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], last: bool = False) -> Any:
+        """Logits (sample, token, vocabulary) in float32 at each token of `text`, or (sample, vocabulary) at its last.
+
+        One text for all, or one a sample of equal numbers of tokens (UsageError). Where the model puts a token of its
+        own between the image and the text (LLaVA's newline), it runs it first and leaves its logits out.
+        """
+        ...
+
+    def generate(
+        self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], max_new_tokens: int = 32
+    ) -> list[str]:
+        """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`."""
+        ...
+
+
+def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[Kind, ...]:
+    """A family's kinds that a user chose, in the order of `known`; None means all. Raises UsageError."""
+    if kinds is None:
+        return tuple(known)
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise UsageError(f"kinds: expected some of {', '.join(known)} of this model, found {unknown[0]!r}")
+    if not kinds:
+        raise UsageError(f"kinds: expected at least one of {', '.join(known)}, found none")
+    return tuple(kind for kind in known if kind in kinds)
+
+
+def chosen_layers(layers: Sequence[int] | None, count: int, default: Sequence[int]) -> tuple[int, ...]:
+    """Layers that a user chose, sorted, each once; None means the default. Raises UsageError."""
+    if layers is None:
+        return tuple(default)
+    if outside := [layer for layer in layers if not 0 <= layer < count]:
+        raise UsageError(f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among these")
+    if not layers:
+        raise UsageError(f"layers: expected at least one from 0 to {count - 1}, found none")
+    return tuple(sorted(set(layers)))

@@ -1,0 +1,146 @@
+"""Capture: a cache that hands out what passes through it, and hooks for what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from kvtool.models.base import Array
+from kvtool.models.device import HostBuffer
+
+
+class Finished(Exception):  # noqa: N818  a signal, not an error
+    """Raised inside a forward pass once all that was asked for has been seen; the rest of the pass is skipped."""
+
+
+@contextmanager
+def until_finished() -> Iterator[None]:
+    with suppress(Finished):
+        yield
+
+
+class CaptureCache(Cache):
+    """Copies keys and values of chosen layers to host memory, text and image tokens apart, and keeps nothing.
+
+    Every decoder hands its keys, after the rotary embedding, and its values to `Cache.update`, whatever the attention
+    backend. At the last layer asked for `update` ends the pass: its attention, its MLP and what lies above are
+    never run.
+    """
+
+    def __init__(self, layers: Sequence[int], parts: Mapping[str, slice], names: Sequence[str]) -> None:
+        """parts: token ranges by name; names: those of "key" and "value" to keep."""
+        super().__init__(layer_class_to_replicate=DynamicLayer)
+        self.rows = {layer: row for row, layer in enumerate(layers)}
+        self.last = max(layers)
+        self.parts = parts
+        self.buffers = {(part, name): HostBuffer(len(layers)) for part in parts for name in names}
+
+    def keep(self, name: str, layer: int, states: torch.Tensor) -> None:
+        """Copy one layer's states, (image, kv_head, token, dim)."""
+        for part, tokens in self.parts.items():
+            if (buffer := self.buffers.get((part, name))) is not None:
+                buffer.put(self.rows[layer], states[:, :, tokens])
+
+    def arrays(self, part: str, name: str) -> list[Array]:
+        """What was kept of a part, one array per image, (layer, kv_head, token, dim)."""
+        return self.buffers[part, name].arrays()
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer_idx in self.rows:
+            self.keep("key", layer_idx, key_states)
+            self.keep("value", layer_idx, value_states)
+        if layer_idx == self.last:
+            raise Finished
+        return key_states, value_states
+
+
+class PreRopeCache(CaptureCache):
+    """As CaptureCache, but its keys come from `hooked`: the projections' outputs, before the rotary embedding."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer_idx in self.rows:
+            self.keep("value", layer_idx, value_states)
+        if layer_idx == self.last:
+            raise Finished
+        return key_states, value_states
+
+    @contextmanager
+    def hooked(self, layers: nn.ModuleList, head_dim: int) -> Iterator[None]:
+        """Watch the decoder layers' key projections (their key norm, where a family has one)."""
+
+        def watch(layer: int) -> Callable[[torch.Tensor], None]:
+            def see(keys: torch.Tensor) -> None:
+                image, token = keys.shape[:2]
+                self.keep("key", layer, keys.reshape(image, token, -1, head_dim).transpose(1, 2))
+
+            return see
+
+        attentions: dict[int, Any] = {layer: layers[layer].self_attn for layer in self.rows}
+        modules = {n: getattr(attention, "k_norm", None) or attention.k_proj for n, attention in attentions.items()}
+        with watched({modules[n]: watch(n) for n in modules}):
+            yield
+
+
+@contextmanager
+def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Iterator[None]:
+    """Show each module's output, the first where it returns several, to its watcher."""
+
+    def hook(watch: Callable[[torch.Tensor], None]) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, _inputs, output: watch(output[0] if isinstance(output, tuple) else output)
+
+    handles = [module.register_forward_hook(hook(watch)) for module, watch in watchers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def layer_outputs(layers: nn.ModuleList, wanted: Sequence[int], stop: bool) -> Iterator[dict[int, torch.Tensor]]:
+    """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of them."""
+    found: dict[int, torch.Tensor] = {}
+
+    def watch(index: int) -> Callable[[torch.Tensor], None]:
+        def see(output: torch.Tensor) -> None:
+            found[index] = output
+            if stop and index == max(wanted):
+                raise Finished
+
+        return see
+
+    with watched({layers[index]: watch(index) for index in wanted}), until_finished():
+        yield found
+
+
+def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
+    """The list of a tower's `count` transformer layers, whatever its class calls it."""
+    for module in tower.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise AssertionError(f"{type(tower).__name__} has no list of {count} layers")
+
+
+def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> DynamicCache:
+    """A cache that holds every token of every layer, (image, kv_head, token, dim), sliding windows or not."""
+    cache = DynamicCache()
+    for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
+        cache.update(key, value, layer)
+    return cache
+
+
+def fork(cache: DynamicCache) -> DynamicCache:
+    """Another cache with the same contents: growing it leaves the first as it is. Nothing is copied."""
+    grown = copy(cache)
+    grown.layers = [copy(layer) for layer in cache.layers]
+    return grown

@@ -1,0 +1,189 @@
+"""Going on from a stored cache: [text before][image] from disk, then any text, without the image's tower or pixels.
+
+Image tokens never see what follows them, so that keys and values of one prefill serve every question and condition:
+`restore` builds the cache from a run's arrays, `logits` and `generate` run a text after it and leave it as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from kvtool.errors import UsageError
+from kvtool.models.base import Array, Prepared
+from kvtool.models.cache import fork, full_cache
+from kvtool.models.device import from_numpy, to_device
+from kvtool.types import KeyPosition, ModelInfo, Sample
+
+if TYPE_CHECKING:
+    from kvtool.models.loading import Checkpoint
+    from kvtool.models.prompts import Prompt
+
+
+class Continuation:
+    """The half of a decoder family that needs no image. See kvtool.models.base.LanguageModel."""
+
+    checkpoint: Checkpoint
+    config: Any
+    net: Any
+    language_model: Any
+    prompt: Prompt
+    info: ModelInfo
+
+    def encode(
+        self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
+    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        raise NotImplementedError
+
+    def positions(self, samples: Sequence[Sample]) -> torch.Tensor | None:  # noqa: ARG002
+        """Rotary positions of prefix and image tokens, (axis, image, token); None where they are just counted."""
+        return None
+
+    def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """Rotary positions of text, from one number a token, (row, token)."""
+        return positions
+
+    def after_image(self, sample: Sample) -> torch.Tensor | None:  # noqa: ARG002
+        """Embeddings (token, hidden) that stand between the image's stored tokens and the text that follows."""
+        return None
+
+    # Pieces that capture shares.
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings of token ids."""
+        embedded: torch.Tensor = self.net.get_input_embeddings()(ids)
+        return embedded
+
+    def prompt_embeddings(self, samples: Sequence[Sample], tokens: torch.Tensor) -> torch.Tensor:
+        """[prefix][image] as the decoder takes it, (image, token, hidden)."""
+        ids = [torch.tensor(sample.prefix_ids, dtype=torch.long) for sample in samples]
+        prefix = self.embed(to_device(ids, self.checkpoint.device))
+        return torch.cat([prefix, tokens.to(prefix.dtype)], dim=1)
+
+    def run(self, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
+        """The decoder's last hidden states, (row, token, hidden); the cache grows."""
+        states: torch.Tensor = self.language_model(
+            inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return states
+
+    # The cache up to the image.
+
+    def question(self, text: str) -> str:
+        """See LanguageModel.question."""
+        return self.prompt.question(text)
+
+    @torch.inference_mode()
+    def prefill(self, batch: Sequence[Prepared]) -> Any:
+        """See LanguageModel.prefill."""
+        samples = [item.sample for item in batch]
+        tokens, _ = self.encode(batch, (), project=True)
+        assert tokens is not None
+        cache = full_cache([], [])
+        self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)
+        return cache
+
+    @torch.inference_mode()
+    def restore(
+        self, samples: Sequence[Sample], arrays: Sequence[Mapping[str, Array]], keys: KeyPosition = "post-rope"
+    ) -> Any:
+        """See LanguageModel.restore."""
+        whole = {
+            name: [np.concatenate([each[f"text_{name}"], each[name]], axis=2) for each in arrays]
+            for name in ("key", "value")
+        }
+        shapes = sorted({array.shape for each in whole.values() for array in each})
+        layers = self.info.geometry.layers
+        if len(shapes) != 1 or shapes[0][0] != layers:
+            raise UsageError(
+                f"cache: expected {layers} layers and equal numbers of tokens, found shapes {shapes} "
+                "(layer, kv_head, token, dim); extract every layer, and go on from images of one size at a time"
+            )
+        key, value = (self._stacked(whole[name]) for name in ("key", "value"))
+        if keys == "pre-rope":
+            key = self.rotated(samples, key)
+        return full_cache(key.unbind(1), value.unbind(1))
+
+    def _stacked(self, arrays: Sequence[Array]) -> torch.Tensor:
+        """(image, layer, kv_head, token, dim) on the device, in the model's precision."""
+        return to_device([from_numpy(array, self.checkpoint.dtype) for array in arrays], self.checkpoint.device)
+
+    def rotated(self, samples: Sequence[Sample], keys: torch.Tensor) -> torch.Tensor:
+        """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt positions."""
+        positions = self.positions(samples)
+        if positions is None:
+            positions = torch.arange(keys.shape[3], device=keys.device).expand(len(samples), -1)
+        cos, sin = self.language_model.rotary_emb(keys, positions)
+        layers = [apply_rotary_pos_emb(layer, layer, cos, sin)[1] for layer in keys.unbind(1)]
+        return torch.stack(layers, dim=1)
+
+    # What follows.
+
+    @torch.inference_mode()
+    def logits(
+        self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], last: bool = False
+    ) -> torch.Tensor:
+        """See LanguageModel.logits; a float32 tensor on the CPU."""
+        states = self._follow(fork(cache), samples, self._text_ids(samples, text))
+        states = states[:, -1] if last else states
+        logits: torch.Tensor = self.net.lm_head(states).float().cpu()
+        return logits
+
+    @torch.inference_mode()
+    def generate(
+        self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], max_new_tokens: int = 32
+    ) -> list[str]:
+        """See LanguageModel.generate."""
+        ends = self._end_ids()
+        grown = fork(cache)
+        ids = self._text_ids(samples, text)
+        answers: list[list[int]] = [[] for _ in samples]
+        open_rows = set(range(len(samples)))
+        for _ in range(max_new_tokens):
+            states = self._follow(grown, samples, ids)
+            ids = self.net.lm_head(states[:, -1:]).argmax(dim=-1)
+            for row, token in enumerate(ids[:, 0].tolist()):
+                if token in ends:
+                    open_rows.discard(row)
+                elif row in open_rows:
+                    answers[row].append(token)
+            if not open_rows:
+                break
+        return [self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
+
+    def _follow(self, cache: Any, samples: Sequence[Sample], ids: torch.Tensor) -> torch.Tensor:
+        """Run token ids (row, token) after a cache, which grows; their last hidden states (row, token, hidden)."""
+        embeddings = self.embed(ids)
+        seen = cache.get_seq_length()
+        since_image = [seen - sample.image_start - sample.n_tokens for sample in samples]
+        between = [self.after_image(sample) for sample in samples] if since_image[0] == 0 else []
+        if between and between[0] is not None:
+            rows = torch.stack([row for row in between if row is not None])
+            embeddings = torch.cat([rows.to(embeddings), embeddings], dim=1)
+        starts = [sample.next_position + since for sample, since in zip(samples, since_image, strict=True)]
+        counted = torch.arange(embeddings.shape[1]) + torch.tensor(starts)[:, None]
+        positions = self.text_positions(counted.to(self.checkpoint.device))
+        return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]
+
+    def _text_ids(self, samples: Sequence[Sample], text: str | Sequence[str]) -> torch.Tensor:
+        """Token ids (row, token) of one text for all samples or one each. Raises UsageError on unequal lengths."""
+        texts = [text] * len(samples) if isinstance(text, str) else list(text)
+        ids = [self.prompt.text_ids(each) for each in texts]
+        lengths = sorted({len(each) for each in ids})
+        if len(ids) != len(samples) or len(lengths) != 1 or lengths[0] == 0:
+            raise UsageError(
+                f"texts: expected {len(samples)} of equal numbers of tokens, found {len(ids)} of lengths {lengths}; "
+                "run those of one length at a time"
+            )
+        return to_device([torch.tensor(each) for each in ids], self.checkpoint.device)
+
+    def _end_ids(self) -> set[int]:
+        """Tokens that end the assistant's turn."""
+        ends: set[int] = set()
+        for found in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
+            ends |= {found} if isinstance(found, int) else set(found or ())
+        return ends

@@ -1,0 +1,158 @@
+"""What multimodal families share: what to keep, capture, and texts run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import groupby
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import torch
+
+from kvtool.errors import UsageError
+from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
+from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
+from kvtool.models.continuation import Continuation
+from kvtool.models.device import one_head_arrays, to_device
+from kvtool.models.loading import Checkpoint
+from kvtool.models.prompts import Prompt
+from kvtool.types import KINDS, Geometry, KeyPosition, Kind
+
+TEXT_BATCH = 64
+
+
+class DecoderModel(Continuation):
+    """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and encodes images.
+
+    A subclass names its transformers class and says what the methods that raise NotImplementedError say here; see
+    docs/adding-a-model.md.
+    """
+
+    family: ClassVar[str]
+    network: ClassVar[Any]
+    opening: ClassVar[str] = ""
+    """What the chat template writes directly before the image placeholder as part of the image."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config = checkpoint.config(self.network)
+        self.net = checkpoint.network(self.network, self.config)
+        self.language_model = self.net.model.language_model
+        tokenizer = checkpoint.tokenizer()
+        image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
+        self.prompt = Prompt(tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template())
+        self.info = checkpoint.info(self.family, self.geometry())
+
+    def fallback_template(self) -> str:
+        """The family's chat template, for a checkpoint that has none."""
+        raise NotImplementedError
+
+    def default_vision_layers(self) -> tuple[int, ...]:
+        """Tower layers that feed the projector."""
+        raise NotImplementedError
+
+    def encode(
+        self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
+    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if `project`; and
+        outputs of tower layers, (image, vision_token, dim), row-major."""
+        raise NotImplementedError
+
+    def vision_size(self) -> tuple[int, int]:
+        """(layers, dim) of the tower."""
+        vision = self.config.vision_config
+        return vision.num_hidden_layers, vision.hidden_size
+
+    def geometry(self) -> Geometry:
+        text = self.config.text_config
+        vision_layers, vision_dim = self.vision_size()
+        return Geometry(
+            layers=text.num_hidden_layers,
+            q_heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+            head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            hidden=text.hidden_size,
+            vision_layers=vision_layers,
+            vision_dim=vision_dim,
+        )
+
+    def request(
+        self,
+        kinds: Sequence[Kind] | None,
+        layers: Sequence[int] | None,
+        keys: KeyPosition = "post-rope",
+        vision_layers: Sequence[int] | None = None,
+    ) -> Request:
+        """See Model.request. The default is every kind, every decoder layer, and the tower layer that is projected."""
+        geometry = self.info.geometry
+        if keys not in get_args(KeyPosition):
+            raise UsageError(f"keys: expected post-rope or pre-rope, found {keys!r}; choose one of these")
+        return Request(
+            chosen_kinds(kinds, KINDS),
+            chosen_layers(layers, geometry.layers, range(geometry.layers)),
+            chosen_layers(vision_layers, geometry.vision_layers, self.default_vision_layers()),
+            keys,
+        )
+
+    @torch.inference_mode()
+    def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
+        """See Model.capture."""
+        assert self.checkpoint.weights, "a model loaded without weights plans only"
+        assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
+        decode = bool({"key", "value"} & set(request.kinds))
+        vision_layers = request.vision_layers if "vision" in request.kinds else ()
+        tokens, vision = self.encode(batch, vision_layers, decode or "projected" in request.kinds)
+        captured = Captured()
+        if vision_layers:
+            captured.arrays["vision"] = one_head_arrays([vision[layer] for layer in vision_layers])
+        if tokens is not None and "projected" in request.kinds:
+            captured.arrays["projected"] = one_head_arrays([tokens])
+        if tokens is not None and decode:
+            self._decode(batch, tokens, request, captured)
+        return captured
+
+    def _decode(self, batch: Sequence[Prepared], tokens: torch.Tensor, request: Request, captured: Captured) -> None:
+        """Run the decoder over prefix and image tokens, up to the last layer asked for."""
+        names: list[Kind] = [kind for kind in request.kinds if kind in ("key", "value")]
+        samples = [item.sample for item in batch]
+        start = samples[0].image_start
+        parts = {"text": slice(0, start), "image": slice(start, None)}
+        pre_rope = request.keys == "pre-rope" and "key" in names
+        cache = (PreRopeCache if pre_rope else CaptureCache)(request.layers, parts, names)
+        hooks = (
+            cache.hooked(self.language_model.layers, self.info.geometry.head_dim)
+            if isinstance(cache, PreRopeCache)
+            else nullcontext()
+        )
+        with hooks, until_finished():
+            self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)
+        for name in names:
+            captured.arrays[name] = cache.arrays("image", name)
+            captured.text[name] = cache.arrays("text", name)
+
+    @torch.inference_mode()
+    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
+        """See Model.text_values. Texts of equal numbers of tokens run together; none is padded."""
+        layers = chosen_layers(layers, self.info.geometry.layers, ())
+        ids = [self.prompt.alone_ids(text) for text in texts]
+        if not texts or not all(ids):
+            empty = repr(texts[ids.index([])]) if texts else "no text"
+            raise UsageError(f"texts: expected at least one token in each, found {empty}; leave it out")
+        rows: list[Array | None] = [None] * len(ids)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        for _, group in groupby(order, key=lambda i: len(ids[i])):
+            same = list(group)
+            for start in range(0, len(same), TEXT_BATCH):
+                chunk = same[start : start + TEXT_BATCH]
+                for i, row in zip(chunk, self._last_values([ids[i] for i in chunk], layers), strict=True):
+                    rows[i] = row
+        return np.stack([row for row in rows if row is not None])
+
+    def _last_values(self, ids: list[list[int]], layers: Sequence[int]) -> list[Array]:
+        """Values (layer, kv_head, dim) of the last token of each text of equal length."""
+        cache = CaptureCache(layers, {"last": slice(-1, None)}, ["value"])
+        tokens = to_device([torch.tensor(each) for each in ids], self.checkpoint.device)
+        with until_finished():
+            self.run(self.embed(tokens), None, cache)
+        return [array[:, :, 0] for array in cache.arrays("last", "value")]

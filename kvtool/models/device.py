@@ -1,0 +1,102 @@
+"""Everything that depends on the device: names, copies to and from it, precisions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kvtool.errors import UsageError
+from kvtool.models.base import Array
+from kvtool.types import Precision
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name: cpu, cuda or cuda:N. Raises UsageError where it does not exist."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"device: expected cpu, cuda or cuda:N, found {name!r}; choose one of these")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UsageError(f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or another")
+        return torch.device("cuda", device.index or 0)
+    return device
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a precision. Raises UsageError."""
+    for precision, dtype in DTYPES.items():
+        if name == precision:
+            return dtype
+    raise UsageError(f"dtype: expected one of {', '.join(DTYPES)}, found {name!r}; choose one of these")
+
+
+def to_device(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """Stack prepared tensors on the device."""
+    stacked = torch.stack(list(tensors))
+    if device.type == "cuda":
+        return stacked.pin_memory().to(device, non_blocking=True)
+    return stacked
+
+
+class HostBuffer:
+    """Host memory of a batch's kind, (layer, image, head, token, dim), filled layer by layer.
+
+    The layer comes first so that each copy is one contiguous block; on CUDA it is pinned, and copies return before
+    they are done: `arrays` waits for them.
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        self.n_layers = n_layers
+        self.tensor: torch.Tensor | None = None
+
+    def put(self, index: int, states: torch.Tensor) -> None:
+        """Copy one layer's states, (image, head, token, dim); nothing keeps a view of them."""
+        if self.tensor is None:
+            self.tensor = torch.empty(
+                (self.n_layers, *states.shape), dtype=states.dtype, pin_memory=states.device.type == "cuda"
+            )
+            self.device = states.device
+        if states.device.type == "cuda":
+            states = states.contiguous()
+        self.tensor[index].copy_(states, non_blocking=True)
+
+    def arrays(self) -> list[Array]:
+        """One array per image, (layer, head, token, dim)."""
+        assert self.tensor is not None, "no layer was captured"
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        whole = to_numpy(self.tensor)
+        return [whole[:, image] for image in range(whole.shape[1])]
+
+
+def one_head_arrays(layers: Sequence[torch.Tensor]) -> list[Array]:
+    """One array per image, (layer, 1, token, dim), of layers of (image, token, dim)."""
+    buffer = HostBuffer(len(layers))
+    for index, states in enumerate(layers):
+        buffer.put(index, states[:, None])
+    return buffer.arrays()
+
+
+def to_numpy(tensor: torch.Tensor) -> Array:
+    """A host tensor as an array that shares its memory; bfloat16 as its bits in uint16."""
+    bits: Any = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    array: Array = bits.numpy()
+    return array
+
+
+def from_numpy(array: Array, dtype: torch.dtype) -> torch.Tensor:
+    """Inverse of to_numpy: uint16 is taken for bfloat16 bits, then converted to `dtype` if that differs."""
+    tensor = torch.tensor(array)
+    if tensor.dtype == torch.uint16:
+        tensor = tensor.view(torch.bfloat16)
+    return tensor.to(dtype)

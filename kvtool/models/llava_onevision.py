@@ -1,0 +1,35 @@
+"""LLaVA-OneVision: a SigLIP tower, two projector layers, a Qwen2 decoder; 27 x 27 tokens of the base view at 384 px."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionImageProcessorPil
+
+from kvtool.models.llava import Llava
+from kvtool.models.loading import Checkpoint
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }} "
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}\n{{ part['text'] }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class LlavaOnevision(Llava):
+    """Checkpoints of model_type llava_onevision."""
+
+    family = "llava_onevision"
+    network = LlavaOnevisionForConditionalGeneration
+    processor_class = LlavaOnevisionImageProcessorPil
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.max_tiles = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
+
+    def fallback_template(self) -> str:
+        return CHATML
+
+    def pack_options(self) -> dict[str, Any]:
+        return {"vision_aspect_ratio": self.config.vision_aspect_ratio}

@@ -1,0 +1,108 @@
+"""Prompts: what a chat template puts before and after a user's image, as text and as token ids.
+
+A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail come from the checkpoint's own chat
+template, rendered for one user turn of an image and a question; the prefix stands directly before the image in every
+family, since most templates move the image to the front of the turn whatever the order of its contents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from kvtool.errors import ModelError
+from kvtool.models.hub import read_json
+
+QUESTION = "KVTOOL-QUESTION"
+
+
+class Prompt:
+    """The prompt layout of one checkpoint. `source` names where its template came from."""
+
+    def __init__(self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str) -> None:
+        """image: the placeholder token; opening: what a template writes directly before it as part of the image;
+        fallback: the family's template, for a checkpoint that has none."""
+        self.tokenizer = tokenizer
+        self.image = image
+        self.image_id = tokenizer.convert_tokens_to_ids(image)
+        if self.image_id is None or self.image_id == getattr(tokenizer, "unk_token_id", None):
+            raise ModelError(f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such token")
+        self.opening = opening
+        self._lock = Lock()
+        self._known: dict[str, tuple[int, ...]] = {}
+        self._split(folder, fallback)
+
+    def _split(self, folder: Path, fallback: str) -> None:
+        """Take head and tail from the first template that renders an image and a question, in this order."""
+        for source, template in (*templates(folder, self.tokenizer), ("family default", fallback)):
+            for content in (
+                [{"type": "image"}, {"type": "text", "text": QUESTION}],
+                f"{self.image}\n{QUESTION}",
+            ):
+                text = self._render(template, content)
+                head, image, tail = text.partition(self.opening + self.image)
+                if image and tail.count(QUESTION) == 1 and self.image not in tail:
+                    self.source, self.head = source, head
+                    self.before_question, _, self.after_question = tail.partition(QUESTION)
+                    return
+        raise AssertionError("a family's own template renders an image and a question")
+
+    def _render(self, template: str, content: Any) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except (TemplateError, TypeError, ValueError):
+            return ""
+        return text
+
+    def question(self, text: str) -> str:
+        """What follows the image when a user asks `text`, up to the assistant's turn."""
+        return self.before_question + text + self.after_question
+
+    def prefix_ids(self, prefix: str) -> tuple[int, ...]:
+        """Token ids of everything before the first image token. Safe to call from several threads."""
+        with self._lock:
+            if prefix not in self._known:
+                before = f"{self.head}{prefix}\n" if prefix else self.head
+                ids = self._ids(before + self.opening + self.image, special=True)
+                self._known[prefix] = tuple(ids[: ids.index(self.image_id)])
+            return self._known[prefix]
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of text that follows the image; tokenized with the image before it, as in a whole prompt."""
+        with self._lock:
+            ids = self._ids(self.image + text, special=False)
+        return ids[ids.index(self.image_id) + 1 :]
+
+    def alone_ids(self, text: str) -> list[int]:
+        """Token ids of a text without any prompt, with the start token where the tokenizer adds one."""
+        with self._lock:
+            ids = self._ids(text, special=True)
+        end = self.tokenizer.eos_token_id
+        return ids[:-1] if len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token) else ids
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        start = self.tokenizer.bos_token
+        if start and text.startswith(start):  # the template wrote it already
+            special = False
+        ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        return ids
+
+
+def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
+    """(file, chat template) of a checkpoint, the processor's before the tokenizer's."""
+    found: list[tuple[str, Any]] = []
+    if (folder / "chat_template.jinja").is_file():
+        found.append(("chat_template.jinja", (folder / "chat_template.jinja").read_text(encoding="utf-8")))
+    for file in ("chat_template.json", "processor_config.json"):
+        if (folder / file).is_file():
+            found.append((file, read_json(folder / file).get("chat_template")))
+    found.append(("tokenizer_config.json", getattr(tokenizer, "chat_template", None)))
+    return [(file, template) for file, template in found if isinstance(template, str)]
