@@ -1,0 +1,140 @@
+"""One stored array: its geometry, its zarr.json, its files.
+
+Every array has shape (layer, head, token, dim), where `token` counts the tokens of all images of a part.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.errors import CorruptError
+from kvtool.store.encoding import BLOSC_LEVEL, CRC_NBYTES, INDEX_ENTRY_NBYTES, STORED_DTYPE, Codec
+from kvtool.types import Precision
+
+AUTO_CHUNK_TOKENS = 256
+REPAIR = "remove that part's folder, then extract again"
+_FILL = {"bfloat16": 0x7FC0, "float16": "NaN", "float32": "NaN"}
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Geometry of an array as recorded in its part's attributes.
+
+    shape: (layer, head, token, dim). chunk_tokens: tokens of an inner chunk, one image where all are equally long.
+    shard_layers: layers of one file, 1 or all.
+    """
+
+    shape: tuple[int, int, int, int]
+    chunk_tokens: int
+    shard_layers: int
+    dtype: Precision
+    codec: Codec
+
+    @classmethod
+    def plan(
+        cls, shape: tuple[int, int, int, int], lengths: list[int], one_file: bool, dtype: Precision, codec: Codec
+    ) -> ArraySpec:
+        """The geometry for images of these token counts."""
+        equal = len(set(lengths)) == 1
+        chunk_tokens = lengths[0] if equal else min(AUTO_CHUNK_TOKENS, shape[2])
+        return cls(shape, chunk_tokens, shape[0] if one_file else 1, dtype, codec)
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        return STORED_DTYPE[self.dtype]
+
+    @property
+    def chunks_per_head(self) -> int:
+        return ceil(self.shape[2] / self.chunk_tokens)
+
+    @property
+    def n_shards(self) -> int:
+        return self.shape[0] // self.shard_layers
+
+    @property
+    def index_nbytes(self) -> int:
+        return self.shard_layers * self.shape[1] * self.chunks_per_head * INDEX_ENTRY_NBYTES + CRC_NBYTES
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.storage.itemsize
+
+    def shard_name(self, shard: int) -> str:
+        return f"c.{shard}.0.0.0"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ArraySpec:
+        return cls(**{**record, "shape": tuple(record["shape"])})
+
+    def zarr_json(self) -> bytes:
+        """zarr.json of the array. The fill value is NaN: to plain zarr a lost shard reads as NaN, not as zeros."""
+        _, heads, _, dim = self.shape
+        little = {"name": "bytes", "configuration": {"endian": "little"}}
+        blosc = {
+            "cname": "lz4",
+            "clevel": BLOSC_LEVEL,
+            "shuffle": "bitshuffle",
+            "typesize": self.storage.itemsize,
+            "blocksize": 0,
+        }
+        compress = [] if self.codec == "none" else [{"name": "blosc", "configuration": blosc}]
+        sharding = {
+            "chunk_shape": [1, 1, self.chunk_tokens, dim],
+            "codecs": [little, *compress, {"name": "crc32c"}],
+            "index_codecs": [little, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        shard_shape = [self.shard_layers, heads, self.chunks_per_head * self.chunk_tokens, dim]
+        document = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": self.shape,
+            "data_type": "uint16" if self.dtype == "bfloat16" else self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard_shape}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": _FILL[self.dtype],
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "attributes": {"kv_dtype": self.dtype},
+            "dimension_names": ["layer", "head", "token", "dim"],
+        }
+        return json.dumps(document).encode()
+
+    def fill_value(self) -> Any:
+        """What pads the last inner chunk of a head."""
+        return _FILL[self.dtype] if self.dtype == "bfloat16" else np.nan
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array on disk as its part recorded it: size of each shard, checksum of zarr.json (8 hex digits).
+
+    `where` names run, part and array in errors.
+    """
+
+    folder: Path
+    spec: ArraySpec
+    shard_nbytes: tuple[int, ...]
+    metadata_crc32c: str
+    where: str
+
+    def check_sizes(self) -> None:
+        """Raises CorruptError where a shard is missing or has another size than was written."""
+        for shard, expected in enumerate(self.shard_nbytes):
+            path = self.folder / self.spec.shard_name(shard)
+            try:
+                found = path.stat().st_size
+            except FileNotFoundError:
+                raise CorruptError(f"{self.where}: file {path.name} is missing: {REPAIR}") from None
+            if found != expected:
+                raise CorruptError(
+                    f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: {REPAIR}"
+                )

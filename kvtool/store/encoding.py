@@ -1,0 +1,99 @@
+"""Bits and bytes: bfloat16 as uint16, inner chunks (blosc, crc32c) and the index of a shard.
+
+A shard is the file of one or more whole layers: its inner chunks, one after the other, then the index: (offset,
+nbytes) as little-endian uint64 for each inner chunk in C order of (layer, head, chunk), then the crc32c of the index.
+An inner chunk is the blosc frame of its values followed by the frame's crc32c.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from kvtool.errors import CorruptError
+from kvtool.store.files import crc32c
+from kvtool.types import Precision
+
+Codec = Literal["lz4", "none"]
+Bits = NDArray[Any]
+"""Values as stored: uint16 bits of bfloat16, or float16, or float32."""
+
+STORED_DTYPE: dict[Precision, np.dtype[Any]] = {
+    "bfloat16": np.dtype("<u2"),
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+}
+BLOSC_LEVEL = 5
+CRC_NBYTES = 4
+INDEX_ENTRY_NBYTES = 16
+
+
+def bits_to_float32(bits: NDArray[np.uint16], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """float32 values of bfloat16 bits: exact, NaN payloads included. `out`: an array of the same shape to fill."""
+    if out is None:
+        out = np.empty(bits.shape, np.float32)
+    np.left_shift(bits, 16, out=out.view(np.uint32), dtype=np.uint32)
+    return out
+
+
+def float32_to_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """bfloat16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN (quiet)."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    quiet = (bits >> 16) | 0x0040
+    return np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
+
+
+def to_float32(stored: Bits, out: NDArray[np.float32]) -> None:
+    """Convert stored values (see Bits) into `out`, of the same shape."""
+    if stored.dtype == np.uint16:
+        bits_to_float32(stored, out)
+    else:
+        out[...] = stored
+
+
+def encode_chunk(values: Bits, codec: Codec) -> bytes:
+    """Bytes of one inner chunk: values (token, dim), C-contiguous."""
+    frame: bytes = blosc.compress(values, b"lz4", BLOSC_LEVEL, blosc.BITSHUFFLE) if codec == "lz4" else values.tobytes()
+    return frame + crc32c(frame).to_bytes(CRC_NBYTES, "little")
+
+
+def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, out: Bits, where: str) -> None:
+    """Inverse of encode_chunk, into `out`, C-contiguous. Raises CorruptError that begins with `where`."""
+    frame = chunk[:-CRC_NBYTES]
+    stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
+    if stored != found:
+        raise CorruptError(f"{where}: expected crc32c {stored:08x}, found {found:08x}: the chunk is damaged")
+    if codec == "none":
+        out.view(np.uint8).reshape(-1)[:] = frame
+        return
+    nbytes = blosc_nbytes(frame)
+    if nbytes != out.nbytes:
+        raise CorruptError(f"{where}: expected a chunk of {out.nbytes} bytes, found {nbytes}: not this array's")
+    blosc.decompress(frame, out)
+
+
+def blosc_nbytes(frame: NDArray[np.uint8]) -> int:
+    """Number of bytes a blosc frame decompresses to (its header's second word)."""
+    return int.from_bytes(frame[4:8].tobytes(), "little")
+
+
+def encode_index(chunk_nbytes: list[int]) -> bytes:
+    """Index of a shard whose chunks follow each other in C order."""
+    index = np.empty((len(chunk_nbytes), 2), "<u8")
+    index[:, 1] = chunk_nbytes
+    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
+    data = index.tobytes()
+    return data + crc32c(data).to_bytes(CRC_NBYTES, "little")
+
+
+def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
+    """(chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
+    index = data[:-CRC_NBYTES]
+    stored, found = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
+    if stored != found:
+        raise CorruptError(f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged")
+    return index.view("<u8").reshape(-1, 2)

@@ -1,0 +1,89 @@
+"""Bytes of a run before anything is written, and whether they fit on the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+from kvtool.errors import SpaceError
+from kvtool.store.encoding import STORED_DTYPE
+from kvtool.types import Geometry, Kind, ModelInfo, Precision, Sample
+
+EXPECTED_RATIO = {"lz4": 0.82, "none": 1.0}
+"""Stored over raw bytes; lz4 measured on keys and values (docs/store-format.md), rounded up."""
+
+MARGIN_BYTES = 64 << 20
+
+
+class Kept(Protocol):
+    """Which arrays a run keeps: models.base.Request and RunConfig are such."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+    @property
+    def vision_layers(self) -> tuple[int, ...]: ...
+
+
+def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: Kept) -> int:
+    """Bytes of one token in one kind's array, over all kept layers and heads, before compression."""
+    values = {
+        "key": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
+        "value": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
+        "projected": geometry.hidden,
+        "vision": len(kept.vision_layers) * geometry.vision_dim,
+    }
+    return values[kind] * STORED_DTYPE[dtype].itemsize
+
+
+def sample_bytes(sample: Sample, model: ModelInfo, kept: Kept) -> int:
+    """Bytes of one image with the text before it, before compression."""
+    total = 0
+    for kind in kept.kinds:
+        tokens = sample.n_vision_tokens if kind == "vision" else sample.n_tokens
+        if kind in ("key", "value"):
+            tokens += sample.image_start
+        total += tokens * token_bytes(kind, model.geometry, model.dtype, kept)
+    return total
+
+
+def run_bytes(samples: Sequence[Sample], model: ModelInfo, kept: Kept, n_texts: int = 0) -> int:
+    """Bytes of a run of these images and of value vectors of n_texts texts, before compression."""
+    texts = n_texts * token_bytes("value", model.geometry, model.dtype, kept)
+    return texts + sum(sample_bytes(sample, model, kept) for sample in samples)
+
+
+def expected_bytes(raw_bytes: int, codec: str) -> int:
+    """Bytes on disk to expect of so many raw ones."""
+    return round(raw_bytes * EXPECTED_RATIO[codec])
+
+
+def free_bytes(path: str | PathLike[str]) -> int:
+    """Free bytes of the file system that holds `path`, or will."""
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def check_space(path: str | PathLike[str], needed_bytes: int) -> None:
+    """Raises SpaceError where fewer than the needed bytes and a small margin are free."""
+    free = free_bytes(path)
+    if needed_bytes + MARGIN_BYTES > free:
+        raise SpaceError(
+            f"store {path}: expected {human(needed_bytes)} and {human(MARGIN_BYTES)} to spare, "
+            f"found {human(free)} free: free some, or keep fewer --kinds, --layers or images (--limit)"
+        )
+
+
+def human(nbytes: float) -> str:
+    """Bytes with a decimal unit: 1.5 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(nbytes) < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"

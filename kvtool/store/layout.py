@@ -1,0 +1,63 @@
+"""Names and paths of a store's files. The whole format is in docs/store-format.md.
+
+STORE/zarr.json                        format version
+STORE/runs/<run>/zarr.json             configuration of the run
+STORE/runs/<run>/parts/<part>/         images: zarr.json, then one folder an array
+STORE/runs/<run>/text/<start>/         vectors of class names and expressions
+STORE/runs/<run>/locks/<claim>.json    who works on what
+STORE/results/<key>.json               results of probes and analyses
+STORE/tmp/<host>-<pid>-<seq>/          what is being written; never read
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kvtool.errors import UsageError
+
+FORMAT_VERSION = 1
+ZARR_JSON = "zarr.json"
+ROOT_FOLDERS = ("runs", "results", "tmp")
+RUN_FOLDERS = ("parts", "text", "locks")
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,199}")
+_PART_NAME = re.compile(r"(\d{7,})-(\d{7,})")
+
+
+def runs_path(store: Path) -> Path:
+    return store / "runs"
+
+
+def run_path(store: Path, run: str) -> Path:
+    return runs_path(store) / run
+
+
+def results_path(store: Path) -> Path:
+    return store / "results"
+
+
+def tmp_path(store: Path) -> Path:
+    return store / "tmp"
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that is also a file name on every system. Raises UsageError."""
+    if not _SAFE_NAME.fullmatch(name):
+        raise UsageError(
+            f"{what} {name!r}: expected a letter or digit, then letters, digits and . _ + = @ - (200 at most)"
+        )
+    return name
+
+
+def part_name(start: int, stop: int) -> str:
+    """Name of the part that holds (some of) the images start..stop-1 of the data set's order."""
+    return f"{start:07d}-{stop:07d}"
+
+
+def part_range(name: str) -> tuple[int, int] | None:
+    """Inverse of part_name; None where the name is no part's."""
+    match = _PART_NAME.fullmatch(name)
+    if match is None or int(match[1]) >= int(match[2]):
+        return None
+    return int(match[1]), int(match[2])

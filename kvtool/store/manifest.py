@@ -1,0 +1,186 @@
+"""What a run and a part record of themselves, as attributes of their groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from kvtool.store.arrays import ArraySpec, StoredArray
+from kvtool.store.encoding import Codec
+from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
+
+TEXT_KINDS = {"text_key": "key", "text_value": "value"}
+"""Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
+
+_NOT_IDENTITY = ("name", "dataset_path")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The configuration of a run; two runs of equal hash hold the same numbers.
+
+    name: empty to open the run of this configuration whatever its name, or make one called run_name.
+    dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay, for information only.
+    ids_hash: of all ids of the split in order (see hash_ids), so a longer run extends a shorter one.
+    prefix: "none", "correct", "incorrect", "random" or "text:..."; prefix_hash: of the prefixes themselves.
+    keys: whether keys are stored after or before the rotary embedding.
+    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most.
+    """
+
+    name: str
+    model: ModelInfo
+    dataset: str
+    dataset_path: str | None
+    split: str
+    ids_hash: str
+    n_images_total: int
+    prefix: str
+    prefix_hash: str
+    view: View
+    keys: KeyPosition
+    kinds: tuple[Kind, ...]
+    layers: tuple[int, ...]
+    vision_layers: tuple[int, ...]
+    codec: Codec = "lz4"
+    part_size: int = 16
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything but the name and the data set's place."""
+        identity = {key: value for key, value in self.to_json().items() if key not in _NOT_IDENTITY}
+        return hash_json(identity)
+
+    @property
+    def run_name(self) -> str:
+        """`name`, or where that is empty one made of model, data set, split and hash."""
+        words = [Path(self.model.name).name, self.dataset, self.split, self.hash[:8]]
+        return self.name or "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_.") or "x" for word in words)
+
+    def stored_layers(self, kind: str) -> tuple[int, ...]:
+        """The model's number of each stored layer of a kind (or of text_key, text_value); projected has layer 0."""
+        if kind == "projected":
+            return (0,)
+        return self.vision_layers if kind == "vision" else self.layers
+
+    def heads_and_dim(self, kind: str) -> tuple[int, int]:
+        """Heads and dim of a kind's (or text_key's, text_value's) vectors; projected and vision have one head."""
+        geometry = self.model.geometry
+        if kind == "projected":
+            return 1, geometry.hidden
+        return (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
+
+    def array_names(self) -> list[str]:
+        """Arrays of each part: the kinds, and the text before the image for those of the decoder's cache."""
+        return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """'field: ours, theirs' for each field of the identity that differs."""
+        return [
+            f"{field.name}: stored {getattr(self, field.name)!r}, asked {getattr(other, field.name)!r}"
+            for field in fields(self)
+            if field.name not in _NOT_IDENTITY and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> RunConfig:
+        model = ModelInfo(**{**record["model"], "geometry": Geometry(**record["model"]["geometry"])})
+        tuples = {key: tuple(record[key]) for key in ("kinds", "layers", "vision_layers")}
+        return cls(**{**record, **tuples, "model": model})
+
+
+def hash_json(value: Any) -> str:
+    """16 hex digits of a JSON value, whatever the order of its members."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hash_ids(ids: Iterable[str]) -> str:
+    """16 hex digits of ids in order."""
+    return hash_json(list(ids))
+
+
+def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
+    """Tokens of each image in an array: its image tokens, its tower's tokens, or the text tokens before it."""
+    if array in TEXT_KINDS:
+        return [sample.image_start for sample in samples]
+    return [sample.n_vision_tokens if array == "vision" else sample.n_tokens for sample in samples]
+
+
+def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
+    """(n + 1) first token of each image in an array, and the total."""
+    return [0, *accumulate(token_counts(samples, array))]
+
+
+def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Samples with what all of them share (often the prefix) written once."""
+    records = [sample.to_json() for sample in samples]
+    shared = {key: value for key, value in records[0].items() if all(record[key] == value for record in records)}
+    each = [{key: value for key, value in record.items() if key not in shared} for record in records]
+    return {"shared": shared, "each": each}
+
+
+def samples_from_json(record: dict[str, Any]) -> tuple[Sample, ...]:
+    return tuple(Sample.from_json({**record["shared"], **each}) for each in record["each"])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A committed part: its folder and its attributes, samples parsed on first use."""
+
+    run: str
+    name: str
+    folder: Path
+    attributes: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        return f"run {self.run}, part {self.name}"
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        return samples_from_json(self.attributes["samples"])
+
+    @cached_property
+    def indices(self) -> tuple[int, ...]:
+        """Dataset index of each image."""
+        record = self.attributes["samples"]
+        if "index" in record["shared"]:
+            return (record["shared"]["index"],) * len(record["each"])
+        return tuple(each["index"] for each in record["each"])
+
+    @cached_property
+    def arrays(self) -> dict[str, StoredArray]:
+        return stored_arrays(self.folder, self.attributes, self.where)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays on disk."""
+        return sum(sum(array.shard_nbytes) for array in self.arrays.values())
+
+    def offsets(self, array: str) -> list[int]:
+        """(n + 1) first token of each image in an array, and the total."""
+        offsets: list[int] = self.attributes["offsets"][array]
+        return offsets
+
+
+def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
+    """The arrays that a group's attributes list, by name."""
+    return {
+        name: StoredArray(
+            folder=folder / name,
+            spec=ArraySpec.from_json(record["spec"]),
+            shard_nbytes=tuple(record["shard_nbytes"]),
+            metadata_crc32c=record["metadata_crc32c"],
+            where=f"{where}, array {name}",
+        )
+        for name, record in attributes["arrays"].items()
+    }

@@ -1,0 +1,213 @@
+"""Reading what a run's parts hold: one block over all images, a stream over layers and parts, or one image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvtool.errors import CorruptError, UsageError
+from kvtool.store.arrays import REPAIR, StoredArray
+from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.manifest import TEXT_KINDS, Part, RunConfig
+from kvtool.store.shards import Request, Rows, open_ahead
+from kvtool.types import Kind, Sample
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """Where one image's tokens lie: values[start:stop]."""
+
+    sample: Sample
+    start: int
+    stop: int
+
+    @property
+    def id(self) -> str:
+        return self.sample.id
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, cols) of the base view."""
+        return self.sample.base().grid
+
+
+@dataclass(frozen=True)
+class BlockValues:
+    """One block over images: values (token, dim), samples, offsets (n + 1). Unpacks as `values, images`."""
+
+    values: Bits
+    samples: tuple[Sample, ...]
+    offsets: NDArray[np.int64]
+
+    @property
+    def images(self) -> list[ImageTokens]:
+        starts, stops = self.offsets[:-1].tolist(), self.offsets[1:].tolist()
+        return list(map(ImageTokens, self.samples, starts, stops))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.values, self.images))
+
+
+@dataclass(frozen=True)
+class PartSlice:
+    """One layer of the wanted images of one part: values (head, token, dim), samples, offsets (n + 1)."""
+
+    samples: tuple[Sample, ...]
+    offsets: NDArray[np.int64]
+    values: Bits
+
+
+class Plan(NamedTuple):
+    """Images in the order of the output, their offsets there, and the rows to take of each part's array."""
+
+    samples: tuple[Sample, ...]
+    offsets: NDArray[np.int64]
+    rows: list[tuple[Part, list[Rows]]]
+
+
+class PartsReader:
+    """Reads a fixed set of committed parts of a run."""
+
+    def __init__(self, config: RunConfig, parts: Sequence[Part]) -> None:
+        self.config = config
+        self.parts = sorted(parts, key=lambda part: (part.indices[0], part.name))
+        self._plans: dict[str, Plan] = {}
+        self._checked: set[tuple[str, str]] = set()
+
+    @cached_property
+    def places(self) -> dict[str, tuple[Part, int]]:
+        """Part of each image id and position in it, by dataset index; where parts overlap, the first one's."""
+        by_index: dict[int, tuple[str, Part, int]] = {}
+        for part in self.parts:
+            for position, sample in enumerate(part.samples):
+                by_index.setdefault(sample.index, (sample.id, part, position))
+        return {by_index[index][0]: by_index[index][1:] for index in sorted(by_index)}
+
+    def sample(self, image: str) -> Sample:
+        part, position = self._place(image)
+        return part.samples[position]
+
+    def read(self, kind: Kind, layer: int, kv_head: int, ids: Sequence[str] | None, raw: bool) -> BlockValues:
+        stored_layer = self._stored_layer(kind, layer)
+        heads, dim = self.config.heads_and_dim(kind)
+        if not 0 <= kv_head < heads:
+            raise UsageError(f"run {self.config.name}: {kind} has no kv_head {kv_head}: expected 0 to {heads - 1}")
+        plan = self._plan(kind, ids)
+        values = np.empty((int(plan.offsets[-1]), dim), self._dtype(raw))
+        requests = (
+            Request(self._array(part, kind), stored_layer, range(kv_head, kv_head + 1), rows)
+            for part, rows in plan.rows
+        )
+        for shard in open_ahead(requests):
+            shard.read_into(values[None])
+        return BlockValues(values, plan.samples, plan.offsets)
+
+    def stream(
+        self, kind: Kind, layers: Sequence[int] | None, ids: Sequence[str] | None, raw: bool
+    ) -> Iterator[tuple[int, PartSlice]]:
+        wanted = self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
+        stored_layers = [self._stored_layer(kind, layer) for layer in wanted]
+        heads, dim = self.config.heads_and_dim(kind)
+        slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
+        requests = (
+            Request(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
+            for layer, stored in zip(wanted, stored_layers, strict=True)
+            for plan in slices
+            for part, rows in plan.rows
+        )
+        for shard in open_ahead(requests):
+            layer, plan = shard.request.tag
+            values = np.empty((heads, int(plan.offsets[-1]), dim), self._dtype(raw))
+            shard.read_into(values)
+            yield layer, PartSlice(plan.samples, plan.offsets, values)
+
+    def read_image(self, image: str, kinds: Sequence[Kind] | None, raw: bool) -> dict[str, Bits]:
+        part, position = self._place(image)
+        names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
+        names += [name for name, kind in TEXT_KINDS.items() if kind in names]
+        return {name: self._read_image_array(part, position, name, raw) for name in names}
+
+    def _read_image_array(self, part: Part, position: int, name: str, raw: bool) -> Bits:
+        start, stop = part.offsets(name)[position : position + 2]
+        heads, dim = self.config.heads_and_dim(name)
+        out = np.empty((len(self.config.stored_layers(name)), heads, stop - start, dim), self._dtype(raw))
+        if out.size:
+            array, rows = self._array(part, name), [Rows(start, stop, 0)]
+            requests = (Request(array, layer, range(heads), rows, tag=layer) for layer in range(len(out)))
+            for shard in open_ahead(requests):
+                shard.read_into(out[shard.request.tag])
+        return out
+
+    def _plan(self, array: str, ids: Sequence[str] | None) -> Plan:
+        """Where each wanted image goes; the plan of all images is kept, since every block of a kind shares it."""
+        if ids is None and array in self._plans:
+            return self._plans[array]
+        samples: list[Sample] = []
+        ends = [0]
+        rows: defaultdict[str, list[Rows]] = defaultdict(list)
+        parts: dict[str, Part] = {}
+        for image in self.places if ids is None else ids:
+            part, position = self._place(image)
+            start, stop = part.offsets(array)[position : position + 2]
+            samples.append(part.samples[position])
+            parts[part.name] = part
+            rows[part.name].append(Rows(start, stop, ends[-1]))
+            ends.append(ends[-1] + stop - start)
+        plan = Plan(tuple(samples), np.array(ends, np.int64), [(parts[name], sorted(rows[name])) for name in rows])
+        if ids is None:
+            self._plans[array] = plan
+        return plan
+
+    def _plan_part(self, array: str, part: Part, positions: list[int]) -> Plan:
+        offsets, ends, rows = part.offsets(array), [0], []
+        for position in positions:
+            start, stop = offsets[position : position + 2]
+            rows.append(Rows(start, stop, ends[-1]))
+            ends.append(ends[-1] + stop - start)
+        samples = tuple(part.samples[position] for position in positions)
+        return Plan(samples, np.array(ends, np.int64), [(part, rows)])
+
+    def _by_part(self, ids: Sequence[str] | None) -> list[tuple[Part, list[int]]]:
+        """Wanted positions of each part, in the parts' order."""
+        positions: defaultdict[str, set[int]] = defaultdict(set)
+        for image in self.places if ids is None else ids:
+            part, position = self._place(image)
+            positions[part.name].add(position)
+        return [(part, sorted(positions[part.name])) for part in self.parts if part.name in positions]
+
+    def _place(self, image: str) -> tuple[Part, int]:
+        if image not in self.places:
+            raise UsageError(f"run {self.config.name}: no image {image!r} among the {len(self.places)} stored")
+        return self.places[image]
+
+    def _array(self, part: Part, name: str) -> StoredArray:
+        """The part's array, its files' sizes compared with the record on first use."""
+        array = part.arrays.get(name)
+        if array is None:
+            raise CorruptError(f"{part.where}: expected an array {name}, found {', '.join(part.arrays)}: {REPAIR}")
+        if (part.name, name) not in self._checked:
+            array.check_sizes()
+            self._checked.add((part.name, name))
+        return array
+
+    def _stored_kind(self, kind: Kind) -> Kind:
+        if kind not in self.config.kinds:
+            stored = ", ".join(self.config.kinds)
+            raise UsageError(f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with --kinds")
+        return kind
+
+    def _stored_layer(self, kind: Kind, layer: int) -> int:
+        layers = self.config.stored_layers(self._stored_kind(kind))
+        if layer not in layers:
+            stored = ", ".join(map(str, layers))
+            raise UsageError(f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}")
+        return layers.index(layer)
+
+    def _dtype(self, raw: bool) -> np.dtype[Any]:
+        return STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)

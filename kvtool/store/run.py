@@ -1,0 +1,219 @@
+"""A run: what was committed, read by (kind, layer, kv_head) or by image, and the way to commit more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.errors import CorruptError, UsageError
+from kvtool.store import layout, locks, writer
+from kvtool.store.arrays import REPAIR
+from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.files import read_group
+from kvtool.store.manifest import Part, RunConfig, token_offsets
+from kvtool.store.reader import BlockValues, PartSlice, PartsReader
+from kvtool.store.shards import Request, Rows, open_ahead
+from kvtool.store.writer import Pieces
+from kvtool.types import Kind, Sample
+
+
+@dataclass
+class Run:
+    """A run of a store. It reads the images that were committed when it first looked, so that all blocks have the same;
+    refresh() looks again. Texts, covered_indices and parts are as of now."""
+
+    store: Path
+    config: RunConfig
+    _known: dict[str, Part] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def folder(self) -> Path:
+        return layout.run_path(self.store, self.name)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All committed images, by dataset index."""
+        return [part.samples[position] for part, position in self._reader.places.values()]
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._reader.places)
+
+    def refresh(self) -> None:
+        """Look again for parts committed since."""
+        self.__dict__.pop("_reader", None)
+
+    def read(
+        self, kind: Kind, layer: int, kv_head: int = 0, ids: Sequence[str] | None = None, raw: bool = False
+    ) -> BlockValues:
+        """One block over all images, or over `ids` in their order: values (token, dim), samples, offsets (n + 1).
+
+        layer: the model's layer number. raw: values as stored (bfloat16 as uint16 bits), else float32. Raises
+        UsageError where the block or an image is not stored, CorruptError where bytes are not those written.
+        """
+        return self._reader.read(kind, layer, kv_head, ids, raw)
+
+    def stream(
+        self, kind: Kind, layers: Sequence[int] | None = None, ids: Sequence[str] | None = None, raw: bool = False
+    ) -> Iterator[tuple[int, PartSlice]]:
+        """(layer, slice) with all heads, layer by layer, part by part, images in the parts' order. Errors as read's."""
+        return self._reader.stream(kind, layers, ids, raw)
+
+    def read_image(self, image: str, kinds: Sequence[Kind] | None = None, raw: bool = False) -> dict[str, Bits]:
+        """All of one image: kind -> (layer, head, token, dim); with key and value come text_key and text_value, the
+        prompt's tokens before the image. `kinds`: all stored ones by default. Errors as read's.
+        """
+        return self._reader.read_image(image, kinds, raw)
+
+    @property
+    def text_names(self) -> list[str]:
+        """Class names and expressions whose vectors are stored."""
+        return [name for part in self._scan("text") for name in part.attributes["names"]]
+
+    def text_values(self, layer: int, kv_head: int, raw: bool = False) -> Bits:
+        """(text, dim) value vectors of text_names. Raises UsageError where the layer or head is not stored."""
+        heads, dim = self.config.heads_and_dim("value")
+        if layer not in self.config.layers or not 0 <= kv_head < heads:
+            raise UsageError(
+                f"run {self.name}: no texts for layer {layer}, kv_head {kv_head}: see its layers and heads"
+            )
+        dtype = STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)
+        stored, head, start = self.config.layers.index(layer), range(kv_head, kv_head + 1), 0
+        requests = []
+        for part in self._scan("text"):
+            count = len(part.attributes["names"])
+            requests.append(Request(part.arrays["value"], stored, head, [Rows(0, count, start)]))
+            start += count
+        values = np.empty((start, dim), dtype)
+        for shard in open_ahead(requests):
+            shard.read_into(values[None])
+        return values
+
+    def covered_indices(self) -> set[int]:
+        """Dataset indices of the images in committed parts, as of now."""
+        return {index for part in self.parts() for index in part.indices}
+
+    def parts(self) -> list[Part]:
+        """Committed parts, as of now."""
+        return self._scan("parts")
+
+    def claimed(self, name: str) -> bool:
+        """Whether someone holds the claim on `name` now."""
+        path = self._claim_path(name)
+        return path.exists() and not locks.is_stale(path)
+
+    def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
+        """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
+        return locks.claim(self._claim_path(name), f"part {name} of run {self.name}", wait_s)
+
+    def commit_part(
+        self,
+        name: str,
+        samples: Sequence[Sample],
+        arrays: Mapping[str, Pieces],
+        text: Mapping[str, Pieces] | None = None,
+    ) -> int:
+        """Commit images and return the bytes written; images that another writer committed meanwhile are dropped.
+
+        name: layout.part_name(first index, last index + 1). samples: by rising index. arrays: kind -> (layer, head,
+        token, dim) with the tokens of all images after each other, or a list of such arrays to join (one an image).
+        text: "key" and "value" (layer, kv_head, prefix token, dim) of the tokens before each image. bfloat16 comes as
+        uint16 bits. Raises SpaceError or StoreError; nothing is left behind then.
+        """
+        everything = {**arrays, **{f"text_{kind}": pieces for kind, pieces in (text or {}).items()}}
+        covered = self.covered_indices()
+        left = [position for position, sample in enumerate(samples) if sample.index not in covered]
+        if len(left) < len(samples):
+            if not left:
+                return 0
+            everything = {key: writer.select(everything[key], token_offsets(samples, key), left) for key in everything}
+            samples = [samples[position] for position in left]
+            name = layout.part_name(samples[0].index, samples[-1].index + 1)
+        nbytes = writer.write_part(self.store, self.folder / "parts" / name, self.config, samples, everything)
+        self.refresh()
+        return nbytes
+
+    def commit_text(self, names: Sequence[str], values: Bits) -> None:
+        """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known names are left out."""
+        while True:
+            known = [name for part in self._scan("text") for name in part.attributes["names"]]
+            new = {name: position for position, name in enumerate(names) if name not in set(known)}
+            if not new:
+                return
+            folder = self.folder / "text" / f"{len(known):07d}"
+            if writer.write_text(self.store, folder, self.config, list(new), values[list(new.values())]):
+                return
+
+    def info(self) -> dict[str, Any]:
+        """One row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
+        config, parts = self.config, self.parts()
+        return {
+            "run": self.name,
+            "hash": config.hash,
+            "model": config.model.name,
+            "revision": config.model.revision,
+            "dtype": config.model.dtype,
+            "dataset": config.dataset,
+            "split": config.split,
+            "prefix": config.prefix,
+            "view": config.view,
+            "keys": config.keys,
+            "kinds": list(config.kinds),
+            "layers": list(config.layers),
+            "vision_layers": list(config.vision_layers),
+            "codec": config.codec,
+            "images": len(self.covered_indices()),
+            "images_total": config.n_images_total,
+            "texts": sum(len(part.attributes["names"]) for part in self._scan("text")),
+            "parts": len(parts),
+            "bytes": sum(part.nbytes for part in [*parts, *self._scan("text")]),
+        }
+
+    def _claim_path(self, name: str) -> Path:
+        return self.folder / "locks" / f"{layout.check_name(name, 'claim')}.json"
+
+    @cached_property
+    def _reader(self) -> PartsReader:
+        return PartsReader(self.config, self._scan("parts"))
+
+    def _scan(self, group: str) -> list[Part]:
+        """Committed parts (or texts), by name. Their attributes never change, so each is read once."""
+        parts = []
+        for entry in sorted(_listed(self.folder / group)):
+            key = f"{group}/{entry}"
+            if key not in self._known:
+                self._known[key] = self.open_part(group, entry)
+            parts.append(self._known[key])
+        return parts
+
+    def open_part(self, group: str, name: str) -> Part:
+        """A folder of parts/ or text/, its attributes read anew. Raises CorruptError."""
+        folder = self.folder / group / name
+        label = name if group == "parts" else f"text/{name}"
+        try:
+            attributes = read_group(folder, f"run {self.name}, part {label}")
+        except FileNotFoundError:
+            raise CorruptError(
+                f"run {self.name}, part {label}: {folder / layout.ZARR_JSON} is missing: {REPAIR}"
+            ) from None
+        return Part(self.name, label, folder, attributes)
+
+
+def _listed(folder: Path) -> list[str]:
+    with suppress(FileNotFoundError):
+        return [
+            entry.name
+            for entry in folder.iterdir()
+            if entry.name != layout.ZARR_JSON and not entry.name.startswith(".")
+        ]
+    return []

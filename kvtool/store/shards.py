@@ -1,0 +1,178 @@
+"""The fast reader: wanted tokens of wanted heads out of a shard, decoded into place.
+
+The shard's index says where each inner chunk lies; neighbours are read with one call, and while one shard is decoded
+the kernel already fetches the next ones. Every index and chunk is checked against its crc32c. zarr reads the same
+files more slowly; tests/store/test_shards.py compares.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvtool.errors import CorruptError
+from kvtool.store.arrays import REPAIR, StoredArray
+from kvtool.store.encoding import CRC_NBYTES, Bits, decode_chunk, decode_index, to_float32
+
+READ_NBYTES = 4 << 20
+LOOKAHEAD_SHARDS = 2
+
+
+class Rows(NamedTuple):
+    """Tokens start..stop-1 of an array, and the row of the output where the first of them goes."""
+
+    start: int
+    stop: int
+    out: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """Tokens of some heads of one stored layer (0-based among those stored). `tag` is the caller's."""
+
+    array: StoredArray
+    layer: int
+    heads: range
+    rows: list[Rows]
+    tag: Any = None
+
+
+class Piece(NamedTuple):
+    """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place in the file."""
+
+    head: int
+    out: int
+    lo: int
+    hi: int
+    offset: int
+    nbytes: int
+
+
+class OpenShard:
+    """A shard whose index is read and whose wanted bytes are on their way."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        spec = request.array.spec
+        shard = request.layer // spec.shard_layers
+        self.where = f"{request.array.where}: file {spec.shard_name(shard)}"
+        self.nbytes = request.array.shard_nbytes[shard]
+        try:
+            self.fd = os.open(request.array.folder / spec.shard_name(shard), os.O_RDONLY)
+        except FileNotFoundError:
+            raise CorruptError(f"{self.where} is missing: {REPAIR}") from None
+        try:
+            self.spans = list(_spans(self._pieces(self._index())))
+            for span in self.spans:
+                start = span[0].offset
+                os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def read_into(self, out: Bits) -> None:
+        """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
+        spec = self.request.array.spec
+        scratch = np.empty((spec.chunk_tokens, spec.shape[3]), spec.storage)
+        in_scratch = -1
+        buffer = np.empty(max((_end(s[-1]) - s[0].offset for s in self.spans), default=0), np.uint8)
+        for span in self.spans:
+            base = span[0].offset
+            data = self._pread(buffer[: _end(span[-1]) - base], base)
+            for piece in span:
+                chunk = data[piece.offset - base : _end(piece) - base]
+                target = out[piece.head, piece.out : piece.out + piece.hi - piece.lo]
+                where = f"{self.where}, bytes {piece.offset} to {_end(piece)}"
+                if out.dtype == spec.storage and piece.hi - piece.lo == spec.chunk_tokens:
+                    decode_chunk(chunk, spec.codec, target, where)
+                    continue
+                if in_scratch != piece.offset:
+                    decode_chunk(chunk, spec.codec, scratch, where)
+                    in_scratch = piece.offset
+                values = scratch[piece.lo : piece.hi]
+                if out.dtype == spec.storage:
+                    target[...] = values
+                else:
+                    to_float32(values, target)
+
+    def _index(self) -> NDArray[np.uint64]:
+        """(layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
+        found = os.fstat(self.fd).st_size
+        if found != self.nbytes:
+            raise CorruptError(f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}")
+        spec = self.request.array.spec
+        tail = np.empty(spec.index_nbytes, np.uint8)
+        index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.where)
+        end = index.astype(np.float64).sum(1).max(initial=0)
+        if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
+            raise CorruptError(
+                f"{self.where}: expected an index of chunks within the file, found one outside: {REPAIR}"
+            )
+        return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
+
+    def _pieces(self, index: NDArray[np.uint64]) -> Iterator[Piece]:
+        request, spec = self.request, self.request.array.spec
+        size = spec.chunk_tokens
+        chunks: list[list[tuple[int, int]]] = index[request.layer % spec.shard_layers].tolist()
+        for position, head in enumerate(request.heads):
+            for start, stop, out in request.rows:
+                for chunk in range(start // size, ceil(stop / size)):
+                    lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
+                    offset, nbytes = chunks[head][chunk]
+                    yield Piece(position, out + lo - start, lo - chunk * size, hi - chunk * size, offset, nbytes)
+
+    def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
+        done = 0
+        while done < buffer.nbytes:
+            count = os.preadv(self.fd, [buffer[done:].data], offset + done)
+            if count == 0:
+                raise CorruptError(f"{self.where}: the file became shorter while it was read: {REPAIR}")
+            done += count
+        return buffer
+
+
+def open_ahead(requests: Iterable[Request]) -> Iterator[OpenShard]:
+    """The shards of the requests, in order, each open until the next is asked for, with a few more under way."""
+    waiting: deque[OpenShard] = deque()
+    try:
+        for request in requests:
+            waiting.append(OpenShard(request))
+            if len(waiting) > LOOKAHEAD_SHARDS:
+                with closing(waiting.popleft()) as shard:
+                    yield shard
+        while waiting:
+            with closing(waiting.popleft()) as shard:
+                yield shard
+    finally:
+        for shard in waiting:
+            shard.close()
+
+
+def _end(piece: Piece) -> int:
+    return piece.offset + piece.nbytes
+
+
+def _spans(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Groups of pieces that follow each other in the file, READ_NBYTES or one chunk long at most."""
+    span: list[Piece] = []
+    for piece in pieces:
+        same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))
+        if same_or_next and _end(piece) - span[0].offset <= READ_NBYTES:
+            span.append(piece)
+        else:
+            if span:
+                yield span
+            span = [piece]
+    if span:
+        yield span

@@ -1,0 +1,160 @@
+"""Writing parts: whole shards, layer by layer, in a temporary folder that one rename commits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.errors import StoreError
+from kvtool.store.arrays import ArraySpec
+from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
+from kvtool.store.files import commit_folder, crc32c, group_json, os_errors, scratch_folder, write_file
+from kvtool.store.layout import ZARR_JSON, part_range
+from kvtool.store.manifest import TEXT_KINDS, RunConfig, samples_to_json, token_counts, token_offsets
+from kvtool.types import Sample
+
+Pieces = Bits | Sequence[Bits]
+"""One array (layer, head, token, dim), or several to be joined on the token axis, e.g. one an image."""
+
+ENCODE_THREADS = 4
+WRITES_UNDER_WAY = 2
+
+
+def write_part(
+    store: Path, folder: Path, config: RunConfig, samples: Sequence[Sample], arrays: Mapping[str, Pieces]
+) -> int:
+    """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer committed it first.
+
+    arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the run's, SpaceError
+    where the disk is full; nothing is left behind then.
+    """
+    where = f"run {config.name}, part {folder.name}"
+    _check_samples(samples, folder.name, where)
+    lengths = {name: token_counts(samples, name) for name in config.array_names()}
+    needed = {name for name in lengths if name not in TEXT_KINDS or any(lengths[name])}
+    if not needed <= set(arrays) <= set(lengths):
+        raise StoreError(f"{where}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
+    offsets = {name: token_offsets(samples, name) for name in lengths}
+    attributes = {"samples": samples_to_json(samples), "offsets": offsets}
+    return _commit(store, folder, config, arrays, lengths, attributes, where)
+
+
+def write_text(store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits) -> int:
+    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another was first."""
+    where = f"run {config.name}, text {folder.name}"
+    arrays = {"value": np.moveaxis(values, 0, 2)}
+    return _commit(store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, where)
+
+
+def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> list[Bits]:
+    """The images at `positions` of an array whose images begin at `offsets` (n + 1) on the token axis."""
+    whole = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
+    return [whole[:, :, offsets[position] : offsets[position + 1]] for position in positions]
+
+
+def _commit(
+    store: Path,
+    folder: Path,
+    config: RunConfig,
+    arrays: Mapping[str, Pieces],
+    lengths: Mapping[str, list[int]],
+    attributes: dict[str, Any],
+    where: str,
+) -> int:
+    """Write arrays and attributes aside, then rename. Arrays without a single value are not written."""
+    checked = {
+        name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{where}, array {name}")
+        for name, pieces in arrays.items()
+    }
+    with os_errors(f"{where}: cannot be written in {store}"), scratch_folder(store) as scratch:
+        tmp = scratch / folder.name
+        tmp.mkdir()
+        records = {}
+        for name, pieces in checked.items():
+            if any(piece.size for piece in pieces):
+                spec = _plan(config, name, pieces, lengths[name])
+                records[name] = write_array(tmp / name, spec, pieces)
+        nbytes = write_file(tmp / ZARR_JSON, group_json({**attributes, "arrays": records}))
+        nbytes += sum(sum(record["shard_nbytes"]) for record in records.values())
+        return nbytes if commit_folder(tmp, folder) else 0
+
+
+def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> dict[str, Any]:
+    """Write an array's files, all fsynced, and return what its part records of them.
+
+    While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
+    """
+    folder.mkdir()
+    metadata = spec.zarr_json()
+    write_file(folder / ZARR_JSON, metadata)
+    heads, dim = spec.shape[1], spec.shape[3]
+    padded_tokens = spec.chunks_per_head * spec.chunk_tokens
+    buffer = np.full((spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage)
+    writes: list[Future[int]] = []
+    with ThreadPoolExecutor(_encode_threads()) as encoders, ThreadPoolExecutor(WRITES_UNDER_WAY) as io:
+        for shard in range(spec.n_shards):
+            _fill(buffer, pieces, shard * spec.shard_layers)
+            chunks = _encode(buffer, spec, encoders)
+            index = encode_index([len(chunk) for chunk in chunks])
+            if shard >= WRITES_UNDER_WAY:
+                writes[shard - WRITES_UNDER_WAY].result()
+            writes.append(io.submit(write_file, folder / spec.shard_name(shard), *chunks, index))
+        shard_nbytes = [write.result() for write in writes]
+    return {"spec": spec.to_json(), "shard_nbytes": shard_nbytes, "metadata_crc32c": f"{crc32c(metadata):08x}"}
+
+
+def _fill(buffer: Bits, pieces: Sequence[Bits], first_layer: int) -> None:
+    start = 0
+    for piece in pieces:
+        stop = start + piece.shape[2]
+        buffer[:, :, start:stop] = piece[first_layer : first_layer + len(buffer)]
+        start = stop
+
+
+def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
+    """The inner chunks of a shard, in C order of (layer, head, chunk)."""
+    chunks = buffer.reshape(-1, spec.chunk_tokens, buffer.shape[-1])
+    return list(encoders.map(lambda chunk: encode_chunk(chunk, spec.codec), chunks))
+
+
+def _encode_threads() -> int:
+    return min(ENCODE_THREADS, len(os.sched_getaffinity(0)))
+
+
+def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[int]) -> ArraySpec:
+    layers, heads, _, dim = pieces[0].shape
+    shape = (layers, heads, sum(lengths), dim)
+    return ArraySpec.plan(shape, lengths, one_file=name in TEXT_KINDS, dtype=config.model.dtype, codec=config.codec)
+
+
+def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
+    span = part_range(name)
+    indices = [sample.index for sample in samples]
+    if span is None or not indices:
+        raise StoreError(f"{where}: expected a name like 0000000-0000032 and at least one image, found {len(indices)}")
+    if indices != sorted(set(indices)) or indices[0] < span[0] or indices[-1] >= span[1]:
+        raise StoreError(f"{where}: expected rising indices within the name's range, found {indices}")
+    if len({sample.id for sample in samples}) != len(samples):
+        raise StoreError(f"{where}: expected ids that differ, found the same id twice")
+
+
+def _check_pieces(pieces: Pieces, config: RunConfig, name: str, tokens: int, where: str) -> list[Bits]:
+    """The array as a list of pieces of the run's geometry and dtype, or StoreError."""
+    parts = [pieces] if isinstance(pieces, np.ndarray) else list(pieces)
+    heads, dim = config.heads_and_dim(name)
+    expected = (len(config.stored_layers(name)), heads, tokens, dim)
+    dtype = STORED_DTYPE[config.model.dtype]
+    for piece in parts:
+        if piece.ndim != 4 or (*piece.shape[:2], piece.shape[3]) != (*expected[:2], dim) or piece.dtype != dtype:
+            raise StoreError(
+                f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape {piece.shape}"
+            )
+    found = sum(piece.shape[2] for piece in parts)
+    if found != tokens or not parts:
+        raise StoreError(f"{where}: expected {tokens} tokens in all, found {found}")
+    return parts
