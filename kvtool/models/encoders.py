@@ -1,0 +1,193 @@
+"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, the outputs of chosen layers; no text, no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from transformers import (
+    BitImageProcessorPil,
+    CLIPImageProcessorPil,
+    CLIPVisionModel,
+    Dinov2Model,
+    Dinov2WithRegistersModel,
+    SiglipImageProcessorPil,
+    SiglipVisionModel,
+    ViTImageProcessorPil,
+    ViTModel,
+)
+
+from kvtool.errors import UsageError
+from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
+from kvtool.models.cache import layer_outputs, tower_layers
+from kvtool.models.device import one_head_arrays, to_device
+from kvtool.models.loading import Checkpoint
+from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, Sample, View
+
+MAX_STRETCH = 64
+"""Where resizing makes a picture this many times the crop, only the crop's pixels are resized."""
+
+
+class Encoder:
+    """A vision transformer. Class and register tokens come before its patches and are left out."""
+
+    family: ClassVar[str]
+    network: ClassVar[Any]
+    processor_class: ClassVar[Any]
+    options: ClassVar[dict[str, Any]] = {}
+    interpolates: ClassVar[bool] = True
+    """Whether the class must be told to interpolate its position embeddings for another image size."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config = checkpoint.config(self.network)
+        self.net = checkpoint.network(self.network, self.config, **self.options)
+        self.processor = checkpoint.processor(self.processor_class)
+        layers, dim = self.config.num_hidden_layers, self.config.hidden_size
+        self.info = checkpoint.info(self.family, Geometry(0, 0, 0, 0, 0, layers, dim))
+
+    def request(
+        self,
+        kinds: Sequence[Kind] | None,
+        layers: Sequence[int] | None,
+        keys: KeyPosition = "post-rope",
+        vision_layers: Sequence[int] | None = None,
+    ) -> Request:
+        """See Model.request. `layers` are the tower's here; the default is its last."""
+        count = self.info.geometry.vision_layers
+        chosen = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
+        return Request(chosen_kinds(kinds, ("vision",)), (), chosen, keys)
+
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
+        """See Model.prepare. An encoder has one view: base and full are the same."""
+        if prefix:
+            raise UsageError(f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out")
+        if view not in ("base", "full"):
+            raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
+        pixels, crop_xyxy_px = self._pixels(image)
+        span = self._span(pixels.shape[-2:], crop_xyxy_px)
+        rows, cols = span.grid
+        sample = Sample(
+            id=id,
+            index=index,
+            image_wh_px=image.size,
+            n_tokens=0,
+            spans=(),
+            n_vision_tokens=rows * cols,
+            vision_spans=(span,),
+            prefix="",
+            prefix_ids=(),
+            image_start=0,
+            next_position=0,
+        )
+        return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, tuple(pixels.shape))
+
+    def _pixels(self, image: Image.Image) -> tuple[torch.Tensor, tuple[float, float, float, float]]:
+        """The tower's input (3, height, width), and the rectangle of the original image it shows."""
+        processor = self.processor
+        width, height = image.size
+        size = processor.size if processor.do_resize else None
+        to_width, to_height = resized_wh_px(image.size, size)
+        crop = processor.crop_size if processor.do_center_crop else None
+        crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
+        left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
+        scale_x, scale_y = width / to_width, height / to_height
+        shown = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
+        options = {}
+        if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
+            image = image.resize((crop_width, crop_height), processor.resample, box=shown)
+            options = {"do_resize": False, "do_center_crop": False}
+        return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
+
+    def _span(self, pixels_hw: Sequence[int], crop_xyxy_px: tuple[float, float, float, float]) -> GridSpan:
+        """The patch grid; pixels that are left of the last whole patch are never seen."""
+        patch = self.config.patch_size
+        patch_hw = (patch, patch) if isinstance(patch, int) else tuple(patch)
+        rows, cols = (pixels // side for pixels, side in zip(pixels_hw, patch_hw, strict=True))
+        x0, y0, x1, y1 = crop_xyxy_px
+        seen_x, seen_y = cols * patch_hw[1] / pixels_hw[1], rows * patch_hw[0] / pixels_hw[0]
+        return GridSpan("base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y))
+
+    @torch.inference_mode()
+    def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
+        """See Model.capture."""
+        assert self.checkpoint.weights, "a model loaded without weights plans only"
+        assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
+        pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
+        layers = tower_layers(self.net, self.info.geometry.vision_layers)
+        with layer_outputs(layers, request.vision_layers, stop=True) as outputs:
+            self.net(pixels, **self._forward_options(pixels))
+        patches = batch[0].sample.n_vision_tokens
+        kept = [outputs[layer][:, -patches:] for layer in request.vision_layers]
+        return Captured({"vision": one_head_arrays(kept)})
+
+    def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
+        size = self.config.image_size
+        trained_hw = (size, size) if isinstance(size, int) else tuple(size)
+        other = tuple(pixels.shape[-2:]) != trained_hw
+        return {"interpolate_pos_encoding": True} if self.interpolates and other else {}
+
+    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
+        """An encoder has no decoder to read text: raises UsageError."""
+        raise UsageError(
+            f"texts: expected a multimodal model, found {self.family}, which reads no text; "
+            f"leave out the {len(texts)} texts or choose another model"
+        )
+
+
+def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
+    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge; None keeps it."""
+    width, height = image_wh_px
+    if size is None:
+        return width, height
+    if size.shortest_edge is None:
+        return size.width, size.height
+    edge = size.shortest_edge
+    if width <= height:
+        return edge, int(edge * height / width)
+    return int(edge * width / height), edge
+
+
+class Siglip(Encoder):
+    """SigLIP's tower: a SiglipVisionModel, or that part of a SiglipModel."""
+
+    family = "siglip"
+    network = SiglipVisionModel
+    processor_class = SiglipImageProcessorPil
+
+
+class Clip(Encoder):
+    """CLIP's tower: a CLIPVisionModel, or that part of a CLIPModel."""
+
+    family = "clip"
+    network = CLIPVisionModel
+    processor_class = CLIPImageProcessorPil
+
+
+class Dino(Encoder):
+    """DINO, a plain ViT without pooler."""
+
+    family = "vit"
+    network = ViTModel
+    processor_class = ViTImageProcessorPil
+    options: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}
+
+
+class Dinov2(Encoder):
+    """DINOv2, which interpolates its position embeddings by itself."""
+
+    family = "dinov2"
+    network = Dinov2Model
+    processor_class = BitImageProcessorPil
+    interpolates = False
+
+
+class Dinov2WithRegisters(Dinov2):
+    """DINOv2 with register tokens."""
+
+    family = "dinov2_with_registers"
+    network = Dinov2WithRegistersModel

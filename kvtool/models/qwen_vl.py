@@ -1,0 +1,162 @@
+"""Qwen2-VL and Qwen2.5-VL: dynamic resolution, patches merged two by two, three-dimensional rotary positions.
+
+One view: the image at its own aspect ratio, resized to multiples of 28 px within the checkpoint's pixel limits. Its
+patches (14 px) are the tower's tokens; each 2 x 2 of them becomes one token of the decoder, so that the token grid is
+half the patch grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+)
+
+from kvtool.errors import ImageError, UsageError
+from kvtool.models.base import Prepared
+from kvtool.models.cache import layer_outputs, tower_layers
+from kvtool.models.decoder import DecoderModel
+from kvtool.models.device import to_device
+from kvtool.models.loading import Checkpoint
+from kvtool.types import GridSpan, Sample, View
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MAX_ASPECT = 200
+"""transformers' limit for Qwen's image processor."""
+
+
+class Qwen2VL(DecoderModel):
+    """Checkpoints of model_type qwen2_vl."""
+
+    family = "qwen2_vl"
+    network = Qwen2VLForConditionalGeneration
+    opening = "<|vision_start|>"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.processor = checkpoint.processor(Qwen2VLImageProcessorPil)
+
+    def fallback_template(self) -> str:
+        return CHATML
+
+    def vision_size(self) -> tuple[int, int]:
+        vision = self.config.vision_config
+        return vision.depth, vision.embed_dim
+
+    def default_vision_layers(self) -> tuple[int, ...]:
+        return (self.vision_size()[0] - 1,)
+
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
+        """See Model.prepare. Qwen has one view: base and full are the same."""
+        if view not in ("base", "full"):
+            raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
+        width, height = image.size
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise ImageError(
+                f"image {id}: expected an aspect ratio of at most {MAX_ASPECT}, found {width} x {height} px; "
+                "crop it or leave it out"
+            )
+        made = self.processor(image, return_tensors="pt")
+        rows, cols = (int(n) for n in made["image_grid_thw"][0, 1:])
+        merge = self.config.vision_config.spatial_merge_size
+        grid = (rows // merge, cols // merge)
+        cover = (0.0, 0.0, float(width), float(height))
+        prefix_ids = self.prompt.prefix_ids(prefix)
+        start = len(prefix_ids)
+        sample = Sample(
+            id=id,
+            index=index,
+            image_wh_px=(width, height),
+            n_tokens=grid[0] * grid[1],
+            spans=(GridSpan("base", 0, grid, grid[1], cover),),
+            n_vision_tokens=rows * cols,
+            vision_spans=(GridSpan("base", 0, (rows, cols), cols, cover),),
+            prefix=prefix,
+            prefix_ids=prefix_ids,
+            image_start=start,
+            next_position=start + max(grid),
+        )
+        pixels = made["pixel_values"].to(self.checkpoint.dtype)
+        return Prepared(sample, {"pixels": pixels}, (start, rows, cols))
+
+    def encode(
+        self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
+    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        """See DecoderModel.encode."""
+        pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
+        rows, cols = batch[0].sample.vision_spans[0].grid
+        grids = torch.tensor([[1, rows, cols]] * len(batch), device=self.checkpoint.device)
+        tower = self.net.model.visual
+        layers = tower_layers(tower, self.info.geometry.vision_layers)
+        tokens = None
+        with layer_outputs(layers, vision_layers, stop=not project) as outputs:
+            tokens = tower(pixels.flatten(0, 1), grid_thw=grids).pooler_output
+        if tokens is not None:
+            tokens = tokens.reshape(len(batch), -1, tokens.shape[-1])
+        return tokens, {layer: self._row_major(outputs[layer], grids) for layer in vision_layers}
+
+    def _row_major(self, states: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        """Tower outputs (patch of all images, dim), patches of one token together, as (image, patch, dim) row by row."""
+        merge = self.config.vision_config.spatial_merge_size
+        rows, cols = (int(n) // merge for n in grids[0, 1:])
+        blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)
+        blocks = blocks.reshape(len(grids), rows, cols, merge, merge, -1)
+        return blocks.transpose(2, 3).flatten(1, 4)
+
+    def _in_order(self, blocks: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Blocks of patches (block, patch, dim) in the order of the decoder's tokens."""
+        return blocks
+
+    def positions(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """(time, height, width) positions, (3, image, token): text counts on all axes alike; an image stands at one
+        time, its rows and cols counted from there (Qwen2-VL, section 2.1)."""
+        rows, cols = samples[0].spans[0].grid
+        start = samples[0].image_start
+        text = torch.arange(start).expand(3, -1)
+        time = torch.zeros(rows * cols, dtype=torch.long)
+        height = torch.arange(rows).repeat_interleave(cols)
+        width = torch.arange(cols).repeat(rows)
+        image = start + torch.stack([time, height, width])
+        one = torch.cat([text, image], dim=1)
+        return one[:, None].expand(3, len(samples), -1).to(self.checkpoint.device)
+
+    def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        return positions.expand(3, *positions.shape)
+
+
+class Qwen25VL(Qwen2VL):
+    """Checkpoints of model_type qwen2_5_vl, whose tower attends within windows and reorders patches for it."""
+
+    family = "qwen2_5_vl"
+    network = Qwen2_5_VLForConditionalGeneration
+
+    def vision_size(self) -> tuple[int, int]:
+        vision = self.config.vision_config
+        return vision.depth, vision.hidden_size
+
+    def _in_order(self, blocks: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+        from transformers.vision_utils import get_vision_window_index
+
+        vision = self.config.vision_config
+        index: Any
+        index, _ = get_vision_window_index(
+            grids,
+            spatial_merge_size=vision.spatial_merge_size,
+            window_size=vision.window_size,
+            patch_size=vision.patch_size,
+        )
+        return blocks[torch.argsort(index).to(blocks.device)]
