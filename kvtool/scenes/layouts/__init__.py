@@ -23,8 +23,17 @@ LAYOUTS = Registry(
     "scenes data set",
     {
         "pascal5i": "kvtool.scenes.layouts.pascal5i:write",
-        "coco": "kvtool.scenes.layouts.coco:write",
+        "msrc": "kvtool.scenes.layouts.msrc:write",
+        "imagenet-s": "kvtool.scenes.layouts.imagenet_s:write",
+        "refcoco": "kvtool.scenes.layouts.refcoco:write",
         "spair71k": "kvtool.scenes.layouts.spair71k:write",
+        "davis": "kvtool.scenes.layouts.davis:write",
+        "coco": "kvtool.scenes.layouts.coco:write",
+        "pope": "kvtool.scenes.layouts.pope:write",
+        "mme": "kvtool.scenes.layouts.mme:write",
+        "blink": "kvtool.scenes.layouts.blink:write",
+        "cvbench": "kvtool.scenes.layouts.cvbench:write",
+        "bdd10k": "kvtool.scenes.layouts.bdd10k:write",
     },
 )
 NEEDS = {"pope": "coco"}

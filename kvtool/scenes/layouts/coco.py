@@ -15,7 +15,7 @@ import numpy as np
 
 from kvtool.scenes.draw import Rendered, sample_rendered
 from kvtool.scenes.language import caption
-from kvtool.scenes.layouts.files import Mask, Size, polygons, run_lengths, save_jpeg, save_json, stream
+from kvtool.scenes.layouts.files import Mask, Size, polygons, run_lengths, save_jpeg, save_json, stream, touches
 from kvtool.scenes.world import Scene, categories
 
 N_IMAGES: dict[Size, int] = {"small": 80, "medium": 300, "large": 3000}
@@ -101,9 +101,8 @@ def annotation(annotation_id: int, image_id: int, picture: Picture, index: int) 
 
 def occluded(rendered: Rendered, index: int) -> bool:
     """Whether a thing in front touches this one's visible pixels."""
-    mask = np.pad(rendered.thing_map == index + 1, 1)
-    around = mask[:-2, 1:-1] | mask[2:, 1:-1] | mask[1:-1, :-2] | mask[1:-1, 2:]
-    return bool((rendered.thing_map[around] > index + 1).any())
+    in_front = range(index + 1, len(rendered.boxes_xyxy_px))
+    return any(touches(rendered.thing_map, index, front) for front in in_front)
 
 
 def segmentation(mask: Mask, hidden: bool) -> list[list[float]] | dict[str, list[int]]:

@@ -69,6 +69,13 @@ def border(labels: npt.NDArray[Any]) -> Mask:
     return edge
 
 
+def touches(thing_map: Labels, index: int, other: int) -> bool:
+    """Whether visible pixels of two things of a drawing lie side by side; the later one hides a part of the earlier."""
+    mask = np.pad(thing_map == index + 1, 1)
+    around = mask[:-2, 1:-1] | mask[2:, 1:-1] | mask[1:-1, :-2] | mask[1:-1, 2:]
+    return bool((thing_map[around] == other + 1).any())
+
+
 def run_lengths(mask: Mask) -> dict[str, list[int]]:
     """COCO's uncompressed run lengths: columns first, beginning with background."""
     flat = np.concatenate([[False], mask.ravel(order="F"), [False]])

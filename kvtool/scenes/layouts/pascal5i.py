@@ -1,4 +1,5 @@
-"""Pascal-5i as HSNet reads it: VOC2012/{JPEGImages,SegmentationClassAug} and splits/pascal/{trn,val}/fold{0..3}.txt.
+"""Pascal-5i as HSNet reads it: VOC2012/{JPEGImages,SegmentationClassAug}, splits/pascal/{trn,val}/fold{0..3}.txt; with
+the names in classes.txt.
 
 The first 20 categories are the classes 1 to 20, five a fold; 255 runs along every outline. A list names each image
 once for every class of the fold that shows at least `MIN_AREA_PX` pixels.
@@ -17,7 +18,7 @@ from kvtool.scenes.world import Scene, categories
 N_CLASSES, N_FOLDS, VOID = 20, 4, 255
 MIN_AREA_PX = 64
 PLAN: dict[Size, dict[str, int]] = {
-    "small": {"trn": 100, "val": 100},
+    "small": {"trn": 120, "val": 120},
     "medium": {"trn": 200, "val": 300},
     "large": {"trn": 2000, "val": 1500},
 }
@@ -27,6 +28,7 @@ PLAN: dict[Size, dict[str, int]] = {
 def write(folder: Path, seed: int, size: Size) -> int:
     """Write the data set into the empty folder; the number of images."""
     n_images = 0
+    save_text(folder / "classes.txt", "".join(f"{name}\n" for name in categories()[:N_CLASSES]))
     for split, count in PLAN[size].items():
         folds: list[list[str]] = [[] for _ in range(N_FOLDS)]
         for index in range(count):
@@ -44,7 +46,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def draw_picture(seed: int, split: str, index: int) -> tuple[Scene, Rendered]:
-    """One to three things of the 20 classes; the classes take turns, so that each is in one picture of 20 at least."""
+    """One to three things of the 20 classes; the classes take turns, so that each is in every 20th picture at least."""
     rng = stream(seed, "pascal5i", split, index)
     names = categories()[:N_CLASSES]
     wanted = [names[index % N_CLASSES], *(str(rng.choice(names)) for _ in range(rng.integers(3)))]

@@ -23,7 +23,7 @@ def test_lists_name_exactly_what_the_labels_show(world: Path, split: str) -> Non
         assert {class_id for _, class_id in found} == set(range(5 * fold + 1, 5 * fold + 6))
         for name, class_id in found:
             listed.setdefault(name, set()).add(class_id)
-    assert len(listed) == 100
+    assert len(listed) == 120
     for name, classes in listed.items():
         labels = np.asarray(Image.open(folder / "VOC2012" / "SegmentationClassAug" / f"{name}.png"))
         with Image.open(folder / "VOC2012" / "JPEGImages" / f"{name}.jpg") as image:
@@ -60,3 +60,13 @@ def test_splits_share_no_image(world: Path) -> None:
         for folder in sorted((world / "pascal5i" / "splits" / "pascal").iterdir())
     ]
     assert not names[0] & names[1]
+
+
+def test_class_names_and_enough_images_for_five_shots(world: Path) -> None:
+    folder = world / "pascal5i"
+    assert tuple((folder / "classes.txt").read_text().split()) == categories()[:20]
+    for split in ("trn", "val"):
+        for fold in range(4):
+            lines = (folder / "splits" / "pascal" / split / f"fold{fold}.txt").read_text().splitlines()
+            for class_id in range(5 * fold + 1, 5 * fold + 6):
+                assert sum(line.endswith(f"__{class_id:02d}") for line in lines) >= 6
