@@ -60,15 +60,15 @@ class Dataset(Protocol):
 class About:
     """What `kvtool datasets` prints of a data set.
 
-    splits: the names after '@'; the first that the folder holds is the default. layout: the files the loader
-    reads, relative to the root, one a line.
+    splits: the names after '@', the default first. layout: the files the loader reads, relative to the root, each
+    a line "path  what it is". conditions: the prefixes of PREFIX_CONDITIONS that it offers.
     """
 
     name: str
     title: str
     tasks: tuple[str, ...]
     splits: tuple[str, ...]
-    layout: str
+    layout: tuple[str, ...]
     source: str
     licence: str
     conditions: tuple[str, ...] = ("none", "random")

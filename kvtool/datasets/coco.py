@@ -44,9 +44,9 @@ class Coco(DatasetBase):
         tasks=(),
         splits=_SPLITS,
         layout=(
-            "{train2014,val2014,train2017,val2017}/*.jpg   COCO_val2014_000000000042.jpg or 000000000042.jpg\n"
-            'annotations/captions_<split>.json             optional: prefix "correct" is an image\'s first caption\n'
-            "annotations/instances_<split>.json            optional: category names and masks"
+            "{val2014,val2017,train2014,train2017}/*.jpg  COCO_val2014_000000000042.jpg, 000000000042.jpg",
+            'annotations/captions_<split>.json  optional: the prefix "correct" is an image\'s first caption',
+            "annotations/instances_<split>.json  optional: category names and masks",
         ),
         source="COCO 2014 or 2017 (Lin et al. 2014; captions: Chen et al. 2015)",
         licence="annotations CC BY 4.0; images under Flickr's terms",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,50 +114,53 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
     """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory of one element."""
-    decoder, buffer, started = json.JSONDecoder(), "", False
+    decoder = json.JSONDecoder()
     with path.open(encoding="utf-8-sig") as file:
+        buffer = file.read(chunk).lstrip()
+        if not buffer.startswith("["):
+            raise DatasetError(f"{path}: expected a JSON list, found {buffer[:20]!r}; download the file again")
+        buffer = buffer[1:]
         while True:
-            block = file.read(chunk)
-            buffer += block
-            buffer, elements, started, ended = _drain(decoder, buffer, started)
+            elements, buffer = _whole_elements(decoder, buffer)
             yield from elements
-            if ended:
+            if buffer.startswith("]"):
                 return
-            if not block:
-                raise DatasetError(
-                    f"{path}: expected a JSON list, found the end of the file or another value near "
-                    f"{buffer[:40]!r}; download the file again"
-                )
+            block = file.read(chunk)
+            if not block or len(buffer) > _LARGEST_ELEMENT:
+                raise DatasetError(f"{path}: expected one more list element, found {buffer[:40]!r}; download it again")
+            buffer += block
 
 
-def _drain(decoder: json.JSONDecoder, buffer: str, started: bool) -> tuple[str, list[Any], bool, bool]:
-    """Whole elements at the head of the buffer: (rest, elements, list has begun, list has ended)."""
+_LARGEST_ELEMENT = 1 << 26
+"""Characters of one element of a list; more means that it is broken, and reading on would take all memory."""
+
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+
+
+def _whole_elements(decoder: json.JSONDecoder, buffer: str) -> tuple[list[Any], str]:
+    """The elements at the head of the buffer that are known to be whole, and the rest of it.
+
+    An element is whole once a comma or the closing bracket follows: a number could go on in the next block.
+    """
     elements: list[Any] = []
-    rest = buffer.lstrip()
-    if not started:
-        if not rest.startswith("["):
-            return rest, elements, False, False
-        rest, started = rest[1:].lstrip(), True
-    position = 0
-    while position < len(rest) and rest[position] != "]":
+    position = _end(_BLANKS, buffer, 0)
+    while position < len(buffer) and buffer[position] != "]":
         try:
-            element, end = decoder.raw_decode(rest, position)
+            element, after = decoder.raw_decode(buffer, position)
         except ValueError:
             break
-        following = end + _blanks(rest, end)
-        if following >= len(rest):  # a number may go on in the next block, and a comma may follow
+        following = _end(_BLANKS, buffer, after)
+        if following == len(buffer) or buffer[following] not in ",]":
             break
         elements.append(element)
-        position = following + (rest[following] == ",")
-        position += _blanks(rest, position)
-    return rest[position:], elements, True, rest[position : position + 1] == "]"
+        position = following if buffer[following] == "]" else _end(_COMMA, buffer, following)
+    return elements, buffer[position:]
 
 
-def _blanks(text: str, start: int) -> int:
-    end = start
-    while end < len(text) and text[end] in " \t\r\n":
-        end += 1
-    return end - start
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    match = pattern.match(text, start)
+    return match.end() if match else start
 
 
 def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:

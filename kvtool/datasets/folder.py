@@ -20,7 +20,7 @@ class ImageFolder(DatasetBase):
         title="any folder of images, or paths on standard input",
         tasks=(),
         splits=(),
-        layout="**/*.{jpg,png,...}   every image below the folder; hidden files and folders are left out",
+        layout=("**/*.{jpg,png,...}  every image below the folder; hidden files and folders are left out",),
         source="yours",
         licence="yours",
     )

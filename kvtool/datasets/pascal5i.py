@@ -48,10 +48,10 @@ class Pascal5i(DatasetBase):
         tasks=("foreground-segmentation",),
         splits=("fold0", "fold1", "fold2", "fold3"),
         layout=(
-            "splits/pascal/val/fold{0..3}.txt       lines <image>__<class>, class 01-20\n"
-            "VOC2012/JPEGImages/*.jpg\n"
-            "VOC2012/SegmentationClassAug/*.png     0 background, 1-20 class, 255 void\n"
-            "classes.txt                            optional: 20 names, one a line, instead of VOC's"
+            "splits/pascal/val/fold{0..3}.txt  lines <image>__<class>, class 01-20",
+            "VOC2012/JPEGImages/*.jpg  images",
+            "VOC2012/SegmentationClassAug/*.png  0 background, 1-20 class, 255 void",
+            "classes.txt  optional: 20 names, one a line, instead of VOC's",
         ),
         source="PASCAL VOC 2012 with the augmented masks of SBD; fold lists as in HSNet's repository",
         licence="images under the terms of PASCAL VOC (Flickr); for research",

@@ -67,9 +67,9 @@ class SPair71k(DatasetBase):
         tasks=("semantic-correspondence",),
         splits=("test", "val", "trn"),
         layout=(
-            "Layout/large/{trn,val,test}.txt           lines 000001-<source>-<target>:<category>\n"
-            "PairAnnotation/{trn,val,test}/<line>.json one file a pair\n"
-            "JPEGImages/<category>/*.jpg"
+            "Layout/large/{trn,val,test}.txt  lines 000001-<source>-<target>:<category>",
+            "PairAnnotation/{trn,val,test}/<line>.json  one file a pair",
+            "JPEGImages/<category>/*.jpg  images",
         ),
         source="SPair-71k (Min, Lee, Ponce, Cho 2019); images of PASCAL VOC 2012 and PASCAL 3D+",
         licence="for research; images under the terms of PASCAL VOC (Flickr)",

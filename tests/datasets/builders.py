@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
@@ -147,3 +149,131 @@ def instance(id: int, image_id: int, category_id: int, segmentation: Any, iscrow
         "area": 100.0,
         "iscrowd": iscrowd,
     }
+
+
+def golden(name: str, target: Path) -> Path:
+    """Unpack one of the golden trees."""
+    with ZipFile(Path(__file__).parents[1] / "golden" / name) as archive:
+        archive.extractall(target)
+    return target
+
+
+def msrc7(root: Path) -> Path:
+    for category in ("bird", "car"):
+        for number in range(3):
+            picture(root / f"image/{category}/{number}.jpg")
+            mask = np.zeros((24, 32), np.uint8)
+            mask[4:10, number : number + 8] = 255
+            label_png(root / f"groundtruth/{category}/{number}.png", mask, palette=False)
+    return root
+
+
+def colour_bmp(path: Path, colours: Array) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(colours.astype(np.uint8)).save(path)
+    return path
+
+
+def imagenet_s(root: Path, classes: int = 50) -> Path:
+    """ImageNetS50 with one image of each class; image 0's map has an ignored rim and an id of another class."""
+    base = root / f"ImageNetS{classes}"
+    names = []
+    for number in range(classes):
+        wnid = f"n{1_000_000 + 7 * number:08d}"
+        names.append(f"{wnid}\tthing {number}, other word")
+        picture(base / f"validation/{wnid}/ILSVRC2012_val_{number:08d}.JPEG")
+        ids = np.zeros((24, 32), np.int64)
+        ids[5:15, 5:15] = number + 1
+        ids[4, 5:15] = 1000
+        ids[20:22] = classes
+        id_png(base / f"validation-segmentation/{wnid}/ILSVRC2012_val_{number:08d}.png", ids)
+    write_text(root / "words.txt", "\n".join(reversed(names)))
+    return root
+
+
+def ref(number: int, image_id: int, ann_id: int, split: str, *sentences: str) -> dict[str, Any]:
+    """One entry of refs(unc).p; sentence ids are 10 * number + position."""
+    return {
+        "ref_id": number,
+        "ann_id": ann_id,
+        "image_id": image_id,
+        "category_id": 18,
+        "file_name": f"COCO_train2014_{image_id:012d}_{number}.jpg",
+        "split": split,
+        "sent_ids": [10 * number + i for i in range(len(sentences))],
+        "sentences": [
+            {"sent_id": 10 * number + i, "raw": f"{s.upper()}!", "sent": s, "tokens": s.split()}
+            for i, s in enumerate(sentences)
+        ],
+    }
+
+
+def refcoco(root: Path, protocol: int = 2) -> Path:
+    names = [f"COCO_train2014_{i:012d}" for i in (5, 6)]
+    for name in names:
+        picture(root / f"images/mscoco/images/train2014/{name}.jpg")
+    annotations = [
+        instance(100, 5, 18, [[2, 2, 12, 2, 12, 12, 2, 12], [8, 8, 20, 8, 20, 20, 8, 20]]),
+        instance(101, 6, 18, {"counts": [24 * 4, 24 * 3, 24 * 25], "size": [24, 32]}),
+        instance(102, 77, 18, [[1, 1, 5, 1, 5, 5]]),
+    ]
+    parts = {"annotations": annotations, "categories": [{"id": 18, "name": "dog"}]}
+    write_json(root / "refcoco/instances.json", coco_file(names, **parts))
+    refs = [
+        ref(0, 6, 101, "val", "left dog", "the dog"),
+        ref(1, 5, 100, "val", "the dog"),
+        ref(2, 5, 100, "testA", "brown dog"),
+        ref(3, 5, 999, "val", "an annotation that is not there"),
+        ref(4, 77, 102, "val", "an image that is not there"),
+    ]
+    (root / "refcoco/refs(unc).p").write_bytes(pickle.dumps(refs, protocol=protocol))
+    return root
+
+
+def captions(root: Path) -> Path:
+    record = coco_file(
+        ["COCO_train2014_000000000005"], annotations=[{"id": 1, "image_id": 5, "caption": "A dog\n runs."}]
+    )
+    return write_json(root / "images/mscoco/annotations/captions_train2014.json", record)
+
+
+def davis(root: Path, end: str = "\n") -> Path:
+    """Three sequences: two objects and void; an object that is gone from frame 1 on; no object at all."""
+    for name, ids in (("two", (1, 2)), ("gone", (1,)), ("nothing", ())):
+        for frame in range(4):
+            picture(root / f"JPEGImages/480p/{name}/{frame:05d}.jpg", seed=frame)
+            labels = np.zeros((24, 32), np.uint8)
+            for i in ids if not (name == "gone" and frame) else ():
+                labels[2 + frame : 8 + frame, 10 * i : 10 * i + 6] = i
+            if name == "two":
+                labels[20:22] = 255
+            label_png(root / f"Annotations/480p/{name}/{frame:05d}.png", labels)
+    write_text(root / "ImageSets/2017/val.txt", end.join(("two", "gone", "nothing")) + end)
+    return root
+
+
+FRAMES = {
+    "day1": ("daytime", "city street"),
+    "day2": ("daytime", "city street"),
+    "night1": ("night", "highway"),
+    "dusk1": ("dawn/dusk", "city street"),
+    "mixed1": ("night", "city street"),
+}
+
+
+def bdd10k(root: Path) -> Path:
+    """Five images with attributes spread over two label files, one image that they miss, one frame of another set."""
+    for name in (*FRAMES, "unlisted"):
+        picture(root / f"images/10k/val/{name}.jpg")
+        labels = np.full((24, 32), 255, np.uint8)
+        labels[:20] = np.arange(20)[:, None] % 19
+        label_png(root / f"labels/sem_seg/masks/val/{name}.png", labels, palette=False)
+    for file, names in (("train", ("night1", "elsewhere")), ("val", ("day1", "day2", "dusk1", "mixed1"))):
+        records = [{"name": f"{n}.jpg", "attributes": frame_attributes(n), "labels": []} for n in names]
+        write_json(root / f"labels/det_20/det_{file}.json", records)
+    return root
+
+
+def frame_attributes(name: str) -> dict[str, str]:
+    timeofday, scene = FRAMES.get(name, ("daytime", "highway"))
+    return {"weather": "clear", "timeofday": timeofday, "scene": scene}

@@ -1,0 +1,145 @@
+"""BDD-10K: street scenes with semantic segmentation, and the paper's two domains (protocol 8).
+
+The 10K set has no attributes; they come from the 100K label files, which cover part of its images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.datasets.base import About, DatasetBase, ImageRef
+from kvtool.datasets.files import by_stem, class_names, fields, require, stream_json_list
+from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.errors import DatasetError, UsageError
+
+CLASSES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+
+DOMAINS = {"day+street": ("daytime", "city street"), "night+highway": ("night", "highway")}
+"""Domain -> (timeofday, scene) of the 100K attributes."""
+
+SENTENCES = {
+    "day+street": "The image is taken at daytime and it is from city street view",
+    "night+highway": "The image is taken at nighttime and it is from highway",
+}
+"""The paper's prefixes (section 4.1); the incorrect one is the other domain's."""
+
+_BASE_SPLITS = ("val", "train")
+
+
+class Bdd10k(DatasetBase):
+    """Images of a split, or of one domain in it (`@val-night+highway`). Ids are file names without suffix."""
+
+    about = About(
+        name="bdd10k",
+        title="BDD-10K, semantic segmentation of street scenes in two domains",
+        tasks=("semantic-segmentation",),
+        splits=(*_BASE_SPLITS, "test", *(f"{split}-{domain}" for split in _BASE_SPLITS for domain in DOMAINS)),
+        layout=(
+            "images/10k/{train,val,test}/*.jpg  images",
+            "labels/sem_seg/masks/{train,val}/*.png  0-18 class, 255 ignored",
+            "labels/det_20/det_{train,val}.json  for domains and prefixes: the 100K set's attributes",
+            "classes.txt  optional: 19 names, one a line, instead of Cityscapes'",
+        ),
+        source="BDD100K (Yu et al. 2020): the 10K images, their segmentation masks, and the 100K detection labels",
+        licence="BDD100K licence (research and education; see its terms)",
+        conditions=("none", "correct", "incorrect", "random"),
+    )
+
+    def __init__(self, root: Path | None, split: str | None = None) -> None:
+        super().__init__(root, split)
+        self.base_split, _, domain = self.split.partition("-")
+        self.only_domain = domain or None
+        self._jpegs = require(self.folder, f"images/10k/{self.base_split}/", "a folder of images", self.name)
+        self.class_names = class_names(self.folder, CLASSES)
+
+    @cached_property
+    def _images(self) -> list[ImageRef]:
+        images = [ImageRef(stem, path) for stem, path in by_stem(self._jpegs).items()]
+        if self.only_domain is not None:
+            images = [ref for ref in images if self.domain(ref.id) == self.only_domain]
+        if not images:
+            kind = f"images of domain {self.only_domain}" if self.only_domain else "images"
+            raise DatasetError(f"{self._jpegs}: expected {kind}, found none; see docs/datasets.md")
+        return images
+
+    def images(self) -> Sequence[ImageRef]:
+        return self._images
+
+    def texts(self) -> Sequence[str]:
+        """Names of the 19 classes by id."""
+        return self.class_names
+
+    def correct_prefix(self, image_id: str) -> str:
+        return SENTENCES[self._known_domain(image_id)]
+
+    def incorrect_prefix(self, image_id: str) -> str:
+        """The sentence of the other domain."""
+        (other,) = set(SENTENCES) - {self._known_domain(image_id)}
+        return SENTENCES[other]
+
+    def _known_domain(self, image_id: str) -> str:
+        domain = self.domain(image_id)
+        if domain is None:
+            splits = " or ".join(f"@{self.base_split}-{name}" for name in DOMAINS)
+            raise UsageError(f"{self.name}: image {image_id} is of neither domain and has no sentence; use {splits}")
+        return domain
+
+    def attributes(self, image_id: str) -> tuple[str, str] | None:
+        """(timeofday, scene) as the 100K labels have them, e.g. ("daytime", "city street"); None if not listed."""
+        return self._attributes.get(image_id)
+
+    def domain(self, image_id: str) -> str | None:
+        """A name of DOMAINS, or None for any other attributes or none."""
+        attributes = self.attributes(image_id)
+        return next((name for name, wanted in DOMAINS.items() if wanted == attributes), None)
+
+    @cached_property
+    def _attributes(self) -> dict[str, tuple[str, str]]:
+        """Of all frames in the 100K files, since 10K's val images may stand in any of them."""
+        folder = require(self.folder, "labels/det_20/", "the 100K set's labels", self.name)
+        files = sorted(folder.glob("det_*.json"))
+        if not files:
+            raise DatasetError(
+                f"{folder}: expected det_train.json and det_val.json, found neither; see docs/datasets.md"
+            )
+        attributes = {}
+        for path in files:
+            for frame in stream_json_list(path):
+                name, values = fields(frame, ("name", "attributes"), str(path))
+                values = values or {}
+                attributes[Path(name).stem] = (values.get("timeofday", ""), values.get("scene", ""))
+        return attributes
+
+    def labelled_ids(self) -> list[str]:
+        """Ids of the images that have a label map, in order; the others are named in `skipped`."""
+        missing = [ref.id for ref in self.images() if not (self._maps / f"{ref.id}.png").is_file()]
+        self.skipped = [f"{self._maps}: no label map of image {i}" for i in missing]
+        left_out = set(missing)
+        return [ref.id for ref in self.images() if ref.id not in left_out]
+
+    def label_map(self, image_id: str) -> LabelMap:
+        """(height, width) uint8: 0-18 class, 255 ignored. Raises DatasetError for any other value."""
+        path = self._maps / f"{image_id}.png"
+        labels = read_label_map(path)
+        check_train_ids(labels, path)
+        return labels
+
+    @property
+    def _maps(self) -> Path:
+        place = f"labels/sem_seg/masks/{self.base_split}/"
+        return require(self.folder, place, "a folder of label maps", self.name)
+
+
+def check_train_ids(labels: LabelMap, path: Path) -> None:
+    """Ground truth holds 0-18 and 255; label ids of another set (0-33, or 0-40) show by larger values."""
+    odd = np.unique(labels[(labels >= len(CLASSES)) & (labels != VOID)])
+    if odd.size:
+        shown = ", ".join(map(str, odd[:5]))
+        raise DatasetError(f"{path}: expected train ids 0-18 and 255, found {shown}; use labels/sem_seg/masks")

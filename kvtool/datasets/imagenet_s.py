@@ -1,0 +1,161 @@
+"""ImageNet-S 50, 300 and 919: semantic segmentation with ImageNet's classes (protocol 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.datasets.base import About, DatasetBase, ImageRef
+from kvtool.datasets.files import by_stem, read_lines, require, require_any
+from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_rgb
+from kvtool.errors import DatasetError
+
+IGNORE = 1000
+"""The id of pixels that no metric counts."""
+
+SIZES = (50, 300, 919)
+_NAME_FILES = ("words.txt", "LOC_synset_mapping.txt", "synset_words.txt")
+
+
+class ImageNetS(DatasetBase):
+    """One of the three sizes. Ids are `<wnid>/<name>`; class ids count the sorted wnids from 1, 0 is other.
+
+    The root is ImageNetS50 (300, 919) itself, or a folder that holds one of them.
+    """
+
+    about = About(
+        name="imagenet-s",
+        title="ImageNet-S 50/300/919, semantic segmentation",
+        tasks=("semantic-segmentation",),
+        splits=("validation", "train-semi"),
+        layout=(
+            "ImageNetS{50,300,919}/validation/<wnid>/*.JPEG  images",
+            "ImageNetS{50,300,919}/validation-segmentation/<wnid>/*.png  RGB, id = R + 256 G; 1000 is ignored",
+            "words.txt  names of the wnids: words.txt, LOC_synset_mapping.txt or synset_words.txt as ImageNet has them",
+            "ImageNetS_categories_im{50,300,919}.txt  optional: the wnids, where the folders are not all there",
+        ),
+        source="ImageNet-S (Gao et al. 2022, large-scale unsupervised semantic segmentation) on ILSVRC 2012",
+        licence="ImageNet's terms of access (non-commercial research)",
+    )
+
+    def __init__(self, root: Path | None, split: str | None = None) -> None:
+        super().__init__(root, split)
+        self._base = self._sized_folder()
+        places = (f"{self.split}-segmentation/", f"{self.split}/")
+        require_any(self._base, places, "masks and images by wnid", self.name)
+
+    def _sized_folder(self) -> Path:
+        inside = sorted(p for p in self.folder.glob("ImageNetS*") if p.is_dir())
+        if len(inside) > 1:
+            names = ", ".join(p.name for p in inside)
+            raise DatasetError(f"{self.name}: {self.folder}: expected one size, found {names}; give the path of one")
+        return inside[0] if inside else self.folder
+
+    @property
+    def size(self) -> int | None:
+        """50, 300 or 919 by the folder's name; None where it says nothing."""
+        match = re.search(r"ImageNetS(\d+)", self._base.resolve().name)
+        return int(match[1]) if match and int(match[1]) in SIZES else None
+
+    @cached_property
+    def _images(self) -> list[ImageRef]:
+        folder = require(self._base, f"{self.split}/", "images by wnid", self.name)
+        images = [
+            ImageRef(f"{wnid.name}/{stem}", path) for wnid in _folders(folder) for stem, path in by_stem(wnid).items()
+        ]
+        if not images:
+            raise DatasetError(f"{folder}: expected images in folders by wnid, found none; see docs/datasets.md")
+        return images
+
+    def images(self) -> Sequence[ImageRef]:
+        return self._images
+
+    def labelled_ids(self) -> list[str]:
+        """Ids of the images that have a map, sorted; those without are named in `skipped`."""
+        labelled = sorted(self._map_files)
+        if (self._base / self.split).is_dir():
+            maps = self._map_files
+            self.skipped = [f"{self._maps}: no map of image {r.id}" for r in self.images() if r.id not in maps]
+        return labelled
+
+    @cached_property
+    def wnids(self) -> tuple[str, ...]:
+        """All classes in the order of their ids. Raises DatasetError where they cannot be known."""
+        for folder in (self._base, self.folder, self._base.parent):
+            for path in sorted(folder.glob(f"ImageNetS_categories_im{self.size or '*'}.txt")):
+                return tuple(sorted(line.split()[0] for line in read_lines(path)))
+        places = (self.split, "validation", "train", f"{self.split}-segmentation")
+        lists = [[p.name for p in _folders(self._base / place)] for place in places if (self._base / place).is_dir()]
+        longest = max(lists, key=len)
+        if self.size is not None and len(longest) != self.size:
+            raise DatasetError(
+                f"{self.name}: {self._base}: expected {self.size} class folders, found {len(longest)}; "
+                f"complete the data set, or put the list ImageNetS_categories_im{self.size}.txt there"
+            )
+        return tuple(longest)
+
+    def class_id(self, image_id: str) -> int:
+        """The class of an image by its folder, from 1."""
+        wnid = image_id.partition("/")[0]
+        if wnid not in self.wnids:
+            raise self.unknown_image(image_id)
+        return self.wnids.index(wnid) + 1
+
+    @cached_property
+    def _class_names(self) -> tuple[str, ...]:
+        folders = dict.fromkeys((self._base, self.folder, self._base.parent))
+        found = [folder / name for folder in folders for name in _NAME_FILES if (folder / name).is_file()]
+        if not found:
+            raise DatasetError(
+                f"{self.name}: {self._base}: expected the classes' names in {' or '.join(_NAME_FILES)} "
+                "(lines: wnid, name), found none; copy one there from ImageNet"
+            )
+        names = _read_names(found[0])
+        unnamed = [wnid for wnid in self.wnids if wnid not in names]
+        if unnamed:
+            raise DatasetError(f"{found[0]}: expected a name of every class, found none of {', '.join(unnamed[:4])}")
+        return tuple(names[wnid] for wnid in self.wnids)
+
+    def texts(self) -> Sequence[str]:
+        """Class names in the order of their ids: the first of each synset's words."""
+        return self._class_names
+
+    def label_map(self, image_id: str) -> IdMap:
+        """(height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""
+        path = self._map_files.get(image_id)
+        if path is None:
+            raise DatasetError(f"{self._maps}: expected {image_id}.png, found nothing there; leave the image out")
+        return read_ids(path)
+
+    def mask(self, image_id: str) -> LabelMap:
+        """(height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""
+        ids = self.label_map(image_id)
+        return np.where(ids == IGNORE, np.uint8(VOID), (ids == self.class_id(image_id)).astype(np.uint8))
+
+    @property
+    def _maps(self) -> Path:
+        return require(self._base, f"{self.split}-segmentation/", "maps by wnid", self.name)
+
+    @cached_property
+    def _map_files(self) -> dict[str, Path]:
+        return {f"{d.name}/{stem}": path for d in _folders(self._maps) for stem, path in by_stem(d).items()}
+
+
+def read_ids(path: Path) -> IdMap:
+    """(height, width) int32 ids of an ImageNet-S map or prediction."""
+    rgb = read_rgb(path).astype(np.int32)  # before multiplying: 256 does not fit uint8
+    return np.ascontiguousarray(rgb[..., 0] + 256 * rgb[..., 1])
+
+
+def _read_names(path: Path) -> dict[str, str]:
+    """wnid -> the first word of its synset; lines are `wnid name, other name`, with a tab or a blank between."""
+    split = (line.split(maxsplit=1) for line in read_lines(path))
+    return {parts[0]: parts[1].split(",")[0].strip() for parts in split if len(parts) == 2}
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
