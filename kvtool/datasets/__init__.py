@@ -24,6 +24,10 @@ DATASETS = Registry(
         "davis": "kvtool.datasets.davis:Davis",
         "bdd10k": "kvtool.datasets.bdd10k:Bdd10k",
         "coco": "kvtool.datasets.coco:Coco",
+        "pope": "kvtool.datasets.pope:Pope",
+        "mme": "kvtool.datasets.mme:Mme",
+        "blink": "kvtool.datasets.blink:Blink",
+        "cvbench": "kvtool.datasets.cvbench:CvBench",
     },
 )
 

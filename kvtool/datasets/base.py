@@ -78,13 +78,15 @@ class About:
 class Question:
     """One question of a benchmark. `group` is what scores are reported by: file, subset or sub-task.
 
-    answer: as the benchmark writes it ("yes", "Yes", "(A)"); "" where it is not public. choices: the options'
-    texts in the order of their letters. source: the image collection, where scores are weighted by it (CV-Bench).
+    prompt: the whole text that the benchmark puts to a model, options included. answer: as the benchmark writes it
+    ("yes", "Yes", "(A)"); "" where it is not public. choices: the options' texts in the order of their letters.
+    source: the image collection, where scores are weighted by it (CV-Bench).
     """
 
     id: str
     image_ids: tuple[str, ...]
     text: str
+    prompt: str
     answer: str
     group: str
     choices: tuple[str, ...] = ()
