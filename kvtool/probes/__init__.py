@@ -1,0 +1,33 @@
+"""Probes: how well every (kind, layer, kv_head) of a run does a perception task, from the store alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvtool.registry import Registry
+
+if TYPE_CHECKING:
+    from kvtool.reports.results import Result
+    from kvtool.store import Run, Store
+
+TASKS = Registry(
+    "task",
+    {
+        "foreground-segmentation": "kvtool.probes.foreground_segmentation:ForegroundSegmentation",
+        "semantic-correspondence": "kvtool.probes.semantic_correspondence:SemanticCorrespondence",
+    },
+)
+
+
+def probe(target: Run | Store, task: str, **options: Any) -> Result:
+    """Score every block of a run on a task; see kvtool.probes.run.probe for the options. Torch is imported here."""
+    from kvtool.probes.run import probe as run_probe
+
+    return run_probe(target, task, **options)
+
+
+def tasks_of(run: Run) -> list[str]:
+    """The tasks that a run's data set can serve, in the order of the table."""
+    from kvtool.probes.run import tasks_of as of
+
+    return of(run)

@@ -1,0 +1,113 @@
+"""What every probe shares: the task protocol, and the walk over blocks that turns its units into a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from kvtool.metrics.intervals import Estimate, Scores, bootstrap
+from kvtool.probes.layers import Layer
+from kvtool.reports.results import Row
+from kvtool.store import Run
+from kvtool.types import Kind
+
+Array = np.ndarray[Any, Any]
+Select = ("max", "split")
+
+
+class Table(NamedTuple):
+    """Rows to make of one layer: labels they carry ({} for the summary), units (head, n, k), how to score sums of
+    them, and strata (n,) within which units are resampled."""
+
+    labels: dict[str, Any]
+    units: Array
+    scores: Scores
+    strata: Array | None = None
+
+
+class Task(Protocol):
+    """A probe. Constructed as Task(dataset, ids, device, **options): `ids` are the images that the run holds.
+
+    Options are keyword-only parameters with defaults; `settings` gives back those that the numbers depend on.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    n: int
+    skipped: list[str]
+    n_skipped: int
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def images(self) -> set[str]:
+        """Ids of all images that the task reads."""
+        ...
+
+    def measure(self, layer: Layer) -> Array:
+        """What the tables are made of, from one layer: (head, n, ...), one entry per sampling unit."""
+        ...
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        """The summary first, then rows by label."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which blocks of which run: (kind, layers, heads) in order."""
+
+    run: Run
+    blocks: tuple[tuple[Kind, tuple[int, ...], tuple[int, ...]], ...]
+
+
+def score_blocks(
+    task: Task, plan: Plan, device: torch.device, select: str, seed: int, progress: Callable[..., None] | None
+) -> tuple[list[Row], list[Row]]:
+    """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of the units.
+
+    A half's row holds what was found on the first half (to choose by) as `chosen_<metric>`, and the second half's
+    scores. Memory: what one layer needs (see Layer and the task); results are a few numbers a block.
+    """
+    rows: list[Row] = []
+    halves: list[Row] = []
+    for kind, layers, heads in plan.blocks:
+        for number in layers:
+            measured = task.measure(Layer(plan.run, kind, number, heads, device))
+            blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
+            tables = list(task.tables(measured))
+            for table in tables:
+                rows += _table_rows(blocks, table, seed)
+            if select == "split":
+                halves += _half_rows(blocks, tables[0], task.metric, seed)
+            if progress is not None:
+                progress(len(heads), f"{kind} layer {number}")
+    return rows, halves
+
+
+def _table_rows(blocks: Sequence[Row], table: Table, seed: int) -> list[Row]:
+    found = bootstrap(table.units, table.scores, strata=table.strata, seed=seed)
+    n = table.units.shape[1]
+    return [{**block, **table.labels, **_scores(found, index), "n": n} for index, block in enumerate(blocks)]
+
+
+def _scores(found: Mapping[str, Estimate], index: int) -> Row:
+    row: Row = {}
+    for name, estimate in found.items():
+        for suffix, values in zip(("", "_low", "_high"), estimate, strict=True):
+            value = float(values[index])
+            row[name + suffix] = None if np.isnan(value) else value
+    return row
+
+
+def _half_rows(blocks: Sequence[Row], table: Table, metric: str, seed: int) -> list[Row]:
+    n = table.units.shape[1]
+    order = np.random.default_rng(seed).permutation(n)
+    first, second = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    chosen = table.scores(table.units[:, first].sum(axis=1))[metric]
+    strata = None if table.strata is None else table.strata[second]
+    rows = _table_rows(blocks, table._replace(units=table.units[:, second], strata=strata), seed)
+    return [{**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, chosen, strict=True)]

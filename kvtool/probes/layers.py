@@ -1,0 +1,155 @@
+"""The images of one layer of a run, as probes see them: vectors on the base grid, read once, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kvtool.store import PartSlice, Run
+from kvtool.types import GridSpan, Kind, Sample
+
+Array = np.ndarray[Any, Any]
+
+HELD_BYTES = 2**30
+"""Most stored bytes of one layer that are kept for a second use; images beyond are read again."""
+
+
+@dataclass(frozen=True)
+class GridImage:
+    """One image in one layer: values (head, row * col, dim) float32 on the base grid, row-major."""
+
+    sample: Sample
+    span: GridSpan
+    values: torch.Tensor
+
+    @property
+    def id(self) -> str:
+        return self.sample.id
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.span.grid
+
+    @property
+    def wh_px(self) -> tuple[int, int]:
+        return self.sample.image_wh_px
+
+    def cells(self, points_px: Iterable[tuple[float, float]]) -> list[int]:
+        """Row-major index of the cell under each (x, y)."""
+        at = (self.span.cell_at(x, y) for x, y in points_px)
+        return [row * self.grid[1] + col for row, col in at]
+
+    def centres_px(self) -> Array:
+        """(row * col, 2) centres of the cells, (x, y) in pixels of the original image."""
+        rows, cols = self.grid
+        return np.array([self.span.centre_px(r, c) for r in range(rows) for c in range(cols)])
+
+
+class Layer:
+    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out."""
+
+    def __init__(
+        self,
+        run: Run,
+        kind: Kind,
+        layer: int,
+        heads: Sequence[int],
+        device: torch.device,
+        held_bytes: int | None = None,
+    ) -> None:
+        self.run, self.kind, self.layer, self.heads, self.device = run, kind, layer, list(heads), device
+        self._budget = HELD_BYTES if held_bytes is None else held_bytes
+        self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
+        self._held_bytes = 0
+
+    def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
+        """Every image once, in no promised order: those held first, then the others part by part."""
+        wanted = dict.fromkeys(ids)
+        missing = [image for image in wanted if image not in self._held]
+        for held in [self._held[image] for image in wanted if image in self._held]:
+            yield self._on_grid(*held)
+        if missing:
+            for _, part in self.run.stream(self.kind, [self.layer], missing, raw=True):
+                for sample, stored in self._images(part):
+                    self._hold(sample, stored)
+                    yield self._on_grid(sample, stored)
+
+    def get(self, ids: Iterable[str]) -> dict[str, GridImage]:
+        """Some images at once, by id."""
+        return {image.id: image for image in self.each(ids)}
+
+    def _images(self, part: PartSlice) -> Iterator[tuple[Sample, Array]]:
+        bounds = part.offsets.tolist()
+        for sample, start, stop in zip(part.samples, bounds, bounds[1:], strict=False):
+            yield sample, part.values[self.heads, start:stop]
+
+    def _hold(self, sample: Sample, stored: Array) -> None:
+        """Keep a copy of an image's bits; the longest unused go first."""
+        if stored.nbytes > self._budget:
+            return
+        self._held[sample.id] = sample, stored
+        self._held_bytes += stored.nbytes
+        while self._held_bytes > self._budget:
+            _, (_, oldest) = self._held.popitem(last=False)
+            self._held_bytes -= oldest.nbytes
+
+    def _on_grid(self, sample: Sample, stored: Array) -> GridImage:
+        if sample.id in self._held:
+            self._held.move_to_end(sample.id)
+        span = sample.base(self.kind)
+        rows, cols = span.grid
+        bits = stored.view(np.int16) if stored.dtype == np.uint16 else stored
+        values = torch.from_numpy(np.ascontiguousarray(bits)).to(self.device)
+        if stored.dtype == np.uint16:
+            values = values.view(torch.bfloat16)
+        if span.row_stride == cols:
+            values = values[:, span.start : span.start + rows * cols]
+        else:
+            values = values[:, torch.tensor(span.token_indices(), device=self.device)]
+        return GridImage(sample, span, values.float())
+
+
+def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
+    """Bilinear weights from a grid's cells to an image's pixels: (height, rows) and (width, cols) float32.
+
+    Cell and pixel centres are at half positions; beyond the outermost cell centres the border's value holds.
+    """
+    x0, y0, x1, y1 = span.cover_xyxy_px
+    rows, cols = span.grid
+    return _weights(wh_px[1], y0, y1, rows), _weights(wh_px[0], x0, x1, cols)
+
+
+def _weights(pixels: int, start: float, stop: float, cells: int) -> Array:
+    at = np.clip((np.arange(pixels) + 0.5 - start) / (stop - start) * cells - 0.5, 0, cells - 1)
+    low = np.minimum(at.astype(int), max(cells - 2, 0))
+    weights = np.zeros((pixels, cells), np.float32)
+    weights[np.arange(pixels), low] = 1 - (at - low)
+    weights[np.arange(pixels), np.minimum(low + 1, cells - 1)] += at - low
+    return weights
+
+
+def upsample(maps: torch.Tensor, span: GridSpan, wh_px: tuple[int, int]) -> torch.Tensor:
+    """(..., row * col) maps on a grid -> (..., height, width), bilinearly."""
+    down, across = (torch.from_numpy(w).to(maps) for w in upsampling(span, wh_px))
+    on_grid = maps.reshape(*maps.shape[:-1], *span.grid)
+    return torch.matmul(down, torch.matmul(on_grid, across.T))
+
+
+def cell_shares(mask: Array, span: GridSpan) -> Array:
+    """(row * col,) true pixels of a (H, W) mask whose centre lies in each cell; none outside the grid's cover."""
+    x0, y0, x1, y1 = span.cover_xyxy_px
+    rows, cols = span.grid
+    down, across = _membership(mask.shape[0], y0, y1, rows), _membership(mask.shape[1], x0, x1, cols)
+    return np.asarray(down.T @ mask.astype(np.float32) @ across).reshape(-1)
+
+
+def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
+    """(pixels, cells) float32 one-hot: the cell that holds each pixel's centre."""
+    at = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
+    one_hot: Array = at[:, None] == np.arange(cells)
+    return one_hot.astype(np.float32)

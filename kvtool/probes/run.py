@@ -1,0 +1,242 @@
+"""`kvtool probe`: resolve the request, score the blocks, set baselines beside them, keep the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kvtool.datasets import DATASETS, Spec, open_dataset
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.probes import TASKS
+from kvtool.probes.base import Plan, Select, Task, score_blocks
+from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
+from kvtool.store import Run, Store, hash_ids, open_store
+from kvtool.types import KINDS, Kind
+
+DECODER: tuple[Kind, ...] = ("key", "value")
+BASELINES: tuple[Kind, ...] = ("projected", "vision")
+
+
+def probe(
+    target: Run | Store,
+    task: str,
+    *,
+    kinds: Sequence[Kind] | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    select: str = "max",
+    limit: int | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    progress: Callable[..., None] | None = None,
+    **options: Any,
+) -> Result:
+    """Score every block of a run on a task.
+
+    kinds: by default value, or key where there is none, and the baselines projected and vision. layers, heads: of the
+    decoder's kinds; the baselines are always whole. select: "max" takes the best block on the data it is scored on,
+    which is optimistic; "split" chooses on one half of the sampling units and scores on the other. limit: sampling
+    units at most. data: where the data set is now. seed: of episodes, halves and intervals. progress: called with
+    (blocks done, note). options: those of the tasks; a task takes the ones it knows.
+
+    The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
+    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored.
+    """
+    run = target.run() if isinstance(target, Store) else target
+    kind_of_task = TASKS.load(task)
+    _check_served(run, task)
+    if select not in Select:
+        raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
+    where = torch_device(device)
+    plan = plan_blocks(run, kinds, layers, heads)
+    own = _own_options(task, kind_of_task, {**options, "limit": limit, "seed": seed})
+    others = _other_runs(run)
+    config = _config(run, plan, select, seed, task, own, others)
+    store = open_store(run.store)
+    key = result_key(config)
+    if not fresh and (kept := store.load_result(key)) is not None:
+        return Result.from_json(kept)
+    work: Task = kind_of_task(_dataset(run, data), set(run.ids), where, **own)
+    rows, halves = score_blocks(work, plan, where, select, seed, progress)
+    skipped, baselines = list(work.skipped), _own_baselines(run, rows)
+    for other in others:
+        lacking = work.images() - set(other.ids)
+        if lacking:
+            skipped.append(f"run {other.name} is no baseline: it lacks {len(lacking)} of the images")
+            continue
+        found, _ = score_blocks(work, _baseline_plan(other), where, "max", seed, progress)
+        baselines += [_named(other, row) for row in found if is_summary(row)]
+    result = Result(
+        command="probe",
+        task=task,
+        metric=work.metric,
+        n=work.n,
+        rows=rows,
+        best=choose_best(rows, halves, work.metric),
+        per_layer=per_layer(rows, work.metric),
+        baselines=baselines,
+        config=config | work.settings(),
+        versions=versions(),
+        n_skipped=work.n_skipped,
+        skipped=skipped[:10],
+    )
+    store.save_result(key, result.to_json())
+    return result
+
+
+def tasks_of(run: Run) -> list[str]:
+    """The tasks that a run's data set can serve, in the order of the table."""
+    served = DATASETS.load(run.config.dataset).about.tasks
+    return [name for name in TASKS.names() if name in served]
+
+
+def plan_blocks(
+    run: Run, kinds: Sequence[Kind] | None, layers: Sequence[int] | None, heads: Sequence[int] | None
+) -> Plan:
+    """The stored blocks that a request names. Raises UsageError, naming what is stored, for others."""
+    stored = run.config.kinds
+    if kinds is None:
+        decoder = [kind for kind in ("value", "key") if kind in stored][:1]
+        kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
+    blocks = []
+    for kind in dict.fromkeys(kinds):
+        if kind not in KINDS or kind not in stored:
+            raise UsageError(f"run {run.name}: {kind} is not stored, only {', '.join(stored)}")
+        have = run.config.stored_layers(kind)
+        count, _ = run.config.heads_and_dim(kind)
+        of_decoder = kind in DECODER
+        wanted = tuple(dict.fromkeys(layers)) if of_decoder and layers is not None else have
+        chosen = tuple(dict.fromkeys(heads)) if of_decoder and heads is not None else tuple(range(count))
+        _check(run, kind, "layer", wanted, have)
+        _check(run, kind, "kv_head", chosen, range(count))
+        blocks.append((kind, wanted, chosen))
+    return Plan(run, tuple(blocks))
+
+
+def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence[int]) -> None:
+    absent = [number for number in wanted if number not in have]
+    if absent or not wanted:
+        listed = ", ".join(map(str, have))
+        raise UsageError(f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}")
+
+
+def choose_best(rows: Sequence[Row], halves: Sequence[Row], metric: str) -> Row | None:
+    """The best block of the decoder's kinds, or of all where there are none; with halves, chosen on the first half."""
+
+    def eligible(found: Sequence[Row]) -> list[Row]:
+        summary = [row for row in found if is_summary(row)]
+        return [row for row in summary if row["kind"] in DECODER] or summary
+
+    if not halves:
+        best = best_row(eligible(rows), metric)
+        return None if best is None else {**best, "select": "max"}
+    best = best_row(eligible(halves), f"chosen_{metric}")
+    return None if best is None else {**best, "select": "split"}
+
+
+def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
+    """The best row of each (kind, layer)."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        if is_summary(row):
+            groups.setdefault((row["kind"], row["layer"]), []).append(row)
+    return [best for group in groups.values() if (best := best_row(group, metric)) is not None]
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device: expected auto, cpu or cuda:N, found {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device: {name} is not here ({torch.cuda.device_count()} CUDA devices); use --device cpu")
+    return device
+
+
+def _check_served(run: Run, task: str) -> None:
+    if task not in tasks_of(run):
+        able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
+        raise UsageError(
+            f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
+        )
+
+
+def _dataset(run: Run, data: str | Path | None) -> Any:
+    path = run.config.dataset_path if data is None else str(data)
+    if path is None:
+        raise UsageError(f"run {run.name}: it does not say where {run.config.dataset} is; give the folder with --data")
+    try:
+        return open_dataset(Spec(run.config.dataset, path, run.config.split))
+    except KvtoolError as error:
+        hint = "" if data is not None else "; if it moved, give the folder with --data"
+        raise type(error)(f"{error}{hint}") from None
+
+
+def _own_options(name: str, task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a task knows. Raises UsageError for one that no task knows."""
+    known = {one: set(signature(TASKS.load(one)).parameters) for one in TASKS.names()}
+    for option in options:
+        if not any(option in names for names in known.values()) and option != "seed":
+            raise UsageError(f"probe: unknown option {option!r}; {name} takes: {', '.join(sorted(known[name]))}")
+    return {option: value for option, value in options.items() if option in signature(task).parameters}
+
+
+def _other_runs(run: Run) -> list[Run]:
+    """Runs of the same data set and split by other models: their projected and vision blocks are baselines."""
+    store = open_store(run.store)
+    others = [store.run(name) for name in store.runs() if name != run.name]
+    return [
+        other
+        for other in others
+        if (other.config.dataset, other.config.split) == (run.config.dataset, run.config.split)
+        and (other.config.model.name, other.config.model.revision) != (run.config.model.name, run.config.model.revision)
+        and any(kind in other.config.kinds for kind in BASELINES)
+    ]
+
+
+def _baseline_plan(run: Run) -> Plan:
+    return plan_blocks(run, [kind for kind in BASELINES if kind in run.config.kinds], None, None)
+
+
+def _own_baselines(run: Run, rows: Sequence[Row]) -> list[Row]:
+    return [_named(run, row) for row in rows if row["kind"] in BASELINES and is_summary(row)]
+
+
+def _named(run: Run, row: Row) -> Row:
+    return {"run": run.name, "model": run.config.model.name, **row}
+
+
+def _config(
+    run: Run, plan: Plan, select: str, seed: int, task: str, own: Mapping[str, Any], others: Sequence[Run]
+) -> dict[str, Any]:
+    """All that the numbers depend on; the cache's key is its hash."""
+    config = run.config
+    return {
+        "task": task,
+        "run": run.name,
+        "run_hash": config.hash,
+        "model": config.model.name,
+        "revision": config.model.revision,
+        "dtype": config.model.dtype,
+        "dataset": config.dataset,
+        "split": config.split,
+        "prefix": config.prefix,
+        "view": config.view,
+        "keys": config.keys,
+        "images": len(run.ids),
+        "images_hash": hash_ids(run.ids),
+        "blocks": [{"kind": kind, "layers": list(ls), "kv_heads": list(hs)} for kind, ls, hs in plan.blocks],
+        "select": select,
+        "seed": seed,
+        "options": {name: value for name, value in own.items() if name not in ("seed", "backend")},
+        "baseline_runs": [[other.name, other.config.hash, hash_ids(other.ids)] for other in others],
+    }

@@ -1,0 +1,178 @@
+"""Semantic correspondence on SPair-71k (protocol 5).
+
+The token under each source keypoint is matched, by cosine, with the target image's tokens; the centre of the nearest
+one is the prediction, in pixels of the original image. It is right within alpha times the longer side of the target's
+box. With `upsample` the target's features are first upsampled bilinearly to its pixels, as DIFT does.
+
+Memory: of one category at a time, the vectors under its source keypoints; one target image's scores.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from kvtool.datasets.spair71k import Pair, SPair71k
+from kvtool.errors import KvtoolError
+from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
+from kvtool.neighbors import Backend, nearest
+from kvtool.probes.base import Array, Table
+from kvtool.probes.layers import GridImage, Layer, upsampling
+
+PRIMARY_ALPHA = 0.1
+
+
+@dataclass(frozen=True)
+class _Target:
+    """All keypoints to be found in one target image: rows of the category's source points, truth, and their pairs."""
+
+    source_rows: Array
+    keypoints_px: Array
+    box_sides_px: Array
+    pairs: Array
+    starts: Array
+
+
+class SemanticCorrespondence:
+    name: ClassVar[str] = "semantic-correspondence"
+    metric: ClassVar[str] = "pck_image"
+
+    def __init__(
+        self,
+        dataset: SPair71k,
+        ids: set[str],
+        device: torch.device,
+        *,
+        limit: int | None = None,
+        upsample: bool = False,
+        backend: Backend = "auto",
+    ) -> None:
+        pairs = dataset.pairs()
+        self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
+        present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
+        self.pairs = present[:limit]
+        self.n, self.n_skipped = len(self.pairs), len(pairs) - len(present) + len(dataset.skipped)
+        self.skipped = list(dataset.skipped)
+        if len(present) < len(pairs):
+            self.skipped.append(f"{len(pairs) - len(present)} pairs need images that the run does not hold")
+        if not self.pairs:
+            raise KvtoolError(
+                f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract more of the data set"
+            )
+        self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
+
+    def settings(self) -> dict[str, Any]:
+        return {"alpha": PRIMARY_ALPHA, "upsample": self.upsample, "limit": self.limit}
+
+    def images(self) -> set[str]:
+        return {image for pair in self.pairs for image in (pair.src_id, pair.trg_id)}
+
+    def measure(self, layer: Layer) -> Array:
+        """(head, pair, alpha) number of keypoints found."""
+        found = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
+        for group in self._groups:
+            points = group.source_vectors(layer)
+            for image in layer.each(group.targets):
+                target = group.targets[image.id]
+                correct = self._correct(points[:, torch.as_tensor(target.source_rows)], image, target)
+                found[:, target.pairs] = np.moveaxis(np.add.reduceat(correct, target.starts, axis=2), 0, 2)
+        return found
+
+    def _correct(self, queries: torch.Tensor, image: GridImage, target: _Target) -> Array:
+        """(alpha, head, keypoint) bool: the keypoints of all pairs with this target; queries (head, keypoint, dim)."""
+        if self.upsample:
+            predicted_px = nearest_pixels(queries, image)
+        else:
+            _, cells = nearest(queries, image.values, backend=self.backend)
+            predicted_px = image.centres_px()[cells[:, :, 0]]
+        return correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        total = np.array([len(pair.src_kps_px) for pair in self.pairs])
+        units = pck_units(np.moveaxis(measured, 2, 0), total)
+        primary = units[ALPHAS.index(PRIMARY_ALPHA)]
+        yield Table({}, primary, pck_scores)
+        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
+            yield Table({"alpha": alpha}, of_alpha, pck_scores)
+        categories = np.array([pair.category for pair in self.pairs])
+        for category in np.unique(categories):
+            yield Table(
+                {"alpha": PRIMARY_ALPHA, "category": str(category)}, primary[:, categories == category], pck_scores
+            )
+
+
+class _Category:
+    """The pairs of one category, arranged by target image; its source keypoints, each (image, keypoint) once."""
+
+    def __init__(self, members: list[int], pairs: list[Pair]) -> None:
+        rows: dict[tuple[str, tuple[float, float]], int] = {}
+        by_target: defaultdict[str, list[int]] = defaultdict(list)
+        for index in members:
+            for point in pairs[index].src_kps_px:
+                rows.setdefault((pairs[index].src_id, point), len(rows))
+            by_target[pairs[index].trg_id].append(index)
+        self.n_points = len(rows)
+        self.sources: defaultdict[str, list[tuple[int, tuple[float, float]]]] = defaultdict(list)
+        for (image, point), row in rows.items():
+            self.sources[image].append((row, point))
+        self.targets = {image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()}
+
+    def source_vectors(self, layer: Layer) -> torch.Tensor:
+        """(head, source point, dim) the vectors of the tokens under the source keypoints."""
+        vectors = torch.empty(0)
+        for image in layer.each(self.sources):
+            if not len(vectors):
+                heads, _, dim = image.values.shape
+                vectors = torch.empty(heads, self.n_points, dim, device=image.values.device)
+            at, points = zip(*self.sources[image.id], strict=True)
+            vectors[:, list(at)] = image.values[:, image.cells(points)]
+        return vectors
+
+
+def _target(pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[float, float]], int]) -> _Target:
+    counts = [len(pair.src_kps_px) for pair in pairs]
+    return _Target(
+        source_rows=np.array([rows[pair.src_id, point] for pair in pairs for point in pair.src_kps_px]),
+        keypoints_px=np.array([point for pair in pairs for point in pair.trg_kps_px]),
+        box_sides_px=np.repeat([box_side_px(pair.trg_box_xyxy_px) for pair in pairs], counts),
+        pairs=np.array(indices),
+        starts=np.cumsum([0, *counts[:-1]]),
+    )
+
+
+def _by_category(pairs: list[Pair]) -> list[list[int]]:
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, pair in enumerate(pairs):
+        members[pair.category].append(index)
+    return list(members.values())
+
+
+def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
+    """(head, query, 2) the (x, y) index of the pixel whose bilinearly upsampled vector is nearest by cosine.
+
+    The upsampled vectors are never made: their products with a query are its upsampled products, and their norms
+    follow from the products of neighbouring vectors. The first pixel in row-major order wins a tie.
+    """
+    down, across = (torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px))
+    found = [
+        _nearest_pixels_head(q, v.unflatten(0, image.grid), down, across)
+        for q, v in zip(normalize(queries, dim=-1), image.values, strict=True)
+    ]
+    return np.stack(found)
+
+
+def _nearest_pixels_head(q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> Array:
+    tall = torch.einsum("hr,rcd->hcd", down, grid)
+    square, neighbour = tall.square().sum(-1), (tall[:, :-1] * tall[:, 1:]).sum(-1)
+    norm2 = square @ across.square().T + 2 * neighbour @ (across[:, :-1] * across[:, 1:]).T
+    scale = norm2.clamp_min(1e-24).rsqrt()
+    products = torch.einsum("qd,hcd->qhc", q, tall)
+    best = [int(torch.argmax((p @ across.T) * scale)) for p in products]
+    width = len(across)
+    return np.array([(at % width, at // width) for at in best])

@@ -1,0 +1,121 @@
+"""Hand-written stores: tiny runs whose every vector the test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, Sample
+
+Array = np.ndarray[Any, Any]
+LAYERS, HEADS, DIM = 8, 2, 16
+PLANTED = (5, 1)
+"""The block (layer, kv_head) that holds the answer."""
+
+Fill = Callable[[Sample, int, int], Array]
+"""(sample, layer, head) -> (n_tokens, DIM)."""
+
+
+def sample(
+    id: str,
+    index: int,
+    wh_px: tuple[int, int],
+    grid: tuple[int, int],
+    *,
+    newline: bool = False,
+    start: int = 0,
+    cover: tuple[float, float, float, float] | None = None,
+) -> Sample:
+    """One image of `grid` tokens; `newline` ends each row with a token, `start` puts tokens before the grid."""
+    stride = grid[1] + newline
+    span = GridSpan("base", start, grid, stride, cover or (0.0, 0.0, float(wh_px[0]), float(wh_px[1])))
+    count = start + grid[0] * stride
+    vision = GridSpan("base", 0, grid, grid[1], span.cover_xyxy_px)
+    return Sample(
+        id=id,
+        index=index,
+        image_wh_px=wh_px,
+        n_tokens=count,
+        spans=(span,),
+        n_vision_tokens=grid[0] * grid[1],
+        vision_spans=(vision,),
+        prefix="",
+        prefix_ids=(1,),
+        image_start=1,
+        next_position=count + 1,
+    )
+
+
+def write_run(
+    path: Path,
+    dataset: str,
+    split: str,
+    root: Path,
+    samples: Sequence[Sample],
+    fill: Fill,
+    *,
+    model: str = "planted",
+    name: str = "",
+    kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
+    dtype: str = "bfloat16",
+    layers: int = LAYERS,
+    part_size: int = 5,
+    seed: int = 0,
+) -> Run:
+    """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values."""
+    geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
+    config = RunConfig(
+        name=name,
+        model=ModelInfo(model, "0", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
+        dataset=dataset,
+        dataset_path=str(root),
+        split=split,
+        ids_hash=hash_ids([s.id for s in samples]),
+        n_images_total=len(samples),
+        prefix="none",
+        prefix_hash="0",
+        view="base",
+        keys="post-rope",
+        kinds=kinds,
+        layers=tuple(range(layers)) if {"key", "value"} & set(kinds) else (),
+        vision_layers=(3,) if "vision" in kinds else (),
+        part_size=part_size,
+    )
+    run = open_store(path, create=True).create_run(config)
+    rng = np.random.default_rng(seed)
+
+    def stored(values: Array) -> Array:
+        return float32_to_bits(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
+
+    for start in range(0, len(samples), part_size):
+        of = list(samples[start : start + part_size])
+        arrays: dict[str, Any] = {}
+        value = [np.stack([np.stack([fill(s, i, h) for h in range(HEADS)]) for i in range(layers)]) for s in of]
+        for kind in kinds:
+            if kind in ("key", "value"):
+                arrays[kind] = [stored(v) for v in value]
+            elif kind == "projected":
+                arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_tokens, 2 * DIM))) for s in of]
+            else:
+                arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_vision_tokens, DIM))) for s in of]
+        text: dict[str, Any] = {
+            kind: stored(np.zeros((layers, HEADS, sum(s.image_start for s in of), DIM)))
+            for kind in ("key", "value")
+            if kind in kinds
+        }
+        run.commit_part(part_name(start, start + len(of)), of, arrays, text)
+    run.refresh()
+    return run
+
+
+def noise(seed: int) -> Fill:
+    """Vectors drawn anew for every image, layer and head."""
+
+    def fill(s: Sample, layer: int, head: int) -> Array:
+        return np.random.default_rng([seed, s.index, layer, head]).normal(size=(s.n_tokens, DIM))
+
+    return fill
