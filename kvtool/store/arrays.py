@@ -86,10 +86,11 @@ class ArraySpec:
             "typesize": self.storage.itemsize,
             "blocksize": 0,
         }
-        compress = [] if self.codec == "none" else [{"name": "blosc", "configuration": blosc}]
+        transpose = {"name": "transpose", "configuration": {"order": [0, 1, 3, 2]}}
+        compressed = [transpose, little, {"name": "blosc", "configuration": blosc}]
         sharding = {
             "chunk_shape": [1, 1, self.chunk_tokens, dim],
-            "codecs": [little, *compress, {"name": "crc32c"}],
+            "codecs": [*([little] if self.codec == "none" else compressed), {"name": "crc32c"}],
             "index_codecs": [little, {"name": "crc32c"}],
             "index_location": "end",
         }

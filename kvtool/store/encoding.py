@@ -2,7 +2,8 @@
 
 A shard is the file of one or more whole layers: its inner chunks, one after the other, then the index: (offset,
 nbytes) as little-endian uint64 for each inner chunk in C order of (layer, head, chunk), then the crc32c of the index.
-An inner chunk is the blosc frame of its values followed by the frame's crc32c.
+An inner chunk is the blosc frame of its values, transposed to (dim, token), followed by the frame's crc32c. Transposed,
+because a channel's exponents hardly change from token to token (docs/decisions/store-format.md has the figures).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ STORED_DTYPE: dict[Precision, np.dtype[Any]] = {
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
 }
-BLOSC_LEVEL = 5
+BLOSC_LEVEL = 9
 CRC_NBYTES = 4
 INDEX_ENTRY_NBYTES = 16
 
@@ -56,29 +57,28 @@ def to_float32(stored: Bits, out: NDArray[np.float32]) -> None:
 
 
 def encode_chunk(values: Bits, codec: Codec) -> bytes:
-    """Bytes of one inner chunk: values (token, dim), C-contiguous."""
-    frame: bytes = blosc.compress(values, b"lz4", BLOSC_LEVEL, blosc.BITSHUFFLE) if codec == "lz4" else values.tobytes()
+    """Bytes of one inner chunk of values (token, dim)."""
+    if codec == "none":
+        frame = values.tobytes()
+    else:
+        frame = blosc.compress(np.ascontiguousarray(values.T), b"lz4", BLOSC_LEVEL, blosc.BITSHUFFLE)
     return frame + crc32c(frame).to_bytes(CRC_NBYTES, "little")
 
 
-def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, out: Bits, where: str) -> None:
-    """Inverse of encode_chunk, into `out`, C-contiguous. Raises CorruptError that begins with `where`."""
+def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: str) -> Bits:
+    """Values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where nothing is compressed, of
+    `chunk`. Raises CorruptError that begins with `where`."""
     frame = chunk[:-CRC_NBYTES]
     stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
     if stored != found:
         raise CorruptError(f"{where}: expected crc32c {stored:08x}, found {found:08x}: the chunk is damaged")
+    nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
+    if nbytes != scratch.nbytes:
+        raise CorruptError(f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: not this array's")
     if codec == "none":
-        out.view(np.uint8).reshape(-1)[:] = frame
-        return
-    nbytes = blosc_nbytes(frame)
-    if nbytes != out.nbytes:
-        raise CorruptError(f"{where}: expected a chunk of {out.nbytes} bytes, found {nbytes}: not this array's")
-    blosc.decompress(frame, out)
-
-
-def blosc_nbytes(frame: NDArray[np.uint8]) -> int:
-    """Number of bytes a blosc frame decompresses to (its header's second word)."""
-    return int.from_bytes(frame[4:8].tobytes(), "little")
+        return frame.view(scratch.dtype).reshape(scratch.shape[::-1])
+    blosc.decompress(frame, scratch)
+    return scratch.T
 
 
 def encode_index(chunk_nbytes: list[int]) -> bytes:

@@ -1,4 +1,4 @@
-"""The fast reader: wanted tokens of wanted heads out of a shard, decoded into place.
+"""The fast reader: wanted tokens of wanted heads out of a shard, decoded one by one.
 
 The shard's index says where each inner chunk lies; neighbours are read with one call, and while one shard is decoded
 the kernel already fetches the next ones. Every index and chunk is checked against its crc32c. zarr reads the same
@@ -22,8 +22,8 @@ from kvtool.errors import CorruptError
 from kvtool.store.arrays import REPAIR, StoredArray
 from kvtool.store.encoding import CRC_NBYTES, Bits, decode_chunk, decode_index, to_float32
 
-READ_NBYTES = 4 << 20
-LOOKAHEAD_SHARDS = 2
+READ_NBYTES = 1 << 20
+LOOKAHEAD_SHARDS = 4
 
 
 class Rows(NamedTuple):
@@ -84,27 +84,22 @@ class OpenShard:
     def read_into(self, out: Bits) -> None:
         """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
         spec = self.request.array.spec
-        scratch = np.empty((spec.chunk_tokens, spec.shape[3]), spec.storage)
-        in_scratch = -1
-        buffer = np.empty(max((_end(s[-1]) - s[0].offset for s in self.spans), default=0), np.uint8)
+        scratch = np.empty((spec.shape[3], spec.chunk_tokens), spec.storage)
+        buffer = np.empty(max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8)
         for span in self.spans:
-            base = span[0].offset
+            base, decoded = span[0].offset, -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
             for piece in span:
-                chunk = data[piece.offset - base : _end(piece) - base]
+                if piece.offset != decoded:
+                    where = f"{self.where}, bytes {piece.offset} to {_end(piece)}"
+                    chunk = data[piece.offset - base : _end(piece) - base]
+                    values = decode_chunk(chunk, spec.codec, scratch, where)
+                    decoded = piece.offset
                 target = out[piece.head, piece.out : piece.out + piece.hi - piece.lo]
-                where = f"{self.where}, bytes {piece.offset} to {_end(piece)}"
-                if out.dtype == spec.storage and piece.hi - piece.lo == spec.chunk_tokens:
-                    decode_chunk(chunk, spec.codec, target, where)
-                    continue
-                if in_scratch != piece.offset:
-                    decode_chunk(chunk, spec.codec, scratch, where)
-                    in_scratch = piece.offset
-                values = scratch[piece.lo : piece.hi]
                 if out.dtype == spec.storage:
-                    target[...] = values
+                    target[...] = values[piece.lo : piece.hi]
                 else:
-                    to_float32(values, target)
+                    to_float32(values[piece.lo : piece.hi], target)
 
     def _index(self) -> NDArray[np.uint64]:
         """(layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
