@@ -83,7 +83,9 @@ def write_scenes(
             if not (root / name).exists():
                 written[name] = _write(root, name, seed, size)
     except OSError as error:
-        raise DatasetError(f"{error.filename or root}: scenes cannot be written here: {error.strerror}") from error
+        raise DatasetError(
+            f"{error.filename or root}: scenes cannot be written here: {error.strerror or error}"
+        ) from error
     return written
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from kvtool.scenes.draw import Rendered
 from kvtool.scenes.layouts.files import Labels, Size, save_jpeg, save_json, save_png, stream
-from kvtool.scenes.street import KINDS, TRAIN_IDS, Street, render_street, sample_street
+from kvtool.scenes.street import TRAIN_IDS, Street, render_street, sample_street
 
 SIZE_WH_PX = (256, 144)
 N_IMAGES: dict[Size, dict[str, int]] = {
@@ -24,6 +24,7 @@ N_IMAGES: dict[Size, dict[str, int]] = {
 DETECTED = {"person": "pedestrian", "car": "car", "truck": "truck", "bus": "bus", "traffic light": "traffic light",
             "traffic sign": "traffic sign"}  # fmt: skip
 """Train id name -> category of the detection labels."""
+CYCLE = (*3 * (("city street", "day"), ("highway", "night")), ("city street", "night"), ("highway", "day"))
 TIME_OF_DAY = {"day": "daytime", "night": "night"}
 UNLABELLED_EVERY, N_FOREIGN, IGNORED_ROWS = 16, 4, 4
 """Every 16th image has no attributes; four frames of the label file have no image; the last rows of a mask are 255, as
@@ -39,19 +40,20 @@ def write(folder: Path, seed: int, size: Size) -> int:
             stem = _stem(seed, split, index)
             save_jpeg(folder / "images" / "10k" / split / f"{stem}.jpg", rendered.image)
             save_png(folder / "labels" / "sem_seg" / "masks" / split / f"{stem}.png", class_labels(rendered))
-            if index % UNLABELLED_EVERY != UNLABELLED_EVERY - 1:
+            if index % UNLABELLED_EVERY != UNLABELLED_EVERY // 2:
                 frames.append(_frame(f"{stem}.jpg", street, rendered))
         save_json(folder / "labels" / "det_20" / f"det_{split}.json", sorted(frames, key=lambda frame: frame["name"]))
     return sum(N_IMAGES[size].values())
 
 
 def draw_picture(seed: int, split: str, index: int) -> tuple[Street, Rendered]:
-    """A street; the four domains (city street or highway, by day or night) take turns."""
+    """A street; of eight in a row three are of either domain of the paper, city by day and highway at night."""
+    kind, time = CYCLE[index % len(CYCLE)]
     street = sample_street(
         stream(seed, "bdd10k", split, index),
         size_wh=SIZE_WH_PX,
-        kind=KINDS[index % 2],
-        time=("day", "night")[index // 2 % 2],
+        kind=kind,
+        time=time,
     )
     return street, render_street(street)
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.scenes.draw import Rendered, sample_rendered
+from kvtool.scenes.draw import Rendered, render, visible_enough
 from kvtool.scenes.language import plural
 from kvtool.scenes.layouts.files import Size, stream, touches
 from kvtool.scenes.layouts.parquet import Choice, as_choice, embedded, save_table
 from kvtool.scenes.questions import KINDS, Question
 from kvtool.scenes.questions import as_choice as with_options
-from kvtool.scenes.world import Scene
+from kvtool.scenes.world import Scene, sample_scene
 
 N_QUESTIONS: dict[Size, int] = {"small": 12, "medium": 60, "large": 600}
 """Questions of each task."""
@@ -66,11 +66,14 @@ def asked_about(scene: Scene, question: str) -> list[int]:
 
 
 def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, Choice]:
-    """A scene that allows the question."""
+    """A scene that allows the question, its drawing, and the question."""
     while True:
-        scene, rendered = sample_rendered(rng)
+        scene = sample_scene(rng)
         asked = make(scene, rng)
         if asked is None:
+            continue
+        rendered = render(scene)
+        if not visible_enough(scene, rendered):
             continue
         choice = as_choice(asked)
         about = asked_about(scene, choice.question)
