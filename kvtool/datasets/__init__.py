@@ -16,8 +16,8 @@ DATASETS = Registry(
     "data set",
     {
         "folder": "kvtool.datasets.folder:ImageFolder",
-        "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
         "spair71k": "kvtool.datasets.spair71k:SPair71k",
+        "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
         "msrc": "kvtool.datasets.msrc:Msrc",
         "imagenet-s": "kvtool.datasets.imagenet_s:ImageNetS",
         "refcoco": "kvtool.datasets.refcoco:RefCoco",

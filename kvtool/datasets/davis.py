@@ -40,7 +40,7 @@ class Davis(DatasetBase):
             "Annotations/480p/<sequence>/%05d.png  indexed: 0 background, 1.. objects, 255 void",
         ),
         source="DAVIS 2017 TrainVal 480p (Pont-Tuset et al. 2017)",
-        licence="CC BY-NC 4.0",
+        licence="research, under the terms of the DAVIS project",
     )
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:

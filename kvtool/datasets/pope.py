@@ -28,7 +28,7 @@ class Pope(DatasetBase):
             "val2014/*.jpg  COCO's images, here or in ../coco/val2014 or coco/val2014",
         ),
         source="POPE (Li et al. 2023), its COCO question files; images of COCO 2014 val",
-        licence="questions MIT; images under Flickr's terms",
+        licence="questions under their repository's terms; images under Flickr's terms",
     )
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:

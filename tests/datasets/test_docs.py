@@ -1,0 +1,62 @@
+"""The pages on data sets say what the loaders do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kvtool.datasets import describe_datasets
+from kvtool.datasets.base import DatasetBase
+from kvtool.datasets.images import MAX_PIXELS
+from kvtool.errors import DatasetError, UsageError
+from tests.datasets import builders
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def sections() -> dict[str, str]:
+    """Heading -> text of docs/datasets.md."""
+    parts = re.split(r"^## (.+)$", (DOCS / "datasets.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_one_section_a_dataset_in_the_order_of_the_table() -> None:
+    assert list(sections()) == ["Images", *(row["name"] for row in describe_datasets())]
+    assert f"{MAX_PIXELS / 1e6:.0f} megapixels" in sections()["Images"]
+
+
+@pytest.mark.parametrize("row", describe_datasets(), ids=lambda row: row["name"])
+def test_layout_splits_tasks_and_prefixes(row: dict[str, list[str]]) -> None:
+    text = sections()[str(row["name"])]
+    assert all(path in text for path in row["layout"])
+    assert all(f"`{split}`" in text for split in row["splits"])
+    assert ", ".join(row["tasks"]) in text if row["tasks"] else "Tasks: none" in text
+    for condition in ("correct", "incorrect"):
+        assert (f"`{condition}`" in text or f'prefix "{condition}"' in text) == (condition in row["prefixes"])
+
+
+def example() -> type[DatasetBase]:
+    """The class of docs/adding-a-dataset.md, from the page's own code."""
+    page = (DOCS / "adding-a-dataset.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    namespace: dict[str, type[DatasetBase]] = {}
+    exec(compile(code, "adding-a-dataset.md", "exec"), namespace)
+    return namespace["Birds"]
+
+
+def test_the_example_works(tmp_path: Path) -> None:
+    birds = example()
+    for name in ("owl", "wren"):
+        builders.picture(tmp_path / f"images/{name}.jpg")
+    builders.write_text(tmp_path / "lists/test.txt", "wren\r\nowl\r\n")
+    dataset = birds(tmp_path)
+    assert [(ref.id, ref.path) for ref in dataset.images()] == [
+        (name, tmp_path / f"images/{name}.jpg") for name in ("wren", "owl")
+    ]
+    assert dataset.prefix("owl", "none") == ""
+    with pytest.raises(DatasetError, match=r"birds: .* expected the list of images at lists/train.txt"):
+        birds(tmp_path, "train")
+    with pytest.raises(UsageError, match=r"birds: unknown split 'val'; known: test, train"):
+        birds(tmp_path, "val")
