@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvtool.errors import UsageError
 from kvtool.registry import Registry
@@ -84,19 +84,6 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
     return dataset
 
 
-def describe_datasets() -> list[dict[str, Any]]:
-    """What `kvtool datasets` prints, one row a data set in the order of the table."""
-    return [_row(DATASETS.load(name).about) for name in DATASETS.names()]
-
-
-def _row(about: About) -> dict[str, Any]:
-    return {
-        "name": about.name,
-        "title": about.title,
-        "tasks": list(about.tasks),
-        "splits": list(about.splits),
-        "prefixes": list(about.conditions),
-        "layout": [line.partition("  ")[0] for line in about.layout],
-        "source": about.source,
-        "licence": about.licence,
-    }
+def list_datasets() -> list[About]:
+    """What `kvtool datasets` shows, in the order of the table."""
+    return [DATASETS.load(name).about for name in DATASETS.names()]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.datasets import describe_datasets
-from kvtool.datasets.base import DatasetBase
+from kvtool.datasets import list_datasets
+from kvtool.datasets.base import About, DatasetBase
 from kvtool.datasets.images import MAX_PIXELS
 from kvtool.errors import DatasetError, UsageError
 from tests.datasets import builders
@@ -23,18 +23,18 @@ def sections() -> dict[str, str]:
 
 
 def test_one_section_a_dataset_in_the_order_of_the_table() -> None:
-    assert list(sections()) == ["Images", *(row["name"] for row in describe_datasets())]
+    assert list(sections()) == ["Images", *(about.name for about in list_datasets())]
     assert f"{MAX_PIXELS / 1e6:.0f} megapixels" in sections()["Images"]
 
 
-@pytest.mark.parametrize("row", describe_datasets(), ids=lambda row: row["name"])
-def test_layout_splits_tasks_and_prefixes(row: dict[str, list[str]]) -> None:
-    text = sections()[str(row["name"])]
-    assert all(path in text for path in row["layout"])
-    assert all(f"`{split}`" in text for split in row["splits"])
-    assert ", ".join(row["tasks"]) in text if row["tasks"] else "Tasks: none" in text
+@pytest.mark.parametrize("about", list_datasets(), ids=lambda about: about.name)
+def test_layout_splits_tasks_and_prefixes(about: About) -> None:
+    text = sections()[about.name]
+    assert all(line.partition("  ")[0] in text for line in about.layout)
+    assert all(f"`{split}`" in text for split in about.splits)
+    assert ", ".join(about.tasks) in text if about.tasks else "Tasks: none" in text
     for condition in ("correct", "incorrect"):
-        assert (f"`{condition}`" in text or f'prefix "{condition}"' in text) == (condition in row["prefixes"])
+        assert (f"`{condition}`" in text or f'prefix "{condition}"' in text) == (condition in about.conditions)
 
 
 def example() -> type[DatasetBase]:
