@@ -23,13 +23,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
+from tests.bench.rows import Row, row
 
 LAYERS, HEADS, GRID, DIM = 28, 4, 27, 128
 TOKENS = GRID * GRID
@@ -37,12 +37,11 @@ PART_IMAGES = 16
 HEAD_NBYTES = TOKENS * DIM * 2
 REPEATS = 3
 BLOCKS = [(3, 1), (10, 3), (14, 0), (21, 2), (27, 1)]
-Row = dict[str, Any]
 Bits = NDArray[np.uint16]
 
 
 def bench(folder: Path | None = None, n_images: int = 64) -> list[Row]:
-    """All rows: {name, unit, ours, peer, ratio, target, better}. The files go into a temporary folder in `folder`."""
+    """All rows. The files go into a temporary folder in `folder`."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="bench-store-") as place:
         return _bench(Path(place), n_images - n_images % PART_IMAGES)
 
@@ -61,14 +60,14 @@ def _bench(place: Path, n_images: int) -> list[Row]:
         write_blocks(place / "memmap", arrays)
     raw_mb = part_mb * n_images / PART_IMAGES
     rows = [
-        row("write with fsync / plain files", "MB/s", max(rates["ours"]), max(rates["plain"]), 0.3),
-        row("size / raw", "MB", run.info()["bytes"] / 1e6, raw_mb, 0.82, "lower"),
+        row("store: write with fsync / plain files", "MB/s", max(rates["ours"]), max(rates["plain"]), 0.3),
+        row("store: size / raw", "MB", run.info()["bytes"] / 1e6, raw_mb, 0.82, "lower"),
     ]
     return rows + read_rows(place, n_images) + memory_rows(place, n_images)
 
 
 def read_rows(place: Path, n_images: int) -> list[Row]:
-    """One (layer, kv_head) of the keys over all images, cold and warm, raw bits on every side."""
+    """One (layer, kv_head) of the keys over all images, cold, raw bits on every side."""
     run = open_store(place / "bench.kv").run()
     readers: dict[str, Callable[[int, int], Bits]] = {
         "ours": lambda layer, head: run.read("key", layer, head, raw=True).values,
@@ -80,23 +79,18 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
         expected = readers["memmap"](layer, head)
         assert np.array_equal(readers["ours"](layer, head), expected), "the sides disagree: the figures mean nothing"
     assert np.array_equal(readers["torch"](*BLOCKS[0]), readers["ours"](*BLOCKS[0]))
-    cold: dict[str, list[float]] = {name: [] for name in readers}
-    warm: dict[str, list[float]] = {name: [] for name in readers}
+    rates: dict[str, list[float]] = {name: [] for name in readers}
     for repeat in range(REPEATS):
         for layer, head in BLOCKS:
             for name, read in readers.items():
                 if name == "torch" and (repeat or (layer, head) not in BLOCKS[:2]):
                     continue  # seconds each
                 drop_page_cache(place)
-                cold[name].append(mb / timed(lambda: read(layer, head)))  # noqa: B023
-                warm[name].append(mb / timed(lambda: read(layer, head)))  # noqa: B023
-    best_cold = {name: max(rates) for name, rates in cold.items()}
-    best_warm = {name: max(rates) for name, rates in warm.items()}
+                rates[name].append(mb / timed(lambda: read(layer, head)))  # noqa: B023
+    best = {name: max(found) for name, found in rates.items()}
     return [
-        row("read one head, cold / torch.save file an image", "MB/s", best_cold["ours"], best_cold["torch"], 20),
-        row("read one head, cold / np.memmap", "MB/s", best_cold["ours"], best_cold["memmap"], 0.5),
-        row("read one head, warm / torch.save file an image", "MB/s", best_warm["ours"], best_warm["torch"], None),
-        row("read one head, warm / np.memmap", "MB/s", best_warm["ours"], best_warm["memmap"], None),
+        row("store: read one head, cold / a torch.save file an image", "MB/s", best["ours"], best["torch"], 20),
+        row("store: read one head, cold / np.memmap", "MB/s", best["ours"], best["memmap"], 0.5),
     ]
 
 
@@ -107,7 +101,7 @@ def memory_rows(place: Path, n_images: int) -> list[Row]:
         command = [sys.executable, "-m", "tests.bench.bench_store", "--peak", str(place / "bench.kv"), *["--raw"] * raw]
         peak_mb = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         limit_mb = 1.5 * n_images * TOKENS * DIM * itemsize / 1e6 + 200
-        name = f"peak memory of that read ({'as stored' if raw else 'float32'}) / 1.5 x asked + 200 MB"
+        name = f"store: peak memory of that read ({'as stored' if raw else 'float32'}) / 1.5 x asked + 200 MB"
         rows.append(row(name, "MB", peak_mb, limit_mb, 1.0, "lower"))
     return rows
 
@@ -117,12 +111,6 @@ def print_peak(store: str, raw: bool) -> None:
     status = Path("/proc/self/status").read_text()  # ru_maxrss would begin at the parent's peak
     peak_kb = int(status.split("VmHWM:")[1].split()[0])
     sys.stdout.write(f"{peak_kb * 1024 / 1e6:.1f}\n")
-
-
-def row(name: str, unit: str, ours: float, peer: float, target: float | None, better: str = "higher") -> Row:
-    """One figure; target is that of ours / peer, None where there is none."""
-    figures = {"ours": round(ours, 2), "peer": round(peer, 2), "ratio": round(ours / peer, 3)}
-    return {"name": f"store: {name}", "unit": unit, **figures, "target": target, "better": better}
 
 
 def timed(action: Callable[[], object]) -> float:

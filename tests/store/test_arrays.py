@@ -1,0 +1,91 @@
+"""What plain zarr makes of our files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from kvtool.errors import CorruptError
+from kvtool.store.arrays import ArraySpec, StoredArray
+from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
+from kvtool.store.writer import write_array
+from kvtool.types import Precision
+from tests.store.making import random_bits
+
+PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecPipeline"]
+
+
+def write(
+    folder: Path, lengths: list[int], dtype: Precision = "bfloat16", codec: Codec = "lz4", one_file: bool = False
+) -> tuple[StoredArray, Bits]:
+    """An array of three layers and two heads of eight dims, and the values it holds."""
+    shape = (3, 2, sum(lengths), 8)
+    values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
+    spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
+    record = write_array(folder / "key", spec, [values])
+    sizes, crc = tuple(record["shard_nbytes"]), record["metadata_crc32c"]
+    return StoredArray(folder / "key", spec, sizes, crc, "run r, part p, array key"), values
+
+
+def open_zarr(folder: Path, pipeline: str = PIPELINES[0]) -> Any:
+    with zarr.config.set({"codec_pipeline.path": pipeline}):
+        return zarr.open_array(folder / "key", mode="r")
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("codec", ["lz4", "none"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("lengths", [[7, 7], [3, 300, 5]])
+def test_zarr_reads_our_arrays(
+    tmp_path: Path, pipeline: str, codec: Codec, dtype: Precision, lengths: list[int]
+) -> None:
+    if pipeline.startswith("zarrs"):
+        pytest.importorskip("zarrs")
+    _, values = write(tmp_path, lengths, dtype, codec)
+    array = open_zarr(tmp_path, pipeline)
+    assert array[:].tobytes() == values.tobytes()
+    assert array.attrs["kv_dtype"] == dtype
+    assert array.metadata.dimension_names == ("layer", "head", "token", "dim")
+
+
+def test_zarr_reads_an_array_in_one_file(tmp_path: Path) -> None:
+    array, values = write(tmp_path, [2, 3], one_file=True)
+    assert sorted(path.name for path in array.folder.iterdir()) == ["c.0.0.0.0", "zarr.json"]
+    assert open_zarr(tmp_path)[:].tobytes() == values.tobytes()
+
+
+def test_a_layer_is_a_file_and_an_image_of_equal_length_is_a_chunk(tmp_path: Path) -> None:
+    array, _ = write(tmp_path, [7, 7, 7])
+    assert sorted(path.name for path in array.folder.iterdir()) == [*(f"c.{i}.0.0.0" for i in range(3)), "zarr.json"]
+    assert open_zarr(tmp_path).chunks == (1, 1, 7, 8)
+    assert open_zarr(tmp_path).shards == (1, 2, 21, 8)
+
+
+def test_plain_zarr_reads_a_lost_file_as_nan_not_as_zeros(tmp_path: Path) -> None:
+    array, _ = write(tmp_path, [7, 7])
+    (array.folder / "c.1.0.0.0").unlink()
+    assert (open_zarr(tmp_path)[1] == 0x7FC0).all()
+
+
+def test_check_sizes_names_what_is_lost_and_what_is_short(tmp_path: Path) -> None:
+    array, _ = write(tmp_path, [7, 7])
+    array.check_sizes()
+    short = array.folder / "c.1.0.0.0"
+    size = short.stat().st_size
+    short.write_bytes(short.read_bytes()[:-1])
+    with pytest.raises(CorruptError, match=f"run r, part p, array key: file c.1.0.0.0: expected {size} .* {size - 1}"):
+        array.check_sizes()
+    short.unlink()
+    with pytest.raises(CorruptError, match=r"run r, part p, array key: file c\.1\.0\.0\.0 is missing"):
+        array.check_sizes()
+
+
+def test_the_geometry_survives_json() -> None:
+    spec = ArraySpec.plan((3, 2, 300, 8), [100, 200], False, "float16", "none")
+    assert ArraySpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert (spec.chunk_tokens, spec.chunks_per_head, spec.nbytes) == (256, 2, 3 * 2 * 300 * 8 * 2)

@@ -1,0 +1,84 @@
+"""What runs and parts record of themselves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from kvtool.store import RunConfig, hash_ids
+from kvtool.store.manifest import samples_from_json, samples_to_json, token_offsets
+from tests.store.making import GEOMETRY, config, ragged, sample
+
+CHANGED: dict[str, Any] = {
+    "model": replace(config().model, revision="def"),
+    "dataset": "coco",
+    "split": "val",
+    "ids_hash": "1",
+    "n_images_total": 7,
+    "prefix": "correct",
+    "prefix_hash": "2",
+    "view": "full",
+    "keys": "pre-rope",
+    "kinds": ("key",),
+    "layers": (1,),
+    "vision_layers": (0, 1),
+    "codec": "none",
+    "part_size": 8,
+}
+
+
+def test_a_configuration_survives_json() -> None:
+    assert RunConfig.from_json(json.loads(json.dumps(config().to_json()))) == config()
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_every_field_of_the_identity_changes_the_hash_and_is_named(field: str) -> None:
+    other = config(**{field: CHANGED[field]})
+    assert other.hash != config().hash
+    assert [difference.split(":")[0] for difference in config().differences(other)] == [field]
+
+
+def test_name_and_place_of_the_data_are_no_identity() -> None:
+    assert {field.name for field in fields(RunConfig)} == {*CHANGED, "name", "dataset_path"}
+    other = config(name="other", dataset_path="/elsewhere")
+    assert other.hash == config().hash
+    assert config().differences(other) == []
+
+
+def test_a_run_without_a_name_gets_one_that_is_a_file_name() -> None:
+    unnamed = config(name="", model=replace(config().model, name="/models/My Model/"))
+    assert unnamed.run_name == f"My_Model-folder-all-{unnamed.hash[:8]}"
+    assert config().run_name == "tiny"
+
+
+def test_heads_dims_and_layers_of_each_array() -> None:
+    run = config()
+    assert run.array_names() == ["key", "value", "projected", "vision", "text_key", "text_value"]
+    assert [run.heads_and_dim(name) for name in run.array_names()] == [(2, 8), (2, 8), (1, 12), (1, 6), (2, 8), (2, 8)]
+    assert [run.stored_layers(name) for name in run.array_names()] == [(1, 3), (1, 3), (0,), (2,), (1, 3), (1, 3)]
+    assert config(kinds=("value",)).array_names() == ["value", "text_value"]
+    assert GEOMETRY.hidden == 12
+
+
+def test_samples_survive_json_with_shared_fields_written_once() -> None:
+    samples = tuple(ragged(index) for index in range(9))
+    record = json.loads(json.dumps(samples_to_json(samples)))
+    assert samples_from_json(record) == samples
+    assert record["shared"]["prefix"] == samples[0].prefix
+    assert all("prefix" not in each for each in record["each"])
+    assert samples_from_json(json.loads(json.dumps(samples_to_json(samples[:1])))) == samples[:1]
+
+
+def test_offsets_count_each_arrays_own_tokens() -> None:
+    samples = [sample(0, n_tokens=6, n_vision_tokens=4, n_prefix=3), sample(1, n_tokens=2, n_vision_tokens=9, n_prefix=1)]
+    assert token_offsets(samples, "value") == [0, 6, 8]
+    assert token_offsets(samples, "vision") == [0, 4, 13]
+    assert token_offsets(samples, "text_key") == [0, 3, 4]
+
+
+def test_hash_of_ids_depends_on_their_order() -> None:
+    assert hash_ids(["a", "b"]) == hash_ids(iter(["a", "b"]))
+    assert len({hash_ids(["a", "b"]), hash_ids(["b", "a"]), hash_ids(["ab"]), hash_ids([])}) == 4

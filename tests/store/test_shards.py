@@ -1,0 +1,106 @@
+"""The fast reader against plain zarr."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvtool.errors import CorruptError
+from kvtool.store import shards
+from kvtool.store.arrays import ArraySpec, StoredArray
+from kvtool.store.encoding import STORED_DTYPE, Bits, bits_to_float32
+from kvtool.store.shards import Request, Rows, open_ahead
+from tests.store.test_arrays import open_zarr, write
+
+
+def read(request: Request, dtype: np.dtype[np.generic] | None = None) -> Bits:
+    spec = request.array.spec
+    n_rows = max((rows.out + rows.stop - rows.start for rows in request.rows), default=0)
+    out = np.zeros((len(request.heads), n_rows, spec.shape[3]), dtype or spec.storage)
+    for shard in open_ahead([request]):
+        shard.read_into(out)
+    return out
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
+    equal = data.draw(st.booleans())
+    n_images = data.draw(st.integers(1, 5))
+    lengths = [data.draw(st.integers(1, 200))] * n_images if equal else [data.draw(st.integers(1, 200)) for _ in range(n_images)]
+    dtype = data.draw(st.sampled_from(["bfloat16", "float16", "float32"]))
+    codec = data.draw(st.sampled_from(["lz4", "none"]))
+    with tempfile.TemporaryDirectory() as place:
+        array, _ = write(Path(place), lengths, dtype, codec, one_file=data.draw(st.booleans()))
+        layer = data.draw(st.integers(0, 2))
+        first = data.draw(st.integers(0, 1))
+        heads = range(first, data.draw(st.integers(first + 1, 2)))
+        rows, wanted = [], []
+        for start in data.draw(st.lists(st.integers(0, sum(lengths) - 1), min_size=1, max_size=4)):
+            stop = data.draw(st.integers(start + 1, sum(lengths)))
+            rows.append(Rows(start, stop, len(wanted)))
+            wanted += range(start, stop)
+        reference = open_zarr(Path(place))[layer][heads.start : heads.stop][:, wanted]
+        assert read(Request(array, layer, heads, rows)).tobytes() == reference.tobytes()
+
+
+def test_bits_become_float32_on_the_way(tmp_path: Path) -> None:
+    array, values = write(tmp_path, [300, 5])
+    found = read(Request(array, 1, range(2), [Rows(10, 290, 0)]), np.dtype(np.float32))
+    assert found.tobytes() == bits_to_float32(values[1, :, 10:290]).tobytes()
+
+
+def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(tmp_path: Path) -> None:
+    """zarr-python writes inner chunks in Morton order: only the index tells where they are."""
+    spec = ArraySpec.plan((2, 4, 5 * 8, 8), [8] * 5, False, "bfloat16", "lz4")
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key" / "zarr.json").write_bytes(spec.zarr_json())
+    values = np.random.default_rng(0).integers(0, 1 << 16, spec.shape, np.uint16)
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        zarr.open_array(tmp_path / "key", mode="r+")[:] = values
+    sizes = tuple((tmp_path / "key" / spec.shard_name(shard)).stat().st_size for shard in range(2))
+    array = StoredArray(tmp_path / "key", spec, sizes, "", "run r, part p, array key")
+    index = next(open_ahead([Request(array, 1, range(4), [Rows(0, 40, 0)])])).spans
+    assert len(index) > 1, "expected chunks that do not follow each other"
+    assert np.array_equal(read(Request(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
+
+
+def test_neighbouring_chunks_are_read_with_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array, _ = write(tmp_path, [7] * 10)
+    request = Request(array, 0, range(1, 2), [Rows(0, 70, 0)])
+    assert [len(shard.spans) for shard in open_ahead([request])] == [1]
+    monkeypatch.setattr(shards, "READ_NBYTES", 1)
+    assert [len(shard.spans) for shard in open_ahead([request])] == [10]
+
+
+def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> None:
+    """zarr marks an inner chunk that was never written with offsets of all ones."""
+    spec = ArraySpec.plan((1, 1, 16, 8), [8, 8], False, "bfloat16", "lz4")
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key" / "zarr.json").write_bytes(spec.zarr_json())
+    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        zarr.open_array(tmp_path / "key", mode="r+")[:, :, :8] = 1
+    size = (tmp_path / "key" / spec.shard_name(0)).stat().st_size
+    array = StoredArray(tmp_path / "key", spec, (size,), "", "run r, part p, array key")
+    with pytest.raises(CorruptError, match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks"):
+        read(Request(array, 0, range(1), [Rows(0, 16, 0)]))
+
+
+def test_open_files_are_few_and_all_are_closed(tmp_path: Path) -> None:
+    array, _ = write(tmp_path, [7])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    opened = open_ahead(Request(array, layer % 3, range(1), [Rows(0, 7, 0)]) for layer in range(30))
+    next(opened)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + shards.LOOKAHEAD_SHARDS + 2
+    opened.close()  # type: ignore[attr-defined]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_stored_dtypes_are_little_endian() -> None:
+    assert {dtype.byteorder for dtype in STORED_DTYPE.values()} <= {"<", "="}
