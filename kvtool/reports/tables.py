@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -49,7 +50,7 @@ def _headline(result: Result) -> Text:
 
 
 def _leading_rows(result: Result) -> list[tuple[str, Row]]:
-    """The best block and the baselines with what to call them; all rows where rows are no blocks (conditions)."""
+    """The best block and the best of each baseline, with what to call them; all rows where they are no blocks."""
     rows: list[tuple[str, Row]] = []
     if result.best is not None:
         how = " (chosen on the other half)" if result.best.get("select") == "split" else ""
@@ -57,7 +58,10 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
     elif not any("kv_head" in row for row in result.rows):
         rows += [(block_name(row), row) for row in result.rows]
     here = result.config.get("run")
+    groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:
+        groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
+    for row in (best_row(group, result.metric) or group[0] for group in groups.values()):
         name = row.get("run")
         rows.append((block_name(row) + (f", {name}" if name and name != here else ""), row))
     return rows
@@ -65,7 +69,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
 
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:4]
-    table = Table(title=Text(f"scores{_unit(result)}, 95 % interval"), title_justify="left")
+    table = Table(title=Text(f"scores{_unit(result)}, 95 % interval"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("block", overflow="fold")
     for name in metrics:
         table.add_column(Text(name), justify="right", no_wrap=name == result.metric)
@@ -86,7 +90,7 @@ def _label_rows(result: Result) -> list[Row]:
 def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     labels = [name for name in LABELS if any(row.get(name) not in (None, "all") for row in rows)]
     metrics = metric_names(rows[0])[:3]
-    table = Table(title=Text(f"the best block{_unit(result)}"), title_justify="left")
+    table = Table(title=Text(f"the best block{_unit(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
     for name in labels:
         table.add_column(Text(name))
     for name in metrics:
@@ -106,7 +110,7 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     top = best_row(rows, result.metric)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    table = Table(title=Text(f"{kind}: {result.metric}{_unit(result)}"), title_justify="left", pad_edge=False)
+    table = Table(title=Text(f"{kind}: {result.metric}{_unit(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("layer", justify="right")
     for head in shown:
         table.add_column(f"h{head}", justify="right", no_wrap=True)

@@ -20,6 +20,7 @@ from kvtool.store import Run
 from kvtool.types import GridSpan, Sample
 from tests.datasets.builders import label_png, picture, write_text
 from tests.probes.builders import DIM, PLANTED, Array, Fill, noise, sample, write_run
+from tests.reports.test_results import assert_documented
 
 TASK = "foreground-segmentation"
 GRID = (6, 8)
@@ -192,6 +193,7 @@ def test_missing_images(tmp_path: Path) -> None:
     assert result.best is not None
     assert result.best["miou"] == pytest.approx(2 / 5)
     assert result.n_skipped == 21
+    assert_documented(result.to_json())
     assert "21 listed images are not in the run" in result.skipped[0]
     with pytest.raises(KvtoolError, match="expected a class with 6 images"):
         probe(make_run(tmp_path / "few", 1, images=3), TASK)

@@ -20,6 +20,7 @@ from kvtool.store import Run, open_store
 from kvtool.types import Sample
 from tests.datasets.builders import pair_record, picture, write_json, write_text
 from tests.probes.builders import DIM, PLANTED, Array, Fill, noise, sample, write_run
+from tests.reports.test_results import assert_documented
 
 WH, GRID, POINTS = (80, 60), (6, 8), 4
 TASK = "semantic-correspondence"
@@ -241,6 +242,11 @@ def test_split_chooses_on_one_half(run: Run) -> None:
     chosen, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
     assert result.best["chosen_pck_image"] == pytest.approx(chosen)
     assert result.best["pck_image"] == pytest.approx(scored)
+
+
+def test_every_field_is_documented(run: Run) -> None:
+    assert_documented(probe(run, TASK).to_json())
+    assert_documented(probe(run, TASK, select="split").to_json())
 
 
 def test_limit_and_missing_images(run: Run, tmp_path: Path) -> None:
