@@ -58,8 +58,8 @@ def parse_spec(text: str) -> Spec:
     split: str | None = rest[1:] if rest.startswith("@") else None
     if path is not None and "@" in path:
         head, _, tail = path.rpartition("@")
-        misspelt = bool(splits) and "/" not in tail and not Path(path).expanduser().exists()
-        if tail in splits or misspelt:
+        misspelt = bool(splits) and "/" not in tail
+        if tail in splits or (misspelt and not _exists(path)):
             path, split = head, tail
     if path == "":
         raise UsageError(f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH")
@@ -68,20 +68,33 @@ def parse_spec(text: str) -> Spec:
     return Spec(name, path, split)
 
 
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
+
+
 def open_dataset(spec: str | Spec) -> DatasetBase:
     """Open a data set; its layout is checked now, its annotations are read when asked for.
 
     Raises UsageError for what is wrong with the spec, DatasetError for what is wrong with the folder.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
-    root = None if spec.path in (None, "-") else Path(spec.path or "").expanduser()
     kind = DATASETS.load(spec.name)
     if spec.path == "-" and spec.name != "folder":
         raise UsageError(f"{spec}: only folder:- reads standard input; write {spec.name}:PATH")
     if spec.path is None:
         raise UsageError(f"{spec}: expected a path, found none; write {spec.name}:PATH")
-    dataset: DatasetBase = kind(root, spec.split)
+    dataset: DatasetBase = kind(None if spec.path == "-" else _expanded(spec), spec.split)
     return dataset
+
+
+def _expanded(spec: Spec) -> Path:
+    try:
+        return Path(spec.path or "").expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{spec}: {error}; write the path in full") from None
 
 
 def list_datasets() -> list[About]:

@@ -113,16 +113,20 @@ class DatasetBase:
 
     @property
     def folder(self) -> Path:
-        """The root, where there must be one. Raises DatasetError when it is missing or no folder."""
+        """The root, where there must be one. Raises DatasetError when it is missing, no folder or closed to us."""
         if self.root is None:
             raise UsageError(f"{self.name}: expected a path, found none; write {self.name}:PATH")
-        if not self.root.exists():
-            raise DatasetError(f"{self.name}: {self.root}: expected a folder, found nothing there; check the path")
-        if not self.root.is_dir():
-            raise DatasetError(
-                f"{self.name}: {self.root}: expected a folder, found a file; give the folder that holds it"
-            )
-        return self.root
+        try:
+            next(self.root.iterdir(), None)
+        except FileNotFoundError:
+            problem = "found nothing there; check the path"
+        except NotADirectoryError:
+            problem = "found a file; give the folder that holds it"
+        except OSError as error:
+            problem = f"found that it cannot be read: {error.strerror}"
+        else:
+            return self.root
+        raise DatasetError(f"{self.name}: {self.root}: expected a folder, {problem}")
 
     def default_split(self) -> str:
         return self.about.splits[0]

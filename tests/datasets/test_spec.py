@@ -112,6 +112,9 @@ def test_folder_errors(tmp_path: Path) -> None:
         (f"folder:{tmp_path}", "expected images below this folder, found none"),
         (f"folder:{tmp_path}/absent", "expected a folder, found nothing there"),
         (f"folder:{tmp_path}/notes.txt", "expected a folder, found a file"),
+        (f"folder:/{'long' * 2000}", "found that it cannot be read: File name too long"),
+        (f"spair71k:/{'long' * 2000}@x", "unknown split 'x'"),
+        ("folder:~no-such-user/images", "write the path in full"),
         ("folder", "expected a path"),
     ):
         with pytest.raises(KvtoolError, match=said):
