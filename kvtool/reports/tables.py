@@ -110,12 +110,17 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     top = best_row(rows, result.metric)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    table = Table(title=Text(f"{kind}: {result.metric}{_unit(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("layer", justify="right")
+    table = Table(
+        title=Text(f"{kind}: {result.metric}{_unit(result)}"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("layer", justify="right", no_wrap=True)
     for head in shown:
         table.add_column(f"h{head}", justify="right", no_wrap=True)
     table.add_column("max", justify="right", no_wrap=True)
-    table.add_column("head", justify="right")
+    table.add_column("head", justify="right", no_wrap=True)
     for layer in sorted({row["layer"] for row in rows}):
         of_layer = {row["kv_head"]: row for row in rows if row["layer"] == layer}
         cells = [_cell(result, of_layer.get(head), low, high, top) for head in shown]
