@@ -29,6 +29,7 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         self.path = path
+        self._arguments = (path, tuple(columns), tuple(image_columns))
         try:
             self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
@@ -52,6 +53,10 @@ class ParquetTable:
             name: self._read([f"{name}.path"]).column(name).combine_chunks().is_valid().to_pylist()
             for name in self.image_columns
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Image references travel to other processes, which open the file again."""
+        return ParquetTable, self._arguments
 
     def images(self, row: int, prefix: str) -> list[ImageRef]:
         """The row's images that are not null; ids are `<prefix>/<column>`."""

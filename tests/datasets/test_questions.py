@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,15 @@ def test_every_embedded_image_is_the_right_one(tmp_path: Path, order: int) -> No
         question, _, column = ref.id.partition("/image_")
         expected = 10 * (int(question.rsplit("_", 1)[1]) - 1) + int(column) - 1
         assert np.asarray(load_image(ref))[0, 0].tolist() == [expected] * 3
+
+
+def test_embedded_images_travel_to_other_processes(tmp_path: Path) -> None:
+    refs = Blink(builders.blink(tmp_path)).images()
+    copies = pickle.loads(pickle.dumps(refs))
+    assert [ref.id for ref in copies] == [ref.id for ref in refs]
+    assert copies[7].read is not None
+    assert refs[7].read is not None
+    assert copies[7].read() == refs[7].read()
 
 
 def test_blink_one_sub_task_and_hidden_answers(tmp_path: Path) -> None:
