@@ -1,4 +1,4 @@
-"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, the outputs of chosen layers; no text, no decoder."""
+"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, outputs of chosen layers; they read no text."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ class Encoder:
         chosen = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
         return Request(chosen_kinds(kinds, ("vision",)), (), chosen, keys)
 
-    def prepare(
-        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
-    ) -> Prepared:
+    def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
         """See Model.prepare. An encoder has one view: base and full are the same."""
         if prefix:
             raise UsageError(f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out")
@@ -99,7 +97,10 @@ class Encoder:
         shown = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
         options = {}
         if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
-            image = image.resize((crop_width, crop_height), processor.resample, box=shown)
+            # Columns, then rows, the order in which Pillow resizes a whole image.
+            x0, y0, x1, y1 = shown
+            image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
+            image = image.resize((crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1))
             options = {"do_resize": False, "do_center_crop": False}
         return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
 
@@ -131,7 +132,7 @@ class Encoder:
         other = tuple(pixels.shape[-2:]) != trained_hw
         return {"interpolate_pos_encoding": True} if self.interpolates and other else {}
 
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
+    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:  # noqa: ARG002
         """An encoder has no decoder to read text: raises UsageError."""
         raise UsageError(
             f"texts: expected a multimodal model, found {self.family}, which reads no text; "
@@ -181,7 +182,7 @@ class Dinov2(Encoder):
     """DINOv2, which interpolates its position embeddings by itself."""
 
     family = "dinov2"
-    network = Dinov2Model
+    network: ClassVar[Any] = Dinov2Model
     processor_class = BitImageProcessorPil
     interpolates = False
 

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT (1.6): a CLIP tower, two projector layers, a Llama, Vicuna or Mistral decoder; 24 x 24 tokens at 336 px."""
+"""LLaVA-NeXT (1.6): a CLIP tower, a projector, a Llama, Vicuna or Mistral decoder; 24 x 24 tokens at 336 px."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _PARTS = (
 MISTRAL = "{% for message in messages %}[INST] " + _PARTS + " [/INST]{% endfor %}"
 VICUNA = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the human's questions. {% for message in messages %}USER: " + _PARTS + " ASSISTANT:{% endfor %}"
+    "and polite answers to the human's questions. {% for message in messages %}USER: "
+    + _PARTS
+    + " ASSISTANT:{% endfor %}"
 )
 LLAMA_3 = (
     "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. "

@@ -8,7 +8,7 @@ half the patch grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -41,7 +41,7 @@ class Qwen2VL(DecoderModel):
     """Checkpoints of model_type qwen2_vl."""
 
     family = "qwen2_vl"
-    network = Qwen2VLForConditionalGeneration
+    network: ClassVar[Any] = Qwen2VLForConditionalGeneration
     opening = "<|vision_start|>"
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -58,9 +58,7 @@ class Qwen2VL(DecoderModel):
     def default_vision_layers(self) -> tuple[int, ...]:
         return (self.vision_size()[0] - 1,)
 
-    def prepare(
-        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
-    ) -> Prepared:
+    def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
         """See Model.prepare. Qwen has one view: base and full are the same."""
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
@@ -110,7 +108,7 @@ class Qwen2VL(DecoderModel):
         return tokens, {layer: self._row_major(outputs[layer], grids) for layer in vision_layers}
 
     def _row_major(self, states: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
-        """Tower outputs (patch of all images, dim), patches of one token together, as (image, patch, dim) row by row."""
+        """Tower outputs (patch of all images, dim), patches of a token together, as (image, patch, dim) row by row."""
         merge = self.config.vision_config.spatial_merge_size
         rows, cols = (int(n) // merge for n in grids[0, 1:])
         blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)

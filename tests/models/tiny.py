@@ -80,7 +80,7 @@ def token_id(token: str) -> int:
 
 VOCABULARY = len(SPECIAL) + len(QWEN_SPECIAL) + 1 + len(WORDS)
 
-TEXT = {
+TEXT: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -92,7 +92,7 @@ TEXT = {
     "eos_token_id": 4,
     "pad_token_id": 0,
 }
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 32,
     "num_hidden_layers": 3,
@@ -164,7 +164,13 @@ def qwen(folder: Path, generation: str) -> Path:
     import transformers
 
     rope = {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [1, 1, 2]}
-    vision = {"depth": 3, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
+    vision: dict[str, Any] = {
+        "depth": 3,
+        "num_heads": 2,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
     if generation == "Qwen2VL":
         vision |= {"embed_dim": 24, "hidden_size": 32, "mlp_ratio": 2}
     else:
