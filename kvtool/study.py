@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvtool.reports.results import Result
+from kvtool.scenes.layouts.files import Size
 
 Step = Callable[[str], None]
 
@@ -21,14 +22,14 @@ class Analysis:
 
 
 ANALYSES = (
-    Analysis("pascal5i", "val-fold0", "foreground-segmentation"),
+    Analysis("pascal5i", "fold0", "foreground-segmentation"),
     Analysis("spair71k", "test", "semantic-correspondence"),
 )
 MODELS = ("demo", "demo-tower")
 """The shipped model, and its tower as it was before the joint training (the paper's SigLIP without finetuning)."""
 
 
-def run_demo(directory: Path, *, size: str = "small", seed: int = 0, step: Step = lambda _: None) -> Iterator[Result]:
+def run_demo(directory: Path, *, size: Size = "small", seed: int = 0, step: Step = lambda _: None) -> Iterator[Result]:
     """Write scenes, extract them with MODELS, probe them; yields each analysis' result.
 
     Everything is kept under `directory` (scenes/, study.kv), so that a second call only reads: an interrupted study

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import Format, FormatOption
+from kvtool.cli.options import FormatOption
 
 app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 
-class Size(StrEnum):
-    small = "small"
-    medium = "medium"
-    large = "large"
+Size = Literal["small", "medium", "large"]
 
 
 @app.command("scenes")
 def scenes(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed and size, same bytes.")] = 0,
-    size: Annotated[Size, typer.Option("--size", help="small takes seconds.")] = Size.small,
+    size: Annotated[Size, typer.Option("--size", help="small takes seconds.")] = "small",
     only: Annotated[str | None, typer.Option("--only", help="Comma-separated data sets; default: all twelve.")] = None,
-    format: FormatOption = Format.auto,
+    format: FormatOption = "auto",
 ) -> None:
     """Write the embedded world of drawn scenes in the official layouts of twelve data sets.
 
@@ -36,8 +32,14 @@ def scenes(
     from kvtool.cli.output import emit_rows
     from kvtool.scenes.layouts import write_scenes
 
-    with console.progress("scenes", None) as advance:
+    with console.progress("scenes", None, unit="data sets") as advance:
         counts = write_scenes(
-            directory, seed=seed, size=size.value, only=only.split(",") if only else None, progress=advance
+            directory,
+            seed=seed,
+            size=size,
+            only=only.split(",") if only else None,
+            progress=lambda name, done, of: advance(min(done, 1), f"{name} ({done + 1} of {of})"),
         )
     emit_rows([{"dataset": name, "images": n, "path": str(directory / name)} for name, n in counts.items()], format)
+    if not counts:
+        console.log.info("nothing to do: %s holds these scenes already", directory)

@@ -9,16 +9,16 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.data import Size
-from kvtool.cli.options import Format, FormatOption
+from kvtool.cli.options import FormatOption
 
 
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where scenes and store go.")] = Path(
         "kvtool-demo"
     ),
-    size: Annotated[Size, typer.Option("--size", help="How many scenes.")] = Size.small,
+    size: Annotated[Size, typer.Option("--size", help="How many scenes.")] = "small",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes.")] = 0,
-    format: FormatOption = Format.auto,
+    format: FormatOption = "auto",
 ) -> None:
     """Write scenes, extract them with the shipped model, probe every layer and head, print the tables. Offline."""
     import sys
@@ -34,6 +34,6 @@ def demo(
         number += 1
         console.log.info("%d. %s", number, what)
 
-    for result in run_demo(directory, size=size.value, seed=seed, step=step):
+    for result in run_demo(directory, size=size, seed=seed, step=step):
         emit(result, resolve(format), sys.stdout)
     console.log.info("the store is %s: try kvtool store info %s", directory / "study.kv", directory / "study.kv")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,38 +20,13 @@ from kvtool.cli.options import (
     parse_numbers,
 )
 from kvtool.errors import BusyError, PartialError
+from kvtool.types import KeyPosition, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.engine.local import Estimate, Report
     from kvtool.engine.plan import Job
 
 SHOWN_FAILURES = 20
-
-
-class View(StrEnum):
-    base = "base"
-    full = "full"
-
-
-class Keys(StrEnum):
-    post_rope = "post-rope"
-    pre_rope = "pre-rope"
-
-
-class Dtype(StrEnum):
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float32 = "float32"
-
-
-class Engine(StrEnum):
-    local = "local"
-    ray = "ray"
-
-
-class Codec(StrEnum):
-    lz4 = "lz4"
-    none = "none"
 
 
 def extract(
@@ -65,14 +39,16 @@ def extract(
     kinds: KindsOption = None,
     layers: LayersOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
-    view: Annotated[View, typer.Option("--view", help="full keeps the high-resolution tiles.")] = View.base,
-    keys: Annotated[Keys, typer.Option("--keys", help="Before or after the rotary embedding.")] = Keys.post_rope,
-    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of the weights, and as stored.")] = Dtype.bfloat16,
+    view: Annotated[View, typer.Option("--view", help="full keeps the high-resolution tiles.")] = "base",
+    keys: Annotated[KeyPosition, typer.Option("--keys", help="Before or after the rotary embedding.")] = "post-rope",
+    dtype: Annotated[Precision, typer.Option("--dtype", help="Of the weights, and as stored.")] = "bfloat16",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch, of equal length.")] = 16,
     devices: Annotated[str, typer.Option("--devices", help="E.g. cuda:0,cuda:1 or cpu; one process each.")] = "auto",
-    engine: Annotated[Engine, typer.Option("--engine", help="ray: workers as tasks of a Ray cluster.")] = Engine.local,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="ray: workers as tasks of a Ray cluster.")
+    ] = "local",
     attention: Annotated[str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")] = "sdpa",
-    codec: Annotated[Codec, typer.Option("--codec", help="none: larger and faster.")] = Codec.lz4,
+    codec: Annotated[Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")] = "lz4",
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; default: made from its settings.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")] = False,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for parts others hold.")] = 0.0,
@@ -80,7 +56,7 @@ def extract(
         str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
-    format: FormatOption = Format.auto,
+    format: FormatOption = "auto",
 ) -> None:
     """Run a model over a data set once and store keys, values, projected and vision features of its images.
 
@@ -97,12 +73,12 @@ def extract(
         kinds=parse_kinds(kinds),
         layers=parse_numbers(layers, "--layers"),
         limit=limit,
-        view=view.value,
-        keys=keys.value,
-        dtype=dtype.value,
+        view=view,
+        keys=keys,
+        dtype=dtype,
         batch_size=batch_size,
         attention=attention,
-        codec=codec.value,
+        codec=codec,
         run=run,
         strict=strict,
     )
@@ -112,7 +88,7 @@ def extract(
         show_estimate(estimate(job), format)
         return
     vram = parse_bytes(min_free_vram, "--min-free-vram")
-    finish(run_job(job, tuple(devices.split(",")), engine.value, wait, vram), format)
+    finish(run_job(job, tuple(devices.split(",")), engine, wait, vram), format)
 
 
 def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_free_vram: int | None) -> Report:

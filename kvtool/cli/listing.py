@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from kvtool.cli.options import Format, FormatOption
+from typing import Annotated
+
+import typer
+
+from kvtool.cli.options import FormatOption
 
 
-def models(format: FormatOption = Format.auto) -> None:
+def models(format: FormatOption = "auto") -> None:
     """The model families that `extract --model` takes: any checkpoint of them, by hub id or folder."""
     from kvtool.cli.output import emit_rows
-    from kvtool.models import describe_families
+    from kvtool.models import EXAMPLES, FAMILIES
 
-    emit_rows(describe_families(), format, title="models")
+    shipped = [{"model_type": "shipped with kvtool", "examples": ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"]}]
+    rows = [{"model_type": name, "examples": list(EXAMPLES.get(name, ()))} for name in FAMILIES.names()]
+    emit_rows(shipped + rows, format, title="models")
 
 
-def datasets(format: FormatOption = Format.auto) -> None:
-    """The data sets that `extract --dataset` takes, with their splits and the tasks that `probe` can do on them."""
-    from kvtool.cli.output import emit_rows
-    from kvtool.datasets import describe_datasets
+def datasets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one, with its layout.")] = None,
+    format: FormatOption = "auto",
+) -> None:
+    """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks for `probe`."""
+    from dataclasses import asdict
 
-    emit_rows(describe_datasets(), format, title="data sets")
+    from kvtool.cli.output import emit_rows, resolve
+    from kvtool.datasets import DATASETS, list_datasets
+
+    if name is not None:
+        DATASETS.load(name)
+    chosen = [about for about in list_datasets() if name in (None, about.name)]
+    rows = [asdict(about) for about in chosen]
+    if resolve(format) != "table":
+        emit_rows(rows, format)
+    elif name is None:
+        columns = ("name", "title", "splits", "tasks", "conditions")
+        emit_rows([{column: row[column] for column in columns} for row in rows], format, title="data sets")
+    else:
+        emit_rows([{"": key, name: value} for key, value in rows[0].items()], format)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
 
-
-class Format(StrEnum):
-    auto = "auto"
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-
+Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
 StoreArgument = Annotated[Path | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")]
 FormatOption = Annotated[

@@ -13,12 +13,12 @@ from kvtool.cli.options import Format
 Rows = Sequence[Mapping[str, Any]]
 
 
-def resolve(format: Format, stream: IO[str] | None = None) -> str:
+def resolve(format: Format, stream: IO[str] | None = None) -> Format:
     """`auto` is a table on a terminal and JSON lines in a pipe."""
     stream = stream or sys.stdout
-    if format is Format.auto:
+    if format == "auto":
         return "table" if stream.isatty() else "jsonl"
-    return format.value
+    return format
 
 
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kvtool.cli import console
 from kvtool.cli.options import (
-    Format,
     FormatOption,
     KindsOption,
     LayersOption,
@@ -21,17 +19,7 @@ from kvtool.cli.options import (
     store_and_word,
 )
 
-
-class Select(StrEnum):
-    max = "max"
-    split = "split"
-
-
-class Backend(StrEnum):
-    auto = "auto"
-    faiss_gpu = "faiss-gpu"
-    faiss_cpu = "faiss-cpu"
-    torch = "torch"
+Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
 
 
 def probe(
@@ -42,18 +30,19 @@ def probe(
     layers: LayersOption = None,
     heads: Annotated[str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")] = None,
     select: Annotated[
-        Select, typer.Option("--select", help="max: best block on the data it is scored on; split: on the other half.")
-    ] = Select.max,
+        Literal["max", "split"],
+        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+    ] = "max",
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    backend: Annotated[Backend, typer.Option("--backend", help="Of nearest neighbours.")] = Backend.auto,
+    backend: Annotated[Backend, typer.Option("--backend", help="Of nearest neighbours.")] = "auto",
     upsample: Annotated[bool, typer.Option("--upsample", help="Match on bilinearly upsampled targets.")] = False,
     episodes: Annotated[int | None, typer.Option("--episodes", min=1, help="Few-shot episodes (default 1000).")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
-    format: FormatOption = Format.auto,
+    format: FormatOption = "auto",
 ) -> None:
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
 
@@ -79,9 +68,9 @@ def probe(
             result = kvtool.probe(
                 found,
                 one,
-                select=select.value,
+                select=select,
                 device=device,
-                backend=backend.value,
+                backend=backend,
                 upsample=upsample,
                 seed=seed,
                 fresh=fresh,

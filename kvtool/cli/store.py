@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
+from kvtool.cli.options import FormatOption, StoreArgument, need_store, store_and_word
 from kvtool.errors import CorruptError
 
 app = typer.Typer(help="Look at a store, check it, remove runs.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("info")
-def info(store: StoreArgument = None, format: FormatOption = Format.auto) -> None:
+def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """What a store holds: version, runs, images, parts, bytes on disk, results, free space."""
     from kvtool.cli.output import emit_rows
     from kvtool.store import open_store
@@ -23,7 +23,7 @@ def info(store: StoreArgument = None, format: FormatOption = Format.auto) -> Non
 
 
 @app.command("runs")
-def runs(store: StoreArgument = None, format: FormatOption = Format.auto) -> None:
+def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """The runs of a store with their settings, a row each."""
     from kvtool.cli.output import emit_rows
     from kvtool.store import open_store
@@ -33,7 +33,7 @@ def runs(store: StoreArgument = None, format: FormatOption = Format.auto) -> Non
 
 
 @app.command("verify")
-def verify(store: StoreArgument = None, format: FormatOption = Format.auto) -> None:
+def verify(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """Read every byte of a store against its checksums and list what is wrong; exit 1 where something is."""
     from dataclasses import asdict
 

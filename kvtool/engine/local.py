@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.pipeline import Event, Tell, run_parts
-from kvtool.engine.plan import Job, Plan, make_plan, part_name
+from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.errors import BusyError, KvtoolError, UsageError
+from kvtool.store import part_name
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
@@ -133,7 +134,9 @@ def extract(
     from kvtool.store.estimate import check_space, expected_bytes
 
     started = time.monotonic()
+    resolve_devices(devices, min_free_vram=None)
     plan, store = prepare(job)
+    store.sweep_tmp()
     run = store.create_run(plan.config)
     report = Report(run.name, len(plan.refs))
     report.n_before = report.n_images - len(missing(plan, run))
@@ -169,9 +172,8 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     """Wait until a part that another process held is free or done; False when there is none, or time is up."""
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
-        free = [
-            part for part in plan.parts(run.covered_indices()) if todo & set(part) and not run.claimed(part_name(part))
-        ]
+        parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
+        free = [part for part in parts if not run.claimed(part_name(part[0], part[-1] + 1))]
         if free or not todo:
             return bool(free)
         if time.monotonic() >= deadline:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvtool.datasets.images import load_image
-from kvtool.engine.plan import Plan, part_name
+from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError, KvtoolError
+from kvtool.store import part_name
 
 if TYPE_CHECKING:
     from kvtool.models.base import Captured, Model, Prepared
@@ -113,13 +114,13 @@ def _prepare_parts(
         for indices in parts:
             if stop.is_set():
                 return
-            with _claimed(run, part_name(indices), tell) as claim:
+            with _claimed(run, part_name(indices[0], indices[-1] + 1), tell) as claim:
                 if claim is None or covered_now(run, indices):
                     continue
                 prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell), indices))
                 good = [item for item in prepared if item is not None]
                 if good:
-                    work = PartWork(part_name(indices), good, claim.pop_all())
+                    work = PartWork(part_name(indices[0], indices[-1] + 1), good, claim.pop_all())
                     if not _give(ready, work, stop):
                         work.claim.close()
     _give(ready, _END, stop)
@@ -145,10 +146,11 @@ def covered_now(run: Run, indices: Sequence[int]) -> bool:
 
 def prepare_one(plan: Plan, model: Model, index: int, strict: bool, tell: Tell) -> Prepared | None:
     """Decode and preprocess one image; a bad one is told and left out, or raised under `strict`."""
-    ref = plan.refs[index]
+    ref, prefix = plan.refs[index], plan.prefixes[index]
     try:
-        image = load_image(ref)
-        return model.prepare(image, id=ref.id, index=index, prefix=plan.prefixes[index], view=plan.config.view)
+        if prefix is None:
+            raise ImageError(f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it")
+        return model.prepare(load_image(ref), id=ref.id, index=index, prefix=prefix, view=plan.config.view)
     except ImageError as error:
         if strict:
             raise

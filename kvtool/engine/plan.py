@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from kvtool.errors import ImageError, UsageError
+from kvtool.errors import DatasetError, ImageError, UsageError
+from kvtool.store import RunConfig, hash_ids
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
     from kvtool.models.base import Model, Request
-    from kvtool.store import RunConfig
 
 PART_IMAGES = 32
 PART_BYTES = 1_500_000_000
@@ -41,19 +40,19 @@ class Job:
     dtype: Precision = "bfloat16"
     batch_size: int = 16
     attention: str = "sdpa"
-    codec: str = "lz4"
+    codec: Literal["lz4", "none"] = "lz4"
     run: str | None = None
     strict: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job resolved against its model and data set. `indices` of `refs` are dataset indices."""
+    """A job resolved against its model and data set; `prefixes` has None where the data set lacks an image's text."""
 
     config: RunConfig
     request: Request
     refs: tuple[ImageRef, ...]
-    prefixes: tuple[str, ...]
+    prefixes: tuple[str | None, ...]
     texts: tuple[str, ...]
     image_bytes: int
     n_probed: int
@@ -67,14 +66,8 @@ class Plan:
         return [part for part in todo if part]
 
 
-def part_name(indices: Sequence[int]) -> str:
-    return f"{indices[0]:07d}-{indices[-1] + 1:07d}"
-
-
 def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
     """Resolve a job. `model` needs no weights. Raises UsageError, DatasetError, RunConflictError later on creation."""
-    from kvtool.store import RunConfig
-
     request = model.request(job.kinds, job.layers, job.keys)
     every = dataset.images()
     if not every:
@@ -90,7 +83,7 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
         dataset=dataset.name,
         dataset_path=str(dataset.root.resolve()) if dataset.root else None,
         split=dataset.split,
-        ids_hash=digest(ref.id for ref in every),
+        ids_hash=hash_ids(ref.id for ref in every),
         n_images_total=len(every),
         prefix=job.prefix,
         prefix_hash=prefix_digest(job.prefix, dataset, every, prefixes),
@@ -114,31 +107,31 @@ def part_size(image_bytes: int) -> int:
     return size
 
 
-def prefix_texts(condition: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str, ...]:
+def prefix_texts(condition: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
+    """The text before each image; None where the data set lacks it, so that the image is counted as failed."""
     if condition.startswith("text:"):
         return (condition.removeprefix("text:"),) * len(refs)
     if condition == "none":
         return ("",) * len(refs)
-    return tuple(dataset.prefix(ref.id, condition) for ref in refs)
+    texts: list[str | None] = []
+    for ref in refs:
+        try:
+            texts.append(dataset.prefix(ref.id, condition))
+        except DatasetError:
+            texts.append(None)
+    return tuple(texts)
 
 
-def prefix_digest(condition: str, dataset: Dataset, every: Sequence[ImageRef], known: Sequence[str]) -> str:
+def prefix_digest(condition: str, dataset: Dataset, every: Sequence[ImageRef], known: Sequence[str | None]) -> str:
     """Of the texts of the whole split, so that it does not depend on --limit."""
     if condition == "none" or condition.startswith("text:"):
-        return digest([condition])
-    return digest([*known, *prefix_texts(condition, dataset, every[len(known) :])])
-
-
-def digest(items: Iterable[str]) -> str:
-    """16 hex digits over strings and their order."""
-    sha = hashlib.sha256()
-    for item in items:
-        sha.update(item.encode() + b"\0")
-    return sha.hexdigest()[:16]
+        return hash_ids([condition])
+    texts = [*known, *prefix_texts(condition, dataset, every[len(known) :])]
+    return hash_ids(text or "" for text in texts)
 
 
 def mean_image_bytes(
-    model: Model, request: Request, refs: Sequence[ImageRef], prefixes: Sequence[str], view: View
+    model: Model, request: Request, refs: Sequence[ImageRef], prefixes: Sequence[str | None], view: View
 ) -> tuple[int, int]:
     """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split; and how many
     of them could be read. Their number of tokens may depend on their size (Qwen, full view)."""
@@ -150,7 +143,7 @@ def mean_image_bytes(
     for index in range(0, len(refs), step):
         try:
             image = load_image(refs[index])
-            prepared = model.prepare(image, id=refs[index].id, index=index, prefix=prefixes[index], view=view)
+            prepared = model.prepare(image, id=refs[index].id, index=index, prefix=prefixes[index] or "", view=view)
         except ImageError:
             continue
         sizes.append(sample_bytes(prepared.sample, model.info, request))

@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtool.cli.options import Format, need_store, parse_bytes, parse_kinds, parse_numbers, store_and_word
+from kvtool.cli.options import need_store, parse_bytes, parse_kinds, parse_numbers, store_and_word
 from kvtool.cli.output import emit_rows, resolve
 from kvtool.errors import UsageError
 
@@ -59,27 +60,30 @@ def test_store_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
         store_and_word("b.kv", None, "TASK")
 
 
-ROWS = [{"name": "a[b]", "n": 1, "tasks": ["x", "y"]}, {"name": 'comma, quote"', "n": None, "tasks": []}]
+ROWS: list[dict[str, Any]] = [
+    {"name": "a[b]", "n": 1, "tasks": ["x", "y"]},
+    {"name": 'comma, quote"', "n": None, "tasks": []},
+]
 
 
 def test_rows_as_json_lines_keep_types(capsys: pytest.CaptureFixture[str]) -> None:
-    emit_rows(ROWS, Format.auto)
+    emit_rows(ROWS, "auto")
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ROWS
 
 
 def test_rows_as_csv_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     import csv
 
-    emit_rows(ROWS, Format.csv)
+    emit_rows(ROWS, "csv")
     read = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["name"] for row in read] == ["a[b]", 'comma, quote"']
     assert read[0]["tasks"] == "x, y"
-    emit_rows(ROWS, Format.json)
+    emit_rows(ROWS, "json")
     assert json.loads(capsys.readouterr().out) == ROWS
 
 
 def test_tables_do_not_eat_brackets(capsys: pytest.CaptureFixture[str]) -> None:
-    emit_rows(ROWS, Format.table, title="runs [layer/3]")
+    emit_rows(ROWS, "table", title="runs [layer/3]")
     out = capsys.readouterr().out
     assert "a[b]" in out
     assert "[layer/3]" in out
@@ -90,6 +94,6 @@ def test_auto_is_a_table_only_on_a_terminal() -> None:
         def isatty(self) -> bool:
             return True
 
-    assert resolve(Format.auto, Terminal()) == "table"
-    assert resolve(Format.auto, io.StringIO()) == "jsonl"
-    assert resolve(Format.csv, Terminal()) == "csv"
+    assert resolve("auto", Terminal()) == "table"
+    assert resolve("auto", io.StringIO()) == "jsonl"
+    assert resolve("csv", Terminal()) == "csv"

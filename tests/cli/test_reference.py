@@ -18,7 +18,7 @@ def test_reference_is_current() -> None:
 
 
 def test_reference_names_every_command() -> None:
-    found = {()}
+    found: set[tuple[str, ...]] = {()}
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         found.add((name,))
         found.update((name, sub) for sub in getattr(command, "commands", {}))

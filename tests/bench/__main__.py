@@ -1,0 +1,39 @@
+"""`make bench`: run every benchmark, print a table, write build/bench.json. Names as arguments choose some."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.rows import Row, met
+
+OUT = Path("build/bench.json")
+
+
+def modules() -> list[str]:
+    return sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+
+
+def main(names: list[str]) -> None:
+    rows: list[Row] = []
+    for name in names or modules():
+        print(f"bench: {name} ...", file=sys.stderr, flush=True)
+        rows += import_module(f"tests.bench.bench_{name}").bench()
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(rows, indent=2) + "\n")
+    table = Table("benchmark", "unit", "ours", "peer", "ratio", "target", "")
+    for one in rows:
+        sign = ">=" if one["better"] == "higher" else "<="
+        cells = [f"{one[key]:.4g}" for key in ("ours", "peer", "ratio")]
+        table.add_row(one["name"], one["unit"], *cells, f"{sign} {one['target']:.3g}", "met" if met(one) else "MISSED")
+    Console().print(table)
+    print(f"written to {OUT}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

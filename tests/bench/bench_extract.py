@@ -1,0 +1,76 @@
+"""kvtool extract against a bare transformers prefill of the same prepared tensors in the same batches."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench.rows import Row, row
+
+IMAGES = 512
+BATCH = 32
+REPEATS = 3
+
+
+def bench() -> list[Row]:
+    from kvtool.scenes.layouts import write_scenes
+
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = Path(folder) / "scenes"
+        write_scenes(scenes, size="medium", only=["coco"])
+        job, plan, batches = prepared_batches(Path(folder), scenes)
+        n = sum(map(len, batches))
+        ours, peer = [], []
+        for turn in range(REPEATS):
+            peer.append(n / prefill_seconds(job, batches))
+            ours.append(n / extract_seconds(job, plan, Path(folder) / f"{turn}.kv"))
+    return [row(f"extract, {n} scenes, demo model", "images/s", median(ours), median(peer), 0.8)]
+
+
+def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[Any]]]:
+    """The job, its plan, and its images prepared in the batches that extract makes of them."""
+    from kvtool.datasets import open_dataset
+    from kvtool.engine.pipeline import batches, prepare_one
+    from kvtool.engine.plan import Job, make_plan
+    from kvtool.models import load_model
+
+    job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}/coco", limit=IMAGES, batch_size=BATCH)
+    model = load_model(job.model, dtype=job.dtype)
+    plan = make_plan(job, model, open_dataset(job.dataset))
+    found = []
+    for part in plan.parts(set()):
+        ready = [item for i in part if (item := prepare_one(plan, model, i, True, lambda _: None))]
+        found += [[ready[i] for i in positions] for positions in batches(ready, BATCH)]
+    return job, plan, found
+
+
+def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
+    """transformers' own forward over prefix and image with its own cache and its head left out (its model class)."""
+    import torch
+
+    from kvtool.models import load_model
+
+    model = load_model(job.model, dtype=job.dtype)
+    inputs = [model.transformers_inputs(batch) for batch in batches]  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for one in inputs:
+            model.transformers_model.model(**one, use_cache=True)  # type: ignore[attr-defined]
+    return time.perf_counter() - started
+
+
+def extract_seconds(job: Any, plan: Any, store: Path) -> float:
+    """The whole work of extract on loaded weights: decode, preprocess, run, write with fsync, commit."""
+    from kvtool.engine.pipeline import run_parts
+    from kvtool.models import load_model
+    from kvtool.store import open_store
+
+    model = load_model(job.model, dtype=job.dtype)
+    run = open_store(store, create=True).create_run(plan.config)
+    started = time.perf_counter()
+    run_parts(plan, run, model, plan.parts(set()), batch_size=BATCH, strict=True, tell=lambda _: None)
+    return time.perf_counter() - started

@@ -1,0 +1,188 @@
+"""The commands as a shell sees them: exit codes, one line of error, data on standard output only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvtool.cli import app
+
+Outcome = tuple[int, list[str], list[str]]
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def kvtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process: (exit code, lines of standard output, lines of standard error)."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["kvtool", *map(str, arguments)])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def few(tmp_path: Path, pictures: Path) -> Path:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for i in range(4):
+        shutil.copy(pictures / f"{i:03d}.png", folder)
+    return folder
+
+
+def test_extract_twice_and_look(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, out, _ = kvtool(*command)
+    assert code == 0
+    assert json.loads(out[0])["extracted"] == 4
+    code, out, err = kvtool(*command)
+    assert code == 0
+    assert json.loads(out[0])["already_stored"] == 4
+    assert err[-1].startswith("nothing to do")
+    code, out, _ = kvtool("store", "runs", tmp_path / "s.kv", "--format", "json")
+    assert code == 0
+    (run,) = json.loads("\n".join(out))
+    assert run["images"] == 4
+    code, out, _ = kvtool("store", "verify", tmp_path / "s.kv")
+    assert (code, out) == (0, [])
+    code, out, _ = kvtool("store", "info", tmp_path / "s.kv")
+    assert json.loads(out[0])["runs"] == 1
+    code, _, err = kvtool("store", "remove", tmp_path / "s.kv", run["run"], "--yes")
+    assert code == 0
+    assert kvtool("store", "runs", tmp_path / "s.kv")[1] == []
+
+
+def test_dry_run_writes_nothing(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    code, out, err = kvtool(
+        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}", "--dry-run"
+    )
+    assert code == 0
+    assert json.loads(out[0])["n_todo"] == 4
+    assert "free" in err[-1]
+    assert not (tmp_path / "s.kv").exists()
+
+
+def test_a_flipped_byte_is_named(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    shard = next((tmp_path / "s.kv").rglob("value/c*"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 3] ^= 1
+    shard.write_bytes(data)
+    code, out, err = kvtool("store", "verify", tmp_path / "s.kv")
+    assert code == 1
+    (problem,) = map(json.loads, out)
+    assert (problem["part"], problem["array"]) == ("0000000-0000004", "value")
+    assert "found 1" in err[-1]
+
+
+def test_failed_images_are_exit_4_and_listed(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    (few / "001.png").write_bytes(b"")
+    code, out, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    assert code == 4
+    assert json.loads(out[0])["failed"] == 1
+    assert any("001.png" in line for line in err)
+    assert err[-1].startswith("kvtool: ")
+
+
+def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    import kvtool as library
+
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    kvtool(*command, "--limit", 1)
+    with library.open(tmp_path / "s.kv").run().claim("0000001-0000004"):
+        code, _, err = kvtool(*command)
+    assert code == 3
+    assert "held by process" in err[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["--dataset", "folder:{missing}"], 1, "missing"),
+        (["--dataset", "folder:{empty}"], 1, "empty"),
+        (["--dataset", "spair71k:{few}"], 1, "Layout/large"),
+        (["--dataset", "spairs:{few}"], 2, "did you mean 'spair71k'"),
+        (["--dataset", "folder:{few}", "--model", "lava"], 1, "lava"),
+        (["--dataset", "folder:{few}", "--model", "{few}"], 1, "config.json"),
+        (["--dataset", "folder:{few}", "--layers", "5-x"], 2, "--layers"),
+        (["--dataset", "folder:{few}", "--layers", "77"], 2, "77"),
+        (["--dataset", "folder:{few}", "--kinds", "keys"], 2, "'keys'"),
+        (["--dataset", "folder:{few}", "--prefix", "caption"], 2, "caption"),
+        (["--dataset", "folder:{few}", "--devices", "cuda:3"], 2, "CUDA"),
+        (["--dataset", "folder:{few}", "--min-free-vram", "lots"], 2, "--min-free-vram"),
+        (["--dataset", "folder:{few}", "--limit", "0"], 2, "--limit"),
+    ],
+)
+def test_bad_requests_are_one_line(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, arguments: list[str], code: int, expected: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"few": few, "empty": tmp_path / "empty", "missing": tmp_path / "missing"}
+    filled = [argument.format(**places) for argument in arguments]
+    model = [] if "--model" in filled else ["--model", tiny_model]
+    found, out, err = kvtool("extract", tmp_path / "s.kv", *model, *filled)
+    assert found == code
+    assert out == []
+    assert expected in err[-1]
+    assert "Traceback" not in "\n".join(err)
+    assert not (tmp_path / "s.kv" / "runs").exists() or not list((tmp_path / "s.kv" / "runs").iterdir())
+
+
+@pytest.mark.parametrize("command", ["info", "runs", "verify"])
+def test_what_is_no_store(kvtool: Command, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder", "nothing"):
+        code, out, err = kvtool("store", command, tmp_path / name)
+        assert (code, out, len(err)) == (1, [], 1)
+        assert name in err[0]
+
+
+def test_a_file_is_no_store_to_extract_into(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    code, _, err = kvtool("extract", tmp_path / "file", "--model", tiny_model, "--dataset", f"folder:{few}")
+    assert (code, len(err)) == (1, 1)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_store_of_another_version(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    from kvtool.store.catalog import VERSION_FIELD
+    from kvtool.store.files import group_json
+
+    (tmp_path / "s.kv").mkdir()
+    (tmp_path / "s.kv" / "zarr.json").write_bytes(group_json({VERSION_FIELD: 999}))
+    code, _, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    assert code == 1
+    assert "version" in err[-1]
+    assert "999" in err[-1]
+
+
+def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    """In a process of its own, as in a pipe; with two workers the list still is read once."""
+    paths = "\n".join(str(path) for path in sorted(few.iterdir())) + "\n\n"
+    command = [sys.executable, "-m", "kvtool", "extract", str(tmp_path / "s.kv"), "--model", str(tiny_model)]
+    done = subprocess.run(
+        [*command, "--dataset", "folder:-", "--devices", "cpu,cpu", "--wait", "60"],
+        input=paths,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["extracted"] == 4
+    none = subprocess.run([*command, "--dataset", "folder:-"], input="", capture_output=True, text=True, check=False)
+    assert none.returncode == 1
+    assert len(none.stderr.splitlines()) == 1

@@ -1,0 +1,31 @@
+"""Fixtures that several parts share: a tiny real model and a folder of small pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LLaVA-OneVision checkpoint of three layers."""
+    from tests.models.tiny import llava_onevision
+
+    return llava_onevision(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 pictures of different sizes: two full parts and a rest."""
+    from tests.models.tiny import noise
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(70):
+        noise(40 + i, 90 - i, i).save(folder / f"{i:03d}.png")
+    return folder
