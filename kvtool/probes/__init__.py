@@ -14,7 +14,9 @@ TASKS = Registry(
     "task",
     {
         "foreground-segmentation": "kvtool.probes.foreground_segmentation:ForegroundSegmentation",
+        "co-segmentation": "kvtool.probes.co_segmentation:CoSegmentation",
         "semantic-correspondence": "kvtool.probes.semantic_correspondence:SemanticCorrespondence",
+        "temporal-correspondence": "kvtool.probes.temporal_correspondence:TemporalCorrespondence",
     },
 )
 

@@ -153,3 +153,11 @@ def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
     at = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
     one_hot: Array = at[:, None] == np.arange(cells)
     return one_hot.astype(np.float32)
+
+
+def nearest_cells(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
+    """Row of the grid for each pixel row (height,), and column for each pixel column (width,): nearest neighbour."""
+    x0, y0, x1, y1 = span.cover_xyxy_px
+    down = np.floor((np.arange(wh_px[1]) + 0.5 - y0) / (y1 - y0) * span.grid[0]).astype(int)
+    across = np.floor((np.arange(wh_px[0]) + 0.5 - x0) / (x1 - x0) * span.grid[1]).astype(int)
+    return np.clip(down, 0, span.grid[0] - 1), np.clip(across, 0, span.grid[1] - 1)

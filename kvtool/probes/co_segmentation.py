@@ -1,0 +1,168 @@
+"""Co-segmentation on MSRC (protocol 2), after Amir et al. 2022, "Deep ViT features as dense visual descriptors".
+
+The unit-length vectors of all images of a class are clustered together; the number of clusters grows until another
+one explains little more. A cluster is foreground where enough images find it salient. Salient is what differs from the
+image's border, since value tokens have no attention of their own to ask.
+
+Memory: one class's vectors, and their distances to the centroids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import ceil
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from kvtool.datasets.masks import VOID
+from kvtool.datasets.msrc import Msrc
+from kvtool.errors import DatasetError, KvtoolError, UsageError
+from kvtool.metrics.segmentation import binary_counts, foreground_units, j_scores
+from kvtool.probes.base import Array, Table
+from kvtool.probes.kmeans import assign, kmeans
+from kvtool.probes.layers import GridImage, Layer, nearest_cells
+
+ELBOW = 0.975
+MOST_CLUSTERS = 14
+SALIENT = 0.065
+VOTES = 0.75
+FIT_ALL_BELOW, FIT_EVERY = 10_000, 100
+
+
+class CoSegmentation:
+    name: ClassVar[str] = "co-segmentation"
+    metric: ClassVar[str] = "j_mean"
+
+    def __init__(
+        self,
+        dataset: Msrc,
+        ids: set[str],
+        device: torch.device,
+        *,
+        limit: int | None = None,
+        saliency: str = "border",
+        restarts: int = 10,
+        seed: int = 0,
+    ) -> None:
+        if saliency != "border":
+            raise UsageError(
+                f"{self.name}: saliency is 'border'; {saliency!r} needs attention maps, which runs do not hold"
+            )
+        self.dataset, self.device, self.restarts, self.seed, self.limit = dataset, device, restarts, seed, limit
+        listed = dataset.groups()
+        held = {category: [image for image in images if image in ids] for category, images in listed.items()}
+        self.groups = {category: images[:limit] for category, images in held.items() if len(images) > 1}
+        self.n = sum(map(len, self.groups.values()))
+        missing = sum(map(len, listed.values())) - sum(len(held[category]) for category in self.groups)
+        self.n_skipped = missing + len(dataset.skipped)
+        self.skipped = list(dataset.skipped)
+        if missing:
+            self.skipped.append(f"{missing} images are not in the run, or alone of their class there")
+        if not self.groups:
+            raise KvtoolError(f"{self.name}: the run holds two images of no class: extract more of the data set")
+
+    def settings(self) -> dict[str, Any]:
+        return {"saliency": "border", "restarts": self.restarts, "limit": self.limit}
+
+    def images(self) -> set[str]:
+        return {image for images in self.groups.values() for image in images}
+
+    def measure(self, layer: Layer) -> Array:
+        """(head, image, 4): pixels of background and foreground intersection, then union; classes after each other."""
+        counts = [self._measure_group(layer, category, images) for category, images in self.groups.items()]
+        return np.concatenate(counts, axis=1)
+
+    def _measure_group(self, layer: Layer, category: str, names: Sequence[str]) -> Array:
+        images = layer.get(names)
+        of_image = [images[name] for name in names]
+        found = cosegment(
+            [image.values for image in of_image],
+            [border_saliency(image.values, image.grid) for image in of_image],
+            restarts=self.restarts,
+            seed=self.seed,
+        )
+        return np.stack([self._score(*each, category) for each in zip(of_image, found, strict=True)], axis=1)
+
+    def _score(self, image: GridImage, foreground: Array, category: str) -> Array:
+        truth = self.dataset.mask(image.id, category)
+        if truth.shape != image.wh_px[::-1]:
+            raise DatasetError(
+                f"mask of {image.id}: expected {image.wh_px[0]} x {image.wh_px[1]} pixels as its image, found "
+                f"{truth.shape[1]} x {truth.shape[0]}; download both again"
+            )
+        rows, cols = nearest_cells(image.span, image.wh_px)
+        predicted = foreground.reshape(-1, *image.grid)[:, rows[:, None], cols]
+        return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        units = foreground_units(measured[..., :2], measured[..., 2:])
+        category = np.repeat(np.arange(len(self.groups)), [len(images) for images in self.groups.values()])
+        yield Table({}, units, j_scores, category)
+        for index, name in enumerate(self.groups):
+            yield Table({"category": name}, units[:, category == index], j_scores)
+
+
+def border_saliency(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(head, row * col): one minus the cosine with the mean of the border's unit vectors, stretched to 0 .. 1."""
+    unit = normalize(values, dim=-1)
+    border = torch.ones(grid, dtype=torch.bool, device=values.device)
+    border[1:-1, 1:-1] = False
+    mean = normalize(unit[:, border.reshape(-1)].mean(1), dim=-1)
+    saliency = 1 - torch.bmm(unit, mean[:, :, None])[:, :, 0]
+    low, high = saliency.amin(1, keepdim=True), saliency.amax(1, keepdim=True)
+    return torch.where(high > low, (saliency - low) / (high - low).clamp_min(1e-12), 0.0)
+
+
+def cosegment(
+    values: Sequence[Tensor], saliency: Sequence[Tensor], *, restarts: int = 10, seed: int = 0
+) -> list[Array]:
+    """Foreground tokens of each image, (head, token) bool; values (head, token, dim), saliency (head, token)."""
+    bounds = np.cumsum([0, *(v.shape[1] for v in values)])
+    labels, k, _ = choose_clusters([normalize(v, dim=-1) for v in values], restarts=restarts, seed=seed)
+    found = np.zeros(labels.shape, bool)
+    for head in range(len(labels)):
+        parts = [labels[head, a:b] for a, b in pairwise(bounds)]
+        votes = count_votes(parts, [s[head].double().cpu().numpy() for s in saliency], int(k[head]))
+        found[head] = (votes >= ceil(VOTES * len(values)))[labels[head]]
+    return [found[:, a:b] for a, b in pairwise(bounds)]
+
+
+def choose_clusters(units: Sequence[Tensor], *, restarts: int = 10, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Cluster labels (head, token of all images), their number k (head,), and the mean squared distance for each k
+    tried (head, k), NaN beyond the head's own.
+
+    k grows until SSE_k > 0.975 SSE_{k-1}, which then is the k, and is 14 at most. Centroids are fitted on every 100th
+    token of each image, or on all where they are fewer than 10,000.
+    """
+    points = torch.cat(list(units), dim=1)
+    fitted = points if points.shape[1] < FIT_ALL_BELOW else torch.cat([u[:, ::FIT_EVERY] for u in units], dim=1)
+    heads = len(points)
+    labels = np.zeros(points.shape[:2], np.int64)
+    k_of, sse = np.zeros(heads, np.int64), np.full((heads, MOST_CLUSTERS), np.nan)
+    active = np.arange(heads)
+    for k in range(1, MOST_CLUSTERS + 1):
+        at = torch.as_tensor(active, device=points.device)
+        centroids = kmeans(fitted[at], k, restarts=restarts, seed=seed)
+        label, distance = assign(points[at], centroids)
+        labels[active], k_of[active] = label.cpu().numpy(), k
+        sse[active, k - 1] = distance.mean(1, dtype=torch.float64).cpu().numpy()
+        if k > 1:
+            active = active[sse[active, k - 1] <= ELBOW * sse[active, k - 2]]
+        if not len(active):
+            break
+    return labels, k_of, sse
+
+
+def count_votes(labels: Sequence[Array], saliency: Sequence[Array], k: int) -> Array:
+    """(k,) number of images in which a cluster's mean saliency exceeds 0.065; absent from an image, it gets no vote."""
+    votes = np.zeros(k, np.int64)
+    for label, salient in zip(labels, saliency, strict=True):
+        count = np.bincount(label, minlength=k)
+        total = np.bincount(label, weights=salient, minlength=k)
+        votes += (count > 0) & (total > SALIENT * np.maximum(count, 1))
+    return votes
