@@ -27,7 +27,7 @@ from kvtool.store.files import (
     unsealed,
     write_file,
 )
-from kvtool.store.locks import live_claims
+from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
 from kvtool.store.run import Run
 
@@ -154,7 +154,9 @@ class Store:
             fsync_folder(layout.runs_path(self.path))
 
     def sweep_tmp(self) -> list[str]:
-        """Delete what dead processes of this host left unfinished, and return the names."""
+        """Delete what dead processes of this host left unfinished, and return the names; stale claims too."""
+        for run in self.runs():
+            sweep(layout.run_path(self.path, run) / "locks")
         stale = [path for path in self._tmp() if is_stale_scratch(path)]
         for path in stale:
             shutil.rmtree(path, ignore_errors=True)

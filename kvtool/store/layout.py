@@ -4,7 +4,7 @@ STORE/zarr.json                        format version
 STORE/runs/<run>/zarr.json             configuration of the run
 STORE/runs/<run>/parts/<part>/         images: zarr.json, then one folder an array
 STORE/runs/<run>/text/<start>/         vectors of class names and expressions
-STORE/runs/<run>/locks/<claim>.json    who works on what
+STORE/runs/<run>/locks/<part>.claim    who works on what
 STORE/results/<key>.json               results of probes and analyses
 STORE/tmp/<host>-<pid>-<seq>/          what is being written; never read
 """

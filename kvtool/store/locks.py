@@ -1,4 +1,6 @@
-"""Claims: who works on which part. A claim is a file made with O_EXCL that names its owner; no flock, so NFS does.
+"""Claims: who works on which part. A claim is a file that names its owner and that only one can make; no flock, so NFS
+does. It is written aside and hard-linked to its name, hence never seen half written; where a file system has no hard
+links, it is made with O_EXCL.
 
 A claim only saves double work: commits are safe without it (writer.commit_folder lets one of two win). It ends when
 its owner deletes it, when its owner is a dead process of this host, or, on another host, when the owner has not
@@ -7,6 +9,7 @@ touched the file for EXPIRY_S; a thread touches it every HEARTBEAT_S.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -18,11 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kvtool.errors import BusyError
-from kvtool.store.files import host_name, os_errors, process_alive
+from kvtool.store.files import host_name, os_errors, process_alive, scratch_folder, write_file
 
 HEARTBEAT_S = 30.0
 EXPIRY_S = 600.0
 POLL_S = 1.0
+SUFFIX = ".claim"
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class Owner:
 
 
 @contextmanager
-def claim(path: Path, what: str, wait_s: float = 0.0) -> Iterator[Owner]:
+def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[Owner]:
     """Hold the claim at `path`. Raises BusyError, naming the owner, where another still holds it after wait_s."""
     mine = Owner(host_name(), os.getpid(), time.time(), uuid.uuid4().hex)
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
-        while not _create(path, mine):
+        while not _create(store, path, mine):
             if _drop_if_stale(path):
                 continue
             left_s = deadline - time.monotonic()
@@ -88,21 +93,37 @@ def is_stale(path: Path) -> bool:
 
 def live_claims(folder: Path) -> list[Owner | None]:
     """Owners of the claims in a folder that are not stale (None: owner unknown)."""
-    return [read_owner(path) for path in sorted(folder.glob("*.json")) if not is_stale(path)]
+    return [read_owner(path) for path in sorted(folder.glob(f"*{SUFFIX}")) if not is_stale(path)]
 
 
-def _create(path: Path, owner: Owner) -> bool:
+def sweep(folder: Path) -> None:
+    """Delete the stale claims of a folder."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        _drop_if_stale(path)
+
+
+def _create(store: Path, path: Path, owner: Owner) -> bool:
+    if path.exists():
+        return False
+    data = json.dumps(asdict(owner)).encode()
+    with scratch_folder(store) as tmp:
+        write_file(tmp / path.name, data)
+        try:
+            os.link(tmp / path.name, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        else:
+            return True
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        write_file(path, data)
     except FileExistsError:
         return False
-    try:
-        os.write(fd, json.dumps(asdict(owner)).encode())
     except OSError:
         path.unlink()
         raise
-    finally:
-        os.close(fd)
     return True
 
 

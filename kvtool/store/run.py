@@ -114,7 +114,7 @@ class Run:
 
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
         """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
-        return locks.claim(self._claim_path(name), f"part {name} of run {self.name}", wait_s)
+        return locks.claim(self.store, self._claim_path(name), f"part {name} of run {self.name}", wait_s)
 
     def commit_part(
         self,
@@ -180,7 +180,7 @@ class Run:
         }
 
     def _claim_path(self, name: str) -> Path:
-        return self.folder / "locks" / f"{layout.check_name(name, 'claim')}.json"
+        return self.folder / "locks" / f"{layout.check_name(name, 'claim')}{locks.SUFFIX}"
 
     @cached_property
     def _reader(self) -> PartsReader:

@@ -107,7 +107,7 @@ def _verify_part(run: Run, group: str, folder: Path, owners: dict[int | str, str
     for name, array in arrays.items():
         expected = {layout.ZARR_JSON, *(array.spec.shard_name(i) for i in range(array.spec.n_shards))}
         yield from _foreign(array.folder, expected, run.name, label, name)
-        yield from (Problem(run.name, label, name, what) for what in _verify_array(array))
+        yield from (Problem(run.name, label, name, what) for what in dict.fromkeys(_verify_array(array)))
 
 
 def _verify_samples(run: Run, part: Part, owners: dict[int | str, str]) -> Iterator[Problem]:
@@ -140,7 +140,7 @@ def _verify_array(array: StoredArray) -> Iterator[str]:
         try:
             _read(Request(array, layer, range(spec.shape[1]), [Rows(0, spec.shape[2], 0)]), out)
         except (CorruptError, OSError):
-            yield from dict.fromkeys(_chunk_problems(array, layer, starts, out))
+            yield from _chunk_problems(array, layer, starts, out)
 
 
 def _chunk_problems(array: StoredArray, layer: int, starts: Iterable[int], out: Bits) -> Iterator[str]:

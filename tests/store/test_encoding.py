@@ -81,5 +81,5 @@ def test_the_index_lists_chunks_one_after_the_other() -> None:
     index = as_bytes(encode_index([10, 5, 7]))
     assert decode_index(index, "here").tolist() == [[0, 10], [10, 5], [15, 7]]
     index[17] ^= 4
-    with pytest.raises(CorruptError, match="here: expected crc32c .* of the index"):
+    with pytest.raises(CorruptError, match=r"here: expected crc32c .* of the index"):
         decode_index(index, "here")

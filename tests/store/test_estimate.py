@@ -45,7 +45,9 @@ def test_expected_bytes_by_codec() -> None:
 
 
 def test_free_bytes_of_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
-    assert estimate.free_bytes(tmp_path / "new" / "store.kv") == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert estimate.free_bytes(tmp_path / "new" / "store.kv") == pytest.approx(
+        shutil.disk_usage(tmp_path).free, rel=0.1
+    )
 
 
 def test_too_little_space_says_both_figures_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +60,8 @@ def test_too_little_space_says_both_figures_and_what_to_do(tmp_path: Path, monke
     assert "--limit" in str(caught.value)
 
 
-@pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e6, "2.0 MB"), (4.2e10, "42.0 GB")])
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e6, "2.0 MB"), (4.2e10, "42.0 GB")]
+)
 def test_human_units(nbytes: float, text: str) -> None:
     assert estimate.human(nbytes) == text

@@ -35,7 +35,7 @@ def test_any_flipped_bit_of_sealed_json_is_found() -> None:
     for position in range(len(data)):
         for bit in range(8):
             data[position] ^= 1 << bit
-            with pytest.raises(CorruptError, match="^here: expected"):
+            with pytest.raises(CorruptError, match=r"^here: expected"):
                 files.unsealed(bytes(data), "here")
             data[position] ^= 1 << bit
     assert files.unsealed(bytes(data), "here")["attributes"]["n"] == 10
@@ -59,7 +59,7 @@ def test_a_commit_syncs_files_then_folders_bottom_up_then_the_parent(
     real_fsync, real_rename = os.fsync, Path.rename
 
     def fsync(fd: int) -> None:
-        calls.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        calls.append(Path(f"/proc/self/fd/{fd}").readlink().name)
         real_fsync(fd)
 
     def rename(self: Path, target: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -19,6 +20,13 @@ from kvtool.store.files import host_name
 from kvtool.store.locks import Owner
 
 
+def place(store: Path) -> Path:
+    """Where the claims of these tests lie."""
+    folder = store / "locks"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def write_claim(path: Path, host: str, pid: int, age_s: float = 0.0) -> Owner:
     owner = Owner(host, pid, time.time() - age_s, "token")
     path.write_text(json.dumps(asdict(owner)))
@@ -33,19 +41,19 @@ def dead_pid() -> int:
 
 
 def test_a_claim_is_a_file_that_names_its_owner_and_is_gone_after(tmp_path: Path) -> None:
-    path = tmp_path / "p.json"
-    with locks.claim(path, "part p") as mine:
+    path = place(tmp_path) / "p.claim"
+    with locks.claim(tmp_path, path, "part p") as mine:
         assert json.loads(path.read_text()) == asdict(mine)
         assert (mine.host, mine.pid) == (host_name(), os.getpid())
-        assert locks.live_claims(tmp_path) == [mine]
-    assert list(tmp_path.iterdir()) == []
+        assert locks.live_claims(place(tmp_path)) == [mine]
+    assert list(place(tmp_path).iterdir()) == []
 
 
 def test_a_held_claim_is_busy_and_says_who_holds_it_and_what_to_do(tmp_path: Path) -> None:
     with (
-        locks.claim(tmp_path / "p.json", "part p of run r"),
+        locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p of run r"),
         pytest.raises(BusyError) as caught,
-        locks.claim(tmp_path / "p.json", "part p of run r"),
+        locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p of run r"),
     ):
         raise AssertionError("two holders")
     message = str(caught.value)
@@ -55,9 +63,9 @@ def test_a_held_claim_is_busy_and_says_who_holds_it_and_what_to_do(tmp_path: Pat
 
 
 def test_the_claim_ends_with_an_error_too(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), locks.claim(tmp_path / "p.json", "part p"):
+    with pytest.raises(RuntimeError), locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p"):
         raise RuntimeError
-    with locks.claim(tmp_path / "p.json", "part p"):
+    with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p"):
         pass
 
 
@@ -66,48 +74,51 @@ def test_waiting_gets_the_claim_once_it_is_free(tmp_path: Path, monkeypatch: pyt
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locks.claim(tmp_path / "p.json", "part p"):
+        with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p"):
             held.set()
             release.wait()
 
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    with pytest.raises(BusyError), locks.claim(tmp_path / "p.json", "part p", wait_s=0.05):
+    with pytest.raises(BusyError), locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=0.05):
         raise AssertionError("two holders")
     threading.Timer(0.1, release.set).start()
-    with locks.claim(tmp_path / "p.json", "part p", wait_s=30):
+    with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=30):
         thread.join()
 
 
 def test_a_claim_of_a_dead_local_process_is_stale_at_once(tmp_path: Path) -> None:
-    write_claim(tmp_path / "p.json", host_name(), dead_pid())
-    assert locks.live_claims(tmp_path) == []
-    with locks.claim(tmp_path / "p.json", "part p") as mine:
-        assert locks.read_owner(tmp_path / "p.json") == mine
+    write_claim(place(tmp_path) / "p.claim", host_name(), dead_pid())
+    assert locks.live_claims(place(tmp_path)) == []
+    with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p") as mine:
+        assert locks.read_owner(place(tmp_path) / "p.claim") == mine
 
 
 def test_a_claim_of_another_host_holds_until_it_was_not_touched_for_long(tmp_path: Path) -> None:
-    path = tmp_path / "p.json"
+    path = place(tmp_path) / "p.claim"
     owner = write_claim(path, "elsewhere", 1, age_s=locks.EXPIRY_S - 60)
-    assert locks.live_claims(tmp_path) == [owner]
-    with pytest.raises(BusyError, match="process 1 on elsewhere"), locks.claim(path, "part p"):
+    assert locks.live_claims(place(tmp_path)) == [owner]
+    with pytest.raises(BusyError, match="process 1 on elsewhere"), locks.claim(tmp_path, path, "part p"):
         raise AssertionError("two holders")
     write_claim(path, "elsewhere", 1, age_s=locks.EXPIRY_S + 60)
-    with locks.claim(path, "part p"):
+    with locks.claim(tmp_path, path, "part p"):
         pass
 
 
 def test_a_claim_without_a_name_yet_is_held_by_someone_unknown(tmp_path: Path) -> None:
-    (tmp_path / "p.json").touch()
-    with pytest.raises(BusyError, match="held by an unknown process"), locks.claim(tmp_path / "p.json", "part p"):
+    (place(tmp_path) / "p.claim").touch()
+    with (
+        pytest.raises(BusyError, match="held by an unknown process"),
+        locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p"),
+    ):
         raise AssertionError("two holders")
 
 
 def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "HEARTBEAT_S", 0.01)
-    path = tmp_path / "p.json"
-    with locks.claim(path, "part p"):
+    path = place(tmp_path) / "p.claim"
+    with locks.claim(tmp_path, path, "part p"):
         os.utime(path, (0, 0))
         deadline = time.monotonic() + 30
         while path.stat().st_mtime == 0 and time.monotonic() < deadline:
@@ -116,15 +127,15 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_claim_taken_over_meanwhile_is_left_to_its_new_owner(tmp_path: Path) -> None:
-    path = tmp_path / "p.json"
-    with locks.claim(path, "part p"):
+    path = place(tmp_path) / "p.claim"
+    with locks.claim(tmp_path, path, "part p"):
         other = write_claim(path, "elsewhere", 1)
     assert locks.read_owner(path) == other
 
 
 def test_a_new_claim_renamed_by_mistake_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two find the same stale claim; the slower one must not delete the claim the quicker one made."""
-    path = tmp_path / "p.json"
+    path = place(tmp_path) / "p.claim"
     write_claim(path, host_name(), dead_pid())
     really_stale = locks.is_stale
     quicker = Owner("elsewhere", 7, time.time(), "new")
@@ -137,28 +148,52 @@ def test_a_new_claim_renamed_by_mistake_is_given_back(tmp_path: Path, monkeypatc
     monkeypatch.setattr(locks, "is_stale", stale_then_taken)
     assert locks._drop_if_stale(path)
     assert locks.read_owner(path) == quicker
-    assert [entry.name for entry in tmp_path.iterdir()] == ["p.json"]
+    assert [entry.name for entry in place(tmp_path).iterdir()] == ["p.claim"]
 
 
 def test_no_space_for_a_claim_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int, data: bytes) -> int:
+    def full(_fd: int, _data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(SpaceError, match="part p: cannot be claimed"), locks.claim(tmp_path / "p.json", "part p"):
+    with (
+        pytest.raises(SpaceError, match="part p: cannot be claimed"),
+        locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p"),
+    ):
         raise AssertionError("claimed")
-    assert list(tmp_path.iterdir()) == []
+    assert list(place(tmp_path).iterdir()) == []
+
+
+def test_without_hard_links_a_claim_is_made_with_o_excl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(_source: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    path = place(tmp_path) / "p.claim"
+    with locks.claim(tmp_path, path, "part p") as mine:
+        assert locks.read_owner(path) == mine
+        assert not locks._create(tmp_path, path, mine)
+    assert list(place(tmp_path).iterdir()) == []
+
+
+def test_sweeping_deletes_stale_claims_only(tmp_path: Path) -> None:
+    folder = place(tmp_path)
+    write_claim(folder / "dead.claim", host_name(), dead_pid())
+    write_claim(folder / "elsewhere.claim", "elsewhere", 1)
+    with locks.claim(tmp_path, folder / "mine.claim", "mine"):
+        locks.sweep(folder)
+        assert sorted(path.name for path in folder.iterdir()) == ["elsewhere.claim", "mine.claim"]
 
 
 def test_of_many_threads_one_holds_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.001)
     inside, most = 0, 0
-    write_claim(tmp_path / "p.json", host_name(), dead_pid())
+    write_claim(place(tmp_path) / "p.claim", host_name(), dead_pid())
 
     def work() -> None:
         nonlocal inside, most
         for _ in range(5):
-            with locks.claim(tmp_path / "p.json", "part p", wait_s=60):
+            with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=60):
                 inside += 1
                 most = max(most, inside)
                 inside -= 1

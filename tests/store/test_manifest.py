@@ -73,7 +73,10 @@ def test_samples_survive_json_with_shared_fields_written_once() -> None:
 
 
 def test_offsets_count_each_arrays_own_tokens() -> None:
-    samples = [sample(0, n_tokens=6, n_vision_tokens=4, n_prefix=3), sample(1, n_tokens=2, n_vision_tokens=9, n_prefix=1)]
+    samples = [
+        sample(0, n_tokens=6, n_vision_tokens=4, n_prefix=3),
+        sample(1, n_tokens=2, n_vision_tokens=9, n_prefix=1),
+    ]
     assert token_offsets(samples, "value") == [0, 6, 8]
     assert token_offsets(samples, "vision") == [0, 4, 13]
     assert token_offsets(samples, "text_key") == [0, 3, 4]

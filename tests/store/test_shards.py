@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from kvtool.errors import CorruptError
 from kvtool.store import shards
 from kvtool.store.arrays import ArraySpec, StoredArray
-from kvtool.store.encoding import STORED_DTYPE, Bits, bits_to_float32
+from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
 from kvtool.store.shards import Request, Rows, open_ahead
+from kvtool.types import Precision
 from tests.store.test_arrays import open_zarr, write
 
 
@@ -33,15 +35,20 @@ def read(request: Request, dtype: np.dtype[np.generic] | None = None) -> Bits:
 def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
     equal = data.draw(st.booleans())
     n_images = data.draw(st.integers(1, 5))
-    lengths = [data.draw(st.integers(1, 200))] * n_images if equal else [data.draw(st.integers(1, 200)) for _ in range(n_images)]
-    dtype = data.draw(st.sampled_from(["bfloat16", "float16", "float32"]))
-    codec = data.draw(st.sampled_from(["lz4", "none"]))
+    lengths = (
+        [data.draw(st.integers(1, 200))] * n_images
+        if equal
+        else [data.draw(st.integers(1, 200)) for _ in range(n_images)]
+    )
+    dtype: Precision = data.draw(st.sampled_from(get_args(Precision)))
+    codec: Codec = data.draw(st.sampled_from(get_args(Codec)))
     with tempfile.TemporaryDirectory() as place:
         array, _ = write(Path(place), lengths, dtype, codec, one_file=data.draw(st.booleans()))
         layer = data.draw(st.integers(0, 2))
         first = data.draw(st.integers(0, 1))
         heads = range(first, data.draw(st.integers(first + 1, 2)))
-        rows, wanted = [], []
+        rows: list[Rows] = []
+        wanted: list[int] = []
         for start in data.draw(st.lists(st.integers(0, sum(lengths) - 1), min_size=1, max_size=4)):
             stop = data.draw(st.integers(start + 1, sum(lengths)))
             rows.append(Rows(start, stop, len(wanted)))
@@ -88,7 +95,9 @@ def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> N
         zarr.open_array(tmp_path / "key", mode="r+")[:, :, :8] = 1
     size = (tmp_path / "key" / spec.shard_name(0)).stat().st_size
     array = StoredArray(tmp_path / "key", spec, (size,), "", "run r, part p, array key")
-    with pytest.raises(CorruptError, match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks"):
+    with pytest.raises(
+        CorruptError, match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks"
+    ):
         read(Request(array, 0, range(1), [Rows(0, 16, 0)]))
 
 

@@ -1,0 +1,219 @@
+"""Stores, their runs and their results."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kvtool.errors import BusyError, CorruptError, KvtoolError, RunConflictError, StoreError, UsageError
+from kvtool.store import existing_run, open_store
+from kvtool.store.files import group_json
+from tests.store.making import commit, config, new_run, new_store, ragged
+
+
+def error_of(path: Path, create: bool = False) -> str:
+    with pytest.raises(StoreError) as caught:
+        open_store(path, create=create)
+    message = str(caught.value)
+    assert message.startswith(f"store {path}")
+    assert "\n" not in message
+    return message
+
+
+def test_a_store_is_made_once_and_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "new.kv"
+    assert "expected a kvtool store, found nothing" in error_of(path)
+    assert not path.exists()
+    open_store(path, create=True)
+    assert open_store(str(path)).runs() == []
+    assert open_store(path, create=True).runs() == []
+
+
+def test_a_path_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "expected a folder, found a file" in error_of(tmp_path / "file")
+    assert "expected a folder, found a file" in error_of(tmp_path / "file", create=True)
+
+
+def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("x")
+    assert "found a folder without zarr.json" in error_of(tmp_path)
+    assert "expected an empty folder for a new store, found 'holiday.jpg'" in error_of(tmp_path, create=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["holiday.jpg"]
+
+
+def test_a_store_of_another_version(tmp_path: Path) -> None:
+    new_store(tmp_path)
+    (tmp_path / "tiny.kv" / "zarr.json").write_bytes(group_json({"kvtool_store_version": 2}))
+    assert "expected format version 1, found 2: use the kvtool that wrote it" in error_of(tmp_path / "tiny.kv")
+
+
+def test_another_programs_zarr_group(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+    assert "expected a checksum" in error_of(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_one_may_not_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in error_of(tmp_path / "new.kv", create=True)
+    tmp_path.chmod(0o700)
+
+
+def test_an_equal_configuration_opens_the_same_run(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    commit(store.create_run(config()), [ragged(0)])
+    assert store.create_run(config()).ids == ["image0"]
+    assert store.create_run(config(dataset_path="/moved")).ids == ["image0"]
+    assert store.create_run(config(name="")).name == "tiny"
+    assert store.runs() == ["tiny"]
+
+
+def test_a_run_without_a_name_is_named_and_found_again(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    unnamed = config(name="")
+    assert store.create_run(unnamed).name == unnamed.run_name
+    assert store.create_run(unnamed).config.name == unnamed.run_name
+    assert store.create_run(config(name="", view="full")).name != unnamed.run_name
+    assert len(store.runs()) == 2
+
+
+def test_another_configuration_under_the_name_is_a_conflict_that_names_the_fields(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.create_run(config())
+    other = config(view="full", model=replace(config().model, revision="def"))
+    with pytest.raises(RunConflictError) as caught:
+        store.create_run(other)
+    message = str(caught.value)
+    assert "run tiny of" in message
+    assert "view: stored 'base', asked 'full'" in message
+    assert "revision='def'" in message
+    assert "layers" not in message.replace("vision_layers", "")[: message.index("model:")]
+    assert "\n" not in message
+    assert store.run("tiny").config == config()
+
+
+def test_a_run_by_name_or_the_only_one(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    with pytest.raises(UsageError, match="found runs: none"):
+        store.run()
+    store.create_run(config())
+    assert store.run().name == "tiny"
+    store.create_run(config(name="full", view="full"))
+    with pytest.raises(UsageError, match=r"expected one run or a name \(--run\), found runs: full, tiny"):
+        store.run()
+    assert store.run("full").config.view == "full"
+    with pytest.raises(UsageError, match="no run 'none'; it has: full, tiny"):
+        store.run("none")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 300, "-x"])
+def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="run name"):
+        new_store(tmp_path).create_run(config(name=name))
+
+
+def _make(path: str, view: str) -> str:
+    try:
+        return open_store(path, create=True).create_run(config(view=view)).config.view
+    except KvtoolError as error:
+        return type(error).__name__
+
+
+def test_processes_that_make_the_same_store_and_run_at_once(tmp_path: Path) -> None:
+    """All get the one run, or are told that another configuration has its name."""
+    views = ["base", "full"] * 4
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        for attempt in range(5):
+            path = str(tmp_path / f"{attempt}.kv")
+            found = pool.starmap(_make, [(path, view) for view in views])
+            stored = open_store(path).run().config.view
+            assert found == [view if view == stored else "RunConflictError" for view in views]
+            assert list((tmp_path / f"{attempt}.kv" / "tmp").iterdir()) == []
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    path = run.folder / "zarr.json"
+    path.write_bytes(path.read_bytes().replace(b'"base"', b'"full"'))
+    with pytest.raises(CorruptError, match=r"run tiny: zarr\.json: expected crc32c"):
+        open_store(run.store).run()
+
+
+def test_removing_a_run(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    commit(run, [ragged(0)])
+    store = open_store(run.store)
+    store.create_run(config(name="other", view="full"))
+    with run.claim("0000001-0000002"), pytest.raises(BusyError, match="run tiny is being written by process"):
+        store.remove_run("tiny")
+    store.remove_run("tiny")
+    assert store.runs() == ["other"]
+    assert list((run.store / "tmp").iterdir()) == []
+    with pytest.raises(UsageError, match="no run 'tiny'"):
+        store.remove_run("tiny")
+
+
+def test_claimed_says_whether_someone_holds_it(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    assert not run.claimed("0000000-0000004")
+    with run.claim("0000000-0000004"):
+        assert run.claimed("0000000-0000004")
+        assert not run.claimed("0000004-0000008")
+    assert not run.claimed("0000000-0000004")
+
+
+def test_existing_run_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.kv"
+    assert existing_run(path, config()) is None
+    assert not path.exists()
+    path.mkdir()
+    assert existing_run(path, config()) is None
+    new_run(tmp_path)
+    found = existing_run(path, config(name=""))
+    assert found is not None
+    assert found.name == "tiny"
+    assert existing_run(path, config(name="new")) is None
+    with pytest.raises(RunConflictError):
+        existing_run(path, config(view="full"))
+
+
+def test_results_are_kept_by_key_and_replaced(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    assert store.load_result("abc") is None
+    path = store.save_result("abc", {"rows": [1, 2.5, None, "é"]})
+    assert path.parent == store.results_dir
+    assert store.load_result("abc") == {"rows": [1, 2.5, None, "é"]}
+    store.save_result("abc", {"rows": []})
+    assert store.load_result("abc") == {"rows": []}
+    assert store.info()["results"] == 1
+    assert list((store.path / "tmp").iterdir()) == []
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    path = store.save_result("abc", {"best": 0.5})
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6"))
+    with pytest.raises(CorruptError, match=r"abc\.json: expected crc32c"):
+        store.load_result("abc")
+    with pytest.raises(UsageError, match="result key"):
+        store.load_result("../abc")
+
+
+def test_sweeping_drops_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:
+    from tests.store.test_locks import dead_pid
+
+    store = new_store(tmp_path)
+    from kvtool.store.files import host_name
+
+    tmp = store.path / "tmp"
+    dead, alive = f"{host_name()}-{dead_pid()}-0", f"{host_name()}-{os.getpid()}-999999"
+    for name in (dead, alive, "elsewhere-1-0"):
+        (tmp / name / "part").mkdir(parents=True)
+    assert store.sweep_tmp() == [dead]
+    assert sorted(path.name for path in tmp.iterdir()) == sorted([alive, "elsewhere-1-0"])

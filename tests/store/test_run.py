@@ -1,0 +1,258 @@
+"""Reading a run back: blocks, streams, images, texts; and committing to it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvtool.errors import CorruptError, UsageError
+from kvtool.store import Run, bits_to_float32, open_store
+from kvtool.store.encoding import Bits
+from kvtool.types import Geometry, Precision, Sample
+from tests.store.making import (
+    MODEL,
+    assert_holds,
+    assert_same_bits,
+    commit,
+    image_arrays,
+    new_run,
+    new_store,
+    ragged,
+    random_bits,
+    sample,
+)
+
+
+def reopened(run: Run) -> Run:
+    return open_store(run.store).run(run.name)
+
+
+def expected_block(run: Run, images: list[Sample], kind: str, layer: int, head: int) -> Bits:
+    """The slow way: one image's array after the other."""
+    stored = run.config.stored_layers(kind).index(layer)
+    return np.concatenate([image_arrays(run.config, image)[kind][stored, head] for image in images])
+
+
+@pytest.fixture
+def images() -> list[Sample]:
+    return [ragged(index) for index in range(10)]
+
+
+@pytest.fixture
+def run(tmp_path: Path, images: list[Sample]) -> Run:
+    """Ten images of differing lengths in parts of 4, 4 and 2, the last part committed first."""
+    run = new_run(tmp_path)
+    for part in (images[8:], images[:4], images[4:8]):
+        assert commit(run, part) > 0
+    return reopened(run)
+
+
+def test_it_holds_what_was_committed_by_dataset_index(run: Run, images: list[Sample]) -> None:
+    assert_holds(run, images)
+    assert run.ids == [image.id for image in images]
+    assert run.covered_indices() == set(range(10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "head"), [("key", 1, 0), ("value", 3, 1), ("projected", 0, 0), ("vision", 2, 0)]
+)
+def test_a_block_over_all_images(run: Run, images: list[Sample], kind: Any, layer: int, head: int) -> None:
+    block = run.read(kind, layer, head, raw=True)
+    assert_same_bits(block.values, expected_block(run, images, kind, layer, head))
+    assert block.samples == tuple(images)
+    for image in block.images:
+        own = expected_block(run, [image.sample], kind, layer, head)
+        assert_same_bits(block.values[image.start : image.stop], own)
+    assert block.offsets.tolist() == [0, *(image.stop for image in block.images)]
+
+
+def test_a_block_unpacks_into_values_and_images(run: Run, images: list[Sample]) -> None:
+    values, found = run.read("key", 1, 0)
+    assert [(image.id, image.grid) for image in found] == [(image.id, image.base().grid) for image in images]
+    assert len(values) == found[-1].stop
+
+
+def test_float32_has_the_same_bits_above(run: Run) -> None:
+    raw, values = run.read("key", 3, 1, raw=True).values, run.read("key", 3, 1).values
+    assert values.dtype == np.float32
+    assert_same_bits(values, bits_to_float32(raw))
+
+
+def test_chosen_images_come_in_the_asked_order(run: Run, images: list[Sample]) -> None:
+    chosen = [images[9], images[2], images[3], images[2]]
+    block = run.read("value", 1, 1, ids=[image.id for image in chosen], raw=True)
+    assert_same_bits(block.values, expected_block(run, chosen, "value", 1, 1))
+    assert block.samples == tuple(chosen)
+    assert len(run.read("value", 1, 1, ids=[]).values) == 0
+
+
+def test_a_stream_goes_layer_by_layer_and_part_by_part(run: Run, images: list[Sample]) -> None:
+    found = list(run.stream("value", raw=True))
+    parts = [images[:4], images[4:8], images[8:]]
+    assert [(layer, list(part.samples)) for layer, part in found] == [
+        (layer, part) for layer in (1, 3) for part in parts
+    ]
+    for layer, part in found:
+        for head in range(2):
+            assert_same_bits(part.values[head], expected_block(run, list(part.samples), "value", layer, head))
+        assert part.offsets[-1] == part.values.shape[1]
+
+
+def test_a_stream_of_chosen_layers_and_images(run: Run, images: list[Sample]) -> None:
+    found = list(run.stream("key", layers=[3], ids=[images[9].id, images[2].id, images[0].id]))
+    assert [(layer, list(part.samples)) for layer, part in found] == [(3, [images[0], images[2]]), (3, [images[9]])]
+    block = run.read("key", 3, 1, ids=[images[0].id, images[2].id])
+    assert_same_bits(found[0][1].values[1], block.values)
+
+
+def test_one_image_with_the_text_before_it(run: Run, images: list[Sample]) -> None:
+    found = run.read_image(images[5].id, raw=True)
+    for name, values in image_arrays(run.config, images[5]).items():
+        assert_same_bits(found[name], values)
+    assert set(run.read_image(images[5].id, kinds=["value"])) == {"value", "text_value"}
+    assert run.read_image(images[5].id)["key"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda run: run.read("key", 2, 0), "run tiny: layer 2 of key is not stored, only 1, 3"),
+        (lambda run: run.read("key", 1, 2), "run tiny: key has no kv_head 2: expected 0 to 1"),
+        (lambda run: run.read("key", 1, -1), "run tiny: key has no kv_head -1"),
+        (lambda run: run.read("color", 1, 0), "run tiny: color is not stored, only key, value, projected, vision"),
+        (lambda run: run.read("key", 1, 0, ids=["x"]), "run tiny: no image 'x' among the 10 stored"),
+        (lambda run: run.read_image("x"), "run tiny: no image 'x'"),
+        (lambda run: list(run.stream("key", [9])), "layer 9 of key is not stored"),
+        (lambda run: run.text_values(2, 0), "run tiny: no texts for layer 2"),
+        (lambda run: run.claim("../x"), "claim '../x': expected a letter"),
+    ],
+)
+def test_asking_for_what_is_not_there_says_what_is(run: Run, ask: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ask(run)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reader_keeps_its_images_until_it_looks_again(run: Run) -> None:
+    assert len(run.samples) == 10
+    commit(reopened(run), [ragged(10)])
+    assert run.covered_indices() == set(range(11))
+    assert len(run.read("key", 1, 0).samples) == 10
+    run.refresh()
+    assert len(run.read("key", 1, 0).samples) == 11
+
+
+def test_a_run_without_images_reads_as_empty(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    assert run.samples == []
+    assert run.read("key", 1, 0).values.shape == (0, 8)
+    assert list(run.stream("key")) == []
+
+
+def test_a_late_image_takes_its_place_in_the_order(tmp_path: Path) -> None:
+    """Image 1 failed at first; its own part comes later."""
+    run = new_run(tmp_path)
+    commit(run, [ragged(0), ragged(2), ragged(3)], "0000000-0000004")
+    commit(run, [ragged(1)])
+    images = [ragged(index) for index in range(4)]
+    assert_holds(run, images)
+    assert_same_bits(run.read("value", 3, 0, raw=True).values, expected_block(run, images, "value", 3, 0))
+
+
+def test_images_another_writer_committed_meanwhile_are_left_out(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    images = [ragged(index) for index in range(6)]
+    commit(run, images[:3])
+    assert commit(run, images[1:3], "0000000-0000004") == 0
+    assert commit(run, images) > 0
+    assert [part.name for part in run.parts()] == ["0000000-0000003", "0000003-0000006"]
+    assert_holds(run, images)
+
+
+def test_texts_are_stored_once_and_in_order(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    values = random_bits(np.random.default_rng(0), (5, 2, 2, 8), np.dtype("<u2"))
+    assert run.text_names == []
+    assert run.text_values(1, 0).shape == (0, 8)
+    run.commit_text(["cat", "dog", "red cat"], values[:3])
+    run.commit_text(["dog", "the cow", "cat", "é"], values[[1, 3, 0, 4]])
+    run.commit_text(["dog"], values[1:2])
+    assert reopened(run).text_names == ["cat", "dog", "red cat", "the cow", "é"]
+    for stored, layer in enumerate((1, 3)):
+        for head in range(2):
+            assert_same_bits(run.text_values(layer, head, raw=True), np.ascontiguousarray(values[:, stored, head]))
+    assert_same_bits(run.text_values(3, 1), bits_to_float32(values[:, 1, 1]))
+
+
+def test_many_texts_in_one_go(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    names = [f"expression {number}" for number in range(1000)]
+    values = random_bits(np.random.default_rng(0), (1000, 2, 2, 8), np.dtype("<u2"))
+    run.commit_text(names, values)
+    assert run.text_names == names
+    assert_same_bits(run.text_values(3, 0, raw=True), np.ascontiguousarray(values[:, 1, 0]))
+
+
+def test_a_missing_array_is_corrupt_not_empty(run: Run) -> None:
+    part = run.parts()[0]
+    for shard in (part.folder / "value").iterdir():
+        shard.unlink()
+    with pytest.raises(
+        CorruptError, match=r"run tiny, part 0000000-0000004, array value: file c\.0\.0\.0\.0 is missing"
+    ):
+        reopened(run).read("value", 1, 0)
+
+
+def test_info_counts_what_is_there(run: Run) -> None:
+    info = run.info()
+    on_disk = sum(path.stat().st_size for path in run.folder.rglob("c.*"))
+    assert (info["images"], info["images_total"], info["parts"], info["bytes"]) == (10, 1000, 3, on_disk)
+    assert new_store(run.store.parent).info()["images"] == 10
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_shape_dtype_and_bits_round_trip(data: st.DataObject) -> None:
+    n_layers, heads, dim = (data.draw(st.integers(1, 3)) for _ in range(3))
+    geometry = Geometry(9, heads, heads, dim, data.draw(st.integers(1, 9)), 4, data.draw(st.integers(1, 9)))
+    dtype: Precision = data.draw(st.sampled_from(get_args(Precision)))
+    kinds = data.draw(st.lists(st.sampled_from(["key", "value", "projected", "vision"]), min_size=1, unique=True))
+    count = st.integers(0, 40) if data.draw(st.booleans()) else st.integers(257, 300)
+    images = [
+        sample(index, data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)), data.draw(count))
+        for index in sorted(data.draw(st.sets(st.integers(0, 50), min_size=1, max_size=5)))
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        run = new_run(
+            Path(place),
+            model=replace(MODEL, geometry=geometry, dtype=dtype),
+            kinds=tuple(kinds),
+            layers=tuple(range(n_layers)),
+            codec=data.draw(st.sampled_from(["lz4", "none"])),
+        )
+        commit(run, images)
+        assert_holds(reopened(run), images)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", "<u2"), ("float16", "<u2"), ("float32", "<u4")])
+def test_nan_payloads_infinities_and_subnormals_keep_their_bits(tmp_path: Path, dtype: Any, bits: str) -> None:
+    nonzero = {"<u2": [0x7FC1, 0xFFC5, 0x7F81, 0x7C00, 0xFC00, 0x7F80, 0xFF80, 1, 0x8001, 0x8000, 0x7C01, 0xFE03]}
+    patterns = nonzero.get(
+        bits, [0x7FC00001, 0xFFA00005, 0x7F800000, 0xFF800000, 1, 0x80000001, 0x80000000, 0x7F800001]
+    )
+    image = sample(0, n_tokens=4, n_prefix=0)
+    stored = np.dtype("<u2") if dtype == "bfloat16" else np.dtype(f"<f{np.dtype(bits).itemsize}")
+    values = np.resize(np.array(patterns, bits), (2, 2, 4, 8)).view(stored)
+    run = new_run(tmp_path, kinds=("key",), model=replace(MODEL, dtype=dtype))
+    run.commit_part("0000000-0000001", [image], {"key": values})
+    for layer in range(2):
+        for head in range(2):
+            assert_same_bits(run.read("key", (1, 3)[layer], head, raw=True).values, values[layer, head])

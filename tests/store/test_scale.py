@@ -1,0 +1,81 @@
+"""Memory stays bounded, and a thousand parts open quickly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvtool.store import Run, open_store, part_name
+from kvtool.store.files import SEAL, group_json
+from kvtool.types import Geometry
+from tests.store.making import MODEL, new_run, sample
+
+PEAK = """
+import sys
+from pathlib import Path
+from kvtool.store import open_store
+run = open_store(sys.argv[1]).run()
+run.samples
+def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+before = peak()
+values = run.read("value", 1, 0, raw=sys.argv[2] == "raw").values
+print(peak() - before, values.nbytes)
+"""
+
+
+def big_run(path: Path) -> Run:
+    """One head of 160 MB in 20 parts."""
+    geometry = Geometry(5, 1, 1, 128, 1, 1, 1)
+    run = new_run(path, kinds=("value",), layers=(1,), model=replace(MODEL, geometry=geometry))
+    values = np.arange(32_000 * 128, dtype=np.uint16).reshape(1, 1, 32_000, 128)
+    for start in range(0, 80, 4):
+        images = [sample(index, n_tokens=8000, n_prefix=0) for index in range(start, start + 4)]
+        run.commit_part(part_name(start, start + 4), images, {"value": values})
+    return run
+
+
+def test_peak_memory_of_reading_a_head_is_little_more_than_its_values(tmp_path: Path) -> None:
+    run = big_run(tmp_path)
+    for form, itemsize in (("raw", 2), ("float32", 4)):
+        command = [sys.executable, "-c", PEAK, str(run.store), form]
+        grown, nbytes = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+        assert nbytes == 80 * 8000 * 128 * itemsize
+        assert nbytes <= grown <= nbytes * 1.1 + 20e6
+
+
+def test_a_thousand_parts_open_by_reading_one_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(tmp_path, kinds=("projected",))
+    run.commit_part(part_name(0, 1), [sample(0)], {"projected": np.zeros((1, 1, 6, 12), np.uint16)})
+    template = (run.folder / "parts" / part_name(0, 1) / "zarr.json").read_bytes()
+    for index in range(1, 1000):
+        folder = run.folder / "parts" / part_name(index, index + 1)
+        folder.mkdir()
+        _write_like(folder / "zarr.json", template, index)
+    read: list[Path] = []
+    real_read = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return real_read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    started = time.perf_counter()
+    ids = open_store(run.store).run().ids
+    seconds = time.perf_counter() - started
+    assert ids == [f"image{index}" for index in range(1000)]
+    assert len([path for path in read if "parts" in path.parts]) == 1000
+    assert seconds < 5  # a tenth of a second where nobody else is at work
+
+
+def _write_like(path: Path, template: bytes, index: int) -> None:
+    attributes = json.loads(template)["attributes"]
+    del attributes[SEAL]
+    attributes["samples"]["shared"] |= {"id": f"image{index}", "index": index}
+    path.write_bytes(group_json(attributes))
