@@ -16,6 +16,7 @@ DATASETS = Registry(
     "data set",
     {
         "folder": "kvtool.datasets.folder:ImageFolder",
+        "scenes": "kvtool.datasets.scenes:scenes",
         "spair71k": "kvtool.datasets.spair71k:SPair71k",
         "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
         "msrc": "kvtool.datasets.msrc:Msrc",
@@ -84,9 +85,9 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
     kind = DATASETS.load(spec.name)
     if spec.path == "-" and spec.name != "folder":
         raise UsageError(f"{spec}: only folder:- reads standard input; write {spec.name}:PATH")
-    if spec.path is None:
+    if spec.path is None and spec.name != "scenes":
         raise UsageError(f"{spec}: expected a path, found none; write {spec.name}:PATH")
-    dataset: DatasetBase = kind(None if spec.path == "-" else _expanded(spec), spec.split)
+    dataset: DatasetBase = kind(None if spec.path in (None, "-") else _expanded(spec), spec.split)
     return dataset
 
 
