@@ -12,8 +12,8 @@ from kvtool.errors import SpaceError
 from kvtool.store.encoding import STORED_DTYPE
 from kvtool.types import Geometry, Kind, ModelInfo, Precision, Sample
 
-EXPECTED_RATIO = {"lz4": 0.82, "none": 1.0}
-"""Stored over raw bytes; lz4 measured on keys and values (docs/store-format.md), rounded up."""
+LZ4_RATIO: dict[Precision, float] = {"bfloat16": 0.8, "float16": 0.96, "float32": 0.9}
+"""Stored over raw bytes, measured (docs/store-format.md) and rounded up."""
 
 MARGIN_BYTES = 64 << 20
 
@@ -57,9 +57,9 @@ def run_bytes(samples: Sequence[Sample], model: ModelInfo, kept: Kept, n_texts: 
     return texts + sum(sample_bytes(sample, model, kept) for sample in samples)
 
 
-def expected_bytes(raw_bytes: int, codec: str) -> int:
+def expected_bytes(raw_bytes: int, codec: str, dtype: Precision = "bfloat16") -> int:
     """Bytes on disk to expect of so many raw ones."""
-    return round(raw_bytes * EXPECTED_RATIO[codec])
+    return raw_bytes if codec == "none" else round(raw_bytes * LZ4_RATIO[dtype])
 
 
 def free_bytes(path: str | PathLike[str]) -> int:

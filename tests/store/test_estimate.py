@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kvtool.errors import SpaceError
-from kvtool.store import estimate
+from kvtool.store import estimate, float32_to_bits
 from tests.store.making import commit, config, image_arrays, new_run, ragged, sample
 
 
@@ -42,6 +43,19 @@ def test_without_compression_the_estimate_is_what_lies_on_the_disk(tmp_path: Pat
 def test_expected_bytes_by_codec() -> None:
     assert estimate.expected_bytes(1000, "none") == 1000
     assert 700 < estimate.expected_bytes(1000, "lz4") < 900
+    assert estimate.expected_bytes(1000, "lz4") < estimate.expected_bytes(1000, "lz4", "float32") < 1000
+
+
+def test_expected_bytes_hold_for_smooth_values(tmp_path: Path) -> None:
+    """A walk along the tokens with a scale for each channel; its noise fills the mantissa."""
+    rng = np.random.default_rng(0)
+    image = sample(0, n_tokens=729, n_prefix=0)
+    run = new_run(tmp_path, kinds=("key",))
+    values = rng.standard_normal((2, 2, 729, 8)).cumsum(axis=2) / 20 + rng.standard_normal((2, 2, 729, 8))
+    scaled = (values * np.exp(rng.normal(0, 0.5, 8))).astype(np.float32)
+    run.commit_part("0000000-0000001", [image], {"key": float32_to_bits(scaled)})
+    raw = estimate.run_bytes([image], run.config.model, run.config)
+    assert 0.8 * estimate.expected_bytes(raw, "lz4") < run.info()["bytes"] < 1.1 * estimate.expected_bytes(raw, "lz4")
 
 
 def test_free_bytes_of_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
