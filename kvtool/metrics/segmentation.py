@@ -63,7 +63,7 @@ def fewshot_scores(sums: Array) -> dict[str, Array]:
 
 
 def foreground_units(intersection: Array, union: Array) -> Array:
-    """Per image or sentence, for fgbg_scores, j_scores and refcoco_scores: (..., n, 2) counts -> (..., n, 14).
+    """Per image or sentence, for fgbg_scores, j_scores and refcoco_scores: (..., n, 2) counts -> (..., n, 13).
 
     Columns: intersection (2), union (2), foreground IoU (0 where its union is 0), mean of background and foreground
     IoU (over the defined ones), 1, foreground IoU (1 where its union is 0), and foreground IoU >= 0.5 ... 0.9.

@@ -15,6 +15,8 @@ TASKS = Registry(
     {
         "foreground-segmentation": "kvtool.probes.foreground_segmentation:ForegroundSegmentation",
         "co-segmentation": "kvtool.probes.co_segmentation:CoSegmentation",
+        "semantic-segmentation": "kvtool.probes.semantic_segmentation:SemanticSegmentation",
+        "referring-expression": "kvtool.probes.referring_expression:ReferringExpression",
         "semantic-correspondence": "kvtool.probes.semantic_correspondence:SemanticCorrespondence",
         "temporal-correspondence": "kvtool.probes.temporal_correspondence:TemporalCorrespondence",
     },

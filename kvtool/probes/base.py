@@ -37,6 +37,7 @@ class Task(Protocol):
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    kinds: ClassVar[tuple[Kind, ...]]
     n: int
     skipped: list[str]
     n_skipped: int

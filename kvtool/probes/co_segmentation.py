@@ -26,6 +26,7 @@ from kvtool.metrics.segmentation import binary_counts, foreground_units, j_score
 from kvtool.probes.base import Array, Table
 from kvtool.probes.kmeans import assign, kmeans
 from kvtool.probes.layers import GridImage, Layer, nearest_cells
+from kvtool.types import KINDS, Kind
 
 ELBOW = 0.975
 MOST_CLUSTERS = 14
@@ -37,6 +38,7 @@ FIT_ALL_BELOW, FIT_EVERY = 10_000, 100
 class CoSegmentation:
     name: ClassVar[str] = "co-segmentation"
     metric: ClassVar[str] = "j_mean"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,

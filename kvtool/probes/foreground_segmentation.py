@@ -23,7 +23,7 @@ from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_u
 from kvtool.probes import logistic
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, cell_shares, upsample
-from kvtool.types import GridSpan
+from kvtool.types import KINDS, GridSpan, Kind
 
 BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
 """Feature values solved at once: what a CPU's cache holds, or enough to fill a GPU."""
@@ -35,6 +35,7 @@ LABELS_KEPT = 4096
 class ForegroundSegmentation:
     name: ClassVar[str] = "foreground-segmentation"
     metric: ClassVar[str] = "miou"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,

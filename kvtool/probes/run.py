@@ -54,9 +54,9 @@ def probe(
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     where = torch_device(device)
-    plan = plan_blocks(run, kinds, layers, heads)
+    plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = _own_options(task, kind_of_task, {**options, "limit": limit, "seed": seed})
-    others = _other_runs(run)
+    others = _other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else []
     config = _config(run, plan, select, seed, task, own, others)
     store = open_store(run.store)
     key = result_key(config)
@@ -97,17 +97,24 @@ def tasks_of(run: Run) -> list[str]:
 
 
 def plan_blocks(
-    run: Run, kinds: Sequence[Kind] | None, layers: Sequence[int] | None, heads: Sequence[int] | None
+    run: Run,
+    kinds: Sequence[Kind] | None,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    able: Sequence[Kind] = KINDS,
 ) -> Plan:
-    """The stored blocks that a request names. Raises UsageError, naming what is stored, for others."""
-    stored = run.config.kinds
+    """The stored blocks that a request names, of kinds the task is able to score. Raises UsageError for others."""
+    stored = [kind for kind in run.config.kinds if kind in able]
+    if not stored:
+        raise UsageError(f"run {run.name}: the task scores {', '.join(able)}; stored: {', '.join(run.config.kinds)}")
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in KINDS or kind not in stored:
-            raise UsageError(f"run {run.name}: {kind} is not stored, only {', '.join(stored)}")
+            why = "not stored" if kind not in run.config.kinds else "without text vectors, which the task needs"
+            raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
         have = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
         of_decoder = kind in DECODER

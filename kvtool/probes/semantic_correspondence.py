@@ -24,6 +24,7 @@ from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints
 from kvtool.neighbors import Backend, nearest
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsampling
+from kvtool.types import KINDS, Kind
 
 PRIMARY_ALPHA = 0.1
 
@@ -42,6 +43,7 @@ class _Target:
 class SemanticCorrespondence:
     name: ClassVar[str] = "semantic-correspondence"
     metric: ClassVar[str] = "pck_image"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, region_similarity
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsample
+from kvtool.types import KINDS, Kind
 
 PROPAGATIONS = ("dino", "nearest")
 
@@ -42,6 +43,7 @@ class Rule:
 class TemporalCorrespondence:
     name: ClassVar[str] = "temporal-correspondence"
     metric: ClassVar[str] = "j_and_f"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,
