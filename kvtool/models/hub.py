@@ -32,7 +32,8 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
     if re.fullmatch(r"demo(-tower|@\w+)?", name):
         from kvtool import demo
 
-        path = Path(demo.demo_path(name))
+        path = demo.demo_path(name)
+        check_folder(path, name, weights)
         return Snapshot(name, path, folder_revision(path))
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -40,7 +41,9 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         return Snapshot(str(folder.resolve()), folder, folder_revision(folder))
     if folder.exists():
         raise ModelError(f"model {name}: expected a folder with config.json, found a file; give its folder")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name):
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model {name}: expected an existing folder, found none; check the path")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name):
         raise ModelError(f"model {name}: expected a hub id (owner/name), an existing folder or demo; {nearest(name)}")
     return hub_snapshot(name, weights)
 
@@ -49,7 +52,7 @@ def nearest(name: str) -> str:
     """A hint for an unknown name."""
     known = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
     short = {example.rpartition("/")[2].lower(): example for example in known}
-    near = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.3)
+    near = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
     return f"did you mean {short[near[0]]}?" if near else "see `kvtool models`"
 
 
@@ -59,10 +62,11 @@ def hub_snapshot(name: str, weights: bool) -> Snapshot:
     patterns = [*SMALL_FILES, "*.safetensors"] if weights else list(SMALL_FILES)
     path = _fetch(repo, revision, patterns, local=True)
     if path is None or missing_files(path, weights):
-        path = _fetch(repo, revision, patterns, local=False)
+        # What was planned on is what is completed: a cached commit stays the commit.
+        path = _fetch(repo, path.name if path else revision, patterns, local=False)
         assert path is not None
         if weights and missing_files(path, weights):
-            path = _fetch(repo, revision, [*SMALL_FILES, "*.bin"], local=False) or path
+            path = _fetch(repo, path.name, [*SMALL_FILES, "*.bin"], local=False) or path
     check_folder(path, name, weights)
     return Snapshot(name, path, path.name)
 
@@ -95,7 +99,7 @@ def _fetch(repo: str, revision: str, patterns: list[str], local: bool) -> Path |
             return None
         raise ModelError(
             f"model {repo}: expected it in the local cache or the hub in reach, found neither; "
-            "download it where there is a network, or give a folder"
+            f"download it where there is a network, or give a folder; {nearest(repo)}"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"model {repo}: expected a download from the hub, found: {one_line(error)}") from None
@@ -106,18 +110,21 @@ def one_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file's content. Raises ModelError."""
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises ModelError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: expected JSON, found: {one_line(error)}; fetch the file again") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}; fetch the file again")
+    return content
 
 
 def check_folder(path: Path, name: str, weights: bool) -> None:
     """Raises ModelError unless a folder holds a config and, if asked for, all of its weights."""
     if not (path / "config.json").is_file():
-        found = ", ".join(sorted(item.name for item in path.iterdir())[:4]) or "nothing"
+        found = ", ".join(sorted(item.name for item in path.glob("*"))[:4]) or "nothing"
         raise ModelError(f"model {name}: expected a folder with config.json, found {found}; give a model's own folder")
     if missing := missing_files(path, weights):
         raise ModelError(f"model {name}: expected weights in {missing}, found no such file; copy or download the rest")

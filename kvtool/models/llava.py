@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 from transformers.image_processing_utils import select_best_resolution
-from transformers.image_utils import SizeDict
 
 from kvtool.errors import ModelError, UsageError
 from kvtool.models.anyres import Tiling, Tower, base_span
@@ -21,15 +20,20 @@ from kvtool.types import GridSpan, Sample, View
 
 
 def base_only(processor_class: Any) -> Any:
-    """A transformers image processor that makes the base view and skips the tiles, otherwise the same."""
+    """A transformers image processor that takes an image squeezed into the base view's square and makes no tiles."""
 
     class BaseOnly(processor_class):  # type: ignore[misc]
-        def get_image_patches(
-            self, image: Any, *_args: Any, size: tuple[int, int], resample: Any, **_options: Any
-        ) -> list[Any]:
-            return [self.resize(image=image, size=SizeDict(height=size[0], width=size[1]), resample=resample)]
+        def get_image_patches(self, image: Any, *_args: Any, **_options: Any) -> list[Any]:
+            return [image]
 
     return BaseOnly
+
+
+def squeezed(image: Image.Image, processor: Any) -> Image.Image:
+    """The whole image at the base view's size. A processor does the same by way of arrays, twice as slow for photos."""
+    size = processor.size
+    width_height = (size.width, size.height) if size.height else (size.shortest_edge, size.shortest_edge)
+    return image.resize(width_height, processor.resample)
 
 
 def by_image(states: torch.Tensor, views: int) -> torch.Tensor:
@@ -51,8 +55,8 @@ class Llava(DecoderModel):
         }
         vision = self.config.vision_config
         self.tower = Tower(vision.image_size, vision.patch_size)
-        pinpoints = self.processors["full"].image_grid_pinpoints
-        if pinpoints != self.config.image_grid_pinpoints:
+        cut, packed = self.processors["full"].image_grid_pinpoints, self.config.image_grid_pinpoints
+        if [tuple(size) for size in cut] != [tuple(size) for size in packed]:
             raise ModelError(
                 f"model {checkpoint.snapshot.name}: expected equal image_grid_pinpoints in config.json and "
                 "preprocessor_config.json, found different ones; take both files from one checkpoint"
@@ -68,7 +72,9 @@ class Llava(DecoderModel):
         """See Model.prepare."""
         if view not in self.processors:
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
-        pixels = self.processors[view](image, return_tensors="pt")["pixel_values"][0]
+        processor = self.processors[view]
+        shown = squeezed(image, processor) if view == "base" else image
+        pixels = processor(shown, return_tensors="pt")["pixel_values"][0]
         spans, vision_spans = self._spans(image.size, view)
         prefix_ids = self.prompt.prefix_ids(prefix)
         last = spans[-1]

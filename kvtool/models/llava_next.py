@@ -11,7 +11,7 @@ from kvtool.models.llava_onevision import CHATML
 
 _PARTS = (
     "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}\n{{ part['text'] }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ '\\n' + part['text'] }}{% endfor %}"
 )
 MISTRAL = "{% for message in messages %}[INST] " + _PARTS + " [/INST]{% endfor %}"
 VICUNA = (
@@ -25,7 +25,7 @@ LLAMA_3 = (
     "You are able to understand the visual content that the user provides, and assist the user with a variety of tasks "
     "using natural language.<|eot_id|>{% for message in messages %}<|start_header_id|>user<|end_header_id|>\n\n"
     + _PARTS
-    + "<|eot_id|>{% endfor %}<|start_header_id|>assistant<|end_header_id|>\n\n"
+    + "<|eot_id|>{% endfor %}<|start_header_id|>assistant<|end_header_id|>{{ '\\n\\n' }}"
 )
 """The conversation formats the LLaVA-NeXT checkpoints were trained on, by decoder."""
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 
 from kvtool.errors import ModelError, UsageError
@@ -19,6 +22,11 @@ from kvtool.models.device import find_device, find_dtype
 from kvtool.models.hub import Snapshot, nearest, one_line, read_json, resolve
 from kvtool.types import Geometry, ModelInfo, Precision
 
+BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(UnpicklingError, SafetensorError, StrictDataclassError),
+)
+"""What transformers raises over files that are cut short, of another model, or not what they are called."""
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
@@ -75,7 +83,7 @@ class Checkpoint:
         if not self.weights:
             with torch.device("meta"):
                 return cast(nn.Module, network(config, **options).eval())
-        with self._reading("weights of its configuration"):
+        with self._reading(f"weights of its configuration, run with attention {self.settings.attention}"):
             loaded, report = network.from_pretrained(
                 self.snapshot.path,
                 config=config,
@@ -110,7 +118,7 @@ class Checkpoint:
         with quiet():
             try:
                 yield
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+            except BROKEN as error:
                 raise ModelError(
                     f"model {self.snapshot.name}: expected {expected}, found: {type(error).__name__}: {one_line(error)}"
                 ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from kvtool.errors import ModelError
+from kvtool.errors import ModelError, UsageError
 from kvtool.models.hub import read_json
 
 QUESTION = "KVTOOL-QUESTION"
@@ -68,6 +68,7 @@ class Prompt:
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
         """Token ids of everything before the first image token. Safe to call from several threads."""
+        self._refuse_image("prefix", prefix)
         with self._lock:
             if prefix not in self._known:
                 before = f"{self.head}{prefix}\n" if prefix else self.head
@@ -77,6 +78,7 @@ class Prompt:
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of text that follows the image; tokenized with the image before it, as in a whole prompt."""
+        self._refuse_image("text", text)
         with self._lock:
             ids = self._ids(self.image + text, special=False)
         return ids[ids.index(self.image_id) + 1 :]
@@ -87,6 +89,10 @@ class Prompt:
             ids = self._ids(text, special=True)
         end = self.tokenizer.eos_token_id
         return ids[:-1] if len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token) else ids
+
+    def _refuse_image(self, what: str, text: str) -> None:
+        if self.image in text:
+            raise UsageError(f"{what}: expected text without {self.image}, which stands for the image; take it out")
 
     def _ids(self, text: str, special: bool) -> list[int]:
         start = self.tokenizer.bos_token

@@ -243,7 +243,7 @@ class DecoderContract(EncoderContract):
         """A prefix with which text and image tokens fill whole vector lanes of the CPU's attention kernel.
 
         It sums over a row's keys in lanes of 16 or 32 numbers, so that its last bit depends on the length of the
-        prompt: only then can equality with a longer prompt be exact. See docs/decisions/bit-equality-of-models.md.
+        prompt: only then can equality with a longer prompt be exact. See docs/decisions/models-bit-equality.md.
         """
         for words in range(1, 33):
             prefix = "red " * words

@@ -78,6 +78,10 @@ def token_id(token: str) -> int:
     return [*SPECIAL, *QWEN_SPECIAL].index(token)
 
 
+def word_id(word: str) -> int:
+    return len(SPECIAL) + len(QWEN_SPECIAL) + ["\n", *WORDS].index(word)
+
+
 VOCABULARY = len(SPECIAL) + len(QWEN_SPECIAL) + 1 + len(WORDS)
 
 TEXT: dict[str, Any] = {

@@ -1,0 +1,114 @@
+"""Prompt layouts: where templates come from, what they put around an image, and how text is cut into tokens."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kvtool.errors import ModelError, UsageError
+from kvtool.models import load_model
+from kvtool.models.base import LanguageModel
+from kvtool.models.llava_next import LLAMA_3, MISTRAL, VICUNA
+from kvtool.models.llava_onevision import CHATML
+from kvtool.models.prompts import Prompt
+from kvtool.models.qwen_vl import CHATML as QWEN_CHATML
+from tests.models import tiny
+
+
+def prompt(folder: Path, template: str | None = None, adds_start: bool = False, fallback: str = CHATML) -> Prompt:
+    return Prompt(tiny.tokenizer(template, adds_start), folder, "<image>", "", fallback)
+
+
+def test_template_is_taken_from_the_processor_before_the_tokenizer(tmp_path: Path) -> None:
+    other = tiny.LLAVA_TEMPLATE.replace("<|im_start|>", "dog ")
+    assert prompt(tmp_path).source == "family default"
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
+    (tmp_path / "processor_config.json").write_text(json.dumps({"chat_template": other}))
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "processor_config.json"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": other}))
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "chat_template.json"
+    (tmp_path / "chat_template.jinja").write_text(other)
+    found = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    assert found.source == "chat_template.jinja"
+    assert found.head == "dog user "
+
+
+def test_templates_that_render_no_image_are_passed_over(tmp_path: Path) -> None:
+    plain = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    found = prompt(tmp_path, plain)
+    assert found.source == "tokenizer_config.json"
+    assert (found.head, found.question("red")) == ("", "\nred")
+    for broken in ("{{ raise_exception('no') }}", "{{ messages[0]['content'][0]['text'] + 1 }}", "only text"):
+        assert prompt(tmp_path, broken).source == "family default"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "head", "question"),
+    [
+        (CHATML, "<|im_start|>user ", "\nred<|im_end|>\n<|im_start|>assistant\n"),
+        (MISTRAL, "[INST] ", "\nred [/INST]"),
+        (VICUNA, " USER: ", "\nred ASSISTANT:"),
+        (LLAMA_3, "user<|end_header_id|>\n\n", "\nred<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
+    ],
+)
+def test_family_templates(tmp_path: Path, fallback: str, head: str, question: str) -> None:
+    found = prompt(tmp_path, fallback=fallback)
+    assert found.head.endswith(head)
+    assert found.question("red") == question
+
+
+def test_qwen_keeps_its_vision_marks_around_the_image(tmp_path: Path) -> None:
+    found = Prompt(tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
+    assert found.head.endswith("<|im_start|>user\n")
+    assert found.prefix_ids("red")[-3:] == (tiny.word_id("red"), tiny.word_id("\n"), tiny.token_id("<|vision_start|>"))
+    assert found.question("red") == "<|vision_end|>red<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_start_token_is_put_once(tmp_path: Path) -> None:
+    start = tiny.token_id("<s>")
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE, adds_start=True).prefix_ids("")[0] == start
+    written = prompt(tmp_path, "<s>" + tiny.LLAVA_TEMPLATE, adds_start=True)
+    assert written.prefix_ids("").count(start) == 1
+    assert written.alone_ids("red cat") == [start, tiny.word_id("red"), tiny.word_id("cat")]
+    assert start not in written.text_ids("red cat")
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).alone_ids("red") == [tiny.word_id("red")]
+
+
+def test_the_image_mark_cannot_hide_in_text(tmp_path: Path) -> None:
+    found = prompt(tmp_path)
+    for call in (found.prefix_ids, found.text_ids):
+        with pytest.raises(UsageError, match="expected text without <image>"):
+            call("a <image> b")
+    with pytest.raises(ModelError, match="expected <picture> in the tokenizer's vocabulary"):
+        Prompt(tiny.tokenizer(None), tmp_path, "<picture>", "", CHATML)
+
+
+def test_prefixes_from_many_threads(tmp_path: Path) -> None:
+    found = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    texts = [f"{'red ' * (i % 7)}cat" for i in range(200)]
+    expected = [prompt(tmp_path, tiny.LLAVA_TEMPLATE).prefix_ids(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(found.prefix_ids, texts)) == expected
+
+
+def test_texts_of_a_batch_must_be_of_one_length(tmp_path: Path) -> None:
+    model = load_model(str(tiny.llava_onevision(tmp_path)), dtype="float32")
+    assert isinstance(model, LanguageModel)
+    prepared = [model.prepare(tiny.noise(70, 45, i), id=str(i), index=i) for i in range(2)]
+    cache = model.prefill(prepared)
+    samples = [item.sample for item in prepared]
+    for texts in (["red", "red cat"], ["red"], ["", ""]):
+        with pytest.raises(UsageError, match="of equal numbers of tokens"):
+            model.logits(cache, samples, texts)
+    with pytest.raises(UsageError, match=r"expected at least one token in each, found ''"):
+        model.text_values(["red", ""], [0])
+    with pytest.raises(UsageError, match="found no text"):
+        model.text_values([], [0])
+    captured = model.capture(prepared[:1], model.request(None, [0, 1]))
+    arrays = {name: captured.arrays[name][0] for name in ("key", "value")}
+    arrays |= {f"text_{name}": captured.text[name][0] for name in ("key", "value")}
+    with pytest.raises(UsageError, match=r"cache: expected 3 layers .* extract every layer"):
+        model.restore(samples[:1], [arrays])
