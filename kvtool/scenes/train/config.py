@@ -1,0 +1,64 @@
+"""Sizes of the demo model and settings of its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IMAGE_PX = 96
+PATCH_PX = 8
+GRID = IMAGE_PX // PATCH_PX
+IMAGE_TOKENS = GRID * GRID
+VISION_DIM = 96
+TEXT_DIM = 128
+LAYERS = 8
+Q_HEADS = 4
+KV_HEADS = 2
+MLP_DIM = 256
+PINPOINTS = [[96, 96], [96, 192], [192, 96], [192, 192]]
+
+EARLY_LAYERS = 5
+"""A word's own facts (drills) must be known after so many layers: a second hop needs layers of its own."""
+IGNORED = -100
+"""Label of a position without loss."""
+
+Slots = tuple[tuple[int, int], ...]
+"""Groups of question slots after a context: (number of slots, tokens of each)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a training run depends on. Steps are optimizer steps; learning rates are Muon's (AdamW's follow)."""
+
+    seed: int = 0
+    train_scenes: int = 60_000
+    train_streets: int = 3_000
+    train_comparisons: int = 4_000
+    held_out: int = 1_000
+    batch: int = 8
+    text_steps: int = 6_000
+    grid_steps: int = 6_000
+    tower_steps: int = 9_000
+    tower_batch: int = 24
+    align_steps: int = 2_000
+    joint_steps: int = 16_000
+    learning_rate: float = 0.01
+    tower_rate: float = 0.01
+    joint_rate: float = 0.006
+    joint_tower_rate: float = 0.001
+    slots: Slots = ((6, 16), (4, 24), (1, 52))
+    drills: float = 0.4
+    chains: float = 0.2
+    joint_drills: float = 0.15
+    joint_chains: float = 0.1
+    compact: float = 0.1
+    compiled: bool = True
+    checkpoint_every: int = 500
+
+
+def tiny() -> Settings:
+    """A few steps of everything, for tests."""
+    return Settings(
+        train_scenes=24, train_streets=4, train_comparisons=4, held_out=8, batch=2, text_steps=4, grid_steps=4,
+        tower_steps=4, tower_batch=4, align_steps=4, joint_steps=9, checkpoint_every=2,
+        slots=((2, 16), (1, 24), (1, 52)), compiled=False,
+    )  # fmt: skip
