@@ -42,7 +42,7 @@ def verify(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     from kvtool.store.verify import verify as check
 
     opened = open_store(need_store(store))
-    n_parts = sum(len(opened.run(name).parts()) for name in opened.runs())
+    n_parts = opened.count_parts()
     with console.progress("verify", n_parts, unit="parts") as advance:
         problems = check(opened, progress=advance)
     emit_rows([asdict(problem) for problem in problems], format, title="problems")

@@ -15,6 +15,7 @@ import numpy as np
 
 from kvtool.errors import CorruptError
 from kvtool.store.encoding import BLOSC_LEVEL, CRC_NBYTES, INDEX_ENTRY_NBYTES, STORED_DTYPE, Codec
+from kvtool.store.files import os_errors
 from kvtool.types import Precision
 
 AUTO_CHUNK_TOKENS = 256
@@ -131,10 +132,11 @@ class StoredArray:
         """Raises CorruptError where a shard is missing or has another size than was written."""
         for shard, expected in enumerate(self.shard_nbytes):
             path = self.folder / self.spec.shard_name(shard)
-            try:
-                found = path.stat().st_size
-            except FileNotFoundError:
-                raise CorruptError(f"{self.where}: file {path.name} is missing: {REPAIR}") from None
+            with os_errors(f"{self.where}: file {path.name} cannot be read"):
+                try:
+                    found = path.stat().st_size
+                except FileNotFoundError:
+                    raise CorruptError(f"{self.where}: file {path.name} is missing: {REPAIR}") from None
             if found != expected:
                 raise CorruptError(
                     f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: {REPAIR}"

@@ -59,7 +59,8 @@ def existing_run(path: str | os.PathLike[str], config: RunConfig) -> Run | None:
 
 def _create(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    foreign = [entry.name for entry in folder.iterdir() if entry.name not in (layout.ZARR_JSON, *layout.ROOT_FOLDERS)]
+    ours = (layout.ZARR_JSON, *layout.ROOT_FOLDERS)
+    foreign = [entry.name for entry in folder.iterdir() if entry.name not in ours and not entry.name.startswith(".")]
     if foreign:
         raise StoreError(
             f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: name another path"
@@ -161,6 +162,10 @@ class Store:
         for path in stale:
             shutil.rmtree(path, ignore_errors=True)
         return [path.name for path in stale]
+
+    def count_parts(self) -> int:
+        """Folders of parts in all runs, damaged ones included."""
+        return sum(path.is_dir() for path in layout.runs_path(self.path).glob("*/parts/*"))
 
     def info(self) -> dict[str, Any]:
         """One row for `kvtool store info`; bytes are those of the stored arrays."""

@@ -111,7 +111,7 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
         try:
             os.link(tmp / path.name, path)
         except FileExistsError:
-            return False
+            return read_owner(path) == owner  # over NFS a link that was made may be reported as taken
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise

@@ -15,7 +15,7 @@ from kvtool.errors import CorruptError, UsageError
 from kvtool.store import layout, locks, writer
 from kvtool.store.arrays import REPAIR
 from kvtool.store.encoding import STORED_DTYPE, Bits
-from kvtool.store.files import read_group
+from kvtool.store.files import os_errors, read_group
 from kvtool.store.manifest import Part, RunConfig, token_offsets
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
 from kvtool.store.shards import Request, Rows, open_ahead
@@ -200,12 +200,12 @@ class Run:
         """A folder of parts/ or text/, its attributes read anew. Raises CorruptError."""
         folder = self.folder / group / name
         label = name if group == "parts" else f"text/{name}"
-        try:
-            attributes = read_group(folder, f"run {self.name}, part {label}")
-        except FileNotFoundError:
-            raise CorruptError(
-                f"run {self.name}, part {label}: {folder / layout.ZARR_JSON} is missing: {REPAIR}"
-            ) from None
+        where = f"run {self.name}, part {label}"
+        with os_errors(f"{where}: cannot be read"):
+            try:
+                attributes = read_group(folder, where)
+            except FileNotFoundError:
+                raise CorruptError(f"{where}: {folder / layout.ZARR_JSON} is missing: {REPAIR}") from None
         return Part(self.name, label, folder, attributes)
 
 

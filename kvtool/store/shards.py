@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from kvtool.errors import CorruptError
 from kvtool.store.arrays import REPAIR, StoredArray
 from kvtool.store.encoding import CRC_NBYTES, Bits, decode_chunk, decode_index, to_float32
+from kvtool.store.files import os_errors
 
 READ_NBYTES = 1 << 20
 LOOKAHEAD_SHARDS = 4
@@ -65,21 +66,28 @@ class OpenShard:
         shard = request.layer // spec.shard_layers
         self.where = f"{request.array.where}: file {spec.shard_name(shard)}"
         self.nbytes = request.array.shard_nbytes[shard]
-        try:
-            self.fd = os.open(request.array.folder / spec.shard_name(shard), os.O_RDONLY)
-        except FileNotFoundError:
-            raise CorruptError(f"{self.where} is missing: {REPAIR}") from None
+        path = request.array.folder / spec.shard_name(shard)
+        with os_errors(f"{self.where}: cannot be read"):
+            try:
+                self.fd = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                raise CorruptError(f"{self.where} is missing: {REPAIR}") from None
         try:
             self.spans = list(_spans(self._pieces(self._index())))
-            for span in self.spans:
-                start = span[0].offset
-                os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
+            self._announce()
         except BaseException:
             os.close(self.fd)
             raise
 
     def close(self) -> None:
         os.close(self.fd)
+
+    def _announce(self) -> None:
+        """Let the kernel fetch the wanted bytes while others are decoded, where it takes such advice."""
+        if hasattr(os, "posix_fadvise"):
+            for span in self.spans:
+                start = span[0].offset
+                os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, out: Bits) -> None:
         """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
@@ -130,7 +138,8 @@ class OpenShard:
     def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
         done = 0
         while done < buffer.nbytes:
-            count = os.preadv(self.fd, [buffer[done:].data], offset + done)
+            with os_errors(f"{self.where}: cannot be read"):
+                count = os.preadv(self.fd, [buffer[done:].data], offset + done)
             if count == 0:
                 raise CorruptError(f"{self.where}: the file became shorter while it was read: {REPAIR}")
             done += count

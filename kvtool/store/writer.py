@@ -123,7 +123,8 @@ def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
 
 
 def _encode_threads() -> int:
-    return min(ENCODE_THREADS, len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(ENCODE_THREADS, cores)
 
 
 def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[int]) -> ArraySpec:

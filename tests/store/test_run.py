@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvtool.errors import CorruptError, UsageError
+from kvtool.errors import CorruptError, StoreError, UsageError
 from kvtool.store import Run, bits_to_float32, open_store
 from kvtool.store.encoding import Bits
 from kvtool.types import Geometry, Precision, Sample
@@ -211,11 +213,31 @@ def test_a_missing_array_is_corrupt_not_empty(run: Run) -> None:
         reopened(run).read("value", 1, 0)
 
 
+@pytest.mark.parametrize("call", ["open", "preadv"])
+def test_a_disk_that_cannot_be_read_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    assert run.samples
+
+    def broken(*_: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(StoreError) as caught:
+        run.read("value", 1, 0)
+    assert str(caught.value).startswith("run tiny, part 0000000-0000004, array value: file c.0.0.0.0: cannot be read: ")
+
+
+def test_a_part_without_its_own_file_is_corrupt(run: Run) -> None:
+    (run.folder / "parts" / "0000004-0000008" / "zarr.json").unlink()
+    with pytest.raises(CorruptError, match=r"run tiny, part 0000004-0000008: .*zarr\.json is missing"):
+        _ = reopened(run).samples
+
+
 def test_info_counts_what_is_there(run: Run) -> None:
     info = run.info()
     on_disk = sum(path.stat().st_size for path in run.folder.rglob("c.*"))
     assert (info["images"], info["images_total"], info["parts"], info["bytes"]) == (10, 1000, 3, on_disk)
-    assert new_store(run.store.parent).info()["images"] == 10
+    store = new_store(run.store.parent)
+    assert (store.info()["images"], store.count_parts()) == (10, 3)
 
 
 @given(data=st.data())

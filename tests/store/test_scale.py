@@ -71,7 +71,7 @@ def test_a_thousand_parts_open_by_reading_one_file_each(tmp_path: Path, monkeypa
     seconds = time.perf_counter() - started
     assert ids == [f"image{index}" for index in range(1000)]
     assert len([path for path in read if "parts" in path.parts]) == 1000
-    assert seconds < 5  # a tenth of a second where nobody else is at work
+    assert seconds < 5  # a fraction of a second where nobody else is at work
 
 
 def _write_like(path: Path, template: bytes, index: int) -> None:
