@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kvtool.errors import UsageError
-from kvtool.types import KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
 
@@ -127,6 +127,39 @@ class LanguageModel(Model, Protocol):
     ) -> list[str]:
         """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`."""
         ...
+
+
+def sample_of(
+    image: Image.Image,
+    *,
+    id: str,
+    index: int,
+    prefix: str = "",
+    prefix_ids: tuple[int, ...] = (),
+    spans: tuple[GridSpan, ...] = (),
+    vision_spans: tuple[GridSpan, ...] = (),
+    advance: int | None = None,
+) -> Sample:
+    """The record of an image whose tokens end with the last row of their last span.
+
+    advance: rotary positions from the image's first token to the text's; one a token unless the family says otherwise.
+    """
+    n_tokens, n_vision_tokens = (
+        each[-1].start + each[-1].grid[0] * each[-1].row_stride if each else 0 for each in (spans, vision_spans)
+    )
+    return Sample(
+        id=id,
+        index=index,
+        image_wh_px=image.size,
+        n_tokens=n_tokens,
+        spans=spans,
+        n_vision_tokens=n_vision_tokens,
+        vision_spans=vision_spans,
+        prefix=prefix,
+        prefix_ids=prefix_ids,
+        image_start=len(prefix_ids),
+        next_position=len(prefix_ids) + (n_tokens if advance is None else advance),
+    )
 
 
 def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[Kind, ...]:

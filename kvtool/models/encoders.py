@@ -20,12 +20,13 @@ from transformers import (
 )
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
+from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
-from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, Sample, View
+from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
 
+Rectangle = tuple[float, float, float, float]
 MAX_STRETCH = 64
 """Where resizing makes a picture this many times the crop, only the crop's pixels are resized."""
 
@@ -66,52 +67,10 @@ class Encoder:
             raise UsageError(f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out")
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
-        pixels, crop_xyxy_px = self._pixels(image)
-        span = self._span(pixels.shape[-2:], crop_xyxy_px)
-        rows, cols = span.grid
-        sample = Sample(
-            id=id,
-            index=index,
-            image_wh_px=image.size,
-            n_tokens=0,
-            spans=(),
-            n_vision_tokens=rows * cols,
-            vision_spans=(span,),
-            prefix="",
-            prefix_ids=(),
-            image_start=0,
-            next_position=0,
-        )
+        pixels, shown_xyxy_px = cropped(image, self.processor)
+        span = patch_span(pixels, shown_xyxy_px, self.config.patch_size)
+        sample = sample_of(image, id=id, index=index, vision_spans=(span,))
         return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, tuple(pixels.shape))
-
-    def _pixels(self, image: Image.Image) -> tuple[torch.Tensor, tuple[float, float, float, float]]:
-        """The tower's input (3, height, width), and the rectangle of the original image it shows."""
-        processor = self.processor
-        width, height = image.size
-        size = processor.size if processor.do_resize else None
-        to_width, to_height = resized_wh_px(image.size, size)
-        crop = processor.crop_size if processor.do_center_crop else None
-        crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
-        left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
-        scale_x, scale_y = width / to_width, height / to_height
-        shown = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
-        options = {}
-        if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
-            # Columns, then rows, the order in which Pillow resizes a whole image.
-            x0, y0, x1, y1 = shown
-            image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
-            image = image.resize((crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1))
-            options = {"do_resize": False, "do_center_crop": False}
-        return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
-
-    def _span(self, pixels_hw: Sequence[int], crop_xyxy_px: tuple[float, float, float, float]) -> GridSpan:
-        """The patch grid; pixels that are left of the last whole patch are never seen."""
-        patch = self.config.patch_size
-        patch_hw = (patch, patch) if isinstance(patch, int) else tuple(patch)
-        rows, cols = (pixels // side for pixels, side in zip(pixels_hw, patch_hw, strict=True))
-        x0, y0, x1, y1 = crop_xyxy_px
-        seen_x, seen_y = cols * patch_hw[1] / pixels_hw[1], rows * patch_hw[0] / pixels_hw[0]
-        return GridSpan("base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y))
 
     @torch.inference_mode()
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
@@ -140,6 +99,26 @@ class Encoder:
         )
 
 
+def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle]:
+    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a centre crop; and the
+    rectangle of the original image, in its pixels, that it shows."""
+    width, height = image.size
+    to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)
+    crop = processor.crop_size if processor.do_center_crop else None
+    crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
+    left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
+    scale_x, scale_y = width / to_width, height / to_height
+    shown = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
+    options = {}
+    if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
+        # Columns, then rows, the order in which Pillow resizes a whole image.
+        x0, y0, x1, y1 = shown
+        image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
+        image = image.resize((crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1))
+        options = {"do_resize": False, "do_center_crop": False}
+    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
+
+
 def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
     """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge; None keeps it."""
     width, height = image_wh_px
@@ -151,6 +130,16 @@ def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
     if width <= height:
         return edge, int(edge * height / width)
     return int(edge * width / height), edge
+
+
+def patch_span(pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]) -> GridSpan:
+    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are never seen."""
+    height, width = pixels.shape[-2:]
+    patch_height, patch_width = (patch_px, patch_px) if isinstance(patch_px, int) else patch_px
+    rows, cols = height // patch_height, width // patch_width
+    x0, y0, x1, y1 = shown_xyxy_px
+    seen_x, seen_y = cols * patch_width / width, rows * patch_height / height
+    return GridSpan("base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y))
 
 
 class Siglip(Encoder):

@@ -11,7 +11,7 @@ from transformers.image_processing_utils import select_best_resolution
 
 from kvtool.errors import ModelError, UsageError
 from kvtool.models.anyres import Tiling, Tower, base_span
-from kvtool.models.base import Prepared
+from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
@@ -76,23 +76,16 @@ class Llava(DecoderModel):
         shown = squeezed(image, processor) if view == "base" else image
         pixels = processor(shown, return_tensors="pt")["pixel_values"][0]
         spans, vision_spans = self._spans(image.size, view)
-        prefix_ids = self.prompt.prefix_ids(prefix)
-        last = spans[-1]
-        n_tokens = last.start + last.grid[0] * last.row_stride
-        sample = Sample(
+        sample = sample_of(
+            image,
             id=id,
             index=index,
-            image_wh_px=image.size,
-            n_tokens=n_tokens,
-            spans=spans,
-            n_vision_tokens=pixels.shape[0] * self.tower.side**2,
-            vision_spans=vision_spans,
             prefix=prefix,
-            prefix_ids=prefix_ids,
-            image_start=len(prefix_ids),
-            next_position=len(prefix_ids) + n_tokens,
+            prefix_ids=self.prompt.prefix_ids(prefix),
+            spans=spans,
+            vision_spans=vision_spans,
         )
-        signature = (view, len(prefix_ids), n_tokens, tuple(pixels.shape), vision_spans[-1].grid)
+        signature = (view, sample.image_start, sample.n_tokens, tuple(pixels.shape), vision_spans[-1].grid)
         return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, signature)
 
     def _spans(self, image_wh_px: tuple[int, int], view: View) -> tuple[tuple[GridSpan, ...], tuple[GridSpan, ...]]:

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from kvtool.errors import ImageError, UsageError
-from kvtool.models.base import Prepared
+from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
@@ -73,23 +73,18 @@ class Qwen2VL(DecoderModel):
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
         cover = (0.0, 0.0, float(width), float(height))
-        prefix_ids = self.prompt.prefix_ids(prefix)
-        start = len(prefix_ids)
-        sample = Sample(
+        sample = sample_of(
+            image,
             id=id,
             index=index,
-            image_wh_px=(width, height),
-            n_tokens=grid[0] * grid[1],
-            spans=(GridSpan("base", 0, grid, grid[1], cover),),
-            n_vision_tokens=rows * cols,
-            vision_spans=(GridSpan("base", 0, (rows, cols), cols, cover),),
             prefix=prefix,
-            prefix_ids=prefix_ids,
-            image_start=start,
-            next_position=start + max(grid),
+            prefix_ids=self.prompt.prefix_ids(prefix),
+            spans=(GridSpan("base", 0, grid, grid[1], cover),),
+            vision_spans=(GridSpan("base", 0, (rows, cols), cols, cover),),
+            advance=max(grid),
         )
         pixels = made["pixel_values"].to(self.checkpoint.dtype)
-        return Prepared(sample, {"pixels": pixels}, (start, rows, cols))
+        return Prepared(sample, {"pixels": pixels}, (sample.image_start, rows, cols))
 
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool

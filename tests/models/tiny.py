@@ -260,6 +260,27 @@ def dinov2_with_registers(folder: Path) -> Path:
     return save(folder, Dinov2WithRegistersModel(config), processor)
 
 
+def deit(folder: Path) -> Path:
+    from transformers import DeiTConfig, DeiTImageProcessorPil, DeiTModel
+
+    config = DeiTConfig(**VISION, image_size=34, patch_size=8)
+    processor = DeiTImageProcessorPil(size={"height": 40, "width": 40}, crop_size={"height": 34, "width": 34})
+    return save(folder, DeiTModel(config), processor)
+
+
+def llava_15(folder: Path) -> Path:
+    from transformers import CLIPImageProcessorPil, LlavaConfig, LlavaForConditionalGeneration
+
+    config = LlavaConfig(
+        vision_config={**VISION, "model_type": "clip_vision_model", "image_size": 34, "patch_size": 8},
+        text_config={"model_type": "llama", **TEXT},
+        image_token_index=token_id("<image>"),
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34})
+    words = tokenizer(LLAVA_TEMPLATE, adds_start=True)
+    return save(folder, LlavaForConditionalGeneration(config), processor, words)
+
+
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     """An image of random colours."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
