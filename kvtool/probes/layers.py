@@ -65,7 +65,7 @@ class Layer:
         self.run, self.kind, self.layer, self.heads, self.device = run, kind, layer, list(heads), device
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
         self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
-        self._held_bytes = 0
+        self.held_bytes = 0
 
     def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
         """Every image once, in no promised order: those held first, then the others part by part."""
@@ -93,10 +93,10 @@ class Layer:
         if stored.nbytes > self._budget:
             return
         self._held[sample.id] = sample, stored
-        self._held_bytes += stored.nbytes
-        while self._held_bytes > self._budget:
+        self.held_bytes += stored.nbytes
+        while self.held_bytes > self._budget:
             _, (_, oldest) = self._held.popitem(last=False)
-            self._held_bytes -= oldest.nbytes
+            self.held_bytes -= oldest.nbytes
 
     def _on_grid(self, sample: Sample, stored: Array) -> GridImage:
         if sample.id in self._held:

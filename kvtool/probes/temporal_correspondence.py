@@ -139,13 +139,20 @@ def propagate(
     those as near as the last of them."""
     affinity = torch.cat([_near(unit, grid, other, other_grid, rule) for other, _, other_grid in context], dim=2)
     masks = torch.cat([soft for _, soft, _ in context], dim=2)
-    top = torch.topk(affinity, min(rule.top, affinity.shape[2]), dim=2)
-    if rule.top == 1:
-        nearest = top.indices[:, :, 0]
-        return torch.gather(masks, 2, nearest[:, None].expand(-1, masks.shape[1], -1))
-    kept = torch.where(affinity >= top.values[:, :, -1:], torch.exp(affinity / rule.temperature), 0.0)
-    weights = kept / kept.sum(2, keepdim=True)
-    return torch.bmm(masks, weights.transpose(1, 2))
+    best = torch.topk(affinity, min(rule.top + 1, affinity.shape[2]), dim=2)
+    if rule.top > 1 and best.values.shape[2] > rule.top and _tied(best.values, rule.top):
+        kept = torch.where(affinity >= best.values[:, :, rule.top - 1, None], affinity, -torch.inf)
+        return torch.bmm(masks, torch.softmax(kept / rule.temperature, dim=2).transpose(1, 2))
+    scores, indices = best.values[:, :, : rule.top], best.indices[:, :, : rule.top]
+    weights = torch.softmax(scores / rule.temperature, dim=2)
+    heads, tokens, top = indices.shape
+    at = indices.reshape(heads, 1, tokens * top).expand(-1, masks.shape[1], -1)
+    return (torch.gather(masks, 2, at).reshape(heads, -1, tokens, top) * weights[:, None]).sum(3)
+
+
+def _tied(values: Tensor, top: int) -> bool:
+    """Whether some token's neighbour after the last is exactly as near."""
+    return bool((values[:, :, top - 1] == values[:, :, top]).any())
 
 
 def _near(unit: Tensor, grid: tuple[int, int], other: Tensor, other_grid: tuple[int, int], rule: Rule) -> Tensor:
@@ -158,7 +165,7 @@ def _near(unit: Tensor, grid: tuple[int, int], other: Tensor, other_grid: tuple[
         for a, b in zip(grid, other_grid, strict=True)
     )
     near = rows[:, None, :, None] & cols[None, :, None, :]
-    return cosine.masked_fill(~near.reshape(cosine.shape[1:]), -torch.inf)
+    return cosine.masked_fill_(~near.reshape(cosine.shape[1:]), -torch.inf)
 
 
 def index_mask(soft: Tensor, frame: GridImage) -> Array:

@@ -12,7 +12,7 @@ import torch
 
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.probes import probe, tasks_of
+from kvtool.probes import layers, probe, tasks_of
 from kvtool.probes.layers import GridImage
 from kvtool.probes.semantic_correspondence import nearest_pixels
 from kvtool.reports.results import Result, Row
@@ -317,3 +317,15 @@ def test_wrong_requests(run: Run) -> None:
     moved = Run(run.store, replace(run.config, dataset_path="/nowhere"))
     with pytest.raises(KvtoolError, match="give the folder with --data"):
         probe(moved, TASK, fresh=True)
+
+
+def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for two images a layer holds no more than those, and the numbers stay the same."""
+    whole = probe(run, TASK)
+    one_image = 2 * GRID[0] * GRID[1] * DIM * 2
+    monkeypatch.setattr(layers, "HELD_BYTES", 2 * one_image)
+    assert probe(run, TASK, fresh=True).rows == whole.rows
+    layer = layers.Layer(run, "value", 5, [0, 1], torch.device("cpu"))
+    for _ in range(2):
+        assert {image.id for image in layer.each(run.ids)} == set(run.ids)
+        assert layer.held_bytes == 2 * one_image

@@ -169,3 +169,14 @@ def test_missing_frames(tmp_path: Path) -> None:
         probe(make_run(tmp_path / "few", frames=3), TASK)
     with pytest.raises(UsageError, match="propagation is dino or nearest"):
         probe(make_run(tmp_path / "all"), TASK, propagation="flow")
+
+
+def test_exact_ties_all_count() -> None:
+    """A duplicate of the last neighbour is as near: both are kept, as the reference keeps them."""
+    unit = normalize(torch.tensor([[[1.0, 0.0], [0.6, 0.8]]]), dim=-1)
+    other = unit[:, [0, 1, 1, 1]]
+    masks = torch.tensor([[[1.0, 0.0, 0.0, 1.0]]])
+    rule = Rule(top=2, radius=99)
+    soft = propagate(unit, (1, 2), [(other, masks, (1, 4))], rule)
+    wanted = slow_propagate(unit[0].numpy(), (1, 2), [(other[0].numpy(), masks[0].numpy(), (1, 4))], rule)
+    np.testing.assert_allclose(soft[0], wanted, atol=1e-6)

@@ -1,0 +1,210 @@
+"""The probes' kernels on blocks shaped as LLaVA-OneVision 7B's (4 heads, 729 tokens of 128), one layer of its 28.
+
+Linear probe: scikit-learn block by block, to the same optimum, on all cores. Propagation: the reference's steps, block
+by block. Matching: one matrix product a pair and block, on values read from the same store and normalised once.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.parallel import Parallel, delayed
+from torch.nn.functional import normalize
+
+from kvtool.datasets.spair71k import Pair
+from kvtool.probes import logistic
+from kvtool.probes.layers import Layer
+from kvtool.probes.semantic_correspondence import SemanticCorrespondence
+from kvtool.probes.temporal_correspondence import Rule, propagate
+from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
+from tests.bench.rows import Row, row
+
+HEADS, GRID, DIM = 4, (27, 27), 128
+TOKENS = GRID[0] * GRID[1]
+CPU = torch.device("cpu")
+
+
+def bench() -> list[Row]:
+    torch.manual_seed(0)
+    return [linear_probe(), propagation(), matching()]
+
+
+def rated(name: str, unit: str, work: float, ours_s: float, peer_s: float, target: float) -> Row:
+    return row(name, unit, work / ours_s, work / peer_s, target)
+
+
+def best_of(times: int, run: Callable[[], Any]) -> float:
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def correlated(heads: int, n: int) -> torch.Tensor:
+    """Vectors with a spectrum: directions of very different strength, as value vectors have."""
+    mixing = torch.randn(heads, DIM, DIM) / DIM**0.5
+    return torch.bmm(torch.randn(heads, n, DIM), mixing) * torch.exp(0.7 * torch.randn(heads, 1, DIM))
+
+
+def linear_probe() -> Row:
+    """Five supports of 729 patches, 16 blocks; both reach the optimum within 1e-6."""
+    blocks, n = 16, 5 * TOKENS
+    x = correlated(blocks, n)
+    labels = (x[0, :, :20].sum(1) + 2 * torch.randn(n) > 4)[None]
+    weights = torch.ones(1, n)
+    found = logistic.fit(x, labels, weights)
+
+    def one(features: Any) -> Any:
+        return LogisticRegression(tol=1e-6, max_iter=10_000, solver="newton-cholesky").fit(features, labels[0].numpy())
+
+    doubles = [block.double().numpy() for block in x]
+    workers = Parallel(n_jobs=len(os.sched_getaffinity(0)))
+    models = workers(delayed(one)(block) for block in doubles)
+    peer_fit = logistic.Fit(
+        torch.from_numpy(np.concatenate([m.coef_ for m in models])),
+        torch.from_numpy(np.concatenate([m.intercept_ for m in models])),
+        found.converged,
+    )
+    gap = logistic.objective(x, labels, weights, found) / logistic.objective(x, labels, weights, peer_fit) - 1
+    assert float(gap.max()) < 1e-6
+    ours = best_of(3, lambda: [logistic.fit(part, labels, weights) for part in torch.split(x, HEADS)])
+    peer = best_of(3, lambda: workers(delayed(one)(block) for block in doubles))
+    return rated("five-shot linear probe, all heads at once / scikit-learn", "blocks/s", blocks, ours, peer, 1.0)
+
+
+def propagation() -> Row:
+    frames, channels = 10, 4
+    feats = normalize(torch.randn(frames, HEADS, TOKENS, DIM), dim=-1)
+    first = torch.nn.functional.one_hot(torch.randint(channels, (TOKENS,)), channels).T.float()
+    rows, cols = torch.arange(TOKENS) // GRID[1], torch.arange(TOKENS) % GRID[1]
+    near = ((rows[:, None] - rows).abs() <= 12) & ((cols[:, None] - cols).abs() <= 12)
+
+    def ours() -> list[torch.Tensor]:
+        known = [(feats[0], first.expand(HEADS, -1, -1), GRID)]
+        for t in range(1, frames):
+            soft = propagate(feats[t], GRID, [known[0], *known[1:][-7:]], Rule())
+            known.append((feats[t], soft, GRID))
+        return [soft for _, soft, _ in known]
+
+    def peer() -> list[list[torch.Tensor]]:
+        return [one_block(feats[:, head], first, near) for head in range(HEADS)]
+
+    both = zip(ours(), zip(*peer(), strict=True), strict=True)
+    assert all(torch.allclose(a, torch.stack(b), atol=1e-5) for a, b in both)
+    work = HEADS * (frames - 1)
+    return rated("label propagation / block by block", "frames/s", work, best_of(2, ours), best_of(2, peer), 5.0)
+
+
+def one_block(feats: torch.Tensor, first: torch.Tensor, near: torch.Tensor) -> list[torch.Tensor]:
+    """The reference's steps: feats (frame, token, dim) of one block -> soft masks of every frame."""
+    masks = [first]
+    for t in range(1, len(feats)):
+        context = [0, *range(1, t)[-7:]]
+        affinity = torch.exp(torch.bmm(feats[context], feats[t].T.expand(len(context), -1, -1)) / 0.1)
+        affinity = (affinity * near.T).reshape(-1, TOKENS)
+        fifth = torch.topk(affinity, 5, dim=0).values.min(dim=0).values
+        affinity[affinity < fifth] = 0
+        affinity /= affinity.sum(0, keepdim=True)
+        masks.append(torch.cat([masks[c] for c in context], dim=1) @ affinity)
+    return masks
+
+
+class Pairs:
+    """1,000 pairs over 40 images, ten keypoints each: what the probe asks of a data set."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.skipped: list[str] = []
+        points = [tuple((float(x), float(y)) for x, y in rng.uniform(0, 378, (10, 2))) for _ in range(40)]
+        ordered = [(a, b) for a in range(40) for b in range(40) if a != b]
+        chosen = [ordered[i] for i in rng.choice(len(ordered), 1000, replace=False)]
+        box = (0.0, 0.0, 300.0, 200.0)
+        wh, codes = (378, 378), (0, 0, 0, 0, 0)
+        self._pairs = [
+            Pair(f"{a}-{b}", "c", str(a), str(b), wh, wh, points[a], points[b], tuple(range(10)), box, box, *codes)
+            for a, b in chosen
+        ]
+
+    def pairs(self) -> list[Pair]:
+        return self._pairs
+
+
+def matching() -> Row:
+    data = Pairs()
+    with tempfile.TemporaryDirectory() as folder:
+        run = write_run(Path(folder), 40)
+        task = SemanticCorrespondence(data, set(run.ids), CPU)  # type: ignore[arg-type]
+
+        def ours() -> Any:
+            return task.measure(Layer(run, "value", 0, range(HEADS), CPU))
+
+        def peer() -> Any:
+            return np.stack([match_block(run, head, data.pairs()) for head in range(HEADS)])
+
+        found, wanted = ours(), peer()
+        assert np.mean(found[:, :, 1] != wanted) < 0.01
+        work = HEADS * len(data.pairs())
+        return rated(
+            "SPair matching from the store / a product a pair and block",
+            "pairs/s",
+            work,
+            best_of(3, ours),
+            best_of(2, peer),
+            3.0,
+        )
+
+
+def match_block(run: Run, head: int, pairs: list[Pair]) -> Any:
+    """Keypoints found at alpha 0.1 per pair."""
+    block, images = run.read("value", 0, head)
+    unit = normalize(torch.from_numpy(block), dim=-1)
+    values = {image.id: unit[image.start : image.stop] for image in images}
+    span = images[0].sample.base()
+    centres = torch.tensor([span.centre_px(r, c) for r in range(GRID[0]) for c in range(GRID[1])])
+    found = []
+    for pair in pairs:
+        cells = [span.token_at(*point) for point in pair.src_kps_px]
+        best = (values[pair.src_id][cells] @ values[pair.trg_id].T).argmax(1)
+        away = (centres[best] - torch.tensor(pair.trg_kps_px)).norm(dim=1)
+        found.append(int((away <= 30.0).sum()))
+    return np.array(found)
+
+
+def write_run(folder: Path, images: int) -> Run:
+    span = GridSpan("base", 0, GRID, GRID[1], (0.0, 0.0, 378.0, 378.0))
+    samples = [Sample(str(i), i, (378, 378), TOKENS, (span,), 0, (), "", (1,), 1, TOKENS + 1) for i in range(images)]
+    config = RunConfig(
+        name="bench",
+        model=ModelInfo("bench", "0", "bench", Geometry(1, 28, HEADS, DIM, 8, 0, 8), "bfloat16", "sdpa"),
+        dataset="spair71k",
+        dataset_path=None,
+        split="test",
+        ids_hash=hash_ids([s.id for s in samples]),
+        n_images_total=images,
+        prefix="none",
+        prefix_hash="0",
+        view="base",
+        keys="post-rope",
+        kinds=("value",),
+        layers=(0,),
+        vision_layers=(),
+    )
+    run = open_store(folder / "store", create=True).create_run(config)
+    for start in range(0, images, 10):
+        values = torch.randn(1, HEADS, 10 * TOKENS, DIM).numpy()
+        text = {"value": float32_to_bits(np.zeros((1, HEADS, 10, DIM), np.float32))}
+        part = samples[start : start + 10]
+        run.commit_part(part_name(start, start + 10), part, {"value": float32_to_bits(values)}, text)
+    run.refresh()
+    return run
