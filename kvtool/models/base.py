@@ -125,7 +125,10 @@ class LanguageModel(Model, Protocol):
     def generate(
         self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], max_new_tokens: int = 32
     ) -> list[str]:
-        """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`."""
+        """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`.
+
+        Plainly greedy: sampling settings and penalties of the checkpoint's generation_config.json are not applied.
+        """
         ...
 
 

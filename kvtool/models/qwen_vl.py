@@ -37,6 +37,16 @@ MAX_ASPECT = 200
 """transformers' limit for Qwen's image processor."""
 
 
+def _positions(sample: Sample) -> torch.Tensor:
+    """(axis, token) of one prompt."""
+    rows, cols = sample.spans[0].grid
+    text = torch.arange(sample.image_start).expand(3, -1)
+    time = torch.zeros(rows * cols, dtype=torch.long)
+    height = torch.arange(rows).repeat_interleave(cols)
+    width = torch.arange(cols).repeat(rows)
+    return torch.cat([text, sample.image_start + torch.stack([time, height, width])], dim=1)
+
+
 class Qwen2VL(DecoderModel):
     """Checkpoints of model_type qwen2_vl."""
 
@@ -117,15 +127,7 @@ class Qwen2VL(DecoderModel):
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor:
         """(time, height, width) positions, (3, image, token): text counts on all axes alike; an image stands at one
         time, its rows and cols counted from there (Qwen2-VL, section 2.1)."""
-        rows, cols = samples[0].spans[0].grid
-        start = samples[0].image_start
-        text = torch.arange(start).expand(3, -1)
-        time = torch.zeros(rows * cols, dtype=torch.long)
-        height = torch.arange(rows).repeat_interleave(cols)
-        width = torch.arange(cols).repeat(rows)
-        image = start + torch.stack([time, height, width])
-        one = torch.cat([text, image], dim=1)
-        return one[:, None].expand(3, len(samples), -1).to(self.checkpoint.device)
+        return torch.stack(list(map(_positions, samples)), dim=1).to(self.checkpoint.device)
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
         return positions.expand(3, *positions.shape)

@@ -53,13 +53,16 @@ def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
     import torch
 
     from kvtool.models import load_model
+    from kvtool.models.llava import Llava
+    from tests.bench.bench_capture import transformers_inputs
 
     model = load_model(job.model, dtype=job.dtype)
-    inputs = [model.transformers_inputs(batch) for batch in batches]  # type: ignore[attr-defined]
+    assert isinstance(model, Llava)
+    inputs = [transformers_inputs(model, batch) for batch in batches]
     started = time.perf_counter()
     with torch.inference_mode():
         for one in inputs:
-            model.transformers_model.model(**one, use_cache=True)  # type: ignore[attr-defined]
+            model.net.model(**one, use_cache=True)
     return time.perf_counter() - started
 
 

@@ -16,7 +16,7 @@ from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProce
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from kvtool.errors import ImageError
-from kvtool.models.base import Model
+from kvtool.models.base import LanguageModel, Model
 from kvtool.types import Sample, View
 from tests.contracts.model_contract import Array, DecoderContract, to_array
 from tests.models import tiny
@@ -68,6 +68,19 @@ class TestQwen2VL(DecoderContract):
             end = sample.image_start + sample.n_tokens
             assert torch.equal(model.positions([sample]), positions[:, :, :end])
             assert positions[0, 0, end] == sample.next_position
+
+    def test_images_of_one_length_and_two_shapes_share_a_cache(self, model: LanguageModel) -> None:
+        samples, arrays, alone = [], [], []
+        for size in ((70, 45), (45, 70)):
+            sample, captured = self.capture(model, tiny.noise(*size), keys="pre-rope")
+            samples.append(sample)
+            arrays.append(self.stored(captured))
+            cache = model.restore([sample], [arrays[-1]], keys="pre-rope")
+            alone.append(model.logits(cache, [sample], model.question("red"))[0].numpy())
+        assert samples[0].spans[0].grid == samples[1].spans[0].grid[::-1]
+        cache = model.restore(samples, arrays, keys="pre-rope")
+        together = model.logits(cache, samples, model.question("red")).numpy()
+        np.testing.assert_allclose(together, np.stack(alone), rtol=0, atol=1e-4)
 
     def test_merged_vision_tokens_are_the_projected_ones(self, model: Model, own: Any) -> None:
         sample, captured = self.capture(model, tiny.noise(70, 45))
