@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+AT_ONCE = 2**25
+"""Point values of the starts that run side by side."""
+
 
 def kmeans(points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300, seed: int = 0) -> Tensor:
     """Centroids (problem, k, dim) of points (problem, n, dim) with the least sum of squared distances found.
@@ -13,18 +16,17 @@ def kmeans(points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300,
     Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point is nearest to
     stays where it is.
     """
-    problems, n, dim = points.shape
-    draws = np.random.default_rng([seed, k]).random((restarts, k))
-    best, best_sse = torch.empty(0), torch.empty(0)
-    for start in range(restarts):
-        centroids = _lloyd(points, _plus_plus(points, torch.from_numpy(draws[start]).to(points)), iterations)
-        sse = assign(points, centroids)[1].sum(1, dtype=torch.float64)
-        if start == 0:
-            best, best_sse = centroids, sse
-        better = sse < best_sse
-        best = torch.where(better[:, None, None], centroids, best)
-        best_sse = torch.where(better, sse, best_sse)
-    return best.reshape(problems, min(k, n), dim)
+    problems, _, dim = points.shape
+    draws = torch.from_numpy(np.random.default_rng([seed, k]).random((restarts, k))).to(points.device)
+    at_once = max(1, min(restarts, AT_ONCE // points.numel()))
+    found, sse = [], []
+    for some in torch.split(draws, at_once):
+        copies = points.repeat(len(some), 1, 1)
+        centroids = _lloyd(copies, _plus_plus(copies, some.repeat_interleave(problems, dim=0)), iterations)
+        found.append(centroids.reshape(len(some), problems, -1, dim))
+        sse.append(assign(copies, centroids)[1].sum(1, dtype=torch.float64).reshape(len(some), problems))
+    best = torch.cat(sse).argmin(0)
+    return torch.cat(found)[best, torch.arange(problems, device=points.device)]
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,14 +37,15 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
-    """Starting centroids (problem, k, dim): each drawn with probability proportional to its squared distance."""
+    """Starting centroids (problem, k, dim): each drawn with probability proportional to its squared distance from
+    those before it, by draws (problem, k) in 0 .. 1."""
     problems, n, _ = points.shape
     rows = torch.arange(problems, device=points.device)
-    chosen = [points[:, min(int(draws[0] * n), n - 1)]]
+    chosen = [points[rows, (draws[:, 0] * n).long().clamp_max(n - 1)]]
     distance = (points - chosen[0][:, None]).square().sum(-1)
-    for draw in draws[1 : min(len(draws), n)]:
+    for draw in draws.T[1 : min(draws.shape[1], n)]:
         cumulative = distance.double().cumsum(1)
-        at = torch.searchsorted(cumulative, (cumulative[:, -1:] * draw.double()).contiguous())[:, 0].clamp_max(n - 1)
+        at = torch.searchsorted(cumulative, (cumulative[:, -1] * draw)[:, None])[:, 0].clamp_max(n - 1)
         chosen.append(points[rows, at])
         distance = torch.minimum(distance, (points - chosen[-1][:, None]).square().sum(-1))
     return torch.stack(chosen, dim=1)
@@ -50,18 +53,18 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
 
 def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     """Until no point changes its cluster; problems that are done leave the computation."""
-    active = torch.arange(len(points), device=points.device)
+    active, of = torch.arange(len(points), device=points.device), points
     labels = torch.full(points.shape[:2], -1, device=points.device)
     for _ in range(iterations):
-        of = points if len(active) == len(points) else points[active]
         new, _ = assign(of, centroids[active])
-        moving = (new != labels[active]).any(1)
-        if not bool(moving.any()):
+        moving = (new != labels).any(1)
+        if not bool(moving.all()):
+            active, of, new = active[moving], of[moving], new[moving]
+        if not len(active):
             break
-        labels[active] = new
-        active, of, new = active[moving], of[moving], new[moving]
+        labels = new
         member = torch.nn.functional.one_hot(new, centroids.shape[1]).to(points)
-        counts = member.sum(1)
-        means = torch.bmm(member.transpose(1, 2), of) / counts.clamp_min(1)[:, :, None]
-        centroids[active] = torch.where(counts[:, :, None] > 0, means, centroids[active])
+        counts = member.sum(1)[:, :, None]
+        means = torch.bmm(member.transpose(1, 2), of) / counts.clamp_min(1)
+        centroids[active] = torch.where(counts > 0, means, centroids[active])
     return centroids

@@ -46,8 +46,11 @@ class GridImage:
 
     def centres_px(self) -> Array:
         """(row * col, 2) centres of the cells, (x, y) in pixels of the original image."""
+        x0, y0, x1, y1 = self.span.cover_xyxy_px
         rows, cols = self.grid
-        return np.array([self.span.centre_px(r, c) for r in range(rows) for c in range(cols)])
+        x = x0 + (np.arange(cols) + 0.5) * (x1 - x0) / cols
+        y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
+        return np.stack([np.tile(x, rows), np.repeat(y, cols)], axis=1)
 
 
 class Layer:
