@@ -22,14 +22,14 @@ TEXT_CONTEXT = 60
 
 Mix = dict[str, float]
 SHORT: Mix = {
-    "existence": 0.34, "colour": 0.24, "count": 0.2, "texture": 0.06, "size": 0.05, "count_things": 0.04,
-    "time": 0.02, "style": 0.02, "place": 0.03,
+    "existence": 0.32, "colour": 0.2, "count": 0.24, "texture": 0.05, "size": 0.05, "side": 0.05, "count_things": 0.04,
+    "time": 0.015, "style": 0.015, "place": 0.02,
 }  # fmt: skip
 MIDDLE: Mix = {
-    "relation_yes_no": 0.2, "side": 0.12, "colour_yes_no": 0.12, "count_yes_no": 0.1, "existence": 0.1, "refer": 0.1,
-    "describe": 0.08, "list_colour": 0.06, "list": 0.05, "texture_yes_no": 0.04, "place": 0.03,
+    "relation_yes_no": 0.24, "side": 0.2, "colour_yes_no": 0.12, "count_yes_no": 0.08, "existence": 0.06, "refer": 0.08,
+    "describe": 0.06, "list_colour": 0.04, "list": 0.06, "texture_yes_no": 0.03, "place": 0.03,
 }  # fmt: skip
-LONG: Mix = {"caption": 0.4, "relation_choice": 0.3, "count_choice": 0.2, "depth_choice": 0.1}
+LONG: Mix = {"caption": 0.3, "relation_choice": 0.4, "count_choice": 0.2, "depth_choice": 0.1}
 
 
 def mix_for(length: int) -> Mix:

@@ -28,7 +28,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "left_right": ("left", "or", "right", ":"),
     "above_below": ("above", "or", "below", ":"),
 }
-WEIGHTS = (0.19, 0.05, 0.05, 0.11, 0.13, 0.09, 0.09, 0.05, 0.1, 0.07, 0.07)
+WEIGHTS = (0.1, 0.04, 0.03, 0.1, 0.08, 0.14, 0.14, 0.04, 0.11, 0.11, 0.11)
 
 
 def answer(scene: Scene, task: str, asked: str) -> str | None:

@@ -14,7 +14,7 @@ from kvtool.scenes.train.batches import Asker, draws
 from kvtool.scenes.train.config import IMAGE_TOKENS, TEXT_DIM, Settings, Slots
 from kvtool.scenes.train.contexts import Batch, Contexts
 from kvtool.scenes.train.data import World
-from kvtool.scenes.train.language_stage import TextStage, answer_loss
+from kvtool.scenes.train.language_stage import GridStage, answer_loss
 from kvtool.scenes.train.model import decoder, tower
 from kvtool.scenes.train.packed import decode, packed_positions
 from kvtool.scenes.train.symbols import symbolic_grid, symbols
@@ -52,7 +52,7 @@ class JointStage:
     def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
         self.model, self.settings = model, settings
         self.contexts = Contexts(world, settings.slots, Asker(settings.joint_drills, settings.joint_chains))
-        self.text = TextStage(model, world, settings)
+        self.grid = GridStage(model, world, settings)
         self._see = torch.compile(self._features, dynamic=False) if settings.compiled else self._features
 
     def _features(self, values: Tensor) -> Tensor:
@@ -62,18 +62,18 @@ class JointStage:
             return projected
 
     def draw(self, rng: np.random.Generator) -> Batch | None:
-        """One image, one with a prefix, several images, or None for a batch of text."""
+        """One image, one with a prefix, several images, or None for a batch of symbolic grids or text."""
         choice = rng.random()
-        if choice < 0.08:
+        if choice < 0.12:
             return None
-        if choice < 0.18:
+        if choice < 0.2:
             return self.contexts.many_images(rng, max(1, 3 * self.settings.batch // 8))
         return self.contexts.one_image(rng, self.settings.batch, prefixed=choice < 0.34)
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
         batch = self.draw(rng)
         if batch is None:
-            return {"loss": self.text.loss(rng)["loss"]}
+            return {"loss": self.grid.loss(rng)["loss"]}
         return answer_loss(self.model, self.states(batch), batch.packed)
 
     def states(self, batch: Batch, slots: Slots | None = None) -> tuple[Tensor, Tensor]:

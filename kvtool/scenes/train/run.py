@@ -145,6 +145,8 @@ class Run:
         sums: dict[str, list[float]] = defaultdict(list)
         started = time.monotonic()
         kept = {ceil(fraction * job.steps): number for number, fraction in enumerate(KEPT_FRACTIONS, start=1)}
+        if step == job.steps == 0:
+            self.save(name, job, step)
         while step < job.steps:
             if self.deadline and time.monotonic() > self.deadline:
                 self.save(name, job, step)

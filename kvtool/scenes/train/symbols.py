@@ -25,10 +25,11 @@ WORDS_A_PATCH = 9
 
 @cache
 def _positions() -> Tensor:
-    """(144, 4), row by row: how far left, right, up and down of the middle each patch is, 0 to 1.5."""
+    """(144, 4), row by row: how far left, right, up and down of the middle each patch is, 0 to 2; steep at first."""
     middle = (torch.arange(GRID) + 0.5) / GRID * 2 - 1
     rows, columns = torch.meshgrid(middle, middle, indexing="ij")
-    return 1.5 * torch.stack((-columns, columns, -rows, rows), dim=-1).clamp_min(0).view(IMAGE_TOKENS, 4)
+    offsets = torch.stack((-columns, columns, -rows, rows), dim=-1).clamp_min(0).view(IMAGE_TOKENS, 4)
+    return offsets + (3 * offsets).clamp_max(1)
 
 
 def symbols(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
