@@ -114,7 +114,8 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
         title=Text(f"{kind}: {result.metric}{_unit(result)}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=0, show_edge=False,
+        padding=0,
+        show_edge=False,
     )
     table.add_column("layer", justify="right", no_wrap=True)
     for head in shown:
