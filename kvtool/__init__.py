@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "open", "probe"]
+__all__ = ["__version__", "extract", "open", "probe", "score"]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -48,3 +48,11 @@ def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -
     from kvtool.probes import probe as run_probe
 
     return run_probe(open(store) if isinstance(store, str | PathLike) else store, task, **options)
+
+
+def score(benchmark: str, **options: Any) -> Result:
+    """`kvtool score`: any tool's predictions by the official metrics, e.g. score("pope", answers=["a.json"]); the
+    benchmarks and their options are in kvtool.analysis.score."""
+    from kvtool.analysis.score import score as run_score
+
+    return run_score(benchmark, **options)

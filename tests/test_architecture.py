@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "study": {"engine", "analysis", "probes", "scenes", "reports", "store"},
     "cli": {"engine", "analysis", "probes", "reports", "study", "scenes", "store", "models", "datasets"},
     "__main__": {"cli"},
-    "__init__": {"engine", "probes", "store", "reports"},
+    "__init__": {"engine", "analysis", "probes", "store", "reports"},
 }
 
 

@@ -70,7 +70,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:4]
     table = Table(title=Text(f"scores{_unit(result)}, 95 % interval"), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("block", overflow="fold")
+    table.add_column("block" if result.best is not None else "", overflow="fold")
     for name in metrics:
         table.add_column(Text(name), justify="right", no_wrap=name == result.metric)
     for label, row in rows:
