@@ -37,44 +37,71 @@ def probe(
         Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    backend: Annotated[Backend, typer.Option("--backend", help="Of nearest neighbours.")] = "auto",
-    upsample: Annotated[bool, typer.Option("--upsample", help="Match on bilinearly upsampled targets.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Sampling units at most.")] = None,
+    backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
+    upsample: Annotated[
+        bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
+    ] = None,
     episodes: Annotated[int | None, typer.Option("--episodes", min=1, help="Few-shot episodes (default 1000).")] = None,
+    shots: Annotated[int | None, typer.Option("--shots", min=1, help="Support images an episode (default 5).")] = None,
+    c: Annotated[float | None, typer.Option("--c", min=1e-9, help="Inverse L2 strength of the few-shot probe.")] = None,
+    cutoff: Annotated[
+        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+    ] = None,
+    all_classes: Annotated[
+        bool | None, typer.Option("--all-classes", help="Semantic segmentation: argmax over classes, official miou.")
+    ] = None,
+    propagation: Annotated[
+        Literal["dino", "nearest"] | None, typer.Option("--propagation", help="Of video masks (default dino).")
+    ] = None,
+    restarts: Annotated[int | None, typer.Option("--restarts", min=1, help="Of k-means (default 10).")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
     format: FormatOption = "auto",
 ) -> None:
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
 
-    TASK: foreground-segmentation, semantic-correspondence, or all that the run's data set can serve.
+    TASK: foreground-segmentation, co-segmentation, semantic-segmentation, referring-expression,
+    semantic-correspondence, temporal-correspondence; or all, for every one that the run's data set serves.
     """
     import kvtool
     from kvtool.cli.output import resolve
-    from kvtool.probes import tasks_of
+    from kvtool.probes import options_of, tasks_of
     from kvtool.reports.results import emit
 
     path, name = store_and_word(store, task, "TASK")
     opened = kvtool.open(path)
     found = opened.run(run)
-    options = given(
+    common = given(
         kinds=parse_kinds(kinds),
         layers=parse_numbers(layers, "--layers"),
         heads=parse_numbers(heads, "--heads"),
         data=data,
+        limit=limit,
+    )
+    own = given(
+        backend=backend,
+        upsample=upsample,
         episodes=episodes,
+        shots=shots,
+        c=c,
+        cutoff=cutoff,
+        all_classes=all_classes,
+        propagation=propagation,
+        restarts=restarts,
     )
     for one in tasks_of(found) if name == "all" else [name]:
+        options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
         with console.progress(f"probe {one}", None, unit="blocks") as advance:
             result = kvtool.probe(
                 found,
                 one,
                 select=select,
                 device=device,
-                backend=backend,
-                upsample=upsample,
                 seed=seed,
                 fresh=fresh,
                 progress=advance,
+                **common,
                 **options,
             )
         emit(result, resolve(format))

@@ -35,3 +35,10 @@ def tasks_of(run: Run) -> list[str]:
     from kvtool.probes.run import tasks_of as of
 
     return of(run)
+
+
+def options_of(task: str) -> set[str]:
+    """Names of a task's own options, beside those of every probe."""
+    from kvtool.probes.run import options_of as of
+
+    return of(task)

@@ -20,6 +20,9 @@ from kvtool.types import KINDS, Kind
 DECODER: tuple[Kind, ...] = ("key", "value")
 BASELINES: tuple[Kind, ...] = ("projected", "vision")
 
+COMMON = {"limit", "seed"}
+"""Options that every task is given, whether it draws anything or not."""
+
 
 def probe(
     target: Run | Store,
@@ -43,7 +46,7 @@ def probe(
     decoder's kinds; the baselines are always whole. select: "max" takes the best block on the data it is scored on,
     which is optimistic; "split" chooses on one half of the sampling units and scores on the other. limit: sampling
     units at most. data: where the data set is now. seed: of episodes, halves and intervals. progress: called with
-    (blocks done, note). options: those of the tasks; a task takes the ones it knows.
+    (blocks done, note). options: the task's own, see options_of.
 
     The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
     the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored.
@@ -55,7 +58,7 @@ def probe(
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     where = torch_device(device)
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
-    own = _own_options(task, kind_of_task, {**options, "limit": limit, "seed": seed})
+    own = _own_options(task, {**options, "limit": limit, "seed": seed})
     others = _other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else []
     config = _config(run, plan, select, seed, task, own, others)
     store = open_store(run.store)
@@ -188,13 +191,20 @@ def _dataset(run: Run, data: str | Path | None) -> Any:
         raise type(error)(f"{error}{hint}") from None
 
 
-def _own_options(name: str, task: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a task knows. Raises UsageError for one that no task knows."""
-    known = {one: set(signature(TASKS.load(one)).parameters) for one in TASKS.names()}
-    for option in options:
-        if not any(option in names for names in known.values()) and option != "seed":
-            raise UsageError(f"probe: unknown option {option!r}; {name} takes: {', '.join(sorted(known[name]))}")
-    return {option: value for option, value in options.items() if option in signature(task).parameters}
+def options_of(task: str) -> set[str]:
+    """Names of a task's own options, e.g. {"upsample", "backend"}."""
+    return set(signature(TASKS.load(task)).parameters) - {"dataset", "ids", "device", *COMMON}
+
+
+def _own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the task takes them. Raises UsageError for one that is not the task's."""
+    own = options_of(name)
+    for option in options.keys() - own - COMMON:
+        owners = [task for task in TASKS.names() if option in options_of(task)]
+        what = f"an option of {' and '.join(owners)} alone" if owners else "unknown option"
+        raise UsageError(f"probe: {what} {option!r}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}")
+    known = signature(TASKS.load(name)).parameters
+    return {option: value for option, value in options.items() if option in known}
 
 
 def _other_runs(run: Run) -> list[Run]:
