@@ -16,10 +16,10 @@ import numpy as np
 from kvtool.errors import CorruptError
 from kvtool.store.encoding import BLOSC_LEVEL, CRC_NBYTES, INDEX_ENTRY_NBYTES, STORED_DTYPE, Codec
 from kvtool.store.files import os_errors
+from kvtool.store.layout import REPAIR
 from kvtool.types import Precision
 
 AUTO_CHUNK_TOKENS = 256
-REPAIR = "remove that part's folder, then extract again"
 _FILL = {"bfloat16": 0x7FC0, "float16": "NaN", "float32": "NaN"}
 
 

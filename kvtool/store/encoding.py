@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError
 from kvtool.store.files import crc32c
+from kvtool.store.layout import REPAIR
 from kvtool.types import Precision
 
 Codec = Literal["lz4", "none"]
@@ -81,10 +82,10 @@ def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: s
     frame = chunk[:-CRC_NBYTES]
     stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
     if stored != found:
-        raise CorruptError(f"{where}: expected crc32c {stored:08x}, found {found:08x}: the chunk is damaged")
+        raise CorruptError(f"{where}: expected crc32c {stored:08x}, found {found:08x}: damaged: {REPAIR}")
     nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
     if nbytes != scratch.nbytes:
-        raise CorruptError(f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: not this array's")
+        raise CorruptError(f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: {REPAIR}")
     if codec == "none":
         return frame.view(scratch.dtype).reshape(scratch.shape[::-1])
     blosc.decompress(frame, scratch)
@@ -105,5 +106,5 @@ def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
     index = data[:-CRC_NBYTES]
     stored, found = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
     if stored != found:
-        raise CorruptError(f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged")
+        raise CorruptError(f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: {REPAIR}")
     return index.view("<u8").reshape(-1, 2)

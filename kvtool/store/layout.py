@@ -5,6 +5,7 @@ STORE/runs/<run>/zarr.json             configuration of the run
 STORE/runs/<run>/parts/<part>/         images: zarr.json, then one folder an array
 STORE/runs/<run>/text/<start>/         vectors of class names and expressions
 STORE/runs/<run>/locks/<part>.claim    who works on what
+STORE/runs/<run>/indexes/<name>/       search indexes, built when first asked for
 STORE/results/<key>.json               results of probes and analyses
 STORE/tmp/<host>-<pid>-<seq>/          what is being written; never read
 """
@@ -20,6 +21,9 @@ FORMAT_VERSION = 1
 ZARR_JSON = "zarr.json"
 ROOT_FOLDERS = ("runs", "results", "tmp")
 RUN_FOLDERS = ("parts", "text", "locks")
+INDEXES = "indexes"
+"""A folder that a run has once it was searched."""
+REPAIR = "remove that part's folder, then extract again"
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,199}")
 _PART_NAME = re.compile(r"(\d{7,})-(\d{7,})")

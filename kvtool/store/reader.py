@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError, UsageError
-from kvtool.store.arrays import REPAIR, StoredArray
+from kvtool.store.arrays import StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.layout import REPAIR
 from kvtool.store.manifest import TEXT_KINDS, Part, RunConfig
-from kvtool.store.shards import Request, Rows, open_ahead
+from kvtool.store.shards import Request, Rows, open_ahead, read_all
 from kvtool.types import Kind, Sample
 
 
@@ -100,12 +101,8 @@ class PartsReader:
             raise UsageError(f"run {self.config.name}: {kind} has no kv_head {kv_head}: expected 0 to {heads - 1}")
         plan = self._plan(kind, ids)
         values = np.empty((int(plan.offsets[-1]), dim), self._dtype(raw))
-        requests = (
-            Request(self._array(part, kind), stored_layer, range(kv_head, kv_head + 1), rows)
-            for part, rows in plan.rows
-        )
-        for shard in open_ahead(requests):
-            shard.read_into(values[None])
+        head = range(kv_head, kv_head + 1)
+        read_all([Request(self._array(part, kind), stored_layer, head, rows) for part, rows in plan.rows], values[None])
         return BlockValues(values, plan.samples, plan.offsets)
 
     def stream(

@@ -13,12 +13,11 @@ import numpy as np
 
 from kvtool.errors import CorruptError, UsageError
 from kvtool.store import layout, locks, writer
-from kvtool.store.arrays import REPAIR
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.files import os_errors, read_group
 from kvtool.store.manifest import Part, RunConfig, token_offsets
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
-from kvtool.store.shards import Request, Rows, open_ahead
+from kvtool.store.shards import Request, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
 
@@ -95,8 +94,7 @@ class Run:
             requests.append(Request(part.arrays["value"], stored, head, [Rows(0, count, start)]))
             start += count
         values = np.empty((start, dim), dtype)
-        for shard in open_ahead(requests):
-            shard.read_into(values[None])
+        read_all(requests, values[None])
         return values
 
     def covered_indices(self) -> set[int]:
@@ -205,7 +203,9 @@ class Run:
             try:
                 attributes = read_group(folder, where)
             except FileNotFoundError:
-                raise CorruptError(f"{where}: {folder / layout.ZARR_JSON} is missing: {REPAIR}") from None
+                raise CorruptError(f"{where}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}") from None
+            except CorruptError as error:
+                raise CorruptError(f"{error}: {layout.REPAIR}") from None
         return Part(self.name, label, folder, attributes)
 
 

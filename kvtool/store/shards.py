@@ -1,7 +1,7 @@
 """The fast reader: wanted tokens of wanted heads out of a shard, decoded one by one.
 
 The shard's index says where each inner chunk lies; neighbours are read with one call, and while one shard is decoded
-the kernel already fetches the next ones. Every index and chunk is checked against its crc32c. zarr reads the same
+others are fetched. Every index and chunk is checked against its crc32c. zarr reads the same
 files more slowly; tests/store/test_shards.py compares.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
@@ -19,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError
-from kvtool.store.arrays import REPAIR, StoredArray
+from kvtool.store.arrays import StoredArray
 from kvtool.store.encoding import CRC_NBYTES, Bits, decode_chunk, decode_index, to_float32
 from kvtool.store.files import os_errors
+from kvtool.store.layout import REPAIR
 
 READ_NBYTES = 1 << 20
 LOOKAHEAD_SHARDS = 4
+READ_THREADS = 4
 
 
 class Rows(NamedTuple):
@@ -161,6 +164,24 @@ def open_ahead(requests: Iterable[Request]) -> Iterator[OpenShard]:
     finally:
         for shard in waiting:
             shard.close()
+
+
+def read_all(requests: Sequence[Request], out: Bits) -> None:
+    """Fill `out` from all requests, several shards at once: while one waits for the disk, others are decoded.
+
+    Their rows must not overlap. Reading, decompressing and copying run outside Python's lock.
+    """
+
+    def read(request: Request) -> None:
+        with closing(OpenShard(request)) as shard:
+            shard.read_into(out)
+
+    if len(requests) == 1:
+        read(requests[0])
+    elif requests:
+        with ThreadPoolExecutor(min(READ_THREADS, len(requests))) as pool:
+            for _ in pool.map(read, requests):
+                pass
 
 
 def _end(piece: Piece) -> int:

@@ -8,32 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from kvtool.errors import BusyError
-from kvtool.store import Run, open_store, part_name
+from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
-from tests.store.making import assert_holds, commit, config, new_run, sample
-
-N_PARTS, PART_SIZE = 60, 4
-IMAGES = [sample(index, n_tokens=60, n_vision_tokens=30) for index in range(N_PARTS * PART_SIZE)]
-
-
-def work(path: str, parts: range = range(N_PARTS)) -> None:
-    """What a worker does: claim a part, see that nobody did it, write it."""
-    run = open_store(path, create=True).create_run(config())
-    for part in parts:
-        images = IMAGES[part * PART_SIZE : (part + 1) * PART_SIZE]
-        name = part_name(images[0].index, images[-1].index + 1)
-        if images[0].index in run.covered_indices():
-            continue
-        try:
-            with run.claim(name):
-                commit(run, images, name)
-        except BusyError:
-            continue
+from tests.store.making import assert_holds, commit, new_store
+from tests.store.worker import CONFIG, IMAGES, N_PARTS, PART_SIZE, work
 
 
 def files_of(run: Run) -> dict[str, bytes]:
@@ -48,7 +31,7 @@ def part_s() -> list[float]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, part_s: list[float]) -> dict[str, bytes]:
-    run = new_run(tmp_path_factory.mktemp("unbroken"))
+    run = new_store(tmp_path_factory.mktemp("unbroken")).create_run(CONFIG)
     started = time.perf_counter()
     work(str(run.store))
     part_s.append((time.perf_counter() - started) / N_PARTS)
@@ -68,20 +51,34 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path, unbroken: dict[st
     path = tmp_path / "tiny.kv"
     chance = random.Random(0)
     amid_writing = 0
-    command = [sys.executable, "-c", f"from tests.store.test_crash import work; work({str(path)!r})"]
+    command = [sys.executable, "-c", f"from tests.store.worker import work; work({str(path)!r})"]
     for _ in range(20):
-        worker = subprocess.Popen(command)
-        while worker.poll() is None and not any(path.glob(f"tmp/*-{worker.pid}-*/0*")):
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 2 * part_s[0]))
-        worker.kill()
-        assert worker.wait() == -signal.SIGKILL, "it finished before it was killed: the test shows nothing"
+        before = _n_parts(path)
+        with subprocess.Popen(command) as worker:
+            while worker.poll() is None and not _writes(path, worker.pid) and _n_parts(path) == before:
+                time.sleep(0.001)
+            moment = time.monotonic() + chance.uniform(0, 2 * part_s[0])
+            while time.monotonic() < moment and _n_parts(path) < before + 2:
+                time.sleep(0.001)
+            worker.kill()
+        assert worker.returncode == -signal.SIGKILL, "it finished before it was killed: the test shows nothing"
+        amid_writing += _writes(path, worker.pid)
         problems = [problem.what for problem in verify(open_store(path))]
         assert all("left by a process that is gone" in what for what in problems)
-        amid_writing += any(path.glob(f"tmp/*-{worker.pid}-*/0*/key"))
     assert amid_writing >= 3, "it was hardly ever killed while it wrote: the test shows little"
     work(str(path))
     assert_as_unbroken(path, unbroken)
+
+
+def _n_parts(path: Path) -> int:
+    return len(list(path.glob("runs/tiny/parts/*-*")))
+
+
+def _writes(path: Path, pid: int) -> bool:
+    """Whether a process has an unfinished part, as far as one can see while it works."""
+    with suppress(FileNotFoundError):
+        return any(path.glob(f"tmp/*-{pid}-*/0*/value"))
+    return False
 
 
 @pytest.mark.parametrize("claims", [True, False])
@@ -102,13 +99,13 @@ def test_writers_at_once(tmp_path: Path, unbroken: dict[str, bytes], claims: boo
 
 def _work_with_claims(path: str, start: multiprocessing.synchronize.Barrier) -> None:
     start.wait()
-    run = open_store(path, create=True).create_run(config())
+    run = open_store(path, create=True).create_run(CONFIG)
     while run.covered_indices() != set(range(len(IMAGES))):
         work(path)
 
 
 def _work_without_claims(path: str, start: multiprocessing.synchronize.Barrier) -> None:
     start.wait()
-    run = open_store(path, create=True).create_run(config())
+    run = open_store(path, create=True).create_run(CONFIG)
     for part in range(N_PARTS):
         commit(run, IMAGES[part * PART_SIZE : (part + 1) * PART_SIZE])

@@ -47,7 +47,7 @@ def test_peak_memory_of_reading_a_head_is_little_more_than_its_values(tmp_path: 
         command = [sys.executable, "-c", PEAK, str(run.store), form]
         grown, nbytes = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         assert nbytes == 80 * 8000 * 128 * itemsize
-        assert nbytes <= grown <= nbytes * 1.1 + 20e6
+        assert nbytes <= grown <= nbytes * 1.2 + 40e6  # a few chunks of 2 MB a thread
 
 
 def test_a_thousand_parts_open_by_reading_one_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from kvtool.errors import CorruptError
 from kvtool.store import shards
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
-from kvtool.store.shards import Request, Rows, open_ahead
+from kvtool.store.shards import Request, Rows, open_ahead, read_all
 from kvtool.types import Precision
 from tests.store.test_arrays import open_zarr, write
 
@@ -55,6 +55,19 @@ def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
             wanted += range(start, stop)
         reference = open_zarr(Path(place))[layer][heads.start : heads.stop][:, wanted]
         assert read(Request(array, layer, heads, rows)).tobytes() == reference.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_many_shards_at_once_fill_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(shards, "READ_THREADS", threads)
+    array, values = write(tmp_path, [300, 5])
+    requests = [Request(array, layer, range(1, 2), [Rows(40, 305, 265 * layer)]) for layer in range(3)]
+    out = np.zeros((1, 3 * 265, 8), np.uint16)
+    read_all(requests, out)
+    assert out.tobytes() == values[:, 1, 40:].tobytes()
+    (array.folder / "c.1.0.0.0").unlink()
+    with pytest.raises(CorruptError, match=r"file c\.1\.0\.0\.0 is missing"):
+        read_all(requests, out)
 
 
 def test_bits_become_float32_on_the_way(tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""A worker of the crash tests, apart from them so that its process starts quickly."""
+
+from __future__ import annotations
+
+from kvtool.errors import BusyError
+from kvtool.store import open_store, part_name
+from tests.store.making import commit, config, sample
+
+N_PARTS, PART_SIZE = 60, 4
+CONFIG = config(kinds=("value",))
+IMAGES = [sample(index, n_tokens=60) for index in range(N_PARTS * PART_SIZE)]
+
+
+def work(path: str) -> None:
+    """What a worker does: for each part, see that nobody did it, claim it, write it."""
+    run = open_store(path, create=True).create_run(CONFIG)
+    for start in range(0, len(IMAGES), PART_SIZE):
+        name = part_name(start, start + PART_SIZE)
+        if start in run.covered_indices():
+            continue
+        try:
+            with run.claim(name):
+                commit(run, IMAGES[start : start + PART_SIZE], name)
+        except BusyError:
+            continue
