@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "open", "probe", "score"]
+__all__ = ["__version__", "extract", "open", "probe", "score", "search"]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -56,3 +56,10 @@ def score(benchmark: str, **options: Any) -> Result:
     from kvtool.analysis.score import score as run_score
 
     return run_score(benchmark, **options)
+
+
+def search(store: Store | Run | str | PathLike[str], image: str, at_px: tuple[float, float], **options: Any) -> Result:
+    """`kvtool search`: the patches of a run nearest to the one at a pixel; see kvtool.analysis.search."""
+    from kvtool.analysis.search import search as run_search
+
+    return run_search(open(store) if isinstance(store, str | PathLike) else store, image, at_px, **options)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kvtool import __version__
-from kvtool.cli import console, data, demo, extract, listing, probe, score, store
+from kvtool.cli import console, data, demo, extract, listing, probe, score, search, store
 from kvtool.errors import KvtoolError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.add_typer(score.app, name="score")
+app.command("search")(search.search)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
 app.command("models")(listing.models)

@@ -18,6 +18,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("score", "spair"),
     ("score", "pope"),
     ("score", "mme"),
+    ("search",),
     ("store",),
     ("store", "info"),
     ("store", "runs"),

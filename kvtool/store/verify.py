@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.errors import CorruptError
-from kvtool.store import layout
+from kvtool.store import indexes, layout
 from kvtool.store.arrays import StoredArray
 from kvtool.store.catalog import Store
 from kvtool.store.encoding import Bits
@@ -76,7 +76,7 @@ def _verify_results(store: Store) -> Iterator[Problem]:
 
 
 def _verify_run(run: Run, progress: Progress) -> Iterator[Problem]:
-    yield from _foreign(run.folder, {layout.ZARR_JSON, *layout.RUN_FOLDERS}, run.name, "", "")
+    yield from _foreign(run.folder, {layout.ZARR_JSON, *layout.RUN_FOLDERS, layout.INDEXES}, run.name, "", "")
     for group in layout.RUN_FOLDERS:
         try:
             read_group(run.folder / group, f"run {run.name}, group {group}")
@@ -91,6 +91,8 @@ def _verify_run(run: Run, progress: Progress) -> Iterator[Problem]:
         progress(1)
     for folder in _entries(run.folder / "text"):
         yield from _verify_part(run, "text", folder, owners)
+    for name, what in indexes.problems(run):
+        yield Problem(run.name, f"{layout.INDEXES}/{name}".rstrip("/"), "", what)
 
 
 def _verify_part(run: Run, group: str, folder: Path, owners: dict[int | str, str]) -> Iterator[Problem]:
