@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from kvtool.engine.pipeline import Event, Tell, run_parts
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.errors import BusyError, KvtoolError, UsageError
-from kvtool.store import part_name
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
@@ -108,7 +107,7 @@ def estimate(job: Job) -> Estimate:
         n_todo=n_todo,
         image_bytes=plan.image_bytes,
         todo_bytes=todo_bytes,
-        expected_bytes=expected_bytes(todo_bytes, plan.config.codec),
+        expected_bytes=expected_bytes(todo_bytes, plan.config.codec, job.dtype),
         free_bytes=free_bytes(job.store),
         n_probed=plan.n_probed,
     )
@@ -150,7 +149,7 @@ def extract(
 
     while (todo := missing(plan, run) - report.failed.keys()) or lacks_texts(plan, run):
         report.busy.clear()
-        check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec))
+        check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype))
         run_devices(job, plan, resolve_devices(devices, min_free_vram), engine, hear)
         if not wait_for_others(plan, run, report, started + wait_s):
             break
@@ -173,7 +172,7 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
         parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
-        free = [part for part in parts if not run.claimed(part_name(part[0], part[-1] + 1))]
+        free = [part for part in parts if not run.claimed(plan.claim_name(part))]
         if free or not todo:
             return bool(free)
         if time.monotonic() >= deadline:

@@ -114,7 +114,7 @@ def _prepare_parts(
         for indices in parts:
             if stop.is_set():
                 return
-            with _claimed(run, part_name(indices[0], indices[-1] + 1), tell) as claim:
+            with _claimed(run, plan.claim_name(indices), tell) as claim:
                 if claim is None or covered_now(run, indices):
                     continue
                 prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell), indices))

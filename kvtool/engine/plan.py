@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kvtool.errors import DatasetError, ImageError, UsageError
-from kvtool.store import RunConfig, hash_ids
+from kvtool.store import RunConfig, hash_ids, part_name
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Plan:
         blocks = (range(start, min(start + size, len(self.refs))) for start in range(0, len(self.refs), size))
         todo = (tuple(i for i in block if i not in covered) for block in blocks)
         return [part for part in todo if part]
+
+    def claim_name(self, part: Sequence[int]) -> str:
+        """What to claim for a part: its whole block, so that runs of other limits meet on the same claim."""
+        start = part[0] // self.config.part_size * self.config.part_size
+        return part_name(start, start + self.config.part_size)
 
 
 def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:

@@ -102,7 +102,7 @@ def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Pat
 
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     kvtool(*command, "--limit", 1)
-    with library.open(tmp_path / "s.kv").run().claim("0000001-0000004"):
+    with library.open(tmp_path / "s.kv").run().claim("0000000-0000032"):
         code, _, err = kvtool(*command)
     assert code == 3
     assert "held by process" in err[-1]

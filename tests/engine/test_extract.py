@@ -88,7 +88,7 @@ def test_strict_stops_and_keeps_what_was_stored(tmp_path: Path, tiny_model: Path
     assert verify(kvtool.open(store)) == []
     run = kvtool.open(store).run()
     assert len(run.samples) % 32 == 0
-    with run.claim("0000064-0000070"):
+    with run.claim("0000064-0000096"):
         """Nothing is left claimed."""
 
 
@@ -111,7 +111,7 @@ def test_a_part_held_by_another_is_busy_and_named(tmp_path: Path, tiny_model: Pa
     store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
     run = kvtool.open(store).run()
-    with run.claim("0000001-0000006"):
+    with run.claim("0000000-0000032"):
         report = kvtool.extract(store, **options)
     assert report.n_missing == 5
     assert f"process {os.getpid()}" in report.busy[0]
@@ -123,7 +123,7 @@ def test_wait_takes_over_when_the_other_ends(
 ) -> None:
     store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
-    held = kvtool.open(store).run().claim("0000001-0000006")
+    held = kvtool.open(store).run().claim("0000000-0000032")
     held.__enter__()
     monkeypatch.setattr(time, "sleep", lambda _: held.__exit__(None, None, None))
     assert kvtool.extract(store, wait_s=60, **options).n_done == 5
