@@ -131,6 +131,17 @@ class LanguageModel(Model, Protocol):
         """
         ...
 
+    def ask(self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32) -> list[str]:
+        """Greedy answers to several texts about one image, from a cache of one row.
+
+        Texts of equal numbers of tokens run together, so that nothing is padded.
+        """
+        ...
+
+    def image_end(self, sample: Sample) -> int:
+        """Position in the prompt of the first token after the image, a newline of LLaVA's counted to the image."""
+        ...
+
 
 def sample_of(
     image: Image.Image,

@@ -144,3 +144,12 @@ def fork(cache: DynamicCache) -> DynamicCache:
     grown = copy(cache)
     grown.layers = [copy(layer) for layer in cache.layers]
     return grown
+
+
+def widened(cache: DynamicCache, rows: int) -> DynamicCache:
+    """A cache of one row as one of several equal rows. Nothing is copied before it grows."""
+    wide = fork(cache)
+    layers: list[Any] = wide.layers
+    for layer in layers:
+        layer.keys, layer.values = (states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values))
+    return wide

@@ -7,6 +7,7 @@ Image tokens never see what follows them, so that keys and values of one prefill
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,16 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from kvtool.errors import UsageError
 from kvtool.models.base import Array, Prepared
-from kvtool.models.cache import fork, full_cache
+from kvtool.models.cache import fork, full_cache, widened
 from kvtool.models.device import from_numpy, to_device
 from kvtool.types import KeyPosition, ModelInfo, Sample
 
 if TYPE_CHECKING:
     from kvtool.models.loading import Checkpoint
     from kvtool.models.prompts import Prompt
+
+QUESTION_BATCH = 32
+"""Questions about one image at a time: each takes a copy of the image's keys and values."""
 
 
 class Continuation:
@@ -154,6 +158,26 @@ class Continuation:
             if not open_rows:
                 break
         return [self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
+
+    def ask(self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32) -> list[str]:
+        """See LanguageModel.ask."""
+        lengths = [len(self.prompt.text_ids(text)) for text in texts]
+        answers = [""] * len(texts)
+        order = sorted(range(len(texts)), key=lengths.__getitem__)
+        for _, group in groupby(order, key=lengths.__getitem__):
+            same = list(group)
+            for start in range(0, len(same), QUESTION_BATCH):
+                rows = same[start : start + QUESTION_BATCH]
+                wide = widened(cache, len(rows))
+                found = self.generate(wide, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens)
+                for i, answer in zip(rows, found, strict=True):
+                    answers[i] = answer
+        return answers
+
+    def image_end(self, sample: Sample) -> int:
+        """See LanguageModel.image_end."""
+        between = self.after_image(sample)
+        return sample.image_start + sample.n_tokens + (0 if between is None else len(between))
 
     def _follow(self, cache: Any, samples: Sequence[Sample], ids: torch.Tensor) -> torch.Tensor:
         """Run token ids (row, token) after a cache, which grows; their last hidden states (row, token, hidden)."""

@@ -1,0 +1,118 @@
+"""Attention knockout (Geva et al. 2023): text after an image may not look at the image in chosen heads.
+
+What is blocked are pairs: a query of a token after the image, a key of a token of the image, in the query heads that
+share a (layer, kv_head). Text keys of these heads stay visible, and no image token's state changes, since image tokens
+never see what follows them: one cache of the image serves every set of heads.
+
+Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. Layers without a blocked
+head run sdpa as it is; the others run it with a boolean mask for each query head.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from kvtool.errors import UsageError
+from kvtool.models.base import LanguageModel
+from kvtool.types import Geometry, Sample
+
+NAME = "kvtool_knockout"
+Head = tuple[int, int]
+"""(layer, kv_head)."""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """What one layer's queries may not see: of each row the image's positions, and the query heads concerned."""
+
+    q_heads: torch.Tensor
+    """(q_head,) bool."""
+    starts: torch.Tensor
+    """(row, 1), or (1, 1) for all rows: position of the image's first token in the cache."""
+    stops: torch.Tensor
+    """Position of the first token after it, of the same shape."""
+
+    def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
+        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for plain causal."""
+        keys = torch.arange(n_keys, device=self.starts.device)
+        queries = keys[n_keys - n_queries :]
+        if mask is None:
+            mask = keys <= queries[:, None]
+        of_image = (self.starts <= keys) & (keys < self.stops)
+        blocked = (queries >= self.stops)[:, :, None] & of_image[:, None]
+        return mask & ~(blocked[:, None] & self.q_heads[:, None, None])
+
+
+_BLOCKED: WeakKeyDictionary[nn.Module, Blocked] = WeakKeyDictionary()
+"""By the attention module of a layer; only what `knocked_out` is at work on."""
+
+
+def attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """sdpa, less what is blocked in the module's layer."""
+    blocked = _BLOCKED.get(module)
+    if blocked is not None:
+        attention_mask = blocked.visible(attention_mask, query.shape[2], key.shape[2])
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@contextmanager
+def knocked_out(model: LanguageModel, samples: Sequence[Sample], heads: Iterable[Head]) -> Iterator[None]:
+    """Within, tokens after the image do not see the image's tokens in `heads`, in all query heads of each group.
+
+    samples: of the cache's rows, or one where all rows are about one image. LLaVA's newline after a base view is a
+    token of the image, as in transformers' prompt. Raises UsageError for heads the decoder does not have.
+    """
+    by_layer = group_heads(heads, model.info.geometry)
+    device = next(model.language_model.parameters()).device
+    starts = torch.tensor([[sample.image_start] for sample in samples], device=device)
+    stops = torch.tensor([[model.image_end(sample)] for sample in samples], device=device)
+    layers = model.language_model.layers
+    blocked = {layers[n].self_attn: Blocked(mask.to(device), starts, stops) for n, mask in by_layer.items()}
+    model.language_model.set_attn_implementation(NAME)
+    _BLOCKED.update(blocked)
+    try:
+        yield
+    finally:
+        for module in blocked:
+            del _BLOCKED[module]
+        model.language_model.set_attn_implementation(model.info.attention)
+
+
+def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Tensor]:
+    """Layer -> (q_head,) bool, true for the query heads of its chosen kv_heads. Raises UsageError."""
+    chosen: defaultdict[int, set[int]] = defaultdict(set)
+    for layer, kv_head in heads:
+        check_head(layer, kv_head, geometry)
+        chosen[layer].add(kv_head)
+    group = geometry.q_heads // geometry.kv_heads
+    of_q_head = [q_head // group for q_head in range(geometry.q_heads)]
+    return {layer: torch.tensor([kv_head in chosen[layer] for kv_head in of_q_head]) for layer in sorted(chosen)}
+
+
+def check_head(layer: int, kv_head: int, geometry: Geometry) -> None:
+    """Raises UsageError unless the decoder has the head."""
+    for name, number, count in (("layer", layer, geometry.layers), ("kv_head", kv_head, geometry.kv_heads)):
+        if not 0 <= number < count:
+            raise UsageError(f"heads: expected {name} from 0 to {count - 1} in this model, found {number}")
