@@ -11,7 +11,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: kvtool needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); set PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv --upgrade-deps $(VENV) >/dev/null
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
 	@touch $@
 
 demo: setup
