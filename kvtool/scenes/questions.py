@@ -191,6 +191,16 @@ def relation_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
     return Question(text, _yes(asked == truth), ("left_right_yes_no", "above_below_yes_no")[axis])
 
 
+def relation(scene: Scene, rng: np.random.Generator) -> Question | None:
+    axis = int(rng.integers(2))
+    pair = _pair(scene, rng, axis)
+    if pair is None:
+        return None
+    between = ("on the left or on the right of", "above or below")[axis]
+    text = f"Is the {pair[0].category} {between} the {pair[1].category}?"
+    return Question(text, _relation(axis, *pair), ("relation_left_right", "relation_above_below")[axis])
+
+
 def relation_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
     axis = int(rng.integers(2))
     pair = _pair(scene, rng, axis)
@@ -302,6 +312,7 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
     "count_things": count_things,
     "count_yes_no": count_yes_no,
     "count_choice": count_choice,
+    "relation": relation,
     "relation_yes_no": relation_yes_no,
     "relation_choice": relation_choice,
     "side": side,

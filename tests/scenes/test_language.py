@@ -63,6 +63,10 @@ def _truth(scene: Scene, question: Question) -> str | None:
         return "yes" if NUMBERS[len(_named(scene, _category(match[2])))] == match[1] else "no"
     if match := re.fullmatch(r"Is the (\w+) (?:on the )?(left|right|above|below)(?: side of)? the (\w+)\?", text):
         return "yes" if _side(scene, match[1], match[3], match[2]) else "no"
+    if match := re.fullmatch(
+        r"Is the (\w+) (?:on the )?(left|above) or (?:on the )?(right|below)(?: of)? the (\w+)\?", text
+    ):
+        return match[2] if _side(scene, match[1], match[4], match[2]) else match[3]
     if match := re.search(r"where is the (\w+) located with respect to the (\w+)\?", text):
         options = [word for word in ("left", "right", "above", "below") if f") {word}" in question.text]
         (true,) = [option for option in options if _side(scene, match[1], match[2], option)]

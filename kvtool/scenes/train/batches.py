@@ -22,14 +22,15 @@ TEXT_CONTEXT = 60
 
 Mix = dict[str, float]
 SHORT: Mix = {
-    "existence": 0.32, "colour": 0.2, "count": 0.24, "texture": 0.05, "size": 0.05, "side": 0.05, "count_things": 0.04,
-    "time": 0.015, "style": 0.015, "place": 0.02,
+    "existence": 0.2, "colour": 0.14, "count": 0.24, "side": 0.14, "relation": 0.14, "texture": 0.04, "size": 0.04,
+    "count_things": 0.02, "time": 0.01, "style": 0.015, "place": 0.015,
 }  # fmt: skip
 MIDDLE: Mix = {
-    "relation_yes_no": 0.24, "side": 0.2, "colour_yes_no": 0.12, "count_yes_no": 0.08, "existence": 0.06, "refer": 0.08,
-    "describe": 0.06, "list_colour": 0.04, "list": 0.06, "texture_yes_no": 0.03, "place": 0.03,
+    "relation": 0.2, "relation_yes_no": 0.22, "side": 0.2, "colour_yes_no": 0.1, "count_yes_no": 0.06,
+    "existence": 0.04, "refer": 0.05, "describe": 0.04, "list_colour": 0.02, "list": 0.03,
+    "texture_yes_no": 0.02, "place": 0.02,
 }  # fmt: skip
-LONG: Mix = {"caption": 0.3, "relation_choice": 0.4, "count_choice": 0.2, "depth_choice": 0.1}
+LONG: Mix = {"caption": 0.25, "relation_choice": 0.45, "count_choice": 0.25, "depth_choice": 0.05}
 
 
 def mix_for(length: int) -> Mix:

@@ -39,12 +39,13 @@ class Settings:
     grid_steps: int = 6_000
     tower_steps: int = 5_500
     tower_batch: int = 24
-    align_steps: int = 2_000
-    joint_steps: int = 9_000
+    align_steps: int = 800
+    joint_steps: int = 4_400
     learning_rate: float = 0.01
     tower_rate: float = 0.01
-    joint_rate: float = 0.005
-    joint_tower_rate: float = 0.001
+    joint_rate: float = 0.004
+    joint_projector_rate: float = 0.000_5
+    joint_tower_rate: float = 0.000_1
     slots: Slots = ((6, 16), (4, 24), (1, 52))
     drills: float = 0.4
     chains: float = 0.2

@@ -28,7 +28,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "left_right": ("left", "or", "right", ":"),
     "above_below": ("above", "or", "below", ":"),
 }
-WEIGHTS = (0.1, 0.04, 0.03, 0.1, 0.08, 0.14, 0.14, 0.04, 0.11, 0.11, 0.11)
+WEIGHTS = (0.06, 0.03, 0.03, 0.16, 0.05, 0.08, 0.08, 0.04, 0.17, 0.15, 0.15)
 
 
 def answer(scene: Scene, task: str, asked: str) -> str | None:

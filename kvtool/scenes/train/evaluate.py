@@ -27,16 +27,16 @@ TARGETS = {"existence_f1": 0.85, "colour": 0.90, "count": 0.80, "left_right": 0.
 KINDS_OF = {
     "colour": ("colour",),
     "count": ("count",),
-    "left_right": ("left_right_yes_no", "left_right_choice", "side_left_right"),
-    "top_bottom": ("above_below_yes_no", "above_below_choice", "side_top_bottom"),
+    "left_right": ("relation_left_right", "left_right_yes_no", "left_right_choice", "side_left_right"),
+    "top_bottom": ("relation_above_below", "above_below_yes_no", "above_below_choice", "side_top_bottom"),
     "colour_yes_no": ("colour_yes_no",),
     "count_choice": ("count_choice",),
     "place": ("place",),
     "time": ("time",),
 }
 MADE_BY = {
-    "left_right": ("relation_yes_no", "relation_choice", "side"),
-    "top_bottom": ("relation_yes_no", "relation_choice", "side"),
+    "left_right": ("relation", "relation_yes_no", "relation_choice", "side"),
+    "top_bottom": ("relation", "relation_yes_no", "relation_choice", "side"),
 }
 
 

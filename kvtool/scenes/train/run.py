@@ -26,10 +26,11 @@ from kvtool.scenes.train.joint_stage import AlignStage, JointStage
 from kvtool.scenes.train.language_stage import GridStage, TextStage
 from kvtool.scenes.train.model import decoder, new_model, tower
 from kvtool.scenes.train.optimizer import Muon, schedule
+from kvtool.scenes.train.symbols import spread_opposites
 from kvtool.scenes.train.vision_stage import TowerHeads, VisionStage
 
 STAGES = ("text", "grid", "tower", "align", "joint")
-KEPT_FRACTIONS = (0.04, 0.2, 0.6)
+KEPT_FRACTIONS = (0.05, 0.2, 0.6)
 """Where along the joint training the three small checkpoints are taken."""
 
 
@@ -97,10 +98,10 @@ class Run:
 
     def _joint(self) -> Job:
         settings, model = self.settings, self.model.model
+        # Tower and projector are aligned already: fast steps would only blur what the decoder has learnt to read.
         optimizers = [
-            self._optimizer(
-                decoder(self.model), model.multi_modal_projector, rate=settings.joint_rate, more=self._newline()
-            ),
+            self._optimizer(decoder(self.model), rate=settings.joint_rate, more=self._newline()),
+            self._optimizer(model.multi_modal_projector, rate=settings.joint_projector_rate),
             self._optimizer(tower(self.model), rate=settings.joint_tower_rate),
         ]
         return Job(JointStage(self.model, self.world, settings), optimizers, settings.joint_steps)
@@ -142,6 +143,8 @@ class Run:
             self.load(before[-1])
         job = self.job(name)
         step = self.resume(name, job)
+        if name == "grid" and step == 0:
+            spread_opposites(decoder(self.model).embed_tokens.weight, self.settings.seed)
         sums: dict[str, list[float]] = defaultdict(list)
         started = time.monotonic()
         kept = {ceil(fraction * job.steps): number for number, fraction in enumerate(KEPT_FRACTIONS, start=1)}

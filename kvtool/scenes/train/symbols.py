@@ -56,6 +56,21 @@ def symbols(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> tuple[Tensor
     return torch.from_numpy(words), torch.from_numpy(weights)
 
 
+def spread_opposites(table: Tensor, seed: int, distance: float = 3.2) -> None:
+    """Push the embeddings of left and right, and of top and bottom, apart along a random direction. In place.
+
+    As long as a model answers one or the other at random, training draws the two together, until grids hardly
+    tell them apart.
+    """
+    generator, ids = torch.Generator().manual_seed(seed), token_ids()
+    with torch.no_grad():
+        for one, other in (("left", "right"), ("top", "bottom")):
+            way = torch.randn(table.shape[1], generator=generator)
+            way = way / way.norm() * distance / 2
+            table[ids[one]] += way
+            table[ids[other]] -= way
+
+
 def symbolic_grid(table: Tensor, words: Tensor, weights: Tensor, chosen: Tensor | None = None) -> Tensor:
     """Embeddings `table` (words, dim) -> image tokens (B, 144, dim), or (B, n, dim) of the `chosen` patches (B, n)."""
     ids = token_ids()

@@ -39,7 +39,8 @@ def _index(values: tuple[str, ...]) -> dict[str, int]:
 
 
 def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-    """Per head (B, 144): category, colour, texture, size (0 = background, else index + 1), part, middle (0 or 1)."""
+    """Per head (B, 144): category, colour, texture, size (0 = background, else index + 1), part, middle (0 or 1),
+    row and column (from 1)."""
     attributes = {"category": categories(), "colour": tuple(COLOURS), "texture": TEXTURES, "size": SIZES}
     found: dict[str, Tensor] = {}
     seen = patches[:, 0].reshape(len(scenes), IMAGE_TOKENS)
@@ -51,6 +52,9 @@ def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[s
         found[name] = torch.from_numpy(np.take_along_axis(ids, seen.astype(np.int64), axis=1))
     found["part"] = torch.from_numpy(patches[:, 1].reshape(len(scenes), IMAGE_TOKENS).astype(np.int64))
     found["middle"] = torch.from_numpy((patches[:, 2].reshape(len(scenes), IMAGE_TOKENS) > 0).astype(np.int64))
+    rows, columns = torch.meshgrid(torch.arange(GRID) + 1, torch.arange(GRID) + 1, indexing="ij")
+    found["row"] = rows.reshape(1, -1).expand(len(scenes), -1)
+    found["column"] = columns.reshape(1, -1).expand(len(scenes), -1)
     return found
 
 
@@ -70,7 +74,11 @@ PATCH_CLASSES = {
     "size": len(SIZES) + 1,
     "part": len(part_names()) + 1,
     "middle": 2,
+    "row": GRID + 1,
+    "column": GRID + 1,
 }
+"""Classes of each dense head. Row and column of a patch are asked for too: a tower left to itself forgets columns."""
+HEAD_WEIGHTS = {"part": 0.5, "middle": 0.5, "row": 0.5, "column": 0.5}
 SCENE_CLASSES = {"place": len(PLACES), "time": len(TIMES), "style": len(STYLES)}
 
 
@@ -135,14 +143,12 @@ class VisionStage:
             PATCH_CLASSES, torch.split(by_patch.float(), list(PATCH_CLASSES.values()), dim=-1), strict=True
         ):
             wanted = targets[name]
-            # Background fills most patches: a tenth of its weight is enough.
-            weight = torch.where(wanted > 0, 1.0, 0.15)
+            # Background fills most patches: a tenth of its weight is enough, also for rows and columns.
+            weight = torch.where(targets["category"] > 0, 1.0, 0.15)
             each = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-            total = total + (each * weight.flatten()).sum() / weight.sum() * (
-                0.5 if name in ("part", "middle") else 1.0
-            )
-            if name in ("category", "colour", "part"):
-                inside = wanted > 0
+            total = total + HEAD_WEIGHTS.get(name, 1.0) * (each * weight.flatten()).sum() / weight.sum()
+            if name in ("category", "colour", "part", "column"):
+                inside = targets["category"] > 0
                 report[name] = (logits.argmax(-1) == wanted)[inside].float().mean()
         for name, logits in zip(
             SCENE_CLASSES, torch.split(by_scene.float(), list(SCENE_CLASSES.values()), dim=-1), strict=True
