@@ -15,12 +15,13 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvtool.analysis.knockout import HeadSource
     from kvtool.engine.local import Report
     from kvtool.reports.results import Result
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "open", "probe", "score", "search"]
+__all__ = ["__version__", "extract", "knockout", "open", "probe", "score", "search"]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -48,6 +49,17 @@ def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -
     from kvtool.probes import probe as run_probe
 
     return run_probe(open(store) if isinstance(store, str | PathLike) else store, task, **options)
+
+
+def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: HeadSource, **options: Any) -> Result:
+    """`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads; see
+    kvtool.analysis.knockout. A store that is not there yet is made where `model` says what to extract it with."""
+    from kvtool.analysis.knockout import knockout as run_knockout
+    from kvtool.store import open_store
+
+    if isinstance(store, str | PathLike):
+        store = open_store(store, create=options.get("model") is not None)
+    return run_knockout(store, benchmark, heads, **options)
 
 
 def score(benchmark: str, **options: Any) -> Result:

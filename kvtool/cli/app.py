@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kvtool import __version__
-from kvtool.cli import console, data, demo, extract, listing, probe, score, search, store
+from kvtool.cli import console, data, demo, extract, knockout, listing, probe, score, search, store
 from kvtool.errors import KvtoolError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
+app.command("knockout")(knockout.knockout)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)
 app.add_typer(store.app, name="store")

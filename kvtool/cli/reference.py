@@ -11,6 +11,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
     ("extract",),
     ("probe",),
+    ("knockout",),
     ("score",),
     ("score", "davis"),
     ("score", "imagenet-s"),

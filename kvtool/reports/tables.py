@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reports.conditions import conditions_table
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
 
 HEADS_SHOWN = 10
@@ -29,6 +30,9 @@ def print_result(result: Result, stream: IO[str]) -> None:
 def render(result: Result) -> Iterator[RenderableType]:
     """The tables of a result, in order."""
     yield _headline(result)
+    if any("n_heads" in row for row in result.rows):
+        yield conditions_table(result)
+        return
     chosen = _leading_rows(result)
     if chosen:
         yield _scores(result, chosen)

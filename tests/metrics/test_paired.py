@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvtool.metrics.intervals import Array
 from kvtool.metrics.paired import mcnemar
 
 
-def answers(both: int, lost: int, gained: int, neither: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def answers(both: int, lost: int, gained: int, neither: int) -> tuple[Array, Array]:
     before = [True] * both + [True] * lost + [False] * gained + [False] * neither
     after = [True] * both + [False] * lost + [True] * gained + [False] * neither
     return np.array(before), np.array(after)

@@ -74,7 +74,7 @@ def _columns(line: str, where: str) -> list[str]:
 def _rows(units: dict[str, Array], others: Sequence[int], seed: int) -> list[Row]:
     """The summary, in which images are drawn within their subsets, and a row for each subset."""
     together, of_subset = side_by_side(list(units.values()))
-    mean = scored(together, _mean_scores(list(units)), strata=of_subset, seed=seed)
+    mean = scored(together, mean_scores(list(units)), strata=of_subset, seed=seed)
     rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(others)}]
     for (subset, each), n_other in zip(units.items(), others, strict=True):
         rows.append({"subset": subset, **scored(each, _scores, seed=seed), "n": len(each), "n_other": n_other})
@@ -86,7 +86,7 @@ def _scores(sums: Array) -> dict[str, Array]:
     return {name: found[name] for name in ("score", "acc", "acc_plus")}
 
 
-def _mean_scores(subsets: Sequence[str]) -> Callable[[Array], dict[str, Array]]:
+def mean_scores(subsets: Sequence[str]) -> Callable[[Array], dict[str, Array]]:
     """Scores of (..., 4 * subset) sums: the means over subsets; `total`; and the paper's `mme*`."""
     paper = [subsets.index(name) for name in PAPER_SUBSETS if name in subsets]
 

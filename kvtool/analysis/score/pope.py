@@ -62,7 +62,7 @@ def _rows(paths: Sequence[Path], units: Sequence[Array], seed: int) -> list[Row]
     names = [path.name for path in paths]
     labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
     together, of_file = side_by_side(units)
-    rows: list[Row] = [{**scored(together, _pooled_and_macro, strata=of_file, seed=seed), "n": len(together)}]
+    rows: list[Row] = [{**scored(together, pooled_and_macro, strata=of_file, seed=seed), "n": len(together)}]
     for label, each in zip(labels, units, strict=True):
         rows.append({"file": label, **scored(each, _scores, seed=seed), "n": len(each)})
     return rows
@@ -73,7 +73,7 @@ def _scores(sums: Array) -> dict[str, Array]:
     return {name: found[name] for name in ORDER}
 
 
-def _pooled_and_macro(sums: Array) -> dict[str, Array]:
+def pooled_and_macro(sums: Array) -> dict[str, Array]:
     """(..., 4 * file) sums of all files; macro_f1 stands beside f1, the two by which results are compared."""
     by_file = sums.reshape(*sums.shape[:-1], -1, 4)
     pooled = _scores(by_file.sum(axis=-2))

@@ -1,0 +1,175 @@
+"""Which heads a knockout blocks: head sets from rows, their split over the depth, and controls drawn beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.errors import UsageError
+from kvtool.types import Geometry
+
+Head = tuple[int, int]
+"""(layer, kv_head)."""
+Heads = frozenset[Head]
+Row = dict[str, Any]
+
+THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
+"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same fractions."""
+CONTROLS = ("dependent", "random")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of asking every question. draw: number of a control's draw, None for what is not drawn."""
+
+    name: str
+    heads: Heads
+    draw: int | None = None
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """What a knockout is about. dependent: those that depend on the input, from which one control is drawn."""
+
+    chosen: Heads
+    dependent: Heads
+
+
+def layer_groups(n_layers: int) -> dict[str, range]:
+    """early, middle and late layers of a decoder."""
+    return {name: range(*(round(edge * n_layers / 28) for edge in edges)) for name, edges in THIRDS.items()}
+
+
+def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...] | None:
+    """early, middle, late, last:N or numbers as layer numbers; None stays None. Raises UsageError."""
+    if layers is None:
+        return None
+    if isinstance(layers, str):
+        last = re.fullmatch(r"last:(\d+)", layers)
+        groups = layer_groups(n_layers)
+        if last is None and layers not in groups:
+            raise UsageError(f"layers: expected early, middle, late, last:N or numbers, found {layers!r}")
+        layers = range(max(0, n_layers - int(last[1])), n_layers) if last else groups[layers]
+    if not layers or not all(0 <= layer < n_layers for layer in layers):
+        raise UsageError(f"layers: expected some of 0 to {n_layers - 1}, found {', '.join(map(str, layers)) or 'none'}")
+    return tuple(sorted(set(layers)))
+
+
+def read_rows(source: str) -> list[tuple[str, Row]]:
+    """JSON lines of a file, or of standard input for "-", each with where it stands. Raises UsageError."""
+    where = "standard input" if source == "-" else source
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"heads {where}: expected a readable file of JSON lines, found: {said}") from None
+    lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    return [(f"heads {where}: line {number}", _object(line, f"heads {where}: line {number}")) for number, line in lines]
+
+
+def _object(line: str, where: str) -> Row:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: expected JSON, found: {error}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{where}: expected a JSON object with layer and kv_head, found {type(found).__name__}")
+    return found
+
+
+def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -> HeadSet:
+    """Heads of rows with layer and kv_head; where rows say `input_agnostic`, those of the keys for which it is true.
+
+    dependent: rows that say false; where none says anything, every head that is not chosen. Raises UsageError for
+    fields that are missing or out of range, and for an empty set.
+    """
+    taken: set[Head] = set()
+    dependent: set[Head] = set()
+    n_rows, judged = 0, False
+    for where, row in rows:
+        n_rows += 1
+        head = _head(row, geometry, where)
+        if "input_agnostic" not in row:
+            taken.add(head)
+        elif row.get("kind", "key") == "key":
+            judged = True
+            (taken if row["input_agnostic"] is True else dependent).add(head)
+    if not taken:
+        found = f"{n_rows} rows and none of an input-agnostic key" if n_rows else "none"
+        raise UsageError(
+            f"heads {source}: expected at least one head, found {found}; "
+            "give a file of JSON lines with layer and kv_head, or see kvtool variance --threshold"
+        )
+    every = {(layer, kv_head) for layer in range(geometry.layers) for kv_head in range(geometry.kv_heads)}
+    return HeadSet(frozenset(taken), frozenset((dependent if judged else every) - taken))
+
+
+def _head(row: Row, geometry: Geometry, where: str) -> Head:
+    if row.get("kind", "key") not in ("key", "value"):
+        raise UsageError(f"{where}: expected a head of the decoder (kind key or value), found kind {row['kind']!r}")
+    for name, count in (("layer", geometry.layers), ("kv_head", geometry.kv_heads)):
+        number = row.get(name)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < count:
+            found = json.dumps(number) if name in row else f"no such field among {', '.join(list(row)[:6]) or 'none'}"
+            raise UsageError(f"{where}: expected {name} from 0 to {count - 1}, found {found}")
+    return row["layer"], row["kv_head"]
+
+
+def make_conditions(
+    heads: HeadSet,
+    geometry: Geometry,
+    layers: tuple[int, ...] | None,
+    controls: Sequence[str],
+    draws: int,
+    seed: int,
+) -> tuple[list[Condition], list[str]]:
+    """none, chosen, its early, middle and late parts, and the controls; and what there is to say of them.
+
+    layers: only heads in these are blocked, and controls are drawn from these; without, from every layer that holds
+    a chosen head. Raises UsageError for a control of another name, and where no chosen head is left.
+    """
+    if unknown := [name for name in controls if name not in CONTROLS]:
+        raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
+    if draws < 1:
+        raise UsageError(f"draws: expected 1 or more, found {draws}")
+    chosen = frozenset(head for head in heads.chosen if layers is None or head[0] in layers)
+    if not chosen:
+        has = ", ".join(map(str, sorted({layer for layer, _ in heads.chosen})))
+        raise UsageError(
+            f"layers: expected some that hold a chosen head, found none of them; chosen heads are in {has}"
+        )
+    conditions, notes = [Condition("none", frozenset()), Condition("chosen", chosen)], []
+    for name, group in layer_groups(geometry.layers).items():
+        part = frozenset(head for head in chosen if head[0] in group)
+        if part:
+            conditions.append(Condition(name, part))
+        else:
+            notes.append(f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left out")
+    pool = layers or tuple(sorted({layer for layer, _ in chosen}))
+    every = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
+    pools = {"dependent": every & heads.dependent, "random": every}
+    for name in dict.fromkeys(controls):
+        if len(pools[name]) < len(chosen):
+            notes.append(f"control {name}: {len(pools[name])} heads to draw in these layers, not {len(chosen)}")
+        if pools[name]:
+            conditions += draw_control(name, pools[name], len(chosen), draws, seed)
+    return conditions, notes
+
+
+def draw_control(name: str, pool: Iterable[Head], count: int, draws: int, seed: int) -> list[Condition]:
+    """`draws` sets of `count` heads, or of all where there are fewer, each without repetition."""
+    ordered = sorted(pool)
+    count = min(count, len(ordered))
+    found = []
+    for draw in range(draws):
+        rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
+        picks = rng.choice(len(ordered), count, replace=False)
+        found.append(Condition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw))
+    return found
