@@ -31,14 +31,14 @@ def export(run: Run, folder: Path) -> None:
             export_stage(torch.load(path, weights_only=True)["model"], folder / "stages" / str(number))
 
 
-def assess(run: Run, folder: Path, count: int) -> None:
+def assess(run: Run, folder: Path, count: int, note: str = "") -> None:
     """Figures (OUT/figures.json) and card of an exported model."""
     figures = evaluate(folder / "model", count)
     save_figures(figures, run.out / "figures.json")
     settings = run.settings
     steps = {stage: getattr(settings, f"{stage}_steps") for stage in STAGES}
     parameters = sum(weight.numel() for weight in run.model.parameters())
-    write_card(folder, figures, facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS))
+    write_card(folder, figures, facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS), note)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, help="stop after so long, at a checkpoint; run again to go on")
     parser.add_argument("--questions", type=int, default=1000, help="per figure of the card")
+    parser.add_argument("--note", default="", help="a paragraph for the end of the card")
     parser.add_argument("--tiny", action="store_true", help="a few steps of everything, to try the script")
     options = parser.parse_args(arguments)
     settings = replace(tiny() if options.tiny else Settings(), seed=options.seed)
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.stage in (None, "export"):
         export(run, options.out / "demo")
     if options.stage in (None, "evaluate"):
-        assess(run, options.out / "demo", options.questions)
+        assess(run, options.out / "demo", options.questions, options.note)
     return 0
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kvtool.scenes.language import caption
+from kvtool.scenes.language import caption, plural
 from kvtool.scenes.questions import KINDS, Question
 from kvtool.scenes.train.config import IGNORED, Slots
 from kvtool.scenes.train.drills import drill
 from kvtool.scenes.train.text import encode, token_ids
-from kvtool.scenes.world import Scene
+from kvtool.scenes.world import Scene, categories
 
 PADDING_BIAS = -1e4
 TEXT_CONTEXT = 60
@@ -31,6 +32,19 @@ MIDDLE: Mix = {
     "texture_yes_no": 0.02, "place": 0.02,
 }  # fmt: skip
 LONG: Mix = {"caption": 0.25, "relation_choice": 0.45, "count_choice": 0.25, "depth_choice": 0.05}
+
+
+STUBBED = (
+    "relation", "relation", "relation_yes_no", "relation_yes_no", "colour_yes_no", "texture_yes_no", "count", "count",
+    "count_yes_no", "existence", "colour",
+)  # fmt: skip
+"""Kinds whose questions end, but for set phrases, with the thing they ask about."""
+
+
+@cache
+def category_ids() -> frozenset[int]:
+    """Ids of the categories' names and plurals."""
+    return frozenset(token_ids()[word] for name in categories() for word in (name, plural(name)))
 
 
 def mix_for(length: int) -> Mix:
@@ -81,10 +95,10 @@ def fill(rows: Sequence[Sequence[Slot]]) -> Packed:
 
 
 class Asker:
-    """Draws questions by the mix of each slot length; `drills` and `chains` are shares of slots up to 24 tokens."""
+    """Draws questions by the mix of each slot length; the others are shares of the slots up to 24 tokens."""
 
-    def __init__(self, drills: float = 0.0, chains: float = 0.0) -> None:
-        self.drills, self.chains = drills, chains
+    def __init__(self, drills: float = 0.0, stubs: float = 0.0, chains: float = 0.0) -> None:
+        self.drills, self.stubs, self.chains = drills, stubs, chains
         self._kinds: dict[int, tuple[list[str], np.ndarray]] = {}
 
     def _kind(self, rng: np.random.Generator, length: int) -> str:
@@ -99,7 +113,9 @@ class Asker:
         choice = rng.random() if length <= 24 else 1.0
         if choice < self.drills:
             return Slot(*drill(scene, rng, length), early=True)
-        if choice < self.drills + self.chains:
+        if choice < self.drills + self.stubs:
+            return self.stub(scene, rng, length)
+        if choice < self.drills + self.stubs + self.chains:
             return self.chain(scene, rng, length)
         for _ in range(20):
             question = KINDS[self._kind(rng, length)](scene, rng)
@@ -111,6 +127,21 @@ class Asker:
         found = slot(fallback.text, fallback.answer, length)
         assert found is not None
         return found
+
+    def stub(self, scene: Scene, rng: np.random.Generator, length: int) -> Slot:
+        """Questions cut off behind the last thing they name, the answer there: between drill and chain."""
+        inputs: list[int] = []
+        labels: list[int] = []
+        for _ in range(4):
+            question = KINDS[STUBBED[rng.integers(len(STUBBED))]](scene, rng)
+            asked = encode(question.text) if question else ()
+            names = [at for at, token in enumerate(asked) if token in category_ids()]
+            if question and names and len(inputs) + names[-1] + 2 <= length:
+                told = encode(question.answer)[0]
+                inputs += [*asked[: names[-1] + 1], told]
+                labels += [*[IGNORED] * names[-1], told, IGNORED]
+        padding = length - len(inputs)
+        return Slot(inputs + [token_ids()["<pad>"]] * padding, labels + [IGNORED] * padding, early=True)
 
     def chain(self, scene: Scene, rng: np.random.Generator, length: int) -> Slot:
         """Short questions one after the other, each answer directly behind: half way from drill to chat."""

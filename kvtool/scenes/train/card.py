@@ -14,8 +14,14 @@ MEANING = {
     "existence": "the same, accuracy",
     "colour": "colour of a thing, ten colours (`What color is the fish?`)",
     "count": "how many of a category, one to four equally often",
-    "left_right": "left or right, yes/no and choice",
-    "top_bottom": "above or below, top or bottom, yes/no and choice",
+    "left_right": "left or right: of another thing, or half of the picture (answered `left` or `right`)",
+    "top_bottom": "above or below another thing, top or bottom half of the picture (answered so)",
+    "left_right_yes_no": "left or right of another thing as MME asks (yes/no, chance 0.5)",
+    "above_below_yes_no": "above or below another thing as MME asks (yes/no, chance 0.5)",
+    "side_yes_no": "half of the picture (yes/no, chance 0.5)",
+    "left_right_choice": "left or right of another thing as CV-Bench asks (A or B, chance 0.5)",
+    "above_below_choice": "above or below another thing as CV-Bench asks (A or B, chance 0.5)",
+    "texture": "texture of a thing (three)",
     "colour_yes_no": "`Is there a red fish in the image?`, half yes",
     "count_choice": "how many, as a choice of four (CV-Bench's manner)",
     "place": "place shown (six; half as yes/no)",
@@ -52,8 +58,8 @@ bootstrap over questions).
 """
 
 
-def card(figures: Sequence[Figure], facts: dict[str, object]) -> str:
-    """The card's text; `facts` fills the head (see `facts_of`)."""
+def card(figures: Sequence[Figure], facts: dict[str, object], note: str = "") -> str:
+    """The card's text; `facts` fills the head (see `facts_of`), `note` is put last."""
     lines = []
     for figure in figures:
         target = f"{TARGETS[figure.name]:.2f}" if figure.name in TARGETS else ""
@@ -61,7 +67,7 @@ def card(figures: Sequence[Figure], facts: dict[str, object]) -> str:
         lines.append(
             f"| {meaning} | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {figure.n} | {target} |"
         )
-    return HEAD.format(**facts) + "\n".join(lines) + "\n\n" + verdict(figures) + "\n"
+    return HEAD.format(**facts) + "\n".join(lines) + "\n\n" + verdict(figures) + "\n" + (f"\n{note}\n" if note else "")
 
 
 def verdict(figures: Sequence[Figure]) -> str:
@@ -94,5 +100,5 @@ def facts_of(
     }
 
 
-def write_card(folder: Path, figures: Sequence[Figure], facts: dict[str, object]) -> None:
-    (folder / "MODEL_CARD.md").write_text(card(figures, facts))
+def write_card(folder: Path, figures: Sequence[Figure], facts: dict[str, object], note: str = "") -> None:
+    (folder / "MODEL_CARD.md").write_text(card(figures, facts, note))

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from kvtool.scenes.language import horizontal, number, vertical
+from kvtool.scenes.language import horizontal, number, plural, vertical
 from kvtool.scenes.train.config import IGNORED
 from kvtool.scenes.train.text import token_ids
 from kvtool.scenes.world import COLOURS, Scene, Thing, categories
@@ -75,7 +75,9 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
         names = _asked(scene, rng, task, room // 2)
         for name in names:
             found = answer(scene, task, name)
-            inputs += [ids[name], ids[found] if found else ids["<unk>"]]
+            # Questions about numbers use the plural.
+            shown = plural(name) if task == "count" and rng.random() < 0.7 else name
+            inputs += [ids[shown], ids[found] if found else ids["<unk>"]]
             labels += [ids[found] if found else IGNORED, IGNORED]
     padding = length - len(inputs)
     return inputs + [ids["<pad>"]] * padding, labels + [IGNORED] * padding

@@ -24,20 +24,23 @@ from kvtool.scenes.world import Scene, categories
 EVALUATION_SEED = 987_654_321
 BATCH = 32
 TARGETS = {"existence_f1": 0.85, "colour": 0.90, "count": 0.80, "left_right": 0.90, "top_bottom": 0.90}
-KINDS_OF = {
-    "colour": ("colour",),
-    "count": ("count",),
-    "left_right": ("relation_left_right", "left_right_yes_no", "left_right_choice", "side_left_right"),
-    "top_bottom": ("relation_above_below", "above_below_yes_no", "above_below_choice", "side_top_bottom"),
-    "colour_yes_no": ("colour_yes_no",),
-    "count_choice": ("count_choice",),
-    "place": ("place",),
-    "time": ("time",),
+KINDS_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "colour": (("colour",), ("colour",)),
+    "count": (("count",), ("count",)),
+    "left_right": (("relation", "side"), ("relation_left_right", "side_left_right")),
+    "top_bottom": (("relation", "side"), ("relation_above_below", "side_top_bottom")),
+    "left_right_yes_no": (("relation_yes_no",), ("left_right_yes_no",)),
+    "above_below_yes_no": (("relation_yes_no",), ("above_below_yes_no",)),
+    "side_yes_no": (("side",), ("side_yes_no",)),
+    "left_right_choice": (("relation_choice",), ("left_right_choice",)),
+    "above_below_choice": (("relation_choice",), ("above_below_choice",)),
+    "count_choice": (("count_choice",), ("count_choice",)),
+    "colour_yes_no": (("colour_yes_no",), ("colour_yes_no",)),
+    "texture": (("texture",), ("texture",)),
+    "place": (("place",), ("place",)),
+    "time": (("time",), ("time",)),
 }
-MADE_BY = {
-    "left_right": ("relation", "relation_yes_no", "relation_choice", "side"),
-    "top_bottom": ("relation", "relation_yes_no", "relation_choice", "side"),
-}
+"""Figure -> (keys of `questions.KINDS` that ask, kinds of question that count)."""
 
 
 @dataclass(frozen=True)
@@ -203,24 +206,22 @@ def evaluate(folder: Path, count: int = 1000, several_images: bool = True) -> li
     pairs = [(text == "yes", question.answer == "yes") for text, question in zip(said, asked, strict=True)]
     figures.append(Figure("existence_f1", *f1_interval(pairs), len(pairs)))
     figures.append(_accuracy("existence", [one == other for one, other in pairs]))
-    for index, (name, kinds) in enumerate(KINDS_OF.items(), start=1):
+    for index, (name, (makers, kinds)) in enumerate(KINDS_OF.items(), start=1):
         rng = np.random.default_rng((EVALUATION_SEED, index))
-        makers = MADE_BY.get(name, kinds)
-        chosen = balanced_counts(count, rng) if name == "count" else questions_of(kinds, makers, count, rng)
-        asked = list(chosen)
-        said = answerer.answers(asked)
-        right = [text == question.answer for text, question in zip(said, asked, strict=True)]
+        asked_of = count if name in TARGETS else max(2, count // 2)
+        drawn = balanced_counts(count, rng) if name == "count" else questions_of(kinds, makers, asked_of, rng)
+        asked = list(drawn)
+        right = [text == question.answer for text, question in zip(answerer.answers(asked), asked, strict=True)]
         figures.append(_accuracy(name, right))
-        for kind in sorted({question.kind for question in asked}) if len(kinds) > 1 else ():
-            figures.append(
-                _accuracy(kind, [ok for ok, question in zip(right, asked, strict=True) if question.kind == kind])
-            )
+        for kind in kinds if len(kinds) > 1 else ():
+            chosen = [ok for ok, question in zip(right, asked, strict=True) if question.kind == kind]
+            figures.extend([_accuracy(kind, chosen)] if chosen else [])
     for index, compare in enumerate((same_style, most_similar, corresponding_point) if several_images else ()):
         rng = np.random.default_rng((EVALUATION_SEED, 100 + index))
-        drawn = [compare(rng) for _ in range(max(2, count // 2))]
-        asked = [Asked(one.images, one.text, one.answer, one.kind) for one in drawn]
+        compared = [compare(rng) for _ in range(max(2, count // 2))]
+        asked = [Asked(one.images, one.text, one.answer, one.kind) for one in compared]
         said = answerer.answers(asked)
-        figures.append(_accuracy(drawn[0].kind, [text == one.answer for text, one in zip(said, asked, strict=True)]))
+        figures.append(_accuracy(asked[0].kind, [text == one.answer for text, one in zip(said, asked, strict=True)]))
     return figures
 
 

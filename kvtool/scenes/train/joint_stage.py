@@ -51,7 +51,9 @@ class JointStage:
 
     def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
         self.model, self.settings = model, settings
-        self.contexts = Contexts(world, settings.slots, Asker(settings.joint_drills, settings.joint_chains))
+        self.contexts = Contexts(
+            world, settings.slots, Asker(settings.joint_drills, settings.joint_stubs, settings.joint_chains)
+        )
         self.grid = GridStage(model, world, settings)
         self._see = torch.compile(self._features, dynamic=False) if settings.compiled else self._features
 

@@ -54,7 +54,7 @@ class TextStage:
             model,
             world,
             settings,
-            Asker(settings.drills, settings.chains),
+            Asker(settings.drills, settings.stubs, settings.chains),
         )
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -77,7 +77,10 @@ class GridStage:
 
     def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
         self.model, self.world, self.settings = model, world, settings
-        self.asker, self.text = Asker(settings.drills, settings.chains), TextStage(model, world, settings)
+        self.asker, self.text = (
+            Asker(settings.drills, settings.stubs, settings.chains),
+            TextStage(model, world, settings),
+        )
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
         if rng.random() < 0.25:
