@@ -177,6 +177,11 @@ class Answerer:
         return found
 
     @cached_property
+    def key(self) -> str:
+        """Of all that an answer depends on but image, text and heads."""
+        return result_key(["answers", self.run.config.hash, ATTENTION, self.max_new_tokens])
+
+    @cached_property
     def samples(self) -> dict[str, Sample]:
         return {sample.id: sample for sample in self.run.samples}
 
@@ -190,7 +195,7 @@ class Answerer:
         return found
 
     def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
-        key = result_key(["answers", self.run.config.hash, image, ATTENTION, self.max_new_tokens])
+        key = hash_json([self.key, image])
         kept = None if self.fresh else self.store.load_result(key)
         known: dict[str, dict[str, str]] = {} if kept is None else kept["answers"]
         todo = {h: [text for text in texts if text not in known.get(heads_key(h), {})] for h in sets}
