@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import queue
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.pipeline import Event, Tell, run_parts
 from kvtool.engine.plan import Job, Plan, make_plan
-from kvtool.errors import BusyError, KvtoolError, UsageError
+from kvtool.errors import BusyError, KvtoolError
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
 
 POLL_SECONDS = 0.5
+STOPPED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,7 @@ def estimate(job: Job) -> Estimate:
     model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
     plan = make_plan(job, model, open_dataset(job.dataset))
     run = existing_run(job.store, plan.config)
-    covered = run.covered_indices() if run else set()
-    n_todo = sum(map(len, plan.parts(covered)))
+    n_todo = len(missing(plan, run))
     todo_bytes = n_todo * plan.image_bytes
     return Estimate(
         run=run.name if run else plan.config.run_name,
@@ -136,8 +139,9 @@ def extract(
     resolve_devices(devices, min_free_vram=None)
     plan, store = prepare(job)
     store.sweep_tmp()
-    run = store.create_run(plan.config)
-    report = Report(run.name, len(plan.refs))
+    # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
+    run = store.find_run(plan.config)
+    report = Report(run.name if run else plan.config.run_name, len(plan.refs))
     report.n_before = report.n_images - len(missing(plan, run))
     if begin:
         begin(report)
@@ -151,20 +155,21 @@ def extract(
         report.busy.clear()
         check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype))
         run_devices(job, plan, resolve_devices(devices, min_free_vram), engine, hear)
-        if not wait_for_others(plan, run, report, started + wait_s):
+        run = store.create_run(plan.config)
+        if not wait_for_others(plan.within(run), run, report, started + wait_s):
             break
     report.n_done = report.n_images - report.n_before - len(missing(plan, run))
     report.seconds = time.monotonic() - started
     return report
 
 
-def missing(plan: Plan, run: Run) -> set[int]:
-    """Dataset indices that the run does not hold yet."""
-    return set(range(len(plan.refs))) - run.covered_indices()
+def missing(plan: Plan, run: Run | None) -> set[int]:
+    """Dataset indices that the run, if there is one, does not hold yet."""
+    return set(range(len(plan.refs))) - (run.covered_indices() if run else set())
 
 
-def lacks_texts(plan: Plan, run: Run) -> bool:
-    return bool(plan.texts) and not run.text_names
+def lacks_texts(plan: Plan, run: Run | None) -> bool:
+    return bool(plan.texts) and not (run and run.text_names)
 
 
 def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
@@ -185,17 +190,15 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
     """Names of usable devices. Raises UsageError where CUDA is not there, BusyError where too little of it is free."""
     import torch
 
+    from kvtool.models.device import find_device
+
     if tuple(devices) == ("auto",):
         devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
     for name in devices:
-        if not name.startswith("cuda"):
+        device = find_device(name)
+        if device.type != "cuda":
             continue
-        if not torch.cuda.is_available():
-            raise UsageError(f"--devices {name}: expected a CUDA device, found none; use --devices cpu")
-        index = torch.device(name).index or 0
-        if index >= torch.cuda.device_count():
-            raise UsageError(f"--devices {name}: expected one of {torch.cuda.device_count()} CUDA devices")
-        free, total = torch.cuda.mem_get_info(index)
+        free, total = torch.cuda.mem_get_info(device)
         if min_free_vram is not None and free < min_free_vram:
             raise BusyError(
                 f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
@@ -222,6 +225,7 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
 
     model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
     run = open_store(job.store).create_run(plan.config)
+    plan = plan.within(run)
     write_texts(plan, run, model)
     todo = plan.parts(run.covered_indices())
     run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell)
@@ -239,24 +243,46 @@ def run_processes(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> N
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
     processes = [context.Process(target=_process, args=(job, plan, device, events), daemon=True) for device in devices]
-    for process in processes:
-        process.start()
     try:
+        with _interrupts_ignored():
+            for process in processes:
+                process.start()
         for event in _events(events, processes):
             tell(event)
+    except BaseException:
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+        raise
     finally:
         for process in processes:
-            process.terminate()
-            process.join()
+            if process.pid is not None:
+                process.join()
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C, which reaches all of a terminal's, from their first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
+    """A worker that its parent stops with SIGTERM releases its claims first. An error that is no KvtoolError keeps its
+    traceback, and the parent finds the process dead."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     try:
         work(job, plan, device, events.put)
     except KvtoolError as error:
         events.put(error)
-    finally:
-        events.put(None)
+    events.put(None)
 
 
 def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:

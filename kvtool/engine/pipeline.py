@@ -120,7 +120,9 @@ def _prepare_parts(
                 prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell), indices))
                 good = [item for item in prepared if item is not None]
                 if good:
-                    work = PartWork(part_name(indices[0], indices[-1] + 1), good, claim.pop_all())
+                    # Named after what it holds, so that images left out now find their own name free later.
+                    name = part_name(good[0].sample.index, good[-1].sample.index + 1)
+                    work = PartWork(name, good, claim.pop_all())
                     if not _give(ready, work, stop):
                         work.claim.close()
     _give(ready, _END, stop)

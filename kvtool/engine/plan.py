@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from kvtool.errors import DatasetError, ImageError, UsageError
 from kvtool.store import RunConfig, hash_ids, part_name
+from kvtool.store.layout import check_name
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
     from kvtool.models.base import Model, Request
+    from kvtool.store import Run
 
 PART_IMAGES = 32
 PART_BYTES = 1_500_000_000
@@ -65,6 +67,10 @@ class Plan:
         todo = (tuple(i for i in block if i not in covered) for block in blocks)
         return [part for part in todo if part]
 
+    def within(self, run: Run) -> Plan:
+        """The same plan in the blocks of a run that exists: they were laid out from the images its first call saw."""
+        return replace(self, config=run.config)
+
     def claim_name(self, part: Sequence[int]) -> str:
         """What to claim for a part: its whole block, so that runs of other limits meet on the same claim."""
         start = part[0] // self.config.part_size * self.config.part_size
@@ -74,6 +80,10 @@ class Plan:
 def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
     """Resolve a job. `model` needs no weights. Raises UsageError, DatasetError, RunConflictError later on creation."""
     request = model.request(job.kinds, job.layers, job.keys)
+    if job.keys == "pre-rope" and "key" not in request.kinds:
+        raise UsageError(
+            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave --keys out"
+        )
     every = dataset.images()
     if not every:
         raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")
@@ -83,7 +93,7 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
     prefixes = prefix_texts(job.prefix, dataset, refs)
     image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view)
     config = RunConfig(
-        name=job.run or "",
+        name=check_name(job.run, "run name") if job.run else "",
         model=model.info,
         dataset=dataset.name,
         dataset_path=str(dataset.root.resolve()) if dataset.root else None,

@@ -19,7 +19,7 @@ from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
 
-_NOT_IDENTITY = ("name", "dataset_path")
+_NOT_IDENTITY = ("name", "dataset_path", "part_size")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class RunConfig:
     ids_hash: of all ids of the split in order (see hash_ids), so a longer run extends a shorter one.
     prefix: "none", "correct", "incorrect", "random" or "text:..."; prefix_hash: of the prefixes themselves.
     keys: whether keys are stored after or before the rotary embedding.
-    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most.
+    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most; not
+        part of the identity, since it only cuts the same numbers.
     """
 
     name: str
@@ -53,7 +54,7 @@ class RunConfig:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over everything but the name and the data set's place."""
+        """16 hex digits over everything but the name, the data set's place and the size of parts."""
         identity = {key: value for key, value in self.to_json().items() if key not in _NOT_IDENTITY}
         return hash_json(identity)
 

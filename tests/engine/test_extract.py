@@ -17,8 +17,8 @@ import kvtool
 from kvtool.engine import local, pipeline
 from kvtool.engine.pipeline import Event
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, ImageError, KvtoolError, RunConflictError, UsageError
-from kvtool.store import Run
+from kvtool.errors import BusyError, ImageError, KvtoolError, ModelError, RunConflictError, UsageError
+from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
 
 
@@ -76,6 +76,59 @@ def test_bad_images_are_listed_and_mended_ones_follow(tmp_path: Path, tiny_model
     opened = kvtool.open(store)
     assert opened.run().ids == ["000.png", "001.png", "002.png", "003.png", "005.png"]
     assert verify(opened) == []
+
+
+def test_mended_images_at_both_ends_of_a_part(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    """The part of those between must not stand in the way of theirs."""
+    ends = [few / "000.png", few / "005.png"]
+    good = [path.read_bytes() for path in ends]
+    for path in ends:
+        path.write_bytes(b"")
+    options = {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    assert list(kvtool.extract(tmp_path / "s.kv", **options).failed) == [0, 5]
+    for path, data in zip(ends, good, strict=True):
+        path.write_bytes(data)
+    report = kvtool.extract(tmp_path / "s.kv", **options)
+    assert (report.n_before, report.n_done, report.n_missing) == (4, 2, 0)
+    opened = kvtool.open(tmp_path / "s.kv")
+    assert opened.run().ids == [f"{i:03d}.png" for i in range(6)]
+    assert verify(opened) == []
+
+
+def test_a_run_keeps_its_blocks_whatever_the_images_seem_to_take(
+    tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their estimate depends on --limit and on which images can be read; the run goes on all the same."""
+    options = {"model": str(tiny_model), "dataset": f"folder:{few}", "view": "full"}
+    monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)
+    first = kvtool.extract(tmp_path / "s.kv", limit=1, **options)
+    monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 2)
+    second = kvtool.extract(tmp_path / "s.kv", **options)
+    assert (second.run, second.n_before, second.n_done) == (first.run, 1, 5)
+    assert [part.name for part in kvtool.open(tmp_path / "s.kv").run().parts()] == [
+        "0000000-0000001",
+        "0000001-0000004",
+        "0000004-0000006",
+    ]
+
+
+def test_a_request_that_fails_leaves_no_run(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(tiny_model, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelError, match="weights"):
+        kvtool.extract(tmp_path / "s.kv", model=str(broken), dataset=f"folder:{few}")
+    assert kvtool.open(tmp_path / "s.kv").runs() == []
+
+
+def test_a_worker_that_dies_is_an_error(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    open_store(tmp_path / "s.kv", create=True)
+    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{tmp_path}")
+    no_plan: Any = None
+    with pytest.raises(KvtoolError, match="found it dead"):
+        local.run_processes(job, no_plan, ("cpu",), lambda _: None)
+    assert "AttributeError" in capfd.readouterr().err
 
 
 def test_strict_stops_and_keeps_what_was_stored(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
@@ -217,13 +270,16 @@ def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"devices": ("cuda:0",)}, "expected a CUDA device"),
+        ({"devices": ("cuda:0",)}, "expected cuda:0 to exist"),
         ({"devices": ("gpu",)}, "gpu"),
         ({"layers": (99,)}, "99"),
         ({"kinds": ("values",)}, "values"),
         ({"prefix": "correct"}, "correct"),
         ({"limit": 0}, "limit"),
         ({"engine": "ray"}, "kvtool\\[ray\\]"),
+        ({"devices": ("cuda:x",)}, "cuda:x"),
+        ({"run": "a/b"}, "run name"),
+        ({"keys": "pre-rope", "kinds": ("value", "vision")}, "--keys pre-rope"),
     ],
 )
 def test_bad_options(tmp_path: Path, tiny_model: Path, few: Path, options: dict[str, object], message: str) -> None:

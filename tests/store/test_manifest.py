@@ -26,7 +26,6 @@ CHANGED: dict[str, Any] = {
     "layers": (1,),
     "vision_layers": (0, 1),
     "codec": "none",
-    "part_size": 8,
 }
 
 
@@ -41,9 +40,9 @@ def test_every_field_of_the_identity_changes_the_hash_and_is_named(field: str) -
     assert [difference.split(":")[0] for difference in config().differences(other)] == [field]
 
 
-def test_name_and_place_of_the_data_are_no_identity() -> None:
-    assert {field.name for field in fields(RunConfig)} == {*CHANGED, "name", "dataset_path"}
-    other = config(name="other", dataset_path="/elsewhere")
+def test_name_place_of_the_data_and_size_of_parts_are_no_identity() -> None:
+    assert {field.name for field in fields(RunConfig)} == {*CHANGED, "name", "dataset_path", "part_size"}
+    other = config(name="other", dataset_path="/elsewhere", part_size=8)
     assert other.hash == config().hash
     assert config().differences(other) == []
 
