@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from kvtool import __version__
 from kvtool.cli import console, data, demo, extract, knockout, listing, probe, score, search, store
 from kvtool.errors import KvtoolError
 
+INTERRUPTED, TERMINATED, PIPE_CLOSED = (128 + one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE))
+
+
+class Stopped(Exception):  # noqa: N818  not an error of ours
+    """The user or the reader of our output ended the command."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+class Commands(TyperGroup):
+    """Hands Ctrl-C and a closed pipe to `main`; Typer would end the process without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise Stopped(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise Stopped(PIPE_CLOSED) from None
+        return done
+
+
 app = typer.Typer(
     name="kvtool",
+    cls=Commands,
     help="Extract the image keys and values of multimodal language models once; probe them from disk.\n\n"
     "Data goes to standard output, everything else to standard error. Exit codes: 0 done or nothing to do, 1 error, "
     "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as KVTOOL_<COMMAND>_<FLAG>.",
@@ -54,18 +81,33 @@ def main_flags(
 
 
 def main() -> None:
-    """Entry point. Expected errors are one line on standard error; unexpected ones keep their traceback."""
+    """Entry point. Expected errors are one line on standard error; unexpected ones keep their traceback.
+
+    SIGTERM, as schedulers send it, ends a command as Ctrl-C does: claims are released, nothing half written is kept.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         app(auto_envvar_prefix="KVTOOL")
     except KvtoolError as error:
-        if not console.log.handlers:
-            console.configure(quiet=False, verbose=False, log_file=None)
-        console.log.error("kvtool: %s", " ".join(str(error).split()))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.log.error("kvtool: interrupted; what was committed stays, the same command goes on from there")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (head, less): not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _say_and_exit(str(error), error.exit_code)
+    except OSError as error:
+        # A full disk under standard output, a log file that cannot be opened: the user's to solve, too.
+        console.log.debug("traceback", exc_info=error)
+        _say_and_exit(f"{error.filename or 'output'}: {error.strerror or error}", KvtoolError.exit_code)
+    except Stopped as stop:
+        if stop.exit_code == INTERRUPTED:
+            _say_and_exit("interrupted; what was committed stays, the same command goes on from there", INTERRUPTED)
+        _drop_output()
+        sys.exit(stop.exit_code)
+
+
+def _say_and_exit(message: str, exit_code: int) -> NoReturn:
+    if not console.log.handlers:
+        console.configure(quiet=False, verbose=False, log_file=None)
+    console.log.error("kvtool: %s", " ".join(message.split()))
+    sys.exit(exit_code)
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, instead of to the closed pipe when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
