@@ -122,8 +122,8 @@ def finish(report: Report, format: Format) -> None:
     """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
     from kvtool.cli.output import emit_rows
 
-    for failure in list(report.failed.values())[:SHOWN_FAILURES]:
-        console.log.warning("failed: %s", failure.reason)
+    for index in sorted(report.failed)[:SHOWN_FAILURES]:
+        console.log.warning("failed: %s", report.failed[index].reason)
     if len(report.failed) > SHOWN_FAILURES:
         console.log.warning("... and %d more", len(report.failed) - SHOWN_FAILURES)
     row = {

@@ -24,6 +24,8 @@ def resolve(format: Format, stream: IO[str] | None = None) -> Format:
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
     """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV join lists."""
     chosen, out = resolve(format), sys.stdout
+    if not rows and chosen in ("table", "csv"):
+        return
     if chosen == "table":
         print_table(rows, title)
     elif chosen == "jsonl":

@@ -18,6 +18,7 @@ from kvtool.cli.options import (
     parse_numbers,
     store_and_word,
 )
+from kvtool.errors import UsageError
 
 Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
 
@@ -90,7 +91,12 @@ def probe(
         propagation=propagation,
         restarts=restarts,
     )
-    for one in tasks_of(found) if name == "all" else [name]:
+    tasks = tasks_of(found) if name == "all" else [name]
+    if name == "all" and (idle := own.keys() - {option for one in tasks for option in options_of(one)}):
+        raise UsageError(
+            f"probe all: no task of this run takes {', '.join(sorted(idle))}: {', '.join(tasks) or 'none'}"
+        )
+    for one in tasks:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
         with console.progress(f"probe {one}", None, unit="blocks") as advance:
             result = kvtool.probe(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,12 +24,23 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
 @app.command("runs")
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
-    """The runs of a store with their settings, a row each."""
-    from kvtool.cli.output import emit_rows
+    """The runs of a store with their settings, a row each. The table shows some of them, the other formats all."""
+    from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
 
     opened = open_store(need_store(store))
-    emit_rows([opened.run(name).info() for name in opened.runs()], format, title="runs")
+    rows = [opened.run(name).info() for name in opened.runs()]
+    if resolve(format) == "table":
+        rows = [_shown(row) for row in rows]
+    emit_rows(rows, format, title="runs")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """What fits the width of a terminal: what sets runs apart that are named by their settings, and their sizes."""
+    settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
+    layers = row["layers"] or row["vision_layers"]
+    images = f"{row['images']} of {row['images_total']}"
+    return {"run": row["run"], "settings": settings, "layers": len(layers), "images": images, "bytes": row["bytes"]}
 
 
 @app.command("verify")

@@ -43,10 +43,10 @@ def probe(
     """Score every block of a run on a task.
 
     kinds: by default value, or key where there is none, and the baselines projected and vision. layers, heads: of the
-    decoder's kinds; the baselines are always whole. select: "max" takes the best block on the data it is scored on,
-    which is optimistic; "split" chooses on one half of the sampling units and scores on the other. limit: sampling
-    units at most. data: where the data set is now. seed: of episodes, halves and intervals. progress: called with
-    (blocks done, note). options: the task's own, see options_of.
+    decoder's kinds, the baselines beside them are whole; of vision where no decoder's kind is asked for. select: "max"
+    takes the best block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling
+    units and scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes,
+    halves and intervals. progress: called with (blocks done, note). options: the task's own, see options_of.
 
     The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
     the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored.
@@ -113,6 +113,7 @@ def plan_blocks(
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
+    narrowed = [kind for kind in DECODER if kind in kinds] or [kind for kind in kinds if kind != "projected"]
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in KINDS or kind not in stored:
@@ -120,9 +121,8 @@ def plan_blocks(
             raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
         have = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
-        of_decoder = kind in DECODER
-        wanted = tuple(dict.fromkeys(layers)) if of_decoder and layers is not None else have
-        chosen = tuple(dict.fromkeys(heads)) if of_decoder and heads is not None else tuple(range(count))
+        wanted = tuple(dict.fromkeys(layers)) if kind in narrowed and layers is not None else have
+        chosen = tuple(dict.fromkeys(heads)) if kind in narrowed and heads is not None else tuple(range(count))
         _check(run, kind, "layer", wanted, have)
         _check(run, kind, "kv_head", chosen, range(count))
         blocks.append((kind, wanted, chosen))
@@ -201,8 +201,10 @@ def _own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     own = options_of(name)
     for option in options.keys() - own - COMMON:
         owners = [task for task in TASKS.names() if option in options_of(task)]
-        what = f"an option of {' and '.join(owners)} alone" if owners else "unknown option"
-        raise UsageError(f"probe: {what} {option!r}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}")
+        what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
+        raise UsageError(
+            f"probe: the option {option!r} {what}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}"
+        )
     known = signature(TASKS.load(name)).parameters
     return {option: value for option, value in options.items() if option in known}
 

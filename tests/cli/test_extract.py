@@ -56,6 +56,9 @@ def test_extract_twice_and_look(kvtool: Command, tmp_path: Path, tiny_model: Pat
     assert code == 0
     (run,) = json.loads("\n".join(out))
     assert run["images"] == 4
+    code, out, _ = kvtool("store", "runs", tmp_path / "s.kv", "--format", "table")
+    assert "4 of 4" in "".join(out)
+    assert max(map(len, out)) <= 80
     code, out, _ = kvtool("store", "verify", tmp_path / "s.kv")
     assert (code, out) == (0, [])
     code, out, _ = kvtool("store", "info", tmp_path / "s.kv")
@@ -168,6 +171,15 @@ def test_a_store_of_another_version(kvtool: Command, tmp_path: Path, tiny_model:
     assert code == 1
     assert "version" in err[-1]
     assert "999" in err[-1]
+
+
+def test_probe_all_refuses_an_option_that_no_task_takes(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, out, err = kvtool("probe", tmp_path / "s.kv", "all", "--cutoff", "otsu")
+    assert (code, out) == (2, [])
+    assert err == ["kvtool: probe all: no task of this run takes cutoff: none"]
 
 
 def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:

@@ -82,6 +82,12 @@ def test_rows_as_csv_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == ROWS
 
 
+def test_no_rows_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for format in ("table", "csv", "jsonl"):
+        emit_rows([], format)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == ""
+
+
 def test_tables_do_not_eat_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     emit_rows(ROWS, "table", title="runs [layer/3]")
     out = capsys.readouterr().out

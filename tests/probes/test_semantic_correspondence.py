@@ -308,8 +308,12 @@ def test_wrong_requests(run: Run) -> None:
         probe(run, TASK, heads=[2])
     with pytest.raises(UsageError, match="key is not stored, only value"):
         probe(run, TASK, kinds=["key"])
-    with pytest.raises(UsageError, match="unknown option 'upsmaple'"):
+    with pytest.raises(UsageError, match="option 'upsmaple' is unknown; .* takes: backend, upsample"):
         probe(run, TASK, upsmaple=True)
+    with pytest.raises(UsageError, match="option 'shots' is of foreground-segmentation alone"):
+        probe(run, TASK, shots=1)
+    with pytest.raises(UsageError, match="vision has no layer 0; stored: 3"):
+        probe(run, TASK, kinds=["vision", "projected"], layers=[0])
     with pytest.raises(UsageError, match="expected max or split"):
         probe(run, TASK, select="best")
     with pytest.raises(UsageError, match="device"):
