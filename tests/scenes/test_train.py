@@ -17,6 +17,8 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaOnevisionForConditionalGeneration, SiglipVisionModel
 
+from kvtool import demo
+from kvtool.errors import ModelError
 from kvtool.scenes.draw import render, sample_rendered
 from kvtool.scenes.language import RANDOM_PREFIX, caption, domain_sentence, vocabulary
 from kvtool.scenes.questions import Question, questions
@@ -173,6 +175,34 @@ def test_drills_are_true() -> None:
     assert {names[token] for head in TASKS.values() for token in (token_ids()[word] for word in head)}
 
 
+def test_stubs_and_chains_answer_as_their_questions_do() -> None:
+    """The tokens before a label are a question asked of the scene, up to the thing it names (stub) or whole (chain)."""
+    rng, ids = np.random.default_rng(1), token_ids()
+    names = {index: word for word, index in ids.items()}
+    for asker in (Asker(0.0, 1.0, 0.0), Asker(0.0, 0.0, 1.0)):
+        told = 0
+        for _ in range(60):
+            scene = sample_scene(rng)
+            found = asker.ask(scene, rng, 24)
+            assert len(found.ids) == len(found.labels) == 24
+            start = 0
+            for at, label in enumerate(found.labels):
+                if label == IGNORED:
+                    continue
+                assert found.ids[at + 1] == label
+                asked = [names[token] for token in found.ids[start : at + 1]]
+                start = at + 2
+                told += 1
+                if asked[:3] == ["what", "color", "is"]:
+                    (thing,) = [thing for thing in scene.things if thing.category == asked[4]]
+                    assert names[label] == thing.colour
+                if asked[:2] == ["is", "there"] and asked[-1 if asker.stubs else 3] in {
+                    t.category for t in scene.things
+                }:
+                    assert len(asked) > 4 or names[label] == "yes" or "only" in asked
+        assert told > 100
+
+
 def test_every_slot_of_a_batch_is_filled(trained: Path) -> None:
     settings, world = tiny(), _world(trained)
     contexts = Contexts(world, settings.slots, Asker(0.2, 0.2))
@@ -312,3 +342,20 @@ def test_settings_reach_the_run(trained: Path) -> None:
     assert (trained / "again" / "MODEL_CARD.md").exists()
     assert isinstance(run.world.scenes.items[0], Scene)
     assert isinstance(questions(run.world.scenes.items[0], np.random.default_rng(0))[0], Question)
+
+
+def test_stages_unpack_into_folders_that_load(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_HERE", trained / "demo")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert demo.demo_path("demo") == trained / "demo" / "model"
+    assert demo.demo_path("demo-tower") == trained / "demo" / "tower"
+    with pytest.raises(ModelError, match="expected demo, demo-tower or demo@1 to demo@3"):
+        demo.demo_path("demo@4")
+    folder = demo.demo_path("demo@2")
+    assert folder == demo.demo_path("demo@2")
+    model = cast(Any, LlavaOnevisionForConditionalGeneration).from_pretrained(folder, dtype=torch.bfloat16)
+    exact = torch.load(trained / "checkpoints" / "joint-2.pt", weights_only=True)["model"]
+    for name, weight in demo.load_stage(2).items():
+        rows = exact[name].flatten(1) if exact[name].ndim > 1 else exact[name]
+        assert (weight.float() - exact[name]).abs().max() <= rows.abs().max() / 100
+        torch.testing.assert_close(model.state_dict()[name], weight, atol=0, rtol=0)
