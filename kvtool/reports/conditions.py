@@ -15,14 +15,18 @@ PARTS_SHOWN = 4
 
 
 def conditions_table(result: Result) -> Table:
-    """Condition, blocked heads, the primary metric with its interval, in each part, yes-ratio, McNemar's exact p."""
+    """Condition, blocked heads, the primary metric with its interval and in each part, yes-ratio, McNemar's exact p."""
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
+    names = {name for row in result.rows for name in row}
     shown = parts if 1 < len(parts) <= PARTS_SHOWN else []
-    table = Table(title=Text("percent, 95 % interval"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * ("draw" in names)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("condition", no_wrap=True)
-    for name in ("heads", result.metric, *shown, "yes", "p"):
-        table.add_column(Text(str(name)), justify="right", no_wrap=name == result.metric, overflow="fold")
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column(Text(result.metric), justify="right", no_wrap=True)
+    for part in (*shown, "yes", "p"):
+        table.add_column(Text(str(part)), justify="right", overflow="fold", min_width=5)
     for row in result.rows:
         if label not in row:
             of_parts = [_part(result.rows, row, label, part) for part in shown]
@@ -45,7 +49,7 @@ def _cells(result: Result, row: Row, of_parts: Sequence[Row | None]) -> list[str
         return "-" if value is None else f"{scale * value:.1f}"
 
     draw = row.get("draw")
-    name = row["condition"] if draw is None else f"{row['condition']}, {'mean' if draw == 'all' else draw}"
+    name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
     interval = f"[{number(f'{result.metric}_low')}, {number(f'{result.metric}_high')}]"
     p = row.get("mcnemar_p")
     return [
