@@ -7,6 +7,8 @@ by the reference: double precision, and the lowest index where scores agree to 1
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -28,6 +30,9 @@ FAISS_CPU_FROM = 2**24
 CHUNK = 2**26
 """Most scores (queries x targets x heads) the torch path holds at once: 256 MiB."""
 
+SMALL_K = 8
+"""Up to this many, a CPU finds the best by so many searches for the greatest, sooner than by sorting."""
+
 
 def nearest(
     queries: torch.Tensor | Array,
@@ -39,25 +44,49 @@ def nearest(
 ) -> tuple[Array, Array]:
     """The k best targets of every query, per head.
 
-    queries (head, query, dim) against targets (head, target, dim), both on one device, computed in float32. Returns
+    queries (head, query, dim) against targets (head, target, dim), both on one device, computed in float32 (faster for
+    bfloat16 tensors, see exact_products). Returns
     scores (head, query, k) float32, best first: cosine similarity, or the negated squared distance for "l2"; and
     indices (head, query, k) int64. Ties go to the lowest index. A zero vector has cosine 0 with everything.
     """
-    q, t = torch.as_tensor(queries).float(), torch.as_tensor(targets).float()
+    q, t = torch.as_tensor(queries), torch.as_tensor(targets)
+    of_bfloat16 = q.dtype == t.dtype == torch.bfloat16
+    q, t = q.float(), t.float()
     if metric not in get_args(Metric):
         raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
     if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
         raise ValueError(f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}")
     if not 1 <= k <= t.shape[1]:
         raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
-    if metric == "cosine":
-        q, t = torch.nn.functional.normalize(q, dim=-1), torch.nn.functional.normalize(t, dim=-1)
     name = choose(backend, q.shape[1] * t.shape[1], q.is_cuda)
-    if name == "numpy" or not q.numel():
-        return _reference(_array(q), _array(t), k, metric)
     fetch = min(k + 1, t.shape[1])
-    scores, indices = _SEARCH[name](q, t, fetch, metric)
+    if name == "numpy" or not q.numel():
+        return _reference(_array(_comparable(q, metric)), _array(_comparable(t, metric)), k, metric)
+    if name == "torch":
+        with exact_products(of_bfloat16):
+            scores, indices = _torch(q, t, fetch, metric)
+    else:
+        scores, indices = _FAISS[name](_comparable(q, metric), _comparable(t, metric), fetch, metric)
     return _settle_ties(q, t, scores, indices, k, metric)
+
+
+@contextmanager
+def exact_products(of_bfloat16: bool) -> Iterator[None]:
+    """Within it, matrix products of float32 tensors may use a processor's bfloat16 units (TF32 units on a GPU), if
+    asked to: nothing is lost where every factor is a bfloat16 number, as a product of two such is exact in float32
+    and sums stay in float32. Other factors would be rounded. Torch before 2.9 goes on as ever."""
+    faster: list[tuple[Any, str]] = [(torch.backends.mkldnn, "bf16"), (torch.backends.cuda, "tf32")]
+    able = [
+        (backend.matmul, name) for backend, name in faster if hasattr(getattr(backend, "matmul", 0), "fp32_precision")
+    ]
+    before = [place.fp32_precision for place, _ in able]
+    try:
+        for place, name in able if of_bfloat16 else []:
+            place.fp32_precision = name
+        yield
+    finally:
+        for (place, _), name in zip(able, before, strict=True):
+            place.fp32_precision = name
 
 
 def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
@@ -89,19 +118,50 @@ def available() -> dict[str, bool]:
     return {"faiss-gpu": gpu, "faiss-cpu": True, "torch": True, "numpy": True}
 
 
+def _comparable(x: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """Vectors of unit length for cosine, as they are for l2."""
+    return torch.nn.functional.normalize(x, dim=-1) if metric == "cosine" else x
+
+
+def inverse_norms(x: torch.Tensor) -> torch.Tensor:
+    """(...) of vectors (..., dim): what makes them unit vectors; a zero vector stays zero."""
+    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norms.clamp_min(1e-12).reciprocal()
+
+
 def _torch(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
     rows = max(1, CHUNK // (q.shape[0] * t.shape[1]))
-    parts = [_torch_chunk(part, t, k, metric) for part in torch.split(q, rows, dim=1)]
+    norms = inverse_norms(t) if metric == "cosine" else (t * t).sum(-1)
+    parts = [_torch_chunk(part, t, norms[:, None], k, metric) for part in torch.split(q, rows, dim=1)]
     scores, indices = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
     return _array(scores), _array(indices)
 
 
-def _torch_chunk(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[torch.Tensor, torch.Tensor]:
+def _torch_chunk(
+    q: torch.Tensor, t: torch.Tensor, norms: torch.Tensor, k: int, metric: Metric
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """norms (head, 1, target): inverse norms of the targets for cosine, their squared norms for l2."""
     scores = torch.bmm(q, t.transpose(1, 2))
-    if metric == "l2":
-        scores = 2 * scores - (t * t).sum(-1)[:, None, :] - (q * q).sum(-1)[:, :, None]
-    best = torch.topk(scores, k, dim=-1)
-    return best.values, best.indices
+    if metric == "cosine":
+        values, indices = greatest(scores.mul_(norms), k)
+        return values * inverse_norms(q)[:, :, None], indices
+    return greatest(2 * scores - norms - (q * q).sum(-1)[:, :, None], k)
+
+
+def greatest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k greatest of the last dimension, best first, and their indices, as torch.topk; may overwrite `scores`."""
+    if scores.is_cuda or k > SMALL_K:
+        best = torch.topk(scores, k, dim=-1)
+        return best.values, best.indices
+    left = scores.flatten(0, -2).numpy()
+    values, indices = np.empty((len(left), k), left.dtype), np.empty((len(left), k), np.int64)
+    rows = np.arange(len(left))
+    for rank in range(k):
+        indices[:, rank] = left.argmax(-1)
+        values[:, rank] = left[rows, indices[:, rank]]
+        left[rows, indices[:, rank]] = -np.inf
+    shape = (*scores.shape[:-1], k)
+    return torch.from_numpy(values).reshape(shape), torch.from_numpy(indices).reshape(shape)
 
 
 def _faiss_cpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
@@ -127,7 +187,7 @@ def _gpu() -> Any:
     return faiss.StandardGpuResources()
 
 
-_SEARCH = {"torch": _torch, "faiss-cpu": _faiss_cpu, "faiss-gpu": _faiss_gpu}
+_FAISS = {"faiss-cpu": _faiss_cpu, "faiss-gpu": _faiss_gpu}
 
 
 def _stack(found: list[tuple[Array, Array]], metric: Metric) -> tuple[Array, Array]:
@@ -147,9 +207,8 @@ def _settle_ties(
     scores, indices = np.ascontiguousarray(scores[..., :k]), np.ascontiguousarray(indices[..., :k])
     for head in np.flatnonzero(~clear.all(axis=-1)):
         rows = np.flatnonzero(~clear[head])
-        found = _reference(
-            _array(q[head, torch.as_tensor(rows, device=q.device)])[None], _array(t[head])[None], k, metric
-        )
+        unclear, of_head = q[None, head, torch.as_tensor(rows, device=q.device)], t[None, head]
+        found = _reference(_array(_comparable(unclear, metric)), _array(_comparable(of_head, metric)), k, metric)
         scores[head, rows], indices[head, rows] = found[0][0], found[1][0]
     return scores.astype(np.float32, copy=False), indices.astype(np.int64, copy=False)
 

@@ -58,6 +58,10 @@ def probe(
     restarts: Annotated[int | None, typer.Option("--restarts", min=1, help="Of k-means (default 10).")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    save_predictions: Annotated[
+        Path | None,
+        typer.Option("--save-predictions", metavar="DIR", help="New folder for what the best block predicts."),
+    ] = None,
     format: FormatOption = "auto",
 ) -> None:
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
@@ -68,6 +72,7 @@ def probe(
     import kvtool
     from kvtool.cli.output import resolve
     from kvtool.probes import options_of, tasks_of
+    from kvtool.probes.predictions import check_free
     from kvtool.reports.results import emit
 
     path, name = store_and_word(store, task, "TASK")
@@ -96,6 +101,8 @@ def probe(
         raise UsageError(
             f"probe all: no task of this run takes {', '.join(sorted(idle))}: {', '.join(tasks) or 'none'}"
         )
+    if save_predictions is not None:
+        check_free(save_predictions)
     for one in tasks:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
         with console.progress(f"probe {one}", None, unit="blocks") as advance:
@@ -106,6 +113,7 @@ def probe(
                 device=device,
                 seed=seed,
                 fresh=fresh,
+                save_predictions=save_predictions / one if save_predictions and name == "all" else save_predictions,
                 progress=advance,
                 **common,
                 **options,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -54,6 +55,11 @@ class Task(Protocol):
 
     def tables(self, measured: Array) -> Iterator[Table]:
         """The summary first, then rows by label."""
+        ...
+
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """Write what the block layer.heads[index] predicts, exactly what `measure` scores of it, in the benchmark's
+        result format. A record for each file, its name as `file`."""
         ...
 
 

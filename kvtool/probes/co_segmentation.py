@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,8 @@ from kvtool.metrics.segmentation import binary_counts, foreground_units, j_score
 from kvtool.probes.base import Array, Table
 from kvtool.probes.kmeans import assign, kmeans
 from kvtool.probes.layers import GridImage, Layer, nearest_cells
+from kvtool.probes.predictions import save_mask
+from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
 
 ELBOW = 0.975
@@ -76,29 +79,42 @@ class CoSegmentation:
 
     def measure(self, layer: Layer) -> Array:
         """(head, image, 4): pixels of background and foreground intersection, then union; classes after each other."""
-        counts = [self._measure_group(layer, category, images) for category, images in self.groups.items()]
-        return np.concatenate(counts, axis=1)
+        counts = [self._score(image, predicted, category) for category, image, predicted in self._predict(layer)]
+        return np.stack(counts, axis=1)
 
-    def _measure_group(self, layer: Layer, category: str, names: Sequence[str]) -> Array:
-        images = layer.get(names)
-        of_image = [images[name] for name in names]
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<class>/<name>.png, as MSRC7's ground truth."""
+        files = []
+        for category, image, predicted in self._predict(layer):
+            name = f"{category}/{image.id.rpartition('/')[2]}.png"
+            save_mask(folder / name, predicted[index])
+            files.append({"file": name, "category": category, "image": image.id})
+        return files
+
+    def _predict(self, layer: Layer) -> Iterator[tuple[str, GridImage, Array]]:
+        """Class, image and its mask (head, height, width), class after class."""
+        for category, names in self.groups.items():
+            images = layer.get(names)
+            for image, foreground in self._of_group([images[name] for name in names]):
+                rows, cols = nearest_cells(image.span, image.wh_px)
+                yield category, image, foreground.reshape(-1, *image.grid)[:, rows[:, None], cols]
+
+    def _of_group(self, of_image: Sequence[GridImage]) -> Iterator[tuple[GridImage, Array]]:
         found = cosegment(
             [image.values for image in of_image],
             [border_saliency(image.values, image.grid) for image in of_image],
             restarts=self.restarts,
             seed=self.seed,
         )
-        return np.stack([self._score(*each, category) for each in zip(of_image, found, strict=True)], axis=1)
+        return zip(of_image, found, strict=True)
 
-    def _score(self, image: GridImage, foreground: Array, category: str) -> Array:
+    def _score(self, image: GridImage, predicted: Array, category: str) -> Array:
         truth = self.dataset.mask(image.id, category)
         if truth.shape != image.wh_px[::-1]:
             raise DatasetError(
                 f"mask of {image.id}: expected {image.wh_px[0]} x {image.wh_px[1]} pixels as its image, found "
                 f"{truth.shape[1]} x {truth.shape[0]}; download both again"
             )
-        rows, cols = nearest_cells(image.span, image.wh_px)
-        predicted = foreground.reshape(-1, *image.grid)[:, rows[:, None], cols]
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
     def tables(self, measured: Array) -> Iterator[Table]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,8 @@ from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_u
 from kvtool.probes import logistic
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, cell_shares, upsample
+from kvtool.probes.predictions import save_mask
+from kvtool.reports.results import Row
 from kvtool.types import KINDS, GridSpan, Kind
 
 BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
@@ -72,6 +75,22 @@ class ForegroundSegmentation:
     def measure(self, layer: Layer) -> Array:
         """(head, episode, 4): pixels of background and foreground intersection, then union."""
         counts = np.zeros((len(layer.heads), self.n, 4), np.int64)
+        for episode, query, predicted in self._predict(layer):
+            counts[:, episode.index] = self._score(predicted, query, episode)
+        return counts
+
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<episode>.png: the mask of its query."""
+        files = []
+        for episode, _, predicted in self._predict(layer):
+            name = f"{episode.index:04d}.png"
+            about = {"class_id": episode.class_id, "query": episode.query_id, "supports": list(episode.support_ids)}
+            files.append({"file": name, "episode": episode.index, **about})
+            save_mask(folder / name, predicted[index])
+        return files
+
+    def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
+        """Episodes in order, their queries, and their masks (head, height, width)."""
         for batch in self._batches(layer):
             images = layer.get({image for e in batch for image in (e.query_id, *e.support_ids)})
             fits = self._fit(batch, images)
@@ -79,8 +98,7 @@ class ForegroundSegmentation:
             for episode, (weights, bias) in zip(batch, of_episode, strict=True):
                 query = images[episode.query_id]
                 logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
-                counts[:, episode.index] = self._score(logits, query, episode)
-        return counts
+                yield episode, query, (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
 
     def _batches(self, layer: Layer) -> Iterator[list[Episode]]:
         """Episodes in order, as many at once as BATCH_FLOATS allows for the layer's first images."""
@@ -107,7 +125,7 @@ class ForegroundSegmentation:
         both = (torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device) for part in (labels, weights))
         return logistic.fit(features.flatten(0, 1), *both, c=self.c)
 
-    def _score(self, logits: torch.Tensor, query: GridImage, episode: Episode) -> Array:
+    def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
         truth = self._truth(query.id, episode.class_id)
         width, height = query.wh_px
         if truth.shape != (height, width):
@@ -115,7 +133,6 @@ class ForegroundSegmentation:
                 f"label map of {query.id}: expected {width} x {height} pixels as its image, found "
                 f"{truth.shape[1]} x {truth.shape[0]}; download both again"
             )
-        predicted = (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
     def _read_truth(self, image_id: str, class_id: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,16 @@ HELD_BYTES = 2**30
 
 @dataclass(frozen=True)
 class GridImage:
-    """One image in one layer: values (head, row * col, dim) float32 on the base grid, row-major."""
+    """One image in one layer: `stored` (head, row * col, dim) on the base grid, row-major, in the run's precision."""
 
     sample: Sample
     span: GridSpan
-    values: torch.Tensor
+    stored: torch.Tensor
+
+    @cached_property
+    def values(self) -> torch.Tensor:
+        """The vectors in float32."""
+        return self.stored.float()
 
     @property
     def id(self) -> str:
@@ -114,7 +120,7 @@ class Layer:
             values = values[:, span.start : span.start + rows * cols]
         else:
             values = values[:, torch.tensor(span.token_indices(), device=self.device)]
-        return GridImage(sample, span, values.float())
+        return GridImage(sample, span, values)
 
 
 def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +21,10 @@ from kvtool.errors import KvtoolError
 from kvtool.metrics.segmentation import binary_counts, foreground_units, refcoco_scores
 from kvtool.probes.base import Array, Table
 from kvtool.probes.language import centred_texts, check_cutoff, check_texts, foreground
-from kvtool.probes.layers import Layer
+from kvtool.probes.layers import GridImage, Layer
+from kvtool.probes.predictions import save_mask
 from kvtool.probes.semantic_segmentation import check_size
+from kvtool.reports.results import Row
 from kvtool.types import Kind
 
 
@@ -63,23 +66,40 @@ class ReferringExpression:
 
     def measure(self, layer: Layer) -> Array:
         """(head, sentence, 4): pixels of background and foreground intersection, then union."""
-        check_texts(layer.run, self.texts, self.name)
-        vectors = centred_texts(layer, self.texts)
-        row_of = {text: row for row, text in enumerate(self.texts)}
         counts = np.zeros((len(layer.heads), self.n, 4), np.int64)
-        for image in layer.each(self._of_image):
-            masks: dict[int, Array] = {}
-            for index in self._of_image[image.id]:
-                expression = self.expressions[index]
-                truth = masks.setdefault(expression.ann_id, self._truth(expression, masks))
-                check_size(truth, image)
-                of_sentence = vectors[:, row_of[expression.text], :, None]
-                predicted = foreground(torch.bmm(image.values, of_sentence)[:, :, 0], image, self.cutoff)
+        for image, sentences in self._predict(layer):
+            known: dict[int, Array] = {}
+            for index, predicted in sentences:
+                truth = self._truth(self.expressions[index], image, known)
                 counts[:, index] = np.concatenate(binary_counts(predicted, truth), axis=-1)
         return counts
 
-    def _truth(self, expression: Expression, known: dict[int, Array]) -> Array:
-        return known[expression.ann_id] if expression.ann_id in known else self.dataset.mask(expression) == 1
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<sent_id>.png: the mask of a sentence."""
+        files: list[Row] = [{} for _ in self.expressions]
+        for image, sentences in self._predict(layer):
+            for number, predicted in sentences:
+                one = self.expressions[number]
+                about = {"sent_id": one.sent_id, "sent": one.text, "image": image.id, "ann_id": one.ann_id}
+                files[number] = {"file": f"{one.sent_id}.png", **about, "ref_id": one.ref_id}
+                save_mask(folder / files[number]["file"], predicted[index])
+        return files
+
+    def _predict(self, layer: Layer) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array]]]]:
+        """Every image with its sentences: their indices and masks (head, height, width)."""
+        check_texts(layer.run, self.texts, self.name)
+        vectors = centred_texts(layer, self.texts)
+        row_of = {text: row for row, text in enumerate(self.texts)}
+        for image in layer.each(self._of_image):
+            rows = {index: row_of[self.expressions[index].text] for index in self._of_image[image.id]}
+            maps = ((index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0]) for index, row in rows.items())
+            yield image, ((index, foreground(one, image, self.cutoff)) for index, one in maps)
+
+    def _truth(self, expression: Expression, image: GridImage, known: dict[int, Array]) -> Array:
+        if expression.ann_id not in known:
+            known[expression.ann_id] = self.dataset.mask(expression) == 1
+            check_size(known[expression.ann_id], image)
+        return known[expression.ann_id]
 
     def tables(self, measured: Array) -> Iterator[Table]:
         yield Table({}, foreground_units(measured[..., :2], measured[..., 2:]), refcoco_scores)

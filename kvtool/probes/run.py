@@ -13,6 +13,7 @@ from kvtool.datasets import DATASETS, Spec, open_dataset
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes import TASKS
 from kvtool.probes.base import Plan, Select, Task, score_blocks
+from kvtool.probes.predictions import check_free, save_best
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import KINDS, Kind
@@ -37,6 +38,7 @@ def probe(
     data: str | Path | None = None,
     seed: int = 0,
     fresh: bool = False,
+    save_predictions: str | Path | None = None,
     progress: Callable[..., None] | None = None,
     **options: Any,
 ) -> Result:
@@ -46,7 +48,8 @@ def probe(
     decoder's kinds, the baselines beside them are whole; of vision where no decoder's kind is asked for. select: "max"
     takes the best block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling
     units and scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes,
-    halves and intervals. progress: called with (blocks done, note). options: the task's own, see options_of.
+    halves and intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
+    progress: called with (blocks done, note). options: the task's own, see options_of.
 
     The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
     the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored.
@@ -56,6 +59,9 @@ def probe(
     _check_served(run, task)
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
+    folder = None if save_predictions is None else Path(save_predictions)
+    if folder is not None:
+        check_free(folder)
     where = torch_device(device)
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = _own_options(task, {**options, "limit": limit, "seed": seed})
@@ -63,21 +69,42 @@ def probe(
     config = _config(run, plan, select, seed, task, own, others)
     store = open_store(run.store)
     key = result_key(config)
-    if not fresh and (kept := store.load_result(key)) is not None:
+    kept = None if fresh else store.load_result(key)
+    if kept is not None and folder is None:
         return Result.from_json(kept)
     work: Task = kind_of_task(_dataset(run, data), set(run.ids), where, **own)
-    rows, halves = score_blocks(work, plan, where, select, seed, progress)
+    if kept is not None:
+        result = Result.from_json(kept)
+    else:
+        result = _score(work, plan, others, config, where, progress)
+        store.save_result(key, result.to_json())
+    if folder is not None:
+        save_best(work, plan, result, where, folder)
+    return result
+
+
+def _score(
+    work: Task,
+    plan: Plan,
+    others: Sequence[Run],
+    config: dict[str, Any],
+    device: torch.device,
+    progress: Callable[..., None] | None,
+) -> Result:
+    """The blocks of a plan, and beside them the baselines of other runs."""
+    run, select, seed = plan.run, config["select"], config["seed"]
+    rows, halves = score_blocks(work, plan, device, select, seed, progress)
     skipped, baselines = list(work.skipped), _own_baselines(run, rows)
     for other in others:
         lacking = work.images() - set(other.ids)
         if lacking:
             skipped.append(f"run {other.name} is no baseline: it lacks {len(lacking)} of the images")
             continue
-        found, _ = score_blocks(work, _baseline_plan(other), where, "max", seed, progress)
+        found, _ = score_blocks(work, _baseline_plan(other), device, "max", seed, progress)
         baselines += [_named(other, row) for row in found if is_summary(row)]
-    result = Result(
+    return Result(
         command="probe",
-        task=task,
+        task=work.name,
         metric=work.metric,
         n=work.n,
         rows=rows,
@@ -89,8 +116,6 @@ def probe(
         n_skipped=work.n_skipped,
         skipped=skipped[:10],
     )
-    store.save_result(key, result.to_json())
-    return result
 
 
 def tasks_of(run: Run) -> list[str]:

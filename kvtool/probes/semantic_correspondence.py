@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,8 @@ from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints
 from kvtool.neighbors import Backend, nearest
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsampling
+from kvtool.probes.predictions import save_lines
+from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
 
 PRIMARY_ALPHA = 0.1
@@ -78,22 +81,33 @@ class SemanticCorrespondence:
     def measure(self, layer: Layer) -> Array:
         """(head, pair, alpha) number of keypoints found."""
         found = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
+        for target, predicted_px in self._predict(layer):
+            correct = correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
+            found[:, target.pairs] = np.moveaxis(np.add.reduceat(correct, target.starts, axis=2), 0, 2)
+        return found
+
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """answers.jsonl: a pair a line, its fields as in SPair's annotation and prd_kps."""
+        points: dict[int, Array] = {}
+        for target, predicted_px in self._predict(layer):
+            points |= zip(target.pairs.tolist(), np.split(predicted_px[index], target.starts[1:]), strict=True)
+        save_lines(folder / "answers.jsonl", [_answer(pair, points[number]) for number, pair in enumerate(self.pairs)])
+        return [{"file": "answers.jsonl", "pairs": self.n}]
+
+    def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
+        """Target images, and the points found in them (head, keypoint, 2): those of all pairs with this target."""
         for group in self._groups:
             points = group.source_vectors(layer)
             for image in layer.each(group.targets):
                 target = group.targets[image.id]
-                correct = self._correct(points[:, torch.as_tensor(target.source_rows)], image, target)
-                found[:, target.pairs] = np.moveaxis(np.add.reduceat(correct, target.starts, axis=2), 0, 2)
-        return found
+                yield target, self._match(points[:, torch.as_tensor(target.source_rows)], image)
 
-    def _correct(self, queries: torch.Tensor, image: GridImage, target: _Target) -> Array:
-        """(alpha, head, keypoint) bool: the keypoints of all pairs with this target; queries (head, keypoint, dim)."""
+    def _match(self, queries: torch.Tensor, image: GridImage) -> Array:
+        """(head, query, 2) points in pixels of the original image; queries (head, query, dim) as stored."""
         if self.upsample:
-            predicted_px = nearest_pixels(queries, image)
-        else:
-            _, cells = nearest(queries, image.values, backend=self.backend)
-            predicted_px = image.centres_px()[cells[:, :, 0]]
-        return correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
+            return nearest_pixels(queries.float(), image)
+        _, cells = nearest(queries, image.stored, backend=self.backend)
+        return image.centres_px()[cells[:, :, 0]]
 
     def tables(self, measured: Array) -> Iterator[Table]:
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])
@@ -126,14 +140,14 @@ class _Category:
         self.targets = {image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()}
 
     def source_vectors(self, layer: Layer) -> torch.Tensor:
-        """(head, source point, dim) the vectors of the tokens under the source keypoints."""
+        """(head, source point, dim) the vectors of the tokens under the source keypoints, as stored."""
         vectors = torch.empty(0)
         for image in layer.each(self.sources):
             if not len(vectors):
-                heads, _, dim = image.values.shape
-                vectors = torch.empty(heads, self.n_points, dim, device=image.values.device)
+                heads, _, dim = image.stored.shape
+                vectors = image.stored.new_empty(heads, self.n_points, dim)
             at, points = zip(*self.sources[image.id], strict=True)
-            vectors[:, list(at)] = image.values[:, image.cells(points)]
+            vectors[:, list(at)] = image.stored[:, image.cells(points)]
         return vectors
 
 
@@ -146,6 +160,29 @@ def _target(pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[f
         pairs=np.array(indices),
         starts=np.cumsum([0, *counts[:-1]]),
     )
+
+
+def _answer(pair: Pair, predicted_px: Array) -> Row:
+    """A pair's fields as SPair-71k names them, and the points found."""
+    return {
+        "filename": pair.id,
+        "src_imname": f"{pair.src_id.rpartition('/')[2]}.jpg",
+        "trg_imname": f"{pair.trg_id.rpartition('/')[2]}.jpg",
+        "src_imsize": [*pair.src_wh_px, 3],
+        "trg_imsize": [*pair.trg_wh_px, 3],
+        "src_bndbox": pair.src_box_xyxy_px,
+        "trg_bndbox": pair.trg_box_xyxy_px,
+        "category": pair.category,
+        "src_kps": pair.src_kps_px,
+        "trg_kps": pair.trg_kps_px,
+        "kps_ids": [str(number) for number in pair.kps_ids],
+        "mirror": pair.mirror,
+        "viewpoint_variation": pair.viewpoint_variation,
+        "scale_variation": pair.scale_variation,
+        "truncation": pair.truncation,
+        "occlusion": pair.occlusion,
+        "prd_kps": predicted_px.tolist(),
+    }
 
 
 def _by_category(pairs: list[Pair]) -> list[list[int]]:

@@ -11,6 +11,8 @@ Memory: one image's maps; with `all_classes` three counts per image, class and h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +26,8 @@ from kvtool.metrics.segmentation import binary_counts, class_counts, fgbg_scores
 from kvtool.probes.base import Array, Table
 from kvtool.probes.language import centred_texts, check_cutoff, check_texts, foreground, thresholds
 from kvtool.probes.layers import GridImage, Layer, upsample
+from kvtool.probes.predictions import save_ids, save_mask
+from kvtool.reports.results import Row
 from kvtool.types import Kind
 
 GIVEN = 13
@@ -69,8 +73,7 @@ class SemanticSegmentation:
     def measure(self, layer: Layer) -> Array:
         """(head, image, 4): pixels of background and foreground intersection and union; with all_classes
         (head, image, 4 + 3 (C + 1)): then intersection, prediction and truth of every class."""
-        check_texts(layer.run, self.texts, self.name)
-        classes = centred_texts(layer, self.texts)
+        classes = self._classes(layer)
         width = 4 + (3 * (len(self.texts) + 1) if self.all_classes else 0)
         measured = np.zeros((len(layer.heads), self.n, width), np.int32)
         for image in layer.each(self.names):
@@ -80,17 +83,39 @@ class SemanticSegmentation:
                 measured[:, row, 4:] = self._all(image, classes)
         return measured
 
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<wnid>/<name>.png: with all_classes maps of ids as the ground truth, else masks of the image's own class."""
+        classes = self._classes(layer)
+        for image in layer.each(self.names):
+            if self.all_classes:
+                save_ids(folder / f"{image.id}.png", next(islice(self._ids(image, classes), index, None)))
+            else:
+                save_mask(folder / f"{image.id}.png", self._foreground(image, classes)[index])
+        return [{"file": f"{image}.png", "image": image} for image in self.names]
+
+    def _classes(self, layer: Layer) -> Tensor:
+        check_texts(layer.run, self.texts, self.name)
+        return centred_texts(layer, self.texts)
+
     def _given(self, image: GridImage, classes: Tensor) -> Array:
         truth = self.dataset.mask(image.id)
         check_size(truth, image)
-        of_class = classes[:, self.dataset.class_id(image.id) - 1, :, None]
-        predicted = foreground(torch.bmm(image.values, of_class)[:, :, 0], image, self.cutoff)
+        predicted = self._foreground(image, classes)
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
+    def _foreground(self, image: GridImage, classes: Tensor) -> Array:
+        """(head, height, width) bool of the image's own class."""
+        of_class = classes[:, self.dataset.class_id(image.id) - 1, :, None]
+        return foreground(torch.bmm(image.values, of_class)[:, :, 0], image, self.cutoff)
+
     def _all(self, image: GridImage, classes: Tensor) -> Array:
-        """(head, 3 (C + 1)) counts of the best class of each pixel, 0 where it lies below its map's cut."""
+        """(head, 3 (C + 1)) counts of every class."""
         truth = self.dataset.label_map(image.id)
-        counts = []
+        said = self._ids(image, classes)
+        return np.stack([class_counts(ids, truth, len(self.texts) + 1, IGNORE).reshape(-1) for ids in said])
+
+    def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
+        """(height, width) of each head: the best class of each pixel, 0 where it lies below its map's cut."""
         for values, of_head in zip(image.values, classes, strict=True):
             maps = of_head @ values.T
             best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
@@ -101,9 +126,7 @@ class SemanticSegmentation:
                 better = dense > best
                 best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
                 above = torch.where(better, dense > cut, above)
-            said = torch.where(above, ids, 0).cpu().numpy()
-            counts.append(class_counts(said, truth, len(self.texts) + 1, IGNORE).reshape(-1))
-        return np.stack(counts)
+            yield torch.where(above, ids, 0).cpu().numpy()
 
     def tables(self, measured: Array) -> Iterator[Table]:
         given = foreground_units(measured[..., 0:2], measured[..., 2:4])

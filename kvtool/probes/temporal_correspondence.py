@@ -1,43 +1,35 @@
 """Temporal correspondence on DAVIS-2017 (protocol 6): the first frame's masks, propagated as DINO does.
 
-A token's soft mask is the weighted mean of those of its five nearest context tokens: of frame 0 and the seven frames
-before, by exp(cosine / 0.1), within 12 patches in each direction. `propagation="nearest"` copies the nearest token of
-frame 0 and the last frame. Predicted masks are upsampled, stretched per object, and scored by the official rules.
+A token's soft mask is the weighted mean of those of its five nearest tokens in frame 0 and the seven frames before,
+by exp(cosine / 0.1), within 12 patches in each direction; see propagation.py. `propagation="nearest"` copies the
+nearest token of frame 0 and the last frame. Soft masks are upsampled, stretched per object, and scored by the official
+rules.
 
-Memory: eight frames of a sequence, and one frame's affinities with them.
+Memory: eight frames of a sequence, and the products of some tokens with them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from kvtool.datasets.davis import Davis, Video
+from kvtool.datasets.masks import VOID
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, region_similarity
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsample
+from kvtool.probes.predictions import save_labels
+from kvtool.probes.propagation import Context, Rule
+from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
 
 PROPAGATIONS = ("dino", "nearest")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How masks travel: context frames before the current one besides frame 0, patches in each direction, how many
-    neighbours, and the temperature of their weights."""
-
-    last_frames: int = 7
-    radius: int = 12
-    top: int = 5
-    temperature: float = 0.1
 
 
 class TemporalCorrespondence:
@@ -103,18 +95,30 @@ class TemporalCorrespondence:
                     f[head, number - 1, index] = boundary_accuracy(*pair)
         return davis_units(j, f)
 
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<sequence>/<frame>.png as the annotations: the first one's own, void as background, then what follows."""
+        for video in self.videos:
+            first = self.dataset.label_map(video.frame_ids[0])
+            save_labels(folder / f"{video.frame_ids[0]}.png", np.where(first == VOID, 0, first))
+            for frame, soft in self._propagate(layer, video):
+                save_labels(folder / f"{frame.id}.png", index_mask(soft[index], frame))
+        return [{"file": f"{frame}.png", "image": frame} for video in self.videos for frame in video.frame_ids]
+
     def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
         """Each frame after the first and its soft masks (head, object + 1, token), background first."""
         frames = (layer.get([name])[name] for name in video.frame_ids)
         first = next(frames)
         masks = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
-        origin = (normalize(first.values, dim=-1), masks, first.grid)
-        context: deque[tuple[Tensor, Tensor, tuple[int, int]]] = deque(maxlen=self.rule.last_frames)
+        context = Context(first.stored, masks, first.grid, self.rule)
         for frame in frames:
-            unit = normalize(frame.values, dim=-1)
-            soft = propagate(unit, frame.grid, [origin, *context], self.rule)
+            if frame.grid != first.grid:
+                raise DatasetError(
+                    f"frame {frame.id}: expected {first.grid[0]} x {first.grid[1]} tokens as the sequence's first, "
+                    f"found {frame.grid[0]} x {frame.grid[1]}; frames of a sequence are of one size"
+                )
+            soft = context.propagate(frame.stored)
             yield frame, soft
-            context.append((unit, soft, frame.grid))
+            context.add(frame.stored, soft)
 
     def _first_masks(self, first: GridImage, video: Video) -> Tensor:
         """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as nearest-neighbour resizing
@@ -129,43 +133,6 @@ class TemporalCorrespondence:
         yield Table({}, measured, davis_scores)
         for index, (video, number) in enumerate(self.objects):
             yield Table({"object": f"{video}_{number}"}, measured[:, index : index + 1], davis_scores)
-
-
-def propagate(
-    unit: Tensor, grid: tuple[int, int], context: list[tuple[Tensor, Tensor, tuple[int, int]]], rule: Rule
-) -> Tensor:
-    """Soft masks (head, channel, token) of a frame of unit vectors (head, token, dim) from context frames, each
-    (unit vectors, soft masks, grid): the weighted mean over the `top` context tokens of all frames jointly, and
-    those as near as the last of them."""
-    affinity = torch.cat([_near(unit, grid, other, other_grid, rule) for other, _, other_grid in context], dim=2)
-    masks = torch.cat([soft for _, soft, _ in context], dim=2)
-    best = torch.topk(affinity, min(rule.top + 1, affinity.shape[2]), dim=2)
-    if rule.top > 1 and best.values.shape[2] > rule.top and _tied(best.values, rule.top):
-        kept = torch.where(affinity >= best.values[:, :, rule.top - 1, None], affinity, -torch.inf)
-        return torch.bmm(masks, torch.softmax(kept / rule.temperature, dim=2).transpose(1, 2))
-    scores, indices = best.values[:, :, : rule.top], best.indices[:, :, : rule.top]
-    weights = torch.softmax(scores / rule.temperature, dim=2)
-    heads, tokens, top = indices.shape
-    at = indices.reshape(heads, 1, tokens * top).expand(-1, masks.shape[1], -1)
-    return (torch.gather(masks, 2, at).reshape(heads, -1, tokens, top) * weights[:, None]).sum(3)
-
-
-def _tied(values: Tensor, top: int) -> bool:
-    """Whether some token's neighbour after the last is exactly as near."""
-    return bool((values[:, :, top - 1] == values[:, :, top]).any())
-
-
-def _near(unit: Tensor, grid: tuple[int, int], other: Tensor, other_grid: tuple[int, int], rule: Rule) -> Tensor:
-    """(head, token, other token) cosine; -inf beyond the radius."""
-    cosine = torch.bmm(unit, other.transpose(1, 2))
-    if rule.radius >= max(*grid, *other_grid):
-        return cosine
-    rows, cols = (
-        (torch.arange(a, device=unit.device)[:, None] - torch.arange(b, device=unit.device)).abs() <= rule.radius
-        for a, b in zip(grid, other_grid, strict=True)
-    )
-    near = rows[:, None, :, None] & cols[None, :, None, :]
-    return cosine.masked_fill_(~near.reshape(cosine.shape[1:]), -torch.inf)
 
 
 def index_mask(soft: Tensor, frame: GridImage) -> Array:

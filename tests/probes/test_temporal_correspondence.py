@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import normalize
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.metrics.video import boundary_accuracy
-from kvtool.probes import probe
+from kvtool.probes import probe, propagation
 from kvtool.probes.layers import GridImage
-from kvtool.probes.temporal_correspondence import Rule, index_mask, propagate
+from kvtool.probes.propagation import Context, Rule
+from kvtool.probes.temporal_correspondence import index_mask
 from kvtool.types import Sample
 from tests.datasets.builders import label_png, picture, write_text
 from tests.probes.builders import DIM, PLANTED, Array, Fill, noise, sample, write_run
@@ -33,14 +32,14 @@ def test_golden_propagation() -> None:
     assert rule == Rule()
     grid, patch = (12, 20), int(data["patch_size"])
     height, width = map(int, data["original_size"])
-    feats = normalize(torch.from_numpy(data["feats"].astype(np.float32)), dim=-1)
-    origin = (feats[:1], torch.from_numpy(data["first_mask"].reshape(1, 3, -1).astype(np.float32)), grid)
-    context: deque[Any] = deque(maxlen=rule.last_frames)
+    feats = torch.from_numpy(data["feats"].astype(np.float32))
+    first_mask = torch.from_numpy(data["first_mask"].reshape(1, 3, -1).astype(np.float32))
+    context = Context(feats[:1], first_mask, grid, rule)
     padded = sample("x", 0, (grid[1] * patch, grid[0] * patch), grid)
     for i in range(1, len(feats)):
-        soft = propagate(feats[i : i + 1], grid, [origin, *context], rule)
+        soft = context.propagate(feats[i : i + 1])
         np.testing.assert_allclose(soft[0].reshape(3, *grid), data["soft"][i - 1], atol=1e-5)
-        context.append((feats[i : i + 1], soft, grid))
+        context.add(feats[i : i + 1], soft)
         ids = index_mask(soft[0], GridImage(padded, padded.base(), feats[i : i + 1]))
         resized = Image.fromarray(ids.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
         assert (np.asarray(resized) == data["index_mask"][i - 1]).mean() >= 0.999
@@ -63,20 +62,60 @@ def slow_propagate(unit: Array, grid: Any, context: list[tuple[Array, Array, Any
     return found
 
 
-@pytest.mark.parametrize("rule", [Rule(radius=2), Rule(top=3, radius=1), Rule(radius=99), Rule(top=1, radius=99)])
-def test_all_heads_at_once_are_the_loop(rule: Rule) -> None:
+RULES = [
+    Rule(radius=2),
+    Rule(last_frames=1, top=3, radius=1),
+    Rule(last_frames=2, radius=99),
+    Rule(last_frames=1, top=1, radius=99),
+    Rule(top=200),
+]
+
+
+@pytest.mark.parametrize("band_tokens", [1, 10, 1000])
+@pytest.mark.parametrize("rule", RULES)
+def test_all_heads_at_once_are_the_loop(rule: Rule, band_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five frames of vectors of any length: fewer than the context holds, and more, so that the oldest one goes."""
+    monkeypatch.setitem(propagation.BAND_TOKENS, "cpu", band_tokens)
     rng = np.random.default_rng(0)
-    grid, other_grid = (4, 5), (4, 5)
-    unit = rng.normal(size=(3, 20, 6))
-    unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
-    frames = rng.normal(size=(2, 3, 20, 6))
-    frames /= np.linalg.norm(frames, axis=-1, keepdims=True)
-    masks = rng.random((2, 3, 2, 20))
-    context = [(torch.from_numpy(f), torch.from_numpy(m), other_grid) for f, m in zip(frames, masks, strict=True)]
-    soft = propagate(torch.from_numpy(unit), grid, context, rule)
-    for head in range(3):
-        of_head = [(f[head], m[head], other_grid) for f, m in zip(frames, masks, strict=True)]
-        np.testing.assert_allclose(soft[head], slow_propagate(unit[head], grid, of_head, rule), atol=1e-9)
+    grid = (4, 5)
+    frames, masks = rng.normal(size=(5, 3, 20, 6)) * rng.uniform(0.1, 9, (5, 3, 20, 1)), rng.random((4, 3, 2, 20))
+    unit = frames / np.linalg.norm(frames, axis=-1, keepdims=True)
+    context = Context(torch.from_numpy(frames[0]), torch.from_numpy(masks[0]), grid, rule)
+    for i in range(1, 5):
+        soft = context.propagate(torch.from_numpy(frames[i]))
+        voters = [0, *range(1, i)[-rule.last_frames :]]
+        for head in range(3):
+            of_head = [(unit[f, head], masks[f, head], grid) for f in voters]
+            np.testing.assert_allclose(soft[head], slow_propagate(unit[i, head], grid, of_head, rule), atol=1e-9)
+        if i < 4:
+            context.add(torch.from_numpy(frames[i]), torch.from_numpy(masks[i]))
+
+
+def test_exact_ties_all_count() -> None:
+    """All tokens alike: the mean over everything within the radius, as the reference keeps what equals the fifth."""
+    grid, rule = (5, 4), Rule(radius=1)
+    masks = np.random.default_rng(0).random((2, 3, 20))
+    values = torch.ones(2, 20, 3)
+    soft = Context(values, torch.from_numpy(masks).float(), grid, rule).propagate(values)
+    unit = np.full((20, 3), 3**-0.5)
+    for head in range(2):
+        wanted = slow_propagate(unit, grid, [(unit, masks[head], grid)], rule)
+        np.testing.assert_allclose(soft[head], wanted, atol=1e-6)
+
+
+def test_stored_bfloat16_is_as_exact_as_float32() -> None:
+    """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both agree with doubles."""
+    stored = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 56, 128))).to(torch.bfloat16)
+    masks = torch.rand(3, 2, 56)
+    first, second = (Context(v[0], masks, (7, 8), Rule()) for v in (stored, stored.double()))
+    found = first._products(stored[1].float(), slice(0, 7)).double()
+    exact = second._products(stored[1].double(), slice(0, 7))
+    assert first.of_bfloat16
+    assert not second.of_bfloat16
+    torch.testing.assert_close(found, exact, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        first.propagate(stored[1]).double(), second.propagate(stored[1].double()), atol=1e-4, rtol=0
+    )
 
 
 def test_a_constant_channel_is_never_predicted() -> None:
@@ -171,12 +210,9 @@ def test_missing_frames(tmp_path: Path) -> None:
         probe(make_run(tmp_path / "all"), TASK, propagation="flow")
 
 
-def test_exact_ties_all_count() -> None:
-    """A duplicate of the last neighbour is as near: both are kept, as the reference keeps them."""
-    unit = normalize(torch.tensor([[[1.0, 0.0], [0.6, 0.8]]]), dim=-1)
-    other = unit[:, [0, 1, 1, 1]]
-    masks = torch.tensor([[[1.0, 0.0, 0.0, 1.0]]])
-    rule = Rule(top=2, radius=99)
-    soft = propagate(unit, (1, 2), [(other, masks, (1, 4))], rule)
-    wanted = slow_propagate(unit[0].numpy(), (1, 2), [(other[0].numpy(), masks[0].numpy(), (1, 4))], rule)
+def test_a_duplicate_of_the_last_neighbour_counts_too() -> None:
+    values = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], [0.6, 0.8]]])
+    masks, rule = torch.tensor([[[1.0, 0.0, 0.0, 1.0]]]), Rule(top=2, radius=99)
+    soft = Context(values, masks, (1, 4), rule).propagate(values)
+    wanted = slow_propagate(values[0].numpy(), (1, 4), [(values[0].numpy(), masks[0].numpy(), (1, 4))], rule)
     np.testing.assert_allclose(soft[0], wanted, atol=1e-6)
