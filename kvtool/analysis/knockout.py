@@ -24,6 +24,11 @@ NAMED = 10
 """How many left-out questions are named; all are counted."""
 MAX_NEW_TOKENS = 16
 
+
+def silent(_n: int, _note: str = "") -> None:
+    """Shows nothing."""
+
+
 HeadSource = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]
 
 
@@ -59,11 +64,11 @@ def knockout(
     Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for heads out of
     range or none, ModelError where the run's model is not there, KvtoolError where no question is left.
     """
-    progress = progress or (lambda *_: None)
+    progress = progress or silent
     store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
-    rows = None if isinstance(heads, str) and heads == "agnostic" else _rows(heads)
+    rows = None if heads == "agnostic" else _rows(heads)
     asked, dataset = open_benchmark(benchmark)
     base = find_base(store, named, model, None if rows is None else dataset)
     refs = dataset.images()[:limit]
@@ -76,7 +81,18 @@ def knockout(
     holding, failed = holding_run(store, base, model, dataset, refs, device, progress)
     questions, skipped = _split(dataset, refs, failed)
     work = Work(store, holding, asked, dataset, tuple(questions), tuple(conditions))
-    config = work.config(benchmark, source, wanted, controls, draws, seed, max_new_tokens, limit, base)
+    settings = {
+        "benchmark": benchmark,
+        "heads": source,
+        "heads_run": base.name,
+        "layers": None if wanted is None else list(wanted),
+        "controls": list(controls),
+        "draws": draws,
+        "seed": seed,
+        "max_new_tokens": max_new_tokens,
+        "limit": limit,
+    }
+    config = work.config() | settings
     key = result_key(config)
     if not (fresh or answers or official) and (kept := store.load_result(key)) is not None:
         return Result.from_json(kept)
@@ -144,30 +160,17 @@ class Work:
             pictures = {ref.id: ref.path.name if ref.path else ref.id for ref in refs}
             write_official(Path(official), self.benchmark, self.questions, every, pictures)
 
-    def config(
-        self,
-        benchmark: str,
-        source: str,
-        layers: tuple[int, ...] | None,
-        controls: Sequence[str],
-        draws: int,
-        seed: int,
-        max_new_tokens: int,
-        limit: int | None,
-        base: Run,
-    ) -> dict[str, Any]:
-        """All that the numbers depend on; the kept result's key is its hash."""
+    def config(self) -> dict[str, Any]:
+        """What the answers depend on."""
         config = self.run.config
         return {
             "task": self.benchmark.name,
-            "benchmark": benchmark,
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "questions": len(self.questions),
             "questions_hash": hash_json([[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]),
             "run": self.run.name,
             "run_hash": config.hash,
-            "heads_run": base.name,
             "model": config.model.name,
             "revision": config.model.revision,
             "dtype": config.model.dtype,
@@ -175,13 +178,6 @@ class Work:
             "prefix": config.prefix,
             "view": config.view,
             "keys": config.keys,
-            "heads": source,
-            "layers": None if layers is None else list(layers),
-            "controls": list(controls),
-            "draws": draws,
-            "seed": seed,
-            "max_new_tokens": max_new_tokens,
-            "limit": limit,
             "conditions": [
                 {"condition": each.name, "draw": each.draw, "heads": [list(head) for head in sorted(each.heads)]}
                 for each in self.conditions

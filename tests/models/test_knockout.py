@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kvtool.errors import UsageError
-from kvtool.models import load_model
+from kvtool.models import continuation, load_model
 from kvtool.models.base import LanguageModel
 from kvtool.models.knockout import Head, knocked_out
 from kvtool.types import Sample, View
@@ -167,9 +167,16 @@ def test_the_images_cache_does_not_change(case: Case) -> None:
         torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-6)
 
 
-def test_questions_about_one_image_run_together_and_answer_as_each_alone(case: Case) -> None:
+@pytest.mark.parametrize("batch", [32, 2])
+def test_questions_about_one_image_run_together_and_answer_as_each_alone(
+    case: Case, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuation, "QUESTION_BATCH", batch)
     sample, cache = case.stored(case.contract.views[0])
-    texts = [case.model.question(text) for text in ("red", "is there a cat", "what is there", "is there a dog")]
+    texts = [
+        case.model.question(text)
+        for text in ("red", "is there a cat", "what is there", "is there a dog", "is the cat red")
+    ]
     with knocked_out(case.model, [sample], [(1, 0)]):
         together = case.model.ask(cache, sample, texts, max_new_tokens=6)
         alone = [case.model.generate(cache, [sample], text, max_new_tokens=6)[0] for text in texts]
