@@ -308,7 +308,7 @@ def test_wrong_requests(run: Run) -> None:
         probe(run, TASK, heads=[2])
     with pytest.raises(UsageError, match="key is not stored, only value"):
         probe(run, TASK, kinds=["key"])
-    with pytest.raises(UsageError, match="option 'upsmaple' is unknown; .* takes: backend, upsample"):
+    with pytest.raises(UsageError, match=r"option 'upsmaple' is unknown; .* takes: backend, upsample"):
         probe(run, TASK, upsmaple=True)
     with pytest.raises(UsageError, match="option 'shots' is of foreground-segmentation alone"):
         probe(run, TASK, shots=1)
