@@ -201,8 +201,13 @@ def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> 
         from kvtool.analysis.variance import variance
 
         source = "agnostic"
-        found = variance(base).rows
-        rows = [(f"variance of run {base.name}: row {number}", row) for number, row in enumerate(found, 1)]
+        found = variance(base)
+        if not any(row["input_agnostic"] for row in found.rows):
+            why = "; ".join(found.config["notes"]) or "every key is above the threshold"
+            raise UsageError(
+                f"heads agnostic: run {base.name} has no input-agnostic key: {why}, and pipe it to --heads -"
+            )
+        rows = [(f"variance of run {base.name}", row) for row in found.rows]
     return head_set(rows, base.config.model.geometry, source), source
 
 

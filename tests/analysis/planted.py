@@ -13,6 +13,8 @@ from tests.models import tiny
 
 NOISY = frozenset({(4, 1), (5, 2)})
 """(layer, kv_head) that carry the image's brightness into the answer; of 6 layers with 4 kv_heads each."""
+CONSTANT = NOISY | {(0, 1), (0, 2), (1, 0), (1, 3)}
+"""Those whose keys are (all but) the same for every image."""
 LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM = 6, 8, 4, 4
 ONE, ANIMAL, BRIGHTNESS, ANSWER = range(4)
 """Channels of the residual stream; all others stay zero."""
@@ -20,8 +22,9 @@ WORDINGS = ("is there a {} in the image", "is the {} on the left", "what colour 
 
 
 def planted_model(folder: Path) -> Path:
-    """Attention is uniform everywhere. Head (0, 0) tells the answer which animal the question names: cat is yes, dog is
-    no. Heads NOISY add, much louder, whether the image is bright (yes) or dark (no)."""
+    """Attention is uniform everywhere: queries are zero, keys are there to be looked at. Head (0, 0) tells the answer
+    which animal the question names: cat is yes, dog is no. Heads NOISY add, much louder, whether the image is bright
+    (yes) or dark (no)."""
     from transformers import LlavaNextForConditionalGeneration
 
     sizes: dict[str, Any] = {
@@ -37,6 +40,7 @@ def planted_model(folder: Path) -> Path:
         for layer in decoder.layers:
             for module in (*layer.self_attn.children(), layer.mlp.down_proj):
                 module.weight.zero_()
+        plant_keys(decoder)
         copy_channel(decoder, 0, 0, ANIMAL, gain=1.0)
         for layer, kv_head in NOISY:
             copy_channel(decoder, layer, kv_head, BRIGHTNESS, gain=100.0)
@@ -49,6 +53,18 @@ def planted_model(folder: Path) -> Path:
         brightness_in_channel(net)
     net.save_pretrained(folder)
     return folder
+
+
+def plant_keys(decoder: Any) -> None:
+    """Keys say how bright the image is, those of CONSTANT heads that there is one."""
+    for layer, module in enumerate(decoder.layers):
+        keys = module.self_attn.k_proj.weight
+        for kv_head in range(KV_HEADS):
+            rows = keys[kv_head * HEAD_DIM : (kv_head + 1) * HEAD_DIM]
+            if (layer, kv_head) in CONSTANT:
+                rows[:, ONE] = 1.0
+            else:
+                rows[:, (BRIGHTNESS, ANSWER)] = 1.0 + kv_head / 4
 
 
 def copy_channel(decoder: Any, layer: int, kv_head: int, channel: int, gain: float) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 import kvtool
 from kvtool.analysis.answering import Answerer
+from kvtool.analysis.variance import variance
 from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.models.llava import Llava
 from kvtool.reports.results import Result, Row, emit
-from tests.analysis.planted import NOISY, planted_mme, planted_model, planted_pope
+from tests.analysis.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
 ASKED = {"max_new_tokens": 1}
 CONTROLS = ("dependent", "random")
@@ -88,6 +89,33 @@ def test_knocking_out_the_planted_heads_restores_the_answers(store: Path, pope: 
     assert rows["chosen"]["mcnemar_p"] == pytest.approx(2 * 0.5**24, rel=1e-9)
     assert (rows["chosen"]["f1_low"], rows["chosen"]["f1_high"]) == (1.0, 1.0)
     assert rows["none"]["accuracy_low"] < 0.4 < 0.6 < rows["none"]["accuracy_high"]
+
+
+def test_input_agnostic_keys_are_found_and_blocked(
+    store: Path, pope: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name, and as rows through a pipe."""
+    found = kvtool.knockout(store, f"pope:{pope}", "agnostic", layers="late", controls=["dependent"], **ASKED)
+    heads = {each["condition"]: {tuple(h) for h in each["heads"]} for each in found.config["conditions"]}
+    assert heads["chosen"] == heads["late"] == NOISY
+    assert not heads["dependent"] & CONSTANT
+    rows = by_condition(found)
+    assert {name: row["accuracy"] for name, row in rows.items()} == {
+        "none": 0.5, "chosen": 1.0, "late": 1.0, "dependent": 0.5,
+    }  # fmt: skip
+    emit(variance(kvtool.open(store).run()), "jsonl")
+    lines = capsys.readouterr().out
+    assert lines.count("\n") == 24
+    (tmp_path / "v.jsonl").write_text(lines)
+    piped = kvtool.knockout(store, f"pope:{pope}", tmp_path / "v.jsonl", controls=["dependent"], **ASKED)
+    assert by_condition(piped)["early"]["n_heads"] == 4
+    assert {tuple(h) for h in piped.config["conditions"][1]["heads"]} == CONSTANT
+
+
+def test_no_input_agnostic_key_is_said(tmp_path: Path, tiny_model: Path, pope: Path) -> None:
+    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"pope:{pope}")
+    with pytest.raises(UsageError, match=r"heads agnostic: run .* has no input-agnostic key: not bimodal"):
+        kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", "agnostic", **ASKED)
 
 
 def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
