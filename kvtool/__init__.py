@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "knockout", "open", "probe", "score", "search"]
+__all__ = ["__version__", "extract", "knockout", "open", "probe", "score", "search", "variance"]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -75,3 +75,11 @@ def search(store: Store | Run | str | PathLike[str], image: str, at_px: tuple[fl
     from kvtool.analysis.search import search as run_search
 
     return run_search(open(store) if isinstance(store, str | PathLike) else store, image, at_px, **options)
+
+
+def variance(store: Store | Run | str | PathLike[str], **options: Any) -> Result:
+    """`kvtool variance`: L2 variance over images of every (layer, kv_head), and which keys are input-agnostic; see
+    kvtool.analysis.variance."""
+    from kvtool.analysis.variance import variance as run_variance
+
+    return run_variance(open(store) if isinstance(store, str | PathLike) else store, **options)

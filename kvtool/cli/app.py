@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from kvtool import __version__
-from kvtool.cli import console, data, demo, extract, knockout, listing, probe, score, search, store
+from kvtool.cli import console, data, demo, extract, knockout, listing, probe, score, search, store, variance
 from kvtool.errors import KvtoolError
 
 INTERRUPTED, TERMINATED, PIPE_CLOSED = (128 + one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE))
@@ -52,6 +52,7 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
+app.command("variance")(variance.variance)
 app.command("knockout")(knockout.knockout)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)

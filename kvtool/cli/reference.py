@@ -11,6 +11,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     (),
     ("extract",),
     ("probe",),
+    ("variance",),
     ("knockout",),
     ("score",),
     ("score", "davis"),

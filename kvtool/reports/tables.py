@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kvtool.reports.conditions import conditions_table
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
+from kvtool.reports.variances import variance_tables
 
 HEADS_SHOWN = 10
 """More heads than this do not fit 80 columns: only each layer's best is shown."""
@@ -32,6 +33,9 @@ def render(result: Result) -> Iterator[RenderableType]:
     yield _headline(result)
     if any("n_heads" in row for row in result.rows):
         yield conditions_table(result)
+        return
+    if result.command == "variance":
+        yield from variance_tables(result)
         return
     chosen = _leading_rows(result)
     if chosen:

@@ -1,0 +1,141 @@
+"""Pictures of keys or values: the first three principal components of every block's base grid as red, green and blue.
+
+As the paper's figures 4 and 16 to 18: layers across, heads down, input-agnostic blocks framed. Components are those of
+all images asked for together, and so are the ranges of the colours: what looks alike in two pictures is alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from kvtool.errors import KvtoolError
+from kvtool.store import Run
+from kvtool.types import Kind, Sample
+
+Head = tuple[int, int]
+Vectors = NDArray[np.float32]
+
+WIDTH_PX = 1760
+"""What a picture's cells share, unless a token is one pixel wide already."""
+CELL_PX = 128
+GAP_PX, LEFT_PX, TOP_PX, BOTTOM_PX = 8, 64, 48, 28
+FRAME_PX = 3
+INK, PAPER, FRAME = (40, 40, 40), (255, 255, 255), (225, 20, 100)
+TEXT_PX = 13
+
+
+def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Head]) -> list[Path]:
+    """Write a PNG for each image into `folder` and return the paths. Memory: one layer of these images, and pictures.
+
+    framed: (layer, kv_head) of blocks to frame. The images must have equal base grids. Raises KvtoolError where the
+    folder cannot be written.
+    """
+    wanted = list(dict.fromkeys(ids))
+    samples = {sample.id: sample for sample in run.samples if sample.id in set(wanted)}
+    layers, heads = run.config.stored_layers(kind), range(run.config.heads_and_dim(kind)[0])
+    sheets = {image: Sheet(samples[image].base(kind).grid, len(layers), len(heads)) for image in wanted}
+    for column, (layer, values) in enumerate(_layers(run, kind, wanted)):
+        for head in heads:
+            colours = rgb(np.concatenate([values[image][head] for image in wanted]))
+            for image, of_image in zip(wanted, np.split(colours, len(wanted)), strict=True):
+                sheets[image].paste(column, head, of_image, (layer, head) in framed)
+    note = "framed: input-agnostic" if framed else "no block is input-agnostic, or none is known to be"
+    paths = []
+    for image in wanted:
+        sheets[image].label(f"{kind} of image {image}, run {run.name}", layers, note)
+        paths.append(folder / f"{samples[image].index:07d}-{_safe(image)}-{kind}.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for image, path in zip(wanted, paths, strict=True):
+            sheets[image].picture.save(path)
+    except OSError as error:
+        raise KvtoolError(f"pictures: {folder} cannot be written: {error.strerror or error}: name another -o") from None
+    return paths
+
+
+class Sheet:
+    """One picture that is being made."""
+
+    def __init__(self, grid: tuple[int, int], n_layers: int, n_heads: int) -> None:
+        rows, cols = grid
+        room = min(CELL_PX, WIDTH_PX // n_layers - GAP_PX)
+        self.grid, self.scale = grid, max(1, room // max(rows, cols))
+        self.cell_px = cols * self.scale, rows * self.scale
+        width = LEFT_PX + n_layers * (self.cell_px[0] + GAP_PX)
+        height = TOP_PX + n_heads * (self.cell_px[1] + GAP_PX) + BOTTOM_PX
+        self.picture = Image.new("RGB", (max(width, 480), height), PAPER)
+        self.pen = ImageDraw.Draw(self.picture)
+        self.font: Any = ImageFont.load_default(TEXT_PX)
+        self.n_heads = n_heads
+
+    def corner_px(self, column: int, head: int) -> tuple[int, int]:
+        """Upper left corner of a cell."""
+        return LEFT_PX + column * (self.cell_px[0] + GAP_PX), TOP_PX + head * (self.cell_px[1] + GAP_PX)
+
+    def paste(self, column: int, head: int, colours: NDArray[np.uint8], framed: bool) -> None:
+        """colours: (token, 3) of the base grid."""
+        x, y = self.corner_px(column, head)
+        cell = Image.fromarray(colours.reshape(*self.grid, 3)).resize(self.cell_px, Image.Resampling.NEAREST)
+        self.picture.paste(cell, (x, y))
+        if framed:
+            width, height = self.cell_px
+            box = (x - FRAME_PX, y - FRAME_PX, x + width + FRAME_PX - 1, y + height + FRAME_PX - 1)
+            self.pen.rectangle(box, outline=FRAME, width=FRAME_PX)
+
+    def label(self, title: str, layers: Sequence[int], note: str) -> None:
+        """Title, a number over each layer, one beside each head, and a note below."""
+        self._write(8, 6, title)
+        self._write(8, TOP_PX - 20, "layer")
+        for column, layer in enumerate(layers):
+            self._write(self.corner_px(column, 0)[0], TOP_PX - 20, str(layer))
+        for head in range(self.n_heads):
+            self._write(8, self.corner_px(0, head)[1] + self.cell_px[1] // 2 - TEXT_PX // 2, f"head {head}")
+        self._write(8, self.picture.height - BOTTOM_PX + 6, note)
+
+    def _write(self, x: int, y: int, text: str) -> None:
+        self.pen.text((x, y), text, fill=INK, font=self.font)
+
+
+def rgb(vectors: Vectors) -> NDArray[np.uint8]:
+    """(token, 3) colours of vectors (token, dim): each principal component from its 1st to its 99th percentile.
+
+    A component's sign is that its largest loading is positive. A component that does not vary is grey.
+    """
+    finite = np.nan_to_num(vectors.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    centred = finite - finite.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:3] * np.sign(np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1))
+    parts = np.zeros((len(vectors), 3))
+    parts[:, : len(axes)] = centred @ axes.T
+    low, high = np.quantile(parts, [0.01, 0.99], axis=0)
+    varies = high - low > 1e-6 * np.abs(finite).max(initial=1e-30)
+    share = np.where(varies, (parts - low) / np.where(varies, high - low, 1.0), 0.5)
+    colours: NDArray[np.uint8] = np.rint(255 * share.clip(0, 1)).astype(np.uint8)
+    return colours
+
+
+def _layers(run: Run, kind: Kind, ids: Sequence[str]) -> Iterator[tuple[int, dict[str, Vectors]]]:
+    """(layer, values (head, token, dim) of the base grid of each image)."""
+    found: dict[str, Vectors] = {}
+    for layer, part in run.stream(kind, ids=ids):
+        for sample, start in zip(part.samples, part.offsets[:-1].tolist(), strict=True):
+            found[sample.id] = part.values[:, start + _tokens(sample, kind)]
+        if len(found) == len(ids):
+            yield layer, found
+            found = {}
+
+
+def _tokens(sample: Sample, kind: Kind) -> NDArray[np.int64]:
+    return np.array(sample.base(kind).token_indices(), np.int64)
+
+
+def _safe(image: str) -> str:
+    """An image's id as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", image)[-100:]
