@@ -50,13 +50,16 @@ def _unpacked(stage: int) -> Path:
     """A transformers folder of the stage, named by its weights' hash; made aside and renamed, so never half there."""
     from safetensors.torch import save_file
 
-    key = sha256((_HERE / "stages" / str(stage) / WEIGHTS).read_bytes()).hexdigest()[:12]
+    small = sorted(file for file in (_HERE / "model").iterdir() if file.suffix != ".safetensors")
+    key = sha256((_HERE / "stages" / str(stage) / WEIGHTS).read_bytes())
+    for file in small:
+        key.update(file.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvtool"
-    folder = cache / f"demo-{stage}-{key}"
+    folder = cache / f"demo-{stage}-{key.hexdigest()[:12]}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=cache))
-        for file in (_HERE / "model").glob("*.json"):
+        for file in small:
             shutil.copy(file, aside)
         save_file(load_stage(stage), str(aside / "model.safetensors"), metadata={"format": "pt"})
         try:

@@ -353,6 +353,8 @@ def test_stages_unpack_into_folders_that_load(trained: Path, tmp_path: Path, mon
         demo.demo_path("demo@4")
     folder = demo.demo_path("demo@2")
     assert folder == demo.demo_path("demo@2")
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template
     model = cast(Any, LlavaOnevisionForConditionalGeneration).from_pretrained(folder, dtype=torch.bfloat16)
     exact = torch.load(trained / "checkpoints" / "joint-2.pt", weights_only=True)["model"]
     for name, weight in demo.load_stage(2).items():
