@@ -21,7 +21,7 @@ def bench() -> list[Row]:
 
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"
-        write_scenes(scenes, size="medium", only=["coco"])
+        write_scenes(scenes, size="medium", only=["coco", "spair71k"])
         job, plan, batches = prepared_batches(Path(folder), scenes)
         n = sum(map(len, batches))
         ours, peer = [], []
@@ -38,7 +38,7 @@ def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[An
     from kvtool.engine.plan import Job, make_plan
     from kvtool.models import load_model
 
-    job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}/coco", limit=IMAGES, batch_size=BATCH)
+    job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}", limit=IMAGES, batch_size=BATCH)
     model = load_model(job.model, dtype=job.dtype)
     plan = make_plan(job, model, open_dataset(job.dataset))
     found = []
