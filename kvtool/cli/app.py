@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ def main_flags(
     ] = False,
 ) -> None:
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)
+    console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 
 
 def main() -> None:

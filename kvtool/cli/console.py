@@ -16,7 +16,9 @@ HEARTBEAT_SECONDS = 60.0
 
 def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
     """Notes at INFO go to standard error (errors only with -q, debug with -v); everything to the log file."""
-    log.handlers.clear()
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
     log.setLevel(logging.DEBUG)
     log.propagate = False
     screen = logging.StreamHandler(sys.stderr)
@@ -24,9 +26,9 @@ def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
     screen.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     log.addHandler(screen)
     if log_file is not None:
-        handler = logging.FileHandler(log_file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
+        file = logging.FileHandler(log_file)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(file)
 
 
 def is_quiet() -> bool:

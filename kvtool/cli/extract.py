@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -122,10 +123,11 @@ def finish(report: Report, format: Format) -> None:
     """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
     from kvtool.cli.output import emit_rows
 
-    for index in sorted(report.failed)[:SHOWN_FAILURES]:
-        console.log.warning("failed: %s", report.failed[index].reason)
+    for shown, index in enumerate(sorted(report.failed)):
+        level = logging.WARNING if shown < SHOWN_FAILURES else logging.DEBUG
+        console.log.log(level, "failed: %s", report.failed[index].reason)
     if len(report.failed) > SHOWN_FAILURES:
-        console.log.warning("... and %d more", len(report.failed) - SHOWN_FAILURES)
+        console.log.warning("... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES)
     row = {
         "run": report.run,
         "images": report.n_images,
@@ -136,6 +138,7 @@ def finish(report: Report, format: Format) -> None:
         "bytes_written": report.n_bytes,
         "seconds": round(report.seconds, 1),
     }
+    console.log.debug("%s", ", ".join(f"{name} {value}" for name, value in row.items()))
     emit_rows([row], format)
     if report.n_before == report.n_images:
         console.log.info("nothing to do: run %s holds all %d images", report.run, report.n_images)

@@ -97,9 +97,11 @@ def probe(
         restarts=restarts,
     )
     tasks = tasks_of(found) if name == "all" else [name]
+    if not tasks:
+        raise UsageError(f"run {found.name} is over {found.config.dataset}, which serves no task: extract another one")
     if name == "all" and (idle := own.keys() - {option for one in tasks for option in options_of(one)}):
         raise UsageError(
-            f"probe all: no task of this run takes {', '.join(sorted(idle))}: {', '.join(tasks) or 'none'}"
+            f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: {', '.join(tasks)}"
         )
     if save_predictions is not None:
         check_free(save_predictions)
@@ -118,4 +120,6 @@ def probe(
                 **common,
                 **options,
             )
+        for line in result.skipped:
+            console.log.warning("%s: %s", one, line)
         emit(result, resolve(format))

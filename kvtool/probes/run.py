@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from kvtool.datasets import DATASETS, Spec, open_dataset
-from kvtool.errors import KvtoolError, UsageError
+from kvtool.errors import KvtoolError, StoreError, UsageError
 from kvtool.probes import TASKS
 from kvtool.probes.base import Plan, Select, Task, score_blocks
 from kvtool.probes.predictions import check_free, save_best
@@ -77,10 +78,18 @@ def probe(
         result = Result.from_json(kept)
     else:
         result = _score(work, plan, others, config, where, progress)
-        store.save_result(key, result.to_json())
+        _keep(store, key, result)
     if folder is not None:
         save_best(work, plan, result, where, folder)
     return result
+
+
+def _keep(store: Store, key: str, result: Result) -> None:
+    """A store that cannot be written, a colleague's or a full one, costs nobody the result."""
+    try:
+        store.save_result(key, result.to_json())
+    except StoreError as error:
+        logging.getLogger("kvtool").warning("%s; the result is given all the same", error)
 
 
 def _score(

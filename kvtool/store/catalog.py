@@ -193,6 +193,8 @@ class Store:
             result: dict[str, Any] = unsealed(path.read_bytes(), f"result {path}")["result"]
         except FileNotFoundError:
             return None
+        except CorruptError as error:
+            raise CorruptError(f"{error}: delete it, it is computed again") from None
         return result
 
     def _tmp(self) -> Iterator[Path]:
@@ -209,7 +211,8 @@ class Store:
         config = RunConfig.from_json(record["config"])
         if config.hash != record["hash"] or config.name != name:
             raise CorruptError(
-                f"run {name}: expected configuration {record['hash']}, found {config.hash} of {config.name}"
+                f"run {name}: expected configuration {record['hash']}, found {config.hash} of {config.name}: "
+                "give a renamed folder its name back, or remove it and extract again"
             )
         return config
 

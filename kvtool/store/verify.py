@@ -72,7 +72,7 @@ def _verify_results(store: Store) -> Iterator[Problem]:
             else:
                 store.load_result(path.stem)
         except Exception as error:  # noqa: BLE001
-            yield Problem("", "", "", f"results/{path.name}: {error}: delete it, it is computed again")
+            yield Problem("", "", "", f"results/{path.name}: {error}")
 
 
 def _verify_run(run: Run, progress: Progress) -> Iterator[Problem]:

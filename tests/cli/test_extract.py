@@ -173,13 +173,46 @@ def test_a_store_of_another_version(kvtool: Command, tmp_path: Path, tiny_model:
     assert "999" in err[-1]
 
 
-def test_probe_all_refuses_an_option_that_no_task_takes(
+def test_probe_all_where_there_is_no_task(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, out, err = kvtool("probe", tmp_path / "s.kv", "all")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "is over folder, which serves no task" in err[0]
+
+
+def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
+    kvtool: Command, tmp_path: Path, tiny_model: Path
+) -> None:
+    from kvtool.scenes.layouts import write_scenes
+
+    write_scenes(tmp_path / "scenes", only=["spair71k"])
+    store, dataset = tmp_path / "s.kv", f"spair71k:{tmp_path / 'scenes' / 'spair71k'}@test"
+    kvtool("extract", store, "--model", tiny_model, "--dataset", dataset, "--limit", 6)
+    code, out, err = kvtool("probe", store, "all")
+    assert code == 0
+    assert json.loads(out[0])["n"] > 0
+    assert len(err) == 1
+    assert err[0].startswith("semantic-correspondence: ")
+    assert err[0].endswith("pairs need images that the run does not hold")
+    code, out, err = kvtool("probe", store, "all", "--cutoff", "otsu")
+    assert (code, out) == (2, [])
+    assert err == ["kvtool: probe all: no task of this run takes cutoff; its tasks: semantic-correspondence"]
+
+
+def test_the_log_file_has_the_command_and_what_came_of_it(
     kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
-    code, out, err = kvtool("probe", tmp_path / "s.kv", "all", "--cutoff", "otsu")
-    assert (code, out) == (2, [])
-    assert err == ["kvtool: probe all: no task of this run takes cutoff: none"]
+    for i in range(30):
+        (few / f"{i:03d}.png").write_bytes(b"")
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, _, err = kvtool("--log-file", tmp_path / "log", *command)
+    assert code == 4
+    assert len(err) == 22
+    assert err[20] == "... and 10 more: -v and --log-file list all"
+    log = (tmp_path / "log").read_text()
+    assert f"DEBUG kvtool 0.1.0: --log-file {tmp_path / 'log'} extract {tmp_path / 's.kv'}" in log
+    assert all(f"{i:03d}.png" in log for i in range(30))
+    assert "extracted 0, failed 30" in log
 
 
 def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:

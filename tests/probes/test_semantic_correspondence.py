@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import pytest
 import torch
 
 from kvtool.datasets.spair71k import Pair, SPair71k
-from kvtool.errors import KvtoolError, UsageError
+from kvtool.errors import KvtoolError, StoreError, UsageError
 from kvtool.probes import layers, probe, tasks_of
 from kvtool.probes.layers import GridImage
 from kvtool.probes.semantic_correspondence import nearest_pixels
 from kvtool.reports.results import Result, Row
-from kvtool.store import Run, open_store
+from kvtool.store import Run, Store, open_store
 from kvtool.types import Sample
 from tests.datasets.builders import pair_record, picture, write_json, write_text
 from tests.probes.builders import DIM, PLANTED, Array, Fill, noise, sample, write_run
@@ -321,6 +322,27 @@ def test_wrong_requests(run: Run) -> None:
     moved = Run(run.store, replace(run.config, dataset_path="/nowhere"))
     with pytest.raises(KvtoolError, match="give the folder with --data"):
         probe(moved, TASK, fresh=True)
+
+
+def test_a_store_that_cannot_be_written_costs_no_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    def closed(*_: object) -> None:
+        raise StoreError("result abc: cannot be written: Read-only file system")
+
+    kept = probe(run, TASK)
+    monkeypatch.setattr(Store, "save_result", closed)
+    ear = Ear()
+    logging.getLogger("kvtool").addHandler(ear)
+    try:
+        assert probe(run, TASK, fresh=True).rows == kept.rows
+    finally:
+        logging.getLogger("kvtool").removeHandler(ear)
+    assert said == ["result abc: cannot be written: Read-only file system; the result is given all the same"]
 
 
 def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
