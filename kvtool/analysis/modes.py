@@ -22,8 +22,8 @@ LEVEL = 0.05
 DRAWS = 999
 FEWEST = 8
 """Fewer keys cannot tell two modes from one."""
-SHARE = 0.05
-"""Of the keys, and two at least, on either side of a valley."""
+SHARE = 0.1
+"""Of the keys, and three at least, on either side of a valley: less is the tail of one mode."""
 NARROWER = 0.7
 """Of Silverman's rule of thumb, the bandwidth: the rule is made for one mode and blurs two."""
 FLOOR = 1e-6
@@ -93,7 +93,7 @@ def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
     found: tuple[float, Valley] | None = None
     for at in (np.flatnonzero((density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])) + 1).tolist():
         below = int((logs < grid[at]).sum())
-        if min(below, len(logs) - below) < max(2, SHARE * len(logs)):
+        if min(below, len(logs) - below) < max(3, SHARE * len(logs)):
             continue
         left, right = int(density[:at].argmax()), at + int(density[at:].argmax())
         lower, here = np.exp(min(density[left], density[right])), np.exp(density[at])

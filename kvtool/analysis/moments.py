@@ -171,10 +171,11 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
         raise UsageError(f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract more")
     first = samples[0]
     for other in samples:
-        if other.base(kind).grid != first.base(kind).grid:
+        if _layout(other, kind) != _layout(first, kind):
             raise UsageError(
-                f"variance: run {run.name}: {_grid(first, kind)}, {_grid(other, kind)}: the variance over images is "
-                "taken at fixed token positions: extract pictures of one size, or with a model of one base view"
+                f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image {other.id} "
+                f"{_layout(other, kind)}: the variance over images is taken at fixed token positions: extract pictures "
+                "of one size, or with a model of one base view"
             )
         if kind == "key" and run.config.keys == "post-rope" and other.image_start != first.image_start:
             raise UsageError(
@@ -185,6 +186,8 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
     return np.array(first.base(kind).token_indices(), np.int64)
 
 
-def _grid(sample: Sample, kind: Kind) -> str:
-    rows, cols = sample.base(kind).grid
-    return f"image {sample.id} has {rows} x {cols} tokens"
+def _layout(sample: Sample, kind: Kind) -> str:
+    span = sample.base(kind)
+    rows, cols = span.grid
+    newlines = ", with newlines" if span.row_stride != cols else ""
+    return f"{rows} x {cols} tokens{newlines}" + (f" from token {span.start}" if span.start else "")
