@@ -11,6 +11,9 @@ Array = np.ndarray[Any, Any]
 Scores = Callable[[Array], dict[str, Array]]
 """Sums over units (..., k) -> named scores (...)."""
 
+AT_ONCE = 2**18
+"""Draws times units whose weights are held at once: a few arrays of 2 MB."""
+
 
 class Estimate(NamedTuple):
     """A score and its interval; arrays of one shape. NaN where the score is undefined."""
@@ -41,7 +44,7 @@ def bootstrap(
     flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
     drawn: dict[str, list[Array]] = {name: [] for name in values}
     rng = np.random.default_rng(seed)
-    chunk = max(1, min(draws, 2**22 // max(n, 1)))
+    chunk = max(1, min(draws, AT_ONCE // max(n, 1)))
     for first in range(0, draws, chunk):
         weights = resample_weights(n, min(chunk, draws - first), rng, strata)
         sums = (weights @ flat).reshape(len(weights), *lead, k)
