@@ -56,6 +56,9 @@ def probe(
         Literal["dino", "nearest"] | None, typer.Option("--propagation", help="Of video masks (default dino).")
     ] = None,
     restarts: Annotated[int | None, typer.Option("--restarts", min=1, help="Of k-means (default 10).")] = None,
+    saliency: Annotated[
+        str | None, typer.Option("--saliency", help="Co-segmentation: border; vision needs what runs do not hold.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
     save_predictions: Annotated[
@@ -95,6 +98,7 @@ def probe(
         all_classes=all_classes,
         propagation=propagation,
         restarts=restarts,
+        saliency=saliency,
     )
     tasks = tasks_of(found) if name == "all" else [name]
     if not tasks:

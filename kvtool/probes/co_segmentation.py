@@ -54,10 +54,13 @@ class CoSegmentation:
         restarts: int = 10,
         seed: int = 0,
     ) -> None:
-        if saliency != "border":
+        if saliency == "vision":
             raise UsageError(
-                f"{self.name}: saliency is 'border'; {saliency!r} needs attention maps, which runs do not hold"
+                f"{self.name}: saliency vision is not available: it needs the tower's attention, which runs do not hold; "
+                "take border"
             )
+        if saliency != "border":
+            raise UsageError(f"{self.name}: saliency: expected border, found {saliency!r}")
         self.dataset, self.device, self.restarts, self.seed, self.limit = dataset, device, restarts, seed, limit
         listed = dataset.groups()
         held = {category: [image for image in images if image in ids] for category, images in listed.items()}

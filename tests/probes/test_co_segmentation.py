@@ -147,8 +147,10 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
 
 def test_wrong_requests(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    with pytest.raises(UsageError, match="needs attention maps"):
+    with pytest.raises(UsageError, match="vision is not available: it needs the tower's attention"):
         probe(run, TASK, saliency="vision")
+    with pytest.raises(UsageError, match="expected border, found 'centre'"):
+        probe(run, TASK, saliency="centre")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "data/groundtruth/cow/cow1.png")
     with pytest.raises(DatasetError, match="mask of cow/cow1: expected 8 x 6 pixels"):
         probe(run, TASK)
