@@ -14,16 +14,19 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Analysis:
-    """One data set of the demo, the split it is scored on, and the task."""
+    """One data set of the demo, read with its default split, and the task it serves."""
 
     dataset: str
-    split: str
     task: str
 
 
 ANALYSES = (
-    Analysis("pascal5i", "fold0", "foreground-segmentation"),
-    Analysis("spair71k", "test", "semantic-correspondence"),
+    Analysis("pascal5i", "foreground-segmentation"),
+    Analysis("msrc", "co-segmentation"),
+    Analysis("imagenet-s", "semantic-segmentation"),
+    Analysis("refcoco", "referring-expression"),
+    Analysis("spair71k", "semantic-correspondence"),
+    Analysis("davis", "temporal-correspondence"),
 )
 MODELS = ("demo", "demo-tower")
 """The shipped model, and its tower as it was before the joint training (the paper's SigLIP without finetuning)."""
@@ -42,7 +45,7 @@ def run_demo(directory: Path, *, size: Size = "small", seed: int = 0, step: Step
     step(f"writing scenes to {scenes}")
     write_scenes(scenes, seed=seed, size=size)
     for analysis in ANALYSES:
-        spec = f"{analysis.dataset}:{scenes / analysis.dataset}@{analysis.split}"
+        spec = f"{analysis.dataset}:{scenes / analysis.dataset}"
         runs = []
         for model in MODELS:
             step(f"extracting {spec} with {model}")
