@@ -123,9 +123,9 @@ def finish(report: Report, format: Format) -> None:
     """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
     from kvtool.cli.output import emit_rows
 
-    for shown, index in enumerate(sorted(report.failed)):
+    for shown, failure in enumerate(report.failed.values()):
         level = logging.WARNING if shown < SHOWN_FAILURES else logging.DEBUG
-        console.log.log(level, "failed: %s", report.failed[index].reason)
+        console.log.log(level, "failed: %s", failure.reason)
     if len(report.failed) > SHOWN_FAILURES:
         console.log.warning("... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES)
     row = {

@@ -159,6 +159,7 @@ def extract(
         if not wait_for_others(plan.within(run), run, report, started + wait_s):
             break
     report.n_done = report.n_images - report.n_before - len(missing(plan, run))
+    report.failed = dict(sorted(report.failed.items()))
     report.seconds = time.monotonic() - started
     return report
 
@@ -169,7 +170,7 @@ def missing(plan: Plan, run: Run | None) -> set[int]:
 
 
 def lacks_texts(plan: Plan, run: Run | None) -> bool:
-    return bool(plan.texts) and not (run and run.text_names)
+    return not set(plan.texts) <= set(run.text_names if run else ())
 
 
 def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
@@ -233,7 +234,7 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
 
 def write_texts(plan: Plan, run: Run, model: Any) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
-    if plan.texts and not run.text_names:
+    if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim("text"):
             run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers))
 

@@ -90,7 +90,8 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
     refs = tuple(every[: job.limit])
-    prefixes = prefix_texts(job.prefix, dataset, refs)
+    every_prefix = prefix_texts(job.prefix, dataset, every)
+    prefixes = every_prefix[: len(refs)]
     image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view)
     config = RunConfig(
         name=check_name(job.run, "run name") if job.run else "",
@@ -101,7 +102,7 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
         ids_hash=hash_ids(ref.id for ref in every),
         n_images_total=len(every),
         prefix=job.prefix,
-        prefix_hash=prefix_digest(job.prefix, dataset, every, prefixes),
+        prefix_hash=prefix_digest(job.prefix, every_prefix),
         view=job.view,
         keys=job.keys,
         kinds=request.kinds,
@@ -123,26 +124,32 @@ def part_size(image_bytes: int) -> int:
 
 
 def prefix_texts(condition: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    """The text before each image; None where the data set lacks it, so that the image is counted as failed."""
+    """The text before each image; None where the data set lacks it, so that the image is counted as failed.
+
+    Raises the data set's DatasetError where it lacks all of them: a file is missing, not a text.
+    """
     if condition.startswith("text:"):
         return (condition.removeprefix("text:"),) * len(refs)
     if condition == "none":
         return ("",) * len(refs)
     texts: list[str | None] = []
+    lacking: DatasetError | None = None
     for ref in refs:
         try:
             texts.append(dataset.prefix(ref.id, condition))
-        except DatasetError:
+        except DatasetError as error:
+            lacking = lacking or error
             texts.append(None)
+    if lacking and all(text is None for text in texts):
+        raise lacking
     return tuple(texts)
 
 
-def prefix_digest(condition: str, dataset: Dataset, every: Sequence[ImageRef], known: Sequence[str | None]) -> str:
+def prefix_digest(condition: str, every_prefix: Sequence[str | None]) -> str:
     """Of the texts of the whole split, so that it does not depend on --limit."""
     if condition == "none" or condition.startswith("text:"):
         return hash_ids([condition])
-    texts = [*known, *prefix_texts(condition, dataset, every[len(known) :])]
-    return hash_ids(text or "" for text in texts)
+    return hash_ids(text or "" for text in every_prefix)
 
 
 def mean_image_bytes(

@@ -17,7 +17,7 @@ import kvtool
 from kvtool.engine import local, pipeline
 from kvtool.engine.pipeline import Event
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, ImageError, KvtoolError, ModelError, RunConflictError, UsageError
+from kvtool.errors import BusyError, DatasetError, ImageError, KvtoolError, ModelError, RunConflictError, UsageError
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
 
@@ -265,6 +265,34 @@ def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -
     assert sample.prefix == "the red cat"
     assert len(sample.prefix_ids) == sample.image_start > without.samples[0].image_start
     assert not np.array_equal(with_text.read("value", 1).values, without.read("value", 1).values)
+
+
+def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path) -> None:
+    from tests.datasets.builders import coco
+
+    root = coco(tmp_path / "coco")
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"coco:{root}", "prefix": "correct"}
+    some = kvtool.extract(tmp_path / "s.kv", **options)
+    assert some.n_done > 0
+    assert list(some.failed) == [2]
+    (root / "annotations" / "captions_val2014.json").unlink()
+    with pytest.raises(DatasetError, match=r"annotations/captions_val2014\.json"):
+        kvtool.extract(tmp_path / "s.kv", **options)
+
+
+def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) -> None:
+    from tests.datasets.builders import coco
+
+    root = coco(tmp_path / "coco")
+    instances = root / "annotations" / "instances_val2014.json"
+    kept = instances.read_text()
+    instances.write_text(kept.replace('"dog"', '"cat"'))
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"coco:{root}"}
+    kvtool.extract(tmp_path / "s.kv", **options)
+    instances.write_text(kept)
+    again = kvtool.extract(tmp_path / "s.kv", **options)
+    assert again.n_before == again.n_images
+    assert kvtool.open(tmp_path / "s.kv").run().text_names == ["person", "cat", "dog"]
 
 
 @pytest.mark.parametrize(
