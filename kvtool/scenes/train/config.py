@@ -40,7 +40,7 @@ class Settings:
     tower_steps: int = 6_750
     tower_batch: int = 24
     align_steps: int = 1_800
-    joint_steps: int = 5_000
+    joint_steps: int = 7_400
     learning_rate: float = 0.01
     tower_rate: float = 0.01
     joint_rate: float = 0.004
