@@ -84,7 +84,7 @@ def test_rows_as_csv_and_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_rows_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for format in ("table", "csv", "jsonl"):
-        emit_rows([], format)  # type: ignore[arg-type]
+        emit_rows([], format)
     assert capsys.readouterr().out == ""
 
 
