@@ -133,6 +133,7 @@ def finish(report: Report, format: Format) -> None:
         "images": report.n_images,
         "already_stored": report.n_before,
         "extracted": report.n_done,
+        "stored_by_others": report.n_by_others,
         "failed": len(report.failed),
         "held_by_others": report.n_missing,
         "bytes_written": report.n_bytes,

@@ -38,12 +38,14 @@ class Failure:
 
 @dataclass
 class Report:
-    """What an extraction came to. `failed`: by dataset index; `busy`: who holds the parts that others are at."""
+    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile.
+    `failed`: by dataset index; `busy`: who holds the parts that others are at."""
 
     run: str
     n_images: int
     n_before: int = 0
     n_done: int = 0
+    n_by_others: int = 0
     n_bytes: int = 0
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class Report:
     @property
     def n_missing(self) -> int:
         """Images neither stored nor failed: parts that other processes still hold."""
-        return self.n_images - self.n_before - self.n_done - len(self.failed)
+        return self.n_images - self.n_before - self.n_done - self.n_by_others - len(self.failed)
 
     def hear(self, event: Event) -> None:
         if event.what == "done":
@@ -158,7 +160,8 @@ def extract(
         run = store.create_run(plan.config)
         if not wait_for_others(plan.within(run), run, report, started + wait_s):
             break
-    report.n_done = report.n_images - report.n_before - len(missing(plan, run))
+    stored = report.n_images - len(missing(plan, run))
+    report.n_by_others = max(0, stored - report.n_before - report.n_done)
     report.failed = dict(sorted(report.failed.items()))
     report.seconds = time.monotonic() - started
     return report

@@ -160,6 +160,20 @@ def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, picture
     assert verify(kvtool.open(tmp_path / "s.kv")) == []
 
 
+def test_two_calls_count_what_each_of_them_did(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
+    others: list[local.Report] = []
+
+    def meanwhile(event: Event) -> None:
+        if event.what == "done" and not others:
+            others.append(kvtool.extract(tmp_path / "s.kv", **options))
+
+    report = kvtool.extract(tmp_path / "s.kv", tell=meanwhile, wait_s=60, **options)
+    assert report.n_done + report.n_by_others == 70
+    assert report.n_done + others[0].n_done == 70
+    assert report.n_missing == 0
+
+
 def test_a_part_held_by_another_is_busy_and_named(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
