@@ -56,8 +56,8 @@ class CoSegmentation:
     ) -> None:
         if saliency == "vision":
             raise UsageError(
-                f"{self.name}: saliency vision is not available: it needs the tower's attention, which runs do not hold; "
-                "take border"
+                f"{self.name}: saliency vision is not available: it needs the tower's attention, which runs do not "
+                "hold; take border"
             )
         if saliency != "border":
             raise UsageError(f"{self.name}: saliency: expected border, found {saliency!r}")
