@@ -212,7 +212,7 @@ def test_the_log_file_has_the_command_and_what_came_of_it(
     log = (tmp_path / "log").read_text()
     assert f"DEBUG kvtool 0.1.0: --log-file {tmp_path / 'log'} extract {tmp_path / 's.kv'}" in log
     assert all(f"{i:03d}.png" in log for i in range(30))
-    assert "extracted 0, failed 30" in log
+    assert "extracted 0, stored_by_others 0, failed 30" in log
 
 
 def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:
