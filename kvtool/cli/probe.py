@@ -74,19 +74,15 @@ def probe(
     """
     import kvtool
     from kvtool.cli.output import resolve
-    from kvtool.probes import options_of, tasks_of
+    from kvtool.probes import count_blocks, options_of, tasks_of
     from kvtool.probes.predictions import check_free
     from kvtool.reports.results import emit
 
     path, name = store_and_word(store, task, "TASK")
     opened = kvtool.open(path)
     found = opened.run(run)
-    common = given(
-        kinds=parse_kinds(kinds),
-        layers=parse_numbers(layers, "--layers"),
-        heads=parse_numbers(heads, "--heads"),
-        data=data,
-        limit=limit,
+    blocks = given(
+        kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers"), heads=parse_numbers(heads, "--heads")
     )
     own = given(
         backend=backend,
@@ -111,7 +107,7 @@ def probe(
         check_free(save_predictions)
     for one in tasks:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
-        with console.progress(f"probe {one}", None, unit="blocks") as advance:
+        with console.progress(f"probe {one}", count_blocks(found, one, **blocks), unit="blocks") as advance:
             result = kvtool.probe(
                 found,
                 one,
@@ -121,7 +117,8 @@ def probe(
                 fresh=fresh,
                 save_predictions=save_predictions / one if save_predictions and name == "all" else save_predictions,
                 progress=advance,
-                **common,
+                **blocks,
+                **given(data=data, limit=limit),
                 **options,
             )
         for line in result.skipped:

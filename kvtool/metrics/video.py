@@ -99,7 +99,7 @@ def davis_units(j: Array, f: Array) -> Array:
 
 
 def davis_scores(sums: Array) -> dict[str, Array]:
-    """Means over objects: j_and_f, j_mean, j_recall, j_decay, f_mean, f_recall, f_decay."""
+    """Means over objects: j_and_f, j_mean, f_mean, j_recall, f_recall, j_decay, f_decay."""
     means = ratio(sums[..., :6], sums[..., 6:])
-    names = ("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay")
-    return {"j_and_f": (means[..., 0] + means[..., 3]) / 2} | {name: means[..., i] for i, name in enumerate(names)}
+    columns = {"j_mean": 0, "f_mean": 3, "j_recall": 1, "f_recall": 4, "j_decay": 2, "f_decay": 5}
+    return {"j_and_f": (means[..., 0] + means[..., 3]) / 2} | {name: means[..., i] for name, i in columns.items()}

@@ -42,3 +42,10 @@ def options_of(task: str) -> set[str]:
     from kvtool.probes.run import options_of as of
 
     return of(task)
+
+
+def count_blocks(run: Run, task: str, **blocks: Any) -> int:
+    """How many blocks a probe scores; blocks: kinds, layers, heads."""
+    from kvtool.probes.run import count_blocks as count
+
+    return count(run, task, **blocks)

@@ -98,15 +98,16 @@ def score_blocks(
 def _table_rows(blocks: Sequence[Row], table: Table, seed: int) -> list[Row]:
     found = bootstrap(table.units, table.scores, strata=table.strata, seed=seed)
     n = table.units.shape[1]
-    return [{**block, **table.labels, **_scores(found, index), "n": n} for index, block in enumerate(blocks)]
+    return [{**block, **table.labels, **_scores(found, index, n), "n": n} for index, block in enumerate(blocks)]
 
 
-def _scores(found: Mapping[str, Estimate], index: int) -> Row:
+def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
+    """Scores of a block with the ends of their intervals; one unit alone has none."""
     row: Row = {}
     for name, estimate in found.items():
         for suffix, values in zip(("", "_low", "_high"), estimate, strict=True):
             value = float(values[index])
-            row[name + suffix] = None if np.isnan(value) else value
+            row[name + suffix] = None if np.isnan(value) or (suffix and n == 1) else value
     return row
 
 

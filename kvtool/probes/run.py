@@ -133,6 +133,21 @@ def tasks_of(run: Run) -> list[str]:
     return [name for name in TASKS.names() if name in served]
 
 
+def count_blocks(
+    run: Run,
+    task: str,
+    kinds: Sequence[Kind] | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> int:
+    """How many blocks a probe scores, those of other runs included. Errors as probe's."""
+    able = TASKS.load(task).kinds
+    _check_served(run, task)
+    plans = [plan_blocks(run, kinds, layers, heads, able)]
+    plans += [_baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
+    return sum(len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks)
+
+
 def plan_blocks(
     run: Run,
     kinds: Sequence[Kind] | None,

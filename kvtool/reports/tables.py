@@ -17,6 +17,9 @@ from kvtool.reports.variances import variance_tables
 HEADS_SHOWN = 10
 """More heads than this do not fit 80 columns: only each layer's best is shown."""
 
+SHOWN = 3
+"""Metrics with an interval that fit there beside a name."""
+
 COLD, HOT = (38, 50, 90), (220, 120, 30)
 
 
@@ -76,7 +79,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
 
 
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
-    metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:4]
+    metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:SHOWN]
     table = Table(title=Text(f"scores{_unit(result)}, 95 % interval"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("block" if result.best is not None else "", overflow="fold")
     for name in metrics:
@@ -97,10 +100,10 @@ def _label_rows(result: Result) -> list[Row]:
 
 def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     labels = [name for name in LABELS if any(row.get(name) not in (None, "all") for row in rows)]
-    metrics = metric_names(rows[0])[:3]
+    metrics = metric_names(rows[0])[:SHOWN]
     table = Table(title=Text(f"the best block{_unit(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
     for name in labels:
-        table.add_column(Text(name))
+        table.add_column(Text(name), overflow="fold")
     for name in metrics:
         table.add_column(Text(name), justify="right")
     table.add_column("n", justify="right")

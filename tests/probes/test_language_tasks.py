@@ -1,4 +1,4 @@
-"""ImageNet-S and RefCOCO: planted answers scored by hand, slow references, the ways to cut a map."""
+"""ImageNet-S, BDD-10K and RefCOCO: planted answers scored by hand, slow references, the ways to cut a map."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from kvtool.datasets.bdd10k import Bdd10k
 from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes import language, probe
 from kvtool.store import Run, float32_to_bits
 from kvtool.types import Sample
-from tests.datasets.builders import id_png, picture, write_json, write_text
+from tests.datasets.builders import id_png, label_png, picture, write_json, write_text
 from tests.probes.builders import DIM, HEADS, PLANTED, Array, Fill, noise, sample, write_run
 from tests.reports.test_results import assert_documented
 
@@ -149,6 +150,51 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
                 official[c] += [(a & b).sum(), (a | b).sum()]
         assert row["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
         assert row["miou"] == pytest.approx((official[:, 0] / (official[:, 1] + 1e-10)).mean(), abs=2e-3)
+
+
+def bdd_run(folder: Path) -> Run:
+    """Six street scenes of 24 x 18 pixels: four classes in blocks of a patch, and a void row; noise in every block."""
+    root, rng = folder / "data", np.random.default_rng(0)
+    for i in range(6):
+        picture(root / f"images/10k/val/s{i}.jpg", 24, 18)
+        labels = np.kron(rng.choice([0, 2, 10, 13], size=GRID, p=[0.4, 0.3, 0.2, 0.1]), np.ones((3, 3), int))
+        labels[labels == (13 if i == 2 else -1)] = 0
+        labels[5] = 255
+        label_png(root / f"labels/sem_seg/masks/val/s{i}.png", labels, palette=False)
+    samples = [sample(ref.id, i, (24, 18), GRID) for i, ref in enumerate(Bdd10k(root, "val").images())]
+    run = write_run(folder / "store", "bdd10k", "val", root, samples, noise(5), layers=LAYERS)
+    commit_texts(run, Bdd10k(root, "val").texts())
+    return run
+
+
+def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
+    run = bdd_run(tmp_path)
+    dataset = Bdd10k(tmp_path / "data", "val")
+    result = probe(run, "semantic-segmentation", layers=[3], heads=[1], all_classes=True)
+    given, of_car, official = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((19, 2))
+    for name, maps in slow_maps(run, 3, 1).items():
+        labels = dataset.label_map(name)
+        keep = labels != 255
+        stack = np.stack([dense(m, *labels.shape) for m in maps])
+        for label in np.unique(labels[keep]):
+            said = stack[label] > maps[label].mean()
+            for side in (0, 1):
+                a, b = (said == side) & keep, ((labels == label) == side) & keep
+                given[side] += [(a & b).sum(), (a | b).sum()]
+                of_car[side] += [(a & b).sum(), (a | b).sum()] if label == 13 else 0
+        for label in range(19):
+            a, b = (stack.argmax(0) == label) & keep, (labels == label) & keep
+            official[label] += [(a & b).sum(), (a | b).sum()]
+    assert result.best is not None
+    assert result.best["n"] == 6
+    assert result.best["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
+    present = [0, 2, 10, 13]
+    assert result.best["miou"] == pytest.approx((official[present, 0] / official[present, 1]).mean(), abs=2e-3)
+    categories = {row["category"]: row for row in result.rows if "category" in row}
+    assert list(categories) == ["road", "building", "sky", "car"]
+    assert categories["car"]["n"] == 5
+    assert categories["car"]["miou_fgbg"] == pytest.approx((of_car[:, 0] / of_car[:, 1]).mean(), abs=2e-3)
+    assert_documented(result.to_json())
 
 
 def test_a_run_without_its_texts(tmp_path: Path) -> None:

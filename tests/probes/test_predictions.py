@@ -15,6 +15,7 @@ from PIL import Image
 
 from kvtool.analysis.score import score
 from kvtool.cli import app
+from kvtool.datasets.bdd10k import Bdd10k
 from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.msrc import Msrc
@@ -23,7 +24,7 @@ from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import DatasetError, SpaceError, StoreError, UsageError
 from kvtool.metrics.intervals import Array
-from kvtool.probes import predictions, probe
+from kvtool.probes import count_blocks, predictions, probe
 from kvtool.reports.results import Result, Row
 from kvtool.scenes.layouts.files import label_palette
 from kvtool.store import Run
@@ -169,6 +170,25 @@ def test_imagenet_s_by_the_official_score(tmp_path: Path) -> None:
     assert best(result)["miou"] > 0
 
 
+def test_bdd_by_the_official_score(tmp_path: Path) -> None:
+    run, out = language.bdd_run(tmp_path), tmp_path / "out"
+    result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out)
+    assert len(index_of(out, result)) == 6
+    scored = score("bdd10k", data=tmp_path / "data", results=out).rows[0]
+    assert (scored["n"], scored["n_missing"]) == (6, 0)
+    assert scored["miou"] == pytest.approx(best(result)["miou"], abs=1e-12)
+    masks = tmp_path / "masks"
+    result = probe(run, "semantic-segmentation", save_predictions=masks)
+    dataset, counts = Bdd10k(tmp_path / "data"), np.zeros((2, 2))
+    for record in index_of(masks, result):
+        labels, said = dataset.label_map(record["image"]), read_mask(masks / record["file"])
+        true = labels == dataset.texts().index(record["category"])
+        for side in (0, 1):
+            a, b = (said == side)[labels != VOID], (true == side)[labels != VOID]
+            counts[side] += [(a & b).sum(), (a | b).sum()]
+    assert (counts[:, 0] / counts[:, 1]).mean() == pytest.approx(best(result)["miou_fgbg"], abs=1e-12)
+
+
 def test_masks_of_the_given_class_are_no_benchmark_maps(tmp_path: Path) -> None:
     run, out = imagenet_50(tmp_path), tmp_path / "out"
     result = probe(run, "semantic-segmentation", save_predictions=out, **OTHER)
@@ -231,6 +251,13 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "empty", "store", "taken"]
     probe(run, msrc.TASK, save_predictions=str(tmp_path / "empty"))
     assert (tmp_path / "empty/cow/cow0.png").is_file()
+
+
+def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
+    run, done = msrc.make_run(tmp_path), list[int]()
+    probe(run, msrc.TASK, progress=lambda n, _note="": done.append(n))
+    assert sum(done) == count_blocks(run, msrc.TASK) == 6 * 2 + 2
+    assert count_blocks(run, msrc.TASK, kinds=["value"], **OTHER) == 1
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
