@@ -297,4 +297,5 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     few, many = peak(64), peak(256)
     sums = moments.GROUPS * 2 * 256 * 32 * 8
     assert sums < few < 4 * sums
-    assert many < 1.1 * few
+    part = 16 * 2 * 256 * 32 * 4  # one layer of a part; how many are read ahead at a moment is up to the threads
+    assert many < few + 3 * part
