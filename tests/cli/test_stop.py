@@ -50,7 +50,7 @@ def test_a_signal_releases_claims(
     while process.poll() is None and not list(store.glob("runs/*/parts/0*")):
         time.sleep(0.05)
     os.killpg(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert [line.partition(", the same")[0] for line in err.splitlines()] == said
     assert list(store.glob("runs/*/locks/*.claim")) == []
