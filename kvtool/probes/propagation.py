@@ -67,8 +67,11 @@ class Context:
         """Soft masks (head, channel, token) of a frame's values (head, token, dim): the weighted mean over the
         `top` context tokens of all frames jointly, and those exactly as near as the last of them."""
         queries = _full(values)
+        sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
         rows, at_once = range(self.grid[0]), max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
-        return torch.cat([self._band(queries, rows[i : i + at_once]) for i in rows[::at_once]], dim=2)
+        with exact_products(self.of_bfloat16):
+            soft = [self._band(queries, sharpen, rows[i : i + at_once]) for i in rows[::at_once]]
+        return torch.cat(soft, dim=2)
 
     def _on_grid(self, values: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """(head, row, 1, col, dim) and (head, channel, row, 1, col)."""
@@ -79,20 +82,20 @@ class Context:
     def _seen(self, row: int) -> slice:
         return slice(max(0, row - self.rule.radius), min(self.grid[0], row + self.rule.radius + 1))
 
-    def _band(self, queries: Tensor, rows: range) -> Tensor:
-        """(head, channel, token) of some neighbouring rows of queries (head, token, dim)."""
-        of_band = queries[:, rows[0] * self.grid[1] : (rows[-1] + 1) * self.grid[1]]
+    def _band(self, queries: Tensor, sharpen: Tensor, rows: range) -> Tensor:
+        """(head, channel, token) of some neighbouring rows: queries (head, token, dim) of the frame, and by what their
+        products become exponents (head, token, 1)."""
+        band = slice(rows[0] * self.grid[1], (rows[-1] + 1) * self.grid[1])
         seen = slice(self._seen(rows[0]).start, self._seen(rows[-1]).stop)
         within = [slice(of_row.start - seen.start, of_row.stop - seen.start) for of_row in map(self._seen, rows)]
-        products, top = self._products(of_band, seen), self.rule.top
+        products, top = self._products(queries[:, band], seen), self.rule.top
         scores, at = nearest_tokens(products, self._bias, within, top + 1)
-        sharpen = inverse_norms(of_band)[:, :, None] / self.rule.temperature
         masks = self.masks[:, :, seen].flatten(2)
         if top > 1 and _tied(scores, top):
             near = _only_within(products, self._bias, within).flatten(2)
             kept = torch.where(near >= scores[:, :, top - 1, None], near, -torch.inf)
-            return torch.bmm(masks, torch.softmax(kept * sharpen, dim=2).transpose(1, 2))
-        weights = torch.softmax(scores[:, :, :top] * sharpen, dim=2)
+            return torch.bmm(masks, torch.softmax(kept * sharpen[:, band], dim=2).transpose(1, 2))
+        weights = torch.softmax(scores[:, :, :top] * sharpen[:, band], dim=2)
         heads, tokens, top = weights.shape
         chosen = at[:, :, :top].reshape(heads, 1, tokens * top).expand(-1, masks.shape[1], -1)
         return (torch.gather(masks, 2, chosen).view(heads, -1, tokens, top) * weights[:, None]).sum(3)
@@ -101,9 +104,8 @@ class Context:
         """(head, query, row, frame * col): queries (head, query, dim) times the unit vectors of some rows."""
         heads, rows, frames, cols, _ = self.vectors[:, seen].shape
         products = queries.new_empty(heads, queries.shape[1], rows * frames * cols)
-        with exact_products(self.of_bfloat16):  # head by head, as a batch of slices would be copied first
-            for head, out in enumerate(products):
-                torch.mm(queries[head], self.vectors[head, seen].flatten(0, 2).T, out=out)
+        for head, out in enumerate(products):  # one by one, as a batch of slices would be copied first
+            torch.mm(queries[head], self.vectors[head, seen].flatten(0, 2).T, out=out)
         products.mul_(self.inverse_norms[:, None, seen].flatten(2))
         return products.view(heads, -1, rows, frames * cols)
 
@@ -121,16 +123,18 @@ def nearest_tokens(products: Tensor, bias: Tensor, within: Sequence[slice], k: i
     products (head, query, row, column), the queries those of some rows. `within`: the context's rows that each row of
     queries sees; bias (col, column) is -inf where a query's column does not see the context's. There the score is -inf.
     """
-    height, columns = products.shape[2:]
-    by_row = products.view(len(products), len(within), -1, height, columns)
-    maxima = torch.stack([by_row[:, i, :, rows].amax(2) + bias for i, rows in enumerate(within)], dim=1)
-    best, best_at = greatest(maxima.flatten(1, 2), min(k, columns))
+    heads, queries, height, columns = products.shape
+    by_row = products.view(heads, len(within), -1, height, columns)
+    maxima = products.new_empty(heads, len(within), queries // len(within), columns)
+    for i, rows in enumerate(within):
+        torch.amax(by_row[:, i, :, rows], dim=2, out=maxima[:, i])
+    best, best_at = greatest(maxima.add_(bias).flatten(1, 2), min(k, columns))
     candidates = torch.gather(products, 3, best_at[:, :, None].expand(-1, -1, height, -1))
-    candidates.masked_fill_((best == -torch.inf)[:, :, None], -torch.inf)
-    for of_row, rows in zip(
-        candidates.view(len(products), len(within), -1, height, best.shape[2]).unbind(1), within, strict=True
-    ):
-        of_row[:, :, : rows.start], of_row[:, :, rows.stop :] = -torch.inf, -torch.inf
+    if (best[:, :, -1] == -torch.inf).any():
+        candidates.masked_fill_((best == -torch.inf)[:, :, None], -torch.inf)
+    of_rows = candidates.view(heads, len(within), -1, height, best.shape[2])
+    for i, rows in enumerate(within):
+        of_rows[:, i, :, : rows.start], of_rows[:, i, :, rows.stop :] = -torch.inf, -torch.inf
     scores, at = greatest(candidates.flatten(2), min(k, height * best.shape[2]))
     row, candidate = at // best.shape[2], at % best.shape[2]
     return scores, row * columns + torch.gather(best_at, 2, candidate)

@@ -102,6 +102,8 @@ def _score(
 ) -> Result:
     """The blocks of a plan, and beside them the baselines of other runs."""
     run, select, seed = plan.run, config["select"], config["seed"]
+    if select == "split" and work.n < 2:
+        raise UsageError(f"{work.name}: --select split: expected two sampling units or more, found {work.n}; use max")
     rows, halves = score_blocks(work, plan, device, select, seed, progress)
     skipped, baselines = list(work.skipped), _own_baselines(run, rows)
     for other in others:

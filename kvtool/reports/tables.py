@@ -74,6 +74,8 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
     for row in (best_row(group, result.metric) or group[0] for group in groups.values()):
         name = row.get("run")
+        if result.best is not None and name == here and block_name(row) == block_name(result.best):
+            continue  # an encoder's best block is the baseline itself
         rows.append((block_name(row) + (f", {name}" if name and name != here else ""), row))
     return rows
 

@@ -317,6 +317,8 @@ def test_wrong_requests(run: Run) -> None:
         probe(run, TASK, kinds=["vision", "projected"], layers=[0])
     with pytest.raises(UsageError, match="expected max or split"):
         probe(run, TASK, select="best")
+    with pytest.raises(UsageError, match="expected two sampling units or more, found 1; use max"):
+        probe(run, TASK, select="split", limit=1)
     with pytest.raises(UsageError, match="device"):
         probe(run, TASK, device="gpu")
     moved = Run(run.store, replace(run.config, dataset_path="/nowhere"))

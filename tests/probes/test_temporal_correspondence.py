@@ -12,6 +12,7 @@ from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.metrics.video import boundary_accuracy
+from kvtool.neighbors import exact_products
 from kvtool.probes import probe, propagation
 from kvtool.probes.layers import GridImage
 from kvtool.probes.propagation import Context, Rule
@@ -108,7 +109,8 @@ def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     stored = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 56, 128))).to(torch.bfloat16)
     masks = torch.rand(3, 2, 56)
     first, second = (Context(v[0], masks, (7, 8), Rule()) for v in (stored, stored.double()))
-    found = first._products(stored[1].float(), slice(0, 7)).double()
+    with exact_products(first.of_bfloat16):
+        found = first._products(stored[1].float(), slice(0, 7)).double()
     exact = second._products(stored[1].double(), slice(0, 7))
     assert first.of_bfloat16
     assert not second.of_bfloat16
