@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 
 Kind = Literal["key", "value", "projected", "vision"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+BEFORE_DECODER: tuple[Kind, ...] = ("projected", "vision")
+"""Kinds that the text before an image does not change."""
 View = Literal["base", "full"]
 KeyPosition = Literal["post-rope", "pre-rope"]
 Precision = Literal["bfloat16", "float16", "float32"]

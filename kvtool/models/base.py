@@ -96,6 +96,14 @@ class LanguageModel(Model, Protocol):
     language_model: Any
     """The decoder without its head, a transformers module: the place to set another attention."""
 
+    def prepare_stored(self, sample: Sample, arrays: Mapping[str, Array], prefix: str = "") -> Prepared:
+        """An image made ready from what a run stored before the decoder, whatever that run's prefix: no tower runs.
+
+        arrays: `projected` (1, 1, token, hidden), and `vision` (vision_layer, 1, vision_token, dim) of the layers that
+            the request will name, if any. Batches of these give what batches of the pixels give.
+        """
+        ...
+
     def question(self, text: str) -> str:
         """What follows the image in the chat template when a user asks `text`, up to the assistant's turn."""
         ...

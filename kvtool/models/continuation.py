@@ -38,7 +38,7 @@ class Continuation:
     prompt: Prompt
     info: ModelInfo
 
-    def encode(
+    def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
         raise NotImplementedError
@@ -85,7 +85,7 @@ class Continuation:
     def prefill(self, batch: Sequence[Prepared]) -> Any:
         """See LanguageModel.prefill."""
         samples = [item.sample for item in batch]
-        tokens, _ = self.encode(batch, (), project=True)
+        tokens, _ = self.before_decoder(batch, (), project=True)
         assert tokens is not None
         cache = full_cache([], [])
         self.run(self.prompt_embeddings(samples, tokens), self.positions(samples), cache)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, ClassVar, get_args
 
@@ -14,10 +15,10 @@ from kvtool.errors import UsageError
 from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
 from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
 from kvtool.models.continuation import Continuation
-from kvtool.models.device import one_head_arrays, to_device
+from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt
-from kvtool.types import KINDS, Geometry, KeyPosition, Kind
+from kvtool.types import BEFORE_DECODER, KINDS, Geometry, KeyPosition, Kind, Sample
 
 TEXT_BATCH = 64
 
@@ -102,7 +103,7 @@ class DecoderModel(Continuation):
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         decode = bool({"key", "value"} & set(request.kinds))
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
-        tokens, vision = self.encode(batch, vision_layers, decode or "projected" in request.kinds)
+        tokens, vision = self.before_decoder(batch, vision_layers, decode or "projected" in request.kinds)
         captured = Captured()
         if vision_layers:
             captured.arrays["vision"] = one_head_arrays([vision[layer] for layer in vision_layers])
@@ -111,6 +112,35 @@ class DecoderModel(Continuation):
         if tokens is not None and decode:
             self._decode(batch, tokens, request, captured)
         return captured
+
+    def prepare_stored(self, sample: Sample, arrays: Mapping[str, Array], prefix: str = "") -> Prepared:
+        """See LanguageModel.prepare_stored."""
+        prefix_ids = self.prompt.prefix_ids(prefix)
+        moved = replace(
+            sample,
+            prefix=prefix,
+            prefix_ids=prefix_ids,
+            image_start=len(prefix_ids),
+            next_position=sample.next_position + len(prefix_ids) - sample.image_start,
+        )
+        stored: list[str] = [kind for kind in BEFORE_DECODER if kind in arrays]
+        tensors: dict[str, Any] = {kind: from_numpy(arrays[kind][:, 0], self.checkpoint.dtype) for kind in stored}
+        grids = tuple(span.grid for span in (*sample.spans, *sample.vision_spans))
+        return Prepared(moved, tensors, ("stored", *tensors, moved.image_start, moved.n_tokens, grids))
+
+    def before_decoder(
+        self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
+    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        """What `encode` gives, from the tower or, where the batch was prepared from a run, as that run stored it."""
+        if "projected" not in batch[0].tensors:
+            return self.encode(batch, vision_layers, project)
+        device = self.checkpoint.device
+        tokens = to_device([item.tensors["projected"][0] for item in batch], device)
+        vision = {
+            layer: to_device([item.tensors["vision"][index] for item in batch], device)
+            for index, layer in enumerate(vision_layers)
+        }
+        return tokens, vision
 
     def _decode(self, batch: Sequence[Prepared], tokens: torch.Tensor, request: Request, captured: Captured) -> None:
         """Run the decoder over prefix and image tokens, up to the last layer asked for."""

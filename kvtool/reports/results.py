@@ -34,7 +34,8 @@ class Result:
     need, with up to ten reasons in `skipped`. rows: one per (kind, layer, kv_head) and label, each metric with
     <metric>_low and <metric>_high. best: the best row of the decoder's kinds (of all, where there are none).
     per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this and of other runs of
-    the data set. config: all that the numbers depend on. unit: "fraction" or "percent", of the metrics.
+    the data set. config: all that the numbers depend on. unit: "fraction" or "percent", of the metrics. items: single
+    records behind the rows, e.g. a question each, where a command keeps them.
     """
 
     command: str
@@ -50,6 +51,7 @@ class Result:
     n_skipped: int = 0
     skipped: list[str] = field(default_factory=list)
     unit: str = "fraction"
+    items: list[Row] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only; a number that is not finite becomes null and is counted in n_undefined."""
