@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -158,17 +158,14 @@ def choose_block(run: Run, kind: Kind | None, layer: int | None, kv_head: int | 
     return Block(kind, middle, kv_head or 0), "no kept probe says which is best: middle layer, head 0 unless given"
 
 
-def _probes(run: Run) -> Iterator[dict[str, Any]]:
+def _probes(run: Run) -> list[dict[str, Any]]:
     """Kept probe results of a run: correspondence first, the latest first."""
-    store, found = open_store(run.store), []
-    for path in store.results_dir.glob("*.json"):
-        try:
-            result, when = store.load_result(path.stem), path.stat().st_mtime_ns
-        except (CorruptError, OSError):
-            continue  # `store verify` lists it
-        if result and result.get("command") == "probe" and result["config"].get("run_hash") == run.config.hash:
-            found.append(("correspondence" in result["task"], when, path.stem, result))
-    return (entry[-1] for entry in sorted(found, key=lambda entry: entry[:3], reverse=True))
+    kept = [
+        result
+        for result in open_store(run.store).results()
+        if result.get("command") == "probe" and result["config"].get("run_hash") == run.config.hash
+    ]
+    return sorted(kept, key=lambda result: "correspondence" not in result["task"])
 
 
 def _best_of(result: dict[str, Any], kind: Kind, layer: int | None, kv_head: int | None) -> Row | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,17 @@ class Store:
         except CorruptError as error:
             raise CorruptError(f"{error}: delete it, it is computed again") from None
         return result
+
+    def results(self) -> Iterator[dict[str, Any]]:
+        """All that save_result kept, the last saved first; damaged files, which `store verify` lists, are left out."""
+        found = []
+        for path in self.results_dir.glob("*.json"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path.stem))
+        for _, key in sorted(found, reverse=True):
+            with suppress(CorruptError, OSError):
+                if (result := self.load_result(key)) is not None:
+                    yield result
 
     def _tmp(self) -> Iterator[Path]:
         folder = layout.tmp_path(self.path)

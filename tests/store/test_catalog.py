@@ -217,3 +217,13 @@ def test_sweeping_drops_what_dead_processes_left_and_nothing_else(tmp_path: Path
         (tmp / name / "part").mkdir(parents=True)
     assert store.sweep_tmp() == [dead]
     assert sorted(path.name for path in tmp.iterdir()) == sorted([alive, "elsewhere-1-0"])
+
+
+def test_results_are_listed_the_last_saved_first(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    for age, key in enumerate(("c", "a", "b")):
+        path = store.save_result(key, {"name": key})
+        os.utime(path, ns=(10**18 - age, 10**18 - age))
+    assert [result["name"] for result in store.results()] == ["c", "a", "b"]
+    (store.results_dir / "a.json").write_text("{")
+    assert [result["name"] for result in store.results()] == ["c", "b"]
