@@ -72,10 +72,12 @@ def nearest(
 
 @contextmanager
 def exact_products(of_bfloat16: bool) -> Iterator[None]:
-    """Within it, matrix products of float32 tensors may use a processor's bfloat16 units (TF32 units on a GPU), if
-    asked to: nothing is lost where every factor is a bfloat16 number, as a product of two such is exact in float32
-    and sums stay in float32. Other factors would be rounded. Torch before 2.9 goes on as ever."""
-    faster: list[tuple[Any, str]] = [(torch.backends.mkldnn, "bf16"), (torch.backends.cuda, "tf32")]
+    """Within it, matrix products of float32 tensors use a processor's bfloat16 units (TF32 units on a GPU) where it has
+    them, if asked to: nothing is lost where every factor is a bfloat16 number, as a product of two such is exact in
+    float32 and sums stay in float32. Other factors would be rounded. Torch before 2.9 goes on as ever."""
+    faster: list[tuple[Any, str]] = [(torch.backends.cuda, "tf32")]
+    if _has_bfloat16_units():
+        faster.append((torch.backends.mkldnn, "bf16"))
     able = [
         (backend.matmul, name) for backend, name in faster if hasattr(getattr(backend, "matmul", 0), "fp32_precision")
     ]
@@ -87,6 +89,13 @@ def exact_products(of_bfloat16: bool) -> Iterator[None]:
     finally:
         for (place, _), name in zip(able, before, strict=True):
             place.fp32_precision = name
+
+
+@cache
+def _has_bfloat16_units() -> bool:
+    """Whether the processor multiplies bfloat16; without, torch would imitate it, slower than float32."""
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(value for name, value in able.items() if name.endswith("bf16"))
 
 
 def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:

@@ -10,15 +10,18 @@ Memory: the context's vectors and masks, and the products of BAND_TOKENS tokens 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kvtool.neighbors import exact_products, greatest, inverse_norms
 
-BAND_TOKENS = {"cpu": 108, "cuda": 2**14}
+BAND_TOKENS = {"cpu": 243, "cuda": 2**14}
 """Tokens of neighbouring rows whose products are made at once: what suits a CPU's cache, or fills a GPU."""
 
 
@@ -68,10 +71,21 @@ class Context:
         `top` context tokens of all frames jointly, and those exactly as near as the last of them."""
         queries = _full(values)
         sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
-        rows, at_once = range(self.grid[0]), max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
+        soft = queries.new_empty(*self.masks.shape[:2], queries.shape[1])
+        on_cpu, rows = queries.device.type == "cpu", range(self.grid[0])
+        at_once = max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
+        heads = [slice(i, i + 1) for i in range(len(queries))] if on_cpu else [slice(None)]
+
+        def one(piece: tuple[slice, int]) -> None:
+            self._band(piece[0], queries, sharpen, rows[piece[1] : piece[1] + at_once], soft)
+
+        pieces = list(product(heads, rows[::at_once]))
         with exact_products(self.of_bfloat16):
-            soft = [self._band(queries, sharpen, rows[i : i + at_once]) for i in rows[::at_once]]
-        return torch.cat(soft, dim=2)
+            if on_cpu and torch.get_num_threads() > 1:
+                _in_threads(one, pieces)
+            else:
+                list(map(one, pieces))
+        return soft
 
     def _on_grid(self, values: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """(head, row, 1, col, dim) and (head, channel, row, 1, col)."""
@@ -82,32 +96,34 @@ class Context:
     def _seen(self, row: int) -> slice:
         return slice(max(0, row - self.rule.radius), min(self.grid[0], row + self.rule.radius + 1))
 
-    def _band(self, queries: Tensor, sharpen: Tensor, rows: range) -> Tensor:
-        """(head, channel, token) of some neighbouring rows: queries (head, token, dim) of the frame, and by what their
-        products become exponents (head, token, 1)."""
+    def _band(self, heads: slice, queries: Tensor, sharpen: Tensor, rows: range, soft: Tensor) -> None:
+        """Some heads and neighbouring rows of `soft` (head, channel, token): queries (head, token, dim) of the frame,
+        and by what their products become exponents (head, token, 1)."""
         band = slice(rows[0] * self.grid[1], (rows[-1] + 1) * self.grid[1])
         seen = slice(self._seen(rows[0]).start, self._seen(rows[-1]).stop)
         within = [slice(of_row.start - seen.start, of_row.stop - seen.start) for of_row in map(self._seen, rows)]
-        products, top = self._products(queries[:, band], seen), self.rule.top
+        products, top = self._products(heads, queries[heads, band], seen), self.rule.top
         scores, at = nearest_tokens(products, self._bias, within, top + 1)
-        masks = self.masks[:, :, seen].flatten(2)
+        masks, sharpen = self.masks[heads, :, seen].flatten(2), sharpen[heads, band]
         if top > 1 and _tied(scores, top):
             near = _only_within(products, self._bias, within).flatten(2)
             kept = torch.where(near >= scores[:, :, top - 1, None], near, -torch.inf)
-            return torch.bmm(masks, torch.softmax(kept * sharpen[:, band], dim=2).transpose(1, 2))
-        weights = torch.softmax(scores[:, :, :top] * sharpen[:, band], dim=2)
-        heads, tokens, top = weights.shape
-        chosen = at[:, :, :top].reshape(heads, 1, tokens * top).expand(-1, masks.shape[1], -1)
-        return (torch.gather(masks, 2, chosen).view(heads, -1, tokens, top) * weights[:, None]).sum(3)
+            soft[heads, :, band] = torch.bmm(masks, torch.softmax(kept * sharpen, dim=2).transpose(1, 2))
+            return
+        weights = torch.softmax(scores[:, :, :top] * sharpen, dim=2)
+        chosen = at[:, :, :top].flatten(1)[:, None].expand(-1, masks.shape[1], -1)
+        voted = torch.gather(masks, 2, chosen).view(*masks.shape[:2], *weights.shape[1:])
+        soft[heads, :, band] = (voted * weights[:, None]).sum(3)
 
-    def _products(self, queries: Tensor, seen: slice) -> Tensor:
+    def _products(self, heads: slice, queries: Tensor, seen: slice) -> Tensor:
         """(head, query, row, frame * col): queries (head, query, dim) times the unit vectors of some rows."""
-        heads, rows, frames, cols, _ = self.vectors[:, seen].shape
-        products = queries.new_empty(heads, queries.shape[1], rows * frames * cols)
+        vectors = self.vectors[heads, seen]
+        count, rows, frames, cols, _ = vectors.shape
+        products = queries.new_empty(count, queries.shape[1], rows * frames * cols)
         for head, out in enumerate(products):  # one by one, as a batch of slices would be copied first
-            torch.mm(queries[head], self.vectors[head, seen].flatten(0, 2).T, out=out)
-        products.mul_(self.inverse_norms[:, None, seen].flatten(2))
-        return products.view(heads, -1, rows, frames * cols)
+            torch.mm(queries[head], vectors[head].flatten(0, 2).T, out=out)
+        products.mul_(self.inverse_norms[heads, None, seen].flatten(2))
+        return products.view(count, -1, rows, frames * cols)
 
     def _column_bias(self) -> Tensor:
         """(col, frame * col): -inf where the columns are further apart than the radius, else 0."""
@@ -138,6 +154,17 @@ def nearest_tokens(products: Tensor, bias: Tensor, within: Sequence[slice], k: i
     scores, at = greatest(candidates.flatten(2), min(k, height * best.shape[2]))
     row, candidate = at // best.shape[2], at % best.shape[2]
     return scores, row * columns + torch.gather(best_at, 2, candidate)
+
+
+def _in_threads(run: Callable[[Any], None], items: Sequence[Any]) -> None:
+    """Every item on one of torch's threads alone. Threads that share each small operation wait for one another at its
+    end, for a scheduler's whole turn where the machine has other work."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(run, items))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _only_within(products: Tensor, bias: Tensor, within: Sequence[slice]) -> Tensor:

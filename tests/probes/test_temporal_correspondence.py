@@ -110,8 +110,8 @@ def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     masks = torch.rand(3, 2, 56)
     first, second = (Context(v[0], masks, (7, 8), Rule()) for v in (stored, stored.double()))
     with exact_products(first.of_bfloat16):
-        found = first._products(stored[1].float(), slice(0, 7)).double()
-    exact = second._products(stored[1].double(), slice(0, 7))
+        found = first._products(slice(None), stored[1].float(), slice(0, 7)).double()
+    exact = second._products(slice(None), stored[1].double(), slice(0, 7))
     assert first.of_bfloat16
     assert not second.of_bfloat16
     torch.testing.assert_close(found, exact, rtol=0, atol=2e-5)
