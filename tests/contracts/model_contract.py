@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from kvtool.models import load_model
-from kvtool.models.base import Captured, LanguageModel, Model, Prepared
-from kvtool.types import GridSpan, Kind, Sample, View
+from kvtool.models.base import Captured, LanguageModel, Model, Prepared, Request
+from kvtool.types import BEFORE_DECODER, GridSpan, Kind, Sample, View
 from tests.models import tiny
 from tests.models.tiny import noise
 
@@ -349,6 +349,63 @@ class DecoderContract(EncoderContract):
             one = model.logits(alone, [samples[i]], texts[i])[0]
             np.testing.assert_allclose(together[i].numpy(), one.numpy(), rtol=0, atol=1e-4)
 
+    def from_store(
+        self, model: LanguageModel, pixels: list[Prepared], request: Request, prefix: str
+    ) -> tuple[list[Prepared], Captured]:
+        """The same images prepared from what a run of them stored before the decoder, and captured."""
+        kept = model.capture(pixels, request)
+        arrays: list[dict[str, Array]] = [
+            {kind: kept.arrays[kind][i].copy() for kind in BEFORE_DECODER if kind in kept.arrays}
+            for i in range(len(pixels))
+        ]
+        items = [model.prepare_stored(item.sample, each, prefix) for item, each in zip(pixels, arrays, strict=True)]
+        return items, model.capture(items, request)
+
+    @pytest.mark.parametrize(("before", "after"), [("", "the red cat"), ("the red cat", ""), ("red", "the blue dog")])
+    def test_stored_features_give_what_pixels_give(self, model: LanguageModel, before: str, after: str) -> None:
+        request = model.request(None, None, vision_layers=[2, 0])
+        for view in self.views:
+            one, other = (
+                [model.prepare(noise(70, 45, i), id=str(i), index=i, prefix=prefix, view=view) for i in range(3)]
+                for prefix in (before, after)
+            )
+            items, found = self.from_store(model, one, request, after)
+            assert [item.sample for item in items] == [item.sample for item in other]
+            assert_same(found, model.capture(other, request))
+            for ours, theirs in zip(model.prefill(items).layers, model.prefill(other).layers, strict=True):
+                assert torch.equal(ours.keys, theirs.keys)
+                assert torch.equal(ours.values, theirs.values)
+
+    def test_stored_features_in_half_precision_too(self, folder: Path) -> None:
+        model = load_model(str(folder), dtype="bfloat16")
+        assert isinstance(model, LanguageModel)
+        one, other = (
+            [model.prepare(noise(70, 45, i), id=str(i), index=i, prefix=prefix) for i in range(3)]
+            for prefix in ("", "the red cat")
+        )
+        request = model.request(None, None)
+        _, found = self.from_store(model, one, request, "the red cat")
+        assert_same(found, model.capture(other, request))
+
+    def test_stored_features_run_no_tower(self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        request = model.request(("key", "projected"), [1])
+        pixels = [model.prepare(noise(70, 45), id="a", index=0)]
+        kept = model.capture(pixels, request).arrays["projected"][0]
+        monkeypatch.setattr(type(model), "encode", lambda *_: pytest.fail("the tower ran"))
+        item = model.prepare_stored(pixels[0].sample, {"projected": kept}, "red")
+        assert set(model.capture([item], request).arrays) == {"key", "projected"}
+
+    def test_stored_features_form_the_batches_of_pixels(self, model: LanguageModel) -> None:
+        """Samples alone say which images share a batch, so that both ways sum their products over the same rows."""
+        sizes = [*SIZES, (45, 70), (150, 100), (71, 45), (100, 150)]
+        for view in self.views:
+            pixels = [model.prepare(noise(*size), id=str(i), index=i, view=view) for i, size in enumerate(sizes)]
+            stored = [model.prepare_stored(item.sample, {}, "red cat") for item in pixels]
+            for one in range(len(sizes)):
+                for other in range(one):
+                    same = pixels[one].signature == pixels[other].signature
+                    assert (stored[one].signature == stored[other].signature) == same
+
     def test_prefill_equals_restore(self, model: LanguageModel) -> None:
         prepared = model.prepare(noise(70, 45), id="a", index=0, prefix="red", view=self.views[-1])
         captured = model.capture([prepared], model.request(None, None))
@@ -414,6 +471,16 @@ class DecoderContract(EncoderContract):
                 cache = own.model.language_model(input_ids=ids, use_cache=True).past_key_values
             expected = [to_array(cache.layers[layer].values[0, :, -1]) for layer in (0, 2)]
             np.testing.assert_allclose(found[row], np.stack(expected), rtol=1e-5, atol=1e-6)
+
+
+def assert_same(found: Captured, expected: Captured) -> None:
+    """The same arrays of the same images, bit for bit."""
+    for ours, theirs in ((found.arrays, expected.arrays), (found.text, expected.text)):
+        assert ours.keys() == theirs.keys()
+        for kind, arrays in theirs.items():
+            for one, other in zip(ours[kind], arrays, strict=True):  # type: ignore[index]
+                assert one.dtype == other.dtype
+                np.testing.assert_array_equal(one, other)
 
 
 def to_array(tensor: torch.Tensor) -> Array:
