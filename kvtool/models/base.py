@@ -146,6 +146,17 @@ class LanguageModel(Model, Protocol):
         """
         ...
 
+    def ask_several(
+        self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
+    ) -> list[str]:
+        """Greedy answers to questions over several images each: texts[i] is what a user asks of images[i], in order.
+
+        The prompt is the chat template's turn of that many images, first the images, then the text, which is the user's
+        plain words (not `question`'s). Images may be prepared from pixels or from a run, in any view, without a prefix.
+        Questions of equal shapes run together. Raises UsageError; KvtoolError where one prompt does not fit the device.
+        """
+        ...
+
     def image_end(self, sample: Sample) -> int:
         """Position in the prompt of the first token after the image, a newline of LLaVA's counted to the image."""
         ...

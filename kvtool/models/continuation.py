@@ -55,6 +55,11 @@ class Continuation:
         """Embeddings (token, hidden) that stand between the image's stored tokens and the text that follows."""
         return None
 
+    def after_images(self, samples: Sequence[Sample], text: torch.Tensor) -> torch.Tensor:
+        """Embeddings (row, token, hidden) of text that follows images, with what `after_image` puts before it."""
+        between = [row for row in map(self.after_image, samples) if row is not None]
+        return torch.cat([torch.stack(between).to(text), text], dim=1) if between else text
+
     # Pieces that capture shares.
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
@@ -184,10 +189,8 @@ class Continuation:
         embeddings = self.embed(ids)
         seen = cache.get_seq_length()
         since_image = [seen - sample.image_start - sample.n_tokens for sample in samples]
-        between = [self.after_image(sample) for sample in samples] if since_image[0] == 0 else []
-        if between and between[0] is not None:
-            rows = torch.stack([row for row in between if row is not None])
-            embeddings = torch.cat([rows.to(embeddings), embeddings], dim=1)
+        if since_image[0] == 0:
+            embeddings = self.after_images(samples, embeddings)
         starts = [sample.next_position + since for sample, since in zip(samples, since_image, strict=True)]
         counted = torch.arange(embeddings.shape[1]) + torch.tensor(starts)[:, None]
         positions = self.text_positions(counted.to(self.checkpoint.device))

@@ -14,16 +14,16 @@ import torch
 from kvtool.errors import UsageError
 from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
 from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
-from kvtool.models.continuation import Continuation
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint
 from kvtool.models.prompts import Prompt
+from kvtool.models.several import SeveralImages
 from kvtool.types import BEFORE_DECODER, KINDS, Geometry, KeyPosition, Kind, Sample
 
 TEXT_BATCH = 64
 
 
-class DecoderModel(Continuation):
+class DecoderModel(SeveralImages):
     """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and encodes images.
 
     A subclass names its transformers class and says what the methods that raise NotImplementedError say here; see

@@ -2,11 +2,13 @@
 
 A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail come from the checkpoint's own chat
 template, rendered for one user turn of an image and a question; the prefix stands directly before the image in every
-family, since most templates move the image to the front of the turn whatever the order of its contents.
+family, since most templates move the image to the front of the turn whatever the order of its contents. A question
+over several images is the same template's turn of that many images, without a prefix.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,6 +17,15 @@ from kvtool.errors import ModelError, UsageError
 from kvtool.models.hub import read_json
 
 QUESTION = "KVTOOL-QUESTION"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A user's turn of some images and a question: texts before each image, and around the question after the last."""
+
+    before: tuple[str, ...]
+    before_question: str
+    after_question: str
 
 
 class Prompt:
@@ -28,25 +39,45 @@ class Prompt:
         self.image_id = tokenizer.convert_tokens_to_ids(image)
         if self.image_id is None or self.image_id == getattr(tokenizer, "unk_token_id", None):
             raise ModelError(f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such token")
-        self.opening = opening
+        self.folder, self.opening = folder, opening
         self._lock = Lock()
         self._known: dict[str, tuple[int, ...]] = {}
-        self._split(folder, fallback)
+        self._choose(fallback)
 
-    def _split(self, folder: Path, fallback: str) -> None:
-        """Take head and tail from the first template that renders an image and a question, in this order."""
-        for source, template in (*templates(folder, self.tokenizer), ("family default", fallback)):
-            for content in (
-                [{"type": "image"}, {"type": "text", "text": QUESTION}],
-                f"{self.image}\n{QUESTION}",
-            ):
-                text = self._render(template, content)
-                head, image, tail = text.partition(self.opening + self.image)
-                if image and tail.count(QUESTION) == 1 and self.image not in tail:
-                    self.source, self.head = source, head
-                    self.before_question, _, self.after_question = tail.partition(QUESTION)
+    def _choose(self, fallback: str) -> None:
+        """Take the first template that renders an image and a question, in this order."""
+        for source, template in (*templates(self.folder, self.tokenizer), ("family default", fallback)):
+            for parts in (True, False):
+                if layout := self._laid_out(template, parts, 1):
+                    self.source, self._template, self._parts = source, template, parts
+                    self._layouts = {1: layout}
+                    self.head = layout.before[0]
                     return
         raise AssertionError("a family's own template renders an image and a question")
+
+    def _laid_out(self, template: str, parts: bool, n_images: int) -> Layout | None:
+        """What a template makes of a turn, given in parts or, as older ones take it, as one string; else None."""
+        content: Any = f"{self.image * n_images}\n{QUESTION}"
+        if parts:
+            content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
+        *before, tail = self._render(template, content).split(self.opening + self.image)
+        before_question, question, after_question = tail.partition(QUESTION)
+        whole = "".join((*before, before_question, after_question))
+        if len(before) != n_images or not question or self.image in whole or QUESTION in whole:
+            return None
+        return Layout(tuple(before), before_question, after_question)
+
+    def layout(self, n_images: int = 1) -> Layout:
+        """The chosen template's turn of so many images. Raises ModelError where it does not render them all."""
+        if n_images not in self._layouts:
+            layout = self._laid_out(self._template, self._parts, n_images)
+            if layout is None:
+                raise ModelError(
+                    f"model {self.folder}: expected a chat template that writes {n_images} images and a question, "
+                    f"found another in {self.source}; ask over one image, or mend the template"
+                )
+            self._layouts[n_images] = layout
+        return self._layouts[n_images]
 
     def _render(self, template: str, content: Any) -> str:
         from jinja2 import TemplateError
@@ -62,9 +93,10 @@ class Prompt:
             return ""
         return text
 
-    def question(self, text: str) -> str:
-        """What follows the image when a user asks `text`, up to the assistant's turn."""
-        return self.before_question + text + self.after_question
+    def question(self, text: str, n_images: int = 1) -> str:
+        """What follows the last of so many images when a user asks `text`, up to the assistant's turn."""
+        layout = self.layout(n_images)
+        return layout.before_question + text + layout.after_question
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
         """Token ids of everything before the first image token. Safe to call from several threads."""
@@ -75,6 +107,19 @@ class Prompt:
                 ids = self._ids(before + self.opening + self.image, special=True)
                 self._known[prefix] = tuple(ids[: ids.index(self.image_id)])
             return self._known[prefix]
+
+    def several_ids(self, n_images: int) -> list[list[int]]:
+        """Token ids of what stands before each of several images: before the first, and between each and the next."""
+        text = "".join(before + self.opening + self.image for before in self.layout(n_images).before)
+        with self._lock:
+            ids = self._ids(text, special=True)
+        pieces: list[list[int]] = [[]]
+        for token in ids:
+            if token == self.image_id:
+                pieces.append([])
+            else:
+                pieces[-1].append(token)
+        return pieces[:n_images]
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of text that follows the image; tokenized with the image before it, as in a whole prompt."""

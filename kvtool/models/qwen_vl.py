@@ -37,16 +37,6 @@ MAX_ASPECT = 200
 """transformers' limit for Qwen's image processor."""
 
 
-def _positions(sample: Sample) -> torch.Tensor:
-    """(axis, token) of one prompt."""
-    rows, cols = sample.spans[0].grid
-    text = torch.arange(sample.image_start).expand(3, -1)
-    time = torch.zeros(rows * cols, dtype=torch.long)
-    height = torch.arange(rows).repeat_interleave(cols)
-    width = torch.arange(cols).repeat(rows)
-    return torch.cat([text, sample.image_start + torch.stack([time, height, width])], dim=1)
-
-
 class Qwen2VL(DecoderModel):
     """Checkpoints of model_type qwen2_vl."""
 
@@ -125,9 +115,17 @@ class Qwen2VL(DecoderModel):
         return blocks
 
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """(time, height, width) positions, (3, image, token): text counts on all axes alike; an image stands at one
-        time, its rows and cols counted from there (Qwen2-VL, section 2.1)."""
-        return torch.stack(list(map(_positions, samples)), dim=1).to(self.checkpoint.device)
+        """(time, height, width) positions, (3, image, token): text counts on all axes alike."""
+        rows = [self.prompt_positions([(sample.image_start, sample)])[0] for sample in samples]
+        return torch.cat(rows, dim=1).to(self.checkpoint.device)
+
+    def image_positions(self, sample: Sample) -> torch.Tensor:
+        """An image stands at one time, its rows and cols counted from there (Qwen2-VL, section 2.1)."""
+        rows, cols = sample.spans[0].grid
+        time = torch.zeros(rows * cols, dtype=torch.long)
+        height = torch.arange(rows).repeat_interleave(cols)
+        width = torch.arange(cols).repeat(rows)
+        return torch.stack([time, height, width])[:, None]
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
         return positions.expand(3, *positions.shape)

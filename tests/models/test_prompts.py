@@ -67,6 +67,40 @@ def test_qwen_keeps_its_vision_marks_around_the_image(tmp_path: Path) -> None:
     assert found.question("red") == "<|vision_end|>red<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None:
+    red = tiny.word_id("red")
+    dog, user, line = tiny.word_id("dog"), tiny.word_id("user"), tiny.word_id("\n")
+    start, opens, closes = map(tiny.token_id, ("<s>", "<|vision_start|>", "<|vision_end|>"))
+    numbered = (
+        "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}dog {{ 'red ' * loop.index }}<image> "
+        "{% else %}{{ part['text'] }} user{% endif %}{% endfor %}"
+    )
+    found = prompt(tmp_path, numbered, adds_start=True)
+    assert found.several_ids(3) == [[start, dog, red], [dog, red, red], [dog, red, red, red]]
+    assert found.several_ids(1) == [list(found.prefix_ids(""))]
+    assert found.question("cat", 3) == found.question("cat") == " cat user"
+    string = "{{ messages[0]['role'] }} {{ messages[0]['content'] + '' }}"
+    found = prompt(tmp_path, string)
+    assert found.source == "tokenizer_config.json"
+    assert (found.several_ids(2), found.question("cat", 2)) == ([[user], []], "\ncat")
+    qwen = Prompt(tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
+    head, between = qwen.several_ids(2)
+    assert (head[-2:], between) == ([line, opens], [closes, opens])
+    assert qwen.question("red", 2) == qwen.question("red")
+
+
+def test_a_template_of_one_image_only_is_named(tmp_path: Path) -> None:
+    one = tiny.LLAVA_TEMPLATE.replace(
+        "{{ '<image>' }}{% endfor %}", "{% if loop.first %}<image>{% endif %}{% endfor %}"
+    )
+    found = prompt(tmp_path, one)
+    assert found.source == "tokenizer_config.json"
+    with pytest.raises(
+        ModelError, match=r"that writes 2 images and a question, found another in tokenizer_config\.json"
+    ):
+        found.several_ids(2)
+
+
 def test_start_token_is_put_once(tmp_path: Path) -> None:
     start = tiny.token_id("<s>")
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE, adds_start=True).prefix_ids("")[0] == start

@@ -1,0 +1,136 @@
+"""Questions over several images: their prompt up to the last image as one cache, then on from it as from one image's.
+
+A prompt is [text][image][text][image] ... [question], from the chat template's turn of that many images. An image's
+tokens are the decoder's input, whatever stands before them, so that a run's stored arrays serve as well as pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.models.base import Prepared
+from kvtool.models.cache import full_cache
+from kvtool.models.continuation import Continuation
+from kvtool.models.device import to_device
+from kvtool.types import Sample
+
+PROMPT_TOKENS = 16_384
+"""Image and question tokens that run at a time: at least one prompt, at most as many as stay within this."""
+
+
+class SeveralImages(Continuation):
+    """The part of a decoder family that asks over several images. See kvtool.models.base.LanguageModel."""
+
+    def ask_several(
+        self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
+    ) -> list[str]:
+        """See LanguageModel.ask_several."""
+        _check(images, texts)
+        asked = [self.prompt.question(text, len(each)) for each, text in zip(images, texts, strict=True)]
+        lengths = [len(self.prompt.text_ids(text)) for text in asked]
+        answers = [""] * len(asked)
+        for same in _grouped([(*map(_shape, each), n) for each, n in zip(images, lengths, strict=True)]):
+            n_tokens = sum(item.sample.n_tokens for item in images[same[0]]) + lengths[same[0]]
+            rows = max(1, PROMPT_TOKENS // n_tokens)
+            for start in range(0, len(same), rows):
+                chunk = same[start : start + rows]
+                found = self._answers([images[i] for i in chunk], [asked[i] for i in chunk], max_new_tokens)
+                for i, answer in zip(chunk, found, strict=True):
+                    answers[i] = answer
+        return answers
+
+    def _answers(self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int) -> list[str]:
+        """Answers to questions of equal shapes; where the device has no room for them, those of each half."""
+        try:
+            return self.generate(*self.prefill_several(images), texts, max_new_tokens)
+        except torch.OutOfMemoryError as error:
+            if len(texts) == 1:
+                raise KvtoolError(
+                    f"question over {', '.join(item.sample.id for item in images[0])}: expected its prompt to fit on "
+                    f"the device, found no memory left; free the device, or load the model in bfloat16 ({error})"
+                ) from None
+        half = len(texts) // 2
+        first = self._answers(images[:half], texts[:half], max_new_tokens)
+        return first + self._answers(images[half:], texts[half:], max_new_tokens)
+
+    @torch.inference_mode()
+    def prefill_several(self, images: Sequence[Sequence[Prepared]]) -> tuple[Any, list[Sample]]:
+        """A cache of prompts of equal shapes up to the last token of their last images, one row a prompt; and these
+        images' records moved to their places there. `logits` and `generate` go on from both."""
+        n_images = len(images[0])
+        tokens = self._image_tokens([item for each in images for item in each])
+        embedded: list[torch.Tensor] = []
+        parts: list[tuple[int, Sample]] = []
+        for slot, ids in enumerate(self.prompt.several_ids(n_images)):
+            text = self.embed(to_device([torch.tensor(ids, dtype=torch.long)] * len(images), self.checkpoint.device))
+            if slot:
+                text = self.after_images([each[slot - 1].sample for each in images], text)
+            embedded += [text, torch.stack(tokens[slot::n_images]).to(text.dtype)]
+            parts.append((text.shape[1], images[0][slot].sample))
+        positions, next_position = self.prompt_positions(parts)
+        prompts = torch.cat(embedded, dim=1)
+        cache = full_cache([], [])
+        self.run(prompts, positions.to(self.checkpoint.device), cache)
+        last = [each[-1].sample for each in images]
+        image_start = prompts.shape[1] - last[0].n_tokens
+        return cache, [replace(sample, image_start=image_start, next_position=next_position) for sample in last]
+
+    def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
+        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature run together."""
+        found: dict[int, torch.Tensor] = {}
+        for same in _grouped([item.signature for item in items]):
+            tokens, _ = self.before_decoder([items[i] for i in same], (), project=True)
+            assert tokens is not None
+            found |= zip(same, tokens, strict=True)
+        return [found[i] for i in range(len(items))]
+
+    def image_positions(self, sample: Sample) -> torch.Tensor:
+        """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of one row."""
+        return self.text_positions(torch.arange(sample.n_tokens)[None])
+
+    def prompt_positions(self, parts: Sequence[tuple[int, Sample]]) -> tuple[torch.Tensor, int]:
+        """Rotary positions of a prompt up to its last image's last token, in the form of `text_positions` of one row;
+        and that of the token after it. parts: how many tokens stand before each image, and the image."""
+        found: list[torch.Tensor] = []
+        start = 0
+        for n_text, sample in parts:
+            text = self.text_positions(torch.arange(start, start + n_text)[None])
+            found += [text, start + n_text + self.image_positions(sample)]
+            start += n_text + sample.next_position - sample.image_start
+        return torch.cat(found, dim=-1), start
+
+
+def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
+    """Raises UsageError."""
+    if len(images) != len(texts):
+        raise UsageError(
+            f"questions: expected as many texts as sets of images, found {len(texts)} texts and {len(images)} sets; "
+            "give one text for each set"
+        )
+    for each, text in zip(images, texts, strict=True):
+        if not each:
+            raise UsageError(f"question {text!r}: expected at least one image, found none; leave the question out")
+        for item in each:
+            if item.sample.prefix:
+                raise UsageError(
+                    f"image {item.sample.id}: expected no prefix in a question over several images, found "
+                    f"{item.sample.prefix!r}; prepare it without one"
+                )
+
+
+def _shape(item: Prepared) -> Hashable:
+    """What must be equal in a batch: the image's tokens and, since rotary positions follow them, its grids."""
+    return item.sample.n_tokens, tuple(span.grid for span in item.sample.spans)
+
+
+def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Indices of equal keys together, in the order in which the keys first appear."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())

@@ -1,0 +1,197 @@
+"""What every multimodal family must do with questions over several images, against transformers' whole prompt."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.models import load_model, several
+from kvtool.models.base import Prepared
+from kvtool.types import Sample, View
+from tests.contracts.model_contract import DecoderContract
+from tests.models import tiny
+
+TEXTS = ("what is there", "is the cat red", "the dog on the left")
+SIZES = ((70, 45), (45, 70), (34, 34))
+
+
+def fed(inputs: dict[str, Any]) -> dict[str, Any]:
+    """What of transformers' inputs its model takes: embeddings where a test made them, else ids."""
+    return {name: inputs[name] for name in inputs if name != "input_ids" or "inputs_embeds" not in inputs}
+
+
+class SeveralContract:
+    family: ClassVar[type[DecoderContract]]
+    """The tests of the family, for its tiny checkpoint and transformers' own classes."""
+    view: ClassVar[View] = "base"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        built: Path = getattr(tiny, cls.family.build)(tmp_path_factory.mktemp("model"))
+        return built
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, folder: Path) -> Any:
+        return load_model(str(folder), dtype="float32")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def own(cls, folder: Path) -> Any:
+        return cls.family.own_class.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def own_inputs(self, own: Any, folder: Path, images: list[Image.Image], text: str) -> dict[str, Any]:
+        """transformers' inputs of the whole prompt, by its own processor."""
+        del own
+        processor = self.family().own_processor(folder)
+        content = [*[{"type": "image"}] * len(images), {"type": "text", "text": text}]
+        prompt = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        return dict(processor(images=[images], text=[prompt], return_tensors="pt"))
+
+    def own_answer(self, own: Any, folder: Path, images: list[Image.Image], text: str) -> str:
+        inputs = self.own_inputs(own, folder, images, text)
+        ids = own.generate(**fed(inputs), max_new_tokens=12, do_sample=False)[0]
+        ids = ids if "inputs_embeds" in inputs else ids[inputs["input_ids"].shape[1] :]
+        answer: str = self.family().own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True)
+        return answer.strip()
+
+    def images(self, n_images: int, seed: int = 0) -> list[Image.Image]:
+        """Six coarse colours each, so that answers differ with the image."""
+        coarse = [tiny.noise(3, 2, seed=10 * seed + i) for i in range(n_images)]
+        return [image.resize(size, Image.Resampling.NEAREST) for image, size in zip(coarse, SIZES, strict=False)]
+
+    def prepared(self, model: Any, images: list[Image.Image]) -> list[Prepared]:
+        return [model.prepare(image, id=str(i), index=i, view=self.view) for i, image in enumerate(images)]
+
+    def ids(self, model: Any, samples: list[Sample], text: str) -> list[int]:
+        """The prompt's ids as transformers counts them: a newline of LLaVA's is an image token."""
+        ids: list[int] = []
+        for before, sample in zip(model.prompt.several_ids(len(samples)), samples, strict=True):
+            n_tokens = model.image_end(sample) - sample.image_start
+            ids += [*before, *[model.config.image_token_id] * n_tokens]
+        return ids + list(model.prompt.text_ids(model.prompt.question(text, len(samples))))
+
+    def logits(self, model: Any, items: list[list[Prepared]], texts: list[str]) -> np.ndarray[Any, Any]:
+        """(question, vocabulary) after the last token of each prompt."""
+        asked = [model.prompt.question(text, len(each)) for each, text in zip(items, texts, strict=True)]
+        found: np.ndarray[Any, Any] = model.logits(*model.prefill_several(items), asked, last=True).numpy()
+        return found
+
+    @pytest.mark.parametrize("n_images", [2, 3])
+    def test_prompt_and_logits_equal_transformers(self, model: Any, own: Any, folder: Path, n_images: int) -> None:
+        images = self.images(n_images)
+        items = self.prepared(model, images)
+        inputs = self.own_inputs(own, folder, images, TEXTS[0])
+        assert self.ids(model, [item.sample for item in items], TEXTS[0]) == inputs["input_ids"][0].tolist()
+        with torch.inference_mode():
+            whole = own(**fed(inputs)).logits[0, -1].numpy()
+        found = self.logits(model, [items], [TEXTS[0]])[0]
+        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-4)
+
+    def test_answers_equal_transformers_generate(self, model: Any, own: Any, folder: Path) -> None:
+        """Two and three images mixed; questions of one length run together, those of others apart."""
+        images = [self.images(n_images, seed) for seed, n_images in enumerate((3, 2, 3, 3, 2, 3))]
+        texts = [TEXTS[i] for i in (0, 0, 1, 2, 1, 0)]
+        found = model.ask_several([self.prepared(model, each) for each in images], texts, 12)
+        expected = [self.own_answer(own, folder, each, text) for each, text in zip(images, texts, strict=True)]
+        assert found == expected
+        assert len(set(found)) > 1
+
+    def test_batch_equals_one_by_one(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        items = [self.prepared(model, self.images(3, seed)) for seed in range(5)]
+        texts = [TEXTS[0]] * 5
+        alone = np.concatenate([self.logits(model, [each], texts[:1]) for each in items])
+        np.testing.assert_allclose(self.logits(model, items, texts), alone, rtol=0, atol=1e-4)
+        expected = [model.ask_several([each], texts[:1], 12)[0] for each in items]
+        rows: list[int] = []
+        whole = type(model).prefill_several
+
+        def counted(self: Any, images: list[list[Prepared]]) -> Any:
+            rows.append(len(images))
+            return whole(self, images)
+
+        monkeypatch.setattr(type(model), "prefill_several", counted)
+        assert model.ask_several(items, texts, 12) == expected
+        n_tokens = sum(item.sample.n_tokens for item in items[0])
+        n_tokens += len(model.prompt.text_ids(model.prompt.question(TEXTS[0], 3)))
+        monkeypatch.setattr(several, "PROMPT_TOKENS", 3 * n_tokens - 1)
+        assert model.ask_several(items, texts, 12) == expected
+        assert rows == [5, 2, 2, 1]
+
+    def test_images_of_a_run_answer_like_their_pixels(self, model: Any) -> None:
+        images = self.images(3)
+        items = [
+            model.prepare(image, id=str(i), index=i, view=self.view, prefix="red cat") for i, image in enumerate(images)
+        ]
+        stored = []
+        for item in items:
+            captured = model.capture([item], model.request(("projected",), None))
+            arrays = {"projected": captured.arrays["projected"][0]}
+            stored.append(model.prepare_stored(item.sample, arrays))
+        fresh = self.prepared(model, images)
+        mixed = [fresh[0], stored[1], fresh[2]]
+        expected = self.logits(model, [fresh], [TEXTS[0]])[0]
+        for items in (stored, mixed):
+            np.testing.assert_allclose(self.logits(model, [items], [TEXTS[0]])[0], expected, rtol=0, atol=1e-4)
+        answers = model.ask_several([fresh, stored, mixed], [TEXTS[0]] * 3, 12)
+        assert len(set(answers)) == 1
+
+    def test_the_order_of_images_matters(self, model: Any) -> None:
+        one, other, third = self.prepared(model, self.images(3))
+        first = self.logits(model, [[one, other, third]], [TEXTS[0]])
+        assert np.abs(first - self.logits(model, [[other, one, third]], [TEXTS[0]])).max() > 0.01
+
+    def test_one_image_answers_like_ask(self, model: Any) -> None:
+        (item,) = self.prepared(model, self.images(1))
+        cache = model.prefill([item])
+        questions = [model.question(text) for text in TEXTS]
+        expected = model.ask(cache, item.sample, questions, 12)
+        assert model.ask_several([[item]] * 3, TEXTS, 12) == expected
+        several_cache, samples = model.prefill_several([[item]])
+        assert samples == [item.sample]
+        for one, another in zip(cache.layers, several_cache.layers, strict=True):
+            assert torch.equal(one.keys, another.keys)
+            assert torch.equal(one.values, another.values)
+
+    def test_no_room_on_the_device_halves_the_batch(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        items = [self.prepared(model, self.images(2, seed)) for seed in range(4)]
+        expected = model.ask_several(items, [TEXTS[0]] * 4, 12)
+        run = type(model).run
+        room, rows = 2, []
+
+        def crowded(self: Any, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
+            rows.append(len(embeddings))
+            if len(embeddings) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            states: torch.Tensor = run(self, embeddings, positions, cache)
+            return states
+
+        monkeypatch.setattr(type(model), "run", crowded)
+        assert model.ask_several(items, [TEXTS[0]] * 4, 12) == expected
+        assert set(rows) == {4, 2}
+        room = 0
+        with pytest.raises(KvtoolError, match=r"question over 0, 1: expected its prompt to fit .* free the device"):
+            model.ask_several(items, [TEXTS[0]] * 4)
+
+    def test_what_cannot_be_asked_is_refused(self, model: Any) -> None:
+        item = self.prepared(model, self.images(1))[0]
+        with pytest.raises(UsageError, match="expected as many texts as sets of images, found 1 texts and 2 sets"):
+            model.ask_several([[item], [item]], ["red"])
+        with pytest.raises(UsageError, match="question 'cat': expected at least one image, found none"):
+            model.ask_several([[item], []], ["red", "cat"])
+        prefixed = model.prepare(tiny.noise(70, 45), id="marked", index=0, prefix="red cat")
+        with pytest.raises(UsageError, match=r"image marked: expected no prefix .* found 'red cat'"):
+            model.ask_several([[item, prefixed]], ["red"])
+        with pytest.raises(UsageError, match=f"text: expected text without {re.escape(self.family.image_token)}"):
+            model.ask_several([[item, item]], [f"red {self.family.image_token}"])
+        assert model.ask_several([], []) == []

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tests.contracts.several_contract import SeveralContract
+from tests.models import test_docs, test_llava_next, test_llava_onevision, test_qwen_vl
+
+examples = test_docs.examples
+
+
+class TestLlavaOnevision(SeveralContract):
+    family = test_llava_onevision.TestLlavaOnevision
+
+    def own_inputs(self, own: Any, folder: Path, images: list[Image.Image], text: str) -> dict[str, Any]:
+        """transformers pads an image among several to a square; squeezed before, it is the base view of an image alone.
+        See docs/decisions/models-several-images.md."""
+        squeezed = [image.resize((34, 34), Image.Resampling.BICUBIC) for image in images]
+        return super().own_inputs(own, folder, squeezed, text)
+
+
+class TestLlavaNextFull(SeveralContract):
+    """Tiles of every image: what transformers makes of several."""
+
+    family = test_llava_next.TestLlavaNextLlama
+    view = "full"
+
+
+class TestLlavaNextBase(SeveralContract):
+    family = test_llava_next.TestLlavaNextLlama
+
+    def own_inputs(self, own: Any, folder: Path, images: list[Image.Image], text: str) -> dict[str, Any]:
+        """Of each image the head of transformers' features, which is its base view, and one newline."""
+        inputs = super().own_inputs(own, folder, images, text)
+        ids = inputs["input_ids"][0]
+        spots = (ids == own.config.image_token_id).nonzero()[:, 0]
+        head, tail = ids[: spots[0]], ids[spots[-1] + 1 :]
+        with torch.inference_mode():
+            features = own.model.get_image_features(inputs["pixel_values"], inputs["image_sizes"]).pooler_output
+            views = [torch.cat([each[:16], own.model.image_newline[None]]) for each in features]
+            words = own.get_input_embeddings()
+            embedded = torch.cat([words(head), *views, words(tail)])
+        image_ids = torch.full((17 * len(images),), own.config.image_token_id)
+        return {"input_ids": torch.cat([head, image_ids, tail])[None], "inputs_embeds": embedded[None]}
+
+
+class TestQwen2VL(SeveralContract):
+    family = test_qwen_vl.TestQwen2VL
+
+
+class TestQwen25VL(SeveralContract):
+    family = test_qwen_vl.TestQwen25VL
+
+
+class TestLlava15(SeveralContract):
+    """The example of docs/adding-a-model.md, which says nothing about several images."""
+
+    family = test_docs.TestLlava15
