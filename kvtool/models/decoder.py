@@ -125,7 +125,8 @@ class DecoderModel(SeveralImages):
         )
         stored: list[str] = [kind for kind in BEFORE_DECODER if kind in arrays]
         tensors: dict[str, Any] = {kind: from_numpy(arrays[kind][:, 0], self.checkpoint.dtype) for kind in stored}
-        grids = tuple(span.grid for span in (*sample.spans, *sample.vision_spans))
+        # The tower's grids and the number of tokens: what tells batches of pixels apart, so that both are the same.
+        grids = tuple(span.grid for span in sample.vision_spans)
         return Prepared(moved, tensors, ("stored", *tensors, moved.image_start, moved.n_tokens, grids))
 
     def before_decoder(
