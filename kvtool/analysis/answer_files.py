@@ -16,7 +16,7 @@ from kvtool.errors import KvtoolError
 def write_answers(path: Path, benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]) -> None:
     """A line an answer: condition, draw of a control, file or subset, question_id, image (its id), text, label (the
     right answer), answer as generated, said (as the official rules read it) and correct."""
-    _write(path, (json.dumps(line, ensure_ascii=False) for line in _lines(benchmark, questions, every)))
+    write_lines(path, (json.dumps(line, ensure_ascii=False) for line in _lines(benchmark, questions, every)))
 
 
 def _lines(benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]) -> Iterator[dict[str, Any]]:
@@ -52,7 +52,7 @@ def write_official(
             name = f"coco_pope_{group}.json" if benchmark.name == "pope" else f"{group}.txt"
             line = pope_line if benchmark.name == "pope" else mme_line
             lines = (line(question, pictures[question.image_ids[0]], text) for question, text in of_group)
-            _write(folder / answers.label / name, lines)
+            write_lines(folder / answers.label / name, lines)
 
 
 def pope_line(question: Question, picture: str, answer: str) -> str:
@@ -67,7 +67,7 @@ def mme_line(question: Question, picture: str, answer: str) -> str:
     return "\t".join(" ".join(column.split()) for column in columns)
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
     """All lines or none: written aside, then renamed."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

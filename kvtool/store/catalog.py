@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,6 +208,22 @@ class Store:
             with suppress(CorruptError, OSError):
                 if (result := self.load_result(key)) is not None:
                     yield result
+
+    def pictures_dir(self, key: str) -> Path:
+        """The folder that keep_pictures makes for a key; whole where it is there."""
+        return layout.pictures_path(self.path) / layout.check_name(key, "key of pictures")
+
+    def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
+        """Keep files, (name, bytes), in a folder of their own; where it is there already, that one stays."""
+        folder = self.pictures_dir(key)
+        with os_errors(f"pictures {key}: cannot be written"), scratch_folder(self.path) as scratch:
+            folder.parent.mkdir(exist_ok=True)
+            tmp = scratch / key
+            tmp.mkdir()
+            for name, data in files:
+                write_file(tmp / name, data)
+            commit_folder(tmp, folder)
+        return folder
 
     def _tmp(self) -> Iterator[Path]:
         folder = layout.tmp_path(self.path)

@@ -7,6 +7,7 @@ STORE/runs/<run>/text/<start>/         vectors of class names and expressions
 STORE/runs/<run>/locks/<part>.claim    who works on what
 STORE/runs/<run>/indexes/<name>/       search indexes, built when first asked for
 STORE/results/<key>.json               results of probes and analyses
+STORE/pictures/<key>/                  pictures drawn for questions, with what they show, from the first such command on
 STORE/tmp/<host>-<pid>-<seq>/          what is being written; never read
 """
 
@@ -23,6 +24,8 @@ ROOT_FOLDERS = ("runs", "results", "tmp")
 RUN_FOLDERS = ("parts", "text", "locks")
 INDEXES = "indexes"
 """A folder that a run has once it was searched."""
+PICTURES = "pictures"
+"""A folder that a store has once questions were drawn."""
 REPAIR = "remove that part's folder, then extract again"
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,199}")
@@ -39,6 +42,10 @@ def run_path(store: Path, run: str) -> Path:
 
 def results_path(store: Path) -> Path:
     return store / "results"
+
+
+def pictures_path(store: Path) -> Path:
+    return store / PICTURES
 
 
 def tmp_path(store: Path) -> Path:

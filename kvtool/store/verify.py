@@ -39,9 +39,12 @@ def verify(store: Store, progress: Progress | None = None) -> list[Problem]:
 
 
 def _verify_store(store: Store, progress: Progress) -> Iterator[Problem]:
-    yield from _foreign(store.path, {layout.ZARR_JSON, *layout.ROOT_FOLDERS}, "", "", "")
+    yield from _foreign(store.path, {layout.ZARR_JSON, *layout.ROOT_FOLDERS, layout.PICTURES}, "", "", "")
     yield from _verify_tmp(layout.tmp_path(store.path))
     yield from _verify_results(store)
+    for path in _entries(layout.pictures_path(store.path)):
+        if not path.is_dir():
+            yield Problem("", "", "", f"{layout.PICTURES}/{path.name}: not a file of kvtool")
     for folder in _entries(layout.runs_path(store.path)):
         try:
             run = store.run(folder.name)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kvtool.errors import BusyError, CorruptError, KvtoolError, RunConflictError, StoreError, UsageError
+from kvtool.errors import BusyError, CorruptError, ImageError, KvtoolError, RunConflictError, StoreError, UsageError
 from kvtool.store import existing_run, open_store
 from kvtool.store.files import group_json
+from kvtool.store.verify import verify
 from tests.store.making import commit, config, new_run, new_store, ragged
 
 
@@ -227,3 +229,28 @@ def test_results_are_listed_the_last_saved_first(tmp_path: Path) -> None:
     assert [result["name"] for result in store.results()] == ["c", "a", "b"]
     (store.results_dir / "a.json").write_text("{")
     assert [result["name"] for result in store.results()] == ["c", "b"]
+
+
+def test_pictures_are_kept_whole_and_once(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    folder = store.keep_pictures("abc", [("1.png", b"one"), ("questions.jsonl", b"{}\n")])
+    assert folder == store.pictures_dir("abc")
+    assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [
+        ("1.png", b"one"), ("questions.jsonl", b"{}\n"),
+    ]  # fmt: skip
+    assert store.keep_pictures("abc", [("1.png", b"another")]) == folder
+    assert (folder / "1.png").read_bytes() == b"one"
+    with pytest.raises(UsageError, match="key of pictures"):
+        store.keep_pictures("../abc", [])
+
+    def broken() -> Iterator[tuple[str, bytes]]:
+        yield "1.png", b"one"
+        raise ImageError("no such picture")
+
+    with pytest.raises(ImageError, match="no such picture"):
+        store.keep_pictures("def", broken())
+    assert not store.pictures_dir("def").exists()
+    assert list((store.path / "tmp").iterdir()) == []
+    assert verify(store) == []
+    (store.path / "pictures" / "stray.png").write_bytes(b"")
+    assert [problem.what for problem in verify(store)] == ["pictures/stray.png: not a file of kvtool"]
