@@ -72,3 +72,16 @@ def test_labels_that_only_the_left_out_rows_have() -> None:
     weights = torch.ones(1, 20)
     weights[0, 3] = 0
     assert logistic.fit(x, labels, weights).bias.tolist() == [-logistic.CERTAIN]
+
+
+@pytest.mark.parametrize("dim", [logistic.NEWTON_TO, logistic.NEWTON_TO + 1, logistic.FULL_HESSIAN_TO + 1])
+def test_every_method_reaches_the_same_optimum(dim: int) -> None:
+    x, labels = planted(2, 400, dim, 2, "plain")
+    found = logistic.fit(x, labels, torch.ones(1, 400))
+    assert found.converged.all()
+    model = LogisticRegression(tol=1e-12, max_iter=100_000, solver="newton-cholesky")
+    model.fit(x[0].double().numpy(), labels[0].numpy())
+    peer = logistic.Fit(torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1])
+    ours = logistic.objective(x, labels, torch.ones(1, 400), found)
+    theirs = logistic.objective(x[:1], labels, torch.ones(1, 400), peer)
+    assert float(ours[0]) <= float(theirs[0]) * (1 + 1e-6)
