@@ -1,7 +1,8 @@
-"""Yes/no question answering: POPE (Li et al. 2023, `evaluate.py`) and MME (Fu et al. 2023, `eval_tool`)."""
+"""Question answering: POPE (Li et al. 2023, `evaluate.py`), MME (Fu et al. 2023, `eval_tool`), multiple choice."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -60,3 +61,40 @@ def mme_subset(answers: Sequence[str], truths: Sequence[str]) -> dict[str, float
     correct = np.array([s == t.lower() for s, t in zip(said, truths, strict=True)], bool).reshape(-1, 2)
     scores = {name: float(value) for name, value in mme_scores(mme_units(correct).sum(axis=0)).items()}
     return scores | {"n_images": len(correct), "n_other": said.count("other")}
+
+
+BRACKETED = re.compile(r"\(([a-z])\)")
+BARE = re.compile(r"(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?:? ?)?([a-z])(?:[.:)](?= |$)|$)")
+
+
+def parse_choice(answer: str, choices: Sequence[str]) -> str:
+    """The option that an answer names, "(A)", "(B)", ...; "" where it names none or several, which is wrong.
+
+    Ours, since the benchmarks have none that needs no language model. The first rule that says something holds:
+    1. letters in brackets, "(B)"; 2. a bare letter as the whole first line, or that a '.', ':' or ')' follows, leading
+    or after "answer", "the answer is", "option" and the like; 3. the choices' texts, as whole words, the longest
+    where one is part of another. Case is ignored, and so are letters beyond the number of choices.
+    """
+    first, _, _ = answer.strip().partition("\n")
+    text, first = _plain(answer), _plain(first)
+    letters = "abcdefghijklmnopqrstuvwxyz"[: len(choices)]
+    if bracketed := set(BRACKETED.findall(text)) & set(letters):
+        return _only(bracketed)
+    if (bare := BARE.match(first)) and bare[1] in letters:
+        return _only({bare[1]})
+    texts: dict[str, set[str]] = {}
+    for letter, choice in zip(letters, choices, strict=False):
+        texts.setdefault(_plain(choice), set()).add(letter)
+    longest_first = sorted((re.escape(choice) for choice in texts if choice), key=len, reverse=True)
+    # 3 does not occur in 3.5 or 1,003.
+    words = rf"(?<!\w)(?<!\d[.,])(?:{'|'.join(longest_first)})(?!\w|[.,]\d)"
+    found = re.findall(words, text) if longest_first else []
+    return _only({letter for choice in found for letter in texts[choice]})
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _only(letters: set[str]) -> str:
+    return f"({next(iter(letters)).upper()})" if len(letters) == 1 else ""
