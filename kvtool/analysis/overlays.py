@@ -1,0 +1,222 @@
+"""What blocks predict, drawn over pictures: masks filled and outlined, matches as lines between two.
+
+Colours are Okabe and Ito's, which the colour-blind can tell apart; what is right and what is wrong differ in shape too.
+Every function gives a new picture and takes positions and masks in pixels of the original image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+Mask = NDArray[Any]
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+
+OBJECTS: tuple[Colour, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178)
+)  # fmt: skip
+"""Object 1 has the first; after the last they begin again."""
+RIGHT, WRONG = (0, 158, 115), (213, 94, 0)
+TRUTH, CASING = (255, 255, 255), (0, 0, 0)
+PAPER = (255, 255, 255)
+TINT = 0.5
+VOID = 255
+
+SMOOTHING = 3
+"""Lines are drawn so many times as large and reduced, since Pillow's have jagged edges."""
+
+
+def fit(image: Image.Image, side_px: int) -> Image.Image:
+    """An image with its longer side side_px long, smaller or larger than it was."""
+    scale = side_px / max(image.size)
+    wh_px = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.convert("RGB").resize(wh_px, Image.Resampling.LANCZOS)
+
+
+def draw_masks(picture: Image.Image, predicted: Mask | None, truth: Mask | None = None) -> Image.Image:
+    """Object ids (height, width) of a prediction as colours with an edge, and the outlines of those of the truth.
+
+    Masks have the original image's size, or any of its shape; `picture` may be a scaled one. 0 is background, 255 void.
+    """
+    pixels = np.asarray(picture.convert("RGB"), np.float64).copy()
+    width_px = max(1, round(max(picture.size) / 200))
+    for number, where in _objects(predicted, picture.size):
+        colour = np.array(OBJECTS[(number - 1) % len(OBJECTS)], float)
+        pixels[where] = (1 - TINT) * pixels[where] + TINT * colour
+        pixels[_edge(where, width_px)] = colour
+    for _, where in _objects(truth, picture.size):
+        pixels[_edge(~where, width_px)] = CASING  # so that the white line shows on bright pictures too
+        pixels[_edge(where, width_px)] = TRUTH
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _objects(ids: Mask | None, wh_px: tuple[int, int]) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Each object's id and its pixels in a picture of a size."""
+    if ids is None:
+        return []
+    resized = np.asarray(Image.fromarray(ids.astype(np.uint8)).resize(wh_px, Image.Resampling.NEAREST))
+    return [(number, resized == number) for number in np.unique(resized).tolist() if number not in (0, VOID)]
+
+
+def _edge(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+    """Pixels of a mask with others within width_px, in steps to the side; the picture's border is none."""
+    inner = mask
+    for _ in range(width_px):
+        padded = np.pad(inner, 1, mode="edge")
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    edge: NDArray[np.bool_] = mask & ~inner
+    return edge
+
+
+def draw_matches(
+    pictures: tuple[Image.Image, Image.Image],
+    sizes_px: tuple[tuple[int, int], tuple[int, int]],
+    source_px: Sequence[Point],
+    found_px: Sequence[Point],
+    true_px: Sequence[Point],
+    right: Sequence[bool],
+) -> Image.Image:
+    """Two pictures side by side and a line from each source point to the point found in the other.
+
+    A right one is a whole line that ends in a disc, a wrong one a broken line that ends in a cross; a ring marks the
+    true point. sizes_px: width and height of the two originals, whose pixels the points are in.
+    """
+    both = side_by_side(pictures)
+    of_source, of_target = (picture.width / wh[0] for picture, wh in zip(pictures, sizes_px, strict=True))
+    start_px = both.width - pictures[1].width
+
+    def draw(pen: Pen) -> None:
+        ends = [
+            ((a[0] * of_source, a[1] * of_source), (start_px + b[0] * of_target, b[1] * of_target))
+            for a, b in zip(source_px, found_px, strict=True)
+        ]
+        for x, y in true_px:
+            pen.ring((start_px + x * of_target, y * of_target))
+        for (a, b), is_right in zip(ends, right, strict=True):
+            pen.stroke(a, b, is_right)
+        for (a, b), is_right in zip(ends, right, strict=True):
+            pen.ends(a, b, is_right)
+
+    return over(both, draw)
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap_px: int = 8) -> Image.Image:
+    """Pictures in a row, their upper edges level."""
+    width = sum(picture.width for picture in pictures) + gap_px * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), PAPER)
+    x = 0
+    for picture in pictures:
+        row.paste(picture, (x, 0))
+        x += picture.width + gap_px
+    return row
+
+
+def over(picture: Image.Image, draw: Callable[[Pen], None]) -> Image.Image:
+    """A picture with smooth lines and marks over it."""
+    layer = Image.new("RGBA", (picture.width * SMOOTHING, picture.height * SMOOTHING), (*TRUTH, 0))
+    draw(Pen(ImageDraw.Draw(layer), max(picture.size) / 1000))
+    reduced = layer.resize(picture.size, Image.Resampling.BOX)
+    return Image.alpha_composite(picture.convert("RGBA"), reduced).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Pen:
+    """Draws on a layer SMOOTHING times as large as the picture; positions are the picture's. unit: of all sizes."""
+
+    canvas: ImageDraw.ImageDraw
+    unit: float
+
+    def stroke(self, start: Point, stop: Point, right: bool) -> None:
+        """The line of a match: whole where it is right, else broken."""
+        pieces = [(start, stop)] if right else dashes(start, stop, 12 * self.size, 8 * self.size)
+        for width, colour in ((3.8, CASING), (2.2, RIGHT if right else WRONG)):
+            for a, b in pieces:
+                self.line(a, b, colour, width)
+
+    def ends(self, start: Point, stop: Point, right: bool) -> None:
+        """The points of a match: a disc where it starts, a larger one or a cross where it ends."""
+        colour = RIGHT if right else WRONG
+        self.disc(start, 5, colour)
+        if right:
+            self.disc(stop, 6.5, colour)
+        else:
+            self.cross(stop, 7, colour)
+
+    @property
+    def size(self) -> float:
+        """Of a line's width in the picture: 1 where it is 1000 px wide, never much less."""
+        return max(0.6, self.unit)
+
+    def line(self, a: Point, b: Point, colour: Colour, width: float) -> None:
+        ends = [tuple(SMOOTHING * value for value in point) for point in (a, b)]
+        self.canvas.line(ends, fill=(*colour, 255), width=max(1, round(width * self.size * SMOOTHING)))
+
+    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+        self._ellipse(centre, radius + 1.2, CASING)
+        self._ellipse(centre, radius, colour)
+
+    def ring(self, centre: Point) -> None:
+        for radius, width, colour in ((13.0, 5.0, CASING), (12.0, 3.0, TRUTH)):
+            box, px = self._box(centre, radius), max(1, round(width * self.size * SMOOTHING))
+            self.canvas.ellipse(box, outline=(*colour, 255), width=px)
+
+    def cross(self, centre: Point, radius: float, colour: Colour) -> None:
+        x, y = centre
+        arm = radius * self.size
+        for ink, width in ((CASING, 5.4), (colour, 3.2)):
+            self.line((x - arm, y - arm), (x + arm, y + arm), ink, width)
+            self.line((x - arm, y + arm), (x + arm, y - arm), ink, width)
+
+    def _ellipse(self, centre: Point, radius: float, colour: Colour) -> None:
+        self.canvas.ellipse(self._box(centre, radius), fill=(*colour, 255))
+
+    def _box(self, centre: Point, radius: float) -> tuple[float, float, float, float]:
+        x, y, r = (SMOOTHING * value for value in (*centre, radius * self.size))
+        return x - r, y - r, x + r, y + r
+
+
+def dashes(a: Point, b: Point, on_px: float, off_px: float) -> list[tuple[Point, Point]]:
+    """The pieces of a broken line from a to b; the last one ends at b."""
+    length = hypot(b[0] - a[0], b[1] - a[1])
+    if length <= on_px:
+        return [(a, b)]
+
+    def at(distance: float) -> Point:
+        share = max(0.0, distance) / length
+        return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])
+
+    stops = np.arange(length, 0, -(on_px + off_px)).tolist()
+    return [(at(stop - on_px), at(stop)) for stop in reversed(stops)]
+
+
+def mask_marks(n_objects: int = 1) -> list[tuple[Image.Image, str]]:
+    """What stands for what in draw_masks, for a sheet's legend."""
+    grey = Image.new("RGB", (26, 22), (150, 150, 150))
+    inside = np.zeros((22, 26), np.uint8)
+    inside[4:18, 4:22] = 1
+    said = [(draw_masks(grey, inside * number), number) for number in range(1, n_objects + 1)]
+    named = [(mark, "predicted" if n_objects == 1 else f"object {number}, predicted") for mark, number in said]
+    return [*named, (draw_masks(grey, None, inside), "truth")]
+
+
+def match_marks() -> list[tuple[Image.Image, str]]:
+    """What stands for what in draw_matches, for a sheet's legend."""
+    paper = Image.new("RGB", (72, 24), PAPER)
+    start, stop = (8.0, 12.0), (62.0, 12.0)
+
+    def match(right: bool) -> Image.Image:
+        def draw(pen: Pen) -> None:
+            pen.stroke(start, stop, right)
+            pen.ends(start, stop, right)
+
+        return over(paper, draw)
+
+    ring = over(Image.new("RGB", (24, 24), (150, 150, 150)), lambda pen: pen.ring((12.0, 12.0)))
+    return [(match(True), "right"), (match(False), "wrong"), (ring, "truth")]
