@@ -1,0 +1,112 @@
+"""Marks on a picture: a ring around a point and its name beside it, in red on white, sized by the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import dist
+
+from PIL import Image, ImageDraw, ImageFont
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+COLOUR, HALO = (225, 20, 50), (255, 255, 255)
+RING, NAME = 0.025, 0.07
+"""Radius of a ring and height of a letter, as shares of the picture's shorter side."""
+BESIDE = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
+"""Directions in which a name may stand, the first of equals first."""
+CLEAR = 4.0
+"""Radii from a name to another point that are far enough."""
+LEAST_RADIUS_PX, LEAST_LETTER_PX = 3.0, 10.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A ring around point_px and a name within name_xyxy_px; both reach no further than their boxes."""
+
+    name: str
+    point_px: Point
+    ring_xyxy_px: Box
+    name_xyxy_px: Box
+
+
+def ring_radius_px(wh_px: tuple[int, int]) -> float:
+    """Of a ring with its halo."""
+    return max(LEAST_RADIUS_PX, RING * min(wh_px)) + 2 * _line_px(wh_px)
+
+
+def place_marks(points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]) -> list[Mark]:
+    """Names stand beside their rings, inside the picture, where they cover least of other marks and are as far from
+    other points as makes no doubt whose they are."""
+    radius = ring_radius_px(wh_px)
+    rings = [(x - radius, y - radius, x + radius, y + radius) for x, y in points_px]
+    marks: list[Mark] = []
+    for at, (name, point, ring) in enumerate(zip(names, points_px, rings, strict=True)):
+        others = [other for index, other in enumerate(rings) if index != at]
+        taken = [*others, *(mark.name_xyxy_px for mark in marks)]
+        places = _places(ring, _name_size_px(name, wh_px), wh_px)
+        marks.append(Mark(name, point, ring, _clearest(places, others, taken, CLEAR * radius)))
+    return marks
+
+
+def _clearest(places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box], clear_px: float) -> Box:
+    """The first place that covers least of what is taken, and of those is furthest from other rings, up to clear_px."""
+
+    def key(place: Box) -> tuple[float, float]:
+        away = min((dist(_centre(place), _centre(other)) for other in others), default=clear_px)
+        return sum(_overlap(place, other) for other in taken), -min(away, clear_px)
+
+    return min(places, key=key)
+
+
+def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
+    """A copy with the marks on it; nothing changes outside their boxes."""
+    drawn = image.convert("RGB")
+    drawn = drawn.copy() if drawn is image else drawn
+    painter, line, font = ImageDraw.Draw(drawn), _line_px(image.size), _font(image.size)
+    for mark in marks:
+        x0, y0, x1, y1 = mark.ring_xyxy_px
+        painter.ellipse((x0, y0, x1, y1), outline=HALO, width=3 * line)
+        painter.ellipse((x0 + line, y0 + line, x1 - line, y1 - line), outline=COLOUR, width=line)
+    for mark in marks:
+        left, top, _, _ = font.getbbox(mark.name, stroke_width=line)
+        at = (mark.name_xyxy_px[0] - left, mark.name_xyxy_px[1] - top)
+        painter.text(at, mark.name, fill=COLOUR, font=font, stroke_width=line, stroke_fill=HALO)
+    return drawn
+
+
+def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> list[Box]:
+    """Boxes of a size that touch a ring's circle, the right one first, moved into the picture."""
+    (x, y), (width, height), radius = _centre(ring), size_px, (ring[2] - ring[0]) / 2
+    boxes: list[Box] = []
+    for across, down in BESIDE:
+        reach = radius * (0.71 if across and down else 1.0)
+        left = x + across * (reach + width / 2) - width / 2
+        top = y + down * (reach + height / 2) - height / 2
+        left, top = max(0, round(min(left, wh_px[0] - width))), max(0, round(min(top, wh_px[1] - height)))
+        boxes.append((left, top, left + width, top + height))
+    return boxes
+
+
+def _centre(box: Box) -> Point:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _name_size_px(name: str, wh_px: tuple[int, int]) -> tuple[float, float]:
+    left, top, right, bottom = _font(wh_px).getbbox(name, stroke_width=_line_px(wh_px))
+    return right - left, bottom - top
+
+
+def _font(wh_px: tuple[int, int]) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size=max(LEAST_LETTER_PX, NAME * min(wh_px)))
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow's own font needs FreeType, which its wheels have"
+    return font
+
+
+def _line_px(wh_px: tuple[int, int]) -> int:
+    return max(1, round(0.005 * min(wh_px)))
