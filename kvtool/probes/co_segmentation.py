@@ -9,7 +9,7 @@ Memory: one class's vectors, and their distances to the centroids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -71,6 +71,7 @@ class CoSegmentation:
         self.skipped = list(dataset.skipped)
         if missing:
             self.skipped.append(f"{missing} images are not in the run, or alone of their class there")
+        self._saved = self.images()
         if not self.groups:
             raise KvtoolError(f"{self.name}: the run holds two images of no class: extract more of the data set")
 
@@ -85,18 +86,29 @@ class CoSegmentation:
         counts = [self._score(image, predicted, category) for category, image, predicted in self._predict(layer)]
         return np.stack(counts, axis=1)
 
+    def only(self, images: Collection[str]) -> None:
+        """These, each with all images of its class, which are clustered together."""
+        self._saved = self.images() & set(images)
+
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<class>/<name>.png, as MSRC7's ground truth."""
         files = []
         for category, image, predicted in self._predict(layer):
+            if image.id not in self._saved:
+                continue
             name = f"{category}/{image.id.rpartition('/')[2]}.png"
             save_mask(folder / name, predicted[index])
             files.append({"file": name, "category": category, "image": image.id})
         return files
 
+    def truth(self, record: Row) -> Array:
+        return self.dataset.mask(record["image"], record["category"])
+
     def _predict(self, layer: Layer) -> Iterator[tuple[str, GridImage, Array]]:
         """Class, image and its mask (head, height, width), class after class."""
         for category, names in self.groups.items():
+            if self._saved.isdisjoint(names):
+                continue
             images = layer.get(names)
             for image, foreground in self._of_group([images[name] for name in names]):
                 rows, cols = nearest_cells(image.span, image.wh_px)

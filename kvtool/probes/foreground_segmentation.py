@@ -9,7 +9,7 @@ Memory: BATCH_FLOATS features at a time (and three times that in the solver), MA
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,6 +63,7 @@ class ForegroundSegmentation:
         self.episodes = dataset.episodes(count, shots, seed, ids)
         self.skipped += [line for line in dataset.skipped if line not in self.skipped]
         self.n = len(self.episodes)
+        self._saved: Collection[int] = range(self.n)
         self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
@@ -79,19 +80,31 @@ class ForegroundSegmentation:
             counts[:, episode.index] = self._score(predicted, query, episode)
         return counts
 
+    def only(self, images: Collection[str]) -> None:
+        """Episodes whose query is one of them."""
+        self._saved = [episode.index for episode in self.episodes if episode.query_id in images]
+
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<episode>.png: the mask of its query."""
         files = []
         for episode, _, predicted in self._predict(layer):
+            if episode.index not in self._saved:
+                continue
             name = f"{episode.index:04d}.png"
             about = {"class_id": episode.class_id, "query": episode.query_id, "supports": list(episode.support_ids)}
             files.append({"file": name, "episode": episode.index, **about})
             save_mask(folder / name, predicted[index])
         return files
 
+    def truth(self, record: Row) -> Array:
+        return self._truth(record["query"], record["class_id"])
+
     def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
-        """Episodes in order, their queries, and their masks (head, height, width)."""
+        """Episodes in order, their queries, and their masks (head, height, width); those of a batch together, since
+        with others beside it an episode might round a pixel differently."""
         for batch in self._batches(layer):
+            if not any(episode.index in self._saved for episode in batch):
+                continue
             images = layer.get({image for e in batch for image in (e.query_id, *e.support_ids)})
             fits = self._fit(batch, images)
             of_episode = zip(fits.weights.float().chunk(len(batch)), fits.bias.float().chunk(len(batch)), strict=True)

@@ -9,7 +9,7 @@ Memory: the vectors of the sentences at one layer, and one image's maps.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +57,7 @@ class ReferringExpression:
         self._of_image: defaultdict[str, list[int]] = defaultdict(list)
         for index, expression in enumerate(self.expressions):
             self._of_image[expression.image_id].append(index)
+        self._saved = list(self._of_image)
 
     def settings(self) -> dict[str, Any]:
         return {"cutoff": self.cutoff, "limit": self.limit}
@@ -74,23 +75,31 @@ class ReferringExpression:
                 counts[:, index] = np.concatenate(binary_counts(predicted, truth), axis=-1)
         return counts
 
+    def only(self, images: Collection[str]) -> None:
+        """The sentences about them."""
+        self._saved = [image for image in self._of_image if image in images]
+
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<sent_id>.png: the mask of a sentence."""
-        files: list[Row] = [{} for _ in self.expressions]
+        files: dict[int, Row] = {}
         for image, sentences in self._predict(layer):
             for number, predicted in sentences:
                 one = self.expressions[number]
                 about = {"sent_id": one.sent_id, "sent": one.text, "image": image.id, "ann_id": one.ann_id}
                 files[number] = {"file": f"{one.sent_id}.png", **about, "ref_id": one.ref_id}
                 save_mask(folder / files[number]["file"], predicted[index])
-        return files
+        return [files[number] for number in sorted(files)]
+
+    def truth(self, record: Row) -> Array:
+        expression = next(one for one in self.expressions if one.sent_id == record["sent_id"])
+        return self.dataset.mask(expression)
 
     def _predict(self, layer: Layer) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array]]]]:
         """Every image with its sentences: their indices and masks (head, height, width)."""
         check_texts(layer.run, self.texts, self.name)
         vectors = centred_texts(layer, self.texts)
         row_of = {text: row for row, text in enumerate(self.texts)}
-        for image in layer.each(self._of_image):
+        for image in layer.each(self._saved):
             rows = {index: row_of[self.expressions[index].text] for index in self._of_image[image.id]}
             maps = ((index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0]) for index, row in rows.items())
             yield image, ((index, foreground(one, image, self.cutoff)) for index, one in maps)

@@ -10,7 +10,7 @@ Memory: of one category at a time, the vectors under its source keypoints; one t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,6 +71,7 @@ class SemanticCorrespondence:
                 f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract more of the data set"
             )
         self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
+        self._saved: Collection[int] = range(self.n)
 
     def settings(self) -> dict[str, Any]:
         return {"alpha": PRIMARY_ALPHA, "upsample": self.upsample, "limit": self.limit}
@@ -86,19 +87,27 @@ class SemanticCorrespondence:
             found[:, target.pairs] = np.moveaxis(np.add.reduceat(correct, target.starts, axis=2), 0, 2)
         return found
 
+    def only(self, images: Collection[str]) -> None:
+        """Of one image all pairs, of several the pairs among them."""
+        ends = [{pair.src_id, pair.trg_id} & set(images) for pair in self.pairs]
+        self._saved = [number for number, found in enumerate(ends) if len(found) >= min(2, len(set(images)))]
+
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """answers.jsonl: a pair a line, its fields as in SPair's annotation and prd_kps."""
         points: dict[int, Array] = {}
         for target, predicted_px in self._predict(layer):
             points |= zip(target.pairs.tolist(), np.split(predicted_px[index], target.starts[1:]), strict=True)
-        save_lines(folder / "answers.jsonl", [_answer(pair, points[number]) for number, pair in enumerate(self.pairs)])
-        return [{"file": "answers.jsonl", "pairs": self.n}]
+        save_lines(folder / "answers.jsonl", [_answer(self.pairs[number], points[number]) for number in self._saved])
+        return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
         """Target images, and the points found in them (head, keypoint, 2): those of all pairs with this target."""
+        saved = {self.pairs[number].trg_id for number in self._saved}
         for group in self._groups:
+            if saved.isdisjoint(group.targets):
+                continue
             points = group.source_vectors(layer)
-            for image in layer.each(group.targets):
+            for image in layer.each(image for image in group.targets if image in saved):
                 target = group.targets[image.id]
                 yield target, self._match(points[:, torch.as_tensor(target.source_rows)], image)
 

@@ -11,7 +11,7 @@ Memory: one image's maps; four counts per image, head and given class, with `all
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -89,6 +89,7 @@ class SemanticSegmentation:
         self.texts = dataset.texts()
         self.convention = IMAGENET_S if isinstance(dataset, ImageNetS) else BDD10K
         self._slots = 1 if isinstance(dataset, ImageNetS) else len(self.texts)
+        self._saved = self.names
         self._rows = {image: row for row, image in enumerate(self.names)}
 
     def settings(self) -> dict[str, Any]:
@@ -117,11 +118,14 @@ class SemanticSegmentation:
                     row[head, 4 * self._slots :] = class_counts(best, truth, ids, self.convention.ignore).reshape(-1)
         return measured
 
+    def only(self, images: Collection[str]) -> None:
+        self._saved = [image for image in self.names if image in images]
+
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """With all_classes <image>.png, ids as the ground truth has them; else masks of given classes: <image>.png of
         an ImageNet-S image's own, <image>/<id>.png of BDD's."""
         classes, files = self._classes(layer), []
-        for image in layer.each(self.names):
+        for image in layer.each(self._saved):
             if self.all_classes:
                 files.append({"file": f"{image.id}.png", "image": image.id})
                 ids = next(islice(self._ids(image, classes), index, None))
@@ -132,6 +136,12 @@ class SemanticSegmentation:
                 files.append({"file": name, "image": image.id, "category": self.texts[text]})
                 save_mask(folder / name, self._foreground(image, classes, text)[index])
         return sorted(files, key=lambda record: record["file"])
+
+    def truth(self, record: Row) -> Array:
+        """Of a given class's record."""
+        ids = self.dataset.label_map(record["image"])
+        shown = ids == self.convention.first_id + self.texts.index(record["category"])
+        return np.where(ids == self.convention.ignore, np.uint8(VOID), shown.astype(np.uint8))
 
     def _classes(self, layer: Layer) -> Tensor:
         check_texts(layer.run, self.texts, self.name)

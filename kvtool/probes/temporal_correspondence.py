@@ -10,7 +10,7 @@ Memory: eight frames of a sequence, and the products of some tokens with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,7 +59,7 @@ class TemporalCorrespondence:
         if len(scored) < len(whole):
             self.skipped.append(f"{len(whole) - len(scored)} sequences lack annotations of frames that are scored")
         self.n_skipped = len(videos) - len(scored)
-        self.videos = scored[:limit]
+        self.videos = self._saved = scored[:limit]
         if not self.videos:
             raise KvtoolError(f"{self.name}: the run holds all frames of none of {len(videos)} sequences: extract more")
         self.objects = [(video.name, number) for video in self.videos for number in range(1, video.n_objects + 1)]
@@ -95,14 +95,22 @@ class TemporalCorrespondence:
                     f[head, number - 1, index] = boundary_accuracy(*pair)
         return davis_units(j, f)
 
+    def only(self, images: Collection[str]) -> None:
+        """The sequences that have one of these frames, whole."""
+        self._saved = [video for video in self.videos if not set(images).isdisjoint(video.frame_ids)]
+
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<sequence>/<frame>.png as the annotations: the first one's own, void as background, then what follows."""
-        for video in self.videos:
+        for video in self._saved:
             first = self.dataset.label_map(video.frame_ids[0])
             save_labels(folder / f"{video.frame_ids[0]}.png", np.where(first == VOID, 0, first))
             for frame, soft in self._propagate(layer, video):
                 save_labels(folder / f"{frame.id}.png", index_mask(soft[index], frame))
-        return [{"file": f"{frame}.png", "image": frame} for video in self.videos for frame in video.frame_ids]
+        return [{"file": f"{frame}.png", "image": frame} for video in self._saved for frame in video.frame_ids]
+
+    def truth(self, record: Row) -> Array | None:
+        """Object ids, None where the frame has no annotation."""
+        return self.dataset.label_map(record["image"]) if self.dataset.has_label_map(record["image"]) else None
 
     def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
         """Each frame after the first and its soft masks (head, object + 1, token), background first."""
