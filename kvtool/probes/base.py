@@ -87,7 +87,7 @@ def score_blocks(
             blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
             tables = list(task.tables(measured))
             for table in tables:
-                rows += _table_rows(blocks, table, seed)
+                rows += table_rows(blocks, table, seed)
             if select == "split":
                 halves += _half_rows(blocks, tables[0], task.metric, seed)
             if progress is not None:
@@ -95,7 +95,8 @@ def score_blocks(
     return rows, halves
 
 
-def _table_rows(blocks: Sequence[Row], table: Table, seed: int) -> list[Row]:
+def table_rows(blocks: Sequence[Row], table: Table, seed: int) -> list[Row]:
+    """A row for each block of a table's units."""
     found = bootstrap(table.units, table.scores, strata=table.strata, seed=seed)
     n = table.units.shape[1]
     return [{**block, **table.labels, **_scores(found, index, n), "n": n} for index, block in enumerate(blocks)]
@@ -111,11 +112,15 @@ def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
     return row
 
 
-def _half_rows(blocks: Sequence[Row], table: Table, metric: str, seed: int) -> list[Row]:
-    n = table.units.shape[1]
+def halves(n: int, seed: int) -> tuple[Array, Array]:
+    """Indices of the units by which select "split" chooses a block, and of those on which it scores it."""
     order = np.random.default_rng(seed).permutation(n)
-    first, second = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+
+
+def _half_rows(blocks: Sequence[Row], table: Table, metric: str, seed: int) -> list[Row]:
+    first, second = halves(table.units.shape[1], seed)
     chosen = table.scores(table.units[:, first].sum(axis=1))[metric]
     strata = None if table.strata is None else table.strata[second]
-    rows = _table_rows(blocks, table._replace(units=table.units[:, second], strata=strata), seed)
+    rows = table_rows(blocks, table._replace(units=table.units[:, second], strata=strata), seed)
     return [{**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, chosen, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ def probe(
     kinds: Sequence[Kind] | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    ids: Collection[str] | None = None,
     select: str = "max",
     limit: int | None = None,
     device: str = "auto",
@@ -46,10 +47,11 @@ def probe(
     """Score every block of a run on a task.
 
     kinds: by default value, or key where there is none, and the baselines projected and vision. layers, heads: of the
-    decoder's kinds, the baselines beside them are whole; of vision where no decoder's kind is asked for. select: "max"
-    takes the best block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling
-    units and scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes,
-    halves and intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
+    decoder's kinds, the baselines beside them are whole; of vision where no decoder's kind is asked for. ids: only
+    these of the run's images, so that runs which lack different ones can be compared. select: "max" takes the best
+    block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling units and
+    scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes, halves and
+    intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
     progress: called with (blocks done, note). options: the task's own, see options_of.
 
     The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
@@ -57,7 +59,7 @@ def probe(
     """
     run = target.run() if isinstance(target, Store) else target
     kind_of_task = TASKS.load(task)
-    _check_served(run, task)
+    check_served(run, task)
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     folder = None if save_predictions is None else Path(save_predictions)
@@ -65,26 +67,29 @@ def probe(
         check_free(folder)
     where = torch_device(device)
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
-    own = _own_options(task, {**options, "limit": limit, "seed": seed})
+    own = own_options(task, {**options, "limit": limit, "seed": seed})
     others = _other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else []
+    chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(run, plan, select, seed, task, own, others)
+    if ids is not None:
+        config["ids_hash"] = hash_ids(sorted(chosen))
     store = open_store(run.store)
     key = result_key(config)
     kept = None if fresh else store.load_result(key)
     if kept is not None and folder is None:
         return Result.from_json(kept)
-    work: Task = kind_of_task(_dataset(run, data), set(run.ids), where, **own)
+    work: Task = kind_of_task(dataset_of(run, data), chosen, where, **own)
     if kept is not None:
         result = Result.from_json(kept)
     else:
         result = _score(work, plan, others, config, where, progress)
-        _keep(store, key, result)
+        keep_result(store, key, result)
     if folder is not None:
         save_best(work, plan, result, where, folder)
     return result
 
 
-def _keep(store: Store, key: str, result: Result) -> None:
+def keep_result(store: Store, key: str, result: Result) -> None:
     """A store that cannot be written, a colleague's or a full one, costs nobody the result."""
     try:
         store.save_result(key, result.to_json())
@@ -144,7 +149,7 @@ def count_blocks(
 ) -> int:
     """How many blocks a probe scores, those of other runs included. Errors as probe's."""
     able = TASKS.load(task).kinds
-    _check_served(run, task)
+    check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, able)]
     plans += [_baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
     return sum(len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks)
@@ -223,7 +228,8 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
-def _check_served(run: Run, task: str) -> None:
+def check_served(run: Run, task: str) -> None:
+    """Raises UsageError where a run's data set cannot serve a task."""
     if task not in tasks_of(run):
         able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
         raise UsageError(
@@ -231,7 +237,8 @@ def _check_served(run: Run, task: str) -> None:
         )
 
 
-def _dataset(run: Run, data: str | Path | None) -> Any:
+def dataset_of(run: Run, data: str | Path | None) -> Any:
+    """A run's data set, from `data` or where it was extracted from. Raises KvtoolError where it is not there."""
     path = run.config.dataset_path if data is None else str(data)
     if path is None:
         raise UsageError(f"run {run.name}: it does not say where {run.config.dataset} is; give the folder with --data")
@@ -247,7 +254,7 @@ def options_of(task: str) -> set[str]:
     return set(signature(TASKS.load(task)).parameters) - {"dataset", "ids", "device", *COMMON}
 
 
-def _own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the task takes them. Raises UsageError for one that is not the task's."""
     own = options_of(name)
     for option in options.keys() - own - COMMON:

@@ -60,13 +60,16 @@ def write_run(
     *,
     model: str = "planted",
     name: str = "",
+    prefix: tuple[str, str] = ("none", "0"),
     kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
     dtype: str = "bfloat16",
     layers: int = LAYERS,
     part_size: int = 5,
     seed: int = 0,
 ) -> Run:
-    """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values."""
+    """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values.
+
+    prefix: the condition and the hash of its texts, which stand in the samples."""
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
     config = RunConfig(
         name=name,
@@ -76,8 +79,8 @@ def write_run(
         split=split,
         ids_hash=hash_ids([s.id for s in samples]),
         n_images_total=len(samples),
-        prefix="none",
-        prefix_hash="0",
+        prefix=prefix[0],
+        prefix_hash=prefix[1],
         view="base",
         keys="post-rope",
         kinds=kinds,
