@@ -15,13 +15,16 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kvtool.analysis.knockout import HeadSource
+    from kvtool.analysis.report import Page
     from kvtool.engine.local import Report
     from kvtool.reports.results import Result
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "knockout", "open", "probe", "score", "search", "variance"]
+__all__ = ["__version__", "extract", "knockout", "open", "probe", "report", "score", "search", "variance"]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -60,6 +63,17 @@ def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: He
     if isinstance(store, str | PathLike):
         store = open_store(store, create=options.get("model") is not None)
     return run_knockout(store, benchmark, heads, **options)
+
+
+def report(
+    stores: Store | str | PathLike[str] | Sequence[Store | str | PathLike[str]],
+    path: str | PathLike[str],
+    **options: Any,
+) -> Page:
+    """`kvtool report`: one self-contained HTML page about the results that stores keep; see kvtool.analysis.report."""
+    from kvtool.analysis.report import report as run_report
+
+    return run_report(stores, path, **options)
 
 
 def score(benchmark: str, **options: Any) -> Result:

@@ -1,0 +1,66 @@
+"""kvtool report: one self-contained page about the results that stores keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import need_store
+from kvtool.errors import UsageError
+
+
+def report(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The page, e.g. page.html; overwritten.")],
+    stores: Annotated[
+        list[Path] | None, typer.Argument(metavar="[STORE]...", help="The stores; default: $KVTOOL_STORE.")
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", help="Of the page.")] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="Pictures of predictions for each block of a probe; 0: none.")
+    ] = 4,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, help="How many blocks of a probe have them.")] = 6,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME:PATH", help="Where a data set is now; may be given several times."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="For the pictures: auto, cpu, cuda:0, ...")] = "auto",
+) -> None:
+    """Write one self-contained HTML page about all results of one or several stores, and print its path.
+
+    It opens from disk and asks nothing of any server. On it: what was found, in sentences with intervals; heatmaps
+    that show a block's categories and examples of what it predicts; curves, tables (each also as CSV), input-agnostic
+    keys, knockouts, prefixes, questions whose answer the values know and the model does not; configurations, versions
+    and the commands that make it again. Never loads the model.
+    """
+    import kvtool
+
+    folders = stores or [need_store(None)]
+    with console.progress("report", None, unit="results") as advance:
+        page = kvtool.report(
+            folders,
+            out,
+            title=title,
+            examples=examples,
+            blocks=blocks,
+            data=dict(map(parse_data, data or ())),
+            device=device,
+            progress=advance,
+        )
+    for note in page.notes:
+        console.log.warning("%s", note)
+    size = console.human_bytes(page.n_bytes)
+    console.log.info("%d results, %d pictures, %s", page.n_results, page.n_pictures, size)
+    print(page.path)
+
+
+def parse_data(text: str) -> tuple[str, str]:
+    """'spair71k:/data/SPair-71k' as (name, path). Raises UsageError."""
+    from kvtool.datasets import parse_spec
+
+    spec = parse_spec(text)
+    if spec.path is None or spec.split is not None:
+        raise UsageError(f"--data: expected NAME:PATH, found {text!r}")
+    return spec.name, spec.path

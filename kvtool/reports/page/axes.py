@@ -1,0 +1,54 @@
+"""Scales of charts: from data to pixels or percent, with round numbers on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    text: str
+
+
+def share_of(value: float, low: float, high: float, logarithmic: bool) -> float:
+    if logarithmic and low > 0:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale from data to pixels of a chart."""
+
+    low: float
+    high: float
+    start_px: float
+    stop_px: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        share = share_of(value, self.low, self.high, self.logarithmic)
+        return round(self.start_px + share * (self.stop_px - self.start_px), 2)
+
+    def ticks(self, count: int = 5, text: str = "g") -> list[Tick]:
+        steps = decades(self.low, self.high) if self.logarithmic else nice_steps(self.low, self.high, count)
+        return [Tick(self(step), format(step, text)) for step in steps]
+
+
+def nice_steps(low: float, high: float, count: int) -> list[float]:
+    """About `count` round numbers from low to high."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Powers of ten from low to high; both ends where there are fewer than two."""
+    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    return [10.0**power for power in powers] if len(powers) > 1 else [low, high]

@@ -1,0 +1,109 @@
+"""The commands that would make a result again, from its configuration."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kvtool.reports.page.numbers import ranges
+from kvtool.reports.page.study import Kept
+from kvtool.reports.results import Row
+
+DECODER = ("key", "value")
+
+
+def extract_command(info: Row) -> str:
+    """The extraction behind a run, from Run.info(); the data set's place is where it lay then."""
+    path = f":{info['dataset_path']}" if info.get("dataset_path") else ""
+    words = [
+        "extract",
+        info["store"],
+        "--model",
+        info["model"],
+        "--dataset",
+        f"{info['dataset']}{path}@{info['split']}",
+    ]
+    words += _flags({"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS)
+    words += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
+    return _command(words)
+
+
+EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope"}
+
+
+def result_command(kept: Kept, info: Row | None) -> str:
+    """The command of a result; of one that is not known, its name and the store."""
+    make = COMMANDS.get(kept.result.command)
+    words = [kept.result.command, kept.store] if make is None else make(kept, kept.result.config, info)
+    return _command(words)
+
+
+def _probe(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    words = ["probe", kept.store, str(kept.result.task), "--run", config["run"]]
+    words += _blocks(config.get("blocks", []), info)
+    words += _flags({"select": config.get("select"), "seed": config.get("seed")}, {"select": "max", "seed": 0})
+    return words + _flags(config.get("options", {}))
+
+
+def _blocks(blocks: list[Row], info: Row | None) -> list[str]:
+    """--kinds, and where they were narrowed, or the run is gone, --layers and --heads."""
+    words = ["--kinds", ",".join(block["kind"] for block in blocks)] if blocks else []
+    narrowed = [b for b in blocks if b["kind"] in DECODER] or [b for b in blocks if b["kind"] != "projected"]
+    for block in narrowed[:1]:
+        stored = None if info is None else info["layers" if block["kind"] in DECODER else "vision_layers"]
+        if block["layers"] != stored:
+            words += ["--layers", ranges(block["layers"])]
+        if block["kind"] in DECODER and (info is None or len(block["kv_heads"]) != info.get("kv_heads")):
+            words += ["--heads", ranges(block["kv_heads"])]
+    return words
+
+
+def _variance(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    threshold = config.get("threshold") if config.get("threshold_from") == "given" else None
+    asked = {"kind": config.get("kind"), "threshold": threshold, "seed": config.get("seed")}
+    return ["variance", kept.store, "--run", config["run"], *_flags(asked, {"kind": "key", "seed": 0})]
+
+
+def _knockout(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    heads = {"given": "FILE", "standard input": "-"}.get(config["heads"], config["heads"])
+    layers = None if config.get("layers") is None else ranges(config["layers"])
+    asked = {
+        "run": config.get("heads_run"),
+        "layers": layers,
+        "controls": ",".join(config.get("controls") or []) or None,
+        **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
+    }
+    words = ["knockout", kept.store, "--benchmark", config["benchmark"], "--heads", heads]
+    return words + _flags(asked, {"draws": 1, "max_new_tokens": 16, "seed": 0})
+
+
+def _of_task(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    """prefix and paired: the store, the task, and what was asked."""
+    words = [kept.result.command, kept.store, str(kept.result.task)]
+    words += _flags({"run": config.get("run"), "seed": config.get("seed")}, {"seed": 0})
+    return words + _flags(config.get("options") or {})
+
+
+COMMANDS: Mapping[str, Callable[[Kept, Mapping[str, Any], Row | None], list[str]]] = {
+    "probe": _probe,
+    "variance": _variance,
+    "knockout": _knockout,
+    "prefix": _of_task,
+    "paired": _of_task,
+}
+
+
+def _flags(asked: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> list[str]:
+    """Options as flags: None, false and defaults are left out, true is the flag alone."""
+    words: list[str] = []
+    for name, value in asked.items():
+        flag = name.replace("_", "-")
+        if value is None or value is False or (defaults and value == defaults.get(name)):
+            continue
+        words += [f"--{flag}"] if value is True else [f"--{flag}", str(value)]
+    return words
+
+
+def _command(words: list[str]) -> str:
+    return shlex.join(["kvtool", *map(str, words)])
