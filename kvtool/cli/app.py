@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from kvtool import __version__
-from kvtool.cli import console, data, demo, extract, knockout, listing, probe, score, search, store, variance
+from kvtool.cli import console, data, demo, extract, knockout, listing, probe, report, score, search, store, variance
 from kvtool.errors import KvtoolError
 
 INTERRUPTED, TERMINATED, PIPE_CLOSED = (128 + one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE))
@@ -57,6 +57,7 @@ app.command("variance")(variance.variance)
 app.command("knockout")(knockout.knockout)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)
+app.command("report")(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
 app.command("models")(listing.models)

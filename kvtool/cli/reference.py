@@ -21,6 +21,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("score", "pope"),
     ("score", "mme"),
     ("search",),
+    ("report",),
     ("store",),
     ("store", "info"),
     ("store", "runs"),
