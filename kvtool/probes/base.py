@@ -30,7 +30,22 @@ class Table(NamedTuple):
     strata: Array | None = None
 
 
-class Task(Protocol):
+class Scored(Protocol):
+    """What score_blocks asks of a task."""
+
+    @property
+    def metric(self) -> str: ...
+
+    def measure(self, layer: Layer) -> Array:
+        """What the tables are made of, from one layer: (head, n, ...), one entry per sampling unit."""
+        ...
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        """The summary first, then rows by label."""
+        ...
+
+
+class Task(Scored, Protocol):
     """A probe. Constructed as Task(dataset, ids, device, **options): `ids` are the images that the run holds.
 
     Options are keyword-only parameters with defaults; `settings` gives back those that the numbers depend on.
@@ -49,14 +64,6 @@ class Task(Protocol):
         """Ids of all images that the task reads."""
         ...
 
-    def measure(self, layer: Layer) -> Array:
-        """What the tables are made of, from one layer: (head, n, ...), one entry per sampling unit."""
-        ...
-
-    def tables(self, measured: Array) -> Iterator[Table]:
-        """The summary first, then rows by label."""
-        ...
-
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """Write what the block layer.heads[index] predicts, exactly what `measure` scores of it, in the benchmark's
         result format. A record for each file, its name as `file`."""
@@ -72,7 +79,7 @@ class Plan:
 
 
 def score_blocks(
-    task: Task, plan: Plan, device: torch.device, select: str, seed: int, progress: Callable[..., None] | None
+    task: Scored, plan: Plan, device: torch.device, select: str, seed: int, progress: Callable[..., None] | None
 ) -> tuple[list[Row], list[Row]]:
     """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of the units.
 
