@@ -35,7 +35,12 @@ def extract(
     model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]
     dataset: Annotated[str, typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]")] = ...,  # type: ignore[assignment]
     prefix: Annotated[
-        str, typer.Option("--prefix", help="Text before every image: none, correct, incorrect, random, or text:...")
+        str,
+        typer.Option(
+            "--prefix",
+            help="Text before every image: none, correct, incorrect, random, text:..., or file:CSV with the columns "
+            "image and text.",
+        ),
     ] = "none",
     kinds: KindsOption = None,
     layers: LayersOption = None,
@@ -56,6 +61,13 @@ def extract(
     min_free_vram: Annotated[
         str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
     ] = None,
+    no_reuse: Annotated[
+        bool,
+        typer.Option(
+            "--no-reuse",
+            help="Run the tower even where a run of another prefix holds its output, e.g. when that run is damaged.",
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
     format: FormatOption = "auto",
 ) -> None:
@@ -82,6 +94,7 @@ def extract(
         codec=codec,
         run=run,
         strict=strict,
+        reuse=not no_reuse,
     )
     if dry_run:
         from kvtool.engine.local import estimate
@@ -106,6 +119,7 @@ def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_
         def begin(report: Report) -> None:
             nonlocal advance
             if report.n_before < report.n_images:
+                say_source(report.source)
                 bar = console.progress(f"extract {report.run}", report.n_images, done=report.n_before)
                 advance = stack.enter_context(bar)
 
@@ -117,6 +131,11 @@ def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_
         return local.extract(
             job, devices=devices, engine=engine, wait_s=wait_s, min_free_vram=min_free_vram, tell=tell, begin=begin
         )
+
+
+def say_source(source: str | None) -> None:
+    if source:
+        console.log.info("projected features of the images that run %s holds come from there (--no-reuse)", source)
 
 
 def finish(report: Report, format: Format) -> None:
@@ -137,6 +156,7 @@ def finish(report: Report, format: Format) -> None:
         "failed": len(report.failed),
         "held_by_others": report.n_missing,
         "bytes_written": report.n_bytes,
+        "reused": report.n_reused,
         "seconds": round(report.seconds, 1),
     }
     console.log.debug("%s", ", ".join(f"{name} {value}" for name, value in row.items()))
@@ -157,6 +177,8 @@ def show_estimate(estimate: Estimate, format: Format) -> None:
     from kvtool.cli.output import emit_rows
 
     emit_rows([asdict(estimate)], format)
+    if estimate.n_todo:
+        say_source(estimate.source)
     console.log.info(
         "%d of %d images to extract: %s before compression, about %s on disk; %s free",
         estimate.n_todo,

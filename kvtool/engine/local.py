@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.pipeline import Event, Tell, run_parts
 from kvtool.engine.plan import Job, Plan, make_plan
-from kvtool.errors import BusyError, KvtoolError
+from kvtool.engine.reuse import Source, open_source
+from kvtool.errors import BusyError, KvtoolError, UsageError
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
@@ -38,8 +39,9 @@ class Failure:
 
 @dataclass
 class Report:
-    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile.
-    `failed`: by dataset index; `busy`: who holds the parts that others are at."""
+    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
+    n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
+    who holds the parts that others are at."""
 
     run: str
     n_images: int
@@ -47,6 +49,8 @@ class Report:
     n_done: int = 0
     n_by_others: int = 0
     n_bytes: int = 0
+    n_reused: int = 0
+    source: str | None = None
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
@@ -61,6 +65,8 @@ class Report:
             self.n_done += event.n
         elif event.what == "bytes":
             self.n_bytes += event.n
+        elif event.what == "reused":
+            self.n_reused += event.n
         elif event.what == "failed":
             self.failed[event.index] = Failure(event.id, event.message)
         elif event.what == "busy":
@@ -69,7 +75,8 @@ class Report:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it."""
+    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it. `source`: the run
+    that features before the decoder would come from."""
 
     run: str
     n_images: int
@@ -80,6 +87,7 @@ class Estimate:
     expected_bytes: int
     free_bytes: int
     n_probed: int
+    source: str | None
 
 
 def prepare(job: Job) -> tuple[Plan, Store]:
@@ -115,6 +123,7 @@ def estimate(job: Job) -> Estimate:
         expected_bytes=expected_bytes(todo_bytes, plan.config.codec, job.dtype),
         free_bytes=free_bytes(job.store),
         n_probed=plan.n_probed,
+        source=plan.source,
     )
 
 
@@ -138,12 +147,14 @@ def extract(
     from kvtool.store.estimate import check_space, expected_bytes
 
     started = time.monotonic()
-    resolve_devices(devices, min_free_vram=None)
+    if engine == "local":
+        # Not yet how much is free: where nothing is left to do, none is needed.
+        resolve_devices(devices, None if min_free_vram is None else 0)
     plan, store = prepare(job)
     store.sweep_tmp()
     # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
     run = store.find_run(plan.config)
-    report = Report(run.name if run else plan.config.run_name, len(plan.refs))
+    report = Report(run.name if run else plan.config.run_name, len(plan.refs), source=plan.source)
     report.n_before = report.n_images - len(missing(plan, run))
     if begin:
         begin(report)
@@ -156,7 +167,7 @@ def extract(
     while (todo := missing(plan, run) - report.failed.keys()) or lacks_texts(plan, run):
         report.busy.clear()
         check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype))
-        run_devices(job, plan, resolve_devices(devices, min_free_vram), engine, hear)
+        run_devices(job, plan, devices, engine, min_free_vram, hear)
         run = store.create_run(plan.config)
         if not wait_for_others(plan.within(run), run, report, started + wait_s):
             break
@@ -191,7 +202,8 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
 
 
 def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
-    """Names of usable devices. Raises UsageError where CUDA is not there, BusyError where too little of it is free."""
+    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU was to have free
+    VRAM; BusyError where too little of it is free."""
     import torch
 
     from kvtool.models.device import find_device
@@ -200,10 +212,12 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
         devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
     for name in devices:
         device = find_device(name)
-        if device.type != "cuda":
+        if min_free_vram is None:
             continue
+        if device.type != "cuda":
+            raise UsageError(f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices")
         free, total = torch.cuda.mem_get_info(device)
-        if min_free_vram is not None and free < min_free_vram:
+        if free < min_free_vram:
             raise BusyError(
                 f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
                 f"{total / 1e9:.1f}; try again later or choose another --devices"
@@ -211,12 +225,17 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
     return tuple(devices)
 
 
-def run_devices(job: Job, plan: Plan, devices: Sequence[str], engine: str, tell: Tell) -> None:
+def run_devices(
+    job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
+) -> None:
+    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker looks at its own."""
     if engine == "ray":
         from kvtool.engine.ray import run_ray
 
-        run_ray(job, plan, devices, tell)
-    elif len(devices) == 1:
+        run_ray(job, plan, devices, min_free_vram, tell)
+        return
+    devices = resolve_devices(devices, min_free_vram)
+    if len(devices) == 1:
         work(job, plan, devices[0], tell)
     else:
         run_processes(job, plan, devices, tell)
@@ -228,18 +247,21 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     from kvtool.store import open_store
 
     model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
-    run = open_store(job.store).create_run(plan.config)
+    store = open_store(job.store)
+    run = store.create_run(plan.config)
     plan = plan.within(run)
-    write_texts(plan, run, model)
+    source = open_source(store.run(plan.source), plan.config) if plan.source else None
+    write_texts(plan, run, model, source)
     todo = plan.parts(run.covered_indices())
-    run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell)
+    run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell, source=source)
 
 
-def write_texts(plan: Plan, run: Run, model: Any) -> None:
+def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim("text"):
-            run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers))
+            found = source.text_values(plan.texts, plan.request.layers) if source else None
+            run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)
 
 
 def run_processes(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from kvtool.errors import BusyError, ImageError, KvtoolError
 from kvtool.store import part_name
 
 if TYPE_CHECKING:
-    from kvtool.models.base import Captured, Model, Prepared
+    from kvtool.engine.reuse import Source
+    from kvtool.models.base import Captured, LanguageModel, Model, Prepared
     from kvtool.store import Run
     from kvtool.types import Sample
 
@@ -35,7 +36,8 @@ _END = object()
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written."""
+    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, and images
+    whose features are `reused` from another run."""
 
     what: str
     n: int = 0
@@ -60,14 +62,23 @@ class PartWork:
 
 
 def run_parts(
-    plan: Plan, run: Run, model: Model, parts: Sequence[tuple[int, ...]], *, batch_size: int, strict: bool, tell: Tell
+    plan: Plan,
+    run: Run,
+    model: Model,
+    parts: Sequence[tuple[int, ...]],
+    *,
+    batch_size: int,
+    strict: bool,
+    tell: Tell,
+    source: Source | None = None,
 ) -> None:
-    """Extract those of `parts` that nobody else holds. Raises KvtoolError; whatever was committed stays."""
+    """Extract those of `parts` that nobody else holds, what `source` holds of them from there. Raises KvtoolError;
+    whatever was committed stays."""
     stop = threading.Event()
     ready: Queue[Any] = Queue(1)
     done: Queue[Any] = Queue(1)
     errors: list[BaseException] = []
-    prepare = (_prepare_parts, errors, stop, ready, plan, run, model, parts, strict, tell)
+    prepare = (_prepare_parts, errors, stop, ready, plan, run, model, parts, source, strict, tell)
     write = (_write_parts, errors, stop, done, run, tell)
     threads = [threading.Thread(target=_guarded, args=args) for args in (prepare, write)]
     for thread in threads:
@@ -107,6 +118,7 @@ def _prepare_parts(
     run: Run,
     model: Model,
     parts: Sequence[tuple[int, ...]],
+    source: Source | None,
     strict: bool,
     tell: Tell,
 ) -> None:
@@ -117,9 +129,11 @@ def _prepare_parts(
             with _claimed(run, plan.claim_name(indices), tell) as claim:
                 if claim is None or covered_now(run, indices):
                     continue
-                prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell), indices))
+                prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell, source), indices))
                 good = [item for item in prepared if item is not None]
                 if good:
+                    if source is not None:
+                        tell(Event("reused", sum(item.sample.index in source.samples for item in good)))
                     # Named after what it holds, so that images left out now find their own name free later.
                     name = part_name(good[0].sample.index, good[-1].sample.index + 1)
                     work = PartWork(name, good, claim.pop_all())
@@ -143,15 +157,20 @@ def _claimed(run: Run, name: str, tell: Tell) -> Iterator[ExitStack | None]:
 
 def covered_now(run: Run, indices: Sequence[int]) -> bool:
     """Whether another process committed these images since the plan was made."""
-    return set(indices) <= run.covered_indices()
+    return set(indices) <= run.covered_indices(range(indices[0], indices[-1] + 1))
 
 
-def prepare_one(plan: Plan, model: Model, index: int, strict: bool, tell: Tell) -> Prepared | None:
-    """Decode and preprocess one image; a bad one is told and left out, or raised under `strict`."""
+def prepare_one(
+    plan: Plan, model: Model, index: int, strict: bool, tell: Tell, source: Source | None = None
+) -> Prepared | None:
+    """Decode and preprocess one image, or read what the source holds of it; a bad one is told and left out, or raised
+    under `strict`."""
     ref, prefix = plan.refs[index], plan.prefixes[index]
     try:
         if prefix is None:
             raise ImageError(f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it")
+        if source is not None and index in source.samples:
+            return source.prepare(cast("LanguageModel", model), index, prefix)
         return model.prepare(load_image(ref), id=ref.id, index=index, prefix=prefix, view=plan.config.view)
     except ImageError as error:
         if strict:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from kvtool.errors import DatasetError, ImageError, UsageError
+from kvtool.engine.prefixes import condition_name, prefix_digest, prefix_texts
+from kvtool.engine.reuse import Source, find_source
+from kvtool.errors import ImageError, UsageError
 from kvtool.store import RunConfig, hash_ids, part_name
 from kvtool.store.layout import check_name
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
-    from kvtool.models.base import Model, Request
+    from kvtool.models.base import LanguageModel, Model, Request
     from kvtool.store import Run
+    from kvtool.types import Sample
 
 PART_IMAGES = 32
 PART_BYTES = 1_500_000_000
@@ -26,7 +30,8 @@ class Job:
     """One `kvtool extract`, as plain data: it travels to worker processes and machines unchanged.
 
     layers: of the decoder, or of the tower for an encoder alone; None keeps all, or the tower's last.
-    prefix: none, correct, incorrect, random, or text:... (literal text before every image).
+    prefix: none, correct, incorrect, random, text:... (literal text before every image), or file:CSV (one an image).
+    reuse: take what does not depend on the prefix from a run of the store that holds it, where there is one.
     limit: only the first N images of the split; a later run with a larger limit goes on from there.
     """
 
@@ -45,11 +50,13 @@ class Job:
     codec: Literal["lz4", "none"] = "lz4"
     run: str | None = None
     strict: bool = False
+    reuse: bool = True
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job resolved against its model and data set; `prefixes` has None where the data set lacks an image's text."""
+    """A job resolved against its model and data set; `prefixes` has None where an image has no text. `source`: the run
+    that features before the decoder are taken from, where it holds the image."""
 
     config: RunConfig
     request: Request
@@ -58,6 +65,7 @@ class Plan:
     texts: tuple[str, ...]
     image_bytes: int
     n_probed: int
+    source: str | None = None
 
     def parts(self, covered: set[int]) -> list[tuple[int, ...]]:
         """Dataset indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so that
@@ -92,7 +100,6 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
     refs = tuple(every[: job.limit])
     every_prefix = prefix_texts(job.prefix, dataset, every)
     prefixes = every_prefix[: len(refs)]
-    image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view)
     config = RunConfig(
         name=check_name(job.run, "run name") if job.run else "",
         model=model.info,
@@ -101,7 +108,7 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
         split=dataset.split,
         ids_hash=hash_ids(ref.id for ref in every),
         n_images_total=len(every),
-        prefix=job.prefix,
+        prefix=condition_name(job.prefix),
         prefix_hash=prefix_digest(job.prefix, every_prefix),
         view=job.view,
         keys=job.keys,
@@ -109,10 +116,12 @@ def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
         layers=request.layers,
         vision_layers=request.vision_layers,
         codec=job.codec,
-        part_size=part_size(image_bytes),
     )
+    source = find_source(job.store, config, range(len(refs))) if job.reuse else None
+    image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
+    config = replace(config, part_size=part_size(image_bytes))
     texts = tuple(dataset.texts()) if "value" in request.kinds else ()
-    return Plan(config, request, refs, prefixes, texts, image_bytes, n_probed)
+    return Plan(config, request, refs, prefixes, texts, image_bytes, n_probed, source.run.name if source else None)
 
 
 def part_size(image_bytes: int) -> int:
@@ -123,50 +132,28 @@ def part_size(image_bytes: int) -> int:
     return size
 
 
-def prefix_texts(condition: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    """The text before each image; None where the data set lacks it, so that the image is counted as failed.
-
-    Raises the data set's DatasetError where it lacks all of them: a file is missing, not a text.
-    """
-    if condition.startswith("text:"):
-        return (condition.removeprefix("text:"),) * len(refs)
-    if condition == "none":
-        return ("",) * len(refs)
-    texts: list[str | None] = []
-    lacking: DatasetError | None = None
-    for ref in refs:
-        try:
-            texts.append(dataset.prefix(ref.id, condition))
-        except DatasetError as error:
-            lacking = lacking or error
-            texts.append(None)
-    if lacking and all(text is None for text in texts):
-        raise lacking
-    return tuple(texts)
-
-
-def prefix_digest(condition: str, every_prefix: Sequence[str | None]) -> str:
-    """Of the texts of the whole split, so that it does not depend on --limit."""
-    if condition == "none" or condition.startswith("text:"):
-        return hash_ids([condition])
-    return hash_ids(text or "" for text in every_prefix)
-
-
 def mean_image_bytes(
-    model: Model, request: Request, refs: Sequence[ImageRef], prefixes: Sequence[str | None], view: View
+    model: Model,
+    request: Request,
+    refs: Sequence[ImageRef],
+    prefixes: Sequence[str | None],
+    view: View,
+    source: Source | None = None,
 ) -> tuple[int, int]:
     """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split; and how many
     of them could be read. Their number of tokens may depend on their size (Qwen, full view)."""
     from kvtool.datasets.images import load_image
     from kvtool.store.estimate import sample_bytes
 
+    def sample(index: int) -> Sample:
+        ref, prefix = refs[index], prefixes[index] or ""
+        if source and index in source.samples:
+            return source.sample(cast("LanguageModel", model), index, prefix)
+        return model.prepare(load_image(ref), id=ref.id, index=index, prefix=prefix, view=view).sample
+
     step = max(1, len(refs) // PROBED_IMAGES)
     sizes = []
     for index in range(0, len(refs), step):
-        try:
-            image = load_image(refs[index])
-            prepared = model.prepare(image, id=refs[index].id, index=index, prefix=prefixes[index] or "", view=view)
-        except ImageError:
-            continue
-        sizes.append(sample_bytes(prepared.sample, model.info, request))
+        with suppress(ImageError):
+            sizes.append(sample_bytes(sample(index), model.info, request))
     return (sum(sizes) // len(sizes) if sizes else 0), len(sizes)

@@ -9,8 +9,9 @@ from kvtool.engine.plan import Job, Plan
 from kvtool.errors import KvtoolError, UsageError
 
 
-def run_ray(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:
-    """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each.
+def run_ray(job: Job, plan: Plan, devices: Sequence[str], min_free_vram: int | None, tell: Tell) -> None:
+    """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each, and "auto" is one where
+    the cluster has any. Whether a device is there and free is looked at where the task runs.
 
     Joins the cluster that RAY_ADDRESS names, else starts Ray on this machine. Raises UsageError without ray.
     """
@@ -21,11 +22,14 @@ def run_ray(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
+    if tuple(devices) == ("auto",):
+        devices = ("cuda:0",) if ray.cluster_resources().get("GPU") else ("cpu",)
     remote = ray.remote(max_retries=1)(collect)
+    # A task sees the GPU that Ray gave it, and only that, as cuda:0.
     tasks = [
-        remote.options(num_gpus=1).remote(job, plan, "cuda:0")
+        remote.options(num_gpus=1).remote(job, plan, "cuda:0", min_free_vram)
         if device.startswith("cuda")
-        else remote.remote(job, plan, device)
+        else remote.remote(job, plan, device, min_free_vram)
         for device in devices
     ]
     while tasks:
@@ -37,12 +41,15 @@ def run_ray(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:
             raise error
 
 
-def collect(job: Job, plan: Plan, device: str) -> tuple[list[Event], KvtoolError | None]:
-    """A worker's events, gathered: they return with the task."""
-    from kvtool.engine.local import work
+def collect(
+    job: Job, plan: Plan, device: str, min_free_vram: int | None = None
+) -> tuple[list[Event], KvtoolError | None]:
+    """A worker's events, gathered: they return with the task. The device is looked at here, on the worker's node."""
+    from kvtool.engine.local import resolve_devices, work
 
     events: list[Event] = []
     try:
+        (device,) = resolve_devices((device,), min_free_vram)
         work(job, plan, device, events.append)
     except KvtoolError as error:
         return events, error

@@ -97,9 +97,10 @@ class Run:
         read_all(requests, values[None])
         return values
 
-    def covered_indices(self) -> set[int]:
-        """Dataset indices of the images in committed parts, as of now."""
-        return {index for part in self.parts() for index in part.indices}
+    def covered_indices(self, within: range | None = None) -> set[int]:
+        """Dataset indices of the images in committed parts, as of now; of a range of them at a part's price."""
+        covered = {index for part in self._scan("parts", within) for index in part.indices}
+        return covered if within is None else covered & set(within)
 
     def parts(self) -> list[Part]:
         """Committed parts, as of now."""
@@ -129,7 +130,7 @@ class Run:
         uint16 bits. Raises SpaceError or StoreError; nothing is left behind then.
         """
         everything = {**arrays, **{f"text_{kind}": pieces for kind, pieces in (text or {}).items()}}
-        covered = self.covered_indices()
+        covered = self.covered_indices(range(samples[0].index, samples[-1].index + 1)) if samples else set()
         left = [position for position, sample in enumerate(samples) if sample.index not in covered]
         if len(left) < len(samples):
             if not left:
@@ -184,10 +185,14 @@ class Run:
     def _reader(self) -> PartsReader:
         return PartsReader(self.config, self._scan("parts"))
 
-    def _scan(self, group: str) -> list[Part]:
-        """Committed parts (or texts), by name. Their attributes never change, so each is read once."""
+    def _scan(self, group: str, within: range | None = None) -> list[Part]:
+        """Committed parts (or texts), by name; with a range, only parts that may hold images of it. Their attributes
+        never change, so each is read once."""
         parts = []
         for entry in sorted(_listed(self.folder / group)):
+            span = layout.part_range(entry)
+            if within is not None and span and (span[0] >= within.stop or span[1] <= within.start):
+                continue
             key = f"{group}/{entry}"
             if key not in self._known:
                 self._known[key] = self.open_part(group, entry)

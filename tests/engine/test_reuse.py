@@ -1,0 +1,205 @@
+"""Features before the decoder taken from a run of another prefix: the same bytes, without pictures and tower."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvtool
+from kvtool.datasets import open_dataset
+from kvtool.datasets.images import load_image
+from kvtool.engine import local
+from kvtool.engine.pipeline import capture_part
+from kvtool.engine.plan import Job, make_plan
+from kvtool.engine.ray import collect
+from kvtool.engine.reuse import open_source
+from kvtool.errors import CorruptError, UsageError
+from kvtool.models import load_model
+from kvtool.models.llava_onevision import LlavaOnevision
+from kvtool.store import Run, open_store
+from kvtool.store.verify import verify
+
+PREFIX = "text:the red cat"
+
+
+@pytest.fixture
+def many(tmp_path: Path, pictures: Path) -> Path:
+    """Forty pictures of different sizes: two parts."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(40):
+        shutil.copy(pictures / f"{i:03d}.png", folder)
+    return folder
+
+
+@pytest.fixture
+def no_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    """Every file of a run's parts and texts."""
+    folders = [run.folder / "parts", run.folder / "text"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in files}
+
+
+def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[local.Report, Run]:
+    report = kvtool.extract(store, model=str(model), dataset=dataset, **options)
+    return report, kvtool.open(store).run(report.run)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {}),
+        ({"dtype": "bfloat16"}, {"kinds": ("key", "value")}),
+        ({"prefix": "random"}, {"prefix": "none", "keys": "pre-rope"}),
+        ({"kinds": ("projected",)}, {"kinds": ("value", "projected"), "layers": (1,)}),
+        ({"view": "full"}, {}),
+    ],
+)
+def test_bytes_are_those_of_pixels(
+    tmp_path: Path, tiny_model: Path, many: Path, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    dataset = f"folder:{many}"
+    first = {"dtype": "float32", **first}
+    second = {"prefix": PREFIX, "dtype": first["dtype"], "view": first.get("view", "base"), **second}
+    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, **second)
+    before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
+    for path in many.iterdir():
+        path.write_bytes(b"no picture any more")
+    report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
+    assert (report.source, report.n_reused, report.n_done, report.failed) == (before.run, 40, 40, {})
+    assert contents(run) == contents(pixels)
+    assert verify(kvtool.open(tmp_path / "s.kv")) == []
+
+
+def test_no_tower_runs_and_texts_are_copied(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.datasets.builders import coco
+
+    dataset = f"coco:{coco(tmp_path / 'coco')}"
+    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, prefix=PREFIX)
+    extracted(tmp_path / "s.kv", tiny_model, dataset)
+    monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
+    monkeypatch.setattr(LlavaOnevision, "text_values", lambda *_: pytest.fail("the texts ran"))
+    _, run = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix=PREFIX)
+    assert run.text_names
+    assert contents(run) == contents(pixels)
+
+
+def test_images_that_the_source_lacks_come_from_pixels(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    dataset = f"folder:{many}"
+    extracted(tmp_path / "s.kv", tiny_model, dataset, limit=5)
+    more, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix="text:red", limit=7)
+    report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix=PREFIX)
+    assert (more.n_reused, report.n_reused, report.n_done) == (5, 7, 40)
+    assert report.source == more.run
+    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, prefix=PREFIX)
+    assert run.ids == pixels.ids
+    assert run.samples == pixels.samples
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"kinds": ("key", "value", "vision")}, {}),
+        ({"kinds": ("projected",)}, {}),
+        ({"dtype": "float32"}, {}),
+        ({"view": "full"}, {}),
+        ({"attention": "eager"}, {}),
+        ({}, {"kinds": ("projected",)}),
+        ({}, {"reuse": False}),
+    ],
+)
+def test_runs_that_do_not_serve(
+    tmp_path: Path, tiny_model: Path, many: Path, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, **first)
+    report, _ = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, prefix=PREFIX, **second)
+    assert (report.source, report.n_reused, report.n_done) == (None, 0, 2)
+
+
+def test_pictures_of_other_names_do_not_serve(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2)
+    (many / "039.png").rename(many / "040.png")
+    report, _ = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, prefix=PREFIX)
+    assert report.source is None
+
+
+def test_layers_of_the_tower_are_found_by_number(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    """A source may keep more of them than the run that takes from it."""
+    model: Any = load_model(str(tiny_model), dtype="float32")
+    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", dtype="float32")
+    plan = make_plan(job, model, open_dataset(job.dataset))
+    item = model.prepare(load_image(plan.refs[0]), id=plan.refs[0].id, index=0)
+    several = replace(plan, request=model.request(None, None, vision_layers=[0, 2]))
+    run = open_store(job.store, create=True).create_run(replace(plan.config, vision_layers=(0, 2)))
+    run.commit_part("0000000-0000001", [item.sample], *capture_part(model, several, [item], 1))
+    wanted = make_plan(replace(job, prefix=PREFIX), model, open_dataset(job.dataset))
+    assert (wanted.source, len(wanted.request.vision_layers)) == (run.name, 1)
+    stored = open_source(run, wanted.config).prepare(model, 0, "the red cat")
+    found, expected = (model.capture([each], plan.request).arrays["vision"][0] for each in (stored, item))
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_a_damaged_source_is_named_and_not_passed_over(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    dataset = f"folder:{many}"
+    _, run = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2)
+    shard = next((run.folder / "parts").rglob("projected/c*"))
+    whole = shard.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 3] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(CorruptError, match=rf"run {run.name}, part .*; or leave run {run.name} aside with --no-reuse"):
+        extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
+    report, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX, reuse=False)
+    assert report.n_done == 2
+    (shard.parents[1] / "zarr.json").write_bytes(b"{}")
+    with pytest.raises(CorruptError, match="--no-reuse"):
+        extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
+
+
+@pytest.mark.usefixtures("no_tower")
+def test_estimate_decodes_no_picture(
+    tmp_path: Path, tiny_model: Path, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", prefix=PREFIX, codec="none")
+    expected = local.estimate(job)
+    assert expected.source is None
+    monkeypatch.undo()
+    first, _ = extracted(tmp_path / "s.kv", tiny_model, job.dataset)
+    monkeypatch.setattr("kvtool.datasets.images.load_image", lambda _: pytest.fail("a picture was decoded"))
+    found = local.estimate(job)
+    assert (found.source, found.n_probed) == (first.run, expected.n_probed)
+    assert found.todo_bytes == expected.todo_bytes
+
+
+def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}")
+    for path in many.iterdir():
+        path.write_bytes(b"")
+    report, run = extracted(
+        tmp_path / "s.kv", tiny_model, f"folder:{many}", prefix=PREFIX, devices=("cpu", "cpu"), wait_s=60
+    )
+    assert (report.n_done, report.n_reused, len(run.ids)) == (40, 40, 40)
+
+
+def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
+    tmp_path: Path, tiny_model: Path, many: Path
+) -> None:
+    """What a Ray task runs, without Ray."""
+    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=3)
+    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", prefix=PREFIX, limit=3)
+    plan, _ = local.prepare(job)
+    for device, free in (("cuda:0", None), ("cpu", 1), ("gpu", None)):
+        events, error = collect(job, plan, device, free)
+        assert events == []
+        assert isinstance(error, UsageError)
+    events, error = collect(job, plan, "cpu", None)
+    assert error is None
+    assert {event.what: event.n for event in events if event.what != "bytes"} == {"reused": 3, "done": 3}
