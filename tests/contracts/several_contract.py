@@ -128,6 +128,13 @@ class SeveralContract:
         assert model.ask_several(items, texts, 12) == expected
         assert rows == [5, 2, 2, 1]
 
+    def test_questions_over_other_grids_run_apart(self, model: Any) -> None:
+        """Wide and tall images have equal numbers of tokens, and on Qwen's grids other positions."""
+        items = [self.prepared(model, self.images(2, seed)) for seed in range(8)]
+        items = [each if i % 2 else each[::-1] for i, each in enumerate(items)]
+        expected = [model.ask_several([each], TEXTS[:1], 12)[0] for each in items]
+        assert model.ask_several(items, [TEXTS[0]] * 8, 12) == expected
+
     def test_images_of_a_run_answer_like_their_pixels(self, model: Any) -> None:
         images = self.images(3)
         items = [
