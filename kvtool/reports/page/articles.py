@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reports.page import charts, sentences
 from kvtool.reports.page.heatmap import heatmap
-from kvtool.reports.page.numbers import in_percent, scale
+from kvtool.reports.page.numbers import in_percent, plural, scale
 from kvtool.reports.page.study import Drawn, Kept, Study
 from kvtool.reports.page.tables import Data, Table, label_table, plain_table, scores_table
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
@@ -179,7 +179,7 @@ def _condition_name(row: Row) -> str:
     words = ["none" if row["condition"] == "none" else sentences.condition(row)]
     words += [row["choice"]] if row.get("choice") else []
     words += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
-    words += [f"{row['n_heads']} heads"] if row.get("n_heads") else []
+    words += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
     return ", ".join(words)
 
 

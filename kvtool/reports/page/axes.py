@@ -49,6 +49,6 @@ def nice_steps(low: float, high: float, count: int) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten from low to high; both ends where there are fewer than two."""
+    """Powers of ten from low to high; round numbers where there are fewer than two."""
     powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    return [10.0**power for power in powers] if len(powers) > 1 else [low, high]
+    return [10.0**power for power in powers] if len(powers) > 1 else nice_steps(low, high, 5)

@@ -40,7 +40,7 @@ def result_command(kept: Kept, info: Row | None) -> str:
 
 
 def _probe(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
-    words = ["probe", kept.store, str(kept.result.task), "--run", config["run"]]
+    words = ["probe", kept.store, str(kept.result.task), *_flags({"run": config.get("run")})]
     words += _blocks(config.get("blocks", []), info)
     words += _flags({"select": config.get("select"), "seed": config.get("seed")}, {"select": "max", "seed": 0})
     return words + _flags(config.get("options", {}))
@@ -61,12 +61,12 @@ def _blocks(blocks: list[Row], info: Row | None) -> list[str]:
 
 def _variance(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     threshold = config.get("threshold") if config.get("threshold_from") == "given" else None
-    asked = {"kind": config.get("kind"), "threshold": threshold, "seed": config.get("seed")}
-    return ["variance", kept.store, "--run", config["run"], *_flags(asked, {"kind": "key", "seed": 0})]
+    asked = {"run": config.get("run"), "kind": config.get("kind"), "threshold": threshold, "seed": config.get("seed")}
+    return ["variance", kept.store, *_flags(asked, {"kind": "key", "seed": 0})]
 
 
 def _knockout(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
-    heads = {"given": "FILE", "standard input": "-"}.get(config["heads"], config["heads"])
+    heads = {"given": "FILE", "standard input": "-"}.get(config.get("heads", "given"), config.get("heads"))
     layers = None if config.get("layers") is None else ranges(config["layers"])
     asked = {
         "run": config.get("heads_run"),
@@ -74,7 +74,7 @@ def _knockout(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[
         "controls": ",".join(config.get("controls") or []) or None,
         **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
     }
-    words = ["knockout", kept.store, "--benchmark", config["benchmark"], "--heads", heads]
+    words = ["knockout", kept.store, "--benchmark", config.get("benchmark", "SPEC"), "--heads", heads]
     return words + _flags(asked, {"draws": 1, "max_new_tokens": 16, "seed": 0})
 
 

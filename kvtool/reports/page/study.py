@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvtool.reports.results import Result, Row
+from kvtool.reports.results import SCHEMA, Result, Row
 
 BlockKey = tuple[str, int, int]
 """(kind, layer, kv_head)."""
@@ -64,11 +64,11 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
     """Of kept records, (store, record) from the newest to the oldest, the results to show, in a reader's order.
 
     Of several results of one command, run and task: the one of most blocks, of these the one of most sampling units,
-    of these the newest. Records that are no results (answers) are passed over.
+    of these the newest. Records that are no results of this schema, e.g. answers, are passed over.
     """
     groups: dict[str, list[tuple[str, Result]]] = {}
     for store, record in found:
-        if "schema" in record and "command" in record:
+        if record.get("schema") == SCHEMA:
             result = Result.from_json(record)
             groups.setdefault(_group(store, result), []).append((store, result))
     kept = []

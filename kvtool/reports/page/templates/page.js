@@ -52,6 +52,7 @@ function picture(drawn) {
   const size = { width: drawn.width_px, height: drawn.height_px };
   figure.append(element("img", undefined, { "data-picture": drawn.picture, alt: drawn.caption, ...size }));
   figure.append(element("figcaption", drawn.caption));
+  figure.style.width = `${drawn.width_px}px`;
   return figure;
 }
 
