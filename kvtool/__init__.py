@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "knockout", "open", "probe", "report", "score", "search", "variance"]
+__all__ = ["__version__", "extract", "knockout", "open", "paired", "probe", "report", "score", "search", "variance"]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -45,6 +45,13 @@ def extract(store: str | PathLike[str], *, model: str, dataset: str, **options: 
     of_job = {field.name for field in fields(Job)} & options.keys()
     job = Job(fspath(store), model, dataset, **{name: options.pop(name) for name in of_job})
     return local.extract(job, **options)
+
+
+def paired(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
+    """`kvtool paired`: the same questions put to the model and to its image values; see kvtool.analysis.paired."""
+    from kvtool.analysis.paired import paired as run_paired
+
+    return run_paired(open(store) if isinstance(store, str | PathLike) else store, task, **options)
 
 
 def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:

@@ -13,7 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 from kvtool import __version__
-from kvtool.cli import console, data, demo, extract, knockout, listing, probe, report, score, search, store, variance
+from kvtool.cli import (
+    console,
+    data,
+    demo,
+    extract,
+    knockout,
+    listing,
+    paired,
+    probe,
+    report,
+    score,
+    search,
+    store,
+    variance,
+)
 from kvtool.errors import KvtoolError
 
 INTERRUPTED, TERMINATED, PIPE_CLOSED = (128 + one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE))
@@ -55,6 +69,7 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("variance")(variance.variance)
 app.command("knockout")(knockout.knockout)
+app.command("paired")(paired.paired)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)
 app.command("report")(report.report)

@@ -13,6 +13,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("probe",),
     ("variance",),
     ("knockout",),
+    ("paired",),
     ("score",),
     ("score", "davis"),
     ("score", "imagenet-s"),

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvtool.reports.conditions import conditions_table
+from kvtool.reports.pairings import paired_tables
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
 from kvtool.reports.variances import variance_tables
 
@@ -40,7 +41,9 @@ def render(result: Result) -> Iterator[RenderableType]:
     if result.command == "variance":
         yield from variance_tables(result)
         return
-    chosen = _leading_rows(result)
+    if result.command == "paired":
+        yield from paired_tables(result)
+    chosen = [] if result.command == "paired" else _leading_rows(result)
     if chosen:
         yield _scores(result, chosen)
     of_labels = _label_rows(result)

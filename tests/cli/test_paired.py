@@ -1,0 +1,121 @@
+"""kvtool paired as a shell sees it, on the embedded world with a tiny random model: its answers mean nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import kvtool
+from kvtool.cli import app
+from kvtool.scenes.layouts import write_scenes
+
+Paired = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture
+def paired(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Paired:
+    """Run the command: (exit code, standard output, lines of standard error)."""
+
+    def run(*arguments: object) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["kvtool", "paired", *map(str, arguments)])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err.splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, only=["blink"])
+    return folder / "blink"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, scenes: Path) -> Path:
+    path = tmp_path_factory.mktemp("store") / "s.kv"
+    kvtool.extract(path, model=str(tiny_model), dataset=f"blink:{scenes}/Art_Style@val")
+    return path
+
+
+def rows_of(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+ASKED = ("art-style", "--max-new-tokens", 2)
+
+
+def test_rows_tables_and_cells(paired: Paired, store: Path, tmp_path: Path) -> None:
+    code, out, err = paired(store, *ASKED, "--answers", tmp_path / "answers.jsonl")
+    rows = rows_of(out)
+    assert (code, err) == (0, [])
+    assert [(row["kind"], row["layer"], row["kv_head"]) for row in rows] == [
+        *(("value", layer, head) for layer in range(3) for head in range(2)), ("projected", 0, 0), ("vision", 2, 0),
+    ]  # fmt: skip
+    assert {"value", "model", "union", "n_both", "mcnemar_p", "mcnemar_mid_p", "chance", "n", "both_low"} <= {*rows[0]}
+    every = rows_of((tmp_path / "answers.jsonl").read_text())
+    assert len(every) == 12
+    cells = {}
+    for cell in ("both", "value-only", "model-only", "neither"):
+        code, out, _ = paired(store, *ASKED, "--show", cell)
+        cells[cell] = rows_of(out)
+        assert [row["id"] for row in cells[cell]] == [
+            line["id"] for line in every if line["cell"] == cell.replace("-", "_")
+        ]
+    assert sum(map(len, cells.values())) == 12
+    shown = next(row for rows in cells.values() for row in rows)
+    assert list(shown) == ["id", "label", "answer", "said", "value", "images"]
+    code, out, _ = paired(store, *ASKED, "--format", "table")
+    assert "blink@val · Art_Style · chance 50.0 %" in out
+    code, out, _ = paired(
+        store, *ASKED, "--format", "json", "--layers", "1", "--kinds", "key,value", "--select", "split"
+    )
+    whole = json.loads(out)
+    assert whole["best"]["select"] == "split"
+    assert {(row["kind"], row["layer"]) for row in whole["rows"]} == {("key", 1), ("value", 1)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["nothing"], 2, "unknown task 'nothing'; known: semantic-correspondence, art-style"),
+        (["semantic-correspondence"], 2, "--dataset spair71k:PATH"),
+        (["art-style", "--folds", "3"], 2, "no option folds here"),
+        (["art-style", "--layers", "7"], 2, "value has no layer 7"),
+        (["art-style", "--data", "nowhere"], 1, "nowhere"),
+        (["art-style", "--max-new-tokens", "1", "--model", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_bad_requests_are_one_line(paired: Paired, store: Path, arguments: list[str], code: int, expected: str) -> None:
+    found, out, err = paired(store, *arguments)
+    assert (found, out, len(err)) == (code, "", 1)
+    assert err[0].startswith("kvtool: ")
+    assert expected in err[0]
+
+
+def test_hidden_answers_are_refused(paired: Paired, tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
+    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"blink:{scenes}/Art_Style@test")
+    code, out, err = paired(tmp_path / "s.kv", "art-style")
+    assert (code, out) == (2, "")
+    assert "answers hidden: use @val" in err[-1]
+
+
+def test_missing_columns_are_named(paired: Paired, store: Path, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes / "Art_Style", tmp_path / "Art_Style")
+    (file,) = (tmp_path / "Art_Style").glob("val-*")
+    pq.write_table(pq.read_table(file).drop_columns(["prompt", "choices"]), file)
+    code, out, err = paired(store, "art-style", "--data", tmp_path / "Art_Style")
+    assert (code, out) == (1, "")
+    assert "expected columns prompt, choices, found idx, question" in err[-1]
