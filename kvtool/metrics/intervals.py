@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +63,16 @@ def resample_weights(n: int, draws: int, rng: np.random.Generator, strata: Array
         picks = members[rng.integers(len(members), size=(draws, len(members)))]
         weights += np.bincount((rows * n + picks).ravel(), minlength=draws * n).reshape(draws, n)
     return weights
+
+
+def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of scores found on different data, e.g. of several tasks. Each end is as far from it as the root of the
+    squared distances of the scores' own ends, over their number (Zou and Donner 2008, "method of variance estimates
+    recovery"): the normal interval where theirs are normal, and skewed as they are. NaN where one of them is."""
+    value, low, high = (np.array([each[end] for each in estimates]) for end in range(3))
+    down, up = (np.sqrt(((end - value) ** 2).sum(axis=0)) / len(estimates) for end in (low, high))
+    mean = value.mean(axis=0)
+    return Estimate(mean, mean - down, mean + up)
 
 
 def _percentiles(drawn: Array, tail: float) -> tuple[Array, Array]:
