@@ -64,11 +64,13 @@ def prefix_digest(prefix: str, every_text: Sequence[str | None]) -> str:
 
 def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
     found = read_texts(name)
+    if not found:
+        raise UsageError(f"{name}: expected a text for at least one image, found none; fill the column text")
     unknown = found.keys() - {ref.id for ref in refs}
     if len(unknown) == len(found):
         raise UsageError(
-            f"{name}: expected images of the data set such as {refs[0].id!r}, found {next(iter(found), 'none')!r} "
-            f"and none of them among {len(found)}; write the ids of `kvtool extract` in the column image"
+            f"{name}: expected images of the data set such as {refs[0].id!r}, found {next(iter(found))!r} and others "
+            f"that it has not, {len(found)} in all; write the ids of the data set"
         )
     if unknown:
         logging.getLogger("kvtool").warning(

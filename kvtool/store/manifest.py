@@ -29,7 +29,7 @@ class RunConfig:
     name: empty to open the run of this configuration whatever its name, or make one called run_name.
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay, for information only.
     ids_hash: of all ids of the split in order (see hash_ids), so a longer run extends a shorter one.
-    prefix: "none", "correct", "incorrect", "random" or "text:..."; prefix_hash: of the prefixes themselves.
+    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); prefix_hash: of the texts.
     keys: whether keys are stored after or before the rotary embedding.
     layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most; not
         part of the identity, since it only cuts the same numbers.

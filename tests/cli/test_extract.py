@@ -78,6 +78,23 @@ def test_dry_run_writes_nothing(kvtool: Command, tmp_path: Path, tiny_model: Pat
     assert not (tmp_path / "s.kv").exists()
 
 
+def test_what_another_prefix_left_is_reused_and_said(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}", "--limit", 2)
+    (first,) = map(json.loads, kvtool(*command)[1])
+    table = tmp_path / "texts.csv"
+    table.write_text("image,text\n000.png,cat\n001.png,dog\n")
+    code, out, err = kvtool(*command, "--prefix", f"file:{table}", "--dry-run")
+    assert (code, json.loads(out[0])["source"]) == (0, first["run"])
+    assert first["run"] in err[0]
+    code, out, err = kvtool(*command, "--prefix", f"file:{table}")
+    assert (code, json.loads(out[0])["reused"]) == (0, 2)
+    assert f"projected features of the images that run {first['run']} holds come from there (--no-reuse)" in err
+    code, out, err = kvtool(*command, "--prefix", "random", "--no-reuse")
+    assert (code, json.loads(out[0])["reused"], err) == (0, 0, [])
+
+
 def test_a_flipped_byte_is_named(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     shard = next((tmp_path / "s.kv").rglob("value/c*"))
@@ -126,6 +143,9 @@ def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Pat
         (["--dataset", "folder:{few}", "--prefix", "caption"], 2, "caption"),
         (["--dataset", "folder:{few}", "--devices", "cuda:3"], 2, "CUDA"),
         (["--dataset", "folder:{few}", "--min-free-vram", "lots"], 2, "--min-free-vram"),
+        (["--dataset", "folder:{few}", "--min-free-vram", "1GB", "--devices", "cpu"], 2, "expected a CUDA device"),
+        (["--dataset", "folder:{few}", "--prefix", "text:"], 2, "--prefix text"),
+        (["--dataset", "folder:{few}", "--prefix", "file:{missing}"], 2, "missing: expected a CSV file"),
         (["--dataset", "folder:{few}", "--limit", "0"], 2, "--limit"),
     ],
 )

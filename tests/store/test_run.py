@@ -143,6 +143,22 @@ def test_asking_for_what_is_not_there_says_what_is(run: Run, ask: Any, message: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_stretch_of_a_run_opens_its_own_parts_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    whole = Run.open_part
+
+    def noted(self: Run, group: str, name: str) -> Any:
+        opened.append(name)
+        return whole(self, group, name)
+
+    monkeypatch.setattr(Run, "open_part", noted)
+    assert run.covered_indices(range(3, 5)) == {3, 4}
+    assert opened == ["0000000-0000004", "0000004-0000008"]
+    assert run.covered_indices(range(9, 20)) == {9}
+    assert run.covered_indices(range(20, 30)) == set()
+    assert len(opened) == 3
+
+
 def test_a_reader_keeps_its_images_until_it_looks_again(run: Run) -> None:
     assert len(run.samples) == 10
     commit(reopened(run), [ragged(10)])
