@@ -52,7 +52,7 @@ def report(
     for note in page.notes:
         console.log.warning("%s", note)
     size = console.human_bytes(page.n_bytes)
-    console.log.info("%d results, %d pictures, %s", page.n_results, page.n_pictures, size)
+    console.log.info("results: %d, pictures: %d, %s", page.n_results, page.n_pictures, size)
     print(page.path)
 
 
