@@ -72,8 +72,8 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 @pytest.mark.parametrize("task", RUNS)
 def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) -> None:
     run = RUNS[task](tmp_path)
-    options: dict[str, Any] = {pascal.TASK: {"episodes": 6}, msrc.TASK: {"layers": [PLANTED[0]]}}.get(task, {})
-    result = kvtool.probe(run, task, **options)
+    few: dict[str, dict[str, Any]] = {pascal.TASK: {"episodes": 6}, msrc.TASK: {"layers": [PLANTED[0]]}}
+    result = kvtool.probe(run, task, **few.get(task, {}))
     page = report(run.store, tmp_path / "page.html", examples=2, blocks=3)
     assert page.notes == ()
     reader = read(page)
