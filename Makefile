@@ -24,6 +24,8 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || \
+		echo "make: no chromium here: tests/browser was left out; apt-get install chromium, or set CHROMIUM" >&2
 
 bench: setup
 	$(BIN)/python -m tests.bench

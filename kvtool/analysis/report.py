@@ -27,7 +27,7 @@ from kvtool.reports.results import Row, versions
 from kvtool.store import Run, Store, open_store
 from kvtool.store.files import os_errors
 
-PICTURE_BYTES = 9_000_000
+PICTURE_BYTES = 4_500_000
 """What all pictures of a page may take together, as text."""
 QUESTION_PX = 256
 """Longer side of a question's picture."""

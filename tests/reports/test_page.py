@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from kvtool.cli.app import app
-from kvtool.reports.page import Kept, Study, choose, render, sentences
+from kvtool.reports.page import Kept, Study, choose, render, sentences, trimming
 from kvtool.reports.page.axes import Axis, nice_steps
 from kvtool.reports.page.commands import extract_command, result_command
 from kvtool.reports.page.heatmap import heatmap, viridis
 from kvtool.reports.page.numbers import interval, ranges, relation
+from kvtool.reports.page.trimming import trim
 from kvtool.reports.results import Result, Row
 from tests.reports import studies
 from tests.reports.studies import scored
@@ -314,3 +315,19 @@ def test_a_result_without_any_block_or_score() -> None:
 
 def test_a_page_of_nothing_but_a_title() -> None:
     assert "A study" in Reader(render(Study("A study", "", ()))).text
+
+
+def test_rows_beyond_a_pages_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = studies.probe_result()
+    assert trim(result, [result]) == (result.rows, 0)
+    cells = [len(row) for row in result.rows]
+    summary = [row for row in result.rows if "category" not in row]
+    monkeypatch.setattr(trimming, "MOST_CELLS", sum(cells) - 1)
+    rows, left_out = trim(result, [result])
+    worst = min((row for row in summary if row["kind"] == "value"), key=lambda row: float(row["pck_image"]))
+    block = ["kind", "layer", "kv_head"]
+    assert left_out == 1
+    assert rows == [row for row in result.rows if row in summary or any(row[name] != worst[name] for name in block)]
+    assert "rows by category of 1 block of lower score; --format csv prints all" in read(result).text
+    monkeypatch.setattr(trimming, "MOST_CELLS", 1)
+    assert trim(result, [result]) == (summary, 8)

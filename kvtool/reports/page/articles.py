@@ -11,6 +11,7 @@ from kvtool.reports.page.heatmap import heatmap
 from kvtool.reports.page.numbers import in_percent, plural, scale
 from kvtool.reports.page.study import Drawn, Kept, Study
 from kvtool.reports.page.tables import Data, Table, label_table, plain_table, scores_table
+from kvtool.reports.page.trimming import trim
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
 from kvtool.reports.tables import block_name
 
@@ -53,14 +54,15 @@ def build(position: int, study: Study, data: Data) -> Article:
     kept = study.kept[position]
     result = kept.result
     name = "-".join(str(word) for word in (result.command, result.task, kept.run) if word)
+    rows, n_left_out = trim(result, [one.result for one in study.kept])
     article = Article(
         id=f"r{position}",
         template="plain.html",
         heading=str(result.config.get("model") or kept.run or result.command),
         facts=_facts(kept),
         found=sentences.of_result(result),
-        rows=data.add(name, list(result.flat_rows())),
-        notes=_notes(result),
+        rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
+        notes=_notes(result, n_left_out),
     )
     view = VIEWS.get(result.command, _plain)
     return view(article, position, study, data)
@@ -76,8 +78,14 @@ def _facts(kept: Kept) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def _notes(result: Result) -> list[str]:
-    return [*result.skipped, *map(str, result.config.get("notes") or ())]
+def _notes(result: Result, n_left_out: int) -> list[str]:
+    notes = [*result.skipped, *map(str, result.config.get("notes") or ())]
+    if n_left_out:
+        blocks = plural(n_left_out, "block")
+        notes.append(
+            f"The page has no room for the rows by category of {blocks} of lower score; --format csv prints all."
+        )
+    return notes
 
 
 def _probe(article: Article, position: int, study: Study, data: Data) -> Article:
