@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "knockout", "open", "paired", "probe", "report", "score", "search", "variance"]
+__all__ = [
+    "__version__",
+    "extract",
+    "knockout",
+    "open",
+    "paired",
+    "prefix",
+    "probe",
+    "report",
+    "score",
+    "search",
+    "variance",
+]
 
 
 def open(path: str | PathLike[str]) -> Store:
@@ -81,6 +93,17 @@ def report(
     from kvtool.analysis.report import report as run_report
 
     return run_report(stores, path, **options)
+
+
+def prefix(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
+    """`kvtool prefix`: a task's scores under texts put before the image, with differences to none; see
+    kvtool.analysis.prefix. A store that is not there yet is made where `model` and `dataset` say what to extract."""
+    from kvtool.analysis.prefix import prefix as run_prefix
+    from kvtool.store import open_store
+
+    if isinstance(store, str | PathLike):
+        store = open_store(store, create=None not in (options.get("model"), options.get("dataset")))
+    return run_prefix(store, task, **options)
 
 
 def score(benchmark: str, **options: Any) -> Result:

@@ -21,6 +21,7 @@ from kvtool.cli import (
     knockout,
     listing,
     paired,
+    prefix,
     probe,
     report,
     score,
@@ -69,6 +70,7 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("variance")(variance.variance)
 app.command("knockout")(knockout.knockout)
+app.command("prefix")(prefix.prefix)
 app.command("paired")(paired.paired)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)

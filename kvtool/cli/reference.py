@@ -13,6 +13,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("probe",),
     ("variance",),
     ("knockout",),
+    ("prefix",),
     ("paired",),
     ("score",),
     ("score", "davis"),

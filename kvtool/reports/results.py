@@ -19,7 +19,7 @@ from kvtool.errors import KvtoolError, UsageError
 
 SCHEMA = "kvtool.result/1"
 FORMATS = ("table", "json", "jsonl", "csv")
-LABELS = ("condition", "subset", "file", "alpha", "category", "object", "draw")
+LABELS = ("condition", "choice", "subset", "file", "alpha", "category", "object", "draw")
 """What a row may be about besides its block; a row with none of these, or `all`, is a summary."""
 
 Row = dict[str, Any]

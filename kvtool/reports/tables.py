@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kvtool.reports.conditions import conditions_table
 from kvtool.reports.pairings import paired_tables
+from kvtool.reports.prefixes import prefix_tables
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
 from kvtool.reports.variances import variance_tables
 
@@ -37,6 +38,9 @@ def render(result: Result) -> Iterator[RenderableType]:
     yield _headline(result)
     if any("n_heads" in row for row in result.rows):
         yield conditions_table(result)
+        return
+    if result.command == "prefix":
+        yield from prefix_tables(result)
         return
     if result.command == "variance":
         yield from variance_tables(result)

@@ -61,6 +61,7 @@ def write_run(
     model: str = "planted",
     name: str = "",
     prefix: tuple[str, str] = ("none", "0"),
+    listed: Sequence[str] | None = None,
     kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
     dtype: str = "bfloat16",
     layers: int = LAYERS,
@@ -69,16 +70,18 @@ def write_run(
 ) -> Run:
     """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values.
 
-    prefix: the condition and the hash of its texts, which stand in the samples."""
+    prefix: the condition and the hash of its texts, which stand in the samples. listed: ids of the whole split, where
+    the run holds a part of it."""
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
+    ids = [s.id for s in samples] if listed is None else listed
     config = RunConfig(
         name=name,
         model=ModelInfo(model, "0", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
         dataset=dataset,
         dataset_path=str(root),
         split=split,
-        ids_hash=hash_ids([s.id for s in samples]),
-        n_images_total=len(samples),
+        ids_hash=hash_ids(ids),
+        n_images_total=len(ids),
         prefix=prefix[0],
         prefix_hash=prefix[1],
         view="base",
@@ -110,7 +113,7 @@ def write_run(
             for kind in ("key", "value")
             if kind in kinds
         }
-        run.commit_part(part_name(start, start + len(of)), of, arrays, text)
+        run.commit_part(part_name(of[0].index, of[-1].index + 1), of, arrays, text)
     run.refresh()
     return run
 
