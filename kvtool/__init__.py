@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "correlate",
     "extract",
     "knockout",
     "open",
@@ -82,6 +83,18 @@ def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: He
     if isinstance(store, str | PathLike):
         store = open_store(store, create=options.get("model") is not None)
     return run_knockout(store, benchmark, heads, **options)
+
+
+def correlate(
+    stores: Store | str | PathLike[str] | Sequence[Store | str | PathLike[str]], **options: Any
+) -> Result:
+    """`kvtool correlate`: over models, segmentation by their best values against accuracy on perception; see
+    kvtool.analysis.correlate."""
+    from kvtool.analysis.correlate import correlate as run_correlate
+    from kvtool.store import Store
+
+    every = [stores] if isinstance(stores, Store | str | PathLike) else stores
+    return run_correlate([one if isinstance(one, Store) else open(one) for one in every], **options)
 
 
 def report(

@@ -147,7 +147,8 @@ class Answerer:
     """Answers questions about a run's images, from the store where they were asked before.
 
     model: where the run's model is now, if its name does not say. Its weights are loaded for the first question that
-    is new. fresh: ask everything again.
+    is new. fresh: ask everything again. beside: an answerer over another run of the same model, whose weights serve
+    here too.
     """
 
     store: Store
@@ -156,10 +157,13 @@ class Answerer:
     device: str
     max_new_tokens: int
     fresh: bool = False
+    beside: Answerer | None = None
 
     @cached_property
     def loaded(self) -> LanguageModel:
         """The run's model. Raises ModelError where it is not the one that the run was extracted with."""
+        if self.beside is not None:
+            return self.beside.loaded
         from kvtool.engine.local import resolve_devices
         from kvtool.models import load_model
         from kvtool.models.base import LanguageModel

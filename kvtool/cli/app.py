@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from kvtool import __version__
 from kvtool.cli import (
     console,
+    correlate,
     data,
     demo,
     extract,
@@ -71,6 +72,7 @@ app.command("probe")(probe.probe)
 app.command("variance")(variance.variance)
 app.command("knockout")(knockout.knockout)
 app.command("prefix")(prefix.prefix)
+app.command("correlate")(correlate.correlate)
 app.command("paired")(paired.paired)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)

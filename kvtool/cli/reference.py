@@ -14,6 +14,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("variance",),
     ("knockout",),
     ("prefix",),
+    ("correlate",),
     ("paired",),
     ("score",),
     ("score", "davis"),

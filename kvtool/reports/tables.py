@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvtool.reports.conditions import conditions_table
+from kvtool.reports.correlations import correlation_tables
 from kvtool.reports.pairings import paired_tables
 from kvtool.reports.prefixes import prefix_tables
 from kvtool.reports.results import LABELS, Result, Row, best_row, is_summary, metric_names
@@ -41,6 +42,9 @@ def render(result: Result) -> Iterator[RenderableType]:
         return
     if result.command == "prefix":
         yield from prefix_tables(result)
+        return
+    if result.command == "correlate":
+        yield from correlation_tables(result)
         return
     if result.command == "variance":
         yield from variance_tables(result)
