@@ -85,9 +85,7 @@ def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: He
     return run_knockout(store, benchmark, heads, **options)
 
 
-def correlate(
-    stores: Store | str | PathLike[str] | Sequence[Store | str | PathLike[str]], **options: Any
-) -> Result:
+def correlate(stores: Store | str | PathLike[str] | Sequence[Store | str | PathLike[str]], **options: Any) -> Result:
     """`kvtool correlate`: over models, segmentation by their best values against accuracy on perception; see
     kvtool.analysis.correlate."""
     from kvtool.analysis.correlate import correlate as run_correlate
