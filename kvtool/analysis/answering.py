@@ -41,8 +41,7 @@ def find_base(store: Store, name: str | None, model: str | None, dataset: Datase
     are several, the only one over `dataset`, if given. None for a store without runs. Raises UsageError."""
     if name is not None:
         return store.run(name)
-    names = store.runs()
-    runs = [store.run(each) for each in names if each.rpartition("+")[0] not in names]
+    runs = [store.run(each) for each in store.first_runs()]
     if model is not None:
         runs = [run for run in runs if _is_named(run.config, model)] or runs
     if len(runs) > 1 and dataset is not None:

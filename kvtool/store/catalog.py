@@ -100,16 +100,22 @@ class Store:
         return sorted(path.parent.name for path in layout.runs_path(self.path).glob(f"*/{layout.ZARR_JSON}"))
 
     def run(self, name: str | None = None) -> Run:
-        """The named run, or the only one. Raises UsageError that lists the runs."""
+        """The named run, or the only one made for its own sake. Raises UsageError that lists the runs."""
         names = self.runs()
         listed = ", ".join(names) or "none"
         if name is None:
-            if len(names) != 1:
+            first = self.first_runs()
+            if len(first) != 1:
                 raise UsageError(f"store {self.path}: expected one run or a name (--run), found runs: {listed}")
-            name = names[0]
+            name = first[0]
         elif name not in names:
             raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
         return Run(self.path, self._config(name))
+
+    def first_runs(self) -> list[str]:
+        """Names of runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
+        names = self.runs()
+        return [name for name in names if name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
         """The run called config.name, or where that is empty, the first one of this configuration; else None.

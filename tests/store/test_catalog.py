@@ -85,6 +85,18 @@ def test_a_run_without_a_name_is_named_and_found_again(tmp_path: Path) -> None:
     assert len(store.runs()) == 2
 
 
+def test_runs_that_an_analysis_added_do_not_hide_the_one_they_belong_to(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.create_run(config())
+    store.create_run(config(name="tiny+correct", prefix="correct"))
+    assert store.first_runs() == ["tiny"]
+    assert store.run().name == "tiny"
+    assert store.run("tiny+correct").config.prefix == "correct"
+    store.create_run(config(name="lone+correct", prefix="random"))
+    with pytest.raises(UsageError, match="found runs: lone.correct, tiny, tiny.correct"):
+        store.run()
+
+
 def test_another_configuration_under_the_name_is_a_conflict_that_names_the_fields(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     store.create_run(config())
