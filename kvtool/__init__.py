@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kvtool.analysis.knockout import HeadSource
     from kvtool.analysis.report import Page
+    from kvtool.analysis.show import Shown
     from kvtool.engine.local import Report
     from kvtool.reports.results import Result
     from kvtool.store import Run, Store
@@ -36,6 +37,7 @@ __all__ = [
     "report",
     "score",
     "search",
+    "show",
     "variance",
 ]
 
@@ -85,6 +87,17 @@ def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: He
     return run_knockout(store, benchmark, heads, **options)
 
 
+def prefix(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
+    """`kvtool prefix`: a task's scores under texts put before the image, with differences to none; see
+    kvtool.analysis.prefix. A store that is not there yet is made where `model` and `dataset` say what to extract."""
+    from kvtool.analysis.prefix import prefix as run_prefix
+    from kvtool.store import open_store
+
+    if isinstance(store, str | PathLike):
+        store = open_store(store, create=None not in (options.get("model"), options.get("dataset")))
+    return run_prefix(store, task, **options)
+
+
 def correlate(stores: Store | str | PathLike[str] | Sequence[Store | str | PathLike[str]], **options: Any) -> Result:
     """`kvtool correlate`: over models, segmentation by their best values against accuracy on perception; see
     kvtool.analysis.correlate."""
@@ -106,17 +119,6 @@ def report(
     return run_report(stores, path, **options)
 
 
-def prefix(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
-    """`kvtool prefix`: a task's scores under texts put before the image, with differences to none; see
-    kvtool.analysis.prefix. A store that is not there yet is made where `model` and `dataset` say what to extract."""
-    from kvtool.analysis.prefix import prefix as run_prefix
-    from kvtool.store import open_store
-
-    if isinstance(store, str | PathLike):
-        store = open_store(store, create=None not in (options.get("model"), options.get("dataset")))
-    return run_prefix(store, task, **options)
-
-
 def score(benchmark: str, **options: Any) -> Result:
     """`kvtool score`: any tool's predictions by the official metrics, e.g. score("pope", answers=["a.json"]); the
     benchmarks and their options are in kvtool.analysis.score."""
@@ -130,6 +132,18 @@ def search(store: Store | Run | str | PathLike[str], image: str, at_px: tuple[fl
     from kvtool.analysis.search import search as run_search
 
     return run_search(open(store) if isinstance(store, str | PathLike) else store, image, at_px, **options)
+
+
+def show(
+    store: Store | Run | str | PathLike[str], images: str | Sequence[str], out: str | PathLike[str], **options: Any
+) -> Shown:
+    """`kvtool show`: one PNG of every block's principal components for some images, or of what a block predicts of
+    them in a task; see kvtool.analysis.show."""
+    from os import fspath
+
+    from kvtool.analysis.show import show as run_show
+
+    return run_show(open(store) if isinstance(store, str | PathLike) else store, images, fspath(out), **options)
 
 
 def variance(store: Store | Run | str | PathLike[str], **options: Any) -> Result:

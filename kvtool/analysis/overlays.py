@@ -40,6 +40,11 @@ def fit(image: Image.Image, side_px: int) -> Image.Image:
     return image.convert("RGB").resize(wh_px, Image.Resampling.LANCZOS)
 
 
+def grey(picture: Image.Image) -> Image.Image:
+    """Without its colours, so that those laid over it are the only ones."""
+    return picture.convert("L").convert("RGB")
+
+
 def draw_masks(picture: Image.Image, predicted: Mask | None, truth: Mask | None = None) -> Image.Image:
     """Object ids (height, width) of a prediction as colours with an edge, and the outlines of those of the truth.
 
@@ -86,7 +91,8 @@ def draw_matches(
     """Two pictures side by side and a line from each source point to the point found in the other.
 
     A right one is a whole line that ends in a disc, a wrong one a broken line that ends in a cross; a ring marks the
-    true point. sizes_px: width and height of the two originals, whose pixels the points are in.
+    true point, and a thin line leads to it from what is wrong. sizes_px: width and height of the two originals, whose
+    pixels the points are in.
     """
     both = side_by_side(pictures)
     of_source, of_target = (picture.width / wh[0] for picture, wh in zip(pictures, sizes_px, strict=True))
@@ -99,6 +105,9 @@ def draw_matches(
         ]
         for x, y in true_px:
             pen.ring((start_px + x * of_target, y * of_target))
+        for (_, b), (x, y), is_right in zip(ends, true_px, right, strict=True):
+            if not is_right:
+                pen.error(b, (start_px + x * of_target, y * of_target))
         for (a, b), is_right in zip(ends, right, strict=True):
             pen.stroke(a, b, is_right)
         for (a, b), is_right in zip(ends, right, strict=True):
@@ -139,6 +148,14 @@ class Pen:
         for width, colour in ((3.8, CASING), (2.2, RIGHT if right else WRONG)):
             for a, b in pieces:
                 self.line(a, b, colour, width)
+
+    def error(self, found: Point, true: Point) -> None:
+        """From a wrong point to the ring around the true one."""
+        length = hypot(true[0] - found[0], true[1] - found[1])
+        share = max(0.0, 1 - 12 * self.size / length) if length else 0.0
+        stop = found[0] + share * (true[0] - found[0]), found[1] + share * (true[1] - found[1])
+        for width, colour in ((3.0, CASING), (1.4, TRUTH)):
+            self.line(found, stop, colour, width)
 
     def ends(self, start: Point, stop: Point, right: bool) -> None:
         """The points of a match: a disc where it starts, a larger one or a cross where it ends."""
@@ -206,17 +223,17 @@ def mask_marks(n_objects: int = 1) -> list[tuple[Image.Image, str]]:
     return [*named, (draw_masks(grey, None, inside), "truth")]
 
 
-def match_marks() -> list[tuple[Image.Image, str]]:
+def match_marks(right: str = "right", wrong: str = "wrong") -> list[tuple[Image.Image, str]]:
     """What stands for what in draw_matches, for a sheet's legend."""
     paper = Image.new("RGB", (72, 24), PAPER)
     start, stop = (8.0, 12.0), (62.0, 12.0)
 
-    def match(right: bool) -> Image.Image:
+    def match(is_right: bool) -> Image.Image:
         def draw(pen: Pen) -> None:
-            pen.stroke(start, stop, right)
-            pen.ends(start, stop, right)
+            pen.stroke(start, stop, is_right)
+            pen.ends(start, stop, is_right)
 
         return over(paper, draw)
 
     ring = over(Image.new("RGB", (24, 24), (150, 150, 150)), lambda pen: pen.ring((12.0, 12.0)))
-    return [(match(True), "right"), (match(False), "wrong"), (ring, "truth")]
+    return [(match(True), right), (match(False), wrong), (ring, "truth")]

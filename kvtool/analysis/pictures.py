@@ -25,39 +25,56 @@ Vectors = NDArray[np.float32]
 WIDTH_PX = 1760
 """What a picture's cells share, unless a token is one pixel wide already."""
 CELL_PX = 128
-GAP_PX, LEFT_PX, TOP_PX, BOTTOM_PX = 8, 64, 48, 28
+GAP_PX, LEFT_PX, TOP_PX, BOTTOM_PX = 8, 76, 56, 32
 FRAME_PX = 3
 INK, PAPER, FRAME = (40, 40, 40), (255, 255, 255), (225, 20, 100)
-TEXT_PX = 13
+TEXT_PX = 16
 
 
 def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Head]) -> list[Path]:
     """Write a PNG for each image into `folder` and return the paths. Memory: one layer of these images, and pictures.
 
-    framed: (layer, kv_head) of blocks to frame. The images must have equal base grids. Raises KvtoolError where the
-    folder cannot be written.
+    framed: (layer, kv_head) of blocks to frame. Raises KvtoolError where the folder cannot be written.
     """
-    wanted = list(dict.fromkeys(ids))
-    samples = {sample.id: sample for sample in run.samples if sample.id in set(wanted)}
-    layers, heads = run.config.stored_layers(kind), range(run.config.heads_and_dim(kind)[0])
-    sheets = {image: Sheet(samples[image].base(kind).grid, len(layers), len(heads)) for image in wanted}
-    for column, (layer, values) in enumerate(_layers(run, kind, wanted)):
-        for head in heads:
-            colours = rgb(np.concatenate([values[image][head] for image in wanted]))
-            for image, of_image in zip(wanted, np.split(colours, len(wanted)), strict=True):
-                sheets[image].paste(column, head, of_image, (layer, head) in framed)
-    note = "framed: input-agnostic" if framed else "no block is input-agnostic, or none is known to be"
-    paths = []
-    for image in wanted:
-        sheets[image].label(f"{kind} of image {image}, run {run.name}", layers, note)
-        paths.append(folder / f"{samples[image].index:07d}-{_safe(image)}-{kind}.png")
+    sheets, index_of = draw_sheets(run, kind, ids, framed), {sample.id: sample.index for sample in run.samples}
+    paths = [folder / f"{index_of[image]:07d}-{_safe(image)}-{kind}.png" for image in sheets]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for image, path in zip(wanted, paths, strict=True):
-            sheets[image].picture.save(path)
+        for sheet, path in zip(sheets.values(), paths, strict=True):
+            sheet.picture.save(path)
     except OSError as error:
         raise KvtoolError(f"pictures: {folder} cannot be written: {error.strerror or error}: name another -o") from None
     return paths
+
+
+def draw_sheets(
+    run: Run,
+    kind: Kind,
+    ids: Sequence[str],
+    framed: set[Head] | None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> dict[str, Sheet]:
+    """Each image's sheet, by its id, of all stored layers and heads of a kind or of some.
+
+    framed: (layer, kv_head) of input-agnostic blocks, None where nobody has looked for them.
+    """
+    wanted = list(dict.fromkeys(ids))
+    samples = {sample.id: sample for sample in run.samples if sample.id in set(wanted)}
+    columns = run.config.stored_layers(kind) if layers is None else layers
+    rows = range(run.config.heads_and_dim(kind)[0]) if heads is None else heads
+    sheets = {image: Sheet(samples[image].base(kind).grid, len(columns), len(rows)) for image in wanted}
+    for column, (layer, values) in enumerate(_layers(run, kind, wanted, columns)):
+        ends = np.cumsum([values[image].shape[1] for image in wanted])
+        for row, head in enumerate(rows):
+            colours = rgb(np.concatenate([values[image][head] for image in wanted]))
+            for image, of_image in zip(wanted, np.split(colours, ends[:-1]), strict=True):
+                sheets[image].paste(column, row, of_image, (layer, head) in (framed or ()))
+    note = "framed: input-agnostic" if framed else "no block is input-agnostic, or none is known to be"
+    note = "" if framed is None else note
+    for image in wanted:
+        sheets[image].label(f"{kind} of image {image}, run {run.name}", columns, rows, note)
+    return sheets
 
 
 class Sheet:
@@ -73,15 +90,14 @@ class Sheet:
         self.picture = Image.new("RGB", (max(width, 480), height), PAPER)
         self.pen = ImageDraw.Draw(self.picture)
         self.font: Any = ImageFont.load_default(TEXT_PX)
-        self.n_heads = n_heads
 
-    def corner_px(self, column: int, head: int) -> tuple[int, int]:
+    def corner_px(self, column: int, row: int) -> tuple[int, int]:
         """Upper left corner of a cell."""
-        return LEFT_PX + column * (self.cell_px[0] + GAP_PX), TOP_PX + head * (self.cell_px[1] + GAP_PX)
+        return LEFT_PX + column * (self.cell_px[0] + GAP_PX), TOP_PX + row * (self.cell_px[1] + GAP_PX)
 
-    def paste(self, column: int, head: int, colours: NDArray[np.uint8], framed: bool) -> None:
+    def paste(self, column: int, row: int, colours: NDArray[np.uint8], framed: bool) -> None:
         """colours: (token, 3) of the base grid."""
-        x, y = self.corner_px(column, head)
+        x, y = self.corner_px(column, row)
         cell = Image.fromarray(colours.reshape(*self.grid, 3)).resize(self.cell_px, Image.Resampling.NEAREST)
         self.picture.paste(cell, (x, y))
         if framed:
@@ -89,14 +105,14 @@ class Sheet:
             box = (x - FRAME_PX, y - FRAME_PX, x + width + FRAME_PX - 1, y + height + FRAME_PX - 1)
             self.pen.rectangle(box, outline=FRAME, width=FRAME_PX)
 
-    def label(self, title: str, layers: Sequence[int], note: str) -> None:
+    def label(self, title: str, layers: Sequence[int], heads: Sequence[int], note: str) -> None:
         """Title, a number over each layer, one beside each head, and a note below."""
         self._write(8, 6, title)
-        self._write(8, TOP_PX - 20, "layer")
+        self._write(8, TOP_PX - 24, "layer")
         for column, layer in enumerate(layers):
-            self._write(self.corner_px(column, 0)[0], TOP_PX - 20, str(layer))
-        for head in range(self.n_heads):
-            self._write(8, self.corner_px(0, head)[1] + self.cell_px[1] // 2 - TEXT_PX // 2, f"head {head}")
+            self._write(self.corner_px(column, 0)[0], TOP_PX - 24, str(layer))
+        for row, head in enumerate(heads):
+            self._write(8, self.corner_px(0, row)[1] + self.cell_px[1] // 2 - TEXT_PX // 2, f"head {head}")
         self._write(8, self.picture.height - BOTTOM_PX + 6, note)
 
     def _write(self, x: int, y: int, text: str) -> None:
@@ -121,10 +137,12 @@ def rgb(vectors: Vectors) -> NDArray[np.uint8]:
     return colours
 
 
-def _layers(run: Run, kind: Kind, ids: Sequence[str]) -> Iterator[tuple[int, dict[str, Vectors]]]:
+def _layers(
+    run: Run, kind: Kind, ids: Sequence[str], layers: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Vectors]]]:
     """(layer, values (head, token, dim) of the base grid of each image)."""
     found: dict[str, Vectors] = {}
-    for layer, part in run.stream(kind, ids=ids):
+    for layer, part in run.stream(kind, layers, ids):
         for sample, start in zip(part.samples, part.offsets[:-1].tolist(), strict=True):
             found[sample.id] = part.values[:, start + _tokens(sample, kind)]
         if len(found) == len(ids):

@@ -27,6 +27,7 @@ from kvtool.cli import (
     report,
     score,
     search,
+    show,
     store,
     variance,
 )
@@ -71,11 +72,12 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("variance")(variance.variance)
 app.command("knockout")(knockout.knockout)
+app.command("paired")(paired.paired)
 app.command("prefix")(prefix.prefix)
 app.command("correlate")(correlate.correlate)
-app.command("paired")(paired.paired)
 app.add_typer(score.app, name="score")
 app.command("search")(search.search)
+app.command("show")(show.show)
 app.command("report")(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")

@@ -1,0 +1,98 @@
+"""kvtool show as a shell sees it: a row for the file, notes on standard error, one line for each bad request."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvtool.cli import app
+from kvtool.cli.show import parse_block
+from kvtool.errors import UsageError
+from kvtool.store import Run
+from kvtool.types import Block
+from tests.probes.test_only import RUNS
+
+Command = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `kvtool show ...`: (exit code, lines of standard output, lines of standard error)."""
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["kvtool", "show", *map(str, arguments)])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return RUNS["referring-expression"](tmp_path)
+
+
+def test_maps(show: Command, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "maps.png"
+    images = ("--image", run.ids[0], "--image", run.ids[2])
+    code, rows, err = show(run.store, *images, "--layers", "0-2", "--heads", "1", "-o", out)
+    assert (code, err) == (0, [])
+    (row,) = map(json.loads, rows)
+    assert row["images"] == [run.ids[0], run.ids[2]]
+    assert (row["path"], row["what"], row["run"], row["kind"]) == (str(out), "pca", run.name, "value")
+    assert out.read_bytes().startswith(b"\x89PNG")
+    shutil.rmtree(tmp_path / "data")
+    code, _, err = show(run.store, *images, "-o", out)
+    assert (code, len(err)) == (0, 1)
+    assert "without the original pictures" in err[0]
+
+
+def test_predictions_of_a_block_and_of_the_best(show: Command, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "masks.png"
+    task = ("--image", run.ids[0], "--task", "referring-expression", "-o", out)
+    code, rows, err = show(run.store, *task, "--block", "value:3:1", "--limit", 1, "--format", "csv")
+    assert (code, err) == (0, ["1 of 2 drawn: --limit sets how many"])
+    (row,) = csv.DictReader(rows)
+    assert (row["kind"], row["layer"], row["kv_head"]) == ("value", "3", "1")
+    code, rows, err = show(run.store, *task)
+    assert (code, err) == (0, [])
+    assert json.loads(rows[0])["layer"] in range(6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--image", "COCO_train2014_9"], "nearest: 'COCO_train2014_00000000000"),
+        (["--block", "value:3:1"], "--block is of a task"),
+        (["--block", "value:3"], "expected KIND:LAYER:HEAD such as value:14:2, found 'value:3'"),
+        (["--task", "referring-expression", "--layers", "1"], "give --block instead"),
+        (["--task", "referring-expression", "--block", "value:60:1"], "no value:60:1"),
+        (["--task", "co-segmentation"], "cannot serve co-segmentation"),
+        (["--kind", "vision", "--layers", "9"], "no layer 9"),
+        (["-o", "a.jpg"], "ends in .png"),
+    ],
+)
+def test_bad_requests_are_one_line(show: Command, run: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
+    code, out, err = show(run.store, "--image", run.ids[0], "-o", tmp_path / "x.png", *arguments)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert err[0].startswith("kvtool: ")
+    assert said in err[0]
+
+
+def test_blocks() -> None:
+    assert parse_block("value:14:2") == Block("value", 14, 2)
+    assert parse_block(None) is None
+    for text in ("", "value", "values:1:2", "value:-1:2", "value:1:2:3", "value:a:2"):
+        with pytest.raises(UsageError, match="expected KIND:LAYER:HEAD"):
+            parse_block(text)
