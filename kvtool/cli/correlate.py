@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, given, need_store
+from kvtool.cli.options import FormatOption, PlotOption, given, need_store
 from kvtool.errors import PartialError, UsageError
 
 Named = list[str] | None
@@ -47,6 +47,7 @@ def correlate(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")] = False,
+    plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
     """Correlate how well models' values segment with how well the models perceive (the paper's figure 3).
@@ -60,9 +61,10 @@ def correlate(
     Without three complete models there is no coefficient: the table all the same, and exit code 4.
     """
     import kvtool
-    from kvtool.cli.output import resolve
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reports.results import emit
 
+    plots = plot_files(plot)
     with console.progress("correlate", None, unit="images asked") as advance:
         result = kvtool.correlate(
             stores or [need_store(None)],
@@ -81,6 +83,7 @@ def correlate(
     for note in result.config["notes"]:
         console.log.warning("correlate: %s", note)
     emit(result, resolve(format))
+    write_plots(result, plots)
     for line in result.skipped:
         console.log.warning("left out: %s", line)
     without = not any("coefficient" in row for row in result.rows)

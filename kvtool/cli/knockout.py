@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, RunOption, StoreArgument, need_store, parse_numbers
+from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, need_store, parse_numbers
 from kvtool.errors import PartialError
 
 
@@ -46,6 +46,7 @@ def knockout(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of controls and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
     """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention heads.
@@ -57,9 +58,10 @@ def knockout(
     image by image: an interrupted command goes on where it was.
     """
     import kvtool
-    from kvtool.cli.output import resolve
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reports.results import emit
 
+    plots = plot_files(plot)
     with console.progress("knockout", None) as advance:
         result = kvtool.knockout(
             need_store(store),
@@ -82,6 +84,7 @@ def knockout(
     for note in result.config["notes"]:
         console.log.info("%s", note)
     emit(result, resolve(format))
+    write_plots(result, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.warning("left out: %s", line)

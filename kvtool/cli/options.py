@@ -22,6 +22,10 @@ RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; n
 KindsOption = Annotated[
     str | None, typer.Option("--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision.")
 ]
+PlotOption = Annotated[
+    list[Path] | None,
+    typer.Option("--plot", metavar="FILE", help="Also draw the result: .png, .svg or .pdf, for print; repeatable."),
+]
 LayersOption = Annotated[str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")]
 
 

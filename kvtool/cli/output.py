@@ -6,9 +6,14 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
+from kvtool.cli import console
 from kvtool.cli.options import Format
+
+if TYPE_CHECKING:
+    from kvtool.reports.results import Result
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -19,6 +24,23 @@ def resolve(format: Format, stream: IO[str] | None = None) -> Format:
     if format == "auto":
         return "table" if stream.isatty() else "jsonl"
     return format
+
+
+def plot_files(plots: Sequence[Path] | None, name: str = "") -> list[Path]:
+    """Where --plot writes; with a name, of one result among several, it stands before the suffix: x.png, x-name.png.
+    Raises UsageError for what cannot be written, before any work is done."""
+    from kvtool.reports.plots import check
+
+    return [check(path.with_stem(f"{path.stem}-{name}") if name else path) for path in map(check, plots or ())]
+
+
+def write_plots(result: Result, paths: Sequence[Path]) -> None:
+    """Draw a result into every file, after its data went to standard output."""
+    from kvtool.reports.plots import plot
+
+    for path in paths:
+        plot(result, path)
+        console.log.info("plot: %s", path)
 
 
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:

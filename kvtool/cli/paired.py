@@ -12,6 +12,7 @@ from kvtool.cli.options import (
     FormatOption,
     KindsOption,
     LayersOption,
+    PlotOption,
     RunOption,
     given,
     parse_kinds,
@@ -67,6 +68,7 @@ def paired(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of made questions, folds, halves and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
     """Set what the model answers beside what its image values know, question by question.
@@ -78,9 +80,10 @@ def paired(
     Answers are kept one by one: an interrupted command goes on, and the weights are loaded for missing ones alone.
     """
     import kvtool
-    from kvtool.cli.output import emit_rows, resolve
+    from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
     from kvtool.reports.results import emit
 
+    plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
     with console.progress(f"paired {name}", None) as advance:
         result = kvtool.paired(
@@ -111,8 +114,10 @@ def paired(
         console.log.warning("left out: %s", line)
     if show is None:
         emit(result, resolve(format))
+        write_plots(result, plots)
         return
     shown = [item for item in result.items if item["cell"] == show.replace("-", "_")]
     names = ("id", "label", "answer", "said", "value", "images", "files")
     title = f"{name}: {show}, {len(shown)} of {result.n} questions"
     emit_rows([{key: item[key] for key in names if key in item} for item in shown], format, title=title)
+    write_plots(result, plots)

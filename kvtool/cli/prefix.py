@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, given, parse_kinds, parse_numbers, store_and_word
+from kvtool.cli.options import FormatOption, PlotOption, given, parse_kinds, parse_numbers, store_and_word
 from kvtool.cli.probe import Backend
 from kvtool.errors import PartialError
 
@@ -59,6 +59,7 @@ def prefix(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of halves and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")] = False,
+    plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
     """Compare a task's scores under texts put before the image, with differences to none and paired intervals.
@@ -70,9 +71,10 @@ def prefix(
     without prefix. Conditions that no run holds are extracted first, into STORE; only what is missing.
     """
     import kvtool
-    from kvtool.cli.output import resolve
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reports.results import emit
 
+    plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
     own = given(backend=backend, upsample=upsample, cutoff=cutoff, all_classes=all_classes)
     with console.progress(f"prefix {name}", None, unit="blocks") as advance:
@@ -97,6 +99,7 @@ def prefix(
     for note in result.config["notes"]:
         console.log.info("%s: %s", name, note)
     emit(result, resolve(format))
+    write_plots(result, plots)
     if result.n_skipped:
         for line in result.skipped:
             console.log.warning("left out: %s", line)

@@ -12,6 +12,7 @@ from kvtool.cli.options import (
     FormatOption,
     KindsOption,
     LayersOption,
+    PlotOption,
     RunOption,
     given,
     parse_kinds,
@@ -65,6 +66,7 @@ def probe(
         Path | None,
         typer.Option("--save-predictions", metavar="DIR", help="New folder for what the best block predicts."),
     ] = None,
+    plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
@@ -73,7 +75,7 @@ def probe(
     semantic-correspondence, temporal-correspondence; or all, for every one that the run's data set serves.
     """
     import kvtool
-    from kvtool.cli.output import resolve
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.probes import count_blocks, options_of, tasks_of
     from kvtool.probes.predictions import check_free
     from kvtool.reports.results import emit
@@ -105,6 +107,7 @@ def probe(
         )
     if save_predictions is not None:
         check_free(save_predictions)
+    plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
     for one in tasks:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
         with console.progress(f"probe {one}", count_blocks(found, one, **blocks), unit="blocks") as advance:
@@ -124,3 +127,4 @@ def probe(
         for line in result.skipped:
             console.log.warning("%s: %s", one, line)
         emit(result, resolve(format))
+        write_plots(result, plots[one])

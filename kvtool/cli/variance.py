@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, RunOption, StoreArgument, need_store
+from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, need_store
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
@@ -29,6 +29,7 @@ def variance(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of intervals and of the test for two modes.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
     """L2 variance over images of every (layer, kv_head), and which keys do not depend on the input.
@@ -41,9 +42,10 @@ def variance(
     heads down, input-agnostic blocks framed.
     """
     import kvtool
-    from kvtool.cli.output import resolve
+    from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reports.results import emit
 
+    plots = plot_files(plot)
     cut = parse_threshold(threshold)
     found = kvtool.open(need_store(store)).run(run)
     with console.progress("variance", None, unit="parts") as advance:
@@ -62,6 +64,7 @@ def variance(
     if pictures := result.config.get("pictures"):
         console.log.info("%d pictures in %s", len(pictures), out)
     emit(result, resolve(format))
+    write_plots(result, plots)
 
 
 def parse_threshold(text: str) -> float | str:

@@ -142,7 +142,7 @@ def knockout(
             row["draw"] = "all"
         rows.append(row | interval("f1", 0.8 - 0.021 * index) | {"n": 900})
         rows += [row | {label: part, **interval("f1", 0.82 - 0.03 * index), "n": 300} for part in parts]
-    return about("knockout", "f1", rows, task="pope", n=900, config={"dataset": "pope"})
+    return about("knockout", "f1", rows, task="pope", n=900, config={"dataset": "pope", "notes": []})
 
 
 def prefix(own: str = "") -> Result:
@@ -155,7 +155,7 @@ def prefix(own: str = "") -> Result:
         for index, condition in enumerate(names)
         for at, choice in enumerate(("best", "fixed"))
     ]
-    config = {"dataset": "refcoco", "split": "val", "select": "max"}
+    config = {"dataset": "refcoco", "split": "val", "select": "max", "notes": []}
     return about("prefix", "miou_fgbg", rows, task="referring-expression", n=54, config=config)
 
 

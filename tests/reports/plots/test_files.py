@@ -60,7 +60,7 @@ def test_names_are_text(tmp_path: Path) -> None:
     """Neither mathematics nor signs that the font lacks, nor a line break."""
     config = {"model": "a$^2$\n模型\x07_b", "dataset": "d", "run": "r"}
     made = replace(EVERY["probe"], config=config)
-    assert "a$^2$ ???_b" in title(drawn(made))
+    assert "a$^2$ ???_b" in drawn(made).get_suptitle()
     plot(made, tmp_path / "a.png")
 
 
