@@ -29,7 +29,7 @@ from kvtool.store.files import os_errors
 
 PICTURE_BYTES = 4_500_000
 """What all pictures of a page may take together, as text."""
-QUESTION_PX = 256
+QUESTION_PX = 160
 """Longer side of a question's picture."""
 SHEETS = 2
 """Images whose principal components are drawn for each result of `variance`."""

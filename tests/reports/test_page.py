@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -176,6 +177,9 @@ def test_between_models() -> None:
     assert "are not distinguishable" in str(sentences.between_models([first, best_of(second, 0.59)]))
     assert sentences.between_models([first]) is None
     assert sentences.between_models([first, replace(second, n=61)]) is None
+    assert sentences.between_models([first, replace(second, config=second.config | {"model": "a"})]) is None
+    assert sentences.between_models([first, replace(second, config=second.config | {"prefix": "random"})]) is None
+    assert sentences.between_models([first, replace(second, config=second.config | {"split": "val"})]) is None
 
 
 def test_input_agnostic_keys() -> None:
@@ -285,7 +289,7 @@ INFO = {
 
 def test_commands_are_taken_by_the_command_line() -> None:
     """Each ends where the store is looked for, not in its options."""
-    results = [*studies.every_result()[:5], studies.probe_result(layers=2, select="split")]
+    results = [*studies.every_result()[:6], studies.probe_result(layers=2, select="split")]
     commands = [extract_command(INFO), *(result_command(Kept("/none/s.kv", result), INFO) for result in results)]
     assert commands[0].startswith("kvtool extract s.kv --model m --dataset 'spair71k:/d a@test'")
     assert "--layers" not in commands[1]
@@ -295,6 +299,17 @@ def test_commands_are_taken_by_the_command_line() -> None:
         found = CliRunner().invoke(app, shlex.split(command)[1:])
         assert "No such option" not in found.output
         assert "/none/s.kv" in str(found.exception), (command, found.output)
+
+
+def test_heads_from_standard_input_are_piped_again() -> None:
+    result = studies.knockout_result()
+    chosen = {"conditions": [{"condition": "chosen", "heads": [[0, 1], [2, 0]]}], "heads": "standard input"}
+    command = result_command(Kept("s.kv", replace(result, config=result.config | chosen)), None)
+    lines, _, rest = command.partition(" | ")
+    printed = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True).stdout
+    heads = [{"layer": 0, "kv_head": 1}, {"layer": 2, "kv_head": 0}]
+    assert [json.loads(line) for line in printed.splitlines()] == heads
+    assert rest.startswith("kvtool knockout s.kv --benchmark pope:/data/pope --heads - ")
 
 
 def test_sections_without_pictures_say_nothing_false() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reports.page import charts, sentences
 from kvtool.reports.page.heatmap import heatmap
-from kvtool.reports.page.numbers import in_percent, plural, scale
+from kvtool.reports.page.numbers import in_percent, model_name, plural, scale
 from kvtool.reports.page.study import Drawn, Kept, Study
 from kvtool.reports.page.tables import Data, Table, label_table, plain_table, scores_table
 from kvtool.reports.page.trimming import trim
@@ -58,7 +58,7 @@ def build(position: int, study: Study, data: Data) -> Article:
     article = Article(
         id=f"r{position}",
         template="plain.html",
-        heading=str(result.config.get("model") or kept.run or result.command),
+        heading=model_name(result),
         facts=_facts(kept),
         found=sentences.of_result(result),
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
@@ -184,8 +184,9 @@ def _conditions(article: Article, position: int, study: Study, data: Data) -> Ar
 
 
 def _condition_name(row: Row) -> str:
-    words = ["none" if row["condition"] == "none" else sentences.condition(row)]
-    words += [row["choice"]] if row.get("choice") else []
+    of_heads = "n_heads" in row and row["condition"] != "none"
+    words = [sentences.condition(row) if of_heads else str(row["condition"])]
+    words += [f"{row['choice']} block"] if row.get("choice") else []
     words += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
     words += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
     return ", ".join(words)

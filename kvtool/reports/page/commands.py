@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from kvtool.reports.page.study import Kept
 from kvtool.reports.results import Row
 
 DECODER = ("key", "value")
+PREFIXES = ("none", "correct", "random", "incorrect")
 
 
 def extract_command(info: Row) -> str:
@@ -36,7 +38,15 @@ def result_command(kept: Kept, info: Row | None) -> str:
     """The command of a result; of one that is not known, its name and the store."""
     make = COMMANDS.get(kept.result.command)
     words = [kept.result.command, kept.store] if make is None else make(kept, kept.result.config, info)
-    return _command(words)
+    return _heads_given(kept.result.config) * ("-" in words) + _command(words)
+
+
+def _heads_given(config: Mapping[str, Any]) -> str:
+    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line each."""
+    conditions: list[Row] = config.get("conditions", [])
+    chosen = [head for each in conditions if each["condition"] == "chosen" for head in each["heads"]]
+    lines = (json.dumps({"layer": layer, "kv_head": head}) for layer, head in chosen)
+    return shlex.join(["printf", r"%s\n", *lines]) + " | "
 
 
 def _probe(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
@@ -66,7 +76,7 @@ def _variance(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[
 
 
 def _knockout(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
-    heads = {"given": "FILE", "standard input": "-"}.get(config.get("heads", "given"), config.get("heads"))
+    heads = {"given": "-", "standard input": "-"}.get(config.get("heads", "given"), config.get("heads"))
     layers = None if config.get("layers") is None else ranges(config["layers"])
     asked = {
         "run": config.get("heads_run"),
@@ -78,19 +88,38 @@ def _knockout(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[
     return words + _flags(asked, {"draws": 1, "max_new_tokens": 16, "seed": 0})
 
 
-def _of_task(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
-    """prefix and paired: the store, the task, and what was asked."""
-    words = [kept.result.command, kept.store, str(kept.result.task)]
-    words += _flags({"run": config.get("run"), "seed": config.get("seed")}, {"seed": 0})
+def _prefix(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    names = [each["condition"] for each in config.get("conditions", [])]
+    layers = config.get("layers")
+    narrowed = layers if layers and (info is None or layers != info["layers"]) else None
+    asked = {
+        "run": config.get("run"),
+        "kinds": ",".join(config.get("kinds", [])) or None,
+        "layers": None if narrowed is None else ranges(narrowed),
+        "conditions": ",".join(name for name in names if name in PREFIXES) or None,
+        **{name: config.get(name) for name in ("select", "seed")},
+    }
+    words = ["prefix", kept.store, str(kept.result.task), *_flags(asked, {"select": "max", "seed": 0})]
+    for item in kept.result.items:
+        if item.get("condition") not in PREFIXES and item.get("n_texts") == 1:
+            words += ["--prefix", f"text:{item['text']}"]
     return words + _flags(config.get("options") or {})
+
+
+def _paired(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    words = ["paired", kept.store, str(kept.result.task), *_flags({"run": config.get("run")})]
+    words += _blocks(config.get("blocks", []), info)
+    asked = {name: config.get(name) for name in ("select", "seed", "n", "max_new_tokens", "folds", "c")}
+    asked["reading"] = "pck" if config.get("metric") == "value_pck" else None
+    return words + _flags(asked, {"select": "max", "seed": 0, "max_new_tokens": 16})
 
 
 COMMANDS: Mapping[str, Callable[[Kept, Mapping[str, Any], Row | None], list[str]]] = {
     "probe": _probe,
     "variance": _variance,
     "knockout": _knockout,
-    "prefix": _of_task,
-    "paired": _of_task,
+    "prefix": _prefix,
+    "paired": _paired,
 }
 
 

@@ -50,6 +50,13 @@ def probability(p: float) -> str:
     return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.0e}"
 
 
+def model_name(result: Result) -> str:
+    """The model, and the text before its images where there was one."""
+    model, prefix = result.config.get("model"), result.config.get("prefix")
+    name = str(model or result.config.get("run") or result.command)
+    return name if prefix in (None, "none") else f"{name}, prefix {prefix}"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """ "1 key", "2 keys"."""
     return f"{count} {one if count == 1 else many or one + 's'}"

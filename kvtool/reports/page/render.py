@@ -16,7 +16,7 @@ from markupsafe import Markup
 from kvtool.reports.page import charts, sentences
 from kvtool.reports.page.articles import Article, build
 from kvtool.reports.page.commands import extract_command, result_command
-from kvtool.reports.page.numbers import interval, words
+from kvtool.reports.page.numbers import interval, model_name, words
 from kvtool.reports.page.study import Study
 from kvtool.reports.page.tables import Data, Table
 from kvtool.reports.results import Result, Row, best_row
@@ -156,7 +156,7 @@ def _overview(study: Study, data: Data) -> Table | None:
         for kind, row in of_kind.items():
             rows[-1] |= _scores(kind, row or {}, result.metric)
         text = [interval(result, row) if row else "" for row in of_kind.values()]
-        texts = [words(about["model"]), words(about["dataset"]), result.metric]
+        texts = [model_name(result), words(about["dataset"]), result.metric]
         score = [block_name(best), interval(result, best)]
         cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
     columns = ["task", "model", "data", "metric", "best block", "score, %", "projected, %", "vision, %", "n"]

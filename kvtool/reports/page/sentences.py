@@ -71,9 +71,14 @@ def last_layer(result: Result) -> str | None:
 
 
 def between_models(results: Sequence[Result]) -> str | None:
-    """The two best models on one task and data set; None for fewer than two, or where they are not comparable."""
-    scored = [(found.best, found) for found in results if found.best and found.best.get(found.metric) is not None]
-    if len(scored) < 2 or len({(r.task, r.metric, r.n, r.config.get("dataset")) for _, r in scored}) > 1:
+    """The two best models on one task and data set, without prefix; None for fewer than two, or where they are not
+    comparable: other data, other sampling units, or several results of one model."""
+    bare = [found for found in results if found.config.get("prefix") in (None, "none")]
+    scored = [(found.best, found) for found in bare if found.best and found.best.get(found.metric) is not None]
+    alike = {tuple(found.config.get(name) for name in ("dataset", "split")) for found in bare}
+    alike |= {(found.metric, found.n) for found in bare}
+    models = {found.config.get("model") for found in bare}
+    if len(scored) < 2 or len(alike) > 2 or len(models) < len(bare):
         return None
     ranked = sorted(scored, key=lambda pair: -float(pair[0][pair[1].metric]))
     first, second = (best for best, _ in ranked[:2])
