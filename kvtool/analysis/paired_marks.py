@@ -16,6 +16,8 @@ RING, NAME = 0.025, 0.07
 """Radius of a ring and height of a letter, as shares of the picture's shorter side."""
 BESIDE = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
 """Directions in which a name may stand, the first of equals first."""
+INNER = 0.71
+"""Half a circle's inscribed square, in radii: a name at a corner may reach into the ring's box that far."""
 CLEAR = 4.0
 """Radii from a name to another point that are far enough."""
 LEAST_RADIUS_PX, LEAST_LETTER_PX = 3.0, 10.0
@@ -40,11 +42,11 @@ def place_marks(points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[i
     """Names stand beside their rings, inside the picture, where they cover least of other marks and are as far from
     other points as makes no doubt whose they are."""
     radius = ring_radius_px(wh_px)
-    rings = [(x - radius, y - radius, x + radius, y + radius) for x, y in points_px]
+    rings = [_around(point, radius) for point in points_px]
     marks: list[Mark] = []
     for at, (name, point, ring) in enumerate(zip(names, points_px, rings, strict=True)):
         others = [other for index, other in enumerate(rings) if index != at]
-        taken = [*others, *(mark.name_xyxy_px for mark in marks)]
+        taken = [_around(point, INNER * radius), *others, *(mark.name_xyxy_px for mark in marks)]
         places = _places(ring, _name_size_px(name, wh_px), wh_px)
         marks.append(Mark(name, point, ring, _clearest(places, others, taken, CLEAR * radius)))
     return marks
@@ -81,12 +83,16 @@ def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> 
     (x, y), (width, height), radius = _centre(ring), size_px, (ring[2] - ring[0]) / 2
     boxes: list[Box] = []
     for across, down in BESIDE:
-        reach = radius * (0.71 if across and down else 1.0)
+        reach = radius * (INNER if across and down else 1.0)
         left = x + across * (reach + width / 2) - width / 2
         top = y + down * (reach + height / 2) - height / 2
         left, top = max(0, round(min(left, wh_px[0] - width))), max(0, round(min(top, wh_px[1] - height)))
         boxes.append((left, top, left + width, top + height))
     return boxes
+
+
+def _around(point: Point, reach: float) -> Box:
+    return point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach
 
 
 def _centre(box: Box) -> Point:

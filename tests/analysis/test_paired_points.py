@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from io import BytesIO
+from itertools import combinations
 from math import dist
 from pathlib import Path
 from random import Random
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from kvtool.analysis import paired_points
-from kvtool.analysis.paired_marks import Mark, draw_marks, place_marks, ring_radius_px
+from kvtool.analysis.paired_marks import Box, Mark, draw_marks, place_marks, ring_radius_px
 from kvtool.analysis.paired_points import (
     LETTERS,
     QUESTIONS,
@@ -101,6 +102,11 @@ def boxes(marks: list[Mark], shape: tuple[int, int]) -> Array:
     return allowed
 
 
+def apart(one: Box, other: Box) -> bool:
+    (a0, b0, a1, b1), (x0, y0, x1, y1) = one, other
+    return a1 <= x0 or x1 <= a0 or b1 <= y0 or y1 <= b0
+
+
 @pytest.mark.parametrize("wh_px", [(500, 375), (96, 120)])
 def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> None:
     width, height = wh_px
@@ -113,8 +119,11 @@ def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> No
     for one in marks:
         for other in marks:
             if one is not other:
-                (a0, b0, a1, b1), (x0, y0, x1, y1) = one.name_xyxy_px, other.name_xyxy_px
-                assert a1 <= x0 or x1 <= a0 or b1 <= y0 or y1 <= b0
+                assert apart(one.name_xyxy_px, other.name_xyxy_px)
+                assert apart(one.name_xyxy_px, other.ring_xyxy_px)
+        x0, y0, x1, y1 = one.ring_xyxy_px
+        third = (x1 - x0) / 3
+        assert apart(one.name_xyxy_px, (x0 + third, y0 + third, x1 - third, y1 - third))
     image = noise(width, height)
     before = np.asarray(image).copy()
     changed = (np.asarray(draw_marks(image, marks)) != before).any(axis=2)
@@ -128,8 +137,10 @@ def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> No
 def test_a_name_is_nearest_to_its_own_point() -> None:
     for seed in range(20):
         random = Random(seed)
-        points = [(x + random.uniform(-9, 9), y + random.uniform(-9, 9)) for x in (90, 130) for y in (90, 130)]
-        for index, mark in enumerate(place_marks(points, LETTERS, (300, 200))):
+        points = [(x + random.uniform(-5, 5), y + random.uniform(-5, 5)) for x in (90, 118) for y in (90, 118)]
+        marks = place_marks(points, LETTERS, (300, 200))
+        assert all(apart(a.name_xyxy_px, b.name_xyxy_px) for a, b in combinations(marks, 2))
+        for index, mark in enumerate(marks):
             x0, y0, x1, y1 = mark.name_xyxy_px
             away = [dist(((x0 + x1) / 2, (y0 + y1) / 2), point) for point in points]
             assert away.index(min(away)) == index
