@@ -26,6 +26,7 @@ from kvtool.scenes.layouts import write_scenes
 from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.store.verify import verify
 from tests.probes.builders import DIM, PLANTED, noise, sample, write_run
+from tests.reports.test_results import assert_documented, documented
 
 VALUE_RIGHT, MODEL_RIGHT = set(range(9)), {0, 1, 2, 3, 9, 10}
 """Of 12 questions: 4 both, 5 the values alone, 2 the model alone, 1 neither."""
@@ -120,6 +121,8 @@ def test_planted_cells_come_out_as_counted_by_hand(tmp_path: Path, scenes: Path,
     assert [line["cell"] for line in lines] == CELLS
     assert lines[0]["text"] == questions[0].prompt
     assert lines[0]["choices"] == list(questions[0].choices)
+    assert_documented(found.to_json())
+    assert set(found.items[0]) <= documented()
 
 
 def test_the_table_shows_the_papers_lines(tmp_path: Path, scenes: Path, no_model: None) -> None:
@@ -173,6 +176,7 @@ def test_relative_depth_reads_a_planted_answer(tmp_path: Path, scenes: Path, no_
     assert (best["layer"], best["kv_head"], best["value"], best["n_model_only"]) == (*PLANTED, 1.0, 0)
     assert (best["n_both"], best["n_value_only"]) == (6, 6)
     assert (found.config["folds"], found.config["c"]) == (3, 0.01)
+    assert_documented(found.to_json())
     assert all(row["value"] < 1 for row in found.rows if (row["layer"], row["kv_head"]) != PLANTED)
 
 
@@ -249,6 +253,8 @@ def test_pictures_are_drawn_asked_about_and_kept(
     assert [line["images"] for line in lines] == [item["images"] for item in found.items]
     assert all((folder / file).is_file() for item in found.items for file in item["files"])
     assert verify(store) == []
+    assert_documented(found.to_json())
+    assert set(found.items[0]) <= documented()
     assert found.best is not None
     assert {"value", "value_pck", "value_pck_low"} <= found.best.keys()
     own = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2, pictures=tmp_path / "own")
