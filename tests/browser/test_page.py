@@ -200,6 +200,18 @@ def test_every_table_has_its_csv(opened: Opened) -> None:
         assert table.locator(".csv").get_attribute("data-csv") in names
 
 
+def test_questions_that_the_values_know(opened: Opened, results: list[Result]) -> None:
+    cards = opened.page.locator(".question")
+    assert cards.count() == 3
+    terms = cards.first.locator("dt").all_inner_texts()
+    item = next(result for result in results if result.command == "paired").items[0]
+    assert dict(zip(terms, cards.first.locator("dd").all_inner_texts(), strict=True)) == {
+        "right": item["label"],
+        "values": item["value"],
+        "model": item["answer"],
+    }
+
+
 def test_a_caption_stays_text(opened: Opened) -> None:
     page = opened.page
     assert page.locator("script").count() == 2
