@@ -24,6 +24,7 @@ BESIDE_IN = 1.0
 """Left and right of the cells: labels, colour bar."""
 TICK_IN = 0.2
 """Tick labels closer than this touch."""
+BAR_IN = 0.09
 CELL_IN = (0.12, 0.24)
 TALLEST_IN = 4.0
 
@@ -90,8 +91,9 @@ def colour_bar(
 ) -> Colorbar:
     """Beside all panels, `height_in` together. A label that is longer is left to the other panels and the title."""
     few = MaxNLocator(max(1, min(8, int(height_in / TICK_IN))))
-    bar = drawn.colorbar(mesh, ax=panels, aspect=18, pad=0.015, format=format, ticks=few)
+    bar = drawn.colorbar(mesh, ax=panels, aspect=height_in / BAR_IN, pad=0.015, format=format, ticks=few)
     bar.outline.set_visible(False)
+    bar.minorticks_off()
     if width_of(label, SMALL_PT) <= height_in:
         bar.set_label(label)
     return bar

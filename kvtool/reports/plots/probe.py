@@ -48,12 +48,14 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
     """The best of each layer, and horizontal lines for the baselines."""
     kinds = main_kinds(blocks)
     for index, kind in enumerate(kinds):
-        rows = sorted((row for row in result.per_layer if row["kind"] == kind), key=lambda row: int(row["layer"]))
-        at = [row["layer"] + APART * (index - (len(kinds) - 1) / 2) for row in rows]
+        best = {row["layer"]: row for row in result.per_layer if row["kind"] == kind}
+        # A layer that was scored and is defined for no head is a gap.
+        layers = sorted({row["layer"] for row in blocks if row["kind"] == kind})
+        at = [layer + APART * (index - (len(kinds) - 1) / 2) for layer in layers]
         own = LOOKS.get(kind, 0)
         look: dict[str, Any] = {"color": COLOURS[own], "marker": MARKERS[own], "zorder": 3}
         label = f"{kind}, best head of each layer" if kind in DECODER else kind
-        points(axes, at, [scored(row, result.metric) for row in rows], label=label, **look)
+        points(axes, at, [scored(best.get(layer, {}), result.metric) for layer in layers], label=label, **look)
     for index, (name, row) in enumerate(baselines(result, kinds)):
         found = scored(row, result.metric)
         colour = COLOURS[(index + len(LOOKS)) % len(COLOURS)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import log10
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -14,6 +17,8 @@ from kvtool.reports.results import Result, Row
 
 HISTOGRAM_IN = 1.4
 LABELS_IN = 0.42
+MANY = 6
+"""Tick labels that fit below a histogram."""
 FLOOR = 1e-6
 """Of the largest variance, as where the histogram begins: what is below has the lowest colour."""
 
@@ -39,7 +44,7 @@ def draw(result: Result) -> Figure:
     panel.set_xlabel(f"layer, {config['kind']}")
     bar = heatmap.colour_bar(drawn, mesh, [panel], "L2 variance", map_in)
     if isinstance(mesh.norm, LogNorm):
-        decades(bar.ax, "y")
+        plain_ticks(bar.ax.yaxis, int(map_in / heatmap.TICK_IN))
     lines += title(drawn, ["L2 variance", config["kind"], *about(result)[1:3], f"N = {result.n} images"], words(result))
     drawn.set_figheight(sum(heights) + LABELS_IN * len(heights) + LINE_IN * lines + 0.1)
     return drawn
@@ -67,7 +72,7 @@ def histogram(axes: Axes, result: Result) -> None:
     axes.set_xscale("log")
     axes.set(xlabel="L2 variance", ylabel=f"{result.config['kind']} blocks")
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    decades(axes, "x")
+    plain_ticks(axes.xaxis, MANY)
 
 
 def colours(rows: list[Row]) -> Normalize:
@@ -80,12 +85,15 @@ def colours(rows: list[Row]) -> Normalize:
     return LogNorm(max(float(known.min()), FLOOR * top), top, clip=True)
 
 
-def decades(axes: Axes, which: str) -> None:
-    """Tick labels as plain numbers: at decades, and within one at 1, 2 and 5 as well."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
+def plain_ticks(axis: Axis, most: int) -> None:
+    """Plain numbers on a logarithmic axis: at decades, with room at 1, 2 and 5 of each, and evenly within one."""
     low, high = sorted(axis.get_view_interval())
-    few = high / low < 100
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
+    if high / low < 10:
+        axis.set_major_locator(MaxNLocator(max(1, most)))
+    else:
+        axis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if 3 * log10(high / low) <= most else (1,), numticks=max(2, most))
+        )
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
