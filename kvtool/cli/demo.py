@@ -20,7 +20,10 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes.")] = 0,
     format: FormatOption = "auto",
 ) -> None:
-    """Write scenes, extract them with the shipped model, probe every layer and head, print the tables. Offline."""
+    """Write scenes, extract them with the shipped model, run every analysis, print the tables, write a page. Offline.
+
+    The page, DIR/report.html, has all of it; the store is DIR/study.kv. A second call only reads.
+    """
     import sys
 
     from kvtool.cli.output import resolve
@@ -36,4 +39,4 @@ def demo(
 
     for result in run_demo(directory, size=size, seed=seed, step=step):
         emit(result, resolve(format), sys.stdout)
-    console.log.info("the store is %s: try kvtool store info %s", directory / "study.kv", directory / "study.kv")
+    console.log.info("the store is %s; the page is %s", directory / "study.kv", directory / "report.html")
