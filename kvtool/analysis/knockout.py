@@ -25,7 +25,7 @@ NAMED = 10
 MAX_NEW_TOKENS = 16
 
 
-def silent(_n: int, _note: str = "") -> None:
+def silent(_n: int, _note: str = "", _total: int | None = None) -> None:
     """Shows nothing."""
 
 
@@ -121,6 +121,7 @@ class Work:
         for question in self.questions:
             texts.setdefault(question.image_ids[0], []).append(question.prompt)
         sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
+        progress(0, "", len(texts))
         found = answerer.ask(texts, sets, progress)
         return [
             Answers(

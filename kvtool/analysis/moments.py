@@ -137,6 +137,12 @@ def stream_groups(
         yield before, list(held.values())
 
 
+def count_reads(run: Run, kind: Kind) -> int:
+    """How often stream_groups calls progress: a part of a layer each."""
+    layers = run.config.stored_layers(kind) if kind in run.config.kinds else ()
+    return len(run.parts()) * len(layers)
+
+
 def _ahead(items: Iterator[T]) -> Iterator[T]:
     """The items; while one is worked on, another thread makes the next."""
     with ThreadPoolExecutor(1) as thread:

@@ -73,8 +73,10 @@ def open_index(patches: Patches) -> PatchIndex | None:
     return None if loaded is None else PatchIndex(loaded[0], loaded[1], patches.dim)
 
 
-def build_index(patches: Patches, device: torch.device, progress: Callable[[int], object]) -> PatchIndex:
-    """Build the index, keep it in place of older ones of the block, and open it. progress(patches added) as it goes.
+def build_index(patches: Patches, device: torch.device, progress: Callable[..., object]) -> PatchIndex:
+    """Build the index, keep it in place of older ones of the block, and open it.
+
+    progress: called with (patches added, "", of how many).
 
     Where another process keeps the same index first, that one is opened. Raises StoreError where the store cannot be
     written.
@@ -109,7 +111,7 @@ def n_lists(patches: int, dim: int) -> int:
 
 
 def _write(
-    patches: Patches, folder: Path, device: torch.device, progress: Callable[[int], object]
+    patches: Patches, folder: Path, device: torch.device, progress: Callable[..., object]
 ) -> tuple[dict[str, Any], dict[str, Pieces]]:
     """Write the files of an index, and measure it: its attributes, and the pieces of each file."""
     lists = n_lists(len(patches), patches.dim)
@@ -135,12 +137,12 @@ def _write(
     return about | recall(asked, exact.numbers, found), files
 
 
-def _shards(index: Any, patches: Patches, exact: Best, progress: Callable[[int], object]) -> Iterator[Any]:
+def _shards(index: Any, patches: Patches, exact: Best, progress: Callable[..., object]) -> Iterator[Any]:
     """The index again and again, each time with the next PIECE_BYTES of all patches; `exact` sees them on the way."""
     most = max(1, PIECE_BYTES // (4 * patches.dim))
     for numbers, vectors in patches.chunks():
         exact.add(numbers, vectors)
-        progress(len(numbers))
+        progress(len(numbers), "", len(patches))
         while len(numbers):
             room = most - index.ntotal
             index.add_with_ids(vectors[:room], numbers[:room])

@@ -20,7 +20,7 @@ from kvtool.store import Run, Store, hash_ids, indexes, open_store
 from kvtool.types import KINDS, Block, Kind, Sample
 
 PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision")
-Progress = Callable[[int], object]
+Progress = Callable[..., object]
 
 
 def search(
@@ -46,7 +46,7 @@ def search(
     the store, else in the last probe of any task, else the middle stored layer, head 0. metric: the score is cosine
     similarity, or the negated squared distance for "l2". Rank 1 is the patch itself; exclude_self leaves out its
     whole image. exact: read every patch instead of using the index; fresh: build the index again. progress: called
-    with patches read while an index is built.
+    with (patches read, note, of how many) while an index is built.
 
     Rows: rank, image, x_px, y_px (the patch's centre), row, col, token (among the image's tokens), score; equal scores
     by lowest (image index, token). config: block, index with its recall_at_10 over n queries, and notes for a reader.
@@ -63,7 +63,7 @@ def search(
     notes = [f"{block_name(vars(block))}: {chosen}"]
     leave_out = query.image_range if exclude_self else (query.number, query.number + 1)
     best = Best(query.vector, k if exclude_self else k - 1, metric, where, leave_out)
-    about = _fill(best, query.patches, exact, fresh, notes, progress or (lambda _: None))
+    about = _fill(best, query.patches, exact, fresh, notes, progress or (lambda *_: None))
     rows = [] if exclude_self else [_row(query.patches, query.number, query.own_score)]
     found = zip(best.numbers[0].tolist(), best.scores[0].tolist(), strict=True)
     rows += [_row(query.patches, number, score) for number, score in found]

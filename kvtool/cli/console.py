@@ -7,11 +7,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from threading import Event, Thread
+from typing import Protocol, TextIO
 
 log = logging.getLogger("kvtool")
 HEARTBEAT_SECONDS = 60.0
+
+
+class Screen(logging.StreamHandler[TextIO]):
+    """Standard error as it is now: while a bar is shown, rich stands there and keeps lines and bar apart."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
@@ -21,7 +35,7 @@ def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
         handler.close()
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    screen = logging.StreamHandler(sys.stderr)
+    screen = Screen()
     screen.setFormatter(logging.Formatter("%(message)s"))
     screen.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     log.addHandler(screen)
@@ -36,27 +50,72 @@ def is_quiet() -> bool:
 
 
 class Advance(Protocol):
-    """Say that `n` more units are done, with a short note on the state of things."""
+    """Say that `n` more units are done, with a short note on the state of things; `total`, where it becomes known."""
 
-    def __call__(self, n: int, note: str = "") -> None: ...
+    def __call__(self, n: int, note: str = "", total: int | None = None) -> None: ...
 
 
-def silent(n: int, note: str = "") -> None:
+def silent(n: int, note: str = "", total: int | None = None) -> None:
     """An Advance that shows nothing."""
+
+
+@dataclass
+class Tally:
+    """How much is done since the start, and what can be said of the rest."""
+
+    total: int | None
+    done: int
+    made: int = 0
+    note: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, n: int, note: str, total: int | None) -> None:
+        self.made += n
+        self.note = note
+        self.total = total or self.total
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.monotonic() - self.started, 1e-9)
+
+    def rate(self) -> str:
+        """Of this command alone, in a unit that leaves a digit before the point."""
+        per_second = self.made / self.elapsed_s
+        for seconds, unit in ((1, "s"), (60, "min")):
+            if per_second * seconds >= 1:
+                return f"{per_second * seconds:.1f}/{unit}"
+        return f"{per_second * 3600:.1f}/h"
+
+    def line(self, what: str, unit: str) -> str:
+        """All of it in words."""
+        if not self.made:
+            said = [f"{what}: at work for {_clock(self.elapsed_s)}"]
+        else:
+            of = f" of {self.total}" if self.total else ""
+            said = [f"{what}: {self.done + self.made}{of} {unit}", self.rate()]
+            if self.total:
+                left = self.total - self.done - self.made
+                said.append(f"{_clock(left * self.elapsed_s / self.made)} left")
+        return ", ".join([*said, self.note] if self.note else said)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 @contextmanager
 def progress(what: str, total: int | None, *, done: int = 0, unit: str = "images") -> Iterator[Advance]:
-    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note)."""
+    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note, total)."""
+    tally = Tally(total, done)
     if is_quiet():
         yield silent
     elif sys.stderr.isatty():
-        yield from _bar(what, total, done, unit)
+        yield from _bar(what, tally, unit)
     else:
-        yield from _lines(what, total, done, unit)
+        yield from _lines(what, tally, unit)
 
 
-def _bar(what: str, total: int | None, done: int, unit: str) -> Iterator[Advance]:
+def _bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -78,42 +137,33 @@ def _bar(what: str, total: int | None, done: int, unit: str) -> Iterator[Advance
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    started = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(escape(what), total=total, completed=done, rate="", note="")
+    # Data goes to standard output as it is; notes go through rich, which puts them above the bar.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
+        task = bars.add_task(escape(what), total=tally.total, completed=tally.done, rate="", note="")
 
-        def advance(n: int, note: str = "") -> None:
-            bars.update(task, advance=n)
-            made = bars.tasks[0].completed - done
-            rate = made / max(time.monotonic() - started, 1e-9)
-            bars.update(task, rate=f"{rate:.1f}/s", note=escape(note))
+        def advance(n: int, note: str = "", total: int | None = None) -> None:
+            tally.add(n, note, total)
+            rate = tally.rate() if tally.made else ""
+            bars.update(task, advance=n, total=tally.total, rate=rate, note=escape(note))
 
         yield advance
 
 
-def _lines(what: str, total: int | None, done: int, unit: str) -> Iterator[Advance]:
-    started = last = time.monotonic()
-    made = 0
+def _lines(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
+    """Whether anything advances or not: a line a minute says that the command lives."""
+    ended = Event()
 
-    def advance(n: int, note: str = "") -> None:
-        nonlocal made, last
-        made += n
-        now = time.monotonic()
-        if now - last < HEARTBEAT_SECONDS:
-            return
-        last = now
-        rate = made / (now - started)
-        left = f", {(total - done - made) / rate:.0f} s left" if total and rate else ""
-        of = f" of {total}" if total else ""
-        log.info("%s: %d%s %s, %.1f/s%s%s", what, done + made, of, unit, rate, left, f", {note}" if note else "")
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            log.info("%s", tally.line(what, unit))
 
-    yield advance
+    def advance(n: int, note: str = "", total: int | None = None) -> None:
+        tally.add(n, note, total)
 
-
-def human_bytes(n: float) -> str:
-    """1234567 -> '1.2 MB' (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(n) < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
+    thread = Thread(target=beat, name="kvtool-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        thread.join()

@@ -9,6 +9,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.options import FormatOption
+from kvtool.errors import UsageError
 
 app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,9 +38,17 @@ def scenes(
             directory,
             seed=seed,
             size=size,
-            only=only.split(",") if only else None,
-            progress=lambda name, done, of: advance(min(done, 1), f"{name} ({done + 1} of {of})"),
+            only=None if only is None else parse_names(only),
+            progress=lambda name, done, of: advance(min(done, 1), name, of),
         )
     emit_rows([{"dataset": name, "images": n, "path": str(directory / name)} for name, n in counts.items()], format)
     if not counts:
         console.log.info("nothing to do: %s holds these scenes already", directory)
+
+
+def parse_names(text: str) -> list[str]:
+    """'msrc, davis' -> ["msrc", "davis"]. Raises UsageError for none; unknown ones are the library's to know."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UsageError(f"--only: expected data sets such as msrc,davis; found {text!r}")
+    return names

@@ -111,6 +111,7 @@ def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_
 
     from kvtool.engine import local
     from kvtool.engine.pipeline import Event
+    from kvtool.store.estimate import human
 
     with ExitStack() as stack:
         advance: console.Advance = console.silent
@@ -126,7 +127,7 @@ def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_
         def tell(event: Event) -> None:
             nonlocal written
             written += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{console.human_bytes(written)} written")
+            advance(event.n if event.what in ("done", "failed") else 0, f"{human(written)} written")
 
         return local.extract(
             job, devices=devices, engine=engine, wait_s=wait_s, min_free_vram=min_free_vram, tell=tell, begin=begin
@@ -175,6 +176,7 @@ def finish(report: Report, format: Format) -> None:
 
 def show_estimate(estimate: Estimate, format: Format) -> None:
     from kvtool.cli.output import emit_rows
+    from kvtool.store.estimate import human
 
     emit_rows([asdict(estimate)], format)
     if estimate.n_todo:
@@ -183,7 +185,7 @@ def show_estimate(estimate: Estimate, format: Format) -> None:
         "%d of %d images to extract: %s before compression, about %s on disk; %s free",
         estimate.n_todo,
         estimate.n_images,
-        console.human_bytes(estimate.todo_bytes),
-        console.human_bytes(estimate.expected_bytes),
-        console.human_bytes(estimate.free_bytes),
+        human(estimate.todo_bytes),
+        human(estimate.expected_bytes),
+        human(estimate.free_bytes),
     )

@@ -36,6 +36,7 @@ def report(
     and the commands that make it again. Never loads the model.
     """
     import kvtool
+    from kvtool.store.estimate import human
 
     folders = stores or [need_store(None)]
     with console.progress("report", None, unit="results") as advance:
@@ -51,7 +52,7 @@ def report(
         )
     for note in page.notes:
         console.log.warning("%s", note)
-    size = console.human_bytes(page.n_bytes)
+    size = human(page.n_bytes)
     console.log.info("results: %d, pictures: %d, %s", page.n_results, page.n_pictures, size)
     print(page.path)
 

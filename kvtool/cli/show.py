@@ -60,9 +60,11 @@ def show(
     """
     import kvtool
     from kvtool.cli.output import emit_rows
+    from kvtool.probes import count_blocks
 
     found = kvtool.open(need_store(store)).run(run)
-    with console.progress(f"show: probing {task}", None, unit="blocks") as advance:
+    n_blocks = None if task is None else count_blocks(found, task)
+    with console.progress("show" if task is None else f"show: probing {task}", n_blocks, unit="blocks") as advance:
         made = kvtool.show(
             found,
             image,

@@ -42,13 +42,14 @@ def variance(
     heads down, input-agnostic blocks framed.
     """
     import kvtool
+    from kvtool.analysis.moments import count_reads
     from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reports.results import emit
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)
     found = kvtool.open(need_store(store)).run(run)
-    with console.progress("variance", None, unit="parts") as advance:
+    with console.progress("variance", count_reads(found, kind), unit="parts") as advance:
         result = kvtool.variance(
             found,
             kind=kind,

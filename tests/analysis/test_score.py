@@ -244,6 +244,6 @@ def test_one_unit_has_no_interval() -> None:
 
 def test_progress_names_what_is_done(tmp_path: Path) -> None:
     data, results = davis_tree(tmp_path)
-    said: list[tuple[int, str]] = []
-    kvtool.score("davis", data=data, results=results, progress=lambda n, name: said.append((n, name)))
-    assert said == [(1, "two"), (1, "gone")]
+    said: list[tuple[object, ...]] = []
+    kvtool.score("davis", data=data, results=results, progress=lambda *step: said.append(step))
+    assert said == [(1, "two", 2), (1, "gone", 2)]

@@ -75,7 +75,7 @@ def ours(store: Path, model: str, spec: str, n_images: int, peer: Peer) -> tuple
     """The whole command; its result, and what it answered without knockout. The peer is let in between images."""
     import kvtool
 
-    def progress(n: int, _note: str) -> None:
+    def progress(n: int, _note: str, _total: int | None = None) -> None:
         if n:
             peer.answer_next()
 

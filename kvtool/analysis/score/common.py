@@ -18,7 +18,7 @@ from kvtool.reports.results import Row
 
 FilePath = str | PathLike[str]
 Progress = Callable[..., None]
-"""Called with (files or sequences done, name)."""
+"""Called with (files or sequences done, name) and, where there are many, how many there are."""
 
 NAMED = 10
 """How many missing or skipped things are named; all are counted."""

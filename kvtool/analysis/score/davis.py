@@ -43,7 +43,7 @@ def score_davis(
             {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2} for i in range(1, len(of_video) + 1)
         ]
         if progress is not None:
-            progress(1, video.name)
+            progress(1, video.name, len(scorable))
     every = np.concatenate(units)
     rows: list[Row] = [{**scored(every, _scores, seed=seed), "n": len(every)}]
     rows += [{**label, **scored(unit[None], _scores), "n": 1} for label, unit in zip(objects, every, strict=True)]

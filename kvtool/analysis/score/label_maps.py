@@ -56,7 +56,7 @@ def count(
                 f"ground truth of {name}: {error}; check the data set and its number of classes"
             ) from None
         if progress is not None:
-            progress(1, name)
+            progress(1, name, len(truth))
     if not counts[:, 2].any():
         raise DatasetError(f"{results}: expected pixels of some class in the ground truth, found ignored ones alone")
     return counts, missing
