@@ -30,7 +30,7 @@ from kvtool.reports.plots.style import (
 from kvtool.reports.results import Result, Row
 
 ACROSS = 4
-"""Panels side by side."""
+"""Panels side by side, at most."""
 ROW_IN = 0.23
 AROUND_IN = 0.62
 """Of a panel's height: its name above, the axis below."""
@@ -94,8 +94,8 @@ def draw(
     result: Result, panels: Sequence[Panel], names: dict[str, str], series: Sequence[Series], words: Sequence[str]
 ) -> Figure:
     """Conditions down, a panel for each metric or part. names: what to call each condition."""
-    across = min(ACROSS, len(panels))
-    down = -(-len(panels) // across)
+    down = -(-len(panels) // ACROSS)
+    across = -(-len(panels) // down)
     drawn = new_figure(COLUMN_IN if across == 1 else PAGE_IN, 1)
     grid = drawn.add_gridspec(down, across)
     conditions = list(names)

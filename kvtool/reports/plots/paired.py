@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import isfinite
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,12 +15,12 @@ from kvtool.reports.plots.style import COLOURS, INK, SMALL_PT, in_words, metric_
 from kvtool.reports.results import Result, Row
 from kvtool.reports.tables import block_name
 
-BARS_IN = 1.9
-RIGHT = (("model", "model\nright"), ("union", "either\nright"))
-CELLS = (("both", "both"), ("value_only", "values\nonly"), ("model_only", "model\nonly"), ("neither", "neither"))
+BARS_IN = 1.7
+RIGHT = (("model", "model right"), ("union", "either right"))
+CELLS = (("both", "both right"), ("value_only", "values only"), ("model_only", "model only"), ("neither", "neither"))
 HATCHES = {"both": "", "value_only": "////", "model_only": "\\\\\\\\", "neither": "...."}
-PLACES = (0.0, 1.0, 2.0, 3.6, 4.6, 5.6, 6.6)
-"""Of the bars; the cells, which add up to one, stand apart from what chance is a measure of."""
+PLACES = (0.0, 1.0, 2.0, 3.5, 4.5, 5.5, 6.5)
+"""Of the bars, down; the cells, which add up to one, stand apart from what chance is a measure of."""
 CHANCE = (-0.5, 2.5)
 
 
@@ -39,21 +40,26 @@ def draw(result: Result) -> Figure:
 
 def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
     """Right answers of each with chance, and apart from them the four cells."""
-    names = [(result.metric, "values\nright"), *RIGHT, *CELLS]
+    names = [(result.metric, "values right"), *RIGHT, *CELLS]
     for index, (place, (name, _)) in enumerate(zip(PLACES, names, strict=True)):
         found = scored(best, name)
         colour = COLOURS[index] if index < len(names) - len(CELLS) else "#cccccc"
-        axes.bar(
-            place, found.value, 0.75, color=colour, hatch=HATCHES.get(name, ""), edgecolor="#555555", linewidth=0.5
-        )
-        axes.vlines([place], [found.low], [found.high], colors=[INK], linewidth=0.9) if isfinite(found.low) else None
-        over = max((each for each in found if isfinite(each)), default=0.0)
+        look: dict[str, Any] = {
+            "color": colour,
+            "hatch": HATCHES.get(name, ""),
+            "edgecolor": "#555555",
+            "linewidth": 0.5,
+        }
+        axes.barh(place, found.value, 0.75, **look)
+        if isfinite(found.low):
+            axes.hlines([place], [found.low], [found.high], colors=[INK], linewidth=0.9)
+        end = max((each for each in found if isfinite(each)), default=0.0)
         percent = in_words(result, found).split(" ")[0]
-        axes.annotate(percent, (place, over), (0, 2), textcoords="offset points", ha="center", fontsize=SMALL_PT)
+        axes.annotate(percent, (end, place), (3, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)
     chance = f"chance: {in_words(result, scored(best, 'chance'))} %"
-    axes.hlines(best["chance"], *CHANCE, colors=[INK], linestyles="dashed", label=chance)
-    axes.set_xticks(PLACES, [label for _, label in names])
-    axes.tick_params(axis="x", length=0)
-    axes.set(ylabel="questions, %", xlim=(-0.6, 7.2))
-    axes.margins(y=0.12)
-    axes.yaxis.set_major_formatter(metric_ticks(result))
+    axes.vlines(best["chance"], *CHANCE, colors=[INK], linestyles="dashed", label=chance)
+    axes.set_yticks(PLACES, [label for _, label in names])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="questions, %", ylim=(PLACES[-1] + 0.6, -0.6))
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter(metric_ticks(result))

@@ -17,7 +17,7 @@ from kvtool.reports.results import Result, Row
 
 HISTOGRAM_IN = 1.4
 LABELS_IN = 0.42
-MANY = 6
+MANY = 5
 """Tick labels that fit below a histogram."""
 FLOOR = 1e-6
 """Of the largest variance, as where the histogram begins: what is below has the lowest colour."""

@@ -217,12 +217,13 @@ def test_bars_of_the_best_block(metric: str) -> None:
     best = result.best
     assert best is not None
     names = [metric, "model", "union", "both", "value_only", "model_only", "neither"]
-    assert [p.get_height() for p in axes.patches if isinstance(p, Rectangle)] == [best[name] for name in names]
+    assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [best[name] for name in names]
     written = [text.get_text() for text in axes.texts]
     assert written == [f"{100 * best[name]:.1f}" for name in names]
-    ends = [bar[1:] for bar in bars(axes)]
-    assert all([best[f"{name}_low"], best[f"{name}_high"]] in ends for name in names)
-    assert [0.5, 0.5] in ends
+    lines = [line for c in axes.collections if isinstance(c, LineCollection) for line in c.get_segments()]
+    ends = [[x0, x1] for (x0, _), (x1, _) in lines]
+    assert ends == [*([best[f"{name}_low"], best[f"{name}_high"]] for name in names), [0.5, 0.5]]
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == ["values right", "model right", "either right"]
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["chance: 50.0 %"]
