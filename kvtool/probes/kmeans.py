@@ -42,30 +42,45 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
     problems, n, _ = points.shape
     rows = torch.arange(problems, device=points.device)
     chosen = [points[rows, (draws[:, 0] * n).long().clamp_max(n - 1)]]
-    distance = (points - chosen[0][:, None]).square().sum(-1)
+    squares = points.square().sum(-1)
+
+    def distances() -> Tensor:
+        """(problem, n) squared, to the last one chosen."""
+        last = chosen[-1]
+        products = torch.bmm(points, last[:, :, None])[:, :, 0]
+        return (squares + last.square().sum(-1, keepdim=True) - 2 * products).clamp_min(0)
+
+    distance = distances()
     for draw in draws.T[1 : min(draws.shape[1], n)]:
         cumulative = distance.double().cumsum(1)
         at = torch.searchsorted(cumulative, (cumulative[:, -1] * draw)[:, None])[:, 0].clamp_max(n - 1)
         chosen.append(points[rows, at])
-        distance = torch.minimum(distance, (points - chosen[-1][:, None]).square().sum(-1))
+        distance = torch.minimum(distance, distances())
     return torch.stack(chosen, dim=1)
 
 
 def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     """Until no point changes its cluster; problems that are done leave the computation."""
-    active, of = torch.arange(len(points), device=points.device), points
-    labels = torch.full(points.shape[:2], -1, device=points.device)
-    clusters = torch.arange(centroids.shape[1], device=points.device)[:, None]
+    active, of, across = torch.arange(len(points), device=points.device), points, points.transpose(1, 2).contiguous()
+    member = points.new_zeros(len(points), centroids.shape[1], points.shape[1])
     for _ in range(iterations):
-        new, _ = assign(of, centroids[active])
-        moving = (new != labels).any(1)
+        new = _membership(across, centroids[active])
+        moving = (new != member).flatten(1).any(1)
         if not bool(moving.all()):
-            active, of, new = active[moving], of[moving], new[moving]
+            active, of, across, new = active[moving], of[moving], across[moving], new[moving]
         if not len(active):
             break
-        labels = new
-        member = (new[:, None] == clusters).to(points)
-        counts = member.sum(2, keepdim=True)
+        member, counts = new, new.sum(2, keepdim=True)
         means = torch.bmm(member, of) / counts.clamp_min(1)
         centroids[active] = torch.where(counts > 0, means, centroids[active])
     return centroids
+
+
+def _membership(across: Tensor, centroids: Tensor) -> Tensor:
+    """(problem, k, n) one-hot over k: the nearest centroid of points (problem, dim, n). With points along the last
+    dimension it is several times as fast as `assign`."""
+    affinity = torch.baddbmm(centroids.square().sum(-1)[:, :, None], centroids, across, alpha=-2)
+    nearest = (affinity == affinity.amin(1, keepdim=True)).to(across)
+    if bool((nearest.sum(1) > 1).any()):
+        nearest *= nearest.cumsum(1) == 1
+    return nearest
