@@ -60,16 +60,17 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
 
 
 def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
-    """Until no point changes its cluster; problems that are done leave the computation."""
+    """Until no point changes its cluster; problems that are done leave the computation, a quarter of them at a time."""
     active, of, across = torch.arange(len(points), device=points.device), points, points.transpose(1, 2).contiguous()
     member = points.new_zeros(len(points), centroids.shape[1], points.shape[1])
     for _ in range(iterations):
         new = _membership(across, centroids[active])
         moving = (new != member).flatten(1).any(1)
-        if not bool(moving.all()):
-            active, of, across, new = active[moving], of[moving], across[moving], new[moving]
-        if not len(active):
+        n_moving = int(moving.sum())
+        if n_moving == 0:
             break
+        if n_moving <= 0.75 * len(active):
+            active, of, across, new = active[moving], of[moving], across[moving], new[moving]
         member, counts = new, new.sum(2, keepdim=True)
         means = torch.bmm(member, of) / counts.clamp_min(1)
         centroids[active] = torch.where(counts > 0, means, centroids[active])
