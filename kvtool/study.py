@@ -47,7 +47,7 @@ MODEL, TOWER = "demo", "demo-tower"
 """The shipped model, and its tower as it was before the joint training (the paper's SigLIP without finetuning)."""
 STAGES = ("demo@1", "demo@2", "demo@3")
 """The model earlier in its joint training: the other points of the paper's figure 3."""
-QUICK = {"episodes": 200, "restarts": 2}
+QUICK = {"episodes": 100, "restarts": 1}
 """Options of the probes that `correlate` repeats for every stage."""
 QUIETEST = 4
 """Where the keys' variances do not part into two modes, as many of the least stand in for the input-agnostic ones."""
