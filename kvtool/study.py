@@ -108,13 +108,13 @@ class Study:
         yield kvtool.knockout(run, asked, chosen, controls=("random",), draws=3)
 
     def prefixes(self) -> Iterator[Result]:
-        """The paper's table 4."""
+        """The paper's table 4, of the layers whose values can see a text before the image: all but the first."""
         import kvtool
 
         for analysis in PREFIXES:
-            run = self.extract(analysis.dataset, split=analysis.split)
+            run = kvtool.open(self.store).run(self.extract(analysis.dataset, split=analysis.split))
             self.step(f"prefixes of {analysis.task}" + (f", {analysis.split}" if analysis.split else ""))
-            yield kvtool.prefix(kvtool.open(self.store).run(run), analysis.task)
+            yield kvtool.prefix(run, analysis.task, layers=run.config.layers[1:])
 
     def paired(self) -> Iterator[Result]:
         """The paper's table 5."""
