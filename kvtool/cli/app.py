@@ -112,9 +112,13 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        app(auto_envvar_prefix="KVTOOL")
+        sys.exit(app(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False))
     except KvtoolError as error:
         _say_and_exit(str(error), error.exit_code)
+    except typer.TyperException as error:
+        _say_usage_and_exit(error)
+    except typer.Abort:
+        _say_and_exit("aborted: nothing was changed", KvtoolError.exit_code)
     except OSError as error:
         # A full disk under standard output, a log file that cannot be opened: the user's to solve, too.
         console.log.debug("traceback", exc_info=error)
@@ -124,6 +128,19 @@ def main() -> None:
             _say_and_exit("interrupted; what was committed stays, the same command goes on from there", INTERRUPTED)
         _drop_output()
         sys.exit(stop.exit_code)
+
+
+def _say_usage_and_exit(error: typer.TyperException) -> NoReturn:
+    """What Typer refuses, as one line in place of its three; a group without a command still prints its help."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None:
+        _say_and_exit(message, error.exit_code)
+    if message == context.get_help():
+        print(message, file=sys.stderr)
+        sys.exit(error.exit_code)
+    command = context.command_path
+    where = command.partition(" ")[2]
+    _say_and_exit(f"{where + ': ' * bool(where)}{message.rstrip('.')}: see {command} -h", error.exit_code)
 
 
 def _say_and_exit(message: str, exit_code: int) -> NoReturn:
