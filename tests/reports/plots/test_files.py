@@ -58,9 +58,9 @@ def test_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_names_are_text(tmp_path: Path) -> None:
     """Neither mathematics nor signs that the font lacks, nor a line break."""
-    config = {"model": "a$^2$\n模型\x07_b", "dataset": "d", "run": "r"}
+    config = {"model": "a$\\no_such$\n模型\x07_b", "dataset": "d", "run": "r"}
     made = replace(EVERY["probe"], config=config)
-    assert "a$^2$ ???_b" in drawn(made).get_suptitle()
+    assert "a$\\no_such$ ???_b" in drawn(made).get_suptitle()
     plot(made, tmp_path / "a.png")
 
 
