@@ -58,7 +58,7 @@ def about(result: Result) -> list[str]:
     return [
         f"segmentation, mean of {n_tasks} task{'s' * (n_tasks != 1)}",
         f"accuracy on {asked}" if asked else "accuracy",
-        f"N = {result.n} models",
+        f"N = {result.n} model{'s' * (result.n != 1)}",
     ]
 
 
