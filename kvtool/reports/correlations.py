@@ -45,6 +45,7 @@ def correlation_tables(result: Result) -> Iterator[RenderableType]:
 
 def _table(title: str, rows: Sequence[tuple[str, list[str]]], columns: Sequence[str]) -> Table:
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.min_width = len(title) + 2
     table.add_column("model", overflow="fold")
     for name in columns:
         table.add_column(Text(name), justify="right", no_wrap=True)

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 import kvtool
+import kvtool.models
 from kvtool.analysis.answering import Answerer, heads_key
 from kvtool.analysis.choices import NO_HEADS
 from kvtool.datasets.blink import Blink
@@ -278,6 +279,7 @@ def test_models_that_lack_a_run_are_left_out(tmp_path: Path, data: Path, stores:
     answered(path, CvBench(data / "cvbench"), "no-values", right_for(3))
     segmented(path, data, "keys-missing", 1)
     answered(path, CvBench(data / "cvbench"), "keys-missing", right_for(3), kinds=("value",))
+    assert correlated(stores).n_skipped == 0  # kept, and not given again
     result = correlated([*stores, path])
     assert (result.n, result.n_skipped) == (5, 3)
     assert sorted(line.split(": extract")[0] for line in result.skipped) == [
@@ -296,6 +298,20 @@ def test_models_that_lack_a_run_are_left_out(tmp_path: Path, data: Path, stores:
         KvtoolError, match=r"blink: the answers of run hidden.*, blink@test, are hidden: extract .* val"
     ):
         correlated(tmp_path / "t.kv", benchmarks=["blink"])
+
+
+def test_the_run_with_most_images_and_no_prefix(tmp_path: Path, data: Path) -> None:
+    path, cvbench = tmp_path / "s.kv", CvBench(data / "cvbench")
+    segmented(path, data, "planted", 1, images=10)
+    segmented(path, data, "planted", 4, images=4, name="a-small-one")
+    segmented(path, data, "planted", 9, prefix=("random", "1"))
+    answered(path, cvbench, "planted", right_for(12), lacking={"2D/0/image"})
+    answered(path, cvbench, "planted", right_for(0), prefix=("random", "1"))
+    result = correlated(path)
+    (row,) = models_of(result)
+    assert result.config["tasks"]["semantic-segmentation"]["images"] == 10
+    assert (row["n"], row["accuracy"]) == (23, pytest.approx(11 / 23))
+    assert row["segmentation"] > expected_score(2)
 
 
 def hash_of(store: Path, name: str) -> str:
@@ -352,8 +368,8 @@ def test_an_answer_that_is_no_choice(tmp_path: Path, data: Path) -> None:
         correlated(tmp_path / "s.kv")
 
 
-def test_tiny_models_from_pictures_to_coefficients(tmp_path: Path) -> None:
-    """Two towers' families end to end, with real weights: nothing but their number is known beforehand."""
+def test_tiny_models_from_pictures_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two families end to end, with real weights: nothing is known beforehand of their scores."""
     builders.msrc7(tmp_path / "msrc")
     builders.refcoco(tmp_path / "refcoco")
     builders.cvbench(tmp_path / "cvbench")
@@ -365,7 +381,15 @@ def test_tiny_models_from_pictures_to_coefficients(tmp_path: Path) -> None:
         for spec in specs:
             kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=spec, kinds=("key", "value"))
     tasks = ["co-segmentation", "referring-expression"]
+    loaded, original = list[str](), kvtool.models.load_model
+
+    def load(name: str, **options: Any) -> Any:
+        loaded.append(name)
+        return original(name, **options)
+
+    monkeypatch.setattr(kvtool.models, "load_model", load)
     result = kvtool.correlate(tmp_path / "s.kv", tasks=tasks, max_new_tokens=2, restarts=1)
+    assert sorted(loaded) == sorted(map(str, models))
     assert (result.n, result.n_skipped, len(coefficients_of(result))) == (2, 0, 0)
     for row in models_of(result):
         assert row["n"] == 3 + 5
