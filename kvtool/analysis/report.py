@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,7 @@ def report(
 ) -> Page:
     """Write a self-contained HTML page about all results that the stores keep.
 
+    Probes of runs that another analysis added (a prefix's conditions) are on it as part of that analysis alone.
     Of several results of one command, run and task the page shows the one with most blocks and sampling units, of
     equals the newest. examples: pictures of predictions for each block of a probe, of the `blocks` best ones; 0 for
     none. data: where data sets are now, by name, if not where they were extracted from. progress: called with (results
@@ -73,7 +74,7 @@ def report(
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
     every = [stores] if isinstance(stores, Store | str | os.PathLike) else list(stores)
     opened = {str(store.path): store for store in (s if isinstance(s, Store) else open_store(s) for s in every)}
-    kept = choose((name, record) for name, store in opened.items() for record in store.results())
+    kept = choose((name, record) for name, store in opened.items() for record in _own_results(store))
     if not kept:
         first = next(iter(opened), "STORE")
         raise UsageError(
@@ -100,6 +101,13 @@ def report(
     page = render(study).encode()
     _write(Path(path), page)
     return Page(Path(path), len(page), len(kept), len(study.pictures), study.notes)
+
+
+def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
+    added = set(store.runs()) - set(store.first_runs())
+    for record in store.results():
+        if record.get("command") != "probe" or record.get("config", {}).get("run") not in added:
+            yield record
 
 
 def _write(path: Path, page: bytes) -> None:

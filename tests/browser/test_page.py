@@ -74,8 +74,10 @@ class Opened:
 
 @pytest.fixture
 def opened(browser: Browser, path: Path) -> Iterator[Opened]:
-    """The page; whatever a test does, nothing is to go wrong on it."""
+    """The page, all articles unfolded; whatever a test does, nothing is to go wrong on it."""
     made = Opened(browser, path, viewport={"width": 1100, "height": 900})
+    for summary in made.page.locator("details.more > summary").all():
+        summary.click()
     yield made
     made.page.wait_for_timeout(50)
     assert made.trouble == []
@@ -151,6 +153,17 @@ def test_the_best_block_is_shown_and_a_click_shows_another(opened: Opened, resul
     assert block_of(best) in panel.inner_text()
     assert page.locator('#r0 .cell[aria-pressed="true"]').get_attribute("data-block") == block_of(other)
     assert page.locator("#r1-block h4").inner_text().endswith("the best block")
+
+
+def test_further_models_are_folded_under_their_first_sentence(browser: Browser, path: Path) -> None:
+    page = Opened(browser, path).page
+    assert page.is_visible("#r0-block h4")
+    assert page.is_hidden("#r1-block h4")
+    summary = page.locator("details.more > summary").first
+    assert "scores" in summary.inner_text()
+    summary.click()
+    assert page.is_visible("#r1-block h4")
+    page.close()
 
 
 def test_keys_move_and_choose(opened: Opened) -> None:

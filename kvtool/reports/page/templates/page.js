@@ -176,7 +176,7 @@ let themeOnScreen;
 window.addEventListener("beforeprint", () => {
   themeOnScreen = root.dataset.theme;
   root.dataset.theme = "light";
-  for (const one of document.querySelectorAll("article details")) if (!one.open) { one.open = true; one.dataset.shut = ""; }
+  for (const one of document.querySelectorAll("article details, details.more")) if (!one.open) { one.open = true; one.dataset.shut = ""; }
 });
 window.addEventListener("afterprint", () => {
   if (themeOnScreen) root.dataset.theme = themeOnScreen; else delete root.dataset.theme;
