@@ -25,18 +25,23 @@ def demo(
     The page, DIR/report.html, has all of it; the store is DIR/study.kv. A second call only reads.
     """
     import sys
+    from contextlib import ExitStack
 
     from kvtool.cli.output import resolve
     from kvtool.reports.results import emit
     from kvtool.study import run_demo
 
     number = 0
+    with ExitStack() as shown:
 
-    def step(what: str) -> None:
-        nonlocal number
-        number += 1
-        console.log.info("%d. %s", number, what)
+        def step(what: str) -> None:
+            nonlocal number
+            number += 1
+            shown.close()
+            console.log.info("%d. %s", number, what)
+            shown.enter_context(console.progress(what, None, unit=""))
 
-    for result in run_demo(directory, size=size, seed=seed, step=step):
-        emit(result, resolve(format), sys.stdout)
+        for result in run_demo(directory, size=size, seed=seed, step=step):
+            shown.close()
+            emit(result, resolve(format), sys.stdout)
     console.log.info("the store is %s; the page is %s", directory / "study.kv", directory / "report.html")

@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kvtool.cli import app, console
+from kvtool.reports.results import Result
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +143,26 @@ def test_extract_in_cron(
         lines = capsys.readouterr().err.splitlines()
         assert bool(lines) != bool(quiet)
     assert any(re.fullmatch(r"extract r0: \d+ of 70 images, .* left, .*B written", line) for line in lines)
+
+
+def test_every_step_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(_: Path, *, step: Callable[[str], None], **__: object) -> Iterator[Result]:
+        step("extracting")
+        time.sleep(0.2)
+        yield Result("probe", "co-segmentation", "j_mean", 1, [{"kind": "value", "j_mean": 0.5}])
+        step("probing")
+        time.sleep(0.2)
+
+    monkeypatch.setattr("kvtool.study.run_demo", slow)
+    monkeypatch.setattr(sys, "argv", ["kvtool", "demo", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        app.main()
+    found = capsys.readouterr()
+    assert len(found.out.splitlines()) == 1
+    lines = found.err.splitlines()
+    assert {line for line in lines if "at work" in line} == {
+        f"{w}: at work for 0:00:00" for w in ("extracting", "probing")
+    }
+    assert [line for line in lines if "at work" not in line][:2] == ["1. extracting", "2. probing"]
