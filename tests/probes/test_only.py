@@ -14,7 +14,7 @@ from PIL import Image
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.metrics.segmentation import VOID
-from kvtool.probes import TASKS
+from kvtool.probes import TASKS, co_segmentation
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import dataset_of
 from kvtool.reports.results import Row
@@ -61,15 +61,21 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 """A small run for each task, and of BDD for semantic segmentation."""
 
 
-def saved(run: Run, name: str, folder: Path, only: set[str] | None = None) -> tuple[Any, dict[str, bytes], list[Row]]:
-    """The task, its files' bytes and their records, of block PLANTED."""
+NOISE = (2, 1)
+"""A block where nothing is planted: what is predicted of an image hangs on all that is predicted with it."""
+
+
+def saved(
+    run: Run, name: str, folder: Path, block: tuple[int, int], only: set[str] | None = None
+) -> tuple[Any, dict[str, bytes], list[Row]]:
+    """The task, its files' bytes and their records, of a block (layer, kv_head)."""
     task = TASKS.load("semantic-segmentation" if name == "bdd10k" else name)(
         dataset_of(run, None), set(run.ids), torch.device("cpu")
     )
     if only is not None:
         task.only(only)
     folder.mkdir()
-    records = task.save(Layer(run, "value", PLANTED[0], [0, 1], torch.device("cpu")), PLANTED[1], folder)
+    records = task.save(Layer(run, "value", block[0], [0, 1], torch.device("cpu")), block[1], folder)
     return task, {record["file"]: (folder / record["file"]).read_bytes() for record in records}, records
 
 
@@ -77,8 +83,8 @@ def saved(run: Run, name: str, folder: Path, only: set[str] | None = None) -> tu
 def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
     run = RUNS[name](tmp_path)
     wanted = {run.ids[1], run.ids[3]}
-    _, every, records = saved(run, name, tmp_path / "every")
-    task, some, chosen = saved(run, name, tmp_path / "some", wanted)
+    _, every, records = saved(run, name, tmp_path / "every", NOISE)
+    task, some, chosen = saved(run, name, tmp_path / "some", NOISE, wanted)
     if name == "semantic-correspondence":
         lines = every["answers.jsonl"].splitlines()
         mine = [line for pair, line in zip(task.pairs, lines, strict=True) if {pair.src_id, pair.trg_id} == wanted]
@@ -99,7 +105,7 @@ def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
 def test_the_truth_is_what_is_scored(name: str, tmp_path: Path) -> None:
     """Of the planted blocks the predictions are right; of the others only the size is checked."""
     run = RUNS[name](tmp_path)
-    task, _, records = saved(run, name, tmp_path / "out")
+    task, _, records = saved(run, name, tmp_path / "out", PLANTED)
     agree = []
     for record in records:
         said, truth = np.asarray(Image.open(tmp_path / "out" / record["file"])), task.truth(record)
@@ -109,3 +115,17 @@ def test_the_truth_is_what_is_scored(name: str, tmp_path: Path) -> None:
     assert np.mean(agree) > (0.97 if name in ("co-segmentation", "temporal-correspondence") else 0.4)
     if name == "foreground-segmentation":
         assert np.mean(agree) > 0.9
+
+
+def test_a_class_is_clustered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, sizes = msrc.make_run(tmp_path), list[int]()
+
+    def counting(values: Any, *others: Any, **options: Any) -> Any:
+        sizes.append(len(values))
+        return cosegment(values, *others, **options)
+
+    cosegment = co_segmentation.cosegment
+    monkeypatch.setattr(co_segmentation, "cosegment", counting)
+    _, _, records = saved(run, "co-segmentation", tmp_path / "some", PLANTED, {"dog/dog1"})
+    assert [record["image"] for record in records] == ["dog/dog1"]
+    assert sizes == [4]
