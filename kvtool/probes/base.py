@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -62,6 +62,13 @@ class Task(Scored, Protocol):
 
     def images(self) -> set[str]:
         """Ids of all images that the task reads."""
+        ...
+
+    def only(self, images: Collection[str]) -> None:
+        """From now on `save` writes what is about these images alone, bit for bit as among all; `measure` is over.
+
+        Tasks of masks also have truth(record): what a saved record is scored against, (height, width) ids.
+        """
         ...
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
