@@ -65,7 +65,10 @@ def render(result: Result) -> Iterator[RenderableType]:
 
 def _headline(result: Result) -> Text:
     config = result.config
-    words = [result.task or result.command, config.get("run"), config.get("model"), f"n = {result.n}"]
+    what = result.command if result.task is None else result.task
+    if result.task is not None and result.command != "probe":
+        what = f"{result.command}: {result.task}"
+    words = [what, config.get("run"), config.get("model"), f"n = {result.n}"]
     if result.n_skipped:
         words.append(f"{result.n_skipped} left out")
     return Text(" · ".join(str(word) for word in words if word), style="bold")
@@ -93,10 +96,11 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
 
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:SHOWN]
-    table = Table(title=Text(f"scores{_unit(result)}, 95 % interval"), title_justify="left", box=box.SIMPLE_HEAD)
+    title = Text(f"scores{_unit(result)}, 95 % interval")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("block" if result.best is not None else "", overflow="fold")
     for name in metrics:
-        table.add_column(Text(name), justify="right", no_wrap=name == result.metric)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for label, row in rows:
         table.add_row(Text(label), *(Text(_with_interval(result, row, name)) for name in metrics))
     return table
