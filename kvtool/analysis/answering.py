@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 ATTENTION = "sdpa"
 """What a knockout leaves as it is runs on this backend, and the unblocked condition with it."""
 Progress = Callable[..., None]
-"""Called with (images answered, note)."""
+"""Called with (images or questions answered, note), and once or more with how many there will be as a third."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
 CACHE: tuple[Kind, ...] = ("key", "value")
 WAIT_S = 600.0
 """How long to wait for images that another process is extracting."""
+
+
+def silent(_n: int, _note: str = "", _total: int | None = None) -> None:
+    """Shows nothing."""
 
 
 def find_base(store: Store, name: str | None, model: str | None, dataset: DatasetBase | None) -> Run | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.analysis.answering import ATTENTION, Progress
+from kvtool.analysis.answering import ATTENTION, Progress, silent
 from kvtool.analysis.choices import BENCHMARKS, score_choices
 from kvtool.analysis.correlate_common import Common
 from kvtool.analysis.correlate_models import SEGMENTATION, Source, Subject, check_names, find_runs, find_subjects
@@ -32,10 +32,6 @@ SAME = 1e-12
 NAMED = 10
 """How many left-out models are named; all are counted."""
 MAX_NEW_TOKENS = 16
-
-
-def silent(_n: int, _note: str = "") -> None:
-    """Shows nothing."""
 
 
 def correlate(
@@ -89,6 +85,7 @@ def correlate(
         return Result.from_json(kept)
     rows, items = [], []
     alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
+    progress(0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions}))
     for subject in subjects:
         name = subject.identity.name
         segmented = common.segmentation(subject, own, progress, **alike)

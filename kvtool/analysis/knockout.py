@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.analysis.answer_files import write_answers, write_official
-from kvtool.analysis.answering import ATTENTION, Answerer, Progress, find_base, holding_run
+from kvtool.analysis.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent
 from kvtool.analysis.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.analysis.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
@@ -23,10 +23,6 @@ from kvtool.store import Run, Store, hash_json, open_store
 NAMED = 10
 """How many left-out questions are named; all are counted."""
 MAX_NEW_TOKENS = 16
-
-
-def silent(_n: int, _note: str = "", _total: int | None = None) -> None:
-    """Shows nothing."""
 
 
 HeadSource = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kvtool.analysis.answer_files import write_lines
-from kvtool.analysis.answering import ATTENTION, Answerer, Progress
+from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
 from kvtool.analysis.paired_answers import ask_one_image, ask_several_images, marked_prompt, stored_prompt
 from kvtool.analysis.paired_cells import Compared
 from kvtool.analysis.paired_points import DRAWING, picture_files, write_pictures
@@ -34,10 +34,6 @@ MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}
 """What makes the cells of semantic correspondence: the values' choice of four points, or PCK."""
 NAMED = 10
-
-
-def silent(_n: int, _note: str = "") -> None:
-    """Shows nothing."""
 
 
 def paired(
@@ -180,6 +176,7 @@ class Work:
     def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
         """The model's answers, in the order of the questions."""
         questions = self.asked.questions
+        progress(0, "", len(questions) + sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks))
         if self.asked.points is not None and folder is not None:
             prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
         elif all(len(question.image_ids) == 1 for question in questions):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kvtool.analysis.answering import silent
 from kvtool.analysis.prefix_runs import (
     Condition,
     Progress,
@@ -29,7 +30,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes import TASKS
 from kvtool.probes.base import Array, Select, Table, Task, halves, table_rows
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import DECODER, keep_result, own_options, plan_blocks, probe, torch_device
+from kvtool.probes.run import DECODER, count_blocks, keep_result, own_options, plan_blocks, probe, torch_device
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import Block, Kind
@@ -38,10 +39,6 @@ PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segme
 """Tasks of the paper's table 4."""
 NAMED = 10
 """How many left-out images are named; all are counted."""
-
-
-def silent(_n: int, _note: str = "") -> None:
-    """Shows nothing."""
 
 
 def prefix(
@@ -96,6 +93,7 @@ def prefix(
     if not fresh and (kept := store.load_result(key)) is not None:
         return Result.from_json(kept)
     alike = {"select": select, "limit": limit, "device": device, "data": data, "seed": seed, "fresh": fresh}
+    progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
     best = compared.best(task, kinds=kinds, progress=progress, **alike, **options)
     work: Task = TASKS.load(task)(opened, compared.ids, where, **own)
     result = Result(

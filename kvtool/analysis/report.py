@@ -34,7 +34,7 @@ QUESTION_PX = 160
 SHEETS = 2
 """Images whose principal components are drawn for each result of `variance`."""
 
-Progress = Callable[[int, str], object]
+Progress = Callable[..., object]
 Where = Store | str | os.PathLike[str]
 
 
@@ -66,7 +66,7 @@ def report(
     Of several results of one command, run and task the page shows the one with most blocks and sampling units, of
     equals the newest. examples: pictures of predictions for each block of a probe, of the `blocks` best ones; 0 for
     none. data: where data sets are now, by name, if not where they were extracted from. progress: called with (results
-    done, note).
+    done, note), and once with how many there are as a third.
 
     Raises UsageError where there is no result, StoreError where a path is no store or the page cannot be written.
     """
@@ -83,6 +83,8 @@ def report(
         )
     source = Source(opened, data or {})
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
+    if progress is not None:
+        progress(0, "", len(kept))
     for position, one in enumerate(kept):
         pictures.gather(position, one)
         if progress is not None:

@@ -85,7 +85,7 @@ def paired(
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
-    with console.progress(f"paired {name}", None) as advance:
+    with console.progress(f"paired {name}", None, unit="answers and blocks") as advance:
         result = kvtool.paired(
             path,
             name,
