@@ -63,7 +63,7 @@ class Peer:
         self.seconds = 0.0
         self.answers: dict[str, str] = {}
 
-    def keep_up(self, n: int, note: str = "") -> None:
+    def keep_up(self, n: int, note: str = "", _total: int | None = None) -> None:
         """As many questions as ours has just answered."""
         some = self.todo[: n if note == "answers" else 0]
         self.todo = self.todo[len(some) :]
