@@ -346,3 +346,24 @@ def test_rows_beyond_a_pages_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "rows by category of 1 block of lower score; --format csv prints all" in read(result).text
     monkeypatch.setattr(trimming, "MOST_CELLS", 1)
     assert trim(result, [result]) == (summary, 8)
+
+
+def test_of_equal_results_the_more_thorough_is_shown() -> None:
+    quick, thorough = (
+        Result("probe", "co-segmentation", "j_mean", 70, [], config={"run": "r", "restarts": restarts})
+        for restarts in (1, 10)
+    )
+    (kept,) = choose([("s", quick.to_json()), ("s", thorough.to_json())])
+    assert kept.result.config["restarts"] == 10
+
+
+def test_the_command_of_a_correlation_names_what_it_was_asked() -> None:
+    config = {
+        "models": [{"name": "demo@1"}, {"name": "demo"}],
+        "tasks": {"co-segmentation": {}},
+        "benchmarks": ["blink"],
+    }
+    options = {"options": {"co-segmentation": {"restarts": 1}}, "limit": None, "select": "max", "seed": 0}
+    (kept,) = choose([("s.kv", Result("correlate", None, "accuracy", 2, [], config=config | options).to_json())])
+    wanted = "kvtool correlate s.kv --models demo@1,demo --tasks co-segmentation --benchmarks blink --restarts 1"
+    assert result_command(kept, None) == wanted

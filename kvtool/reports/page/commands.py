@@ -114,12 +114,27 @@ def _paired(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str
     return words + _flags(asked, {"select": "max", "seed": 0, "max_new_tokens": 16})
 
 
+def _correlate(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    own: dict[str, Any] = {}
+    for options in (config.get("options") or {}).values():
+        own |= options
+    asked = {
+        "models": ",".join(each["name"] for each in config.get("models", [])) or None,
+        "tasks": ",".join(config.get("tasks", {})) or None,
+        "benchmarks": ",".join(config.get("benchmarks", [])) or None,
+        **{name: config.get(name) for name in ("select", "limit", "max_new_tokens", "seed")},
+        **own,
+    }
+    return ["correlate", kept.store, *_flags(asked, {"select": "max", "max_new_tokens": 16, "seed": 0})]
+
+
 COMMANDS: Mapping[str, Callable[[Kept, Mapping[str, Any], Row | None], list[str]]] = {
     "probe": _probe,
     "variance": _variance,
     "knockout": _knockout,
     "prefix": _prefix,
     "paired": _paired,
+    "correlate": _correlate,
 }
 
 

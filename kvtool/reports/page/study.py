@@ -64,7 +64,8 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
     """Of kept records, (store, record) from the newest to the oldest, the results to show, in a reader's order.
 
     Of several results of one command, run and task: the one of most blocks, of these the one of most sampling units,
-    of these the newest. Records that are no results of this schema, e.g. answers, are passed over.
+    of these the one of most restarts, of these the newest. Records that are no results of this schema, e.g. answers,
+    are passed over.
     """
     groups: dict[str, list[tuple[str, Result]]] = {}
     for store, record in found:
@@ -73,7 +74,7 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
             groups.setdefault(_group(store, result), []).append((store, result))
     kept = []
     for group in groups.values():
-        store, result = max(group, key=lambda pair: (_count_blocks(pair[1]), pair[1].n))  # the first, newest of equals
+        store, result = max(group, key=lambda pair: _thoroughness(pair[1]))  # the first, newest of equals
         kept.append(Kept(store, result, len(group) - 1))
     return sorted(kept, key=_order)
 
@@ -100,6 +101,10 @@ def _order(kept: Kept) -> tuple[Any, ...]:
 def _group(store: str, result: Result) -> str:
     asked = [result.config.get(name) for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")]
     return json.dumps([store, result.command, result.task, *asked], default=str)
+
+
+def _thoroughness(result: Result) -> tuple[int, ...]:
+    return _count_blocks(result), result.n, int(result.config.get("restarts") or 0)
 
 
 def _count_blocks(result: Result) -> int:
