@@ -72,6 +72,10 @@ def report(
     """
     if examples < 0 or blocks < 1:
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
+    with os_errors(f"report: {path} cannot be written"):
+        able = not Path(path).is_dir() and Path(path).parent.is_dir()
+    if not able:
+        raise UsageError(f"report: {path}: expected a file in a folder that is there, found none; make it first")
     every = [stores] if isinstance(stores, Store | str | os.PathLike) else list(stores)
     opened = {str(store.path): store for store in (s if isinstance(s, Store) else open_store(s) for s in every)}
     kept = choose((name, record) for name, store in opened.items() for record in _own_results(store))
