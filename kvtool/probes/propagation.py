@@ -5,7 +5,8 @@ radius. The tokens of a grid row see the same rows of the context, and products 
 are found without sorting: a column of the context stands for its rows by its greatest product, and the k best
 tokens lie in the k best columns.
 
-Memory: the context's vectors and masks, and the products of BAND_TOKENS tokens with them.
+Memory: the context's vectors and masks, and for each thread the products of one head's BAND_TOKENS tokens with them (on
+CUDA of all heads').
 """
 
 from __future__ import annotations

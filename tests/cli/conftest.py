@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from kvtool.cli import app
 
 Score = Callable[..., tuple[int, str, list[str]]]
+Shell = Callable[..., tuple[int, str, list[str]]]
 
 
 @pytest.fixture
-def score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Score:
-    """Run `kvtool score ...`: (exit code, standard output, lines of standard error)."""
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Run `kvtool ...`: (exit code, standard output, lines of standard error)."""
 
     def run(*arguments: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "score", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["kvtool", *map(str, arguments)])
         code = 0
         try:
             app.main()
@@ -27,3 +29,9 @@ def score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return code, said.out, said.err.splitlines()
 
     return run
+
+
+@pytest.fixture
+def score(shell: Shell) -> Score:
+    """Run `kvtool score ...`, as shell."""
+    return partial(shell, "score")

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from kvtool.cli import app
 from kvtool.datasets.cvbench import CvBench
 from tests.analysis.test_correlate import answered, right_for, segmented, write_cvbench
+from tests.cli.conftest import Shell
 from tests.probes.test_language_tasks import imagenet
 
-Correlate = Callable[..., tuple[int, str, list[str]]]
 NARROW = ("--tasks", "semantic-segmentation", "--benchmarks", "cvbench")
 
 
 @pytest.fixture
-def correlate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Correlate:
-    """Run the command: (exit code, standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "correlate", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err.splitlines()
-
-    return run
+def correlate(shell: Shell) -> Shell:
+    """Run `kvtool correlate ...`, as shell."""
+    return partial(shell, "correlate")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +46,7 @@ def rows(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def test_four_models_in_four_stores(correlate: Correlate, stores: list[Path]) -> None:
+def test_four_models_in_four_stores(correlate: Shell, stores: list[Path]) -> None:
     code, out, err = correlate(*stores, *NARROW)
     assert (code, err) == (0, [])
     found = rows(out)
@@ -72,9 +59,7 @@ def test_four_models_in_four_stores(correlate: Correlate, stores: list[Path]) ->
     assert json.loads(out)["n"] == 3
 
 
-def test_the_store_of_the_environment(
-    correlate: Correlate, stores: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_store_of_the_environment(correlate: Shell, stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """One model: its row, no coefficient, and why; done in part."""
     monkeypatch.setenv("KVTOOL_STORE", str(stores[0]))
     code, out, err = correlate(*NARROW)
@@ -85,9 +70,7 @@ def test_the_store_of_the_environment(
     ]
 
 
-def test_a_model_that_lacks_a_run_is_exit_4(
-    correlate: Correlate, stores: list[Path], data: Path, tmp_path: Path
-) -> None:
+def test_a_model_that_lacks_a_run_is_exit_4(correlate: Shell, stores: list[Path], data: Path, tmp_path: Path) -> None:
     segmented(tmp_path / "s.kv", data, "other", 1)
     code, out, err = correlate(*stores, tmp_path / "s.kv", *NARROW)
     assert (code, len(rows(out))) == (4, 6)
@@ -108,14 +91,14 @@ def test_a_model_that_lacks_a_run_is_exit_4(
     ],
 )
 def test_bad_requests_are_one_line(
-    correlate: Correlate, stores: list[Path], arguments: list[str], code: int, said: str
+    correlate: Shell, stores: list[Path], arguments: list[str], code: int, said: str
 ) -> None:
     found, out, err = correlate(*stores, *NARROW, *arguments)
     assert (found, out) == (code, "")
     assert said in err[-1]
 
 
-def test_parquet_without_its_columns(correlate: Correlate, stores: list[Path], data: Path, tmp_path: Path) -> None:
+def test_parquet_without_its_columns(correlate: Shell, stores: list[Path], data: Path, tmp_path: Path) -> None:
     for path in (data / "cvbench").glob("*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["choices", "source"]), tmp_path / path.name)
     code, out, err = correlate(*stores, *NARROW, "--data", f"cvbench={tmp_path}")

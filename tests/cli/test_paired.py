@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import kvtool
-from kvtool.cli import app
 from kvtool.scenes.layouts import write_scenes
-
-Paired = Callable[..., tuple[int, str, list[str]]]
+from tests.cli.conftest import Shell
 
 
 @pytest.fixture
-def paired(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Paired:
-    """Run the command: (exit code, standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "paired", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err.splitlines()
-
-    return run
+def paired(shell: Shell) -> Shell:
+    """Run `kvtool paired ...`, as shell."""
+    return partial(shell, "paired")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +43,7 @@ def rows_of(out: str) -> list[dict[str, Any]]:
 ASKED = ("art-style", "--max-new-tokens", 2)
 
 
-def test_rows_tables_and_cells(paired: Paired, store: Path, tmp_path: Path) -> None:
+def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> None:
     code, out, err = paired(store, *ASKED, "--answers", tmp_path / "answers.jsonl")
     rows = rows_of(out)
     assert (code, err) == (0, [])
@@ -98,21 +84,21 @@ def test_rows_tables_and_cells(paired: Paired, store: Path, tmp_path: Path) -> N
         (["art-style", "--max-new-tokens", "1", "--model", "nowhere"], 1, "nowhere"),
     ],
 )
-def test_bad_requests_are_one_line(paired: Paired, store: Path, arguments: list[str], code: int, expected: str) -> None:
+def test_bad_requests_are_one_line(paired: Shell, store: Path, arguments: list[str], code: int, expected: str) -> None:
     found, out, err = paired(store, *arguments)
     assert (found, out, len(err)) == (code, "", 1)
     assert err[0].startswith("kvtool: ")
     assert expected in err[0]
 
 
-def test_hidden_answers_are_refused(paired: Paired, tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
+def test_hidden_answers_are_refused(paired: Shell, tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"blink:{scenes}/Art_Style@test")
     code, out, err = paired(tmp_path / "s.kv", "art-style")
     assert (code, out) == (2, "")
     assert "answers hidden: use @val" in err[-1]
 
 
-def test_missing_columns_are_named(paired: Paired, store: Path, scenes: Path, tmp_path: Path) -> None:
+def test_missing_columns_are_named(paired: Shell, store: Path, scenes: Path, tmp_path: Path) -> None:
     shutil.copytree(scenes / "Art_Style", tmp_path / "Art_Style")
     (file,) = (tmp_path / "Art_Style").glob("val-*")
     pq.write_table(pq.read_table(file).drop_columns(["prompt", "choices"]), file)

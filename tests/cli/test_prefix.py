@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kvtool
-from kvtool.cli import app
 from kvtool.scenes.layouts import write_scenes
+from tests.cli.conftest import Shell
 
-Command = Callable[..., tuple[int, str, list[str]]]
 TASK = "referring-expression"
 
 
 @pytest.fixture
-def prefix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command: (exit code, standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "prefix", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err.splitlines()
-
-    return run
+def prefix(shell: Shell) -> Shell:
+    """Run `kvtool prefix ...`, as shell."""
+    return partial(shell, "prefix")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +36,7 @@ def store(refcoco: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
     return path
 
 
-def test_rows_and_a_table(prefix: Command, store: Path) -> None:
+def test_rows_and_a_table(prefix: Shell, store: Path) -> None:
     code, out, err = prefix(store, TASK, "--prefix", "text:a cat", "--layers", "2", "--cutoff", "otsu")
     assert code == 0
     assert [line for line in err if line.startswith("prefix ")] == [
@@ -78,7 +65,7 @@ def test_rows_and_a_table(prefix: Command, store: Path) -> None:
     assert any(line.split()[:1] == ["random"] for line in out.splitlines())
 
 
-def test_a_file_that_lacks_texts_is_exit_4(prefix: Command, store: Path, tmp_path: Path) -> None:
+def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path: Path) -> None:
     first, second, third = kvtool.open(store).run("base").ids
     texts = tmp_path / "texts.csv"
     texts.write_text(f'image,text\n{first},a cat\n{third},"a red, blue dog"\n')
@@ -110,7 +97,7 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Command, store: Path, tmp_pat
     ],
 )
 def test_bad_requests_are_one_line(
-    prefix: Command, store: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+    prefix: Shell, store: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
 ) -> None:
     monkeypatch.delenv("KVTOOL_STORE", raising=False)
     code, out, err = prefix(store, *arguments)
@@ -119,7 +106,7 @@ def test_bad_requests_are_one_line(
     assert said in err[0]
 
 
-def test_a_store_that_is_not_there(prefix: Command, tmp_path: Path) -> None:
+def test_a_store_that_is_not_there(prefix: Shell, tmp_path: Path) -> None:
     code, out, err = prefix(tmp_path / "none.kv", TASK)
     assert (code, out, len(err)) == (1, "", 1)
     assert "expected a kvtool store" in err[0]
