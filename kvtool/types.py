@@ -79,6 +79,9 @@ class Sample:
     image_start: position in the prompt of the first image token, equal to the number of prefix tokens.
     next_position: rotary position of the token that follows the image (Qwen's 3-D positions make it smaller
         than image_start + n_tokens).
+    digest: of the bytes of the picture's file (kvtool.digests), empty where it is not known.
+    stamp: size, modification time, change time (ns) and inode of that file, for the quick look; of pictures
+        inside a larger file, that file's. Empty where it is not known.
     """
 
     id: str
@@ -92,6 +95,8 @@ class Sample:
     prefix_ids: tuple[int, ...]
     image_start: int
     next_position: int
+    digest: str = ""
+    stamp: tuple[int, ...] = ()
 
     def base(self, kind: Kind = "value") -> GridSpan:
         """The base grid of a kind; `vision` may have a finer grid than the decoder's tokens."""
@@ -125,6 +130,7 @@ class Sample:
                 "spans": tuple(map(span, record["spans"])),
                 "vision_spans": tuple(map(span, record["vision_spans"])),
                 "prefix_ids": tuple(record["prefix_ids"]),
+                "stamp": tuple(record.get("stamp", ())),
             }
         )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Digests that tests remember stay out of the user's cache folder.
+os.environ.setdefault("KVTOOL_CACHE", tempfile.mkdtemp(prefix="kvtool-tests-"))
 # Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

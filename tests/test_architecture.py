@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvtool"
-FREE = {"kvtool", "types", "errors", "registry"}
+FREE = {"kvtool", "types", "errors", "registry", "digests"}
 """Modules that every part may import; `kvtool` itself is the lazy front."""
 
 MAY_IMPORT = {
     "types": set(),
     "errors": set(),
     "registry": set(),
+    "digests": set(),
     "metrics": set(),
     "store": set(),
     "models": {"demo"},

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from kvtool import digests
 from kvtool.datasets.base import About, DatasetBase
-
-CACHE = "KVTOOL_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where scenes without a path go: $KVTOOL_CACHE, else the user's cache folder, and `scenes` below it."""
-    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(CACHE) or f"{user}/kvtool").expanduser() / "scenes"
+    """Where scenes without a path go: `scenes` below the user's cache folder."""
+    return digests.cache_folder() / "scenes"
 
 
 class Scenes:

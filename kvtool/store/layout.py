@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kvtool.errors import UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ZARR_JSON = "zarr.json"
 ROOT_FOLDERS = ("runs", "results", "tmp")
 RUN_FOLDERS = ("parts", "text", "locks")
