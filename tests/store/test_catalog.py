@@ -51,8 +51,8 @@ def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
 
 def test_a_store_of_another_version(tmp_path: Path) -> None:
     new_store(tmp_path)
-    (tmp_path / "tiny.kv" / "zarr.json").write_bytes(group_json({"kvtool_store_version": 2}))
-    assert "expected format version 1, found 2: use the kvtool that wrote it" in error_of(tmp_path / "tiny.kv")
+    (tmp_path / "tiny.kv" / "zarr.json").write_bytes(group_json({"kvtool_store_version": 1}))
+    assert "expected format version 2, found 1: use the kvtool that wrote it" in error_of(tmp_path / "tiny.kv")
 
 
 def test_another_programs_zarr_group(tmp_path: Path) -> None:
