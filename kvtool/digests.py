@@ -169,6 +169,12 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
     )
 
 
+def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
+    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are left out."""
+    places = {_place(path): Path(path) for path in paths}
+    return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
+
+
 def _memory(create: bool) -> sqlite3.Connection | None:
     """The remembered digests; None where there are none, or the file is of no use."""
     path = cache_folder() / "digests.sqlite"
