@@ -150,7 +150,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Identity of a loaded model, recorded with every run. `revision` is the commit, or a hash of a folder's files."""
+    """Identity of a loaded model, recorded with every run. `revision` is a digest of the files it was loaded from."""
 
     name: str
     revision: str

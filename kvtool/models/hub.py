@@ -12,6 +12,7 @@ from typing import Any
 
 from kvtool.errors import ModelError
 from kvtool.models import EXAMPLES
+from kvtool.types import ModelInfo
 
 SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 DUPLICATES = ("consolidated*", "original/*", "onnx/*")
@@ -25,6 +26,11 @@ class Snapshot:
     name: str
     path: Path
     revision: str
+
+
+def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
+    """Whether a snapshot is of the model that a run was extracted with."""
+    return stored.revision == snapshot.revision
 
 
 def resolve(name: str, weights: bool = True) -> Snapshot:

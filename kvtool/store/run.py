@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from kvtool.digests import digest_texts
 from kvtool.errors import CorruptError, UsageError
 from kvtool.store import layout, locks, writer
 from kvtool.store.encoding import STORED_DTYPE, Bits
-from kvtool.store.files import os_errors, read_group
-from kvtool.store.manifest import Part, RunConfig, token_offsets
+from kvtool.store.files import fsync_folder, os_errors, read_group, scratch_folder
+from kvtool.store.manifest import Part, Picture, RunConfig, token_offsets
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
+from kvtool.store.roster import Roster, extend_roster, read_roster
 from kvtool.store.shards import Request, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
@@ -47,6 +49,36 @@ class Run:
     @property
     def ids(self) -> list[str]:
         return list(self._reader.places)
+
+    @property
+    def roster(self) -> Roster:
+        """The images of the run in order, as of now. Raises CorruptError."""
+        return read_roster(self.folder, f"run {self.name}")
+
+    @property
+    def place(self) -> str | None:
+        """Where the data set lay when it was last extracted from; None for a list of paths."""
+        roster = self.roster
+        return roster.place if roster.n_segments else self.config.dataset_path
+
+    def enroll(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
+        """Put images that are new at the end of the roster, and note those gone and the data set's place."""
+        return extend_roster(self.store, self.folder, f"run {self.name}", ids, place, gone)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Who the committed images are, as of now, by index; no array and no geometry is read."""
+        by_index: dict[int, Picture] = {}
+        for part in self._scan("parts"):
+            for picture in part.pictures:
+                by_index.setdefault(picture.index, picture)
+        return [by_index[index] for index in sorted(by_index)]
+
+    def images_hash(self, ids: Collection[str] | None = None) -> str:
+        """Digest of which pictures the run holds, or of some of them: ids and what the pictures were."""
+        chosen = None if ids is None else set(ids)
+        entries = [(p.id, p.digest) for p in self.pictures if chosen is None or p.id in chosen]
+        return digest_texts(text for entry in sorted(entries) for text in entry)
 
     def refresh(self) -> None:
         """Look again for parts committed since."""
@@ -142,6 +174,15 @@ class Run:
         self.refresh()
         return nbytes
 
+    def drop_part(self, name: str) -> None:
+        """Take a part away, at once for readers; whoever does so holds its claim. None of this name is fine."""
+        with os_errors(f"run {self.name}: part {name} cannot be dropped"), scratch_folder(self.store) as scratch:
+            with suppress(FileNotFoundError):
+                (self.folder / "parts" / name).rename(scratch / name)
+            fsync_folder(self.folder / "parts")
+        self._known.pop(f"parts/{name}", None)
+        self.refresh()
+
     def commit_text(self, names: Sequence[str], values: Bits) -> None:
         """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known names are left out."""
         while True:
@@ -164,6 +205,7 @@ class Run:
             "dtype": config.model.dtype,
             "dataset": config.dataset,
             "split": config.split,
+            "place": self.place,
             "prefix": config.prefix,
             "view": config.view,
             "keys": config.keys,
@@ -172,7 +214,7 @@ class Run:
             "vision_layers": list(config.vision_layers),
             "codec": config.codec,
             "images": len(self.covered_indices()),
-            "images_total": config.n_images_total,
+            "images_total": max(len(self.roster.index_of), len(self.covered_indices())),
             "texts": sum(len(part.attributes["names"]) for part in self._scan("text")),
             "parts": len(parts),
             "bytes": sum(part.nbytes for part in [*parts, *self._scan("text")]),
