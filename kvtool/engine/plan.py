@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from kvtool.engine.prefixes import condition_name
 from kvtool.errors import ImageError, RunConflictError, UsageError
 from kvtool.store import Choice, RunConfig
-from kvtool.store.layout import check_name, part_name
+from kvtool.store.layout import check_name
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Plan:
 
     ids: all images of the split; place: where they lie. refs: the pictures asked for; prefixes: the text before each,
     None where there is none; indices: its place in the run's roster. texts: class names and expressions to store.
-    source: the run that features before the decoder are taken from, where it holds the picture.
+    source: the run that features before the decoder are taken from, where it holds the picture. is_new: whether the
+    run was not there yet when the plan was made.
     """
 
     config: RunConfig
@@ -80,6 +81,7 @@ class Plan:
     image_bytes: int
     n_probed: int
     source: str | None = None
+    is_new: bool = True
 
     @cached_property
     def position_of(self) -> dict[int, int]:
@@ -109,13 +111,13 @@ class Plan:
     def open_run(self, store: Store) -> Run:
         """The run of this plan, made where there is none. Raises RunConflictError where another process has just made
         one of its name over other pictures."""
-        if self.config.name not in store.runs():
+        if self.is_new and self.config.name not in store.runs():
             run = store.new_run(self.config, self.ids, self.place)
             if run is not None:
                 return run
         run = store.run(self.config.name)
-        roster = run.roster
-        if run.config.hash != self.config.hash or (roster.place != self.place and roster.ids != self.ids):
+        is_other = self.is_new and (run.roster.place, run.roster.ids) != (self.place, self.ids)
+        if run.config.hash != self.config.hash or is_other:
             raise RunConflictError(
                 f"run {run.name}: it was made by another process for other settings or pictures: run again"
             )
@@ -151,7 +153,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     if run is None:
         return plan
     index_of = run.roster.extended(ids, extraction.place).index_of
-    return replace(plan, indices=tuple(index_of[ref.id] for ref in refs))
+    return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
 
 
 def new_config(extraction: Extraction, model: Model, request: Request, store: Store | None) -> RunConfig:
