@@ -5,12 +5,14 @@ Ground truth for a task is each data set's own business: see its file.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
@@ -48,6 +50,14 @@ class Dataset(Protocol):
 
     def texts(self) -> Sequence[str]:
         """Class names or expressions whose vectors `extract` stores beside the images; may be empty."""
+        ...
+
+    def truth_files(self) -> Sequence[Path]:
+        """Every file but pictures that the split is read from, in a fixed order, there or not."""
+        ...
+
+    def truth_digest(self) -> str:
+        """32 hex digits of the truth files' places below the root and their contents."""
         ...
 
     def prefix(self, image_id: str, condition: str) -> str:
@@ -136,6 +146,31 @@ class DatasetBase:
 
     def texts(self) -> Sequence[str]:
         return ()
+
+    def truth_files(self) -> Sequence[Path]:
+        """Every file that the split's truth, questions, texts and prefixes are read from, in a fixed order.
+
+        That is everything the loader reads but pictures: lists, masks, JSON, pickles, tables. A file that is not
+        there is named too where the loader would read it.
+        """
+        raise NotImplementedError
+
+    def truth_digest(self) -> str:
+        """32 hex digits of the truth files' places below the root and their contents.
+
+        Files that did not change since they were last digested are not opened. Raises DatasetError where a list of
+        the files cannot be read.
+        """
+        return digest_texts(self._truth_parts())
+
+    def _truth_parts(self) -> Iterator[str]:
+        """Place and digest of each truth file in turn; "missing" for one that cannot be read."""
+        root = os.path.join(self.root or "", "")  # noqa: PTH118  with a separator at its end
+        for path, digest in digest_files(self.truth_files()).items():
+            place = str(path)
+            # Most lie below the root, and cutting it off is ten times quicker than asking for a relative path.
+            yield place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
+            yield digest or "missing"
 
     def prefix(self, image_id: str, condition: str) -> str:
         """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""

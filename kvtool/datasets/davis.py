@@ -11,6 +11,7 @@ import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, read_lines, require
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError
 
@@ -63,6 +64,20 @@ class Davis(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The list of sequences, and the annotations of their frames."""
+        frames = (i for of_sequence in self._frames.values() for i in of_sequence)
+        return [self._list, *map(self._map_file, frames)]
+
+    def _map_file(self, image_id: str) -> Path:
+        sequence, _, frame = image_id.rpartition("/")
+        return self._map_names[sequence].place(f"{frame}.png")
+
+    @cached_property
+    def _map_names(self) -> dict[str, Listing]:
+        """Names in the folder of each sequence's annotations."""
+        return {sequence: Listing(self._masks / sequence) for sequence in self._frames}
+
     def videos(self) -> list[Video]:
         """The sequences in the order of the list.
 
@@ -88,11 +103,11 @@ class Davis(DatasetBase):
         return videos
 
     def has_label_map(self, image_id: str) -> bool:
-        return (self._masks / f"{image_id}.png").is_file()
+        return self._map_file(image_id).is_file()
 
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8 as on disk: 0 background, 1.. object, 255 void (0 to the official scores)."""
-        return read_label_map(self._masks / f"{image_id}.png")
+        return read_label_map(self._map_file(image_id))
 
     def objects(self, image_id: str, n_objects: int) -> Masks:
         """(object, height, width) bool: one mask an object id 1..n_objects, void as background."""

@@ -85,9 +85,8 @@ class ImageNetS(DatasetBase):
     @cached_property
     def wnids(self) -> tuple[str, ...]:
         """All classes in the order of their ids. Raises DatasetError where they cannot be known."""
-        for folder in (self._base, self.folder, self._base.parent):
-            for path in sorted(folder.glob(f"ImageNetS_categories_im{self.size or '*'}.txt")):
-                return tuple(sorted(line.split()[0] for line in read_lines(path)))
+        for path in self._category_files():
+            return tuple(sorted(line.split()[0] for line in read_lines(path)))
         places = (self.split, "validation", "train", f"{self.split}-segmentation")
         lists = [[p.name for p in _folders(self._base / place)] for place in places if (self._base / place).is_dir()]
         longest = max(lists, key=len)
@@ -98,6 +97,16 @@ class ImageNetS(DatasetBase):
             )
         return tuple(longest)
 
+    @property
+    def _folders_of_lists(self) -> list[Path]:
+        """Where lists of classes are looked for, the first first."""
+        return list(dict.fromkeys((self._base, self.folder, self._base.parent)))
+
+    def _category_files(self) -> list[Path]:
+        """The lists of wnids that are there, the one that counts first."""
+        pattern = f"ImageNetS_categories_im{self.size or '*'}.txt"
+        return [path for folder in self._folders_of_lists for path in sorted(folder.glob(pattern))]
+
     def class_id(self, image_id: str) -> int:
         """The class of an image by its folder, from 1."""
         wnid = image_id.partition("/")[0]
@@ -107,8 +116,8 @@ class ImageNetS(DatasetBase):
 
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
-        folders = dict.fromkeys((self._base, self.folder, self._base.parent))
-        found = [folder / name for folder in folders for name in _NAME_FILES if (folder / name).is_file()]
+        places = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
+        found = [path for path in places if path.is_file()]
         if not found:
             raise DatasetError(
                 f"{self.name}: {self._base}: expected the classes' names in {' or '.join(_NAME_FILES)} "
@@ -123,6 +132,11 @@ class ImageNetS(DatasetBase):
     def texts(self) -> Sequence[str]:
         """Class names in the order of their ids: the first of each synset's words."""
         return self._class_names
+
+    def truth_files(self) -> Sequence[Path]:
+        """Where the wnids and their names stand or may stand, and the maps."""
+        names = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
+        return [*self._category_files(), *names, *self._map_files.values()]
 
     def label_map(self, image_id: str) -> IdMap:
         """(height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""

@@ -73,6 +73,11 @@ class Msrc(DatasetBase):
     def texts(self) -> Sequence[str]:
         return tuple(self.groups())
 
+    def truth_files(self) -> Sequence[Path]:
+        """The masks of the images."""
+        maps = (self._map_path(ref.id) for ref in self.images())
+        return [path for path in maps if path is not None]
+
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Class -> ids of its images with a mask. Images without one are named in `skipped`.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import class_names, read_lines, require
+from kvtool.datasets.files import CLASSES_FILE, class_names, read_lines, require
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError
 
@@ -87,6 +88,18 @@ class Pascal5i(DatasetBase):
         names = dict.fromkeys(entry.image_id for entry in self._listed)
         return [ImageRef(name, self._jpegs / f"{name}.jpg") for name in names]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The fold's list, the class names, and the label maps of the listed images."""
+        maps = dict.fromkeys(self._map_file(entry.image_id) for entry in self._listed)
+        return [self._list, self.folder / CLASSES_FILE, *maps]
+
+    def _map_file(self, image_id: str) -> Path:
+        return self._map_names.place(f"{image_id}.png")
+
+    @cached_property
+    def _map_names(self) -> Listing:
+        return Listing(self._masks)
+
     def entries(self) -> list[Entry]:
         """The list in its order; entries without a label map are left out and named in `skipped`."""
         present = {path.stem for path in self._masks.glob("*.png")}
@@ -110,7 +123,7 @@ class Pascal5i(DatasetBase):
 
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
-        return read_label_map(self._masks / f"{image_id}.png")
+        return read_label_map(self._map_file(image_id))
 
     def mask(self, image_id: str, class_id: int) -> LabelMap:
         """(height, width) uint8: 1 where the class is, 255 where the annotation is void, else 0."""

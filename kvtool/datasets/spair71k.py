@@ -14,6 +14,7 @@ from typing import Any
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
 from kvtool.datasets.files import fields, read_json, read_lines, require
+from kvtool.datasets.listing import Listing
 from kvtool.errors import DatasetError
 
 Point = tuple[float, float]
@@ -105,6 +106,17 @@ class SPair71k(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return self._images
 
+    def truth_files(self) -> Sequence[Path]:
+        """The list of pairs and their annotations."""
+        return [self._list, *(self._annotation_file(listed.line) for listed in self._listed)]
+
+    def _annotation_file(self, line: str) -> Path:
+        return self._annotation_names.place(f"{line}.json")
+
+    @cached_property
+    def _annotation_names(self) -> Listing:
+        return Listing(self._annotations)
+
     @cached_property
     def _categories(self) -> tuple[str, ...]:
         return tuple(sorted({p.category for p in self._listed}))
@@ -153,7 +165,7 @@ class SPair71k(DatasetBase):
         return pairs
 
     def _pair(self, listed: _Listed) -> Pair:
-        path = self._annotations / f"{listed.line}.json"
+        path = self._annotation_file(listed.line)
         record = read_json(path)
         src_name, trg_name, src_size, trg_size, src_kps, trg_kps, src_box, trg_box = fields(record, _FIELDS, str(path))
         ids = [Path(str(n)).stem for n in (src_name, trg_name)]
