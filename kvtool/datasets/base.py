@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from kvtool.datasets.listing import absent_files
+from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
@@ -46,6 +49,10 @@ class Dataset(Protocol):
 
     def images(self) -> Sequence[ImageRef]:
         """All pictures of the split, each once, in a fixed order; ids are unique."""
+        ...
+
+    def present(self) -> Sequence[ImageRef]:
+        """Those of the pictures whose files are there."""
         ...
 
     def texts(self) -> Sequence[str]:
@@ -106,7 +113,8 @@ class Question:
 class DatasetBase:
     """Shared part of the loaders. A subclass sets `about`, and defines `images`, its truth and its prefixes.
 
-    skipped: one line for each annotation that had to be left out; filled while annotations are read.
+    skipped: one line for each annotation that had to be left out; filled while annotations are read. notes: lines
+    that a user should see, but that count nothing as left out: pictures that are not there, lines listed twice.
     """
 
     about: ClassVar[About]
@@ -116,6 +124,7 @@ class DatasetBase:
         self.tasks = self.about.tasks
         self.root = root
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         if split is not None and split not in self.about.splits:
             known = ", ".join(self.about.splits)
             raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
@@ -143,6 +152,36 @@ class DatasetBase:
 
     def images(self) -> Sequence[ImageRef]:
         raise NotImplementedError
+
+    def present(self) -> list[ImageRef]:
+        """Those of the pictures whose files are there, told by the names in their folders, not by a look at each.
+
+        The others are counted and named in `notes`. Raises DatasetError where none is there.
+        """
+        images = self.images()
+        absent = absent_files(ref.path for ref in images if ref.path is not None)
+        if not absent:
+            return list(images)
+        there = [ref for ref in images if ref.path not in absent]
+        first = next(iter(absent))
+        if not there:
+            raise DatasetError(
+                f"{self.name}: expected {len(images)} pictures, found none of them; the first should be {first}"
+            )
+        names = first_few([ref.id for ref in images if ref.path in absent])
+        self.note(f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at {first})")
+        return there
+
+    def note(self, line: str) -> None:
+        """Have a line said once, however often it is met."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def note_repeated(self, path: Path, lines: Sequence[str]) -> None:
+        """Say which lines of a list stand there more than once, since each counts once."""
+        repeated = [line for line, count in Counter(lines).items() if count > 1]
+        if repeated:
+            self.note(f"{path}: {len(repeated)} of its lines are listed twice and count once: {first_few(repeated)}")
 
     def texts(self) -> Sequence[str]:
         return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, fields, require, stream_json_list
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.values import shown
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (
@@ -114,22 +116,26 @@ class Bdd10k(DatasetBase):
             )
         attributes = {}
         for path in files:
-            for frame in stream_json_list(path):
-                name, values = fields(frame, ("name", "attributes"), str(path))
-                values = values or {}
-                attributes[Path(name).stem] = (values.get("timeofday", ""), values.get("scene", ""))
+            for number, frame in enumerate(stream_json_list(path)):
+                try:
+                    name, timeofday, scene = _attributes_of(frame, f"{path}: frame {number}")
+                except DatasetError as error:
+                    self.note(str(error))
+                    continue
+                attributes[name] = timeofday, scene
         return attributes
 
     def truth_files(self) -> Sequence[Path]:
         """The class names, the label maps of the images, and the 100K set's labels."""
-        maps = (self._map_file(ref.id) for ref in self.images())
+        maps = (self.truth_file(ref.id) for ref in self.images())
         return [self.folder / CLASSES_FILE, *self._label_files(), *maps]
 
     def _label_files(self) -> list[Path]:
         """The 100K set's labels that are there."""
         return sorted((self.folder / _LABELS).glob("det_*.json"))
 
-    def _map_file(self, image_id: str) -> Path:
+    def truth_file(self, image_id: str) -> Path:
+        """Where an image's label map is, or should be."""
         return self._map_names.place(f"{image_id}.png")
 
     @cached_property
@@ -138,14 +144,14 @@ class Bdd10k(DatasetBase):
 
     def labelled_ids(self) -> list[str]:
         """Ids of the images that have a label map, in order; the others are named in `skipped`."""
-        missing = [ref.id for ref in self.images() if not self._map_file(ref.id).is_file()]
+        missing = [ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None]
         self.skipped = [f"{self._maps}: no label map of image {i}" for i in missing]
         left_out = set(missing)
         return [ref.id for ref in self.images() if ref.id not in left_out]
 
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 0-18 class, 255 ignored. Raises DatasetError for any other value."""
-        path = self._map_file(image_id)
+        path = self.truth_file(image_id)
         labels = read_label_map(path)
         check_train_ids(labels, path)
         return labels
@@ -154,6 +160,15 @@ class Bdd10k(DatasetBase):
     def _maps(self) -> Path:
         place = f"{_MAPS}{self.base_split}/"
         return require(self.folder, place, "a folder of label maps", self.name)
+
+
+def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
+    """A frame's name without suffix, its time of day and its scene. Raises DatasetError."""
+    name, attributes = fields(frame, ("name", "attributes"), where)
+    attributes = attributes or {}
+    if not isinstance(name, str) or not isinstance(attributes, dict):
+        raise DatasetError(f"{where}: expected a name and attributes, found {shown(name)} and {shown(attributes)}")
+    return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 
 
 def check_train_ids(labels: LabelMap, path: Path) -> None:

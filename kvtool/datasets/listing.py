@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -20,10 +21,10 @@ class Listing:
         self.folder = folder
         try:
             self.names = frozenset(os.listdir(folder))  # noqa: PTH208  names are wanted, not paths
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
             self.names = frozenset()
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{folder}: expected a folder that can be read, found: {error}") from None
+        except OSError as error:
+            raise DatasetError(f"{folder}: expected a folder that can be read, found: {error.strerror}") from None
 
     def find(self, name: str) -> Path | None:
         """The file of this name; else the only one whose name differs in case or Unicode form alone; else None."""
@@ -43,6 +44,19 @@ class Listing:
         for name in self.names:
             similar.setdefault(_folded(name), []).append(name)
         return similar
+
+
+def absent_files(paths: Iterable[Path]) -> set[Path]:
+    """Those files that are not there, told by the names in their folders."""
+    listings: dict[Path, Listing] = {}
+    absent = set()
+    for path in paths:
+        folder = path.parent
+        if folder not in listings:
+            listings[folder] = Listing(folder)
+        if path.name not in listings[folder].names:
+            absent.add(path)
+    return absent
 
 
 def _folded(name: str) -> str:
