@@ -72,7 +72,7 @@ def digest_texts(texts: Iterable[str]) -> str:
 def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
     """The stamp of a regular file; None where there is none that can be looked at."""
     try:
-        status = Path(path).stat()
+        status = _as_path(path).stat()
     except (OSError, ValueError):
         return None
     return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
@@ -113,7 +113,7 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
-    wanted = list(dict.fromkeys(Path(path) for path in paths))
+    wanted = list(dict.fromkeys(map(_as_path, paths)))
     stamps = {path: quick_look(path) for path in wanted}
     places = {path: _place(path) for path in wanted if stamps[path] is not None}
     remembered = _recall(places.values())
@@ -229,6 +229,11 @@ def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
                 connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OverflowError):
             return
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    """A path as it is, since taking thousands apart again costs as much as looking at the files."""
+    return path if isinstance(path, Path) else Path(path)
 
 
 def _place(path: str | os.PathLike[str]) -> str:
