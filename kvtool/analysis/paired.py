@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from kvtool.analysis.answer_files import write_lines
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
@@ -29,6 +29,9 @@ from kvtool.probes.run import BASELINES, choose_best, dataset_of, per_layer, pla
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, hash_json, open_store
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}
@@ -196,7 +199,7 @@ class Work:
         rows, half_rows = [compared.counted(row) for row in rows], [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
         assert best is not None, "every block has an accuracy"
-        scored = halves(len(questions), seed)[1] if select == "split" else torch.arange(len(questions)).numpy()
+        scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
         measured = compared.measure(layer)[heads.index(best["kv_head"])]

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kvtool.analysis.answering import silent
 from kvtool.analysis.prefix_runs import (
@@ -34,6 +33,9 @@ from kvtool.probes.run import DECODER, count_blocks, keep_result, own_options, p
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import Block, Kind
+
+if TYPE_CHECKING:
+    import torch
 
 PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
 """Tasks of the paper's table 4."""

@@ -149,6 +149,7 @@ def say_source(source: str | None) -> None:
 def finish(report: Report, format: Format) -> None:
     """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
     from kvtool.cli.output import emit_rows
+    from kvtool.store.nonfinite import blocks
 
     for shown, failure in enumerate(report.failed.values()):
         level = logging.WARNING if shown < SHOWN_FAILURES else logging.DEBUG
@@ -165,6 +166,7 @@ def finish(report: Report, format: Format) -> None:
         "held_by_others": report.n_missing,
         "bytes_written": report.n_bytes,
         "reused": report.n_reused,
+        "nonfinite": len(blocks(report.nonfinite)),
         "seconds": round(report.seconds, 1),
     }
     console.log.debug("%s", ", ".join(f"{name} {value}" for name, value in row.items()))

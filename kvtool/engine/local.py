@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
+from kvtool.engine.nonfinite import warn_of_nonfinite
 from kvtool.engine.pipeline import Event, Tell, run_parts
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.reuse import Source, open_source
 from kvtool.errors import BusyError, KvtoolError, ModelError, StoreError, UsageError
 from kvtool.store import open_store, same_numbers
+from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
@@ -44,7 +46,8 @@ class Failure:
 class Report:
     """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
     n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at."""
+    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    """
 
     run: str
     n_images: int
@@ -57,6 +60,7 @@ class Report:
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    nonfinite: dict[Place, int] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:
@@ -194,8 +198,11 @@ def _extract(
     if begin:
         begin(report)
 
+    told: set[Place] = set()
+
     def hear(event: Event) -> None:
         report.hear(event)
+        warn_of_nonfinite(plan.config, event.places, told)
         if tell:
             tell(event)
 
@@ -210,6 +217,8 @@ def _extract(
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     report.failed = dict(sorted(report.failed.items()))
+    report.nonfinite = run.nonfinite() if run else {}
+    warn_of_nonfinite(plan.config, report.nonfinite, told)
     report.seconds = time.monotonic() - started
     return report
 

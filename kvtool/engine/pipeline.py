@@ -23,6 +23,7 @@ from kvtool.digests import digest_bytes
 from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError, KvtoolError
 from kvtool.store import part_name
+from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
     from kvtool.engine.reuse import Source
@@ -37,14 +38,15 @@ _END = object()
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, and images
-    whose features are `reused` from another run."""
+    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, images
+    whose features are `reused` from another run, and places that hold `nonfinite` values, each once."""
 
     what: str
     n: int = 0
     index: int = -1
     id: str = ""
     message: str = ""
+    places: tuple[Place, ...] = ()
 
 
 Tell = Callable[[Event], None]
@@ -241,9 +243,14 @@ def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
 
 
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
+    told: set[Place] = set()
     for work in _take(done, stop):
         with work.claim:
             written = run.commit_part(work.name, work.samples, work.arrays, work.text)
+        span = range(work.samples[0].index, work.samples[-1].index + 1)
+        if places := run.nonfinite(span).keys() - told:
+            told |= places
+            tell(Event("nonfinite", places=tuple(sorted(places))))
         tell(Event("bytes", written))
         tell(Event("done", len(work.samples)))
 

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from kvtool.datasets import DATASETS, Spec, open_dataset
 from kvtool.errors import KvtoolError, StoreError, UsageError
@@ -18,6 +16,9 @@ from kvtool.probes.predictions import check_free, save_best
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
 
 DECODER: tuple[Kind, ...] = ("key", "value")
 BASELINES: tuple[Kind, ...] = ("projected", "vision")
@@ -217,6 +218,8 @@ def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
 
 def torch_device(name: str) -> torch.device:
     """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -230,6 +230,11 @@ class Part:
         """Bytes of the arrays on disk."""
         return sum(sum(array.shard_nbytes) for array in self.arrays.values())
 
+    def nonfinite(self, array: str) -> list[list[int]]:
+        """[layer position, head, how many values are not finite] of an array, where there are any."""
+        counts: list[list[int]] = self.attributes.get("nonfinite", {}).get(array, [])
+        return counts
+
     def offsets(self, array: str) -> list[int]:
         """(n + 1) first token of each image in an array, and the total."""
         offsets: list[int] = self.attributes["offsets"][array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from kvtool.store import layout, locks, writer
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.files import fsync_folder, os_errors, read_group, scratch_folder
 from kvtool.store.manifest import Part, Picture, RunConfig, token_offsets
+from kvtool.store.nonfinite import Place
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
 from kvtool.store.roster import Roster, extend_roster, read_roster
 from kvtool.store.shards import Request, Rows, read_all
@@ -137,6 +139,20 @@ class Run:
     def parts(self) -> list[Part]:
         """Committed parts, as of now."""
         return self._scan("parts")
+
+    def nonfinite(self, within: range | None = None) -> dict[Place, int]:
+        """How many values are NaN or infinite, by (array, layer, head) where there are any, as of now.
+
+        array: a kind, text_key, text_value, or "text" for the vectors of text_names. within: only parts that may hold
+        images of a range of dataset indices, and no texts. Reads no array: parts record it when they are written.
+        """
+        counts: Counter[Place] = Counter()
+        parts = [(name, name, part) for part in self._scan("parts", within) for name in part.arrays]
+        texts = [] if within is not None else [("value", "text", part) for part in self._scan("text")]
+        for array, place, part in [*parts, *texts]:
+            for position, head, count in part.nonfinite(array):
+                counts[place, self.config.stored_layers(place)[position], head] += count
+        return dict(counts)
 
     def claimed(self, name: str) -> bool:
         """Whether someone holds the claim on `name` now."""
