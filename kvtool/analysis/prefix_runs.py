@@ -18,7 +18,8 @@ from kvtool.engine.plan import Job
 from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, DatasetError, ModelError, UsageError
 from kvtool.identity import count, dataset_of, listed
-from kvtool.probes.run import DECODER, check_served, tasks_of
+from kvtool.probes.blocks import DECODER
+from kvtool.probes.run import check_served, tasks_of
 from kvtool.store import Run, RunConfig, Store
 from kvtool.types import Kind
 
@@ -92,7 +93,7 @@ def find_base(
         if run.config.prefix != NONE:
             raise UsageError(f"run {name}: expected the run without prefix, found {run.config.prefix!r}")
         return run
-    every = [store.run(each) for each in store.runs()]
+    every = store.readable_runs()
     runs = [run for run in every if _is_base(run, task, kinds)]
     if spec is not None:
         wanted = open_dataset(spec)

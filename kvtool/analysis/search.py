@@ -12,10 +12,11 @@ import numpy as np
 from kvtool.analysis.patch_index import PatchIndex, build_index, faiss_module, index_name, open_index
 from kvtool.analysis.patches import Array, Best, Patches
 from kvtool.errors import CorruptError, KvtoolError, StoreError, UsageError
-from kvtool.probes.run import torch_device
+from kvtool.probes.blocks import torch_device
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, best_row, is_summary, versions
 from kvtool.reports.tables import block_name
-from kvtool.store import Run, Store, hash_ids, indexes, open_store
+from kvtool.store import Run, Store, indexes, open_store
 from kvtool.types import KINDS, Block, Kind, Sample
 
 if TYPE_CHECKING:
@@ -238,20 +239,9 @@ def _row(patches: Patches, number: int, score: float) -> Row:
 
 
 def _config(run: Run, block: Block) -> dict[str, Any]:
-    config = run.config
     return {
-        "run": run.name,
-        "run_hash": config.hash,
-        "model": config.model.name,
-        "revision": config.model.revision,
-        "dtype": config.model.dtype,
-        "dataset": config.dataset,
-        "split": config.split,
-        "prefix": config.prefix,
-        "view": config.view,
-        "keys": config.keys,
-        "images": len(run.ids),
-        "images_hash": hash_ids(run.ids),
+        "algorithm": ALGORITHMS["search"],
+        **describe_run(run),
         "kind": block.kind,
         "layer": block.layer,
         "kv_head": block.kv_head,

@@ -19,7 +19,7 @@ import torch
 from kvtool.datasets.spair71k import Pair
 from kvtool.probes import layers
 from kvtool.probes.base import score_blocks
-from kvtool.probes.run import plan_blocks
+from kvtool.probes.blocks import plan_blocks
 from kvtool.probes.semantic_correspondence import SemanticCorrespondence
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
