@@ -175,10 +175,19 @@ class Work:
         if folder is not None:
             write_pictures(folder, points, self.refs)
             return folder
-        asked = {image for point in points for image in point.question.image_ids}
-        key = hash_json([[point.record() for point in points], self.run.images_hash(asked)])
+        key = self.pictures_key
+        assert key is not None
         kept = self.store.pictures_dir(key)
         return kept if kept.is_dir() else self.store.keep_pictures(key, picture_files(points, self.refs))
+
+    @property
+    def pictures_key(self) -> str | None:
+        """Under what the store keeps the marked pictures: the points, and the pictures that they lie in."""
+        points = self.asked.points
+        if points is None:
+            return None
+        images = {image for point in points for image in point.question.image_ids}
+        return hash_json([[point.record() for point in points], self.run.images_hash(images)])
 
     def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
         """The model's answers, in the order of the questions."""
@@ -244,7 +253,7 @@ class Work:
             "subset": self.task.subset or None,
             "questions": len(texts),
             "questions_hash": hash_json([texts, points]),
-            "pictures": None if asked.points is None else hash_json(points),
+            "pictures": self.pictures_key,
             "drawing": None if asked.points is None else DRAWING,
             "attention": ATTENTION,
             "blocks": [{"kind": k, "layers": list(ls), "kv_heads": list(hs)} for k, ls, hs in self.plan.blocks],

@@ -63,12 +63,8 @@ def torch_device(name: str) -> torch.device:
     """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
     import torch
 
+    from kvtool.models.device import find_device
+
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device: expected auto, cpu or cuda:N, found {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device: {name} is not here ({torch.cuda.device_count()} CUDA devices); use --device cpu")
-    return device
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return find_device(name)

@@ -11,6 +11,7 @@ from kvtool.datasets import DATASETS
 from kvtool.digests import digest_texts
 from kvtool.errors import UsageError
 from kvtool.identity import dataset_of
+from kvtool.models import check_device
 from kvtool.probes import TASKS
 from kvtool.probes.base import Plan, Select
 from kvtool.probes.blocks import BASELINES, baseline_plan, plan_blocks
@@ -67,6 +68,8 @@ def probe(
     folder = None if save_predictions is None else Path(save_predictions)
     if folder is not None:
         check_free(folder)
+    if device != "auto":
+        check_device(device)
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = own_options(task, {**options, "limit": limit, "seed": seed})
     dataset = dataset_of(run, data)
