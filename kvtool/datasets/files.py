@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -218,7 +219,6 @@ def brief(value: Any, most: int = 60) -> str:
         if not isinstance(value, list | dict) or len(value) < most
         else f"{type(value).__name__} of {len(value)}"
     )
-    shown = shown.encode("ascii", "backslashreplace").decode()
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
@@ -268,6 +268,21 @@ def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
         elif left_out is not None:
             left_out.append(f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one")
     return pictures
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be an id: one that is not UTF-8 has surrogates in it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    """A file's name as errors show it: on one line, its bytes that are not UTF-8 escaped."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def is_hidden(name: str) -> bool:

@@ -41,9 +41,10 @@ UNREAD_SUFFIXES = {f".{suffix}": name for name, suffixes in _UNREAD.items() for 
 """Suffix -> format, for pictures that kvtool does not read."""
 
 _OTHER = (
-    "7z aac avi bin bz2 cfg conf csv db doc docx flac gz h5 hdf5 htm html ini ipynb jpgw json jsonl lock log m4a m4v "
-    "mat md mkv mov mp3 mp4 mpeg mpg npy npz odt ogg onnx p parquet pgw pickle pkl pth pt py rst safetensors sh sqlite "
-    "srt tar tex tgz tfrecord toml tsv txt url vtt wav webm wmv xls xlsx xml xmp xz yaml yml zip zst"
+    "7z aac aria2 avi bak bin bz2 cfg conf crdownload csv db doc docx flac gz h5 hdf5 htm html ini ipynb jpgw json "
+    "jsonl lock log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt ogg old onnx orig p parquet part pgw pickle "
+    "pkl pth pt py rar rst safetensors sh sqlite srt swp tar tex tgz tfrecord tmp toml tsv txt url vtt wav webm wmv "
+    "xls xlsx xml xmp xz yaml yml zip zst"
 )
 OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _OTHER.split())
 """What lies beside pictures and is none: passed over without a look."""
