@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from kvtool.datasets.formats import LFS_POINTER, READ_SUFFIXES
+from kvtool.datasets.names import brief, is_hidden, is_utf8, printable
 from kvtool.digests import open_regular, read_stamped
 from kvtool.errors import DatasetError
 
@@ -212,16 +212,6 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
     return match.end() if match else start
 
 
-def brief(value: Any, most: int = 60) -> str:
-    """A value out of a file as errors show it: on one line, cut off, and of characters that can be printed."""
-    shown = (
-        repr(value)
-        if not isinstance(value, list | dict) or len(value) < most
-        else f"{type(value).__name__} of {len(value)}"
-    )
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
-
-
 def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:
     """The named values of a record. Raises DatasetError naming the missing ones."""
     if not isinstance(record, dict):
@@ -257,37 +247,25 @@ def name_of(value: Any, what: str, where: str) -> str:
 def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
     """The images directly in a folder by file name without suffix, sorted.
 
-    Of several pictures with one stem the first counts; the others are named in `left_out`.
+    Of several pictures with one stem the first counts; the others, and names that cannot be ids, are named in
+    `left_out`. Raises DatasetError for a folder that cannot be read.
     """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{folder}: expected a folder that can be read, found: {error.strerror}") from None
     pictures: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    reasons = []
+    for path in paths:
         if path.suffix.lower() not in IMAGE_SUFFIXES or is_hidden(path.name):
             continue
-        if path.stem not in pictures:
-            pictures[path.stem] = path
-        elif left_out is not None:
-            left_out.append(f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one")
+        if not is_utf8(path.name):
+            reasons.append(f"{printable(str(path))}: a name that is not UTF-8; rename it")
+        elif pictures.setdefault(path.stem, path) != path:
+            reasons.append(f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one")
+    if left_out is not None:
+        left_out += reasons
     return pictures
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name can be an id: one that is not UTF-8 has surrogates in it."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def printable(name: str) -> str:
-    """A file's name as errors show it: on one line, its bytes that are not UTF-8 escaped."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that systems leave among pictures, or that its owner hid."""
-    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
 
 
 def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import MAX_LIST_BYTES, is_hidden, is_utf8, printable
+from kvtool.datasets.files import MAX_LIST_BYTES
 from kvtool.datasets.formats import OTHER_SUFFIXES, READ_SUFFIXES, UNREAD_SUFFIXES, is_picture
+from kvtool.datasets.names import is_hidden, is_utf8, printable
 from kvtool.errors import DatasetError
 
 _NAMED = 3

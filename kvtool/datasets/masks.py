@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kvtool.datasets.files import brief
+from kvtool.datasets.names import brief
 from kvtool.datasets.raster import MAX_FILE_BYTES, MAX_PIXELS, RasterError, load_raster, one_line, open_raster, turn
 from kvtool.digests import read_stamped
 from kvtool.errors import DatasetError

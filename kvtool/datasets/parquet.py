@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from kvtool.datasets.base import ImageRef
-from kvtool.datasets.files import brief, check_no_pointer, is_hidden
+from kvtool.datasets.base import ImageRef, Question
+from kvtool.datasets.files import check_no_pointer, text_of
 from kvtool.datasets.formats import HEAD_BYTES
+from kvtool.datasets.names import brief, is_hidden
 from kvtool.datasets.raster import one_line
 from kvtool.digests import open_regular, quick_look
 from kvtool.errors import DatasetError, ImageError
@@ -20,18 +22,15 @@ from kvtool.errors import DatasetError, ImageError
 _CACHED_COLUMNS = 4
 """Image columns of one row group kept in memory, so that reading in order decodes each once."""
 _MAX_COLUMN_BYTES = 1_000_000_000
-"""Memory that one column of one row group may take; official files have 100 to 500 MB."""
-_MAX_ROWS = 10_000_000
+"""Memory that one image column of one row group may take; official files have up to 500 MB."""
+_MAX_TEXT_BYTES = 250_000_000
+_BATCH_ROWS = 16
 
 T = TypeVar("T")
 
 
-def parquet_files(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The files of these patterns in a folder and in the folders in it, sorted; hidden ones left out.
-
-    `names` are the official file names and those of the hub's own conversion, a folder a split: `val/0000.parquet`.
-    """
-    patterns = [pattern for name in names for pattern in (name, f"*/{name}")]
+def parquet_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """The files of these patterns below a folder, each once and sorted, without hidden ones."""
     paths = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in paths if not any(map(is_hidden, path.relative_to(folder).parts)))
 
@@ -55,8 +54,7 @@ class ParquetTable:
             raise DatasetError(f"{path}: expected columns {', '.join(missing)}, found {has}; use the official files")
         self.image_columns = [name for name in image_columns if name in present]
         self._check_cells()
-        self._check_sizes([*columns, *self.image_columns])
-        self.rows: list[dict[str, Any]] = self._guarded(lambda: self._read(list(columns)).to_pylist())
+        self.rows: list[dict[str, Any]] = self._guarded(lambda: self._rows(list(columns)))
         metadata = self._file.metadata
         self._ends = list(accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)))
         self._lock = Lock()
@@ -81,13 +79,14 @@ class ParquetTable:
         start = self._ends[group - 1] if group else 0
         try:
             with self._lock:  # one reader of a file at a time
-                content = self._cells(group, column)[row - start]["bytes"].as_py()
+                batch, cell = divmod(row - start, _BATCH_ROWS)
+                content = self._cells(group, column)[batch][cell]["bytes"].as_py()
         except DatasetError as error:
             raise ImageError(str(error)) from None
         if not isinstance(content, bytes):
+            found = "none" if content is None else "text"
             raise ImageError(
-                f"{self.path}: row {row}, {column}: expected embedded bytes, found {'none' if content is None else 'text'}; "
-                "use the official file"
+                f"{self.path}: row {row}, {column}: expected embedded bytes, found {found}; use the official file"
             )
         if quick_look(self.path) != self._stamp:  # the stamp stands for the bytes in digests: both of one moment
             raise ImageError(f"{self.path}: the file changed while it was read; run the command again")
@@ -112,55 +111,99 @@ class ParquetTable:
                 found = brief(str(kind)).strip("'")
                 raise DatasetError(f"{self.path}: column {name}: expected images as (bytes, path), found {found}")
 
-    def _check_sizes(self, columns: Sequence[str]) -> None:
-        """Refuse what would take too much memory, by what the file says of its columns before they are read."""
-        metadata = self._file.metadata
-        if metadata.num_rows > _MAX_ROWS:
-            raise DatasetError(f"{self.path}: expected at most {_MAX_ROWS} rows, found {metadata.num_rows}")
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            chunks = map(group.column, range(group.num_columns))
-            chunks = (chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in columns)
-            for chunk in chunks:
-                if chunk.total_uncompressed_size > _MAX_COLUMN_BYTES:
-                    size = f"{chunk.total_uncompressed_size / 1e9:.1f} GB in a row group"
-                    raise DatasetError(
-                        f"{self.path}: column {brief(chunk.path_in_schema)}: {size}, more than the limit of "
-                        f"{_MAX_COLUMN_BYTES / 1e9:.1f} GB; write it in smaller row groups"
-                    )
-
-    def _read(self, columns: list[str]) -> Any:
-        return self._file.read(columns, use_threads=False)
+    def _rows(self, columns: list[str]) -> list[dict[str, Any]]:
+        batches = self._batches(columns, None, _MAX_TEXT_BYTES)
+        return [row for batch in batches for row in batch.to_pylist()]
 
     def _valid_cells(self, column: str) -> list[bool]:
-        """Which cells hold an image: a null is told from the short `path` and the lengths, without the bytes."""
-        cells = self._read([f"{column}.path"]).column(column).combine_chunks()
-        valid: list[bool] = cells.is_valid().to_pylist()
-        if all(valid) and not cells.field("path").null_count:
-            return valid
-        # A cell of two nulls is no image either, but only the bytes can tell.
-        lengths = self._lengths(column)
-        paths = cells.field("path").to_pylist()
-        return [ok and (path is not None or held) for ok, path, held in zip(valid, paths, lengths, strict=True)]
-
-    def _lengths(self, column: str) -> list[bool]:
-        """Whether each cell has bytes, read a row group at a time."""
-        groups = range(self._file.metadata.num_row_groups)
-        name = f"{column}.bytes"
-        parts = (self._file.read_row_group(group, [name], use_threads=False) for group in groups)
-        return [ok for part in parts for ok in part.column(column).combine_chunks().field("bytes").is_valid().to_pylist()]
+        """Which cells hold an image; a null cell is told from the short `path` alone, without its bytes."""
+        batches = self._batches([f"{column}.path"], None, _MAX_TEXT_BYTES)
+        return [valid for batch in batches for valid in batch.column(0).is_valid().to_pylist()]
 
     def _read_cells(self, group: int, column: str) -> Any:
-        def read() -> Any:
-            return self._file.read_row_group(group, [column], use_threads=False).column(column).combine_chunks()
+        """The cells of a row group, a sequence of arrays of _BATCH_ROWS cells."""
+        batches = self._guarded(lambda: list(self._batches([column], [group], _MAX_COLUMN_BYTES)))
+        return [batch.column(0) for batch in batches]
 
-        return self._guarded(read)
+    def _batches(self, columns: list[str], groups: list[int] | None, most_bytes: int) -> Iterator[Any]:
+        """Record batches of _BATCH_ROWS rows. Raises DatasetError once they take more than `most_bytes`.
+
+        Read in small pieces, since a value that the file holds once may stand in every row.
+        """
+        total = 0
+        for batch in self._file.iter_batches(_BATCH_ROWS, groups, columns, use_threads=False):
+            total += batch.nbytes
+            if total > most_bytes:
+                names = brief(", ".join(columns), 100)[1:-1]
+                raise DatasetError(
+                    f"{self.path}: columns {names}: more than the limit of {most_bytes / 1e9:.1f} GB; "
+                    "write the file in smaller row groups"
+                )
+            yield batch
 
     def _guarded(self, read: Callable[[], T], expected: str = "damaged parquet file") -> T:
         """What `read` gives; whatever pyarrow raises becomes one DatasetError line."""
         try:
             return read()
+        except DatasetError:
+            raise
         except Exception as error:  # noqa: BLE001  damaged files make pyarrow raise many kinds
             raise DatasetError(f"{self.path}: {expected}: {one_line(error)}; download it again") from None
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """One row of a benchmark's table whose texts are checked, and its images."""
+
+    id: str
+    values: dict[str, Any]
+    images: list[ImageRef]
+
+    def question(self, group: str, source: str | None = None) -> Question:
+        """The row as a question; `group` and `source` name the columns of these."""
+        values = self.values
+        return Question(
+            id=self.id,
+            image_ids=tuple(ref.id for ref in self.images),
+            text=values["question"],
+            prompt=values["prompt"],
+            answer="" if values["answer"] in (None, "hidden") else values["answer"],
+            group=values[group],
+            choices=tuple(values["choices"] or ()),
+            source="" if source is None else values[source],
+        )
+
+
+def question_rows(
+    tables: Sequence[ParquetTable], id_of: Callable[[dict[str, Any]], str], skipped: list[str]
+) -> list[QuestionRow]:
+    """The rows of all tables in order; those with values of a wrong type are left out and named in `skipped`."""
+    rows = []
+    for table in tables:
+        for index, values in enumerate(table.rows):
+            try:
+                _check_row(values, f"{table.path}: row {index}")
+            except DatasetError as error:
+                skipped.append(str(error))
+                continue
+            name = id_of(values)
+            rows.append(QuestionRow(name, values, table.images(index, name)))
+    return rows
+
+
+def _check_row(values: dict[str, Any], where: str) -> None:
+    """Raises DatasetError naming a column that is neither text nor, where it may be, null or a number."""
+    for column, value in values.items():
+        if column == "choices":
+            if not (value is None or isinstance(value, list)) or not all(
+                isinstance(choice, str) for choice in value or ()
+            ):
+                raise DatasetError(f"{where}: expected choices as a list of texts, found {brief(value)}")
+        elif column == "idx":
+            if not isinstance(value, str | int) or value == "":
+                raise DatasetError(f"{where}: expected idx as a text or a number, found {brief(value)}")
+        elif column != "answer" or value is not None:
+            text_of(value, column, where)
 
 
 def check_unique(ids: Sequence[str], where: str) -> None:
