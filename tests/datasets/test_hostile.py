@@ -84,7 +84,7 @@ def test_any_exception_of_a_decoder_is_that_pictures(tmp_path: Path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(Image.Image, "load", fail)
             patch.setattr("PIL.ImageFile.ImageFile.load", fail)
-            assert "broken or truncated PNG" in refused(path)
+            assert "broken or truncated" in refused(path)
 
 
 def test_memory_is_bounded_by_what_decoding_takes(tmp_path: Path) -> None:
@@ -286,8 +286,15 @@ def test_second_pictures_of_a_name_are_told(tmp_path: Path) -> None:
 
 def test_bad_questions_are_left_out_and_named(tmp_path: Path) -> None:
     root = builders.pope(tmp_path / "pope")
-    good = {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "?", "label": "yes"}
-    bad = [{"image": 7}, {"image": "../x.jpg"}, {"text": "\ud800"}, {"label": float("nan")}, {"question_id": [1]}, {}]
+    good: dict[str, Any] = {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "?", "label": "yes"}
+    bad: list[dict[str, Any]] = [
+        {"image": 7},
+        {"image": "../x.jpg"},
+        {"text": "\ud800"},
+        {"label": float("nan")},
+        {"question_id": [1]},
+        {},
+    ]
     records = [good, *({**good, **change} for change in bad)]
     builders.write_json(root / "coco_pope_random.json", records)
     dataset = Pope(root)
@@ -314,6 +321,7 @@ def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
     path = next(builders.blink(tmp_path / "blink").glob("Counting/val-*"))
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
+    messages = []
     for _ in range(60):
         data = bytearray(whole)
         for place in rng.integers(0, len(data), 5):
@@ -323,7 +331,9 @@ def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
             for ref in Blink(path.parent).images():
                 load_image(ref)
         except (DatasetError, ImageError) as error:
-            assert "\n" not in str(error)
+            messages.append(str(error))
+    assert messages
+    assert not any("\n" in message for message in messages)
     path.write_text(POINTER)
     with pytest.raises(DatasetError, match=r"a git-lfs pointer"):
         Blink(path.parent).images()
