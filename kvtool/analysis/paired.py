@@ -19,7 +19,7 @@ from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
 from kvtool.analysis.paired_answers import ask_one_image, ask_several_images, marked_prompt, stored_prompt
 from kvtool.analysis.paired_cells import Compared
 from kvtool.analysis.paired_points import DRAWING, picture_files, write_pictures
-from kvtool.analysis.paired_tasks import Asked, PairedTask, paired_task, serving_run
+from kvtool.analysis.paired_tasks import HIDDEN_ANSWER, Asked, PairedTask, paired_task, serving_run
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import UsageError
 from kvtool.identity import dataset_of
@@ -150,6 +150,8 @@ def _default_kinds(run: Run) -> list[Kind]:
 def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     what = f"questions of {task.subset}" if task.subset else "pairs with four common keypoints"
     why = f" ({skipped[0]}, ...)" if skipped else ""
+    if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
+        return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found none{why}; extract them: "
         f"kvtool extract {run.store} --model M --dataset {task.spec}"

@@ -119,6 +119,9 @@ def probed_image(
     return Asked(able, reading, skipped, {"folds": folds, "c": c})
 
 
+HIDDEN_ANSWER = "its answer is hidden"
+
+
 def _of_subset(dataset: Any, ids: set[str], subset: str) -> tuple[list[Question], list[str]]:
     """A subset's questions whose images the run holds and whose answer is one of the choices; the others' reasons."""
     kept, skipped = [], list(dataset.skipped)
@@ -128,6 +131,8 @@ def _of_subset(dataset: Any, ids: set[str], subset: str) -> tuple[list[Question]
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if lacking := [image for image in question.image_ids if image not in ids]:
             skipped.append(f"question {question.id}: the run does not hold {', '.join(lacking)}")
+        elif not question.answer:
+            skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:
             skipped.append(
                 f"question {question.id}: expected an answer of {', '.join(letters)}, found {question.answer!r}"
