@@ -26,6 +26,7 @@ from kvtool.metrics.answers import parse_choice
 from kvtool.probes.base import Plan, Select, halves, score_blocks
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import BASELINES, choose_best, dataset_of, per_layer, plan_blocks, torch_device
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, hash_json, open_store
 from kvtool.types import Kind
@@ -80,7 +81,7 @@ def paired(
     plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)
     dataset = dataset_of(found, data)
     own = {name: value for name, value in options.items() if name != "reading"}
-    asked = wanted.make(dataset, set(found.ids), wanted.subset, n, seed, **own)
+    asked = wanted.make(dataset, sizes_of(found), wanted.subset, n, seed, **own)
     if not asked.questions:
         raise UsageError(_none_left(found, wanted, asked.skipped))
     if select == "split" and len(asked.questions) < 2:

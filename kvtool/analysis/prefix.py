@@ -31,6 +31,7 @@ from kvtool.probes import TASKS
 from kvtool.probes.base import Array, Select, Table, Task, halves, table_rows
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import DECODER, count_blocks, keep_result, own_options, plan_blocks, probe, torch_device
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import Block, Kind
@@ -95,7 +96,7 @@ def prefix(
     alike = {"select": select, "limit": limit, "device": device, "data": data, "seed": seed, "fresh": fresh}
     progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
     best = compared.best(task, kinds=kinds, progress=progress, **alike, **options)
-    work: Task = TASKS.load(task)(opened, compared.ids, where, **own)
+    work: Task = TASKS.load(task)(opened, sizes_of(base, compared.ids), where, **own)
     result = Result(
         command="prefix",
         task=task,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kvtool.errors import DatasetError
@@ -11,6 +12,15 @@ from kvtool.errors import DatasetError
 _SHOWN = 40
 LARGEST = 2**53
 """Whole numbers beyond are none of a data set's, and not told apart by every reader of JSON."""
+
+
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Context in which a DatasetError comes to begin with the place it speaks of."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"{where}: {error}") from None
 
 
 def shown(value: Any) -> str:

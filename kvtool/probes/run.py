@@ -15,6 +15,7 @@ from kvtool.errors import KvtoolError, StoreError, UsageError
 from kvtool.probes import TASKS
 from kvtool.probes.base import Plan, Select, Task, score_blocks
 from kvtool.probes.predictions import check_free, save_best
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import KINDS, Kind
@@ -78,7 +79,7 @@ def probe(
     kept = None if fresh else store.load_result(key)
     if kept is not None and folder is None:
         return Result.from_json(kept)
-    work: Task = kind_of_task(dataset_of(run, data), chosen, where, **own)
+    work: Task = kind_of_task(dataset_of(run, data), sizes_of(run, chosen), where, **own)
     if kept is not None:
         result = Result.from_json(kept)
     else:
