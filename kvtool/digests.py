@@ -132,6 +132,14 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
     return {path: digests.get(path, "") for path in wanted}
 
 
+def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
+    """Bytes of those files that `digest_files` would have to read, since they are not remembered as they are."""
+    stamps = {_place(path): quick_look(path) for path in paths}
+    remembered = _recall(stamps)
+    unknown = [stamp for place, stamp in stamps.items() if remembered.get(place, (None,))[0] != stamp]
+    return sum(stamp.size for stamp in unknown if stamp is not None)
+
+
 def _hash_all(paths: Sequence[Path]) -> dict[Path, tuple[str, Stamp | None]]:
     """Digest and stamp of each file, hashed now."""
     if len(paths) < 2:
@@ -167,6 +175,12 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
             if now - max(stamp.mtime_ns, stamp.ctime_ns) > _RACY_NS
         }
     )
+
+
+def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
+    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are left out."""
+    places = {_place(path): Path(path) for path in paths}
+    return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
 
 
 def _memory(create: bool) -> sqlite3.Connection | None:

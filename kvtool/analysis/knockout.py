@@ -17,6 +17,7 @@ from kvtool.analysis.benchmarks import Answers, Benchmark, open_benchmark, score
 from kvtool.analysis.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, result_key, versions
 from kvtool.store import Run, Store, hash_json, open_store
 
@@ -159,22 +160,15 @@ class Work:
 
     def config(self) -> dict[str, Any]:
         """What the answers depend on."""
-        config = self.run.config
         return {
             "task": self.benchmark.name,
+            "algorithm": ALGORITHMS["knockout"],
+            **describe_run(self.run, {question.image_ids[0] for question in self.questions}),
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "questions": len(self.questions),
             "questions_hash": hash_json([[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]),
-            "run": self.run.name,
-            "run_hash": config.hash,
-            "model": config.model.name,
-            "revision": config.model.revision,
-            "dtype": config.model.dtype,
             "attention": ATTENTION,
-            "prefix": config.prefix,
-            "view": config.view,
-            "keys": config.keys,
             "conditions": [
                 {"condition": each.name, "draw": each.draw, "heads": [list(head) for head in sorted(each.heads)]}
                 for each in self.conditions

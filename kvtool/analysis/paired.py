@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from kvtool.analysis.answer_files import write_lines
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
@@ -22,14 +22,20 @@ from kvtool.analysis.paired_points import DRAWING, picture_files, write_pictures
 from kvtool.analysis.paired_tasks import Asked, PairedTask, paired_task, serving_run
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import UsageError
+from kvtool.identity import dataset_of
 from kvtool.metrics.answers import parse_choice
 from kvtool.probes.base import Plan, Select, halves, score_blocks
+from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import BASELINES, choose_best, dataset_of, per_layer, plan_blocks, torch_device
+from kvtool.probes.scoring import choose_best, per_layer
 from kvtool.probes.truth import sizes_of
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_ids, hash_json, open_store
+from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}
@@ -170,7 +176,8 @@ class Work:
         if folder is not None:
             write_pictures(folder, points, self.refs)
             return folder
-        key = hash_json([point.record() for point in points])
+        asked = {image for point in points for image in point.question.image_ids}
+        key = hash_json([[point.record() for point in points], self.run.images_hash(asked)])
         kept = self.store.pictures_dir(key)
         return kept if kept.is_dir() else self.store.keep_pictures(key, picture_files(points, self.refs))
 
@@ -197,7 +204,7 @@ class Work:
         rows, half_rows = [compared.counted(row) for row in rows], [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
         assert best is not None, "every block has an accuracy"
-        scored = halves(len(questions), seed)[1] if select == "split" else torch.arange(len(questions)).numpy()
+        scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
         measured = compared.measure(layer)[heads.index(best["kv_head"])]
@@ -228,28 +235,18 @@ class Work:
 
     def config(self) -> dict[str, Any]:
         """What the numbers depend on."""
-        config, asked = self.run.config, self.asked
+        asked = self.asked
         texts = [[each.id, list(each.image_ids), each.prompt, each.answer] for each in asked.questions]
         points = [] if asked.points is None else [point.record() for point in asked.points]
         return {
             "task": self.task.name,
-            "dataset": config.dataset,
-            "split": config.split,
+            "algorithm": ALGORITHMS["paired"],
+            **describe_run(self.run),
             "subset": self.task.subset or None,
             "questions": len(texts),
             "questions_hash": hash_json([texts, points]),
             "pictures": None if asked.points is None else hash_json(points),
             "drawing": None if asked.points is None else DRAWING,
-            "run": self.run.name,
-            "run_hash": config.hash,
-            "model": config.model.name,
-            "revision": config.model.revision,
-            "dtype": config.model.dtype,
             "attention": ATTENTION,
-            "prefix": config.prefix,
-            "view": config.view,
-            "keys": config.keys,
-            "images": len(self.run.ids),
-            "images_hash": hash_ids(self.run.ids),
             "blocks": [{"kind": k, "layers": list(ls), "kv_heads": list(hs)} for k, ls, hs in self.plan.blocks],
         }

@@ -79,7 +79,8 @@ def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, Ima
     def prepare() -> list[Prepared]:
         return [_prepared(answerer, image, refs) for image in question.image_ids]
 
-    return Prompt(list(question.image_ids), question.prompt, prepare)
+    pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
+    return Prompt(pictures, question.prompt, prepare)
 
 
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
@@ -98,4 +99,5 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Pro
         return [model.prepare(load_image(ref), id=ref.id, index=at, view=view) for at, ref in enumerate(refs)]
 
     drawn = {name: value for name, value in point.record().items() if name != "files"}
+    drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
     return Prompt(drawn, point.question.prompt, prepare)

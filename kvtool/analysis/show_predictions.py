@@ -15,9 +15,11 @@ from kvtool.analysis.kept import kept_results
 from kvtool.analysis.show import check_images
 from kvtool.analysis.tiles import Units, sheet_of
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.identity import dataset_of
 from kvtool.probes import TASKS
+from kvtool.probes.blocks import plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import check_served, dataset_of, plan_blocks, probe, torch_device
+from kvtool.probes.run import check_served, probe
 from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.reports.tables import block_name

@@ -20,8 +20,9 @@ from kvtool.analysis.modes import describe
 from kvtool.analysis.moments import distances, stream_groups
 from kvtool.errors import UsageError
 from kvtool.metrics.intervals import bootstrap, ratio
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_ids, open_store
+from kvtool.store import Run, Store, open_store
 from kvtool.types import KINDS, Kind
 
 Threshold = float | Literal["auto"]
@@ -162,20 +163,9 @@ def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: 
 
 def _config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
     """All that the variances depend on."""
-    config = run.config
     return {
-        "run": run.name,
-        "run_hash": config.hash,
-        "model": config.model.name,
-        "revision": config.model.revision,
-        "dtype": config.model.dtype,
-        "dataset": config.dataset,
-        "split": config.split,
-        "prefix": config.prefix,
-        "view": config.view,
-        "keys": config.keys,
-        "images": len(run.ids),
-        "images_hash": hash_ids(run.ids),
+        "algorithm": ALGORITHMS["variance"],
+        **describe_run(run),
         "kind": kind,
         "seed": seed,
     }

@@ -32,11 +32,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One picture: `path` on disk, or `read` for pictures that live inside another file (parquet)."""
+    """One picture: `path` on disk, or `read` for pictures that live inside another file (parquet).
+
+    container: that other file. While it is unchanged, an id names the same bytes in it.
+    """
 
     id: str
     path: Path | None = None
     read: Callable[[], bytes] | None = None
+    container: Path | None = None
 
 
 class Dataset(Protocol):

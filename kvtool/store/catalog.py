@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from kvtool.store.files import (
 )
 from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
+from kvtool.store.roster import segment_attributes, segment_name, write_segment
 from kvtool.store.run import Run
 
 VERSION_FIELD = "kvtool_store_version"
@@ -50,12 +52,12 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     return Store(folder)
 
 
-def existing_run(path: str | os.PathLike[str], config: RunConfig) -> Run | None:
-    """The run of a configuration if the store and the run exist already; writes nothing. Raises as open_store."""
+def existing_store(path: str | os.PathLike[str]) -> Store | None:
+    """The store at `path` if there is one already; writes nothing. Raises as open_store."""
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    return open_store(folder).find_run(config)
+    return open_store(folder)
 
 
 def _create(folder: Path) -> None:
@@ -107,15 +109,23 @@ class Store:
             first = self.first_runs()
             if len(first) != 1:
                 raise UsageError(f"store {self.path}: expected one run or a name (--run), found runs: {listed}")
-            name = first[0]
-        elif name not in names:
+            return first[0]
+        if name not in names:
             raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
         return Run(self.path, self._config(name))
 
-    def first_runs(self) -> list[str]:
-        """Names of runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
-        names = self.runs()
-        return [name for name in names if name.rpartition("+")[0] not in names]
+    def readable_runs(self) -> list[Run]:
+        """The runs that can be opened, by name. What is wrong with others is for `store verify` to say."""
+        runs = []
+        for name in self.runs():
+            with suppress(CorruptError):
+                runs.append(self.run(name))
+        return runs
+
+    def first_runs(self) -> list[Run]:
+        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
+        names = set(self.runs())
+        return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
         """The run called config.name, or where that is empty, the first one of this configuration; else None.
@@ -148,6 +158,22 @@ class Store:
         if made is None:
             raise StoreError(f"run {named.name}: it was removed while it was made: run again")
         return made
+
+    def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
+        """A new run of these settings, named config.run_name, whose roster begins with these images.
+
+        None where another process has just made one of that name.
+        """
+        named = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
+            new = self._write_run(named, segment_attributes(ids, place))
+        return Run(self.path, named) if new else None
+
+    def free_name(self, stem: str) -> str:
+        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has."""
+        taken = set(self.runs())
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in taken)
 
     def remove_run(self, name: str) -> None:
         """Delete a run. Raises UsageError where there is none, BusyError where someone works on it."""
@@ -250,7 +276,8 @@ class Store:
             )
         return config
 
-    def _write_run(self, config: RunConfig) -> None:
+    def _write_run(self, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
+        """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
         with scratch_folder(self.path) as scratch:
             tmp = scratch / config.name
             tmp.mkdir()
@@ -258,4 +285,6 @@ class Store:
             for name in layout.RUN_FOLDERS:
                 (tmp / name).mkdir()
                 write_file(tmp / name / layout.ZARR_JSON, group_json({}))
-            commit_folder(tmp, layout.run_path(self.path, config.name))
+            if segment is not None:
+                write_segment(tmp / layout.ROSTER / segment_name(0), segment)
+            return commit_folder(tmp, layout.run_path(self.path, config.name))

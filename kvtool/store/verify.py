@@ -16,6 +16,7 @@ from kvtool.store.catalog import Store
 from kvtool.store.encoding import Bits
 from kvtool.store.files import crc32c, is_stale_scratch, read_group
 from kvtool.store.manifest import Part, token_offsets
+from kvtool.store.nonfinite import WHAT, count_nonfinite, describe
 from kvtool.store.run import Run
 from kvtool.store.shards import OpenShard, Request, Rows
 
@@ -112,7 +113,14 @@ def _verify_part(run: Run, group: str, folder: Path, owners: dict[int | str, str
     for name, array in arrays.items():
         expected = {layout.ZARR_JSON, *(array.spec.shard_name(i) for i in range(array.spec.n_shards))}
         yield from _foreign(array.folder, expected, run.name, label, name)
-        yield from (Problem(run.name, label, name, what) for what in dict.fromkeys(_verify_array(array)))
+        nonfinite: dict[tuple[int, int], int] = {}
+        yield from (Problem(run.name, label, name, what) for what in dict.fromkeys(_verify_array(array, nonfinite)))
+        if nonfinite:
+            layers = run.config.stored_layers(name)
+            places = describe(
+                [(name, layers[layer], head) for layer, head in nonfinite if layer < len(layers)], run.config
+            )
+            yield Problem(run.name, label, name, f"{sum(nonfinite.values())} {WHAT}: {places}")
 
 
 def _verify_samples(run: Run, part: Part, owners: dict[int | str, str]) -> Iterator[Problem]:
@@ -132,7 +140,8 @@ def _verify_samples(run: Run, part: Part, owners: dict[int | str, str]) -> Itera
             yield Problem(run.name, part.name, name, f"expected an array of shape {shape}, found {found or 'none'}")
 
 
-def _verify_array(array: StoredArray) -> Iterator[str]:
+def _verify_array(array: StoredArray, nonfinite: dict[tuple[int, int], int]) -> Iterator[str]:
+    """What is wrong with an array's files; values that are not finite are counted by (layer position, head)."""
     path = array.folder / layout.ZARR_JSON
     if not path.exists():
         yield f"file {path.name} is missing"
@@ -146,6 +155,8 @@ def _verify_array(array: StoredArray) -> Iterator[str]:
             _read(Request(array, layer, range(spec.shape[1]), [Rows(0, spec.shape[2], 0)]), out)
         except (CorruptError, OSError):
             yield from _chunk_problems(array, layer, starts, out)
+            continue
+        nonfinite |= {(layer, head): count for head, of in enumerate(out) if (count := count_nonfinite(of))}
 
 
 def _chunk_problems(array: StoredArray, layer: int, starts: Iterable[int], out: Bits) -> Iterator[str]:

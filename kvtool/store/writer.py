@@ -16,6 +16,7 @@ from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
 from kvtool.store.files import commit_folder, crc32c, group_json, os_errors, scratch_folder, write_file
 from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import TEXT_KINDS, RunConfig, samples_to_json, token_counts, token_offsets
+from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]
@@ -74,18 +75,22 @@ def _commit(
     with os_errors(f"{where}: cannot be written in {store}"), scratch_folder(store) as scratch:
         tmp = scratch / folder.name
         tmp.mkdir()
-        records = {}
+        written: dict[str, Any] = {}
+        nonfinite: dict[str, list[list[int]]] = {}
         for name, pieces in checked.items():
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
-                records[name] = write_array(tmp / name, spec, pieces)
-        nbytes = write_file(tmp / ZARR_JSON, group_json({**attributes, "arrays": records}))
-        nbytes += sum(sum(record["shard_nbytes"]) for record in records.values())
+                written[name], places = write_array(tmp / name, spec, pieces)
+                nonfinite |= {name: places} if places else {}
+        recorded = {**attributes, "arrays": written} | ({"nonfinite": nonfinite} if nonfinite else {})
+        nbytes = write_file(tmp / ZARR_JSON, group_json(recorded))
+        nbytes += sum(sum(record["shard_nbytes"]) for record in written.values())
         return nbytes if commit_folder(tmp, folder) else 0
 
 
-def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> dict[str, Any]:
-    """Write an array's files, all fsynced, and return what its part records of them.
+def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> tuple[dict[str, Any], list[list[int]]]:
+    """Write an array's files, all fsynced, and return what its part records of them: geometry, sizes and checksum; and
+    [layer position, head, how many values are not finite] where there are any.
 
     While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
     """
@@ -96,16 +101,21 @@ def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> dict[s
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
     buffer = np.full((spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage)
     writes: list[Future[int]] = []
+    nonfinite: list[int] = []
     with ThreadPoolExecutor(_encode_threads()) as encoders, ThreadPoolExecutor(WRITES_UNDER_WAY) as io:
         for shard in range(spec.n_shards):
             _fill(buffer, pieces, shard * spec.shard_layers)
+            # Without the padding, which is NaN.
+            blocks = (block[: spec.shape[2]] for block in buffer.reshape(-1, padded_tokens, dim))
+            nonfinite += encoders.map(count_nonfinite, blocks)
             chunks = _encode(buffer, spec, encoders)
             index = encode_index([len(chunk) for chunk in chunks])
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
             writes.append(io.submit(write_file, folder / spec.shard_name(shard), *chunks, index))
         shard_nbytes = [write.result() for write in writes]
-    return {"spec": spec.to_json(), "shard_nbytes": shard_nbytes, "metadata_crc32c": f"{crc32c(metadata):08x}"}
+    record = {"spec": spec.to_json(), "shard_nbytes": shard_nbytes, "metadata_crc32c": f"{crc32c(metadata):08x}"}
+    return record, records(nonfinite, heads)
 
 
 def _fill(buffer: Bits, pieces: Sequence[Bits], first_layer: int) -> None:

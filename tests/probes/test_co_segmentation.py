@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from torch.nn.functional import normalize
 
 from kvtool.datasets.msrc import Msrc
-from kvtool.errors import DatasetError, KvtoolError, UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes import co_segmentation as cs
 from kvtool.probes import probe
 from kvtool.probes.kmeans import assign, kmeans

@@ -13,10 +13,10 @@ from PIL import Image
 
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.spair71k import SPair71k
+from kvtool.identity import dataset_of
 from kvtool.metrics.segmentation import VOID
 from kvtool.probes import TASKS, co_segmentation
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import dataset_of
 from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Row
 from kvtool.store import Run

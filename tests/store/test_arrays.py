@@ -27,7 +27,7 @@ def write(
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
-    record = write_array(folder / "key", spec, [values])
+    record, _ = write_array(folder / "key", spec, [values])
     sizes, crc = tuple(record["shard_nbytes"]), record["metadata_crc32c"]
     return StoredArray(folder / "key", spec, sizes, crc, "run r, part p, array key"), values
 

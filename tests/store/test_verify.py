@@ -14,7 +14,7 @@ from kvtool.errors import CorruptError, StoreError
 from kvtool.store import Run, Store, open_store
 from kvtool.store.files import host_name
 from kvtool.store.verify import Problem, verify
-from tests.store.making import commit, config, new_store, ragged, random_bits
+from tests.store.making import commit, config, finite_bits, new_store, ragged
 from tests.store.test_locks import dead_pid
 
 PART = "0000000-0000003"
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
     run = store.create_run(config())
     commit(run, [ragged(index) for index in range(3)])
     commit(run, [ragged(index) for index in range(3, 5)])
-    run.commit_text(["cat", "dog"], random_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
+    run.commit_text(["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
     store.save_result("abc", {"best": 0.5})
     return store
 
