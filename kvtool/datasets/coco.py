@@ -11,7 +11,7 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import by_stem, fields, read_json, require
+from kvtool.datasets.files import brief, by_stem, fields, read_json, require
 from kvtool.datasets.masks import LabelMap, segmentation_mask
 from kvtool.errors import DatasetError
 
@@ -171,7 +171,7 @@ def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, A
     Raises DatasetError where it is no list.
     """
     if not isinstance(records, list):
-        raise DatasetError(f"{where}: expected a list, found {values.shown(records)}; download the file again")
+        raise DatasetError(f"{where}: expected a list, found {brief(records)}; download the file again")
     found = {}
     for position, record in enumerate(records):
         try:

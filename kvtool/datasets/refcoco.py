@@ -11,7 +11,7 @@ from typing import Any
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.coco import by_id, file_name, image_wh_px, read_captions
-from kvtool.datasets.files import fields, read_json, require
+from kvtool.datasets.files import brief, fields, read_json, require
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import LabelMap, segmentation_mask
 from kvtool.datasets.restricted_pickle import load_plain
@@ -162,9 +162,9 @@ class RefCoco(DatasetBase):
             if split != self.split:
                 return []
             if _get(self._objects, ann_id) is None:
-                raise DatasetError(f"{where}: no annotation {values.shown(ann_id)} with an image in instances.json")
+                raise DatasetError(f"{where}: no annotation {brief(ann_id)} with an image in instances.json")
             if not isinstance(sentences, list) or not sentences:
-                raise DatasetError(f"{where}: expected sentences, found {values.shown(sentences)}")
+                raise DatasetError(f"{where}: expected sentences, found {brief(sentences)}")
             with values.at(where):
                 ref_id = values.whole(ref["ref_id"], "ref_id")
             with values.at(str(self._instances_file)):

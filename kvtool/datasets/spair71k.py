@@ -14,7 +14,7 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
-from kvtool.datasets.files import fields, read_json, read_lines, require
+from kvtool.datasets.files import brief, fields, read_json, read_lines, require
 from kvtool.datasets.listing import Listing
 from kvtool.errors import DatasetError
 
@@ -210,7 +210,7 @@ def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any])
     src_kps_px, trg_kps_px = values.points(src_kps, "src_kps"), values.points(trg_kps, "trg_kps")
     ids = record.get("kps_ids", list(range(len(src_kps_px))))
     if not isinstance(ids, list):
-        raise DatasetError(f"expected kps_ids to be a list, found {values.shown(ids)}")
+        raise DatasetError(f"expected kps_ids to be a list, found {brief(ids)}")
     codes = {name: values.whole(record.get(name, 0), name) for name in _DIFFICULTIES}
     return Pair(
         id=listed.line,

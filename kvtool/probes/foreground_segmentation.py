@@ -63,6 +63,8 @@ class ForegroundSegmentation:
         held = [entry for entry in listed if entry.image_id in ids]
         left_out.many(len(listed) - len(held), "listed images are not in the run: no episode draws them")
         usable = left_out.usable(held, lambda entry: check_entry(dataset, entry, ids[entry.image_id]))
+        if held and not usable:
+            raise left_out.none_left(self.name, f"the label maps of none of {len(held)} entries can be used")
         self.episodes = dataset.episodes(count, shots, seed, usable)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
