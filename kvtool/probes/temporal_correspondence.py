@@ -151,14 +151,15 @@ def check_video(dataset: Davis, video: Video, ids: Sizes) -> None:
     if len(video.frame_ids) < 3:
         raise DatasetError(f"sequence {video.name}: expected a frame between its ends, found none")
     first = ids[video.frame_ids[0]]
+    scored = video.frame_ids[:-1]
+    for frame in scored:
+        check_shape(dataset.label_map(frame), ids[frame], str(dataset.truth_file(frame)))
     for frame in video.frame_ids:
         if ids[frame] != first:
             raise DatasetError(
                 f"sequence {video.name}: expected frames of one size, {first[0]} x {first[1]}, found {frame} of "
                 f"{ids[frame][0]} x {ids[frame][1]}"
             )
-    for frame in video.frame_ids[:-1]:
-        check_shape(dataset.label_map(frame), first, str(dataset.truth_file(frame)))
 
 
 def index_mask(soft: Tensor, frame: GridImage) -> Array:
