@@ -96,7 +96,7 @@ def holding_run(
     runs = [] if base is None else [base, *(run for run in store.readable_runs() if run.name != base.name)]
     able = [run for run in runs if base is not None and serves(run, base, refs)]
     there = {ref.id for ref in refs if ref.path is None or ref.path.is_file()}
-    gone = {ref.id: f"{ref.path}: no such image" for ref in refs if ref.id not in there}
+    gone = {ref.id: f"{ref.path}: no such file" for ref in refs if ref.id not in there}
     for run in able:
         if there <= set(run.ids):
             return run, {image: why for image, why in gone.items() if image not in run.ids}

@@ -28,6 +28,7 @@ from kvtool.probes.base import Plan, Select, halves, score_blocks
 from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
 from kvtool.probes.scoring import choose_best, per_layer
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_json, open_store
@@ -86,7 +87,7 @@ def paired(
     plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)
     dataset = dataset_of(found, data)
     own = {name: value for name, value in options.items() if name != "reading"}
-    asked = wanted.make(dataset, set(found.ids), wanted.subset, n, seed, **own)
+    asked = wanted.make(dataset, sizes_of(found), wanted.subset, n, seed, **own)
     if not asked.questions:
         raise UsageError(_none_left(found, wanted, asked.skipped))
     if select == "split" and len(asked.questions) < 2:

@@ -33,6 +33,7 @@ from kvtool.probes.blocks import DECODER, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import count_blocks, own_options, probe
 from kvtool.probes.scoring import keep_result
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, open_store
@@ -101,7 +102,7 @@ def prefix(
     progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
     where = torch_device(device)
     best = compared.best(task, kinds=kinds, progress=progress, **alike, **options)
-    work: Task = TASKS.load(task)(opened, compared.ids, where, **own)
+    work: Task = TASKS.load(task)(opened, sizes_of(base, compared.ids), where, **own)
     result = Result(
         command="prefix",
         task=task,

@@ -20,6 +20,7 @@ from kvtool.probes import TASKS
 from kvtool.probes.blocks import plan_blocks, torch_device
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import check_served, probe
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.reports.tables import block_name
 from kvtool.store import Run
@@ -48,7 +49,7 @@ def predictions(
     if result is None and block is None:
         result = probe(run, task, data=data, device=device, progress=progress)
     chosen, heads = _choose(run, task, block, result, kind_of_task.kinds)
-    work = kind_of_task(dataset, set(run.ids), where, **_options(kind_of_task, result))
+    work = kind_of_task(dataset, sizes_of(run), where, **_options(kind_of_task, result))
     work.only(set(ids))
     with tempfile.TemporaryDirectory(prefix="kvtool-show-") as folder:
         layer = Layer(run, chosen.kind, chosen.layer, heads, where)

@@ -48,7 +48,8 @@ class Scored(Protocol):
 
 
 class Task(Scored, Protocol):
-    """A probe. Constructed as Task(dataset, ids, device, **options): `ids` are the images that the run holds.
+    """A probe. Constructed as Task(dataset, ids, device, **options): `ids` maps the images that the run holds to their
+    (width, height) in pixels, which annotations are compared with.
 
     Options are keyword-only parameters with defaults; `settings` gives back those that the numbers depend on.
     """

@@ -17,6 +17,7 @@ from kvtool.probes.base import Plan, Select
 from kvtool.probes.blocks import BASELINES, baseline_plan, plan_blocks
 from kvtool.probes.predictions import check_free, save_best
 from kvtool.probes.scoring import Scoring
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result
 from kvtool.store import Run, Store, open_store, same_numbers
@@ -79,7 +80,7 @@ def probe(
         store=open_store(run.store),
         plan=plan,
         config=config,
-        make_task=lambda where: kind_of_task(dataset, chosen, where, **own),
+        make_task=lambda where: kind_of_task(dataset, sizes_of(run, chosen), where, **own),
         device=device,
         progress=progress,
     )
