@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kvtool.datasets import DATASETS, Spec, open_dataset
 from kvtool.errors import KvtoolError, StoreError, UsageError
 from kvtool.probes import TASKS
-from kvtool.probes.base import Plan, Select, Task, score_blocks
+from kvtool.probes.base import Plan, Select, Task, nonfinite_lines, score_blocks
 from kvtool.probes.predictions import check_free, save_best
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
@@ -111,13 +111,14 @@ def _score(
     if select == "split" and work.n < 2:
         raise UsageError(f"{work.name}: --select split: expected two sampling units or more, found {work.n}; use max")
     rows, halves = score_blocks(work, plan, device, select, seed, progress)
-    skipped, baselines = list(work.skipped), _own_baselines(run, rows)
+    skipped, baselines = [*nonfinite_lines(run, rows), *work.skipped], _own_baselines(run, rows)
     for other in others:
         lacking = work.images() - set(other.ids)
         if lacking:
             skipped.append(f"run {other.name} is no baseline: it lacks {len(lacking)} of the images")
             continue
         found, _ = score_blocks(work, _baseline_plan(other), device, "max", seed, progress)
+        skipped += nonfinite_lines(other, found)
         baselines += [_named(other, row) for row in found if is_summary(row)]
     return Result(
         command="probe",
