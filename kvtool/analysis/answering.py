@@ -6,11 +6,13 @@ an interrupted benchmark goes on at the next image, and a further condition runs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from kvtool.analysis.heads import Heads
 from kvtool.datasets import spec_of
@@ -22,6 +24,9 @@ from kvtool.models.hub import resolve, same_model
 from kvtool.reports.provenance import ALGORITHMS
 from kvtool.reports.results import result_key
 from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
+from kvtool.store.encoding import Bits
+from kvtool.store.manifest import TEXT_KINDS
+from kvtool.store.nonfinite import WHAT, count_nonfinite
 from kvtool.types import Kind, Sample
 
 if TYPE_CHECKING:
@@ -113,6 +118,32 @@ def holding_run(
 def _is_over(run: Run, dataset: DatasetBase) -> bool:
     """Whether a run was extracted from the place where a data set lies."""
     return dataset.root is not None and run.place == str(dataset.root.resolve())
+
+
+def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
+    """id -> why, of images from whose stored caches no model can say anything: some of their values are not finite.
+
+    Only caches of parts that record such values are read.
+    """
+    arrays = [*CACHE, *TEXT_KINDS]
+    parts = [part for part in run.parts() if any(part.nonfinite(name) for name in arrays)]
+    reasons = {}
+    for image in (sample.id for part in parts for sample in part.samples if sample.id in ids):
+        try:
+            check_finite(run, image, run.read_image(image, CACHE, raw=True))
+        except KvtoolError as error:
+            reasons[image] = str(error)
+    return reasons
+
+
+def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
+    """Raises KvtoolError where some values of an image, as stored, are not finite."""
+    spoiled = [name for name, values in arrays.items() if count_nonfinite(np.ascontiguousarray(values))]
+    if spoiled:
+        raise KvtoolError(
+            f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in {', '.join(spoiled)}: "
+            "extract it again, with --dtype bfloat16 where it is float16"
+        )
 
 
 def _job(store: Store, own: Run | None, base: Run | None, model: str | None, dataset: DatasetBase, limit: int) -> Job:
@@ -226,7 +257,9 @@ class Answerer:
         """The image's cache, read once, asked under each set of blocked heads."""
         from kvtool.models.knockout import knocked_out
 
-        model, arrays = self.loaded, self.run.read_image(image, CACHE, raw=True)
+        arrays = self.run.read_image(image, CACHE, raw=True)
+        check_finite(self.run, image, arrays)
+        model = self.loaded
         sample = self.samples[image]
         cache = model.restore([sample], [arrays], self.run.config.keys)
         found = {}

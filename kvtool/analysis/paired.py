@@ -21,10 +21,10 @@ from kvtool.analysis.paired_cells import Compared
 from kvtool.analysis.paired_points import DRAWING, picture_files, write_pictures
 from kvtool.analysis.paired_tasks import HIDDEN_ANSWER, Asked, PairedTask, paired_task, serving_run
 from kvtool.datasets.base import ImageRef
-from kvtool.errors import UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.identity import dataset_of
 from kvtool.metrics.answers import parse_choice
-from kvtool.probes.base import Plan, Select, halves, score_blocks
+from kvtool.probes.base import Plan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
 from kvtool.probes.scoring import choose_best, per_layer
@@ -214,7 +214,9 @@ class Work:
         rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
         rows, half_rows = [compared.counted(row) for row in rows], [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
-        assert best is not None, "every block has an accuracy"
+        lines = nonfinite_lines(self.run, rows)
+        if best is None:
+            raise KvtoolError(f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}")
         scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
@@ -231,7 +233,7 @@ class Work:
             config=config,
             versions=versions(),
             n_skipped=len(self.asked.skipped),
-            skipped=self.asked.skipped[:NAMED],
+            skipped=[*lines, *self.asked.skipped][:NAMED],
             items=[self._with_files(item, at) for at, item in enumerate(compared.items(measured, answers, scored))],
         )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.analysis.answering import CACHE, Answerer, Progress
+from kvtool.analysis.answering import CACHE, Answerer, Progress, check_finite
 from kvtool.analysis.paired_points import PointQuestion
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
@@ -86,7 +86,9 @@ def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, Ima
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
     run, model, sample = answerer.run, answerer.loaded, answerer.samples[image]
     if "projected" in run.config.kinds:
-        return model.prepare_stored(sample, run.read_image(image, ["projected"], raw=True))
+        arrays = run.read_image(image, ["projected"], raw=True)
+        check_finite(run, image, arrays)
+        return model.prepare_stored(sample, arrays)
     return model.prepare(load_image(refs[image]), id=image, index=sample.index, view=run.config.view)
 
 

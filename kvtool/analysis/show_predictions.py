@@ -24,6 +24,7 @@ from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.reports.tables import block_name
 from kvtool.store import Run
+from kvtool.store.nonfinite import WHAT
 from kvtool.types import Block, Kind
 
 
@@ -54,6 +55,9 @@ def predictions(
     with tempfile.TemporaryDirectory(prefix="kvtool-show-") as folder:
         layer = Layer(run, chosen.kind, chosen.layer, heads, where)
         records = work.save(layer, heads.index(chosen.kv_head), Path(folder))
+        if layer.nonfinite[heads.index(chosen.kv_head)]:
+            name = block_name({"kind": chosen.kind, "layer": chosen.layer, "kv_head": chosen.kv_head})
+            raise KvtoolError(f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another --block")
         if not records or records[0].get("pairs") == 0:
             raise _unserved(work, ids, result)
         refs = {ref.id: ref for ref in dataset.images()}

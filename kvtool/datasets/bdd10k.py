@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import CLASSES_FILE, brief, by_stem, class_names, fields, require, stream_json_list
+from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, fields, require, stream_json_list
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (

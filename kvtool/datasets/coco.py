@@ -11,8 +11,9 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import brief, by_stem, fields, read_json, require
+from kvtool.datasets.files import by_stem, fields, read_json, require
 from kvtool.datasets.masks import LabelMap, segmentation_mask
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
 _SPLITS = ("val2014", "val2017", "train2014", "train2017")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kvtool.datasets.files import brief
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
 LARGEST = 2**53

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kvtool.errors import StoreError, UsageError
-from kvtool.probes.base import Plan, Task, score_blocks
+from kvtool.probes.base import Plan, Task, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
@@ -84,7 +84,7 @@ class Scoring:
             config=self.config | task.settings() | {"baseline_runs": []},
             versions=versions(),
             n_skipped=task.n_skipped,
-            skipped=task.skipped[:NAMED],
+            skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
         )
 
     def with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
@@ -103,12 +103,15 @@ class Scoring:
                 rows += [r for r in result.baselines if r.get("run") == run.name] if entry in before else self._of(run)
             result = replace(result, baselines=rows, config=result.config | {"baseline_runs": entries})
             keep_result(self.store, self.key, result)
-        lacking = [
+        lines = []
+        for run in able:
+            lines += nonfinite_lines(run, [row for row in result.baselines if row.get("run") == run.name])
+        lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
             for run in others
             if run not in able
         ]
-        return replace(result, skipped=[*result.skipped, *lacking][:NAMED]) if lacking else result
+        return replace(result, skipped=[*result.skipped, *lines][:NAMED]) if lines else result
 
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""
