@@ -107,6 +107,8 @@ class Store:
         listed = ", ".join(names) or "none"
         if name is None:
             first = self.first_runs()
+            if not first and names:  # all are damaged: say how
+                return self.run(names[0])
             if len(first) != 1:
                 raise UsageError(f"store {self.path}: expected one run or a name (--run), found runs: {listed}")
             return first[0]
