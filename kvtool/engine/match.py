@@ -78,7 +78,8 @@ def open_extraction(job: Job) -> Extraction:
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
     prefixes = prefix_texts(job.prefix, dataset, refs)
-    dataset.texts()
+    if job.kinds is None or "value" in job.kinds:
+        dataset.texts()  # its lines about what is left out belong to those of the pictures
     for line in dataset.left_out(NAMED):
         logging.getLogger("kvtool").warning("%s", line)
     return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
