@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvtool"
-FREE = {"kvtool", "types", "errors", "registry", "digests"}
+FREE = {"kvtool", "types", "errors", "registry", "digests", "outputs", "bounds"}
 """Modules that every part may import; `kvtool` itself is the lazy front."""
 
 MAY_IMPORT = {
@@ -18,6 +18,8 @@ MAY_IMPORT = {
     "errors": set(),
     "registry": set(),
     "digests": set(),
+    "outputs": set(),
+    "bounds": set(),
     "metrics": set(),
     "store": set(),
     "models": {"demo"},

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kvtool.analysis.answer_files import write_lines
+from kvtool.analysis.answer_files import check_answers, write_lines
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
 from kvtool.analysis.paired_answers import ask_one_image, ask_several_images, marked_prompt, stored_prompt
 from kvtool.analysis.paired_cells import Compared
@@ -23,6 +23,7 @@ from kvtool.analysis.paired_tasks import Asked, PairedTask, paired_task, serving
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import UsageError
 from kvtool.metrics.answers import parse_choice
+from kvtool.outputs import check_folder
 from kvtool.probes.base import Plan, Select, halves, score_blocks
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import BASELINES, choose_best, dataset_of, per_layer, plan_blocks, torch_device
@@ -75,6 +76,9 @@ def paired(
     progress = progress or silent
     wanted = paired_task(task)
     _check(wanted, select, n, max_new_tokens, options, pictures)
+    check_answers(answers)
+    if pictures is not None:
+        check_folder(pictures, "--pictures")
     store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
     found = serving_run(store, wanted, named)
     plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)

@@ -30,7 +30,7 @@ RAISED = {
     "a fault": (ValueError("no\nsuch   thing."), 1, f"ValueError: no such thing; {REPORT}"),
     "a fault without words": (AssertionError(), 1, f"AssertionError; {REPORT}"),
     "memory": (MemoryError(), 1, "out of memory; try a smaller"),
-    "NumPy's memory": (MemoryError("Unable to allocate 8.00 GiB"), 1, "out of memory: Unable to allocate 8.00 GiB; try"),
+    "NumPy's memory": (MemoryError("Unable to allocate 8 GiB"), 1, "out of memory: Unable to allocate 8 GiB; try"),
     "torch's memory": (OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), 1, "out of memory: CUDA out of memory. Tr"),
     "torch's memory of a CPU": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory: Def"),
     "recursion": (RecursionError("maximum depth"), 1, "something is nested too deeply (maximum depth)"),
@@ -61,9 +61,7 @@ def test_a_long_argument_does_not_fill_the_screen() -> None:
     assert len(ending.one_line("x" * 1_000_000)) < 2100
 
 
-def test_tracebacks_where_they_are_asked_for(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tracebacks_where_they_are_asked_for(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With -v and in the log file; with KVTOOL_TRACEBACK always, and never else."""
 
     def fall(*_: object, **__: object) -> None:
@@ -178,7 +176,7 @@ def test_a_closed_error_stream_does_not_hide_the_exit_code() -> None:
     assert shell_line("kvtool nosuch 2>&-").returncode == 2
 
 
-def test_output_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
+def test_output_that_is_not_utf8_is_escaped() -> None:
     """JSON stays JSON, and names of files that are no text are printed."""
     code = "from kvtool.cli import streams, output; streams.prepare(); output.emit_rows([{'n': NAME}], FORMAT)"
     for encoding, name, shown in (("ascii", "gr\u00f6\u00dfe \U0001f600", r"gr\u00f6\u00dfe \ud83d\ude00"),
