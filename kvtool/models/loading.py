@@ -211,7 +211,6 @@ class Checkpoint:
                     raise
                 raise ModelError(f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}") from error
 
-
     @contextmanager
     def running(self) -> Iterator[None]:
         """Turn what a forward pass raises, but for a device that is full, into one line: a ModelError."""
