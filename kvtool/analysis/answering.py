@@ -45,12 +45,13 @@ def find_base(store: Store, name: str | None, model: str | None, dataset: Datase
     are several, the only one over `dataset`, if given. None for a store without runs. Raises UsageError."""
     if name is not None:
         return store.run(name)
-    runs = [store.run(each) for each in store.first_runs()]
+    first = store.first_runs()
+    runs = store.readable_runs(lambda run: run.name in first)
     if model is not None:
         runs = [run for run in runs if _is_named(run.config, model)] or runs
     if len(runs) > 1 and dataset is not None:
         runs = [run for run in runs if run.config.dataset == dataset.name] or runs
-    if len(runs) <= 1:
+    if len(runs) == 1 or not first:
         return runs[0] if runs else None
     return store.run(None)
 
@@ -90,7 +91,7 @@ def holding_run(
     progress: Progress,
 ) -> tuple[Run, dict[str, str]]:
     """The run that holds these pictures, those extracted that no run holds; and id -> why of those that failed."""
-    runs = [] if base is None else [base, *(store.run(name) for name in store.runs() if name != base.name)]
+    runs = [] if base is None else [base, *store.readable_runs(lambda run: run.name != base.name)]
     able = [run for run in runs if base is not None and serves(run, base, dataset, refs)]
     there = {ref.id for ref in refs if ref.path is None or ref.path.is_file()}
     gone = {ref.id: f"{ref.path}: no such image" for ref in refs if ref.id not in there}
@@ -210,7 +211,7 @@ class Answerer:
             for heads, answers in self._generate(image, todo).items():
                 known.setdefault(heads_key(heads), {}).update(answers)
             about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
-            self.store.save_result(key, {"kind": "answers", **about, "answers": known})
+            self.store.keep(key, {"kind": "answers", **about, "answers": known})
         return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
 
     def _generate(self, image: str, todo: Mapping[Heads, Sequence[str]]) -> dict[Heads, dict[str, str]]:

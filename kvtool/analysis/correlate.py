@@ -21,7 +21,6 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.metrics.correlation import Correlation, pearson, spearman
 from kvtool.probes import options_of
 from kvtool.probes.base import Select
-from kvtool.probes.run import keep_result
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Store, hash_ids, hash_json, open_store
 
@@ -107,7 +106,7 @@ def correlate(
         skipped=lacking[:NAMED],
         items=items,
     )
-    keep_result(home, key, result)
+    home.keep(key, result.to_json())
     return result
 
 

@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from kvtool.analysis.overlays import Mask, draw_masks, draw_matches, fit
@@ -25,6 +24,9 @@ from kvtool.reports.page import Drawn
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.store import Run
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 SPREAD = 3
 """Units predicted for each that is drawn: neighbours of a list are often about one image."""

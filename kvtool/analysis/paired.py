@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from kvtool.analysis.answer_files import write_lines
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
@@ -29,6 +29,9 @@ from kvtool.probes.run import BASELINES, choose_best, dataset_of, per_layer, pla
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, hash_json, open_store
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}
@@ -104,7 +107,7 @@ def paired(
         answerer = Answerer(store, found, model, device, max_new_tokens, fresh)
         said = work.ask(answerer, folder, progress)
         result = work.result(said, config, torch_device(device), progress)
-        store.save_result(key, result.to_json())
+        store.keep(key, result.to_json())
     if answers is not None:
         work.write(result, Path(answers))
     return result
@@ -170,8 +173,7 @@ class Work:
             write_pictures(folder, points, self.refs)
             return folder
         key = hash_json([point.record() for point in points])
-        kept = self.store.pictures_dir(key)
-        return kept if kept.is_dir() else self.store.keep_pictures(key, picture_files(points, self.refs))
+        return self.store.pictures(key, lambda: picture_files(points, self.refs))
 
     def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
         """The model's answers, in the order of the questions."""
@@ -196,7 +198,7 @@ class Work:
         rows, half_rows = [compared.counted(row) for row in rows], [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
         assert best is not None, "every block has an accuracy"
-        scored = halves(len(questions), seed)[1] if select == "split" else torch.arange(len(questions)).numpy()
+        scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
         measured = compared.measure(layer)[heads.index(best["kv_head"])]

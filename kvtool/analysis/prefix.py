@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kvtool.analysis.answering import silent
 from kvtool.analysis.prefix_runs import (
@@ -30,10 +29,13 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes import TASKS
 from kvtool.probes.base import Array, Select, Table, Task, halves, table_rows
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import DECODER, count_blocks, keep_result, own_options, plan_blocks, probe, torch_device
+from kvtool.probes.run import DECODER, count_blocks, own_options, plan_blocks, probe, torch_device
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import Block, Kind
+
+if TYPE_CHECKING:
+    import torch
 
 PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
 """Tasks of the paper's table 4."""
@@ -108,7 +110,7 @@ def prefix(
         skipped=reasons[:NAMED],
         items=compared.items(),
     )
-    keep_result(store, key, result)
+    store.keep(key, result.to_json())
     return result
 
 

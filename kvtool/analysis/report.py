@@ -155,7 +155,7 @@ class Source:
         """Run.info() of every run, and what the commands of a page need besides."""
         found = []
         for name, store in self.stores.items():
-            for run in map(store.run, store.runs()):
+            for run in store.readable_runs():
                 more = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.config.dataset_path}
                 found.append({"store": name, **run.info(), **more})
         return found

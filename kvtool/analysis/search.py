@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from kvtool.analysis.patch_index import PatchIndex, build_index, faiss_module, index_name, open_index
 from kvtool.analysis.patches import Array, Best, Patches
 from kvtool.errors import CorruptError, KvtoolError, StoreError, UsageError
-from kvtool.neighbors import Metric, nearest
 from kvtool.probes.run import torch_device
 from kvtool.reports.results import Result, Row, best_row, is_summary, versions
 from kvtool.reports.tables import block_name
 from kvtool.store import Run, Store, hash_ids, indexes, open_store
 from kvtool.types import KINDS, Block, Kind, Sample
+
+if TYPE_CHECKING:
+    from kvtool.neighbors import Metric
 
 PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision")
 Progress = Callable[..., object]
@@ -52,6 +54,8 @@ def search(
     by lowest (image index, token). config: block, index with its recall_at_10 over n queries, and notes for a reader.
     Raises UsageError for an unknown image, a position outside it, a block that is not stored, k < 1.
     """
+    from kvtool.neighbors import Metric
+
     run = target.run() if isinstance(target, Store) else target
     if k < 1:
         raise UsageError(f"search: expected k of at least 1, found {k}")
@@ -92,6 +96,8 @@ class Query:
     @property
     def own_score(self) -> float:
         """Of the patch with itself: 1, or 0 for a zero vector; 0 for "l2"."""
+        from kvtool.neighbors import nearest
+
         score, _ = nearest(self.vector[None], self.vector[None], metric=self.patches.metric, backend="numpy")
         return float(score[0, 0, 0])
 

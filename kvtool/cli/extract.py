@@ -61,6 +61,10 @@ def extract(
     min_free_vram: Annotated[
         str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
     ] = None,
+    changed: Annotated[
+        Literal["refuse", "replace"],
+        typer.Option("--changed", help="What to do where pictures of the run are not what they were: see below."),
+    ] = "refuse",
     no_reuse: Annotated[
         bool,
         typer.Option(
@@ -74,7 +78,9 @@ def extract(
     """Run a model over a data set once and store keys, values, projected and vision features of its images.
 
     The same command again goes on where it was interrupted, or says that there is nothing to do. Several at once
-    share the work.
+    share the work. A run belongs to its pictures: a data set that only moved or grew continues its run; where
+    pictures changed or vanished, --changed refuse names them and touches nothing, --changed replace extracts the
+    changed ones again and leaves the vanished out, and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
 
@@ -94,6 +100,7 @@ def extract(
         codec=codec,
         run=run,
         strict=strict,
+        changed=changed,
         reuse=not no_reuse,
     )
     if dry_run:
@@ -142,6 +149,7 @@ def say_source(source: str | None) -> None:
 def finish(report: Report, format: Format) -> None:
     """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
     from kvtool.cli.output import emit_rows
+    from kvtool.store.nonfinite import blocks
 
     for shown, failure in enumerate(report.failed.values()):
         level = logging.WARNING if shown < SHOWN_FAILURES else logging.DEBUG
@@ -158,6 +166,7 @@ def finish(report: Report, format: Format) -> None:
         "held_by_others": report.n_missing,
         "bytes_written": report.n_bytes,
         "reused": report.n_reused,
+        "nonfinite": len(blocks(report.nonfinite)),
         "seconds": round(report.seconds, 1),
     }
     console.log.debug("%s", ", ".join(f"{name} {value}" for name, value in row.items()))

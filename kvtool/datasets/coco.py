@@ -75,6 +75,10 @@ class Coco(DatasetBase):
         """Category names by id, where the instances are present."""
         return tuple(self.categories.values()) if self._annotation("instances").is_file() else ()
 
+    def truth_files(self) -> Sequence[Path]:
+        """The captions and the instances."""
+        return [self._annotation("captions"), self._annotation("instances")]
+
     def correct_prefix(self, image_id: str) -> str:
         """The image's first caption by annotation id."""
         captions = self.captions(image_id)

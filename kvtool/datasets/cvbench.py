@@ -54,6 +54,10 @@ class CvBench(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return self._images
 
+    def truth_files(self) -> Sequence[Path]:
+        """The tables, which hold questions and pictures alike."""
+        return self._files
+
     def questions(self) -> list[Question]:
         """In the order of the files; `group` is the task, `source` ADE20K, COCO or Omni3D."""
         return [

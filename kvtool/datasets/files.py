@@ -180,7 +180,11 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(files)}
 
 
+CLASSES_FILE = "classes.txt"
+"""Names of the classes, one a line, instead of the data set's own."""
+
+
 def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:
     """Names in the order of their ids: from `classes.txt` in the root, one a line, where there is one."""
-    path = root / "classes.txt"
+    path = root / CLASSES_FILE
     return tuple(read_lines(path)) if path.is_file() else tuple(default)

@@ -38,6 +38,10 @@ class ImageFolder(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return self._images
 
+    def truth_files(self) -> Sequence[Path]:
+        """None: the pictures are all there is."""
+        return ()
+
 
 def _found(root: Path) -> list[ImageRef]:
     paths = sorted((path.relative_to(root).as_posix(), path) for path in _walk(root))

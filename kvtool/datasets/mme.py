@@ -69,6 +69,10 @@ class Mme(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return [ImageRef(f"{item.subset}/{item.texts.stem}", item.image) for item in self._items]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The texts of the subsets."""
+        return [path for folder in self._subsets for path in sorted(_texts(folder).glob("*.txt"))]
+
     def questions(self) -> list[Question]:
         """Two an image, subset by subset; `group` is the subset. Texts without two questions are in `skipped`."""
         return self._questions

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 from kvtool.datasets.base import ImageRef
+from kvtool.digests import quick_look
 from kvtool.errors import DatasetError, ImageError
 
 _CACHED_COLUMNS = 4
@@ -30,6 +31,7 @@ class ParquetTable:
 
         self.path = path
         self._arguments = (path, tuple(columns), tuple(image_columns))
+        self._stamp = quick_look(path)
         try:
             self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
@@ -61,7 +63,10 @@ class ParquetTable:
     def images(self, row: int, prefix: str) -> list[ImageRef]:
         """The row's images that are not null; ids are `<prefix>/<column>`."""
         names = [name for name in self.image_columns if self._present[name][row]]
-        return [ImageRef(f"{prefix}/{name}", read=partial(self.image_bytes, row, name)) for name in names]
+        return [
+            ImageRef(f"{prefix}/{name}", read=partial(self.image_bytes, row, name), container=self.path)
+            for name in names
+        ]
 
     def image_bytes(self, row: int, column: str) -> bytes:
         group = bisect_right(self._ends, row)
@@ -75,6 +80,8 @@ class ParquetTable:
             raise ImageError(
                 f"{self.path}: row {row}, {column}: expected embedded bytes, found none; use the official file"
             )
+        if quick_look(self.path) != self._stamp:  # the stamp stands for the bytes in digests: both of one moment
+            raise ImageError(f"{self.path}: the file changed while it was read; run the command again")
         return bytes(content)
 
     def _check_cells(self) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import class_names, read_lines, require
+from kvtool.datasets.files import CLASSES_FILE, class_names, read_lines, require
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError
 
@@ -66,7 +67,10 @@ class Pascal5i(DatasetBase):
 
     @cached_property
     def _listed(self) -> list[Entry]:
-        return [self._entry(line, number) for number, line in enumerate(read_lines(self._list), 1)]
+        """Each line of the list once."""
+        lines = read_lines(self._list)
+        self.note_repeated(self._list, lines)
+        return list(dict.fromkeys(self._entry(line, number) for number, line in enumerate(lines, 1)))
 
     def _entry(self, line: str, number: int) -> Entry:
         image_id, _, class_id = line.rpartition("__")
@@ -85,13 +89,24 @@ class Pascal5i(DatasetBase):
     @cached_property
     def _images(self) -> list[ImageRef]:
         names = dict.fromkeys(entry.image_id for entry in self._listed)
-        return [ImageRef(name, self._jpegs / f"{name}.jpg") for name in names]
+        jpegs = Listing(self._jpegs)
+        return [ImageRef(name, jpegs.place(f"{name}.jpg")) for name in names]
+
+    def truth_files(self) -> Sequence[Path]:
+        """The fold's list, the class names, and the label maps of the listed images."""
+        maps = dict.fromkeys(self.truth_file(entry.image_id) for entry in self._listed)
+        return [self._list, self.folder / CLASSES_FILE, *maps]
+
+    @cached_property
+    def _map_names(self) -> Listing:
+        return Listing(self._masks)
 
     def entries(self) -> list[Entry]:
         """The list in its order; entries without a label map are left out and named in `skipped`."""
-        present = {path.stem for path in self._masks.glob("*.png")}
-        kept = [entry for entry in self._listed if entry.image_id in present]
-        absent = dict.fromkeys(entry.image_id for entry in self._listed if entry.image_id not in present)
+        names = dict.fromkeys(entry.image_id for entry in self._listed)
+        absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
+        left_out = set(absent)
+        kept = [entry for entry in self._listed if entry.image_id not in left_out]
         self.skipped = [f"{self._masks}: no label map {name}.png for a listed image" for name in absent]
         if not kept:
             raise DatasetError(
@@ -108,9 +123,13 @@ class Pascal5i(DatasetBase):
         """Names of the fold's classes, in the order of class_ids()."""
         return tuple(self.class_names[c - 1] for c in self.class_ids())
 
+    def truth_file(self, image_id: str) -> Path:
+        """Where an image's label map is, or should be."""
+        return self._map_names.place(f"{image_id}.png")
+
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
-        return read_label_map(self._masks / f"{image_id}.png")
+        return read_label_map(self.truth_file(image_id))
 
     def mask(self, image_id: str, class_id: int) -> LabelMap:
         """(height, width) uint8: 1 where the class is, 255 where the annotation is void, else 0."""

@@ -57,6 +57,10 @@ class Pope(DatasetBase):
         names = dict.fromkeys(str(record["image"]) for _, _, record in self._records)
         return [ImageRef(Path(name).stem, folder / name) for name in names]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The three question files."""
+        return [self.folder / f"coco_pope_{name}.json" for name in FILES]
+
     def questions(self) -> list[Question]:
         """In the order of the files random, popular, adversarial; `group` is the file."""
         return [

@@ -73,6 +73,15 @@ class RefCoco(DatasetBase):
             raise DatasetError(f"{self.name}: no COCO caption of image {image_id}; leave it out of every condition")
         return captions[0]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The expressions, the objects, and where captions are or may be."""
+        return [self._refs_file, self._instances_file, *self._caption_files]
+
+    @property
+    def _caption_files(self) -> list[Path]:
+        """Where captions are looked for, the first first."""
+        return [self.folder / place / "captions_train2014.json" for place in _CAPTIONS]
+
     def expressions(self) -> list[Expression]:
         """One sample per sentence of the split, in file order; refs without annotation are named in `skipped`."""
         return self._expressions
@@ -136,8 +145,7 @@ class RefCoco(DatasetBase):
 
     @cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
-        for place in _CAPTIONS:
-            path = self.folder / place / "captions_train2014.json"
+        for path in self._caption_files:
             if path.is_file():
                 return read_captions(path)
         raise DatasetError(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.errors import DatasetError, UsageError
-from kvtool.store import hash_ids
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
 
 TEXT, FILE = "text:", "file:"
+FROM_DATA = ("correct", "incorrect", "random", "file")
+"""Prefixes whose texts come from the data set or a file, image by image."""
 ID_COLUMNS = ("image", "id")
 
 
@@ -53,13 +54,6 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
     if lacking and all(text is None for text in texts):
         raise lacking
     return tuple(texts)
-
-
-def prefix_digest(prefix: str, every_text: Sequence[str | None]) -> str:
-    """Of the texts of the whole split, so that it does not depend on --limit, nor on where a file lies."""
-    if prefix == "none" or prefix.startswith(TEXT):
-        return hash_ids([prefix])
-    return hash_ids(text or "" for text in every_text)
 
 
 def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:

@@ -43,7 +43,7 @@ class DecoderModel(SeveralImages):
         tokenizer = checkpoint.tokenizer()
         image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         self.prompt = Prompt(tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template())
-        self.info = checkpoint.info(self.family, self.geometry())
+        self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 
     def fallback_template(self) -> str:
         """The family's chat template, for a checkpoint that has none."""

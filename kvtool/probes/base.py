@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from kvtool.metrics.intervals import Estimate, Scores, bootstrap
 from kvtool.probes.layers import Layer
 from kvtool.reports.results import Row
 from kvtool.store import Run
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 Array = np.ndarray[Any, Any]
 Select = ("max", "split")

@@ -13,23 +13,23 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.msrc import Msrc
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.metrics.segmentation import binary_counts, foreground_units, j_scores
 from kvtool.probes.base import Array, Table
-from kvtool.probes.kmeans import assign, kmeans
 from kvtool.probes.layers import GridImage, Layer, nearest_cells
 from kvtool.probes.predictions import save_mask
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 ELBOW = 0.975
 MOST_CLUSTERS = 14
@@ -142,6 +142,9 @@ class CoSegmentation:
 
 def border_saliency(values: Tensor, grid: tuple[int, int]) -> Tensor:
     """(head, row * col): one minus the cosine with the mean of the border's unit vectors, stretched to 0 .. 1."""
+    import torch
+    from torch.nn.functional import normalize
+
     unit = normalize(values, dim=-1)
     border = torch.ones(grid, dtype=torch.bool, device=values.device)
     border[1:-1, 1:-1] = False
@@ -155,6 +158,8 @@ def cosegment(
     values: Sequence[Tensor], saliency: Sequence[Tensor], *, restarts: int = 10, seed: int = 0
 ) -> list[Array]:
     """Foreground tokens of each image, (head, token) bool; values (head, token, dim), saliency (head, token)."""
+    from torch.nn.functional import normalize
+
     bounds = np.cumsum([0, *(v.shape[1] for v in values)])
     labels, k, _ = choose_clusters([normalize(v, dim=-1) for v in values], restarts=restarts, seed=seed)
     found = np.zeros(labels.shape, bool)
@@ -172,6 +177,10 @@ def choose_clusters(units: Sequence[Tensor], *, restarts: int = 10, seed: int = 
     k grows until SSE_k > 0.975 SSE_{k-1}, which then is the k, and is 14 at most. Centroids are fitted on every 100th
     token of each image, or on all where they are fewer than 10,000.
     """
+    import torch
+
+    from kvtool.probes.kmeans import assign, kmeans
+
     points = torch.cat(list(units), dim=1)
     fitted = points if points.shape[1] < FIT_ALL_BELOW else torch.cat([u[:, ::FIT_EVERY] for u in units], dim=1)
     heads = len(points)

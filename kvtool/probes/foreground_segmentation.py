@@ -12,21 +12,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.pascal5i import Episode, Pascal5i
 from kvtool.errors import DatasetError
 from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
-from kvtool.probes import logistic
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, cell_shares, upsample
 from kvtool.probes.predictions import save_mask
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, GridSpan, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.probes import logistic
 
 BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
 """Feature values solved at once: what a CPU's cache holds, or enough to fill a GPU."""
@@ -102,6 +105,8 @@ class ForegroundSegmentation:
     def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
         """Episodes in order, their queries, and their masks (head, height, width); those of a batch together, since
         with others beside it an episode might round a pixel differently."""
+        import torch
+
         for batch in self._batches(layer):
             if not any(episode.index in self._saved for episode in batch):
                 continue
@@ -122,6 +127,10 @@ class ForegroundSegmentation:
 
     def _fit(self, batch: list[Episode], images: dict[str, GridImage]) -> logistic.Fit:
         """One problem per (episode, head), episode-major; shorter episodes are filled up with rows of weight 0."""
+        import torch
+
+        from kvtool.probes import logistic
+
         supports = [[images[name] for name in episode.support_ids] for episode in batch]
         rows = max(sum(image.values.shape[1] for image in each) for each in supports)
         heads, _, dim = supports[0][0].values.shape

@@ -6,13 +6,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kvtool.store import PartSlice, Run
 from kvtool.types import GridSpan, Kind, Sample
+
+if TYPE_CHECKING:
+    import torch
 
 Array = np.ndarray[Any, Any]
 
@@ -108,6 +110,8 @@ class Layer:
             self.held_bytes -= oldest.nbytes
 
     def _on_grid(self, sample: Sample, stored: Array) -> GridImage:
+        import torch
+
         if sample.id in self._held:
             self._held.move_to_end(sample.id)
         span = sample.base(self.kind)
@@ -144,6 +148,8 @@ def _weights(pixels: int, start: float, stop: float, cells: int) -> Array:
 
 def upsample(maps: torch.Tensor, span: GridSpan, wh_px: tuple[int, int]) -> torch.Tensor:
     """(..., row * col) maps on a grid -> (..., height, width), bilinearly."""
+    import torch
+
     down, across = (torch.from_numpy(w).to(maps) for w in upsampling(span, wh_px))
     on_grid = maps.reshape(*maps.shape[:-1], *span.grid)
     return torch.matmul(down, torch.matmul(on_grid, across.T))

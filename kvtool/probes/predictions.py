@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
@@ -22,6 +21,8 @@ from kvtool.reports.results import Result, Row
 from kvtool.store.files import os_errors
 
 if TYPE_CHECKING:
+    import torch
+
     from kvtool.probes.base import Plan, Task
 
 Array = np.ndarray[Any, Any]

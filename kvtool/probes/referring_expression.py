@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from kvtool.datasets.refcoco import Expression, RefCoco
 from kvtool.errors import KvtoolError
@@ -26,6 +25,9 @@ from kvtool.probes.predictions import save_mask
 from kvtool.probes.semantic_segmentation import check_size
 from kvtool.reports.results import Row
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ReferringExpression:
@@ -96,6 +98,8 @@ class ReferringExpression:
 
     def _predict(self, layer: Layer) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array]]]]:
         """Every image with its sentences: their indices and masks (head, height, width)."""
+        import torch
+
         check_texts(layer.run, self.texts, self.name)
         vectors = centred_texts(layer, self.texts)
         row_of = {text: row for row, text in enumerate(self.texts)}

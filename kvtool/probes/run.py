@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from kvtool.datasets import DATASETS, Spec, open_dataset
-from kvtool.errors import KvtoolError, StoreError, UsageError
+from kvtool.errors import CorruptError, KvtoolError, UsageError
 from kvtool.probes import TASKS
 from kvtool.probes.base import Plan, Select, Task, score_blocks
 from kvtool.probes.predictions import check_free, save_best
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store, hash_ids, open_store
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
 
 DECODER: tuple[Kind, ...] = ("key", "value")
 BASELINES: tuple[Kind, ...] = ("projected", "vision")
@@ -83,18 +83,10 @@ def probe(
         result = Result.from_json(kept)
     else:
         result = _score(work, plan, others, config, where, progress)
-        keep_result(store, key, result)
+        store.keep(key, result.to_json())
     if folder is not None:
         save_best(work, plan, result, where, folder)
     return result
-
-
-def keep_result(store: Store, key: str, result: Result) -> None:
-    """A store that cannot be written, a colleague's or a full one, costs nobody the result."""
-    try:
-        store.save_result(key, result.to_json())
-    except StoreError as error:
-        logging.getLogger("kvtool").warning("%s; the result is given all the same", error)
 
 
 def _score(
@@ -116,7 +108,11 @@ def _score(
         if lacking:
             skipped.append(f"run {other.name} is no baseline: it lacks {len(lacking)} of the images")
             continue
-        found, _ = score_blocks(work, _baseline_plan(other), device, "max", seed, progress)
+        try:
+            found, _ = score_blocks(work, _baseline_plan(other), device, "max", seed, progress)
+        except CorruptError as error:
+            skipped.append(f"run {other.name} is no baseline: {error}")
+            continue
         baselines += [_named(other, row) for row in found if is_summary(row)]
     return Result(
         command="probe",
@@ -217,6 +213,8 @@ def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
 
 def torch_device(name: str) -> torch.device:
     """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -270,7 +268,7 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _other_runs(run: Run) -> list[Run]:
     """Runs of the same data set and split by other models: their projected and vision blocks are baselines."""
     store = open_store(run.store)
-    others = [store.run(name) for name in store.runs() if name != run.name]
+    others = store.readable_runs(lambda other: other.name != run.name)
     return [
         other
         for other in others

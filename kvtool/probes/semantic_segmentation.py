@@ -15,11 +15,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kvtool.datasets.bdd10k import Bdd10k
 from kvtool.datasets.imagenet_s import IGNORE, ImageNetS
@@ -40,6 +38,10 @@ from kvtool.probes.layers import GridImage, Layer, upsample
 from kvtool.probes.predictions import save_ids, save_labels, save_mask
 from kvtool.reports.results import Row
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 GIVEN = 13
 """Columns of foreground_units; those of class_counts follow."""
@@ -155,11 +157,15 @@ class SemanticSegmentation:
 
     def _foreground(self, image: GridImage, classes: Tensor, text: int) -> Array:
         """(head, height, width) bool of a class."""
+        import torch
+
         return foreground(torch.bmm(image.values, classes[:, text, :, None])[:, :, 0], image, self.cutoff)
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
         """(height, width) of each head: the id of each pixel's best class; `other`, where the data set has it, below
         the cut of that class's map."""
+        import torch
+
         for values, of_head in zip(image.values, classes, strict=True):
             maps = of_head @ values.T
             best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)

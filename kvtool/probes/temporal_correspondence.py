@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kvtool.datasets.davis import Davis, Video
 from kvtool.datasets.masks import VOID
@@ -25,9 +23,12 @@ from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, r
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsample
 from kvtool.probes.predictions import save_labels
-from kvtool.probes.propagation import Context, Rule
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PROPAGATIONS = ("dino", "nearest")
 
@@ -49,7 +50,6 @@ class TemporalCorrespondence:
         if propagation not in PROPAGATIONS:
             raise UsageError(f"{self.name}: propagation is {' or '.join(PROPAGATIONS)}, not {propagation!r}")
         self.dataset, self.device, self.propagation, self.limit = dataset, device, propagation, limit
-        self.rule = Rule() if propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         videos = dataset.videos()
         self.skipped = list(dataset.skipped)
         whole = [video for video in videos if set(video.frame_ids) <= ids]
@@ -114,10 +114,13 @@ class TemporalCorrespondence:
 
     def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
         """Each frame after the first and its soft masks (head, object + 1, token), background first."""
+        from kvtool.probes.propagation import Context, Rule
+
+        rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         frames = (layer.get([name])[name] for name in video.frame_ids)
         first = next(frames)
         masks = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
-        context = Context(first.stored, masks, first.grid, self.rule)
+        context = Context(first.stored, masks, first.grid, rule)
         for frame in frames:
             if frame.grid != first.grid:
                 raise DatasetError(
@@ -131,6 +134,8 @@ class TemporalCorrespondence:
     def _first_masks(self, first: GridImage, video: Video) -> Tensor:
         """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as nearest-neighbour resizing
         takes it; a void pixel is in no channel."""
+        import torch
+
         labels = self.dataset.label_map(first.id)
         x, y = first.centres_px().T.astype(int)
         at = labels[np.clip(y, 0, labels.shape[0] - 1), np.clip(x, 0, labels.shape[1] - 1)]
@@ -146,6 +151,8 @@ class TemporalCorrespondence:
 def index_mask(soft: Tensor, frame: GridImage) -> Array:
     """(height, width) object ids of one head's soft masks (channel, token): upsampled bilinearly, each channel
     stretched to 0 .. 1 (a constant one to 0), the greatest taken; the lowest of equals, so background first."""
+    import torch
+
     dense = upsample(soft, frame.span, frame.wh_px)
     low, high = dense.amin((1, 2), keepdim=True), dense.amax((1, 2), keepdim=True)
     stretched = torch.where(high > low, (dense - low) / (high - low).clamp_min(1e-30), 0.0)

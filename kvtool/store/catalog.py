@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from kvtool.store.files import (
 )
 from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
+from kvtool.store.roster import segment_attributes, segment_name, write_segment
 from kvtool.store.run import Run
 
 VERSION_FIELD = "kvtool_store_version"
@@ -59,12 +61,12 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     return Store(folder)
 
 
-def existing_run(path: str | os.PathLike[str], config: RunConfig) -> Run | None:
-    """The run of a configuration if the store and the run exist already; writes nothing. Raises as open_store."""
+def existing_store(path: str | os.PathLike[str]) -> Store | None:
+    """The store at `path` if there is one already; writes nothing. Raises as open_store."""
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    return open_store(folder).find_run(config)
+    return open_store(folder)
 
 
 def _create(folder: Path) -> None:
@@ -111,13 +113,18 @@ class Store:
         """Names of the runs, sorted; of damaged ones too."""
         return [path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()]
 
-    def readable_runs(self, images: bool = False) -> list[Run]:
-        """All runs that open, by name; a warning tells of the others, once. images: and whose parts open, too."""
+    def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
+        """All runs that open, by name; a warning tells of the others, once.
+
+        wanted: only these, and their images must open, too.
+        """
         runs = []
         for name in self.runs():
             try:
                 run = Run(self.path, self._config(name))
-                if images:
+                if wanted is not None:
+                    if not wanted(run):
+                        continue
                     run.parts()
                 runs.append(run)
             except StoreError as error:
@@ -176,6 +183,25 @@ class Store:
         if made is None:
             raise StoreError(f"run {named.name}: it was removed while it was made: run again")
         return made
+
+    def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
+        """A new run of these settings, named config.run_name, whose roster begins with these images.
+
+        None where another process has just made one of that name.
+        """
+        named = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
+            new = self._write_run(named, segment_attributes(ids, place))
+        return Run(self.path, named) if new else None
+
+    def free_name(self, stem: str) -> str:
+        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has. Raises CorruptError
+        where the run of that name is damaged: it may be the one that is wanted."""
+        taken = set(self.runs())
+        if stem in taken:
+            self.run(stem)
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in taken)
 
     def remove_run(self, name: str, force: bool = False) -> None:
         """Delete a run, damaged or not. Raises UsageError where there is none; BusyError where someone works on it,
@@ -241,9 +267,10 @@ class Store:
         """The folder that keep_pictures makes for a key; whole where it is there."""
         return keeping.pictures_path(self.path, key)
 
-    def load_pictures(self, key: str) -> Path | None:
-        """The folder that keep_pictures made for a key, or None; damaged ones are as good as none."""
-        return keeping.load_pictures(self.path, key)
+    def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
+        """The folder of a key's pictures, drawn where they are not there whole; outside of a store that cannot be
+        written."""
+        return keeping.pictures(self.path, key, draw)
 
     def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
         """Keep files, (name, bytes), in a folder of their own; where it is there already, that one stays."""
@@ -267,7 +294,8 @@ class Store:
             )
         return config
 
-    def _write_run(self, config: RunConfig) -> None:
+    def _write_run(self, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
+        """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
         with scratch_folder(self.path) as scratch:
             tmp = scratch / config.name
             tmp.mkdir()
@@ -275,7 +303,9 @@ class Store:
             for name in layout.RUN_FOLDERS:
                 (tmp / name).mkdir()
                 write_file(tmp / name / layout.ZARR_JSON, group_json({}))
-            commit_folder(tmp, layout.run_path(self.path, config.name))
+            if segment is not None:
+                write_segment(tmp / layout.ROSTER / segment_name(0), segment)
+            return commit_folder(tmp, layout.run_path(self.path, config.name))
 
 
 def _warn_once(message: str, always: bool = False) -> None:

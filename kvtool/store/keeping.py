@@ -6,8 +6,11 @@ pictures/<key>/        the pictures, and manifest.json, sealed: the key, size an
 
 from __future__ import annotations
 
+import atexit
 import logging
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,15 +122,24 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
     return folder
 
 
-def load_pictures(store: Path, key: str) -> Path | None:
-    """The folder of pictures; None where there is none, or a warning says that it is damaged."""
+def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
+    """The folder of pictures, drawn where they are not there or damaged.
+
+    Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder until the process
+    ends, and a warning says so.
+    """
     folder = pictures_path(store, key)
-    if not folder.is_dir():
-        return None
-    for problem in picture_problems(folder):
-        logging.getLogger("kvtool").warning("pictures %s: %s; they are drawn again", key, problem)
-        return None
-    return folder
+    try:
+        if folder.is_dir() and not any(picture_problems(folder)):
+            return folder
+        return keep_pictures(store, key, draw())
+    except (StoreError, OSError) as error:
+        logging.getLogger("kvtool").warning("%s; they are drawn in a temporary folder", error)
+    aside = Path(tempfile.mkdtemp(prefix="kvtool-pictures-"))
+    atexit.register(shutil.rmtree, aside, ignore_errors=True)
+    for name, data in draw():
+        (aside / name).write_bytes(data)
+    return aside
 
 
 def picture_problems(folder: Path) -> Iterator[str]:

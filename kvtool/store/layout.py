@@ -2,6 +2,7 @@
 
 STORE/zarr.json                        format version
 STORE/runs/<run>/zarr.json             configuration of the run
+STORE/runs/<run>/roster/<n>/           the run's images in order, as they became known
 STORE/runs/<run>/parts/<part>/         images: zarr.json, then one folder an array
 STORE/runs/<run>/text/<start>/         vectors of class names and expressions
 STORE/runs/<run>/locks/<part>.claim    who works on what
@@ -25,7 +26,8 @@ ROOT_FOLDERS = ("runs", "results", "tmp")
 LEDGER = "ledger"
 ROOT_COPY = "store.json"
 """In the ledger, a copy of the store's own zarr.json."""
-RUN_FOLDERS = ("parts", "text", "locks")
+ROSTER = "roster"
+RUN_FOLDERS = ("parts", "text", "locks", ROSTER)
 INDEXES = "indexes"
 """A folder that a run has once it was searched."""
 PICTURES = "pictures"

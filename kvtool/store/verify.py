@@ -23,11 +23,12 @@ from kvtool.store.durable import FileRecord, read_record
 from kvtool.store.encoding import Bits
 from kvtool.store.files import crc32c, read_group, scratch_owner, unsealed
 from kvtool.store.manifest import Part, token_offsets
+from kvtool.store.nonfinite import WHAT, describe
 from kvtool.store.run import Run
 from kvtool.store.shards import OpenShard, Request, Rows
 
 Progress = Callable[[int], object]
-Mend = Literal["", "drop", "group", "restore", "forget"]
+Mend = Literal["", "drop", "group", "restore", "copy", "forget"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Problem:
     """One thing that is wrong; run, part and array are empty where it lies above them.
 
     mend: what `store repair` does about `target`: drop it; write an empty group's zarr.json; restore zarr.json from
-    its copy; forget that it was committed; or nothing.
+    its copy; make that copy again; forget that it was committed; or nothing.
     """
 
     run: str
@@ -137,7 +138,7 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         except FileNotFoundError:
             continue
         except (CorruptError, OSError) as error:
-            yield Problem("", "", "", str(error), "drop" if isinstance(error, CorruptError) else "", path)
+            yield Problem("", "", "", str(error), "copy" if isinstance(error, CorruptError) else "", path)
 
 
 def _check_result(path: Path) -> Iterator[Problem]:
@@ -246,6 +247,10 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
         yield from _foreign(array.folder, expected, run.name, label, name)
         for what, mend in dict(_check_array(array)).items():
             yield Problem(run.name, label, name, what, mend, folder)
+        if counts := part.nonfinite(name):
+            layers = run.config.stored_layers(name)
+            places = describe([(name, layers[layer], head) for layer, head, _ in counts], run.config)
+            yield Problem(run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {places}")
 
 
 def _check_samples(run: Run, part: Part) -> Iterator[Problem]:

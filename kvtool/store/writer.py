@@ -18,6 +18,7 @@ from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
 from kvtool.store.files import commit_folder, group_json, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import TEXT_KINDS, RunConfig, samples_to_json, token_counts, token_offsets
+from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]
@@ -93,24 +94,28 @@ def _write_and_rename(
 ) -> int:
     """Bytes written, or 0 where another writer was first. Every file is read back before it is committed."""
     files: dict[str, FileRecord] = {}
-    records = {}
+    arrays_written: dict[str, dict[str, Any]] = {}
     with scratch_folder(store) as scratch:
         tmp = scratch / folder.name
         tmp.mkdir()
+        nonfinite: dict[str, list[list[int]]] = {}
         for name, pieces in arrays.items():
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
-                written = write_array(tmp / name, spec, pieces)
-                records[name] = asdict(array_record(spec, written))
+                written, places = write_array(tmp / name, spec, pieces)
+                arrays_written[name] = asdict(array_record(spec, written))
                 files |= {f"{name}/{file}": record for file, record in written.items()}
-        about = {"committed_as": str(folder.relative_to(store)), **attributes, "arrays": records}
+                nonfinite |= {name: places} if places else {}
+        about = {"committed_as": str(folder.relative_to(store)), **attributes, "arrays": arrays_written}
+        about |= {"nonfinite": nonfinite} if nonfinite else {}
         files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(about))
-        shards = sum(record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}"))
-        return shards if commit_folder(tmp, folder, files) else 0
+        nbytes = sum(record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}"))
+        return nbytes if commit_folder(tmp, folder, files) else 0
 
 
-def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> dict[str, FileRecord]:
-    """Write an array's files, all fsynced, and return size and checksum of each.
+def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> tuple[dict[str, FileRecord], list[list[int]]]:
+    """Write an array's files, all fsynced, and return size and checksum of each; and [layer position, head, how many
+    values are not finite] where there are any.
 
     While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
     """
@@ -120,15 +125,20 @@ def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> dict[s
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
     buffer = np.full((spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage)
     writes: list[Future[FileRecord]] = []
+    nonfinite: list[int] = []
     with ThreadPoolExecutor(_encode_threads()) as encoders, ThreadPoolExecutor(WRITES_UNDER_WAY) as io:
         for shard in range(spec.n_shards):
             _fill(buffer, pieces, shard * spec.shard_layers)
+            # Without the padding, which is NaN.
+            blocks = (block[: spec.shape[2]] for block in buffer.reshape(-1, padded_tokens, dim))
+            nonfinite += encoders.map(count_nonfinite, blocks)
             chunks = _encode(buffer, spec, encoders)
             index = encode_index([len(chunk) for chunk in chunks])
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
             writes.append(io.submit(write_recorded, folder / spec.shard_name(shard), *chunks, index))
-        return files | {spec.shard_name(shard): write.result() for shard, write in enumerate(writes)}
+        files |= {spec.shard_name(shard): write.result() for shard, write in enumerate(writes)}
+    return files, records(nonfinite, heads)
 
 
 def array_record(spec: ArraySpec, files: Mapping[str, FileRecord]) -> ArrayRecord:

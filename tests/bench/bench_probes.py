@@ -25,7 +25,7 @@ from kvtool.probes import logistic
 from kvtool.probes.layers import Layer
 from kvtool.probes.propagation import Context, Rule
 from kvtool.probes.semantic_correspondence import SemanticCorrespondence
-from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.probe_scale import scale
 from tests.bench.rows import Row, row
@@ -219,10 +219,7 @@ def write_run(folder: Path, images: int) -> Run:
         dataset="spair71k",
         dataset_path=None,
         split="test",
-        ids_hash=hash_ids([s.id for s in samples]),
-        n_images_total=images,
         prefix="none",
-        prefix_hash="0",
         view="base",
         keys="post-rope",
         kinds=("value",),

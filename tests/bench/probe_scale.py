@@ -21,7 +21,7 @@ from kvtool.probes import layers
 from kvtool.probes.base import score_blocks
 from kvtool.probes.run import plan_blocks
 from kvtool.probes.semantic_correspondence import SemanticCorrespondence
-from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
 
@@ -96,10 +96,7 @@ def write_store(path: Path, n_images: int) -> Run:
         dataset="spair71k",
         dataset_path=None,
         split="test",
-        ids_hash=hash_ids([s.id for s in samples]),
-        n_images_total=n_images,
         prefix="none",
-        prefix_hash="0",
         view="base",
         keys="post-rope",
         kinds=("value",),

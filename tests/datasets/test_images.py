@@ -202,7 +202,7 @@ def test_broken_files(tmp_path: Path) -> None:
     assert "not an image" in failure(tmp_path / "page.eps")
     assert "no such file" in failure(tmp_path / "absent.png")
     (tmp_path / "folder.png").mkdir()
-    assert "directory" in failure(tmp_path / "folder.png")
+    assert "not a regular file" in failure(tmp_path / "folder.png")
     (tmp_path / "short.png").write_bytes(png(40, 40))
     assert "broken or truncated PNG" in failure(tmp_path / "short.png")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, Sample
 
 Array = np.ndarray[Any, Any]
@@ -60,8 +60,7 @@ def write_run(
     *,
     model: str = "planted",
     name: str = "",
-    prefix: tuple[str, str] = ("none", "0"),
-    listed: Sequence[str] | None = None,
+    prefix: str = "none",
     kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
     dtype: str = "bfloat16",
     layers: int = LAYERS,
@@ -70,20 +69,15 @@ def write_run(
 ) -> Run:
     """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values.
 
-    prefix: the condition and the hash of its texts, which stand in the samples. listed: ids of the whole split, where
-    the run holds a part of it."""
+    prefix: the condition; its texts stand in the samples."""
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
-    ids = [s.id for s in samples] if listed is None else listed
     config = RunConfig(
         name=name,
         model=ModelInfo(model, "0", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
         dataset=dataset,
         dataset_path=str(root),
         split=split,
-        ids_hash=hash_ids(ids),
-        n_images_total=len(ids),
-        prefix=prefix[0],
-        prefix_hash=prefix[1],
+        prefix=prefix,
         view="base",
         keys="post-rope",
         kinds=kinds,

@@ -28,10 +28,7 @@ def config(**changes: Any) -> RunConfig:
         dataset="folder",
         dataset_path="/data",
         split="all",
-        ids_hash="0123",
-        n_images_total=1000,
         prefix="none",
-        prefix_hash="4567",
         view="base",
         keys="post-rope",
         kinds=("key", "value", "projected", "vision"),
@@ -78,6 +75,13 @@ def random_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtyp
     return np.frombuffer(rng.bytes(nbytes), dtype).reshape(shape)
 
 
+def finite_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Bits:
+    """Any bit pattern but NaNs and infinities."""
+    lowest_exponent_bit = {"uint16": 0x0080, "float16": 0x0400, "float32": 0x00800000}[dtype.name]
+    bits = random_bits(rng, shape, dtype).view(f"u{dtype.itemsize}")
+    return (bits & ~np.array(lowest_exponent_bit, bits.dtype)).view(dtype)
+
+
 def image_arrays(config: RunConfig, image: Sample) -> dict[str, Bits]:
     """Every array of one image, (layer, head, token, dim), from its index."""
     rng = np.random.default_rng(image.index)
@@ -85,7 +89,7 @@ def image_arrays(config: RunConfig, image: Sample) -> dict[str, Bits]:
     for name in config.array_names():
         heads, dim = config.heads_and_dim(name)
         shape = (len(config.stored_layers(name)), heads, token_counts([image], name)[0], dim)
-        arrays[name] = random_bits(rng, shape, STORED_DTYPE[config.model.dtype])
+        arrays[name] = finite_bits(rng, shape, STORED_DTYPE[config.model.dtype])
     return arrays
 
 

@@ -28,8 +28,8 @@ def write(
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
-    record = array_record(spec, write_array(folder / "key", spec, [values]))
-    return StoredArray(folder / "key", **vars(record), where="run r, part p, array key"), values
+    files, _ = write_array(folder / "key", spec, [values])
+    return StoredArray(folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"), values
 
 
 def open_zarr(folder: Path, pipeline: str = PIPELINES[0]) -> Any:

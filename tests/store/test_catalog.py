@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.errors import BusyError, CorruptError, ImageError, KvtoolError, RunConflictError, StoreError, UsageError
-from kvtool.store import existing_run, open_store, owners
+from kvtool.store import existing_store, open_store, owners
 from kvtool.store.files import group_json
 from kvtool.store.verify import verify
 from tests.store.making import commit, config, dead_process, new_run, new_store, ragged
@@ -106,8 +106,8 @@ def test_another_configuration_under_the_name_is_a_conflict_that_names_the_field
     message = str(caught.value)
     assert "run tiny of" in message
     assert "view: stored 'base', asked 'full'" in message
-    assert "revision='def'" in message
-    assert "layers" not in message.replace("vision_layers", "")[: message.index("model:")]
+    assert "model revision: stored 'abc', asked 'def'" in message
+    assert "layers" not in message
     assert "\n" not in message
     assert store.run("tiny").config == config()
 
@@ -182,19 +182,16 @@ def test_claimed_says_whether_someone_holds_it(tmp_path: Path) -> None:
     assert not run.claimed("0000000-0000004")
 
 
-def test_existing_run_writes_nothing(tmp_path: Path) -> None:
+def test_existing_store_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "tiny.kv"
-    assert existing_run(path, config()) is None
+    assert existing_store(path) is None
     assert not path.exists()
     path.mkdir()
-    assert existing_run(path, config()) is None
+    assert existing_store(path) is None
     new_run(tmp_path)
-    found = existing_run(path, config(name=""))
-    assert found is not None
-    assert found.name == "tiny"
-    assert existing_run(path, config(name="new")) is None
-    with pytest.raises(RunConflictError):
-        existing_run(path, config(view="full"))
+    opened = existing_store(path)
+    assert opened is not None
+    assert opened.runs() == ["tiny"]
 
 
 def test_results_are_kept_by_key_and_replaced(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import Run, Store, open_store, owners
 from kvtool.store.verify import Problem, verify
-from tests.store.making import commit, config, dead_process, new_store, ragged, random_bits
+from tests.store.making import commit, config, dead_process, finite_bits, new_store, ragged
 
 PART = "0000000-0000003"
 
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Store:
     run = store.create_run(config())
     commit(run, [ragged(index) for index in range(3)])
     commit(run, [ragged(index) for index in range(3, 5)])
-    run.commit_text(["cat", "dog"], random_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
+    run.commit_text(["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
     store.save_result("abc", {"best": 0.5})
     return store
 
