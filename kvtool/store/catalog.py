@@ -32,7 +32,8 @@ from kvtool.store.run import Run
 
 VERSION_FIELD = "kvtool_store_version"
 _MEND_RUN = "`kvtool store repair` mends it, or remove the run"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""A pathlib.Path has lost the second slash. One letter may be a drive."""
 _warned: set[str] = set()
 
 
@@ -49,7 +50,7 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
 
     Raises StoreError where the path is a file, no store, or a store of another version.
     """
-    if _URL.match(os.fspath(path)):
+    if _URL.match(os.fspath(path)) and not Path(path).exists():
         raise StoreError(f"store {path}: expected a local folder, found a URL: copy or mount it, then name that folder")
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
@@ -223,9 +224,13 @@ class Store:
             sweep(layout.run_path(self.path, run) / "locks")
         return sweep_scratch(self.path)
 
-    def count_parts(self) -> int:
-        """Folders of parts in all runs, damaged ones included."""
-        return sum(len(layout.entries(layout.run_path(self.path, run) / "parts")) for run in self.runs())
+    def count_parts(self, run: str | None = None) -> int:
+        """Folders of parts in all runs or in one, damaged ones included. Raises UsageError for a run it has not."""
+        names = self.runs()
+        if run is not None and run not in names:
+            raise UsageError(f"store {self.path}: no run {run!r}; it has: {', '.join(names) or 'none'}")
+        folders = [layout.run_path(self.path, name) / "parts" for name in ([run] if run else names)]
+        return sum(len(layout.entries(folder)) for folder in folders)
 
     def info(self) -> dict[str, Any]:
         """One row for `kvtool store info`: what is there, and the bytes of all its files by what they are for."""

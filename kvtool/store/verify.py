@@ -46,6 +46,10 @@ class Problem:
     mend: Mend = field(default="", compare=False)
     target: Path | None = field(default=None, compare=False)
 
+    def row(self) -> dict[str, str]:
+        """Columns of a table."""
+        return {"run": self.run, "part": self.part, "array": self.array, "what": self.what}
+
 
 @dataclass(frozen=True)
 class Unit:
