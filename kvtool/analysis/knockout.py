@@ -100,7 +100,7 @@ def knockout(
     every = work.ask(answerer, progress)
     result = work.result(every, config | {"notes": notes}, skipped, seed)
     work.write(every, answers, official, refs)
-    store.save_result(key, result.to_json())
+    store.keep(key, result.to_json())
     return result
 
 

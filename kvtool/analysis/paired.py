@@ -184,8 +184,7 @@ class Work:
             return folder
         key = self.pictures_key
         assert key is not None
-        kept = self.store.pictures_dir(key)
-        return kept if kept.is_dir() else self.store.keep_pictures(key, picture_files(points, self.refs))
+        return self.store.pictures(key, lambda: picture_files(points, self.refs))
 
     @property
     def pictures_key(self) -> str | None:

@@ -67,7 +67,7 @@ def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: 
         said = answerer.loaded.ask_several(images, texts, answerer.max_new_tokens)
         for (key, prompt), answer in zip(some, said, strict=True):
             about = {"run": answerer.run.name, "pictures": prompt.key, "max_new_tokens": answerer.max_new_tokens}
-            answerer.store.save_result(key, {"kind": "answer", **about, "text": prompt.text, "answer": answer})
+            answerer.store.keep(key, {"kind": "answer", **about, "text": prompt.text, "answer": answer})
             answers[key] = answer
         progress(len(some), "answers")
     return [answers[key] for key in keys]

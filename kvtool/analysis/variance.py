@@ -69,10 +69,10 @@ def variance(
         result = Result.from_json(kept)
     else:
         result = judge(measure(run, kind, seed, progress), run, config, "auto")
-        store.save_result(result_key([config, "auto"]), result.to_json())
+        store.keep(result_key([config, "auto"]), result.to_json())
     if threshold != "auto":
         result = judge(result.rows, run, config, float(threshold))
-        store.save_result(result_key([config, float(threshold)]), result.to_json())
+        store.keep(result_key([config, float(threshold)]), result.to_json())
     if pca and out is not None:
         from kvtool.analysis.pictures import draw
 

@@ -147,7 +147,8 @@ def say_source(source: str | None) -> None:
 
 
 def finish(report: Report, format: Format) -> None:
-    """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
+    """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) where others hold all that was
+    left; a worker that did its share is done, whatever others still hold."""
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
 
@@ -164,6 +165,7 @@ def finish(report: Report, format: Format) -> None:
         "stored_by_others": report.n_by_others,
         "failed": len(report.failed),
         "held_by_others": report.n_missing,
+        "holders": report.busy if report.n_missing else [],
         "bytes_written": report.n_bytes,
         "reused": report.n_reused,
         "nonfinite": len(blocks(report.nonfinite)),
@@ -175,7 +177,10 @@ def finish(report: Report, format: Format) -> None:
         console.log.info("nothing to do: run %s holds all %d images", report.run, report.n_images)
     if report.n_missing > 0:
         owner = report.busy[0] if report.busy else "another process"
-        raise BusyError(f"run {report.run}: {report.n_missing} images are still held by others: {owner}")
+        held = f"run {report.run}: {report.n_missing} images are still held by others: {owner}"
+        if not report.n_done and not report.failed:
+            raise BusyError(held)
+        console.log.info("%s", held)
     if report.failed:
         raise PartialError(
             f"run {report.run}: {len(report.failed)} of {report.n_images} images failed and were left out; "

@@ -67,7 +67,7 @@ class Source:
 def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> Source | None:
     """The run of a store, if there is one, whose features before the decoder a run of `config` can take: the one that
     holds most of the wanted pictures, of several the first by name."""
-    able = [run for run in store.readable_runs() if serves(run.config, config)]
+    able = store.readable_runs(lambda run: serves(run.config, config))
     sources = [open_source(run, config, refs) for run in able]
     counts = [len(source.samples) for source in sources]
     return sources[counts.index(max(counts))] if any(counts) else None
