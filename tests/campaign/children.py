@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -42,8 +44,16 @@ class Child:
             os.close(reading)
             _run(work, writing)
         os.close(writing)
-        self._file = os.fdopen(reading, "rb")
+        self._fd, self._data = reading, b""
         self._status: int | None = None
+
+    def reports(self) -> list[Any]:
+        """What it has reported so far."""
+        os.set_blocking(self._fd, False)
+        with suppress(BlockingIOError):
+            while data := os.read(self._fd, 1 << 16):
+                self._data += data
+        return [value for kind, value in self._records() if kind == "report"]
 
     def stopped(self) -> bool:
         """Wait until it has stopped itself (SIGSTOP) or ended; whether it has stopped."""
@@ -53,31 +63,35 @@ class Child:
         self._status = status
         return False
 
+    def kill(self) -> Outcome:
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
+
     def wait(self) -> Outcome:
-        """Everything that it reported, once it has ended."""
-        reports, error = [], ""
-        with self._file:
-            while (record := _load(self._file)) is not None:
-                kind, value = record
-                if kind == "error":
-                    error = value
-                else:
-                    reports.append(value)
+        """How it ended and everything that it reported; can be asked once."""
+        os.set_blocking(self._fd, True)
+        while data := os.read(self._fd, 1 << 16):
+            self._data += data
+        os.close(self._fd)
         if self._status is None:
             _, self._status = os.waitpid(self.pid, 0)
+        records = self._records()
+        error = "".join(value for kind, value in records if kind == "error")
+        reports = [value for kind, value in records if kind == "report"]
         return Outcome(os.waitstatus_to_exitcode(self._status), reports, error)
+
+    def _records(self) -> list[tuple[str, Any]]:
+        """(kind, value) of what has come whole; it may have been killed in the midst of a record."""
+        records, file = [], io.BytesIO(self._data)
+        with suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                records.append(pickle.load(file))
+        return records
 
 
 def run_child(work: Callable[[Report], object]) -> Outcome:
     return Child(work).wait()
-
-
-def _load(file: Any) -> tuple[str, Any] | None:
-    try:
-        record: tuple[str, Any] = pickle.load(file)
-    except (EOFError, pickle.UnpicklingError):  # it was killed in the midst of a report
-        return None
-    return record
 
 
 def _run(work: Callable[[Report], object], fd: int) -> NoReturn:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tests.campaign.checks import check_after_cut
 from tests.campaign.disk import Disk, Event, Tree, materialize
-from tests.campaign.extraction import check_after_cut, extract, tree
+from tests.campaign.extraction import extract, tree
 from tests.campaign.recording import record
 from tests.campaign.tally import Tally
 
 State = tuple[Tree, tuple[str, ...], str]
 """What is on the disk, what was reported before the cut, and which cut it was."""
-Check = Callable[[Path, Collection[str], str], object]
+STORE_NAME = "small.kv"
 
 
 def journal_states(events: Sequence[Event], rng: random.Random) -> Iterator[State]:
@@ -46,37 +47,33 @@ def _is_new(state: Tree, reported: Sequence[str], seen: set[bytes]) -> bool:
     return is_new
 
 
-def try_states(states: Iterator[State], folder: Path, check: Check) -> None:
-    """Write each state to a folder of its own and hand it to `check`."""
+def try_states(states: Iterable[State], folder: Path, whole: dict[str, bytes], tally: Tally) -> None:
+    """Write each state to a folder of its own, check what it holds, and let the extraction go on there."""
     for number, (state, reported, what) in enumerate(states):
         place = folder / f"state{number}"
         materialize(state, place)
-        check(place, reported, what)
+        check_after_cut(place / STORE_NAME, reported, whole, tally, what)
         shutil.rmtree(place)
+
+
+def record_extraction(folder: Path) -> tuple[list[Event], dict[str, bytes]]:
+    """The events of an extraction into a new folder, and the files it left."""
+    folder.mkdir()
+    events = record(folder, lambda report: extract(folder / STORE_NAME, report))
+    return events, tree(folder / STORE_NAME)
 
 
 def run(folder: Path, seed: int, draws: int = 20, limit: int | None = None) -> list[Tally]:
     """Both models over the small extraction. limit: this many states of each, drawn, instead of all."""
     rng = random.Random(seed)
-    extract(folder / "whole" / "small.kv")
-    whole = tree(folder / "whole" / "small.kv")
-    (folder / "recorded").mkdir()
-    events = record(folder / "recorded", lambda report: extract(folder / "recorded" / "small.kv", report))
-    tallies = []
-    for name, states in (
-        ("power: every state of a journal", journal_states(events, rng)),
-        ("power: states that POSIX allows", loose_states(events, rng, draws)),
-    ):
-        tally = Tally(name)
-        chosen = states if limit is None else iter(_drawn(list(states), rng, limit))
-        try_states(chosen, folder, lambda place, reported, what: _check(place, reported, what, whole, tally))
-        tallies.append(tally)
+    events, whole = record_extraction(folder / "recorded")
+    tallies = [Tally("power: every state of a journal"), Tally("power: states that POSIX allows")]
+    for tally, states in zip(tallies, (journal_states(events, rng), loose_states(events, rng, draws)), strict=True):
+        try_states(states if limit is None else draw(states, rng, limit), folder, whole, tally)
     return tallies
 
 
-def _check(place: Path, reported: Collection[str], what: str, whole: dict[str, bytes], tally: Tally) -> None:
-    check_after_cut(place / "small.kv", reported, whole, tally, what)
-
-
-def _drawn(states: list[State], rng: random.Random, limit: int) -> list[State]:
-    return states if len(states) <= limit else rng.sample(states, limit)
+def draw(states: Iterable[State], rng: random.Random, limit: int) -> list[State]:
+    """At most `limit` of the states."""
+    everything = list(states)
+    return rng.sample(everything, min(limit, len(everything)))

@@ -171,7 +171,8 @@ def _name(names: dict[str, Node], name: str, node: Node | None) -> None:
 
 def _torn_files(root: Node, names: Names) -> list[Node]:
     """Files that can be reached and whose bytes are not all fsynced."""
-    files, folders = [], [root]
+    files: list[Node] = []
+    folders = [root]
     while folders:
         folder = folders.pop()
         for node in names.get(folder, folder.safe_names).values():

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.campaign.checks import check_after_cut, check_holds
 from tests.campaign.children import BROKEN, Outcome, run_child
-from tests.campaign.extraction import STEPS, check_after_cut, check_holds, extract, tree
+from tests.campaign.extraction import STEPS, extract, tree
 from tests.campaign.syscalls import Call, watched_calls
 from tests.campaign.tally import Tally
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from kvtool.store import open_store
 from kvtool.store.verify import verify
+from tests.campaign.checks import check_parts, check_same, is_leftover
 from tests.campaign.children import DONE, Child, Report, run_child
-from tests.campaign.extraction import check_parts, check_same, extract_parts, is_leftover, tree
+from tests.campaign.extraction import extract_parts, tree
 from tests.campaign.tally import Tally
 from tests.store.making import config, sample
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 WRAPPED = (
-    "open close fstat stat lstat access listdir scandir write pwrite read pread preadv fsync fdatasync rename replace "
-    "link symlink unlink remove mkdir rmdir truncate ftruncate utime chmod posix_fadvise posix_fallocate"
-).split()
+    *("open", "close", "read", "pread", "preadv", "write", "pwrite", "fsync", "fdatasync", "posix_fadvise"),
+    *("stat", "lstat", "fstat", "access", "listdir", "scandir", "utime", "chmod", "truncate", "ftruncate"),
+    *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def watched_calls(root: Path, hook: Hook) -> Iterator[None]:
     open_file = io.open
     for name, function in originals.items():
         setattr(os, name, watch.wrap(name, function))
-    io.open = watch.wrap("open file", open_file)  # type: ignore[assignment]
+    io.open = watch.wrap("open file", open_file)
     try:
         yield
     finally:
-        io.open = open_file  # type: ignore[assignment]
+        io.open = open_file
         for name, function in originals.items():
             setattr(os, name, function)
