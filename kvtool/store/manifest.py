@@ -12,7 +12,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from kvtool.store.arrays import ArraySpec, StoredArray
+from kvtool.errors import CorruptError
+from kvtool.store import layout, schema
+from kvtool.store.arrays import ArrayRecord, StoredArray
 from kvtool.store.encoding import Codec
 from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
 
@@ -129,8 +131,9 @@ def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
     return {"shared": shared, "each": each}
 
 
-def samples_from_json(record: dict[str, Any]) -> tuple[Sample, ...]:
-    return tuple(Sample.from_json({**record["shared"], **each}) for each in record["each"])
+def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:
+    """Inverse of samples_to_json. Raises CorruptError that begins with `where`."""
+    return tuple(schema.read(Sample, {**record["shared"], **entry}, f"{where}, image") for entry in record["each"])
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,14 @@ class Part:
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        return samples_from_json(self.attributes["samples"])
+        return samples_from_json(self.attributes["samples"], self.where)
 
     @cached_property
     def indices(self) -> tuple[int, ...]:
         """Dataset index of each image."""
         record = self.attributes["samples"]
-        if "index" in record["shared"]:
-            return (record["shared"]["index"],) * len(record["each"])
-        return tuple(each["index"] for each in record["each"])
+        shared = record["shared"].get("index")
+        return tuple(entry.get("index", shared) for entry in record["each"])
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
@@ -173,15 +175,63 @@ class Part:
         return offsets
 
 
+@dataclass(frozen=True)
+class SampleRecords:
+    """Of a part's images: what all of them share, and the rest of each."""
+
+    shared: dict[str, Any]
+    each: list[dict[str, Any]]
+
+
+def check_part(part: Part, config: RunConfig) -> None:
+    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of these settings."""
+    where, attributes = part.where, part.attributes
+    records = schema.read(SampleRecords, attributes.get("samples"), f"{where}: samples").each
+    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
+    schema.read(tuple[int, ...], list(part.indices), f"{where}: index")
+    check_arrays(part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends})
+    for name in config.array_names():
+        ends = counts.get(name, ())
+        if len(ends) != len(records) + 1 or ends[0] != 0 or list(ends) != sorted(ends) or not records:
+            raise CorruptError(
+                f"{where}, array {name}: expected offsets of {len(records)} images, found {len(ends)}: {layout.REPAIR}"
+            )
+
+
+def check_text(part: Part, config: RunConfig) -> None:
+    """As check_part, of a part of texts."""
+    texts = schema.read(list[str], part.attributes.get("names"), f"{part.where}: names")
+    check_arrays(part.arrays, config, part.where, {"value": len(texts)})
+
+
+def check_arrays(arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]) -> None:
+    """Raises CorruptError where an array is none of the run's, or has another shape than so many tokens make."""
+    for name, array in arrays.items():
+        if name not in tokens:
+            raise CorruptError(f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}")
+        heads, dim = config.heads_and_dim(name)
+        expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
+        found = (array.spec.shape, array.spec.dtype)
+        if found != (expected, config.model.dtype):
+            raise CorruptError(
+                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, found {found[1]} of "
+                f"shape {found[0]}: {layout.REPAIR}"
+            )
+
+
 def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
-    """The arrays that a group's attributes list, by name."""
-    return {
-        name: StoredArray(
+    """The arrays that a group's attributes list, by name. Raises CorruptError."""
+    records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{where}: arrays")
+    arrays = {}
+    for name, record in records.items():
+        if problem := record.problem():
+            raise CorruptError(f"{where}, array {name}: {problem}: {layout.REPAIR}")
+        arrays[name] = StoredArray(
             folder=folder / name,
-            spec=ArraySpec.from_json(record["spec"]),
-            shard_nbytes=tuple(record["shard_nbytes"]),
-            metadata_crc32c=record["metadata_crc32c"],
+            spec=record.spec,
+            shard_nbytes=record.shard_nbytes,
+            shard_crc32c=record.shard_crc32c,
+            metadata_crc32c=record.metadata_crc32c,
             where=f"{where}, array {name}",
         )
-        for name, record in attributes["arrays"].items()
-    }
+    return arrays

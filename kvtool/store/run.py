@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.errors import CorruptError, UsageError
+from kvtool.errors import CorruptError, StoreError, UsageError
 from kvtool.store import layout, locks, writer
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.files import os_errors, read_group
-from kvtool.store.manifest import Part, RunConfig, token_offsets
+from kvtool.store.manifest import Part, RunConfig, check_part, check_text, token_offsets
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
 from kvtool.store.shards import Request, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
+
+PACE_S = 600.0
 
 
 @dataclass
@@ -111,6 +113,10 @@ class Run:
         path = self._claim_path(name)
         return path.exists() and not locks.is_stale(path)
 
+    def holders(self) -> dict[str, locks.Owner | None]:
+        """Who works on what now, by the part's name; None where the owner is not known."""
+        return locks.live_claims(self.folder / "locks")
+
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
         """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
         return locks.claim(self.store, self._claim_path(name), f"part {name} of run {self.name}", wait_s)
@@ -149,13 +155,13 @@ class Run:
             new = {name: position for position, name in enumerate(names) if name not in set(known)}
             if not new:
                 return
-            folder = self.folder / "text" / f"{len(known):07d}"
+            folder = self.folder / "text" / self._next_text()
             if writer.write_text(self.store, folder, self.config, list(new), values[list(new.values())]):
                 return
 
     def info(self) -> dict[str, Any]:
         """One row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
-        config, parts = self.config, self.parts()
+        config, parts, texts = self.config, *(self.readable(group) for group in ("parts", "text"))
         return {
             "run": self.name,
             "hash": config.hash,
@@ -171,12 +177,23 @@ class Run:
             "layers": list(config.layers),
             "vision_layers": list(config.vision_layers),
             "codec": config.codec,
-            "images": len(self.covered_indices()),
+            "images": len({index for part in parts for index in part.indices}),
             "images_total": config.n_images_total,
-            "texts": sum(len(part.attributes["names"]) for part in self._scan("text")),
+            "texts": sum(len(part.attributes["names"]) for part in texts),
             "parts": len(parts),
-            "bytes": sum(part.nbytes for part in [*parts, *self._scan("text")]),
+            "bytes": sum(part.nbytes for part in [*parts, *texts]),
+            "damaged_parts": sum(len(_listed(self.folder / group)) for group in ("parts", "text"))
+            - len(parts)
+            - len(texts),
+            "held": [f"{name} by {owner or 'an unknown process'}" for name, owner in self.holders().items()],
+            "images_per_minute": pace(parts),
         }
+
+    def _next_text(self) -> str:
+        """Name of the next part of texts: where it starts, were none before it dropped."""
+        parts = self._scan("text")
+        ends = [int(part.folder.name) + len(part.attributes["names"]) for part in parts if part.folder.name.isdecimal()]
+        return f"{max(ends, default=0):07d}"
 
     def _claim_path(self, name: str) -> Path:
         return self.folder / "locks" / f"{layout.check_name(name, 'claim')}{locks.SUFFIX}"
@@ -199,6 +216,14 @@ class Run:
             parts.append(self._known[key])
         return parts
 
+    def readable(self, group: str) -> list[Part]:
+        """Parts or texts that open, damaged ones left out: for tables, never for numbers."""
+        found = []
+        for name in sorted(_listed(self.folder / group)):
+            with suppress(StoreError):
+                found.append(self.open_part(group, name))
+        return found
+
     def open_part(self, group: str, name: str) -> Part:
         """A folder of parts/ or text/, its attributes read anew. Raises CorruptError."""
         folder = self.folder / group / name
@@ -211,14 +236,24 @@ class Run:
                 raise CorruptError(f"{where}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}") from None
             except CorruptError as error:
                 raise CorruptError(f"{error}: {layout.REPAIR}") from None
-        return Part(self.name, label, folder, attributes)
+        part = Part(self.name, label, folder, attributes)
+        (check_part if group == "parts" else check_text)(part, self.config)
+        return part
+
+
+def pace(parts: Sequence[Part]) -> float | None:
+    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
+    times = sorted((stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None)
+    recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
+    seconds = recent[-1][0] - recent[0][0] if recent else 0.0
+    return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None
+
+
+def _committed_s(part: Part) -> float | None:
+    with suppress(OSError):
+        return (part.folder / layout.ZARR_JSON).stat().st_mtime
+    return None
 
 
 def _listed(folder: Path) -> list[str]:
-    with suppress(FileNotFoundError):
-        return [
-            entry.name
-            for entry in folder.iterdir()
-            if entry.name != layout.ZARR_JSON and not entry.name.startswith(".")
-        ]
-    return []
+    return [entry.name for entry in layout.entries(folder) if not entry.name.startswith(".")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.store import Run, RunConfig, Store, open_store, part_name
+from kvtool.store import Run, RunConfig, Store, open_store, owners, part_name
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.manifest import token_counts
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
@@ -61,6 +63,13 @@ def sample(index: int, n_tokens: int = 6, n_vision_tokens: int = 4, n_prefix: in
 def ragged(index: int) -> Sample:
     """An image whose token counts differ from its neighbours'."""
     return sample(index, n_tokens=3 + index % 5, n_vision_tokens=1 + index % 3, n_prefix=index % 4)
+
+
+def dead_process(**changes: Any) -> owners.Process:
+    """A process of this machine that has ended, or one that differs from it in some way."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    return replace(owners.this_process(), pid=child.pid, token="00000000", **changes)
 
 
 def random_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Bits:

@@ -65,10 +65,10 @@ def test_heads_dims_and_layers_of_each_array() -> None:
 def test_samples_survive_json_with_shared_fields_written_once() -> None:
     samples = tuple(ragged(index) for index in range(9))
     record = json.loads(json.dumps(samples_to_json(samples)))
-    assert samples_from_json(record) == samples
+    assert samples_from_json(record, "here") == samples
     assert record["shared"]["prefix"] == samples[0].prefix
     assert all("prefix" not in each for each in record["each"])
-    assert samples_from_json(json.loads(json.dumps(samples_to_json(samples[:1])))) == samples[:1]
+    assert samples_from_json(json.loads(json.dumps(samples_to_json(samples[:1]))), "here") == samples[:1]
 
 
 def test_offsets_count_each_arrays_own_tokens() -> None:
