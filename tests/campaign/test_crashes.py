@@ -26,6 +26,7 @@ def test_the_record_leads_to_the_files_that_are_there(place: Path) -> None:
         disk.apply(event)
     materialize(disk.tree(), place / "replayed")
     assert tree(place / "replayed" / crashes.STORE_NAME) == whole
+    assert len(list((place / "replayed").rglob("*"))) == len(list((place / "recorded").rglob("*")))
     assert tuple(disk.reported) == STEPS
 
 
