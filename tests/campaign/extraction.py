@@ -22,8 +22,8 @@ from tests.store.making import commit, config, sample
 Report = Callable[[str], object]
 
 PART_SIZE = 2
-CONFIG = config(name="small", kinds=("value",), n_images_total=6)
-OTHER = config(name="other", kinds=("value",), ids_hash="89ab")
+CONFIG = config(name="small", kinds=("value",))
+OTHER = config(name="other", kinds=("value",), prefix="random")
 IMAGES = [sample(index) for index in range(6)]
 TEXTS = ("a cat", "ein Hund")
 TEXT_VALUES: Bits = np.arange(2 * 2 * 2 * 8, dtype=np.uint16).reshape(2, 2, 2, 8)

@@ -20,7 +20,7 @@ from tests.campaign.tally import Tally
 from tests.store.making import config, sample
 
 WRITERS = 4
-CONFIG = config(name="small", kinds=("value",), n_images_total=48)
+CONFIG = config(name="small", kinds=("value",))
 IMAGES = [sample(index) for index in range(48)]
 CHECK_EVERY = 10
 PAUSE_S = 0.008

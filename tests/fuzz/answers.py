@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kvtool.types import Kind as VectorKind
 from tests.datasets import builders
 from tests.fuzz.kind import Kind
 from tests.fuzz.mutate import harmless_json, harmless_text, hostile_json, hostile_text, hostile_value
@@ -204,7 +205,7 @@ def _write_results(path: Path) -> None:
     builders.spair(data)
     refs = open_dataset(f"spair71k:{data}").images()
     samples = [sample(ref.id, index, (32, 24), (3, 4)) for index, ref in enumerate(refs)]
-    kinds = ("key", "value", "vision")
+    kinds: tuple[VectorKind, ...] = ("key", "value", "vision")
     run = write_run(path, "spair71k", "test", data, samples, noise(0), layers=2, kinds=kinds, name="tiny")
     run.commit_text(["dog", "cat"], np.ones((2, 2, 2, 16), np.uint16))
     kvtool.probe(run, "semantic-correspondence", data=data, device="cpu")

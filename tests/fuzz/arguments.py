@@ -1,4 +1,4 @@
-"""Command lines and environments: every option of every command as Typer knows it, with plausible and hostile values."""
+"""Command lines and environments: every option of every command, with plausible and hostile values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,22 @@ WRITTEN = ("out", "log_file", "answers", "official", "plot", "pictures", "save_p
 """Options that name what is written: hostile values that lead out of the working folder are none of theirs."""
 LEADING_OUT = ("..", "/", "~", "../../etc/passwd")
 
-NUMBERS = ("-1", "0", "1", "3", "1e9", "1e400", "nan", "inf", "-inf", "99999999999999999999999", "1_000", "１", "0x1", "")
+NUMBERS = (
+    "-1",
+    "0",
+    "1",
+    "3",
+    "1e9",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "99999999999999999999999",
+    "1_000",
+    "１",
+    "0x1",
+    "",
+)
 LISTS = ("0", "0-1", "1,0", "0-999999999", "999999999-0", "-1", "a", "0,,1", "0-", "0:1", "1e3", "0," * 3000 + "1")
 
 PLAUSIBLE: dict[str, tuple[str, ...]] = {
@@ -26,7 +41,16 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "run_name": ("tiny", "tiny"),
     "model": ("models/llava", "models/llava", "models/siglip", "pics", "lab/none", "models", "lab/none@main"),
     "models": ("planted", "a,b"),
-    "dataset": ("folder:pics", "folder:pics", "spair71k:spair", "pope:pope", "mme:mme", "folder:-", "pope", "folder:gone"),
+    "dataset": (
+        "folder:pics",
+        "folder:pics",
+        "spair71k:spair",
+        "pope:pope",
+        "mme:mme",
+        "folder:-",
+        "pope",
+        "folder:gone",
+    ),
     "data": ("spair", "pope", "pics", "gone", "spair71k:spair", "planted=spair"),
     "benchmark": ("pope:pope", "mme:mme", "scenes", "scenes@mme", "mme:mme@all", "blink:x"),
     "heads": ("0", "0-1", "heads.jsonl", "agnostic", "-"),

@@ -94,7 +94,7 @@ def variables(environment: dict[str, str]) -> Iterator[None]:
 def streams(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Standard output and error, of Python and of C code, into two files."""
     paths = folder / "out.txt", folder / "err.txt"
-    before = sys.stdout, sys.stderr, os.dup(1), os.dup(2)
+    before, descriptors = (sys.stdout, sys.stderr), (os.dup(1), os.dup(2))
     for number, path in enumerate(paths, 1):
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, number)
@@ -106,10 +106,10 @@ def streams(folder: Path) -> Iterator[tuple[Path, Path]]:
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.close()
-        sys.stdout, sys.stderr = before[:2]
-        for number in (1, 2):
-            os.dup2(before[number + 1], number)
-            os.close(before[number + 1])
+        sys.stdout, sys.stderr = before
+        for number, descriptor in zip((1, 2), descriptors, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 def check_said(line: list[str], code: int, out: str, err: str) -> None:

@@ -29,7 +29,12 @@ _MODES = {
     "jp2": ("L", "RGB", "RGBA"),
     "ppm": ("1", "L", "RGB"),
 }
-_TIFF = ({"compression": "tiff_lzw"}, {"compression": "tiff_deflate"}, {"compression": "jpeg"}, {"tiled": True})
+_TIFF: tuple[dict[str, Any], ...] = (
+    {"compression": "tiff_lzw"},
+    {"compression": "tiff_deflate"},
+    {"compression": "jpeg"},
+    {"tiled": True},
+)
 
 
 class Images(Kind):

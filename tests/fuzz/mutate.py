@@ -18,8 +18,38 @@ EXTREME_NUMBERS: tuple[Any, ...] = (
     *(float("nan"), float("inf"), float("-inf"), 1e9, 1e18, 1e308, -1e308, 5e-324, -0.0, 0.5),
 )
 EXTREME_TEXTS = (
-    *("", " ", "\0", "a\0b", "\n", "\ud800", "ü" * 300, "x" * 5000, "../../etc/passwd", "/", ".", "..", "~", "-", "NaN"),
-    *("a/b", "a:b", "a@b", "[red]x[/red]", "\x1b[31m", "\u202eabc", "1e999", "0x10", "１２", "None", "true", "{}", "%s"),
+    *(
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\n",
+        "\ud800",
+        "ü" * 300,
+        "x" * 5000,
+        "../../etc/passwd",
+        "/",
+        ".",
+        "..",
+        "~",
+        "-",
+        "NaN",
+    ),
+    *(
+        "a/b",
+        "a:b",
+        "a@b",
+        "[red]x[/red]",
+        "\x1b[31m",
+        "\u202eabc",
+        "1e999",
+        "0x10",
+        "１２",
+        "None",
+        "true",
+        "{}",
+        "%s",
+    ),
     "<script>alert(1)</script>",
 )
 OTHER_TYPES: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"a": None}, "text", 7, 0.5, [1, 2, 3])
@@ -61,7 +91,7 @@ def dumped(rng: Random, value: Any) -> bytes:
     """JSON of a value, now and then with a member twice or a number that no float holds."""
     text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
     if rng.random() < 0.05:
-        text = re.sub(r'("\w+": )', r'\1null, \1', text, count=1)
+        text = re.sub(r'("\w+": )', r"\1null, \1", text, count=1)
     if rng.random() < 0.05:
         text = re.sub(r": -?\d+", ": " + rng.choice(("1e400", "-1e400", "9" * 5000, "0" * 30)), text, count=1)
     return text.encode("utf-8", "surrogatepass")
@@ -105,7 +135,9 @@ def _other_value(rng: Random, value: Any) -> Any:
         return rng.choice(EXTREME_NUMBERS)
     if isinstance(value, str) and rng.random() < 0.6:
         return rng.choice((*EXTREME_TEXTS, value + "\0", value.upper(), value[: len(value) // 2], value * 3))
-    return rng.choice((*OTHER_TYPES, *EXTREME_NUMBERS, nested(rng.choice((5, 500))), [value] * 3, {"a": value}, str(value)))
+    return rng.choice(
+        (*OTHER_TYPES, *EXTREME_NUMBERS, nested(rng.choice((5, 500))), [value] * 3, {"a": value}, str(value))
+    )
 
 
 def nested(depth: int) -> list[Any]:
@@ -207,7 +239,19 @@ def _extreme_number(rng: Random, data: bytes) -> bytes:
 
 def _odd_characters(rng: Random, data: bytes) -> bytes:
     at = rng.randrange(len(data) + 1)
-    odd = (b"\0", b"\xed\xa0\x80", b"\xff", b"\xe9", b'"', b"\r", b"\x1b[2J", b"\xe2\x80\xa8", b"\\ud800", b"\x85", b",")
+    odd = (
+        b"\0",
+        b"\xed\xa0\x80",
+        b"\xff",
+        b"\xe9",
+        b'"',
+        b"\r",
+        b"\x1b[2J",
+        b"\xe2\x80\xa8",
+        b"\\ud800",
+        b"\x85",
+        b",",
+    )
     return data[:at] + rng.choice(odd) + data[at:]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Stores(Kind):
 
         store = make(self.seeds)
         for name in RUNS:
-            run = store.create_run(config(name=name, n_images_total=IMAGES, prefix_hash=name))
+            run = store.create_run(config(name=name, prefix=f"text:{name}"))
             images = [ragged(index) for index in range(IMAGES)]
             for start in range(0, IMAGES, 3):
                 commit(run, images[start : start + 3])
@@ -114,7 +115,7 @@ class Stores(Kind):
 
 def contents(store: Any, name: str) -> list[tuple[str, Any]]:
     """All that can be read of a run; None where the package refused."""
-    run = refused(store.run, name)
+    run: Any = refused(store.run, name)
     calls = {
         "info": lambda: run.info(),
         "samples": lambda: run.samples,
@@ -145,10 +146,8 @@ def hostile_record(rng: random.Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2))):
         value = hostile_value(rng, value)
     if isinstance(value, dict) and isinstance(value.get("config"), dict) and rng.random() < 0.8:
-        try:
+        with suppress(Exception):  # it is hostile; its old hash stays
             value["hash"] = RunConfig.from_json(value["config"]).hash
-        except Exception:  # noqa: BLE001  it is hostile; its old hash stays
-            pass
     document.pop(SEAL, None)
     if place == "attributes" and isinstance(value, dict):
         return sealed({**document, "attributes": {SEAL: UNSEALED, **value}})

@@ -1,4 +1,4 @@
-"""Everything that a data set says: images, texts, prefixes and its truth, call by call, each of which may be refused."""
+"""Everything that a data set says: images, texts, prefixes, truth, call by call; each may be refused."""
 
 from __future__ import annotations
 
