@@ -36,9 +36,17 @@ def files_of(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
+def regular_bytes(path: Path) -> bytes:
+    """A file's content; nothing of one that was damaged before into something that cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def damage_one(rng: random.Random, path: Path) -> None:
     """Hostile content for one file, as fits its suffix."""
-    write(path, BY_SUFFIX.get(path.suffix, mutate.hostile_bytes)(rng, path.read_bytes()))
+    write(path, BY_SUFFIX.get(path.suffix, mutate.hostile_bytes)(rng, regular_bytes(path)))
 
 
 def damage_tree(rng: random.Random, files: Sequence[Path]) -> None:
@@ -51,7 +59,7 @@ def damage_tree(rng: random.Random, files: Sequence[Path]) -> None:
         if change < 0.12:
             odd_file(rng, path)
         elif change < 0.17:
-            write(path, rng.choice(files).read_bytes() if rng.choice(files).is_file() else b"")
+            write(path, regular_bytes(rng.choice([file for file in files if file.is_file()])))
         else:
             damage_one(rng, path)
 

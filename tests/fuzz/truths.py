@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def plain(value: Any) -> Any:
         return plain(astuple(value))
     if isinstance(value, dict):
         return [(plain(key), plain(item)) for key, item in value.items()]
+    if isinstance(value, Path):  # where a data set lies is none of its facts
+        return value.name
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
