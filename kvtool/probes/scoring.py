@@ -6,13 +6,12 @@ two kinds, and nothing of what was kept before.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kvtool.errors import StoreError, UsageError
+from kvtool.errors import UsageError
 from kvtool.probes.base import Plan, Task, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
@@ -135,10 +134,7 @@ def keep_result(store: Store, key: str, result: Result) -> None:
 
 def keep(store: Store, key: str, record: Mapping[str, Any]) -> None:
     """Keep a record; where the store cannot be written, say so and go on."""
-    try:
-        store.save_result(key, dict(record))
-    except StoreError as error:
-        logging.getLogger("kvtool").warning("%s; the result is given all the same", error)
+    store.keep(key, dict(record))
 
 
 def choose_best(rows: Sequence[Row], halves: Sequence[Row], metric: str) -> Row | None:

@@ -39,6 +39,14 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, whose names survive a power cut. One that is there is fine."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        fsync_folder(place.parent)
+
+
 def write_file(path: Path, *buffers: Any) -> int:
     """Create a file with these bytes, fsync it and return its size. Exists already: FileExistsError."""
     return write_recorded(path, *buffers).nbytes

@@ -111,6 +111,7 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
         if error.errno not in _TAKEN:
             raise
         shutil.rmtree(tmp)
+        fsync_folder(target.parent)  # the winner may not have come to it, and this one says that it is committed
         return False
     fsync_folder(target.parent)
     try:

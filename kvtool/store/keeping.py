@@ -18,7 +18,7 @@ from typing import Any
 
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import layout, ledger, schema
-from kvtool.store.durable import FileRecord, read_record, write_recorded
+from kvtool.store.durable import FileRecord, make_folder, read_record, write_recorded
 from kvtool.store.files import (
     SEAL,
     UNSEALED,
@@ -110,7 +110,7 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
     """Keep files in a folder of their own; one that is there stays, unless it is damaged. Raises StoreError."""
     folder = pictures_path(store, key)
     with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
-        folder.parent.mkdir(exist_ok=True)
+        make_folder(folder.parent)
         tmp = scratch / key
         tmp.mkdir()
         records = {name: write_recorded(tmp / name, data) for name, data in files}

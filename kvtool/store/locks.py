@@ -63,8 +63,9 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
         with beating(path):
             yield mine
     finally:
-        if read_owner(path) == mine:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):  # never over the error of the work; left behind, it is stale once this process ends
+            if read_owner(path) == mine:
+                path.unlink(missing_ok=True)
 
 
 def read_owner(path: Path) -> Owner | None:

@@ -53,7 +53,7 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
     done: set[tuple[Mend, Path | None]] = set()
     for unit in units(store):
         # Problem by problem, so that nothing is dropped that came while the rest of the store was read.
-        for problem in unit.check():
+        for problem in unit.problems():
             if (problem.mend, problem.target) in done:
                 continue
             rows.append(_mend(store, problem, dry_run))
