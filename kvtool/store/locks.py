@@ -21,6 +21,7 @@ from pathlib import Path
 
 from kvtool.errors import BusyError
 from kvtool.store import layout
+from kvtool.store.durable import read_file
 from kvtool.store.files import os_errors, scratch_folder, write_file
 from kvtool.store.owners import Process, beating, is_dead, this_process, untouched_s
 
@@ -71,7 +72,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
 def read_owner(path: Path) -> Owner | None:
     """The owner of a claim; None where there is no claim, or its maker has not yet written its name."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_file(path))
         owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
         time.localtime(owner.since_s)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):

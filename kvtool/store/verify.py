@@ -19,7 +19,7 @@ from kvtool.errors import CorruptError, StoreError
 from kvtool.store import indexes, keeping, layout, ledger
 from kvtool.store.arrays import StoredArray
 from kvtool.store.catalog import Store
-from kvtool.store.durable import FileRecord, read_record
+from kvtool.store.durable import FileRecord, read_file, read_record
 from kvtool.store.encoding import Bits
 from kvtool.store.files import crc32c, read_group, scratch_owner, unsealed
 from kvtool.store.manifest import Part, token_offsets
@@ -163,11 +163,13 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         part = "/".join(relative.parts[2:]).removeprefix("parts/") if of_run else ""
         what = f"{'' if part else f'{relative}: '}it was committed and is gone"
         yield Problem(run, part, "", what, "forget", target)
+    for path in ledger.spoiled(store.path):
+        yield Problem("", "", "", f"{path.relative_to(store.path)}: expected an empty file", "copy", path)
     copies = [layout.ledger_path(store.path) / layout.ROOT_COPY]
     copies += [ledger.run_copy(store.path, name) for name in store.runs()]
     for path in copies:
         try:
-            unsealed(path.read_bytes(), f"file {path.relative_to(store.path)}")
+            unsealed(read_file(path), f"file {path.relative_to(store.path)}")
         except FileNotFoundError:
             continue
         except (CorruptError, OSError) as error:
@@ -323,7 +325,7 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
     """What is wrong with an array's files: each is read once; of a damaged one, every damaged chunk."""
     path = array.folder / layout.ZARR_JSON
     try:
-        found = f"{crc32c(path.read_bytes()):08x}"
+        found = f"{crc32c(read_file(path)):08x}"
         if found != array.metadata_crc32c:
             yield f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged", "drop"
     except FileNotFoundError:

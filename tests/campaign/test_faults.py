@@ -14,7 +14,7 @@ from tests.campaign.syscalls import watched_calls
 
 
 def test_the_nth_call_may_fail(place: Path) -> None:
-    writing, reading = faults.run(place, step=61)
+    writing, reading = faults.run(place, step=47)
     assert writing.notes == []
     assert reading.notes == []
     assert min(writing.tried, reading.tried) >= 50
