@@ -41,8 +41,8 @@ def plain(value: Any) -> Any:
         return plain(astuple(value))
     if isinstance(value, dict):
         return [(plain(key), plain(item)) for key, item in value.items()]
-    if isinstance(value, Path):  # where a data set lies is none of its facts
-        return value.name
+    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("/")):
+        return Path(value).name  # where a data set lies is none of its facts
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
