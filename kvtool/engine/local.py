@@ -216,6 +216,7 @@ def _extract(
         run_devices(job, plan, devices, engine, min_free_vram, hear)
         run = plan.open_run(store)
         plan = plan.within(run)
+        report.run = run.name
         if not wait_for_others(plan, run, report, started + wait_s):
             break
     stored = report.n_images - len(missing(plan, run))
