@@ -55,7 +55,9 @@ def test_a_run_says_where_they_are(tmp_path: Path, dtype: Precision) -> None:
     nan = np.array(SPOILING[dtype][0], f"u{STORED_DTYPE[dtype].itemsize}").view(STORED_DTYPE[dtype])
     for start in (0, 3):
         images = [ragged(index) for index in range(start, start + 3)]
-        arrays = {name: [image_arrays(run.config, image)[name].copy() for image in images] for name in run.config.kinds}
+        arrays: dict[str, list[Bits]] = {
+            name: [image_arrays(run.config, image)[name].copy() for image in images] for name in run.config.kinds
+        }
         text = {
             kind: [image_arrays(run.config, image)[f"text_{kind}"].copy() for image in images]
             for kind in ("key", "value")
