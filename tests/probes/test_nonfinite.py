@@ -15,9 +15,11 @@ from kvtool.probes import probe
 from kvtool.reports.results import Result, Row, is_summary, metric_names
 from kvtool.store import Run, float32_to_bits
 from kvtool.types import Sample
+from tests.probes import builders
 from tests.probes.builders import HEADS, PLANTED, Array, noise, sample, write_run
 from tests.probes.test_language_tasks import GRID as SMALL_GRID
 from tests.probes.test_language_tasks import LAYERS, NAMES, imagenet
+from tests.probes.test_only import RUNS
 from tests.probes.test_semantic_correspondence import GRID, WH, planted, write_spair
 from tests.reports.test_results import assert_documented
 
@@ -137,3 +139,28 @@ def test_vectors_of_texts_spoil_their_block(tmp_path: Path) -> None:
     assert {(row["layer"], row["kv_head"]) for row in spoiled} == {(2, 1)}
     assert all(row["miou_fgbg"] is None for row in spoiled)
     assert all(row["miou_fgbg"] is not None for row in result.rows if row not in spoiled)
+
+
+SPOILED_BLOCKS = {(1, 0), (2, 1), (3, 0)}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_task_scores_the_other_blocks_as_ever(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One NaN a token, infinities alone, and a few NaNs in heads that are scored together with sound ones."""
+
+    def spoiled(values: Array) -> Array:
+        values = values.copy()
+        if values.ndim == 4 and len(values) > 3:  # (layer, head, token, dim) of the decoder
+            values[1, 0, :2], values[2, 1, :, 0], values[3, 0] = np.nan, np.nan, np.inf
+        return float32_to_bits(values)
+
+    task = "semantic-segmentation" if name == "bdd10k" else name
+    sound = probe(RUNS[name](tmp_path / "sound"), task, kinds=["value"], layers=[0, 1, 2, 3])
+    monkeypatch.setattr(builders, "float32_to_bits", spoiled)
+    result = probe(RUNS[name](tmp_path / "spoiled"), task, kinds=["value"], layers=[0, 1, 2, 3])
+    assert {(row["layer"], row["kv_head"]) for row in result.rows if "nonfinite" in row} == SPOILED_BLOCKS
+    for row, before in zip(result.rows, sound.rows, strict=True):
+        if (row["layer"], row["kv_head"]) in SPOILED_BLOCKS:
+            assert {row[metric] for metric in metric_names(row)} == {None}
+        else:
+            assert row == before
