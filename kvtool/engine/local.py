@@ -152,7 +152,8 @@ def extract(
     store = open_store(job.store, create=True)
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
-        report = Report(run.name, extraction.n_images, n_before=extraction.n_images)
+        report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
     if not extraction.snapshot.revision:  # a hub model whose weights are not here yet: fetch them, then look again

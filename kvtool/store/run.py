@@ -149,7 +149,8 @@ class Run:
         images of a range of dataset indices, and no texts. Reads no array: parts record it when they are written.
         """
         counts: Counter[Place] = Counter()
-        parts = [(name, name, part) for part in self._scan("parts", within) for name in part.arrays]
+        names = self.config.array_names()
+        parts = [(name, name, part) for part in self._scan("parts", within) for name in names]
         texts = [] if within is not None else [("value", "text", part) for part in self._scan("text")]
         for array, place, part in [*parts, *texts]:
             for position, head, count in part.nonfinite(array):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kvtool.reports.results import Result, emit
 from kvtool.scenes.layouts import write_scenes
 from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.store.verify import verify
-from tests.probes.builders import DIM, PLANTED, noise, sample, write_run
+from tests.probes.builders import DIM, PLANTED, Fill, noise, sample, write_run
 from tests.reports.test_results import assert_documented, documented
 
 VALUE_RIGHT, MODEL_RIGHT = set(range(9)), {0, 1, 2, 3, 9, 10}
@@ -54,7 +54,13 @@ def questions_of(folder: Path, subset: str) -> list[Question]:
     return questions
 
 
-def planted_run(path: Path, folder: Path, questions: Sequence[Question], value_right: set[int]) -> Run:
+def planted_run(
+    path: Path,
+    folder: Path,
+    questions: Sequence[Question],
+    value_right: set[int],
+    change: Callable[[Fill], Fill] = lambda fill: fill,
+) -> Run:
     """In block PLANTED the right option's vectors are the first image's where the values are to be right, else the
     wrong one's; of one image alone, every channel says the answer. All other blocks are noise."""
     rng = np.random.default_rng(1)
@@ -74,7 +80,7 @@ def planted_run(path: Path, folder: Path, questions: Sequence[Question], value_r
 
     samples = [sample(image, i, (80, 60), (3, 4), newline=True) for i, image in enumerate(vectors)]
     kinds: Any = ("key", "value", "projected", "vision")
-    return write_run(path, "blink", "val", folder, samples, fill, kinds=kinds)
+    return write_run(path, "blink", "val", folder, samples, change(fill), kinds=kinds)
 
 
 def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> None:
