@@ -78,11 +78,14 @@ def find_subjects(
     an unknown name and for a model that would count twice.
     """
     groups: dict[Identity, list[Run]] = {}
+    identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
         about = config.dataset in benchmarks or set(tasks) & set(DATASETS.load(config.dataset).about.tasks)
         if config.prefix == "none" and config.model.geometry.layers and about:
             identity = Identity(config.model.name, config.model.revision, config.model.dtype, config.view)
+            # The same weights are one model, whatever it was called when a run was extracted.
+            identity = identities.setdefault((identity.revision, identity.dtype, identity.view), identity)
             groups.setdefault(identity, []).append(run)
     if models is not None:
         groups = _named(groups, models)

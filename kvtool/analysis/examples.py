@@ -20,6 +20,7 @@ from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.probes import TASKS
 from kvtool.probes.co_segmentation import CoSegmentation
 from kvtool.probes.layers import Layer
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.page import Drawn
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.store import Run
@@ -69,7 +70,7 @@ def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: to
     options |= {"limit": whole.get(str(result.task), SPREAD * count), "all_classes": False}
     known = signature(kind).parameters
     asked = {name: value for name, value in options.items() if name in known}
-    task: Any = kind(dataset, set(run.ids), device, **asked)
+    task: Any = kind(dataset, sizes_of(run), device, **asked)
     if isinstance(task, CoSegmentation):
         task.groups = dict(list(task.groups.items())[:1])
     return task

@@ -119,8 +119,9 @@ class PointCosine:
     def _found(self, layer: Layer) -> Array:
         """(head, question) 1 where the nearest token of the target picture is near enough."""
         pairs = _Pairs([_of_one_point(question) for question in self.questions])
-        ids = {image for pair in pairs.listed for image in (pair.src_id, pair.trg_id)}
-        task = SemanticCorrespondence(cast(SPair71k, pairs), ids, layer.device)
+        sizes = {pair.src_id: pair.src_wh_px for pair in pairs.listed}
+        sizes |= {pair.trg_id: pair.trg_wh_px for pair in pairs.listed}
+        task = SemanticCorrespondence(cast(SPair71k, pairs), sizes, layer.device)
         return task.measure(layer)[:, :, ALPHAS.index(PRIMARY_ALPHA)]
 
 
@@ -130,6 +131,7 @@ class _Pairs:
 
     listed: list[Pair]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def pairs(self) -> list[Pair]:
         return self.listed

@@ -21,7 +21,7 @@ import numpy as np
 
 from kvtool.analysis.patches import READ_BYTES, Array, Best, Chunk, Numbers, Patches, sample_numbers
 from kvtool.errors import UsageError
-from kvtool.store import hash_ids, hash_json, indexes, open_store
+from kvtool.store import hash_json, indexes, open_store
 from kvtool.store.files import os_errors, write_file
 from kvtool.store.indexes import CheckedFile, Pieces
 
@@ -101,7 +101,7 @@ def index_name(patches: Patches) -> str:
     """Names the block, the metric, and a hash of all that the index depends on: a longer run has another one."""
     block, run = patches.block, patches.run
     settings = [FORMAT, PIECE_BYTES, TRAINING_PER_LIST, PROBED, RECALL_QUERIES, SEED]
-    depends_on = [run.config.hash, hash_ids(run.ids), settings]
+    depends_on = [run.config.hash, run.images_hash(), settings]
     return f"{block.kind}-{block.layer}-{block.kv_head}-{patches.metric}-{hash_json(depends_on)}"
 
 

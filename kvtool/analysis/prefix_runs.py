@@ -18,7 +18,8 @@ from kvtool.engine.plan import Job
 from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, DatasetError, ModelError, UsageError
 from kvtool.identity import count, dataset_of, listed
-from kvtool.probes.run import DECODER, check_served, tasks_of
+from kvtool.probes.blocks import DECODER
+from kvtool.probes.run import check_served, tasks_of
 from kvtool.store import Run, RunConfig, Store
 from kvtool.types import Kind
 
@@ -92,7 +93,8 @@ def find_base(
         if run.config.prefix != NONE:
             raise UsageError(f"run {name}: expected the run without prefix, found {run.config.prefix!r}")
         return run
-    runs = store.readable_runs(lambda run: _is_base(run, task, kinds))
+    every = store.readable_runs()
+    runs = [run for run in every if _is_base(run, task, kinds)]
     if spec is not None:
         wanted = open_dataset(spec)
         runs = [run for run in runs if (run.config.dataset, run.config.split) == (wanted.name, wanted.split)]
@@ -110,7 +112,7 @@ def find_base(
     raise UsageError(
         f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over {' or '.join(able)}"
         f"{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, found runs: "
-        f"{', '.join(store.runs()) or 'none'}; give --model and --dataset {able[0]}:PATH to extract it"
+        f"{', '.join(run.name for run in every) or 'none'}; give --model and --dataset {able[0]}:PATH to extract it"
     )
 
 

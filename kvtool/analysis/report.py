@@ -17,10 +17,10 @@ from PIL import Image
 
 from kvtool.analysis.overlays import fit
 from kvtool.analysis.thumbnails import Pictures
-from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.identity import check_pictures, dataset_of
 from kvtool.reports.page import Drawn, Kept, Study, choose, render
 from kvtool.reports.page.articles import ITEMS_SHOWN
 from kvtool.reports.results import Row, versions
@@ -110,7 +110,7 @@ def report(
 
 
 def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
-    added = set(store.runs()) - set(store.first_runs())
+    added = set(store.runs()) - {run.name for run in store.first_runs()}
     for record in store.results():
         if record.get("command") != "probe" or record.get("config", {}).get("run") not in added:
             yield record
@@ -142,13 +142,12 @@ class Source:
     def dataset(self, run: Run) -> DatasetBase:
         """Raises KvtoolError where it is not there."""
         config = run.config
-        path = str(self.data.get(config.dataset) or config.dataset_path or "")
-        key = (config.dataset, path, config.split)
-        if key not in self._datasets:
-            if not path and config.dataset != "scenes":
-                name = config.dataset
-                raise KvtoolError(f"run {run.name} does not say where {name} is: give --data {name}:PATH")
-            self._datasets[key] = open_dataset(Spec(config.dataset, path or None, config.split))
+        place = self.data.get(config.dataset)
+        key = (config.dataset, str(place or run.place or ""), config.split)
+        if key in self._datasets:
+            check_pictures(run, self._datasets[key])
+        else:
+            self._datasets[key] = dataset_of(run, place)
         return self._datasets[key]
 
     def infos(self) -> list[Row]:
@@ -156,7 +155,7 @@ class Source:
         found = []
         for name, store in self.stores.items():
             for run in store.readable_runs():
-                more = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.config.dataset_path}
+                more = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.place}
                 found.append({"store": name, **run.info(), **more})
         return found
 
@@ -192,7 +191,7 @@ class Gathered:
 
     def _examples(self, position: int, kept: Kept, run: Run) -> None:
         from kvtool.analysis.examples import draw_examples
-        from kvtool.probes.run import torch_device
+        from kvtool.probes.blocks import torch_device
 
         if self.n_examples:
             of = (kept.result, self.n_examples, self.n_blocks, torch_device(self.device), self.pictures)

@@ -163,7 +163,9 @@ class DatasetBase:
         The others are counted and named in `notes`. Raises DatasetError where none is there.
         """
         images = self.images()
-        absent = absent_files(ref.path for ref in images if ref.path is not None)
+        # A list of paths has no data set's folder: what it names and is not there has failed.
+        on_disk = [ref.path for ref in images if ref.path is not None] if self.root is not None else []
+        absent = absent_files(on_disk)
         if not absent:
             return list(images)
         there = [ref for ref in images if ref.path not in absent]
@@ -175,6 +177,12 @@ class DatasetBase:
         names = first_few([ref.id for ref in images if ref.path in absent])
         self.note(f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at {first})")
         return there
+
+    def left_out(self, most: int) -> list[str]:
+        """What was noted and left out so far, a line each; of many the first `most`, and how many more there are."""
+        lines = [*self.notes, *self.skipped]
+        more = [f"{self.name}: {len(lines) - most} more annotations were left out"] if len(lines) > most else []
+        return lines[:most] + more
 
     def note(self, line: str) -> None:
         """Have a line said once, however often it is met."""

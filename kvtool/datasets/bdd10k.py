@@ -16,7 +16,7 @@ from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, fields, require, stream_json_list
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
-from kvtool.datasets.values import shown
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (
@@ -167,7 +167,7 @@ def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
     name, attributes = fields(frame, ("name", "attributes"), where)
     attributes = attributes or {}
     if not isinstance(name, str) or not isinstance(attributes, dict):
-        raise DatasetError(f"{where}: expected a name and attributes, found {shown(name)} and {shown(attributes)}")
+        raise DatasetError(f"{where}: expected a name and attributes, found {brief(name)} and {brief(attributes)}")
     return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 
 

@@ -105,6 +105,11 @@ class Davis(DatasetBase):
         """Names in the folder of each sequence's annotations."""
         return {sequence: Listing(self._masks / sequence) for sequence in self._frames}
 
+    @property
+    def n_sequences(self) -> int:
+        """How many of the listed sequences have frames."""
+        return len(self._frames)
+
     def videos(self) -> list[Video]:
         """The sequences in the order of the list.
 

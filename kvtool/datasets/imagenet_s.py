@@ -162,7 +162,8 @@ class ImageNetS(DatasetBase):
         odd = np.unique(ids[(ids != IGNORE) & (ids > n_classes)])
         if odd.size:
             raise DatasetError(
-                f"{path}: expected ids 0 to {n_classes} and {IGNORE} as R + 256 G, found {odd[0]}; use the maps as released"
+                f"{path}: expected ids 0 to {n_classes} and {IGNORE} as R + 256 G, found {odd[0]}; "
+                "use the maps as released"
             )
         return ids
 

@@ -164,7 +164,7 @@ def read_codes(path: Path) -> IdMap:
     Raises DatasetError for a map in other colors than MSRCv2's.
     """
     rgb = read_rgb(path).astype(np.int32)
-    codes = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
+    codes: IdMap = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
     known = [_V2_VOID, *map(_code, V2_COLOURS.values()), *map(_code, _V2_OTHERS)]
     found, counts = np.unique(codes, return_counts=True)
     is_odd = ~np.isin(found, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,21 +137,24 @@ class Pascal5i(DatasetBase):
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 
     def episodes(
-        self, n: int = 1000, shots: int = 5, seed: int = 0, ids: Collection[str] | None = None
+        self, n: int = 1000, shots: int = 5, seed: int = 0, entries: Sequence[Entry] | None = None
     ) -> list[Episode]:
         """Seeded episodes as HSNet draws them: query = index mod entries, supports of the query's class at random.
 
-        Unlike there, supports do not repeat. Episode i does not depend on n. ids: draw from these images alone (those
-        of a limited run). Classes with too few images for one episode are left out and named in `skipped`.
+        Unlike there, supports do not repeat. Episode i does not depend on n. entries: draw from these alone (those
+        that a run holds and that can be used). Classes with too few images for one episode are left out and named in
+        `skipped`.
         """
-        entries = [entry for entry in self.entries() if ids is None or entry.image_id in ids]
+        entries = self.entries() if entries is None else entries
         of_class: dict[int, list[str]] = defaultdict(list)
         for entry in entries:
             of_class[entry.class_id].append(entry.image_id)
-        for class_id, names in of_class.items():
+        for class_id in self.class_ids():
+            names = of_class[class_id]
             if len(names) <= shots:
                 self.skipped.append(
-                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}"
+                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}: "
+                    f"no score counts {self.class_names[class_id - 1]}"
                 )
         queries = [entry for entry in entries if len(of_class[entry.class_id]) > shots]
         if not queries:

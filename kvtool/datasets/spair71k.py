@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
 from kvtool.datasets.files import fields, read_json, read_lines, require
 from kvtool.datasets.listing import Listing
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
 Point = tuple[float, float]
@@ -35,7 +36,7 @@ class Pair:
     """Corresponding keypoints of two images, in pixels of the originals; boxes are those of the two objects.
 
     A keypoint may lie outside its box, as some of the release do. The four variations are the release's
-    difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3).
+    difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3). file: the annotation's, for messages.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Pair:
     scale_variation: int
     truncation: int
     occlusion: int
+    file: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,8 @@ class SPair71k(DatasetBase):
             raise DatasetError(
                 f"{path}: expected images {listed.src}, {listed.trg} as the list has, found {', '.join(ids)}"
             )
-        try:
-            return _checked(_read_pair(listed, measures, record))
-        except DatasetError as error:
-            raise DatasetError(f"{path}: {error}") from None
+        with values.at(str(path)):
+            return replace(_checked(_read_pair(listed, measures, record)), file=str(path))
 
     def _why_absent(self, path: Path) -> str:
         """Most often the colon: file systems of Windows, and those shared with it, have none in their names."""
@@ -211,7 +211,7 @@ def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any])
     src_kps_px, trg_kps_px = values.points(src_kps, "src_kps"), values.points(trg_kps, "trg_kps")
     ids = record.get("kps_ids", list(range(len(src_kps_px))))
     if not isinstance(ids, list):
-        raise DatasetError(f"expected kps_ids to be a list, found {values.shown(ids)}")
+        raise DatasetError(f"expected kps_ids to be a list, found {brief(ids)}")
     codes = {name: values.whole(record.get(name, 0), name) for name in _DIFFICULTIES}
     return Pair(
         id=listed.line,
@@ -225,7 +225,11 @@ def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any])
         kps_ids=tuple(values.whole(number, "kps_ids") for number in ids),
         src_box_xyxy_px=values.box(src_box, "src_bndbox"),
         trg_box_xyxy_px=values.box(trg_box, "trg_bndbox"),
-        **codes,
+        mirror=codes["mirror"],
+        viewpoint_variation=codes["viewpoint_variation"],
+        scale_variation=codes["scale_variation"],
+        truncation=codes["truncation"],
+        occlusion=codes["occlusion"],
     )
 
 

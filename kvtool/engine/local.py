@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
@@ -23,6 +23,7 @@ from kvtool.engine.pipeline import Event, Tell, run_parts
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.reuse import Source, open_source
 from kvtool.errors import BusyError, KvtoolError, ModelError, StoreError, UsageError
+from kvtool.models.hub import resolve
 from kvtool.store import open_store, same_numbers
 from kvtool.store.nonfinite import Place
 
@@ -154,6 +155,9 @@ def extract(
         report = Report(run.name, extraction.n_images, n_before=extraction.n_images)
         report.seconds = time.monotonic() - started
         return report
+    if not extraction.snapshot.revision:  # a hub model whose weights are not here yet: fetch them, then look again
+        extraction = replace(extraction, snapshot=resolve(job.model))
+        run = find_run(extraction, store)
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)

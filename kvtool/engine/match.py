@@ -7,6 +7,7 @@ pictures are (kvtool.identity).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from kvtool.types import Kind
 
 CLAIM_WAIT_S = 60.0
+NAMED = 10
+"""How many of the pictures and annotations that a data set leaves out are named; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,16 @@ class Extraction:
 def open_extraction(job: Job) -> Extraction:
     """Open a job's data set and look at its model's files. Raises UsageError, DatasetError, ModelError."""
     dataset = open_dataset(job.dataset)
-    refs = tuple(dataset.images())
+    refs = tuple(dataset.present())
     if not refs:
         raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
     prefixes = prefix_texts(job.prefix, dataset, refs)
+    if job.kinds is None or "value" in job.kinds:
+        dataset.texts()  # its lines about what is left out belong to those of the pictures
+    for line in dataset.left_out(NAMED):
+        logging.getLogger("kvtool").warning("%s", line)
     return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
 
 

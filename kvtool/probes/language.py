@@ -35,6 +35,7 @@ def centred_texts(layer: Layer, texts: Sequence[str]) -> Tensor:
     rows = [index[text] for text in texts]
     vectors = np.stack([layer.run.text_values(layer.layer, head)[rows] for head in layer.heads])
     stored = torch.from_numpy(vectors).to(layer.device)
+    layer.count_nonfinite(stored)
     return stored - stored.mean(1, keepdim=True)
 
 

@@ -62,7 +62,11 @@ class GridImage:
 
 
 class Layer:
-    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out."""
+    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out.
+
+    nonfinite: (head,) how many NaNs and infinities were in what was handed out so far, each image counted once: the
+    images' base grids, and vectors of texts (see count_nonfinite). What is made of such values means nothing.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,14 @@ class Layer:
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
         self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
         self.held_bytes = 0
+        self.nonfinite = np.zeros(len(self.heads), np.int64)
+        # Parts record where such values are, so that images of sound blocks need no look.
+        self._suspect = any((kind, layer, head) in run.nonfinite() for head in self.heads)
+        self._counted: set[str] = set()
+
+    def count_nonfinite(self, values: torch.Tensor) -> None:
+        """Take into account values (head, ...) that were read beside the images."""
+        self.nonfinite += (~values.isfinite()).flatten(1).sum(1).cpu().numpy()
 
     def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
         """Every image once, in no promised order: those held first, then the others part by part."""
@@ -124,6 +136,9 @@ class Layer:
             values = values[:, span.start : span.start + rows * cols]
         else:
             values = values[:, torch.tensor(span.token_indices(), device=self.device)]
+        if self._suspect and sample.id not in self._counted:
+            self._counted.add(sample.id)
+            self.count_nonfinite(values)
         return GridImage(sample, span, values)
 
 

@@ -23,6 +23,7 @@ from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsampling
 from kvtool.probes.predictions import save_lines
+from kvtool.probes.truth import LeftOut, Sizes, check_size
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
 
@@ -53,7 +54,7 @@ class SemanticCorrespondence:
     def __init__(
         self,
         dataset: SPair71k,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -62,16 +63,17 @@ class SemanticCorrespondence:
     ) -> None:
         pairs = dataset.pairs()
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
-        present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
-        self.pairs = present[:limit]
-        self.n, self.n_skipped = len(self.pairs), len(pairs) - len(present) + len(dataset.skipped)
-        self.skipped = list(dataset.skipped)
-        if len(present) < len(pairs):
-            self.skipped.append(f"{len(pairs) - len(present)} pairs need images that the run does not hold")
-        if not self.pairs:
+        left_out = LeftOut.of(dataset)
+        present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+        left_out.many(len(pairs) - len(present), "pairs need images that the run does not hold")
+        if not present:
             raise KvtoolError(
                 f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract more of the data set"
             )
+        self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
+        self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
+        if not self.pairs:
+            raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
         self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
         self._saved: Collection[int] = range(self.n)
 
@@ -136,6 +138,13 @@ class SemanticCorrespondence:
             yield Table(
                 {"alpha": PRIMARY_ALPHA, "category": str(category)}, primary[:, categories == category], pck_scores
             )
+
+
+def check_pair(pair: Pair, ids: Sizes) -> None:
+    """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the run's."""
+    where = pair.file or f"pair {pair.id}"
+    check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
+    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
 
 
 class _Category:

@@ -138,19 +138,19 @@ class Store:
         listed = ", ".join(names) or "none"
         if name is None:
             first = self.first_runs()
-            if len(first) > 1:
-                first = [run.name for run in self.readable_runs() if run.name in first] or first[:1]
+            if not first and names:  # all are damaged: say how
+                return self.run(names[0])
             if len(first) != 1:
                 raise UsageError(f"store {self.path}: expected one run or a name (--run), found runs: {listed}")
-            name = first[0]
-        elif name not in names:
+            return first[0]
+        if name not in names:
             raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
         return Run(self.path, self._config(name))
 
-    def first_runs(self) -> list[str]:
-        """Names of runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
-        names = self.runs()
-        return [name for name in names if name.rpartition("+")[0] not in names]
+    def first_runs(self) -> list[Run]:
+        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
+        names = set(self.runs())
+        return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
         """The run called config.name, or where that is empty, the first one of this configuration; else None.

@@ -71,9 +71,9 @@ class Run:
 
     @property
     def pictures(self) -> list[Picture]:
-        """Who the committed images are, as of now, by index; no array and no geometry is read."""
+        """Who the images that the run reads are, by index; no array and no geometry is read."""
         by_index: dict[int, Picture] = {}
-        for part in self._scan("parts"):
+        for part in self._reader.parts:
             for picture in part.pictures:
                 by_index.setdefault(picture.index, picture)
         return [by_index[index] for index in sorted(by_index)]

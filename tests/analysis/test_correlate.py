@@ -104,7 +104,7 @@ def answered(
     answerer = Answerer(held, run, None, "cpu", 16)
     for number, question in enumerate(dataset.questions()):
         answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
-        held.save_result(hash_json([answerer.key, question.image_ids[0]]), {"kind": "answers", "answers": answers})
+        held.save_result(hash_json([answerer.key, question.image_ids[0], ""]), {"kind": "answers", "answers": answers})
     return run
 
 

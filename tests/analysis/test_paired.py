@@ -85,10 +85,12 @@ def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> N
         truth = question.answer[1]
         answer = truth if number in right else f"The answer is ({'B' if truth == 'A' else 'A'})."
         if len(question.image_ids) > 1:
-            store.save_result(hash_json([key, list(question.image_ids), question.prompt]), {"answer": answer})
+            store.save_result(
+                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]), {"answer": answer}
+            )
         else:
             answers = {NO_HEADS: {question.prompt: answer}}
-            store.save_result(hash_json([key, question.image_ids[0]]), {"answers": answers})
+            store.save_result(hash_json([key, question.image_ids[0], ""]), {"answers": answers})
 
 
 def shares(row: dict[str, Any]) -> list[float]:

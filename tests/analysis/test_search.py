@@ -515,7 +515,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         ({"kv_head": 2}, "no kv_head 2 of value: expected 0 to 1"),
         ({"kv_head": -1}, "no kv_head -1"),
         ({"kind": "key"}, "no key, only value, projected, vision"),
-        ({"device": "cuda:99"}, "cuda:99 is not here"),
+        ({"device": "cuda:99"}, "expected cuda:99 to exist"),
     ):
         with pytest.raises(UsageError, match=message):
             kvtool.search(run, "img08", (40, 30), **options)

@@ -25,6 +25,7 @@ from kvtool.probes import logistic
 from kvtool.probes.layers import Layer
 from kvtool.probes.propagation import Context, Rule
 from kvtool.probes.semantic_correspondence import SemanticCorrespondence
+from kvtool.probes.truth import sizes_of
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.probe_scale import scale
@@ -160,6 +161,7 @@ class Pairs:
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         points = [tuple((float(x), float(y)) for x, y in rng.uniform(0, 378, (10, 2))) for _ in range(40)]
         ordered = [(a, b) for a in range(40) for b in range(40) if a != b]
         chosen = [ordered[i] for i in rng.choice(len(ordered), 1000, replace=False)]
@@ -178,7 +180,7 @@ def matching() -> Row:
     data = Pairs()
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(Path(folder), 40)
-        task = SemanticCorrespondence(data, set(run.ids), CPU)  # type: ignore[arg-type]
+        task = SemanticCorrespondence(data, sizes_of(run), CPU)  # type: ignore[arg-type]
 
         def ours() -> Any:
             return task.measure(Layer(run, "value", 0, range(HEADS), CPU))

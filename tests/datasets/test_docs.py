@@ -9,7 +9,7 @@ import pytest
 
 from kvtool.datasets import list_datasets
 from kvtool.datasets.base import About, DatasetBase
-from kvtool.datasets.images import MAX_PIXELS
+from kvtool.datasets.raster import MAX_PIXELS
 from kvtool.errors import DatasetError, UsageError
 from tests.datasets import builders
 

@@ -73,7 +73,7 @@ def write_run(
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
     config = RunConfig(
         name=name,
-        model=ModelInfo(model, "0", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
+        model=ModelInfo(model, f"of {model}", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
         dataset=dataset,
         dataset_path=str(root),
         split=split,

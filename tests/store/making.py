@@ -79,7 +79,8 @@ def finite_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtyp
     """Any bit pattern but NaNs and infinities."""
     lowest_exponent_bit = {"uint16": 0x0080, "float16": 0x0400, "float32": 0x00800000}[dtype.name]
     bits = random_bits(rng, shape, dtype).view(f"u{dtype.itemsize}")
-    return (bits & ~np.array(lowest_exponent_bit, bits.dtype)).view(dtype)
+    finite: Bits = (bits & ~np.array(lowest_exponent_bit, bits.dtype)).view(dtype)
+    return finite
 
 
 def image_arrays(config: RunConfig, image: Sample) -> dict[str, Bits]:

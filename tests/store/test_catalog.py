@@ -89,7 +89,7 @@ def test_runs_that_an_analysis_added_do_not_hide_the_one_they_belong_to(tmp_path
     store = new_store(tmp_path)
     store.create_run(config())
     store.create_run(config(name="tiny+correct", prefix="correct"))
-    assert store.first_runs() == ["tiny"]
+    assert [run.name for run in store.first_runs()] == ["tiny"]
     assert store.run().name == "tiny"
     assert store.run("tiny+correct").config.prefix == "correct"
     store.create_run(config(name="lone+correct", prefix="random"))
