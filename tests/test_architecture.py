@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "kvtool"
-FREE = {"kvtool", "types", "errors", "registry", "digests"}
+FREE = {"kvtool", "types", "errors", "registry", "digests", "outputs", "bounds"}
 """Modules that every part may import; `kvtool` itself is the lazy front."""
 
 MAY_IMPORT = {
@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "registry": set(),
     "identity": {"datasets", "store"},
     "digests": set(),
+    "outputs": set(),
+    "bounds": set(),
     "metrics": set(),
     "store": set(),
     "models": {"demo"},

@@ -107,7 +107,7 @@ def correlate(
         skipped=lacking[:NAMED],
         items=items,
     )
-    home.keep(key, result.to_json())
+    keep_result(home, key, result)
     return result
 
 

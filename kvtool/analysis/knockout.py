@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvtool.analysis.answer_files import write_answers, write_official
+from kvtool.analysis.answer_files import check_answers, write_answers, write_official
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent, unanswerable
 from kvtool.analysis.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.analysis.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
@@ -65,6 +65,7 @@ def knockout(
     store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
+    check_answers(answers, official)
     rows = None if heads == "agnostic" else _rows(heads)
     asked, dataset = open_benchmark(benchmark)
     base = find_base(store, named, model, None if rows is None else dataset)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvtool.analysis.answer_files import write_lines
+from kvtool.analysis.answer_files import check_answers, write_lines
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
 from kvtool.analysis.paired_answers import ask_one_image, ask_several_images, marked_prompt, stored_prompt
 from kvtool.analysis.paired_cells import Compared
@@ -24,6 +24,7 @@ from kvtool.datasets.base import ImageRef
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.identity import dataset_of
 from kvtool.metrics.answers import parse_choice
+from kvtool.outputs import check_folder
 from kvtool.probes.base import Plan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
@@ -82,6 +83,9 @@ def paired(
     progress = progress or silent
     wanted = paired_task(task)
     _check(wanted, select, n, max_new_tokens, options, pictures)
+    check_answers(answers)
+    if pictures is not None:
+        check_folder(pictures, "--pictures")
     store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
     found = serving_run(store, wanted, named)
     plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)
@@ -111,7 +115,7 @@ def paired(
         answerer = Answerer(store, found, model, device, max_new_tokens, fresh)
         said = work.ask(answerer, folder, progress)
         result = work.result(said, config, torch_device(device), progress)
-        store.keep(key, result.to_json())
+        store.save_result(key, result.to_json())
     if answers is not None:
         work.write(result, Path(answers))
     return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kvtool.errors import KvtoolError
+from kvtool.outputs import write_output
 from kvtool.store import Run
 from kvtool.types import Kind, Sample
 
@@ -38,12 +39,10 @@ def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Hea
     """
     sheets, index_of = draw_sheets(run, kind, ids, framed), {sample.id: sample.index for sample in run.samples}
     paths = [folder / f"{index_of[image]:07d}-{_safe(image)}-{kind}.png" for image in sheets]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for sheet, path in zip(sheets.values(), paths, strict=True):
-            sheet.picture.save(path)
-    except OSError as error:
-        raise KvtoolError(f"pictures: {folder} cannot be written: {error.strerror or error}: name another -o") from None
+    for sheet, path in zip(sheets.values(), paths, strict=True):
+        data = BytesIO()
+        sheet.picture.save(data, format="PNG")
+        write_output(path, data.getvalue(), "pictures: -o", make_folder=True)
     return paths
 
 

@@ -116,7 +116,7 @@ def prefix(
         skipped=reasons[:NAMED],
         items=compared.items(),
     )
-    store.keep(key, result.to_json())
+    keep_result(store, key, result)
     return result
 
 

@@ -174,7 +174,7 @@ def condition_run(
         if condition.texts[image] is None
     }
     wanted = replace(base.config, prefix=condition.recorded)
-    able = store.readable_runs(lambda run: _serves(run, base, wanted, condition, kinds))
+    able = [run for run in store.readable_runs() if _serves(run, base, wanted, condition, kinds)]
     run = max(able, key=lambda each: len(set(each.ids) & set(base.ids)), default=None)
     if run is None or set(base.ids) - set(run.ids) - why.keys():
         check_model(base, model)

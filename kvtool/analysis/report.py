@@ -21,11 +21,11 @@ from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.identity import check_pictures, dataset_of
+from kvtool.outputs import check_output, write_output
 from kvtool.reports.page import Drawn, Kept, Study, choose, render
 from kvtool.reports.page.articles import ITEMS_SHOWN
 from kvtool.reports.results import Row, versions
 from kvtool.store import Run, Store, open_store
-from kvtool.store.files import os_errors
 
 PICTURE_BYTES = 4_500_000
 """What all pictures of a page may take together, as text."""
@@ -72,10 +72,7 @@ def report(
     """
     if examples < 0 or blocks < 1:
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
-    with os_errors(f"report: {path} cannot be written"):
-        able = not Path(path).is_dir() and Path(path).parent.is_dir()
-    if not able:
-        raise UsageError(f"report: {path}: expected a file in a folder that is there, found none; make it first")
+    check_output(path, "report")
     every = [stores] if isinstance(stores, Store | str | os.PathLike) else list(stores)
     opened = {str(store.path): store for store in (s if isinstance(s, Store) else open_store(s) for s in every)}
     kept = choose((name, record) for name, store in opened.items() for record in _own_results(store))
@@ -105,7 +102,7 @@ def report(
         notes=tuple(pictures.all_notes()),
     )
     page = render(study).encode()
-    _write(Path(path), page)
+    write_output(path, page, "report")
     return Page(Path(path), len(page), len(kept), len(study.pictures), study.notes)
 
 
@@ -114,17 +111,6 @@ def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
     for record in store.results():
         if record.get("command") != "probe" or record.get("config", {}).get("run") not in added:
             yield record
-
-
-def _write(path: Path, page: bytes) -> None:
-    """The page appears whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os_errors(f"report: {path} cannot be written"):
-        try:
-            aside.write_bytes(page)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 @dataclass

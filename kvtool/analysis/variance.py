@@ -20,6 +20,7 @@ from kvtool.analysis.modes import describe
 from kvtool.analysis.moments import distances, stream_groups
 from kvtool.errors import UsageError
 from kvtool.metrics.intervals import bootstrap, ratio
+from kvtool.outputs import check_folder
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, open_store
@@ -60,6 +61,8 @@ def variance(
     """
     run = target.run() if isinstance(target, Store) else target
     _check(run, kind, threshold, pca, out)
+    if out is not None:
+        check_folder(out, "variance: -o")
     config, store = _config(run, kind, seed), open_store(run.store)
     kept = None if fresh else store.load_result(result_key([config, "auto"]))
     if kept is not None:

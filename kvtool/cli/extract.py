@@ -153,10 +153,10 @@ def finish(report: Report, format: Format) -> None:
     from kvtool.store.nonfinite import blocks
 
     for shown, failure in enumerate(report.failed.values()):
-        level = logging.WARNING if shown < SHOWN_FAILURES else logging.DEBUG
+        level = logging.ERROR if shown < SHOWN_FAILURES else logging.DEBUG
         console.log.log(level, "failed: %s", failure.reason)
     if len(report.failed) > SHOWN_FAILURES:
-        console.log.warning("... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES)
+        console.log.error("... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES)
     row = {
         "run": report.run,
         "images": report.n_images,

@@ -169,8 +169,8 @@ class ImageNetS(DatasetBase):
 
     @cached_property
     def _n_classes(self) -> int:
-        """How many classes there are; the size's where the class folders are not all there."""
-        return self.size or len(self.wnids)
+        """How many classes there may be: as the folder's name says, else those of the largest version."""
+        return self.size or max(SIZES)
 
     def mask(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""

@@ -16,14 +16,14 @@ from PIL import Image
 from torch import nn
 
 from kvtool.digests import digest_texts
-from kvtool.errors import KvtoolError, ModelError, UsageError
+from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models import FAMILIES, ORIGINAL_FORMATS
 from kvtool.models.base import Model
 from kvtool.models.device import find_device, find_dtype
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, one_line, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
-from kvtool.models.weights import check_missing, check_unexpected, warn_of_values
+from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
 from kvtool.types import Geometry, ModelInfo, Precision, View
 
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
@@ -57,10 +57,17 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     checkpoint = Checkpoint(snapshot, settings, weights)
     with checkpoint.reading(f"files of one {model_type} checkpoint"):
         model = cast(Model, FAMILIES.load(model_type)(checkpoint))
-        # What only shows when an image is prepared is found now, and not once a picture.
-        for view in get_args(View):
-            model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
+        _try_image(name, model)
     return model
+
+
+def _try_image(name: str, model: Model) -> None:
+    """Prepare a gray image: what is wrong with an image processor is found now, and not once a picture."""
+    for view in get_args(View):
+        try:
+            model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
+        except ImageError as error:
+            raise ModelError(f"model {name}: preprocessor_config.json: {error}") from error
 
 
 def unknown_type(model_type: str) -> str:
@@ -138,9 +145,11 @@ class Checkpoint:
                 local_files_only=True,
                 weights_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
                 **options,
             )
             loaded = cast(nn.Module, loaded.to(self.device).eval())
+        check_shapes(self.snapshot.name, report["mismatched_keys"])
         check_missing(self.snapshot.name, report["missing_keys"])
         check_unexpected(self.snapshot.name, loaded, report["unexpected_keys"])
         warn_of_values(self.snapshot.name, loaded)
@@ -201,6 +210,31 @@ class Checkpoint:
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
                 raise ModelError(f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}") from error
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Turn what a forward pass raises, but for a device that is full, into one line: a ModelError."""
+        try:
+            yield
+        except (KvtoolError, MemoryError, torch.OutOfMemoryError, AssertionError):
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"model {self.snapshot.name}: expected a forward pass of its configuration, found: {_said(error)}"
+            ) from error
+
+
+@contextmanager
+def preparing(id: str) -> Iterator[None]:
+    """Turn what an image processor raises over one image into an ImageError: the others are prepared all the same."""
+    try:
+        yield
+    except (KvtoolError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"image {id}: expected one that the model's image processor takes, found: {_said(error)}; leave it out"
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

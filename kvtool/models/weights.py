@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -22,6 +22,16 @@ def check_missing(name: str, missing: Iterable[str]) -> None:
         raise ModelError(
             f"model {name}: expected weights of every layer, found none for {absent[0]} and {len(absent) - 1} others; "
             "the checkpoint is incomplete or of another architecture"
+        )
+
+
+def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit the network."""
+    if others := sorted(mismatched):
+        key, stored, expected = others[0]
+        raise ModelError(
+            f"model {name}: expected weights of its configuration, {tuple(expected)} for {key}, found {tuple(stored)}, "
+            f"and {len(others) - 1} others of another shape; take config.json and weights from one checkpoint"
         )
 
 

@@ -82,7 +82,7 @@ class RunConfig:
     def run_name(self) -> str:
         """`name`, or where that is empty one made of model, data set (of a folder its name), split and hash."""
         place = Path(self.dataset_path).name if self.dataset_path else "list"
-        words = [Path(self.model.name).name, self.dataset, place if self.dataset == FOLDER else self.split]
+        words = [_model_word(self.model.name), self.dataset, place if self.dataset == FOLDER else self.split]
         stem = "-".join(_word(word) for word in words)
         return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
 
@@ -134,6 +134,15 @@ def same_numbers(model: ModelInfo, other: ModelInfo) -> bool:
 
 def _model_identity(model: ModelInfo) -> dict[str, Any]:
     return {name: value for name, value in asdict(model).items() if name not in _NOT_IDENTITY_OF_MODEL}
+
+
+def _model_word(name: str) -> str:
+    """What a run's name says of its model: the last word of a hub id without its revision, or of a folder."""
+    snapshot = re.search(r"/models--(?:[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}/?$", name)
+    if snapshot:
+        return snapshot[1]
+    hub = re.fullmatch(r"[^/@]+/([^/@]+)@.+", name)
+    return hub[1] if hub else Path(name).name
 
 
 def _word(text: str) -> str:
@@ -272,6 +281,8 @@ def check_text(part: Part, config: RunConfig) -> None:
     texts = schema.read(list[str], part.attributes.get("names"), f"{part.where}: names")
     _check_nonfinite(part, config)
     check_arrays(part.arrays, config, part.where, {"value": len(texts)})
+    if "value" not in part.arrays:
+        raise CorruptError(f"{part.where}: expected an array value, found none: {layout.REPAIR}")
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:

@@ -194,7 +194,11 @@ def _check_twice(run: Run) -> Iterator[Problem]:
     owners: dict[int | str, Part] = {}
     parts = sorted(run.readable("parts"), key=lambda part: not _in_place(run, part))
     for part in parts:
-        for sample in part.samples:
+        try:
+            samples = part.samples
+        except StoreError:  # told where the part itself is checked
+            continue
+        for sample in samples:
             for key, what in ((sample.index, "image with index"), (sample.id, "image with id")):
                 other = owners.setdefault(key, part)
                 if other is not part:

@@ -51,6 +51,21 @@ def test_a_run_without_a_name_gets_one_that_is_a_file_name() -> None:
     assert config().run_name == "tiny"
 
 
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        ("lab/tiny@refs/pr/5", "tiny"),
+        ("lab/tiny", "tiny"),
+        ("demo@1", "demo_1"),
+        ("/cache/hub/models--lab--tiny/snapshots/" + "0a" * 20, "tiny"),
+        ("/models/a@b/tiny", "tiny"),
+    ],
+)
+def test_the_model_in_a_runs_name(model: str, word: str) -> None:
+    unnamed = config(name="", model=replace(config().model, name=model))
+    assert unnamed.run_name == f"{word}-folder-data-{unnamed.hash[:8]}"
+
+
 def test_heads_dims_and_layers_of_each_array() -> None:
     run = config()
     assert run.array_names() == ["key", "value", "projected", "vision", "text_key", "text_value"]
