@@ -100,7 +100,7 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
         if stamp.size > most_bytes:
             raise OSError(27, f"{stamp.size} bytes, more than the limit of {most_bytes}", os.fspath(path))
         with open(fd, "rb", closefd=False) as file:
-            return file.read(most_bytes + 1), stamp
+            return file.read(stamp.size + 1), stamp  # not more is allocated than the file had
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:

@@ -250,7 +250,7 @@ class Answerer:
             for heads, answers in self._generate(image, todo).items():
                 known.setdefault(heads_key(heads), {}).update(answers)
             about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
-            self.store.save_result(key, {"kind": "answers", **about, "answers": known})
+            self.store.keep(key, {"kind": "answers", **about, "answers": known})
         return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
 
     def _generate(self, image: str, todo: Mapping[Heads, Sequence[str]]) -> dict[Heads, dict[str, str]]:

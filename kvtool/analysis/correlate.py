@@ -21,6 +21,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.metrics.correlation import Correlation, pearson, spearman
 from kvtool.probes import options_of
 from kvtool.probes.base import Select
+from kvtool.probes.scoring import keep_result
 from kvtool.reports.provenance import ALGORITHMS
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Store, hash_json, open_store

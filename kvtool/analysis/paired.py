@@ -28,7 +28,7 @@ from kvtool.outputs import check_folder
 from kvtool.probes.base import Plan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.scoring import choose_best, per_layer
+from kvtool.probes.scoring import choose_best, keep_result, per_layer
 from kvtool.probes.truth import sizes_of
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
@@ -115,7 +115,7 @@ def paired(
         answerer = Answerer(store, found, model, device, max_new_tokens, fresh)
         said = work.ask(answerer, folder, progress)
         result = work.result(said, config, torch_device(device), progress)
-        store.save_result(key, result.to_json())
+        keep_result(store, key, result)
     if answers is not None:
         work.write(result, Path(answers))
     return result

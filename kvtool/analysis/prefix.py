@@ -32,6 +32,7 @@ from kvtool.probes.base import Array, Select, Table, Task, halves, nonfinite_lin
 from kvtool.probes.blocks import DECODER, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
 from kvtool.probes.run import count_blocks, own_options, probe
+from kvtool.probes.scoring import keep_result
 from kvtool.probes.truth import sizes_of
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions

@@ -106,7 +106,10 @@ class ParquetTable:
         import pyarrow as pa
 
         for name in self.image_columns:
-            kind = self._file.schema_arrow.field(name).type
+            schema = self._file.schema_arrow
+            if schema.get_field_index(name) < 0:  # a name that stands there twice has no one place
+                raise DatasetError(f"{self.path}: expected one column {name}, found several; use the official files")
+            kind = schema.field(name).type
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
                 found = brief(str(kind)).strip("'")
                 raise DatasetError(f"{self.path}: column {name}: expected images as (bytes, path), found {found}")

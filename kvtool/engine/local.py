@@ -152,7 +152,8 @@ def extract(
     store = open_store(job.store, create=True)
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
-        report = Report(run.name, extraction.n_images, n_before=extraction.n_images)
+        report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
     if not extraction.snapshot.revision:  # a hub model whose weights are not here yet: fetch them, then look again
@@ -216,10 +217,13 @@ def _extract(
         run_devices(job, plan, devices, engine, min_free_vram, hear)
         run = plan.open_run(store)
         plan = plan.within(run)
+        report.run = run.name
         if not wait_for_others(plan, run, report, started + wait_s):
             break
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
+    holders = run.holders() if run else {}
+    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()]
     report.failed = dict(sorted(report.failed.items()))
     report.nonfinite = run.nonfinite() if run else {}
     warn_of_nonfinite(plan.config, report.nonfinite, told)

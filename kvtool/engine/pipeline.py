@@ -173,7 +173,9 @@ def prepare_one(
         if prefix is None:
             raise ImageError(f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it")
         if source is not None and ref.id in source.samples:
-            return source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
+            stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
+            if stored is not None:
+                return stored
         data, stamp = read_bytes(ref)
         image = decode(ref, data)
         prepared = model.prepare(image, id=ref.id, index=index, prefix=prefix, view=plan.config.view)

@@ -82,6 +82,7 @@ class Plan:
     n_probed: int
     source: str | None = None
     is_new: bool = True
+    is_named: bool = False
 
     @cached_property
     def position_of(self) -> dict[int, int]:
@@ -111,6 +112,8 @@ class Plan:
     def open_run(self, store: Store) -> Run:
         """The run of this plan, made where there is none. Raises RunConflictError where another process has just made
         one of its name over other pictures."""
+        if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
+            return twin
         if self.is_new and self.config.name not in store.runs():
             run = store.new_run(self.config, self.ids, self.place)
             if run is not None:
@@ -122,6 +125,14 @@ class Plan:
                 f"run {run.name}: it was made by another process for other settings or pictures: run again"
             )
         return run
+
+    def _twin(self, store: Store) -> Run | None:
+        """A run of the same settings over the same place and images, which another worker made since this one looked;
+        whatever name each of them chose."""
+        for run in store.readable_runs():
+            if run.config.hash == self.config.hash and (run.roster.place, run.roster.ids) == (self.place, self.ids):
+                return run
+        return None
 
 
 def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Store | None) -> Plan:
@@ -148,7 +159,18 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     name = source.run.name if source else None
     ids, indices = tuple(extraction.ids), tuple(range(len(refs)))
     plan = Plan(
-        config, request, ids, extraction.place, refs, prefixes, indices, texts, image_bytes, n_probed, source=name
+        config,
+        request,
+        ids,
+        extraction.place,
+        refs,
+        prefixes,
+        indices,
+        texts,
+        image_bytes,
+        n_probed,
+        source=name,
+        is_named=job.run is not None,
     )
     if run is None:
         return plan

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvtool.digests import read_stamped
 from kvtool.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 TEXT, FILE = "text:", "file:"
 FROM_DATA = ("correct", "incorrect", "random", "file")
 """Prefixes whose texts come from the data set or a file, image by image."""
+MAX_CSV_BYTES = 1 << 28
 ID_COLUMNS = ("image", "id")
 
 
@@ -107,9 +109,10 @@ def read_texts(name: str) -> dict[str, str]:
 def _records(name: str) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of each record of a CSV file that is not blank; a record ends on its line."""
     try:
-        data = Path(name).expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"{name}: expected a CSV file of prefixes, found: {error.strerror}") from None
+        data, _ = read_stamped(Path(name).expanduser(), MAX_CSV_BYTES)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{name}: expected a CSV file of prefixes, found: {reason}") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

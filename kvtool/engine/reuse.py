@@ -5,8 +5,8 @@ See docs/decisions/engine-reuse.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,17 @@ class Source:
         sample = replace(self.samples[image], index=index)
         return model.prepare_stored(sample, {}, prefix).sample
 
-    def prepare(self, model: LanguageModel, image: str, index: int, prefix: str) -> Prepared:
-        """An image made ready from the run's arrays. Raises CorruptError: a damaged run is not passed over."""
+    def prepare(self, model: LanguageModel, image: str, index: int, prefix: str) -> Prepared | None:
+        """An image made ready from the run's arrays; None where they are damaged, which is said: from now on the image
+        is none of the source's."""
         sample = replace(self.samples[image], index=index)
         kinds: list[Kind] = ["projected", *(["vision"] if self.vision_rows else [])]  # type: ignore[list-item]
-        with _advised(self.run.name):
+        try:
             arrays = self.run.read_image(sample.id, kinds, raw=True)
+        except CorruptError as error:
+            self.samples.pop(image, None)
+            warn_of_damage(error)
+            return None
         if self.vision_rows:
             arrays["vision"] = arrays["vision"][list(self.vision_rows)]
         return model.prepare_stored(sample, arrays, prefix)
@@ -55,12 +60,15 @@ class Source:
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray[Any, Any] | None:
         """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one of them."""
         config = self.run.config
-        with _advised(self.run.name):
+        try:
             rows = {name: row for row, name in enumerate(self.run.text_names)}
             if "value" not in config.kinds or not set(layers) <= set(config.layers) or not set(texts) <= rows.keys():
                 return None
             wanted, heads = [rows[text] for text in texts], range(config.heads_and_dim("value")[0])
             blocks = [[self.run.text_values(layer, head, raw=True)[wanted] for head in heads] for layer in layers]
+        except CorruptError as error:
+            warn_of_damage(error)
+            return None
         return np.moveaxis(np.array(blocks), 2, 0)
 
 
@@ -92,19 +100,14 @@ def _holds_vision(source: RunConfig, config: RunConfig) -> bool:
 def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Source:
     """A run as the source of a run of `config`, which it must serve, over pictures that are those it holds."""
     wanted = {ref.id for ref in refs}
-    with _advised(run.name):
-        samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
-        difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
+    samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
+    difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]
     rows = map(run.config.vision_layers.index, config.vision_layers) if "vision" in config.kinds else ()
     return Source(run, samples, tuple(rows))
 
 
-@contextmanager
-def _advised(run: str) -> Iterator[None]:
-    """Damage of a run that is only read from on the way: say how to do without it."""
-    try:
-        yield
-    except CorruptError as error:
-        raise CorruptError(f"{error}; or leave run {run} aside with --no-reuse") from None
+def warn_of_damage(error: CorruptError) -> None:
+    """A damaged source stops nobody: what it cannot give is computed."""
+    logging.getLogger("kvtool").warning("%s; what it holds is computed anew here", error)

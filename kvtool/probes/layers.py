@@ -83,7 +83,8 @@ class Layer:
         self.held_bytes = 0
         self.nonfinite = np.zeros(len(self.heads), np.int64)
         # Parts record where such values are, so that images of sound blocks need no look.
-        self._suspect = any((kind, layer, head) in run.nonfinite() for head in self.heads)
+        spoiled = run.nonfinite()
+        self._suspect = any((kind, layer, head) in spoiled for head in self.heads)
         self._counted: set[str] = set()
 
     def count_nonfinite(self, values: torch.Tensor) -> None:

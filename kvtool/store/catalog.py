@@ -13,6 +13,7 @@ from typing import Any
 
 from kvtool.errors import BusyError, CorruptError, RunConflictError, StoreError, UsageError
 from kvtool.store import keeping, layout, schema, usage
+from kvtool.store.durable import make_folder
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
     commit_folder,
@@ -71,7 +72,7 @@ def existing_store(path: str | os.PathLike[str]) -> Store | None:
 
 
 def _create(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
     foreign = [entry.name for entry in folder.iterdir() if entry.name not in ours and not entry.name.startswith(".")]
     if foreign:
@@ -79,7 +80,7 @@ def _create(folder: Path) -> None:
             f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: name another path"
         )
     for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
-        (folder / name).mkdir(exist_ok=True)
+        make_folder(folder / name)
     with scratch_folder(folder) as tmp:
         root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
         replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
@@ -112,7 +113,8 @@ class Store:
 
     def runs(self) -> list[str]:
         """Names of the runs, sorted; of damaged ones too."""
-        return [path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()]
+        with os_errors(f"store {self.path}: its runs cannot be listed"):
+            return [path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()]
 
     def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
         """All runs that open, by name; a warning tells of the others, once.

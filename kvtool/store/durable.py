@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 
+from kvtool.digests import read_stamped
 from kvtool.errors import StoreError
 
 _BLOCK_BYTES = 1 << 20
+_MOST_BYTES = 1 << 31
+"""More than any file has that is read whole: results, and what groups record."""
 
 
 class FileRecord(NamedTuple):
@@ -37,6 +40,19 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, whose names survive a power cut. One that is there is fine."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        fsync_folder(place.parent)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError for anything else in its place: a FIFO would wait for ever."""
+    return read_stamped(path, _MOST_BYTES)[0]
 
 
 def write_file(path: Path, *buffers: Any) -> int:

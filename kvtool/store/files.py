@@ -26,6 +26,7 @@ from kvtool.store.durable import (
     check_sizes,
     crc32c,
     fsync_folder,
+    read_file,
     sizes,
     write_file,
 )
@@ -78,7 +79,7 @@ def group_json(attributes: dict[str, Any]) -> bytes:
 def read_group(folder: Path, where: str) -> dict[str, Any]:
     """Attributes of a group written with group_json. Raises CorruptError, or FileNotFoundError."""
     where = f"{where}: {ZARR_JSON}"
-    attributes = unsealed((folder / ZARR_JSON).read_bytes(), where).get("attributes")
+    attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
     if not isinstance(attributes, dict):
         raise CorruptError(f"{where}: expected the attributes of a group, found none")
     attributes.pop(SEAL, None)
@@ -111,6 +112,7 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
         if error.errno not in _TAKEN:
             raise
         shutil.rmtree(tmp)
+        fsync_folder(target.parent)  # the winner may not have come to it, and this one says that it is committed
         return False
     fsync_folder(target.parent)
     try:

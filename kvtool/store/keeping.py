@@ -18,7 +18,7 @@ from typing import Any
 
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import layout, ledger, schema
-from kvtool.store.durable import FileRecord, read_record, write_recorded
+from kvtool.store.durable import FileRecord, make_folder, read_file, read_record, write_recorded
 from kvtool.store.files import (
     SEAL,
     UNSEALED,
@@ -73,7 +73,7 @@ def load_result(path: Path) -> dict[str, Any] | None:
     where = f"result {path}"
     with os_errors(f"{where}: cannot be read"):
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except FileNotFoundError:
             return None
     try:
@@ -110,7 +110,7 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
     """Keep files in a folder of their own; one that is there stays, unless it is damaged. Raises StoreError."""
     folder = pictures_path(store, key)
     with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
-        folder.parent.mkdir(exist_ok=True)
+        make_folder(folder.parent)
         tmp = scratch / key
         tmp.mkdir()
         records = {name: write_recorded(tmp / name, data) for name, data in files}
@@ -146,7 +146,7 @@ def picture_problems(folder: Path) -> Iterator[str]:
     """What is wrong with a folder of pictures, by file."""
     where = f"file {MANIFEST}"
     try:
-        manifest = schema.read(_Manifest, unsealed((folder / MANIFEST).read_bytes(), where), where)
+        manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), where), where)
     except FileNotFoundError:
         yield f"{where} is missing: {_AGAIN}"
         return
@@ -168,5 +168,5 @@ def picture_problems(folder: Path) -> Iterator[str]:
 def picture_files(folder: Path) -> set[str]:
     """Names of the files that belong in a folder of pictures, as far as its manifest says."""
     with suppress(CorruptError, OSError):
-        return {MANIFEST, *schema.read(_Manifest, unsealed((folder / MANIFEST).read_bytes(), ""), "").files}
+        return {MANIFEST, *schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), ""), "").files}
     return {path.name for path in layout.entries(folder)}

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from kvtool.store import layout
-from kvtool.store.durable import fsync_folder, write_file
+from kvtool.store.durable import fsync_folder, read_file, write_file
 
 RUN_COPY = "run.json"
 """The copy of a run's zarr.json, in the run's folder of the ledger."""
@@ -72,6 +73,17 @@ def gone(store: Path) -> Iterator[Path]:
             yield folder
 
 
+def spoiled(store: Path) -> Iterator[Path]:
+    """Entries that are not what an entry is: an empty regular file."""
+    for folder, _, files in os.walk(layout.ledger_path(store)):
+        for name in files:
+            if name in (RUN_COPY, layout.ROOT_COPY) or name.startswith(f".{RUN_COPY}.") or layout.is_litter(name):
+                continue  # copies, those that a crash left half written, and litter
+            status = (Path(folder) / name).lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size:
+                yield Path(folder) / name
+
+
 def run_copy(store: Path, run: str) -> Path:
     """Where the copy of a run's zarr.json is."""
     return entry_of(store, layout.run_path(store, run)) / RUN_COPY
@@ -94,7 +106,7 @@ def _mark_run(store: Path, run: Path, entry: Path) -> None:
     """Copy a run's zarr.json, and enter what was committed together with the run."""
     entry.mkdir(exist_ok=True)
     aside = entry / f".{RUN_COPY}.{secrets.token_hex(4)}"
-    write_file(aside, (run / layout.ZARR_JSON).read_bytes())
+    write_file(aside, read_file(run / layout.ZARR_JSON))
     aside.replace(entry / RUN_COPY)
     fsync_folder(entry)
     for group in layout.RUN_GROUPS:

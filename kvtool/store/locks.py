@@ -21,6 +21,7 @@ from pathlib import Path
 
 from kvtool.errors import BusyError
 from kvtool.store import layout
+from kvtool.store.durable import read_file
 from kvtool.store.files import os_errors, scratch_folder, write_file
 from kvtool.store.owners import Process, beating, is_dead, this_process, untouched_s
 
@@ -63,14 +64,15 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
         with beating(path):
             yield mine
     finally:
-        if read_owner(path) == mine:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):  # never over the error of the work; left behind, it is stale once this process ends
+            if read_owner(path) == mine:
+                path.unlink(missing_ok=True)
 
 
 def read_owner(path: Path) -> Owner | None:
     """The owner of a claim; None where there is no claim, or its maker has not yet written its name."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_file(path))
         owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
         time.localtime(owner.since_s)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):

@@ -10,6 +10,7 @@ from typing import Any
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import keeping, layout, ledger
 from kvtool.store.catalog import Store
+from kvtool.store.durable import read_file
 from kvtool.store.files import (
     group_json,
     is_stale_scratch,
@@ -53,7 +54,7 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
     done: set[tuple[Mend, Path | None]] = set()
     for unit in units(store):
         # Problem by problem, so that nothing is dropped that came while the rest of the store was read.
-        for problem in unit.check():
+        for problem in unit.problems():
             if (problem.mend, problem.target) in done:
                 continue
             rows.append(_mend(store, problem, dry_run))
@@ -68,7 +69,7 @@ def restore_root(path: Path) -> bool:
     """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy is whole."""
     root, copy = path / layout.ZARR_JSON, layout.ledger_path(path) / layout.ROOT_COPY
     try:
-        unsealed(root.read_bytes(), str(root))
+        unsealed(read_file(root), str(root))
     except (CorruptError, OSError):
         return _restore(path, root, copy)
     return False
@@ -163,13 +164,13 @@ def _restore(store: Path, path: Path, copy: Path) -> bool:
     if not _is_whole(copy):
         return False
     with os_errors(f"{path}: cannot be restored"), scratch_folder(store) as tmp:
-        replace_file(path, copy.read_bytes(), tmp)
+        replace_file(path, read_file(copy), tmp)
     return True
 
 
 def _is_whole(copy: Path) -> bool:
     try:
-        unsealed(copy.read_bytes(), str(copy))
+        unsealed(read_file(copy), str(copy))
     except (CorruptError, OSError):
         return False
     return True
@@ -179,4 +180,4 @@ def _copy_anew(store: Path, copy: Path) -> None:
     """A damaged copy of zarr.json in the ledger is made again; that of a run by ledger.mark_all."""
     if copy.name == layout.ROOT_COPY:
         with scratch_folder(store) as tmp:
-            replace_file(copy, (store / layout.ZARR_JSON).read_bytes(), tmp)
+            replace_file(copy, read_file(store / layout.ZARR_JSON), tmp)

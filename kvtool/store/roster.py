@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.errors import CorruptError
+from kvtool.store.durable import make_folder
 from kvtool.store.files import commit_folder, group_json, os_errors, read_group, scratch_folder, write_file
 from kvtool.store.layout import ROSTER, ZARR_JSON
 
@@ -78,7 +79,7 @@ def extend_roster(
         with os_errors(f"{where}: its roster cannot be written"), scratch_folder(store) as scratch:
             name = segment_name(roster.n_segments)
             write_segment(scratch / name, segment)
-            (folder / ROSTER).mkdir(exist_ok=True)
+            make_folder(folder / ROSTER)
             commit_folder(scratch / name, folder / ROSTER / name)
 
 

@@ -16,7 +16,7 @@ from kvtool.digests import digest_texts
 from kvtool.errors import CorruptError, StoreError, UsageError
 from kvtool.store import layout, locks, writer
 from kvtool.store.encoding import STORED_DTYPE, Bits
-from kvtool.store.files import os_errors, read_group, remove_committed
+from kvtool.store.files import fsync_folder, os_errors, read_group, remove_committed
 from kvtool.store.manifest import Part, Picture, RunConfig, check_part, check_text, token_offsets
 from kvtool.store.nonfinite import Place
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
@@ -149,7 +149,8 @@ class Run:
         images of a range of dataset indices, and no texts. Reads no array: parts record it when they are written.
         """
         counts: Counter[Place] = Counter()
-        parts = [(name, name, part) for part in self._scan("parts", within) for name in part.arrays]
+        names = self.config.array_names()
+        parts = [(name, name, part) for part in self._scan("parts", within) for name in names]
         texts = [] if within is not None else [("value", "text", part) for part in self._scan("text")]
         for array, place, part in [*parts, *texts]:
             for position, head, count in part.nonfinite(array):
@@ -163,7 +164,8 @@ class Run:
 
     def holders(self) -> dict[str, locks.Owner | None]:
         """Who works on what now, by the part's name; None where the owner is not known."""
-        return locks.live_claims(self.folder / "locks")
+        with os_errors(f"run {self.name}: its claims cannot be listed"):
+            return locks.live_claims(self.folder / "locks")
 
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
         """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
@@ -188,6 +190,8 @@ class Run:
         left = [position for position, sample in enumerate(samples) if sample.index not in covered]
         if len(left) < len(samples):
             if not left:
+                with os_errors(f"run {self.name}: its parts cannot be synced"):
+                    fsync_folder(self.folder / "parts")  # the winner may not have come to it
                 return 0
             everything = {key: writer.select(everything[key], token_offsets(samples, key), left) for key in everything}
             samples = [samples[position] for position in left]
@@ -320,4 +324,5 @@ def _committed_s(part: Part) -> float | None:
 
 
 def _listed(folder: Path) -> list[str]:
-    return [entry.name for entry in layout.entries(folder) if not entry.name.startswith(".")]
+    with os_errors(f"{folder}: cannot be listed"):
+        return [entry.name for entry in layout.entries(folder) if not entry.name.startswith(".")]

@@ -19,11 +19,12 @@ from kvtool.errors import CorruptError, StoreError
 from kvtool.store import indexes, keeping, layout, ledger
 from kvtool.store.arrays import StoredArray
 from kvtool.store.catalog import Store
-from kvtool.store.durable import FileRecord, read_record
+from kvtool.store.durable import FileRecord, read_file, read_record
 from kvtool.store.encoding import Bits
 from kvtool.store.files import crc32c, read_group, scratch_owner, unsealed
 from kvtool.store.manifest import Part, token_offsets
 from kvtool.store.nonfinite import WHAT, describe
+from kvtool.store.roster import segment_name
 from kvtool.store.run import Run
 from kvtool.store.shards import OpenShard, Request, Rows
 
@@ -59,6 +60,13 @@ class Unit:
     check: Callable[[], Iterable[Problem]]
     counts: bool = False
 
+    def problems(self) -> Iterator[Problem]:
+        """What its check finds. A disk that cannot be read is one more problem, and no end of the others."""
+        try:
+            yield from self.check()
+        except (StoreError, OSError) as error:
+            yield _unreadable(self.label, error)
+
 
 def verify(store: Store, progress: Progress | None = None, share: tuple[int, int] = (1, 1)) -> list[Problem]:
     """All problems of a store, none raised. progress(1) is called after each part.
@@ -69,7 +77,7 @@ def verify(store: Store, progress: Progress | None = None, share: tuple[int, int
     problems: list[Problem] = []
     for unit in units(store):
         if in_share(unit.label, share):
-            problems += unit.check()
+            problems += unit.problems()
             if progress and unit.counts:
                 progress(1)
     return problems
@@ -81,16 +89,37 @@ def in_share(label: str, share: tuple[int, int]) -> bool:
 
 
 def units(store: Store) -> Iterator[Unit]:
-    """All there is to check in a store."""
+    """All there is to check in a store; a folder that cannot be listed is a unit that says so."""
     yield Unit("store", partial(_check_root, store))
     yield Unit("tmp", partial(_check_tmp, store))
     yield Unit(layout.LEDGER, partial(_check_ledger, store))
-    for path in layout.entries(store.results_dir):
-        yield Unit(f"results/{path.name}", partial(_check_result, path))
-    for path in layout.entries(layout.pictures_path(store.path)):
-        yield Unit(f"pictures/{path.name}", partial(_check_pictures, path))
-    for folder in layout.entries(layout.runs_path(store.path)):
-        yield from _units_of_run(store, folder)
+    for check, folder in ((_check_result, store.results_dir), (_check_pictures, layout.pictures_path(store.path))):
+        yield from _units_in(folder, folder.name, partial(_unit_of_kept, check))
+    yield from _units_in(layout.runs_path(store.path), "runs", partial(_units_of_run, store))
+
+
+def _units_in(folder: Path, label: str, units_of: Callable[[Path], Iterable[Unit]]) -> Iterator[Unit]:
+    """The units of each entry of a folder."""
+    try:
+        found = layout.entries(folder)
+    except OSError as error:
+        unreadable = _unreadable(label, error)
+        yield Unit(label, lambda: [unreadable])
+        return
+    for path in found:
+        yield from units_of(path)
+
+
+def _unit_of_kept(check: Callable[[Path], Iterable[Problem]], path: Path) -> Iterator[Unit]:
+    yield Unit(f"{path.parent.name}/{path.name}", partial(check, path))
+
+
+def _unreadable(label: str, error: StoreError | OSError) -> Problem:
+    """A problem of a unit, told from its label, e.g. runs/<run>/parts/<part>."""
+    what = f"{label}: cannot be read: {getattr(error, 'strerror', None) or error}"
+    root, _, member = label.partition("/")
+    run, _, part = member.partition("/") if root == "runs" else ("", "", "")
+    return Problem(run, part.removeprefix("parts/"), "", what)
 
 
 def _units_of_run(store: Store, folder: Path) -> Iterator[Unit]:
@@ -105,12 +134,12 @@ def _units_of_run(store: Store, folder: Path) -> Iterator[Unit]:
         return
     yield Unit(label, partial(_check_run, run))
     for group in layout.RUN_GROUPS:
-        for path in layout.entries(run.folder / group):
-            yield Unit(
-                f"{label}/{group}/{path.name}",
-                partial(_check_member, run, group, path),
-                counts=group == "parts" and layout.part_range(path.name) is not None,
-            )
+        yield from _units_in(run.folder / group, f"{label}/{group}", partial(_unit_of_member, run, group))
+
+
+def _unit_of_member(run: Run, group: str, path: Path) -> Iterator[Unit]:
+    counts = group == "parts" and layout.part_range(path.name) is not None
+    yield Unit(f"runs/{run.name}/{group}/{path.name}", partial(_check_member, run, group, path), counts)
 
 
 def _check_root(store: Store) -> Iterator[Problem]:
@@ -134,11 +163,13 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         part = "/".join(relative.parts[2:]).removeprefix("parts/") if of_run else ""
         what = f"{'' if part else f'{relative}: '}it was committed and is gone"
         yield Problem(run, part, "", what, "forget", target)
+    for path in ledger.spoiled(store.path):
+        yield Problem("", "", "", f"{path.relative_to(store.path)}: expected an empty file", "copy", path)
     copies = [layout.ledger_path(store.path) / layout.ROOT_COPY]
     copies += [ledger.run_copy(store.path, name) for name in store.runs()]
     for path in copies:
         try:
-            unsealed(path.read_bytes(), f"file {path.relative_to(store.path)}")
+            unsealed(read_file(path), f"file {path.relative_to(store.path)}")
         except FileNotFoundError:
             continue
         except (CorruptError, OSError) as error:
@@ -175,7 +206,29 @@ def _check_run(run: Run) -> Iterator[Problem]:
     for group in (*layout.RUN_FOLDERS, layout.INDEXES):
         if group in layout.RUN_FOLDERS or (run.folder / group).is_dir():
             yield from _check_group(run.folder / group, run.name, f"run {run.name}, group {group}")
+    yield from _check_roster(run)
     yield from _check_twice(run)
+
+
+def _check_roster(run: Run) -> Iterator[Problem]:
+    """Segments that follow each other and can be read, and parts whose images are those that the roster lists."""
+    try:
+        roster = run.roster
+    except StoreError as error:
+        yield Problem(run.name, layout.ROSTER, "", str(error))
+        return
+    names = {path.name for path in layout.entries(run.folder / layout.ROSTER)}
+    for name in sorted(names - {segment_name(number) for number in range(roster.n_segments)}):
+        what = f"not among the {roster.n_segments} segments that follow each other: one before it is gone"
+        yield Problem(run.name, f"{layout.ROSTER}/{name}", "", what)
+    if not roster.n_segments:
+        return
+    for part in run.readable("parts"):
+        for index, name in zip(part.indices, (picture.id for picture in part.pictures), strict=True):
+            listed = roster.ids[index] if index < len(roster.ids) else None
+            if name != listed:
+                what = f"image {index} is {name!r}, and in the run's roster {listed!r}"
+                yield Problem(run.name, part.name, "", what, "drop", part.folder)
 
 
 def _check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
@@ -276,7 +329,7 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
     """What is wrong with an array's files: each is read once; of a damaged one, every damaged chunk."""
     path = array.folder / layout.ZARR_JSON
     try:
-        found = f"{crc32c(path.read_bytes()):08x}"
+        found = f"{crc32c(read_file(path)):08x}"
         if found != array.metadata_crc32c:
             yield f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged", "drop"
     except FileNotFoundError:

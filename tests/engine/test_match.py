@@ -271,3 +271,20 @@ def test_pictures_of_other_contents_are_refused_to_analyses(tmp_path: Path, tiny
     replace_pictures(other, "3")
     with pytest.raises(DatasetError, match=r"found other ones: 1 picture changed \(3\.png\)"):
         dataset_of(run, other)
+
+
+def test_a_worker_that_planned_before_the_run_was_there_joins_it(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    """It chose a name when the other had just taken the first one."""
+    from kvtool.engine.match import open_extraction
+    from kvtool.engine.plan import make_plan
+    from kvtool.models import load_model
+    from kvtool.store import open_store
+
+    store = open_store(tmp_path / "s.kv", create=True)
+    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{few}")
+    extraction, model = open_extraction(job), load_model(str(tiny_model), weights=False)
+    first = make_plan(extraction, model, None, store).open_run(store)
+    late = make_plan(extraction, model, None, store)
+    assert late.config.name == f"{first.name}-2"
+    assert late.open_run(store).name == first.name
+    assert store.runs() == [first.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from kvtool.engine.pipeline import capture_part, prepare_one
 from kvtool.engine.plan import Job, make_plan
 from kvtool.engine.ray import collect
 from kvtool.engine.reuse import open_source
-from kvtool.errors import CorruptError, UsageError
+from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.llava_onevision import LlavaOnevision
 from kvtool.store import Run, open_store
@@ -165,7 +166,10 @@ def test_layers_of_the_tower_are_found_by_number(tmp_path: Path, tiny_model: Pat
     assert found.tobytes() == expected.tobytes()
 
 
-def test_a_damaged_source_is_named_and_not_passed_over(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+def test_a_damaged_source_is_named_and_stops_nobody(
+    tmp_path: Path, tiny_model: Path, many: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("kvtool").propagate = True
     dataset = f"folder:{many}"
     _, run = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2)
     shard = next((run.folder / "parts").rglob("projected/c*"))
@@ -173,13 +177,15 @@ def test_a_damaged_source_is_named_and_not_passed_over(tmp_path: Path, tiny_mode
     damaged = bytearray(whole)
     damaged[len(damaged) // 3] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(CorruptError, match=rf"run {run.name}, part .*; or leave run {run.name} aside with --no-reuse"):
-        extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
-    report, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX, reuse=False)
-    assert report.n_done == 2
+    report, other = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
+    assert (report.n_done, report.n_reused) == (2, 1)
+    assert f"run {run.name}, part 0000000-0000002, array projected" in caplog.text
+    assert "what it holds is computed anew here" in caplog.text
     (shard.parents[1] / "zarr.json").write_bytes(b"{}")
-    with pytest.raises(CorruptError, match="--no-reuse"):
-        extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
+    report, last = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
+    assert (report.n_done, report.source) == (2, other.name)
+    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, limit=2, prefix="random")
+    assert contents(last) == contents(pixels)
 
 
 @pytest.mark.usefixtures("no_tower")

@@ -66,10 +66,11 @@ def write_run(
     layers: int = LAYERS,
     part_size: int = 5,
     seed: int = 0,
+    spoiled: Sequence[Kind] = (),
 ) -> Run:
     """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values.
 
-    prefix: the condition; its texts stand in the samples."""
+    prefix: the condition; its texts stand in the samples. spoiled: kinds whose very first number is NaN."""
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
     config = RunConfig(
         name=name,
@@ -102,6 +103,8 @@ def write_run(
                 arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_tokens, 2 * DIM))) for s in of]
             else:
                 arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_vision_tokens, DIM))) for s in of]
+        for kind in spoiled if start == 0 else ():
+            arrays[kind][0].reshape(-1)[0] = 0x7FC0 if dtype == "bfloat16" else np.nan
         text: dict[str, Any] = {
             kind: stored(np.zeros((layers, HEADS, sum(s.image_start for s in of), DIM)))
             for kind in ("key", "value")

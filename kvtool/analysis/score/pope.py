@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -44,7 +45,7 @@ def score_pope(
         raise UsageError("answers: expected one file or more, found none")
     if label_paths is not None and len(label_paths) != len(paths):
         raise UsageError(f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}")
-    if len({path.resolve() for path in paths}) < len(paths):
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
     units, n_empty = [], []
     for number, path in enumerate(paths):
