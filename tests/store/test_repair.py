@@ -27,6 +27,8 @@ def store(tmp_path: Path) -> Store:
     """A run of two parts and a text; two results, answers and pictures."""
     store = new_store(tmp_path)
     run = store.create_run(config())
+    run.enroll([f"image{index}" for index in range(3)], "/data")
+    run.enroll([f"image{index}" for index in range(5)], "/data")
     commit(run, [ragged(index) for index in range(3)])
     commit(run, [ragged(index) for index in range(3, 5)])
     run.commit_text(["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
@@ -100,6 +102,14 @@ def test_what_is_gone_as_a_whole_is_missed_until_it_is_forgotten(store: Store, p
     assert "it was committed and is gone" in problem.what
     assert [row.did for row in repair(store)] == ["forgotten"]
     assert verify(store) == []
+
+
+def test_a_segment_of_the_roster_that_is_gone_comes_back_and_no_part_is_dropped(store: Store) -> None:
+    shutil.rmtree(store.path / "runs" / "tiny" / "roster" / "0000001")
+    assert len(verify(store)) > 1
+    assert [(row.part, row.did.split()[0]) for row in repair(store)] == [("roster/0000001", "restored")]
+    assert verify(store) == []
+    assert_holds(store.run(), [ragged(index) for index in range(5)])
 
 
 def test_what_is_removed_by_the_store_is_not_missed(store: Store) -> None:
@@ -245,7 +255,7 @@ def mutations(value: object) -> list[object]:
     return found
 
 
-@pytest.mark.parametrize("group", ["", f"parts/{FIRST}", "text/0000000"])
+@pytest.mark.parametrize("group", ["", f"parts/{FIRST}", "text/0000000", "roster/0000001"])
 def test_metadata_of_wrong_types_under_a_valid_seal_is_an_error_of_ours(store: Store, group: str) -> None:
     path = store.path / "runs" / "tiny" / group / "zarr.json"
     document = unsealed(path.read_bytes(), "")
@@ -261,6 +271,7 @@ def test_metadata_of_wrong_types_under_a_valid_seal_is_an_error_of_ours(store: S
                 run.read_image(image)
             run.text_values(1, 0)
             run.info()
+            assert len(run.roster.ids) < 100
         except StoreError:
             continue
 
