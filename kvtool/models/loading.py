@@ -67,7 +67,11 @@ def _try_image(name: str, model: Model) -> None:
         try:
             model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
         except ImageError as error:
-            raise ModelError(f"model {name}: preprocessor_config.json: {error}") from error
+            found = _said(error.__cause__ or error)
+            raise ModelError(
+                f"model {name}: expected an image processor (preprocessor_config.json) that takes any image, found: "
+                f"{found}; fetch the file again"
+            ) from error
 
 
 def unknown_type(model_type: str) -> str:
@@ -210,7 +214,6 @@ class Checkpoint:
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
                 raise ModelError(f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}") from error
-
 
     @contextmanager
     def running(self) -> Iterator[None]:
