@@ -12,10 +12,11 @@ Importing kvtool imports neither torch nor transformers.
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's, without its import: Ctrl-C comes before much is imported
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from kvtool.analysis.knockout import HeadSource
     from kvtool.analysis.report import Page

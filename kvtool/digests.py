@@ -72,7 +72,7 @@ def digest_texts(texts: Iterable[str]) -> str:
 def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
     """The stamp of a regular file; None where there is none that can be looked at."""
     try:
-        status = Path(path).stat()
+        status = _as_path(path).stat()
     except (OSError, ValueError):
         return None
     return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
@@ -100,7 +100,7 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
         if stamp.size > most_bytes:
             raise OSError(27, f"{stamp.size} bytes, more than the limit of {most_bytes}", os.fspath(path))
         with open(fd, "rb", closefd=False) as file:
-            return file.read(most_bytes + 1), stamp
+            return file.read(stamp.size + 1), stamp  # not more is allocated than the file had
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
@@ -113,7 +113,7 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
-    wanted = list(dict.fromkeys(Path(path) for path in paths))
+    wanted = list(dict.fromkeys(map(_as_path, paths)))
     stamps = {path: quick_look(path) for path in wanted}
     places = {path: _place(path) for path in wanted if stamps[path] is not None}
     remembered = _recall(places.values())
@@ -177,6 +177,12 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
     )
 
 
+def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
+    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are left out."""
+    places = {_place(path): Path(path) for path in paths}
+    return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
+
+
 def _memory(create: bool) -> sqlite3.Connection | None:
     """The remembered digests; None where there are none, or the file is of no use."""
     path = cache_folder() / "digests.sqlite"
@@ -231,6 +237,11 @@ def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
                 connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OverflowError):
             return
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    """A path as it is, since taking thousands apart again costs as much as looking at the files."""
+    return path if isinstance(path, Path) else Path(path)
 
 
 def _place(path: str | os.PathLike[str]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvtool.analysis.benchmarks import Answers, Benchmark
 from kvtool.datasets.base import Question
-from kvtool.errors import KvtoolError
+from kvtool.outputs import check_folder, check_output, write_output
 
 
 def write_answers(path: Path, benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]) -> None:
@@ -67,15 +66,15 @@ def mme_line(question: Question, picture: str, answer: str) -> str:
     return "\t".join(" ".join(column.split()) for column in columns)
 
 
+def check_answers(answers: str | Path | None, official: str | Path | None = None) -> None:
+    """Whether answers can be written there, before any question is asked. Raises UsageError or StoreError."""
+    if answers is not None:
+        check_output(answers, "--answers", make_folder=True)
+    if official is not None:
+        check_folder(official, "--official")
+
+
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """All lines or none: written aside, then renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        aside.replace(path)
-    except OSError as error:
-        raise KvtoolError(f"{path}: answers cannot be written here: {error.strerror or error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    """Lines of UTF-8; a character that is none, half of a pair, is escaped as in JSON. Raises StoreError."""
+    pieces = (f"{line}\n".encode(errors="backslashreplace") for line in lines)
+    write_output(path, pieces, "answers", make_folder=True)

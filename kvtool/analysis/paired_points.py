@@ -6,8 +6,6 @@ One keypoint is marked in the first picture, four in the second; one of the four
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,7 +20,7 @@ from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.datasets.spair71k import Pair
 from kvtool.errors import UsageError
-from kvtool.store.files import os_errors
+from kvtool.outputs import output_folder
 
 LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f"point {letter}" for letter in LETTERS)
@@ -161,12 +159,6 @@ def write_pictures(folder: Path, questions: Sequence[PointQuestion], refs: Mappi
         return
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"--pictures: expected a new or empty folder, found something in it: {folder}; name another")
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with os_errors(f"--pictures: {folder}"):
-        try:
-            aside.mkdir(parents=True)
-            for name, data in picture_files(questions, refs):
-                (aside / name).write_bytes(data)
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with output_folder(folder, "--pictures") as aside:
+        for name, data in picture_files(questions, refs):
+            (aside / name).write_bytes(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kvtool.errors import KvtoolError
+from kvtool.outputs import write_output
 from kvtool.store import Run
 from kvtool.types import Kind, Sample
 
@@ -38,12 +39,10 @@ def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Hea
     """
     sheets, index_of = draw_sheets(run, kind, ids, framed), {sample.id: sample.index for sample in run.samples}
     paths = [folder / f"{index_of[image]:07d}-{_safe(image)}-{kind}.png" for image in sheets]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for sheet, path in zip(sheets.values(), paths, strict=True):
-            sheet.picture.save(path)
-    except OSError as error:
-        raise KvtoolError(f"pictures: {folder} cannot be written: {error.strerror or error}: name another -o") from None
+    for sheet, path in zip(sheets.values(), paths, strict=True):
+        data = BytesIO()
+        sheet.picture.save(data, format="PNG")
+        write_output(path, data.getvalue(), "pictures: -o", make_folder=True)
     return paths
 
 
@@ -122,13 +121,22 @@ class Sheet:
 def rgb(vectors: Vectors) -> NDArray[np.uint8]:
     """(token, 3) colours of vectors (token, dim): each principal component from its 1st to its 99th percentile.
 
-    A component's sign is that its largest loading is positive. A component that does not vary is grey.
+    A component's sign is that its largest loading is positive. A component that does not vary is grey. A vector that is
+    not finite has no colour: white.
     """
-    finite = np.nan_to_num(vectors.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    usable = np.isfinite(vectors).all(axis=1)
+    colours = np.full((len(vectors), 3), PAPER, np.uint8)
+    if usable.any():
+        colours[usable] = _components(vectors[usable].astype(np.float64))
+    return colours
+
+
+def _components(finite: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(token, 3) colours of finite vectors."""
     centred = finite - finite.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes[:3] * np.sign(np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1))
-    parts = np.zeros((len(vectors), 3))
+    parts = np.zeros((len(finite), 3))
     parts[:, : len(axes)] = centred @ axes.T
     low, high = np.quantile(parts, [0.01, 0.99], axis=0)
     varies = high - low > 1e-6 * np.abs(finite).max(initial=1e-30)

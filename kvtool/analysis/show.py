@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,9 +14,9 @@ from kvtool.analysis.kept import kept_results
 from kvtool.analysis.pictures import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.reports.results import Row
 from kvtool.store import Run, Store
-from kvtool.store.files import os_errors, write_file
 from kvtool.types import Block, Kind
 
 LIMIT = 12
@@ -99,25 +98,16 @@ def show(
 def checked_path(out: str | Path) -> Path:
     """Raises UsageError for what cannot become a PNG file."""
     path = Path(out)
-    if path.suffix.lower() != ".png":
+    if path.suffix.lower() != ".png" and is_regular(path):
         raise UsageError(f"show: -o: expected a name that ends in .png, found {str(out)!r}")
-    if path.is_dir():
-        raise UsageError(f"show: -o: expected a file, found a folder: {path}")
-    return path
+    return check_output(path, "show: -o", make_folder=True)
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Beside its place and renamed: whoever looks finds the old file or the new one. Raises StoreError."""
+    """Raises StoreError."""
     data = BytesIO()
     image.save(data, format="PNG")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os_errors(f"show: {path} cannot be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_file(aside, data.getbuffer())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    write_output(path, data.getvalue(), "show: -o", make_folder=True)
 
 
 def check_images(run: Run, wanted: Sequence[str]) -> None:
@@ -138,7 +128,7 @@ def _components(
     data: str | Path | None,
 ) -> tuple[Image.Image, Kind, tuple[str, ...]]:
     """The maps of all images, one image below the other, their kind, and notes."""
-    from kvtool.probes.run import plan_blocks
+    from kvtool.probes.blocks import plan_blocks
 
     check_images(run, ids)
     default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
@@ -160,7 +150,7 @@ def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
 
 def _pictures(run: Run, ids: Sequence[str], data: str | Path | None) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
     """The images' pictures, as far as the data set still has them, and a note where it has not."""
-    from kvtool.probes.run import dataset_of
+    from kvtool.identity import dataset_of
 
     try:
         refs = {ref.id: ref for ref in dataset_of(run, data).images() if ref.id in set(ids)}

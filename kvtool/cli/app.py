@@ -1,13 +1,13 @@
-"""The `kvtool` command: its subcommands, the flags before them, and the one place that turns errors into exit codes."""
+"""The `kvtool` command: its subcommands and the flags before them. How commands end is in kvtool.cli.ending."""
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -18,6 +18,7 @@ from kvtool.cli import (
     correlate,
     data,
     demo,
+    ending,
     extract,
     knockout,
     listing,
@@ -31,30 +32,32 @@ from kvtool.cli import (
     store,
     variance,
 )
-from kvtool.errors import KvtoolError
-
-INTERRUPTED, TERMINATED, PIPE_CLOSED = (128 + one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE))
-
-
-class Stopped(Exception):  # noqa: N818  not an error of ours
-    """The user or the reader of our output ended the command."""
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
+from kvtool.cli.ending import Stopped
+from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 
 
 class Commands(TyperGroup):
-    """Hands Ctrl-C and a closed pipe to `main`; Typer would end the process without a word."""
+    """Hands Ctrl-C and a closed pipe to the net; Typer would end the process without a word."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _undisguised():
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            done = super().invoke(ctx)
+        with _undisguised():
+            result = super().invoke(ctx)
             sys.stdout.flush()
-        except KeyboardInterrupt:
-            raise Stopped(INTERRUPTED) from None
-        except BrokenPipeError:
-            raise Stopped(PIPE_CLOSED) from None
-        return done
+            return result
+
+
+@contextmanager
+def _undisguised() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise Stopped(PIPE_CLOSED) from None
 
 
 app = typer.Typer(
@@ -106,50 +109,5 @@ def main_flags(
 
 
 def main() -> None:
-    """Entry point. Expected errors are one line on standard error; unexpected ones keep their traceback.
-
-    SIGTERM, as schedulers send it, ends a command as Ctrl-C does: claims are released, nothing half written is kept.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    try:
-        sys.exit(app(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False))
-    except KvtoolError as error:
-        _say_and_exit(str(error), error.exit_code)
-    except typer.TyperException as error:
-        _say_usage_and_exit(error)
-    except typer.Abort:
-        _say_and_exit("aborted: nothing was changed", KvtoolError.exit_code)
-    except OSError as error:
-        # A full disk under standard output, a log file that cannot be opened: the user's to solve, too.
-        console.log.debug("traceback", exc_info=error)
-        _say_and_exit(f"{error.filename or 'output'}: {error.strerror or error}", KvtoolError.exit_code)
-    except Stopped as stop:
-        if stop.exit_code == INTERRUPTED:
-            _say_and_exit("interrupted; what was committed stays, the same command goes on from there", INTERRUPTED)
-        _drop_output()
-        sys.exit(stop.exit_code)
-
-
-def _say_usage_and_exit(error: typer.TyperException) -> NoReturn:
-    """What Typer refuses, as one line in place of its three; a group without a command still prints its help."""
-    message, context = error.format_message(), getattr(error, "ctx", None)
-    if context is None:
-        _say_and_exit(message, error.exit_code)
-    if message == context.get_help():
-        print(message, file=sys.stderr)
-        sys.exit(error.exit_code)
-    command = context.command_path
-    where = command.partition(" ")[2]
-    _say_and_exit(f"{where + ': ' * bool(where)}{message.rstrip('.')}: see {command} -h", error.exit_code)
-
-
-def _say_and_exit(message: str, exit_code: int) -> NoReturn:
-    if not console.log.handlers:
-        console.configure(quiet=False, verbose=False, log_file=None)
-    console.log.error("kvtool: %s", " ".join(message.split()))
-    sys.exit(exit_code)
-
-
-def _drop_output() -> None:
-    """Send what is still buffered nowhere, instead of to the closed pipe when Python ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Entry point: whatever happens is at most one line on standard error and an exit code, see kvtool.cli.ending."""
+    sys.exit(ending.run(lambda: app(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False)))

@@ -27,6 +27,21 @@ class Screen(logging.StreamHandler[TextIO]):
     def stream(self) -> TextIO:  # type: ignore[override]
         return sys.stderr
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Standard error that cannot be written is nobody's to mend from here."""
+
+
+class LogFile(logging.FileHandler):
+    """The file of --log-file. Where it cannot be written any more, the screen says so, once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  logging's name
+        log.removeHandler(self)
+        log.warning("--log-file %s: %s; notes go on without it", self.baseFilename, sys.exc_info()[1])
+
 
 def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
     """Notes at INFO go to standard error (errors only with -q, debug with -v); everything to the log file."""
@@ -40,9 +55,7 @@ def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
     screen.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     log.addHandler(screen)
     if log_file is not None:
-        file = logging.FileHandler(log_file)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(file)
+        log.addHandler(LogFile(log_file))
 
 
 def is_quiet() -> bool:

@@ -85,7 +85,7 @@ def correlate(
     emit(result, resolve(format))
     write_plots(result, plots)
     for line in result.skipped:
-        console.log.warning("left out: %s", line)
+        console.log.error("left out: %s", line)
     without = not any("coefficient" in row for row in result.rows)
     if result.n_skipped or without:
         tail = ", which is too few for a coefficient" if without else ""

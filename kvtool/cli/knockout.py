@@ -87,7 +87,7 @@ def knockout(
     write_plots(result, plots)
     if result.n_skipped:
         for line in result.skipped:
-            console.log.warning("left out: %s", line)
+            console.log.error("left out: %s", line)
         raise PartialError(
             f"knockout: {result.n_skipped} questions were left out, {result.n} {unit(result.task)} scored"
         )

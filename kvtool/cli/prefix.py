@@ -102,7 +102,7 @@ def prefix(
     write_plots(result, plots)
     if result.n_skipped:
         for line in result.skipped:
-            console.log.warning("left out: %s", line)
+            console.log.error("left out: %s", line)
         raise PartialError(
             f"prefix: {result.n_skipped} images were left out of every condition, {result.config['images']} compared"
         )

@@ -26,7 +26,7 @@ def check_missing(name: str, missing: Iterable[str]) -> None:
 
 
 def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Raises ModelError where weights (name, shape in the file, in the network) are not of the network's shape."""
+    """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit the network."""
     if others := sorted(mismatched):
         key, stored, expected = others[0]
         raise ModelError(

@@ -6,22 +6,21 @@ A folder appears whole or not at all: it is written beside its place and renamed
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.outputs import check_folder, output_folder
 from kvtool.probes.layers import Layer
 from kvtool.reports.results import Result, Row
-from kvtool.store.files import os_errors
 
 if TYPE_CHECKING:
+    import torch
+
     from kvtool.probes.base import Plan, Task
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +30,8 @@ INDEX = "predictions.json"
 
 
 def check_free(folder: Path) -> None:
-    """Raises UsageError where predictions would overwrite something."""
+    """Raises UsageError where predictions would overwrite something, StoreError where they cannot be written."""
+    check_folder(folder, "--save-predictions")
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists():
@@ -51,16 +51,10 @@ def save_best(task: Task, plan: Plan, result: Result, device: torch.device, fold
     heads = next(heads for kind, _, heads in plan.blocks if kind == block["kind"])
     # With the heads that were scored together: alone, a batch of another size might round a pixel differently.
     layer = Layer(plan.run, block["kind"], block["layer"], heads, device)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with os_errors(f"--save-predictions: {folder}"):
-        try:
-            aside.mkdir(parents=True)
-            files = task.save(layer, heads.index(block["kv_head"]), aside)
-            about = {"schema": SCHEMA, "task": result.task, **block, "config": result.config, "files": files}
-            (aside / INDEX).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with output_folder(folder, "--save-predictions") as aside:
+        files = task.save(layer, heads.index(block["kv_head"]), aside)
+        about = {"schema": SCHEMA, "task": result.task, **block, "config": result.config, "files": files}
+        (aside / INDEX).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def save_mask(path: Path, foreground: Array) -> None:

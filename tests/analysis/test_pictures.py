@@ -91,5 +91,5 @@ def test_the_order_of_ids_and_repeats_do_not_matter(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = planted(tmp_path / "s", 3, layers=2, heads=1)
-    with pytest.raises(KvtoolError, match=r"pictures: .*file.* cannot be written: .*: name another -o"):
+    with pytest.raises(KvtoolError, match=r"variance: -o: .*file.* cannot be written: Not a directory"):
         variance(run, pca=[run.ids[0]], out=tmp_path / "file" / "under")

@@ -241,12 +241,12 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert read(out).size
     assert [path.name for path in out.parent.iterdir()] == ["a.png"]
     with monkeypatch.context() as patch:
-        patch.setattr(shown, "write_file", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-        with pytest.raises(StoreError, match=r"show: .*a\.png cannot be written: Input/output error"):
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(StoreError, match=r"show: -o: .*a\.png cannot be written: Input/output error"):
             kvtool.show(run, run.ids[0], out)
     assert [path.name for path in out.parent.iterdir()] == ["a.png"]
     picture(tmp_path / "file/x.png", 8, 8)
-    with pytest.raises(StoreError, match="File exists"):
+    with pytest.raises(StoreError, match="Not a directory"):
         kvtool.show(run, run.ids[0], tmp_path / "file/x.png/b.png")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.outputs import check_output, write_output
 from kvtool.registry import Registry
 from kvtool.reports.results import Result
-from kvtool.store.files import os_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,14 +46,9 @@ def plot(result: Result, path: str | Path) -> None:
         drawn = figure(result)
         # Neither a date nor a version: files of equal results are equal.
         metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
-        format = suffix(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with os_errors(f"--plot: {path}"):
-            try:
-                drawn.savefig(aside, format=format, dpi=DPI, metadata=metadata[format])
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+        format, data = suffix(path), BytesIO()
+        drawn.savefig(data, format=format, dpi=DPI, metadata=metadata[format])
+    write_output(path, data.getvalue(), "--plot")
 
 
 def figure(result: Result) -> Figure:
@@ -70,11 +65,7 @@ def check(path: str | Path) -> Path:
     path = Path(path)
     if suffix(path) not in FORMATS:
         raise UsageError(f"--plot: expected a name that ends in .{', .'.join(FORMATS)}; found {path}")
-    if path.is_dir():
-        raise UsageError(f"--plot: expected a file, found a folder: {path}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--plot: expected an existing folder, found none: {path.parent}; make it first")
-    return path
+    return check_output(path, "--plot")
 
 
 def suffix(path: Path) -> str:
