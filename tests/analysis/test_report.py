@@ -175,7 +175,8 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a kvtool store"):
         report(tmp_path / "none.kv", tmp_path / "page.html")
     store.save_result("a", studies.unknown_result().to_json())
-    for place, said in ((tmp_path, "expected a file, found a folder"), (tmp_path / "no" / "page.html", "make it first")):
+    missing = tmp_path / "no" / "page.html"
+    for place, said in ((tmp_path, "expected a file, found a folder"), (missing, "make it first")):
         with pytest.raises(UsageError, match=said):
             report(store, place)
     with pytest.raises(StoreError, match=r"cannot be written"):
