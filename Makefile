@@ -1,9 +1,9 @@
-# make setup | demo | test | bench | docs. Every target builds the environment first when it is missing or out of date.
+# make setup | demo | test | campaign | bench | docs. Every target builds the environment first when it is missing or out of date.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup demo test lint campaign bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,9 @@ test: lint
 	$(BIN)/python -m pytest
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || \
 		echo "make: no chromium here: tests/browser was left out; apt-get install chromium, or set CHROMIUM" >&2
+
+campaign: setup
+	$(BIN)/python -m tests.campaign
 
 bench: setup
 	$(BIN)/python -m tests.bench

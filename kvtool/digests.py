@@ -72,7 +72,7 @@ def digest_texts(texts: Iterable[str]) -> str:
 def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
     """The stamp of a regular file; None where there is none that can be looked at."""
     try:
-        status = Path(path).stat()
+        status = _as_path(path).stat()
     except (OSError, ValueError):
         return None
     return Stamp.of(status) if stat.S_ISREG(status.st_mode) else None
@@ -100,7 +100,7 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
         if stamp.size > most_bytes:
             raise OSError(27, f"{stamp.size} bytes, more than the limit of {most_bytes}", os.fspath(path))
         with open(fd, "rb", closefd=False) as file:
-            return file.read(most_bytes + 1), stamp
+            return file.read(stamp.size + 1), stamp  # not more is allocated than the file had
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
@@ -113,7 +113,7 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
-    wanted = list(dict.fromkeys(Path(path) for path in paths))
+    wanted = list(dict.fromkeys(map(_as_path, paths)))
     stamps = {path: quick_look(path) for path in wanted}
     places = {path: _place(path) for path in wanted if stamps[path] is not None}
     remembered = _recall(places.values())
@@ -130,6 +130,14 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
     digests.update({path: digest for path, (digest, _) in fresh.items()})
     _remember({places[path]: entry for path, entry in fresh.items() if entry[0]})
     return {path: digests.get(path, "") for path in wanted}
+
+
+def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
+    """Bytes of those files that `digest_files` would have to read, since they are not remembered as they are."""
+    stamps = {_place(path): quick_look(path) for path in paths}
+    remembered = _recall(stamps)
+    unknown = [stamp for place, stamp in stamps.items() if remembered.get(place, (None,))[0] != stamp]
+    return sum(stamp.size for stamp in unknown if stamp is not None)
 
 
 def _hash_all(paths: Sequence[Path]) -> dict[Path, tuple[str, Stamp | None]]:
@@ -167,6 +175,12 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
             if now - max(stamp.mtime_ns, stamp.ctime_ns) > _RACY_NS
         }
     )
+
+
+def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
+    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are left out."""
+    places = {_place(path): Path(path) for path in paths}
+    return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
 
 
 def _memory(create: bool) -> sqlite3.Connection | None:
@@ -223,6 +237,11 @@ def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
                 connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OverflowError):
             return
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    """A path as it is, since taking thousands apart again costs as much as looking at the files."""
+    return path if isinstance(path, Path) else Path(path)
 
 
 def _place(path: str | os.PathLike[str]) -> str:

@@ -5,6 +5,7 @@ KvtoolError (exit 1)
 ├── BusyError (3)             a lock is held or a device is not free: try later
 ├── ImageError                an image file cannot be decoded
 ├── DatasetError              a data set's folder or file is not in its official layout
+├── ChangedError              pictures are not those that a run was extracted from
 ├── ModelError                a checkpoint cannot be loaded or is of no known family
 ├── StoreError                a store cannot be opened or written
 │   ├── CorruptError          stored bytes do not match what was written
@@ -37,6 +38,10 @@ class ImageError(KvtoolError):
 
 
 class DatasetError(KvtoolError):
+    pass
+
+
+class ChangedError(KvtoolError):
     pass
 
 

@@ -150,7 +150,14 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Identity of a loaded model, recorded with every run. `revision` is the commit, or a hash of a folder's files."""
+    """What a loaded model is, recorded with every run.
+
+    name: as it was asked for: a hub id, a folder or a shipped model. No part of the identity.
+    revision: a digest of the weights and files that are read (kvtool.models.files.folder_revision), wherever they lie;
+        empty for a model whose weights are not here, which is known by its commit alone.
+    template: a digest of the chat template that lays out its prompts; empty for an encoder alone.
+    commit: the hub's commit, where it is known. No part of the identity.
+    """
 
     name: str
     revision: str
@@ -158,3 +165,5 @@ class ModelInfo:
     geometry: Geometry
     dtype: Precision
     attention: str
+    template: str = ""
+    commit: str | None = None

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "types": set(),
     "errors": set(),
     "registry": set(),
+    "identity": {"datasets", "store"},
     "digests": set(),
     "outputs": set(),
     "bounds": set(),
@@ -28,9 +29,9 @@ MAY_IMPORT = {
     "datasets": {"scenes"},
     "neighbors": set(),
     "reports": {"store", "metrics"},
-    "engine": {"models", "datasets", "store"},
-    "probes": {"models", "datasets", "store", "metrics", "neighbors", "reports"},
-    "analysis": {"models", "datasets", "store", "metrics", "neighbors", "reports", "engine", "probes"},
+    "engine": {"models", "datasets", "store", "identity"},
+    "probes": {"identity", "models", "datasets", "store", "metrics", "neighbors", "reports"},
+    "analysis": {"identity", "models", "datasets", "store", "metrics", "neighbors", "reports", "engine", "probes"},
     "study": {"engine", "analysis", "probes", "scenes", "reports", "store"},
     "cli": {"engine", "analysis", "probes", "reports", "study", "scenes", "store", "models", "datasets"},
     "__main__": {"cli"},
@@ -70,5 +71,29 @@ def test_light_imports_stay_light(statement: str) -> None:
     assert not loaded_after(statement) & {"torch", "transformers", "zarr", "numpy", "pandas", "sklearn"}
 
 
-def test_store_needs_no_torch() -> None:
-    assert not loaded_after("import kvtool.store, kvtool.store.verify") & {"torch", "transformers"}
+HEAVY = {"torch", "transformers", "sklearn", "scipy", "faiss", "zarr", "numcodecs", "pandas", "pyarrow", "matplotlib"}
+KEPT = [
+    "kvtool.store",
+    "kvtool.store.verify",
+    "kvtool.engine.local",
+    "kvtool.engine.plan",
+    "kvtool.probes.run",
+    "kvtool.probes.predictions",
+    *(
+        f"kvtool.analysis.{name}"
+        for name in ("variance", "knockout", "paired", "prefix", "correlate", "search", "show")
+    ),
+]
+"""What gives a kept result, or finds that nothing is left to do."""
+
+
+@pytest.mark.parametrize("module", KEPT)
+def test_what_gives_a_kept_result_computes_nothing_on_import(module: str) -> None:
+    assert not loaded_after(f"import {module}") & HEAVY
+
+
+def test_tasks_load_without_what_computes() -> None:
+    statement = "from kvtool.probes import TASKS\nfor name in TASKS.names(): TASKS.load(name)"
+    loaded = loaded_after(statement)
+    assert "kvtool.probes.temporal_correspondence" in loaded
+    assert not loaded & HEAVY

@@ -114,3 +114,12 @@ def test_locked_memory_is_passed_over(tmp_path: Path, cache: Path, monkeypatch: 
 def test_texts_do_not_run_together() -> None:
     assert digests.digest_texts(["ab", "c"]) != digests.digest_texts(["a", "bc"])
     assert digests.digest_texts(["\udcff"]) != digests.digest_texts(["?"])
+
+
+def test_recall_gives_back_what_was_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = settled(tmp_path / "f", b"data", monkeypatch)
+    stamp = digests.quick_look(path)
+    assert stamp is not None
+    assert digests.recall([path]) == {}
+    digests.remember({f"{path}#a": ("12", stamp), path: ("34", stamp)})
+    assert digests.recall([path, f"{path}#a", f"{path}#b"]) == {path: ("34", stamp), Path(f"{path}#a"): ("12", stamp)}

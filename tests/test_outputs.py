@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from kvtool import outputs
 from kvtool.errors import SpaceError, StoreError, UsageError
 from kvtool.outputs import check_folder, check_output, is_regular, output_folder, write_output
 
@@ -186,7 +185,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    monkeypatch.setattr(outputs.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(SpaceError, match=r"-o: .*/a cannot be written: no space left on the disk"):
         write_output(path, b"new", "-o")
     assert path.read_bytes() == b"old"

@@ -6,19 +6,27 @@ an interrupted benchmark goes on at the next image, and a further condition runs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kvtool.analysis.heads import Heads
-from kvtool.datasets import Spec
+from kvtool.datasets import spec_of
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.engine.plan import Job
 from kvtool.errors import KvtoolError, ModelError, UsageError
+from kvtool.identity import compare
+from kvtool.models.hub import resolve, same_model
+from kvtool.reports.provenance import ALGORITHMS
 from kvtool.reports.results import result_key
-from kvtool.store import Run, RunConfig, Store, hash_json
+from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
+from kvtool.store.encoding import Bits
+from kvtool.store.manifest import TEXT_KINDS
+from kvtool.store.nonfinite import WHAT, count_nonfinite
 from kvtool.types import Kind, Sample
 
 if TYPE_CHECKING:
@@ -45,9 +53,9 @@ def find_base(store: Store, name: str | None, model: str | None, dataset: Datase
     are several, the only one over `dataset`, if given. None for a store without runs. Raises UsageError."""
     if name is not None:
         return store.run(name)
-    runs = [store.run(each) for each in store.first_runs()]
+    runs = store.first_runs()
     if model is not None:
-        runs = [run for run in runs if _is_named(run.config, model)] or runs
+        runs = [run for run in runs if is_of_model(run.config, model)] or runs
     if len(runs) > 1 and dataset is not None:
         runs = [run for run in runs if run.config.dataset == dataset.name] or runs
     if len(runs) <= 1:
@@ -55,29 +63,29 @@ def find_base(store: Store, name: str | None, model: str | None, dataset: Datase
     return store.run(None)
 
 
-def _is_named(config: RunConfig, model: str) -> bool:
-    return model == config.model.name or str(Path(model).expanduser().resolve()) == config.model.name
-
-
-def serves(run: Run, base: Run, dataset: DatasetBase, refs: Sequence[ImageRef]) -> bool:
-    """Whether a run's images can stand for a benchmark's: whole caches, made with the base run's settings, of the same
-    pictures. POPE asks about COCO's, so that a run over the very folder serves it too."""
-    ours = run.config
-    if _settings(ours) != _settings(base.config):
-        return False
-    if not set(CACHE) <= set(ours.kinds) or len(ours.layers) != ours.model.geometry.layers:
-        return False
-    if ours.dataset == dataset.name:
+def is_of_model(config: RunConfig, model: str) -> bool:
+    """Whether a run was extracted with a model: by its name, its folder, or the same weights at another place."""
+    if model in (config.model.name, Path(config.model.name).name):
         return True
-    folders = {ref.path.resolve().parent for ref in refs if ref.path is not None}
-    here = Path(ours.dataset_path or "").resolve() / ours.split
-    return ours.dataset == "coco" and dataset.name == "pope" and folders == {here}
+    try:
+        return same_model(config.model, resolve(model, weights=False))
+    except ModelError:
+        return False
 
 
-def _settings(config: RunConfig) -> tuple[str, ...]:
-    """What a cache's numbers depend on, the image aside; keys are rotated when they are read, if not before."""
-    model = config.model
-    return model.name, model.revision, model.dtype, config.prefix, config.view
+def serves(run: Run, base: Run, refs: Sequence[ImageRef]) -> bool:
+    """Whether a run's images can stand for a benchmark's: whole caches, made with the base run's settings, of the very
+    pictures, by what they are. POPE asks about COCO's, so that a run over COCO serves it too."""
+    ours, theirs = run.config, base.config
+    alike = same_numbers(ours.model, theirs.model) and (ours.prefix, ours.view) == (theirs.prefix, theirs.view)
+    if not alike or not set(CACHE) <= set(ours.kinds) or len(ours.layers) != ours.model.geometry.layers:
+        return False
+    wanted = {ref.id for ref in refs}
+    held = [picture for picture in run.pictures if picture.id in wanted]
+    if not held:
+        return False
+    difference = compare(held, refs)
+    return not difference.changed
 
 
 def holding_run(
@@ -90,14 +98,14 @@ def holding_run(
     progress: Progress,
 ) -> tuple[Run, dict[str, str]]:
     """The run that holds these pictures, those extracted that no run holds; and id -> why of those that failed."""
-    runs = [] if base is None else [base, *(store.run(name) for name in store.runs() if name != base.name)]
-    able = [run for run in runs if base is not None and serves(run, base, dataset, refs)]
+    runs = [] if base is None else [base, *(run for run in store.readable_runs() if run.name != base.name)]
+    able = [run for run in runs if base is not None and serves(run, base, refs)]
     there = {ref.id for ref in refs if ref.path is None or ref.path.is_file()}
-    gone = {ref.id: f"{ref.path}: no such image" for ref in refs if ref.id not in there}
+    gone = {ref.id: f"{ref.path}: no such file" for ref in refs if ref.id not in there}
     for run in able:
         if there <= set(run.ids):
             return run, {image: why for image, why in gone.items() if image not in run.ids}
-    own = next((run for run in able if run.config.dataset == dataset.name), None)
+    own = next((run for run in able if run.config.dataset == dataset.name and _is_over(run, dataset)), None)
     job = _job(store, own, base, model, dataset, len(refs))
     report = _extract(job, device, progress)
     run = store.run(report.run)
@@ -107,9 +115,40 @@ def holding_run(
     return run, gone | failed
 
 
+def _is_over(run: Run, dataset: DatasetBase) -> bool:
+    """Whether a run was extracted from the place where a data set lies."""
+    return dataset.root is not None and run.place == str(dataset.root.resolve())
+
+
+def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
+    """id -> why, of images from whose stored caches no model can say anything: some of their values are not finite.
+
+    Only caches of parts that record such values are read.
+    """
+    arrays = [*CACHE, *TEXT_KINDS]
+    parts = [part for part in run.parts() if any(part.nonfinite(name) for name in arrays)]
+    reasons = {}
+    for image in (sample.id for part in parts for sample in part.samples if sample.id in ids):
+        try:
+            check_finite(run, image, run.read_image(image, CACHE, raw=True))
+        except KvtoolError as error:
+            reasons[image] = str(error)
+    return reasons
+
+
+def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
+    """Raises KvtoolError where some values of an image, as stored, are not finite."""
+    spoiled = [name for name, values in arrays.items() if count_nonfinite(np.ascontiguousarray(values))]
+    if spoiled:
+        raise KvtoolError(
+            f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in {', '.join(spoiled)}: "
+            "extract it again, with --dtype bfloat16 where it is float16"
+        )
+
+
 def _job(store: Store, own: Run | None, base: Run | None, model: str | None, dataset: DatasetBase, limit: int) -> Job:
     """What to extract: the rest of the benchmark's own run, or a new one with the base run's settings."""
-    spec = str(Spec(dataset.name, str(dataset.root), dataset.split))
+    spec = spec_of(dataset)
     if base is None:
         if model is None:
             raise UsageError(f"store {store.path}: expected a run, found none; extract one, or give --model")
@@ -127,7 +166,8 @@ def _job(store: Store, own: Run | None, base: Run | None, model: str | None, dat
         dtype=config.model.dtype,
         attention=config.model.attention,
         codec=config.codec,
-        run=f"{base.name}+{dataset.name}" if own is None else own.name,
+        run=None if own is None else own.name,
+        stem=f"{base.name}+{dataset.name}",
     )
 
 
@@ -186,7 +226,7 @@ class Answerer:
     @cached_property
     def key(self) -> str:
         """Of all that an answer depends on but image, text and heads."""
-        return result_key(["answers", self.run.config.hash, ATTENTION, self.max_new_tokens])
+        return result_key([ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens])
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -202,7 +242,7 @@ class Answerer:
         return found
 
     def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
-        key = hash_json([self.key, image])
+        key = hash_json([self.key, image, self.samples[image].digest])
         kept = None if self.fresh else self.store.load_result(key)
         known: dict[str, dict[str, str]] = {} if kept is None else kept["answers"]
         todo = {h: [text for text in texts if text not in known.get(heads_key(h), {})] for h in sets}
@@ -210,14 +250,16 @@ class Answerer:
             for heads, answers in self._generate(image, todo).items():
                 known.setdefault(heads_key(heads), {}).update(answers)
             about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
-            self.store.save_result(key, {"kind": "answers", **about, "answers": known})
+            self.store.keep(key, {"kind": "answers", **about, "answers": known})
         return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
 
     def _generate(self, image: str, todo: Mapping[Heads, Sequence[str]]) -> dict[Heads, dict[str, str]]:
         """The image's cache, read once, asked under each set of blocked heads."""
         from kvtool.models.knockout import knocked_out
 
-        model, arrays = self.loaded, self.run.read_image(image, CACHE, raw=True)
+        arrays = self.run.read_image(image, CACHE, raw=True)
+        check_finite(self.run, image, arrays)
+        model = self.loaded
         sample = self.samples[image]
         cache = model.restore([sample], [arrays], self.run.config.keys)
         found = {}

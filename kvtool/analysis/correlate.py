@@ -21,9 +21,10 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.metrics.correlation import Correlation, pearson, spearman
 from kvtool.probes import options_of
 from kvtool.probes.base import Select
-from kvtool.probes.run import keep_result
+from kvtool.probes.scoring import keep_result
+from kvtool.reports.provenance import ALGORITHMS
 from kvtool.reports.results import Result, Row, result_key, versions
-from kvtool.store import Store, hash_ids, hash_json, open_store
+from kvtool.store import Store, hash_json, open_store
 
 FEWEST = 3
 """Two models always lie on a line."""
@@ -124,10 +125,13 @@ def _config(
 ) -> dict[str, Any]:
     """All that the numbers depend on; the cache's key is its hash."""
     questions = [[each.benchmark, asdict(each.question)] for each in common.questions]
+    algorithms = [ALGORITHMS["correlate"], *(ALGORITHMS[task] for task in common.images)]
     return {
+        "algorithm": algorithms,
+        "truth_hashes": common.truth_hashes,
         "models": [
             subject.identity._asdict()
-            | {"runs": [[run.name, run.config.hash, hash_ids(run.ids)] for run in subject.runs]}
+            | {"runs": [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]}
             for subject in subjects
         ],
         "tasks": {task: {"data": str(sources[task]), "images": len(ids)} for task, ids in common.images.items()},

@@ -13,8 +13,9 @@ from kvtool.analysis.correlate_models import Subject
 from kvtool.analysis.score.common import with_interval
 from kvtool.datasets.base import DatasetBase
 from kvtool.errors import KvtoolError
+from kvtool.identity import check_pictures, dataset_of
 from kvtool.metrics.intervals import Estimate, mean_of_independent
-from kvtool.probes.run import dataset_of, probe
+from kvtool.probes.run import probe
 from kvtool.reports.results import Row
 from kvtool.store import Run, open_store
 
@@ -29,10 +30,16 @@ class Common:
 
     def __init__(self, subjects: Sequence[Subject], data: Mapping[str, str], limit: int | None) -> None:
         self.data = data
+        self._opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
         self._held = {subject.identity: held for subject, held in zip(subjects, self._holding(subjects), strict=True)}
         self.questions = first_of_cells(self._questions(subjects), limit)
+        for run in (run for subject in subjects for run in subject.segmented.values()):
+            self._dataset(run)
+        self.truth_hashes = sorted(
+            [name, split, dataset.truth_digest()] for (name, split, _), dataset in self._opened.items()
+        )
 
     def _images(self, task: str, subjects: Sequence[Subject]) -> set[str]:
         held = [set(subject.segmented[task].ids) for subject in subjects]
@@ -45,19 +52,24 @@ class Common:
 
     def _holding(self, subjects: Sequence[Subject]) -> list[dict[Asked, Run]]:
         """For each model its questions, each with a run that holds the picture."""
-        opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         every = []
         for subject in subjects:
             held: dict[Asked, Run] = {}
             for run in (run for of_benchmark in subject.asked.values() for run in of_benchmark):
-                config = run.config
-                key = (config.dataset, config.split, config.dataset_path)
-                if key not in opened:
-                    opened[key] = dataset_of(run, self.data.get(config.dataset))
-                for each in perception(opened[key], set(run.ids)):
+                for each in perception(self._dataset(run), set(run.ids)):
                     held.setdefault(each, run)
             every.append(held)
         return every
+
+    def _dataset(self, run: Run) -> DatasetBase:
+        """A run's data set, opened once for all runs over it; its pictures are compared with those of each run."""
+        config = run.config
+        key = (config.dataset, config.split, run.place)
+        if key not in self._opened:
+            self._opened[key] = dataset_of(run, self.data.get(config.dataset))
+        else:
+            check_pictures(run, self._opened[key])
+        return self._opened[key]
 
     def _questions(self, subjects: Sequence[Subject]) -> list[Asked]:
         every = list(self._held.values())

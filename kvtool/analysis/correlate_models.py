@@ -61,7 +61,7 @@ class Subject:
 def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]:
     """All runs of all stores, or those with these names. Raises UsageError for a name that no store has."""
     places = {store.path.resolve(): store for store in stores}
-    runs = [store.run(name) for store in places.values() for name in store.runs()]
+    runs = [run for store in places.values() for run in store.readable_runs()]
     if unknown := set(names or ()) - {run.name for run in runs}:
         listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
         raise UsageError(f"correlate: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}")
@@ -78,11 +78,14 @@ def find_subjects(
     an unknown name and for a model that would count twice.
     """
     groups: dict[Identity, list[Run]] = {}
+    identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
         about = config.dataset in benchmarks or set(tasks) & set(DATASETS.load(config.dataset).about.tasks)
         if config.prefix == "none" and config.model.geometry.layers and about:
             identity = Identity(config.model.name, config.model.revision, config.model.dtype, config.view)
+            # The same weights are one model, whatever it was called when a run was extracted.
+            identity = identities.setdefault((identity.revision, identity.dtype, identity.view), identity)
             groups.setdefault(identity, []).append(run)
     if models is not None:
         groups = _named(groups, models)

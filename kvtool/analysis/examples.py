@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from kvtool.analysis.overlays import Mask, draw_masks, draw_matches, fit
@@ -21,10 +20,14 @@ from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.probes import TASKS
 from kvtool.probes.co_segmentation import CoSegmentation
 from kvtool.probes.layers import Layer
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.page import Drawn
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.store import Run
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 SPREAD = 3
 """Units predicted for each that is drawn: neighbours of a list are often about one image."""
@@ -67,7 +70,7 @@ def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: to
     options |= {"limit": whole.get(str(result.task), SPREAD * count), "all_classes": False}
     known = signature(kind).parameters
     asked = {name: value for name, value in options.items() if name in known}
-    task: Any = kind(dataset, set(run.ids), device, **asked)
+    task: Any = kind(dataset, sizes_of(run), device, **asked)
     if isinstance(task, CoSegmentation):
         task.groups = dict(list(task.groups.items())[:1])
     return task

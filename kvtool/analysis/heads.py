@@ -87,7 +87,8 @@ def _object(line: str, where: str) -> Row:
 def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -> HeadSet:
     """Heads of rows with layer and kv_head; where rows say `input_agnostic`, those of the keys for which it is true.
 
-    dependent: rows that say false; where none says anything, every head that is not chosen. Raises UsageError for
+    dependent: rows that say false; where none says anything, every head that is not chosen. A row of which nobody knows
+    (null, since its values are not finite, or no threshold was found) is neither. Raises UsageError for
     fields that are missing or out of range, and for an empty set.
     """
     taken: set[Head] = set()
@@ -100,7 +101,8 @@ def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -
             taken.add(head)
         elif row.get("kind", "key") == "key":
             judged = True
-            (taken if row["input_agnostic"] is True else dependent).add(head)
+            if row["input_agnostic"] is not None:
+                (taken if row["input_agnostic"] is True else dependent).add(head)
     if not taken:
         found = f"{n_rows} rows and none of an input-agnostic key" if n_rows else "none"
         raise UsageError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvtool.reports.results import Result
-from kvtool.store import Run, hash_ids, open_store
+from kvtool.store import Run, open_store
 
 
 def kept_results(run: Run, command: str) -> Iterator[Result]:
     """Those of a command over all images that the run holds, the last first."""
-    images = hash_ids(run.ids)
+    images = run.images_hash()
     for record in open_store(run.store).results():
         config = record.get("config", {})
         same = config.get("run_hash") == run.config.hash and config.get("images_hash") == images

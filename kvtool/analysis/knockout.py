@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.analysis.answer_files import check_answers, write_answers, write_official
-from kvtool.analysis.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent
+from kvtool.analysis.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent, unanswerable
 from kvtool.analysis.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.analysis.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, result_key, versions
 from kvtool.store import Run, Store, hash_json, open_store
 
@@ -71,11 +72,13 @@ def knockout(
     refs = dataset.images()[:limit]
     if base is None:
         base, _ = holding_run(store, None, model, dataset, refs, device, progress)
-    chosen, source = _heads(rows, heads, base)
+    chosen, source, unknown = _heads(rows, heads, base)
     geometry = base.config.model.geometry
     wanted = resolve_layers(layers, geometry.layers)
     conditions, notes = make_conditions(chosen, geometry, wanted, controls, draws, seed)
+    notes = [*unknown, *notes]
     holding, failed = holding_run(store, base, model, dataset, refs, device, progress)
+    failed |= unanswerable(holding, {ref.id for ref in refs})
     questions, skipped = _split(dataset, refs, failed)
     work = Work(store, holding, asked, dataset, tuple(questions), tuple(conditions))
     settings = {
@@ -97,7 +100,7 @@ def knockout(
     every = work.ask(answerer, progress)
     result = work.result(every, config | {"notes": notes}, skipped, seed)
     work.write(every, answers, official, refs)
-    store.save_result(key, result.to_json())
+    store.keep(key, result.to_json())
     return result
 
 
@@ -160,22 +163,15 @@ class Work:
 
     def config(self) -> dict[str, Any]:
         """What the answers depend on."""
-        config = self.run.config
         return {
             "task": self.benchmark.name,
+            "algorithm": ALGORITHMS["knockout"],
+            **describe_run(self.run, {question.image_ids[0] for question in self.questions}),
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "questions": len(self.questions),
             "questions_hash": hash_json([[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]),
-            "run": self.run.name,
-            "run_hash": config.hash,
-            "model": config.model.name,
-            "revision": config.model.revision,
-            "dtype": config.model.dtype,
             "attention": ATTENTION,
-            "prefix": config.prefix,
-            "view": config.view,
-            "keys": config.keys,
             "conditions": [
                 {"condition": each.name, "draw": each.draw, "heads": [list(head) for head in sorted(each.heads)]}
                 for each in self.conditions
@@ -191,8 +187,9 @@ def _rows(heads: HeadSource) -> list[tuple[str, Row]]:
     return [(f"heads: row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> tuple[HeadSet, str]:
-    """The heads to block and what to call their source; without rows, the run's input-agnostic keys."""
+def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> tuple[HeadSet, str, list[str]]:
+    """The heads to block, what to call their source, and notes; without rows, the run's input-agnostic keys."""
+    notes: list[str] = []
     if rows is not None:
         source = {"-": "standard input"}.get(str(heads), str(heads)) if isinstance(heads, str | Path) else "given"
     else:
@@ -205,8 +202,9 @@ def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> 
             raise UsageError(
                 f"heads agnostic: run {base.name} has no input-agnostic key: {why}, and pipe it to --heads -"
             )
+        notes = [f"heads agnostic: {note}" for note in found.config["notes"]]
         rows = [(f"variance of run {base.name}", row) for row in found.rows]
-    return head_set(rows, base.config.model.geometry, source), source
+    return head_set(rows, base.config.model.geometry, source), source, notes
 
 
 def _split(

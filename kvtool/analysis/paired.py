@@ -10,26 +10,33 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from kvtool.analysis.answer_files import check_answers, write_lines
 from kvtool.analysis.answering import ATTENTION, Answerer, Progress, silent
 from kvtool.analysis.paired_answers import ask_one_image, ask_several_images, marked_prompt, stored_prompt
 from kvtool.analysis.paired_cells import Compared
 from kvtool.analysis.paired_points import DRAWING, picture_files, write_pictures
-from kvtool.analysis.paired_tasks import Asked, PairedTask, paired_task, serving_run
+from kvtool.analysis.paired_tasks import HIDDEN_ANSWER, Asked, PairedTask, paired_task, serving_run
 from kvtool.datasets.base import ImageRef
-from kvtool.errors import UsageError
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.identity import dataset_of
 from kvtool.metrics.answers import parse_choice
 from kvtool.outputs import check_folder
-from kvtool.probes.base import Plan, Select, halves, score_blocks
+from kvtool.probes.base import Plan, Select, halves, nonfinite_lines, score_blocks
+from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import BASELINES, choose_best, dataset_of, per_layer, plan_blocks, torch_device
+from kvtool.probes.scoring import choose_best, keep_result, per_layer
+from kvtool.probes.truth import sizes_of
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_ids, hash_json, open_store
+from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}
@@ -84,7 +91,7 @@ def paired(
     plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)
     dataset = dataset_of(found, data)
     own = {name: value for name, value in options.items() if name != "reading"}
-    asked = wanted.make(dataset, set(found.ids), wanted.subset, n, seed, **own)
+    asked = wanted.make(dataset, sizes_of(found), wanted.subset, n, seed, **own)
     if not asked.questions:
         raise UsageError(_none_left(found, wanted, asked.skipped))
     if select == "split" and len(asked.questions) < 2:
@@ -108,7 +115,7 @@ def paired(
         answerer = Answerer(store, found, model, device, max_new_tokens, fresh)
         said = work.ask(answerer, folder, progress)
         result = work.result(said, config, torch_device(device), progress)
-        store.save_result(key, result.to_json())
+        keep_result(store, key, result)
     if answers is not None:
         work.write(result, Path(answers))
     return result
@@ -148,6 +155,8 @@ def _default_kinds(run: Run) -> list[Kind]:
 def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     what = f"questions of {task.subset}" if task.subset else "pairs with four common keypoints"
     why = f" ({skipped[0]}, ...)" if skipped else ""
+    if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
+        return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found none{why}; extract them: "
         f"kvtool extract {run.store} --model M --dataset {task.spec}"
@@ -173,9 +182,18 @@ class Work:
         if folder is not None:
             write_pictures(folder, points, self.refs)
             return folder
-        key = hash_json([point.record() for point in points])
-        kept = self.store.pictures_dir(key)
-        return kept if kept.is_dir() else self.store.keep_pictures(key, picture_files(points, self.refs))
+        key = self.pictures_key
+        assert key is not None
+        return self.store.pictures(key, lambda: picture_files(points, self.refs))
+
+    @property
+    def pictures_key(self) -> str | None:
+        """Under what the store keeps the marked pictures: the points, and the pictures that they lie in."""
+        points = self.asked.points
+        if points is None:
+            return None
+        images = {image for point in points for image in point.question.image_ids}
+        return hash_json([[point.record() for point in points], self.run.images_hash(images)])
 
     def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
         """The model's answers, in the order of the questions."""
@@ -199,8 +217,10 @@ class Work:
         rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
         rows, half_rows = [compared.counted(row) for row in rows], [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
-        assert best is not None, "every block has an accuracy"
-        scored = halves(len(questions), seed)[1] if select == "split" else torch.arange(len(questions)).numpy()
+        lines = nonfinite_lines(self.run, rows)
+        if best is None:
+            raise KvtoolError(f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}")
+        scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
         measured = compared.measure(layer)[heads.index(best["kv_head"])]
@@ -216,7 +236,7 @@ class Work:
             config=config,
             versions=versions(),
             n_skipped=len(self.asked.skipped),
-            skipped=self.asked.skipped[:NAMED],
+            skipped=[*lines, *self.asked.skipped][:NAMED],
             items=[self._with_files(item, at) for at, item in enumerate(compared.items(measured, answers, scored))],
         )
 
@@ -231,28 +251,18 @@ class Work:
 
     def config(self) -> dict[str, Any]:
         """What the numbers depend on."""
-        config, asked = self.run.config, self.asked
+        asked = self.asked
         texts = [[each.id, list(each.image_ids), each.prompt, each.answer] for each in asked.questions]
         points = [] if asked.points is None else [point.record() for point in asked.points]
         return {
             "task": self.task.name,
-            "dataset": config.dataset,
-            "split": config.split,
+            "algorithm": ALGORITHMS["paired"],
+            **describe_run(self.run),
             "subset": self.task.subset or None,
             "questions": len(texts),
             "questions_hash": hash_json([texts, points]),
-            "pictures": None if asked.points is None else hash_json(points),
+            "pictures": self.pictures_key,
             "drawing": None if asked.points is None else DRAWING,
-            "run": self.run.name,
-            "run_hash": config.hash,
-            "model": config.model.name,
-            "revision": config.model.revision,
-            "dtype": config.model.dtype,
             "attention": ATTENTION,
-            "prefix": config.prefix,
-            "view": config.view,
-            "keys": config.keys,
-            "images": len(self.run.ids),
-            "images_hash": hash_ids(self.run.ids),
             "blocks": [{"kind": k, "layers": list(ls), "kv_heads": list(hs)} for k, ls, hs in self.plan.blocks],
         }

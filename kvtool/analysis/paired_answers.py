@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.analysis.answering import CACHE, Answerer, Progress
+from kvtool.analysis.answering import CACHE, Answerer, Progress, check_finite
 from kvtool.analysis.paired_points import PointQuestion
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
@@ -67,7 +67,7 @@ def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: 
         said = answerer.loaded.ask_several(images, texts, answerer.max_new_tokens)
         for (key, prompt), answer in zip(some, said, strict=True):
             about = {"run": answerer.run.name, "pictures": prompt.key, "max_new_tokens": answerer.max_new_tokens}
-            answerer.store.save_result(key, {"kind": "answer", **about, "text": prompt.text, "answer": answer})
+            answerer.store.keep(key, {"kind": "answer", **about, "text": prompt.text, "answer": answer})
             answers[key] = answer
         progress(len(some), "answers")
     return [answers[key] for key in keys]
@@ -79,13 +79,16 @@ def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, Ima
     def prepare() -> list[Prepared]:
         return [_prepared(answerer, image, refs) for image in question.image_ids]
 
-    return Prompt(list(question.image_ids), question.prompt, prepare)
+    pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
+    return Prompt(pictures, question.prompt, prepare)
 
 
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
     run, model, sample = answerer.run, answerer.loaded, answerer.samples[image]
     if "projected" in run.config.kinds:
-        return model.prepare_stored(sample, run.read_image(image, ["projected"], raw=True))
+        arrays = run.read_image(image, ["projected"], raw=True)
+        check_finite(run, image, arrays)
+        return model.prepare_stored(sample, arrays)
     return model.prepare(load_image(refs[image]), id=image, index=sample.index, view=run.config.view)
 
 
@@ -98,4 +101,5 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Pro
         return [model.prepare(load_image(ref), id=ref.id, index=at, view=view) for at, ref in enumerate(refs)]
 
     drawn = {name: value for name, value in point.record().items() if name != "files"}
+    drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
     return Prompt(drawn, point.question.prompt, prepare)

@@ -91,7 +91,11 @@ class Compared:
         yield Table({}, units, scores)
 
     def counted(self, row: Row) -> Row:
-        """A row with what follows from its shares: questions in each cell, McNemar's test, chance."""
+        """A row with what follows from its shares: questions in each cell, McNemar's test, chance. A block without
+        scores has none of it."""
+        if row.get("nonfinite"):
+            unknown = [*(f"n_{cell}" for cell in CELLS), "mcnemar_p", "mcnemar_mid_p"]
+            return row | dict.fromkeys(unknown) | {"chance": self.chance}
         counts = {cell: round(row[cell] * row["n"]) for cell in CELLS}
         model_only = np.arange(counts["model_only"] + counts["value_only"]) < counts["model_only"]
         test = mcnemar(model_only, ~model_only)

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from kvtool.analysis.paired_points import LETTERS, PointQuestion
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.metrics.correspondence import ALPHAS
-from kvtool.probes import logistic
 from kvtool.probes.base import Array
 from kvtool.probes.layers import Layer
 from kvtool.probes.semantic_correspondence import PRIMARY_ALPHA, SemanticCorrespondence
+
+if TYPE_CHECKING:
+    import torch
 
 NONE = -1
 
@@ -37,6 +37,8 @@ class Reading(Protocol):
 
 def mean_vectors(layer: Layer, ids: Sequence[str]) -> torch.Tensor:
     """(head, image, dim) float32: the mean over the base grid's tokens of each image."""
+    import torch
+
     at = {image: index for index, image in enumerate(ids)}
     vectors = torch.empty(0)
     for image in layer.each(at):
@@ -52,6 +54,9 @@ def nearest_choice(first: torch.Tensor, options: torch.Tensor, there: torch.Tens
 
     first (head, question, dim), options (head, question, option, dim), there (question, option) bool: which are.
     """
+    import torch
+    from torch.nn.functional import normalize
+
     scores = torch.einsum("hqd,hqod->hqo", normalize(first, dim=-1), normalize(options, dim=-1))
     scores = torch.where(there, scores, -torch.inf)
     chosen = torch.where(scores.isnan().any(-1), NONE, scores.argmax(-1))
@@ -67,6 +72,8 @@ class MeanCosine:
     further: ClassVar[tuple[str, ...]] = ()
 
     def read(self, layer: Layer) -> Array:
+        import torch
+
         ids = list(dict.fromkeys(image for of in self.images for image in of))
         width = max(map(len, self.images))
         at = torch.tensor([[ids.index(image) for image in of] + [0] * (width - len(of)) for of in self.images])
@@ -84,6 +91,8 @@ class PointCosine:
     further: ClassVar[tuple[str, ...]] = ("value_pck",)
 
     def read(self, layer: Layer) -> Array:
+        import torch
+
         vectors = self._vectors(layer)
         there = torch.ones(vectors.shape[1], vectors.shape[2] - 1, dtype=torch.bool, device=vectors.device)
         chosen = nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], there)
@@ -91,6 +100,8 @@ class PointCosine:
 
     def _vectors(self, layer: Layer) -> torch.Tensor:
         """(head, question, 1 + option, dim) the tokens under the source point and under the target points."""
+        import torch
+
         wanted: defaultdict[str, list[tuple[int, int, tuple[float, float]]]] = defaultdict(list)
         for number, question in enumerate(self.questions):
             wanted[question.pair.src_id].append((number, 0, question.source_px))
@@ -108,8 +119,9 @@ class PointCosine:
     def _found(self, layer: Layer) -> Array:
         """(head, question) 1 where the nearest token of the target picture is near enough."""
         pairs = _Pairs([_of_one_point(question) for question in self.questions])
-        ids = {image for pair in pairs.listed for image in (pair.src_id, pair.trg_id)}
-        task = SemanticCorrespondence(cast(SPair71k, pairs), ids, layer.device)
+        sizes = {pair.src_id: pair.src_wh_px for pair in pairs.listed}
+        sizes |= {pair.trg_id: pair.trg_wh_px for pair in pairs.listed}
+        task = SemanticCorrespondence(cast(SPair71k, pairs), sizes, layer.device)
         return task.measure(layer)[:, :, ALPHAS.index(PRIMARY_ALPHA)]
 
 
@@ -119,6 +131,7 @@ class _Pairs:
 
     listed: list[Pair]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def pairs(self) -> list[Pair]:
         return self.listed
@@ -145,6 +158,10 @@ class LinearProbe:
     further: ClassVar[tuple[str, ...]] = ()
 
     def read(self, layer: Layer) -> Array:
+        import torch
+
+        from kvtool.probes import logistic
+
         ids = list(dict.fromkeys(self.images))
         vectors = mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
         finite = vectors.isfinite().flatten(1).all(1)
@@ -162,6 +179,8 @@ class LinearProbe:
 
 def standardised(features: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
     """(head, n, dim) with mean 0 and deviation 1 over the rows of `train` (n,); a constant feature becomes 0."""
+    import torch
+
     of_train = features[:, train]
     mean, deviation = of_train.mean(1, keepdim=True), of_train.std(1, correction=0, keepdim=True)
     least = 1e-6 * of_train.abs().amax(1, keepdim=True)

@@ -16,6 +16,8 @@ from kvtool.analysis.paired_points import PointQuestion, make_questions
 from kvtool.analysis.paired_readings import LinearProbe, MeanCosine, PointCosine, Reading, stratified_folds
 from kvtool.datasets.base import Question
 from kvtool.errors import UsageError
+from kvtool.probes.semantic_correspondence import check_pair
+from kvtool.probes.truth import LeftOut, Sizes
 from kvtool.store import Run, Store
 
 ORDINALS = ("first", "second", "third", "fourth")
@@ -57,19 +59,21 @@ class PairedTask:
         return f"{self.dataset}:PATH" + ("@val" if self.dataset == "blink" else "")
 
 
-def semantic_correspondence(dataset: Any, ids: set[str], subset: str, n: int | None, seed: int) -> Asked:
-    """Questions made of the pairs whose images the run holds."""
+def semantic_correspondence(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int) -> Asked:
+    """Questions made of the pairs whose images the run holds, in the size that the pair's annotation says."""
     del subset
     pairs = dataset.pairs()
-    held = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
-    points = make_questions(held, N_POINTS if n is None else n, seed)
-    skipped = list(dataset.skipped)
+    left_out = LeftOut.of(dataset)
+    held = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+    usable = left_out.usable(held, lambda pair: check_pair(pair, ids))
+    points = make_questions(usable, N_POINTS if n is None else n, seed)
+    skipped = left_out.lines
     if len(held) < len(pairs):
         skipped.append(f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold")
     return Asked([each.question for each in points], PointCosine(tuple(points)), skipped, {}, points)
 
 
-def compared_images(dataset: Any, ids: set[str], subset: str, n: int | None, seed: int) -> Asked:
+def compared_images(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int) -> Asked:
     """Which option's image goes with the first one."""
     del seed
     questions, skipped = _of_subset(dataset, ids, subset)
@@ -98,7 +102,7 @@ def option_images(question: Question) -> tuple[int, ...] | None:
 
 
 def probed_image(
-    dataset: Any, ids: set[str], subset: str, n: int | None, seed: int, *, folds: int = FOLDS, c: float = C
+    dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int, *, folds: int = FOLDS, c: float = C
 ) -> Asked:
     """A or B of one image. Raises UsageError where there are too few questions of either to leave a fold out."""
     questions, skipped = _of_subset(dataset, ids, subset)
@@ -119,15 +123,20 @@ def probed_image(
     return Asked(able, reading, skipped, {"folds": folds, "c": c})
 
 
-def _of_subset(dataset: Any, ids: set[str], subset: str) -> tuple[list[Question], list[str]]:
+HIDDEN_ANSWER = "its answer is hidden"
+
+
+def _of_subset(dataset: Any, ids: Sizes, subset: str) -> tuple[list[Question], list[str]]:
     """A subset's questions whose images the run holds and whose answer is one of the choices; the others' reasons."""
-    kept, skipped = [], list(dataset.skipped)
+    kept, skipped = [], [*dataset.notes, *dataset.skipped]
     for question in dataset.questions():
         if question.group != subset:
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if lacking := [image for image in question.image_ids if image not in ids]:
             skipped.append(f"question {question.id}: the run does not hold {', '.join(lacking)}")
+        elif not question.answer:
+            skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:
             skipped.append(
                 f"question {question.id}: expected an answer of {', '.join(letters)}, found {question.answer!r}"
@@ -164,7 +173,7 @@ def paired_task(name: str) -> PairedTask:
 
 def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
     """The named run, or the only one that serves the task. Raises UsageError that says what to extract."""
-    runs = [store.run(name)] if name is not None else [store.run(each) for each in store.runs()]
+    runs = [store.run(name)] if name is not None else store.readable_runs()
     why = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
     able = [run for run in runs if run.name not in why]
     if len(able) == 1:

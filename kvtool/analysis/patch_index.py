@@ -15,17 +15,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kvtool.analysis.patches import READ_BYTES, Array, Best, Chunk, Numbers, Patches, sample_numbers
 from kvtool.errors import UsageError
-from kvtool.neighbors import Metric
-from kvtool.store import hash_ids, hash_json, indexes, open_store
+from kvtool.store import hash_json, indexes, open_store
 from kvtool.store.files import os_errors, write_file
 from kvtool.store.indexes import CheckedFile, Pieces
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.neighbors import Metric
 
 FORMAT = 1
 PIECE_BYTES = 2**27
@@ -98,7 +101,7 @@ def index_name(patches: Patches) -> str:
     """Names the block, the metric, and a hash of all that the index depends on: a longer run has another one."""
     block, run = patches.block, patches.run
     settings = [FORMAT, PIECE_BYTES, TRAINING_PER_LIST, PROBED, RECALL_QUERIES, SEED]
-    depends_on = [run.config.hash, hash_ids(run.ids), settings]
+    depends_on = [run.config.hash, run.images_hash(), settings]
     return f"{block.kind}-{block.layer}-{block.kv_head}-{patches.metric}-{hash_json(depends_on)}"
 
 
@@ -227,6 +230,8 @@ def _probed_lists(index: Any, file: CheckedFile, dim: int, query: Array) -> Chun
 
 def _found_by_index(index: PatchIndex, queries: Array, metric: Metric) -> Numbers:
     """(query, RECALL_AT + 1) numbers that the index finds, -1 where it finds fewer."""
+    import torch
+
     groups = [queries] if index.about["kind"] == "flat" else list(queries[:, None])
     bests = [Best(group, RECALL_AT + 1, metric, torch.device("cpu")) for group in groups]
     index.search_into(*bests)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from kvtool.neighbors import Metric, nearest
 from kvtool.store import Run
 from kvtool.types import Block, GridSpan, Sample
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.neighbors import Metric
 
 Array = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -108,6 +111,8 @@ class Patches:
         if not finite.all():
             numbers, vectors = numbers[finite], vectors[finite]
         if self.metric == "cosine":
+            import torch
+
             vectors = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1).numpy()
         return numbers, vectors
 
@@ -123,6 +128,8 @@ class Best:
     def __init__(
         self, queries: Array, k: int, metric: Metric, device: torch.device, leave_out: tuple[int, int] = (0, 0)
     ) -> None:
+        import torch
+
         self.queries, self.k, self.metric, self.device, self.leave_out = queries, k, metric, device, leave_out
         self._on_device = torch.from_numpy(queries).to(device)[None]
         self.clear()
@@ -136,6 +143,10 @@ class Best:
 
     def add(self, numbers: Numbers, vectors: Array) -> None:
         """Take in patches by rising number."""
+        import torch
+
+        from kvtool.neighbors import nearest
+
         start, stop = np.searchsorted(numbers, self.leave_out).tolist()
         if start < stop:
             numbers, vectors = np.delete(numbers, slice(start, stop)), np.delete(vectors, slice(start, stop), axis=0)

@@ -121,13 +121,22 @@ class Sheet:
 def rgb(vectors: Vectors) -> NDArray[np.uint8]:
     """(token, 3) colours of vectors (token, dim): each principal component from its 1st to its 99th percentile.
 
-    A component's sign is that its largest loading is positive. A component that does not vary is grey.
+    A component's sign is that its largest loading is positive. A component that does not vary is grey. A vector that is
+    not finite has no colour: white.
     """
-    finite = np.nan_to_num(vectors.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    usable = np.isfinite(vectors).all(axis=1)
+    colours = np.full((len(vectors), 3), PAPER, np.uint8)
+    if usable.any():
+        colours[usable] = _components(vectors[usable].astype(np.float64))
+    return colours
+
+
+def _components(finite: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(token, 3) colours of finite vectors."""
     centred = finite - finite.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     axes = axes[:3] * np.sign(np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1))
-    parts = np.zeros((len(vectors), 3))
+    parts = np.zeros((len(finite), 3))
     parts[:, : len(axes)] = centred @ axes.T
     low, high = np.quantile(parts, [0.01, 0.99], axis=0)
     varies = high - low > 1e-6 * np.abs(finite).max(initial=1e-30)

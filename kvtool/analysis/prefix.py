@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kvtool.analysis.answering import silent
 from kvtool.analysis.prefix_runs import (
@@ -26,14 +25,22 @@ from kvtool.analysis.prefix_runs import (
     make_condition,
     open_data,
 )
+from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes import TASKS
-from kvtool.probes.base import Array, Select, Table, Task, halves, table_rows
+from kvtool.probes.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
+from kvtool.probes.blocks import DECODER, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import DECODER, count_blocks, keep_result, own_options, plan_blocks, probe, torch_device
+from kvtool.probes.run import count_blocks, own_options, probe
+from kvtool.probes.scoring import keep_result
+from kvtool.probes.truth import sizes_of
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_ids, open_store
+from kvtool.store import Run, Store, open_store
 from kvtool.types import Block, Kind
+
+if TYPE_CHECKING:
+    import torch
 
 PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
 """Tasks of the paper's table 4."""
@@ -76,7 +83,6 @@ def prefix(
     """
     progress = progress or silent
     own = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
-    where = torch_device(device)
     store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
     base = find_base(store, task, kinds, named, model, dataset)
     opened = open_data(base, task, data, dataset)
@@ -88,21 +94,24 @@ def prefix(
     reasons = compared.reasons([ref.id for ref in opened.images()], [why for _, why in found])
     if not compared.ids:
         raise KvtoolError(f"prefix: expected an image that every condition has a text for, found none: {reasons[0]}")
-    config = compared.config(task, kinds, select, seed, own)
+    config = compared.config(task, kinds, select, seed, own, opened.truth_digest())
     key = result_key(config)
     if not fresh and (kept := store.load_result(key)) is not None:
         return Result.from_json(kept)
     alike = {"select": select, "limit": limit, "device": device, "data": data, "seed": seed, "fresh": fresh}
     progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
+    where = torch_device(device)
     best = compared.best(task, kinds=kinds, progress=progress, **alike, **options)
-    work: Task = TASKS.load(task)(opened, compared.ids, where, **own)
+    work: Task = TASKS.load(task)(opened, sizes_of(base, compared.ids), where, **own)
+    rows = Scored(work, where, select, seed).rows(compared, best)
+    lines = [line for one in compared.runs for line in nonfinite_lines(one, [r for r in rows if r["run"] == one.name])]
     result = Result(
         command="prefix",
         task=task,
         metric=work.metric,
         n=work.n,
-        rows=Scored(work, where, select, seed).rows(compared, best),
-        config=config | work.settings() | {"notes": [*work.skipped, *blind(best)]},
+        rows=rows,
+        config=config | work.settings() | {"notes": [*work.skipped, *blind(best), *lines]},
         versions=versions(),
         n_skipped=len(reasons),
         skipped=reasons[:NAMED],
@@ -145,7 +154,7 @@ class Compared:
         """A line for each image left out, of the data set's list up to the last image that the base run holds; why:
         of each condition, by id."""
         held = set(self.base.ids)
-        last = max((sample.index for sample in self.base.samples), default=-1)
+        last = max((position for position, image in enumerate(listed) if image in held), default=-1)
         lines = []
         for image in listed[: last + 1]:
             if image not in held:
@@ -173,27 +182,25 @@ class Compared:
             items.append({"condition": condition.name, "text": texts[0], "n_texts": len(texts), "run": run.name})
         return items
 
+    def texts_hashes(self) -> list[str]:
+        """Of each condition, a digest of what stood before its images and of the pictures its run was made of."""
+        return [
+            digest_texts(text for p in run.pictures if p.id in self.ids for text in (p.id, p.digest, p.prefix))
+            for run in self.runs
+        ]
+
     def config(
-        self, task: str, kinds: Sequence[Kind], select: str, seed: int, own: Mapping[str, Any]
+        self, task: str, kinds: Sequence[Kind], select: str, seed: int, own: Mapping[str, Any], truth_hash: str
     ) -> dict[str, Any]:
         """All that the numbers depend on; the cache's key is its hash."""
-        config = self.base.config
         return {
             "task": task,
-            "run": self.base.name,
-            "run_hash": config.hash,
-            "model": config.model.name,
-            "revision": config.model.revision,
-            "dtype": config.model.dtype,
-            "dataset": config.dataset,
-            "split": config.split,
-            "view": config.view,
-            "keys": config.keys,
-            "images": len(self.ids),
-            "images_hash": hash_ids(sorted(self.ids)),
+            "algorithm": [ALGORITHMS["prefix"], ALGORITHMS[task]],
+            **describe_run(self.base, self.ids),
+            "truth_hash": truth_hash,
             "conditions": [
-                {"condition": condition.name, "run": run.name, "run_hash": run.config.hash}
-                for condition, run in zip(self.conditions, self.runs, strict=True)
+                {"condition": condition.name, "run": run.name, "run_hash": run.config.hash, "texts_hash": hash}
+                for condition, run, hash in zip(self.conditions, self.runs, self.texts_hashes(), strict=True)
             ],
             "kinds": list(kinds),
             "layers": list(self.layers),
@@ -211,36 +218,36 @@ class Scored:
     device: torch.device
     select: str
     seed: int
-    _held: tuple[tuple[str, Kind, int], Table] | None = field(default=None, repr=False)
+    _held: tuple[tuple[str, Kind, int], Table, Array] | None = field(default=None, repr=False)
 
-    def table(self, run: Run, block: Block) -> Table:
-        """The summary's units (1, n, k) of a block."""
+    def table(self, run: Run, block: Block) -> tuple[Table, Array]:
+        """The summary's units (1, n, k) of a block, and how many values under them are not finite, (1,)."""
         key = (run.name, block.kind, block.layer)
         if self._held is None or self._held[0] != key:
             # All heads at once, as the probe has them: products of fewer might differ in the last bits.
             heads = range(run.config.heads_and_dim(block.kind)[0])
-            measured = self.work.measure(Layer(run, block.kind, block.layer, heads, self.device))
-            self._held = key, next(iter(self.work.tables(measured)))
-        table = self._held[1]
-        units, strata = table.units[block.kv_head : block.kv_head + 1], table.strata
+            layer = Layer(run, block.kind, block.layer, heads, self.device)
+            measured = self.work.measure(layer)
+            self._held = key, next(iter(self.work.tables(measured))), layer.nonfinite
+        head, (_, table, nonfinite) = slice(block.kv_head, block.kv_head + 1), self._held
+        units, strata = table.units[head], table.strata
         if self.select == "split":
             _, second = halves(units.shape[1], self.seed)
             units, strata = units[:, second], None if strata is None else strata[second]
-        return table._replace(units=units, strata=strata)
+        return table._replace(units=units, strata=strata), nonfinite[head]
 
     def rows(self, compared: Compared, best: Sequence[Block]) -> list[Row]:
         """Two rows a condition: its own best block, and the best block without prefix."""
         fixed = best[0]
-        without = self.table(compared.base, fixed)
+        without, _ = self.table(compared.base, fixed)
         rows = []
         for condition, run, own in zip(compared.conditions, compared.runs, best, strict=True):
             for choice, block in (("best", own), ("fixed", fixed)):
-                table = self.table(run, block)
-                (row,) = table_rows(
-                    [{"condition": condition.name, "choice": choice, **asdict(block)}], table, self.seed
-                )
+                table, nonfinite = self.table(run, block)
+                about = {"condition": condition.name, "choice": choice, **asdict(block)}
+                (row,) = table_rows([about], table, self.seed, nonfinite)
                 n = row.pop("n")
-                less = difference(table, without, self.work.metric, self.seed)
+                less = difference(table, without, self.work.metric, self.seed, nonfinite)
                 rows.append(row | less | {"n": n, "run": run.name})
         return rows
 
@@ -252,15 +259,15 @@ def blind(blocks: Sequence[Block]) -> list[str]:
     return ["values of layer 0 do not see the text before them, and one was the best; --layers chooses among others"]
 
 
-def difference(ours: Table, without: Table, metric: str, seed: int) -> Row:
+def difference(ours: Table, without: Table, metric: str, seed: int, nonfinite: Array | None = None) -> Row:
     """A block's score less another's over the same units, with the interval of the paired bootstrap: each resample
-    draws units, and with a unit both blocks' share of it."""
+    draws units, and with a unit both blocks' share of it. None where our block's values are not finite."""
     k = ours.units.shape[-1]
 
     def scores(sums: Array) -> dict[str, Array]:
         return {"difference": ours.scores(sums[..., :k])[metric] - without.scores(sums[..., k:])[metric]}
 
     both = np.concatenate([ours.units, without.units], axis=-1)
-    (row,) = table_rows([{}], Table({}, both, scores, ours.strata), seed)
+    (row,) = table_rows([{}], Table({}, both, scores, ours.strata), seed, nonfinite)
     del row["n"]
     return row

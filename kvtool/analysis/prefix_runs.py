@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvtool.datasets import DATASETS, Spec, open_dataset
+from kvtool.datasets import DATASETS, open_dataset, spec_of
 from kvtool.datasets.base import DatasetBase
+from kvtool.digests import digest_texts
 from kvtool.engine.plan import Job
-from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_digest, prefix_texts
+from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, DatasetError, ModelError, UsageError
-from kvtool.probes.run import DECODER, check_served, dataset_of, tasks_of
-from kvtool.store import Run, RunConfig, Store, hash_ids
+from kvtool.identity import count, dataset_of, listed
+from kvtool.probes.blocks import DECODER
+from kvtool.probes.run import check_served, tasks_of
+from kvtool.store import Run, RunConfig, Store
 from kvtool.types import Kind
 
 NONE = "none"
@@ -36,12 +39,19 @@ class Condition:
 
     name: str
     texts: dict[str, str | None]
-    digest: str
 
     @property
     def recorded(self) -> str:
         """What a run records as its prefix."""
         return condition_name(self.name)
+
+    @property
+    def word(self) -> str:
+        """How the condition's run is called: correct, or text-0123abcd of the user's own."""
+        if self.name in ORDER:
+            return self.name
+        texts = (f"{image}={text}" for image, text in self.texts.items())
+        return f"{self.recorded[:4]}-{digest_texts(texts)[:8]}"
 
 
 def condition_names(dataset: DatasetBase, chosen: Sequence[str] | None, own: Sequence[str]) -> list[str]:
@@ -68,7 +78,7 @@ def make_condition(name: str, dataset: DatasetBase) -> Condition:
     """A condition with its texts. Raises DatasetError where all of them lack."""
     refs = dataset.images()
     texts = prefix_texts(name, dataset, refs)
-    return Condition(name, {ref.id: text for ref, text in zip(refs, texts, strict=True)}, prefix_digest(name, texts))
+    return Condition(name, {ref.id: text for ref, text in zip(refs, texts, strict=True)})
 
 
 def find_base(
@@ -83,7 +93,7 @@ def find_base(
         if run.config.prefix != NONE:
             raise UsageError(f"run {name}: expected the run without prefix, found {run.config.prefix!r}")
         return run
-    every = [store.run(each) for each in store.runs()]
+    every = store.readable_runs()
     runs = [run for run in every if _is_base(run, task, kinds)]
     if spec is not None:
         wanted = open_dataset(spec)
@@ -135,11 +145,11 @@ def open_data(base: Run | None, task: str, data: str | Path | None, spec: str | 
             raise UsageError(f"{spec}: expected a data set that serves {task}, found one that serves {served}")
         return opened
     opened = dataset_of(base, data)
-    found = [ref.id for ref in opened.images()]
-    if hash_ids(found) != base.config.ids_hash:
+    there = {ref.id for ref in opened.images()}
+    if gone := [image for image in base.ids if image not in there]:
         raise DatasetError(
-            f"{opened.name} {opened.root}: expected the {base.config.n_images_total} images of which run {base.name} "
-            f"was extracted, found {len(found)} or other ones; give their folder with --data, or extract anew"
+            f"{opened.name} {opened.root}: expected the images that run {base.name} holds, found "
+            f"{count(gone, 'image')} gone ({listed(gone)}); give their folder with --data, or extract anew"
         )
     return opened
 
@@ -163,12 +173,12 @@ def condition_run(
         for image in base.ids
         if condition.texts[image] is None
     }
-    wanted = replace(base.config, prefix=condition.recorded, prefix_hash=condition.digest)
-    able = [each for each in map(store.run, store.runs()) if _serves(each.config, wanted, kinds)]
+    wanted = replace(base.config, prefix=condition.recorded)
+    able = [run for run in store.readable_runs() if _serves(run, base, wanted, condition, kinds)]
     run = max(able, key=lambda each: len(set(each.ids) & set(base.ids)), default=None)
     if run is None or set(base.ids) - set(run.ids) - why.keys():
         check_model(base, model)
-        job = _job(store, base, run, condition, str(Spec(dataset.name, str(dataset.root), dataset.split)), model)
+        job = _job(store, base, run, condition, dataset, model)
         name, failed = _extract(job, condition.name, device, progress)
         run, why = store.run(name), why | failed
     if held := set(base.ids) - set(run.ids) - why.keys():
@@ -176,12 +186,21 @@ def condition_run(
     return run, {image: reason for image, reason in why.items() if image not in run.ids}
 
 
-def _serves(ours: RunConfig, wanted: RunConfig, kinds: Sequence[Kind]) -> bool:
-    """Whether a run holds these kinds of all wanted layers, made with the wanted settings; whatever else it holds."""
+def _serves(run: Run, base: Run, wanted: RunConfig, condition: Condition, kinds: Sequence[Kind]) -> bool:
+    """Whether a run holds these kinds of all wanted layers, made with the wanted settings, whatever else it holds, of
+    the base run's pictures under the condition's texts."""
+    ours = run.config
     aside = {name: getattr(wanted, name) for name in ("kinds", "layers", "vision_layers", "codec")}
-    model = replace(ours.model, name=wanted.model.name)  # the same files may lie elsewhere
-    same = replace(ours, model=model, **aside).hash == wanted.hash
-    return same and set(kinds) <= set(ours.kinds) and set(wanted.layers) <= set(ours.layers)
+    if replace(ours, **aside).hash != wanted.hash:
+        return False
+    if not set(kinds) <= set(ours.kinds) or not set(wanted.layers) <= set(ours.layers):
+        return False
+    digests = {picture.id: picture.digest for picture in base.pictures}
+    return all(
+        digests.get(picture.id, picture.digest) == picture.digest
+        and condition.texts.get(picture.id, picture.prefix) == picture.prefix
+        for picture in run.pictures
+    )
 
 
 def check_model(base: Run, model: str | None) -> None:
@@ -199,25 +218,28 @@ def check_model(base: Run, model: str | None) -> None:
         )
 
 
-def _job(store: Store, base: Run, own: Run | None, condition: Condition, spec: str, model: str | None) -> Job:
-    """The rest of a condition's own run, or a new one named after the base run."""
-    config = base.config if own is None else own.config
-    word = condition.name if condition.name in ORDER else f"{condition.recorded[:4]}-{condition.digest[:8]}"
-    name = f"{base.name}+{word}"
+def _job(
+    store: Store, base: Run, run: Run | None, condition: Condition, dataset: DatasetBase, model: str | None
+) -> Job:
+    """The rest of a condition's run, or a new one named after the base run."""
+    config = base.config if run is None else run.config
+    stored = set(base.ids)
+    positions = [position for position, ref in enumerate(dataset.images()) if ref.id in stored]
     return Job(
         store=str(store.path),
         model=model or config.model.name,
-        dataset=spec,
+        dataset=spec_of(dataset),
         prefix=condition.name,
-        kinds=tuple(kind for kind in config.kinds if kind in DECODER) if own is None else config.kinds,
+        kinds=tuple(kind for kind in config.kinds if kind in DECODER) if run is None else config.kinds,
         layers=config.layers,
-        limit=max(sample.index for sample in base.samples) + 1,
+        limit=max(positions) + 1,
         view=config.view,
         keys=config.keys,
         dtype=config.model.dtype,
         attention=config.model.attention,
         codec=config.codec,
-        run=own.name if own is not None else name if name not in store.runs() else None,
+        run=None if run is None else run.name,
+        stem=f"{base.name}+{condition.word}",
     )
 
 

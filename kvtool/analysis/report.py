@@ -5,8 +5,11 @@ No model is loaded. What cannot be had any more (a run that was removed, a data 
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,10 +20,10 @@ from PIL import Image
 
 from kvtool.analysis.overlays import fit
 from kvtool.analysis.thumbnails import Pictures
-from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.identity import check_pictures, dataset_of
 from kvtool.outputs import check_output, write_output
 from kvtool.reports.page import Drawn, Kept, Study, choose, render
 from kvtool.reports.page.articles import ITEMS_SHOWN
@@ -101,13 +104,33 @@ def report(
         thumbnails=pictures.thumbnails,
         notes=tuple(pictures.all_notes()),
     )
-    page = render(study).encode()
+    page = without_places(render(study), source).encode()
     write_output(path, page, "report")
     return Page(Path(path), len(page), len(kept), len(study.pictures), study.notes)
 
 
+def without_places(page: str, source: Source) -> str:
+    """A page is made to be shared: in place of a folder of this machine it has the folder's name alone.
+
+    The folders are those of the stores, their data sets and their models, as they stand in HTML and in JSON.
+    """
+    places = {str(Path.home()), str(Path.cwd())}
+    for store in source.stores.values():
+        places.add(str(store.path.absolute()))
+        for run in store.readable_runs():
+            places |= {run.place or "", run.config.dataset_path or "", run.config.model.name}
+    names = Counter(store.path.name for store in source.stores.values())
+    for place in sorted((name for name in places if name.startswith("/") and len(name) > 1), key=len, reverse=True):
+        name = Path(place).name
+        if names[name] > 1:  # stores of one name in several folders
+            name = f"{Path(place).parent.name}/{name}"
+        for written in dict.fromkeys((place, html.escape(place), json.dumps(place)[1:-1])):
+            page = page.replace(written, name)
+    return page
+
+
 def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
-    added = set(store.runs()) - set(store.first_runs())
+    added = set(store.runs()) - {run.name for run in store.first_runs()}
     for record in store.results():
         if record.get("command") != "probe" or record.get("config", {}).get("run") not in added:
             yield record
@@ -128,21 +151,20 @@ class Source:
     def dataset(self, run: Run) -> DatasetBase:
         """Raises KvtoolError where it is not there."""
         config = run.config
-        path = str(self.data.get(config.dataset) or config.dataset_path or "")
-        key = (config.dataset, path, config.split)
-        if key not in self._datasets:
-            if not path and config.dataset != "scenes":
-                name = config.dataset
-                raise KvtoolError(f"run {run.name} does not say where {name} is: give --data {name}:PATH")
-            self._datasets[key] = open_dataset(Spec(config.dataset, path or None, config.split))
+        place = self.data.get(config.dataset)
+        key = (config.dataset, str(place or run.place or ""), config.split)
+        if key in self._datasets:
+            check_pictures(run, self._datasets[key])
+        else:
+            self._datasets[key] = dataset_of(run, place)
         return self._datasets[key]
 
     def infos(self) -> list[Row]:
         """Run.info() of every run, and what the commands of a page need besides."""
         found = []
         for name, store in self.stores.items():
-            for run in map(store.run, store.runs()):
-                more = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.config.dataset_path}
+            for run in store.readable_runs():
+                more = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.place}
                 found.append({"store": name, **run.info(), **more})
         return found
 
@@ -178,7 +200,7 @@ class Gathered:
 
     def _examples(self, position: int, kept: Kept, run: Run) -> None:
         from kvtool.analysis.examples import draw_examples
-        from kvtool.probes.run import torch_device
+        from kvtool.probes.blocks import torch_device
 
         if self.n_examples:
             of = (kept.result, self.n_examples, self.n_blocks, torch_device(self.device), self.pictures)

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from kvtool.analysis.patch_index import PatchIndex, build_index, faiss_module, index_name, open_index
 from kvtool.analysis.patches import Array, Best, Patches
 from kvtool.errors import CorruptError, KvtoolError, StoreError, UsageError
-from kvtool.neighbors import Metric, nearest
-from kvtool.probes.run import torch_device
+from kvtool.probes.blocks import torch_device
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, best_row, is_summary, versions
 from kvtool.reports.tables import block_name
-from kvtool.store import Run, Store, hash_ids, indexes, open_store
+from kvtool.store import Run, Store, indexes, open_store
+from kvtool.store.nonfinite import WHAT
 from kvtool.types import KINDS, Block, Kind, Sample
+
+if TYPE_CHECKING:
+    from kvtool.neighbors import Metric
 
 PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision")
 Progress = Callable[..., object]
@@ -52,6 +56,8 @@ def search(
     by lowest (image index, token). config: block, index with its recall_at_10 over n queries, and notes for a reader.
     Raises UsageError for an unknown image, a position outside it, a block that is not stored, k < 1.
     """
+    from kvtool.neighbors import Metric
+
     run = target.run() if isinstance(target, Store) else target
     if k < 1:
         raise UsageError(f"search: expected k of at least 1, found {k}")
@@ -61,6 +67,8 @@ def search(
     block, chosen = choose_block(run, kind, layer, kv_head)
     query = _query(Patches(run, block, metric), image, at_px)
     notes = [f"{block_name(vars(block))}: {chosen}"]
+    if count := run.nonfinite().get((block.kind, block.layer, block.kv_head)):
+        notes.append(f"{count} {WHAT}: patches that hold some are left out")
     leave_out = query.image_range if exclude_self else (query.number, query.number + 1)
     best = Best(query.vector, k if exclude_self else k - 1, metric, where, leave_out)
     about = _fill(best, query.patches, exact, fresh, notes, progress or (lambda *_: None))
@@ -92,6 +100,8 @@ class Query:
     @property
     def own_score(self) -> float:
         """Of the patch with itself: 1, or 0 for a zero vector; 0 for "l2"."""
+        from kvtool.neighbors import nearest
+
         score, _ = nearest(self.vector[None], self.vector[None], metric=self.patches.metric, backend="numpy")
         return float(score[0, 0, 0])
 
@@ -154,7 +164,9 @@ def choose_block(run: Run, kind: Kind | None, layer: int | None, kv_head: int | 
     for result in _probes(run):
         if (row := _best_of(result, kind, layer, kv_head)) is not None:
             return Block(kind, row["layer"], row["kv_head"]), f"best of the kept probe {result['task']}"
-    middle = layers[len(layers) // 2] if layer is None else layer
+    spoiled = run.nonfinite()
+    sound = [number for number in layers if (kind, number, kv_head or 0) not in spoiled] or layers
+    middle = sound[len(sound) // 2] if layer is None else layer
     return Block(kind, middle, kv_head or 0), "no kept probe says which is best: middle layer, head 0 unless given"
 
 
@@ -232,20 +244,9 @@ def _row(patches: Patches, number: int, score: float) -> Row:
 
 
 def _config(run: Run, block: Block) -> dict[str, Any]:
-    config = run.config
     return {
-        "run": run.name,
-        "run_hash": config.hash,
-        "model": config.model.name,
-        "revision": config.model.revision,
-        "dtype": config.model.dtype,
-        "dataset": config.dataset,
-        "split": config.split,
-        "prefix": config.prefix,
-        "view": config.view,
-        "keys": config.keys,
-        "images": len(run.ids),
-        "images_hash": hash_ids(run.ids),
+        "algorithm": ALGORITHMS["search"],
+        **describe_run(run),
         "kind": block.kind,
         "layer": block.layer,
         "kv_head": block.kv_head,

@@ -128,7 +128,7 @@ def _components(
     data: str | Path | None,
 ) -> tuple[Image.Image, Kind, tuple[str, ...]]:
     """The maps of all images, one image below the other, their kind, and notes."""
-    from kvtool.probes.run import plan_blocks
+    from kvtool.probes.blocks import plan_blocks
 
     check_images(run, ids)
     default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
@@ -150,7 +150,7 @@ def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
 
 def _pictures(run: Run, ids: Sequence[str], data: str | Path | None) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
     """The images' pictures, as far as the data set still has them, and a note where it has not."""
-    from kvtool.probes.run import dataset_of
+    from kvtool.identity import dataset_of
 
     try:
         refs = {ref.id: ref for ref in dataset_of(run, data).images() if ref.id in set(ids)}

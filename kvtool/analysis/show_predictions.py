@@ -15,12 +15,16 @@ from kvtool.analysis.kept import kept_results
 from kvtool.analysis.show import check_images
 from kvtool.analysis.tiles import Units, sheet_of
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.identity import dataset_of
 from kvtool.probes import TASKS
+from kvtool.probes.blocks import plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import check_served, dataset_of, plan_blocks, probe, torch_device
+from kvtool.probes.run import check_served, probe
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Result, Row, is_summary
 from kvtool.reports.tables import block_name
 from kvtool.store import Run
+from kvtool.store.nonfinite import WHAT
 from kvtool.types import Block, Kind
 
 
@@ -46,11 +50,14 @@ def predictions(
     if result is None and block is None:
         result = probe(run, task, data=data, device=device, progress=progress)
     chosen, heads = _choose(run, task, block, result, kind_of_task.kinds)
-    work = kind_of_task(dataset, set(run.ids), where, **_options(kind_of_task, result))
+    work = kind_of_task(dataset, sizes_of(run), where, **_options(kind_of_task, result))
     work.only(set(ids))
     with tempfile.TemporaryDirectory(prefix="kvtool-show-") as folder:
         layer = Layer(run, chosen.kind, chosen.layer, heads, where)
         records = work.save(layer, heads.index(chosen.kv_head), Path(folder))
+        if layer.nonfinite[heads.index(chosen.kv_head)]:
+            name = block_name({"kind": chosen.kind, "layer": chosen.layer, "kv_head": chosen.kv_head})
+            raise KvtoolError(f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another --block")
         if not records or records[0].get("pairs") == 0:
             raise _unserved(work, ids, result)
         refs = {ref.id: ref for ref in dataset.images()}

@@ -21,8 +21,11 @@ from kvtool.analysis.moments import distances, stream_groups
 from kvtool.errors import UsageError
 from kvtool.metrics.intervals import bootstrap, ratio
 from kvtool.outputs import check_folder
+from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_ids, open_store
+from kvtool.store import Run, Store, open_store
+from kvtool.store.nonfinite import WHAT
+from kvtool.store.nonfinite import describe as describe_places
 from kvtool.types import KINDS, Kind
 
 Threshold = float | Literal["auto"]
@@ -66,10 +69,10 @@ def variance(
         result = Result.from_json(kept)
     else:
         result = judge(measure(run, kind, seed, progress), run, config, "auto")
-        store.save_result(result_key([config, "auto"]), result.to_json())
+        store.keep(result_key([config, "auto"]), result.to_json())
     if threshold != "auto":
         result = judge(result.rows, run, config, float(threshold))
-        store.save_result(result_key([config, float(threshold)]), result.to_json())
+        store.keep(result_key([config, float(threshold)]), result.to_json())
     if pca and out is not None:
         from kvtool.analysis.pictures import draw
 
@@ -101,7 +104,9 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
     cut = distribution.valley if threshold == "auto" else threshold
     notes = []
     if len(known) < len(rows):
-        notes.append(f"{len(rows) - len(known)} of {len(rows)} variances are not defined: values are not finite")
+        unknown = [(row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None]
+        places = describe_places(unknown, run.config)
+        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {places}")
     if cut is None:
         notes.append(f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold")
     group_of = {layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers}
@@ -165,20 +170,9 @@ def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: 
 
 def _config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
     """All that the variances depend on."""
-    config = run.config
     return {
-        "run": run.name,
-        "run_hash": config.hash,
-        "model": config.model.name,
-        "revision": config.model.revision,
-        "dtype": config.model.dtype,
-        "dataset": config.dataset,
-        "split": config.split,
-        "prefix": config.prefix,
-        "view": config.view,
-        "keys": config.keys,
-        "images": len(run.ids),
-        "images_hash": hash_ids(run.ids),
+        "algorithm": ALGORITHMS["variance"],
+        **describe_run(run),
         "kind": kind,
         "seed": seed,
     }

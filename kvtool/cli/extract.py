@@ -61,6 +61,10 @@ def extract(
     min_free_vram: Annotated[
         str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
     ] = None,
+    changed: Annotated[
+        Literal["refuse", "replace"],
+        typer.Option("--changed", help="What to do where pictures of the run are not what they were: see below."),
+    ] = "refuse",
     no_reuse: Annotated[
         bool,
         typer.Option(
@@ -74,7 +78,9 @@ def extract(
     """Run a model over a data set once and store keys, values, projected and vision features of its images.
 
     The same command again goes on where it was interrupted, or says that there is nothing to do. Several at once
-    share the work.
+    share the work. A run belongs to its pictures: a data set that only moved or grew continues its run; where
+    pictures changed or vanished, --changed refuse names them and touches nothing, --changed replace extracts the
+    changed ones again and leaves the vanished out, and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
 
@@ -94,6 +100,7 @@ def extract(
         codec=codec,
         run=run,
         strict=strict,
+        changed=changed,
         reuse=not no_reuse,
     )
     if dry_run:
@@ -140,8 +147,10 @@ def say_source(source: str | None) -> None:
 
 
 def finish(report: Report, format: Format) -> None:
-    """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) for parts others hold."""
+    """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) where others hold all that was
+    left; a worker that did its share is done, whatever others still hold."""
     from kvtool.cli.output import emit_rows
+    from kvtool.store.nonfinite import blocks
 
     for shown, failure in enumerate(report.failed.values()):
         level = logging.ERROR if shown < SHOWN_FAILURES else logging.DEBUG
@@ -156,8 +165,10 @@ def finish(report: Report, format: Format) -> None:
         "stored_by_others": report.n_by_others,
         "failed": len(report.failed),
         "held_by_others": report.n_missing,
+        "holders": report.busy if report.n_missing else [],
         "bytes_written": report.n_bytes,
         "reused": report.n_reused,
+        "nonfinite": len(blocks(report.nonfinite)),
         "seconds": round(report.seconds, 1),
     }
     console.log.debug("%s", ", ".join(f"{name} {value}" for name, value in row.items()))
@@ -166,7 +177,10 @@ def finish(report: Report, format: Format) -> None:
         console.log.info("nothing to do: run %s holds all %d images", report.run, report.n_images)
     if report.n_missing > 0:
         owner = report.busy[0] if report.busy else "another process"
-        raise BusyError(f"run {report.run}: {report.n_missing} images are still held by others: {owner}")
+        held = f"run {report.run}: {report.n_missing} images are still held by others: {owner}"
+        if not report.n_done and not report.failed:
+            raise BusyError(held)
+        console.log.info("%s", held)
     if report.failed:
         raise PartialError(
             f"run {report.run}: {len(report.failed)} of {report.n_images} images failed and were left out; "

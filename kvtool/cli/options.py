@@ -29,6 +29,10 @@ PlotOption = Annotated[
 LayersOption = Annotated[str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")]
 
 
+MOST_NUMBER = 100_000
+"""No model has so many layers or heads."""
+
+
 def need_store(store: Path | None) -> Path:
     """The store argument, or $KVTOOL_STORE. Raises UsageError where neither is given."""
     if store is not None:
@@ -53,10 +57,13 @@ def parse_numbers(text: str | None, flag: str) -> tuple[int, ...] | None:
         return None
     found: set[int] = set()
     for item in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", item)
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", item)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UsageError(f"{flag}: expected numbers and ranges such as 0-7,14; found {text!r}")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+            raise UsageError(f"{flag}: expected numbers and ranges such as 0-7,14; found {text[:80]!r}")
+        first, last = match[1], match[2] or match[1]
+        if int(last) >= MOST_NUMBER:  # bounded before anything is allocated
+            raise UsageError(f"{flag}: expected numbers below {MOST_NUMBER}, found {last}")
+        found.update(range(int(first), int(last) + 1))
     return tuple(sorted(found))
 
 

@@ -30,6 +30,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("store", "info"),
     ("store", "runs"),
     ("store", "verify"),
+    ("store", "repair"),
+    ("store", "prune"),
     ("store", "remove"),
     ("data",),
     ("data", "scenes"),

@@ -84,16 +84,21 @@ def pope(
         list[Path] | None, typer.Option("--answers", metavar="FILE...", help="JSON lines or JSON lists; one or more.")
     ] = None,
     more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", metavar="FILE", help="Labels in a file of their own, one for each file of answers."),
+    ] = None,
     format: FormatOption = "auto",
 ) -> None:
     """accuracy, precision, recall, f1 and yes_ratio of each file, pooled, and as the mean over files (macro_f1 ...).
 
-    A record holds answer (free text, read as the official script does) and label (yes or no).
+    A record holds answer (free text, read as the official script does) and label (yes or no). With --labels, the
+    official pair of files: answers without labels, and POPE's own file of questions. - is standard input.
     """
     files = [*(answers or []), *(more or [])]
     if not files:
         raise UsageError("--answers: expected one file or more, found none")
-    _score("pope", "files", format, answers=files)
+    _score("pope", "files", format, answers=files, **({"labels": labels} if labels else {}))
 
 
 @app.command("mme")

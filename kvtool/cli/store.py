@@ -1,38 +1,62 @@
-"""kvtool store: look at a store, check it, and remove runs from it."""
+"""kvtool store: look at a store, check it, mend it, and remove what is not needed."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, StoreArgument, need_store, store_and_word
-from kvtool.errors import CorruptError
+from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
+from kvtool.errors import CorruptError, UsageError
 
-app = typer.Typer(help="Look at a store, check it, remove runs.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from kvtool.store.repair import Mended
+
+app = typer.Typer(help="Look at a store, check it, mend it, remove runs.", no_args_is_help=True, rich_markup_mode=None)
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @app.command("info")
 def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
-    """What a store holds: version, runs, images, parts, bytes on disk, results, free space."""
-    from kvtool.cli.output import emit_rows
-    from kvtool.store import open_store
+    """What a store holds: version, runs, images, parts, results, free space, and the bytes of all its files.
 
-    emit_rows([open_store(need_store(store)).info()], format, title="store")
+    bytes is their sum; parts_bytes, texts_bytes and so on say what they are for.
+    """
+    from kvtool.cli.output import emit_rows, resolve
+    from kvtool.store import open_store
+    from kvtool.store.estimate import human
+
+    row = open_store(need_store(store)).info()
+    if resolve(format) != "table":
+        emit_rows([row], format)
+        return
+    shown = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
+    emit_rows([{"what": name.replace("_", " "), "value": value} for name, value in shown.items()], format)
 
 
 @app.command("runs")
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
-    """The runs of a store with their settings, a row each. The table shows some of them, the other formats all."""
+    """The runs of a store with their settings, a row each, and who works on them since when.
+
+    held names each part that someone works on; images_per_minute is the pace of the last ten minutes of commits. The
+    table shows some of the columns, the other formats all.
+    """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
 
     opened = open_store(need_store(store))
-    rows = [opened.run(name).info() for name in opened.runs()]
-    if resolve(format) == "table":
-        rows = [_shown(row) for row in rows]
-    emit_rows(rows, format, title="runs")
+    rows = [run.info() for run in opened.readable_runs()]
+    if resolve(format) != "table":
+        emit_rows(rows, format)
+        return
+    emit_rows([_shown(row) for row in rows], format, title="runs")
+    for row in rows:
+        for holder in row["held"]:
+            console.log.info("run %s: part %s", row["run"], holder)
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -40,26 +64,94 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
     layers = row["layers"] or row["vision_layers"]
     images = f"{row['images']} of {row['images_total']}"
-    return {"run": row["run"], "settings": settings, "layers": len(layers), "images": images, "bytes": row["bytes"]}
+    if row["held"]:
+        pace = "" if row["images_per_minute"] is None else f", {row['images_per_minute']:g} a minute"
+        images += f"; {len(row['held'])} parts held{pace}"
+    return {
+        "run": row["run"],
+        "place": row["place"] or "",
+        "settings": settings,
+        "layers": len(layers),
+        "images": images,
+        "bytes": row["bytes"],
+    }
 
 
 @app.command("verify")
-def verify(store: StoreArgument = None, format: FormatOption = "auto") -> None:
-    """Read every byte of a store against its checksums and list what is wrong; exit 1 where something is."""
-    from dataclasses import asdict
-
+def verify(
+    store: StoreArgument = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part", metavar="I/N", help="Only the i-th of n shares, e.g. 3/7: one a day checks all in a week."
+        ),
+    ] = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Read every byte of a store against its checksums and list what is wrong or gone; exit 1 where something is."""
     from kvtool.cli.output import emit_rows
     from kvtool.store import open_store
     from kvtool.store.verify import verify as check
 
+    share = _share(part)
     opened = open_store(need_store(store))
     n_parts = opened.count_parts()
-    with console.progress("verify", n_parts, unit="parts") as advance:
-        problems = check(opened, progress=advance)
-    emit_rows([asdict(problem) for problem in problems], format, title="problems")
+    with console.progress("verify", n_parts // share[1], unit="parts") as advance:
+        problems = check(opened, progress=advance, share=share)
+    emit_rows([problem.row() for problem in problems], format, title="problems")
+    what = f"{n_parts} parts" if share == (1, 1) else f"share {part} of {n_parts} parts"
     if problems:
-        raise CorruptError(f"{opened.path}: expected no problem in {n_parts} parts, found {len(problems)}: see above")
-    console.log.info("%s: %d parts, no problem", opened.path, n_parts)
+        raise CorruptError(
+            f"{opened.path}: expected no problem in {what}, found {len(problems)}: see above; "
+            "`kvtool store repair` mends what it can"
+        )
+    console.log.info("%s: %s, no problem", opened.path, what)
+
+
+def _share(part: str | None) -> tuple[int, int]:
+    if part is None:
+        return 1, 1
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", part)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--part: expected I/N with I from 1 to N, e.g. 3/7; found {part!r}")
+    return int(match[1]), int(match[2])
+
+
+@app.command("repair")
+def repair(store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto") -> None:
+    """Drop what `store verify` finds damaged, so that the same commands make it again; restore what has a copy.
+
+    Nothing that verifies is touched. What is left as it is has to be looked at: the last column says why.
+    """
+    from kvtool.store import open_store
+    from kvtool.store.repair import repair as mend
+    from kvtool.store.repair import restore_root
+
+    path = need_store(store)
+    if not dry_run and restore_root(path):
+        console.log.info("%s: zarr.json was restored from its copy", path)
+    opened = open_store(path)
+    _tell(mend(opened, dry_run), format, f"{opened.path}: nothing to repair")
+
+
+@app.command("prune")
+def prune(store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto") -> None:
+    """Remove results, answers and pictures of runs that are gone, and what killed processes left."""
+    from kvtool.store import open_store
+    from kvtool.store.repair import prune as drop
+
+    opened = open_store(need_store(store))
+    _tell(drop(opened, dry_run), format, f"{opened.path}: nothing to prune")
+
+
+def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
+    from dataclasses import asdict
+
+    from kvtool.cli.output import emit_rows
+
+    emit_rows([asdict(row) for row in rows], format)
+    if not rows:
+        console.log.info("%s", nothing)
 
 
 @app.command("remove")
@@ -67,14 +159,17 @@ def remove(
     store: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")] = None,
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="The run to remove.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove it even if someone, seen or not, still holds parts of it.")
+    ] = False,
 ) -> None:
-    """Remove a run and everything extracted for it. Asks first, unless --yes."""
+    """Remove a run, damaged or not, and everything extracted for it. Asks first, unless --yes."""
     from kvtool.store import open_store
 
     path, name = store_and_word(store, run, "RUN")
     opened = open_store(path)
-    found = opened.run(name)
+    n_parts = opened.count_parts(name)
     if not yes:
-        typer.confirm(f"remove run {name} with {len(found.samples)} images from {path}?", abort=True, err=True)
-    opened.remove_run(name)
+        typer.confirm(f"remove run {name} with {n_parts} parts from {path}?", abort=True, err=True)
+    opened.remove_run(name, force)
     console.log.info("%s: removed run %s", path, name)

@@ -91,6 +91,12 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
     return dataset
 
 
+def spec_of(dataset: DatasetBase) -> str:
+    """The NAME:PATH[@SPLIT] that opens a data set again."""
+    root = None if dataset.root is None else str(dataset.root)
+    return str(Spec(dataset.name, root, dataset.split or None))
+
+
 def _expanded(spec: Spec) -> Path:
     try:
         return Path(spec.path or "").expanduser()

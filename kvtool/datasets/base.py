@@ -5,12 +5,17 @@ Ground truth for a task is each data set's own business: see its file.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from kvtool.datasets.listing import absent_files
+from kvtool.datasets.values import first_few
+from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
@@ -27,11 +32,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One picture: `path` on disk, or `read` for pictures that live inside another file (parquet)."""
+    """One picture: `path` on disk, or `read` for pictures that live inside another file (parquet).
+
+    container: that other file. While it is unchanged, an id names the same bytes in it.
+    """
 
     id: str
     path: Path | None = None
     read: Callable[[], bytes] | None = None
+    container: Path | None = None
 
 
 class Dataset(Protocol):
@@ -46,8 +55,20 @@ class Dataset(Protocol):
         """All pictures of the split, each once, in a fixed order; ids are unique."""
         ...
 
+    def present(self) -> Sequence[ImageRef]:
+        """Those of the pictures whose files are there."""
+        ...
+
     def texts(self) -> Sequence[str]:
         """Class names or expressions whose vectors `extract` stores beside the images; may be empty."""
+        ...
+
+    def truth_files(self) -> Sequence[Path]:
+        """Every file but pictures that the split is read from, in a fixed order, there or not."""
+        ...
+
+    def truth_digest(self) -> str:
+        """32 hex digits of the truth files' places below the root and their contents."""
         ...
 
     def prefix(self, image_id: str, condition: str) -> str:
@@ -96,7 +117,8 @@ class Question:
 class DatasetBase:
     """Shared part of the loaders. A subclass sets `about`, and defines `images`, its truth and its prefixes.
 
-    skipped: one line for each annotation that had to be left out; filled while annotations are read.
+    skipped: one line for each annotation that had to be left out; filled while annotations are read. notes: lines
+    that a user should see, but that count nothing as left out: pictures that are not there, lines listed twice.
     """
 
     about: ClassVar[About]
@@ -106,6 +128,7 @@ class DatasetBase:
         self.tasks = self.about.tasks
         self.root = root
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         if split is not None and split not in self.about.splits:
             known = ", ".join(self.about.splits)
             raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
@@ -134,8 +157,71 @@ class DatasetBase:
     def images(self) -> Sequence[ImageRef]:
         raise NotImplementedError
 
+    def present(self) -> list[ImageRef]:
+        """Those of the pictures whose files are there, told by the names in their folders, not by a look at each.
+
+        The others are counted and named in `notes`. Raises DatasetError where none is there.
+        """
+        images = self.images()
+        # A list of paths has no data set's folder: what it names and is not there has failed.
+        on_disk = [ref.path for ref in images if ref.path is not None] if self.root is not None else []
+        absent = absent_files(on_disk)
+        if not absent:
+            return list(images)
+        there = [ref for ref in images if ref.path not in absent]
+        first = next(iter(absent))
+        if not there:
+            raise DatasetError(
+                f"{self.name}: expected {len(images)} pictures, found none of them; the first should be {first}"
+            )
+        names = first_few([ref.id for ref in images if ref.path in absent])
+        self.note(f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at {first})")
+        return there
+
+    def left_out(self, most: int) -> list[str]:
+        """What was noted and left out so far, a line each; of many the first `most`, and how many more there are."""
+        lines = [*self.notes, *self.skipped]
+        more = [f"{self.name}: {len(lines) - most} more annotations were left out"] if len(lines) > most else []
+        return lines[:most] + more
+
+    def note(self, line: str) -> None:
+        """Have a line said once, however often it is met."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def note_repeated(self, path: Path, lines: Sequence[str]) -> None:
+        """Say which lines of a list stand there more than once, since each counts once."""
+        repeated = [line for line, count in Counter(lines).items() if count > 1]
+        if repeated:
+            self.note(f"{path}: {len(repeated)} of its lines are listed twice and count once: {first_few(repeated)}")
+
     def texts(self) -> Sequence[str]:
         return ()
+
+    def truth_files(self) -> Sequence[Path]:
+        """Every file that the split's truth, questions, texts and prefixes are read from, in a fixed order.
+
+        That is everything the loader reads but pictures: lists, masks, JSON, pickles, tables. A file that is not
+        there is named too where the loader would read it.
+        """
+        raise NotImplementedError
+
+    def truth_digest(self) -> str:
+        """32 hex digits of the truth files' places below the root and their contents.
+
+        Files that did not change since they were last digested are not opened. Raises DatasetError where a list of
+        the files cannot be read.
+        """
+        return digest_texts(self._truth_parts())
+
+    def _truth_parts(self) -> Iterator[str]:
+        """Place and digest of each truth file in turn; "missing" for one that cannot be read."""
+        root = os.path.join(self.root or "", "")  # noqa: PTH118  with a separator at its end
+        for path, digest in digest_files(self.truth_files()).items():
+            place = str(path)
+            # Most lie below the root, and cutting it off is ten times quicker than asking for a relative path.
+            yield place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
+            yield digest or "missing"
 
     def prefix(self, image_id: str, condition: str) -> str:
         """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import by_stem, class_names, fields, require, stream_json_list
+from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, fields, require, stream_json_list
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (
@@ -30,6 +33,8 @@ SENTENCES = {
 }
 """The paper's prefixes (section 4.1); the incorrect one is the other domain's."""
 
+_LABELS = "labels/det_20/"
+_MAPS = "labels/sem_seg/masks/"
 _BASE_SPLITS = ("val", "train")
 
 
@@ -103,38 +108,67 @@ class Bdd10k(DatasetBase):
     @cached_property
     def _attributes(self) -> dict[str, tuple[str, str]]:
         """Of all frames in the 100K files, since 10K's val images may stand in any of them."""
-        folder = require(self.folder, "labels/det_20/", "the 100K set's labels", self.name)
-        files = sorted(folder.glob("det_*.json"))
+        folder = require(self.folder, _LABELS, "the 100K set's labels", self.name)
+        files = self._label_files()
         if not files:
             raise DatasetError(
                 f"{folder}: expected det_train.json and det_val.json, found neither; see docs/datasets.md"
             )
         attributes = {}
         for path in files:
-            for frame in stream_json_list(path):
-                name, values = fields(frame, ("name", "attributes"), str(path))
-                values = values or {}
-                attributes[Path(name).stem] = (values.get("timeofday", ""), values.get("scene", ""))
+            for number, frame in enumerate(stream_json_list(path)):
+                try:
+                    name, timeofday, scene = _attributes_of(frame, f"{path}: frame {number}")
+                except DatasetError as error:
+                    self.note(str(error))
+                    continue
+                attributes[name] = timeofday, scene
         return attributes
+
+    def truth_files(self) -> Sequence[Path]:
+        """The class names, the label maps of the images, and the 100K set's labels."""
+        maps = (self.truth_file(ref.id) for ref in self.images())
+        return [self.folder / CLASSES_FILE, *self._label_files(), *maps]
+
+    def _label_files(self) -> list[Path]:
+        """The 100K set's labels that are there."""
+        return sorted((self.folder / _LABELS).glob("det_*.json"))
+
+    def truth_file(self, image_id: str) -> Path:
+        """Where an image's label map is, or should be."""
+        return self._map_names.place(f"{image_id}.png")
+
+    @cached_property
+    def _map_names(self) -> Listing:
+        return Listing(self.folder / _MAPS / self.base_split)
 
     def labelled_ids(self) -> list[str]:
         """Ids of the images that have a label map, in order; the others are named in `skipped`."""
-        missing = [ref.id for ref in self.images() if not (self._maps / f"{ref.id}.png").is_file()]
+        missing = [ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None]
         self.skipped = [f"{self._maps}: no label map of image {i}" for i in missing]
         left_out = set(missing)
         return [ref.id for ref in self.images() if ref.id not in left_out]
 
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 0-18 class, 255 ignored. Raises DatasetError for any other value."""
-        path = self._maps / f"{image_id}.png"
+        path = self.truth_file(image_id)
         labels = read_label_map(path)
         check_train_ids(labels, path)
         return labels
 
     @property
     def _maps(self) -> Path:
-        place = f"labels/sem_seg/masks/{self.base_split}/"
+        place = f"{_MAPS}{self.base_split}/"
         return require(self.folder, place, "a folder of label maps", self.name)
+
+
+def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
+    """A frame's name without suffix, its time of day and its scene. Raises DatasetError."""
+    name, attributes = fields(frame, ("name", "attributes"), where)
+    attributes = attributes or {}
+    if not isinstance(name, str) or not isinstance(attributes, dict):
+        raise DatasetError(f"{where}: expected a name and attributes, found {brief(name)} and {brief(attributes)}")
+    return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 
 
 def check_train_ids(labels: LabelMap, path: Path) -> None:

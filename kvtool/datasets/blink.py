@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
 from kvtool.datasets.files import found
-from kvtool.datasets.parquet import ParquetTable, check_unique
+from kvtool.datasets.parquet import ParquetTable, QuestionRow, check_unique, parquet_files, question_rows
 from kvtool.errors import DatasetError
 
 _COLUMNS = ("idx", "question", "sub_task", "prompt", "answer", "choices")
@@ -34,7 +34,8 @@ class Blink(DatasetBase):
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
         pattern = f"{self.split}-*.parquet"
-        self._files = sorted([*self.folder.glob(pattern), *self.folder.glob(f"*/{pattern}")])
+        converted = f"{self.split}/*.parquet"  # the hub's own conversion: val/0000.parquet
+        self._files = parquet_files(self.folder, (pattern, f"*/{pattern}", converted, f"*/{converted}"))
         if not self._files:
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected parquet files at <Sub_Task>/{pattern}, "
@@ -42,30 +43,19 @@ class Blink(DatasetBase):
             )
 
     @cached_property
-    def _tables(self) -> list[ParquetTable]:
+    def _rows(self) -> list[QuestionRow]:
         tables = [ParquetTable(path, _COLUMNS, _IMAGES) for path in self._files]
-        check_unique([str(row["idx"]) for table in tables for row in table.rows], str(self.folder))
-        return tables
-
-    @cached_property
-    def _images(self) -> list[ImageRef]:
-        return [ref for t in self._tables for i, row in enumerate(t.rows) for ref in t.images(i, str(row["idx"]))]
+        rows = question_rows(tables, lambda row: str(row["idx"]), self.skipped)
+        check_unique([row.id for row in rows], str(self.folder))
+        return rows
 
     def images(self) -> Sequence[ImageRef]:
-        return self._images
+        return [ref for row in self._rows for ref in row.images]
+
+    def truth_files(self) -> Sequence[Path]:
+        """The tables, which hold questions and pictures alike."""
+        return self._files
 
     def questions(self) -> list[Question]:
-        """In the order of the files; `group` is the sub-task."""
-        return [
-            Question(
-                id=str(row["idx"]),
-                image_ids=tuple(ref.id for ref in table.images(i, str(row["idx"]))),
-                text=row["question"],
-                prompt=row["prompt"],
-                answer="" if row["answer"] in (None, "hidden") else row["answer"],
-                group=row["sub_task"],
-                choices=tuple(row["choices"] or ()),
-            )
-            for table in self._tables
-            for i, row in enumerate(table.rows)
-        ]
+        """In the order of the files; `group` is the sub-task. Rows that are no question are in `skipped`."""
+        return [row.question(group="sub_task") for row in self._rows]

@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, fields, read_json, require
 from kvtool.datasets.masks import LabelMap, segmentation_mask
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
 _SPLITS = ("val2014", "val2017", "train2014", "train2017")
@@ -75,6 +77,10 @@ class Coco(DatasetBase):
         """Category names by id, where the instances are present."""
         return tuple(self.categories.values()) if self._annotation("instances").is_file() else ()
 
+    def truth_files(self) -> Sequence[Path]:
+        """The captions and the instances."""
+        return [self._annotation("captions"), self._annotation("instances")]
+
     def correct_prefix(self, image_id: str) -> str:
         """The image's first caption by annotation id."""
         captions = self.captions(image_id)
@@ -93,14 +99,21 @@ class Coco(DatasetBase):
     @cached_property
     def categories(self) -> dict[int, str]:
         """Category id -> name, by id."""
-        path = self._annotation("instances")
-        (categories,) = fields(self._instance_file, ("categories",), str(path))
-        return dict(sorted((c["id"], c["name"]) for c in categories))
+        where = str(self._annotation("instances"))
+        (records,) = fields(self._instance_file, ("categories",), where)
+        named = by_id(records, f"{where}: categories", self.skipped)
+        names = {}
+        for number, record in sorted(named.items()):
+            try:
+                names[number] = values.text(record.get("name"), "a name")
+            except DatasetError as error:
+                self.skipped.append(f"{where}: category {number}: {error}")
+        return names
 
     @cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
         self._require_annotation("captions")
-        return read_captions(self._annotation("captions"))
+        return read_captions(self._annotation("captions"), self.skipped)
 
     @cached_property
     def _instance_file(self) -> Any:
@@ -111,15 +124,16 @@ class Coco(DatasetBase):
     def _instances(self) -> dict[str, list[Instance]]:
         where = str(self._annotation("instances"))
         images, annotations = fields(self._instance_file, ("images", "annotations"), where)
-        by_id = {image["id"]: image for image in images}
+        image_of = by_id(images, f"{where}: images", self.skipped)
         objects: dict[str, list[Instance]] = defaultdict(list)
-        self.skipped = []
-        for annotation in sorted(annotations, key=lambda a: a["id"]):
+        for number, annotation in sorted(by_id(annotations, f"{where}: annotations", self.skipped).items()):
             try:
-                instance = _instance(annotation, by_id[annotation["image_id"]], self.categories)
+                with values.at(f"{where}: annotation {number}"):
+                    instance = _instance(number, annotation, image_of, self.categories)
+            except DatasetError as error:
+                self.skipped.append(str(error))
+            else:
                 objects[instance.image_id].append(instance)
-            except (KeyError, TypeError, ValueError) as error:
-                self.skipped.append(f"{where}: annotation {annotation['id']}: not usable, found {error!r}")
         return objects
 
     def _annotation(self, what: str) -> Path:
@@ -129,25 +143,73 @@ class Coco(DatasetBase):
         require(self.folder, f"annotations/{what}_{self.split}.json", f"the {what}", self.name)
 
 
-def _instance(annotation: dict[str, Any], image: dict[str, Any], categories: dict[int, str]) -> Instance:
-    x, y, width, height = annotation["bbox"]
+def _instance(
+    number: int, annotation: dict[str, Any], image_of: dict[int, dict[str, Any]], categories: dict[int, str]
+) -> Instance:
+    """An object from its annotation. Raises DatasetError."""
+    image_number, category = annotation.get("image_id"), annotation.get("category_id")
+    image = image_of.get(values.whole(image_number, "image_id"))
+    if image is None:
+        raise DatasetError(f"expected its image among the images, found none of id {image_number}")
+    name = categories.get(values.whole(category, "category_id"))
+    if name is None:
+        raise DatasetError(f"expected its category among the categories, found none of id {category}")
+    x, y, width, height = values.numbers(annotation.get("bbox"), 4, "bbox")
     return Instance(
-        id=annotation["id"],
-        image_id=Path(image["file_name"]).stem,
-        category=categories[annotation["category_id"]],
+        id=number,
+        image_id=Path(file_name(image)).stem,
+        category=name,
         box_xyxy_px=(x, y, x + width, y + height),
         crowd=bool(annotation.get("iscrowd", 0)),
-        segmentation=annotation["segmentation"],
-        image_wh_px=(image["width"], image["height"]),
+        segmentation=annotation.get("segmentation"),
+        image_wh_px=image_wh_px(image),
     )
 
 
-def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
-    """Captions of a COCO captions file by image file name without suffix, by annotation id, on one line each."""
+def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, Any]]:
+    """Records of a COCO file by their ids; those without one, and other values, get a line in `skipped`.
+
+    Raises DatasetError where it is no list.
+    """
+    if not isinstance(records, list):
+        raise DatasetError(f"{where}: expected a list, found {brief(records)}; download the file again")
+    found = {}
+    for position, record in enumerate(records):
+        try:
+            (number,) = fields(record, ("id",), f"{where}: item {position}")
+            with values.at(f"{where}: item {position}"):
+                found[values.whole(number, "id")] = record
+        except DatasetError as error:
+            skipped.append(str(error))
+    return found
+
+
+def file_name(image: dict[str, Any]) -> str:
+    """The name of an image's file, without the folders that some files put before it. Raises DatasetError."""
+    name = PurePosixPath(values.text(image.get("file_name"), f"file_name of image {image.get('id')}")).name
+    return values.text(name, f"file_name of image {image.get('id')}")
+
+
+def image_wh_px(image: dict[str, Any]) -> tuple[int, int]:
+    """(width, height) that a COCO file gives an image. Raises DatasetError."""
+    width, height = (values.whole(image.get(side), f"{side} of image {image['id']}") for side in ("width", "height"))
+    return values.size([width, height], f"the size of image {image['id']}")
+
+
+def read_captions(path: Path, skipped: list[str]) -> dict[str, tuple[str, ...]]:
+    """Captions of a COCO captions file by image file name without suffix, by annotation id, on one line each.
+
+    What is not as COCO has it gets a line in `skipped`.
+    """
     images, annotations = fields(read_json(path), ("images", "annotations"), str(path))
-    names = {image["id"]: Path(image["file_name"]).stem for image in images}
+    image_of = by_id(images, f"{path}: images", skipped)
     captions: dict[str, list[str]] = defaultdict(list)
-    for a in sorted(annotations, key=lambda a: a["id"]):
-        if a["image_id"] in names:
-            captions[names[a["image_id"]]].append(" ".join(a["caption"].split()))
+    for number, annotation in sorted(by_id(annotations, f"{path}: annotations", skipped).items()):
+        try:
+            image = image_of.get(values.whole(annotation.get("image_id"), "image_id"))
+            if image is not None:
+                caption = values.text(annotation.get("caption"), "caption")
+                captions[Path(file_name(image)).stem].append(" ".join(caption.split()))
+        except DatasetError as error:
+            skipped.append(f"{path}: annotation {number}: {error}")
     return {name: tuple(texts) for name, texts in captions.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
 from kvtool.datasets.files import found
-from kvtool.datasets.parquet import ParquetTable, check_unique
+from kvtool.datasets.parquet import ParquetTable, QuestionRow, check_unique, parquet_files, question_rows
 from kvtool.errors import DatasetError
 
 _COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "prompt", "source")
@@ -29,7 +29,8 @@ class CvBench(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
-        self._files = sorted(self.folder.glob("test*.parquet"))
+        # The last two are the hub's own conversion, a folder a configuration and split.
+        self._files = parquet_files(self.folder, ("test*.parquet", "test/*.parquet", "*/test/*.parquet"))
         if not self._files:
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected parquet files at test_2d.parquet and test_3d.parquet, "
@@ -37,36 +38,22 @@ class CvBench(DatasetBase):
             )
 
     @cached_property
-    def _tables(self) -> list[ParquetTable]:
+    def _rows(self) -> list[QuestionRow]:
         tables = [ParquetTable(path, _COLUMNS, ("image",)) for path in self._files]
-        check_unique([f"{row['type']}/{row['idx']}" for table in tables for row in table.rows], str(self.folder))
-        return tables
-
-    @cached_property
-    def _images(self) -> list[ImageRef]:
-        return [
-            ref
-            for table in self._tables
-            for i, row in enumerate(table.rows)
-            for ref in table.images(i, f"{row['type']}/{row['idx']}")
-        ]
+        rows = question_rows(tables, lambda row: f"{row['type']}/{row['idx']}", self.skipped)
+        check_unique([row.id for row in rows], str(self.folder))
+        return rows
 
     def images(self) -> Sequence[ImageRef]:
-        return self._images
+        return [ref for row in self._rows for ref in row.images]
+
+    def truth_files(self) -> Sequence[Path]:
+        """The tables, which hold questions and pictures alike."""
+        return self._files
 
     def questions(self) -> list[Question]:
-        """In the order of the files; `group` is the task, `source` ADE20K, COCO or Omni3D."""
-        return [
-            Question(
-                id=f"{row['type']}/{row['idx']}",
-                image_ids=tuple(ref.id for ref in table.images(i, f"{row['type']}/{row['idx']}")),
-                text=row["question"],
-                prompt=row["prompt"],
-                answer=row["answer"] or "",
-                group=row["task"],
-                choices=tuple(row["choices"] or ()),
-                source=row["source"],
-            )
-            for table in self._tables
-            for i, row in enumerate(table.rows)
-        ]
+        """In the order of the files; `group` is the task, `source` ADE20K, COCO or Omni3D.
+
+        Rows that are no question are in `skipped`.
+        """
+        return [row.question(group="task", source="source") for row in self._rows]

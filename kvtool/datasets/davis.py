@@ -11,9 +11,12 @@ import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, read_lines, require
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.values import first_few
 from kvtool.errors import DatasetError
 
+_PNG = ".png"
 Masks = np.ndarray[tuple[int, int, int], np.dtype[np.bool_]]
 
 
@@ -51,48 +54,104 @@ class Davis(DatasetBase):
 
     @cached_property
     def _frames(self) -> dict[str, dict[str, Path]]:
-        """Sequence -> frame id -> file."""
-        frames = {}
-        for name in read_lines(self._list):
-            folder = require(self._jpegs, f"{name}/", f"the frames of sequence {name}", self.name)
-            frames[name] = {f"{name}/{stem}": path for stem, path in by_stem(folder).items()}
-            if not frames[name]:
-                raise DatasetError(f"{folder}: expected frames, found none; download the sequence again")
+        """Sequence -> frame id -> file, of the sequences that are there; the others are named in `notes`."""
+        names = read_lines(self._list)
+        self.note_repeated(self._list, names)
+        listed = dict.fromkeys(names)
+        there = Listing(self._jpegs).names
+        frames = {name: self._frames_of(name) for name in listed if name in there}
+        frames = {name: files for name, files in frames.items() if files}
+        absent = [name for name in listed if name not in frames]
+        if not frames:
+            raise DatasetError(
+                f"{self._jpegs}: expected frames of {len(listed)} sequences, found none of {first_few(absent)}; "
+                "download the data set again"
+            )
+        if absent:
+            self.note(
+                f"{self._jpegs}: {len(absent)} of {len(listed)} sequences have no frames there: {first_few(absent)}"
+            )
         return frames
+
+    def _frames_of(self, sequence: str) -> dict[str, Path]:
+        """Frame id -> file."""
+        folder = self._jpegs / sequence
+        if not folder.is_dir():
+            return {}
+        return {f"{sequence}/{stem}": path for stem, path in by_stem(folder).items()}
 
     def images(self) -> Sequence[ImageRef]:
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The list of sequences, and the annotations of their frames; those of frames that are not there too."""
+        maps: set[Path] = set()
+        for sequence, frames in self._frames.items():
+            maps.update(map(self.truth_file, frames))
+            maps.update(self.truth_file(f"{sequence}/{frame}") for frame in self._annotated(sequence))
+        return [self._list, *sorted(maps)]
+
+    def _annotated(self, sequence: str) -> list[str]:
+        """Frames that have an annotation, by name without suffix."""
+        return [name[: -len(_PNG)] for name in sorted(self._map_names[sequence].names) if name.endswith(_PNG)]
+
+    def truth_file(self, image_id: str) -> Path:
+        """Where a frame's annotation is, or should be."""
+        sequence, _, frame = image_id.rpartition("/")
+        return self._map_names[sequence].place(f"{frame}.png")
+
+    @cached_property
+    def _map_names(self) -> dict[str, Listing]:
+        """Names in the folder of each sequence's annotations."""
+        return {sequence: Listing(self._masks / sequence) for sequence in self._frames}
+
+    @property
+    def n_sequences(self) -> int:
+        """How many of the listed sequences have frames."""
+        return len(self._frames)
+
     def videos(self) -> list[Video]:
         """The sequences in the order of the list.
 
-        A sequence whose first frame has no annotation, or no object in it, is left out; it and other frames without
-        annotation are named in `skipped`.
+        A sequence is left out where a frame of it is not there, or where its first frame has no usable annotation or
+        no object in it. It and other frames without annotation are named in `skipped`.
         """
         videos = []
         self.skipped.clear()
         for name, frames in self._frames.items():
-            ids = tuple(frames)
-            missing = [i for i in ids if not self.has_label_map(i)]
-            self.skipped += [f"{self._masks}: no annotation of frame {i}" for i in missing]
-            if ids[0] in missing:
+            self.skipped += [f"{self._masks}: no annotation of frame {i}" for i in frames if not self.has_label_map(i)]
+            if not self.has_label_map(next(iter(frames))):
                 continue
-            first = self.label_map(ids[0])
-            n_objects = int(first[first != VOID].max(initial=0))
-            if n_objects:
-                videos.append(Video(name, ids, n_objects))
-            else:
-                self.skipped.append(f"{self._masks}: sequence {name}: no object in its first annotation")
+            try:
+                videos.append(self._video(name, tuple(frames)))
+            except DatasetError as error:
+                self.skipped.append(str(error))
         if not videos:
             raise DatasetError(f"{self._masks}: no usable sequence; first problem: {self.skipped[0]}")
         return videos
 
+    def _video(self, name: str, frame_ids: tuple[str, ...]) -> Video:
+        """A sequence by its first annotation. Raises DatasetError where it cannot be used."""
+        absent = [frame for frame in self._annotated(name) if f"{name}/{frame}" not in self._frames[name]]
+        if absent:
+            raise DatasetError(
+                f"{self._jpegs}: sequence {name}: expected a frame for each annotation, found none of "
+                f"{first_few(absent)}; download the sequence again"
+            )
+        first = self.label_map(frame_ids[0])
+        n_objects = int(first[first != VOID].max(initial=0))
+        if not n_objects:
+            raise DatasetError(f"{self._masks}: sequence {name}: no object in its first annotation")
+        return Video(name, frame_ids, n_objects)
+
     def has_label_map(self, image_id: str) -> bool:
-        return (self._masks / f"{image_id}.png").is_file()
+        """Whether a frame has an annotation, by the names in its folder."""
+        path = self.truth_file(image_id)
+        return path.name in self._map_names[path.parent.name].names
 
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8 as on disk: 0 background, 1.. object, 255 void (0 to the official scores)."""
-        return read_label_map(self._masks / f"{image_id}.png")
+        return read_label_map(self.truth_file(image_id))
 
     def objects(self, image_id: str, n_objects: int) -> Masks:
         """(object, height, width) bool: one mask an object id 1..n_objects, void as background."""

@@ -6,12 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from kvtool.datasets.formats import LFS_POINTER, READ_SUFFIXES
+from kvtool.datasets.names import brief, is_hidden, is_utf8, printable
+from kvtool.digests import open_regular, read_stamped
 from kvtool.errors import DatasetError
 
-_SUFFIXES = "avif bmp gif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+IMAGE_SUFFIXES = READ_SUFFIXES
+
+MAX_LIST_BYTES = 1 << 28
+MAX_JSON_BYTES = 1 << 30
+"""COCO's largest annotation file has 450 MB."""
 
 
 def require(root: Path, relative: str, what: str, name: str) -> Path:
@@ -59,52 +65,71 @@ def advice(root: Path, relative: str) -> str:
     return "see the folder tree in docs/datasets.md"
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 text with any line ends and with or without a byte order mark."""
+def read_text(path: Path, most_bytes: int = MAX_LIST_BYTES) -> str:
+    """A UTF-8 text with any line ends and with or without byte order marks. Raises DatasetError."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data, _ = read_stamped(path, most_bytes)
     except FileNotFoundError:
         raise DatasetError(
             f"{path}: expected a text file, found nothing there; check the data set is complete"
         ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"{path}: expected a readable file, found: {reason}") from None
+    check_no_pointer(path, data)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:
+        raise DatasetError(f"{path}: expected UTF-8 text, found UTF-16 or binary data; save it as UTF-8")
+    try:
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}; "
+            f"{path}: expected UTF-8 text, found byte {data[error.start]:#04x} at {error.start}; "
             "download the file again"
         ) from None
-    except OSError as error:
-        raise DatasetError(f"{path}: expected a readable file, found: {error.strerror}") from None
+    return text.lstrip("\ufeff")
+
+
+def check_no_pointer(path: Path, data: bytes) -> None:
+    """Raises DatasetError for what git-lfs leaves in place of a file that was not fetched."""
+    if data.startswith(LFS_POINTER):
+        raise DatasetError(f"{path}: found a git-lfs pointer, not the file; fetch it: git lfs pull")
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a list, stripped; blank ones left out. Raises DatasetError when none is left."""
-    lines = [line.strip() for line in read_text(path).splitlines()]
+    lines = [line.strip() for line in split_lines(read_text(path))]
     lines = [line for line in lines if line]
     if not lines:
         raise DatasetError(f"{path}: expected a list with one name a line, found no line; download the file again")
+    if any("\0" in line for line in lines):
+        raise DatasetError(f"{path}: expected a list with one name a line, found a NUL byte; download the file again")
     return lines
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of a text. Not str.splitlines, which also ends lines at marks that may stand in a JSON string."""
+    return _LINE_ENDS.split(text)
+
+
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+
+
 def read_json(path: Path) -> Any:
-    """A JSON file. Raises DatasetError that names the place of a syntax error."""
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        raise DatasetError(f"{path}: expected JSON, found: {error}; download the file again") from None
+    """A JSON file. Raises DatasetError that names the place of a syntax error.
+
+    NaN and Infinity are read as such, so that one of them costs its annotation and not the file: who takes a number
+    checks that it is finite.
+    """
+    return _parse(path, read_text(path, MAX_JSON_BYTES), "JSON")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON lines file, or of a file that holds one JSON list of them."""
-    text = read_text(path)
-    try:
-        if text.lstrip().startswith("["):
-            records = json.loads(text)
-        else:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
-        raise DatasetError(
-            f"{path}: expected JSON lines or a JSON list, found: {error}; download the file again"
-        ) from None
+    text, expected = read_text(path, MAX_JSON_BYTES), "JSON lines or a JSON list"
+    if text.lstrip().startswith("["):
+        records = _parse(path, text, expected)
+    else:
+        records = [_parse(path, line, expected) for line in split_lines(text) if line.strip()]
     if not records or not all(isinstance(r, dict) for r in records):
         raise DatasetError(
             f"{path}: expected one JSON object a line, found {'none' if not records else 'other values'}"
@@ -112,26 +137,50 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return list(records)
 
 
+def _parse(path: Path, text: str, expected: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise DatasetError(f"{path}: expected {expected}, found lists or objects nested too deep") from None
+    except ValueError as error:
+        reason = brief(str(error), 200)
+        raise DatasetError(f"{path}: expected {expected}, found: {reason}; download the file again") from None
+
+
 def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
-    """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory of one element."""
+    """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory of one element.
+
+    Raises DatasetError.
+    """
+    try:
+        with open_regular(path) as fd, open(fd, encoding="utf-8-sig", closefd=False) as file:
+            yield from _stream(path, file, chunk)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"byte {error.object[error.start]:#04x}"
+        raise DatasetError(f"{path}: expected a readable UTF-8 file, found: {reason}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: expected a JSON list, found lists or objects nested too deep") from None
+
+
+def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
     decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8-sig") as file:
-        buffer = file.read(chunk).lstrip()
-        if not buffer.startswith("["):
-            raise DatasetError(f"{path}: expected a JSON list, found {buffer[:20]!r}; download the file again")
-        buffer = buffer[1:]
-        while True:
-            elements, buffer = _whole_elements(decoder, buffer)
-            yield from elements
-            if buffer.startswith("]"):
-                return
-            block = file.read(chunk)
-            if not block or len(buffer) > _LARGEST_ELEMENT:
-                raise DatasetError(f"{path}: expected one more list element, found {buffer[:40]!r}; download it again")
-            buffer += block
+    buffer = file.read(chunk).lstrip()
+    check_no_pointer(path, buffer[: len(LFS_POINTER)].encode())
+    if not buffer.startswith("["):
+        raise DatasetError(f"{path}: expected a JSON list, found {brief(buffer, 20)}; download the file again")
+    buffer = buffer[1:]
+    while True:
+        elements, buffer = _whole_elements(decoder, buffer)
+        yield from elements
+        if buffer.startswith("]"):
+            return
+        block = file.read(chunk)
+        if not block or len(buffer) > _LARGEST_ELEMENT:
+            raise DatasetError(f"{path}: expected one more list element, found {brief(buffer, 40)}; download it again")
+        buffer += block
 
 
-_LARGEST_ELEMENT = 1 << 26
+_LARGEST_ELEMENT = 1 << 24
 """Characters of one element of a list; more means that it is broken, and reading on would take all memory."""
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -169,18 +218,61 @@ def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:
         raise DatasetError(f"{where}: expected an object with {', '.join(names)}, found {type(record).__name__}")
     missing = [name for name in names if name not in record]
     if missing:
-        has = ", ".join(map(str, list(record)[:6])) or "none"
+        has = ", ".join(brief(name).strip("'") for name in list(record)[:6]) or "none"
         raise DatasetError(f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file again")
     return [record[name] for name in names]
 
 
-def by_stem(folder: Path) -> dict[str, Path]:
-    """The images directly in a folder by file name without suffix, sorted."""
-    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return {path.stem: path for path in sorted(files)}
+def text_of(value: Any, what: str, where: str) -> str:
+    """A value that must be a text that can be stored. Raises DatasetError; `what` names the field."""
+    if not isinstance(value, str):
+        raise DatasetError(f"{where}: expected {what} as a text, found {brief(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DatasetError(
+            f"{where}: expected {what} as Unicode text, found a lone surrogate in {brief(value)}"
+        ) from None
+    return value
+
+
+def name_of(value: Any, what: str, where: str) -> str:
+    """A value that must be the name of a file in a folder. Raises DatasetError."""
+    name = text_of(value, what, where)
+    if not name.strip() or name in (".", "..") or "/" in name or "\0" in name:
+        raise DatasetError(f"{where}: expected {what} as the name of a file, found {brief(name)}")
+    return name
+
+
+def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
+    """The images directly in a folder by file name without suffix, sorted.
+
+    Of several pictures with one stem the first counts; the others, and names that cannot be ids, are named in
+    `left_out`. Raises DatasetError for a folder that cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{folder}: expected a folder that can be read, found: {error.strerror}") from None
+    pictures: dict[str, Path] = {}
+    reasons = []
+    for path in paths:
+        if path.suffix.lower() not in IMAGE_SUFFIXES or is_hidden(path.name):
+            continue
+        if not is_utf8(path.name):
+            reasons.append(f"{printable(str(path))}: a name that is not UTF-8; rename it")
+        elif pictures.setdefault(path.stem, path) != path:
+            reasons.append(f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one")
+    if left_out is not None:
+        left_out += reasons
+    return pictures
+
+
+CLASSES_FILE = "classes.txt"
+"""Names of the classes, one a line, instead of the data set's own."""
 
 
 def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:
     """Names in the order of their ids: from `classes.txt` in the root, one a line, where there is one."""
-    path = root / "classes.txt"
+    path = root / CLASSES_FILE
     return tuple(read_lines(path)) if path.is_file() else tuple(default)

@@ -8,12 +8,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import IMAGE_SUFFIXES
+from kvtool.datasets.files import MAX_LIST_BYTES
+from kvtool.datasets.formats import OTHER_SUFFIXES, READ_SUFFIXES, UNREAD_SUFFIXES, is_picture
+from kvtool.datasets.names import is_hidden, is_utf8, printable
 from kvtool.errors import DatasetError
+
+_NAMED = 3
+"""How many left-out files the error of an empty folder names."""
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+_STORE_MARKS = {"zarr.json", ".zgroup", ".zarray"}
+"""A folder that holds one of these is a Zarr store: its chunks are no pictures."""
 
 
 class ImageFolder(DatasetBase):
-    """Images without annotations. Ids are paths relative to the folder with '/', or the lines as given."""
+    """Images without annotations. Ids are paths relative to the folder with '/', or the lines as given.
+
+    skipped: files that look like pictures but can be none of the data set, and folders that cannot be read.
+    """
 
     about = About(
         name="folder",
@@ -26,11 +37,11 @@ class ImageFolder(DatasetBase):
     )
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
-        super().__init__(root, split)
+        super().__init__(root, split or None)  # a run over a folder names its split ""
         if root is None:
-            self._images = _listed(_stdin_lines())
+            self._images = _listed(_stdin_lines(), self.skipped)
         else:
-            self._images = _found(self.folder)
+            self._images = _pictures_below(self._unpacked_folder(root), self.skipped)
 
     def default_split(self) -> str:
         return ""
@@ -38,55 +49,134 @@ class ImageFolder(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return self._images
 
+    def truth_files(self) -> Sequence[Path]:
+        """None: the pictures are all there is."""
+        return ()
 
-def _found(root: Path) -> list[ImageRef]:
-    paths = sorted((path.relative_to(root).as_posix(), path) for path in _walk(root))
-    if not paths:
-        raise DatasetError(f"folder: {root}: expected images below this folder, found none; check the path")
-    for name, _ in paths:
-        _check_utf8(name)
-    return [ImageRef(name, path) for name, path in paths]
+    def _unpacked_folder(self, root: Path) -> Path:
+        if root.suffix.lower() in _ARCHIVES and os.path.isfile(root):  # noqa: PTH113  False for names too long
+            raise DatasetError(f"folder: {root}: expected a folder, found an archive; unpack it first")
+        return self.folder
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Image files below a folder; links to folders are followed, each real folder once."""
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
+def pictures_by_id(folder: Path, ids: Iterable[str]) -> list[ImageRef]:
+    """Pictures of an earlier run below a folder, by their ids.
+
+    The ids of `folder:-` are paths as they were given then: what of their end is found below the folder counts.
+    A picture that is not found gets the path where it should be.
+    """
+    return [ImageRef(name, _path_of(folder, name)) for name in ids]
+
+
+def _path_of(folder: Path, name: str) -> Path:
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    candidates = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
+    return next((path for path in candidates if os.path.exists(path)), folder / name)  # noqa: PTH110
+
+
+def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
+    """Every picture below the folder, sorted by id; what looks like one and is left out is named in `skipped`."""
+    names = sorted(_walk(os.fspath(root), skipped))
+    if not names:
+        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        why = f" that can be read: {'; '.join(skipped[:_NAMED])}{more}" if skipped else "; check the path"
+        raise DatasetError(f"folder: {root}: expected images below this folder, found none{why}")
+    return [ImageRef(name, root / name) for name in names]
+
+
+def _walk(root: str, skipped: list[str]) -> Iterator[str]:
+    """Paths of the pictures below a folder, relative to it; links to folders are followed, each real folder once.
+
+    Which entries are folders the listing itself mostly tells: files with a known suffix are not looked at.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        folder = os.path.join(root, prefix)  # noqa: PTH118
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            skipped.append(f"{printable(folder)}: a folder that cannot be read: {error.strerror}")
             continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(folder) / name
+        if _STORE_MARKS.intersection(entry.name for entry in entries):
+            continue
+        folders = []
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if _is_folder(entry):
+                folders.append(f"{prefix}{entry.name}/")
+            elif _is_wanted(entry, skipped):
+                yield prefix + entry.name
+        pending.extend(reversed(folders))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
+    """Whether a file counts as a picture: by its suffix, or where that says nothing by its first bytes."""
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+    if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
+        return False
+    if suffix in UNREAD_SUFFIXES:
+        skipped.append(f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not read")
+        return False
+    if suffix not in READ_SUFFIXES and not _holds_picture(entry, skipped):
+        return False
+    if not is_utf8(entry.path):
+        skipped.append(f"{printable(entry.path)}: a name that is not UTF-8; rename it")
+        return False
+    return True
+
+
+def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
+    """Whether a file of an unknown suffix is a picture. Links that lead nowhere are named: they may have been one."""
+    try:
+        entry.stat()
+    except OSError as error:
+        skipped.append(f"{printable(entry.path)}: a link that cannot be followed: {error.strerror}")
+        return False
+    return entry.is_file() and is_picture(entry.path)
 
 
 def _stdin_lines() -> list[str]:
+    """Lines of standard input as file names: bytes that are not UTF-8 become surrogates. Raises DatasetError."""
+    where = "folder: standard input"
+    if sys.stdin is None:
+        raise DatasetError(f"{where}: expected paths, one a line, found it closed")
+    stream = getattr(sys.stdin, "buffer", None)
     try:
-        return sys.stdin.read().split("\n")
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"folder: standard input: expected UTF-8 paths, one a line, found byte {error.object[error.start]:#04x}; "
-            "rename that file"
-        ) from None
+        data = (
+            sys.stdin.read().encode("utf-8", "surrogateescape") if stream is None else stream.read(MAX_LIST_BYTES + 1)
+        )
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{where}: expected paths, one a line, found that it cannot be read: {error}") from None
+    if len(data) > MAX_LIST_BYTES:
+        raise DatasetError(f"{where}: expected at most {MAX_LIST_BYTES >> 20} MiB of paths, found more")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DatasetError(f"{where}: expected UTF-8 paths, one a line, found UTF-16; save the list as UTF-8")
+    if b"\0" in data:
+        raise DatasetError(f"{where}: expected one path a line, found NUL bytes; use find without -print0")
+    return data.decode("utf-8-sig", "surrogateescape").split("\n")
 
 
-def _listed(lines: Iterable[str]) -> list[ImageRef]:
-    """One image a line, the first of equal lines kept, blank lines left out."""
-    names = [line.rstrip("\r") for line in lines if line.strip()]
-    if not names:
-        raise DatasetError("folder: standard input: expected image paths, one a line, found none; nothing to do")
-    for name in names:
-        _check_utf8(name)
-    return [ImageRef(name, Path(name)) for name in dict.fromkeys(names)]
-
-
-def _check_utf8(name: str) -> None:
-    """Ids are stored as UTF-8; a file name that is not has surrogates in it."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = name.encode("ascii", "backslashreplace").decode()
-        raise DatasetError(f"folder: expected file names in UTF-8, found {shown}; rename it") from None
+def _listed(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
+    """One image a line, the first of equal lines kept, blank lines left out; names that are not UTF-8 in `skipped`."""
+    names = dict.fromkeys(line.rstrip("\r") for line in lines if line.strip())
+    usable = [name for name in names if is_utf8(name)]
+    skipped += [f"{printable(name)}: a name that is not UTF-8; rename it" for name in names if not is_utf8(name)]
+    if not usable:
+        why = f": {skipped[0]}" if skipped else "; nothing to do"
+        raise DatasetError(f"folder: standard input: expected image paths, one a line, found none{why}")
+    return [ImageRef(name, Path(name)) for name in usable]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,9 +86,10 @@ class ImageNetS(DatasetBase):
     @cached_property
     def wnids(self) -> tuple[str, ...]:
         """All classes in the order of their ids. Raises DatasetError where they cannot be known."""
-        for folder in (self._base, self.folder, self._base.parent):
-            for path in sorted(folder.glob(f"ImageNetS_categories_im{self.size or '*'}.txt")):
-                return tuple(sorted(line.split()[0] for line in read_lines(path)))
+        for path in self._category_files():
+            wnids = [line.split()[0] for line in read_lines(path)]
+            self.note_repeated(path, wnids)
+            return tuple(sorted(set(wnids)))
         places = (self.split, "validation", "train", f"{self.split}-segmentation")
         lists = [[p.name for p in _folders(self._base / place)] for place in places if (self._base / place).is_dir()]
         longest = max(lists, key=len)
@@ -98,6 +100,16 @@ class ImageNetS(DatasetBase):
             )
         return tuple(longest)
 
+    @property
+    def _folders_of_lists(self) -> list[Path]:
+        """Where lists of classes are looked for, the first first."""
+        return list(dict.fromkeys((self._base, self.folder, self._base.parent)))
+
+    def _category_files(self) -> list[Path]:
+        """The lists of wnids that are there, the one that counts first."""
+        pattern = f"ImageNetS_categories_im{self.size or '*'}.txt"
+        return [path for folder in self._folders_of_lists for path in sorted(folder.glob(pattern))]
+
     def class_id(self, image_id: str) -> int:
         """The class of an image by its folder, from 1."""
         wnid = image_id.partition("/")[0]
@@ -107,8 +119,8 @@ class ImageNetS(DatasetBase):
 
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
-        folders = dict.fromkeys((self._base, self.folder, self._base.parent))
-        found = [folder / name for folder in folders for name in _NAME_FILES if (folder / name).is_file()]
+        places = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
+        found = [path for path in places if path.is_file()]
         if not found:
             raise DatasetError(
                 f"{self.name}: {self._base}: expected the classes' names in {' or '.join(_NAME_FILES)} "
@@ -124,12 +136,41 @@ class ImageNetS(DatasetBase):
         """Class names in the order of their ids: the first of each synset's words."""
         return self._class_names
 
-    def label_map(self, image_id: str) -> IdMap:
-        """(height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""
+    def truth_files(self) -> Sequence[Path]:
+        """Where the wnids and their names stand or may stand, and the maps."""
+        names = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
+        return [*self._category_files(), *names, *self._map_files.values()]
+
+    def truth_file(self, image_id: str) -> Path:
+        """An image's map. Raises DatasetError where it has none."""
         path = self._map_files.get(image_id)
         if path is None:
             raise DatasetError(f"{self._maps}: expected {image_id}.png, found nothing there; leave the image out")
-        return read_ids(path)
+        return path
+
+    def label_map(self, image_id: str) -> IdMap:
+        """(height, width) int32: 0 other, 1..C class, 1000 ignored. Raises DatasetError."""
+        path = self.truth_file(image_id)
+        rgb = read_rgb(path)
+        if rgb[..., 2].any():
+            raise DatasetError(
+                f"{path}: expected an RGB map with id = R + 256 G and no blue, found blue up to {rgb[..., 2].max()}; "
+                "it is grey, or its channels are swapped: use the maps as released"
+            )
+        ids = _ids(rgb)
+        n_classes = self._n_classes
+        odd = np.unique(ids[(ids != IGNORE) & (ids > n_classes)])
+        if odd.size:
+            raise DatasetError(
+                f"{path}: expected ids 0 to {n_classes} and {IGNORE} as R + 256 G, found {odd[0]}; "
+                "use the maps as released"
+            )
+        return ids
+
+    @cached_property
+    def _n_classes(self) -> int:
+        """How many classes there may be: as the folder's name says, else those of the largest version."""
+        return self.size or max(SIZES)
 
     def mask(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""
@@ -147,8 +188,12 @@ class ImageNetS(DatasetBase):
 
 def read_ids(path: Path) -> IdMap:
     """(height, width) int32 ids of an ImageNet-S map or prediction."""
-    rgb = read_rgb(path).astype(np.int32)  # before multiplying: 256 does not fit uint8
-    return np.ascontiguousarray(rgb[..., 0] + 256 * rgb[..., 1])
+    return _ids(read_rgb(path))
+
+
+def _ids(rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> IdMap:
+    wide = rgb.astype(np.int32)  # before multiplying: 256 does not fit uint8
+    return np.ascontiguousarray(wide[..., 0] + 256 * wide[..., 1])
 
 
 def _read_names(path: Path) -> dict[str, str]:

@@ -1,17 +1,29 @@
-"""Masks as arrays: label maps from PNG, polygons and run lengths from COCO annotations."""
+"""Masks as arrays: label maps from PNG, polygons and run lengths from COCO annotations.
+
+All that a file claims is checked before pycocotools or NumPy allocate by it: numbers finite and near the picture,
+run lengths within it, mask files through raster.py like the pictures themselves.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from kvtool.datasets.names import brief
+from kvtool.datasets.raster import MAX_FILE_BYTES, MAX_PIXELS, RasterError, load_raster, one_line, open_raster, turn
+from kvtool.digests import read_stamped
 from kvtool.errors import DatasetError
 
 VOID = 255
 """Marks pixels that no metric counts."""
+
+_MAX_OUTLINE_PX = 1_000_000
+"""Length of all outlines of a mask together: rasterising takes memory for every pixel on the way."""
+_MAX_RUN_BITS = 40
 
 LabelMap = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 IdMap = np.ndarray[tuple[int, int], np.dtype[np.int32]]
@@ -29,69 +41,140 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def read_rgb(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(height, width, 3) uint8 of a colour-coded map, whatever its mode on disk."""
-    return np.asarray(_open(path).convert("RGB"), dtype=np.uint8)
+    """(height, width, 3) uint8 of a colour-coded map. Raises DatasetError for grey values, which code no colours."""
+    image = _opaque(path, _open(path))
+    if image.mode not in ("RGB", "P"):
+        raise DatasetError(f"{path}: expected a colour-coded map (RGB), found mode {image.mode}; use the official file")
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 def read_binary(path: Path) -> LabelMap:
     """(height, width) uint8 0/1: everything brighter than black is foreground (grey, palette or colour)."""
-    image = _open(path)
-    grey = image if image.mode == "1" else image.convert("RGB").convert("L")
-    return (np.asarray(grey, dtype=np.uint8) > 0).astype(np.uint8)
+    image = _opaque(path, _open(path))
+    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
+        return (np.asarray(image) > 0).astype(np.uint8)
+    try:
+        values = np.asarray(image.convert("RGB").convert("L"), dtype=np.uint8)
+    except ValueError as error:
+        raise DatasetError(f"{path}: expected a grey or colour mask, found: {one_line(error)}") from None
+    return (values > 0).astype(np.uint8)
 
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        data, _ = read_stamped(path, MAX_FILE_BYTES)
+        image = open_raster(data, path.name)
+        with turn(image, data):
+            load_raster(image, data)
+        return image
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a mask, found nothing there; check the data set is complete") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        said = " ".join(str(error).split())
-        raise DatasetError(f"{path}: expected a mask image, found: {said}; download the file again") from None
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the name
+        raise DatasetError(f"{path}: expected a mask image, found: {one_line(error)}") from None
+    except RasterError as error:
+        raise DatasetError(f"{path}: expected a mask image, found: {error}") from None
+
+
+def _opaque(path: Path, image: Image.Image) -> Image.Image:
+    """The mask without its alpha channel. Raises DatasetError where that could be the mask itself."""
+    if not image.has_transparency_data:
+        return image
+    alpha = image.convert("RGBA").getchannel("A")
+    if alpha.getextrema() != (255, 255):
+        raise DatasetError(
+            f"{path}: expected a mask without transparency, found an alpha channel; use the official file"
+        )
+    return image.convert("L" if image.mode in ("L", "LA") else "RGB")
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int, where: str) -> LabelMap:
     """(height, width) uint8 0/1 of a COCO `segmentation`: the union of its polygons, or a run length code.
 
-    Polygons are rasterised by pycocotools, as COCO's own evaluation does. `where` names the annotation in errors.
+    Polygons are rasterised by pycocotools, as COCO's own evaluation does. They may reach outside the picture by as
+    much as its own size on each side. `where` names the annotation in errors. Raises DatasetError.
     """
+    if not _is_size(height, width):
+        found = f"{brief(width)} x {brief(height)}"
+        raise DatasetError(f"{where}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found {found}")
     try:
         if isinstance(segmentation, dict):
-            code_height, code_width = segmentation["size"]
-            counts = segmentation["counts"]
+            size, counts = segmentation["size"], segmentation["counts"]
         else:
-            code_height, code_width, counts = height, width, _polygon_counts(segmentation, height, width)
-        runs = np.asarray(counts if isinstance(counts, list) else _decode_counts(counts), dtype=np.int64)
+            size, counts = [height, width], _polygon_counts(segmentation, height, width)
+        if list(size) != [height, width]:
+            raise ValueError(f"a mask of {brief(list(size)[::-1])} pixels on a picture of {[width, height]}")
+        runs = _run_lengths(counts, height * width)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise DatasetError(f"{where}: expected COCO polygons or run lengths, found: {error}") from None
-    if (code_height, code_width) != (height, width) or runs.sum() != height * width or (runs < 0).any():
-        found = f"{code_width} x {code_height} with {runs.sum()} pixels in its runs"
-        raise DatasetError(f"{where}: expected run lengths of {width} x {height} pixels, found {found}")
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise DatasetError(f"{where}: expected COCO polygons or run lengths, found: {reason}") from None
     pixels = np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), runs)  # runs of 0 and 1 in turn, down the columns
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
 
-def _polygon_counts(polygons: list[list[float]], height: int, width: int) -> bytes | list[int]:
+def _is_size(height: Any, width: Any) -> bool:
+    """Whether these are the sides of a picture that could be decoded."""
+    sides = (height, width)
+    return all(type(side) is int and side > 0 for side in sides) and height * width <= MAX_PIXELS
+
+
+def _run_lengths(counts: Any, pixels: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Run lengths that add up to the number of pixels. Raises ValueError."""
+    runs = np.asarray(counts if isinstance(counts, list) else _decode_counts(counts))
+    if runs.ndim != 1 or runs.dtype.kind not in "iu":
+        raise ValueError("run lengths that are no whole numbers")
+    # Each within the picture first: a sum of arbitrary numbers may overflow.
+    if ((runs < 0) | (runs > pixels)).any() or runs.sum() != pixels:
+        raise ValueError(f"run lengths that do not add up to the picture's {pixels} pixels")
+    return runs.astype(np.int64)
+
+
+def _polygon_counts(polygons: Sequence[Sequence[float]], height: int, width: int) -> bytes | list[int]:
+    """COCO's run lengths of the union of polygons [x0, y0, x1, y1, ...]. Raises ValueError, TypeError."""
     from pycocotools import mask as coco_mask
 
-    areas = [polygon for polygon in polygons if len(polygon) >= 6]  # fewer than three points enclose nothing
+    if not isinstance(polygons, list):
+        raise TypeError(f"{brief(polygons)} in place of a list of polygons")
+    outlines = [_outline(polygon, height, width) for polygon in polygons]
+    steps = (np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() for points in outlines if len(points))
+    if sum(steps) > _MAX_OUTLINE_PX:
+        raise ValueError(f"outlines of more than {_MAX_OUTLINE_PX} pixels")
+    areas = [points.ravel().tolist() for points in outlines if len(points) >= 3]  # fewer enclose nothing
     if not areas:
         return [height * width]
     counts: bytes = coco_mask.merge(coco_mask.frPyObjects(areas, height, width))["counts"]
     return counts
 
 
+def _outline(polygon: Any, height: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """(n, 2) points x, y of a polygon. Raises ValueError for what is no polygon on a picture of this size."""
+    values = np.asarray(polygon)
+    if (
+        not isinstance(polygon, list)
+        or values.ndim != 1
+        or len(values) % 2
+        or (polygon and values.dtype.kind not in "iuf")
+    ):
+        raise ValueError(f"{brief(polygon)} in place of a polygon [x, y, x, y, ...]")
+    points = values.astype(np.float64).reshape(-1, 2)
+    side = np.array([width, height])
+    if not ((points >= -side) & (points <= 2 * side)).all():  # NaN compares as false
+        raise ValueError("a polygon with points that are not finite, or far outside the picture")
+    return points
+
+
 def _decode_counts(code: str | bytes) -> list[int]:
     """COCO's compressed run lengths: five bits a character, each run from the third on relative to the last but one.
 
-    Decoded here since pycocotools' own decoder trips over NumPy 2's deprecations.
+    Decoded here since pycocotools' own decoder trips over NumPy 2's deprecations. Raises ValueError, TypeError.
     """
+    if not isinstance(code, str | bytes):
+        raise TypeError(f"{brief(code)} in place of run lengths")
     counts: list[int] = []
     value = shift = 0
-    for character in code.encode() if isinstance(code, str) else code:
+    for character in code.encode("ascii") if isinstance(code, str) else code:
         bits = character - 48
+        if not 0 <= bits < 64 or shift > _MAX_RUN_BITS:
+            raise ValueError("a damaged run length code")
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
 from kvtool.datasets.files import by_stem, read_lines
+from kvtool.datasets.names import brief, is_hidden
 from kvtool.errors import DatasetError
 
 PAPER_SUBSETS = ("existence", "count", "position", "color")
@@ -41,7 +42,7 @@ class Mme(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
-        folders = sorted(p for p in self.folder.iterdir() if p.is_dir())
+        folders = sorted(p for p in self.folder.iterdir() if p.is_dir() and not is_hidden(p.name))
         wanted = [p for p in folders if self.split == "all" or p.name in PAPER_SUBSETS]
         self._subsets = [p for p in wanted if any(_texts(p).glob("*.txt"))]
         if not self._subsets:
@@ -56,8 +57,8 @@ class Mme(DatasetBase):
     def _items(self) -> list[_Item]:
         items = []
         for folder in self._subsets:
-            pictures = by_stem(folder / "images" if (folder / "images").is_dir() else folder)
-            for texts in sorted(_texts(folder).glob("*.txt")):
+            pictures = by_stem(folder / "images" if (folder / "images").is_dir() else folder, self.skipped)
+            for texts in sorted(path for path in _texts(folder).glob("*.txt") if not is_hidden(path.name)):
                 if texts.stem in pictures:
                     items.append(_Item(folder.name, texts, pictures[texts.stem]))
                 else:
@@ -69,27 +70,40 @@ class Mme(DatasetBase):
     def images(self) -> Sequence[ImageRef]:
         return [ImageRef(f"{item.subset}/{item.texts.stem}", item.image) for item in self._items]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The texts of the subsets."""
+        return [path for folder in self._subsets for path in sorted(_texts(folder).glob("*.txt"))]
+
     def questions(self) -> list[Question]:
         """Two an image, subset by subset; `group` is the subset. Texts without two questions are in `skipped`."""
         return self._questions
 
     @cached_property
     def _questions(self) -> list[Question]:
-        questions = []
+        questions: list[Question] = []
         for item in self._items:
-            lines = read_lines(item.texts)
-            if len(lines) != 2:
-                self.skipped.append(f"{item.texts}: expected two questions, found {len(lines)}")
-                continue
-            for number, line in enumerate(lines):
-                text, _, answer = (part.strip() for part in line.rpartition("\t"))
-                image_id = f"{item.subset}/{item.texts.stem}"
-                if answer.lower() not in ("yes", "no"):
-                    raise DatasetError(
-                        f"{item.texts}: line {number + 1}: expected question TAB Yes or No, found {line[:60]!r}"
-                    )
-                questions.append(Question(f"{image_id}/{number}", (image_id,), text, text, answer, item.subset))
+            try:
+                questions += _pair(item)
+            except DatasetError as error:
+                self.skipped.append(str(error))
+        if not questions:
+            raise DatasetError(f"{self.folder}: expected questions, found none that can be used; {self.skipped[0]}")
         return questions
+
+
+def _pair(item: _Item) -> list[Question]:
+    """The two questions about an image. Raises DatasetError."""
+    lines = read_lines(item.texts)
+    if len(lines) != 2:
+        raise DatasetError(f"{item.texts}: expected two questions, found {len(lines)}")
+    image_id = f"{item.subset}/{item.texts.stem}"
+    questions = []
+    for number, line in enumerate(lines):
+        text, _, answer = (part.strip() for part in line.rpartition("\t"))
+        if answer.lower() not in ("yes", "no") or not text:
+            raise DatasetError(f"{item.texts}: line {number + 1}: expected question TAB Yes or No, found {brief(line)}")
+        questions.append(Question(f"{image_id}/{number}", (image_id,), text, text, answer, item.subset))
+    return questions
 
 
 def _texts(subset: Path) -> Path:

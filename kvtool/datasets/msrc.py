@@ -11,7 +11,7 @@ import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, require, require_any
-from kvtool.datasets.masks import VOID, LabelMap, read_binary, read_rgb
+from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_binary, read_rgb
 from kvtool.errors import DatasetError
 
 V2_COLOURS = {
@@ -24,6 +24,17 @@ V2_COLOURS = {
     "sheep": (0, 128, 128),
 }
 """RGB of the seven classes in MSRCv2's `_GT` maps."""
+
+_V2_OTHERS = (
+    (128, 0, 0), (0, 128, 0), (128, 128, 0), (128, 0, 128), (128, 128, 128), (64, 0, 0), (64, 128, 0), (192, 128, 0),
+    (192, 0, 128), (64, 128, 128), (192, 128, 128), (128, 64, 0), (0, 192, 0), (128, 64, 128), (64, 64, 0),
+    (192, 64, 0),
+)  # fmt: skip
+"""Those of its other 16 classes, such as grass."""
+
+_V2_VOID = 0
+_V2_SHARE = 0.01
+"""A map with more pixels than this in a color of no class is not MSRCv2's: its channels are swapped, or it is grey."""
 
 
 class Msrc(DatasetBase):
@@ -55,6 +66,16 @@ class Msrc(DatasetBase):
 
     @cached_property
     def _images(self) -> list[ImageRef]:
+        """MSRC7: all. MSRCv2: those that are in a group, as its other images serve no task."""
+        images = self._pictured
+        if self._v2:
+            used = {image_id for group in self._groups.values() for image_id in group}
+            images = [ref for ref in images if ref.id in used]
+        return images
+
+    @cached_property
+    def _pictured(self) -> list[ImageRef]:
+        """Every picture there is."""
         if self._v2:
             images = [ImageRef(stem, path) for stem, path in by_stem(self._pictures).items()]
         else:
@@ -73,8 +94,13 @@ class Msrc(DatasetBase):
     def texts(self) -> Sequence[str]:
         return tuple(self.groups())
 
+    def truth_files(self) -> Sequence[Path]:
+        """The masks of the pictures."""
+        maps = (self._map_path(ref.id) for ref in self._pictured)
+        return [path for path in maps if path is not None]
+
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> ids of its images with a mask. Images without one are named in `skipped`.
+        """Class -> ids of its images with a mask. Images without one, or whose map cannot be used, are in `skipped`.
 
         MSRCv2: the seven classes of MSRC7; an image belongs to each class that its map shows.
         """
@@ -83,36 +109,42 @@ class Msrc(DatasetBase):
     @cached_property
     def _groups(self) -> dict[str, tuple[str, ...]]:
         groups: dict[str, list[str]] = defaultdict(list)
-        for ref in self.images():
-            if self._map_path(ref.id) is None:
-                self.skipped.append(f"{self._maps}: no mask of image {ref.id}")
-                continue
-            for category in self._shown(ref.id):
-                groups[category].append(ref.id)
+        for ref in self._pictured:
+            try:
+                for category in self._shown(ref.id):
+                    groups[category].append(ref.id)
+            except DatasetError as error:
+                self.skipped.append(str(error))
         if not groups:
+            why = f"; first problem: {self.skipped[0]}" if self.skipped else ""
             raise DatasetError(
-                f"{self._maps}: expected masks of the images, found none that fits; see docs/datasets.md"
+                f"{self._maps}: expected masks of the images, found none that fits{why}; see docs/datasets.md"
             )
         return {category: tuple(ids) for category, ids in sorted(groups.items())}
 
     def mask(self, image_id: str, category: str) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black)."""
-        path = self._map_path(image_id)
-        if path is None:
-            raise DatasetError(f"{self._maps}: no mask of image {image_id}; it belongs to no group")
+        """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black). Raises DatasetError."""
+        path = self.truth_file(image_id)
         if not self._v2:
             return read_binary(path)
-        colours = read_rgb(path)
-        shown = (colours == V2_COLOURS[category]).all(axis=-1)
-        void = (colours == 0).all(axis=-1)
-        return np.where(void, np.uint8(VOID), shown.astype(np.uint8))
+        codes = read_codes(path)
+        shown = codes == _code(V2_COLOURS[category])
+        return np.where(codes == _V2_VOID, np.uint8(VOID), shown.astype(np.uint8))
 
     def _shown(self, image_id: str) -> list[str]:
+        """The classes that an image shows. Raises DatasetError where it has no mask, or one that cannot be used."""
+        path = self.truth_file(image_id)
         if not self._v2:
             return [image_id.partition("/")[0]]
+        present = set(np.unique(read_codes(path)).tolist())
+        return [category for category, color in V2_COLOURS.items() if _code(color) in present]
+
+    def truth_file(self, image_id: str) -> Path:
+        """An image's mask. Raises DatasetError where it has none."""
         path = self._map_path(image_id)
-        present = {tuple(colour) for colour in np.unique(read_rgb(path).reshape(-1, 3), axis=0)} if path else set()
-        return [category for category, colour in V2_COLOURS.items() if colour in present]
+        if path is None:
+            raise DatasetError(f"{self._maps}: no mask of image {image_id}")
+        return path
 
     def _map_path(self, image_id: str) -> Path | None:
         if self._v2:
@@ -124,6 +156,31 @@ class Msrc(DatasetBase):
         if self._v2:
             return by_stem(self._maps)
         return {f"{d.name}/{stem}": path for d in _folders(self._maps) for stem, path in by_stem(d).items()}
+
+
+def read_codes(path: Path) -> IdMap:
+    """(height, width) int32: the colors of an MSRCv2 map as R + 256 G + 65536 B.
+
+    Raises DatasetError for a map in other colors than MSRCv2's.
+    """
+    rgb = read_rgb(path).astype(np.int32)
+    codes: IdMap = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
+    known = [_V2_VOID, *map(_code, V2_COLOURS.values()), *map(_code, _V2_OTHERS)]
+    found, counts = np.unique(codes, return_counts=True)
+    is_odd = ~np.isin(found, known)
+    if counts[is_odd].sum() > _V2_SHARE * codes.size:
+        code = int(found[is_odd][counts[is_odd].argmax()])
+        color = code & 255, code >> 8 & 255, code >> 16
+        raise DatasetError(
+            f"{path}: expected MSRCv2's colors, found RGB {color}, which is of no class; "
+            "use the maps as released, their channels in the order red, green, blue"
+        )
+    return codes
+
+
+def _code(color: tuple[int, int, int]) -> int:
+    red, green, blue = color
+    return red + (green << 8) + (blue << 16)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import class_names, read_lines, require
+from kvtool.datasets.files import CLASSES_FILE, class_names, read_lines, require
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError
 
@@ -66,7 +67,10 @@ class Pascal5i(DatasetBase):
 
     @cached_property
     def _listed(self) -> list[Entry]:
-        return [self._entry(line, number) for number, line in enumerate(read_lines(self._list), 1)]
+        """Each line of the list once."""
+        lines = read_lines(self._list)
+        self.note_repeated(self._list, lines)
+        return list(dict.fromkeys(self._entry(line, number) for number, line in enumerate(lines, 1)))
 
     def _entry(self, line: str, number: int) -> Entry:
         image_id, _, class_id = line.rpartition("__")
@@ -85,13 +89,24 @@ class Pascal5i(DatasetBase):
     @cached_property
     def _images(self) -> list[ImageRef]:
         names = dict.fromkeys(entry.image_id for entry in self._listed)
-        return [ImageRef(name, self._jpegs / f"{name}.jpg") for name in names]
+        jpegs = Listing(self._jpegs)
+        return [ImageRef(name, jpegs.place(f"{name}.jpg")) for name in names]
+
+    def truth_files(self) -> Sequence[Path]:
+        """The fold's list, the class names, and the label maps of the listed images."""
+        maps = dict.fromkeys(self.truth_file(entry.image_id) for entry in self._listed)
+        return [self._list, self.folder / CLASSES_FILE, *maps]
+
+    @cached_property
+    def _map_names(self) -> Listing:
+        return Listing(self._masks)
 
     def entries(self) -> list[Entry]:
         """The list in its order; entries without a label map are left out and named in `skipped`."""
-        present = {path.stem for path in self._masks.glob("*.png")}
-        kept = [entry for entry in self._listed if entry.image_id in present]
-        absent = dict.fromkeys(entry.image_id for entry in self._listed if entry.image_id not in present)
+        names = dict.fromkeys(entry.image_id for entry in self._listed)
+        absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
+        left_out = set(absent)
+        kept = [entry for entry in self._listed if entry.image_id not in left_out]
         self.skipped = [f"{self._masks}: no label map {name}.png for a listed image" for name in absent]
         if not kept:
             raise DatasetError(
@@ -108,9 +123,13 @@ class Pascal5i(DatasetBase):
         """Names of the fold's classes, in the order of class_ids()."""
         return tuple(self.class_names[c - 1] for c in self.class_ids())
 
+    def truth_file(self, image_id: str) -> Path:
+        """Where an image's label map is, or should be."""
+        return self._map_names.place(f"{image_id}.png")
+
     def label_map(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
-        return read_label_map(self._masks / f"{image_id}.png")
+        return read_label_map(self.truth_file(image_id))
 
     def mask(self, image_id: str, class_id: int) -> LabelMap:
         """(height, width) uint8: 1 where the class is, 255 where the annotation is void, else 0."""
@@ -118,21 +137,24 @@ class Pascal5i(DatasetBase):
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 
     def episodes(
-        self, n: int = 1000, shots: int = 5, seed: int = 0, ids: Collection[str] | None = None
+        self, n: int = 1000, shots: int = 5, seed: int = 0, entries: Sequence[Entry] | None = None
     ) -> list[Episode]:
         """Seeded episodes as HSNet draws them: query = index mod entries, supports of the query's class at random.
 
-        Unlike there, supports do not repeat. Episode i does not depend on n. ids: draw from these images alone (those
-        of a limited run). Classes with too few images for one episode are left out and named in `skipped`.
+        Unlike there, supports do not repeat. Episode i does not depend on n. entries: draw from these alone (those
+        that a run holds and that can be used). Classes with too few images for one episode are left out and named in
+        `skipped`.
         """
-        entries = [entry for entry in self.entries() if ids is None or entry.image_id in ids]
+        entries = self.entries() if entries is None else entries
         of_class: dict[int, list[str]] = defaultdict(list)
         for entry in entries:
             of_class[entry.class_id].append(entry.image_id)
-        for class_id, names in of_class.items():
+        for class_id in self.class_ids():
+            names = of_class[class_id]
             if len(names) <= shots:
                 self.skipped.append(
-                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}"
+                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}: "
+                    f"no score counts {self.class_names[class_id - 1]}"
                 )
         queries = [entry for entry in entries if len(of_class[entry.class_id]) > shots]
         if not queries:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
-from kvtool.datasets.files import fields, read_json_lines, require_any
+from kvtool.datasets.files import fields, name_of, read_json_lines, require_any, text_of
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
 FILES = ("random", "popular", "adversarial")
 _IMAGES = ("val2014/", "../coco/val2014/", "coco/val2014/")
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One question; `image` is a file's name, `where` the place for errors."""
+
+    group: str
+    id: str
+    image: str
+    text: str
+    label: str
+    where: str
 
 
 class Pope(DatasetBase):
@@ -35,38 +49,71 @@ class Pope(DatasetBase):
         super().__init__(root, split)
         names = [f"coco_pope_{name}.json" for name in FILES]
         require_any(self.folder, names, "a question file", self.name)
-        self._files = {
-            n: self.folder / f"coco_pope_{n}.json" for n in FILES if (self.folder / f"coco_pope_{n}.json").is_file()
-        }
+        paths = {group: self.folder / name for group, name in zip(FILES, names, strict=True)}
+        self._files = {group: path for group, path in paths.items() if path.is_file()}
 
     @cached_property
-    def _records(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """(file, where, record) of every question, checked."""
-        records = []
+    def _items(self) -> list[_Item]:
+        """Every question that can be used; the others are named in `skipped`."""
+        items: list[_Item] = []
+        names: dict[str, str] = {}
         for group, path in self._files.items():
+            seen: set[str] = set()
             for number, record in enumerate(read_json_lines(path), 1):
-                where = f"{path}: question {number}"
-                *_, label = fields(record, ("question_id", "image", "text", "label"), where)
-                if label not in ("yes", "no"):
-                    raise DatasetError(f"{where}: expected label yes or no, found {label!r}; download the file again")
-                records.append((group, where, record))
-        return records
+                try:
+                    item = _item(group, record, f"{path}: question {number}")
+                    _check_first(item, seen, names)
+                except DatasetError as error:
+                    self.skipped.append(str(error))
+                    continue
+                items.append(item)
+        if not items:
+            raise DatasetError(f"{self.folder}: expected questions, found none that can be used; {self.skipped[0]}")
+        return items
 
     def images(self) -> Sequence[ImageRef]:
         folder = require_any(self.folder, _IMAGES, "COCO's images", self.name)
-        names = dict.fromkeys(str(record["image"]) for _, _, record in self._records)
+        names = dict.fromkeys(item.image for item in self._items)
         return [ImageRef(Path(name).stem, folder / name) for name in names]
+
+    def truth_files(self) -> Sequence[Path]:
+        """The three question files."""
+        return [self.folder / f"coco_pope_{name}.json" for name in FILES]
 
     def questions(self) -> list[Question]:
         """In the order of the files random, popular, adversarial; `group` is the file."""
         return [
             Question(
-                id=f"{group}/{record['question_id']}",
-                image_ids=(Path(record["image"]).stem,),
-                text=record["text"],
-                prompt=record["text"],
-                answer=record["label"],
-                group=group,
+                id=f"{item.group}/{item.id}",
+                image_ids=(Path(item.image).stem,),
+                text=item.text,
+                prompt=item.text,
+                answer=item.label,
+                group=item.group,
             )
-            for group, _, record in self._records
+            for item in self._items
         ]
+
+
+def _item(group: str, record: dict[str, Any], where: str) -> _Item:
+    """A question with its fields checked. Raises DatasetError."""
+    number, image, text, label = fields(record, ("question_id", "image", "text", "label"), where)
+    if not isinstance(number, int | str) or isinstance(number, bool):
+        raise DatasetError(f"{where}: expected question_id as a number, found {brief(number)}")
+    if label not in ("yes", "no"):
+        raise DatasetError(f"{where}: expected label yes or no, found {brief(label)}; download the file again")
+    text = text_of(text, "text", where)
+    return _Item(group, text_of(str(number), "question_id", where), name_of(image, "image", where), text, label, where)
+
+
+def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
+    """Raises DatasetError for a question that the file has already, and for another picture of a known id.
+
+    seen: the question ids of the file so far; names: file name of each image id. Both are brought up to date.
+    """
+    if item.id in seen:
+        raise DatasetError(f"{item.where}: expected each question_id once, found {brief(item.id)} again")
+    known = names.setdefault(Path(item.image).stem, item.image)
+    if known != item.image:
+        raise DatasetError(f"{item.where}: expected one picture of a name, found {item.image} beside {known}")
+    seen.add(item.id)

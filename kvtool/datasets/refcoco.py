@@ -8,10 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.coco import read_captions
+from kvtool.datasets.coco import by_id, file_name, image_wh_px, read_captions
 from kvtool.datasets.files import fields, read_json, require
+from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import LabelMap, segmentation_mask
+from kvtool.datasets.names import brief
 from kvtool.datasets.restricted_pickle import load_plain
 from kvtool.errors import DatasetError
 
@@ -58,9 +61,9 @@ class RefCoco(DatasetBase):
         self._instances_file = require(self.folder, "refcoco/instances.json", "the objects", self.name)
 
     def images(self) -> Sequence[ImageRef]:
-        folder = require(self.folder, f"{_JPEGS}/", "COCO's images", self.name)
-        names = dict.fromkeys(self._images[e.image_id] for e in self.expressions())
-        return [ImageRef(Path(name).stem, folder / name) for name in names]
+        names = Listing(require(self.folder, f"{_JPEGS}/", "COCO's images", self.name))
+        listed = dict.fromkeys(self._file_names[e.image_id] for e in self.expressions())
+        return [ImageRef(Path(name).stem, names.place(name)) for name in listed]
 
     def texts(self) -> Sequence[str]:
         """The split's sentences, each once, in order."""
@@ -73,74 +76,132 @@ class RefCoco(DatasetBase):
             raise DatasetError(f"{self.name}: no COCO caption of image {image_id}; leave it out of every condition")
         return captions[0]
 
+    def truth_files(self) -> Sequence[Path]:
+        """The expressions, the objects, and where captions are or may be."""
+        return [self._refs_file, self._instances_file, *self._caption_files]
+
+    @property
+    def _caption_files(self) -> list[Path]:
+        """Where captions are looked for, the first first."""
+        return [self.folder / place / "captions_train2014.json" for place in _CAPTIONS]
+
     def expressions(self) -> list[Expression]:
-        """One sample per sentence of the split, in file order; refs without annotation are named in `skipped`."""
+        """One sample per sentence of the split, in file order; what cannot be used is named in `skipped`."""
         return self._expressions
 
+    def place_of(self, expression: Expression) -> str:
+        """Where an expression's object stands, for messages."""
+        return f"{self._instances_file}: annotation {expression.ann_id}"
+
+    def image_wh_px(self, expression: Expression) -> tuple[int, int]:
+        """(width, height) that instances.json gives the expression's image. Raises DatasetError."""
+        with values.at(str(self._instances_file)):
+            return image_wh_px(self._objects[expression.ann_id][1])
+
     def mask(self, expression: Expression) -> LabelMap:
-        """(height, width) uint8 0/1: the union of the object's polygons."""
-        annotation, image = self._annotations[expression.ann_id]
-        where = f"{self._instances_file}: annotation {expression.ann_id}"
-        segmentation, height, width = *fields(annotation, ("segmentation",), where), image["height"], image["width"]
+        """(height, width) uint8 0/1: the union of the object's polygons. Raises DatasetError."""
+        width, height = self.image_wh_px(expression)
+        where, annotation = self.place_of(expression), self._objects[expression.ann_id][0]
+        (segmentation,) = fields(annotation, ("segmentation",), where)
         return segmentation_mask(segmentation, height, width, where)
 
     @cached_property
-    def _instances(self) -> tuple[dict[int, Any], dict[int, Any], dict[int, str]]:
-        """Images, annotations and category names by id."""
-        record = read_json(self._instances_file)
-        parts = fields(record, ("images", "annotations", "categories"), str(self._instances_file))
-        try:
-            images, annotations, categories = ({entry["id"]: entry for entry in part} for part in parts)
-            return images, annotations, {i: category["name"] for i, category in categories.items()}
-        except (KeyError, TypeError) as error:
-            raise DatasetError(f"{self._instances_file}: expected entries as COCO has them, found {error!r}") from None
+    def _parts(self) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
+        """Images, annotations and categories by id."""
+        where = str(self._instances_file)
+        images, annotations, categories = fields(
+            read_json(self._instances_file), ("images", "annotations", "categories"), where
+        )
+        return (
+            by_id(images, f"{where}: images", self.skipped),
+            by_id(annotations, f"{where}: annotations", self.skipped),
+            by_id(categories, f"{where}: categories", self.skipped),
+        )
 
     @cached_property
-    def _annotations(self) -> dict[int, tuple[Any, Any]]:
+    def _objects(self) -> dict[int, tuple[Any, Any]]:
         """Annotation id -> the annotation and its image, where both are there."""
-        images, annotations, _ = self._instances
-        return {i: (a, images[a["image_id"]]) for i, a in annotations.items() if a.get("image_id") in images}
+        images, annotations, _ = self._parts
+        pairs = ((number, a, _get(images, a.get("image_id"))) for number, a in annotations.items())
+        return {number: (annotation, image) for number, annotation, image in pairs if image is not None}
 
     @cached_property
-    def _images(self) -> dict[str, str]:
-        """Image id -> file name."""
-        return {Path(image["file_name"]).stem: image["file_name"] for image in self._instances[0].values()}
+    def _file_names(self) -> dict[str, str]:
+        """Image id -> file name, of the images that expressions are about."""
+        names = (file_name(self._objects[expression.ann_id][1]) for expression in self.expressions())
+        return {Path(name).stem: name for name in names}
 
     @cached_property
     def _expressions(self) -> list[Expression]:
         refs = load_plain(self._refs_file)
         if not isinstance(refs, list):
             raise DatasetError(f"{self._refs_file}: expected a list of refs, found {type(refs).__name__}")
-        expressions: list[Expression] = []
+        sentences: dict[int, Expression] = {}
+        repeated = 0
         for number, ref in enumerate(refs):
-            where = f"{self._refs_file}: ref {number}"
-            if fields(ref, _REF_FIELDS, where)[4] == self.split:
-                expressions += self._of_ref(ref, where)
-        if not expressions:
-            raise DatasetError(f"{self._refs_file}: expected refs of split {self.split!r}, found none of {len(refs)}")
-        return expressions
+            for expression in self._of_ref(ref, f"{self._refs_file}: ref {number}"):
+                first = sentences.setdefault(expression.sent_id, expression)
+                repeated += first is not expression and first == expression
+                if first != expression:
+                    self.skipped.append(
+                        f"{self._refs_file}: ref {number}: sentence {expression.sent_id}: expected an id of its own, "
+                        f"found that of ref {first.ref_id}"
+                    )
+        if repeated:
+            self.note(f"{self._refs_file}: {repeated} sentences are listed twice and count once")
+        if not sentences:
+            why = f"; first problem: {self.skipped[0]}" if self.skipped else ""
+            raise DatasetError(
+                f"{self._refs_file}: expected refs of split {self.split!r}, found none of {len(refs)} to use{why}"
+            )
+        return list(sentences.values())
 
-    def _of_ref(self, ref: dict[str, Any], where: str) -> list[Expression]:
-        annotation, image = self._annotations.get(ref["ann_id"], (None, None))
-        if annotation is None or image is None:
-            self.skipped.append(f"{where}: no annotation {ref['ann_id']} with an image in instances.json")
+    def _of_ref(self, ref: Any, where: str) -> list[Expression]:
+        """The sentences of a ref, where it is of this split; what cannot be used of it gets a line in `skipped`."""
+        try:
+            _, ann_id, _, category_id, split, sentences = fields(ref, _REF_FIELDS, where)
+            if split != self.split:
+                return []
+            if _get(self._objects, ann_id) is None:
+                raise DatasetError(f"{where}: no annotation {brief(ann_id)} with an image in instances.json")
+            if not isinstance(sentences, list) or not sentences:
+                raise DatasetError(f"{where}: expected sentences, found {brief(sentences)}")
+            with values.at(where):
+                ref_id = values.whole(ref["ref_id"], "ref_id")
+            with values.at(str(self._instances_file)):
+                image_id = Path(file_name(self._objects[ann_id][1])).stem
+        except DatasetError as error:
+            self.skipped.append(str(error))
             return []
-        name = self._instances[2].get(ref["category_id"], "")
-        found = []
-        for sentence in ref["sentences"]:
-            sent_id, text = fields(sentence, ("sent_id", "sent"), where)
-            raw = sentence.get("raw", text)
-            image_id = Path(image["file_name"]).stem
-            found.append(Expression(sent_id, ref["ref_id"], ref["ann_id"], image_id, name, text, raw))
-        return found
+        category = _get(self._parts[2], category_id) or {}
+        about = {"ref_id": ref_id, "ann_id": ann_id, "image_id": image_id, "category": str(category.get("name", ""))}
+        expressions = []
+        for position, sentence in enumerate(sentences):
+            try:
+                expressions.append(_expression(sentence, f"{where}: sentence {position}", about))
+            except DatasetError as error:
+                self.skipped.append(str(error))
+        return expressions
 
     @cached_property
     def _captions(self) -> dict[str, tuple[str, ...]]:
-        for place in _CAPTIONS:
-            path = self.folder / place / "captions_train2014.json"
+        for path in self._caption_files:
             if path.is_file():
-                return read_captions(path)
+                return read_captions(path, self.skipped)
         raise DatasetError(
             f"{self.name}: {self.folder}: expected COCO's captions at {_CAPTIONS[0]}/captions_train2014.json, "
             "found none; put the file there, or use another prefix"
         )
+
+
+def _get(records: dict[int, Any], number: Any) -> Any:
+    """The record of an id; None for what is no id."""
+    return records.get(number) if isinstance(number, int) else None
+
+
+def _expression(sentence: Any, where: str, about: dict[str, Any]) -> Expression:
+    """A sentence of a ref. Raises DatasetError where it has no id, or says nothing."""
+    sent_id, sent = fields(sentence, ("sent_id", "sent"), where)
+    with values.at(where):
+        text, number = values.text(sent, "sent"), values.whole(sent_id, "sent_id")
+    return Expression(sent_id=number, text=text, raw=str(sentence.get("raw", text)), **about)

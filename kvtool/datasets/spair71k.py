@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
 from kvtool.datasets.files import fields, read_json, read_lines, require
+from kvtool.datasets.listing import Listing
+from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
 Point = tuple[float, float]
@@ -21,6 +24,10 @@ Box = tuple[float, float, float, float]
 
 _LINE = re.compile(r"(?P<id>[^-:/]+)-(?P<src>[^-:/]+)-(?P<trg>[^-:/]+):(?P<category>[^-:/]+)")
 _FIELDS = ("src_imname", "trg_imname", "src_imsize", "trg_imsize", "src_kps", "trg_kps", "src_bndbox", "trg_bndbox")
+_DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
+OUTSIDE = 0.1
+"""How far outside its picture a keypoint may lie, as a share of the picture's longer side: PCK's primary alpha."""
+
 _READABLE = {"pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 
 
@@ -29,7 +36,7 @@ class Pair:
     """Corresponding keypoints of two images, in pixels of the originals; boxes are those of the two objects.
 
     A keypoint may lie outside its box, as some of the release do. The four variations are the release's
-    difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3).
+    difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3). file: the annotation's, for messages.
     """
 
     id: str
@@ -48,6 +55,7 @@ class Pair:
     scale_variation: int
     truncation: int
     occlusion: int
+    file: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,11 @@ class SPair71k(DatasetBase):
 
     @cached_property
     def _listed(self) -> list[_Listed]:
+        """Each line of the list once."""
         listed = []
-        for number, line in enumerate(read_lines(self._list), 1):
+        lines = read_lines(self._list)
+        self.note_repeated(self._list, lines)
+        for number, line in enumerate(lines, 1):
             match = _LINE.fullmatch(line)
             if match is None:
                 raise DatasetError(
@@ -95,15 +106,27 @@ class SPair71k(DatasetBase):
                     "download the file again"
                 )
             listed.append(_Listed(line, match["src"], match["trg"], match["category"]))
-        return listed
+        return list(dict.fromkeys(listed))
 
     @cached_property
     def _images(self) -> list[ImageRef]:
-        names = ((p.category, name) for p in self._listed for name in (p.src, p.trg))
-        return [ImageRef(f"{c}/{n}", self._jpegs / c / f"{n}.jpg") for c, n in dict.fromkeys(names)]
+        names = dict.fromkeys((p.category, name) for p in self._listed for name in (p.src, p.trg))
+        folders = {category: Listing(self._jpegs / category) for category, _ in names}
+        return [ImageRef(f"{c}/{n}", folders[c].place(f"{n}.jpg")) for c, n in names]
 
     def images(self) -> Sequence[ImageRef]:
         return self._images
+
+    def truth_files(self) -> Sequence[Path]:
+        """The list of pairs and their annotations."""
+        return [self._list, *(self._annotation_file(listed.line) for listed in self._listed)]
+
+    def _annotation_file(self, line: str) -> Path:
+        return self._annotation_names.place(f"{line}.json")
+
+    @cached_property
+    def _annotation_names(self) -> Listing:
+        return Listing(self._annotations)
 
     @cached_property
     def _categories(self) -> tuple[str, ...]:
@@ -153,45 +176,80 @@ class SPair71k(DatasetBase):
         return pairs
 
     def _pair(self, listed: _Listed) -> Pair:
-        path = self._annotations / f"{listed.line}.json"
+        path = self._annotation_file(listed.line)
+        if path.name not in self._annotation_names.names:
+            raise DatasetError(self._why_absent(path))
         record = read_json(path)
-        src_name, trg_name, src_size, trg_size, src_kps, trg_kps, src_box, trg_box = fields(record, _FIELDS, str(path))
+        src_name, trg_name, *measures = fields(record, _FIELDS, str(path))
         ids = [Path(str(n)).stem for n in (src_name, trg_name)]
         if ids != [listed.src, listed.trg]:
             raise DatasetError(
                 f"{path}: expected images {listed.src}, {listed.trg} as the list has, found {', '.join(ids)}"
             )
-        try:
-            pair = Pair(
-                id=listed.line,
-                category=listed.category,
-                src_id=f"{listed.category}/{listed.src}",
-                trg_id=f"{listed.category}/{listed.trg}",
-                src_wh_px=(int(src_size[0]), int(src_size[1])),
-                trg_wh_px=(int(trg_size[0]), int(trg_size[1])),
-                src_kps_px=_points(src_kps),
-                trg_kps_px=_points(trg_kps),
-                kps_ids=tuple(int(i) for i in record.get("kps_ids", range(len(src_kps)))),
-                src_box_xyxy_px=_box(src_box),
-                trg_box_xyxy_px=_box(trg_box),
-                mirror=int(record.get("mirror", 0)),
-                viewpoint_variation=int(record.get("viewpoint_variation", 0)),
-                scale_variation=int(record.get("scale_variation", 0)),
-                truncation=int(record.get("truncation", 0)),
-                occlusion=int(record.get("occlusion", 0)),
-            )
-        except (TypeError, ValueError, IndexError) as error:
-            raise DatasetError(f"{path}: expected numbers as SPair-71k has them, found: {error}") from None
-        if not len(pair.src_kps_px) == len(pair.trg_kps_px) == len(pair.kps_ids) or not pair.src_kps_px:
-            counts = f"{len(pair.src_kps_px)} source and {len(pair.trg_kps_px)} target points, {len(pair.kps_ids)} ids"
-            raise DatasetError(f"{path}: expected as many source points as target points and ids, found {counts}")
-        return pair
+        with values.at(str(path)):
+            return replace(_checked(_read_pair(listed, measures, record)), file=str(path))
+
+    def _why_absent(self, path: Path) -> str:
+        """Most often the colon: file systems of Windows, and those shared with it, have none in their names."""
+        similar = self._without_marks.get(_letters(path.name))
+        if similar is None:
+            return f"{path}: expected a pair's annotation, found nothing there; check the data set is complete"
+        return (
+            f"{path}: expected this name with its colon, found {similar}: the file system it was unpacked on keeps no "
+            "colons; unpack SPair-71k again on one that does, or rename the files"
+        )
+
+    @cached_property
+    def _without_marks(self) -> dict[str, str]:
+        """Names of annotations by their letters and digits alone."""
+        return {_letters(name): name for name in self._annotation_names.names}
 
 
-def _points(raw: Any) -> tuple[Point, ...]:
-    return tuple((float(x), float(y)) for x, y in raw)
+def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any]) -> Pair:
+    """A pair from its annotation. Raises DatasetError for what is not as SPair-71k has it."""
+    src_size, trg_size, src_kps, trg_kps, src_box, trg_box = measures
+    src_kps_px, trg_kps_px = values.points(src_kps, "src_kps"), values.points(trg_kps, "trg_kps")
+    ids = record.get("kps_ids", list(range(len(src_kps_px))))
+    if not isinstance(ids, list):
+        raise DatasetError(f"expected kps_ids to be a list, found {brief(ids)}")
+    codes = {name: values.whole(record.get(name, 0), name) for name in _DIFFICULTIES}
+    return Pair(
+        id=listed.line,
+        category=listed.category,
+        src_id=f"{listed.category}/{listed.src}",
+        trg_id=f"{listed.category}/{listed.trg}",
+        src_wh_px=values.size(src_size, "src_imsize"),
+        trg_wh_px=values.size(trg_size, "trg_imsize"),
+        src_kps_px=src_kps_px,
+        trg_kps_px=trg_kps_px,
+        kps_ids=tuple(values.whole(number, "kps_ids") for number in ids),
+        src_box_xyxy_px=values.box(src_box, "src_bndbox"),
+        trg_box_xyxy_px=values.box(trg_box, "trg_bndbox"),
+        mirror=codes["mirror"],
+        viewpoint_variation=codes["viewpoint_variation"],
+        scale_variation=codes["scale_variation"],
+        truncation=codes["truncation"],
+        occlusion=codes["occlusion"],
+    )
 
 
-def _box(raw: Any) -> Box:
-    x0, y0, x1, y1 = map(float, raw)
-    return x0, y0, x1, y1
+def _checked(pair: Pair) -> Pair:
+    """The pair. Raises DatasetError where its points cannot be told, or not be found."""
+    counts = len(pair.src_kps_px), len(pair.trg_kps_px), len(pair.kps_ids)
+    if len(set(counts)) > 1 or not pair.src_kps_px:
+        found = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"
+        raise DatasetError(f"expected as many source points as target points and ids, found {found}")
+    for what, points_px, wh_px in (
+        ("src_kps", pair.src_kps_px, pair.src_wh_px),
+        ("trg_kps", pair.trg_kps_px, pair.trg_wh_px),
+    ):
+        # A point this far outside is none that a point of the picture could be right for.
+        margin = OUTSIDE * max(wh_px)
+        for x, y in points_px:
+            if not (-margin <= x <= wh_px[0] + margin and -margin <= y <= wh_px[1] + margin):
+                raise DatasetError(f"expected {what} inside {wh_px[0]} x {wh_px[1]} pixels, found ({x:g}, {y:g})")
+    return pair
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^0-9A-Za-z]+", "", name)

@@ -48,8 +48,6 @@ def load_stage(stage: int) -> dict[str, Any]:
 
 def _unpacked(stage: int) -> Path:
     """A transformers folder of the stage, named by its weights' hash; made aside and renamed, so never half there."""
-    from safetensors.torch import save_file
-
     small = sorted(file for file in (_HERE / "model").iterdir() if file.suffix != ".safetensors")
     key = sha256((_HERE / "stages" / str(stage) / WEIGHTS).read_bytes())
     for file in small:
@@ -57,6 +55,8 @@ def _unpacked(stage: int) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvtool"
     folder = cache / f"demo-{stage}-{key.hexdigest()[:12]}"
     if not folder.exists():
+        from safetensors.torch import save_file
+
         cache.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=cache))
         for file in small:

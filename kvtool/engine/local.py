@@ -14,16 +14,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
+from kvtool.engine.nonfinite import warn_of_nonfinite
 from kvtool.engine.pipeline import Event, Tell, run_parts
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.reuse import Source, open_source
-from kvtool.errors import BusyError, KvtoolError, UsageError
+from kvtool.errors import BusyError, KvtoolError, ModelError, StoreError, UsageError
+from kvtool.models.hub import resolve
+from kvtool.store import open_store, same_numbers
+from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
+    from kvtool.types import ModelInfo
 
 POLL_SECONDS = 0.5
 STOPPED = 128 + signal.SIGTERM
@@ -41,7 +47,8 @@ class Failure:
 class Report:
     """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
     n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at."""
+    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    """
 
     run: str
     n_images: int
@@ -54,6 +61,7 @@ class Report:
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    nonfinite: dict[Place, int] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:
@@ -90,31 +98,25 @@ class Estimate:
     source: str | None
 
 
-def prepare(job: Job) -> tuple[Plan, Store]:
-    """The plan of a job and its opened (or new) store; the model is laid out without its weights."""
-    from kvtool.datasets import open_dataset
-    from kvtool.models import load_model
-    from kvtool.store import open_store
-
-    dataset = open_dataset(job.dataset)
-    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
-    return make_plan(job, model, dataset), open_store(job.store, create=True)
-
-
 def estimate(job: Job) -> Estimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
-    from kvtool.datasets import open_dataset
     from kvtool.models import load_model
-    from kvtool.store import existing_run
+    from kvtool.store import existing_store
     from kvtool.store.estimate import expected_bytes, free_bytes
 
+    extraction = open_extraction(job)
+    store = existing_store(job.store)
+    run = find_run(extraction, store) if store else None
     model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
-    plan = make_plan(job, model, open_dataset(job.dataset))
-    run = existing_run(job.store, plan.config)
-    n_todo = len(missing(plan, run))
+    plan = make_plan(extraction, model, run, store)
+    todo = missing(plan, run)
+    if run is not None:
+        stale, _ = stale_parts(extraction, run)
+        todo |= {index for part in stale for index in part.indices} & set(plan.indices)
+    n_todo = len(todo)
     todo_bytes = n_todo * plan.image_bytes
     return Estimate(
-        run=run.name if run else plan.config.run_name,
+        run=plan.config.name,
         n_images=len(plan.refs),
         n_before=len(plan.refs) - n_todo,
         n_todo=n_todo,
@@ -142,25 +144,70 @@ def extract(
     devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
     wait_s: how long to wait for parts that other processes hold once all others are done.
     begin: called once with the report when it is known what is to do, before the weights are loaded.
-    Raises KvtoolError; what was committed by then stays, and the same call goes on from there.
+    Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError; what was committed by then
+    stays, and the same call goes on from there.
     """
+    started = time.monotonic()
+    extraction = open_extraction(job)
+    store = open_store(job.store, create=True)
+    run = find_run(extraction, store)
+    if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
+        report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        warn_of_nonfinite(run.config, report.nonfinite, set())
+        report.seconds = time.monotonic() - started
+        return report
+    if not extraction.snapshot.revision:  # a hub model whose weights are not here yet: fetch them, then look again
+        extraction = replace(extraction, snapshot=resolve(job.model))
+        run = find_run(extraction, store)
+    if engine == "local":
+        # Not yet how much is free: that is asked when the work begins.
+        resolve_devices(devices, None if min_free_vram is None else 0)
+    return _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+
+
+def is_done(extraction: Extraction, run: Run) -> bool:
+    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the roster says so."""
+    wanted = set(extraction.ids[: extraction.job.limit])
+    if not wanted <= {picture.id for picture in run.pictures}:
+        return False
+    if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
+        return False
+    with contextlib.suppress(StoreError):  # a store that cannot be written still holds all
+        run.enroll(extraction.ids, extraction.place)
+    return True
+
+
+def _extract(
+    extraction: Extraction,
+    store: Store,
+    run: Run | None,
+    devices: Sequence[str],
+    engine: str,
+    started: float,
+    wait_s: float,
+    min_free_vram: int | None,
+    tell: Tell | None,
+    begin: Callable[[Report], None] | None,
+) -> Report:
+    """Do what there is to do, with the model."""
+    from kvtool.models import load_model
     from kvtool.store.estimate import check_space, expected_bytes
 
-    started = time.monotonic()
-    if engine == "local":
-        # Not yet how much is free: where nothing is left to do, none is needed.
-        resolve_devices(devices, None if min_free_vram is None else 0)
-    plan, store = prepare(job)
+    job = extraction.job
+    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    plan = make_plan(extraction, model, run, store)
     store.sweep_tmp()
     # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
-    run = store.find_run(plan.config)
-    report = Report(run.name if run else plan.config.run_name, len(plan.refs), source=plan.source)
+    report = Report(plan.config.name, len(plan.refs), source=plan.source)
     report.n_before = report.n_images - len(missing(plan, run))
     if begin:
         begin(report)
 
+    told: set[Place] = set()
+
     def hear(event: Event) -> None:
         report.hear(event)
+        warn_of_nonfinite(plan.config, event.places, told)
         if tell:
             tell(event)
 
@@ -168,19 +215,23 @@ def extract(
         report.busy.clear()
         check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype))
         run_devices(job, plan, devices, engine, min_free_vram, hear)
-        run = store.create_run(plan.config)
-        if not wait_for_others(plan.within(run), run, report, started + wait_s):
+        run = plan.open_run(store)
+        plan = plan.within(run)
+        report.run = run.name
+        if not wait_for_others(plan, run, report, started + wait_s):
             break
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     report.failed = dict(sorted(report.failed.items()))
+    report.nonfinite = run.nonfinite() if run else {}
+    warn_of_nonfinite(plan.config, report.nonfinite, told)
     report.seconds = time.monotonic() - started
     return report
 
 
 def missing(plan: Plan, run: Run | None) -> set[int]:
     """Dataset indices that the run, if there is one, does not hold yet."""
-    return set(range(len(plan.refs))) - (run.covered_indices() if run else set())
+    return set(plan.indices) - (run.covered_indices() if run else set())
 
 
 def lacks_texts(plan: Plan, run: Run | None) -> bool:
@@ -192,7 +243,7 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
         parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
-        free = [part for part in parts if not run.claimed(plan.claim_name(part))]
+        free = [part for part in parts if not run.claimed(plan.config.claim_name(part[0]))]
         if free or not todo:
             return bool(free)
         if time.monotonic() >= deadline:
@@ -244,16 +295,25 @@ def run_devices(
 def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     """One worker: load the model, see what the run still lacks, and do what nobody else holds."""
     from kvtool.models import load_model
-    from kvtool.store import open_store
 
     model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
     store = open_store(job.store)
-    run = store.create_run(plan.config)
+    check_same_model(plan.config.model, model.info)
+    run = plan.open_run(store)
     plan = plan.within(run)
-    source = open_source(store.run(plan.source), plan.config) if plan.source else None
+    source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
     write_texts(plan, run, model, source)
     todo = plan.parts(run.covered_indices())
     run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell, source=source)
+
+
+def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
+    """Raises ModelError where a worker's copy of the model is not the one that the plan was made with."""
+    if not same_numbers(planned, loaded):
+        raise ModelError(
+            f"model {loaded.name}: expected revision {planned.revision}, with which the run was planned, found "
+            f"{loaded.revision} here; give every worker the same files"
+        )
 
 
 def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:

@@ -11,17 +11,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kvtool.datasets.images import load_image
+from kvtool.datasets.images import decode, read_bytes
+from kvtool.digests import digest_bytes
 from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError, KvtoolError
 from kvtool.store import part_name
+from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
     from kvtool.engine.reuse import Source
@@ -36,14 +38,15 @@ _END = object()
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, and images
-    whose features are `reused` from another run."""
+    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, images
+    whose features are `reused` from another run, and places that hold `nonfinite` values, each once."""
 
     what: str
     n: int = 0
     index: int = -1
     id: str = ""
     message: str = ""
+    places: tuple[Place, ...] = ()
 
 
 Tell = Callable[[Event], None]
@@ -126,14 +129,14 @@ def _prepare_parts(
         for indices in parts:
             if stop.is_set():
                 return
-            with _claimed(run, plan.claim_name(indices), tell) as claim:
+            with _claimed(run, plan.config.claim_name(indices[0]), tell) as claim:
                 if claim is None or covered_now(run, indices):
                     continue
                 prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell, source), indices))
                 good = [item for item in prepared if item is not None]
                 if good:
                     if source is not None:
-                        tell(Event("reused", sum(item.sample.index in source.samples for item in good)))
+                        tell(Event("reused", sum(item.sample.id in source.samples for item in good)))
                     # Named after what it holds, so that images left out now find their own name free later.
                     name = part_name(good[0].sample.index, good[-1].sample.index + 1)
                     work = PartWork(name, good, claim.pop_all())
@@ -165,13 +168,19 @@ def prepare_one(
 ) -> Prepared | None:
     """Decode and preprocess one image, or read what the source holds of it; a bad one is told and left out, or raised
     under `strict`."""
-    ref, prefix = plan.refs[index], plan.prefixes[index]
+    ref, prefix = plan.ref(index), plan.prefix(index)
     try:
         if prefix is None:
             raise ImageError(f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it")
-        if source is not None and index in source.samples:
-            return source.prepare(cast("LanguageModel", model), index, prefix)
-        return model.prepare(load_image(ref), id=ref.id, index=index, prefix=prefix, view=plan.config.view)
+        if source is not None and ref.id in source.samples:
+            stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
+            if stored is not None:
+                return stored
+        data, stamp = read_bytes(ref)
+        image = decode(ref, data)
+        prepared = model.prepare(image, id=ref.id, index=index, prefix=prefix, view=plan.config.view)
+        sample = replace(prepared.sample, digest=digest_bytes(data), stamp=tuple(stamp or ()))
+        return replace(prepared, sample=sample)
     except ImageError as error:
         if strict:
             raise
@@ -236,9 +245,14 @@ def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
 
 
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
+    told: set[Place] = set()
     for work in _take(done, stop):
         with work.claim:
             written = run.commit_part(work.name, work.samples, work.arrays, work.text)
+        span = range(work.samples[0].index, work.samples[-1].index + 1)
+        if places := run.nonfinite(span).keys() - told:
+            told |= places
+            tell(Event("nonfinite", places=tuple(sorted(places))))
         tell(Event("bytes", written))
         tell(Event("done", len(work.samples)))
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from kvtool.engine.prefixes import condition_name, prefix_digest, prefix_texts
-from kvtool.engine.reuse import Source, find_source
-from kvtool.errors import ImageError, UsageError
-from kvtool.store import RunConfig, hash_ids, part_name
+from kvtool.engine.prefixes import condition_name
+from kvtool.errors import ImageError, RunConflictError, UsageError
+from kvtool.store import Choice, RunConfig
 from kvtool.store.layout import check_name
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
-    from kvtool.datasets.base import Dataset, ImageRef
+    from kvtool.datasets.base import ImageRef
+    from kvtool.engine.match import Extraction
+    from kvtool.engine.reuse import Source
     from kvtool.models.base import LanguageModel, Model, Request
-    from kvtool.store import Run
+    from kvtool.store import Run, Store
     from kvtool.types import Sample
 
+Changed = Literal["refuse", "replace"]
 PART_IMAGES = 32
 PART_BYTES = 1_500_000_000
 PROBED_IMAGES = 16
@@ -33,6 +36,8 @@ class Job:
     prefix: none, correct, incorrect, random, text:... (literal text before every image), or file:CSV (one an image).
     reuse: take what does not depend on the prefix from a run of the store that holds it, where there is one.
     limit: only the first N images of the split; a later run with a larger limit goes on from there.
+    run: name of the run; stem: a name for a new one, to which a number is put where it is taken.
+    changed: what to do where pictures of the run changed or vanished since: refuse, or replace what is stored of them.
     """
 
     store: str
@@ -49,79 +54,151 @@ class Job:
     attention: str = "sdpa"
     codec: Literal["lz4", "none"] = "lz4"
     run: str | None = None
+    stem: str | None = None
+    changed: Changed = "refuse"
     strict: bool = False
     reuse: bool = True
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job resolved against its model and data set; `prefixes` has None where an image has no text. `source`: the run
-    that features before the decoder are taken from, where it holds the image."""
+    """A job resolved against its model and data set.
+
+    ids: all images of the split; place: where they lie. refs: the pictures asked for; prefixes: the text before each,
+    None where there is none; indices: its place in the run's roster. texts: class names and expressions to store.
+    source: the run that features before the decoder are taken from, where it holds the picture. is_new: whether the
+    run was not there yet when the plan was made.
+    """
 
     config: RunConfig
     request: Request
+    ids: tuple[str, ...]
+    place: str | None
     refs: tuple[ImageRef, ...]
     prefixes: tuple[str | None, ...]
+    indices: tuple[int, ...]
     texts: tuple[str, ...]
     image_bytes: int
     n_probed: int
     source: str | None = None
+    is_new: bool = True
+    is_named: bool = False
 
-    def parts(self, covered: set[int]) -> list[tuple[int, ...]]:
-        """Dataset indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so that
-        workers and later runs agree on them."""
-        size = self.config.part_size
-        blocks = (range(start, min(start + size, len(self.refs))) for start in range(0, len(self.refs), size))
-        todo = (tuple(i for i in block if i not in covered) for block in blocks)
-        return [part for part in todo if part]
+    @cached_property
+    def position_of(self) -> dict[int, int]:
+        """Position among `refs` of each index."""
+        return {index: position for position, index in enumerate(self.indices)}
+
+    def ref(self, index: int) -> ImageRef:
+        return self.refs[self.position_of[index]]
+
+    def prefix(self, index: int) -> str | None:
+        return self.prefixes[self.position_of[index]]
+
+    def parts(self, covered: Collection[int]) -> list[tuple[int, ...]]:
+        """Indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so that workers and
+        later runs agree on them."""
+        blocks: dict[int, list[int]] = {}
+        for index in sorted(self.indices):
+            if index not in covered:
+                blocks.setdefault(index // self.config.part_size, []).append(index)
+        return [tuple(block) for block in blocks.values()]
 
     def within(self, run: Run) -> Plan:
-        """The same plan in the blocks of a run that exists: they were laid out from the images its first call saw."""
-        return replace(self, config=run.config)
+        """The same plan in the order and the blocks of a run that exists, whose roster comes to name its images."""
+        index_of = run.enroll(self.ids, self.place).index_of
+        return replace(self, config=run.config, indices=tuple(index_of[ref.id] for ref in self.refs))
 
-    def claim_name(self, part: Sequence[int]) -> str:
-        """What to claim for a part: its whole block, so that runs of other limits meet on the same claim."""
-        start = part[0] // self.config.part_size * self.config.part_size
-        return part_name(start, start + self.config.part_size)
+    def open_run(self, store: Store) -> Run:
+        """The run of this plan, made where there is none. Raises RunConflictError where another process has just made
+        one of its name over other pictures."""
+        if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
+            return twin
+        if self.is_new and self.config.name not in store.runs():
+            run = store.new_run(self.config, self.ids, self.place)
+            if run is not None:
+                return run
+        run = store.run(self.config.name)
+        is_other = self.is_new and (run.roster.place, run.roster.ids) != (self.place, self.ids)
+        if run.config.hash != self.config.hash or is_other:
+            raise RunConflictError(
+                f"run {run.name}: it was made by another process for other settings or pictures: run again"
+            )
+        return run
+
+    def _twin(self, store: Store) -> Run | None:
+        """A run of the same settings over the same place and images, which another worker made since this one looked;
+        whatever name each of them chose."""
+        for run in store.readable_runs():
+            if run.config.hash == self.config.hash and (run.roster.place, run.roster.ids) == (self.place, self.ids):
+                return run
+        return None
 
 
-def make_plan(job: Job, model: Model, dataset: Dataset) -> Plan:
-    """Resolve a job. `model` needs no weights. Raises UsageError, DatasetError, RunConflictError later on creation."""
+def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Store | None) -> Plan:
+    """Resolve an extraction that goes on with `run`, or needs a new one. `model` needs no weights.
+
+    store: where the new run is to be made, and where another run may have what it needs; None where it is not there
+    yet. Raises UsageError for a choice that the model does not offer.
+    """
+    from kvtool.engine.reuse import find_source
+
+    job, dataset = extraction.job, extraction.dataset
     request = model.request(job.kinds, job.layers, job.keys)
     if job.keys == "pre-rope" and "key" not in request.kinds:
         raise UsageError(
             f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave --keys out"
         )
-    every = dataset.images()
-    if not every:
-        raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")
-    if job.limit is not None and job.limit < 1:
-        raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
-    refs = tuple(every[: job.limit])
-    every_prefix = prefix_texts(job.prefix, dataset, every)
-    prefixes = every_prefix[: len(refs)]
+    config = new_config(extraction, model, request, store) if run is None else run.config
+    refs, prefixes = extraction.refs[: job.limit], extraction.prefixes[: job.limit]
+    source = find_source(store, config, refs) if store and job.reuse else None
+    image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
+    if run is None:
+        config = replace(config, part_size=part_size(image_bytes))
+    texts = tuple(dataset.texts()) if "value" in request.kinds else ()
+    name = source.run.name if source else None
+    ids, indices = tuple(extraction.ids), tuple(range(len(refs)))
+    plan = Plan(
+        config,
+        request,
+        ids,
+        extraction.place,
+        refs,
+        prefixes,
+        indices,
+        texts,
+        image_bytes,
+        n_probed,
+        source=name,
+        is_named=job.run is not None,
+    )
+    if run is None:
+        return plan
+    index_of = run.roster.extended(ids, extraction.place).index_of
+    return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
+
+
+def new_config(extraction: Extraction, model: Model, request: Request, store: Store | None) -> RunConfig:
+    """The settings of a new run, with a name that no run of the store has."""
+    job, dataset = extraction.job, extraction.dataset
+    default = model.request(None, None, job.keys)
     config = RunConfig(
-        name=check_name(job.run, "run name") if job.run else "",
+        name="",
         model=model.info,
         dataset=dataset.name,
-        dataset_path=str(dataset.root.resolve()) if dataset.root else None,
+        dataset_path=extraction.place,
         split=dataset.split,
-        ids_hash=hash_ids(ref.id for ref in every),
-        n_images_total=len(every),
         prefix=condition_name(job.prefix),
-        prefix_hash=prefix_digest(job.prefix, every_prefix),
         view=job.view,
         keys=job.keys,
         kinds=request.kinds,
         layers=request.layers,
         vision_layers=request.vision_layers,
         codec=job.codec,
+        defaults=Choice(default.kinds, default.layers, default.vision_layers),
     )
-    source = find_source(job.store, config, range(len(refs))) if job.reuse else None
-    image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
-    config = replace(config, part_size=part_size(image_bytes))
-    texts = tuple(dataset.texts()) if "value" in request.kinds else ()
-    return Plan(config, request, refs, prefixes, texts, image_bytes, n_probed, source.run.name if source else None)
+    stem = check_name(job.run or job.stem or config.run_name, "run name")
+    return replace(config, name=store.free_name(stem) if store and not job.run else stem)
 
 
 def part_size(image_bytes: int) -> int:
@@ -145,15 +222,15 @@ def mean_image_bytes(
     from kvtool.datasets.images import load_image
     from kvtool.store.estimate import sample_bytes
 
-    def sample(index: int) -> Sample:
-        ref, prefix = refs[index], prefixes[index] or ""
-        if source and index in source.samples:
-            return source.sample(cast("LanguageModel", model), index, prefix)
-        return model.prepare(load_image(ref), id=ref.id, index=index, prefix=prefix, view=view).sample
+    def sample(position: int) -> Sample:
+        ref, prefix = refs[position], prefixes[position] or ""
+        if source and ref.id in source.samples:
+            return source.sample(cast("LanguageModel", model), ref.id, position, prefix)
+        return model.prepare(load_image(ref), id=ref.id, index=position, prefix=prefix, view=view).sample
 
     step = max(1, len(refs) // PROBED_IMAGES)
     sizes = []
-    for index in range(0, len(refs), step):
+    for position in range(0, len(refs), step):
         with suppress(ImageError):
-            sizes.append(sample_bytes(sample(index), model.info, request))
+            sizes.append(sample_bytes(sample(position), model.info, request))
     return (sum(sizes) // len(sizes) if sizes else 0), len(sizes)

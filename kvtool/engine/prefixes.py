@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvtool.digests import read_stamped
 from kvtool.errors import DatasetError, UsageError
-from kvtool.store import hash_ids
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
 
 TEXT, FILE = "text:", "file:"
+FROM_DATA = ("correct", "incorrect", "random", "file")
+"""Prefixes whose texts come from the data set or a file, image by image."""
+MAX_CSV_BYTES = 1 << 28
 ID_COLUMNS = ("image", "id")
 
 
@@ -53,13 +56,6 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
     if lacking and all(text is None for text in texts):
         raise lacking
     return tuple(texts)
-
-
-def prefix_digest(prefix: str, every_text: Sequence[str | None]) -> str:
-    """Of the texts of the whole split, so that it does not depend on --limit, nor on where a file lies."""
-    if prefix == "none" or prefix.startswith(TEXT):
-        return hash_ids([prefix])
-    return hash_ids(text or "" for text in every_text)
 
 
 def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
@@ -113,9 +109,10 @@ def read_texts(name: str) -> dict[str, str]:
 def _records(name: str) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of each record of a CSV file that is not blank; a record ends on its line."""
     try:
-        data = Path(name).expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"{name}: expected a CSV file of prefixes, found: {error.strerror}") from None
+        data, _ = read_stamped(Path(name).expanduser(), MAX_CSV_BYTES)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{name}: expected a CSV file of prefixes, found: {reason}") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,48 +5,54 @@ See docs/decisions/engine-reuse.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kvtool.errors import CorruptError
-from kvtool.store import Run, RunConfig, open_store
-from kvtool.store.layout import ZARR_JSON
+from kvtool.identity import compare
+from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.types import Kind, Sample
 
 if TYPE_CHECKING:
+    from kvtool.datasets.base import ImageRef
     from kvtool.models.base import LanguageModel, Prepared
 
-SHARED = ("model", "dataset", "split", "ids_hash", "view")
-"""Fields of a run's configuration that the features before the decoder depend on."""
+SHARED = ("dataset", "split", "view")
+"""Fields of a run's configuration that must be equal, beside those of the model that its numbers depend on."""
 
 
 @dataclass(frozen=True)
 class Source:
     """A run that holds what another one takes from before the decoder.
 
-    samples: its images by dataset index, as committed when it was opened. vision_rows: where the layers of the tower
-    that the other run keeps lie among its own; empty where that one keeps none.
+    samples: its images by id, of those whose pictures are the ones wanted now. vision_rows: where the layers of the
+    tower that the other run keeps lie among its own; empty where that one keeps none.
     """
 
     run: Run
-    samples: dict[int, Sample]
+    samples: dict[str, Sample]
     vision_rows: tuple[int, ...]
 
-    def sample(self, model: LanguageModel, index: int, prefix: str) -> Sample:
+    def sample(self, model: LanguageModel, image: str, index: int, prefix: str) -> Sample:
         """The record of an image under another prefix; no array is read, and the model needs no weights."""
-        return model.prepare_stored(self.samples[index], {}, prefix).sample
+        sample = replace(self.samples[image], index=index)
+        return model.prepare_stored(sample, {}, prefix).sample
 
-    def prepare(self, model: LanguageModel, index: int, prefix: str) -> Prepared:
-        """An image made ready from the run's arrays. Raises CorruptError: a damaged run is not passed over."""
-        sample = self.samples[index]
+    def prepare(self, model: LanguageModel, image: str, index: int, prefix: str) -> Prepared | None:
+        """An image made ready from the run's arrays; None where they are damaged, which is said: from now on the image
+        is none of the source's."""
+        sample = replace(self.samples[image], index=index)
         kinds: list[Kind] = ["projected", *(["vision"] if self.vision_rows else [])]  # type: ignore[list-item]
-        with _advised(self.run.name):
+        try:
             arrays = self.run.read_image(sample.id, kinds, raw=True)
+        except CorruptError as error:
+            self.samples.pop(image, None)
+            warn_of_damage(error)
+            return None
         if self.vision_rows:
             arrays["vision"] = arrays["vision"][list(self.vision_rows)]
         return model.prepare_stored(sample, arrays, prefix)
@@ -54,31 +60,32 @@ class Source:
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray[Any, Any] | None:
         """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one of them."""
         config = self.run.config
-        with _advised(self.run.name):
+        try:
             rows = {name: row for row, name in enumerate(self.run.text_names)}
             if "value" not in config.kinds or not set(layers) <= set(config.layers) or not set(texts) <= rows.keys():
                 return None
             wanted, heads = [rows[text] for text in texts], range(config.heads_and_dim("value")[0])
             blocks = [[self.run.text_values(layer, head, raw=True)[wanted] for head in heads] for layer in layers]
+        except CorruptError as error:
+            warn_of_damage(error)
+            return None
         return np.moveaxis(np.array(blocks), 2, 0)
 
 
-def find_source(store: str, config: RunConfig, wanted: Collection[int]) -> Source | None:
+def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> Source | None:
     """The run of a store, if there is one, whose features before the decoder a run of `config` can take: the one that
-    holds most of the wanted images, of several the first by name."""
-    if not (Path(store) / ZARR_JSON).exists():
-        return None
-    opened = open_store(store)
-    able = [run for run in map(opened.run, opened.runs()) if serves(run.config, config)]
-    sources = [open_source(run, config) for run in able]
-    held = [len(source.samples.keys() & set(wanted)) for source in sources]
-    return sources[held.index(max(held))] if any(held) else None
+    holds most of the wanted pictures, of several the first by name."""
+    able = store.readable_runs(lambda run: serves(run.config, config))
+    sources = [open_source(run, config, refs) for run in able]
+    counts = [len(source.samples) for source in sources]
+    return sources[counts.index(max(counts))] if any(counts) else None
 
 
 def serves(source: RunConfig, config: RunConfig) -> bool:
     """Whether a run holds what another one would compute before its decoder."""
     return (
         source.hash != config.hash
+        and same_numbers(source.model, config.model)
         and all(getattr(source, name) == getattr(config, name) for name in SHARED)
         and bool({"key", "value"} & set(config.kinds))
         and "projected" in source.kinds
@@ -90,18 +97,17 @@ def _holds_vision(source: RunConfig, config: RunConfig) -> bool:
     return "vision" in source.kinds and set(config.vision_layers) <= set(source.vision_layers)
 
 
-def open_source(run: Run, config: RunConfig) -> Source:
-    """A run as the source of a run of `config`, which it must serve."""
-    with _advised(run.name):
-        samples = {sample.index: sample for sample in run.samples}
+def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Source:
+    """A run as the source of a run of `config`, which it must serve, over pictures that are those it holds."""
+    wanted = {ref.id for ref in refs}
+    samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
+    difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
+    for image in (*difference.changed, *difference.vanished):
+        del samples[image]
     rows = map(run.config.vision_layers.index, config.vision_layers) if "vision" in config.kinds else ()
     return Source(run, samples, tuple(rows))
 
 
-@contextmanager
-def _advised(run: str) -> Iterator[None]:
-    """Damage of a run that is only read from on the way: say how to do without it."""
-    try:
-        yield
-    except CorruptError as error:
-        raise CorruptError(f"{error}; or leave run {run} aside with --no-reuse") from None
+def warn_of_damage(error: CorruptError) -> None:
+    """A damaged source stops nobody: what it cannot give is computed."""
+    logging.getLogger("kvtool").warning("%s; what it holds is computed anew here", error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import bdtr, gammaln
 
 from kvtool.metrics.intervals import Array
 
@@ -25,6 +24,8 @@ def mcnemar(before: Array, after: Array) -> McNemar:
     p: twice the smaller tail of Binomial(lost + gained, 1/2), 1 at most. mid_p: p less the probability of what was
     seen, half of that where both are equal (Fagerland, Lydersen, Laake 2013, section "McNemar mid-p test").
     """
+    from scipy.special import bdtr, gammaln
+
     first, second = np.asarray(before, bool), np.asarray(after, bool)
     lost, gained = int((first & ~second).sum()), int((~first & second).sum())
     n, low = lost + gained, min(lost, gained)

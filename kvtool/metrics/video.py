@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import ceil, hypot
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from kvtool.metrics.intervals import Array, ratio
 
@@ -52,6 +51,8 @@ def mask_shape(mask: Array) -> tuple[int, int]:
 
 def dilate(mask: Array, radius_px: int) -> Array:
     """Dilation by a disk, for a mask with at least one pixel; computed on its bounding box plus the radius."""
+    from scipy.ndimage import distance_transform_edt
+
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     window = tuple(slice(max(0, at[0] - radius_px), at[-1] + radius_px + 1) for at in (rows, cols))
     near = np.zeros(mask.shape, bool)

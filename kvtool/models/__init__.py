@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from kvtool.errors import UsageError
 from kvtool.registry import Registry
 from kvtool.types import Precision
 
@@ -40,6 +42,22 @@ EXAMPLES = {
     "dinov2_with_registers": ("facebook/dinov2-with-registers-base",),
 }
 """Published checkpoints of each family; any other of the same `model_type` loads as well."""
+
+
+ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
+"""Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not read."""
+
+
+def reads_text(model_type: str) -> bool:
+    """Whether models of this type have a tokenizer; encoders alone have none."""
+    return not FAMILIES.table.get(model_type, "").startswith("kvtool.models.encoders:")
+
+
+def check_device(name: str) -> str:
+    """A device's name as it is written: cpu, cuda or cuda:N. Raises UsageError; whether it exists is seen later."""
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
+        raise UsageError(f"device: expected cpu, cuda or cuda:N, found {name!r}; choose one of these")
+    return name
 
 
 def load_model(

@@ -43,7 +43,7 @@ class DecoderModel(SeveralImages):
         tokenizer = checkpoint.tokenizer()
         image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         self.prompt = Prompt(tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template())
-        self.info = checkpoint.info(self.family, self.geometry())
+        self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 
     def fallback_template(self) -> str:
         """The family's chat template, for a checkpoint that has none."""
@@ -103,6 +103,13 @@ class DecoderModel(SeveralImages):
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         decode = bool({"key", "value"} & set(request.kinds))
         vision_layers = request.vision_layers if "vision" in request.kinds else ()
+        with self.checkpoint.running():
+            return self._captured(batch, request, vision_layers, decode)
+
+    def _captured(
+        self, batch: Sequence[Prepared], request: Request, vision_layers: Sequence[int], decode: bool
+    ) -> Captured:
+        """The arrays of a batch: of the tower's layers, and, with `decode`, of the decoder's."""
         tokens, vision = self.before_decoder(batch, vision_layers, decode or "projected" in request.kinds)
         captured = Captured()
         if vision_layers:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from kvtool.errors import UsageError
+from kvtool.models import check_device
 from kvtool.models.base import Array
 from kvtool.types import Precision
 
@@ -21,9 +21,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 def find_device(name: str) -> torch.device:
     """The device of a name: cpu, cuda or cuda:N. Raises UsageError where it does not exist."""
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UsageError(f"device: expected cpu, cuda or cuda:N, found {name!r}; choose one of these")
-    device = torch.device(name)
+    device = torch.device(check_device(name))
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -23,7 +23,7 @@ from kvtool.errors import UsageError
 from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import one_head_arrays, to_device
-from kvtool.models.loading import Checkpoint
+from kvtool.models.loading import Checkpoint, preparing
 from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
 
 Rectangle = tuple[float, float, float, float]
@@ -67,7 +67,8 @@ class Encoder:
             raise UsageError(f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out")
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
-        pixels, shown_xyxy_px = cropped(image, self.processor)
+        with preparing(id):
+            pixels, shown_xyxy_px = cropped(image, self.processor)
         span = patch_span(pixels, shown_xyxy_px, self.config.patch_size)
         sample = sample_of(image, id=id, index=index, vision_spans=(span,))
         return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, tuple(pixels.shape))
@@ -79,7 +80,7 @@ class Encoder:
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         layers = tower_layers(self.net, self.info.geometry.vision_layers)
-        with layer_outputs(layers, request.vision_layers, stop=True) as outputs:
+        with self.checkpoint.running(), layer_outputs(layers, request.vision_layers, stop=True) as outputs:
             self.net(pixels, **self._forward_options(pixels))
         patches = batch[0].sample.n_vision_tokens
         kept = [outputs[layer][:, -patches:] for layer in request.vision_layers]

@@ -1,89 +1,196 @@
-"""Where a model's files are: a name becomes one local folder and a revision, resolved once."""
+"""Where a model's files are: a name becomes one local folder and what it is known by, resolved once.
+
+A model is known by its revision, a digest of its weights and of the files that are read with them, whatever its name
+and place. Only a hub model whose weights are not in the cache has none: it is known by its commit.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from kvtool.errors import ModelError
-from kvtool.models import EXAMPLES
+from kvtool.models import EXAMPLES, reads_text
+from kvtool.models.files import (
+    CONFIG,
+    first_pointer,
+    folder_revision,
+    has_processor,
+    has_tokenizer,
+    missing_files,
+    one_line,
+    pointer_message,
+    read_json,
+)
+from kvtool.types import ModelInfo
 
-SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 DUPLICATES = ("consolidated*", "original/*", "onnx/*")
-SAMPLED_BLOCKS, BLOCK_BYTES = 64, 65_536
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w-][\w.-]*(/[\w-][\w.-]*)*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model's folder. `revision` is the commit of a hub model, or "files-" and a hash of a folder's files."""
+    """A model's folder.
+
+    revision: a digest of all that is read of it (kvtool.models.files.folder_revision); empty where its weights are
+        not there, which only `resolve(name, weights=False)` allows.
+    commit: the hub's commit, where it is known.
+    """
 
     name: str
     path: Path
     revision: str
+    commit: str | None = None
+
+
+def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
+    """Whether a stored run is of this model: equal revisions, or equal commits where one of them has no revision."""
+    if stored.revision and snapshot.revision:
+        return stored.revision == snapshot.revision
+    return snapshot.commit is not None and stored.commit == snapshot.commit
 
 
 def resolve(name: str, weights: bool = True) -> Snapshot:
-    """The local snapshot of a hub id, a folder or a shipped model. Raises ModelError."""
+    """The local snapshot of a hub id, a folder or a shipped model. Raises ModelError.
+
+    Without weights only the small files of a hub model are needed, and fetched where they are missing.
+    """
     if re.fullmatch(r"demo(-tower|@\w+)?", name):
         from kvtool import demo
 
-        path = demo.demo_path(name)
-        check_folder(path, name, weights)
-        return Snapshot(name, path, folder_revision(path))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        check_folder(folder, name, weights)
-        return Snapshot(str(folder.resolve()), folder, folder_revision(folder))
-    if folder.exists():
+        return _snapshot(name, demo.demo_path(name), weights)
+    folder = _folder(name)
+    if folder is not None:
+        return _snapshot(str(folder.resolve()), folder, weights)
+    if not _HUB_ID.fullmatch(name):
+        if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+            raise ModelError(f"model {name}: expected an existing folder, found none; check the path")
+        raise ModelError(f"model {name!r}: expected a hub id (owner/name), an existing folder or demo; {nearest(name)}")
+    return _hub_snapshot(name, weights)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of a name that is one; None where there is none. Raises ModelError for a file."""
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path if name else None
+        is_there = path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, NUL, no permission, a home that is not known
+        return None
+    if is_there:
         raise ModelError(f"model {name}: expected a folder with config.json, found a file; give its folder")
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise ModelError(f"model {name}: expected an existing folder, found none; check the path")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name):
-        raise ModelError(f"model {name}: expected a hub id (owner/name), an existing folder or demo; {nearest(name)}")
-    return hub_snapshot(name, weights)
+    return None
 
 
 def nearest(name: str) -> str:
     """A hint for an unknown name."""
     known = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
-    short = {example.rpartition("/")[2].lower(): example for example in known}
+    short = {example.rpartition("/")[2].lower(): example for example in known if example != name}
     near = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
     return f"did you mean {short[near[0]]}?" if near else "see `kvtool models`"
 
 
-def hub_snapshot(name: str, weights: bool) -> Snapshot:
+def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
+    """What a folder's model is known by. Raises ModelError where something is missing or not what it should be."""
+    check_folder(path, name, weights)
+    complete = weights or not (missing_files(path, weights=True) or first_pointer(path, weights=True))
+    real = path.resolve()
+    commit = real.name if real.parent.name == "snapshots" and _COMMIT.fullmatch(real.name) else None
+    return Snapshot(name, path, folder_revision(path) if complete else "", commit)
+
+
+def check_folder(path: Path, name: str, weights: bool) -> None:
+    """Raises ModelError unless a folder holds a config and, if asked for, all of its weights and no adapter."""
+    if not (path / CONFIG).is_file():
+        raise ModelError(f"model {name}: expected a folder with config.json, {_other_folder(path)}")
+    if missing := missing_files(path, weights):
+        raise ModelError(f"model {name}: expected weights in {missing}, found no such file; copy or download the rest")
+    if pointer := first_pointer(path, weights):
+        raise ModelError(f"model {name}: {pointer_message(pointer)}")
+    if adapter := next((file for file in ADAPTERS if (path / file).exists()), ""):
+        raise ModelError(
+            f"model {name}: expected weights that are complete, found an adapter ({adapter}) beside them, which would "
+            "not be applied; merge it into the weights, or move its files away"
+        )
+
+
+def _other_folder(path: Path) -> str:
+    """What a folder without config.json holds, and what to do."""
+    commits = cached_commits(path)
+    if commits:
+        return f"found a model of the hub's cache; give {path / 'snapshots' / commits[0]}"
+    if (path / ADAPTERS[0]).is_file():
+        return f"found an adapter ({ADAPTERS[0]}); merge it into the weights of its base model and give that folder"
+    found = ", ".join(sorted(repr(item.name)[1:-1] for item in path.glob("*"))[:4]) or "nothing"
+    return f"found {found}; give a model's own folder"
+
+
+def cached_commits(repo_folder: Path) -> list[str]:
+    """Commits of which the hub's cache holds something, the newest first."""
+    folders = [path for path in repo_folder.glob("snapshots/*") if _COMMIT.fullmatch(path.name) and path.is_dir()]
+    return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def _repo_folder(repo: str) -> Path:
+    """Where the hub's cache keeps a model."""
+    from huggingface_hub import constants  # its settings alone, which are quick to import
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+
+
+def cached_snapshot(repo: str, revision: str) -> Path | None:
+    """The folder of a cached commit, branch, tag or pull request (main if empty); None where there is none."""
+    folder = _repo_folder(repo)
+    reference = folder / "refs" / (revision or "main")
+    try:
+        commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else revision
+    except (OSError, ValueError):
+        return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None
+
+
+def _hub_snapshot(name: str, weights: bool) -> Snapshot:
     """The cached snapshot of a hub model, downloaded where something is missing."""
     repo, _, revision = name.partition("@")
-    patterns = [*SMALL_FILES, "*.safetensors"] if weights else list(SMALL_FILES)
-    path = _fetch(repo, revision, patterns, local=True)
-    if path is None or missing_files(path, weights):
+    path = cached_snapshot(repo, revision)
+    if path is None or _is_incomplete(path, weights):
         # What was planned on is what is completed: a cached commit stays the commit.
-        path = _fetch(repo, path.name if path else revision, patterns, local=False)
-        assert path is not None
+        patterns = [*SMALL_FILES, "*.safetensors"] if weights else [*SMALL_FILES]
+        path = _fetch(repo, path.name if path else revision, patterns, path)
         if weights and missing_files(path, weights):
-            path = _fetch(repo, path.name, [*SMALL_FILES, "*.bin"], local=False) or path
-    check_folder(path, name, weights)
-    return Snapshot(name, path, path.name)
+            path = _fetch(repo, path.name, [*SMALL_FILES, "*.bin"], path)
+    return _snapshot(name, path, weights)
 
 
-def _fetch(repo: str, revision: str, patterns: list[str], local: bool) -> Path | None:
-    """The snapshot's folder; None where it is not cached and only local files were asked for."""
+def _is_incomplete(path: Path, weights: bool) -> bool:
+    """Whether a cached snapshot lacks a file that the hub is likely to have."""
+    if missing_files(path, weights):
+        return True
+    text = reads_text(str(read_json(path / CONFIG).get("model_type")))
+    return not has_processor(path) or (text and not has_tokenizer(path))
+
+
+def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -> Path:
+    """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it. Raises ModelError."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return Path(
             snapshot_download(
-                repo,
-                revision=revision or None,
-                allow_patterns=patterns,
-                ignore_patterns=list(DUPLICATES),
-                local_files_only=local,
+                repo, revision=revision or None, allow_patterns=patterns, ignore_patterns=list(DUPLICATES)
             )
         )
     except GatedRepoError:
@@ -92,74 +199,31 @@ def _fetch(repo: str, revision: str, patterns: list[str], local: bool) -> Path |
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"model {repo}: expected a model on the hub, found none of this name; {nearest(repo)}"
+            f"model {repo}: expected a model on the hub, found none of this name that may be read; {nearest(repo)}"
+        ) from None
+    except RevisionNotFoundError:
+        raise ModelError(
+            f"model {repo}: expected a branch, tag or commit {revision} on the hub, found none; check its name"
         ) from None
     except LocalEntryNotFoundError:
-        if local:
-            return None
+        if cached is not None:
+            return cached
+        raise ModelError(f"model {repo}: {_not_in_reach(repo, revision)}") from None
+    except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"model {repo}: expected it in the local cache or the hub in reach, found neither; "
-            f"download it where there is a network, or give a folder; {nearest(repo)}"
+            f"model {repo}: expected a download from the hub, found: {one_line(error)}; try again, or give a folder"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {repo}: expected a download from the hub, found: {one_line(error)}") from None
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of a message that may have many."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises ModelError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: expected JSON, found: {one_line(error)}; fetch the file again") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}; fetch the file again")
-    return content
-
-
-def check_folder(path: Path, name: str, weights: bool) -> None:
-    """Raises ModelError unless a folder holds a config and, if asked for, all of its weights."""
-    if not (path / "config.json").is_file():
-        found = ", ".join(sorted(item.name for item in path.glob("*"))[:4]) or "nothing"
-        raise ModelError(f"model {name}: expected a folder with config.json, found {found}; give a model's own folder")
-    if missing := missing_files(path, weights):
-        raise ModelError(f"model {name}: expected weights in {missing}, found no such file; copy or download the rest")
-
-
-def missing_files(path: Path, weights: bool) -> str:
-    """The first missing file of a model's folder, or an empty string."""
-    if not (path / "config.json").is_file():
-        return "config.json"
-    if not weights:
-        return ""
-    for suffix in ("safetensors", "bin"):
-        stem = "model" if suffix == "safetensors" else "pytorch_model"
-        index = path / f"{stem}.{suffix}.index.json"
-        if index.is_file():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-            return next((shard for shard in shards if not (path / shard).is_file()), "")
-        if (path / f"{stem}.{suffix}").is_file():
-            return ""
-    return "model.safetensors"
-
-
-def folder_revision(path: Path) -> str:
-    """Identity of a folder's model: a hash over its files' names and sizes, the contents of its small files, and of
-    weights the header and 64 blocks of 64 KiB spread evenly, so that it costs milliseconds whatever their size."""
-    sha = hashlib.sha256()
-    kinds = (*SMALL_FILES, "*.safetensors", "*.bin")
-    for file in sorted({file for kind in kinds for file in path.glob(kind) if file.is_file()}):
-        size = file.stat().st_size
-        sha.update(f"{file.name}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            if size <= SAMPLED_BLOCKS * BLOCK_BYTES:
-                sha.update(stream.read())
-                continue
-            for block in range(SAMPLED_BLOCKS):
-                stream.seek(block * (size - BLOCK_BYTES) // (SAMPLED_BLOCKS - 1))
-                sha.update(stream.read(BLOCK_BYTES))
-    return f"files-{sha.hexdigest()[:16]}"
+def _not_in_reach(repo: str, revision: str) -> str:
+    """Why a model is not had without a network, and what to do."""
+    if commits := cached_commits(_repo_folder(repo)):
+        return (
+            f"expected {revision or 'main'} in the local cache or the hub in reach, found commit {commits[0]} in the "
+            f"cache alone; give {repo}@{commits[0]} if that is the one"
+        )
+    hint = nearest(repo)
+    return (
+        "expected it in the local cache or the hub in reach, found neither; download it where there is a network, or "
+        f"give a folder; {hint}"
+    )

@@ -15,7 +15,7 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.loading import Checkpoint
+from kvtool.models.loading import Checkpoint, preparing
 from kvtool.types import GridSpan, Sample, View
 
 
@@ -73,8 +73,9 @@ class Llava(DecoderModel):
         if view not in self.processors:
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
         processor = self.processors[view]
-        shown = squeezed(image, processor) if view == "base" else image
-        pixels = processor(shown, return_tensors="pt")["pixel_values"][0]
+        with preparing(id):
+            shown = squeezed(image, processor) if view == "base" else image
+            pixels = processor(shown, return_tensors="pt")["pixel_values"][0]
         spans, vision_spans = self._spans(image.size, view)
         sample = sample_of(
             image,

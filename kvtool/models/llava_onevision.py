@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionImageProcessorPil
 
+from kvtool.errors import ModelError
 from kvtool.models.llava import Llava
 from kvtool.models.loading import Checkpoint
 
@@ -26,7 +28,13 @@ class LlavaOnevision(Llava):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self.max_tiles = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
+        ratio = re.fullmatch(r"anyres_max_(\d{1,3})", str(self.config.vision_aspect_ratio), re.ASCII)
+        if ratio is None:
+            raise ModelError(
+                f"model {checkpoint.snapshot.name}: config.json: expected vision_aspect_ratio anyres_max_N, which says "
+                f"how many tiles are kept, found {self.config.vision_aspect_ratio!r}; take the checkpoint's own config"
+            )
+        self.max_tiles = int(ratio[1])
 
     def fallback_template(self) -> str:
         return CHATML

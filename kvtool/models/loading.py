@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from PIL import Image
 from torch import nn
 
-from kvtool.errors import ModelError, UsageError
-from kvtool.models import FAMILIES
+from kvtool.digests import digest_texts
+from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
+from kvtool.models import FAMILIES, ORIGINAL_FORMATS
 from kvtool.models.base import Model
 from kvtool.models.device import find_device, find_dtype
-from kvtool.models.hub import Snapshot, nearest, one_line, read_json, resolve
-from kvtool.types import Geometry, ModelInfo, Precision
+from kvtool.models.files import CONFIG, has_processor, has_tokenizer, one_line, read_json
+from kvtool.models.hub import Snapshot, resolve
+from kvtool.models.memory import free_bytes, network_bytes
+from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
+from kvtool.types import Geometry, ModelInfo, Precision, View
 
-BROKEN = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError),
-    *(UnpicklingError, SafetensorError, StrictDataclassError),
-)
-"""What transformers raises over files that are cut short, of another model, or not what they are called."""
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
+MOST_LAYERS = 1024
+LAYER_COUNTS = ("num_hidden_layers", "depth", "num_layers", "n_layers")
+MOST_PIXELS = 1 << 26
+"""Of a model's input; a damaged configuration may ask for more than any memory holds."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,49 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     if settings.attention not in ATTENTIONS:
         raise UsageError(f"attention: expected one of {', '.join(ATTENTIONS)}, found {settings.attention!r}")
     snapshot = resolve(name, weights)
-    model_type = read_json(snapshot.path / "config.json").get("model_type")
+    config = read_json(snapshot.path / CONFIG)
+    model_type = str(config.get("model_type"))
     if model_type not in FAMILIES.table:
-        raise ModelError(f"model {name}: config.json: {FAMILIES.unknown(str(model_type))}; {nearest(name)}")
-    family = FAMILIES.load(model_type)
-    return cast(Model, family(Checkpoint(snapshot, settings, weights)))
+        raise ModelError(f"model {name}: config.json: {unknown_type(model_type)}")
+    check_layers(name, config)
+    checkpoint = Checkpoint(snapshot, settings, weights)
+    with checkpoint.reading(f"files of one {model_type} checkpoint"):
+        model = cast(Model, FAMILIES.load(model_type)(checkpoint))
+        _try_image(name, model)
+    return model
+
+
+def _try_image(name: str, model: Model) -> None:
+    """Prepare a gray image: what is wrong with an image processor is found now, and not once a picture."""
+    for view in get_args(View):
+        try:
+            model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
+        except ImageError as error:
+            raise ModelError(f"model {name}: preprocessor_config.json: {error}") from error
+
+
+def unknown_type(model_type: str) -> str:
+    """What is wrong with a model type that no family is for."""
+    if ORIGINAL_FORMATS.fullmatch(model_type):
+        return (
+            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's own repository; "
+            "take the converted checkpoint, whose name ends in -hf"
+        )
+    return (
+        f"expected a model_type among {', '.join(FAMILIES.table)}, found {model_type!r}; take a model of one of these"
+    )
+
+
+def check_layers(name: str, config: Any) -> None:
+    """Raises ModelError where a configuration, or a part of it, counts more layers than any model has."""
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for key in LAYER_COUNTS:
+            count = part.get(key)
+            if isinstance(count, int | float) and not 0 <= count <= MOST_LAYERS:
+                raise ModelError(
+                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found {count:.6g}; "
+                    "fetch the file again"
+                )
 
 
 @dataclass(frozen=True)
@@ -69,21 +110,33 @@ class Checkpoint:
     def dtype(self) -> torch.dtype:
         return find_dtype(self.settings.dtype)
 
-    def info(self, family: str, geometry: Geometry) -> ModelInfo:
+    def info(self, family: str, geometry: Geometry, template: str = "") -> ModelInfo:
+        """What a run records; `template` is the chat template that lays out prompts."""
         snapshot, settings = self.snapshot, self.settings
-        return ModelInfo(snapshot.name, snapshot.revision, family, geometry, settings.dtype, settings.attention)
+        return ModelInfo(
+            snapshot.name,
+            snapshot.revision,
+            family,
+            geometry,
+            settings.dtype,
+            settings.attention,
+            digest_texts([template])[:16] if template else "",
+            snapshot.commit,
+        )
 
     def config(self, network: Any) -> Any:
         """The configuration of a transformers network class; of a composite checkpoint, the part it is for."""
-        with self._reading("a readable config.json"):
+        with self.reading("a readable config.json"):
             return network.config_class.from_pretrained(self.snapshot.path, local_files_only=True)
 
     def network(self, network: Any, config: Any, **options: Any) -> nn.Module:
         """The network on the device, in evaluation mode and the asked precision; its shape alone without weights."""
+        with self.reading("a network of its configuration"), torch.device("meta"):
+            shape = cast(nn.Module, network(config, **options).eval())
         if not self.weights:
-            with torch.device("meta"):
-                return cast(nn.Module, network(config, **options).eval())
-        with self._reading(f"weights of its configuration, run with attention {self.settings.attention}"):
+            return shape
+        self._check_room(network_bytes(shape, self.dtype))
+        with self.reading(f"weights of its configuration, run with attention {self.settings.attention}"):
             loaded, report = network.from_pretrained(
                 self.snapshot.path,
                 config=config,
@@ -92,36 +145,122 @@ class Checkpoint:
                 local_files_only=True,
                 weights_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
                 **options,
             )
-        if missing := sorted(report["missing_keys"]):
-            raise ModelError(
-                f"model {self.snapshot.name}: expected weights of every layer, found none for {missing[0]} "
-                f"and {len(missing) - 1} others; the checkpoint is incomplete or of another architecture"
-            )
-        return cast(nn.Module, loaded.to(self.device).eval())
+            loaded = cast(nn.Module, loaded.to(self.device).eval())
+        check_shapes(self.snapshot.name, report["mismatched_keys"])
+        check_missing(self.snapshot.name, report["missing_keys"])
+        check_unexpected(self.snapshot.name, loaded, report["unexpected_keys"])
+        warn_of_values(self.snapshot.name, loaded)
+        return loaded
+
+    def _check_room(self, needed: int) -> None:
+        """Raises ModelError unless the weights fit the device, and the machine by way of which they reach it."""
+        for device in dict.fromkeys((torch.device("cpu"), self.device)):
+            free = free_bytes(device)
+            if needed > free:
+                raise ModelError(
+                    f"model {self.snapshot.name}: expected room for {needed / 1e9:.2f} GB of weights in "
+                    f"{self.settings.dtype} on {device}, found {free / 1e9:.2f} GB free; {self._smaller()}"
+                )
+
+    def _smaller(self) -> str:
+        """What to do where weights do not fit."""
+        halved = "load it in bfloat16, " if self.settings.dtype == "float32" else ""
+        return f"{halved}free memory, choose a larger device or a smaller model"
 
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        with self._reading("a tokenizer (tokenizer.json, tokenizer_config.json)"):
+        self._expect(has_tokenizer(self.snapshot.path), "a tokenizer (tokenizer.json)")
+        with self.reading("a tokenizer (tokenizer.json, tokenizer_config.json)"):
             return AutoTokenizer.from_pretrained(self.snapshot.path, local_files_only=True, trust_remote_code=False)
 
     def processor(self, processor: Any) -> Any:
         """An image processor of the given class, which pins its PIL backend."""
-        with self._reading("an image processor (preprocessor_config.json)"):
-            return processor.from_pretrained(self.snapshot.path, local_files_only=True)
+        self._expect(has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)")
+        with self.reading("an image processor (preprocessor_config.json)"):
+            made = processor.from_pretrained(self.snapshot.path, local_files_only=True)
+            if (pixels := largest_input(made)) > MOST_PIXELS:
+                raise ValueError(f"an input of {pixels:.6g} pixels, more than the {MOST_PIXELS} that are allowed")
+            return made
+
+    def _expect(self, is_there: bool, what: str) -> None:
+        if not is_there:
+            raise ModelError(
+                f"model {self.snapshot.name}: expected {what}, found no such file; copy or download the rest"
+            )
 
     @contextmanager
-    def _reading(self, expected: str) -> Iterator[None]:
-        """Quiet transformers, and turn what it raises over a broken checkpoint into one line."""
+    def reading(self, expected: str) -> Iterator[None]:
+        """Quiet transformers, and turn what it raises over a damaged checkpoint into one line: a ModelError."""
         with quiet():
             try:
                 yield
-            except BROKEN as error:
-                raise ModelError(
-                    f"model {self.snapshot.name}: expected {expected}, found: {type(error).__name__}: {one_line(error)}"
-                ) from error
+            except KvtoolError:
+                raise
+            except BaseException as error:
+                if is_out_of_memory(error):
+                    raise ModelError(
+                        f"model {self.snapshot.name}: expected {expected} to fit {self.settings.device}, found no "
+                        f"memory left; {self._smaller()}"
+                    ) from error
+                # tokenizers are written in Rust: a panic there is no Exception.
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                    raise
+                raise ModelError(f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}") from error
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Turn what a forward pass raises, but for a device that is full, into one line: a ModelError."""
+        try:
+            yield
+        except (KvtoolError, MemoryError, torch.OutOfMemoryError, AssertionError):
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"model {self.snapshot.name}: expected a forward pass of its configuration, found: {_said(error)}"
+            ) from error
+
+
+@contextmanager
+def preparing(id: str) -> Iterator[None]:
+    """Turn what an image processor raises over one image into an ImageError: the others are prepared all the same."""
+    try:
+        yield
+    except (KvtoolError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"image {id}: expected one that the model's image processor takes, found: {_said(error)}; leave it out"
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(re.search("(can't|not enough) (allocate )?memory", str(error)))
+
+
+def _said(error: BaseException) -> str:
+    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to run its code."""
+    if isinstance(error, UnpicklingError):
+        return "pickled objects beside tensors, which could run code; convert the weights to safetensors"
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def largest_input(processor: Any) -> float:
+    """Pixels of the largest input that an image processor's settings ask for, whatever the image."""
+    areas = [0.0]
+    counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
+    for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
+        height, width, edge = (getattr(size, name, None) or 0 for name in ("height", "width", "shortest_edge"))
+        areas += [float(height) * float(width), float(edge) if counts_pixels else float(edge) ** 2]
+    for height, width in getattr(processor, "image_grid_pinpoints", None) or []:
+        areas.append(float(height) * float(width))
+    return max(areas)
 
 
 @contextmanager

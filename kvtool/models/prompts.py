@@ -8,15 +8,18 @@ over several images is the same template's turn of that many images, without a p
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from kvtool.errors import ModelError, UsageError
-from kvtool.models.hub import read_json
+from kvtool.models.files import read_json, read_text
 
 QUESTION = "KVTOOL-QUESTION"
+FAMILY_DEFAULT = "family default"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Layout:
 
 
 class Prompt:
-    """The prompt layout of one checkpoint. `source` names where its template came from."""
+    """The prompt layout of one checkpoint, by `template`; `source` names where that came from."""
 
     def __init__(self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str) -> None:
         """image: the placeholder token; opening: what a template writes directly before it as part of the image;
@@ -45,14 +48,18 @@ class Prompt:
         self._choose(fallback)
 
     def _choose(self, fallback: str) -> None:
-        """Take the first template that renders an image and a question, in this order."""
-        for source, template in (*templates(self.folder, self.tokenizer), ("family default", fallback)):
+        """Take the first template that renders an image and a question, in this order; say what was passed over."""
+        passed_over: list[str] = []
+        for source, template in (*templates(self.folder, self.tokenizer), (FAMILY_DEFAULT, fallback)):
             for parts in (True, False):
                 if layout := self._laid_out(template, parts, 1):
-                    self.source, self._template, self._parts = source, template, parts
+                    self.source, self.template, self._parts = source, template, parts
                     self._layouts = {1: layout}
                     self.head = layout.before[0]
+                    if passed_over:
+                        _warn_of_template(self.folder, passed_over[0], source)
                     return
+            passed_over.append(source)
         raise AssertionError("a family's own template renders an image and a question")
 
     def _laid_out(self, template: str, parts: bool, n_images: int) -> Layout | None:
@@ -70,7 +77,7 @@ class Prompt:
     def layout(self, n_images: int = 1) -> Layout:
         """The chosen template's turn of so many images. Raises ModelError where it does not render them all."""
         if n_images not in self._layouts:
-            layout = self._laid_out(self._template, self._parts, n_images)
+            layout = self._laid_out(self.template, self._parts, n_images)
             if layout is None:
                 raise ModelError(
                     f"model {self.folder}: expected a chat template that writes {n_images} images and a question, "
@@ -82,6 +89,8 @@ class Prompt:
     def _render(self, template: str, content: Any) -> str:
         from jinja2 import TemplateError
 
+        # What a template does to its arguments may raise what any program raises.
+        failures = (TemplateError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
         try:
             text: str = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -89,7 +98,7 @@ class Prompt:
                 tokenize=False,
                 add_generation_prompt=True,
             )
-        except (TemplateError, TypeError, ValueError):
+        except failures:
             return ""
         return text
 
@@ -147,13 +156,32 @@ class Prompt:
         return ids
 
 
+@cache
+def _warn_of_template(folder: Path, passed_over: str, source: str) -> None:
+    """Warn, once a checkpoint, that its chat template is not the one that lays out prompts."""
+    logging.getLogger("kvtool").warning(
+        "model %s: the chat template of %s does not render a turn of an image and a question; that of %s is used, "
+        "which its runs record",
+        folder,
+        passed_over,
+        "the model's family" if source == FAMILY_DEFAULT else source,
+    )
+
+
 def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
     """(file, chat template) of a checkpoint, the processor's before the tokenizer's."""
     found: list[tuple[str, Any]] = []
     if (folder / "chat_template.jinja").is_file():
-        found.append(("chat_template.jinja", (folder / "chat_template.jinja").read_text(encoding="utf-8")))
+        found.append(("chat_template.jinja", read_text(folder / "chat_template.jinja")))
     for file in ("chat_template.json", "processor_config.json"):
         if (folder / file).is_file():
             found.append((file, read_json(folder / file).get("chat_template")))
     found.append(("tokenizer_config.json", getattr(tokenizer, "chat_template", None)))
-    return [(file, template) for file, template in found if isinstance(template, str)]
+    return [(file, text) for file, template in found if isinstance(text := _default(template), str)]
+
+
+def _default(template: Any) -> Any:
+    """The template of that name where a file has several, by name or as a list of names and templates."""
+    if isinstance(template, list):
+        template = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+    return template.get("default") if isinstance(template, dict) else template

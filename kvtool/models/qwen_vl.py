@@ -23,7 +23,7 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.loading import Checkpoint
+from kvtool.models.loading import Checkpoint, preparing
 from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
@@ -68,7 +68,8 @@ class Qwen2VL(DecoderModel):
                 f"image {id}: expected an aspect ratio of at most {MAX_ASPECT}, found {width} x {height} px; "
                 "crop it or leave it out"
             )
-        made = self.processor(image, return_tensors="pt")
+        with preparing(id):
+            made = self.processor(image, return_tensors="pt")
         rows, cols = (int(n) for n in made["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)

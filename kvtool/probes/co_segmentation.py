@@ -10,26 +10,28 @@ Memory: one class's vectors, and their distances to the centroids.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.msrc import Msrc
-from kvtool.errors import DatasetError, KvtoolError, UsageError
+from kvtool.errors import DatasetError, UsageError
 from kvtool.metrics.segmentation import binary_counts, foreground_units, j_scores
 from kvtool.probes.base import Array, Table
-from kvtool.probes.kmeans import assign, kmeans
 from kvtool.probes.layers import GridImage, Layer, nearest_cells
 from kvtool.probes.predictions import save_mask
+from kvtool.probes.truth import LeftOut, Sizes, check_shape
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 ELBOW = 0.975
 MOST_CLUSTERS = 14
@@ -46,7 +48,7 @@ class CoSegmentation:
     def __init__(
         self,
         dataset: Msrc,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -62,18 +64,28 @@ class CoSegmentation:
         if saliency != "border":
             raise UsageError(f"{self.name}: saliency: expected border, found {saliency!r}")
         self.dataset, self.device, self.restarts, self.seed, self.limit = dataset, device, restarts, seed, limit
-        listed = dataset.groups()
-        held = {category: [image for image in images if image in ids] for category, images in listed.items()}
-        self.groups = {category: images[:limit] for category, images in held.items() if len(images) > 1}
+        self.groups, left_out = self._usable(dataset, ids)
         self.n = sum(map(len, self.groups.values()))
-        missing = sum(map(len, listed.values())) - sum(len(held[category]) for category in self.groups)
-        self.n_skipped = missing + len(dataset.skipped)
-        self.skipped = list(dataset.skipped)
-        if missing:
-            self.skipped.append(f"{missing} images are not in the run, or alone of their class there")
+        self.skipped, self.n_skipped = left_out.lines, left_out.count
         self._saved = self.images()
         if not self.groups:
-            raise KvtoolError(f"{self.name}: the run holds two images of no class: extract more of the data set")
+            why = "the run holds two images of no class that can be used: extract more of the data set"
+            raise left_out.none_left(self.name, why)
+
+    def _usable(self, dataset: Msrc, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:
+        """Class -> its images that the run holds and whose masks can be used, of classes that have two."""
+        listed = dataset.groups()
+        left_out = LeftOut.of(dataset)
+        groups = {}
+        for category, images in listed.items():
+            held = [image for image in images if image in ids]
+            left_out.many(len(images) - len(held), f"images of {category} are not in the run")
+            usable = left_out.usable(held, partial(check_mask, dataset, ids, category), self.limit)
+            if len(usable) > 1:
+                groups[category] = usable
+            else:
+                left_out.many(len(usable), f"image of {category} is alone of its class in the run")
+        return groups, left_out
 
     def settings(self) -> dict[str, Any]:
         return {"saliency": "border", "restarts": self.restarts, "limit": self.limit}
@@ -125,11 +137,7 @@ class CoSegmentation:
 
     def _score(self, image: GridImage, predicted: Array, category: str) -> Array:
         truth = self.dataset.mask(image.id, category)
-        if truth.shape != image.wh_px[::-1]:
-            raise DatasetError(
-                f"mask of {image.id}: expected {image.wh_px[0]} x {image.wh_px[1]} pixels as its image, found "
-                f"{truth.shape[1]} x {truth.shape[0]}; download both again"
-            )
+        check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
     def tables(self, measured: Array) -> Iterator[Table]:
@@ -140,8 +148,20 @@ class CoSegmentation:
             yield Table({"category": name}, units[:, category == index], j_scores)
 
 
+def check_mask(dataset: Msrc, ids: Sizes, category: str, image_id: str) -> None:
+    """Raises DatasetError where a mask cannot be used, is not of its image's size, or is empty."""
+    where = str(dataset.truth_file(image_id))
+    mask = dataset.mask(image_id, category)
+    check_shape(mask, ids[image_id], where)
+    if not (mask == 1).any():
+        raise DatasetError(f"{where}: expected pixels of {category}, found none")
+
+
 def border_saliency(values: Tensor, grid: tuple[int, int]) -> Tensor:
     """(head, row * col): one minus the cosine with the mean of the border's unit vectors, stretched to 0 .. 1."""
+    import torch
+    from torch.nn.functional import normalize
+
     unit = normalize(values, dim=-1)
     border = torch.ones(grid, dtype=torch.bool, device=values.device)
     border[1:-1, 1:-1] = False
@@ -155,6 +175,8 @@ def cosegment(
     values: Sequence[Tensor], saliency: Sequence[Tensor], *, restarts: int = 10, seed: int = 0
 ) -> list[Array]:
     """Foreground tokens of each image, (head, token) bool; values (head, token, dim), saliency (head, token)."""
+    from torch.nn.functional import normalize
+
     bounds = np.cumsum([0, *(v.shape[1] for v in values)])
     labels, k, _ = choose_clusters([normalize(v, dim=-1) for v in values], restarts=restarts, seed=seed)
     found = np.zeros(labels.shape, bool)
@@ -172,6 +194,10 @@ def choose_clusters(units: Sequence[Tensor], *, restarts: int = 10, seed: int = 
     k grows until SSE_k > 0.975 SSE_{k-1}, which then is the k, and is 14 at most. Centroids are fitted on every 100th
     token of each image, or on all where they are fewer than 10,000.
     """
+    import torch
+
+    from kvtool.probes.kmeans import assign, kmeans
+
     points = torch.cat(list(units), dim=1)
     fitted = points if points.shape[1] < FIT_ALL_BELOW else torch.cat([u[:, ::FIT_EVERY] for u in units], dim=1)
     heads = len(points)

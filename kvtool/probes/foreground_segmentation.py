@@ -12,21 +12,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from kvtool.datasets.masks import VOID
-from kvtool.datasets.pascal5i import Episode, Pascal5i
+from kvtool.datasets.pascal5i import Entry, Episode, Pascal5i
 from kvtool.errors import DatasetError
 from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
-from kvtool.probes import logistic
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, cell_shares, upsample
 from kvtool.probes.predictions import save_mask
+from kvtool.probes.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, GridSpan, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.probes import logistic
 
 BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
 """Feature values solved at once: what a CPU's cache holds, or enough to fill a GPU."""
@@ -43,7 +47,7 @@ class ForegroundSegmentation:
     def __init__(
         self,
         dataset: Pascal5i,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -55,14 +59,15 @@ class ForegroundSegmentation:
         self.dataset, self.device, self.c, self.shots, self.seed = dataset, device, c, shots, seed
         count = episodes if limit is None else min(limit, episodes)
         listed = dataset.entries()
-        self.skipped = list(dataset.skipped)
+        left_out = LeftOut.of(dataset)
         held = [entry for entry in listed if entry.image_id in ids]
-        if len(held) < len(listed):
-            self.skipped.append(f"{len(listed) - len(held)} listed images are not in the run: no episode draws them")
-        self.n_skipped = len(listed) - len(held) + len(dataset.skipped)
-        self.episodes = dataset.episodes(count, shots, seed, ids)
-        self.skipped += [line for line in dataset.skipped if line not in self.skipped]
-        self.n = len(self.episodes)
+        left_out.many(len(listed) - len(held), "listed images are not in the run: no episode draws them")
+        usable = left_out.usable(held, lambda entry: check_entry(dataset, entry, ids[entry.image_id]))
+        if held and not usable:
+            raise left_out.none_left(self.name, f"the label maps of none of {len(held)} entries can be used")
+        self.episodes = dataset.episodes(count, shots, seed, usable)
+        left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
+        self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
         self._saved: Collection[int] = range(self.n)
         self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
@@ -102,6 +107,8 @@ class ForegroundSegmentation:
     def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
         """Episodes in order, their queries, and their masks (head, height, width); those of a batch together, since
         with others beside it an episode might round a pixel differently."""
+        import torch
+
         for batch in self._batches(layer):
             if not any(episode.index in self._saved for episode in batch):
                 continue
@@ -122,6 +129,10 @@ class ForegroundSegmentation:
 
     def _fit(self, batch: list[Episode], images: dict[str, GridImage]) -> logistic.Fit:
         """One problem per (episode, head), episode-major; shorter episodes are filled up with rows of weight 0."""
+        import torch
+
+        from kvtool.probes import logistic
+
         supports = [[images[name] for name in episode.support_ids] for episode in batch]
         rows = max(sum(image.values.shape[1] for image in each) for each in supports)
         heads, _, dim = supports[0][0].values.shape
@@ -140,12 +151,7 @@ class ForegroundSegmentation:
 
     def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
         truth = self._truth(query.id, episode.class_id)
-        width, height = query.wh_px
-        if truth.shape != (height, width):
-            raise DatasetError(
-                f"label map of {query.id}: expected {width} x {height} pixels as its image, found "
-                f"{truth.shape[1]} x {truth.shape[0]}; download both again"
-            )
+        check_shape(truth, query.wh_px, str(self.dataset.truth_file(query.id)))
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
     def _read_truth(self, image_id: str, class_id: int) -> Array:
@@ -156,14 +162,23 @@ class ForegroundSegmentation:
         return patch_labels(self._truth(image_id, class_id), span)
 
     def tables(self, measured: Array) -> Iterator[Table]:
-        ids = self.dataset.class_ids()
-        class_index = np.array([ids.index(episode.class_id) for episode in self.episodes])
+        # Classes without an episode have no score: none of theirs is 0.
+        ids, class_index = np.unique([episode.class_id for episode in self.episodes], return_inverse=True)
         intersection, union = measured[..., :2], measured[..., 2:]
         yield Table({}, fewshot_units(intersection, union, class_index, len(ids)), fewshot_scores, class_index)
-        for index in np.unique(class_index):
+        for index, class_id in enumerate(ids.tolist()):
             of = class_index == index
             units = fewshot_units(intersection[:, of], union[:, of], np.zeros(of.sum(), int), 1)
-            yield Table({"category": self.dataset.class_names[ids[index] - 1]}, units, fewshot_scores)
+            yield Table({"category": self.dataset.class_names[class_id - 1]}, units, fewshot_scores)
+
+
+def check_entry(dataset: Pascal5i, entry: Entry, wh_px: Size) -> None:
+    """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or lacks the class."""
+    where = str(dataset.truth_file(entry.image_id))
+    labels = dataset.label_map(entry.image_id)
+    check_shape(labels, wh_px, where)
+    if not (labels == entry.class_id).any():
+        raise DatasetError(f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found none")
 
 
 def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:

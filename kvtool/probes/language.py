@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.probes.base import Array
 from kvtool.probes.layers import GridImage, Layer, upsample
 from kvtool.store import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_texts(run: Run, texts: Sequence[str], task: str) -> None:
@@ -27,10 +29,13 @@ def check_texts(run: Run, texts: Sequence[str], task: str) -> None:
 def centred_texts(layer: Layer, texts: Sequence[str]) -> Tensor:
     """(head, text, dim) vectors of the texts' last tokens less their mean, so that a dot product with a token is its
     score less the token's mean score over all texts."""
+    import torch
+
     index = {name: row for row, name in enumerate(layer.run.text_names)}
     rows = [index[text] for text in texts]
     vectors = np.stack([layer.run.text_values(layer.layer, head)[rows] for head in layer.heads])
     stored = torch.from_numpy(vectors).to(layer.device)
+    layer.count_nonfinite(stored)
     return stored - stored.mean(1, keepdim=True)
 
 
@@ -49,6 +54,8 @@ def check_cutoff(cutoff: str) -> None:
 
 def thresholds(maps: Tensor, cutoff: str) -> Tensor:
     """(...,) where to cut maps (..., token): foreground is what lies above. `fraction:p` makes that a share p."""
+    import torch
+
     if cutoff == "mean":
         return maps.mean(-1)
     if cutoff == "otsu":
@@ -58,6 +65,8 @@ def thresholds(maps: Tensor, cutoff: str) -> Tensor:
 
 def _otsu(maps: Tensor) -> Tensor:
     """The cut with the greatest variance between the two sides (Otsu 1979), over all cuts between sorted values."""
+    import torch
+
     ordered = maps.double().sort(-1).values
     n = ordered.shape[-1]
     below = torch.arange(1, n, device=maps.device)

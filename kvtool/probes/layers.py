@@ -6,13 +6,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kvtool.store import PartSlice, Run
 from kvtool.types import GridSpan, Kind, Sample
+
+if TYPE_CHECKING:
+    import torch
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +62,11 @@ class GridImage:
 
 
 class Layer:
-    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out."""
+    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out.
+
+    nonfinite: (head,) how many NaNs and infinities were in what was handed out so far, each image counted once: the
+    images' base grids, and vectors of texts (see count_nonfinite). What is made of such values means nothing.
+    """
 
     def __init__(
         self,
@@ -75,6 +81,15 @@ class Layer:
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
         self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
         self.held_bytes = 0
+        self.nonfinite = np.zeros(len(self.heads), np.int64)
+        # Parts record where such values are, so that images of sound blocks need no look.
+        spoiled = run.nonfinite()
+        self._suspect = any((kind, layer, head) in spoiled for head in self.heads)
+        self._counted: set[str] = set()
+
+    def count_nonfinite(self, values: torch.Tensor) -> None:
+        """Take into account values (head, ...) that were read beside the images."""
+        self.nonfinite += (~values.isfinite()).flatten(1).sum(1).cpu().numpy()
 
     def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
         """Every image once, in no promised order: those held first, then the others part by part."""
@@ -108,6 +123,8 @@ class Layer:
             self.held_bytes -= oldest.nbytes
 
     def _on_grid(self, sample: Sample, stored: Array) -> GridImage:
+        import torch
+
         if sample.id in self._held:
             self._held.move_to_end(sample.id)
         span = sample.base(self.kind)
@@ -120,6 +137,9 @@ class Layer:
             values = values[:, span.start : span.start + rows * cols]
         else:
             values = values[:, torch.tensor(span.token_indices(), device=self.device)]
+        if self._suspect and sample.id not in self._counted:
+            self._counted.add(sample.id)
+            self.count_nonfinite(values)
         return GridImage(sample, span, values)
 
 
@@ -144,6 +164,8 @@ def _weights(pixels: int, start: float, stop: float, cells: int) -> Array:
 
 def upsample(maps: torch.Tensor, span: GridSpan, wh_px: tuple[int, int]) -> torch.Tensor:
     """(..., row * col) maps on a grid -> (..., height, width), bilinearly."""
+    import torch
+
     down, across = (torch.from_numpy(w).to(maps) for w in upsampling(span, wh_px))
     on_grid = maps.reshape(*maps.shape[:-1], *span.grid)
     return torch.matmul(down, torch.matmul(on_grid, across.T))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
@@ -20,6 +19,8 @@ from kvtool.probes.layers import Layer
 from kvtool.reports.results import Result, Row
 
 if TYPE_CHECKING:
+    import torch
+
     from kvtool.probes.base import Plan, Task
 
 Array = np.ndarray[Any, Any]

@@ -11,21 +11,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
 from kvtool.datasets.refcoco import Expression, RefCoco
-from kvtool.errors import KvtoolError
+from kvtool.errors import DatasetError, KvtoolError
 from kvtool.metrics.segmentation import binary_counts, foreground_units, refcoco_scores
 from kvtool.probes.base import Array, Table
 from kvtool.probes.language import centred_texts, check_cutoff, check_texts, foreground
 from kvtool.probes.layers import GridImage, Layer
 from kvtool.probes.predictions import save_mask
-from kvtool.probes.semantic_segmentation import check_size
+from kvtool.probes.truth import LeftOut, Size, Sizes, check_shape, check_size
 from kvtool.reports.results import Row
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ReferringExpression:
@@ -36,7 +38,7 @@ class ReferringExpression:
     def __init__(
         self,
         dataset: RefCoco,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -45,14 +47,15 @@ class ReferringExpression:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
         listed = dataset.expressions()
+        left_out = LeftOut.of(dataset)
         held = [expression for expression in listed if expression.image_id in ids]
-        self.expressions = held[:limit]
-        self.n, self.n_skipped = len(self.expressions), len(listed) - len(held) + len(dataset.skipped)
-        self.skipped = list(dataset.skipped)
-        if len(held) < len(listed):
-            self.skipped.append(f"{len(listed) - len(held)} sentences are about images that the run does not hold")
+        left_out.many(len(listed) - len(held), "sentences are about images that the run does not hold")
         if not held:
             raise KvtoolError(f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract more")
+        self.expressions = left_out.usable(held, lambda one: check_object(dataset, one, ids[one.image_id]), limit)
+        self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
+        if not self.expressions:
+            raise left_out.none_left(self.name, f"the objects of none of {len(held)} sentences can be used")
         self.texts = tuple(dataset.texts())
         self._of_image: defaultdict[str, list[int]] = defaultdict(list)
         for index, expression in enumerate(self.expressions):
@@ -96,6 +99,8 @@ class ReferringExpression:
 
     def _predict(self, layer: Layer) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array]]]]:
         """Every image with its sentences: their indices and masks (head, height, width)."""
+        import torch
+
         check_texts(layer.run, self.texts, self.name)
         vectors = centred_texts(layer, self.texts)
         row_of = {text: row for row, text in enumerate(self.texts)}
@@ -107,8 +112,16 @@ class ReferringExpression:
     def _truth(self, expression: Expression, image: GridImage, known: dict[int, Array]) -> Array:
         if expression.ann_id not in known:
             known[expression.ann_id] = self.dataset.mask(expression) == 1
-            check_size(known[expression.ann_id], image)
+            check_shape(known[expression.ann_id], image.wh_px, self.dataset.place_of(expression))
         return known[expression.ann_id]
 
     def tables(self, measured: Array) -> Iterator[Table]:
         yield Table({}, foreground_units(measured[..., :2], measured[..., 2:]), refcoco_scores)
+
+
+def check_object(dataset: RefCoco, expression: Expression, wh_px: Size) -> None:
+    """Raises DatasetError where an expression's object cannot be used, is on a picture of another size, or is empty."""
+    where = dataset.place_of(expression)
+    check_size(dataset.image_wh_px(expression), wh_px, where)
+    if not dataset.mask(expression).any():
+        raise DatasetError(f"{where}: expected polygons or run lengths that enclose pixels, found none")

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from kvtool.datasets import DATASETS, Spec, open_dataset
-from kvtool.errors import KvtoolError, StoreError, UsageError
+from kvtool.datasets import DATASETS
+from kvtool.digests import digest_texts
+from kvtool.errors import UsageError
+from kvtool.identity import dataset_of
+from kvtool.models import check_device
 from kvtool.probes import TASKS
-from kvtool.probes.base import Plan, Select, Task, score_blocks
+from kvtool.probes.base import Plan, Select
+from kvtool.probes.blocks import BASELINES, baseline_plan, plan_blocks
 from kvtool.probes.predictions import check_free, save_best
-from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
-from kvtool.store import Run, Store, hash_ids, open_store
-from kvtool.types import KINDS, Kind
+from kvtool.probes.scoring import Scoring
+from kvtool.probes.truth import sizes_of
+from kvtool.reports.provenance import ALGORITHMS, describe_run
+from kvtool.reports.results import Result
+from kvtool.store import Run, Store, open_store, same_numbers
+from kvtool.types import Kind
 
-DECODER: tuple[Kind, ...] = ("key", "value")
-BASELINES: tuple[Kind, ...] = ("projected", "vision")
+if TYPE_CHECKING:
+    from kvtool.datasets.base import DatasetBase
 
 COMMON = {"limit", "seed"}
 """Options that every task is given, whether it draws anything or not."""
@@ -65,73 +69,27 @@ def probe(
     folder = None if save_predictions is None else Path(save_predictions)
     if folder is not None:
         check_free(folder)
-    where = torch_device(device)
+    if device != "auto":
+        check_device(device)
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = own_options(task, {**options, "limit": limit, "seed": seed})
-    others = _other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else []
+    dataset = dataset_of(run, data)
     chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
-    config = _config(run, plan, select, seed, task, own, others)
-    if ids is not None:
-        config["ids_hash"] = hash_ids(sorted(chosen))
-    store = open_store(run.store)
-    key = result_key(config)
-    kept = None if fresh else store.load_result(key)
-    if kept is not None and folder is None:
-        return Result.from_json(kept)
-    work: Task = kind_of_task(dataset_of(run, data), chosen, where, **own)
-    if kept is not None:
-        result = Result.from_json(kept)
-    else:
-        result = _score(work, plan, others, config, where, progress)
-        keep_result(store, key, result)
-    if folder is not None:
-        save_best(work, plan, result, where, folder)
-    return result
-
-
-def keep_result(store: Store, key: str, result: Result) -> None:
-    """A store that cannot be written, a colleague's or a full one, costs nobody the result."""
-    try:
-        store.save_result(key, result.to_json())
-    except StoreError as error:
-        logging.getLogger("kvtool").warning("%s; the result is given all the same", error)
-
-
-def _score(
-    work: Task,
-    plan: Plan,
-    others: Sequence[Run],
-    config: dict[str, Any],
-    device: torch.device,
-    progress: Callable[..., None] | None,
-) -> Result:
-    """The blocks of a plan, and beside them the baselines of other runs."""
-    run, select, seed = plan.run, config["select"], config["seed"]
-    if select == "split" and work.n < 2:
-        raise UsageError(f"{work.name}: --select split: expected two sampling units or more, found {work.n}; use max")
-    rows, halves = score_blocks(work, plan, device, select, seed, progress)
-    skipped, baselines = list(work.skipped), _own_baselines(run, rows)
-    for other in others:
-        lacking = work.images() - set(other.ids)
-        if lacking:
-            skipped.append(f"run {other.name} is no baseline: it lacks {len(lacking)} of the images")
-            continue
-        found, _ = score_blocks(work, _baseline_plan(other), device, "max", seed, progress)
-        baselines += [_named(other, row) for row in found if is_summary(row)]
-    return Result(
-        command="probe",
-        task=work.name,
-        metric=work.metric,
-        n=work.n,
-        rows=rows,
-        best=choose_best(rows, halves, work.metric),
-        per_layer=per_layer(rows, work.metric),
-        baselines=baselines,
-        config=config | work.settings(),
-        versions=versions(),
-        n_skipped=work.n_skipped,
-        skipped=skipped[:10],
+    config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
+    scoring = Scoring(
+        store=open_store(run.store),
+        plan=plan,
+        config=config,
+        make_task=lambda where: kind_of_task(dataset, sizes_of(run, chosen), where, **own),
+        device=device,
+        progress=progress,
     )
+    result = scoring.result(fresh)
+    if set(BASELINES) <= set(kind_of_task.kinds):
+        result = scoring.with_baselines(result, _other_runs(run), fresh)
+    if folder is not None:
+        save_best(scoring.task, plan, result, scoring.where, folder)
+    return result
 
 
 def tasks_of(run: Run) -> list[str]:
@@ -151,81 +109,8 @@ def count_blocks(
     able = TASKS.load(task).kinds
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, able)]
-    plans += [_baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
+    plans += [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
     return sum(len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks)
-
-
-def plan_blocks(
-    run: Run,
-    kinds: Sequence[Kind] | None,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    able: Sequence[Kind] = KINDS,
-) -> Plan:
-    """The stored blocks that a request names, of kinds the task is able to score. Raises UsageError for others."""
-    stored = [kind for kind in run.config.kinds if kind in able]
-    if not stored:
-        raise UsageError(f"run {run.name}: the task scores {', '.join(able)}; stored: {', '.join(run.config.kinds)}")
-    if kinds is None:
-        decoder = [kind for kind in ("value", "key") if kind in stored][:1]
-        kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
-    narrowed = [kind for kind in DECODER if kind in kinds] or [kind for kind in kinds if kind != "projected"]
-    blocks = []
-    for kind in dict.fromkeys(kinds):
-        if kind not in KINDS or kind not in stored:
-            why = "not stored" if kind not in run.config.kinds else "without text vectors, which the task needs"
-            raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
-        have = run.config.stored_layers(kind)
-        count, _ = run.config.heads_and_dim(kind)
-        wanted = tuple(dict.fromkeys(layers)) if kind in narrowed and layers is not None else have
-        chosen = tuple(dict.fromkeys(heads)) if kind in narrowed and heads is not None else tuple(range(count))
-        _check(run, kind, "layer", wanted, have)
-        _check(run, kind, "kv_head", chosen, range(count))
-        blocks.append((kind, wanted, chosen))
-    return Plan(run, tuple(blocks))
-
-
-def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence[int]) -> None:
-    absent = [number for number in wanted if number not in have]
-    if absent or not wanted:
-        listed = ", ".join(map(str, have))
-        raise UsageError(f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}")
-
-
-def choose_best(rows: Sequence[Row], halves: Sequence[Row], metric: str) -> Row | None:
-    """The best block of the decoder's kinds, or of all where there are none; with halves, chosen on the first half."""
-
-    def eligible(found: Sequence[Row]) -> list[Row]:
-        summary = [row for row in found if is_summary(row)]
-        return [row for row in summary if row["kind"] in DECODER] or summary
-
-    if not halves:
-        best = best_row(eligible(rows), metric)
-        return None if best is None else {**best, "select": "max"}
-    best = best_row(eligible(halves), f"chosen_{metric}")
-    return None if best is None else {**best, "select": "split"}
-
-
-def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
-    """The best row of each (kind, layer)."""
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        if is_summary(row):
-            groups.setdefault((row["kind"], row["layer"]), []).append(row)
-    return [best for group in groups.values() if (best := best_row(group, metric)) is not None]
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device: expected auto, cpu or cuda:N, found {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device: {name} is not here ({torch.cuda.device_count()} CUDA devices); use --device cpu")
-    return device
 
 
 def check_served(run: Run, task: str) -> None:
@@ -235,18 +120,6 @@ def check_served(run: Run, task: str) -> None:
         raise UsageError(
             f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
         )
-
-
-def dataset_of(run: Run, data: str | Path | None) -> Any:
-    """A run's data set, from `data` or where it was extracted from. Raises KvtoolError where it is not there."""
-    path = run.config.dataset_path if data is None else str(data)
-    if path is None:
-        raise UsageError(f"run {run.name}: it does not say where {run.config.dataset} is; give the folder with --data")
-    try:
-        return open_dataset(Spec(run.config.dataset, path, run.config.split))
-    except KvtoolError as error:
-        hint = "" if data is not None else "; if it moved, give the folder with --data"
-        raise type(error)(f"{error}{hint}") from None
 
 
 def options_of(task: str) -> set[str]:
@@ -269,51 +142,35 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _other_runs(run: Run) -> list[Run]:
     """Runs of the same data set and split by other models: their projected and vision blocks are baselines."""
-    store = open_store(run.store)
-    others = [store.run(name) for name in store.runs() if name != run.name]
+    ours = run.config
     return [
         other
-        for other in others
-        if (other.config.dataset, other.config.split) == (run.config.dataset, run.config.split)
-        and (other.config.model.name, other.config.model.revision) != (run.config.model.name, run.config.model.revision)
+        for other in open_store(run.store).readable_runs()
+        if other.name != run.name
+        and (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
+        and not same_numbers(other.config.model, ours.model)
         and any(kind in other.config.kinds for kind in BASELINES)
     ]
 
 
-def _baseline_plan(run: Run) -> Plan:
-    return plan_blocks(run, [kind for kind in BASELINES if kind in run.config.kinds], None, None)
-
-
-def _own_baselines(run: Run, rows: Sequence[Row]) -> list[Row]:
-    return [_named(run, row) for row in rows if row["kind"] in BASELINES and is_summary(row)]
-
-
-def _named(run: Run, row: Row) -> Row:
-    return {"run": run.name, "model": run.config.model.name, **row}
-
-
 def _config(
-    run: Run, plan: Plan, select: str, seed: int, task: str, own: Mapping[str, Any], others: Sequence[Run]
+    plan: Plan,
+    ids: Collection[str] | None,
+    select: str,
+    seed: int,
+    task: str,
+    options: Mapping[str, Any],
+    dataset: DatasetBase,
 ) -> dict[str, Any]:
-    """All that the numbers depend on; the cache's key is its hash."""
-    config = run.config
+    """All that the numbers of a run's own blocks depend on; the result is kept under its hash."""
     return {
         "task": task,
-        "run": run.name,
-        "run_hash": config.hash,
-        "model": config.model.name,
-        "revision": config.model.revision,
-        "dtype": config.model.dtype,
-        "dataset": config.dataset,
-        "split": config.split,
-        "prefix": config.prefix,
-        "view": config.view,
-        "keys": config.keys,
-        "images": len(run.ids),
-        "images_hash": hash_ids(run.ids),
+        "algorithm": ALGORITHMS[task],
+        **describe_run(plan.run, ids),
+        **({} if ids is None else {"ids_hash": digest_texts(sorted(ids))}),
+        "truth_hash": dataset.truth_digest(),
         "blocks": [{"kind": kind, "layers": list(ls), "kv_heads": list(hs)} for kind, ls, hs in plan.blocks],
         "select": select,
         "seed": seed,
-        "options": {name: value for name, value in own.items() if name not in ("seed", "backend")},
-        "baseline_runs": [[other.name, other.config.hash, hash_ids(other.ids)] for other in others],
+        "options": {name: value for name, value in options.items() if name not in ("seed", "backend")},
     }

@@ -13,21 +13,24 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.errors import KvtoolError
 from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
-from kvtool.neighbors import Backend, nearest
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsampling
 from kvtool.probes.predictions import save_lines
+from kvtool.probes.truth import LeftOut, Sizes, check_size
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.neighbors import Backend
 
 PRIMARY_ALPHA = 0.1
 
@@ -51,7 +54,7 @@ class SemanticCorrespondence:
     def __init__(
         self,
         dataset: SPair71k,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -60,16 +63,17 @@ class SemanticCorrespondence:
     ) -> None:
         pairs = dataset.pairs()
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
-        present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
-        self.pairs = present[:limit]
-        self.n, self.n_skipped = len(self.pairs), len(pairs) - len(present) + len(dataset.skipped)
-        self.skipped = list(dataset.skipped)
-        if len(present) < len(pairs):
-            self.skipped.append(f"{len(pairs) - len(present)} pairs need images that the run does not hold")
-        if not self.pairs:
+        left_out = LeftOut.of(dataset)
+        present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+        left_out.many(len(pairs) - len(present), "pairs need images that the run does not hold")
+        if not present:
             raise KvtoolError(
                 f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract more of the data set"
             )
+        self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
+        self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
+        if not self.pairs:
+            raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
         self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
         self._saved: Collection[int] = range(self.n)
 
@@ -102,6 +106,8 @@ class SemanticCorrespondence:
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
         """Target images, and the points found in them (head, keypoint, 2): those of all pairs with this target."""
+        import torch
+
         saved = {self.pairs[number].trg_id for number in self._saved}
         for group in self._groups:
             if saved.isdisjoint(group.targets):
@@ -113,6 +119,8 @@ class SemanticCorrespondence:
 
     def _match(self, queries: torch.Tensor, image: GridImage) -> Array:
         """(head, query, 2) points in pixels of the original image; queries (head, query, dim) as stored."""
+        from kvtool.neighbors import nearest
+
         if self.upsample:
             return nearest_pixels(queries.float(), image)
         _, cells = nearest(queries, image.stored, backend=self.backend)
@@ -130,6 +138,13 @@ class SemanticCorrespondence:
             yield Table(
                 {"alpha": PRIMARY_ALPHA, "category": str(category)}, primary[:, categories == category], pck_scores
             )
+
+
+def check_pair(pair: Pair, ids: Sizes) -> None:
+    """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the run's."""
+    where = pair.file or f"pair {pair.id}"
+    check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
+    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
 
 
 class _Category:
@@ -150,6 +165,8 @@ class _Category:
 
     def source_vectors(self, layer: Layer) -> torch.Tensor:
         """(head, source point, dim) the vectors of the tokens under the source keypoints, as stored."""
+        import torch
+
         vectors = torch.empty(0)
         for image in layer.each(self.sources):
             if not len(vectors):
@@ -207,6 +224,9 @@ def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
     The upsampled vectors are never made: their products with a query are its upsampled products, and their norms
     follow from the products of neighbouring vectors. The first pixel in row-major order wins a tie.
     """
+    import torch
+    from torch.nn.functional import normalize
+
     down, across = (torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px))
     found = [
         _nearest_pixels_head(q, v.unflatten(0, image.grid), down, across)
@@ -216,6 +236,8 @@ def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
 
 
 def _nearest_pixels_head(q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> Array:
+    import torch
+
     tall = torch.einsum("hr,rcd->hcd", down, grid)
     square, neighbour = tall.square().sum(-1), (tall[:, :-1] * tall[:, 1:]).sum(-1)
     norm2 = square @ across.square().T + 2 * neighbour @ (across[:, :-1] * across[:, 1:]).T

@@ -15,11 +15,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kvtool.datasets.bdd10k import Bdd10k
 from kvtool.datasets.imagenet_s import IGNORE, ImageNetS
@@ -38,8 +36,13 @@ from kvtool.probes.base import Array, Table
 from kvtool.probes.language import centred_texts, check_cutoff, check_texts, foreground, thresholds
 from kvtool.probes.layers import GridImage, Layer, upsample
 from kvtool.probes.predictions import save_ids, save_labels, save_mask
+from kvtool.probes.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.reports.results import Row
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 GIVEN = 13
 """Columns of foreground_units; those of class_counts follow."""
@@ -67,7 +70,7 @@ class SemanticSegmentation:
     def __init__(
         self,
         dataset: ImageNetS | Bdd10k,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -77,16 +80,17 @@ class SemanticSegmentation:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit = dataset, device, limit
         self.cutoff, self.all_classes = cutoff, all_classes
-        labelled = dataset.labelled_ids()
-        self.names = [image for image in labelled if image in ids][:limit]
-        missing = sum(image not in ids for image in labelled)
-        self.skipped = list(dataset.skipped)
-        if missing:
-            self.skipped.append(f"{missing} images are not in the run")
-        self.n, self.n_skipped = len(self.names), missing + len(dataset.skipped)
-        if not self.names:
-            raise KvtoolError(f"{self.name}: the run holds none of {len(labelled)} labelled images: extract more")
         self.texts = dataset.texts()
+        labelled = dataset.labelled_ids()
+        left_out = LeftOut.of(dataset)
+        held = [image for image in labelled if image in ids]
+        left_out.many(len(labelled) - len(held), "images are not in the run")
+        if not held:
+            raise KvtoolError(f"{self.name}: the run holds none of {len(labelled)} labelled images: extract more")
+        self.names = left_out.usable(held, lambda image: check_map(dataset, image, ids[image]), limit)
+        self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
+        if not self.names:
+            raise left_out.none_left(self.name, f"the maps of none of {len(held)} images can be used")
         self.convention = IMAGENET_S if isinstance(dataset, ImageNetS) else BDD10K
         self._slots = 1 if isinstance(dataset, ImageNetS) else len(self.texts)
         self._saved = self.names
@@ -107,7 +111,7 @@ class SemanticSegmentation:
         measured = np.zeros((len(layer.heads), self.n, 4 * self._slots + 3 * ids * self.all_classes), np.int32)
         for image in layer.each(self.names):
             truth = self.dataset.label_map(image.id)
-            check_size(truth, image)
+            check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
             row = measured[:, self._rows[image.id]]
             for text in self._given(image.id, truth):
                 said, kept = self._foreground(image, classes, text), truth != self.convention.ignore
@@ -155,11 +159,15 @@ class SemanticSegmentation:
 
     def _foreground(self, image: GridImage, classes: Tensor, text: int) -> Array:
         """(head, height, width) bool of a class."""
+        import torch
+
         return foreground(torch.bmm(image.values, classes[:, text, :, None])[:, :, 0], image, self.cutoff)
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
         """(height, width) of each head: the id of each pixel's best class; `other`, where the data set has it, below
         the cut of that class's map."""
+        import torch
+
         for values, of_head in zip(image.values, classes, strict=True):
             maps = of_head @ values.T
             best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
@@ -195,11 +203,9 @@ def _units(counts: Array) -> Array:
     return foreground_units(counts[..., :2], counts[..., 2:])
 
 
-def check_size(truth: Array, image: GridImage) -> None:
-    """Raises DatasetError where a mask is not of its image's size."""
-    width, height = image.wh_px
-    if truth.shape != (height, width):
-        raise DatasetError(
-            f"mask of {image.id}: expected {width} x {height} pixels as its image, found "
-            f"{truth.shape[1]} x {truth.shape[0]}; download both again"
-        )
+def check_map(dataset: ImageNetS | Bdd10k, image_id: str, wh_px: Size) -> None:
+    """Raises DatasetError where an image's label map cannot be used, or is not of the image's size."""
+    where = str(dataset.truth_file(image_id))
+    check_shape(dataset.label_map(image_id), wh_px, where)
+    if isinstance(dataset, ImageNetS) and (wnid := image_id.partition("/")[0]) not in dataset.wnids:
+        raise DatasetError(f"{where}: expected a folder of one of the {len(dataset.wnids)} classes, found {wnid}")

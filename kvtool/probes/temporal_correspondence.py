@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kvtool.datasets.davis import Davis, Video
 from kvtool.datasets.masks import VOID
@@ -25,9 +23,13 @@ from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, r
 from kvtool.probes.base import Array, Table
 from kvtool.probes.layers import GridImage, Layer, upsample
 from kvtool.probes.predictions import save_labels
-from kvtool.probes.propagation import Context, Rule
+from kvtool.probes.truth import LeftOut, Sizes, check_shape
 from kvtool.reports.results import Row
 from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PROPAGATIONS = ("dino", "nearest")
 
@@ -40,7 +42,7 @@ class TemporalCorrespondence:
     def __init__(
         self,
         dataset: Davis,
-        ids: set[str],
+        ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
@@ -49,19 +51,16 @@ class TemporalCorrespondence:
         if propagation not in PROPAGATIONS:
             raise UsageError(f"{self.name}: propagation is {' or '.join(PROPAGATIONS)}, not {propagation!r}")
         self.dataset, self.device, self.propagation, self.limit = dataset, device, propagation, limit
-        self.rule = Rule() if propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         videos = dataset.videos()
-        self.skipped = list(dataset.skipped)
-        whole = [video for video in videos if set(video.frame_ids) <= ids]
-        scored = [v for v in whole if len(v.frame_ids) > 2 and all(map(dataset.has_label_map, v.frame_ids[1:-1]))]
-        if len(whole) < len(videos):
-            self.skipped.append(f"{len(videos) - len(whole)} sequences have frames that the run does not hold")
-        if len(scored) < len(whole):
-            self.skipped.append(f"{len(whole) - len(scored)} sequences lack annotations of frames that are scored")
-        self.n_skipped = len(videos) - len(scored)
-        self.videos = self._saved = scored[:limit]
-        if not self.videos:
+        left_out = LeftOut([*dataset.notes, *dataset.skipped], dataset.n_sequences - len(videos))
+        whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
+        left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
+        if not whole:
             raise KvtoolError(f"{self.name}: the run holds all frames of none of {len(videos)} sequences: extract more")
+        self.videos = self._saved = left_out.usable(whole, lambda video: check_video(dataset, video, ids), limit)
+        self.skipped, self.n_skipped = left_out.lines, left_out.count
+        if not self.videos:
+            raise left_out.none_left(self.name, f"none of {len(whole)} sequences can be used")
         self.objects = [(video.name, number) for video in self.videos for number in range(1, video.n_objects + 1)]
         self.n = len(self.objects)
 
@@ -82,11 +81,7 @@ class TemporalCorrespondence:
             if index >= scored:
                 break
             truth = self.dataset.label_map(frame.id)
-            if truth.shape != frame.wh_px[::-1]:
-                raise DatasetError(
-                    f"annotation of {frame.id}: expected {frame.wh_px[0]} x {frame.wh_px[1]} pixels as its frame, "
-                    f"found {truth.shape[1]} x {truth.shape[0]}; download both again"
-                )
+            check_shape(truth, frame.wh_px, str(self.dataset.truth_file(frame.id)))
             for head in range(len(layer.heads)):
                 said = index_mask(soft[head], frame)
                 for number in range(1, video.n_objects + 1):
@@ -114,10 +109,13 @@ class TemporalCorrespondence:
 
     def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
         """Each frame after the first and its soft masks (head, object + 1, token), background first."""
+        from kvtool.probes.propagation import Context, Rule
+
+        rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
         frames = (layer.get([name])[name] for name in video.frame_ids)
         first = next(frames)
         masks = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
-        context = Context(first.stored, masks, first.grid, self.rule)
+        context = Context(first.stored, masks, first.grid, rule)
         for frame in frames:
             if frame.grid != first.grid:
                 raise DatasetError(
@@ -131,6 +129,8 @@ class TemporalCorrespondence:
     def _first_masks(self, first: GridImage, video: Video) -> Tensor:
         """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as nearest-neighbour resizing
         takes it; a void pixel is in no channel."""
+        import torch
+
         labels = self.dataset.label_map(first.id)
         x, y = first.centres_px().T.astype(int)
         at = labels[np.clip(y, 0, labels.shape[0] - 1), np.clip(x, 0, labels.shape[1] - 1)]
@@ -143,9 +143,30 @@ class TemporalCorrespondence:
             yield Table({"object": f"{video}_{number}"}, measured[:, index : index + 1], davis_scores)
 
 
+def check_video(dataset: Davis, video: Video, ids: Sizes) -> None:
+    """Raises DatasetError where a sequence cannot be scored.
+
+    Its frames are of one size, and the annotations of the first and of those that are scored can be used.
+    """
+    if len(video.frame_ids) < 3:
+        raise DatasetError(f"sequence {video.name}: expected a frame between its ends, found none")
+    first = ids[video.frame_ids[0]]
+    scored = video.frame_ids[:-1]
+    for frame in scored:
+        check_shape(dataset.label_map(frame), ids[frame], str(dataset.truth_file(frame)))
+    for frame in video.frame_ids:
+        if ids[frame] != first:
+            raise DatasetError(
+                f"sequence {video.name}: expected frames of one size, {first[0]} x {first[1]}, found {frame} of "
+                f"{ids[frame][0]} x {ids[frame][1]}"
+            )
+
+
 def index_mask(soft: Tensor, frame: GridImage) -> Array:
     """(height, width) object ids of one head's soft masks (channel, token): upsampled bilinearly, each channel
     stretched to 0 .. 1 (a constant one to 0), the greatest taken; the lowest of equals, so background first."""
+    import torch
+
     dense = upsample(soft, frame.span, frame.wh_px)
     low, high = dense.amin((1, 2), keepdim=True), dense.amax((1, 2), keepdim=True)
     stretched = torch.where(high > low, (dense - low) / (high - low).clamp_min(1e-30), 0.0)

@@ -121,8 +121,8 @@ def best_row(rows: Sequence[Row], metric: str) -> Row | None:
 
 
 def result_key(depends_on: Any) -> str:
-    """Name of a cached result: a hash of everything it depends on, this version of kvtool included."""
-    text = json.dumps([SCHEMA, versions()["kvtool"], depends_on], sort_keys=True, default=str)
+    """Name of a kept result: a hash of everything it depends on, see kvtool.reports.provenance."""
+    text = json.dumps([SCHEMA, depends_on], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

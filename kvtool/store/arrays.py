@@ -20,6 +20,8 @@ from kvtool.store.layout import REPAIR
 from kvtool.types import Precision
 
 AUTO_CHUNK_TOKENS = 256
+MOST_COMPRESSION = 1024
+"""Four times what lz4 can do, so that zeros alone are no damage."""
 _FILL = {"bfloat16": 0x7FC0, "float16": "NaN", "float32": "NaN"}
 
 
@@ -72,10 +74,6 @@ class ArraySpec:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> ArraySpec:
-        return cls(**{**record, "shape": tuple(record["shape"])})
-
     def zarr_json(self) -> bytes:
         """zarr.json of the array. The fill value is NaN: to plain zarr a lost shard reads as NaN, not as zeros."""
         _, heads, _, dim = self.shape
@@ -116,15 +114,36 @@ class ArraySpec:
 
 
 @dataclass(frozen=True)
-class StoredArray:
-    """An array on disk as its part recorded it: size of each shard, checksum of zarr.json (8 hex digits).
+class ArrayRecord:
+    """What a part records of an array: size and crc32c of each shard's file, checksum of zarr.json (8 hex digits)."""
 
-    `where` names run, part and array in errors.
-    """
+    spec: ArraySpec
+    shard_nbytes: tuple[int, ...]
+    shard_crc32c: tuple[int, ...]
+    metadata_crc32c: str
+
+    def problem(self) -> str | None:
+        """Why no array can be so, or None: what is read must not ask for more memory than its files justify."""
+        spec = self.spec
+        if min(*spec.shape, spec.chunk_tokens, spec.shard_layers) < 1 or spec.shape[0] % spec.shard_layers:
+            return f"expected a geometry of positive sizes, found {spec}"
+        if not spec.n_shards == len(self.shard_nbytes) == len(self.shard_crc32c):
+            return f"expected {spec.n_shards} files, found {len(self.shard_nbytes)}"
+        if min(self.shard_nbytes) < spec.index_nbytes or spec.chunk_tokens > spec.shape[2]:
+            return f"expected files of at least {spec.index_nbytes} bytes, found {min(self.shard_nbytes)}"
+        if spec.nbytes > MOST_COMPRESSION * sum(self.shard_nbytes):
+            return f"expected at most {MOST_COMPRESSION} bytes of values a byte stored, found {spec.nbytes}"
+        return None
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array on disk as its part recorded it, see ArrayRecord. `where` names run, part and array in errors."""
 
     folder: Path
     spec: ArraySpec
     shard_nbytes: tuple[int, ...]
+    shard_crc32c: tuple[int, ...]
     metadata_crc32c: str
     where: str
 

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kvtool.errors import BusyError, CorruptError, RunConflictError, StoreError, UsageError
-from kvtool.store import layout
+from kvtool.store import keeping, layout, schema, usage
+from kvtool.store.durable import make_folder
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
-    SEAL,
-    UNSEALED,
     commit_folder,
-    fsync_folder,
     group_json,
-    is_stale_scratch,
     os_errors,
     read_group,
+    remove_committed,
     replace_file,
     scratch_folder,
-    sealed,
-    unsealed,
+    sweep_scratch,
     write_file,
 )
 from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
+from kvtool.store.roster import segment_attributes, segment_name, write_segment
 from kvtool.store.run import Run
 
 VERSION_FIELD = "kvtool_store_version"
+_MEND_RUN = "`kvtool store repair` mends it, or remove the run"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""A pathlib.Path has lost the second slash. One letter may be a drive."""
+_warned: set[str] = set()
+
+
+@dataclass(frozen=True)
+class _RunRecord:
+    """The attributes of a run's group."""
+
+    config: RunConfig
+    hash: str
 
 
 def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
@@ -40,6 +51,8 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
 
     Raises StoreError where the path is a file, no store, or a store of another version.
     """
+    if _URL.match(os.fspath(path)) and not Path(path).exists():
+        raise StoreError(f"store {path}: expected a local folder, found a URL: copy or mount it, then name that folder")
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
         if folder.exists() and not folder.is_dir():
@@ -50,26 +63,29 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     return Store(folder)
 
 
-def existing_run(path: str | os.PathLike[str], config: RunConfig) -> Run | None:
-    """The run of a configuration if the store and the run exist already; writes nothing. Raises as open_store."""
+def existing_store(path: str | os.PathLike[str]) -> Store | None:
+    """The store at `path` if there is one already; writes nothing. Raises as open_store."""
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    return open_store(folder).find_run(config)
+    return open_store(folder)
 
 
 def _create(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    ours = (layout.ZARR_JSON, *layout.ROOT_FOLDERS)
+    make_folder(folder)
+    ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
     foreign = [entry.name for entry in folder.iterdir() if entry.name not in ours and not entry.name.startswith(".")]
     if foreign:
         raise StoreError(
             f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: name another path"
         )
-    for name in layout.ROOT_FOLDERS:
-        (folder / name).mkdir(exist_ok=True)
+    for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
+        make_folder(folder / name)
     with scratch_folder(folder) as tmp:
-        replace_file(folder / layout.ZARR_JSON, group_json({VERSION_FIELD: layout.FORMAT_VERSION}), tmp)
+        root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
+        replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
+        replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
+        replace_file(folder / layout.ZARR_JSON, root, tmp)
 
 
 def _check_version(folder: Path) -> None:
@@ -96,33 +112,55 @@ class Store:
         return layout.results_path(self.path)
 
     def runs(self) -> list[str]:
-        """Names of the runs, sorted."""
-        return sorted(path.parent.name for path in layout.runs_path(self.path).glob(f"*/{layout.ZARR_JSON}"))
+        """Names of the runs, sorted; of damaged ones too."""
+        with os_errors(f"store {self.path}: its runs cannot be listed"):
+            return [path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()]
+
+    def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
+        """All runs that open, by name; a warning tells of the others, once.
+
+        wanted: only these, and their images must open, too.
+        """
+        runs = []
+        for name in self.runs():
+            try:
+                run = Run(self.path, self._config(name))
+                if wanted is not None:
+                    if not wanted(run):
+                        continue
+                    run.parts()
+                runs.append(run)
+            except StoreError as error:
+                _warn_once(f"{error}; it is left out")
+        return runs
 
     def run(self, name: str | None = None) -> Run:
-        """The named run, or the only one made for its own sake. Raises UsageError that lists the runs."""
+        """The named run, or the only one made for its own sake that opens. Raises UsageError that lists the runs."""
         names = self.runs()
         listed = ", ".join(names) or "none"
         if name is None:
             first = self.first_runs()
+            if not first and names:  # all are damaged: say how
+                return self.run(names[0])
             if len(first) != 1:
                 raise UsageError(f"store {self.path}: expected one run or a name (--run), found runs: {listed}")
-            name = first[0]
-        elif name not in names:
+            return first[0]
+        if name not in names:
             raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
         return Run(self.path, self._config(name))
 
-    def first_runs(self) -> list[str]:
-        """Names of runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
-        names = self.runs()
-        return [name for name in names if name.rpartition("+")[0] not in names]
+    def first_runs(self) -> list[Run]:
+        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
+        names = set(self.runs())
+        return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
         """The run called config.name, or where that is empty, the first one of this configuration; else None.
 
         Raises RunConflictError, naming the fields that differ, where the name is taken by another configuration.
         """
-        for name in self.runs() if not config.name else {config.name} & set(self.runs()):
+        named = [config.name] if config.name in self.runs() else []
+        for name in named if config.name else [run.name for run in self.readable_runs()]:
             stored = self._config(name)
             if stored.hash == config.hash:
                 return Run(self.path, stored)
@@ -149,108 +187,122 @@ class Store:
             raise StoreError(f"run {named.name}: it was removed while it was made: run again")
         return made
 
-    def remove_run(self, name: str) -> None:
-        """Delete a run. Raises UsageError where there is none, BusyError where someone works on it."""
-        run = self.run(name)
-        owners = live_claims(run.folder / "locks")
-        if owners:
-            raise BusyError(
-                f"run {name} is being written by {owners[0] or 'an unknown process'}: wait for it, then remove"
-            )
-        with os_errors(f"run {name}: cannot be removed"), scratch_folder(self.path) as tmp:
-            run.folder.rename(tmp / name)  # at once for readers; the deletion may take long
-            fsync_folder(layout.runs_path(self.path))
+    def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
+        """A new run of these settings, named config.run_name, whose roster begins with these images.
+
+        None where another process has just made one of that name.
+        """
+        named = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
+            new = self._write_run(named, segment_attributes(ids, place))
+        return Run(self.path, named) if new else None
+
+    def free_name(self, stem: str) -> str:
+        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has. Raises CorruptError
+        where the run of that name is damaged: it may be the one that is wanted."""
+        taken = set(self.runs())
+        if stem in taken:
+            self.run(stem)
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in taken)
+
+    def remove_run(self, name: str, force: bool = False) -> None:
+        """Delete a run, damaged or not. Raises UsageError where there is none; BusyError where someone works on it,
+        or may do so, unless `force`."""
+        if name not in self.runs():
+            raise UsageError(f"store {self.path}: no run {name!r}; it has: {', '.join(self.runs()) or 'none'}")
+        folder = layout.run_path(self.path, name)
+        with os_errors(f"run {name}: cannot be removed"):
+            for owner in () if force else live_claims(folder / "locks").values():
+                raise BusyError(
+                    f"run {name} is being written by {owner or 'an unknown process'}: wait for it, then remove; or "
+                    "use --force if nobody works on it"
+                )
+            remove_committed(self.path, folder)
 
     def sweep_tmp(self) -> list[str]:
-        """Delete what dead processes of this host left unfinished, and return the names; stale claims too."""
+        """Delete what dead processes left unfinished, and return the names; stale claims too."""
         for run in self.runs():
             sweep(layout.run_path(self.path, run) / "locks")
-        stale = [path for path in self._tmp() if is_stale_scratch(path)]
-        for path in stale:
-            shutil.rmtree(path, ignore_errors=True)
-        return [path.name for path in stale]
+        return sweep_scratch(self.path)
 
-    def count_parts(self) -> int:
-        """Folders of parts in all runs, damaged ones included."""
-        return sum(path.is_dir() for path in layout.runs_path(self.path).glob("*/parts/*"))
+    def count_parts(self, run: str | None = None) -> int:
+        """Folders of parts in all runs or in one, damaged ones included. Raises UsageError for a run it has not."""
+        names = self.runs()
+        if run is not None and run not in names:
+            raise UsageError(f"store {self.path}: no run {run!r}; it has: {', '.join(names) or 'none'}")
+        folders = [layout.run_path(self.path, name) / "parts" for name in ([run] if run else names)]
+        return sum(len(layout.entries(folder)) for folder in folders)
 
     def info(self) -> dict[str, Any]:
-        """One row for `kvtool store info`; bytes are those of the stored arrays."""
-        rows = [self.run(name).info() for name in self.runs()]
+        """One row for `kvtool store info`: what is there, and the bytes of all its files by what they are for."""
+        rows = [run.info() for run in self.readable_runs()]
         return {
             "store": str(self.path),
             "version": layout.FORMAT_VERSION,
-            "runs": len(rows),
-            **{key: sum(row[key] for row in rows) for key in ("images", "parts", "bytes")},
-            "results": len(list(self.results_dir.glob("*.json"))),
+            "runs": len(self.runs()),
+            "images": sum(row["images"] for row in rows),
+            "parts": self.count_parts(),
+            **usage.measure(self.path).row(),
             "free_bytes": free_bytes(self.path),
         }
 
     def save_result(self, key: str, result: dict[str, Any]) -> Path:
         """Keep a JSON result under a key (a hash of what it depends on); the last one saved stays."""
-        path = self.results_dir / f"{layout.check_name(key, 'result key')}.json"
-        with os_errors(f"result {key}: cannot be written"), scratch_folder(self.path) as tmp:
-            replace_file(path, sealed({SEAL: UNSEALED, "result": result}), tmp)
-        return path
+        return keeping.save_result(self.path, key, result)
+
+    def keep(self, key: str, result: dict[str, Any]) -> bool:
+        """As save_result, but a store that cannot be written, a colleague's or a full one, costs nobody the result:
+        a warning says that it is not kept, and of answers, which are many, one for all."""
+        try:
+            self.save_result(key, result)
+        except StoreError as error:
+            what = f"store {self.path}: answers cannot be kept" if result.get("kind") in keeping.ANSWERS else str(error)
+            _warn_once(f"{what}; the result is given all the same", always=what == str(error))
+            return False
+        return True
 
     def load_result(self, key: str) -> dict[str, Any] | None:
         """The result kept under a key, or None. Raises CorruptError where the file is damaged."""
-        path = self.results_dir / f"{layout.check_name(key, 'result key')}.json"
-        try:
-            result: dict[str, Any] = unsealed(path.read_bytes(), f"result {path}")["result"]
-        except FileNotFoundError:
-            return None
-        except CorruptError as error:
-            raise CorruptError(f"{error}: delete it, it is computed again") from None
-        return result
+        return keeping.load_result(keeping.result_path(self.path, key))
 
     def results(self) -> Iterator[dict[str, Any]]:
         """All that save_result kept, the last saved first; damaged files, which `store verify` lists, are left out."""
-        found = []
-        for path in self.results_dir.glob("*.json"):
-            with suppress(FileNotFoundError):
-                found.append((path.stat().st_mtime_ns, path.stem))
-        for _, key in sorted(found, reverse=True):
-            with suppress(CorruptError, OSError):
-                if (result := self.load_result(key)) is not None:
-                    yield result
+        return keeping.results(self.path)
 
     def pictures_dir(self, key: str) -> Path:
         """The folder that keep_pictures makes for a key; whole where it is there."""
-        return layout.pictures_path(self.path) / layout.check_name(key, "key of pictures")
+        return keeping.pictures_path(self.path, key)
+
+    def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
+        """The folder of a key's pictures, drawn where they are not there whole; outside of a store that cannot be
+        written."""
+        return keeping.pictures(self.path, key, draw)
 
     def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
         """Keep files, (name, bytes), in a folder of their own; where it is there already, that one stays."""
-        folder = self.pictures_dir(key)
-        with os_errors(f"pictures {key}: cannot be written"), scratch_folder(self.path) as scratch:
-            folder.parent.mkdir(exist_ok=True)
-            tmp = scratch / key
-            tmp.mkdir()
-            for name, data in files:
-                write_file(tmp / name, data)
-            commit_folder(tmp, folder)
-        return folder
-
-    def _tmp(self) -> Iterator[Path]:
-        folder = layout.tmp_path(self.path)
-        return iter(sorted(folder.iterdir())) if folder.is_dir() else iter(())
+        return keeping.keep_pictures(self.path, key, files)
 
     def _config(self, name: str) -> RunConfig:
-        try:
-            record = read_group(layout.run_path(self.path, name), f"run {name}")
-        except FileNotFoundError:
+        where = f"run {name}"
+        with os_errors(f"{where}: cannot be read"):
+            try:
+                attributes = read_group(layout.run_path(self.path, name), where)
+                record = schema.read(_RunRecord, attributes, f"{where}: {layout.ZARR_JSON}")
+            except FileNotFoundError:
+                raise CorruptError(f"{where}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
+            except CorruptError as error:
+                raise CorruptError(f"{error}: {_MEND_RUN}") from None
+        config = record.config
+        if config.hash != record.hash or config.name != name:
             raise CorruptError(
-                f"run {name}: its {layout.ZARR_JSON} is missing: remove the folder, then extract again"
-            ) from None
-        config = RunConfig.from_json(record["config"])
-        if config.hash != record["hash"] or config.name != name:
-            raise CorruptError(
-                f"run {name}: expected configuration {record['hash']}, found {config.hash} of {config.name}: "
+                f"run {name}: expected configuration {record.hash}, found {config.hash} of {config.name}: "
                 "give a renamed folder its name back, or remove it and extract again"
             )
         return config
 
-    def _write_run(self, config: RunConfig) -> None:
+    def _write_run(self, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
+        """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
         with scratch_folder(self.path) as scratch:
             tmp = scratch / config.name
             tmp.mkdir()
@@ -258,4 +310,13 @@ class Store:
             for name in layout.RUN_FOLDERS:
                 (tmp / name).mkdir()
                 write_file(tmp / name / layout.ZARR_JSON, group_json({}))
-            commit_folder(tmp, layout.run_path(self.path, config.name))
+            if segment is not None:
+                write_segment(tmp / layout.ROSTER / segment_name(0), segment)
+            return commit_folder(tmp, layout.run_path(self.path, config.name))
+
+
+def _warn_once(message: str, always: bool = False) -> None:
+    """A warning that a loop over all runs or answers gives once a process, unless `always`."""
+    if always or message not in _warned:
+        _warned.add(message)
+        logging.getLogger("kvtool").warning("%s", message)

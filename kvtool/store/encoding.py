@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numcodecs import blosc
 from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError
@@ -63,6 +62,8 @@ def encode_chunk(values: Bits, codec: Codec) -> bytes:
     if codec == "none":
         frame = values.tobytes()
     else:
+        from numcodecs import blosc
+
         frame = blosc.compress(_transposed(values), b"lz4", BLOSC_LEVEL, blosc.BITSHUFFLE)
     return frame + crc32c(frame).to_bytes(CRC_NBYTES, "little")
 
@@ -88,6 +89,8 @@ def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: s
         raise CorruptError(f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: {REPAIR}")
     if codec == "none":
         return frame.view(scratch.dtype).reshape(scratch.shape[::-1])
+    from numcodecs import blosc
+
     blosc.decompress(frame, scratch)
     return scratch.T
 

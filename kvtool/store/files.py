@@ -12,30 +12,38 @@ import json
 import os
 import re
 import shutil
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-import psutil
-
 from kvtool.errors import CorruptError, SpaceError, StoreError
-from kvtool.store.layout import ZARR_JSON, tmp_path
+from kvtool.store import ledger
+from kvtool.store.durable import (
+    FileRecord,
+    TornError,
+    check_files,
+    check_sizes,
+    crc32c,
+    fsync_folder,
+    read_file,
+    sizes,
+    write_file,
+)
+from kvtool.store.layout import ZARR_JSON, entries, tmp_path
+from kvtool.store.owners import Process, beating, host_name, is_dead, this_process, untouched_s
+
+__all__ = ["crc32c", "fsync_folder", "host_name", "write_file"]  # and what is defined here
 
 SEAL = "kvtool_crc32c"
 UNSEALED = "00000000"
 _SEAL_PATTERN = re.compile(rb'"kvtool_crc32c": "([0-9a-f]{8})"')
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
-_SAME_BOOT_S = 60.0
+SCRATCH_EXPIRY_S = 86400.0
+"""When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S while in use."""
 _sequence = itertools.count()
-
-
-def crc32c(data: Any) -> int:
-    """crc32c of bytes or of a contiguous uint8 array."""
-    return int(google_crc32c.value(data))
+_swept: set[tuple[int, Path]] = set()
 
 
 def sealed(document: dict[str, Any]) -> bytes:
@@ -54,7 +62,12 @@ def unsealed(data: bytes, where: str) -> dict[str, Any]:
     found = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
     if found != match[1]:
         raise CorruptError(f"{where}: expected crc32c {match[1].decode()}, found {found.decode()}: damaged")
-    document: dict[str, Any] = json.loads(data)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{where}: expected JSON, found {str(error) or type(error).__name__}") from None
+    if not isinstance(document, dict):
+        raise CorruptError(f"{where}: expected a JSON object, found {type(document).__name__}")
     return document
 
 
@@ -65,34 +78,12 @@ def group_json(attributes: dict[str, Any]) -> bytes:
 
 def read_group(folder: Path, where: str) -> dict[str, Any]:
     """Attributes of a group written with group_json. Raises CorruptError, or FileNotFoundError."""
-    attributes: dict[str, Any] = unsealed((folder / ZARR_JSON).read_bytes(), f"{where}: {ZARR_JSON}")["attributes"]
-    del attributes[SEAL]
+    where = f"{where}: {ZARR_JSON}"
+    attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
+    if not isinstance(attributes, dict):
+        raise CorruptError(f"{where}: expected the attributes of a group, found none")
+    attributes.pop(SEAL, None)
     return attributes
-
-
-def fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_file(path: Path, *buffers: Any) -> int:
-    """Create a file with these bytes, fsync it and return its size. Exists already: FileExistsError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        size = 0
-        for buffer in buffers:
-            view = memoryview(buffer).cast("B")
-            while view.nbytes:
-                written = os.write(fd, view)
-                size += written
-                view = view[written:]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    return size
 
 
 def replace_file(path: Path, data: bytes, tmp: Path) -> None:
@@ -102,11 +93,17 @@ def replace_file(path: Path, data: bytes, tmp: Path) -> None:
     fsync_folder(path.parent)
 
 
-def commit_folder(tmp: Path, target: Path) -> bool:
-    """Rename a folder whose files are fsynced to its final name. False: another writer was first, `tmp` is dropped.
+def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | None = None) -> bool:
+    """Rename a folder whose files are fsynced to its final name, and enter it in the ledger. False: another writer
+    was first, `tmp` is dropped.
+
+    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back first. What
+    was renamed has the same files of the same sizes, or it is taken back. Raises TornError.
 
     The target is never created first: renaming onto an empty folder silently succeeds, onto a full one fails.
     """
+    check_files(tmp, files or {})
+    expected = sizes(tmp)
     for folder, _, _ in os.walk(tmp, topdown=False):
         fsync_folder(Path(folder))
     try:
@@ -115,50 +112,72 @@ def commit_folder(tmp: Path, target: Path) -> bool:
         if error.errno not in _TAKEN:
             raise
         shutil.rmtree(tmp)
+        fsync_folder(target.parent)  # the winner may not have come to it, and this one says that it is committed
         return False
     fsync_folder(target.parent)
+    try:
+        check_sizes(target, expected | {name: record.nbytes for name, record in (files or {}).items()})
+    except TornError:
+        target.rename(tmp)
+        raise
+    ledger.mark(tmp.parent.parent.parent, target)
     return True
+
+
+def remove_committed(store: Path, target: Path) -> None:
+    """Remove a committed file or folder, at once for readers: its entry in the ledger goes first. None is fine."""
+    ledger.unmark(store, target)
+    with scratch_folder(store) as scratch, suppress(FileNotFoundError):
+        target.rename(scratch / target.name)
+        fsync_folder(target.parent)
 
 
 @contextmanager
 def scratch_folder(store: Path) -> Iterator[Path]:
-    """A new folder STORE/tmp/<host>-<pid>-<seq>/, removed at the end unless it was renamed away."""
-    while True:
-        folder = tmp_path(store) / f"{host_name()}-{os.getpid()}-{next(_sequence)}"
-        with suppress(FileExistsError):  # left by a dead process that had our pid
-            folder.mkdir(parents=True)
-            break
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A new folder STORE/tmp/<process>-<seq>/, removed at the end unless it was renamed away. The first one of a
+    process sweeps what dead ones left."""
+    if (os.getpid(), store) not in _swept:
+        sweep_scratch(store)
+    folder = tmp_path(store) / f"{this_process().tag}-{next(_sequence)}"
+    folder.mkdir(parents=True)
+    with beating(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_owner(folder: Path) -> Process | None:
+    """The process that made a folder of tmp/; None where it is no scratch folder."""
+    return Process.from_tag(folder.name.rpartition("-")[0])
 
 
 def is_stale_scratch(folder: Path) -> bool | None:
-    """Whether the process that wrote a folder of tmp/ is gone; None where another host would have to say."""
-    match = re.fullmatch(r"(.+)-(\d+)-\d+", folder.name)
-    if match is None or match[1] != host_name():
-        return None
-    with suppress(FileNotFoundError):
-        return not process_alive(int(match[2]), folder.stat().st_mtime)
-    return True
+    """Whether the process that made a folder of tmp/ is gone; None where that cannot be said."""
+    owner = scratch_owner(folder)
+    dead = is_dead(owner) if owner else None
+    if owner is None or dead is not None:
+        return dead
+    idle_s = untouched_s(folder)
+    return True if idle_s is not None and idle_s > SCRATCH_EXPIRY_S else None
 
 
-def host_name() -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+def sweep_scratch(store: Path) -> list[str]:
+    """Delete what dead processes left unfinished, and return the names. Nothing that may be in use is touched.
 
-
-def process_alive(pid: int, seen_at_s: float) -> bool:
-    """Whether the process that had this pid of this host at a time (seconds since the epoch) still runs."""
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(process.create_time() <= seen_at_s + _SAME_BOOT_S)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    It is moved aside before it is deleted: a writer that is alive after all finds its folder whole, or gone.
+    """
+    _swept.add((os.getpid(), store))
+    swept = []
+    with suppress(OSError):
+        stale = [folder for folder in entries(tmp_path(store)) if is_stale_scratch(folder)]
+        if stale:
+            with scratch_folder(store) as grave:
+                for folder in stale:
+                    with suppress(OSError):
+                        folder.rename(grave / folder.name)
+                        swept.append(folder.name)
+    return swept
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -22,8 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError
-from kvtool.store import layout
-from kvtool.store.files import commit_folder, crc32c, group_json, os_errors, read_group, scratch_folder, write_file
+from kvtool.store import layout, schema
+from kvtool.store.files import (
+    commit_folder,
+    crc32c,
+    group_json,
+    os_errors,
+    read_group,
+    remove_committed,
+    scratch_folder,
+    write_file,
+)
 from kvtool.store.run import Run
 
 Pieces = list[tuple[int, str]]
@@ -85,7 +93,7 @@ def folder_of(run: Run) -> Path:
 def names(run: Run) -> list[str]:
     """Names of a run's indexes, damaged ones included."""
     folder = folder_of(run)
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [path.name for path in layout.entries(folder) if path.is_dir()]
 
 
 def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] | None:
@@ -95,7 +103,9 @@ def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] |
         return None
     try:
         attributes = read_group(folder, str(folder))
-        files: dict[str, Any] = attributes.pop("files")
+        files = schema.read(dict[str, Pieces], attributes.pop("files", None), f"{folder}: files")
+        if (stored_as := attributes.pop("committed_as", None)) != name:
+            raise DamagedIndexError(f"{folder}: expected the index {name}, found {stored_as}")
     except (CorruptError, OSError) as error:
         raise DamagedIndexError(str(error)) from None
     return attributes, {file: CheckedFile(folder / file, pieces) for file, pieces in files.items()}
@@ -117,41 +127,29 @@ def keep(run: Run, name: str, write: Callable[[Path], tuple[dict[str, Any], dict
         tmp = scratch / name
         tmp.mkdir()
         attributes, files = write(tmp)
-        write_file(tmp / layout.ZARR_JSON, group_json({**attributes, "files": files}))
+        write_file(tmp / layout.ZARR_JSON, group_json({"committed_as": name, **attributes, "files": files}))
         commit_folder(tmp, folder_of(run) / name)
 
 
 def drop(run: Run, name: str) -> None:
     """Delete an index, at once for those who look for it; none of this name is fine."""
-    where = f"run {run.name}: index {name} cannot be dropped"
-    with os_errors(where), scratch_folder(run.store) as scratch, suppress(FileNotFoundError):
-        (folder_of(run) / name).rename(scratch / name)
+    with os_errors(f"run {run.name}: index {name} cannot be dropped"):
+        remove_committed(run.store, folder_of(run) / name)
 
 
-def problems(run: Run) -> Iterator[tuple[str, str]]:
-    """(index, what is wrong with it), for `store verify`; the index is empty where it is about the folder of all."""
-    if not folder_of(run).is_dir():
+def problems(run: Run, folder: Path) -> Iterator[tuple[str, bool]]:
+    """(what is wrong with an index, whether it is damaged), for `store verify`."""
+    if not folder.is_dir():
+        yield "not a file of kvtool", False
         return
-    try:
-        read_group(folder_of(run), f"run {run.name}, group {layout.INDEXES}")
-    except (CorruptError, OSError) as error:
-        yield "", str(error)
-    for path in sorted(folder_of(run).iterdir()):
-        if path.is_dir():
-            yield from ((path.name, what) for what in _index_problems(run, path))
-        elif path.name != layout.ZARR_JSON:
-            yield "", f"{path.name}: not a file of kvtool"
-
-
-def _index_problems(run: Run, folder: Path) -> Iterator[str]:
     try:
         loaded = load(run, folder.name)
         files = {} if loaded is None else loaded[1]
-        for path in sorted(folder.iterdir()):
-            if path.name not in {layout.ZARR_JSON, *files}:
-                yield f"{path.name}: not a file of kvtool"
+        for path in layout.entries(folder):
+            if path.name not in files:
+                yield f"{path.name}: not a file of kvtool", False
         for file in files.values():
             for piece in range(len(file.pieces)):
                 file.check(piece)
     except DamagedIndexError as error:
-        yield f"{error}: delete {folder}, it is built again"
+        yield f"{error}: `kvtool store repair` drops it, then it is built again", True

@@ -2,13 +2,15 @@
 
 STORE/zarr.json                        format version
 STORE/runs/<run>/zarr.json             configuration of the run
+STORE/runs/<run>/roster/<n>/           the run's images in order, as they became known
 STORE/runs/<run>/parts/<part>/         images: zarr.json, then one folder an array
 STORE/runs/<run>/text/<start>/         vectors of class names and expressions
 STORE/runs/<run>/locks/<part>.claim    who works on what
 STORE/runs/<run>/indexes/<name>/       search indexes, built when first asked for
 STORE/results/<key>.json               results of probes and analyses
 STORE/pictures/<key>/                  pictures drawn for questions, with what they show, from the first such command on
-STORE/tmp/<host>-<pid>-<seq>/          what is being written; never read
+STORE/ledger/                          an entry for each of these once it is committed, see ledger.py
+STORE/tmp/<process>-<seq>/             what is being written; never read
 """
 
 from __future__ import annotations
@@ -21,14 +23,22 @@ from kvtool.errors import UsageError
 FORMAT_VERSION = 2
 ZARR_JSON = "zarr.json"
 ROOT_FOLDERS = ("runs", "results", "tmp")
-RUN_FOLDERS = ("parts", "text", "locks")
+LEDGER = "ledger"
+ROOT_COPY = "store.json"
+"""In the ledger, a copy of the store's own zarr.json."""
+ROSTER = "roster"
+RUN_FOLDERS = ("parts", "text", "locks", ROSTER)
 INDEXES = "indexes"
 """A folder that a run has once it was searched."""
 PICTURES = "pictures"
 """A folder that a store has once questions were drawn."""
-REPAIR = "remove that part's folder, then extract again"
+RUN_GROUPS = (*(name for name in RUN_FOLDERS if name != "locks"), INDEXES)
+"""Folders of a run whose members are committed one by one."""
+REPAIR = "`kvtool store repair` drops it, then extract again"
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,199}")
+_LITTER = re.compile(r"\.DS_Store|\._.*|\.Trash.*|\.nfs.*|\.snapshot|\.fuse_hidden.*|\.now-.*")
+"""What file managers, file servers and clocks leave behind: never looked at."""
 _PART_NAME = re.compile(r"(\d{7,})-(\d{7,})")
 
 
@@ -48,8 +58,26 @@ def pictures_path(store: Path) -> Path:
     return store / PICTURES
 
 
+def ledger_path(store: Path) -> Path:
+    return store / LEDGER
+
+
 def tmp_path(store: Path) -> Path:
     return store / "tmp"
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is none of ours and none of anybody's interest."""
+    return _LITTER.fullmatch(name) is not None
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder by name, but its zarr.json and litter; nothing where there is no such folder."""
+    try:
+        found = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(path for path in found if path.name != ZARR_JSON and not is_litter(path.name))
 
 
 def check_name(name: str, what: str) -> str:

@@ -3,8 +3,8 @@ does. It is written aside and hard-linked to its name, hence never seen half wri
 links, it is made with O_EXCL.
 
 A claim only saves double work: commits are safe without it (writer.commit_folder lets one of two win). It ends when
-its owner deletes it, when its owner is a dead process of this host, or, on another host, when the owner has not
-touched the file for EXPIRY_S; a thread touches it every HEARTBEAT_S.
+its owner deletes it, or when its owner is dead; where that cannot be said, as across hosts and containers, when the
+owner has not touched the file for EXPIRY_S. See owners.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,9 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kvtool.errors import BusyError
-from kvtool.store.files import host_name, os_errors, process_alive, scratch_folder, write_file
+from kvtool.store import layout
+from kvtool.store.durable import read_file
+from kvtool.store.files import os_errors, scratch_folder, write_file
+from kvtool.store.owners import Process, beating, is_dead, this_process, untouched_s
 
-HEARTBEAT_S = 30.0
 EXPIRY_S = 600.0
 POLL_S = 1.0
 SUFFIX = ".claim"
@@ -34,20 +35,19 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 class Owner:
     """Who made a claim, and when (seconds since the epoch, the owner's clock)."""
 
-    host: str
-    pid: int
+    process: Process
     since_s: float
     token: str
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_s))
-        return f"process {self.pid} on {self.host} since {since}"
+        return f"{self.process} since {since}"
 
 
 @contextmanager
 def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[Owner]:
     """Hold the claim at `path`. Raises BusyError, naming the owner, where another still holds it after wait_s."""
-    mine = Owner(host_name(), os.getpid(), time.time(), uuid.uuid4().hex)
+    mine = Owner(this_process(), time.time(), uuid.uuid4().hex)
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
         while not _create(store, path, mine):
@@ -60,46 +60,50 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
                     f"{what} is held by {owner or 'an unknown process'}: wait for it, or use --wait SECONDS"
                 )
             time.sleep(min(POLL_S, left_s))
-    ended = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, ended), daemon=True, name=f"claim {path.stem}")
-    heart.start()
     try:
-        yield mine
+        with beating(path):
+            yield mine
     finally:
-        ended.set()
-        heart.join()
-        if read_owner(path) == mine:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):  # never over the error of the work; left behind, it is stale once this process ends
+            if read_owner(path) == mine:
+                path.unlink(missing_ok=True)
 
 
 def read_owner(path: Path) -> Owner | None:
     """The owner of a claim; None where there is no claim, or its maker has not yet written its name."""
     try:
-        return Owner(**json.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        record = json.loads(read_file(path))
+        owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
+        time.localtime(owner.since_s)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
+    return owner if Process.from_tag(owner.process.tag) == owner.process else None
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a claim's owner is gone: known at once on its own host, after EXPIRY_S without a touch elsewhere."""
+    """Whether a claim's owner is gone: known at once where one can see it, after EXPIRY_S without a touch elsewhere."""
     owner = read_owner(path)
-    if owner is not None and owner.host == host_name():
-        return not process_alive(owner.pid, owner.since_s)
-    try:
-        return _server_now_s(path.parent) - path.stat().st_mtime > EXPIRY_S
-    except FileNotFoundError:
-        return False
+    dead = None if owner is None else is_dead(owner.process)
+    if dead is not None:
+        return dead
+    idle_s = untouched_s(path)
+    return idle_s is not None and idle_s > EXPIRY_S
 
 
-def live_claims(folder: Path) -> list[Owner | None]:
-    """Owners of the claims in a folder that are not stale (None: owner unknown)."""
-    return [read_owner(path) for path in sorted(folder.glob(f"*{SUFFIX}")) if not is_stale(path)]
+def live_claims(folder: Path) -> dict[str, Owner | None]:
+    """Owners of the claims in a folder that are not stale, by what they claim (None: owner unknown)."""
+    claims = (path for path in layout.entries(folder) if path.suffix == SUFFIX)
+    return {path.stem: read_owner(path) for path in claims if not is_stale(path)}
 
 
 def sweep(folder: Path) -> None:
-    """Delete the stale claims of a folder."""
-    for path in folder.glob(f"*{SUFFIX}"):
-        _drop_if_stale(path)
+    """Delete the stale claims of a folder, where it can be written, and what those left that dropped one."""
+    for path in layout.entries(folder):
+        with suppress(OSError):
+            if path.suffix == SUFFIX:
+                _drop_if_stale(path)
+            elif f"{SUFFIX}." in path.name and (untouched_s(path) or 0) > EXPIRY_S:
+                path.unlink(missing_ok=True)
 
 
 def _create(store: Path, path: Path, owner: Owner) -> bool:
@@ -141,23 +145,7 @@ def _drop_if_stale(path: Path) -> bool:
     except FileNotFoundError:
         return True
     if read_owner(grave) != seen:  # someone was quicker, and this is the new claim: give it back
-        with suppress(FileExistsError):
+        with suppress(OSError):  # a still newer one, or no hard links: a claim is lost, no image
             os.link(grave, path)
-    grave.unlink()
+    grave.unlink(missing_ok=True)
     return True
-
-
-def _server_now_s(folder: Path) -> float:
-    """The file server's clock, which also stamps the claims."""
-    probe = folder / f".now-{uuid.uuid4().hex}"
-    probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink()
-
-
-def _beat(path: Path, ended: threading.Event) -> None:
-    while not ended.wait(HEARTBEAT_S):
-        with suppress(OSError):
-            os.utime(path)

@@ -6,33 +6,50 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from kvtool.store.arrays import ArraySpec, StoredArray
+from kvtool.errors import CorruptError
+from kvtool.store import layout, schema
+from kvtool.store.arrays import ArrayRecord, StoredArray
 from kvtool.store.encoding import Codec
+from kvtool.store.layout import part_name
 from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
 
-_NOT_IDENTITY = ("name", "dataset_path", "part_size")
+FOLDER = "folder"
+"""The data set of pictures alone, whose runs are told apart by their folder's name."""
+_STEM_LENGTH = 120
+_NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults")
+_NOT_IDENTITY_OF_MODEL = ("name", "commit")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which arrays a run holds; as `RunConfig.defaults`, what its model gives a user who chooses nothing."""
+
+    kinds: tuple[Kind, ...] = ()
+    layers: tuple[int, ...] = ()
+    vision_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The configuration of a run; two runs of equal hash hold the same numbers.
+    """The settings of a run. What pictures it holds is said by its samples, in what order by its roster.
+
+    Two runs of equal hash over the same pictures hold the same numbers. Neither where model and data set lay
+    nor what they were called is part of the hash, nor the size of parts, which only cuts the same numbers.
 
     name: empty to open the run of this configuration whatever its name, or make one called run_name.
-    dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay, for information only.
-    ids_hash: of all ids of the split in order (see hash_ids), so a longer run extends a shorter one.
-    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); prefix_hash: of the texts.
+    dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
+    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples have the texts.
     keys: whether keys are stored after or before the rotary embedding.
-    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most; not
-        part of the identity, since it only cuts the same numbers.
+    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most.
     """
 
     name: str
@@ -40,10 +57,7 @@ class RunConfig:
     dataset: str
     dataset_path: str | None
     split: str
-    ids_hash: str
-    n_images_total: int
     prefix: str
-    prefix_hash: str
     view: View
     keys: KeyPosition
     kinds: tuple[Kind, ...]
@@ -51,18 +65,31 @@ class RunConfig:
     vision_layers: tuple[int, ...]
     codec: Codec = "lz4"
     part_size: int = 16
+    defaults: Choice = Choice()
 
     @property
     def hash(self) -> str:
-        """16 hex digits over everything but the name, the data set's place and the size of parts."""
-        identity = {key: value for key, value in self.to_json().items() if key not in _NOT_IDENTITY}
-        return hash_json(identity)
+        """16 hex digits over everything that the numbers of an image depend on, the image aside."""
+        return hash_json(self._identity)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What the hash covers."""
+        record = {name: value for name, value in self.to_json().items() if name not in _NOT_IDENTITY}
+        return record | {"model": _model_identity(self.model)}
 
     @property
     def run_name(self) -> str:
-        """`name`, or where that is empty one made of model, data set, split and hash."""
-        words = [Path(self.model.name).name, self.dataset, self.split, self.hash[:8]]
-        return self.name or "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word).strip("_.") or "x" for word in words)
+        """`name`, or where that is empty one made of model, data set (of a folder its name), split and hash."""
+        place = Path(self.dataset_path).name if self.dataset_path else "list"
+        words = [_model_word(self.model.name), self.dataset, place if self.dataset == FOLDER else self.split]
+        stem = "-".join(_word(word) for word in words)
+        return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
+
+    def claim_name(self, index: int) -> str:
+        """What to claim for a part that begins at an index: its whole block, so that all limits meet on one claim."""
+        start = index // self.part_size * self.part_size
+        return part_name(start, start + self.part_size)
 
     def stored_layers(self, kind: str) -> tuple[int, ...]:
         """The model's number of each stored layer of a kind (or of text_key, text_value); projected has layer 0."""
@@ -82,12 +109,12 @@ class RunConfig:
         return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
 
     def differences(self, other: RunConfig) -> list[str]:
-        """'field: ours, theirs' for each field of the identity that differs."""
-        return [
-            f"{field.name}: stored {getattr(self, field.name)!r}, asked {getattr(other, field.name)!r}"
-            for field in fields(self)
-            if field.name not in _NOT_IDENTITY and getattr(self, field.name) != getattr(other, field.name)
-        ]
+        """'field: ours, theirs' for each field of the identity that differs, those of the model one by one."""
+        ours, theirs = self._identity, other._identity
+        model, other_model = ours.pop("model"), theirs.pop("model")
+        pairs = [(name, ours[name], theirs[name]) for name in ours]
+        pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
+        return [f"{name}: stored {stored!r}, asked {asked!r}" for name, stored, asked in pairs if stored != asked]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,8 +122,32 @@ class RunConfig:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunConfig:
         model = ModelInfo(**{**record["model"], "geometry": Geometry(**record["model"]["geometry"])})
-        tuples = {key: tuple(record[key]) for key in ("kinds", "layers", "vision_layers")}
-        return cls(**{**record, **tuples, "model": model})
+        defaults = Choice(**{name: tuple(numbers) for name, numbers in record.get("defaults", {}).items()})
+        tuples = {name: tuple(record[name]) for name in ("kinds", "layers", "vision_layers")}
+        return cls(**{**record, **tuples, "model": model, "defaults": defaults})
+
+
+def same_numbers(model: ModelInfo, other: ModelInfo) -> bool:
+    """Whether two models give the same numbers, whatever they are called and wherever they lie."""
+    return _model_identity(model) == _model_identity(other)
+
+
+def _model_identity(model: ModelInfo) -> dict[str, Any]:
+    return {name: value for name, value in asdict(model).items() if name not in _NOT_IDENTITY_OF_MODEL}
+
+
+def _model_word(name: str) -> str:
+    """What a run's name says of its model: the last word of a hub id without its revision, or of a folder."""
+    snapshot = re.search(r"/models--(?:[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}/?$", name)
+    if snapshot:
+        return snapshot[1]
+    hub = re.fullmatch(r"[^/@]+/([^/@]+)@.+", name)
+    return hub[1] if hub else Path(name).name
+
+
+def _word(text: str) -> str:
+    """A word of a run's name: letters, digits and dots of any text."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_.") or "x"
 
 
 def hash_json(value: Any) -> str:
@@ -129,8 +180,26 @@ def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
     return {"shared": shared, "each": each}
 
 
-def samples_from_json(record: dict[str, Any]) -> tuple[Sample, ...]:
-    return tuple(Sample.from_json({**record["shared"], **each}) for each in record["each"])
+def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:
+    """Inverse of samples_to_json. Raises CorruptError that begins with `where`."""
+    return tuple(schema.read(Sample, {**record["shared"], **entry}, f"{where}, image") for entry in record["each"])
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Who an image of a run is: its id, its index in the roster, what its picture was, and the text before it."""
+
+    id: str
+    index: int
+    digest: str
+    stamp: tuple[int, ...]
+    prefix: str
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Picture:
+        """Of a sample's record."""
+        stamp = tuple(record.get("stamp", ()))
+        return cls(record["id"], record["index"], record.get("digest", ""), stamp, record["prefix"])
 
 
 @dataclass(frozen=True)
@@ -148,15 +217,20 @@ class Part:
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        return samples_from_json(self.attributes["samples"])
+        return samples_from_json(self.attributes["samples"], self.where)
 
     @cached_property
     def indices(self) -> tuple[int, ...]:
         """Dataset index of each image."""
         record = self.attributes["samples"]
-        if "index" in record["shared"]:
-            return (record["shared"]["index"],) * len(record["each"])
-        return tuple(each["index"] for each in record["each"])
+        shared = record["shared"].get("index")
+        return tuple(entry.get("index", shared) for entry in record["each"])
+
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Who each image is, without the rest of its sample: cheap for many parts."""
+        record = self.attributes["samples"]
+        return tuple(Picture.from_json({**record["shared"], **entry}) for entry in record["each"])
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
@@ -167,21 +241,87 @@ class Part:
         """Bytes of the arrays on disk."""
         return sum(sum(array.shard_nbytes) for array in self.arrays.values())
 
+    def nonfinite(self, array: str) -> list[list[int]]:
+        """[layer position, head, how many values are not finite] of an array, where there are any."""
+        counts: list[list[int]] = self.attributes.get("nonfinite", {}).get(array, [])
+        return counts
+
     def offsets(self, array: str) -> list[int]:
         """(n + 1) first token of each image in an array, and the total."""
         offsets: list[int] = self.attributes["offsets"][array]
         return offsets
 
 
+@dataclass(frozen=True)
+class SampleRecords:
+    """Of a part's images: what all of them share, and the rest of each."""
+
+    shared: dict[str, Any]
+    each: list[dict[str, Any]]
+
+
+def check_part(part: Part, config: RunConfig) -> None:
+    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of these settings."""
+    where, attributes = part.where, part.attributes
+    records = schema.read(SampleRecords, attributes.get("samples"), f"{where}: samples").each
+    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
+    schema.read(tuple[int, ...], list(part.indices), f"{where}: index")
+    _check_nonfinite(part, config)
+    check_arrays(part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends})
+    for name in config.array_names():
+        ends = counts.get(name, ())
+        if len(ends) != len(records) + 1 or ends[0] != 0 or list(ends) != sorted(ends) or not records:
+            raise CorruptError(
+                f"{where}, array {name}: expected offsets of {len(records)} images, found {len(ends)}: {layout.REPAIR}"
+            )
+
+
+def check_text(part: Part, config: RunConfig) -> None:
+    """As check_part, of a part of texts."""
+    texts = schema.read(list[str], part.attributes.get("names"), f"{part.where}: names")
+    _check_nonfinite(part, config)
+    check_arrays(part.arrays, config, part.where, {"value": len(texts)})
+
+
+def _check_nonfinite(part: Part, config: RunConfig) -> None:
+    """Raises CorruptError where the record of values that are not finite names blocks that the run has not."""
+    records = schema.read(
+        dict[str, list[tuple[int, int, int]]], part.attributes.get("nonfinite", {}), f"{part.where}: nonfinite"
+    )
+    for name, places in records.items():
+        layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
+        if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in places):
+            raise CorruptError(f"{part.where}: nonfinite: expected blocks of the run, found {places}: {layout.REPAIR}")
+
+
+def check_arrays(arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]) -> None:
+    """Raises CorruptError where an array is none of the run's, or has another shape than so many tokens make."""
+    for name, array in arrays.items():
+        if name not in tokens:
+            raise CorruptError(f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}")
+        heads, dim = config.heads_and_dim(name)
+        expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
+        found = (array.spec.shape, array.spec.dtype)
+        if found != (expected, config.model.dtype):
+            raise CorruptError(
+                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, found {found[1]} of "
+                f"shape {found[0]}: {layout.REPAIR}"
+            )
+
+
 def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
-    """The arrays that a group's attributes list, by name."""
-    return {
-        name: StoredArray(
+    """The arrays that a group's attributes list, by name. Raises CorruptError."""
+    records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{where}: arrays")
+    arrays = {}
+    for name, record in records.items():
+        if problem := record.problem():
+            raise CorruptError(f"{where}, array {name}: {problem}: {layout.REPAIR}")
+        arrays[name] = StoredArray(
             folder=folder / name,
-            spec=ArraySpec.from_json(record["spec"]),
-            shard_nbytes=tuple(record["shard_nbytes"]),
-            metadata_crc32c=record["metadata_crc32c"],
+            spec=record.spec,
+            shard_nbytes=record.shard_nbytes,
+            shard_crc32c=record.shard_crc32c,
+            metadata_crc32c=record.metadata_crc32c,
             where=f"{where}, array {name}",
         )
-        for name, record in attributes["arrays"].items()
-    }
+    return arrays

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,15 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.errors import CorruptError, UsageError
+from kvtool.digests import digest_texts
+from kvtool.errors import CorruptError, StoreError, UsageError
 from kvtool.store import layout, locks, writer
 from kvtool.store.encoding import STORED_DTYPE, Bits
-from kvtool.store.files import os_errors, read_group
-from kvtool.store.manifest import Part, RunConfig, token_offsets
+from kvtool.store.files import fsync_folder, os_errors, read_group, remove_committed
+from kvtool.store.manifest import Part, Picture, RunConfig, check_part, check_text, token_offsets
+from kvtool.store.nonfinite import Place
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
+from kvtool.store.roster import Roster, extend_roster, read_roster
 from kvtool.store.shards import Request, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
+
+PACE_S = 600.0
 
 
 @dataclass
@@ -47,6 +53,36 @@ class Run:
     @property
     def ids(self) -> list[str]:
         return list(self._reader.places)
+
+    @property
+    def roster(self) -> Roster:
+        """The images of the run in order, as of now. Raises CorruptError."""
+        return read_roster(self.folder, f"run {self.name}")
+
+    @property
+    def place(self) -> str | None:
+        """Where the data set lay when it was last extracted from; None for a list of paths."""
+        roster = self.roster
+        return roster.place if roster.n_segments else self.config.dataset_path
+
+    def enroll(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
+        """Put images that are new at the end of the roster, and note those gone and the data set's place."""
+        return extend_roster(self.store, self.folder, f"run {self.name}", ids, place, gone)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Who the images that the run reads are, by index; no array and no geometry is read."""
+        by_index: dict[int, Picture] = {}
+        for part in self._reader.parts:
+            for picture in part.pictures:
+                by_index.setdefault(picture.index, picture)
+        return [by_index[index] for index in sorted(by_index)]
+
+    def images_hash(self, ids: Collection[str] | None = None) -> str:
+        """Digest of which pictures the run holds, or of some of them: ids and what the pictures were."""
+        chosen = None if ids is None else set(ids)
+        entries = [(p.id, p.digest) for p in self.pictures if chosen is None or p.id in chosen]
+        return digest_texts(text for entry in sorted(entries) for text in entry)
 
     def refresh(self) -> None:
         """Look again for parts committed since."""
@@ -106,10 +142,30 @@ class Run:
         """Committed parts, as of now."""
         return self._scan("parts")
 
+    def nonfinite(self, within: range | None = None) -> dict[Place, int]:
+        """How many values are NaN or infinite, by (array, layer, head) where there are any, as of now.
+
+        array: a kind, text_key, text_value, or "text" for the vectors of text_names. within: only parts that may hold
+        images of a range of dataset indices, and no texts. Reads no array: parts record it when they are written.
+        """
+        counts: Counter[Place] = Counter()
+        names = self.config.array_names()
+        parts = [(name, name, part) for part in self._scan("parts", within) for name in names]
+        texts = [] if within is not None else [("value", "text", part) for part in self._scan("text")]
+        for array, place, part in [*parts, *texts]:
+            for position, head, count in part.nonfinite(array):
+                counts[place, self.config.stored_layers(place)[position], head] += count
+        return dict(counts)
+
     def claimed(self, name: str) -> bool:
         """Whether someone holds the claim on `name` now."""
         path = self._claim_path(name)
         return path.exists() and not locks.is_stale(path)
+
+    def holders(self) -> dict[str, locks.Owner | None]:
+        """Who works on what now, by the part's name; None where the owner is not known."""
+        with os_errors(f"run {self.name}: its claims cannot be listed"):
+            return locks.live_claims(self.folder / "locks")
 
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
         """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
@@ -134,6 +190,8 @@ class Run:
         left = [position for position, sample in enumerate(samples) if sample.index not in covered]
         if len(left) < len(samples):
             if not left:
+                with os_errors(f"run {self.name}: its parts cannot be synced"):
+                    fsync_folder(self.folder / "parts")  # the winner may not have come to it
                 return 0
             everything = {key: writer.select(everything[key], token_offsets(samples, key), left) for key in everything}
             samples = [samples[position] for position in left]
@@ -142,6 +200,13 @@ class Run:
         self.refresh()
         return nbytes
 
+    def drop_part(self, name: str) -> None:
+        """Take a part away, at once for readers; whoever does so holds its claim. None of this name is fine."""
+        with os_errors(f"run {self.name}: part {name} cannot be dropped"):
+            remove_committed(self.store, self.folder / "parts" / name)
+        self._known.pop(f"parts/{name}", None)
+        self.refresh()
+
     def commit_text(self, names: Sequence[str], values: Bits) -> None:
         """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known names are left out."""
         while True:
@@ -149,13 +214,16 @@ class Run:
             new = {name: position for position, name in enumerate(names) if name not in set(known)}
             if not new:
                 return
-            folder = self.folder / "text" / f"{len(known):07d}"
+            folder = self.folder / "text" / self._next_text()
             if writer.write_text(self.store, folder, self.config, list(new), values[list(new.values())]):
                 return
 
     def info(self) -> dict[str, Any]:
         """One row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
-        config, parts = self.config, self.parts()
+        config, parts, texts = self.config, *(self.readable(group) for group in ("parts", "text"))
+        roster = self._readable_roster()
+        indices = {index for part in parts for index in part.indices}
+        n_damaged = sum(len(_listed(self.folder / group)) for group in ("parts", "text")) - len(parts) - len(texts)
         return {
             "run": self.name,
             "hash": config.hash,
@@ -164,6 +232,7 @@ class Run:
             "dtype": config.model.dtype,
             "dataset": config.dataset,
             "split": config.split,
+            "place": roster.place if roster.n_segments else config.dataset_path,
             "prefix": config.prefix,
             "view": config.view,
             "keys": config.keys,
@@ -171,12 +240,21 @@ class Run:
             "layers": list(config.layers),
             "vision_layers": list(config.vision_layers),
             "codec": config.codec,
-            "images": len(self.covered_indices()),
-            "images_total": config.n_images_total,
-            "texts": sum(len(part.attributes["names"]) for part in self._scan("text")),
+            "images": len(indices),
+            "images_total": max(len(roster.index_of), len(indices)),
+            "texts": sum(len(part.attributes["names"]) for part in texts),
             "parts": len(parts),
-            "bytes": sum(part.nbytes for part in [*parts, *self._scan("text")]),
+            "bytes": sum(part.nbytes for part in [*parts, *texts]),
+            "damaged_parts": n_damaged,
+            "held": [f"{name} by {owner or 'an unknown process'}" for name, owner in self.holders().items()],
+            "images_per_minute": pace(parts),
         }
+
+    def _next_text(self) -> str:
+        """Name of the next part of texts: where it starts, were none before it dropped."""
+        parts = self._scan("text")
+        ends = [int(part.folder.name) + len(part.attributes["names"]) for part in parts if part.folder.name.isdecimal()]
+        return f"{max(ends, default=0):07d}"
 
     def _claim_path(self, name: str) -> Path:
         return self.folder / "locks" / f"{layout.check_name(name, 'claim')}{locks.SUFFIX}"
@@ -199,6 +277,21 @@ class Run:
             parts.append(self._known[key])
         return parts
 
+    def readable(self, group: str) -> list[Part]:
+        """Parts or texts that open, damaged ones left out: for tables, never for numbers."""
+        found = []
+        for name in sorted(_listed(self.folder / group)):
+            with suppress(StoreError):
+                found.append(self.open_part(group, name))
+        return found
+
+    def _readable_roster(self) -> Roster:
+        """The roster, or an empty one where it is damaged: for tables, too."""
+        try:
+            return self.roster
+        except StoreError:
+            return Roster()
+
     def open_part(self, group: str, name: str) -> Part:
         """A folder of parts/ or text/, its attributes read anew. Raises CorruptError."""
         folder = self.folder / group / name
@@ -211,14 +304,25 @@ class Run:
                 raise CorruptError(f"{where}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}") from None
             except CorruptError as error:
                 raise CorruptError(f"{error}: {layout.REPAIR}") from None
-        return Part(self.name, label, folder, attributes)
+        part = Part(self.name, label, folder, attributes)
+        (check_part if group == "parts" else check_text)(part, self.config)
+        return part
+
+
+def pace(parts: Sequence[Part]) -> float | None:
+    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
+    times = sorted((stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None)
+    recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
+    seconds = recent[-1][0] - recent[0][0] if recent else 0.0
+    return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None
+
+
+def _committed_s(part: Part) -> float | None:
+    with suppress(OSError):
+        return (part.folder / layout.ZARR_JSON).stat().st_mtime
+    return None
 
 
 def _listed(folder: Path) -> list[str]:
-    with suppress(FileNotFoundError):
-        return [
-            entry.name
-            for entry in folder.iterdir()
-            if entry.name != layout.ZARR_JSON and not entry.name.startswith(".")
-        ]
-    return []
+    with os_errors(f"{folder}: cannot be listed"):
+        return [entry.name for entry in layout.entries(folder) if not entry.name.startswith(".")]

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
@@ -79,18 +79,21 @@ class OpenShard:
             self.spans = list(_spans(self._pieces(self._index())))
             self._announce()
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
 
     def close(self) -> None:
-        os.close(self.fd)
+        """What was read was checked: a file that does not close costs nobody the values."""
+        with suppress(OSError):
+            os.close(self.fd)
 
     def _announce(self) -> None:
         """Let the kernel fetch the wanted bytes while others are decoded, where it takes such advice."""
         if hasattr(os, "posix_fadvise"):
             for span in self.spans:
                 start = span[0].offset
-                os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
+                with suppress(OSError):  # some file systems take none
+                    os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, out: Bits) -> None:
         """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
@@ -114,7 +117,8 @@ class OpenShard:
 
     def _index(self) -> NDArray[np.uint64]:
         """(layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
-        found = os.fstat(self.fd).st_size
+        with os_errors(f"{self.where}: cannot be read"):
+            found = os.fstat(self.fd).st_size
         if found != self.nbytes:
             raise CorruptError(f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}")
         spec = self.request.array.spec

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kvtool.errors import StoreError
-from kvtool.store.arrays import ArraySpec
+from kvtool.store.arrays import ArrayRecord, ArraySpec
+from kvtool.store.durable import FileRecord, TornError, write_recorded
 from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
-from kvtool.store.files import commit_folder, crc32c, group_json, os_errors, scratch_folder, write_file
+from kvtool.store.files import commit_folder, group_json, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import TEXT_KINDS, RunConfig, samples_to_json, token_counts, token_offsets
+from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]
@@ -71,41 +74,82 @@ def _commit(
         name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{where}, array {name}")
         for name, pieces in arrays.items()
     }
-    with os_errors(f"{where}: cannot be written in {store}"), scratch_folder(store) as scratch:
+    with os_errors(f"{where}: cannot be written in {store}"):
+        try:
+            return _write_and_rename(store, folder, checked, lengths, config, attributes)
+        except (FileNotFoundError, TornError):
+            if not folder.parent.is_dir():
+                raise
+            # Something removed what was being written. The arrays are still here, so it is written again, once.
+            return _write_and_rename(store, folder, checked, lengths, config, attributes)
+
+
+def _write_and_rename(
+    store: Path,
+    folder: Path,
+    arrays: Mapping[str, Sequence[Bits]],
+    lengths: Mapping[str, list[int]],
+    config: RunConfig,
+    attributes: dict[str, Any],
+) -> int:
+    """Bytes written, or 0 where another writer was first. Every file is read back before it is committed."""
+    files: dict[str, FileRecord] = {}
+    arrays_written: dict[str, dict[str, Any]] = {}
+    with scratch_folder(store) as scratch:
         tmp = scratch / folder.name
         tmp.mkdir()
-        records = {}
-        for name, pieces in checked.items():
+        nonfinite: dict[str, list[list[int]]] = {}
+        for name, pieces in arrays.items():
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
-                records[name] = write_array(tmp / name, spec, pieces)
-        nbytes = write_file(tmp / ZARR_JSON, group_json({**attributes, "arrays": records}))
-        nbytes += sum(sum(record["shard_nbytes"]) for record in records.values())
-        return nbytes if commit_folder(tmp, folder) else 0
+                written, places = write_array(tmp / name, spec, pieces)
+                arrays_written[name] = asdict(array_record(spec, written))
+                files |= {f"{name}/{file}": record for file, record in written.items()}
+                nonfinite |= {name: places} if places else {}
+        about = {"committed_as": str(folder.relative_to(store)), **attributes, "arrays": arrays_written}
+        about |= {"nonfinite": nonfinite} if nonfinite else {}
+        files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(about))
+        nbytes = sum(record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}"))
+        return nbytes if commit_folder(tmp, folder, files) else 0
 
 
-def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> dict[str, Any]:
-    """Write an array's files, all fsynced, and return what its part records of them.
+def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> tuple[dict[str, FileRecord], list[list[int]]]:
+    """Write an array's files, all fsynced, and return size and checksum of each; and [layer position, head, how many
+    values are not finite] where there are any.
 
     While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
     """
     folder.mkdir()
-    metadata = spec.zarr_json()
-    write_file(folder / ZARR_JSON, metadata)
+    files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json())}
     heads, dim = spec.shape[1], spec.shape[3]
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
     buffer = np.full((spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage)
-    writes: list[Future[int]] = []
+    writes: list[Future[FileRecord]] = []
+    nonfinite: list[int] = []
     with ThreadPoolExecutor(_encode_threads()) as encoders, ThreadPoolExecutor(WRITES_UNDER_WAY) as io:
         for shard in range(spec.n_shards):
             _fill(buffer, pieces, shard * spec.shard_layers)
+            # Without the padding, which is NaN.
+            blocks = (block[: spec.shape[2]] for block in buffer.reshape(-1, padded_tokens, dim))
+            nonfinite += encoders.map(count_nonfinite, blocks)
             chunks = _encode(buffer, spec, encoders)
             index = encode_index([len(chunk) for chunk in chunks])
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
-            writes.append(io.submit(write_file, folder / spec.shard_name(shard), *chunks, index))
-        shard_nbytes = [write.result() for write in writes]
-    return {"spec": spec.to_json(), "shard_nbytes": shard_nbytes, "metadata_crc32c": f"{crc32c(metadata):08x}"}
+            writes.append(io.submit(write_recorded, folder / spec.shard_name(shard), *chunks, index))
+        files |= {spec.shard_name(shard): write.result() for shard, write in enumerate(writes)}
+    return files, records(nonfinite, heads)
+
+
+def array_record(spec: ArraySpec, files: Mapping[str, FileRecord]) -> ArrayRecord:
+    """What a part records of an array whose files were written."""
+    shards = [files[spec.shard_name(shard)] for shard in range(spec.n_shards)]
+    return ArrayRecord(
+        spec,
+        tuple(shard.nbytes for shard in shards),
+        tuple(shard.crc32c for shard in shards),
+        f"{files[ZARR_JSON].crc32c:08x}",
+    )
 
 
 def _fill(buffer: Bits, pieces: Sequence[Bits], first_layer: int) -> None:

@@ -104,7 +104,7 @@ def answered(
     answerer = Answerer(held, run, None, "cpu", 16)
     for number, question in enumerate(dataset.questions()):
         answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
-        held.save_result(hash_json([answerer.key, question.image_ids[0]]), {"kind": "answers", "answers": answers})
+        held.save_result(hash_json([answerer.key, question.image_ids[0], ""]), {"kind": "answers", "answers": answers})
     return run
 
 
@@ -304,9 +304,9 @@ def test_the_run_with_most_images_and_no_prefix(tmp_path: Path, data: Path) -> N
     path, cvbench = tmp_path / "s.kv", CvBench(data / "cvbench")
     segmented(path, data, "planted", 1, images=10)
     segmented(path, data, "planted", 4, images=4, name="a-small-one")
-    segmented(path, data, "planted", 9, prefix=("random", "1"))
+    segmented(path, data, "planted", 9, prefix="random")
     answered(path, cvbench, "planted", right_for(12), lacking={"2D/0/image"})
-    answered(path, cvbench, "planted", right_for(0), prefix=("random", "1"))
+    answered(path, cvbench, "planted", right_for(0), prefix="random")
     result = correlated(path)
     (row,) = models_of(result)
     assert result.config["tasks"]["semantic-segmentation"]["images"] == 10

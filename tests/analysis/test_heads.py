@@ -66,7 +66,7 @@ def test_variance_rows_are_taken_where_true() -> None:
     values = {"kind": "value", "layer": 3, "kv_head": 3, "input_agnostic": True}
     heads = taken([*rows, values])
     assert heads.chosen == {(0, 0), (4, 2)}
-    assert heads.dependent == {(0, 1), (5, 3)}
+    assert heads.dependent == {(0, 1)}
 
 
 @pytest.mark.parametrize(

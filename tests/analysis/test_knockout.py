@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import kvtool
 from kvtool.analysis.answering import Answerer
@@ -160,7 +161,13 @@ def test_cocos_own_run_serves_pope(tmp_path: Path, model: Path, pope: Path) -> N
     found = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **ASKED)
     assert kvtool.open(tmp_path / "s.kv").runs() == [found.config["run"]]
     assert by_condition(found)["chosen"]["accuracy"] == 1.0
-    other = planted_pope(tmp_path / "other")  # the same names in another folder are not the same pictures
+    copy = planted_pope(tmp_path / "copy")  # the same pictures in another folder
+    found = kvtool.knockout(tmp_path / "s.kv", f"pope:{copy}", sorted(NOISY), **ASKED)
+    assert not found.config["run"].endswith("+pope")
+    other = planted_pope(tmp_path / "other")  # the same names are not the same pictures
+    for path in (other / "val2014").iterdir():
+        with Image.open(path) as picture:
+            picture.resize((44, 44)).save(path)
     found = kvtool.knockout(tmp_path / "s.kv", f"pope:{other}", sorted(NOISY), **ASKED)
     assert found.config["run"].endswith("+pope")
 

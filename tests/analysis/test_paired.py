@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kvtool.reports.results import Result, emit
 from kvtool.scenes.layouts import write_scenes
 from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.store.verify import verify
-from tests.probes.builders import DIM, PLANTED, noise, sample, write_run
+from tests.probes.builders import DIM, PLANTED, Fill, noise, sample, write_run
 from tests.reports.test_results import assert_documented, documented
 
 VALUE_RIGHT, MODEL_RIGHT = set(range(9)), {0, 1, 2, 3, 9, 10}
@@ -54,7 +54,13 @@ def questions_of(folder: Path, subset: str) -> list[Question]:
     return questions
 
 
-def planted_run(path: Path, folder: Path, questions: Sequence[Question], value_right: set[int]) -> Run:
+def planted_run(
+    path: Path,
+    folder: Path,
+    questions: Sequence[Question],
+    value_right: set[int],
+    change: Callable[[Fill], Fill] = lambda fill: fill,
+) -> Run:
     """In block PLANTED the right option's vectors are the first image's where the values are to be right, else the
     wrong one's; of one image alone, every channel says the answer. All other blocks are noise."""
     rng = np.random.default_rng(1)
@@ -74,7 +80,7 @@ def planted_run(path: Path, folder: Path, questions: Sequence[Question], value_r
 
     samples = [sample(image, i, (80, 60), (3, 4), newline=True) for i, image in enumerate(vectors)]
     kinds: Any = ("key", "value", "projected", "vision")
-    return write_run(path, "blink", "val", folder, samples, fill, kinds=kinds)
+    return write_run(path, "blink", "val", folder, samples, change(fill), kinds=kinds)
 
 
 def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> None:
@@ -85,10 +91,12 @@ def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> N
         truth = question.answer[1]
         answer = truth if number in right else f"The answer is ({'B' if truth == 'A' else 'A'})."
         if len(question.image_ids) > 1:
-            store.save_result(hash_json([key, list(question.image_ids), question.prompt]), {"answer": answer})
+            store.save_result(
+                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]), {"answer": answer}
+            )
         else:
             answers = {NO_HEADS: {question.prompt: answer}}
-            store.save_result(hash_json([key, question.image_ids[0]]), {"answers": answers})
+            store.save_result(hash_json([key, question.image_ids[0], ""]), {"answers": answers})
 
 
 def shares(row: dict[str, Any]) -> list[float]:
@@ -258,7 +266,9 @@ def test_pictures_are_drawn_asked_about_and_kept(
     assert found.best is not None
     assert {"value", "value_pck", "value_pck_low"} <= found.best.keys()
     own = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2, pictures=tmp_path / "own")
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {path.name for path in folder.iterdir()}
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {path.name for path in folder.iterdir()} - {
+        "manifest.json"
+    }
     assert len(counted.texts) == 6
     assert own.rows == Result.from_json(found.to_json()).rows
     by_pck = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2, reading="pck")

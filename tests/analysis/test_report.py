@@ -112,7 +112,7 @@ def test_what_is_gone_is_said_and_the_page_is_whole(tmp_path: Path) -> None:
     assert len(page.notes) == 1
     assert page.notes[0].startswith(f"No pictures for probe {spair.TASK} of {run.name}: spair71k: ")
     reader = read(page)
-    assert page.notes[0] in reader.text
+    assert page.notes[0].replace(f"{tmp_path}/", "") in reader.text
     assert examples(reader) == {}
     moved = report(run.store, tmp_path / "page.html", data={"spair71k": tmp_path / "moved"})
     assert moved.notes == ()
@@ -153,7 +153,7 @@ def test_several_stores(tmp_path: Path) -> None:
     page = kvtool.report([open_store(run.store) for run in runs], tmp_path / "page.html", examples=0)
     assert page.n_results == 2
     assert page.n_pictures == 0
-    assert {row[-1] for row in read(page).data["tables"]["runs"]["rows"]} == {str(run.store) for run in runs}
+    assert {row[-1] for row in read(page).data["tables"]["runs"]["rows"]} == {"a/s.kv", "b/s.kv"}
 
 
 def test_pictures_are_kept_once_and_within_bounds() -> None:
@@ -175,8 +175,10 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a kvtool store"):
         report(tmp_path / "none.kv", tmp_path / "page.html")
     store.save_result("a", studies.unknown_result().to_json())
-    missing = tmp_path / "no" / "page.html"
-    for place, said in ((tmp_path, "expected a file, found a folder"), (missing, "make it first")):
+    for place, said in (
+        (tmp_path, "expected a file, found a folder"),
+        (tmp_path / "no" / "page.html", "make it first"),
+    ):
         with pytest.raises(UsageError, match=said):
             report(store, place)
     with pytest.raises(StoreError, match=r"cannot be written"):
@@ -221,6 +223,7 @@ def test_the_commands_on_the_page_make_the_same_results(tmp_path: Path, monkeypa
     commands = [shlex.split(line)[1:] for line in lines]
     assert [words[0] for words in commands] == ["probe", "variance"]
     kept = {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()}
+    monkeypatch.chdir(run.store.parent)  # the page says nothing of where the store lies
     for words in commands:
         assert call(monkeypatch, words) == 0
     assert {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()} == kept

@@ -23,11 +23,10 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.neighbors import Metric, nearest
 from kvtool.reports.results import Result
 from kvtool.store import Run, indexes, open_store
-from kvtool.store.files import host_name
 from kvtool.store.verify import verify
 from kvtool.types import Block, Kind, Sample
 from tests.probes.builders import DIM, PLANTED, noise, sample, write_run
-from tests.store.test_locks import dead_pid
+from tests.store.making import dead_process
 
 Array = np.ndarray[Any, Any]
 LAYER, HEAD = PLANTED
@@ -348,7 +347,7 @@ def test_verify_knows_an_index_and_removing_the_run_drops_it(tmp_path: Path) -> 
 
 def test_what_a_killed_builder_left_is_swept_by_the_next(tmp_path: Path) -> None:
     run = make_run(tmp_path, layers=6)
-    left = run.store / "tmp" / f"{host_name()}-{dead_pid()}-0"
+    left = run.store / "tmp" / f"{dead_process().tag}-0"
     left.mkdir()
     (left / "00000.faiss").write_bytes(b"half")
     kvtool.search(run, "img08", centre(run, "img08", 0, 0), **BLOCK)
@@ -516,7 +515,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         ({"kv_head": 2}, "no kv_head 2 of value: expected 0 to 1"),
         ({"kv_head": -1}, "no kv_head -1"),
         ({"kind": "key"}, "no key, only value, projected, vision"),
-        ({"device": "cuda:99"}, "cuda:99 is not here"),
+        ({"device": "cuda:99"}, "expected cuda:99 to exist"),
     ):
         with pytest.raises(UsageError, match=message):
             kvtool.search(run, "img08", (40, 30), **options)

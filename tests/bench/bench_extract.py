@@ -33,14 +33,14 @@ def bench() -> list[Row]:
 
 def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[Any]]]:
     """The job, its plan, and its images prepared in the batches that extract makes of them."""
-    from kvtool.datasets import open_dataset
+    from kvtool.engine.match import open_extraction
     from kvtool.engine.pipeline import batches, prepare_one
     from kvtool.engine.plan import Job, make_plan
     from kvtool.models import load_model
 
     job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}", limit=IMAGES, batch_size=BATCH)
     model = load_model(job.model, dtype=job.dtype)
-    plan = make_plan(job, model, open_dataset(job.dataset))
+    plan = make_plan(open_extraction(job), model, None, None)
     found = []
     for part in plan.parts(set()):
         ready = [item for i in part if (item := prepare_one(plan, model, i, True, lambda _: None))]

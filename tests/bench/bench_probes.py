@@ -25,7 +25,8 @@ from kvtool.probes import logistic
 from kvtool.probes.layers import Layer
 from kvtool.probes.propagation import Context, Rule
 from kvtool.probes.semantic_correspondence import SemanticCorrespondence
-from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.probes.truth import sizes_of
+from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.probe_scale import scale
 from tests.bench.rows import Row, row
@@ -160,6 +161,7 @@ class Pairs:
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         points = [tuple((float(x), float(y)) for x, y in rng.uniform(0, 378, (10, 2))) for _ in range(40)]
         ordered = [(a, b) for a in range(40) for b in range(40) if a != b]
         chosen = [ordered[i] for i in rng.choice(len(ordered), 1000, replace=False)]
@@ -178,7 +180,7 @@ def matching() -> Row:
     data = Pairs()
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(Path(folder), 40)
-        task = SemanticCorrespondence(data, set(run.ids), CPU)  # type: ignore[arg-type]
+        task = SemanticCorrespondence(data, sizes_of(run), CPU)  # type: ignore[arg-type]
 
         def ours() -> Any:
             return task.measure(Layer(run, "value", 0, range(HEADS), CPU))
@@ -219,10 +221,7 @@ def write_run(folder: Path, images: int) -> Run:
         dataset="spair71k",
         dataset_path=None,
         split="test",
-        ids_hash=hash_ids([s.id for s in samples]),
-        n_images_total=images,
         prefix="none",
-        prefix_hash="0",
         view="base",
         keys="post-rope",
         kinds=("value",),

@@ -47,7 +47,7 @@ def bench(folder: Path | None = None, n_images: int = 64) -> list[Row]:
 
 
 def _bench(place: Path, n_images: int) -> list[Row]:
-    run = open_store(place / "bench.kv", create=True).create_run(config(n_images))
+    run = open_store(place / "bench.kv", create=True).create_run(config())
     (place / "plain").mkdir()
     (place / "torch").mkdir()
     part_mb = PART_IMAGES * 2 * LAYERS * HEADS * HEAD_NBYTES / 1e6
@@ -137,7 +137,7 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def config(n_images: int) -> RunConfig:
+def config() -> RunConfig:
     geometry = Geometry(LAYERS, 28, HEADS, DIM, 3584, 26, 1152)
     model = ModelInfo("bench", "0", "llava-onevision", geometry, "bfloat16", "sdpa")
     layers = tuple(range(LAYERS))
@@ -147,10 +147,7 @@ def config(n_images: int) -> RunConfig:
         "bench",
         None,
         "all",
-        "0",
-        n_images,
         "none",
-        "0",
         "base",
         "post-rope",
         ("key", "value"),

@@ -39,7 +39,7 @@ def bench(n_images: int = 512) -> list[Row]:
 def write(path: Path, n_images: int) -> Run:
     """Keys of `n_images`, whole parts of them, as bench_store makes them."""
     layers = tuple(range(LAYERS))
-    run = open_store(path, create=True).create_run(replace(shape.config(n_images), kinds=("key",), layers=layers))
+    run = open_store(path, create=True).create_run(replace(shape.config(), kinds=("key",), layers=layers))
     scales = np.random.default_rng(0).normal(0, 0.6, (LAYERS, shape.HEADS, 1, shape.DIM))
     means = np.random.default_rng(1).normal(0, 0.8, scales.shape)
     for start in range(0, n_images, shape.PART_IMAGES):

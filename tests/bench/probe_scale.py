@@ -19,9 +19,10 @@ import torch
 from kvtool.datasets.spair71k import Pair
 from kvtool.probes import layers
 from kvtool.probes.base import score_blocks
-from kvtool.probes.run import plan_blocks
+from kvtool.probes.blocks import plan_blocks
 from kvtool.probes.semantic_correspondence import SemanticCorrespondence
-from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.probes.truth import sizes_of
+from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
 
@@ -54,7 +55,7 @@ def probe_once(path: Path) -> dict[str, float]:
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        task = SemanticCorrespondence(Neighbours(run.ids), set(run.ids), torch.device("cpu"))  # type: ignore[arg-type]
+        task = SemanticCorrespondence(Neighbours(run.ids), sizes_of(run), torch.device("cpu"))  # type: ignore[arg-type]
         score_blocks(task, plan_blocks(run, ["value"], None, None), torch.device("cpu"), "max", 0, None)
         seconds.append(time.perf_counter() - start)
     return {"ms_per_image": 1e3 * min(seconds) / len(run.ids), "peak_mb": peak_mb()}
@@ -71,6 +72,7 @@ class Neighbours:
 
     def __init__(self, ids: list[str]) -> None:
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         points = tuple((float(x), float(y)) for x, y in np.random.default_rng(0).uniform(0, 160, (4, 2)))
         wh, box, codes = (160, 160), (0.0, 0.0, 150.0, 100.0), (0, 0, 0, 0, 0)
         self._pairs = []
@@ -96,10 +98,7 @@ def write_store(path: Path, n_images: int) -> Run:
         dataset="spair71k",
         dataset_path=None,
         split="test",
-        ids_hash=hash_ids([s.id for s in samples]),
-        n_images_total=n_images,
         prefix="none",
-        prefix_hash="0",
         view="base",
         keys="post-rope",
         kinds=("value",),

@@ -103,3 +103,9 @@ def test_auto_is_a_table_only_on_a_terminal() -> None:
     assert resolve("auto", Terminal()) == "table"
     assert resolve("auto", io.StringIO()) == "jsonl"
     assert resolve("csv", Terminal()) == "csv"
+
+
+@pytest.mark.parametrize("text", ["0-999999999", "100000", "0-" + "9" * 5000])
+def test_numbers_are_bounded_before_they_are_listed(text: str) -> None:
+    with pytest.raises(UsageError, match=r"expected numbers (below 100000|and ranges)"):
+        parse_numbers(text, "--layers")

@@ -140,7 +140,7 @@ BAD: dict[str, tuple[Make, int, str]] = {
     "imagenet-s: mode": (
         imagenet_case(lambda t: label_png(first_map(t), np.zeros((24, 32)), palette=False)),
         1,
-        r"expected an RGB map with id = R \+ 256 G, found mode L",
+        r"expected a colour-coded map \(RGB\), found mode L",
     ),
     "imagenet-s: size": (
         imagenet_case(lambda t: id_png(first_map(t), np.zeros((25, 32)))), 1, r"expected 32 x 24 .* found 32 x 25",
@@ -148,7 +148,7 @@ BAD: dict[str, tuple[Make, int, str]] = {
     "imagenet-s: true ids": (
         imagenet_case(lambda t: id_png(next(t.glob("data/*/validation-seg*/*/*.png")), np.full((24, 32), 700))),
         1,
-        r"ground truth of n.*\.png: .* id 700",
+        r"n.*\.png: expected ids 0 to 50 and 1000 as R \+ 256 G, found 700",
     ),
     "spair: no file": (lambda tmp: ["spair", "--answers", tmp / "no"], 1, r"no: expected a text file, found nothing"),
     "spair: empty": (answers_case("spair", "\n"), 1, r"a.txt: expected one JSON object a line.* found none"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kvtool.datasets.davis import Davis, Video
 from kvtool.errors import DatasetError
@@ -68,6 +69,40 @@ def test_wrong_layout(tmp_path: Path) -> None:
         Davis(tmp_path)
     with pytest.raises(DatasetError, match=r"at ImageSets/2017/train.txt, found ImageSets/2017/ with val.txt"):
         Davis(tmp_path / "DAVIS", "train")
-    (tmp_path / "DAVIS/ImageSets/2017/val.txt").write_text("two\nthree\n")
-    with pytest.raises(DatasetError, match=r"expected the frames of sequence three at three/, found gone/, nothing/"):
+    (tmp_path / "DAVIS/ImageSets/2017/val.txt").write_text("three\nfour\n")
+    with pytest.raises(DatasetError, match=r"480p: expected frames of 2 sequences, found none of three, four"):
         Davis(tmp_path / "DAVIS").images()
+
+
+def test_sequences_that_are_there_are_used(tmp_path: Path) -> None:
+    """A part of the data set: what is not there is counted and named; a sequence listed twice counts once."""
+    builders.davis(tmp_path)
+    (tmp_path / "JPEGImages/480p/empty").mkdir()
+    (tmp_path / "ImageSets/2017/val.txt").write_text("three\ntwo\nempty\ngone\ntwo\n../two\n")
+    dataset = Davis(tmp_path)
+    assert [ref.id for ref in dataset.images()] == [f"{name}/{i:05d}" for name in ("two", "gone") for i in range(4)]
+    assert [video.name for video in dataset.videos()] == ["two", "gone"]
+    assert dataset.notes == [
+        f"{tmp_path}/ImageSets/2017/val.txt: 1 of its lines are listed twice and count once: two",
+        f"{tmp_path}/JPEGImages/480p: 3 of 5 sequences have no frames there: three, empty, ../two",
+    ]
+    assert dataset.skipped == []
+
+
+def test_a_sequence_without_one_of_its_frames_is_left_out(tmp_path: Path) -> None:
+    """Its next frame would pass for the first."""
+    builders.davis(tmp_path)
+    (tmp_path / "JPEGImages/480p/two/00000.jpg").unlink()
+    dataset = Davis(tmp_path)
+    assert [video.name for video in dataset.videos()] == ["gone"]
+    assert "sequence two: expected a frame for each annotation, found none of 00000" in dataset.skipped[0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "1"])
+def test_an_unusable_first_annotation_leaves_out_its_sequence(tmp_path: Path, mode: str) -> None:
+    builders.davis(tmp_path)
+    path = tmp_path / "Annotations/480p/two/00000.png"
+    Image.fromarray(np.ones((24, 32), np.uint8)).convert(mode).save(path)
+    dataset = Davis(tmp_path)
+    assert [video.name for video in dataset.videos()] == ["gone"]
+    assert dataset.skipped[0].startswith(f"{path}: expected ")

@@ -9,7 +9,7 @@ import pytest
 
 from kvtool.datasets import list_datasets
 from kvtool.datasets.base import About, DatasetBase
-from kvtool.datasets.images import MAX_PIXELS
+from kvtool.datasets.raster import MAX_PIXELS
 from kvtool.errors import DatasetError, UsageError
 from tests.datasets import builders
 
@@ -56,6 +56,7 @@ def test_the_example_works(tmp_path: Path) -> None:
         (name, tmp_path / f"images/{name}.jpg") for name in ("wren", "owl")
     ]
     assert dataset.prefix("owl", "none") == ""
+    assert dataset.truth_files() == [tmp_path / "lists/test.txt"]
     with pytest.raises(DatasetError, match=r"birds: .* expected the list of images at lists/train.txt"):
         birds(tmp_path, "train")
     with pytest.raises(UsageError, match=r"birds: unknown split 'val'; known: test, train"):

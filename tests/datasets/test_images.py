@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from kvtool.datasets.base import ImageRef
-from kvtool.datasets.images import MAX_PIXELS, load_image, read_size
+from kvtool.datasets.images import load_image, read_size
+from kvtool.datasets.raster import MAX_PIXELS
 from kvtool.errors import ImageError
 
 
@@ -199,10 +200,10 @@ def test_broken_files(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not a picture")
     assert "not an image" in failure(tmp_path / "text.jpg")
     (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
-    assert "not an image" in failure(tmp_path / "page.eps")
+    assert "PostScript, which kvtool does not read" in failure(tmp_path / "page.eps")
     assert "no such file" in failure(tmp_path / "absent.png")
     (tmp_path / "folder.png").mkdir()
-    assert "directory" in failure(tmp_path / "folder.png")
+    assert "not a regular file" in failure(tmp_path / "folder.png")
     (tmp_path / "short.png").write_bytes(png(40, 40))
     assert "broken or truncated PNG" in failure(tmp_path / "short.png")
 

@@ -88,11 +88,15 @@ def test_episodes_follow_the_protocol(tmp_path: Path) -> None:
 def test_episodes_among_the_images_of_a_limited_run(tmp_path: Path) -> None:
     dataset = Pascal5i(builders.pascal(tmp_path))
     ids = {ref.id for ref in dataset.images()[:10]}  # seven of class 1, three of class 2
-    episodes = dataset.episodes(n=20, ids=ids)
+    entries = [entry for entry in dataset.entries() if entry.image_id in ids]
+    episodes = dataset.episodes(n=20, entries=entries)
     assert {e.class_id for e in episodes} == {1}
     assert all({e.query_id, *e.support_ids} <= ids for e in episodes)
     assert "class 2 has 3 images, an episode needs 6" in dataset.skipped[0]
-    assert {e.class_id for e in dataset.episodes(n=20, shots=2, ids=ids)} == {1, 2}
+    assert [line.split(": ")[1] for line in dataset.skipped] == [
+        f"class {number} has {count} images, an episode needs 6" for number, count in ((2, 3), (3, 0), (4, 0), (5, 0))
+    ]
+    assert {e.class_id for e in dataset.episodes(n=20, shots=2, entries=entries)} == {1, 2}
     with pytest.raises(DatasetError, match=r"expected a class with 8 images for 7-shot episodes"):
         dataset.episodes(shots=7)
 

@@ -122,10 +122,13 @@ def test_folder_errors(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
-    builders.picture(tmp_path / "ok.png")
-    (tmp_path / "ok.png").rename(tmp_path / "\udcff.png")
-    with pytest.raises(DatasetError, match=r"in UTF-8, found \\udcff.png; rename it"):
+    builders.picture(tmp_path / "ok.png").rename(tmp_path / "\udcff.png")
+    with pytest.raises(DatasetError, match=r"found none that can be read: .*\\xff.png: a name that is not UTF-8"):
         open_dataset(f"folder:{tmp_path}")
+    builders.picture(tmp_path / "good.png")
+    dataset = open_dataset(f"folder:{tmp_path}")
+    assert [ref.id for ref in dataset.images()] == ["good.png"]
+    assert dataset.skipped == [f"{tmp_path}/\\xff.png: a name that is not UTF-8; rename it"]
 
 
 def test_paths_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

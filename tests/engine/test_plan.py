@@ -13,15 +13,14 @@ from kvtool.store import RunConfig
 from kvtool.types import Geometry, ModelInfo
 
 INFO = ModelInfo("m", "r", "llava_onevision", Geometry(2, 4, 2, 8, 32, 2, 16), "bfloat16", "sdpa")
-CONFIG = RunConfig(
-    "run", INFO, "folder", None, "", "0" * 16, 0, "none", "0" * 16, "base", "post-rope", ("value",), (0, 1), (1,)
-)
+CONFIG = RunConfig("run", INFO, "folder", None, "", "none", "base", "post-rope", ("value",), (0, 1), (1,))
 
 
 def plan(n: int, size: int) -> Plan:
-    config = replace(CONFIG, part_size=size, n_images_total=n)
+    config = replace(CONFIG, part_size=size)
     refs = tuple(ImageRef(str(i)) for i in range(n))
-    return Plan(config, Request(("value",), (0, 1), (1,)), refs, ("",) * n, (), 1, 1)
+    request, ids = Request(("value",), (0, 1), (1,)), tuple(ref.id for ref in refs)
+    return Plan(config, request, ids, None, refs, ("",) * n, tuple(range(n)), (), 1, 1)
 
 
 @given(st.integers(1, 100), st.integers(1, 40), st.sets(st.integers(0, 99)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,18 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.datasets import open_dataset
-from kvtool.datasets.images import load_image
 from kvtool.engine import local
-from kvtool.engine.pipeline import capture_part
+from kvtool.engine.match import open_extraction
+from kvtool.engine.pipeline import capture_part, prepare_one
 from kvtool.engine.plan import Job, make_plan
 from kvtool.engine.ray import collect
 from kvtool.engine.reuse import open_source
-from kvtool.errors import CorruptError, UsageError
+from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.llava_onevision import LlavaOnevision
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
+from tests.models.tiny import noise
 
 PREFIX = "text:the red cat"
 
@@ -64,15 +65,20 @@ def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[l
     ],
 )
 def test_bytes_are_those_of_pixels(
-    tmp_path: Path, tiny_model: Path, many: Path, first: dict[str, Any], second: dict[str, Any]
+    tmp_path: Path,
+    tiny_model: Path,
+    many: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: dict[str, Any],
+    second: dict[str, Any],
 ) -> None:
     dataset = f"folder:{many}"
     first = {"dtype": "float32", **first}
     second = {"prefix": PREFIX, "dtype": first["dtype"], "view": first.get("view", "base"), **second}
     _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, **second)
     before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
-    for path in many.iterdir():
-        path.write_bytes(b"no picture any more")
+    monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
+    monkeypatch.setattr("kvtool.engine.pipeline.decode", lambda *_: pytest.fail("a picture was decoded"))
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
     assert (report.source, report.n_reused, report.n_done, report.failed) == (before.run, 40, 40, {})
     assert contents(run) == contents(pixels)
@@ -124,30 +130,46 @@ def test_runs_that_do_not_serve(
     assert (report.source, report.n_reused, report.n_done) == (None, 0, 2)
 
 
-def test_pictures_of_other_names_do_not_serve(tmp_path: Path, tiny_model: Path, many: Path) -> None:
-    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2)
-    (many / "039.png").rename(many / "040.png")
-    report, _ = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, prefix=PREFIX)
-    assert report.source is None
+def test_other_pictures_under_the_same_names_do_not_serve(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=4)
+    for name in ("000.png", "002.png"):
+        noise(40, 40, 999).save(many / name)
+    (many / "003.png").rename(many / "900.png")
+    report, run = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=3, prefix=PREFIX)
+    assert (report.n_done, report.n_reused) == (3, 1)
+    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, f"folder:{many}", limit=3, prefix=PREFIX)
+    assert contents(run) == contents(pixels)
+
+
+def test_no_picture_left_is_no_source(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+    extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=1)
+    noise(40, 40, 999).save(many / "000.png")
+    report, _ = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=1, prefix=PREFIX)
+    assert (report.source, report.n_reused) == (None, 0)
 
 
 def test_layers_of_the_tower_are_found_by_number(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     """A source may keep more of them than the run that takes from it."""
     model: Any = load_model(str(tiny_model), dtype="float32")
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", dtype="float32")
-    plan = make_plan(job, model, open_dataset(job.dataset))
-    item = model.prepare(load_image(plan.refs[0]), id=plan.refs[0].id, index=0)
+    store = open_store(job.store, create=True)
+    plan = make_plan(open_extraction(job), model, None, store)
+    item = prepare_one(plan, model, 0, True, lambda _: None)
+    assert item is not None
     several = replace(plan, request=model.request(None, None, vision_layers=[0, 2]))
-    run = open_store(job.store, create=True).create_run(replace(plan.config, vision_layers=(0, 2)))
+    run = store.create_run(replace(plan.config, vision_layers=(0, 2)))
     run.commit_part("0000000-0000001", [item.sample], *capture_part(model, several, [item], 1))
-    wanted = make_plan(replace(job, prefix=PREFIX), model, open_dataset(job.dataset))
+    wanted = make_plan(open_extraction(replace(job, prefix=PREFIX)), model, None, store)
     assert (wanted.source, len(wanted.request.vision_layers)) == (run.name, 1)
-    stored = open_source(run, wanted.config).prepare(model, 0, "the red cat")
+    stored = open_source(run, wanted.config, wanted.refs).prepare(model, item.sample.id, 0, "the red cat")
     found, expected = (model.capture([each], plan.request).arrays["vision"][0] for each in (stored, item))
     assert found.tobytes() == expected.tobytes()
 
 
-def test_a_damaged_source_is_named_and_not_passed_over(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+def test_a_damaged_source_is_named_and_stops_nobody(
+    tmp_path: Path, tiny_model: Path, many: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("kvtool").propagate = True
     dataset = f"folder:{many}"
     _, run = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2)
     shard = next((run.folder / "parts").rglob("projected/c*"))
@@ -155,13 +177,15 @@ def test_a_damaged_source_is_named_and_not_passed_over(tmp_path: Path, tiny_mode
     damaged = bytearray(whole)
     damaged[len(damaged) // 3] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(CorruptError, match=rf"run {run.name}, part .*; or leave run {run.name} aside with --no-reuse"):
-        extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
-    report, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX, reuse=False)
-    assert report.n_done == 2
+    report, other = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
+    assert (report.n_done, report.n_reused) == (2, 1)
+    assert f"run {run.name}, part 0000000-0000002, array projected" in caplog.text
+    assert "what it holds is computed anew here" in caplog.text
     (shard.parents[1] / "zarr.json").write_bytes(b"{}")
-    with pytest.raises(CorruptError, match="--no-reuse"):
-        extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
+    report, last = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
+    assert (report.n_done, report.source) == (2, other.name)
+    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, limit=2, prefix="random")
+    assert contents(last) == contents(pixels)
 
 
 @pytest.mark.usefixtures("no_tower")
@@ -181,8 +205,6 @@ def test_estimate_decodes_no_picture(
 
 def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}")
-    for path in many.iterdir():
-        path.write_bytes(b"")
     report, run = extracted(
         tmp_path / "s.kv", tiny_model, f"folder:{many}", prefix=PREFIX, devices=("cpu", "cpu"), wait_s=60
     )
@@ -195,7 +217,8 @@ def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
     """What a Ray task runs, without Ray."""
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=3)
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", prefix=PREFIX, limit=3)
-    plan, _ = local.prepare(job)
+    model = load_model(job.model, weights=False)
+    plan = make_plan(open_extraction(job), model, None, open_store(job.store))
     for device, free in (("cuda:0", None), ("cpu", 1), ("gpu", None)):
         events, error = collect(job, plan, device, free)
         assert events == []

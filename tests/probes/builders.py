@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.store import Run, RunConfig, float32_to_bits, hash_ids, open_store, part_name
+from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
 from kvtool.types import Geometry, GridSpan, Kind, ModelInfo, Sample
 
 Array = np.ndarray[Any, Any]
@@ -60,30 +60,25 @@ def write_run(
     *,
     model: str = "planted",
     name: str = "",
-    prefix: tuple[str, str] = ("none", "0"),
-    listed: Sequence[str] | None = None,
+    prefix: str = "none",
     kinds: tuple[Kind, ...] = ("value", "projected", "vision"),
     dtype: str = "bfloat16",
     layers: int = LAYERS,
     part_size: int = 5,
     seed: int = 0,
+    spoiled: Sequence[Kind] = (),
 ) -> Run:
     """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values.
 
-    prefix: the condition and the hash of its texts, which stand in the samples. listed: ids of the whole split, where
-    the run holds a part of it."""
+    prefix: the condition; its texts stand in the samples. spoiled: kinds whose very first number is NaN."""
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
-    ids = [s.id for s in samples] if listed is None else listed
     config = RunConfig(
         name=name,
-        model=ModelInfo(model, "0", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
+        model=ModelInfo(model, f"of {model}", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
         dataset=dataset,
         dataset_path=str(root),
         split=split,
-        ids_hash=hash_ids(ids),
-        n_images_total=len(ids),
-        prefix=prefix[0],
-        prefix_hash=prefix[1],
+        prefix=prefix,
         view="base",
         keys="post-rope",
         kinds=kinds,
@@ -108,6 +103,8 @@ def write_run(
                 arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_tokens, 2 * DIM))) for s in of]
             else:
                 arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_vision_tokens, DIM))) for s in of]
+        for kind in spoiled if start == 0 else ():
+            arrays[kind][0].reshape(-1)[0] = 0x7FC0 if dtype == "bfloat16" else np.nan
         text: dict[str, Any] = {
             kind: stored(np.zeros((layers, HEADS, sum(s.image_start for s in of), DIM)))
             for kind in ("key", "value")

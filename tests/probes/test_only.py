@@ -13,10 +13,11 @@ from PIL import Image
 
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.spair71k import SPair71k
+from kvtool.identity import dataset_of
 from kvtool.metrics.segmentation import VOID
 from kvtool.probes import TASKS, co_segmentation
 from kvtool.probes.layers import Layer
-from kvtool.probes.run import dataset_of
+from kvtool.probes.truth import sizes_of
 from kvtool.reports.results import Row
 from kvtool.store import Run
 from tests.probes import test_co_segmentation as msrc
@@ -70,7 +71,7 @@ def saved(
 ) -> tuple[Any, dict[str, bytes], list[Row]]:
     """The task, its files' bytes and their records, of a block (layer, kv_head)."""
     task = TASKS.load("semantic-segmentation" if name == "bdd10k" else name)(
-        dataset_of(run, None), set(run.ids), torch.device("cpu")
+        dataset_of(run, None), sizes_of(run), torch.device("cpu")
     )
     if only is not None:
         task.only(only)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.store import Run, RunConfig, Store, open_store, part_name
+from kvtool.store import Run, RunConfig, Store, open_store, owners, part_name
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.manifest import token_counts
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
@@ -26,10 +28,7 @@ def config(**changes: Any) -> RunConfig:
         dataset="folder",
         dataset_path="/data",
         split="all",
-        ids_hash="0123",
-        n_images_total=1000,
         prefix="none",
-        prefix_hash="4567",
         view="base",
         keys="post-rope",
         kinds=("key", "value", "projected", "vision"),
@@ -63,10 +62,25 @@ def ragged(index: int) -> Sample:
     return sample(index, n_tokens=3 + index % 5, n_vision_tokens=1 + index % 3, n_prefix=index % 4)
 
 
+def dead_process(**changes: Any) -> owners.Process:
+    """A process of this machine that has ended, or one that differs from it in some way."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    return replace(owners.this_process(), pid=child.pid, token="00000000", **changes)
+
+
 def random_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Bits:
     """Any bit pattern: NaNs with payloads, infinities, subnormals and negative zeros among them."""
     nbytes = int(np.prod(shape)) * dtype.itemsize
     return np.frombuffer(rng.bytes(nbytes), dtype).reshape(shape)
+
+
+def finite_bits(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Bits:
+    """Any bit pattern but NaNs and infinities."""
+    lowest_exponent_bit = {"uint16": 0x0080, "float16": 0x0400, "float32": 0x00800000}[dtype.name]
+    bits = random_bits(rng, shape, dtype).view(f"u{dtype.itemsize}")
+    finite: Bits = (bits & ~np.array(lowest_exponent_bit, bits.dtype)).view(dtype)
+    return finite
 
 
 def image_arrays(config: RunConfig, image: Sample) -> dict[str, Bits]:
@@ -76,7 +90,7 @@ def image_arrays(config: RunConfig, image: Sample) -> dict[str, Bits]:
     for name in config.array_names():
         heads, dim = config.heads_and_dim(name)
         shape = (len(config.stored_layers(name)), heads, token_counts([image], name)[0], dim)
-        arrays[name] = random_bits(rng, shape, STORED_DTYPE[config.model.dtype])
+        arrays[name] = finite_bits(rng, shape, STORED_DTYPE[config.model.dtype])
     return arrays
 
 

@@ -11,9 +11,10 @@ import pytest
 import zarr
 
 from kvtool.errors import CorruptError
+from kvtool.store import schema
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
-from kvtool.store.writer import write_array
+from kvtool.store.writer import array_record, write_array
 from kvtool.types import Precision
 from tests.store.making import random_bits
 
@@ -27,9 +28,8 @@ def write(
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
-    record = write_array(folder / "key", spec, [values])
-    sizes, crc = tuple(record["shard_nbytes"]), record["metadata_crc32c"]
-    return StoredArray(folder / "key", spec, sizes, crc, "run r, part p, array key"), values
+    files, _ = write_array(folder / "key", spec, [values])
+    return StoredArray(folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"), values
 
 
 def open_zarr(folder: Path, pipeline: str = PIPELINES[0]) -> Any:
@@ -87,5 +87,5 @@ def test_check_sizes_names_what_is_lost_and_what_is_short(tmp_path: Path) -> Non
 
 def test_the_geometry_survives_json() -> None:
     spec = ArraySpec.plan((3, 2, 300, 8), [100, 200], False, "float16", "none")
-    assert ArraySpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert schema.read(ArraySpec, json.loads(json.dumps(spec.to_json())), "spec") == spec
     assert (spec.chunk_tokens, spec.chunks_per_head, spec.nbytes) == (256, 2, 3 * 2 * 300 * 8 * 2)

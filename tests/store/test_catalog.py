@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from kvtool.errors import BusyError, CorruptError, ImageError, KvtoolError, RunConflictError, StoreError, UsageError
-from kvtool.store import existing_run, open_store
+from kvtool.store import existing_store, open_store, owners
 from kvtool.store.files import group_json
 from kvtool.store.verify import verify
-from tests.store.making import commit, config, new_run, new_store, ragged
+from tests.store.making import commit, config, dead_process, new_run, new_store, ragged
 
 
 def error_of(path: Path, create: bool = False) -> str:
@@ -89,7 +89,7 @@ def test_runs_that_an_analysis_added_do_not_hide_the_one_they_belong_to(tmp_path
     store = new_store(tmp_path)
     store.create_run(config())
     store.create_run(config(name="tiny+correct", prefix="correct"))
-    assert store.first_runs() == ["tiny"]
+    assert [run.name for run in store.first_runs()] == ["tiny"]
     assert store.run().name == "tiny"
     assert store.run("tiny+correct").config.prefix == "correct"
     store.create_run(config(name="lone+correct", prefix="random"))
@@ -106,8 +106,8 @@ def test_another_configuration_under_the_name_is_a_conflict_that_names_the_field
     message = str(caught.value)
     assert "run tiny of" in message
     assert "view: stored 'base', asked 'full'" in message
-    assert "revision='def'" in message
-    assert "layers" not in message.replace("vision_layers", "")[: message.index("model:")]
+    assert "model revision: stored 'abc', asked 'def'" in message
+    assert "layers" not in message
     assert "\n" not in message
     assert store.run("tiny").config == config()
 
@@ -182,19 +182,16 @@ def test_claimed_says_whether_someone_holds_it(tmp_path: Path) -> None:
     assert not run.claimed("0000000-0000004")
 
 
-def test_existing_run_writes_nothing(tmp_path: Path) -> None:
+def test_existing_store_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "tiny.kv"
-    assert existing_run(path, config()) is None
+    assert existing_store(path) is None
     assert not path.exists()
     path.mkdir()
-    assert existing_run(path, config()) is None
+    assert existing_store(path) is None
     new_run(tmp_path)
-    found = existing_run(path, config(name=""))
-    assert found is not None
-    assert found.name == "tiny"
-    assert existing_run(path, config(name="new")) is None
-    with pytest.raises(RunConflictError):
-        existing_run(path, config(view="full"))
+    opened = existing_store(path)
+    assert opened is not None
+    assert opened.runs() == ["tiny"]
 
 
 def test_results_are_kept_by_key_and_replaced(tmp_path: Path) -> None:
@@ -213,20 +210,16 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     path = store.save_result("abc", {"best": 0.5})
     path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6"))
-    with pytest.raises(CorruptError, match=r"abc\.json: expected crc32c.*delete it, it is computed again"):
+    with pytest.raises(CorruptError, match=r"abc\.json: expected crc32c.*drops it, then it is computed again"):
         store.load_result("abc")
     with pytest.raises(UsageError, match="result key"):
         store.load_result("../abc")
 
 
 def test_sweeping_drops_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:
-    from tests.store.test_locks import dead_pid
-
     store = new_store(tmp_path)
-    from kvtool.store.files import host_name
-
     tmp = store.path / "tmp"
-    dead, alive = f"{host_name()}-{dead_pid()}-0", f"{host_name()}-{os.getpid()}-999999"
+    dead, alive = f"{dead_process().tag}-0", f"{owners.this_process().tag}-999999"
     for name in (dead, alive, "elsewhere-1-0"):
         (tmp / name / "part").mkdir(parents=True)
     assert store.sweep_tmp() == [dead]
@@ -248,7 +241,7 @@ def test_pictures_are_kept_whole_and_once(tmp_path: Path) -> None:
     folder = store.keep_pictures("abc", [("1.png", b"one"), ("questions.jsonl", b"{}\n")])
     assert folder == store.pictures_dir("abc")
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [
-        ("1.png", b"one"), ("questions.jsonl", b"{}\n"),
+        ("1.png", b"one"), ("manifest.json", (folder / "manifest.json").read_bytes()), ("questions.jsonl", b"{}\n"),
     ]  # fmt: skip
     assert store.keep_pictures("abc", [("1.png", b"another")]) == folder
     assert (folder / "1.png").read_bytes() == b"one"

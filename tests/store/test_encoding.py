@@ -66,7 +66,7 @@ def test_every_flipped_byte_of_a_chunk_is_found(codec: Codec) -> None:
     for position in range(len(chunk)):
         chunk[position] ^= 1
         with pytest.raises(
-            CorruptError, match=r"^here: expected crc32c [0-9a-f]{8}, found [0-9a-f]{8}: damaged: remove"
+            CorruptError, match=r"^here: expected crc32c [0-9a-f]{8}, found [0-9a-f]{8}: damaged: `kvtool store repair`"
         ):
             decode_chunk(chunk, codec, np.empty((6, 8), np.uint16), "here")
         chunk[position] ^= 1

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvtool.errors import CorruptError, SpaceError, StoreError
-from kvtool.store import files
+from kvtool.store import durable, files, owners
+from tests.store.making import dead_process
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -42,14 +40,15 @@ def test_any_flipped_bit_of_sealed_json_is_found() -> None:
 
 
 def test_a_commit_moves_the_folder_once(tmp_path: Path) -> None:
+    scratch = tmp_path / "tmp" / "scratch"
     for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "file").write_text(name)
     (tmp_path / "parts").mkdir()
-    assert files.commit_folder(tmp_path / "first", tmp_path / "parts" / "p")
-    assert not files.commit_folder(tmp_path / "second", tmp_path / "parts" / "p")
+    assert files.commit_folder(scratch / "first", tmp_path / "parts" / "p")
+    assert not files.commit_folder(scratch / "second", tmp_path / "parts" / "p")
     assert (tmp_path / "parts" / "p" / "file").read_text() == "first"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts"]
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_commit_syncs_files_then_folders_bottom_up_then_the_parent(
@@ -68,44 +67,85 @@ def test_a_commit_syncs_files_then_folders_bottom_up_then_the_parent(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "rename", rename)
-    (tmp_path / "tmp" / "inner").mkdir(parents=True)
+    draft = tmp_path / "tmp" / "scratch" / "draft"
+    (draft / "inner").mkdir(parents=True)
     (tmp_path / "parts").mkdir()
-    files.write_file(tmp_path / "tmp" / "inner" / "file", b"abc", memoryview(b"d"))
-    files.commit_folder(tmp_path / "tmp", tmp_path / "parts" / "p")
-    assert calls == ["file", "inner", "tmp", "rename", "parts"]
+    files.write_file(draft / "inner" / "file", b"abc", memoryview(b"d"))
+    files.commit_folder(draft, tmp_path / "parts" / "p")
+    assert calls == ["file", "inner", "draft", "rename", "parts"]
     assert (tmp_path / "parts" / "p" / "inner" / "file").read_bytes() == b"abcd"
 
 
 def test_scratch_folders_name_their_process_and_are_removed(tmp_path: Path) -> None:
     with files.scratch_folder(tmp_path) as one, files.scratch_folder(tmp_path) as two:
         assert one != two
-        assert re.fullmatch(rf"{re.escape(files.host_name())}-{os.getpid()}-\d+", one.name)
+        assert files.scratch_owner(one) == owners.this_process()
         assert files.is_stale_scratch(one) is False
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_scratch_of_a_dead_process_is_stale_and_of_another_host_unknown(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", "pass"])
-    dead.wait()
-    left = tmp_path / f"{files.host_name()}-{dead.pid}-0"
-    left.mkdir()
-    assert files.is_stale_scratch(left) is True
-    assert files.is_stale_scratch(tmp_path / "elsewhere-12-0") is None
+def test_scratch_of_a_dead_process_is_stale_and_of_a_process_nobody_sees_unknown(tmp_path: Path) -> None:
+    def left(process: owners.Process) -> Path:
+        folder = tmp_path / f"{process.tag}-0"
+        folder.mkdir()
+        return folder
+
+    assert files.is_stale_scratch(left(dead_process())) is True
+    assert files.is_stale_scratch(left(dead_process(host="elsewhere"))) is None
+    assert files.is_stale_scratch(left(dead_process(boot="0" * 12))) is None
+    assert files.is_stale_scratch(left(dead_process(space="1_2"))) is None
     assert files.is_stale_scratch(tmp_path / "holiday") is None
 
 
-def test_a_pid_used_again_by_a_younger_process_counts_as_dead() -> None:
-    assert files.process_alive(os.getpid(), time.time())
-    assert not files.process_alive(os.getpid(), time.time() - 1e6)
+def test_scratch_of_a_process_nobody_sees_is_stale_when_it_was_not_touched_for_long(tmp_path: Path) -> None:
+    folder = tmp_path / "tmp" / f"{dead_process(host='elsewhere').tag}-0"
+    folder.mkdir(parents=True)
+    for age_s, stale in ((files.SCRATCH_EXPIRY_S - 60, None), (files.SCRATCH_EXPIRY_S + 60, True), (-1e6, None)):
+        os.utime(folder, (time.time() - age_s,) * 2)
+        assert files.is_stale_scratch(folder) is stale
+        assert files.sweep_scratch(tmp_path) == [folder.name] * bool(stale)
+        folder.mkdir(exist_ok=True)
 
 
-def test_a_zombie_counts_as_dead() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
-    deadline = time.monotonic() + 30
-    while files.process_alive(child.pid, time.time()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not files.process_alive(child.pid, time.time())
-    child.wait()
+def test_a_commit_reads_back_what_was_written(tmp_path: Path) -> None:
+    def draft(number: int) -> tuple[Path, dict[str, durable.FileRecord]]:
+        folder = tmp_path / "tmp" / "scratch" / f"part{number}"
+        (folder / "key").mkdir(parents=True)
+        return folder, {
+            "zarr.json": durable.write_recorded(folder / "zarr.json", b"{", b"}"),
+            "key/c": durable.write_recorded(folder / "key" / "c", b"12345"),
+        }
+
+    (tmp_path / "parts").mkdir()
+    tmp, written = draft(0)
+    assert written["zarr.json"] == (2, files.crc32c(b"{}"))
+    assert files.commit_folder(tmp, tmp_path / "parts" / "p", written)
+    for number, damage in enumerate((None, b"1234", b"12346")):
+        tmp, written = draft(number + 1)
+        (tmp / "key" / "c").unlink()
+        if damage is not None:
+            (tmp / "key" / "c").write_bytes(damage)
+        with pytest.raises(durable.TornError, match=r"key/c: expected 5 bytes.*while it was written: run again"):
+            files.commit_folder(tmp, tmp_path / "parts" / f"q{number}", written)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["p"]
+
+
+def test_what_loses_a_file_while_it_is_renamed_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp, parts = tmp_path / "tmp" / "scratch" / "part", tmp_path / "parts"
+    tmp.mkdir(parents=True)
+    parts.mkdir()
+    written = {name: durable.write_recorded(tmp / name, b"12345") for name in ("a", "b")}
+    rename = Path.rename
+
+    def torn(self: Path, target: Path) -> Path:
+        if self == tmp:
+            (tmp / "b").unlink()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", torn)
+    with pytest.raises(durable.TornError, match="b: expected 5 bytes, found no file"):
+        files.commit_folder(tmp, parts / "p", written)
+    assert list(parts.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from kvtool.errors import BusyError, SpaceError
 from kvtool.store import locks
-from kvtool.store.files import host_name
 from kvtool.store.locks import Owner
+from kvtool.store.owners import Process, host_name, this_process
+from tests.store.making import dead_process
 
 
 def place(store: Path) -> Path:
@@ -27,25 +26,24 @@ def place(store: Path) -> Path:
     return folder
 
 
-def write_claim(path: Path, host: str, pid: int, age_s: float = 0.0) -> Owner:
-    owner = Owner(host, pid, time.time() - age_s, "token")
+def write_claim(path: Path, process: Process, age_s: float = 0.0) -> Owner:
+    owner = Owner(process, time.time() - age_s, "token")
     path.write_text(json.dumps(asdict(owner)))
     os.utime(path, (time.time() - age_s, time.time() - age_s))
     return owner
 
 
-def dead_pid() -> int:
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
-    child.wait()
-    return child.pid
+def elsewhere() -> Process:
+    """A process of another host."""
+    return replace(this_process(), host="elsewhere", pid=1, token="00000000")
 
 
 def test_a_claim_is_a_file_that_names_its_owner_and_is_gone_after(tmp_path: Path) -> None:
     path = place(tmp_path) / "p.claim"
     with locks.claim(tmp_path, path, "part p") as mine:
         assert json.loads(path.read_text()) == asdict(mine)
-        assert (mine.host, mine.pid) == (host_name(), os.getpid())
-        assert locks.live_claims(place(tmp_path)) == [mine]
+        assert mine.process == this_process()
+        assert locks.live_claims(place(tmp_path)) == {"p": mine}
     assert list(place(tmp_path).iterdir()) == []
 
 
@@ -89,19 +87,19 @@ def test_waiting_gets_the_claim_once_it_is_free(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_claim_of_a_dead_local_process_is_stale_at_once(tmp_path: Path) -> None:
-    write_claim(place(tmp_path) / "p.claim", host_name(), dead_pid())
-    assert locks.live_claims(place(tmp_path)) == []
+    write_claim(place(tmp_path) / "p.claim", dead_process())
+    assert locks.live_claims(place(tmp_path)) == {}
     with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p") as mine:
         assert locks.read_owner(place(tmp_path) / "p.claim") == mine
 
 
 def test_a_claim_of_another_host_holds_until_it_was_not_touched_for_long(tmp_path: Path) -> None:
     path = place(tmp_path) / "p.claim"
-    owner = write_claim(path, "elsewhere", 1, age_s=locks.EXPIRY_S - 60)
-    assert locks.live_claims(place(tmp_path)) == [owner]
+    owner = write_claim(path, elsewhere(), age_s=locks.EXPIRY_S - 60)
+    assert locks.live_claims(place(tmp_path)) == {"p": owner}
     with pytest.raises(BusyError, match="process 1 on elsewhere"), locks.claim(tmp_path, path, "part p"):
         raise AssertionError("two holders")
-    write_claim(path, "elsewhere", 1, age_s=locks.EXPIRY_S + 60)
+    write_claim(path, elsewhere(), age_s=locks.EXPIRY_S + 60)
     with locks.claim(tmp_path, path, "part p"):
         pass
 
@@ -115,30 +113,19 @@ def test_a_claim_without_a_name_yet_is_held_by_someone_unknown(tmp_path: Path) -
         raise AssertionError("two holders")
 
 
-def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.01)
-    path = place(tmp_path) / "p.claim"
-    with locks.claim(tmp_path, path, "part p"):
-        os.utime(path, (0, 0))
-        deadline = time.monotonic() + 30
-        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert path.stat().st_mtime > 0
-
-
 def test_a_claim_taken_over_meanwhile_is_left_to_its_new_owner(tmp_path: Path) -> None:
     path = place(tmp_path) / "p.claim"
     with locks.claim(tmp_path, path, "part p"):
-        other = write_claim(path, "elsewhere", 1)
+        other = write_claim(path, elsewhere())
     assert locks.read_owner(path) == other
 
 
 def test_a_new_claim_renamed_by_mistake_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two find the same stale claim; the slower one must not delete the claim the quicker one made."""
     path = place(tmp_path) / "p.claim"
-    write_claim(path, host_name(), dead_pid())
+    write_claim(path, dead_process())
     really_stale = locks.is_stale
-    quicker = Owner("elsewhere", 7, time.time(), "new")
+    quicker = Owner(elsewhere(), time.time(), "new")
 
     def stale_then_taken(claim: Path) -> bool:
         found = really_stale(claim)
@@ -178,8 +165,8 @@ def test_without_hard_links_a_claim_is_made_with_o_excl(tmp_path: Path, monkeypa
 
 def test_sweeping_deletes_stale_claims_only(tmp_path: Path) -> None:
     folder = place(tmp_path)
-    write_claim(folder / "dead.claim", host_name(), dead_pid())
-    write_claim(folder / "elsewhere.claim", "elsewhere", 1)
+    write_claim(folder / "dead.claim", dead_process())
+    write_claim(folder / "elsewhere.claim", elsewhere())
     with locks.claim(tmp_path, folder / "mine.claim", "mine"):
         locks.sweep(folder)
         assert sorted(path.name for path in folder.iterdir()) == ["elsewhere.claim", "mine.claim"]
@@ -188,7 +175,7 @@ def test_sweeping_deletes_stale_claims_only(tmp_path: Path) -> None:
 def test_of_many_threads_one_holds_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.001)
     inside, most = 0, 0
-    write_claim(place(tmp_path) / "p.claim", host_name(), dead_pid())
+    write_claim(place(tmp_path) / "p.claim", dead_process())
 
     def work() -> None:
         nonlocal inside, most

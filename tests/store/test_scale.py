@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvtool.store import Run, open_store, part_name
+from kvtool.store import Run, durable, files, open_store, part_name
 from kvtool.store.files import SEAL, group_json
 from kvtool.types import Geometry
 from tests.store.making import MODEL, new_run, sample
@@ -59,13 +59,13 @@ def test_a_thousand_parts_open_by_reading_one_file_each(tmp_path: Path, monkeypa
         folder.mkdir()
         _write_like(folder / "zarr.json", template, index)
     read: list[Path] = []
-    real_read = Path.read_bytes
+    real_read = durable.read_file
 
     def counted(path: Path) -> bytes:
         read.append(path)
         return real_read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(files, "read_file", counted)
     started = time.perf_counter()
     ids = open_store(run.store).run().ids
     seconds = time.perf_counter() - started

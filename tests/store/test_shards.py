@@ -85,7 +85,7 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(tmp
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         zarr.open_array(tmp_path / "key", mode="r+")[:] = values
     sizes = tuple((tmp_path / "key" / spec.shard_name(shard)).stat().st_size for shard in range(2))
-    array = StoredArray(tmp_path / "key", spec, sizes, "", "run r, part p, array key")
+    array = StoredArray(tmp_path / "key", spec, sizes, (), "", "run r, part p, array key")
     index = next(open_ahead([Request(array, 1, range(4), [Rows(0, 40, 0)])])).spans
     assert len(index) > 1, "expected chunks that do not follow each other"
     assert np.array_equal(read(Request(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
@@ -107,7 +107,7 @@ def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> N
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         zarr.open_array(tmp_path / "key", mode="r+")[:, :, :8] = 1
     size = (tmp_path / "key" / spec.shard_name(0)).stat().st_size
-    array = StoredArray(tmp_path / "key", spec, (size,), "", "run r, part p, array key")
+    array = StoredArray(tmp_path / "key", spec, (size,), (), "", "run r, part p, array key")
     with pytest.raises(
         CorruptError, match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks"
     ):

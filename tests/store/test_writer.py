@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kvtool.errors import SpaceError, StoreError
-from kvtool.store import Run, Store, files, writer
+from kvtool.store import Run, Store, durable, writer
 from kvtool.store.verify import verify
 from kvtool.types import Sample
 from tests.store.making import assert_holds, commit, config, image_arrays, new_run, ragged, sample
@@ -186,19 +186,19 @@ def test_writing_a_shard_overlaps_with_encoding_the_next_but_not_without_bound(
     layers = 12
     run = new_run(tmp_path, kinds=("value",), layers=tuple(range(layers)))
     encoded, held = [], threading.Event()
-    real_encode, real_write = writer._encode, files.write_file
+    real_encode, real_write = writer._encode, durable.write_recorded
 
     def encode(*args: Any) -> list[bytes]:
         encoded.append(1)
         return real_encode(*args)
 
-    def write(path: Path, *buffers: Any) -> int:
+    def write(path: Path, *buffers: Any) -> durable.FileRecord:
         if path.name.startswith("c."):
             held.wait(30)
         return real_write(path, *buffers)
 
     monkeypatch.setattr(writer, "_encode", encode)
-    monkeypatch.setattr(writer, "write_file", write)
+    monkeypatch.setattr(writer, "write_recorded", write)
     thread = threading.Thread(target=commit, args=(run, [sample(0, n_prefix=0)]))
     thread.start()
     while len(encoded) <= writer.WRITES_UNDER_WAY and thread.is_alive():

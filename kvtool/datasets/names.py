@@ -1,0 +1,36 @@
+"""Names of files and values out of files: which can be ids, which are nobody's, and how errors show them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def brief(value: Any, most: int = 60) -> str:
+    """A value out of a file as errors show it: on one line, cut off, and of characters that can be printed."""
+    shown = (
+        repr(value)
+        if not isinstance(value, list | dict) or len(value) < most
+        else f"{type(value).__name__} of {len(value)}"
+    )
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be an id: one that is not UTF-8 has surrogates in it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    """A file's name as errors show it: on one line, its bytes that are not UTF-8 escaped."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that systems leave among pictures, or that its owner hid."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")

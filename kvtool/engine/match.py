@@ -1,0 +1,263 @@
+"""Which run an extraction goes on with: the one of its settings that holds its pictures. No torch, no weights.
+
+A run goes on where its pictures are those of the data set: at the place it was extracted from, at another one to which
+the data set moved or was copied, or in a folder that has grown. Names alone prove nothing: what counts is what the
+pictures are (kvtool.identity).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvtool.datasets import Spec, open_dataset
+from kvtool.datasets.images import digest_pictures
+from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
+from kvtool.errors import ChangedError, KvtoolError, RunConflictError, UsageError
+from kvtool.identity import Difference, compare
+from kvtool.models.hub import Snapshot, resolve, same_model
+from kvtool.store import Run, RunConfig, Store
+from kvtool.store.manifest import Part
+
+if TYPE_CHECKING:
+    from kvtool.datasets.base import DatasetBase, ImageRef
+    from kvtool.engine.plan import Job
+    from kvtool.types import Kind
+
+CLAIM_WAIT_S = 60.0
+NAMED = 10
+"""How many of the pictures and annotations that a data set leaves out are named; all are counted."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A job with its data set opened and its model's files looked at.
+
+    refs: all pictures of the split; prefixes: the text before each of them, None where there is none for it.
+    """
+
+    job: Job
+    dataset: DatasetBase
+    snapshot: Snapshot
+    refs: tuple[ImageRef, ...]
+    prefixes: tuple[str | None, ...]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """All images of the split, in the data set's order."""
+        return [ref.id for ref in self.refs]
+
+    @property
+    def n_images(self) -> int:
+        """How many of them are asked for: the first ones."""
+        return len(self.refs[: self.job.limit])
+
+    @property
+    def place(self) -> str | None:
+        """Where the data set lies; None for a list of paths."""
+        return str(self.dataset.root.resolve()) if self.dataset.root else None
+
+    @cached_property
+    def texts(self) -> dict[str, str | None] | None:
+        """The text before each image, where it comes from the data set or a file; else None."""
+        if self.job.prefix.split(":")[0] not in FROM_DATA:
+            return None
+        return dict(zip(self.ids, self.prefixes, strict=True))
+
+
+def open_extraction(job: Job) -> Extraction:
+    """Open a job's data set and look at its model's files. Raises UsageError, DatasetError, ModelError."""
+    dataset = open_dataset(job.dataset)
+    refs = tuple(dataset.present())
+    if not refs:
+        raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")
+    if job.limit is not None and job.limit < 1:
+        raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
+    prefixes = prefix_texts(job.prefix, dataset, refs)
+    if job.kinds is None or "value" in job.kinds:
+        dataset.texts()  # its lines about what is left out belong to those of the pictures
+    for line in dataset.left_out(NAMED):
+        logging.getLogger("kvtool").warning("%s", line)
+    return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
+
+
+def find_run(extraction: Extraction, store: Store) -> Run | None:
+    """The run that an extraction goes on with, None where it needs a new one.
+
+    Of several, the one at the same place, then the one that holds most. Raises ChangedError where the run of this
+    place (or of the name asked for) holds pictures that changed or vanished since, and they are not to be replaced;
+    RunConflictError where the name asked for belongs to a run of other settings.
+    """
+    candidates = [Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store)]
+    going_on = [candidate for candidate in candidates if candidate.goes_on]
+    if going_on:
+        return max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+    changed = [candidate for candidate in candidates if candidate.is_changed]
+    if not changed:
+        return None
+    run, difference = max(((c.run, c.difference) for c in changed), key=lambda pair: len(pair[0].pictures))
+    if extraction.job.changed == "refuse":
+        raise ChangedError(
+            f"run {run.name}: expected the pictures it was extracted from, found that {difference} since; nothing "
+            "was touched: --changed replace extracts them again, --run NAME makes another run"
+        )
+    return run
+
+
+def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
+    """Runs of the model, data set and choices of a job. Raises RunConflictError, see find_run."""
+    name = extraction.job.run
+    if name is not None and name not in store.runs():
+        return []
+    runs = []
+    for run in store.readable_runs() if name is None else [store.run(name)]:
+        asked = asked_config(extraction, run.config)
+        if asked.hash == run.config.hash:
+            runs.append(run)
+        elif name is not None:
+            raise RunConflictError(
+                f"run {name} of {store.path} has another configuration: "
+                f"{'; '.join(run.config.differences(asked))}: use another --run name"
+            )
+    return runs
+
+
+def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
+    """The settings of a job if its model is that of a stored run, whose defaults then are the job's too."""
+    job, dataset, snapshot = extraction.job, extraction.dataset, extraction.snapshot
+    revision = stored.model.revision if same_model(stored.model, snapshot) else snapshot.revision
+    defaults = stored.defaults
+    is_encoder = not defaults.layers
+    layers = None if job.layers is None else tuple(sorted(set(job.layers)))
+    return replace(
+        stored,
+        model=replace(stored.model, revision=revision, dtype=job.dtype, attention=job.attention),
+        dataset=dataset.name,
+        split=dataset.split,
+        prefix=condition_name(job.prefix),
+        view=job.view,
+        keys=job.keys,
+        kinds=defaults.kinds if job.kinds is None else _in_order(job.kinds, defaults.kinds),
+        layers=() if is_encoder else layers or defaults.layers,
+        vision_layers=layers if is_encoder and layers else defaults.vision_layers,
+        codec=job.codec,
+    )
+
+
+def _in_order(kinds: Sequence[Kind], order: Sequence[Kind]) -> tuple[Kind, ...]:
+    """Chosen kinds in the model's order, those it does not have at the end."""
+    return (*(kind for kind in order if kind in kinds), *(kind for kind in kinds if kind not in order))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run of the settings asked for, beside the data set asked for."""
+
+    extraction: Extraction
+    run: Run
+
+    @cached_property
+    def difference(self) -> Difference:
+        """How the data set differs from the run's pictures.
+
+        A list of paths is a choice: what it leaves out is not gone.
+        """
+        difference = compare(self.run.pictures, self.extraction.refs, self.extraction.texts)
+        if self._are_lists:
+            return replace(difference, vanished=tuple(set(difference.vanished) & set(self.extraction.ids)))
+        return difference
+
+    @cached_property
+    def roster_ids(self) -> set[str]:
+        return set(self.run.roster.index_of)
+
+    @property
+    def n_images(self) -> int:
+        return len(self.run.pictures)
+
+    @cached_property
+    def is_here(self) -> bool:
+        """Whether the data set lies where the run's did, or the run was asked for by its name."""
+        place = self.run.place
+        return self.extraction.job.run is not None or (place is not None and place == self.extraction.place)
+
+    @property
+    def _are_lists(self) -> bool:
+        return self.run.place is None and self.extraction.place is None
+
+    @property
+    def _lists_meet(self) -> bool:
+        """Whether of two lists of paths one is part of the other."""
+        ids = set(self.extraction.ids)
+        return self._are_lists and (ids <= self.roster_ids or self.roster_ids <= ids)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the extraction is one of this run's pictures and possibly more."""
+        return not self.difference and (self.is_here or self._lists_meet or self._moved)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether this is the run of the data set's place, but not of its pictures any more."""
+        if self.extraction.job.prefix.startswith("file:") and not self.extraction.job.run:
+            return False  # other texts are another condition
+        return bool(self.difference) and (self.is_here or self._lists_meet)
+
+    @property
+    def _moved(self) -> bool:
+        """Whether the data set is the run's at another place: moved there, or a copy."""
+        place = self.run.place
+        if place is None or self.extraction.place is None or not self.run.pictures:
+            return False
+        if not _exists(place):
+            return True
+        return self.roster_ids == set(self.extraction.ids) and self._is_copy(place)
+
+    def _is_copy(self, place: str) -> bool:
+        """Whether the pictures that the run does not hold yet are those of its own place, too."""
+        stored = {picture.id for picture in self.run.pictures}
+        left = [ref for ref in self.extraction.refs if ref.id not in stored]
+        if not left:
+            return True
+        config = self.run.config
+        try:
+            refs = open_dataset(Spec(config.dataset, place, config.split or None)).images()
+        except KvtoolError:
+            return False
+        wanted = {ref.id for ref in left}
+        return digest_pictures(left) == digest_pictures([ref for ref in refs if ref.id in wanted])
+
+
+def _exists(place: str) -> bool:
+    try:
+        return Path(place).exists()
+    except OSError:
+        return True
+
+
+def stale_parts(extraction: Extraction, run: Run) -> tuple[list[Part], Difference]:
+    """The parts that hold pictures which changed or vanished since, and which those are."""
+    difference = Candidate(extraction, run).difference
+    stale = {*difference.changed, *difference.vanished}
+    parts = [part for part in run.parts() if not stale.isdisjoint(picture.id for picture in part.pictures)]
+    return parts, difference
+
+
+def replace_changed(extraction: Extraction, run: Run) -> int:
+    """Drop the parts that hold pictures which changed or vanished, so that they are extracted again; how many images.
+
+    Raises BusyError where another process works on one of the parts.
+    """
+    parts, difference = stale_parts(extraction, run)
+    for part in parts:
+        with run.claim(run.config.claim_name(part.indices[0]), CLAIM_WAIT_S):
+            run.drop_part(part.name)
+    if difference.vanished:
+        index_of = run.roster.index_of
+        gone = [index_of[name] for name in difference.vanished if name in index_of]
+        run.enroll((), extraction.place, gone)
+    return sum(len(part.pictures) for part in parts)

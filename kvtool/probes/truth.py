@@ -1,0 +1,109 @@
+"""Whether an annotation can be used for the picture that a run holds: readable, of its size, the same way up.
+
+Annotations are read once before anything is scored, so that one that cannot be used is left out of every block alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kvtool.errors import DatasetError, KvtoolError
+from kvtool.store import Run
+
+Array = np.ndarray[Any, Any]
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+Sizes = Mapping[str, Size]
+"""The pictures that a run holds: image id -> size, upright."""
+
+Unit = TypeVar("Unit")
+READ_THREADS = 4
+
+
+def sizes_of(run: Run, ids: Iterable[str] | None = None) -> dict[str, Size]:
+    """The pictures that a run holds, or those of them that are among `ids`."""
+    wanted = None if ids is None else set(ids)
+    return {s.id: s.image_wh_px for s in run.samples if wanted is None or s.id in wanted}
+
+
+def check_size(annotation_wh_px: Size, picture_wh_px: Size, where: str) -> None:
+    """Raises DatasetError where an annotation is not of its picture's size, or lies on its side."""
+    if annotation_wh_px == picture_wh_px:
+        return
+    (width, height), (picture_width, picture_height) = annotation_wh_px, picture_wh_px
+    turned = (width, height) == (picture_height, picture_width)
+    cause = "it is turned, as by the picture's EXIF orientation; " if turned else ""
+    raise DatasetError(
+        f"{where}: the annotation says {width} x {height} pixels, the picture has {picture_width} x {picture_height}: "
+        f"{cause}take both from the same release"
+    )
+
+
+def check_shape(truth: Array, picture_wh_px: Size, where: str) -> None:
+    """The same for a mask (height, width, ...)."""
+    check_size((truth.shape[1], truth.shape[0]), picture_wh_px, where)
+
+
+@dataclass
+class LeftOut:
+    """What a task leaves out: `lines` to be read by the user, those on many units first; `count` units in all."""
+
+    lines: list[str] = field(default_factory=list)
+    count: int = 0
+
+    @classmethod
+    def of(cls, dataset: Any) -> LeftOut:
+        """What a data set left out as it was read."""
+        return cls([*dataset.notes, *dataset.skipped], len(dataset.skipped))
+
+    def many(self, count: int, line: str) -> None:
+        """Units that one line speaks of."""
+        if count:
+            self.lines.insert(0, f"{count} {line}")
+            self.count += count
+
+    def usable(self, units: Sequence[Unit], check: Callable[[Unit], None], limit: int | None = None) -> list[Unit]:
+        """The first `limit` units that pass a check; those before that fail it are left out, each with its reason.
+
+        check: raises DatasetError for a unit that cannot be used. Several units are checked at once.
+        """
+        step = len(units) if limit is None else max(limit, READ_THREADS)
+        passed: list[Unit] = []
+        for start in range(0, len(units), max(1, step)):
+            batch = units[start : start + step]
+            for unit, reason in zip(batch, _reasons(batch, check), strict=True):
+                if limit is not None and len(passed) >= limit:
+                    return passed
+                if reason is None:
+                    passed.append(unit)
+                else:
+                    self.lines.append(reason)
+                    self.count += 1
+        return passed
+
+    def none_left(self, task: str, why: str) -> KvtoolError:
+        """What to raise where nothing is left to be scored, with the first reason where there is one."""
+        first = f"; first problem: {self.lines[0]}" if self.lines else ""
+        return KvtoolError(f"{task}: {why}{first}")
+
+
+def _reasons(units: Sequence[Unit], check: Callable[[Unit], None]) -> list[str | None]:
+    """Why each unit cannot be used; None for one that can."""
+
+    def reason(unit: Unit) -> str | None:
+        try:
+            check(unit)
+        except DatasetError as error:
+            return str(error)
+        return None
+
+    if len(units) < 2:
+        return [reason(unit) for unit in units]
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        return list(pool.map(reason, units))

@@ -1,0 +1,126 @@
+"""Bytes that survive a crash: written, synced, and compared with what was to be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from kvtool.digests import read_stamped
+from kvtool.errors import StoreError
+
+_BLOCK_BYTES = 1 << 20
+_MOST_BYTES = 1 << 31
+"""More than any file has that is read whole: results, and what groups record."""
+
+
+class FileRecord(NamedTuple):
+    """Size and crc32c of a file's bytes."""
+
+    nbytes: int
+    crc32c: int
+
+
+class TornError(StoreError):
+    """A file is not as it was written: something removed or changed it before it was committed."""
+
+
+def crc32c(data: Any) -> int:
+    """crc32c of bytes or of a contiguous uint8 array."""
+    return int(google_crc32c.value(data))
+
+
+def fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, whose names survive a power cut. One that is there is fine."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        fsync_folder(place.parent)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError for anything else in its place: a FIFO would wait for ever."""
+    return read_stamped(path, _MOST_BYTES)[0]
+
+
+def write_file(path: Path, *buffers: Any) -> int:
+    """Create a file with these bytes, fsync it and return its size. Exists already: FileExistsError."""
+    return write_recorded(path, *buffers).nbytes
+
+
+def write_recorded(path: Path, *buffers: Any) -> FileRecord:
+    """As write_file; the checksum is that of the bytes given, whatever becomes of them on their way to the disk."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        size = checksum = 0
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")
+            checksum = google_crc32c.extend(checksum, np.frombuffer(view, np.uint8))
+            while view.nbytes:
+                written = os.write(fd, view)
+                size += written
+                view = view[written:]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return FileRecord(size, checksum)
+
+
+def read_record(path: Path) -> FileRecord:
+    """Size and crc32c of a file as it can be read now."""
+    size = checksum = 0
+    buffer = np.empty(_BLOCK_BYTES, np.uint8)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer.data):
+            checksum = google_crc32c.extend(checksum, buffer[:count])
+            size += count
+    return FileRecord(size, checksum)
+
+
+def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Read files back. Raises TornError where one is missing or has other bytes than were written."""
+    for name, record in files.items():
+        try:
+            found = read_record(folder / name)
+        except FileNotFoundError:
+            raise TornError(_torn(folder / name, f"{record.nbytes} bytes", "no file")) from None
+        if found != record:
+            expected, other = (f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, found))
+            raise TornError(_torn(folder / name, expected, other))
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Size of every file below a folder, by its path from there."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            found[str(path.relative_to(folder))] = path.stat().st_size
+    return found
+
+
+def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
+    """Raises TornError where a file is missing or has another size."""
+    for name, expected in files.items():
+        try:
+            found = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise TornError(_torn(folder / name, f"{expected} bytes", "no file")) from None
+        if found != expected:
+            raise TornError(_torn(folder / name, f"{expected} bytes", f"{found}"))
+
+
+def _torn(path: Path, expected: str, found: str) -> str:
+    return f"{path}: expected {expected}, found {found}: it was removed or changed while it was written: run again"

@@ -1,0 +1,172 @@
+"""What a store keeps beside its runs: results by key, and pictures drawn for questions, each with its checksum.
+
+results/<key>.json     sealed JSON: the key, whether it is a result or answers, and the result
+pictures/<key>/        the pictures, and manifest.json, sealed: the key, size and crc32c of each file
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvtool.errors import CorruptError, StoreError
+from kvtool.store import layout, ledger, schema
+from kvtool.store.durable import FileRecord, make_folder, read_file, read_record, write_recorded
+from kvtool.store.files import (
+    SEAL,
+    UNSEALED,
+    commit_folder,
+    os_errors,
+    remove_committed,
+    replace_file,
+    scratch_folder,
+    sealed,
+    unsealed,
+)
+
+MANIFEST = "manifest.json"
+ANSWERS = ("answer", "answers")
+"""Kinds of kept results that are a model's answers, and no command's outcome."""
+_AGAIN = "`kvtool store repair` drops it, then it is computed again"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The file of a result."""
+
+    key: str
+    kind: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """The manifest of pictures: size and crc32c of each file."""
+
+    key: str
+    files: dict[str, tuple[int, int]]
+
+
+def result_path(store: Path, key: str) -> Path:
+    return layout.results_path(store) / f"{layout.check_name(key, 'result key')}.json"
+
+
+def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
+    """Keep a JSON result under a key; the last one saved stays. Raises StoreError."""
+    path = result_path(store, key)
+    kind = "answers" if result.get("kind") in ANSWERS else "result"
+    with os_errors(f"result {key}: cannot be written"), scratch_folder(store) as tmp:
+        replace_file(path, sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result}), tmp)
+    ledger.mark(store, path)
+    return path
+
+
+def load_result(path: Path) -> dict[str, Any] | None:
+    """The result in a file, None where there is none. Raises CorruptError where it is not what was kept there."""
+    where = f"result {path}"
+    with os_errors(f"{where}: cannot be read"):
+        try:
+            data = read_file(path)
+        except FileNotFoundError:
+            return None
+    try:
+        kept = schema.read(_Kept, unsealed(data, where), where)
+        if kept.key != path.stem:
+            raise CorruptError(f"{where}: expected the result {path.stem}, found {kept.key}")
+    except CorruptError as error:
+        raise CorruptError(f"{error}: {_AGAIN}") from None
+    return kept.result
+
+
+def results(store: Path) -> Iterator[dict[str, Any]]:
+    """All results, the last saved first; damaged files, which `store verify` lists, are left out."""
+    found = []
+    for path in layout.entries(layout.results_path(store)):
+        with suppress(FileNotFoundError):  # replaced or removed in this moment
+            if path.suffix == ".json":
+                found.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(found, reverse=True):
+        try:
+            result = load_result(path)
+        except StoreError as error:
+            logging.getLogger("kvtool").debug("%s", error)
+            continue
+        if result is not None:
+            yield result
+
+
+def pictures_path(store: Path, key: str) -> Path:
+    return layout.pictures_path(store) / layout.check_name(key, "key of pictures")
+
+
+def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
+    """Keep files in a folder of their own; one that is there stays, unless it is damaged. Raises StoreError."""
+    folder = pictures_path(store, key)
+    with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
+        make_folder(folder.parent)
+        tmp = scratch / key
+        tmp.mkdir()
+        records = {name: write_recorded(tmp / name, data) for name, data in files}
+        manifest = sealed({SEAL: UNSEALED, "key": key, "files": records})
+        records[MANIFEST] = write_recorded(tmp / MANIFEST, manifest)
+        if folder.exists() and any(picture_problems(folder)):
+            remove_committed(store, folder)
+        commit_folder(tmp, folder, records)
+    return folder
+
+
+def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
+    """The folder of pictures, drawn where they are not there or damaged.
+
+    Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder until the process
+    ends, and a warning says so.
+    """
+    folder = pictures_path(store, key)
+    try:
+        if folder.is_dir() and not any(picture_problems(folder)):
+            return folder
+        return keep_pictures(store, key, draw())
+    except (StoreError, OSError) as error:
+        logging.getLogger("kvtool").warning("%s; they are drawn in a temporary folder", error)
+    aside = Path(tempfile.mkdtemp(prefix="kvtool-pictures-"))
+    atexit.register(shutil.rmtree, aside, ignore_errors=True)
+    for name, data in draw():
+        (aside / name).write_bytes(data)
+    return aside
+
+
+def picture_problems(folder: Path) -> Iterator[str]:
+    """What is wrong with a folder of pictures, by file."""
+    where = f"file {MANIFEST}"
+    try:
+        manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), where), where)
+    except FileNotFoundError:
+        yield f"{where} is missing: {_AGAIN}"
+        return
+    except CorruptError as error:
+        yield f"{error}: {_AGAIN}"
+        return
+    if manifest.key != folder.name:
+        yield f"{where}: expected pictures {folder.name}, found those of {manifest.key}: {_AGAIN}"
+    for name, (nbytes, crc) in manifest.files.items():
+        try:
+            found = read_record(folder / name)
+        except FileNotFoundError:
+            yield f"file {name} is missing: {_AGAIN}"
+            continue
+        if found != FileRecord(nbytes, crc):
+            yield f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, found {found[0]} of {found[1]:08x}"
+
+
+def picture_files(folder: Path) -> set[str]:
+    """Names of the files that belong in a folder of pictures, as far as its manifest says."""
+    with suppress(CorruptError, OSError):
+        return {MANIFEST, *schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), ""), "").files}
+    return {path.name for path in layout.entries(folder)}

@@ -1,0 +1,122 @@
+"""The ledger: what was committed, so that what is gone as a whole is missed.
+
+STORE/ledger/ has an empty file for each committed part, text, segment, index, result and folder of pictures, under
+the path it has in the store, and a copy of each run's zarr.json, with which a damaged one is mended. An entry is made
+after the commit and taken away before a removal; what a crash leaves without an entry is only not missed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from kvtool.store import layout
+from kvtool.store.durable import fsync_folder, read_file, write_file
+
+RUN_COPY = "run.json"
+"""The copy of a run's zarr.json, in the run's folder of the ledger."""
+
+
+def entry_of(store: Path, target: Path) -> Path:
+    """The entry of a committed file or folder."""
+    return layout.ledger_path(store) / target.relative_to(store)
+
+
+def mark(store: Path, target: Path) -> None:
+    """Enter what was just committed. A ledger that cannot be written costs nobody the commit."""
+    depth = len(target.relative_to(store).parts)
+    if depth not in (2, 4):  # of a run, or of anything but runs, the group as such is made again at any time
+        return
+    with suppress(OSError):
+        entry = entry_of(store, target)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent == layout.runs_path(store):
+            _mark_run(store, target, entry)
+        else:
+            entry.touch()
+        if not target.exists():  # removed in this moment: its entry was to go first
+            unmark(store, target)
+
+
+def unmark(store: Path, target: Path) -> None:
+    """Take the entry of what is about to be removed away, for good, before it is."""
+    entry = entry_of(store, target)
+    if not entry.exists():
+        return
+    if entry.is_dir():
+        for folder, _, files in os.walk(entry, topdown=False):
+            for name in files:
+                (Path(folder) / name).unlink(missing_ok=True)
+            with suppress(OSError):  # someone entered something meanwhile
+                Path(folder).rmdir()
+    else:
+        entry.unlink(missing_ok=True)
+    fsync_folder(entry.parent)
+
+
+def gone(store: Path) -> Iterator[Path]:
+    """What was committed and is not there; of a run that is gone as a whole, the run alone."""
+    ledger = layout.ledger_path(store)
+    for group in (layout.results_path(store), layout.pictures_path(store)):
+        for entry in layout.entries(entry_of(store, group)):
+            if not (group / entry.name).exists():
+                yield group / entry.name
+    for run in layout.entries(ledger / layout.runs_path(store).name):
+        folder = layout.run_path(store, run.name)
+        if folder.is_dir():
+            yield from _gone_of_run(run, folder)
+        elif (run / RUN_COPY).exists():
+            yield folder
+
+
+def spoiled(store: Path) -> Iterator[Path]:
+    """Entries that are not what an entry is: an empty regular file."""
+    for folder, _, files in os.walk(layout.ledger_path(store)):
+        for name in files:
+            if name in (RUN_COPY, layout.ROOT_COPY) or name.startswith(f".{RUN_COPY}.") or layout.is_litter(name):
+                continue  # copies, those that a crash left half written, and litter
+            status = (Path(folder) / name).lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size:
+                yield Path(folder) / name
+
+
+def run_copy(store: Path, run: str) -> Path:
+    """Where the copy of a run's zarr.json is."""
+    return entry_of(store, layout.run_path(store, run)) / RUN_COPY
+
+
+def mark_all(store: Path) -> None:
+    """Enter everything that is there, e.g. after a crash between a commit and its entry."""
+    groups = [layout.results_path(store), layout.pictures_path(store)]
+    for run in layout.entries(layout.runs_path(store)):
+        if not run_copy(store, run.name).exists():
+            mark(store, run)
+        groups += [run / group for group in layout.RUN_GROUPS]
+    for group in groups:
+        for target in layout.entries(group):
+            if not entry_of(store, target).exists():
+                mark(store, target)
+
+
+def _mark_run(store: Path, run: Path, entry: Path) -> None:
+    """Copy a run's zarr.json, and enter what was committed together with the run."""
+    entry.mkdir(exist_ok=True)
+    aside = entry / f".{RUN_COPY}.{secrets.token_hex(4)}"
+    write_file(aside, read_file(run / layout.ZARR_JSON))
+    aside.replace(entry / RUN_COPY)
+    fsync_folder(entry)
+    for group in layout.RUN_GROUPS:
+        for target in layout.entries(run / group):
+            mark(store, target)
+
+
+def _gone_of_run(entries: Path, run: Path) -> Iterator[Path]:
+    for group in layout.entries(entries):
+        if group.is_dir():
+            for entry in layout.entries(group):
+                if not (run / group.name / entry.name).exists():
+                    yield run / group.name / entry.name

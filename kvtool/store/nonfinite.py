@@ -1,0 +1,88 @@
+"""Values that are not finite (NaN, infinities): counted while a part is written, and told in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kvtool.store.encoding import Bits
+
+if TYPE_CHECKING:
+    from kvtool.store.manifest import RunConfig
+
+WHAT = "values that are not finite"
+"""How every message calls them."""
+
+Place = tuple[str, int, int]
+"""(array, layer, head): a kind, text_key or text_value (the prompt before the image), or text (class names and
+expressions); the model's numbers."""
+
+_INFINITY_BITS = {"uint16": 0x7F80, "float16": 0x7C00, "float32": 0x7F800000}
+"""Bits of +infinity by stored type (uint16: bfloat16): the exponent all ones. NaN has greater ones."""
+
+
+def count_nonfinite(values: Bits) -> int:
+    """How many of some stored values (contiguous) are NaN or infinite.
+
+    Bits are compared, not numbers. As signed integers, those of NaN and infinity of positive sign are the greatest of
+    all; as unsigned ones, those of negative sign: two maxima say whether there is any, in no memory and at a tenth of
+    the price of numpy.isfinite.
+    """
+    unsigned = values.view(f"u{values.itemsize}")
+    signed = unsigned.view(f"i{values.itemsize}")
+    infinity = _INFINITY_BITS[values.dtype.name]
+    sign = 1 << (8 * values.itemsize - 1)
+    if not values.size or (signed.max() < infinity and unsigned.max() < infinity + sign):
+        return 0
+    return int(np.count_nonzero(unsigned & (sign - 1) >= infinity))
+
+
+def records(counts: Sequence[int], heads: int) -> list[list[int]]:
+    """[layer position, head, count] where there are any; counts (layer * head) in C order."""
+    return [[*divmod(block, heads), count] for block, count in enumerate(counts) if count]
+
+
+def blocks(places: Iterable[Place]) -> set[Place]:
+    """(kind, layer, head) of places; vectors of texts count for the kind whose geometry they share."""
+    kinds = {"text_key": "key", "text_value": "value", "text": "value"}
+    return {(kinds.get(array, array), layer, head) for array, layer, head in places}
+
+
+def describe(places: Iterable[Place], config: RunConfig) -> str:
+    """Places in words, e.g. "value: layers 3-5, all heads; layer 7, head 2".
+
+    Neighbouring layers with the same heads are told together.
+    """
+    heads_at: dict[str, dict[int, list[int]]] = {}
+    for array, layer, head in sorted(set(places)):
+        heads_at.setdefault(array, {}).setdefault(layer, []).append(head)
+    return ", and ".join(
+        f"{array}: {'; '.join(_layer_groups(of_layer, config.heads_and_dim(array)[0]))}"
+        for array, of_layer in heads_at.items()
+    )
+
+
+def _layer_groups(heads_at: Mapping[int, Sequence[int]], n_heads: int) -> list[str]:
+    groups = groupby(heads_at, key=lambda layer: tuple(heads_at[layer]))
+    return [f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups]
+
+
+def _heads(heads: Sequence[int], n_heads: int) -> str:
+    if n_heads == 1:
+        return ""
+    return ", all heads" if len(heads) == n_heads else f", {_numbers('head', heads)}"
+
+
+def _numbers(what: str, numbers: Sequence[int]) -> str:
+    """ "layer 3", or "layers 3-5, 7": rising numbers, neighbours as ranges."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    ranges = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"{what}{'s' * (len(numbers) > 1)} {', '.join(ranges)}"

@@ -1,0 +1,183 @@
+"""Mend a store: drop what is damaged, so that the same extraction fills it; restore what has a copy; prune what
+belongs to nothing any more. What verifies is never touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvtool.errors import CorruptError, StoreError
+from kvtool.store import keeping, layout, ledger
+from kvtool.store.catalog import Store
+from kvtool.store.durable import read_file
+from kvtool.store.files import (
+    group_json,
+    is_stale_scratch,
+    os_errors,
+    remove_committed,
+    replace_file,
+    scratch_folder,
+    unsealed,
+)
+from kvtool.store.verify import Mend, Problem, units
+
+_DID: dict[Mend, str] = {
+    "drop": "dropped",
+    "group": "written anew",
+    "restore": "restored from its copy in the ledger",
+    "copy": "copied anew",
+    "forget": "forgotten",
+    "": "left as it is",
+}
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was done (or would be) about one thing, and why. run and part are empty where it lies above them."""
+
+    run: str
+    part: str
+    did: str
+    why: str
+
+
+def repair(store: Store, dry_run: bool = False) -> list[Mended]:
+    """Mend all that `store verify` finds, as far as it can be mended; with `dry_run`, say what would be done.
+
+    What could not be read, which is another thing than damage, and what is not kvtool's is left as it is. Raises
+    StoreError where the store cannot be written.
+    """
+    rows: list[Mended] = []
+    if not dry_run:
+        _restore_runs(store, rows)
+    done: set[tuple[Mend, Path | None]] = set()
+    for unit in units(store):
+        # Problem by problem, so that nothing is dropped that came while the rest of the store was read.
+        for problem in unit.problems():
+            if (problem.mend, problem.target) in done:
+                continue
+            rows.append(_mend(store, problem, dry_run))
+            if problem.mend:
+                done.add((problem.mend, problem.target))
+    if not dry_run:
+        ledger.mark_all(store.path)
+    return rows
+
+
+def restore_root(path: Path) -> bool:
+    """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy is whole."""
+    root, copy = path / layout.ZARR_JSON, layout.ledger_path(path) / layout.ROOT_COPY
+    try:
+        unsealed(read_file(root), str(root))
+    except (CorruptError, OSError):
+        return _restore(path, root, copy)
+    return False
+
+
+def prune(store: Store, dry_run: bool = False) -> list[Mended]:
+    """Remove results, answers and pictures of runs that are gone, and what dead processes left in tmp/.
+
+    A result of a run that is not there, or has other settings now, belongs to none; one that names no run stays.
+    """
+    rows = []
+    orphans, pictures = _orphans(store)
+    for path, run in orphans:
+        rows.append(Mended(run, "", "removed", f"results/{path.name}: its run is gone, or has other settings"))
+    for path, run in pictures:
+        rows.append(Mended(run, "", "removed", f"pictures/{path.name}: no result shows them"))
+    stale = [path for path in layout.entries(layout.tmp_path(store.path)) if is_stale_scratch(path)]
+    rows += [Mended("", "", "removed", f"tmp/{path.name}: left by a process that is gone") for path in stale]
+    if not dry_run:
+        with os_errors(f"store {store.path}: cannot be pruned"):
+            for path, _ in [*orphans, *pictures]:
+                remove_committed(store.path, path)
+        store.sweep_tmp()
+    return rows
+
+
+def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
+    """Results of runs that are gone, and pictures that only they show, each with the run's name."""
+    runs = {run.name: run.config.hash for run in store.readable_runs()}
+    damaged = set(store.runs()) - runs.keys()
+    orphans, shown, shown_by_orphans = [], set(), {}
+    for path in layout.entries(store.results_dir):
+        try:
+            result = keeping.load_result(path)
+        except StoreError:
+            continue
+        name, settings, pictures = _about(result or {})
+        gone = name not in runs or (settings and settings != runs[name])
+        if name and name not in damaged and gone:
+            orphans.append((path, name))
+            shown_by_orphans[pictures] = name
+        else:
+            shown.add(pictures)
+    folders = ((key, keeping.pictures_path(store.path, key), run) for key, run in shown_by_orphans.items() if key)
+    return orphans, [(folder, run) for key, folder, run in folders if key not in shown and folder.is_dir()]
+
+
+def _about(result: dict[str, Any]) -> tuple[str, str, str]:
+    """Name and hash of the run of a result, and the key of its pictures; empty where it names none."""
+    config = result.get("config")
+    about = config if isinstance(config, dict) else result
+    name, settings, pictures = (about.get(member) for member in ("run", "run_hash", "pictures"))
+    return tuple(value if isinstance(value, str) else "" for value in (name, settings, pictures))  # type: ignore[return-value]
+
+
+def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
+    mend, target = problem.mend, problem.target
+    did = _DID[mend]
+    if mend == "restore" and not _is_whole(ledger.run_copy(store.path, problem.run)):
+        did = "left as it is, since it has no copy: `kvtool store remove` drops it"
+    if target is not None and mend and not dry_run:
+        with os_errors(f"store {store.path}: cannot be repaired"):
+            if mend == "drop":
+                remove_committed(store.path, target)
+            elif mend == "forget":
+                ledger.unmark(store.path, target)
+            elif mend == "copy":
+                target.unlink(missing_ok=True)
+                _copy_anew(store.path, target)
+            elif mend == "group":
+                target.mkdir(exist_ok=True)
+                with scratch_folder(store.path) as tmp:
+                    replace_file(target / layout.ZARR_JSON, group_json({}), tmp)
+    return Mended(problem.run, problem.part, did, problem.what)
+
+
+def _restore_runs(store: Store, rows: list[Mended]) -> None:
+    """First of all, so that the parts of such a run can be checked."""
+    for name in store.runs():
+        try:
+            store.run(name)
+        except CorruptError as error:
+            root = layout.run_path(store.path, name) / layout.ZARR_JSON
+            if _restore(store.path, root, ledger.run_copy(store.path, name)):
+                rows.append(Mended(name, "", _DID["restore"], str(error)))
+        except StoreError:
+            continue
+
+
+def _restore(store: Path, path: Path, copy: Path) -> bool:
+    """Replace a group's zarr.json by its copy. False: there is none that is whole."""
+    if not _is_whole(copy):
+        return False
+    with os_errors(f"{path}: cannot be restored"), scratch_folder(store) as tmp:
+        replace_file(path, read_file(copy), tmp)
+    return True
+
+
+def _is_whole(copy: Path) -> bool:
+    try:
+        unsealed(read_file(copy), str(copy))
+    except (CorruptError, OSError):
+        return False
+    return True
+
+
+def _copy_anew(store: Path, copy: Path) -> None:
+    """A damaged copy of zarr.json in the ledger is made again; that of a run by ledger.mark_all."""
+    if copy.name == layout.ROOT_COPY:
+        with scratch_folder(store) as tmp:
+            replace_file(copy, read_file(store / layout.ZARR_JSON), tmp)

@@ -1,0 +1,164 @@
+"""What is read from disk, checked against the dataclass it is to become: the one place where wrong types, missing
+members and numbers out of bounds become CorruptError. Members that a dataclass does not know are passed over."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from math import isfinite
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from kvtool.errors import CorruptError
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+LARGEST_INTEGER = 1 << 62
+_SHOWN = 60
+
+
+class _MismatchError(Exception):
+    """expected, found, and the members that lead there, the innermost first."""
+
+    def __init__(self, expected: str, found: Any) -> None:
+        super().__init__()
+        self.expected, self.found, self.path = expected, found, list[str]()
+
+
+def read(kind: type[T], record: Any, where: str) -> T:
+    """A value of a type, most often a dataclass, from its JSON. Raises CorruptError that begins with `where`."""
+    try:
+        value: T = _reader(kind)(record)  # type: ignore[arg-type]
+    except _MismatchError as error:
+        place = "".join(f"{member}: " for member in reversed(error.path))
+        found = repr(error.found)
+        shown = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
+        raise CorruptError(f"{where}: {place}expected {error.expected}, found {shown}") from None
+    except RecursionError:
+        raise CorruptError(f"{where}: expected fewer levels of JSON") from None
+    return value
+
+
+@cache
+def _reader(kind: Any) -> Reader:
+    """The function that checks and converts JSON to a type, made once a type."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return _dataclass_reader(kind)
+    if origin is tuple:
+        return _tuple_reader(arguments)
+    if origin is list:
+        item = _reader(arguments[0])
+        return lambda value: _items(item, _of(list, value))
+    if origin is dict:
+        item = _reader(arguments[1])
+        return lambda value: _members(lambda _: item, _of(dict, value))
+    if origin is Literal:
+        return _literal_reader(arguments)
+    if origin in (Union, types.UnionType):
+        return _optional_reader(arguments)
+    if kind is Any:
+        return lambda value: value
+    return _scalar_reader(kind)
+
+
+def _dataclass_reader(kind: Any) -> Reader:
+    hints = get_type_hints(kind)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+
+    def reader(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _MismatchError("an object", value)
+        if needed - value.keys():
+            raise _MismatchError(f"the members {', '.join(readers)}", list(value))
+        return kind(**_members(readers.__getitem__, {name: value[name] for name in readers if name in value}))
+
+    return reader
+
+
+def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
+    if arguments[1:] == (...,):
+        item = _reader(arguments[0])
+        return lambda value: tuple(_items(item, _of(list, value)))
+    readers = [_reader(argument) for argument in arguments]
+    alike = readers[0] if len(set(arguments)) == 1 else None
+
+    def reader(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(readers):
+            raise _MismatchError(f"{len(readers)} values", value)
+        return tuple(_items(alike, value) if alike else (read(item) for read, item in zip(readers, value, strict=True)))
+
+    return reader
+
+
+def _literal_reader(values: tuple[Any, ...]) -> Reader:
+    def reader(value: Any) -> Any:
+        if type(value) not in (str, int) or value not in values:
+            raise _MismatchError(" or ".join(map(str, values)), value)
+        return value
+
+    return reader
+
+
+def _optional_reader(arguments: tuple[Any, ...]) -> Reader:
+    """Of `X | None`, the only union there is."""
+    (item,) = (_reader(argument) for argument in arguments if argument is not types.NoneType)
+    return lambda value: None if value is None else item(value)
+
+
+def _scalar_reader(kind: Any) -> Reader:
+    if kind is int:
+        return _integer
+    if kind is float:
+        return _finite
+
+    def reader(value: Any) -> Any:
+        if type(value) is not kind:
+            raise _MismatchError(f"a value of type {kind.__name__}", value)
+        return value
+
+    return reader
+
+
+def _integer(value: Any) -> Any:
+    if type(value) is not int:
+        raise _MismatchError("a value of type int", value)
+    if not -LARGEST_INTEGER < value < LARGEST_INTEGER:
+        raise _MismatchError("an integer of 62 bits", value)
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if type(value) not in (float, int) or not isfinite(value):
+        raise _MismatchError("a finite number", value)
+    return value
+
+
+def _of(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise _MismatchError("a list" if kind is list else "an object", value)
+    return value
+
+
+def _items(reader: Reader, values: list[Any]) -> list[Any]:
+    read_values: list[Any] = []
+    try:
+        read_values.extend(map(reader, values))
+    except _MismatchError as error:
+        error.path.append(str(len(read_values)))
+        raise
+    return read_values
+
+
+def _members(reader_of: Callable[[str], Reader], values: dict[str, Any]) -> dict[str, Any]:
+    read_values = {}
+    name = ""
+    try:
+        for name, value in values.items():
+            read_values[name] = reader_of(name)(value)
+    except _MismatchError as error:
+        error.path.append(name)
+        raise
+    return read_values

@@ -1,0 +1,80 @@
+"""Bytes of a store's files by what they are for; together they are all its files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kvtool.store import layout
+
+_ANSWERS = re.compile(rb'^\{"kvtool_crc32c": "\w{8}", "key": "[^"]*", "kind": "answers"')
+_HEAD_BYTES = 400
+
+
+@dataclass(frozen=True)
+class Usage:
+    """parts, texts: arrays of images and of texts. metadata: zarr.json files, claims and the ledger. n_results,
+    n_answers: files of each. other: what is not kvtool's."""
+
+    bytes: int
+    parts: int
+    texts: int
+    results: int
+    answers: int
+    pictures: int
+    indexes: int
+    tmp: int
+    metadata: int
+    other: int
+    n_results: int
+    n_answers: int
+
+    def row(self) -> dict[str, int]:
+        """Columns of a table."""
+        sizes = {f"{name}_bytes": size for name, size in asdict(self).items() if not name.startswith(("n_", "bytes"))}
+        return {"bytes": self.bytes, **sizes, "results": self.n_results, "answers": self.n_answers}
+
+
+def measure(store: Path) -> Usage:
+    """Bytes of all files below a store; files that go meanwhile are left out."""
+    sizes: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for folder, _, names in os.walk(store):
+        place = Path(folder)
+        for name in names:
+            with suppress(OSError):
+                nbytes = (place / name).lstat().st_size
+                purpose = _purpose(place.relative_to(store).parts, place / name)
+                sizes[purpose] += nbytes
+                counts[purpose] += 1
+    purposes = ("parts", "texts", "results", "answers", "pictures", "indexes", "tmp", "metadata", "other")
+    return Usage(
+        bytes=sizes.total(),
+        **{purpose: sizes[purpose] for purpose in purposes},
+        n_results=counts["results"],
+        n_answers=counts["answers"],
+    )
+
+
+def _purpose(folders: tuple[str, ...], path: Path) -> str:
+    """What a file is for, by the folders from the store down to it."""
+    root = folders[0] if folders else ""
+    if layout.is_litter(path.name):
+        return "other"
+    if root == "results" and len(folders) == 1 and path.suffix == ".json":
+        return "answers" if _holds_answers(path) else "results"
+    if root in ("tmp", layout.PICTURES):
+        return root
+    if root == layout.LEDGER or path.name == layout.ZARR_JSON:
+        return "metadata"
+    group = folders[2] if root == "runs" and len(folders) > 2 else ""
+    return {"parts": "parts", "text": "texts", layout.INDEXES: "indexes", "locks": "metadata"}.get(group, "other")
+
+
+def _holds_answers(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _ANSWERS.match(file.read(_HEAD_BYTES)) is not None

@@ -1,0 +1,13 @@
+"""Four writers that are killed, in short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.campaign import kills
+
+
+def test_nothing_is_lost_doubled_or_wrong(place: Path) -> None:
+    [tally] = kills.run(place, seed=1, kills=40)
+    assert tally.notes == []
+    assert tally.tried >= 40
