@@ -273,7 +273,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     run = new_run(tmp_path / "s.kv")
     places = {"STORE": str(run.store), "FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path / "folder")}
     dice, table = random.Random(7), commands(typer.main.get_command(app))
-    return iter([random_line(dice, table, places) for _ in range(QUICK_LINES)])  # type: ignore[return-value]
+    return iter([random_line(dice, table, places) for _ in range(QUICK_LINES)])
 
 
 def test_no_argument_leaves_a_traceback(
