@@ -129,10 +129,16 @@ class Plan:
     def _twin(self, store: Store) -> Run | None:
         """A run of the same settings over the same place and images, which another worker made since this one looked;
         whatever name each of them chose."""
-        for run in store.readable_runs():
-            if run.config.hash == self.config.hash and (run.roster.place, run.roster.ids) == (self.place, self.ids):
-                return run
-        return None
+        return next((run for run in store.readable_runs() if self._is_twin(run)), None)
+
+    def _is_twin(self, run: Run) -> bool:
+        """Whether a run is the one this plan would make; where texts come from a file, they must agree, too."""
+        if run.config.hash != self.config.hash or (run.roster.place, run.roster.ids) != (self.place, self.ids):
+            return False
+        if self.config.prefix != "file":
+            return True
+        stored = [picture for picture in run.pictures if picture.index in self.position_of]
+        return bool(stored) and all(picture.prefix == self.prefix(picture.index) for picture in stored)
 
 
 def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Store | None) -> Plan:
