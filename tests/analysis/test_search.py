@@ -513,7 +513,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         ({"metric": "dot"}, "metric is cosine or l2"),
         ({"layer": 99}, "no layer 99 of value, only 0, 1"),
         ({"kv_head": 2}, "no kv_head 2 of value: expected 0 to 1"),
-        ({"kv_head": -1}, "no kv_head -1"),
+        ({"kv_head": -1}, "kv_head: expected a whole number from 0 "),
         ({"kind": "key"}, "no key, only value, projected, vision"),
         ({"device": "cuda:99"}, "expected cuda:99 to exist"),
     ):
