@@ -45,8 +45,10 @@ __all__ = [
 
 def open(path: str | PathLike[str]) -> Store:
     """An existing store. Raises StoreError where there is none."""
+    from kvtool.bounds import check_options
     from kvtool.store import open_store
 
+    check_options({"store": path})
     return open_store(path)
 
 
@@ -55,9 +57,15 @@ def extract(store: str | PathLike[str], *, model: str, dataset: str, **options: 
     from dataclasses import fields
     from os import fspath
 
+    from kvtool.bounds import check_options
     from kvtool.engine import local
     from kvtool.engine.plan import Job
+    from kvtool.errors import UsageError
 
+    for name, value in (("model", model), ("dataset", dataset)):
+        if not isinstance(value, str):
+            raise UsageError(f"{name}: expected a text, found {type(value).__name__}; extract one {name} a call")
+    check_options({"store": store, "model": model, "dataset": dataset, **options})
     of_job = {field.name for field in fields(Job)} & options.keys()
     job = Job(fspath(store), model, dataset, **{name: options.pop(name) for name in of_job})
     return local.extract(job, **options)
@@ -66,14 +74,18 @@ def extract(store: str | PathLike[str], *, model: str, dataset: str, **options: 
 def paired(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
     """`kvtool paired`: the same questions put to the model and to its image values; see kvtool.analysis.paired."""
     from kvtool.analysis.paired import paired as run_paired
+    from kvtool.bounds import check_options
 
+    check_options({"task": task, **options})
     return run_paired(open(store) if isinstance(store, str | PathLike) else store, task, **options)
 
 
 def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
     """`kvtool probe`: score every (kind, layer, kv_head) of a run on a task; see kvtool.probes.probe."""
+    from kvtool.bounds import check_options
     from kvtool.probes import probe as run_probe
 
+    check_options({"task": task, **options})
     return run_probe(open(store) if isinstance(store, str | PathLike) else store, task, **options)
 
 
@@ -81,8 +93,10 @@ def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: He
     """`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads; see
     kvtool.analysis.knockout. A store that is not there yet is made where `model` says what to extract it with."""
     from kvtool.analysis.knockout import knockout as run_knockout
+    from kvtool.bounds import check_options
     from kvtool.store import open_store
 
+    check_options({"benchmark": benchmark, **options})
     if isinstance(store, str | PathLike):
         store = open_store(store, create=options.get("model") is not None)
     return run_knockout(store, benchmark, heads, **options)
@@ -92,8 +106,10 @@ def prefix(store: Store | Run | str | PathLike[str], task: str, **options: Any) 
     """`kvtool prefix`: a task's scores under texts put before the image, with differences to none; see
     kvtool.analysis.prefix. A store that is not there yet is made where `model` and `dataset` say what to extract."""
     from kvtool.analysis.prefix import prefix as run_prefix
+    from kvtool.bounds import check_options
     from kvtool.store import open_store
 
+    check_options({"task": task, **options})
     if isinstance(store, str | PathLike):
         store = open_store(store, create=None not in (options.get("model"), options.get("dataset")))
     return run_prefix(store, task, **options)
@@ -103,8 +119,10 @@ def correlate(stores: Store | str | PathLike[str] | Sequence[Store | str | PathL
     """`kvtool correlate`: over models, segmentation by their best values against accuracy on perception; see
     kvtool.analysis.correlate."""
     from kvtool.analysis.correlate import correlate as run_correlate
+    from kvtool.bounds import check_options
     from kvtool.store import Store
 
+    check_options(options)
     every = [stores] if isinstance(stores, Store | str | PathLike) else stores
     return run_correlate([one if isinstance(one, Store) else open(one) for one in every], **options)
 
@@ -116,7 +134,9 @@ def report(
 ) -> Page:
     """`kvtool report`: one self-contained HTML page about the results that stores keep; see kvtool.analysis.report."""
     from kvtool.analysis.report import report as run_report
+    from kvtool.bounds import check_options
 
+    check_options({"path": path, **options})
     return run_report(stores, path, **options)
 
 
@@ -124,14 +144,18 @@ def score(benchmark: str, **options: Any) -> Result:
     """`kvtool score`: any tool's predictions by the official metrics, e.g. score("pope", answers=["a.json"]); the
     benchmarks and their options are in kvtool.analysis.score."""
     from kvtool.analysis.score import score as run_score
+    from kvtool.bounds import check_options
 
+    check_options(options)
     return run_score(benchmark, **options)
 
 
 def search(store: Store | Run | str | PathLike[str], image: str, at_px: tuple[float, float], **options: Any) -> Result:
     """`kvtool search`: the patches of a run nearest to the one at a pixel; see kvtool.analysis.search."""
     from kvtool.analysis.search import search as run_search
+    from kvtool.bounds import check_options
 
+    check_options({"image": image, **options})
     return run_search(open(store) if isinstance(store, str | PathLike) else store, image, at_px, **options)
 
 
@@ -143,7 +167,9 @@ def show(
     from os import fspath
 
     from kvtool.analysis.show import show as run_show
+    from kvtool.bounds import check_options
 
+    check_options({"images": images, "out": out, **options})
     return run_show(open(store) if isinstance(store, str | PathLike) else store, images, fspath(out), **options)
 
 
@@ -151,5 +177,7 @@ def variance(store: Store | Run | str | PathLike[str], **options: Any) -> Result
     """`kvtool variance`: L2 variance over images of every (layer, kv_head), and which keys are input-agnostic; see
     kvtool.analysis.variance."""
     from kvtool.analysis.variance import variance as run_variance
+    from kvtool.bounds import check_options
 
+    check_options(options)
     return run_variance(open(store) if isinstance(store, str | PathLike) else store, **options)

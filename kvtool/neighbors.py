@@ -111,7 +111,7 @@ def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
         extra = "gpu" if backend == "faiss-gpu" else "cpu"
         needs = " and a CUDA device" if backend == "faiss-gpu" else ""
         raise UsageError(
-            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or take --neighbors auto"
+            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or take --backend auto"
         )
     return backend
 

@@ -98,7 +98,7 @@ def holding_run(
     progress: Progress,
 ) -> tuple[Run, dict[str, str]]:
     """The run that holds these pictures, those extracted that no run holds; and id -> why of those that failed."""
-    runs = [] if base is None else [base, *(run for run in store.readable_runs() if run.name != base.name)]
+    runs = [] if base is None else [base, *store.readable_runs(lambda run: run.name != base.name)]
     able = [run for run in runs if base is not None and serves(run, base, refs)]
     there = {ref.id for ref in refs if ref.path is None or ref.path.is_file()}
     gone = {ref.id: f"{ref.path}: no such file" for ref in refs if ref.id not in there}

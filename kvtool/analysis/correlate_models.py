@@ -61,7 +61,7 @@ class Subject:
 def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]:
     """All runs of all stores, or those with these names. Raises UsageError for a name that no store has."""
     places = {store.path.resolve(): store for store in stores}
-    runs = [run for store in places.values() for run in store.readable_runs()]
+    runs = [run for store in places.values() for run in store.readable_runs(lambda _: True)]
     if unknown := set(names or ()) - {run.name for run in runs}:
         listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
         raise UsageError(f"correlate: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}")

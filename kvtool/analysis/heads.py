@@ -52,7 +52,7 @@ def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[i
     if layers is None:
         return None
     if isinstance(layers, str):
-        last = re.fullmatch(r"last:(\d+)", layers)
+        last = re.fullmatch(r"last:(\d{1,9})", layers)
         groups = layer_groups(n_layers)
         if last is None and layers not in groups:
             raise UsageError(f"layers: expected early, middle, late, last:N or numbers, found {layers!r}")

@@ -173,7 +173,7 @@ def paired_task(name: str) -> PairedTask:
 
 def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
     """The named run, or the only one that serves the task. Raises UsageError that says what to extract."""
-    runs = [store.run(name)] if name is not None else store.readable_runs()
+    runs = [store.run(name)] if name is not None else store.readable_runs(lambda _: True)
     why = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
     able = [run for run in runs if run.name not in why]
     if len(able) == 1:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from kvtool import __version__
+from kvtool.bounds import check_text
 from kvtool.cli import (
     console,
     correlate,
@@ -110,4 +111,10 @@ def main_flags(
 
 def main() -> None:
     """Entry point: whatever happens is at most one line on standard error and an exit code, see kvtool.cli.ending."""
-    sys.exit(ending.run(lambda: app(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False)))
+    sys.exit(ending.run(_call))
+
+
+def _call() -> Any:
+    for number, argument in enumerate(sys.argv[1:], 1):
+        check_text(f"argument {number}", argument)
+    return app(prog_name="kvtool", auto_envvar_prefix="KVTOOL", standalone_mode=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, PlotOption, given, need_store
+from kvtool.cli.options import DeviceOption, FormatOption, PlotOption, bounded, given, need_store
 from kvtool.errors import PartialError, UsageError
 
 Named = list[str] | None
@@ -26,9 +26,9 @@ def correlate(
     benchmarks: Annotated[str | None, typer.Option("--benchmarks", help="Of cvbench,blink; default: both.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="Questions of each task or sub-task and image collection at most."),
+        bounded("limit", help="Questions of each task or sub-task and image collection at most."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
     model: Annotated[
         Named, typer.Option("--model", metavar="NAME=FOLDER", help="Where a run's model is now; repeatable.")
     ] = None,
@@ -39,13 +39,13 @@ def correlate(
         Literal["max", "split"],
         typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
     ] = "max",
-    episodes: Annotated[int | None, typer.Option("--episodes", min=1, help="Few-shot episodes (default 1000).")] = None,
-    restarts: Annotated[int | None, typer.Option("--restarts", min=1, help="Of k-means (default 10).")] = None,
+    episodes: Annotated[int | None, bounded("episodes", help="Few-shot episodes (default 1000).")] = None,
+    restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
     cutoff: Annotated[
         str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")] = False,
     plot: PlotOption = None,
     format: FormatOption = "auto",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption
+from kvtool.cli.options import FormatOption, bounded
 from kvtool.errors import UsageError
 
 app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
@@ -20,7 +20,7 @@ Size = Literal["small", "medium", "large"]
 @app.command("scenes")
 def scenes(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed and size, same bytes.")] = 0,
+    seed: Annotated[int, bounded("seed", help="Same seed and size, same bytes.")] = 0,
     size: Annotated[Size, typer.Option("--size", help="small takes seconds.")] = "small",
     only: Annotated[str | None, typer.Option("--only", help="Comma-separated data sets; default: all twelve.")] = None,
     format: FormatOption = "auto",

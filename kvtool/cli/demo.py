@@ -9,7 +9,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.data import Size
-from kvtool.cli.options import FormatOption
+from kvtool.cli.options import FormatOption, bounded
 
 
 def demo(
@@ -17,7 +17,7 @@ def demo(
         "kvtool-demo"
     ),
     size: Annotated[Size, typer.Option("--size", help="How many scenes.")] = "small",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes.")] = 0,
+    seed: Annotated[int, bounded("seed", help="Of the scenes.")] = 0,
     format: FormatOption = "auto",
 ) -> None:
     """Write scenes, extract them with the shipped model, run every analysis, print the tables, write a page. Offline.

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.completion import complete_data_set
 from kvtool.cli.options import (
     Format,
     FormatOption,
     KindsOption,
     LayersOption,
     StoreArgument,
+    bounded,
+    device_names,
     need_store,
     parse_bytes,
     parse_kinds,
@@ -33,7 +36,9 @@ SHOWN_FAILURES = 20
 def extract(
     store: StoreArgument = None,
     model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]
-    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]")] = ...,  # type: ignore[assignment]
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set)
+    ] = ...,  # type: ignore[assignment]
     prefix: Annotated[
         str,
         typer.Option(
@@ -44,12 +49,14 @@ def extract(
     ] = "none",
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
+    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
     view: Annotated[View, typer.Option("--view", help="full keeps the high-resolution tiles.")] = "base",
     keys: Annotated[KeyPosition, typer.Option("--keys", help="Before or after the rotary embedding.")] = "post-rope",
     dtype: Annotated[Precision, typer.Option("--dtype", help="Of the weights, and as stored.")] = "bfloat16",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch, of equal length.")] = 16,
-    devices: Annotated[str, typer.Option("--devices", help="E.g. cuda:0,cuda:1 or cpu; one process each.")] = "auto",
+    batch_size: Annotated[int, bounded("batch_size", help="Images a batch, of equal length.")] = 16,
+    devices: Annotated[
+        str, typer.Option("--devices", callback=device_names, help="E.g. cuda:0,cuda:1 or cpu; one process each.")
+    ] = "auto",
     engine: Annotated[
         Literal["local", "ray"], typer.Option("--engine", help="ray: workers as tasks of a Ray cluster.")
     ] = "local",
@@ -57,7 +64,7 @@ def extract(
     codec: Annotated[Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")] = "lz4",
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; default: made from its settings.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")] = False,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for parts others hold.")] = 0.0,
+    wait: Annotated[float, bounded("wait_s", "--wait", help="Seconds to wait for parts others hold.")] = 0.0,
     min_free_vram: Annotated[
         str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
     ] = None,
@@ -103,12 +110,12 @@ def extract(
         changed=changed,
         reuse=not no_reuse,
     )
+    vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:
         from kvtool.engine.local import estimate
 
         show_estimate(estimate(job), format)
         return
-    vram = parse_bytes(min_free_vram, "--min-free-vram")
     finish(run_job(job, tuple(devices.split(",")), engine, wait, vram), format)
 
 

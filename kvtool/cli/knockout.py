@@ -8,13 +8,29 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, need_store, parse_numbers
+from kvtool.cli.completion import complete_benchmark
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    PlotOption,
+    RunOption,
+    StoreArgument,
+    bounded,
+    need_store,
+    parse_numbers,
+)
 from kvtool.errors import PartialError
 
 
 def knockout(
     benchmark: Annotated[
-        str, typer.Option("--benchmark", metavar="SPEC", help="pope:PATH, mme:PATH[@all], scenes or scenes@mme.")
+        str,
+        typer.Option(
+            "--benchmark",
+            metavar="SPEC",
+            autocompletion=complete_benchmark,
+            help="pope:PATH, mme:PATH[@all], scenes or scenes@mme.",
+        ),
     ],
     heads: Annotated[
         str,
@@ -29,8 +45,8 @@ def knockout(
     controls: Annotated[
         str | None, typer.Option("--controls", metavar="NAMES", help="Comma-separated: dependent, random.")
     ] = None,
-    draws: Annotated[int, typer.Option("--draws", min=1, help="How often each control is drawn.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of an answer.")] = 16,
+    draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
+    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
     answers: Annotated[
         Path | None, typer.Option("--answers", metavar="FILE", help="Write every answer, JSON lines.")
     ] = None,
@@ -42,9 +58,9 @@ def knockout(
         str | None, typer.Option("--model", help="Where the run's model is now; or, for a new store, the model.")
     ] = None,
     run: RunOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    seed: Annotated[int, typer.Option("--seed", help="Of controls and intervals.")] = 0,
+    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, bounded("seed", help="Of controls and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
     plot: PlotOption = None,
     format: FormatOption = "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from kvtool.bounds import BOUNDS, MOST_BLOCKS
+from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
 
@@ -18,7 +21,10 @@ StoreArgument = Annotated[Path | None, typer.Argument(metavar="[STORE]", help="T
 FormatOption = Annotated[
     Format, typer.Option("--format", help="Of the data on standard output. auto: a table on a terminal, else jsonl.")
 ]
-RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; needed where a store holds several.")]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", autocompletion=complete_run, help="Name of the run; needed where a store holds several."),
+]
 KindsOption = Annotated[
     str | None, typer.Option("--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision.")
 ]
@@ -26,11 +32,39 @@ PlotOption = Annotated[
     list[Path] | None,
     typer.Option("--plot", metavar="FILE", help="Also draw the result: .png, .svg or .pdf, for print; repeatable."),
 ]
+
+
+def bounded(name: str, *flags: str, **about: Any) -> Any:
+    """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag has it too."""
+    low, high = BOUNDS[name]
+    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about)
+
+
+def finite(value: float | None) -> float | None:
+    """Typer's ranges let NaN pass, which is neither below nor above anything."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a number, found {value}")
+    return value
+
+
+def device_name(value: str) -> str:
+    """Devices have one grammar, whatever else torch may know here."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        raise typer.BadParameter(f"expected auto, cpu, cuda or cuda:N, found {value[:40]!r}")
+    return value
+
+
+def device_names(value: str) -> str:
+    """The same, several of them."""
+    for name in value.split(","):
+        device_name(name)
+    return value
+
+
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda or cuda:N.")
+]
 LayersOption = Annotated[str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")]
-
-
-MOST_NUMBER = 100_000
-"""No model has so many layers or heads."""
 
 
 def need_store(store: Path | None) -> Path:
@@ -61,8 +95,8 @@ def parse_numbers(text: str | None, flag: str) -> tuple[int, ...] | None:
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise UsageError(f"{flag}: expected numbers and ranges such as 0-7,14; found {text[:80]!r}")
         first, last = match[1], match[2] or match[1]
-        if int(last) >= MOST_NUMBER:  # bounded before anything is allocated
-            raise UsageError(f"{flag}: expected numbers below {MOST_NUMBER}, found {last}")
+        if int(last) >= MOST_BLOCKS:  # bounded before anything is allocated
+            raise UsageError(f"{flag}: expected numbers below {MOST_BLOCKS}, found {last}")
         found.update(range(int(first), int(last) + 1))
     return tuple(sorted(found))
 
@@ -82,13 +116,13 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
     """'8GB', '500MB', '2e9' -> bytes (powers of 1000). Raises UsageError."""
     if text is None:
         return None
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*(B|kB|KB|MB|GB|TB|)\s*", text)
+    match = re.fullmatch(r"\s*([0-9.]{1,20}(?:e[0-9]{1,2})?)\s*(B|kB|KB|MB|GB|TB|)\s*", text)
     try:
         number = float(match[1]) if match else None
     except ValueError:
         number = None
     if match is None or number is None:
-        raise UsageError(f"{flag}: expected a size such as 8GB; found {text!r}")
+        raise UsageError(f"{flag}: expected a size such as 8GB; found {text[:80]!r}")
     return int(number * 1000 ** {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4}[match[2][:1].upper()])
 
 

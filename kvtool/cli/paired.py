@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
+    DeviceOption,
     FormatOption,
     KindsOption,
     LayersOption,
     PlotOption,
     RunOption,
+    bounded,
     given,
     parse_kinds,
     parse_numbers,
@@ -24,8 +27,13 @@ Cell = Literal["both", "value-only", "model-only", "neither"]
 
 
 def paired(
-    store: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")] = None,
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="The task.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", autocompletion=complete_paired, help="The store; default: $KVTOOL_STORE."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", autocompletion=complete_paired, help="The task.")
+    ] = None,
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
@@ -39,7 +47,7 @@ def paired(
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", min=1, help="Questions at most; semantic-correspondence makes 200 by default."),
+        bounded("n", help="Questions at most; semantic-correspondence makes 200 by default."),
     ] = None,
     reading: Annotated[
         Literal["choice", "pck"] | None,
@@ -53,20 +61,18 @@ def paired(
             help="Semantic correspondence: new folder for its marked pictures.",
         ),
     ] = None,
-    folds: Annotated[int | None, typer.Option("--folds", min=2, help="Relative depth: folds of the probe (5).")] = None,
-    c: Annotated[
-        float | None, typer.Option("--c", min=1e-9, help="Relative depth: the probe's inverse L2 strength (0.01).")
-    ] = None,
+    folds: Annotated[int | None, bounded("folds", help="Relative depth: folds of the probe (5).")] = None,
+    c: Annotated[float | None, bounded("c", help="Relative depth: the probe's inverse L2 strength (0.01).")] = None,
     answers: Annotated[
         Path | None, typer.Option("--answers", metavar="FILE", help="Write every question and answer, JSON lines.")
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
     model: Annotated[str | None, typer.Option("--model", help="Where the run's model is now.")] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    seed: Annotated[int, typer.Option("--seed", help="Of made questions, folds, halves and intervals.")] = 0,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, bounded("seed", help="Of made questions, folds, halves and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
     plot: PlotOption = None,
     format: FormatOption = "auto",

@@ -8,14 +8,29 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, PlotOption, given, parse_kinds, parse_numbers, store_and_word
+from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    PlotOption,
+    bounded,
+    given,
+    parse_kinds,
+    parse_numbers,
+    store_and_word,
+)
 from kvtool.cli.probe import Backend
 from kvtool.errors import PartialError
 
 
 def prefix(
-    store: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")] = None,
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="The task.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", autocompletion=complete_prefix, help="The store; default: $KVTOOL_STORE."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", autocompletion=complete_prefix, help="The task.")
+    ] = None,
     conditions: Annotated[
         str | None,
         typer.Option("--conditions", metavar="NAMES", help="Of none,correct,random,incorrect; default: all there are."),
@@ -30,13 +45,21 @@ def prefix(
     layers: Annotated[
         str | None, typer.Option("--layers", metavar="LAYERS", help="To choose blocks from, e.g. 1-27; default: all.")
     ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="The run without prefix, where there are several.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", autocompletion=complete_run, help="The run without prefix, where there are several."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Where the run's model is now; or, for a new run, the model.")
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", help="Over which the run is, or is to be extracted."),
+        typer.Option(
+            "--dataset",
+            metavar="NAME[:PATH][@SPLIT]",
+            autocompletion=complete_data_set,
+            help="Over which the run is, or is to be extracted.",
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
@@ -45,8 +68,8 @@ def prefix(
         Literal["max", "split"],
         typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
     ] = "max",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Sampling units at most.")] = None,
+    device: DeviceOption = "auto",
+    limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
     backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
     upsample: Annotated[
         bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
@@ -57,7 +80,7 @@ def prefix(
     all_classes: Annotated[
         bool | None, typer.Option("--all-classes", help="Semantic segmentation: argmax over classes, official miou.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of halves and intervals.")] = 0,
+    seed: Annotated[int, bounded("seed", help="Of halves and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")] = False,
     plot: PlotOption = None,
     format: FormatOption = "auto",

@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
+    DeviceOption,
     FormatOption,
     KindsOption,
     LayersOption,
     PlotOption,
     RunOption,
+    bounded,
     given,
     parse_kinds,
     parse_numbers,
@@ -25,8 +28,13 @@ Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
 
 
 def probe(
-    store: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")] = None,
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="The task, or all.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", autocompletion=complete_probe, help="The store; default: $KVTOOL_STORE."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", autocompletion=complete_probe, help="The task, or all.")
+    ] = None,
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
@@ -38,15 +46,15 @@ def probe(
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Sampling units at most.")] = None,
+    device: DeviceOption = "auto",
+    limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
     backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
     upsample: Annotated[
         bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
     ] = None,
-    episodes: Annotated[int | None, typer.Option("--episodes", min=1, help="Few-shot episodes (default 1000).")] = None,
-    shots: Annotated[int | None, typer.Option("--shots", min=1, help="Support images an episode (default 5).")] = None,
-    c: Annotated[float | None, typer.Option("--c", min=1e-9, help="Inverse L2 strength of the few-shot probe.")] = None,
+    episodes: Annotated[int | None, bounded("episodes", help="Few-shot episodes (default 1000).")] = None,
+    shots: Annotated[int | None, bounded("shots", help="Support images an episode (default 5).")] = None,
+    c: Annotated[float | None, bounded("c", help="Inverse L2 strength of the few-shot probe.")] = None,
     cutoff: Annotated[
         str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
     ] = None,
@@ -56,11 +64,11 @@ def probe(
     propagation: Annotated[
         Literal["dino", "nearest"] | None, typer.Option("--propagation", help="Of video masks (default dino).")
     ] = None,
-    restarts: Annotated[int | None, typer.Option("--restarts", min=1, help="Of k-means (default 10).")] = None,
+    restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
     saliency: Annotated[
         str | None, typer.Option("--saliency", help="Co-segmentation: border; vision needs what runs do not hold.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of episodes and intervals.")] = 0,
+    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
     save_predictions: Annotated[
         Path | None,
@@ -81,11 +89,11 @@ def probe(
     from kvtool.reports.results import emit
 
     path, name = store_and_word(store, task, "TASK")
-    opened = kvtool.open(path)
-    found = opened.run(run)
     blocks = given(
         kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers"), heads=parse_numbers(heads, "--heads")
     )
+    opened = kvtool.open(path)
+    found = opened.run(run)
     own = given(
         backend=backend,
         upsample=upsample,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import need_store
+from kvtool.cli.options import bounded, device_name, need_store
 from kvtool.errors import UsageError
 
 
@@ -19,14 +19,19 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="Of the page.")] = None,
     examples: Annotated[
-        int, typer.Option("--examples", min=0, help="Pictures of predictions for each block of a probe; 0: none.")
+        int, bounded("examples", help="Pictures of predictions for each block of a probe; 0: none.")
     ] = 4,
-    blocks: Annotated[int, typer.Option("--blocks", min=1, help="How many blocks of a probe have them.")] = 6,
+    blocks: Annotated[int, bounded("blocks", help="How many blocks of a probe have them.")] = 6,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", metavar="NAME:PATH", help="Where a data set is now; may be given several times."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="For the pictures: auto, cpu, cuda:0, ...")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", metavar="DEVICE", callback=device_name, help="For the pictures: auto, cpu, cuda or cuda:N."
+        ),
+    ] = "auto",
 ) -> None:
     """Write one self-contained HTML page about all results of one or several stores, and print its path.
 

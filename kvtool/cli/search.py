@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from kvtool.bounds import FARTHEST_PX
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, RunOption, StoreArgument, need_store
+from kvtool.cli.options import DeviceOption, FormatOption, RunOption, StoreArgument, bounded, need_store
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
@@ -20,15 +21,15 @@ def search(
     run: RunOption = None,
     kind: Annotated[Kind | None, typer.Option("--kind", help="Default: value, else what is stored.")] = None,
     layer: Annotated[
-        int | None, typer.Option("--layer", help="Default: of the best block of the last correspondence probe kept.")
+        int | None, bounded("layer", help="Default: of the best block of the last correspondence probe kept.")
     ] = None,
-    kv_head: Annotated[int | None, typer.Option("--kv-head", help="Default: as for --layer.")] = None,
-    k: Annotated[int, typer.Option("-k", "--k", metavar="N", help="Patches to find.")] = 10,
+    kv_head: Annotated[int | None, bounded("kv_head", help="Default: as for --layer.")] = None,
+    k: Annotated[int, bounded("k", "-k", "--k", metavar="N", help="Patches to find.")] = 10,
     metric: Annotated[Literal["cosine", "l2"], typer.Option("--metric", help="How near is measured.")] = "cosine",
     exclude_self: Annotated[bool, typer.Option("--exclude-self", help="Leave out the whole image asked for.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Read every patch instead of using the index.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build the index again.")] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")] = "auto",
+    device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:
     """Find the patches of all images of a run that are nearest to one patch. Never loads the model.
@@ -75,6 +76,6 @@ def parse_at(text: str) -> tuple[float, float]:
         x_px, y_px = map(float, text.split(","))
     except ValueError:
         x_px = y_px = math.nan
-    if not (math.isfinite(x_px) and math.isfinite(y_px)):
-        raise UsageError(f"--at: expected X,Y in pixels such as 120,64.5; found {text!r}")
+    if not (abs(x_px) <= FARTHEST_PX and abs(y_px) <= FARTHEST_PX):  # neither does NaN pass
+        raise UsageError(f"--at: expected X,Y in pixels such as 120,64.5; found {text[:80]!r}")
     return x_px, y_px

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, LayersOption, RunOption, StoreArgument, need_store, parse_numbers
+from kvtool.cli.completion import complete_probe_task
+from kvtool.cli.options import (
+    FormatOption,
+    LayersOption,
+    RunOption,
+    StoreArgument,
+    bounded,
+    device_name,
+    need_store,
+    parse_numbers,
+)
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
 
@@ -25,7 +35,12 @@ def show(
     store: StoreArgument = None,
     run: RunOption = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="Draw what a block predicts in this task; default: the maps.")
+        str | None,
+        typer.Option(
+            "--task",
+            autocompletion=complete_probe_task,
+            help="Draw what a block predicts in this task; default: the maps.",
+        ),
     ] = None,
     block: Annotated[
         str | None,
@@ -38,13 +53,16 @@ def show(
     heads: Annotated[
         str | None, typer.Option("--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3; default: all.")
     ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, help="With --task: sentences, episodes, pairs or frames at most.")
-    ] = 12,
+    limit: Annotated[int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")] = 12,
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="With --task: auto, cpu, cuda:0, ...")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", metavar="DEVICE", callback=device_name, help="With --task: auto, cpu, cuda or cuda:N."
+        ),
+    ] = "auto",
     format: FormatOption = "auto",
 ) -> None:
     """Write one PNG about some images of a run. Never loads the model.
@@ -62,6 +80,11 @@ def show(
     from kvtool.cli.output import emit_rows
     from kvtool.probes import count_blocks
 
+    chosen = {
+        "block": parse_block(block),
+        "layers": parse_numbers(layers, "--layers"),
+        "heads": parse_numbers(heads, "--heads"),
+    }
     found = kvtool.open(need_store(store)).run(run)
     n_blocks = None if task is None else count_blocks(found, task)
     with console.progress("show" if task is None else f"show: probing {task}", n_blocks, unit="blocks") as advance:
@@ -70,14 +93,12 @@ def show(
             image,
             out,
             task=task,
-            block=parse_block(block),
             kind=kind,
-            layers=parse_numbers(layers, "--layers"),
-            heads=parse_numbers(heads, "--heads"),
             limit=limit,
             data=data,
             device=device,
             progress=advance,
+            **chosen,
         )
     for note in made.notes:
         console.log.warning("%s", note)
@@ -90,7 +111,7 @@ def parse_block(text: str | None) -> Block | None:
 
     if text is None:
         return None
-    match = re.fullmatch(rf"\s*({'|'.join(KINDS)}):(\d+):(\d+)\s*", text)
+    match = re.fullmatch(rf"\s*({'|'.join(KINDS)}):(\d{{1,9}}):(\d{{1,9}})\s*", text)
     if match is None:
-        raise UsageError(f"--block: expected KIND:LAYER:HEAD such as value:14:2, found {text!r}")
+        raise UsageError(f"--block: expected KIND:LAYER:HEAD such as value:14:2, found {text[:80]!r}")
     return Block(match[1], int(match[2]), int(match[3]))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.completion import complete_run
 from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
 from kvtool.errors import CorruptError, UsageError
 
@@ -157,7 +158,9 @@ def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
 @app.command("remove")
 def remove(
     store: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")] = None,
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="The run to remove.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", autocompletion=complete_run, help="The run to remove.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Remove it even if someone, seen or not, still holds parts of it.")

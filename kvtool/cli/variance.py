@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, need_store
+from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, bounded, need_store
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
@@ -27,7 +28,7 @@ def variance(
         str | None, typer.Option("--pca", metavar="ID[,ID...]", help="Images to draw the components of; needs -o.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of intervals and of the test for two modes.")] = 0,
+    seed: Annotated[int, bounded("seed", help="Of intervals and of the test for two modes.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -73,6 +74,9 @@ def parse_threshold(text: str) -> float | str:
     if text == "auto":
         return text
     try:
-        return float(text)
+        threshold = float(text)
     except ValueError:
-        raise UsageError(f"--threshold: expected auto or a number, found {text!r}") from None
+        threshold = math.nan
+    if not math.isfinite(threshold):
+        raise UsageError(f"--threshold: expected auto or a number, found {text[:80]!r}")
+    return threshold

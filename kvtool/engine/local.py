@@ -222,6 +222,8 @@ def _extract(
             break
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
+    holders = run.holders() if run else {}
+    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()]
     report.failed = dict(sorted(report.failed.items()))
     report.nonfinite = run.nonfinite() if run else {}
     warn_of_nonfinite(plan.config, report.nonfinite, told)

@@ -67,7 +67,11 @@ def _try_image(name: str, model: Model) -> None:
         try:
             model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
         except ImageError as error:
-            raise ModelError(f"model {name}: preprocessor_config.json: {error}") from error
+            found = _said(error.__cause__ or error)
+            raise ModelError(
+                f"model {name}: expected an image processor (preprocessor_config.json) that takes any image, found: "
+                f"{found}; fetch the file again"
+            ) from error
 
 
 def unknown_type(model_type: str) -> str:

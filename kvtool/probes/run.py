@@ -145,9 +145,8 @@ def _other_runs(run: Run) -> list[Run]:
     ours = run.config
     return [
         other
-        for other in open_store(run.store).readable_runs()
-        if other.name != run.name
-        and (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
+        for other in open_store(run.store).readable_runs(lambda other: other.name != run.name)
+        if (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
         and not same_numbers(other.config.model, ours.model)
         and any(kind in other.config.kinds for kind in BASELINES)
     ]

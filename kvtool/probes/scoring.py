@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kvtool.errors import UsageError
+from kvtool.errors import CorruptError, UsageError
 from kvtool.probes.base import Plan, Task, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
@@ -96,19 +96,27 @@ class Scoring:
         able = [run for run in others if set(images) <= set(run.ids)]
         entries = [[run.name, run.config.hash, run.images_hash(images)] for run in able]
         before = [] if fresh else result.config.get("baseline_runs", [])
+        lines: list[str] = []
         if entries != before:
             rows = [row for row in result.baselines if row.get("run") == self.plan.run.name]
-            for run, entry in zip(able, entries, strict=True):
-                rows += [r for r in result.baselines if r.get("run") == run.name] if entry in before else self._of(run)
+            for run, entry in zip(list(able), list(entries), strict=True):
+                if entry in before:
+                    rows += [row for row in result.baselines if row.get("run") == run.name]
+                    continue
+                try:
+                    rows += self._of(run)
+                except CorruptError as error:  # damage of a run stops no other
+                    lines.append(f"run {run.name} is no baseline: {error}")
+                    able.remove(run)
+                    entries.remove(entry)
             result = replace(result, baselines=rows, config=result.config | {"baseline_runs": entries})
             keep_result(self.store, self.key, result)
-        lines = []
         for run in able:
             lines += nonfinite_lines(run, [row for row in result.baselines if row.get("run") == run.name])
         lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
             for run in others
-            if run not in able
+            if not set(images) <= set(run.ids)
         ]
         return replace(result, skipped=[*result.skipped, *lines][:NAMED]) if lines else result
 

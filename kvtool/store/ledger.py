@@ -1,7 +1,8 @@
 """The ledger: what was committed, so that what is gone as a whole is missed.
 
 STORE/ledger/ has an empty file for each committed part, text, segment, index, result and folder of pictures, under
-the path it has in the store, and a copy of each run's zarr.json, with which a damaged one is mended. An entry is made
+the path it has in the store, and copies of the zarr.json of each run and of each segment of its roster, with which
+damaged ones are mended. An entry is made
 after the commit and taken away before a removal; what a crash leaves without an entry is only not missed.
 """
 
@@ -36,6 +37,8 @@ def mark(store: Path, target: Path) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         if target.parent == layout.runs_path(store):
             _mark_run(store, target, entry)
+        elif target.parent.name == layout.ROSTER:
+            _copy(target, entry)
         else:
             entry.touch()
         if not target.exists():  # removed in this moment: its entry was to go first
@@ -76,7 +79,7 @@ def gone(store: Path) -> Iterator[Path]:
 def spoiled(store: Path) -> Iterator[Path]:
     """Entries that are not what an entry is: an empty regular file."""
     for folder, _, files in os.walk(layout.ledger_path(store)):
-        for name in files:
+        for name in files if Path(folder).name != layout.ROSTER else ():
             if name in (RUN_COPY, layout.ROOT_COPY) or name.startswith(f".{RUN_COPY}.") or layout.is_litter(name):
                 continue  # copies, those that a crash left half written, and litter
             status = (Path(folder) / name).lstat()
@@ -87,6 +90,12 @@ def spoiled(store: Path) -> Iterator[Path]:
 def run_copy(store: Path, run: str) -> Path:
     """Where the copy of a run's zarr.json is."""
     return entry_of(store, layout.run_path(store, run)) / RUN_COPY
+
+
+def segment_copies(store: Path, run: str) -> list[Path]:
+    """Where the copies of the segments of a run's roster are; each has its segment's name."""
+    entries = layout.entries(entry_of(store, layout.run_path(store, run) / layout.ROSTER))
+    return [entry for entry in entries if not entry.name.startswith(".")]
 
 
 def mark_all(store: Path) -> None:
@@ -105,18 +114,23 @@ def mark_all(store: Path) -> None:
 def _mark_run(store: Path, run: Path, entry: Path) -> None:
     """Copy a run's zarr.json, and enter what was committed together with the run."""
     entry.mkdir(exist_ok=True)
-    aside = entry / f".{RUN_COPY}.{secrets.token_hex(4)}"
-    write_file(aside, read_file(run / layout.ZARR_JSON))
-    aside.replace(entry / RUN_COPY)
-    fsync_folder(entry)
+    _copy(run, entry / RUN_COPY)
     for group in layout.RUN_GROUPS:
         for target in layout.entries(run / group):
             mark(store, target)
+
+
+def _copy(folder: Path, entry: Path) -> None:
+    """Make a copy of a folder's zarr.json an entry, whole or not at all."""
+    aside = entry.with_name(f".{RUN_COPY}.{secrets.token_hex(4)}")
+    write_file(aside, read_file(folder / layout.ZARR_JSON))
+    aside.replace(entry)
+    fsync_folder(entry.parent)
 
 
 def _gone_of_run(entries: Path, run: Path) -> Iterator[Path]:
     for group in layout.entries(entries):
         if group.is_dir():
             for entry in layout.entries(group):
-                if not (run / group.name / entry.name).exists():
+                if not entry.name.startswith(".") and not (run / group.name / entry.name).exists():
                     yield run / group.name / entry.name

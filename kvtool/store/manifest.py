@@ -195,12 +195,6 @@ class Picture:
     stamp: tuple[int, ...]
     prefix: str
 
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Picture:
-        """Of a sample's record."""
-        stamp = tuple(record.get("stamp", ()))
-        return cls(record["id"], record["index"], record.get("digest", ""), stamp, record["prefix"])
-
 
 @dataclass(frozen=True)
 class Part:
@@ -230,7 +224,9 @@ class Part:
     def pictures(self) -> tuple[Picture, ...]:
         """Who each image is, without the rest of its sample: cheap for many parts."""
         record = self.attributes["samples"]
-        return tuple(Picture.from_json({**record["shared"], **entry}) for entry in record["each"])
+        shared = {"digest": "", "stamp": [], **record["shared"]}
+        where = f"{self.where}, image"
+        return tuple(schema.read(Picture, {**shared, **entry}, where) for entry in record["each"])
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
@@ -281,6 +277,8 @@ def check_text(part: Part, config: RunConfig) -> None:
     texts = schema.read(list[str], part.attributes.get("names"), f"{part.where}: names")
     _check_nonfinite(part, config)
     check_arrays(part.arrays, config, part.where, {"value": len(texts)})
+    if "value" not in part.arrays:
+        raise CorruptError(f"{part.where}: expected an array value, found none: {layout.REPAIR}")
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import keeping, layout, ledger
 from kvtool.store.catalog import Store
-from kvtool.store.durable import read_file
+from kvtool.store.durable import read_file, write_file
 from kvtool.store.files import (
+    commit_folder,
     group_json,
     is_stale_scratch,
     os_errors,
@@ -128,7 +129,7 @@ def _about(result: dict[str, Any]) -> tuple[str, str, str]:
 def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
     mend, target = problem.mend, problem.target
     did = _DID[mend]
-    if mend == "restore" and not _is_whole(ledger.run_copy(store.path, problem.run)):
+    if mend == "restore" and target is not None and not _is_whole(_copy_of(store.path, target)):
         did = "left as it is, since it has no copy: `kvtool store remove` drops it"
     if target is not None and mend and not dry_run:
         with os_errors(f"store {store.path}: cannot be repaired"):
@@ -157,6 +158,30 @@ def _restore_runs(store: Store, rows: list[Mended]) -> None:
                 rows.append(Mended(name, "", _DID["restore"], str(error)))
         except StoreError:
             continue
+        _restore_roster(store.path, name, rows)
+
+
+def _restore_roster(store: Path, run: str, rows: list[Mended]) -> None:
+    """Segments of a run's roster, without which no index says which image it means."""
+    for copy in ledger.segment_copies(store, run):
+        segment = layout.run_path(store, run) / layout.ROSTER / copy.name
+        if _is_whole(segment / layout.ZARR_JSON) or not _is_whole(copy):
+            continue
+        if segment.is_dir():
+            _restore(store, segment / layout.ZARR_JSON, copy)
+        else:
+            with os_errors(f"{segment}: cannot be restored"), scratch_folder(store) as scratch:
+                (scratch / segment.name).mkdir()
+                write_file(scratch / segment.name / layout.ZARR_JSON, read_file(copy))
+                commit_folder(scratch / segment.name, segment)
+        label = f"{layout.ROSTER}/{segment.name}"
+        rows.append(Mended(run, label, _DID["restore"], f"{label}: {layout.ZARR_JSON} is damaged or gone"))
+
+
+def _copy_of(store: Path, target: Path) -> Path:
+    """The copy of the zarr.json of a run, or of a segment of its roster."""
+    entry = ledger.entry_of(store, target)
+    return entry if target.parent.name == layout.ROSTER else entry / ledger.RUN_COPY
 
 
 def _restore(store: Path, path: Path, copy: Path) -> bool:

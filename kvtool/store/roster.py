@@ -14,9 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.errors import CorruptError
+from kvtool.store import ledger, schema
 from kvtool.store.durable import make_folder
 from kvtool.store.files import commit_folder, group_json, os_errors, read_group, scratch_folder, write_file
 from kvtool.store.layout import ROSTER, ZARR_JSON
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """The attributes of a segment: its first index, the ids from there on, indices gone since, the data set's place."""
+
+    start: int
+    ids: list[str]
+    gone: list[int]
+    place: str | None
 
 
 @dataclass(frozen=True)
@@ -54,15 +65,17 @@ def read_roster(folder: Path, where: str) -> Roster:
     number = 0
     while (folder / ROSTER / segment_name(number)).is_dir():
         segment = _read_segment(folder, number, where)
-        if segment["start"] != len(ids):
+        if segment.start != len(ids):
             raise CorruptError(
                 f"{where}: roster {segment_name(number)}: expected it to begin at image {len(ids)}, found "
-                f"{segment['start']}: remove the run, then extract again"
+                f"{segment.start}: remove the run, then extract again"
             )
-        ids += segment["ids"]
-        gone |= set(segment["gone"])
-        place = segment["place"]
+        ids += segment.ids
+        gone |= set(segment.gone)
+        place = segment.place
         number += 1
+    if ledger.entry_of(folder.parent.parent, folder / ROSTER / segment_name(number)).exists():
+        raise CorruptError(f"{where}: roster {segment_name(number)} is gone: `kvtool store repair` restores it")
     return Roster(tuple(ids), frozenset(gone), place, number)
 
 
@@ -100,16 +113,14 @@ def segment_name(number: int) -> str:
     return f"{number:07d}"
 
 
-def _read_segment(folder: Path, number: int, where: str) -> dict[str, Any]:
+def _read_segment(folder: Path, number: int, where: str) -> _Segment:
     """The attributes of a segment, checked. Raises CorruptError."""
     name = f"{where}: roster {segment_name(number)}"
     with os_errors(f"{name}: cannot be read"):
         try:
             segment = read_group(folder / ROSTER / segment_name(number), name)
         except FileNotFoundError:
-            raise CorruptError(f"{name}: its {ZARR_JSON} is missing: remove the run, then extract again") from None
-    ids, gone = segment.get("ids"), segment.get("gone")
-    whole = isinstance(ids, list) and isinstance(gone, list) and isinstance(segment.get("start"), int)
-    if not whole or not isinstance(segment.get("place"), str | None):
-        raise CorruptError(f"{name}: expected start, ids, gone and place, found {', '.join(segment) or 'nothing'}")
-    return segment
+            raise CorruptError(f"{name}: its {ZARR_JSON} is missing: `kvtool store repair` restores it") from None
+        except CorruptError as error:
+            raise CorruptError(f"{error}: `kvtool store repair` restores it") from None
+    return schema.read(_Segment, segment, name)

@@ -4,7 +4,7 @@ members and numbers out of bounds become CorruptError. Members that a dataclass 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import isfinite
@@ -45,7 +45,10 @@ def _reader(kind: Any) -> Reader:
     """The function that checks and converts JSON to a type, made once a type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        return _dataclass_reader(kind)
+        needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+        return _record_reader(kind, [field.name for field in fields(kind)], needed)
+    if hasattr(kind, "_field_defaults"):
+        return _record_reader(kind, kind._fields, set(kind._fields) - kind._field_defaults.keys())
     if origin is tuple:
         return _tuple_reader(arguments)
     if origin is list:
@@ -63,10 +66,10 @@ def _reader(kind: Any) -> Reader:
     return _scalar_reader(kind)
 
 
-def _dataclass_reader(kind: Any) -> Reader:
+def _record_reader(kind: Any, names: Sequence[str], needed: set[str]) -> Reader:
+    """Of a dataclass or a NamedTuple."""
     hints = get_type_hints(kind)
-    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
-    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    readers = {name: _reader(hints[name]) for name in names}
 
     def reader(value: Any) -> Any:
         if type(value) is not dict:

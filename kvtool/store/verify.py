@@ -7,6 +7,7 @@ A store is checked unit by unit: a part, a text, a result, a folder of pictures,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -162,11 +163,12 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         run = relative.parts[1] if of_run else ""
         part = "/".join(relative.parts[2:]).removeprefix("parts/") if of_run else ""
         what = f"{'' if part else f'{relative}: '}it was committed and is gone"
-        yield Problem(run, part, "", what, "forget", target)
+        yield Problem(run, part, "", what, "restore" if target.parent.name == layout.ROSTER else "forget", target)
     for path in ledger.spoiled(store.path):
         yield Problem("", "", "", f"{path.relative_to(store.path)}: expected an empty file", "copy", path)
     copies = [layout.ledger_path(store.path) / layout.ROOT_COPY]
-    copies += [ledger.run_copy(store.path, name) for name in store.runs()]
+    for name in store.runs():
+        copies += [ledger.run_copy(store.path, name), *ledger.segment_copies(store.path, name)]
     for path in copies:
         try:
             unsealed(read_file(path), f"file {path.relative_to(store.path)}")
@@ -215,7 +217,9 @@ def _check_roster(run: Run) -> Iterator[Problem]:
     try:
         roster = run.roster
     except StoreError as error:
-        yield Problem(run.name, layout.ROSTER, "", str(error))
+        segments = layout.entries(run.folder / layout.ROSTER)
+        if not any(any(_check_segment(run, layout.ROSTER, segment)) for segment in segments):  # else told there
+            yield Problem(run.name, layout.ROSTER, "", str(error))
         return
     names = {path.name for path in layout.entries(run.folder / layout.ROSTER)}
     for name in sorted(names - {segment_name(number) for number in range(roster.n_segments)}):
@@ -223,12 +227,13 @@ def _check_roster(run: Run) -> Iterator[Problem]:
         yield Problem(run.name, f"{layout.ROSTER}/{name}", "", what)
     if not roster.n_segments:
         return
-    for part in run.readable("parts"):
+    for part in _parts_with_samples(run):
         for index, name in zip(part.indices, (picture.id for picture in part.pictures), strict=True):
             listed = roster.ids[index] if index < len(roster.ids) else None
             if name != listed:
                 what = f"image {index} is {name!r}, and in the run's roster {listed!r}"
-                yield Problem(run.name, part.name, "", what, "drop", part.folder)
+                # An index that no segment lists may be of one that is lost: then the part is all that is left of it.
+                yield Problem(run.name, part.name, "", what, "" if listed is None else "drop", part.folder)
 
 
 def _check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
@@ -242,11 +247,20 @@ def _check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
         yield Problem(run, "", "", f"{where}: cannot be read: {error.strerror}")
 
 
+def _parts_with_samples(run: Run) -> list[Part]:
+    """Parts whose images can be read; what is wrong with others is told where they are checked themselves."""
+    parts = []
+    for part in run.readable("parts"):
+        with suppress(StoreError):
+            if part.samples and part.pictures:
+                parts.append(part)
+    return parts
+
+
 def _check_twice(run: Run) -> Iterator[Problem]:
     """Images that are in two parts: the one that was committed under its name stays."""
     owners: dict[int | str, Part] = {}
-    parts = sorted(run.readable("parts"), key=lambda part: not _in_place(run, part))
-    for part in parts:
+    for part in sorted(_parts_with_samples(run), key=lambda part: not _in_place(run, part)):
         for sample in part.samples:
             for key, what in ((sample.index, "image with index"), (sample.id, "image with id")):
                 other = owners.setdefault(key, part)
@@ -279,9 +293,9 @@ def _check_segment(run: Run, group: str, folder: Path) -> Iterator[Problem]:
     try:
         read_group(folder, f"run {run.name}, {label}")
     except FileNotFoundError:
-        yield Problem(run.name, label, "", f"{layout.ZARR_JSON} is missing")
+        yield Problem(run.name, label, "", f"{layout.ZARR_JSON} is missing", "restore", folder)
     except (CorruptError, OSError) as error:
-        yield Problem(run.name, label, "", str(error))
+        yield Problem(run.name, label, "", str(error), "restore" if isinstance(error, CorruptError) else "", folder)
     yield from _foreign(folder, {layout.ZARR_JSON}, run.name, label, "")
 
 

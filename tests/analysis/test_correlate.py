@@ -342,7 +342,7 @@ def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
         ({"runs": ["other"]}, "no run other in the stores; they have: planted_0-"),
         ({"episodes": 3}, "none of semantic-segmentation takes episodes"),
         ({"select": "best"}, "expected select of max, split"),
-        ({"limit": 0}, "limit of 1 or more"),
+        ({"limit": 0}, "limit: expected a whole number from 1 "),
     ],
 )
 def test_bad_requests(stores: list[Path], options: dict[str, Any], said: str) -> None:

@@ -328,8 +328,8 @@ def test_the_table_has_a_line_for_each_condition(store: Path, pope: Path, capsys
         ("pope:{pope}", {"heads": [(9, 0)]}, "heads: row 1: expected layer from 0 to 5, found 9"),
         ("pope:{pope}", {"heads": []}, "heads given: expected at least one head, found none"),
         ("pope:{pope}", {"layers": "early"}, "layers: expected some that hold a chosen head"),
-        ("pope:{pope}", {"max_new_tokens": 0}, "max_new_tokens and limit of 1 or more"),
-        ("pope:{pope}", {"limit": 0}, "max_new_tokens and limit of 1 or more"),
+        ("pope:{pope}", {"max_new_tokens": 0}, "max_new_tokens: expected a whole number from 1 "),
+        ("pope:{pope}", {"limit": 0}, "limit: expected a whole number from 1 "),
         ("pope:{pope}", {"device": "tpu"}, "device"),
     ],
 )

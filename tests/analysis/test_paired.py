@@ -329,11 +329,11 @@ def test_runs_that_cannot_serve_say_what_to_extract(tmp_path: Path, scenes: Path
     [
         ("counting", {}, "unknown task 'counting'; known: semantic-correspondence, art-style, visual-similarity, rel"),
         ("art-style", {"select": "best"}, "select: expected max or split, found 'best'"),
-        ("art-style", {"n": 0}, "expected n and max_new_tokens of 1 or more"),
+        ("art-style", {"n": 0}, "n: expected a whole number from 1 "),
         ("art-style", {"folds": 3}, "paired art-style: no option folds here; it takes: none of its own"),
         ("art-style", {"pictures": "x"}, "no option pictures here"),
         ("relative-depth", {"reading": "pck"}, "no option reading here; it takes: folds, c"),
-        ("relative-depth", {"folds": 1}, "expected folds of 2 or more and c above 0"),
+        ("relative-depth", {"folds": 1}, "folds: expected a whole number from 2 "),
         ("semantic-correspondence", {"reading": "both"}, "reading: expected choice or pck, found 'both'"),
         ("visual-similarity", {}, "expected questions of Visual_Similarity"),
         ("art-style", {"n": 1, "select": "split"}, "expected two questions or more, found one"),

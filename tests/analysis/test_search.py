@@ -509,11 +509,11 @@ def test_the_block_is_the_best_of_the_last_correspondence_probe(tmp_path: Path) 
 def test_bad_requests(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for options, message in (
-        ({"k": 0}, "k of at least 1, found 0"),
+        ({"k": 0}, "k: expected a whole number from 1 to 1000000, found 0"),
         ({"metric": "dot"}, "metric is cosine or l2"),
         ({"layer": 99}, "no layer 99 of value, only 0, 1"),
         ({"kv_head": 2}, "no kv_head 2 of value: expected 0 to 1"),
-        ({"kv_head": -1}, "no kv_head -1"),
+        ({"kv_head": -1}, "kv_head: expected a whole number from 0 "),
         ({"kind": "key"}, "no key, only value, projected, vision"),
         ({"device": "cuda:99"}, "expected cuda:99 to exist"),
     ):

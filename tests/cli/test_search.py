@@ -99,7 +99,7 @@ def test_formats(search: Search) -> None:
         (["--at", "5"], 2, "expected X,Y in pixels"),
         (["--at", "nan,3"], 2, "expected X,Y in pixels"),
         (["--at", "a,b"], 2, "expected X,Y in pixels"),
-        (["-k", "0"], 2, "k of at least 1"),
+        (["-k", "0"], 2, "greater than or equal to 1"),
         (["--kind", "key"], 2, "has no key, only value, projected, vision"),
         (["--layer", "7"], 2, "no layer 7 of value, only 0, 1, 2"),
         (["--kv-head", "2"], 2, "no kv_head 2"),

@@ -106,7 +106,7 @@ def test_pictures(variance: Command, run: Run, tmp_path: Path) -> None:
     [
         (["--threshold", "-3"], "found -3"),
         (["--threshold", "low"], "expected auto or a number, found 'low'"),
-        (["--threshold", "inf"], "found inf"),
+        (["--threshold", "inf"], "found 'inf'"),
         (["--kind", "value"], "has no value, only key"),
         (["--pca", "nobody", "-o", "x"], "no image 'nobody' among the 12"),
         (["--pca", "nobody"], "-o DIR"),

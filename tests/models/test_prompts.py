@@ -45,6 +45,39 @@ def test_templates_that_render_no_image_are_passed_over(tmp_path: Path) -> None:
         assert prompt(tmp_path, broken).source == "family default"
 
 
+def test_a_template_that_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ 1 // 0 }}")
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
+    assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
+    [record] = caplog.records
+    assert "the chat template of chat_template.jinja does not render" in record.getMessage()
+    assert "that of tokenizer_config.json is used" in record.getMessage()
+
+
+def test_no_template_at_all_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert prompt(tmp_path).source == "family default"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("several", [dict, list])
+def test_of_several_named_templates_the_default_is_taken(tmp_path: Path, several: type) -> None:
+    named = {"tool_use": "only text", "default": tiny.LLAVA_TEMPLATE}
+    as_list = [{"name": name, "template": template} for name, template in named.items()]
+    content = {"chat_template": named if several is dict else as_list}
+    (tmp_path / "processor_config.json").write_text(json.dumps(content))
+    assert prompt(tmp_path).source == "processor_config.json"
+
+
+def test_the_template_that_is_used_is_recorded(tmp_path: Path) -> None:
+    folder = tiny.llava_onevision(tmp_path / "model")
+    before = load_model(str(folder), weights=False).info.template
+    template = folder / "chat_template.jinja"
+    template.write_text("<image>" + template.read_text())
+    fallback = load_model(str(folder), weights=False).info.template
+    assert len({before, fallback, ""}) == 3
+    assert load_model(str(tiny.clip(tmp_path / "clip")), weights=False).info.template == ""
+
+
 @pytest.mark.parametrize(
     ("fallback", "head", "question"),
     [

@@ -23,3 +23,11 @@ def work(path: str) -> None:
                 commit(run, IMAGES[start : start + PART_SIZE], name)
         except BusyError:
             continue
+
+
+def work_to_the_end(path: str) -> None:
+    """Work, sweeping all the time, until every image is there."""
+    store = open_store(path, create=True)
+    while store.create_run(CONFIG).covered_indices() != set(range(len(IMAGES))):
+        store.sweep_tmp()
+        work(path)

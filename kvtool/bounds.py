@@ -1,0 +1,91 @@
+"""How large a number and what a text may be that someone asks for: one table for the command line and for Python.
+
+Numbers are bounded before anything is allocated for them. The bounds are far from what anyone needs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sized
+from typing import Any
+
+from kvtool.errors import UsageError
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy and scikit-learn take no other seeds."""
+MOST = 10**9
+MOST_BLOCKS = 100_000
+"""No model has so many layers or heads."""
+FARTHEST_PX = 1e9
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (0, LARGEST_SEED),
+    "limit": (1, MOST),
+    "n": (1, MOST),
+    "k": (1, 1_000_000),
+    "layer": (0, MOST_BLOCKS),
+    "kv_head": (0, MOST_BLOCKS),
+    "episodes": (1, 1_000_000),
+    "shots": (1, 10_000),
+    "restarts": (1, 10_000),
+    "folds": (2, 10_000),
+    "draws": (1, 10_000),
+    "max_new_tokens": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "examples": (0, 10_000),
+    "blocks": (1, MOST_BLOCKS),
+    "c": (1e-9, 1e9),
+    "wait_s": (0, 1e9),
+}
+"""Smallest and largest value of an option of this name, whatever command takes it."""
+FLOATS = ("c", "wait_s")
+TEXTS = ("title", "prefix")
+"""Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to them."""
+ITEMS = ("layers", "heads")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check what a public function was given. Raises UsageError that names the option."""
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in BOUNDS:
+            check_number(name, value)
+        elif name in ITEMS and isinstance(value, Sized) and not isinstance(value, str) and len(value) > MOST_BLOCKS:
+            raise UsageError(f"{name}: expected {MOST_BLOCKS} numbers at most, found {len(value)}")
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str | os.PathLike):
+                check_text(name, os.fspath(text))
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raises UsageError for what is no number, not finite or out of the bounds of its name."""
+    low, high = BOUNDS[name]
+    kind = "a number" if name in FLOATS else "a whole number"
+    try:
+        able = not isinstance(value, bool | str) and math.isfinite(value) and low <= value <= high
+        able = able and (name in FLOATS or value == int(value))
+    except (TypeError, ValueError, OverflowError):
+        able = False
+    if not able:
+        raise UsageError(f"{name}: expected {kind} from {low:.10g} to {high:.10g}, found {_short(value)}")
+
+
+def check_text(name: str, text: str | bytes) -> None:
+    """Raises UsageError for characters that neither a file's name nor, of TEXTS, a text can hold."""
+    try:
+        encoded = text.encode() if name in TEXTS and isinstance(text, str) else os.fsencode(text)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise UsageError(f"{name}: expected text in UTF-8 without a NUL, found {_short(text)}")
+
+
+def _short(value: Any) -> str:
+    """A value in a few characters; a number too long to be written has no other."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,64 @@
+"""What the shell offers at Tab, and what it costs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from kvtool.analysis.paired_tasks import PAIRED
+from kvtool.cli import completion
+from kvtool.probes import TASKS
+from kvtool.store import layout, open_store
+from tests.store.making import config, new_run
+
+
+def complete(line: str, **environment: str) -> list[str]:
+    """What bash is offered for the last word of a line, which may be empty."""
+    words = line.split(" ")
+    asked = {
+        "_KVTOOL_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        **environment,
+    }
+    code = "import sys; sys.argv = ['kvtool']; from kvtool.__main__ import main\n"
+    code += "try: main()\nfinally: print('torch' in sys.modules or 'numpy' in sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "False\n"
+    return done.stdout.split()
+
+
+def test_tasks() -> None:
+    assert complete("kvtool probe x.kv sem") == ["semantic-correspondence", "semantic-segmentation"]
+    assert complete("kvtool probe x.kv ") == sorted([*TASKS.names(), "all"])
+    assert complete("kvtool paired x.kv ") == sorted(PAIRED)
+    assert complete("kvtool prefix x.kv r") == ["referring-expression"]
+    assert complete("kvtool show --task co") == ["co-segmentation"]
+    assert complete("kvtool probe co") == []  # a store's place
+    assert complete("kvtool probe co", KVTOOL_STORE="x.kv") == ["co-segmentation"]
+
+
+def test_names_of_runs(tmp_path: Path) -> None:
+    store = new_run(tmp_path, name="first").store
+    open_store(store).create_run(config(name="second", prefix="correct"))
+    assert complete(f"kvtool probe {store} --run ") == ["first", "second"]
+    assert complete(f"kvtool variance {store} --run s") == ["second"]
+    assert complete(f"kvtool store remove {store} f") == ["first"]
+    assert complete("kvtool variance --run ", KVTOOL_STORE=str(store)) == ["first", "second"]
+    assert complete(f"kvtool probe {tmp_path}/none --run ") == []
+
+
+def test_data_sets_and_benchmarks() -> None:
+    assert complete("kvtool extract s.kv --dataset sp") == ["spair71k"]
+    assert complete("kvtool knockout --benchmark scenes") == ["scenes", "scenes@mme"]
+
+
+def test_tables_are_those_of_the_analyses() -> None:
+    """They are repeated where nothing is to be imported."""
+    assert set(completion.PAIRED) == set(PAIRED)
+    assert set(completion.PREFIXED) <= set(TASKS.names())
+    assert layout.runs_path(Path("s")) == Path("s") / completion.RUNS

@@ -1,0 +1,55 @@
+"""Messages, help and docs name flags that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from kvtool.cli.app import app
+
+PACKAGE = Path(__file__).parent.parent.parent / "kvtool"
+FLAG = re.compile(r"(?<![\w(-])--[a-z][a-z0-9-]*[a-z0-9]")
+OF_OTHERS = {"--no-deps"}
+"""Flags of other tools that a text may name."""
+
+
+def all_flags(command: Any) -> set[str]:
+    """Every flag of a command and of those below it."""
+    flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    for below in getattr(command, "commands", {}).values():
+        flags |= all_flags(below)
+    return flags | {"--help"}
+
+
+def own_flags(path: Path) -> set[str]:
+    """Those that a module of another entry point declares itself, with argparse."""
+    return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text()))
+
+
+def texts(path: Path) -> list[tuple[int, str]]:
+    """String literals of a module, the constant parts of formatted ones, with their lines."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [
+        (node.lineno, node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+KNOWN = all_flags(typer.main.get_command(app)) | OF_OTHERS
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_flag_that_a_text_names_exists(path: Path) -> None:
+    known = KNOWN | own_flags(path)
+    unknown = [(line, flag) for line, text in texts(path) for flag in FLAG.findall(text) if flag not in known]
+    assert unknown == []
+
+
+def test_a_flag_that_is_none_would_be_found() -> None:
+    assert FLAG.findall("install it or take --neighbors auto") == ["--neighbors"]
+    assert {"--backend", "--layers", "--labels", "--log-file"} <= KNOWN
+    assert "--neighbors" not in KNOWN
