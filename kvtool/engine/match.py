@@ -8,7 +8,7 @@ pictures are (kvtool.identity).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.images import digest_pictures
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
-from kvtool.errors import ChangedError, KvtoolError, RunConflictError, UsageError
+from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
 from kvtool.identity import Difference, compare
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
@@ -92,7 +92,7 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     place (or of the name asked for) holds pictures that changed or vanished since, and they are not to be replaced;
     RunConflictError where the name asked for belongs to a run of other settings.
     """
-    candidates = [Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store)]
+    candidates = _readable(Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store))
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
         return max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
@@ -106,6 +106,22 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
             "was touched: --changed replace extracts them again, --run NAME makes another run"
         )
     return run
+
+
+def _readable(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those whose pictures can be read. Raises CorruptError where the damaged one is of this very place or name; the
+    damage of any other is said, and stops nothing."""
+    readable = []
+    for candidate in candidates:
+        try:
+            _ = candidate.n_images, candidate.roster_ids
+        except CorruptError as error:
+            if candidate.is_of_here:
+                raise
+            logging.getLogger("kvtool").warning("%s; run %s is left out", error, candidate.run.name)
+            continue
+        readable.append(candidate)
+    return readable
 
 
 def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
@@ -142,8 +158,8 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         view=job.view,
         keys=job.keys,
         kinds=defaults.kinds if job.kinds is None else _in_order(job.kinds, defaults.kinds),
-        layers=() if is_encoder else layers or defaults.layers,
-        vision_layers=layers if is_encoder and layers else defaults.vision_layers,
+        layers=() if is_encoder else defaults.layers if layers is None else layers,
+        vision_layers=defaults.vision_layers if layers is None or not is_encoder else layers,
         codec=job.codec,
     )
 
@@ -184,6 +200,14 @@ class Candidate:
         """Whether the data set lies where the run's did, or the run was asked for by its name."""
         place = self.run.place
         return self.extraction.job.run is not None or (place is not None and place == self.extraction.place)
+
+    @property
+    def is_of_here(self) -> bool:
+        """is_here of a run whose roster may be damaged: then by the place where it was made."""
+        try:
+            return self.is_here
+        except CorruptError:
+            return self.run.config.dataset_path == self.extraction.place
 
     @property
     def _are_lists(self) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import kvtool
 from kvtool.engine import local
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, ChangedError, DatasetError, RunConflictError
+from kvtool.errors import BusyError, ChangedError, CorruptError, DatasetError, RunConflictError, UsageError
 from kvtool.store import Run
 from kvtool.store.verify import verify
 from tests.models.tiny import noise
@@ -288,3 +288,22 @@ def test_a_worker_that_planned_before_the_run_was_there_joins_it(tmp_path: Path,
     assert late.config.name == f"{first.name}-2"
     assert late.open_run(store).name == first.name
     assert store.runs() == [first.name]
+
+
+def test_damage_of_a_run_over_another_folder_stops_nobody(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    store, other = tmp_path / "s.kv", tmp_path / "other"
+    shutil.copytree(few, other)
+    replace_pictures(other, "0", "1", "2", "3", "4", "5")
+    first = extract(store, tiny_model, few)
+    part = next((kvtool.open(store).run(first.run).folder / "parts").glob("0*"))
+    (part / "zarr.json").write_bytes(b"{}")
+    second = extract(store, tiny_model, other)
+    assert (second.run != first.run, counts(second)) == (True, (0, 6))
+    with pytest.raises(CorruptError, match="store repair"):
+        extract(store, tiny_model, few)
+
+
+def test_no_layer_at_all_is_no_default(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+    extract(tmp_path / "s.kv", tiny_model, few)
+    with pytest.raises(UsageError, match="expected at least one"):
+        extract(tmp_path / "s.kv", tiny_model, few, layers=())
