@@ -307,3 +307,20 @@ def test_no_layer_at_all_is_no_default(tmp_path: Path, tiny_model: Path, few: Pa
     extract(tmp_path / "s.kv", tiny_model, few)
     with pytest.raises(UsageError, match="expected at least one"):
         extract(tmp_path / "s.kv", tiny_model, few, layers=())
+
+
+def test_a_kept_result_of_the_pictures_before_is_not_given_for_those_that_replaced_them(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    """Same run, same ids, other pictures."""
+    store = tmp_path / "s.kv"
+    extract(store, tiny_model, few)
+    first = kvtool.variance(kvtool.open(store).run())
+    before = kvtool.open(store).run().images_hash()
+    for path in few.iterdir():
+        noise(50, 40, 77 + int(path.stem)).save(path)
+    extract(store, tiny_model, few, changed="replace")
+    second = kvtool.variance(kvtool.open(store).run())
+    assert kvtool.open(store).run().images_hash() != before
+    assert [row["variance"] for row in second.rows] != [row["variance"] for row in first.rows]
+    assert second.rows == kvtool.variance(kvtool.open(store).run(), fresh=True).rows
