@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from kvtool.analysis.knockout import HeadSource
-    from kvtool.analysis.report import Page
-    from kvtool.analysis.show import Shown
     from kvtool.engine.local import Report
-    from kvtool.reports.results import Result
+    from kvtool.experiments.knockout.run import HeadSource
+    from kvtool.experiments.show.run import Shown
+    from kvtool.reporting.collect import Page
+    from kvtool.result import Result
     from kvtool.store import Run, Store
 
 __version__ = "0.1.0"
@@ -72,18 +72,18 @@ def extract(store: str | PathLike[str], *, model: str, dataset: str, **options: 
 
 
 def paired(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
-    """`kvtool paired`: the same questions put to the model and to its image values; see kvtool.analysis.paired."""
-    from kvtool.analysis.paired import paired as run_paired
+    """`kvtool paired`: the same questions put to the model and to its image values; see kvtool.experiments.paired.run."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.paired.run import paired as run_paired
 
     check_options({"task": task, **options})
     return run_paired(open(store) if isinstance(store, str | PathLike) else store, task, **options)
 
 
 def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
-    """`kvtool probe`: score every (kind, layer, kv_head) of a run on a task; see kvtool.probes.probe."""
+    """`kvtool probe`: score every (kind, layer, kv_head) of a run on a task; see kvtool.tasks.probe."""
     from kvtool.bounds import check_options
-    from kvtool.probes import probe as run_probe
+    from kvtool.tasks import probe as run_probe
 
     check_options({"task": task, **options})
     return run_probe(open(store) if isinstance(store, str | PathLike) else store, task, **options)
@@ -91,9 +91,9 @@ def probe(store: Store | Run | str | PathLike[str], task: str, **options: Any) -
 
 def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: HeadSource, **options: Any) -> Result:
     """`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads; see
-    kvtool.analysis.knockout. A store that is not there yet is made where `model` says what to extract it with."""
-    from kvtool.analysis.knockout import knockout as run_knockout
+    kvtool.experiments.knockout.run. A store that is not there yet is made where `model` says what to extract it with."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.knockout.run import knockout as run_knockout
     from kvtool.store import open_store
 
     check_options({"benchmark": benchmark, **options})
@@ -104,9 +104,9 @@ def knockout(store: Store | Run | str | PathLike[str], benchmark: str, heads: He
 
 def prefix(store: Store | Run | str | PathLike[str], task: str, **options: Any) -> Result:
     """`kvtool prefix`: a task's scores under texts put before the image, with differences to none; see
-    kvtool.analysis.prefix. A store that is not there yet is made where `model` and `dataset` say what to extract."""
-    from kvtool.analysis.prefix import prefix as run_prefix
+    kvtool.experiments.prefix.run. A store that is not there yet is made where `model` and `dataset` say what to extract."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.prefix.run import prefix as run_prefix
     from kvtool.store import open_store
 
     check_options({"task": task, **options})
@@ -117,9 +117,9 @@ def prefix(store: Store | Run | str | PathLike[str], task: str, **options: Any) 
 
 def correlate(stores: Store | str | PathLike[str] | Sequence[Store | str | PathLike[str]], **options: Any) -> Result:
     """`kvtool correlate`: over models, segmentation by their best values against accuracy on perception; see
-    kvtool.analysis.correlate."""
-    from kvtool.analysis.correlate import correlate as run_correlate
+    kvtool.experiments.correlate.run."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.correlate.run import correlate as run_correlate
     from kvtool.store import Store
 
     check_options(options)
@@ -132,9 +132,9 @@ def report(
     path: str | PathLike[str],
     **options: Any,
 ) -> Page:
-    """`kvtool report`: one self-contained HTML page about the results that stores keep; see kvtool.analysis.report."""
-    from kvtool.analysis.report import report as run_report
+    """`kvtool report`: one self-contained HTML page about the results that stores keep; see kvtool.reporting.collect."""
     from kvtool.bounds import check_options
+    from kvtool.reporting.collect import report as run_report
 
     check_options({"path": path, **options})
     return run_report(stores, path, **options)
@@ -142,18 +142,18 @@ def report(
 
 def score(benchmark: str, **options: Any) -> Result:
     """`kvtool score`: any tool's predictions by the official metrics, e.g. score("pope", answers=["a.json"]); the
-    benchmarks and their options are in kvtool.analysis.score."""
-    from kvtool.analysis.score import score as run_score
+    benchmarks and their options are in kvtool.experiments.score."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.score.run import score as run_score
 
     check_options(options)
     return run_score(benchmark, **options)
 
 
 def search(store: Store | Run | str | PathLike[str], image: str, at_px: tuple[float, float], **options: Any) -> Result:
-    """`kvtool search`: the patches of a run nearest to the one at a pixel; see kvtool.analysis.search."""
-    from kvtool.analysis.search import search as run_search
+    """`kvtool search`: the patches of a run nearest to the one at a pixel; see kvtool.experiments.search.run."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.search.run import search as run_search
 
     check_options({"image": image, **options})
     return run_search(open(store) if isinstance(store, str | PathLike) else store, image, at_px, **options)
@@ -163,11 +163,11 @@ def show(
     store: Store | Run | str | PathLike[str], images: str | Sequence[str], out: str | PathLike[str], **options: Any
 ) -> Shown:
     """`kvtool show`: one PNG of every block's principal components for some images, or of what a block predicts of
-    them in a task; see kvtool.analysis.show."""
+    them in a task; see kvtool.experiments.show.run."""
     from os import fspath
 
-    from kvtool.analysis.show import show as run_show
     from kvtool.bounds import check_options
+    from kvtool.experiments.show.run import show as run_show
 
     check_options({"images": images, "out": out, **options})
     return run_show(open(store) if isinstance(store, str | PathLike) else store, images, fspath(out), **options)
@@ -175,9 +175,9 @@ def show(
 
 def variance(store: Store | Run | str | PathLike[str], **options: Any) -> Result:
     """`kvtool variance`: L2 variance over images of every (layer, kv_head), and which keys are input-agnostic; see
-    kvtool.analysis.variance."""
-    from kvtool.analysis.variance import variance as run_variance
+    kvtool.experiments.variance.run."""
     from kvtool.bounds import check_options
+    from kvtool.experiments.variance.run import variance as run_variance
 
     check_options(options)
     return run_variance(open(store) if isinstance(store, str | PathLike) else store, **options)

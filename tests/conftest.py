@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random LLaVA-OneVision checkpoint of three layers."""
-    from tests.models.tiny import llava_onevision
+    from tests.support.tiny import llava_onevision
 
     return llava_onevision(tmp_path_factory.mktemp("models") / "tiny")
 
@@ -26,7 +26,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """70 pictures of different sizes: two full parts and a rest."""
-    from tests.models.tiny import noise
+    from tests.support.tiny import noise
 
     folder = tmp_path_factory.mktemp("pictures")
     for i in range(70):

@@ -77,8 +77,8 @@ KEPT = [
     "kvtool.store.verify",
     "kvtool.engine.local",
     "kvtool.engine.plan",
-    "kvtool.probes.run",
-    "kvtool.probes.predictions",
+    "kvtool.experiments.probe.run",
+    "kvtool.tasks.predictions",
     *(
         f"kvtool.analysis.{name}"
         for name in ("variance", "knockout", "paired", "prefix", "correlate", "search", "show")
@@ -93,7 +93,7 @@ def test_what_gives_a_kept_result_computes_nothing_on_import(module: str) -> Non
 
 
 def test_tasks_load_without_what_computes() -> None:
-    statement = "from kvtool.probes import TASKS\nfor name in TASKS.names(): TASKS.load(name)"
+    statement = "from kvtool.tasks import TASKS\nfor name in TASKS.names(): TASKS.load(name)"
     loaded = loaded_after(statement)
-    assert "kvtool.probes.temporal_correspondence" in loaded
+    assert "kvtool.tasks.temporal_correspondence" in loaded
     assert not loaded & HEAVY

@@ -14,27 +14,18 @@ from typer.core import TyperGroup
 
 from kvtool import __version__
 from kvtool.bounds import check_text
-from kvtool.cli import (
-    console,
-    correlate,
-    data,
-    demo,
-    ending,
-    extract,
-    knockout,
-    listing,
-    paired,
-    prefix,
-    probe,
-    report,
-    score,
-    search,
-    show,
-    store,
-    variance,
-)
+from kvtool.cli import console, data, demo, ending, extract, listing, report, store
 from kvtool.cli.ending import Stopped
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
+from kvtool.experiments.correlate import command as correlate
+from kvtool.experiments.knockout import command as knockout
+from kvtool.experiments.paired import command as paired
+from kvtool.experiments.prefix import command as prefix
+from kvtool.experiments.probe import command as probe
+from kvtool.experiments.score import command as score
+from kvtool.experiments.search import command as search
+from kvtool.experiments.show import command as show
+from kvtool.experiments.variance import command as variance
 
 
 class Commands(TyperGroup):

@@ -15,7 +15,7 @@ PAIRED = ("semantic-correspondence", "art-style", "visual-similarity", "relative
 
 
 def complete_probe(ctx: typer.Context, incomplete: str) -> list[str]:
-    from kvtool.probes import TASKS
+    from kvtool.tasks import TASKS
 
     return _after_store(ctx, incomplete, (*TASKS.names(), "all"))
 
@@ -29,7 +29,7 @@ def complete_paired(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_probe_task(incomplete: str) -> list[str]:
-    from kvtool.probes import TASKS
+    from kvtool.tasks import TASKS
 
     return _starting(incomplete, TASKS.names())
 

@@ -31,7 +31,7 @@ def scenes(
     lays it out, so that e.g. --dataset spair71k:DIR/spair71k reads it.
     """
     from kvtool.cli.output import emit_rows
-    from kvtool.scenes.layouts import write_scenes
+    from kvtool.demo.layouts import write_scenes
 
     with console.progress("scenes", None, unit="data sets") as advance:
         counts = write_scenes(

@@ -28,8 +28,8 @@ def demo(
     from contextlib import ExitStack
 
     from kvtool.cli.output import resolve
-    from kvtool.reports.results import emit
-    from kvtool.study import run_demo
+    from kvtool.demo.study import run_demo
+    from kvtool.result import emit
 
     number = 0
     with ExitStack() as shown:

@@ -13,7 +13,7 @@ from kvtool.cli import console
 from kvtool.cli.options import Format
 
 if TYPE_CHECKING:
-    from kvtool.reports.results import Result
+    from kvtool.result import Result
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -29,14 +29,14 @@ def resolve(format: Format, stream: IO[str] | None = None) -> Format:
 def plot_files(plots: Sequence[Path] | None, name: str = "") -> list[Path]:
     """Where --plot writes; with a name, of one result among several, it stands before the suffix: x.png, x-name.png.
     Raises UsageError for what cannot be written, before any work is done."""
-    from kvtool.reports.plots import check
+    from kvtool.reporting.plots import check
 
     return [check(path.with_stem(f"{path.stem}-{name}") if name else path) for path in map(check, plots or ())]
 
 
 def write_plots(result: Result, paths: Sequence[Path]) -> None:
     """Draw a result into every file, after its data went to standard output."""
-    from kvtool.reports.plots import plot
+    from kvtool.reporting.plots import plot
 
     for path in paths:
         plot(result, path)

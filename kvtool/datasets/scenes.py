@@ -31,7 +31,7 @@ class Scenes:
 
     def __call__(self, root: Path | None, split: str | None = None) -> DatasetBase:
         from kvtool.datasets import Spec, open_dataset
-        from kvtool.scenes.layouts import write_scenes
+        from kvtool.demo.layouts import write_scenes
 
         layout, folder = split or self.about.splits[0], root or cache_folder()
         write_scenes(folder, only=[layout])

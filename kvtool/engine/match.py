@@ -2,7 +2,7 @@
 
 A run goes on where its pictures are those of the data set: at the place it was extracted from, at another one to which
 the data set moved or was copied, or in a folder that has grown. Names alone prove nothing: what counts is what the
-pictures are (kvtool.identity).
+pictures are (kvtool.datasets.identity).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import Spec, open_dataset
+from kvtool.datasets.identity import Difference, compare
 from kvtool.datasets.images import digest_pictures
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
 from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
-from kvtool.identity import Difference, compare
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.manifest import Part

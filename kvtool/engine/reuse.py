@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kvtool.datasets.identity import compare
 from kvtool.errors import CorruptError
-from kvtool.identity import compare
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.types import Kind, Sample
 

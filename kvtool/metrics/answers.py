@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from kvtool.metrics.intervals import Array, ratio
+from kvtool.stats.bootstrap import Array, ratio
 
 
 def parse_pope(answer: str) -> Literal["yes", "no"]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kvtool.metrics.intervals import Array, Scores, ratio
+from kvtool.stats.bootstrap import Array, Scores, ratio
 
 CVBENCH, BLINK = "cvbench", "blink"
 TWO_D, THREE_D = ("ADE20K", "COCO"), ("Omni3D",)

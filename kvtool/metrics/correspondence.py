@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from kvtool.metrics.intervals import Array, ratio
+from kvtool.stats.bootstrap import Array, ratio
 
 ALPHAS = (0.05, 0.1, 0.15)
 

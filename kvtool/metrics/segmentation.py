@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvtool.metrics.intervals import Array, ratio
+from kvtool.stats.bootstrap import Array, ratio
 
 VOID = 255
 IMAGENET_S_IGNORE = 1000

@@ -7,7 +7,7 @@ from math import ceil, hypot
 
 import numpy as np
 
-from kvtool.metrics.intervals import Array, ratio
+from kvtool.stats.bootstrap import Array, ratio
 
 BOUNDARY_TOLERANCE = 0.008
 """Radius of the boundary match as a fraction of the image diagonal."""

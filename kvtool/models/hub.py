@@ -61,9 +61,9 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
     Without weights only the small files of a hub model are needed, and fetched where they are missing.
     """
     if re.fullmatch(r"demo(-tower|@\w+)?", name):
-        from kvtool import demo
+        from kvtool.demo.weights import demo_path
 
-        return _snapshot(name, demo.demo_path(name), weights)
+        return _snapshot(name, demo_path(name), weights)
     folder = _folder(name)
     if folder is not None:
         return _snapshot(str(folder.resolve()), folder, weights)

@@ -82,12 +82,12 @@ def transformers_inputs(model: Llava, batch: Sequence[Prepared]) -> dict[str, An
 
 def demo_or_random(folder: Path) -> str:
     """The shipped model, or one of its sizes with random weights where it is not there yet."""
-    from kvtool.demo import demo_path
+    from kvtool.demo.weights import demo_path
 
     if (demo_path() / "model.safetensors").is_file():
         return "demo"
-    from kvtool.scenes.train.export import export_model
-    from kvtool.scenes.train.model import new_model
+    from kvtool.demo.training.export import export_model
+    from kvtool.demo.training.model import new_model
 
     export_model(new_model(0), folder)
     return str(folder)

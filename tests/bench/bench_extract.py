@@ -17,7 +17,7 @@ REPEATS = 3
 
 
 def bench() -> list[Row]:
-    from kvtool.scenes.layouts import write_scenes
+    from kvtool.demo.layouts import write_scenes
 
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"

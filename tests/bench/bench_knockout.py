@@ -30,7 +30,7 @@ TARGET = 8.0
 
 
 def bench(n_images: int = IMAGES) -> list[Row]:
-    from kvtool.scenes.layouts import write_scenes
+    from kvtool.demo.layouts import write_scenes
     from tests.bench.bench_capture import demo_or_random
 
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ class Peer:
     """transformers' greedy answers to a question of every few images, each from its whole prompt."""
 
     def __init__(self, name: str, spec: str, n_images: int) -> None:
-        from kvtool.analysis.benchmarks import open_benchmark
+        from kvtool.asking.benchmarks import open_benchmark
         from kvtool.models import load_model
         from kvtool.models.llava import Llava
 

@@ -22,7 +22,7 @@ TARGET = 2.0
 
 def bench() -> list[Row]:
     import kvtool
-    from kvtool.scenes.layouts import write_scenes
+    from kvtool.demo.layouts import write_scenes
     from tests.bench.bench_capture import demo_or_random
 
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ CONDITIONS = ("none", "correct", "random", "incorrect")
 
 
 def bench() -> list[Row]:
-    from kvtool.scenes.layouts import write_scenes
+    from kvtool.demo.layouts import write_scenes
 
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"

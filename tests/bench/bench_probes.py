@@ -21,12 +21,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch.nn.functional import normalize
 
 from kvtool.datasets.spair71k import Pair
-from kvtool.probes import logistic
-from kvtool.probes.layers import Layer
-from kvtool.probes.propagation import Context, Rule
-from kvtool.probes.semantic_correspondence import SemanticCorrespondence
-from kvtool.probes.truth import sizes_of
+from kvtool.features import logistic
+from kvtool.features.layers import Layer
+from kvtool.features.propagation import Context, Rule
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
+from kvtool.tasks.semantic_correspondence import SemanticCorrespondence
+from kvtool.tasks.truth import sizes_of
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.probe_scale import scale
 from tests.bench.rows import Row, row

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import kvtool
 from kvtool.store import open_store
-from tests.analysis.test_report import spair_run
 from tests.bench.rows import Row, row
-from tests.probes import test_semantic_correspondence as spair
-from tests.reports import studies
+from tests.reporting.test_collect import spair_run
+from tests.support import studies
+from tests.tasks import test_semantic_correspondence as spair
 
 LAYERS, HEADS = 28, 4
 CATEGORIES = tuple(f"category {number}" for number in range(20))

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from kvtool.datasets.spair71k import Pair
-from kvtool.probes import layers
-from kvtool.probes.base import score_blocks
-from kvtool.probes.blocks import plan_blocks
-from kvtool.probes.semantic_correspondence import SemanticCorrespondence
-from kvtool.probes.truth import sizes_of
+from kvtool.features import layers
 from kvtool.store import Run, RunConfig, float32_to_bits, open_store, part_name
+from kvtool.tasks.base import score_blocks
+from kvtool.tasks.blocks import plan_blocks
+from kvtool.tasks.semantic_correspondence import SemanticCorrespondence
+from kvtool.tasks.truth import sizes_of
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 from tests.bench.rows import Row, row
 

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Download, Page, sync_playwright
 
-from kvtool.reports.page import Drawn, render
-from kvtool.reports.page.numbers import interval
-from kvtool.reports.results import Result, is_summary
-from tests.reports import studies
+from kvtool.reporting import Drawn, render
+from kvtool.reporting.numbers import interval
+from kvtool.result import Result, is_summary
+from tests.support import studies
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium, or set CHROMIUM")

@@ -33,7 +33,7 @@ from tests.campaign.extraction import (
     tree,
 )
 from tests.campaign.tally import Tally
-from tests.store.making import image_arrays
+from tests.support.runs import image_arrays
 
 
 def check_after_cut(path: Path, reported: Collection[str], whole: dict[str, bytes], tally: Tally, what: str) -> None:

@@ -1,6 +1,6 @@
 """A small extraction that writes every kind of file a store has.
 
-All numbers follow from an image's index (tests/store/making.py), so that a wrong one is seen exactly. Each step is
+All numbers follow from an image's index (tests/support/runs.py), so that a wrong one is seen exactly. Each step is
 reported once it returned: from then on nothing, a power cut included, may take it away.
 """
 
@@ -17,7 +17,7 @@ from kvtool.store import Run, indexes, open_store, part_name
 from kvtool.store.encoding import Bits
 from kvtool.store.files import write_file
 from kvtool.types import Sample
-from tests.store.making import commit, config, sample
+from tests.support.runs import commit, config, sample
 
 Report = Callable[[str], object]
 

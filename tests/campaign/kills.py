@@ -17,7 +17,7 @@ from tests.campaign.checks import check_parts, check_same, is_leftover
 from tests.campaign.children import DONE, Child, Report, run_child
 from tests.campaign.extraction import extract_parts, tree
 from tests.campaign.tally import Tally
-from tests.store.making import config, sample
+from tests.support.runs import config, sample
 
 WRITERS = 4
 CONFIG = config(name="small", kinds=("value",))

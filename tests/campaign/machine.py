@@ -37,7 +37,7 @@ from tests.campaign.children import DONE, REFUSED, Child, Report
 from tests.campaign.extraction import CONFIG, IMAGES, PART_SIZE, part_names
 from tests.campaign.syscalls import Call, watched_calls
 from tests.campaign.tally import Tally
-from tests.store.making import commit
+from tests.support.runs import commit
 
 SECONDS = (-1e6, -3600.0, -90.0, 90.0, 3600.0, 1e6)
 PARTS = st.integers(0, len(part_names()) - 1)

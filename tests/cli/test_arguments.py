@@ -22,7 +22,7 @@ from kvtool.cli import console
 from kvtool.cli.app import app
 from kvtool.errors import UsageError
 from tests.cli.conftest import Shell
-from tests.store.making import new_run
+from tests.support.runs import new_run
 
 
 @pytest.fixture(autouse=True)

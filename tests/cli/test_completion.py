@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kvtool.analysis.paired_tasks import PAIRED
 from kvtool.cli import completion
-from kvtool.probes import TASKS
+from kvtool.experiments.paired.tasks import PAIRED
 from kvtool.store import layout, open_store
-from tests.store.making import config, new_run
+from kvtool.tasks import TASKS
+from tests.support.runs import config, new_run
 
 
 def complete(line: str, **environment: str) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.cli import app, console
-from kvtool.reports.results import Result
+from kvtool.result import Result
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ def test_every_step_of_the_demo(
         step("probing")
         time.sleep(0.2)
 
-    monkeypatch.setattr("kvtool.study.run_demo", slow)
+    monkeypatch.setattr("kvtool.demo.study.run_demo", slow)
     monkeypatch.setattr(sys, "argv", ["kvtool", "demo", str(tmp_path)])
     with pytest.raises(SystemExit):
         app.main()

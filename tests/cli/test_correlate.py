@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from kvtool.datasets.cvbench import CvBench
-from tests.analysis.test_correlate import answered, right_for, segmented, write_cvbench
 from tests.cli.conftest import Shell
-from tests.probes.test_language_tasks import imagenet
+from tests.experiments.test_correlate import answered, right_for, segmented, write_cvbench
+from tests.tasks.test_language_tasks import imagenet
 
 NARROW = ("--tasks", "semantic-segmentation", "--benchmarks", "cvbench")
 

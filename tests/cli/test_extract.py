@@ -203,7 +203,7 @@ def test_probe_all_where_there_is_no_task(kvtool: Command, tmp_path: Path, tiny_
 def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
     kvtool: Command, tmp_path: Path, tiny_model: Path
 ) -> None:
-    from kvtool.scenes.layouts import write_scenes
+    from kvtool.demo.layouts import write_scenes
 
     write_scenes(tmp_path / "scenes", only=["spair71k"])
     store, dataset = tmp_path / "s.kv", f"spair71k:{tmp_path / 'scenes' / 'spair71k'}@test"

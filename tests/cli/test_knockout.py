@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kvtool.cli import app
-from kvtool.scenes.layouts import write_scenes
+from kvtool.demo.layouts import write_scenes
 
 Knockout = Callable[..., tuple[int, list[dict[str, Any]], list[str]]]
 

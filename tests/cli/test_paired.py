@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import kvtool
-from kvtool.scenes.layouts import write_scenes
+from kvtool.demo.layouts import write_scenes
 from tests.cli.conftest import Shell
 
 

@@ -11,10 +11,10 @@ import pytest
 
 import kvtool
 from kvtool.cli import app
-from kvtool.reports.results import Result
-from tests.analysis.keys import planted
-from tests.probes.builders import noise, sample, write_run
-from tests.reports.plots import results
+from kvtool.result import Result
+from tests.support import results
+from tests.support.keys import planted
+from tests.support.units import noise, sample, write_run
 
 Command = Callable[..., tuple[int, list[str], list[str]]]
 GIVEN: dict[str, tuple[list[str], Result]] = {

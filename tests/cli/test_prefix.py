@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.scenes.layouts import write_scenes
+from kvtool.demo.layouts import write_scenes
 from tests.cli.conftest import Shell
 
 TASK = "referring-expression"

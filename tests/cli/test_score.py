@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Score
-from tests.datasets.builders import write_text
-from tests.reports.test_results import assert_documented
+from tests.support.datasets import write_text
+from tests.test_result import assert_documented
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

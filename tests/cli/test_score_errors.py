@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Score
-from tests.datasets import builders
-from tests.datasets.builders import id_png, label_png, write_text
+from tests.support import datasets as builders
+from tests.support.datasets import id_png, label_png, write_text
 
 Make = Callable[[Path], list[Any]]
 

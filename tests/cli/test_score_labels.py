@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kvtool.analysis.score import score
 from kvtool.errors import DatasetError, UsageError
+from kvtool.experiments.score.run import score
 
 LABELS: list[dict[str, Any]] = [
     {"question_id": i, "image": "a.jpg", "text": f"Is there a thing {i}?", "label": "yes" if i % 2 else "no"}

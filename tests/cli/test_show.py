@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from kvtool.cli import app
-from kvtool.cli.show import parse_block
 from kvtool.errors import UsageError
+from kvtool.experiments.show.command import parse_block
 from kvtool.store import Run
 from kvtool.types import Block
-from tests.probes.test_only import RUNS
+from tests.tasks.test_only import RUNS
 
 Command = Callable[..., tuple[int, list[str], list[str]]]
 

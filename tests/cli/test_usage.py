@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from kvtool.cli import app
-from tests.store.making import new_run
+from tests.support.runs import new_run
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.analysis.heads import head_set, read_rows
+from kvtool.asking.heads import head_set, read_rows
 from kvtool.cli import app
 from kvtool.store import Run
-from tests.analysis.keys import planted
+from tests.support.keys import planted
 
 Command = Callable[..., tuple[int, list[str], list[str]]]
 CONSTANT = [(0, 0), (0, 1), (1, 0), (7, 1)]

@@ -18,8 +18,8 @@ from PIL import Image
 from kvtool.models import load_model
 from kvtool.models.base import Captured, LanguageModel, Model, Prepared, Request
 from kvtool.types import BEFORE_DECODER, GridSpan, Kind, Sample, View
-from tests.models import tiny
-from tests.models.tiny import noise
+from tests.support import tiny
+from tests.support.tiny import noise
 
 Array = np.ndarray[Any, Any]
 SIZES = [(70, 45), (45, 70), (64, 64), (150, 100), (1, 1), (90, 1), (300, 20)]
@@ -50,7 +50,7 @@ class EncoderContract:
     """What holds for every family: tower outputs, the map from pixels to tokens, counts, batches, precisions."""
 
     build: ClassVar[str]
-    """The function of tests/models/tiny.py that writes the checkpoint."""
+    """The function of tests/support/tiny.py that writes the checkpoint."""
     own_class: ClassVar[Any]
     views: ClassVar[tuple[View, ...]] = ("base",)
     mapped: ClassVar[tuple[Kind, ...]] = ("vision",)

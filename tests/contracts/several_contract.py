@@ -16,7 +16,7 @@ from kvtool.models import load_model, several
 from kvtool.models.base import Prepared
 from kvtool.types import Sample, View
 from tests.contracts.model_contract import DecoderContract
-from tests.models import tiny
+from tests.support import tiny
 
 TEXTS = ("what is there", "is the cat red", "the dog on the left")
 SIZES = ((70, 45), (45, 70), (34, 34))

@@ -12,7 +12,7 @@ from kvtool.datasets.bdd10k import Bdd10k, check_train_ids
 from kvtool.datasets.files import stream_json_list
 from kvtool.datasets.masks import read_label_map
 from kvtool.errors import DatasetError, UsageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 DAY = "The image is taken at daytime and it is from city street view"
 NIGHT = "The image is taken at nighttime and it is from highway"

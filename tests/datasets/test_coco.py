@@ -9,7 +9,7 @@ import pytest
 from kvtool.datasets.coco import Coco
 from kvtool.datasets.masks import segmentation_mask
 from kvtool.errors import DatasetError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 def test_images_captions_and_prefix(tmp_path: Path) -> None:

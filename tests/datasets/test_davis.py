@@ -8,7 +8,7 @@ from PIL import Image
 
 from kvtool.datasets.davis import Davis, Video
 from kvtool.errors import DatasetError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -11,7 +11,7 @@ from kvtool.datasets import list_datasets
 from kvtool.datasets.base import About, DatasetBase
 from kvtool.datasets.raster import MAX_PIXELS
 from kvtool.errors import DatasetError, UsageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -24,7 +24,7 @@ from kvtool.datasets.masks import read_binary, read_label_map, read_rgb, segment
 from kvtool.datasets.pope import Pope
 from kvtool.datasets.restricted_pickle import load_plain
 from kvtool.errors import DatasetError, ImageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 987654321\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from kvtool.datasets.imagenet_s import ImageNetS, read_ids
 from kvtool.errors import DatasetError, UsageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -7,7 +7,7 @@ import pytest
 
 from kvtool.datasets.msrc import V2_COLOURS, Msrc
 from kvtool.errors import DatasetError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 def test_msrc7_groups_and_masks(tmp_path: Path) -> None:

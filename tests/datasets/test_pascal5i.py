@@ -9,7 +9,7 @@ from PIL import Image
 from kvtool.datasets import open_dataset
 from kvtool.datasets.pascal5i import VOC_CLASSES, Entry, Pascal5i
 from kvtool.errors import DatasetError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

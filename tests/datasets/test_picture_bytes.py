@@ -14,7 +14,7 @@ from kvtool.datasets.base import ImageRef
 from kvtool.datasets.blink import Blink
 from kvtool.datasets.images import decode, digest_pictures, load_image, picture_file, read_bytes
 from kvtool.errors import ImageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.fixture(autouse=True)

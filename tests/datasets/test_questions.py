@@ -18,7 +18,7 @@ from kvtool.datasets.images import load_image
 from kvtool.datasets.mme import Mme
 from kvtool.datasets.pope import Pope
 from kvtool.errors import DatasetError, ImageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -10,7 +10,7 @@ import pytest
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.restricted_pickle import load_plain
 from kvtool.errors import DatasetError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

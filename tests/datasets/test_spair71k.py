@@ -10,7 +10,7 @@ from kvtool.datasets import open_dataset
 from kvtool.datasets.images import load_image
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import DatasetError, UsageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 LINES = [f"{i:06d}-{src}-{trg}:{category}" for i, (src, trg, category) in enumerate(builders.PAIRS, 1)]
 

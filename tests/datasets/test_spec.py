@@ -10,7 +10,7 @@ import pytest
 from kvtool.datasets import DATASETS, Spec, list_datasets, open_dataset, parse_spec
 from kvtool.datasets.base import PREFIX_CONDITIONS
 from kvtool.errors import DatasetError, KvtoolError, UsageError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 @pytest.mark.parametrize(

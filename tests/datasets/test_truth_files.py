@@ -17,7 +17,7 @@ from kvtool.datasets import DATASETS, open_dataset
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.msrc import V2_COLOURS
 from kvtool.errors import DatasetError, KvtoolError
-from tests.datasets import builders
+from tests.support import datasets as builders
 
 
 def refcoco(root: Path) -> Path:

@@ -282,7 +282,7 @@ def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -
 
 
 def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path) -> None:
-    from tests.datasets.builders import coco
+    from tests.support.datasets import coco
 
     root = coco(tmp_path / "coco")
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"coco:{root}", "prefix": "correct"}
@@ -295,7 +295,7 @@ def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path)
 
 
 def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) -> None:
-    from tests.datasets.builders import coco
+    from tests.support.datasets import coco
 
     root = coco(tmp_path / "coco")
     instances = root / "annotations" / "instances_val2014.json"

@@ -18,7 +18,7 @@ from kvtool.engine.plan import Job
 from kvtool.errors import BusyError, ChangedError, CorruptError, DatasetError, RunConflictError, UsageError
 from kvtool.store import Run
 from kvtool.store.verify import verify
-from tests.models.tiny import noise
+from tests.support.tiny import noise
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_nothing_to_do_imports_no_torch(tmp_path: Path, tiny_model: Path, few: P
 
 
 def test_pictures_of_other_contents_are_refused_to_analyses(tmp_path: Path, tiny_model: Path, few: Path) -> None:
-    from kvtool.identity import dataset_of
+    from kvtool.datasets.identity import dataset_of
 
     extract(tmp_path / "s.kv", tiny_model, few)
     run = kvtool.open(tmp_path / "s.kv").run()

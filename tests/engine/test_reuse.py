@@ -22,7 +22,7 @@ from kvtool.models import load_model
 from kvtool.models.llava_onevision import LlavaOnevision
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
-from tests.models.tiny import noise
+from tests.support.tiny import noise
 
 PREFIX = "text:the red cat"
 
@@ -86,7 +86,7 @@ def test_bytes_are_those_of_pixels(
 
 
 def test_no_tower_runs_and_texts_are_copied(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.datasets.builders import coco
+    from tests.support.datasets import coco
 
     dataset = f"coco:{coco(tmp_path / 'coco')}"
     _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, prefix=PREFIX)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.datasets import builders
 from tests.fuzz.kind import Kind
 from tests.fuzz.mutate import harmless_json, harmless_text, hostile_bytes, hostile_value
 from tests.fuzz.oracle import Wrong, refused
 from tests.fuzz.places import copy_tree, damage_tree, files_of, odd_file, write
 from tests.fuzz.truths import facts
+from tests.support import datasets as builders
 
 BUILDERS: dict[str, Callable[[Path], Any]] = {
     "spair71k": builders.spair,
@@ -57,12 +57,12 @@ class Annotations(Kind):
             _write_store(self.seeds / "stores" / name, name, self.seeds / name / "data")
 
     def open(self) -> None:
-        import kvtool.probes
+        import kvtool.tasks
         from kvtool.datasets import open_dataset
 
         self.expected = {n: facts(open_dataset(f"{n}:{self.seeds / n / 'data'}")) for n in BUILDERS}
-        for task in kvtool.probes.TASKS.names():
-            kvtool.probes.TASKS.load(task)
+        for task in kvtool.tasks.TASKS.names():
+            kvtool.tasks.TASKS.load(task)
 
     def attempt(self, rng: random.Random, folder: Path) -> None:
         name = rng.choice(list(BUILDERS))
@@ -157,7 +157,7 @@ def _read(name: str, root: Path) -> Any:
 def _write_store(path: Path, name: str, root: Path) -> None:
     """A run over the pictures of a data set, of vectors that say nothing."""
     from kvtool.datasets import open_dataset
-    from tests.probes.builders import noise, sample, write_run
+    from tests.support.units import noise, sample, write_run
 
     dataset = open_dataset(f"{name}:{root}")
     samples = [sample(ref.id, index, (32, 24), (3, 4)) for index, ref in enumerate(dataset.images())]

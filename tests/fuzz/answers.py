@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from kvtool.types import Kind as VectorKind
-from tests.datasets import builders
 from tests.fuzz.kind import Kind
 from tests.fuzz.mutate import harmless_json, harmless_text, hostile_json, hostile_text, hostile_value
 from tests.fuzz.oracle import Wrong, refused
 from tests.fuzz.places import copy_tree, damage_tree, files_of, odd_file, write
 from tests.fuzz.truths import check_finite
+from tests.support import datasets as builders
 
 SPAIR_LINES = 6
 SCORED: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -45,8 +45,7 @@ class Answers(Kind):
 
     def open(self) -> None:
         import kvtool
-        import kvtool.analysis.report
-        from kvtool.analysis import heads  # noqa: F401
+        import kvtool.reporting.collect
         from kvtool.engine import prefixes  # noqa: F401
         from kvtool.types import Geometry
 
@@ -97,7 +96,7 @@ class Answers(Kind):
         refused(prefix_texts, f"file:{path}", None, [ImageRef(name, Path(name)) for name in "abc"])
 
     def _heads(self, rng: random.Random, folder: Path) -> None:
-        from kvtool.analysis.heads import head_set, read_rows
+        from kvtool.asking.heads import head_set, read_rows
 
         path = folder / "heads.jsonl"
         path.write_bytes(hostile_json(rng, (self.seeds / "lists" / "heads.jsonl").read_bytes()))
@@ -120,7 +119,7 @@ class Answers(Kind):
 
     def _results(self, rng: random.Random, folder: Path) -> None:
         import kvtool
-        from kvtool.reports.results import FORMATS, Result, emit
+        from kvtool.result import FORMATS, Result, emit
         from kvtool.store.files import SEAL, UNSEALED, sealed
 
         copy_tree(self.seeds / "results", folder / "store")
@@ -199,7 +198,7 @@ def _write_results(path: Path) -> None:
     """A store with what probe, variance and search keep of a small run."""
     import kvtool
     from kvtool.datasets import open_dataset
-    from tests.probes.builders import noise, sample, write_run
+    from tests.support.units import noise, sample, write_run
 
     data = path.parent / "spair" / "data"
     builders.spair(data)

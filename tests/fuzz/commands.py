@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tests.datasets import builders
 from tests.fuzz.arguments import commands, hostile_environment, hostile_line
 from tests.fuzz.kind import Kind
 from tests.fuzz.oracle import Hang, Wrong
 from tests.fuzz.places import copy_tree
+from tests.support import datasets as builders
 
 EXIT_CODES = (0, 1, 2, 3, 4, 130, 141, 143)
 REFUSED = (1, 2, 3)
@@ -40,11 +40,11 @@ class Commands(Kind):
         _write_stores(self.seeds)
 
     def open(self) -> None:
-        import kvtool.analysis.report
-        import kvtool.analysis.show
         import kvtool.cli.app
         import kvtool.engine.local
-        import kvtool.probes  # noqa: F401
+        import kvtool.experiments.show.run
+        import kvtool.reporting.collect
+        import kvtool.tasks  # noqa: F401
         from kvtool.models import load_model
 
         load_model(str(self.seeds / "models" / "llava"), dtype="float32")
@@ -173,8 +173,8 @@ def _write_stores(seeds: Path) -> None:
     """One run over SPair pictures with kept results, and one that a tiny model made of POPE's pictures."""
     import kvtool
     from kvtool.datasets import open_dataset
-    from tests.models import tiny
-    from tests.probes.builders import noise, sample, write_run
+    from tests.support import tiny
+    from tests.support.units import noise, sample, write_run
 
     tiny.llava_onevision(seeds / "models" / "llava")
     tiny.siglip(seeds / "models" / "siglip")

@@ -22,14 +22,14 @@ class Models(Kind):
     share = 0.05
 
     def write_seeds(self) -> None:
-        from tests.models import tiny
+        from tests.support import tiny
 
         for name in FAMILIES:
             getattr(tiny, name)(self.seeds / name)
 
     def open(self) -> None:
         from kvtool.models import load_model
-        from tests.models.tiny import noise
+        from tests.support.tiny import noise
 
         self.picture = noise(40, 30)
         for name in FAMILIES:

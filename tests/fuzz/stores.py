@@ -27,8 +27,8 @@ class Stores(Kind):
     def write_seeds(self) -> None:
         import numpy as np
 
-        from tests.store.making import commit, config, ragged
-        from tests.store.making import new_store as make
+        from tests.support.runs import commit, config, ragged
+        from tests.support.runs import new_store as make
 
         store = make(self.seeds)
         for name in RUNS:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kvtool.metrics import answers, correspondence, intervals, segmentation, video
+from kvtool.metrics import answers, correspondence, segmentation, video
+from kvtool.stats import bootstrap as intervals
 
 Array = np.ndarray[Any, Any]
 masks = arrays(bool, (9, 13))

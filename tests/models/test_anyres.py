@@ -85,7 +85,7 @@ def test_too_many_tokens_are_shrunk_over_the_same_pixels() -> None:
 
 def test_very_long_images_keep_no_tile_tokens(tmp_path_factory: pytest.TempPathFactory) -> None:
     from kvtool.models import load_model
-    from tests.models import tiny
+    from tests.support import tiny
 
     folder: Path = tiny.llava_onevision(tmp_path_factory.mktemp("long"))
     model = load_model(str(folder), dtype="float32")

@@ -13,7 +13,7 @@ import pytest
 
 from kvtool.errors import KvtoolError
 from kvtool.models import load_model
-from tests.models import tiny
+from tests.support import tiny
 
 JSON_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 VALUES: list[Any] = [

@@ -20,7 +20,7 @@ from kvtool.models import load_model
 from kvtool.models.base import Model
 from kvtool.types import View
 from tests.contracts.model_contract import Array, EncoderContract, to_array
-from tests.models import tiny
+from tests.support import tiny
 
 
 def own_pixels(folder: Path, image: Image.Image) -> torch.Tensor:

@@ -18,7 +18,7 @@ from kvtool.models import files, load_model
 from kvtool.models.files import folder_revision
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.types import Geometry, ModelInfo
-from tests.models import tiny
+from tests.support import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROW_BYTES = 4096

@@ -19,7 +19,8 @@ from kvtool.models.base import LanguageModel
 from kvtool.models.knockout import Head, knocked_out
 from kvtool.types import Sample, View
 from tests.contracts.model_contract import DecoderContract
-from tests.models import test_llava_next, test_llava_onevision, test_qwen_vl, tiny
+from tests.models import test_llava_next, test_llava_onevision, test_qwen_vl
+from tests.support import tiny
 
 CONTRACTS: list[type[DecoderContract]] = [
     test_llava_onevision.TestLlavaOnevision,

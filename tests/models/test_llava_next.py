@@ -14,9 +14,9 @@ from kvtool.models import load_model
 from kvtool.models.base import LanguageModel, Model
 from kvtool.types import View
 from tests.contracts.model_contract import Array, DecoderContract
-from tests.models import tiny
 from tests.models.own import own_processor
 from tests.models.test_llava_onevision import llava_vision
+from tests.support import tiny
 
 
 class TestLlavaNextLlama(DecoderContract):

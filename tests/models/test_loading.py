@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.models import EXAMPLES, FAMILIES, load_model
-from tests.models import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from kvtool.models.llava_next import LLAMA_3, MISTRAL, VICUNA
 from kvtool.models.llava_onevision import CHATML
 from kvtool.models.prompts import Prompt
 from kvtool.models.qwen_vl import CHATML as QWEN_CHATML
-from tests.models import tiny
+from tests.support import tiny
 
 
 def prompt(folder: Path, template: str | None = None, adds_start: bool = False, fallback: str = CHATML) -> Prompt:

@@ -19,8 +19,8 @@ from kvtool.errors import ImageError
 from kvtool.models.base import LanguageModel, Model
 from kvtool.types import Sample, View
 from tests.contracts.model_contract import Array, DecoderContract, to_array
-from tests.models import tiny
 from tests.models.own import own_processor
+from tests.support import tiny
 
 
 class TestQwen2VL(DecoderContract):

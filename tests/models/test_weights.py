@@ -16,7 +16,7 @@ from kvtool.errors import ModelError, UsageError
 from kvtool.models import check_device, load_model, loading
 from kvtool.models.files import one_line
 from kvtool.models.memory import cgroup_rooms, free_bytes, network_bytes
-from tests.models import tiny
+from tests.support import tiny
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 987654321\n"
 V_PROJ = "language_model.model.layers.1.self_attn.v_proj"

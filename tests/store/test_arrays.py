@@ -16,7 +16,7 @@ from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
 from kvtool.store.writer import array_record, write_array
 from kvtool.types import Precision
-from tests.store.making import random_bits
+from tests.support.runs import random_bits
 
 PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecPipeline"]
 

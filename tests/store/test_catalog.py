@@ -15,7 +15,7 @@ from kvtool.errors import BusyError, CorruptError, ImageError, KvtoolError, RunC
 from kvtool.store import existing_store, open_store, owners
 from kvtool.store.files import group_json
 from kvtool.store.verify import verify
-from tests.store.making import commit, config, dead_process, new_run, new_store, ragged
+from tests.support.runs import commit, config, dead_process, new_run, new_store, ragged
 
 
 def error_of(path: Path, create: bool = False) -> str:

@@ -15,8 +15,8 @@ import pytest
 
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
-from tests.store.making import assert_holds, commit, new_store
 from tests.store.worker import CONFIG, IMAGES, N_PARTS, PART_SIZE, work
+from tests.support.runs import assert_holds, commit, new_store
 
 
 def files_of(run: Run) -> dict[str, bytes]:

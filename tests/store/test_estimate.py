@@ -10,7 +10,7 @@ import pytest
 
 from kvtool.errors import SpaceError
 from kvtool.store import estimate, float32_to_bits
-from tests.store.making import commit, config, image_arrays, new_run, ragged, sample
+from tests.support.runs import commit, config, image_arrays, new_run, ragged, sample
 
 
 def test_sample_bytes_are_those_of_the_arrays() -> None:

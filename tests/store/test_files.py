@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kvtool.errors import CorruptError, SpaceError, StoreError
 from kvtool.store import durable, files, owners
-from tests.store.making import dead_process
+from tests.support.runs import dead_process
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

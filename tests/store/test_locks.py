@@ -16,7 +16,7 @@ from kvtool.errors import BusyError, SpaceError
 from kvtool.store import locks
 from kvtool.store.locks import Owner
 from kvtool.store.owners import Process, host_name, this_process
-from tests.store.making import dead_process
+from tests.support.runs import dead_process
 
 
 def place(store: Path) -> Path:

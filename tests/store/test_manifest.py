@@ -10,7 +10,7 @@ import pytest
 
 from kvtool.store import Choice, RunConfig, hash_ids
 from kvtool.store.manifest import samples_from_json, samples_to_json, token_offsets
-from tests.store.making import GEOMETRY, config, ragged, sample
+from tests.support.runs import GEOMETRY, config, ragged, sample
 
 CHANGED: dict[str, Any] = {
     "model": replace(config().model, revision="def"),

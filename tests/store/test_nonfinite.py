@@ -12,7 +12,7 @@ from kvtool.store.encoding import STORED_DTYPE, Bits, bits_to_float32
 from kvtool.store.nonfinite import blocks, count_nonfinite, describe
 from kvtool.store.verify import verify
 from kvtool.types import Precision
-from tests.store.making import MODEL, config, image_arrays, new_run, ragged, random_bits
+from tests.support.runs import MODEL, config, image_arrays, new_run, ragged, random_bits
 
 DTYPES: list[Precision] = ["bfloat16", "float16", "float32"]
 SPOILING = {

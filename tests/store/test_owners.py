@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.store import owners
-from tests.store.making import dead_process
+from tests.support.runs import dead_process
 
 
 def other(**changes: object) -> owners.Process:

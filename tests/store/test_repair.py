@@ -17,7 +17,7 @@ from kvtool.store import Store, open_store
 from kvtool.store.files import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.repair import prune, repair, restore_root
 from kvtool.store.verify import in_share, units, verify
-from tests.store.making import assert_holds, commit, config, dead_process, finite_bits, new_store, ragged
+from tests.support.runs import assert_holds, commit, config, dead_process, finite_bits, new_store, ragged
 
 FIRST, SECOND = "0000000-0000003", "0000003-0000005"
 

@@ -18,7 +18,7 @@ from kvtool.errors import CorruptError, StoreError, UsageError
 from kvtool.store import Run, bits_to_float32, open_store
 from kvtool.store.encoding import Bits
 from kvtool.types import Geometry, Precision, Sample
-from tests.store.making import (
+from tests.support.runs import (
     MODEL,
     assert_holds,
     assert_same_bits,

@@ -15,7 +15,7 @@ import pytest
 from kvtool.store import Run, durable, files, open_store, part_name
 from kvtool.store.files import SEAL, group_json
 from kvtool.types import Geometry
-from tests.store.making import MODEL, new_run, sample
+from tests.support.runs import MODEL, new_run, sample
 
 PEAK = """
 import sys

@@ -12,7 +12,7 @@ import pytest
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import Run, Store, open_store, owners
 from kvtool.store.verify import Problem, verify
-from tests.store.making import commit, config, dead_process, finite_bits, new_store, ragged
+from tests.support.runs import commit, config, dead_process, finite_bits, new_store, ragged
 
 PART = "0000000-0000003"
 

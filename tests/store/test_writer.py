@@ -16,7 +16,7 @@ from kvtool.errors import SpaceError, StoreError
 from kvtool.store import Run, Store, durable, writer
 from kvtool.store.verify import verify
 from kvtool.types import Sample
-from tests.store.making import assert_holds, commit, config, image_arrays, new_run, ragged, sample
+from tests.support.runs import assert_holds, commit, config, image_arrays, new_run, ragged, sample
 
 
 def everything(run: Run) -> list[str]:

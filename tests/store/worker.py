@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvtool.errors import BusyError
 from kvtool.store import open_store, part_name
-from tests.store.making import commit, config, sample
+from tests.support.runs import commit, config, sample
 
 N_PARTS, PART_SIZE = 60, 4
 CONFIG = config(kinds=("value",))

@@ -1,0 +1,101 @@
+"""MME: the official result files, scored as MME's `eval_tool` does (protocol 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.asking.records import FilePath, Progress, results_folder, scored, side_by_side
+from kvtool.datasets.files import found, read_text
+from kvtool.datasets.mme import PAPER_SUBSETS
+from kvtool.errors import DatasetError
+from kvtool.metrics.answers import mme_scores, mme_units, parse_mme
+from kvtool.result import Result, Row, versions
+from kvtool.stats.bootstrap import Array
+
+COLUMNS = "image TAB question TAB ground truth TAB answer"
+
+
+def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = None) -> Result:
+    """acc, acc_plus and score (percent, as published) of each subset, their means over the subsets, and the total.
+
+    answers: a folder of <subset>.txt, in each two consecutive lines an image: image TAB question TAB ground truth TAB
+    answer. `mme*`, the mean over count, color, position and existence, is there where these four are. Raises
+    DatasetError that names file and line.
+    """
+    folder = results_folder(answers, "MME's <subset>.txt files")
+    paths = sorted(path for path in folder.glob("*.txt") if path.is_file())
+    if not paths:
+        raise DatasetError(f"{folder}: expected <subset>.txt files, found {found(folder / 'x.txt', folder)}")
+    units, others = {}, []
+    for path in paths:
+        units[path.stem], n_other = _read(path)
+        others.append(n_other)
+        if progress is not None:
+            progress(1, path.stem)
+    return Result(
+        command="score",
+        task="mme",
+        metric="score",
+        n=sum(map(len, units.values())),
+        rows=_rows(units, others, seed),
+        config={"answers": str(answers), "seed": seed},
+        versions=versions(),
+        unit="percent",
+    )
+
+
+def _read(path: Path) -> tuple[Array, int]:
+    """(image, 4) mme_units of a subset, and how many answers are neither yes nor no."""
+    lines = read_text(path).rstrip("\n").split("\n")
+    rows = [_columns(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    for number, (first, second) in enumerate(zip(rows[::2], [*rows[1::2], None], strict=False)):
+        if second is None or first[0] != second[0]:
+            instead = "the end of the file" if second is None else f"image {second[0]}"
+            raise DatasetError(
+                f"{path}:{2 * number + 2}: expected a second question on image {first[0]}, found {instead}"
+            )
+    said = [parse_mme(answer) for _, _, _, answer in rows]
+    correct = np.array([answer == row[2].lower() for answer, row in zip(said, rows, strict=True)]).reshape(-1, 2)
+    return mme_units(correct), said.count("other")
+
+
+def _columns(line: str, where: str) -> list[str]:
+    columns = line.split("\t")
+    if len(columns) != 4:
+        raise DatasetError(f"{where}: expected {COLUMNS} with 3 tabs, found {len(columns) - 1}: {line[:40]!r}")
+    if columns[2].lower() not in ("yes", "no"):
+        raise DatasetError(f"{where}: expected the ground truth Yes or No, found {columns[2][:40]!r}")
+    return columns
+
+
+def _rows(units: dict[str, Array], others: Sequence[int], seed: int) -> list[Row]:
+    """The summary, in which images are drawn within their subsets, and a row for each subset."""
+    together, of_subset = side_by_side(list(units.values()))
+    mean = scored(together, mean_scores(list(units)), strata=of_subset, seed=seed)
+    rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(others)}]
+    for (subset, each), n_other in zip(units.items(), others, strict=True):
+        rows.append({"subset": subset, **scored(each, _scores, seed=seed), "n": len(each), "n_other": n_other})
+    return rows
+
+
+def _scores(sums: Array) -> dict[str, Array]:
+    found = mme_scores(sums)
+    return {name: found[name] for name in ("score", "acc", "acc_plus")}
+
+
+def mean_scores(subsets: Sequence[str]) -> Callable[[Array], dict[str, Array]]:
+    """Scores of (..., 4 * subset) sums: the means over subsets; `total`; and the paper's `mme*`."""
+    paper = [subsets.index(name) for name in PAPER_SUBSETS if name in subsets]
+
+    def scores(sums: Array) -> dict[str, Array]:
+        each = _scores(sums.reshape(*sums.shape[:-1], -1, 4))
+        found = {name: values.mean(axis=-1) for name, values in each.items()}
+        found["total"] = each["score"].sum(axis=-1)
+        if len(paper) == len(PAPER_SUBSETS):
+            found["mme*"] = each["score"][..., paper].mean(axis=-1)
+        return found
+
+    return scores

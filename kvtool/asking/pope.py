@@ -1,0 +1,159 @@
+"""POPE: answers to yes-or-no questions, scored as POPE's `evaluate.py` does (protocol 7)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.asking.records import FilePath, Progress, need, need_text, read_records, scored, side_by_side
+from kvtool.errors import DatasetError, UsageError
+from kvtool.metrics.answers import parse_pope, pope_scores, pope_units
+from kvtool.result import Result, Row, versions
+from kvtool.stats.bootstrap import Array
+
+ORDER = ("f1", "accuracy", "precision", "recall", "yes_ratio")
+
+
+Labeled = tuple[str, str, str]
+"""Where an answer stands, the answer, and its label."""
+
+
+def score_pope(
+    answers: FilePath | Sequence[FilePath],
+    *,
+    labels: FilePath | Sequence[FilePath] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """accuracy, precision, recall, f1 and yes_ratio of each file, and over all: pooled, and macro_<metric>, the mean
+    over the files.
+
+    answers: files of JSON lines or a JSON list with `answer` (or LLaVA's `text`), free text read as the official script
+    reads it, and `label`, yes or no; "-" is standard input. labels: where the labels stand in files of their own, as
+    POPE's and LLaVA's scripts have them, one for each file of answers; a label belongs to the answer of its
+    `question_id`, or where answers have none, to the one at its place. Without a predicted yes precision and f1 are 0.
+    The official script takes an empty answer for a yes, and so does this; each row counts them as n_empty.
+    Raises DatasetError that names file and line.
+    """
+    paths, label_paths = _paths(answers), None if labels is None else _paths(labels)
+    if not paths:
+        raise UsageError("answers: expected one file or more, found none")
+    if label_paths is not None and len(label_paths) != len(paths):
+        raise UsageError(f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}")
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
+    units, n_empty = [], []
+    for number, path in enumerate(paths):
+        labeled = _labeled(path, None if label_paths is None else label_paths[number])
+        units.append(_units(labeled))
+        n_empty.append(sum(not answer.strip() for _, answer, _ in labeled))
+        if progress is not None:
+            progress(1, path.name)
+    return Result(
+        command="score",
+        task="pope",
+        metric="f1",
+        n=sum(map(len, units)),
+        rows=_rows(paths, units, n_empty, seed),
+        config={
+            "answers": [str(path) for path in paths],
+            "labels": None if label_paths is None else [str(path) for path in label_paths],
+            "seed": seed,
+        },
+        versions=versions(),
+        skipped=[f"{sum(n_empty)} answers are empty and count as yes, as the official script reads them"]
+        if any(n_empty)
+        else [],
+    )
+
+
+def _paths(paths: FilePath | Sequence[FilePath]) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | PathLike) else [Path(path) for path in paths]
+
+
+def _labeled(path: Path, label_path: Path | None) -> list[Labeled]:
+    """The answers of a file, each with its label. Raises DatasetError."""
+    records = read_records(path)
+    if label_path is None:
+        return [_label_beside(where, record) for where, record in records]
+    labels = read_records(label_path)
+    by_id = {str(record["question_id"]): entry for entry in labels if "question_id" in (record := entry[1])}
+    if len(by_id) == len(labels) and all("question_id" in record for _, record in records):
+        return [_by_id(where, record, by_id, label_path) for where, record in records]
+    if len(labels) != len(records):
+        raise DatasetError(
+            f"{label_path}: expected a label for each of the {len(records)} answers of {path}, found {len(labels)}"
+        )
+    return [_pair(*answer, *label) for answer, label in zip(records, labels, strict=True)]
+
+
+def _label_beside(where: str, record: dict[str, Any]) -> Labeled:
+    """An answer whose label stands in the same record."""
+    answer, label = need(record, ("answer", "label"), where)
+    return where, need_text(answer, "answer", where), _checked_label(label, where)
+
+
+def _by_id(
+    where: str, record: dict[str, Any], labels: Mapping[str, tuple[str, dict[str, Any]]], label_path: Path
+) -> Labeled:
+    """An answer and the label of its question_id."""
+    number = str(record["question_id"])
+    if number not in labels:
+        raise DatasetError(f"{where}: expected a question_id of {label_path}, found {number!r}")
+    return _pair(where, record, *labels[number])
+
+
+def _pair(where: str, record: dict[str, Any], label_where: str, label: dict[str, Any]) -> Labeled:
+    """An answer and the label that belongs to it; where both say their question, it must be the same one."""
+    asked = record.get("question", record.get("prompt"))
+    question = label.get("text")
+    if isinstance(asked, str) and isinstance(question, str) and question.strip() not in asked:
+        raise DatasetError(
+            f"{where}: expected the answer to {question!r} of {label_where}, found that to {asked!r}; "
+            "answers and labels must be in one order"
+        )
+    field = "answer" if "answer" in record else "text"
+    (answer,), (checked,) = need(record, (field,), where), need(label, ("label",), label_where)
+    return where, need_text(answer, field, where), _checked_label(checked, label_where)
+
+
+def _checked_label(label: Any, where: str) -> str:
+    if label not in ("yes", "no"):
+        raise DatasetError(f"{where}: expected label yes or no, found {label!r}")
+    return str(label)
+
+
+def _units(labeled: Sequence[Labeled]) -> Array:
+    """(question, 4): pope_units of a file."""
+    said = [parse_pope(answer) == "yes" for _, answer, _ in labeled]
+    return pope_units(np.array(said), np.array([label == "yes" for _, _, label in labeled]))
+
+
+def _rows(paths: Sequence[Path], units: Sequence[Array], n_empty: Sequence[int], seed: int) -> list[Row]:
+    """The summary, in which questions are drawn within their files, and a row for each file."""
+    names = [path.name for path in paths]
+    labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    together, of_file = side_by_side(units)
+    rows: list[Row] = [{**scored(together, pooled_and_macro, strata=of_file, seed=seed), "n": len(together)}]
+    rows[0]["n_empty"] = sum(n_empty)
+    for label, each, empty in zip(labels, units, n_empty, strict=True):
+        rows.append({"file": label, **scored(each, _scores, seed=seed), "n": len(each), "n_empty": empty})
+    return rows
+
+
+def _scores(sums: Array) -> dict[str, Array]:
+    found = pope_scores(sums)
+    return {name: found[name] for name in ORDER}
+
+
+def pooled_and_macro(sums: Array) -> dict[str, Array]:
+    """(..., 4 * file) sums of all files; macro_f1 stands beside f1, the two by which results are compared."""
+    by_file = sums.reshape(*sums.shape[:-1], -1, 4)
+    pooled = _scores(by_file.sum(axis=-2))
+    macro = {f"macro_{name}": each.mean(axis=-1) for name, each in _scores(by_file).items()}
+    return {"f1": pooled["f1"], "macro_f1": macro["macro_f1"], **pooled, **macro}

@@ -1,0 +1,154 @@
+"""What the benchmarks share: rows with intervals, and reading result files with errors that name file and line."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from kvtool.datasets.files import read_text
+from kvtool.errors import DatasetError
+from kvtool.result import Row
+from kvtool.stats.bootstrap import Array, Estimate, Scores, bootstrap
+
+FilePath = str | PathLike[str]
+Progress = Callable[..., None]
+"""Called with (files or sequences done, name) and, where there are many, how many there are."""
+
+NAMED = 10
+"""How many missing or skipped things are named; all are counted."""
+
+
+def estimates(units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0) -> dict[str, Estimate]:
+    """Scores of `units` (n, k) with their intervals; NaN for the ends where no unit can be drawn instead of another:
+    one alone has no interval."""
+    largest = len(units) if strata is None else int(np.unique(strata, return_counts=True)[1].max())
+    if largest > 1:
+        return bootstrap(units, scores, strata=strata, seed=seed)
+    values = {name: np.asarray(value) for name, value in scores(units.sum(axis=0)).items()}
+    unknown = {name: np.full_like(value, np.nan) for name, value in values.items()}
+    return {name: Estimate(value, unknown[name], unknown[name]) for name, value in values.items()}
+
+
+def scored(units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0) -> Row:
+    """The fields of `estimates`: every score, <score>_low and <score>_high."""
+    row: Row = {}
+    for name, estimate in estimates(units, scores, strata=strata, seed=seed).items():
+        row |= with_interval(name, *(float(each) for each in estimate))
+    return row
+
+
+def with_interval(name: str, value: float, low: float, high: float) -> Row:
+    """A score's three fields; ends that are not defined are null."""
+    ends = (None if math.isnan(end) else end for end in (low, high))
+    return {name: value} | dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def side_by_side(groups: Sequence[Array]) -> tuple[Array, Array]:
+    """Units (n_g, k) of groups as one (n, group * k), each in its group's columns, so that sums keep the groups apart;
+    and the group of each unit (n,), within which to resample."""
+    group = np.repeat(np.arange(len(groups)), [len(each) for each in groups])
+    wide = np.zeros((len(group), len(groups), groups[0].shape[1]))
+    wide[np.arange(len(group)), group] = np.concatenate(groups)
+    return wide.reshape(len(group), -1), group
+
+
+def results_folder(path: FilePath, what: str) -> Path:
+    """A folder of result files. Raises DatasetError where there is none."""
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    found = "a file" if folder.exists() else "nothing there"
+    raise DatasetError(f"{folder}: expected a folder with {what}, found {found}; check the path")
+
+
+def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON lines file, or of a file that holds one JSON list, each with where it stands: FILE:LINE,
+    or FILE: item N. Raises DatasetError that names the line of what is not JSON, and for a file without any."""
+    text = read_text(path) if str(path) != "-" else _standard_input()
+    if text.lstrip().startswith("["):
+        items = [(f"{path}: item {number}", item) for number, item in enumerate(_parse(text, path, 1), 1)]
+    else:
+        items = [(f"{path}:{number}", _parse(line, path, number)) for number, line in _numbered(text)]
+    if not items:
+        raise DatasetError(f"{path}: expected one JSON object a line, or a JSON list of them, found none")
+    for where, item in items:
+        if not isinstance(item, dict):
+            raise DatasetError(f"{where}: expected a JSON object, found {_shown(item)}")
+    return items
+
+
+def _standard_input() -> str:
+    """What is piped in, as UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"standard input: expected UTF-8, found a byte that is none at {error.start}") from None
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers from 1, blank ones left out. Only line feeds end a line: text may hold other breaks."""
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+
+
+def _parse(text: str, path: Path, line: int) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        said, line = f"{error.msg} at column {error.colno}", line + error.lineno - 1
+    except (ValueError, RecursionError) as error:
+        said = str(error)
+    raise DatasetError(f"{path}:{line}: expected JSON, found: {said}")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant}, which is no JSON number")
+
+
+def need(record: dict[str, Any], names: Sequence[str], where: str) -> list[Any]:
+    """The named values of a record. Raises DatasetError that names the missing ones."""
+    missing = [name for name in names if name not in record]
+    if missing:
+        has = ", ".join(list(record)[:NAMED]) or "no field"
+        raise DatasetError(f"{where}: expected the fields {', '.join(names)}; no {', '.join(missing)} among {has}")
+    return [record[name] for name in names]
+
+
+def need_text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise DatasetError(f"{where}: expected {name} to be a text, found {_shown(value)}")
+    return value
+
+
+def need_numbers(value: Any, n: int, name: str, where: str) -> list[float]:
+    """`n` finite numbers."""
+    if isinstance(value, list) and len(value) == n and all(_is_number(one) for one in value):
+        return [float(one) for one in value]
+    raise DatasetError(f"{where}: expected {name} to be {n} numbers, found {_shown(value)}")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A value in a few characters of JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def size_error(path: Path, found: Array, expected: Array, of: str) -> DatasetError:
+    """A mask that is not of the size of its annotation, both (height, width, ...)."""
+    sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, found)]
+    return DatasetError(
+        f"{path}: expected {sizes[0]} pixels as {of} has, found {sizes[1]}; write masks in the original size"
+    )

@@ -1,0 +1,161 @@
+"""The embedded world on disk, in the official layouts of twelve data sets: `write_scenes`.
+
+A data set is written to a hidden folder beside its place and renamed when it is whole, so that a folder with the data
+set's name is always complete. `scenes.json` says with which seed and size the folders beside it were drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kvtool.demo.layouts.files import Size, save_json
+from kvtool.errors import DatasetError, UsageError
+from kvtool.registry import Registry
+
+LAYOUTS = Registry(
+    "scenes data set",
+    {
+        "pascal5i": "kvtool.demo.layouts.pascal5i:write",
+        "msrc": "kvtool.demo.layouts.msrc:write",
+        "imagenet-s": "kvtool.demo.layouts.imagenet_s:write",
+        "refcoco": "kvtool.demo.layouts.refcoco:write",
+        "spair71k": "kvtool.demo.layouts.spair71k:write",
+        "davis": "kvtool.demo.layouts.davis:write",
+        "coco": "kvtool.demo.layouts.coco:write",
+        "pope": "kvtool.demo.layouts.pope:write",
+        "mme": "kvtool.demo.layouts.mme:write",
+        "blink": "kvtool.demo.layouts.blink:write",
+        "cvbench": "kvtool.demo.layouts.cvbench:write",
+        "bdd10k": "kvtool.demo.layouts.bdd10k:write",
+    },
+)
+NEEDS = {"pope": "coco"}
+"""POPE's questions are about the images of coco."""
+SIZES = ("small", "medium", "large")
+MANIFEST = "scenes.json"
+VERSION = 1
+"""Raised whenever the same seed would draw other bytes."""
+Progress = Callable[[str, int, int], None]
+
+
+def write_scenes(
+    root: Path,
+    *,
+    seed: int = 0,
+    size: Size = "small",
+    only: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Write the data sets that are not there yet. The same seed and size give the same bytes, whatever `only` says.
+
+    Args:
+        root: the folder to hold one folder a data set; made if missing.
+        size: small takes seconds, medium has hundreds of images a data set, large thousands.
+        only: names of LAYOUTS; default all. pope brings coco with it.
+        progress: called with (data set, how many are done, of how many) before each one.
+
+    Returns:
+        Number of images written of each data set written now; those found complete are left alone and not named.
+
+    Raises:
+        UsageError: unknown data set or size, negative seed.
+        DatasetError: the folder holds scenes of another seed, size or version, or something else under such a name.
+    """
+    names = _chosen(only)
+    if size not in SIZES:
+        raise UsageError(f"scenes: size must be one of {', '.join(SIZES)}, found {size!r}")
+    if seed < 0:
+        raise UsageError(f"scenes: seed must be 0 or more, found {seed}")
+    try:
+        _claim(root, {"schema": "kvtool.scenes", "version": VERSION, "seed": seed, "size": size})
+        _sweep(root)
+        written = {}
+        for done, name in enumerate(names):
+            if progress is not None:
+                progress(name, done, len(names))
+            if not (root / name).exists():
+                written[name] = _write(root, name, seed, size)
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or root}: scenes cannot be written here: {error.strerror or error}"
+        ) from error
+    return written
+
+
+def _chosen(only: Sequence[str] | None) -> list[str]:
+    """The names to write, each once, in the order of the table."""
+    asked = set(LAYOUTS.names() if only is None else only)
+    for name in sorted(asked - set(LAYOUTS.names())):
+        raise UsageError(LAYOUTS.unknown(name))
+    asked |= {NEEDS[name] for name in asked if name in NEEDS}
+    return [name for name in LAYOUTS.names() if name in asked]
+
+
+def _claim(root: Path, manifest: dict[str, Any]) -> None:
+    """Mark the folder as ours before anything is written, so that a data set's folder found later is known to be."""
+    if root.exists() and not root.is_dir():
+        raise DatasetError(f"{root}: expected a folder to write scenes into, found a file")
+    path = root / MANIFEST
+    if path.exists():
+        _compare(path, manifest)
+        return
+    for name in LAYOUTS.names():
+        if (root / name).exists():
+            raise DatasetError(f"{root / name}: exists without a {MANIFEST} beside it: choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    aside = root / f"{_hidden_prefix()}{os.getpid()}-{MANIFEST}"
+    save_json(aside, manifest)
+    aside.replace(path)
+    _compare(path, manifest)  # another process may have claimed the folder at the same moment
+
+
+def _compare(path: Path, manifest: dict[str, Any]) -> None:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("schema") != manifest["schema"]:
+        raise DatasetError(f"{path}: expected a scenes folder's manifest, found something else: choose another folder")
+    for field in ("version", "seed", "size"):
+        if found.get(field) != manifest[field]:
+            raise DatasetError(
+                f"{path.parent}: holds scenes of {field} {found.get(field)}, asked for {manifest[field]}: "
+                "choose another folder, or remove this one"
+            )
+
+
+def _hidden_prefix() -> str:
+    return f".scenes-{socket.gethostname()}-"
+
+
+def _sweep(root: Path) -> None:
+    """Remove what writers of this machine left behind when they were killed."""
+    import psutil
+
+    for leftover in root.glob(f"{_hidden_prefix()}*"):
+        pid = leftover.name.removeprefix(_hidden_prefix()).split("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _write(root: Path, name: str, seed: int, size: Size) -> int:
+    """Write one data set aside, then move it to its name. When another process was first, its equal one stays."""
+    aside = Path(tempfile.mkdtemp(dir=root, prefix=f"{_hidden_prefix()}{os.getpid()}-"))
+    try:
+        n_images: int = LAYOUTS.load(name)(aside, seed, size)
+        aside.chmod(0o755)
+        try:
+            aside.rename(root / name)
+        except OSError:
+            if not (root / name).is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return n_images

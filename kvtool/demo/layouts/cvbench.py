@@ -1,0 +1,128 @@
+"""CV-Bench: test_2d.parquet and test_3d.parquet with embedded images; tasks Count, Relation, Depth and Distance.
+
+The 2D questions say ADE20K or COCO as their source in turn and the 3D ones Omni3D, because the official score is
+taken by source; `source_dataset` says that they are scenes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.demo.draw import Rendered, render, visible_enough
+from kvtool.demo.language import plural
+from kvtool.demo.layouts.files import Size, stream, touches
+from kvtool.demo.layouts.parquet import Choice, as_choice, embedded, save_table
+from kvtool.demo.questions import KINDS, Question
+from kvtool.demo.questions import as_choice as with_options
+from kvtool.demo.world import Scene, sample_scene
+
+N_QUESTIONS: dict[Size, int] = {"small": 12, "medium": 60, "large": 600}
+"""Questions of each task."""
+COLUMNS = {
+    "idx": "int64",
+    "type": "string",
+    "task": "string",
+    "image": "image",
+    "question": "string",
+    "choices": "strings",
+    "answer": "string",
+    "prompt": "string",
+    "filename": "string",
+    "source": "string",
+    "source_dataset": "string",
+    "source_filename": "string",
+    "target_class": "string",
+    "target_size": "int64",
+    "bbox": "boxes",
+}
+
+
+def write(folder: Path, seed: int, size: Size) -> int:
+    """Write the benchmark into the empty folder; the number of images."""
+    n_images = 0
+    for kind, tasks in TASKS.items():
+        rows: list[dict[str, Any]] = []
+        for task, make in tasks.items():
+            for index in range(N_QUESTIONS[size]):
+                scene, rendered, choice = draw_question(make, stream(seed, "cvbench", task, index))
+                rows.append(_row(n_images + len(rows), kind, task, index, scene, rendered, choice))
+        n_images += len(rows)
+        save_table(folder / f"test_{kind.lower()}.parquet", COLUMNS, rows)
+    return n_images
+
+
+Make = Callable[[Scene, np.random.Generator], Question | None]
+
+
+def asked_about(scene: Scene, question: str) -> list[int]:
+    """Indices of the things whose category the question names."""
+    said = re.findall(r"[a-z]+", question)
+    return [i for i, thing in enumerate(scene.things) if thing.category in said or plural(thing.category) in said]
+
+
+def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, Choice]:
+    """A scene that allows the question, its drawing, and the question."""
+    while True:
+        scene = sample_scene(rng)
+        asked = make(scene, rng)
+        if asked is None:
+            continue
+        rendered = render(scene)
+        if not visible_enough(scene, rendered):
+            continue
+        choice = as_choice(asked)
+        about = asked_about(scene, choice.question)
+        # What is in front is only seen where the two meet.
+        if asked.kind != "depth_choice" or touches(rendered.thing_map, about[0], about[1]):
+            return scene, rendered, choice
+
+
+def distance(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Which of two things is nearer to a third: nearer by a third of the way at least, between centres."""
+    counts = [thing.category for thing in scene.things]
+    alone = [thing for thing in scene.things if counts.count(thing.category) == 1]
+    if len(alone) < 3:
+        return None
+    target, one, other = (alone[int(index)] for index in rng.permutation(len(alone))[:3])
+    lengths = [float(np.hypot(*np.subtract(target.centre_xy_px, thing.centre_xy_px))) for thing in (one, other)]
+    if min(lengths) > 0.67 * max(lengths):
+        return None
+    text = f"Which object is closer to the {target.category}, the {one.category} or the {other.category}?"
+    nearer = (one, other)[int(np.argmin(lengths))].category
+    return with_options(rng, text, (one.category, other.category), nearer, "distance")
+
+
+TASKS: dict[str, dict[str, Make]] = {
+    "2D": {"Count": KINDS["count_choice"], "Relation": KINDS["relation_choice"]},
+    "3D": {"Depth": KINDS["depth_choice"], "Distance": distance},
+}
+
+
+def _row(
+    idx: int, kind: str, task: str, index: int, scene: Scene, rendered: Rendered, choice: Choice
+) -> dict[str, Any]:
+    source = ("ADE20K", "COCO")[index % 2] if kind == "2D" else "Omni3D"
+    name = f"img/{kind}/{task.lower()}/{source.lower()}_{index}.jpg"
+    asked = asked_about(scene, choice.question)
+    return {
+        "idx": idx,
+        "type": kind,
+        "task": task,
+        "image": embedded(rendered.image, name.rpartition("/")[2]),
+        "question": choice.question,
+        "choices": list(choice.options),
+        "answer": choice.answer,
+        "prompt": choice.prompt,
+        "filename": name,
+        "source": source,
+        "source_dataset": "scenes",
+        "source_filename": name.rpartition("/")[2],
+        "target_class": scene.things[asked[0]].category if task == "Count" else None,
+        "target_size": len(asked) if task == "Count" else None,
+        "bbox": [list(map(float, rendered.boxes_xyxy_px[i] or ())) for i in asked],
+    }

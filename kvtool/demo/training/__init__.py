@@ -1,0 +1,1 @@
+"""Training of the demo model on scenes: `python -m kvtool.demo.training OUT`."""

@@ -1,0 +1,87 @@
+"""From a checkpoint of a run to what is shipped: model, tower, small stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import LlavaOnevisionForConditionalGeneration, SiglipVisionModel
+
+from kvtool.demo.training import config as sizes
+from kvtool.demo.training.model import new_model, vision_config
+from kvtool.demo.training.text import build_tokenizer, token_ids
+
+NORMALISATION = {
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "resample": 3,
+    "size": {"height": sizes.IMAGE_PX, "width": sizes.IMAGE_PX},
+}
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with one float32 scale a row (`NAME.scale`), everything else as bfloat16."""
+    small = {}
+    for name, weight in state.items():
+        if weight.ndim < 2:
+            small[name] = weight.to(torch.bfloat16)
+            continue
+        rows = weight.float().flatten(1)
+        scale = rows.abs().amax(dim=1).clamp_min(1e-12) / 127
+        small[name] = (rows / scale[:, None]).round().to(torch.int8).view(weight.shape)
+        small[f"{name}.scale"] = scale
+    return small
+
+
+def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) -> None:
+    """A folder that from_pretrained, AutoTokenizer and AutoImageProcessor read; weights in bfloat16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy: Any = new_model(0)
+    copy.load_state_dict(model.state_dict())
+    copy.to(torch.bfloat16)
+    copy.generation_config.eos_token_id = token_ids()["<|im_end|>"]
+    copy.generation_config.pad_token_id = token_ids()["<pad>"]
+    copy.generation_config.do_sample = False
+    copy.save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "LlavaOnevisionImageProcessor",
+            "image_grid_pinpoints": sizes.PINPOINTS,
+            "do_pad": True,
+            **NORMALISATION,
+        },
+    )
+
+
+def export_tower(state: dict[str, Tensor], folder: Path) -> None:
+    """The tower's weights (names of the whole model's state) as a SiglipVisionModel of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tower: Any = SiglipVisionModel(vision_config())
+    prefix = "model.vision_tower."
+    tower.load_state_dict(
+        {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
+    )
+    tower.to(torch.bfloat16).save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", {"image_processor_type": "SiglipImageProcessor", **NORMALISATION})
+
+
+def export_stage(state: dict[str, Tensor], folder: Path) -> None:
+    """An early checkpoint, small: see `quantised`; kvtool.demo.weights reads it back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tied = {name: weight for name, weight in state.items() if name != "lm_head.weight"}
+    save_file(quantised(tied), str(folder / "weights.int8.safetensors"))

@@ -1,0 +1,185 @@
+"""All stages in order: seeded, checkpointed, resumable: cut short and resumed, a run gives the same weights.
+
+Step n of a stage draws its batch from (seed, stage, n) alone, and a checkpoint holds weights, optimizer and step.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LlavaOnevisionForConditionalGeneration
+
+from kvtool.demo.training.config import Settings
+from kvtool.demo.training.data import World, draw_world
+from kvtool.demo.training.joint_stage import AlignStage, JointStage
+from kvtool.demo.training.language_stage import GridStage, TextStage
+from kvtool.demo.training.model import decoder, new_model, tower
+from kvtool.demo.training.optimizer import Muon, schedule
+from kvtool.demo.training.symbols import spread_opposites
+from kvtool.demo.training.vision_stage import TowerHeads, VisionStage
+
+STAGES = ("text", "grid", "tower", "align", "joint")
+KEPT_FRACTIONS = (0.05, 0.2, 0.6)
+"""Where along the joint training the three small checkpoints are taken."""
+
+
+class Stage(Protocol):
+    """What a stage computes at one step: `loss` to descend, and figures to log."""
+
+    def loss(self, rng: np.random.Generator) -> dict[str, Tensor]: ...
+
+
+@dataclass
+class Job:
+    """A stage with what it trains, for how many steps, and the modules of its own that a checkpoint must hold."""
+
+    stage: Stage
+    optimizers: list[Muon]
+    steps: int
+    extra: nn.Module | None = None
+
+
+class Run:
+    """One training run in the folder `out`: `world/`, `checkpoints/`, `log.jsonl`."""
+
+    def __init__(self, out: Path, settings: Settings, minutes: float | None = None):
+        self.out, self.settings = out, settings
+        self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.world: World = draw_world(out / "world", settings)
+        self.model: LlavaOnevisionForConditionalGeneration = new_model(settings.seed)
+        # The plain attention is the fastest backward pass on a CPU at 144 tokens.
+        tower(self.model).set_attn_implementation("eager")
+
+    def job(self, name: str) -> Job:
+        """The stage's job on the present weights."""
+        make: dict[str, Callable[[], Job]] = {
+            "text": self._text, "grid": self._grid, "tower": self._tower, "align": self._align, "joint": self._joint,
+        }  # fmt: skip
+        return make[name]()
+
+    def _optimizer(self, *modules: nn.Module, rate: float, more: tuple[tuple[str, Tensor], ...] = ()) -> Muon:
+        named = [(name, weight) for module in modules for name, weight in module.named_parameters()]
+        return Muon([*named, *more], rate, 0.2 * rate)
+
+    def _text(self) -> Job:
+        optimizer = self._optimizer(decoder(self.model), rate=self.settings.learning_rate)
+        return Job(TextStage(self.model, self.world, self.settings), [optimizer], self.settings.text_steps)
+
+    def _newline(self) -> tuple[tuple[str, Tensor], ...]:
+        return (("image_newline", self.model.model.image_newline),)
+
+    def _grid(self) -> Job:
+        optimizer = self._optimizer(decoder(self.model), rate=self.settings.learning_rate, more=self._newline())
+        return Job(GridStage(self.model, self.world, self.settings), [optimizer], self.settings.grid_steps)
+
+    def _tower(self) -> Job:
+        torch.manual_seed(self.settings.seed + 1)
+        heads = TowerHeads()
+        optimizer = self._optimizer(tower(self.model), heads, rate=self.settings.tower_rate)
+        stage = VisionStage(tower(self.model), heads, self.world, self.settings)
+        return Job(stage, [optimizer], self.settings.tower_steps, heads)
+
+    def _align(self) -> Job:
+        projector = self.model.model.multi_modal_projector
+        optimizer = Muon([(f"layers.{name}", weight) for name, weight in projector.named_parameters()], 0.02, 0.002)
+        return Job(AlignStage(self.model, self.world, self.settings), [optimizer], self.settings.align_steps)
+
+    def _joint(self) -> Job:
+        settings, model = self.settings, self.model.model
+        # Tower and projector are aligned already: fast steps would only blur what the decoder has learnt to read.
+        optimizers = [
+            self._optimizer(decoder(self.model), rate=settings.joint_rate, more=self._newline()),
+            self._optimizer(model.multi_modal_projector, rate=settings.joint_projector_rate),
+            self._optimizer(tower(self.model), rate=settings.joint_tower_rate),
+        ]
+        return Job(JointStage(self.model, self.world, settings), optimizers, settings.joint_steps)
+
+    def checkpoint(self, name: str) -> Path:
+        return self.out / "checkpoints" / f"{name}.pt"
+
+    def load(self, name: str) -> None:
+        """The model's weights as they stand in a checkpoint."""
+        self.model.load_state_dict(torch.load(self.checkpoint(name), weights_only=True)["model"])
+
+    def save(self, name: str, job: Job, step: int) -> None:
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in job.optimizers],
+            "extra": job.extra.state_dict() if job.extra else None,
+            "step": step,
+        }
+        path = self.checkpoint(name)
+        torch.save(state, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").rename(path)
+
+    def resume(self, name: str, job: Job) -> int:
+        """Load the stage's checkpoint, if any; the step to go on from."""
+        if not self.checkpoint(name).exists():
+            return 0
+        state = torch.load(self.checkpoint(name), weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(job.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if job.extra:
+            job.extra.load_state_dict(state["extra"])
+        return int(state["step"])
+
+    def stage(self, name: str) -> bool:
+        """Run one stage from where it stands; whether it came to its end."""
+        before = STAGES[: STAGES.index(name)]
+        if before:
+            self.load(before[-1])
+        job = self.job(name)
+        step = self.resume(name, job)
+        if name == "grid" and step == 0:
+            spread_opposites(decoder(self.model).embed_tokens.weight, self.settings.seed)
+        sums: dict[str, list[float]] = defaultdict(list)
+        started = time.monotonic()
+        kept = {ceil(fraction * job.steps): number for number, fraction in enumerate(KEPT_FRACTIONS, start=1)}
+        if step == job.steps == 0:
+            self.save(name, job, step)
+        while step < job.steps:
+            if self.deadline and time.monotonic() > self.deadline:
+                self.save(name, job, step)
+                return False
+            figures = job.stage.loss(np.random.default_rng((self.settings.seed, 10 + STAGES.index(name), step)))
+            figures["loss"].backward()  # type: ignore[no-untyped-call]
+            for optimizer in job.optimizers:
+                optimizer.step(schedule(step, job.steps))
+            step += 1
+            for key, value in figures.items():
+                sums[key].append(float(value.detach()))
+            if name == "joint" and step in kept:
+                self.save(f"joint-{kept[step]}", job, step)
+            if step % 100 == 0 or step == job.steps:
+                self.log(
+                    name, step, time.monotonic() - started, {key: float(np.mean(each)) for key, each in sums.items()}
+                )
+                sums.clear()
+            if step % self.settings.checkpoint_every == 0 or step == job.steps:
+                self.save(name, job, step)
+        return True
+
+    def log(self, name: str, step: int, seconds: float, figures: dict[str, float]) -> None:
+        """A line in log.jsonl, and on stderr."""
+        row = {
+            "stage": name,
+            "step": step,
+            "seconds": round(seconds),
+            **{key: round(x, 4) for key, x in figures.items()},
+        }
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), file=sys.stderr, flush=True)

@@ -1,0 +1,70 @@
+"""The shipped demo model: where its folders are, and how its small early checkpoints are read.
+
+`model/` and `tower/` are ordinary transformers folders. `stages/N` hold int8 weights with a scale a row; asked for,
+they are unpacked once into a folder beside the user's caches.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from kvtool.errors import ModelError
+
+_HERE = Path(__file__).parent
+STAGES = (1, 2, 3)
+WEIGHTS = "weights.int8.safetensors"
+
+
+def demo_path(name: str = "demo") -> Path:
+    """The folder of `demo`, `demo-tower`, or `demo@1` to `demo@3`. Raises ModelError for any other name."""
+    if name in ("demo", "demo-tower"):
+        return _HERE / ("model" if name == "demo" else "tower")
+    if name in {f"demo@{stage}" for stage in STAGES}:
+        return _unpacked(int(name[-1]))
+    raise ModelError(f"model {name}: expected demo, demo-tower or demo@1 to demo@3; choose one of them")
+
+
+def load_stage(stage: int) -> dict[str, Any]:
+    """The state dict (bfloat16) of the model as it was at one of three points of the joint training."""
+    import torch
+    from safetensors.torch import load_file
+
+    stored = load_file(str(_HERE / "stages" / str(stage) / WEIGHTS))
+    state = {}
+    for name, weight in stored.items():
+        if name.endswith(".scale"):
+            continue
+        scale = stored.get(f"{name}.scale")
+        if scale is not None:
+            weight = weight.float() * scale.view(-1, *[1] * (weight.ndim - 1))
+        state[name] = weight.to(torch.bfloat16)
+    return state
+
+
+def _unpacked(stage: int) -> Path:
+    """A transformers folder of the stage, named by its weights' hash; made aside and renamed, so never half there."""
+    small = sorted(file for file in (_HERE / "model").iterdir() if file.suffix != ".safetensors")
+    key = sha256((_HERE / "stages" / str(stage) / WEIGHTS).read_bytes())
+    for file in small:
+        key.update(file.read_bytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvtool"
+    folder = cache / f"demo-{stage}-{key.hexdigest()[:12]}"
+    if not folder.exists():
+        from safetensors.torch import save_file
+
+        cache.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=cache))
+        for file in small:
+            shutil.copy(file, aside)
+        save_file(load_stage(stage), str(aside / "model.safetensors"), metadata={"format": "pt"})
+        try:
+            aside.rename(folder)
+        except OSError:
+            # Another process was first: its folder holds the same.
+            shutil.rmtree(aside)
+    return folder

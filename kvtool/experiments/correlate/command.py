@@ -1,0 +1,107 @@
+"""kvtool correlate: segmentation by the best values against accuracy on perception, over models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import DeviceOption, FormatOption, PlotOption, bounded, given, need_store
+from kvtool.errors import PartialError, UsageError
+
+Named = list[str] | None
+
+
+def correlate(
+    stores: Annotated[
+        list[Path] | None, typer.Argument(metavar="[STORE]...", help="Stores; default: $KVTOOL_STORE.")
+    ] = None,
+    models: Annotated[str | None, typer.Option("--models", help="Only these, comma-separated.")] = None,
+    runs: Annotated[str | None, typer.Option("--runs", help="Only these runs, comma-separated.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="Segmentation tasks to average, comma-separated; default: all four.")
+    ] = None,
+    benchmarks: Annotated[str | None, typer.Option("--benchmarks", help="Of cvbench,blink; default: both.")] = None,
+    limit: Annotated[
+        int | None,
+        bounded("limit", help="Questions of each task or sub-task and image collection at most."),
+    ] = None,
+    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    model: Annotated[
+        Named, typer.Option("--model", metavar="NAME=FOLDER", help="Where a run's model is now; repeatable.")
+    ] = None,
+    data: Annotated[
+        Named, typer.Option("--data", metavar="NAME=FOLDER", help="Where a data set is now; repeatable.")
+    ] = None,
+    select: Annotated[
+        Literal["max", "split"],
+        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+    ] = "max",
+    episodes: Annotated[int | None, bounded("episodes", help="Few-shot episodes (default 1000).")] = None,
+    restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
+    cutoff: Annotated[
+        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")] = False,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Correlate how well models' values segment with how well the models perceive (the paper's figure 3).
+
+    A point is a model: its best value's score averaged over foreground, co-, semantic and referring segmentation, and
+    its accuracy on CV-Bench and on BLINK's counting, localization, depth and spatial questions. All models are scored
+    on the same images and questions.
+
+    The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc, imagenet-s, refcoco
+    with values; cvbench and blink with --kinds key,value. What was probed and asked before is taken from the stores.
+    Without three complete models there is no coefficient: the table all the same, and exit code 4.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.result import emit
+
+    plots = plot_files(plot)
+    with console.progress("correlate", None, unit="images asked") as advance:
+        result = kvtool.correlate(
+            stores or [need_store(None)],
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+            model=_pairs(model, "--model"),
+            data=_pairs(data, "--data"),
+            select=select,
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            progress=advance,
+            **given(models=_names(models), runs=_names(runs), tasks=_names(tasks), benchmarks=_names(benchmarks)),
+            **given(episodes=episodes, restarts=restarts, cutoff=cutoff),
+        )
+    for note in result.config["notes"]:
+        console.log.warning("correlate: %s", note)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+    for line in result.skipped:
+        console.log.error("left out: %s", line)
+    without = not any("coefficient" in row for row in result.rows)
+    if result.n_skipped or without:
+        tail = ", which is too few for a coefficient" if without else ""
+        raise PartialError(f"correlate: {result.n_skipped} models were left out, {result.n} compared{tail}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _pairs(texts: Named, flag: str) -> dict[str, str]:
+    """'NAME=FOLDER' -> {name: folder}. Raises UsageError."""
+    pairs = {}
+    for text in texts or ():
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"{flag}: expected NAME=FOLDER, found {text!r}")
+        pairs[name] = folder
+    return pairs

@@ -1,0 +1,77 @@
+"""Models by how well their values segment and how well they perceive (the paper's figure 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from kvtool.reporting.plots.style import (
+    COLOURS,
+    COLUMN_IN,
+    LINE_IN,
+    MARKERS,
+    fitted,
+    metric_label,
+    metric_ticks,
+    new_figure,
+    points,
+    scored,
+    title,
+)
+from kvtool.result import Result, Row
+
+AXES_IN = 2.6
+
+
+def draw(result: Result) -> Figure:
+    """A point a model, intervals both ways; names below."""
+    models = [row for row in result.rows if "model" in row]
+    drawn = new_figure(COLUMN_IN, 1)
+    axes = drawn.add_subplot()
+    for index, row in enumerate(models):
+        x, y = scored(row, "segmentation"), scored(row, "accuracy")
+        colour = COLOURS[index % len(COLOURS)]
+        look: dict[str, Any] = {
+            "color": colour,
+            "marker": MARKERS[index % len(MARKERS)],
+            "markersize": 5.5,
+            "linestyle": "none",
+        }
+        points(axes, [x.value], [y], label=fitted(row["model"], COLUMN_IN - 0.5), **look)
+        points(axes, [y.value], [x], across=True, **look | {"label": "_"})
+    axes.set(xlabel=metric_label(result, "segmentation"), ylabel=metric_label(result, "accuracy"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(metric_ticks(result))
+    axes.margins(0.08)
+    drawn.legend(loc="outside lower left", ncols=1, handlelength=1, labelspacing=0.25)
+    lines = len(models) + title(drawn, about(result), words(result))
+    drawn.set_figheight(AXES_IN + LINE_IN * lines + 0.25)
+    return drawn
+
+
+def about(result: Result) -> list[str]:
+    """What was averaged over, and over how many models."""
+    config = result.config
+    asked = ", ".join(map(str, config.get("benchmarks", [])))
+    n_tasks = len(config.get("tasks", []))
+    return [
+        f"segmentation, mean of {n_tasks} task{'s' * (n_tasks != 1)}",
+        f"accuracy on {asked}" if asked else "accuracy",
+        f"N = {result.n} model{'s' * (result.n != 1)}",
+    ]
+
+
+def words(result: Result) -> list[str]:
+    """The coefficients, or why there are none."""
+    found = [coefficient(row) for row in result.rows if "coefficient" in row]
+    return found or [note for note in result.config.get("notes", []) if note.startswith("no coefficient")]
+
+
+def coefficient(row: Row) -> str:
+    """'pearson 0.93 [0.20, 1.00], p = 0.040'."""
+    value, low, high, p = (row.get(name) for name in ("value", "value_low", "value_high", "p"))
+    text = f"{row['coefficient']} " + ("not defined" if value is None else f"{value:.2f}")
+    if low is not None and high is not None:
+        text += f" [{low:.2f}, {high:.2f}]"
+    return text if p is None else f"{text}, p = {p:.3f}" if p >= 0.001 else f"{text}, p = {p:.0e}"

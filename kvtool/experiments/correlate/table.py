@@ -1,0 +1,83 @@
+"""Correlated models on a terminal, the paper's figure 3 and table 6: a model a line, the coefficients below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kvtool.result import Result, Row
+
+SHORT = {
+    "foreground-segmentation": "foreground",
+    "co-segmentation": "co-seg.",
+    "semantic-segmentation": "semantic",
+    "referring-expression": "referring",
+}
+
+
+def correlation_tables(result: Result) -> Iterator[RenderableType]:
+    """What `kvtool correlate` shows below the headline."""
+    models = [row for row in result.rows if "model" in row]
+    named = list(zip(_short_names(models), models, strict=True))
+    yield _table(
+        f"%, 95 % interval; accuracy on {result.config['questions']} questions",
+        [(name, [_interval(row, "segmentation"), _interval(row, "accuracy")]) for name, row in named],
+        ("segmentation", "accuracy"),
+    )
+    shown = [name for name in (*SHORT, "cvbench", "blink") if name in models[0]]
+    yield _table(
+        "%: each task's best value; each benchmark's own score",
+        [(name, [_percent(row[one]) for one in shown]) for name, row in named],
+        [SHORT.get(name, name) for name in shown],
+    )
+    for row in result.rows:
+        if "coefficient" in row:
+            yield _line(row)
+    for note in result.config["notes"]:
+        yield Text(note)
+
+
+def _table(title: str, rows: Sequence[tuple[str, list[str]]], columns: Sequence[str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.min_width = len(title) + 2
+    table.add_column("model", overflow="fold")
+    for name in columns:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for label, cells in rows:
+        table.add_row(*map(Text, [label, *cells]))
+    return table
+
+
+def _line(row: Row) -> Text:
+    value, low, high, p = (row[name] for name in ("value", "value_low", "value_high", "p"))
+    if value is None:
+        words = "not defined"
+    else:
+        interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
+        words = f"{value:.3f} {interval}, p = {p:.3f}"
+    return Text(f"{row['coefficient']}: {words}, N = {row['n']} models", style="bold")
+
+
+def _short_names(models: Sequence[Row]) -> list[str]:
+    """The last part of each name, the whole name where two would be alike."""
+    short = [Path(row["model"]).name for row in models]
+    return [
+        name if short.count(name) == 1 else f"{row['model']} {row['revision']}"
+        for name, row in zip(short, models, strict=True)
+    ]
+
+
+def _interval(row: Row, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    text = _percent(row[name])
+    return text if low is None or high is None else f"{text} [{_percent(low)}, {_percent(high)}]"
+
+
+def _percent(value: Any) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

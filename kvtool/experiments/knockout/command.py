@@ -1,0 +1,120 @@
+"""kvtool knockout: ask a benchmark's questions with the image blocked from text in chosen heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.completion import complete_benchmark
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    PlotOption,
+    RunOption,
+    StoreArgument,
+    bounded,
+    need_store,
+    parse_numbers,
+)
+from kvtool.errors import PartialError
+
+
+def knockout(
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            "--benchmark",
+            metavar="SPEC",
+            autocompletion=complete_benchmark,
+            help="pope:PATH, mme:PATH[@all], scenes or scenes@mme.",
+        ),
+    ],
+    heads: Annotated[
+        str,
+        typer.Option(
+            "--heads", metavar="SOURCE", help="agnostic, or JSON lines with layer and kv_head: a FILE, - for stdin."
+        ),
+    ],
+    store: StoreArgument = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Block only there: early, middle, late, last:10 or 0-7,14.")
+    ] = None,
+    controls: Annotated[
+        str | None, typer.Option("--controls", metavar="NAMES", help="Comma-separated: dependent, random.")
+    ] = None,
+    draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
+    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", metavar="FILE", help="Write every answer, JSON lines.")
+    ] = None,
+    official: Annotated[
+        Path | None,
+        typer.Option("--official", metavar="DIR", help="Write answers in the benchmark's own format, DIR/CONDITION/."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Where the run's model is now; or, for a new store, the model.")
+    ] = None,
+    run: RunOption = None,
+    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, bounded("seed", help="Of controls and intervals.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention heads.
+
+    Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the controls, as many
+    heads of the same layers: dependent (on the input) or random. Text keys of a blocked head stay visible.
+
+    Questions go on from the stored cache of an image; images that no run holds are extracted first. Answers are kept
+    image by image: an interrupted command goes on where it was.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.result import emit
+
+    plots = plot_files(plot)
+    with console.progress("knockout", None) as advance:
+        result = kvtool.knockout(
+            need_store(store),
+            benchmark,
+            heads,
+            layers=parse_layers(layers),
+            controls=[] if controls is None else [name.strip() for name in controls.split(",")],
+            draws=draws,
+            max_new_tokens=max_new_tokens,
+            limit=limit,
+            answers=answers,
+            official=official,
+            run=run,
+            model=model,
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            progress=advance,
+        )
+    for note in result.config["notes"]:
+        console.log.info("%s", note)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+    if result.n_skipped:
+        for line in result.skipped:
+            console.log.error("left out: %s", line)
+        raise PartialError(
+            f"knockout: {result.n_skipped} questions were left out, {result.n} {unit(result.task)} scored"
+        )
+
+
+def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
+    """Numbers as numbers; names are the library's to know."""
+    if text is not None and text[:1].isalpha():
+        return text
+    return parse_numbers(text, "--layers")
+
+
+def unit(task: str | None) -> str:
+    return "images" if task == "mme" else "questions"

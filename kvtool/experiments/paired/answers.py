@@ -1,0 +1,105 @@
+"""What the model answers to questions over one or several pictures; every answer is kept in the store as it is made.
+
+Answers are kept under the run's model, the pictures and the question's text, so that an interrupted command goes on
+with the rest. The weights are loaded for the first question that is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvtool.asking.answering import CACHE, Answerer, Progress, check_finite
+from kvtool.datasets.base import ImageRef, Question
+from kvtool.datasets.images import load_image
+from kvtool.errors import UsageError
+from kvtool.experiments.paired.points import PointQuestion
+from kvtool.store import hash_json
+
+if TYPE_CHECKING:
+    from kvtool.models.base import Prepared
+
+AT_ONCE = 16
+"""Questions over several images that are asked together, and kept together."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model."""
+
+    key: Any
+    text: str
+    prepare: Callable[[], list[Prepared]]
+
+
+def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: Progress) -> list[str]:
+    """Answers that go on from the stored caches of the questions' single images. Raises UsageError where the run
+    holds no whole caches."""
+    config = answerer.run.config
+    if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
+        raise UsageError(
+            f"run {answerer.run.name}: expected keys and values of every layer, to ask about its images, found "
+            f"{', '.join(config.kinds)} of {len(config.layers)} layers; extract them with --kinds key,value"
+        )
+    texts: dict[str, list[str]] = {}
+    for question in questions:
+        texts.setdefault(question.image_ids[0], []).append(question.prompt)
+    plain = frozenset[tuple[int, int]]()
+    found = answerer.ask(texts, [plain], progress)[plain]
+    return [found[question.image_ids[0]][question.prompt] for question in questions]
+
+
+def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: Progress) -> list[str]:
+    """Answers in the order of the prompts; the new ones are asked some at a time."""
+    keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
+    answers: dict[str, str] = {}
+    for key in keys:
+        kept = None if answerer.fresh else answerer.store.load_result(key)
+        if kept is not None:
+            answers[key] = kept["answer"]
+    progress(len(answers), "kept answers")
+    todo = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in answers]
+    for start in range(0, len(todo), AT_ONCE):
+        some = todo[start : start + AT_ONCE]
+        images, texts = [prompt.prepare() for _, prompt in some], [prompt.text for _, prompt in some]
+        said = answerer.loaded.ask_several(images, texts, answerer.max_new_tokens)
+        for (key, prompt), answer in zip(some, said, strict=True):
+            about = {"run": answerer.run.name, "pictures": prompt.key, "max_new_tokens": answerer.max_new_tokens}
+            answerer.store.keep(key, {"kind": "answer", **about, "text": prompt.text, "answer": answer})
+            answers[key] = answer
+        progress(len(some), "answers")
+    return [answers[key] for key in keys]
+
+
+def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]) -> Prompt:
+    """Over pictures of the run: from what it holds of them before the decoder, or else from their pixels."""
+
+    def prepare() -> list[Prepared]:
+        return [_prepared(answerer, image, refs) for image in question.image_ids]
+
+    pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
+    return Prompt(pictures, question.prompt, prepare)
+
+
+def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
+    run, model, sample = answerer.run, answerer.loaded, answerer.samples[image]
+    if "projected" in run.config.kinds:
+        arrays = run.read_image(image, ["projected"], raw=True)
+        check_finite(run, image, arrays)
+        return model.prepare_stored(sample, arrays)
+    return model.prepare(load_image(refs[image]), id=image, index=sample.index, view=run.config.view)
+
+
+def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Prompt:
+    """Over the two marked pictures of a question, which lie in a folder."""
+
+    def prepare() -> list[Prepared]:
+        refs = [ImageRef(file, folder / file) for file in point.files]
+        model, view = answerer.loaded, answerer.run.config.view
+        return [model.prepare(load_image(ref), id=ref.id, index=at, view=view) for at, ref in enumerate(refs)]
+
+    drawn = {name: value for name, value in point.record().items() if name != "files"}
+    drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
+    return Prompt(drawn, point.question.prompt, prepare)

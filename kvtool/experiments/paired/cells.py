@@ -1,0 +1,121 @@
+"""Model and values on the same questions: four cells of right and wrong, block by block, and a record a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kvtool.datasets.base import Question
+from kvtool.experiments.paired.readings import NONE, Reading
+from kvtool.features.layers import Layer
+from kvtool.result import Row
+from kvtool.stats.bootstrap import Array
+from kvtool.stats.mcnemar import mcnemar
+from kvtool.tasks.base import Table
+
+CELL_OF = {
+    (True, True): "both",
+    (True, False): "value_only",
+    (False, True): "model_only",
+    (False, False): "neither",
+}
+"""By whether the values, and the model, are right."""
+CELLS = tuple(CELL_OF.values())
+
+
+def letter(index: int) -> str:
+    """(A) for 0; nothing for NONE."""
+    return "" if index == NONE else f"({chr(ord('A') + index)})"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Answered questions, as kvtool.tasks.base.score_blocks scores them.
+
+    said: of each question what the model chose, as a letter in brackets, or nothing. metric: "value", or a further one
+    of the reading's: the one whose rights and wrongs make the cells.
+    """
+
+    questions: Sequence[Question]
+    reading: Reading
+    said: Sequence[str]
+    metric: str = "value"
+
+    @cached_property
+    def labels(self) -> Array:
+        """(question,) index of the right choice."""
+        return np.array([ord(question.answer[1]) - ord("A") for question in self.questions])
+
+    @cached_property
+    def model_right(self) -> Array:
+        """(question,) bool."""
+        pairs = zip(self.questions, self.said, strict=True)
+        return np.array([said == question.answer for question, said in pairs])
+
+    @cached_property
+    def chance(self) -> float:
+        return float(np.mean([1 / len(question.choices) for question in self.questions]))
+
+    def measure(self, layer: Layer) -> Array:
+        """(head, question, 1 + further), see Reading.read."""
+        return self.reading.read(layer)
+
+    def right(self, measured: Array) -> dict[str, Array]:
+        """(..., question) bool: whether the values are right, by each metric."""
+        further = {name: measured[..., 1 + index] == 1 for index, name in enumerate(self.reading.further)}
+        return {"value": measured[..., 0] == self.labels, **further}
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        right = self.right(measured)
+        value = right[self.metric]
+        model = np.broadcast_to(self.model_right, value.shape)
+        cells = [value & model, value & ~model, ~value & model, ~value & ~model]
+        others = [name for name in right if name != self.metric]
+        units = np.stack([*cells, *(right[name] for name in others)], axis=-1).astype(np.float64)
+
+        def scores(sums: Array) -> dict[str, Array]:
+            shares = np.moveaxis(sums / sums[..., :4].sum(-1, keepdims=True), -1, 0)
+            both, value_only, model_only, neither = shares[:4]
+            return {
+                self.metric: both + value_only,
+                **dict(zip(others, shares[4:], strict=True)),
+                "model": both + model_only,
+                "union": both + value_only + model_only,
+                **dict(zip(CELLS, (both, value_only, model_only, neither), strict=True)),
+            }
+
+        yield Table({}, units, scores)
+
+    def counted(self, row: Row) -> Row:
+        """A row with what follows from its shares: questions in each cell, McNemar's test, chance. A block without
+        scores has none of it."""
+        if row.get("nonfinite"):
+            unknown = [*(f"n_{cell}" for cell in CELLS), "mcnemar_p", "mcnemar_mid_p"]
+            return row | dict.fromkeys(unknown) | {"chance": self.chance}
+        counts = {cell: round(row[cell] * row["n"]) for cell in CELLS}
+        model_only = np.arange(counts["model_only"] + counts["value_only"]) < counts["model_only"]
+        test = mcnemar(model_only, ~model_only)
+        tested = {"mcnemar_p": test.p, "mcnemar_mid_p": test.mid_p, "chance": self.chance}
+        return row | {f"n_{cell}": count for cell, count in counts.items()} | tested
+
+    def items(self, measured: Array, answers: Sequence[str], scored: Array) -> Iterator[dict[str, Any]]:
+        """A record a question, of one block: measured (question, 1 + further). Questions outside `scored` (indices)
+        have no cell: they are those by which the block was chosen."""
+        right, scored_ones = self.right(measured)[self.metric].tolist(), set(scored.tolist())
+        for index, question in enumerate(self.questions):
+            model = bool(self.model_right[index])
+            yield {
+                "id": question.id,
+                "images": list(question.image_ids),
+                "label": question.answer,
+                "answer": answers[index],
+                "said": self.said[index],
+                "model": model,
+                "value": letter(int(measured[index, 0])),
+                "value_right": right[index],
+                "cell": CELL_OF[right[index], model] if index in scored_ones else None,
+            }

@@ -1,0 +1,129 @@
+"""kvtool paired: the same questions put to the model and to its image values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.completion import complete_paired
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    KindsOption,
+    LayersOption,
+    PlotOption,
+    RunOption,
+    bounded,
+    given,
+    parse_kinds,
+    parse_numbers,
+    store_and_word,
+)
+
+Cell = Literal["both", "value-only", "model-only", "neither"]
+
+
+def paired(
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", autocompletion=complete_paired, help="The store; default: $KVTOOL_STORE."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", autocompletion=complete_paired, help="The task.")
+    ] = None,
+    run: RunOption = None,
+    kinds: KindsOption = None,
+    layers: LayersOption = None,
+    heads: Annotated[str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")] = None,
+    select: Annotated[
+        Literal["max", "split"],
+        typer.Option("--select", help="Best block on the questions it is scored on, or on the other half of them."),
+    ] = "max",
+    show: Annotated[
+        Cell | None, typer.Option("--show", help="Print this cell's questions (id, answers) in place of the rows.")
+    ] = None,
+    n: Annotated[
+        int | None,
+        bounded("n", help="Questions at most; semantic-correspondence makes 200 by default."),
+    ] = None,
+    reading: Annotated[
+        Literal["choice", "pck"] | None,
+        typer.Option("--reading", help="Semantic correspondence: values choose of four points, or are right by PCK."),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures",
+            metavar="DIR",
+            help="Semantic correspondence: new folder for its marked pictures.",
+        ),
+    ] = None,
+    folds: Annotated[int | None, bounded("folds", help="Relative depth: folds of the probe (5).")] = None,
+    c: Annotated[float | None, bounded("c", help="Relative depth: the probe's inverse L2 strength (0.01).")] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", metavar="FILE", help="Write every question and answer, JSON lines.")
+    ] = None,
+    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    model: Annotated[str | None, typer.Option("--model", help="Where the run's model is now.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, bounded("seed", help="Of made questions, folds, halves and intervals.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Set what the model answers beside what its image values know, question by question.
+
+    TASK: semantic-correspondence (four marked points, made of SPair-71k's pairs), art-style, visual-similarity,
+    relative-depth (BLINK's val split). Rows are one per (kind, layer, kv_head): shares of questions that both, the
+    values alone, the model alone or neither have right, with McNemar's test. With --show, rows are questions.
+
+    Answers are kept one by one: an interrupted command goes on, and the weights are loaded for missing ones alone.
+    """
+    import kvtool
+    from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
+    from kvtool.result import emit
+
+    plots = plot_files(plot)
+    path, name = store_and_word(store, task, "TASK")
+    with console.progress(f"paired {name}", None, unit="answers and blocks") as advance:
+        result = kvtool.paired(
+            path,
+            name,
+            run=run,
+            select=select,
+            answers=answers,
+            max_new_tokens=max_new_tokens,
+            model=model,
+            device=device,
+            seed=seed,
+            fresh=fresh,
+            progress=advance,
+            **given(
+                kinds=parse_kinds(kinds),
+                layers=parse_numbers(layers, "--layers"),
+                heads=parse_numbers(heads, "--heads"),
+                n=n,
+                reading=reading,
+                pictures=pictures,
+                folds=folds,
+                c=c,
+                data=data,
+            ),
+        )
+    for line in result.skipped:
+        console.log.warning("left out: %s", line)
+    if show is None:
+        emit(result, resolve(format))
+        write_plots(result, plots)
+        return
+    shown = [item for item in result.items if item["cell"] == show.replace("-", "_")]
+    names = ("id", "label", "answer", "said", "value", "images", "files")
+    title = f"{name}: {show}, {len(shown)} of {result.n} questions"
+    emit_rows([{key: item[key] for key in names if key in item} for item in shown], format, title=title)
+    write_plots(result, plots)

@@ -1,0 +1,89 @@
+"""Model and values side by side on a terminal: the paper's table 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kvtool.result import Result, Row, best_row, metric_names
+
+LINES = (
+    ("model", "model right"),
+    ("value_only", "value right, model wrong"),
+    ("model_only", "value wrong, model right"),
+    ("union", "model or value right"),
+    ("both", "both right"),
+    ("neither", "both wrong"),
+)
+"""The first four are the paper's, in its order."""
+COUNTED = {"model": ("both", "model_only"), "union": ("both", "value_only", "model_only")}
+"""The cells that make up the lines that are no cells."""
+
+
+def paired_tables(result: Result) -> Iterator[RenderableType]:
+    """What `kvtool paired` shows below the headline."""
+    best, config = result.best, result.config
+    assert best is not None, "kvtool paired always has a best block"
+    words = [f"{config['dataset']}@{config['split']}", config.get("subset"), f"chance {_percent(best['chance'])} %"]
+    yield Text(" · ".join(str(word) for word in words if word))
+    yield _cells(result, best)
+    yield Text(f"McNemar's test of the model against the values: p = {_p(best['mcnemar_p'])} exact, "
+               f"{_p(best['mcnemar_mid_p'])} mid-p")  # fmt: skip
+    yield _blocks(result, best)
+
+
+def _cells(result: Result, best: Row) -> Table:
+    how = "chosen on the other half" if best["select"] == "split" else "the best of all, which is optimistic"
+    table = _table(f"{result.metric}: {_block(best)}, {how}; n = {best['n']}")
+    for name in ("", "questions", "%, 95 % interval"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, label in LINES:
+        count = sum(best[f"n_{cell}"] for cell in COUNTED.get(name, (name,)))
+        table.add_row(label, str(count), _with_interval(best, name))
+    return table
+
+
+def _blocks(result: Result, best: Row) -> Table:
+    """Accuracy of the values beside that of this run's baselines, each kind's best block."""
+    names = [name for name in metric_names(best) if name in ("value", "value_pck")]
+    table = _table("right, %, 95 % interval")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    kinds = dict.fromkeys(row["kind"] for row in result.baselines)
+    of_kinds = [best_row([row for row in result.baselines if row["kind"] == kind], result.metric) for kind in kinds]
+    for row in [best, *(row for row in of_kinds if row is not None and _block(row) != _block(best))]:
+        table.add_row(_block(row), *(_with_interval(row, name) for name in names))
+    return table
+
+
+def _block(row: Row) -> str:
+    words = [row["kind"]]
+    if row["kind"] != "projected":
+        words.append(f"layer {row['layer']}")
+    if row["kind"] in ("key", "value"):
+        words.append(f"head {row['kv_head']}")
+    return ", ".join(words)
+
+
+def _with_interval(row: Row, name: str) -> str:
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    return _percent(value) if low is None else f"{_percent(value)} [{_percent(low)}, {_percent(high)}]"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, min_width=len(title) + 2
+    )

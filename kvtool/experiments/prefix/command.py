@@ -1,0 +1,131 @@
+"""kvtool prefix: what a text before the image does to a task's scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    PlotOption,
+    bounded,
+    given,
+    parse_kinds,
+    parse_numbers,
+    store_and_word,
+)
+from kvtool.errors import PartialError
+from kvtool.experiments.probe.command import Backend
+
+
+def prefix(
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", autocompletion=complete_prefix, help="The store; default: $KVTOOL_STORE."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", autocompletion=complete_prefix, help="The task.")
+    ] = None,
+    conditions: Annotated[
+        str | None,
+        typer.Option("--conditions", metavar="NAMES", help="Of none,correct,random,incorrect; default: all there are."),
+    ] = None,
+    prefix: Annotated[
+        list[str] | None,
+        typer.Option("--prefix", metavar="TEXT", help='Yours: text:"..." or file:CSV, a text an image; repeatable.'),
+    ] = None,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", metavar="LAYERS", help="To choose blocks from, e.g. 1-27; default: all.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", autocompletion=complete_run, help="The run without prefix, where there are several."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Where the run's model is now; or, for a new run, the model.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME[:PATH][@SPLIT]",
+            autocompletion=complete_data_set,
+            help="Over which the run is, or is to be extracted.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+    ] = None,
+    select: Annotated[
+        Literal["max", "split"],
+        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+    ] = "max",
+    device: DeviceOption = "auto",
+    limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
+    backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
+    upsample: Annotated[
+        bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
+    ] = None,
+    cutoff: Annotated[
+        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+    ] = None,
+    all_classes: Annotated[
+        bool | None, typer.Option("--all-classes", help="Semantic segmentation: argmax over classes, official miou.")
+    ] = None,
+    seed: Annotated[int, bounded("seed", help="Of halves and intervals.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")] = False,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Compare a task's scores under texts put before the image, with differences to none and paired intervals.
+
+    TASK: referring-expression, semantic-correspondence, semantic-segmentation.
+
+    Conditions are what the data set offers: none, correct (caption, class name or domain), random (one sentence for
+    all), incorrect (another class or domain); and yours. Each is scored by its own best block and by the best block
+    without prefix. Conditions that no run holds are extracted first, into STORE; only what is missing.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.result import emit
+
+    plots = plot_files(plot)
+    path, name = store_and_word(store, task, "TASK")
+    own = given(backend=backend, upsample=upsample, cutoff=cutoff, all_classes=all_classes)
+    with console.progress(f"prefix {name}", None, unit="blocks") as advance:
+        result = kvtool.prefix(
+            path,
+            name,
+            conditions=None if conditions is None else [word.strip() for word in conditions.split(",")],
+            prefix=prefix or (),
+            run=run,
+            model=model,
+            dataset=dataset,
+            data=data,
+            select=select,
+            device=device,
+            limit=limit,
+            seed=seed,
+            fresh=fresh,
+            progress=advance,
+            **given(kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers")),
+            **own,
+        )
+    for note in result.config["notes"]:
+        console.log.info("%s: %s", name, note)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+    if result.n_skipped:
+        for line in result.skipped:
+            console.log.error("left out: %s", line)
+        raise PartialError(
+            f"prefix: {result.n_skipped} images were left out of every condition, {result.config['images']} compared"
+        )

@@ -1,0 +1,138 @@
+"""kvtool probe: score every (kind, layer, kv_head) of a run on a perception task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.completion import complete_probe
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    KindsOption,
+    LayersOption,
+    PlotOption,
+    RunOption,
+    bounded,
+    given,
+    parse_kinds,
+    parse_numbers,
+    store_and_word,
+)
+from kvtool.errors import UsageError
+
+Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
+
+
+def probe(
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", autocompletion=complete_probe, help="The store; default: $KVTOOL_STORE."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", autocompletion=complete_probe, help="The task, or all.")
+    ] = None,
+    run: RunOption = None,
+    kinds: KindsOption = None,
+    layers: LayersOption = None,
+    heads: Annotated[str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")] = None,
+    select: Annotated[
+        Literal["max", "split"],
+        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+    ] = "max",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+    ] = None,
+    device: DeviceOption = "auto",
+    limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
+    backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
+    upsample: Annotated[
+        bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
+    ] = None,
+    episodes: Annotated[int | None, bounded("episodes", help="Few-shot episodes (default 1000).")] = None,
+    shots: Annotated[int | None, bounded("shots", help="Support images an episode (default 5).")] = None,
+    c: Annotated[float | None, bounded("c", help="Inverse L2 strength of the few-shot probe.")] = None,
+    cutoff: Annotated[
+        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+    ] = None,
+    all_classes: Annotated[
+        bool | None, typer.Option("--all-classes", help="Semantic segmentation: argmax over classes, official miou.")
+    ] = None,
+    propagation: Annotated[
+        Literal["dino", "nearest"] | None, typer.Option("--propagation", help="Of video masks (default dino).")
+    ] = None,
+    restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
+    saliency: Annotated[
+        str | None, typer.Option("--saliency", help="Co-segmentation: border; vision needs what runs do not hold.")
+    ] = None,
+    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    save_predictions: Annotated[
+        Path | None,
+        typer.Option("--save-predictions", metavar="DIR", help="New folder for what the best block predicts."),
+    ] = None,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
+
+    TASK: foreground-segmentation, co-segmentation, semantic-segmentation, referring-expression,
+    semantic-correspondence, temporal-correspondence; or all, for every one that the run's data set serves.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.result import emit
+    from kvtool.tasks import count_blocks, options_of, tasks_of
+    from kvtool.tasks.predictions import check_free
+
+    path, name = store_and_word(store, task, "TASK")
+    blocks = given(
+        kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers"), heads=parse_numbers(heads, "--heads")
+    )
+    opened = kvtool.open(path)
+    found = opened.run(run)
+    own = given(
+        backend=backend,
+        upsample=upsample,
+        episodes=episodes,
+        shots=shots,
+        c=c,
+        cutoff=cutoff,
+        all_classes=all_classes,
+        propagation=propagation,
+        restarts=restarts,
+        saliency=saliency,
+    )
+    tasks = tasks_of(found) if name == "all" else [name]
+    if not tasks:
+        raise UsageError(f"run {found.name} is over {found.config.dataset}, which serves no task: extract another one")
+    if name == "all" and (idle := own.keys() - {option for one in tasks for option in options_of(one)}):
+        raise UsageError(
+            f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: {', '.join(tasks)}"
+        )
+    if save_predictions is not None:
+        check_free(save_predictions)
+    plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
+    for one in tasks:
+        options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
+        with console.progress(f"probe {one}", count_blocks(found, one, **blocks), unit="blocks") as advance:
+            result = kvtool.probe(
+                found,
+                one,
+                select=select,
+                device=device,
+                seed=seed,
+                fresh=fresh,
+                save_predictions=save_predictions / one if save_predictions and name == "all" else save_predictions,
+                progress=advance,
+                **blocks,
+                **given(data=data, limit=limit),
+                **options,
+            )
+        for line in result.skipped:
+            console.log.warning("%s: %s", one, line)
+        emit(result, resolve(format))
+        write_plots(result, plots[one])

@@ -1,0 +1,1 @@
+"""Scores of any tool's predictions by the official metrics: a file a benchmark."""

@@ -1,0 +1,125 @@
+"""kvtool score: put any tool's predictions through the official metrics of a benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import Format, FormatOption
+from kvtool.errors import UsageError
+
+app = typer.Typer(
+    help="Put any tool's predictions through the official metrics of a benchmark.\n\n"
+    "Every score comes with its number of sampling units and a 95 % interval over them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="The data set's folder.")]
+Split = Literal["val", "train"]
+
+
+@app.command("davis")
+def davis(
+    data: DataOption,
+    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <sequence>/<frame>.png.")],
+    split: Annotated[Split, typer.Option("--split", help="Which list of sequences.")] = "val",
+    format: FormatOption = "auto",
+) -> None:
+    """J and F of video object masks over all objects and of each: means, recall, decay.
+
+    Masks are indexed PNGs as the annotations. The first and the last frame are not scored and need no mask.
+    """
+    _score("davis", "sequences", format, data=data, results=results, split=split)
+
+
+@app.command("imagenet-s")
+def imagenet_s(
+    data: DataOption,
+    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <wnid>/<name>.png.")],
+    classes: Annotated[int, typer.Option("--classes", metavar="50|300|919", help="Which of the three sizes.")],
+    split: Annotated[Literal["validation", "train-semi"], typer.Option("--split")] = "validation",
+    format: FormatOption = "auto",
+) -> None:
+    """miou over all classes with background, and the IoU of each.
+
+    Maps are RGB PNGs, id = R + 256 G, as the ground truth. A missing file is a miss; n_missing counts them.
+    """
+    _score("imagenet-s", "images", format, data=data, results=results, classes=classes, split=split)
+
+
+@app.command("bdd10k")
+def bdd10k(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data set's folder, or its label maps'.")],
+    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <name>.png.")],
+    split: Annotated[Split, typer.Option("--split")] = "val",
+    format: FormatOption = "auto",
+) -> None:
+    """miou over the classes of the ground truth, miou_fgbg, and the IoU of each class.
+
+    Maps are 8-bit PNGs of ids 0 to 18 as the ground truth. A missing file is a miss; n_missing counts them.
+    """
+    _score("bdd10k", "images", format, data=data, results=results, split=split)
+
+
+@app.command("spair")
+def spair(
+    answers: Annotated[Path, typer.Option("--answers", metavar="FILE", help="JSON lines, a pair each.")],
+    format: FormatOption = "auto",
+) -> None:
+    """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
+
+    A line holds a pair's fields of SPair-71k (category, trg_kps, trg_bndbox) and prd_kps, the predicted points [x, y]
+    in pixels of the original target image, in the order of trg_kps.
+    """
+    _score("spair", "pairs", format, answers=answers)
+
+
+@app.command("pope")
+def pope(
+    answers: Annotated[
+        list[Path] | None, typer.Option("--answers", metavar="FILE...", help="JSON lines or JSON lists; one or more.")
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", metavar="FILE", help="Labels in a file of their own, one for each file of answers."),
+    ] = None,
+    format: FormatOption = "auto",
+) -> None:
+    """accuracy, precision, recall, f1 and yes_ratio of each file, pooled, and as the mean over files (macro_f1 ...).
+
+    A record holds answer (free text, read as the official script does) and label (yes or no). With --labels, the
+    official pair of files: answers without labels, and POPE's own file of questions. - is standard input.
+    """
+    files = [*(answers or []), *(more or [])]
+    if not files:
+        raise UsageError("--answers: expected one file or more, found none")
+    _score("pope", "files", format, answers=files, **({"labels": labels} if labels else {}))
+
+
+@app.command("mme")
+def mme(
+    answers: Annotated[Path, typer.Option("--answers", metavar="DIR", help="Holds <subset>.txt.")],
+    format: FormatOption = "auto",
+) -> None:
+    """acc, acc_plus and score of each subset, their means over the subsets, and the total.
+
+    A line of a file: image TAB question TAB ground truth TAB answer; two lines an image, one after the other.
+    """
+    _score("mme", "subsets", format, answers=answers)
+
+
+def _score(name: str, unit: str, format: Format, **options: Any) -> None:
+    import kvtool
+    from kvtool.cli.output import resolve
+    from kvtool.result import emit
+
+    with console.progress(f"score {name}", None, unit=unit) as advance:
+        result = kvtool.score(name, progress=advance, **options)
+    for line in result.skipped:
+        console.log.warning("%s", line)
+    emit(result, resolve(format))

@@ -1,0 +1,101 @@
+"""DAVIS-2017, semi-supervised: a tree of masks, scored as davis2017-evaluation does (protocol 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.asking.records import NAMED, FilePath, Progress, results_folder, scored, size_error
+from kvtool.datasets.davis import Davis, Video
+from kvtool.datasets.masks import read_label_map
+from kvtool.errors import DatasetError
+from kvtool.metrics.video import davis_scores, davis_units, object_frames
+from kvtool.result import Result, Row, versions
+from kvtool.stats.bootstrap import Array
+
+
+def score_davis(
+    data: FilePath, results: FilePath, *, split: str | None = None, seed: int = 0, progress: Progress | None = None
+) -> Result:
+    """J and F of RESULTS/<sequence>/<frame>.png, indexed PNGs as the annotations, over all objects and of each.
+
+    data: the DAVIS folder; split: val or train. The first and the last frame are not scored and need no mask.
+    Raises DatasetError for a missing sequence or frame, a mask of another size, and an id above the number of objects
+    of the sequence, where the official script ends too.
+    """
+    dataset = Davis(Path(data), split)
+    folder = results_folder(results, "a folder of masks for each sequence")
+    _check_annotated(dataset)
+    videos = dataset.videos()
+    scorable = [video for video in videos if len(video.frame_ids) > 2]
+    skipped = [
+        *dataset.skipped,
+        *(f"sequence {v.name}: no frame between its ends" for v in videos if v not in scorable),
+    ]
+    if not scorable:
+        raise DatasetError(f"{data}: expected sequences of three frames or more, found none; first: {skipped[0]}")
+    units, objects = [], []
+    for video in scorable:
+        of_video = _video_units(dataset, video, folder)
+        units.append(of_video)
+        objects += [
+            {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2} for i in range(1, len(of_video) + 1)
+        ]
+        if progress is not None:
+            progress(1, video.name, len(scorable))
+    every = np.concatenate(units)
+    rows: list[Row] = [{**scored(every, _scores, seed=seed), "n": len(every)}]
+    rows += [{**label, **scored(unit[None], _scores), "n": 1} for label, unit in zip(objects, every, strict=True)]
+    return Result(
+        command="score",
+        task="davis",
+        metric="j_and_f",
+        n=len(every),
+        rows=rows,
+        config={"data": str(data), "results": str(results), "split": dataset.split, "seed": seed},
+        versions=versions(),
+        n_skipped=len(skipped),
+        skipped=skipped[:NAMED],
+    )
+
+
+def _check_annotated(dataset: Davis) -> None:
+    """A frame without annotation would shift the frames that are scored."""
+    absent = [ref.id for ref in dataset.images() if not dataset.has_label_map(ref.id)]
+    if absent:
+        raise DatasetError(
+            f"{dataset.root}: expected an annotation of every frame, found none of {absent[0]} "
+            f"({len(absent)} in all); complete the data set"
+        )
+
+
+def _video_units(dataset: Davis, video: Video, results: Path) -> Array:
+    """(object, 7): davis_units of a sequence."""
+    truth = [dataset.label_map(frame) for frame in video.frame_ids]
+    if not (results / video.name).is_dir():
+        raise DatasetError(f"{results}: expected a folder {video.name}/ with the masks of this sequence, found none")
+    said = [_mask(results / f"{frame}.png", video, truth[i]) for i, frame in enumerate(video.frame_ids[1:-1], 1)]
+    ends = np.zeros_like(truth[0])  # never looked at
+    return davis_units(*object_frames([ends, *said, ends], truth))
+
+
+def _mask(path: Path, video: Video, truth: Array) -> Array:
+    if not path.is_file():
+        raise DatasetError(f"{path}: expected the mask of this frame, found nothing there; predict every frame")
+    mask = read_label_map(path)
+    if mask.shape != truth.shape:
+        raise size_error(path, mask, truth, "its annotation")
+    highest = int(mask.max(initial=0))
+    if highest > video.n_objects:
+        raise DatasetError(
+            f"{path}: expected ids 0 to {video.n_objects}, the objects of {video.name}'s first annotation, found "
+            f"{highest}; the official evaluation ends here too"
+        )
+    return mask
+
+
+def _scores(sums: Array) -> dict[str, Array]:
+    """davis_scores in the order of a report: means before recall and decay."""
+    found = davis_scores(sums)
+    return {name: found[name] for name in ("j_and_f", "j_mean", "f_mean", *found)}

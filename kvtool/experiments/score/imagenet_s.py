@@ -1,0 +1,85 @@
+"""ImageNet-S: predicted id maps, scored as the official evaluation does (protocol 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kvtool.asking.records import NAMED, FilePath, Progress, results_folder
+from kvtool.datasets.imagenet_s import IGNORE, SIZES, ImageNetS, read_ids
+from kvtool.errors import DatasetError, UsageError
+from kvtool.experiments.score.label_maps import Benchmark, count, missing_notes, rows
+from kvtool.metrics.segmentation import imagenet_s_scores
+from kvtool.result import Result, versions
+from kvtool.stats.bootstrap import Array
+
+
+def score_imagenet_s(
+    data: FilePath,
+    results: FilePath,
+    *,
+    classes: int,
+    split: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """miou and the IoU of every class of RESULTS/<wnid>/<name>.png, RGB with id = R + 256 G as the ground truth.
+
+    data: the folder of one size; classes: 50, 300 or 919. Ground truth of 1000 is dropped, a predicted id above
+    `classes` belongs to no class, and a missing file is a miss that `n_missing` counts. Intervals draw images within
+    their wnid, as a resample without some class would score it 0.
+    """
+    if classes not in SIZES:
+        raise UsageError(f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {classes}")
+    dataset = ImageNetS(Path(data), split)
+    if dataset.size not in (None, classes):
+        raise UsageError(f"classes: {data} is ImageNet-S{dataset.size}, not {classes}")
+    folder = results_folder(results, "a folder of id maps for each wnid")
+    images = dataset.labelled_ids()
+    if not images:
+        raise DatasetError(f"{data}: expected maps in {dataset.split}-segmentation/<wnid>/, found none")
+    truth: dict[str, Callable[[], Array]] = {f"{name}.png": partial(dataset.label_map, name) for name in images}
+    benchmark = Benchmark(_names(dataset, classes), IGNORE, read_prediction)
+    counts, missing = count(benchmark, truth, folder, progress)
+    folders = np.unique([name.partition("/")[0] for name in images], return_inverse=True)[1]
+    return Result(
+        command="score",
+        task="imagenet-s",
+        metric="miou",
+        n=len(images),
+        rows=rows(benchmark, counts, imagenet_s_scores, n_missing=len(missing), seed=seed, strata=folders),
+        config={
+            "data": str(data),
+            "results": str(results),
+            "split": dataset.split,
+            "classes": classes,
+            "seed": seed,
+        },
+        versions=versions(),
+        n_skipped=len(dataset.skipped),
+        skipped=[*missing_notes(folder, missing), *dataset.skipped][:NAMED],
+    )
+
+
+def read_prediction(path: Path) -> Array:
+    """(height, width) int32 ids. Raises DatasetError for a file that is not RGB: its ids would read as others."""
+    ids = read_ids(path)
+    with Image.open(path) as image:
+        mode = image.mode
+    if mode != "RGB":
+        raise DatasetError(f"{path}: expected an RGB map with id = R + 256 G, found mode {mode}; write it as RGB")
+    return ids
+
+
+def _names(dataset: ImageNetS, classes: int) -> list[str]:
+    """`other` and the wnids in the order of their ids; the ids where the data set's folders are not all there."""
+    try:
+        wnids: tuple[str, ...] = dataset.wnids
+    except DatasetError:
+        wnids = ()
+    known = len(wnids) == classes
+    return ["other", *(wnids if known else map(str, range(1, classes + 1)))]

@@ -1,0 +1,107 @@
+"""What ImageNet-S and BDD share: label maps counted class by class, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.asking.records import Progress, estimates, size_error, with_interval
+from kvtool.datasets.files import found
+from kvtool.errors import DatasetError
+from kvtool.metrics.segmentation import class_counts, class_iou
+from kvtool.result import Row
+from kvtool.stats.bootstrap import Array, Scores
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Ids of the label maps 0 .. n_classes - 1 and `ignore`, how a result file is read, and its class names by id."""
+
+    names: Sequence[str]
+    ignore: int
+    read: Callable[[Path], Array]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.names)
+
+
+def count(
+    benchmark: Benchmark, truth: Mapping[str, Callable[[], Array]], results: Path, progress: Progress | None
+) -> tuple[Array, list[str]]:
+    """(image, 3, class) pixels of intersection, prediction and truth; and the result files that are missing.
+
+    truth: by the result file's name below `results`. The pixels of a missing file belong to no class: misses.
+    Raises DatasetError where no file is there at all, a map has another size, or the truth other ids.
+    """
+    missing = [name for name in truth if not (results / name).is_file()]
+    if len(missing) == len(truth):
+        instead = found(results / missing[0], results)
+        raise DatasetError(f"{results}: expected label maps such as {missing[0]}, found {instead}; check the path")
+    absent = set(missing)
+    counts = np.zeros((len(truth), 3, benchmark.n_classes))
+    for row, (name, load) in enumerate(truth.items()):
+        true = load()
+        nothing = np.full(true.shape, benchmark.n_classes)
+        said = nothing if name in absent else benchmark.read(results / name)
+        if said.shape != true.shape:
+            raise size_error(results / name, said, true, "its ground truth")
+        try:
+            counts[row] = class_counts(said, true, benchmark.n_classes, benchmark.ignore)
+        except ValueError as error:
+            raise DatasetError(
+                f"ground truth of {name}: {error}; check the data set and its number of classes"
+            ) from None
+        if progress is not None:
+            progress(1, name, len(truth))
+    if not counts[:, 2].any():
+        raise DatasetError(f"{results}: expected pixels of some class in the ground truth, found ignored ones alone")
+    return counts, missing
+
+
+def rows(
+    benchmark: Benchmark,
+    counts: Array,
+    scores: Scores,
+    *,
+    n_missing: int,
+    seed: int,
+    extra: Array | None = None,
+    strata: Array | None = None,
+) -> list[Row]:
+    """The summary, and the accumulated IoU of every class; of a class that occurs nowhere it is 0.
+
+    scores: of sums (..., 3 * class + k) of `counts` and `extra` (image, k). strata: (image,), within which images are
+    drawn. A class's n is the number of images whose ground truth holds it.
+    """
+    units = counts.reshape(len(counts), -1)
+    units = units if extra is None else np.concatenate([units, extra], axis=1)
+    split = 3 * benchmark.n_classes
+
+    def all_scores(sums: Array) -> dict[str, Array]:
+        return scores(sums) | {"iou": class_iou(sums[..., :split])}
+
+    drawn = estimates(units, all_scores, strata=strata, seed=seed)
+    value, low, high = drawn.pop("iou")
+    summary: Row = {}
+    for name, estimate in drawn.items():
+        summary |= with_interval(name, *map(float, estimate))
+    n_images = (counts[:, 2] > 0).sum(axis=0)
+    of_classes: list[Row] = [
+        {
+            "category": name,
+            "class_id": i,
+            **with_interval("iou", float(np.nan_to_num(value[i])), float(low[i]), float(high[i])),
+            "n": int(n_images[i]),
+        }
+        for i, name in enumerate(benchmark.names)
+    ]
+    return [summary | {"n": len(units), "n_missing": n_missing}, *of_classes]
+
+
+def missing_notes(results: Path, missing: Sequence[str]) -> list[str]:
+    """What to say of missing result files."""
+    return [f"{results / name}: no such file; its pixels count as misses" for name in missing]

@@ -1,0 +1,106 @@
+"""SPair-71k: predicted keypoints, scored as HPF and the Semantic-Correspondence survey do (protocol 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvtool.asking.records import (
+    NAMED,
+    FilePath,
+    Progress,
+    need,
+    need_numbers,
+    need_text,
+    read_records,
+    scored,
+)
+from kvtool.errors import DatasetError
+from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
+from kvtool.result import Result, Row, versions
+from kvtool.stats.bootstrap import Array
+
+PRIMARY_ALPHA = 0.1
+FIELDS = ("category", "trg_kps", "trg_bndbox", "prd_kps")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A pair's predicted and true points (keypoint, 2), in pixels of the original target image."""
+
+    category: str
+    predicted_px: Array
+    target_px: Array
+    box_side_px: float
+
+
+def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None = None) -> Result:
+    """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
+
+    answers: JSON lines or a JSON list of pairs with SPair's fields category, trg_kps and trg_bndbox, and prd_kps, the
+    predicted points in the order of trg_kps, (x, y) in pixels of the original target image. Pairs without a keypoint
+    are left out and counted. Raises DatasetError that names file and line of any other pair.
+    """
+    path, pairs, skipped = Path(answers), [], []
+    for where, record in read_records(path):
+        pair = _answer(record, where)
+        if len(pair.target_px):
+            pairs.append(pair)
+        else:
+            skipped.append(f"{where}: no keypoint")
+    if not pairs:
+        raise DatasetError(f"{path}: expected pairs with keypoints, found none in {len(skipped)} pairs")
+    if progress is not None:
+        progress(len(pairs), path.name)
+    return Result(
+        command="score",
+        task="spair",
+        metric="pck_image",
+        n=len(pairs),
+        rows=list(_rows(pairs, seed)),
+        config={"answers": str(answers), "alpha": PRIMARY_ALPHA, "seed": seed},
+        versions=versions(),
+        n_skipped=len(skipped),
+        skipped=skipped[:NAMED],
+    )
+
+
+def _answer(record: dict[str, Any], where: str) -> Answer:
+    category, target, box, predicted = need(record, FIELDS, where)
+    true, said = _points(target, "trg_kps", where), _points(predicted, "prd_kps", where)
+    if len(true) != len(said):
+        raise DatasetError(f"{where}: expected as many prd_kps as trg_kps, found {len(said)} for {len(true)}")
+    x0, y0, x1, y1 = need_numbers(box, 4, "trg_bndbox", where)
+    if x1 < x0 or y1 < y0:
+        raise DatasetError(f"{where}: expected trg_bndbox as x1, y1, x2, y2 from top left, found {box}")
+    return Answer(need_text(category, "category", where), true, said, box_side_px((x0, y0, x1, y1)))
+
+
+def _points(value: Any, name: str, where: str) -> Array:
+    """(keypoint, 2) float64."""
+    if not isinstance(value, list):
+        raise DatasetError(f"{where}: expected {name} to be a list of points, found {type(value).__name__}")
+    points = [need_numbers(point, 2, f"{name}[{number}]", where) for number, point in enumerate(value)]
+    return np.array(points, np.float64).reshape(-1, 2)
+
+
+def _rows(pairs: list[Answer], seed: int) -> Iterator[Row]:
+    """The summary at alpha 0.1, then every alpha, of all pairs and of each category."""
+    right = [correct_keypoints(p.predicted_px, p.target_px, p.box_side_px).sum(axis=-1) for p in pairs]
+    units = pck_units(np.stack(right, axis=-1), np.array([len(pair.target_px) for pair in pairs]))
+    categories = np.array([pair.category for pair in pairs])
+    yield _row({}, units[ALPHAS.index(PRIMARY_ALPHA)], seed)
+    for alpha, of_alpha in zip(ALPHAS, units, strict=True):
+        yield _row({"alpha": alpha}, of_alpha, seed)
+        for category in np.unique(categories):
+            yield _row({"alpha": alpha, "category": str(category)}, of_alpha[categories == category], seed)
+
+
+def _row(labels: Row, units: Array, seed: int) -> Row:
+    n_correct, n_keypoints = (int(column) for column in units[:, 2:].sum(axis=0))
+    counts = {"n": len(units), "n_keypoints": n_keypoints, "n_correct": n_correct}
+    return {**labels, **scored(units, pck_scores, seed=seed), **counts}

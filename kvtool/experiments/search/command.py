@@ -1,0 +1,81 @@
+"""kvtool search: the nearest patches of a whole run for one patch."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import typer
+
+from kvtool.bounds import FARTHEST_PX
+from kvtool.cli import console
+from kvtool.cli.options import DeviceOption, FormatOption, RunOption, StoreArgument, bounded, need_store
+from kvtool.errors import UsageError
+from kvtool.types import Kind
+
+
+def search(
+    image: Annotated[str, typer.Option("--image", metavar="ID", help="Id of the image that holds the patch.")],
+    at: Annotated[str, typer.Option("--at", metavar="X,Y", help="A pixel of the patch, in the original image.")],
+    store: StoreArgument = None,
+    run: RunOption = None,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="Default: value, else what is stored.")] = None,
+    layer: Annotated[
+        int | None, bounded("layer", help="Default: of the best block of the last correspondence probe kept.")
+    ] = None,
+    kv_head: Annotated[int | None, bounded("kv_head", help="Default: as for --layer.")] = None,
+    k: Annotated[int, bounded("k", "-k", "--k", metavar="N", help="Patches to find.")] = 10,
+    metric: Annotated[Literal["cosine", "l2"], typer.Option("--metric", help="How near is measured.")] = "cosine",
+    exclude_self: Annotated[bool, typer.Option("--exclude-self", help="Leave out the whole image asked for.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Read every patch instead of using the index.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build the index again.")] = False,
+    device: DeviceOption = "auto",
+    format: FormatOption = "auto",
+) -> None:
+    """Find the patches of all images of a run that are nearest to one patch. Never loads the model.
+
+    The first search of a block builds an index, which the store keeps with the run: exact up to 128 MiB of vectors,
+    inverted lists (FAISS) above. How much of the exact answer it finds (recall_at_10) is measured then, and said with
+    each search. Without --layer or --kv-head the best block of the last correspondence probe in the store is taken,
+    else of the last probe, else the middle layer and head 0.
+    """
+    import kvtool
+    from kvtool.cli.output import emit_rows, resolve
+    from kvtool.result import emit
+
+    at_px = parse_at(at)
+    found = kvtool.open(need_store(store)).run(run)
+    with console.progress("search: building the index", None, unit="patches") as advance:
+        result = kvtool.search(
+            found,
+            image,
+            at_px,
+            kind=kind,
+            layer=layer,
+            kv_head=kv_head,
+            k=k,
+            metric=metric,
+            exclude_self=exclude_self,
+            exact=exact,
+            fresh=fresh,
+            device=device,
+            progress=advance,
+        )
+    for note in result.config["notes"]:
+        console.log.info("%s", note)
+    if resolve(format) == "table":
+        rounded = [row | {name: round(row[name], 1) for name in ("x_px", "y_px")} for row in result.rows]
+        emit_rows([row | {"score": f"{row['score']:.4f}"} for row in rounded], "table", title=f"nearest of {result.n}")
+    else:
+        emit(result, resolve(format))
+
+
+def parse_at(text: str) -> tuple[float, float]:
+    """'12.5,30' -> (12.5, 30.0). Raises UsageError."""
+    try:
+        x_px, y_px = map(float, text.split(","))
+    except ValueError:
+        x_px = y_px = math.nan
+    if not (abs(x_px) <= FARTHEST_PX and abs(y_px) <= FARTHEST_PX):  # neither does NaN pass
+        raise UsageError(f"--at: expected X,Y in pixels such as 120,64.5; found {text[:80]!r}")
+    return x_px, y_px

@@ -1,0 +1,117 @@
+"""kvtool show: pictures of what a run holds of some images, and of what a block predicts of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.completion import complete_probe_task
+from kvtool.cli.options import (
+    FormatOption,
+    LayersOption,
+    RunOption,
+    StoreArgument,
+    bounded,
+    device_name,
+    need_store,
+    parse_numbers,
+)
+from kvtool.errors import UsageError
+from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    from kvtool.types import Block
+
+
+def show(
+    image: Annotated[
+        list[str], typer.Option("--image", metavar="ID", help="An image's id, or a DAVIS sequence; repeatable.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.png", help="The picture; overwritten.")],
+    store: StoreArgument = None,
+    run: RunOption = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            autocompletion=complete_probe_task,
+            help="Draw what a block predicts in this task; default: the maps.",
+        ),
+    ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option("--block", metavar="KIND:LAYER:HEAD", help="Of --task, e.g. value:14:2; default: the best."),
+    ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option("--kind", help="Of the maps; default: value, else what is stored.")
+    ] = None,
+    layers: LayersOption = None,
+    heads: Annotated[
+        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3; default: all.")
+    ] = None,
+    limit: Annotated[int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")] = 12,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", metavar="DEVICE", callback=device_name, help="With --task: auto, cpu, cuda or cuda:N."
+        ),
+    ] = "auto",
+    format: FormatOption = "auto",
+) -> None:
+    """Write one PNG about some images of a run. Never loads the model.
+
+    Without --task: the first three principal components of every block as colours, layers across and heads down, beside
+    each image; input-agnostic blocks are framed where `kvtool variance` found them. Colours are comparable within a
+    file.
+
+    With --task: what a block predicts, as the probe scores it. Segmentation: the mask over the image, beside the
+    truth's outline. semantic-correspondence: the keypoints found; of two images or more, the pairs among them.
+    temporal-correspondence: the propagated masks of a frame, or of a sequence's frames. The best block is that of the
+    last probe that the store keeps; where it keeps none, the task is probed first.
+    """
+    import kvtool
+    from kvtool.cli.output import emit_rows
+    from kvtool.tasks import count_blocks
+
+    chosen = {
+        "block": parse_block(block),
+        "layers": parse_numbers(layers, "--layers"),
+        "heads": parse_numbers(heads, "--heads"),
+    }
+    found = kvtool.open(need_store(store)).run(run)
+    n_blocks = None if task is None else count_blocks(found, task)
+    with console.progress("show" if task is None else f"show: probing {task}", n_blocks, unit="blocks") as advance:
+        made = kvtool.show(
+            found,
+            image,
+            out,
+            task=task,
+            kind=kind,
+            limit=limit,
+            data=data,
+            device=device,
+            progress=advance,
+            **chosen,
+        )
+    for note in made.notes:
+        console.log.warning("%s", note)
+    emit_rows([made.row()], format)
+
+
+def parse_block(text: str | None) -> Block | None:
+    """'value:14:2' -> Block("value", 14, 2). None stays None. Raises UsageError."""
+    from kvtool.types import Block
+
+    if text is None:
+        return None
+    match = re.fullmatch(rf"\s*({'|'.join(KINDS)}):(\d{{1,9}}):(\d{{1,9}})\s*", text)
+    if match is None:
+        raise UsageError(f"--block: expected KIND:LAYER:HEAD such as value:14:2, found {text[:80]!r}")
+    return Block(match[1], int(match[2]), int(match[3]))  # type: ignore[arg-type]

@@ -1,0 +1,198 @@
+"""`kvtool show`: pictures of what a run holds of some images, and of what a block predicts of them, as one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from kvtool.datasets.images import load_image
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.outputs import check_output, is_regular, write_output
+from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
+from kvtool.result import Row
+from kvtool.store import Run, Store
+from kvtool.store.kept import kept_results
+from kvtool.types import Block, Kind
+
+LIMIT = 12
+"""Sampling units on a sheet."""
+BESIDE_PX = (420, 240)
+"""Width that the original picture has at most beside its maps, and height that it has at least room for."""
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that was written. what: the task, or "pca". block: of the task. images: ids. notes: for the user."""
+
+    path: Path
+    what: str
+    run: str
+    kind: Kind
+    block: Block | None
+    images: tuple[str, ...]
+    wh_px: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> Row:
+        layer, kv_head = (None, None) if self.block is None else (self.block.layer, self.block.kv_head)
+        where = {"run": self.run, "kind": self.kind, "layer": layer, "kv_head": kv_head}
+        return {"path": str(self.path), "what": self.what, **where, "images": list(self.images)}
+
+
+def show(
+    target: Run | Store,
+    images: str | Sequence[str],
+    out: str | Path,
+    *,
+    task: str | None = None,
+    block: Block | None = None,
+    kind: Kind | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    limit: int = LIMIT,
+    data: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Shown:
+    """Write one PNG about some images of a run. Never loads the model.
+
+    Without a task: the first three principal components of every block as colours, layers across and heads down, each
+    image's picture beside (left out where the data set is gone). kind: by default value, else what is stored; layers,
+    heads: some of the stored ones.
+
+    With a task: what a block predicts of the images, exactly as the probe scores it. block: by default the best of the
+    last probe that the store keeps of the run as it is now; where it keeps none, the task is probed first, and
+    progress called with (blocks done, note). The task's options are that probe's, else the defaults. limit: sampling
+    units (sentences, episodes, pairs, frames) at most, evenly chosen. Of one image of SPair-71k all pairs are drawn, of
+    several those among them; a frame of DAVIS brings its sequence's first one, a sequence's name all its frames.
+
+    data: where the data set is now. An existing file is replaced. Raises UsageError for an image, a task or a block
+    that the run does not have, KvtoolError where the data set or the file's folder cannot be used.
+    """
+    run = target.run() if isinstance(target, Store) else target
+    ids = tuple(dict.fromkeys([images] if isinstance(images, str) else images))
+    path = checked_path(out)
+    if not ids:
+        raise UsageError("show: expected an image or more (--image), found none")
+    if task is None:
+        if block is not None:
+            raise UsageError("show: --block is of a task: give --task too, or choose maps with --layers and --heads")
+        sheet, kind, notes = _components(run, ids, kind, layers, heads, data)
+    else:
+        if kind is not None or layers is not None or heads is not None:
+            raise UsageError("show: --kind, --layers and --heads are of the maps without --task: give --block instead")
+        from kvtool.experiments.show.predictions import predictions
+
+        sheet, block, notes = predictions(run, ids, task, block, limit, data, device, progress)
+        kind = block.kind
+    write_png(sheet, path)
+    return Shown(path, task or "pca", run.name, kind, block, ids, sheet.size, notes)
+
+
+def checked_path(out: str | Path) -> Path:
+    """Raises UsageError for what cannot become a PNG file."""
+    path = Path(out)
+    if path.suffix.lower() != ".png" and is_regular(path):
+        raise UsageError(f"show: -o: expected a name that ends in .png, found {str(out)!r}")
+    return check_output(path, "show: -o", make_folder=True)
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Raises StoreError."""
+    data = BytesIO()
+    image.save(data, format="PNG")
+    write_output(path, data.getvalue(), "show: -o", make_folder=True)
+
+
+def check_images(run: Run, wanted: Sequence[str]) -> None:
+    """Raises UsageError that names the nearest ids which the run has."""
+    known = run.ids
+    for image in sorted(set(wanted) - set(known)):
+        near = get_close_matches(image, known, n=3, cutoff=0.4)
+        listed = f"{'nearest' if near else 'for example'}: {', '.join(map(repr, near or known[:3]))}"
+        raise UsageError(f"show: no image {image!r} among the {len(known)} of run {run.name}; {listed}")
+
+
+def _components(
+    run: Run,
+    ids: tuple[str, ...],
+    kind: Kind | None,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    data: str | Path | None,
+) -> tuple[Image.Image, Kind, tuple[str, ...]]:
+    """The maps of all images, one image below the other, their kind, and notes."""
+    from kvtool.tasks.blocks import plan_blocks
+
+    check_images(run, ids)
+    default: Kind = "value" if "value" in run.config.kinds else run.config.kinds[0]
+    ((kind, columns, rows),) = plan_blocks(run, [kind or default], layers, heads).blocks
+    sheets = draw_sheets(run, kind, ids, known_agnostic(run, kind), columns, rows)
+    pictures, notes = _pictures(run, ids, data)
+    small = {image: scaled(picture, sheets[image]) for image, picture in pictures.items()}
+    left_px = max((16 + picture.width for picture in small.values()), default=0)
+    return stack([beside(small.get(image), sheets[image], left_px) for image in ids]), kind, notes
+
+
+def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
+    """Input-agnostic blocks by the last variance result that the store keeps of the run; None where it keeps none."""
+    for result in kept_results(run, "variance"):
+        if result.config.get("kind") == kind:
+            return {(row["layer"], row["kv_head"]) for row in result.rows if row.get("input_agnostic")}
+    return None
+
+
+def _pictures(run: Run, ids: Sequence[str], data: str | Path | None) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
+    """The images' pictures, as far as the data set still has them, and a note where it has not."""
+    from kvtool.datasets.identity import dataset_of
+
+    try:
+        refs = {ref.id: ref for ref in dataset_of(run, data).images() if ref.id in set(ids)}
+    except KvtoolError as error:
+        if data is not None:
+            raise
+        return {}, (f"without the original pictures: {error}",)
+    found, notes = {}, []
+    for image in ids:
+        try:
+            found[image] = load_image(refs[image])
+        except KeyError:
+            notes.append(f"without the picture of {image}: {run.config.dataset} does not list it any more")
+        except KvtoolError as error:
+            notes.append(f"without the picture of {image}: {error}")
+    return found, tuple(notes)
+
+
+def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:
+    """As large as there is room beside an image's maps."""
+    room = BESIDE_PX[0], max(BESIDE_PX[1], sheet.picture.height - TOP_PX - BOTTOM_PX)
+    scale = min(side / have for side, have in zip(room, picture.size, strict=True))
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+
+
+def beside(picture: Image.Image | None, sheet: Sheet, left_px: int) -> Image.Image:
+    """A picture at the left of its maps, which begin at left_px."""
+    maps = sheet.picture
+    below = 0 if picture is None else TOP_PX + picture.height + BOTTOM_PX
+    both = Image.new("RGB", (left_px + maps.width, max(maps.height, below)), "white")
+    both.paste(maps, (left_px, 0))
+    if picture is not None:
+        both.paste(picture, (8, TOP_PX))
+    return both
+
+
+def stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """One below the other, left edges level."""
+    height = sum(picture.height for picture in pictures)
+    both = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
+    y = 0
+    for picture in pictures:
+        both.paste(picture, (0, y))
+        y += picture.height
+    return both

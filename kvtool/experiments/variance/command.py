@@ -1,0 +1,82 @@
+"""kvtool variance: how much each key changes from image to image, and which do not depend on the input."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvtool.cli import console
+from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, bounded, need_store
+from kvtool.errors import UsageError
+from kvtool.types import Kind
+
+
+def variance(
+    store: StoreArgument = None,
+    run: RunOption = None,
+    kind: Annotated[Kind, typer.Option("--kind", help="Of what is stored.")] = "key",
+    threshold: Annotated[
+        str,
+        typer.Option(
+            "--threshold", metavar="auto|NUMBER", help="Below it a key is input-agnostic. auto: between two modes."
+        ),
+    ] = "auto",
+    pca: Annotated[
+        str | None, typer.Option("--pca", metavar="ID[,ID...]", help="Images to draw the components of; needs -o.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")] = None,
+    seed: Annotated[int, bounded("seed", help="Of intervals and of the test for two modes.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    plot: PlotOption = None,
+    format: FormatOption = "auto",
+) -> None:
+    """L2 variance over images of every (layer, kv_head), and which keys do not depend on the input.
+
+    The cut is the valley between the two modes of the variances. Where there are not two, this says so, takes none and
+    leaves input_agnostic empty; --threshold gives one. Early, middle and late layers are 0-7, 8-17 and 18-27 of 28, and
+    the same fractions of other depths. Never loads the model.
+
+    --pca writes a PNG for each image: the first three principal components of every block as colours, layers across,
+    heads down, input-agnostic blocks framed.
+    """
+    import kvtool
+    from kvtool.cli.output import plot_files, resolve, write_plots
+    from kvtool.features.moments import count_reads
+    from kvtool.result import emit
+
+    plots = plot_files(plot)
+    cut = parse_threshold(threshold)
+    found = kvtool.open(need_store(store)).run(run)
+    with console.progress("variance", count_reads(found, kind), unit="parts") as advance:
+        result = kvtool.variance(
+            found,
+            kind=kind,
+            threshold=cut,
+            pca=[image.strip() for image in pca.split(",")] if pca else (),
+            out=out,
+            seed=seed,
+            fresh=fresh,
+            progress=advance,
+        )
+    for note in result.config["notes"]:
+        console.log.warning("%s", note)
+    if pictures := result.config.get("pictures"):
+        console.log.info("%d pictures in %s", len(pictures), out)
+    emit(result, resolve(format))
+    write_plots(result, plots)
+
+
+def parse_threshold(text: str) -> float | str:
+    """'auto' or a number. Raises UsageError."""
+    if text == "auto":
+        return text
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if not math.isfinite(threshold):
+        raise UsageError(f"--threshold: expected auto or a number, found {text[:80]!r}")
+    return threshold

@@ -1,0 +1,255 @@
+"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files, flat or inverted lists.
+
+Flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some 360 images of LLaVA-OneVision 7B.
+Above that, about sqrt(patches) inverted lists, trained by k-means on a seeded sample, in shards of PIECE_BYTES; a
+search reads PROBED lists of each. Vectors are kept whole, so scores are exact and only what lies in other lists is
+missed; how much that is, is measured when the index is built.
+
+Memory while building, whatever the number of images: a sample or a shard, its bytes as they are written (FAISS grows
+both by doubling), and one read (patches.READ_BYTES) with its copies: under 1 GB, measured. While searching: the probed
+lists of one shard, which are mapped, not read whole; or the flat index. Each list is checked when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kvtool.errors import UsageError
+from kvtool.features.patches import READ_BYTES, Array, Best, Chunk, Numbers, Patches, sample_numbers
+from kvtool.store import hash_json, indexes, open_store
+from kvtool.store.files import os_errors, write_file
+from kvtool.store.indexes import CheckedFile, Pieces
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.features.neighbors import Metric
+
+FORMAT = 1
+PIECE_BYTES = 2**27
+TRAINING_PER_LIST = 64
+PROBED = 64
+RECALL_QUERIES, RECALL_AT = 100, 10
+SEED = 0
+ID_BYTES = 8
+
+
+def faiss_module() -> Any | None:
+    """FAISS, or None where it is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
+
+
+@dataclass(frozen=True)
+class PatchIndex:
+    """An opened index. about: kind ("flat" or "ivf"), lists, probed, patches, recall_at_10, n (queries measured)."""
+
+    about: dict[str, Any]
+    files: dict[str, CheckedFile]
+    dim: int
+
+    def search_into(self, *bests: Best) -> None:
+        """Give each Best, which has one query, the patches among which its nearest are. Raises DamagedIndexError.
+
+        Where the index is flat, a Best may have any number of queries.
+        """
+        for file in self.files.values():
+            index = _read_faiss(file, self.about["kind"] == "ivf")
+            for best in bests:
+                if self.about["kind"] == "flat":
+                    _add_all(index, self.dim, best)
+                else:
+                    best.add(*_probed_lists(index, file, self.dim, best.queries))
+
+
+def open_index(patches: Patches) -> PatchIndex | None:
+    """The kept index of these patches, or None. Raises DamagedIndexError."""
+    loaded = indexes.load(patches.run, index_name(patches))
+    return None if loaded is None else PatchIndex(loaded[0], loaded[1], patches.dim)
+
+
+def build_index(patches: Patches, device: torch.device, progress: Callable[..., object]) -> PatchIndex:
+    """Build the index, keep it in place of older ones of the block, and open it.
+
+    progress: called with (patches added, "", of how many).
+
+    Where another process keeps the same index first, that one is opened. Raises StoreError where the store cannot be
+    written.
+    """
+    name = index_name(patches)
+    with os_errors(f"store {patches.run.store}: cannot be swept"):
+        open_store(patches.run.store).sweep_tmp()
+    for other in indexes.names(patches.run):
+        if other != name and other.rpartition("-")[0] == name.rpartition("-")[0]:
+            indexes.drop(patches.run, other)
+    indexes.keep(patches.run, name, lambda folder: _write(patches, folder, device, progress))
+    index = open_index(patches)
+    if index is None:
+        raise indexes.DamagedIndexError(f"run {patches.run.name}: index {name} was removed while it was built")
+    return index
+
+
+def index_name(patches: Patches) -> str:
+    """Names the block, the metric, and a hash of all that the index depends on: a longer run has another one."""
+    block, run = patches.block, patches.run
+    settings = [FORMAT, PIECE_BYTES, TRAINING_PER_LIST, PROBED, RECALL_QUERIES, SEED]
+    depends_on = [run.config.hash, run.images_hash(), settings]
+    return f"{block.kind}-{block.layer}-{block.kv_head}-{patches.metric}-{hash_json(depends_on)}"
+
+
+def n_lists(patches: int, dim: int) -> int:
+    """1 (flat) or the number of inverted lists: the power of two nearest to sqrt(patches) that a sample can train."""
+    if 4 * dim * patches <= PIECE_BYTES:
+        return 1
+    trained = max(1, PIECE_BYTES // (4 * dim * TRAINING_PER_LIST))
+    return int(max(2, min(2 ** round(np.log2(patches) / 2), 2 ** int(np.log2(trained)))))
+
+
+def _write(
+    patches: Patches, folder: Path, device: torch.device, progress: Callable[..., object]
+) -> tuple[dict[str, Any], dict[str, Pieces]]:
+    """Write the files of an index, and measure it: its attributes, and the pieces of each file."""
+    lists = n_lists(len(patches), patches.dim)
+    numbers = sample_numbers(len(patches), RECALL_QUERIES, SEED)
+    asked, queries = patches.gather(numbers)
+    exact = Best(queries, RECALL_AT + 1, patches.metric, device)
+    empty = _flat(patches) if lists == 1 else _trained(patches, lists)
+    files: dict[str, Pieces] = {}
+    for index in _shards(empty, patches, exact, progress):
+        file = f"{len(files):05d}.faiss"
+        files[file] = _write_faiss(folder / file, index, patches.dim, lists)
+    about = {
+        "kind": "flat" if lists == 1 else "ivf",
+        "metric": patches.metric,
+        "lists": lists,
+        "probed": min(PROBED, lists),
+        "patches": len(patches),
+        "seed": SEED,
+        "faiss": faiss_module().__version__,  # type: ignore[union-attr]
+    }
+    written = {file: CheckedFile(folder / file, pieces) for file, pieces in files.items()}
+    found = _found_by_index(PatchIndex(about, written, patches.dim), queries, patches.metric)
+    return about | recall(asked, exact.numbers, found), files
+
+
+def _shards(index: Any, patches: Patches, exact: Best, progress: Callable[..., object]) -> Iterator[Any]:
+    """The index again and again, each time with the next PIECE_BYTES of all patches; `exact` sees them on the way."""
+    most = max(1, PIECE_BYTES // (4 * patches.dim))
+    for numbers, vectors in patches.chunks():
+        exact.add(numbers, vectors)
+        progress(len(numbers), "", len(patches))
+        while len(numbers):
+            room = most - index.ntotal
+            index.add_with_ids(vectors[:room], numbers[:room])
+            numbers, vectors = numbers[room:], vectors[room:]
+            if index.ntotal == most:
+                yield index
+                index.reset()
+    if index.ntotal:
+        yield index
+
+
+def _trained(patches: Patches, lists: int) -> Any:
+    """An empty FAISS index of this many lists, trained on a seeded sample of the patches."""
+    faiss: Any = faiss_module()
+    _, sample = patches.gather(sample_numbers(len(patches), TRAINING_PER_LIST * lists, SEED + 1))
+    if len(sample) < lists:
+        raise UsageError(f"search: expected {lists} finite patches in a sample, found {len(sample)}: use --exact")
+    kind = faiss.METRIC_INNER_PRODUCT if patches.metric == "cosine" else faiss.METRIC_L2
+    index = faiss.IndexIVFFlat(_one_list(patches), patches.dim, lists, kind)
+    index.cp.seed, index.cp.spherical, index.cp.min_points_per_centroid = SEED + 1, patches.metric == "cosine", 1
+    index.train(sample)
+    index.nprobe = min(PROBED, lists)
+    return index
+
+
+def _flat(patches: Patches) -> Any:
+    """An empty FAISS index of one list, with numbers."""
+    faiss: Any = faiss_module()
+    return faiss.IndexIDMap2(_one_list(patches))
+
+
+def _one_list(patches: Patches) -> Any:
+    faiss: Any = faiss_module()
+    return (faiss.IndexFlatIP if patches.metric == "cosine" else faiss.IndexFlatL2)(patches.dim)
+
+
+def _write_faiss(path: Path, index: Any, dim: int, lists: int) -> Pieces:
+    """Write an index. A flat one is a single piece; FAISS puts inverted lists last, and each of them is a piece."""
+    data = faiss_module().serialize_index(index)  # type: ignore[union-attr]
+    sizes: list[int] = []
+    if lists > 1:
+        sizes = [index.invlists.list_size(number) * (4 * dim + ID_BYTES) for number in range(lists)]
+    write_file(path, data)
+    return indexes.describe(data, [len(data) - sum(sizes), *sizes])
+
+
+def _read_faiss(file: CheckedFile, mapped: bool) -> Any:
+    """The FAISS index of a file; `mapped` leaves its lists on disk until they are used."""
+    faiss: Any = faiss_module()
+    file.check(0)
+    try:
+        return faiss.read_index(str(file.path), faiss.IO_FLAG_MMAP if mapped else 0)
+    except RuntimeError as error:
+        raise indexes.DamagedIndexError(f"{file.path}: FAISS {faiss.__version__} cannot read it: {error}") from None
+
+
+def _add_all(index: Any, dim: int, best: Best) -> None:
+    faiss: Any = faiss_module()
+    vectors = faiss.rev_swig_ptr(faiss.downcast_index(index.index).get_xb(), index.ntotal * dim).reshape(-1, dim)
+    numbers = faiss.vector_to_array(index.id_map)
+    step = max(1, READ_BYTES // (4 * dim))
+    for start in range(0, len(numbers), step):
+        best.add(numbers[start : start + step], vectors[start : start + step].copy())
+
+
+def _probed_lists(index: Any, file: CheckedFile, dim: int, query: Array) -> Chunk:
+    """The patches of the lists nearest to the query (1, dim), by rising number; only these lists are read."""
+    faiss: Any = faiss_module()
+    _, nearest_lists = index.quantizer.search(query, index.nprobe)
+    numbers, vectors = [np.empty(0, np.int64)], [np.empty((0, dim), np.float32)]
+    for number in sorted(nearest_lists[0].tolist()):
+        size = index.invlists.list_size(number)
+        if size:
+            file.check(1 + number)
+            codes = faiss.rev_swig_ptr(index.invlists.get_codes(number), size * 4 * dim)
+            vectors.append(codes.view(np.float32).reshape(size, dim).copy())
+            numbers.append(faiss.rev_swig_ptr(index.invlists.get_ids(number), size).copy())
+    found, read = np.concatenate(numbers), np.concatenate(vectors)
+    order = np.argsort(found)
+    return found[order], read[order]
+
+
+def _found_by_index(index: PatchIndex, queries: Array, metric: Metric) -> Numbers:
+    """(query, RECALL_AT + 1) numbers that the index finds, -1 where it finds fewer."""
+    import torch
+
+    groups = [queries] if index.about["kind"] == "flat" else list(queries[:, None])
+    bests = [Best(group, RECALL_AT + 1, metric, torch.device("cpu")) for group in groups]
+    index.search_into(*bests)
+    found = np.full((len(queries), RECALL_AT + 1), -1, np.int64)
+    rows = (row for best in bests for row in best.numbers)
+    for row, numbers in enumerate(rows):
+        found[row, : len(numbers)] = numbers
+    return found
+
+
+def recall(asked: Numbers, exact: Numbers, found: Numbers) -> dict[str, Any]:
+    """Share of each query's RECALL_AT exact nearest patches, itself left out, that were found too: mean over queries.
+
+    asked: (query,) the queries' own numbers. exact, found: (query, RECALL_AT + 1), best first.
+    """
+    shares = []
+    for own, wanted, got in zip(asked.tolist(), exact.tolist(), found.tolist(), strict=True):
+        others = [number for number in wanted if number != own][:RECALL_AT]
+        if others:
+            shares.append(len(set(others) & set([number for number in got if number != own][:RECALL_AT])) / len(others))
+    return {"recall_at_10": float(np.mean(shares)) if shares else None, "n": len(shares)}

@@ -1,0 +1,177 @@
+"""The patches of one block of a run, numbered over all images, streamed in bounded memory, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvtool.store import Run
+from kvtool.types import Block, GridSpan, Sample
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.features.neighbors import Metric
+
+Array = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+Chunk = tuple[Numbers, Array]
+"""Patches: their numbers, rising, and their vectors (patch, dim)."""
+
+READ_BYTES = 2**24
+"""Most float32 bytes of one read, unless a single image has more."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The base grids of all images of a run in one block; newline and tile tokens are no patches.
+
+    A patch's number counts cells row by row through the images by dataset index, so it rises with (image index, token).
+    For "cosine" vectors have unit length. Patches whose vector is not finite have a number but are never handed out.
+    """
+
+    run: Run
+    block: Block
+    metric: Metric
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        return self.run.samples
+
+    @cached_property
+    def starts(self) -> Numbers:
+        """(image + 1) number of each image's first patch, and the count of all."""
+        cells = [rows * cols for rows, cols in (self.span(sample).grid for sample in self.samples)]
+        return np.concatenate([[0], np.cumsum(cells, dtype=np.int64)]).astype(np.int64)
+
+    @property
+    def dim(self) -> int:
+        return self.run.config.heads_and_dim(self.block.kind)[1]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def span(self, sample: Sample) -> GridSpan:
+        return sample.base(self.block.kind)
+
+    def image_range(self, position: int) -> tuple[int, int]:
+        """First and last + 1 number of the image at a position among `samples`."""
+        return int(self.starts[position]), int(self.starts[position + 1])
+
+    def place(self, number: int) -> tuple[Sample, int, int]:
+        """(sample, row, col) of a patch."""
+        position = int(np.searchsorted(self.starts, number, side="right")) - 1
+        sample = self.samples[position]
+        row, col = divmod(number - int(self.starts[position]), self.span(sample).grid[1])
+        return sample, row, col
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All patches by rising number; a chunk is what one read of READ_BYTES holds."""
+        return self._read(range(len(self.samples)))
+
+    def gather(self, numbers: Numbers) -> Chunk:
+        """Some patches, given by rising number; reads only the images that hold them."""
+        positions = np.unique(np.searchsorted(self.starts, numbers, side="right") - 1)
+        found: list[Chunk] = [(np.empty(0, np.int64), np.empty((0, self.dim), np.float32))]
+        for have, vectors in self._read(positions.tolist()):
+            wanted = np.isin(have, numbers, assume_unique=True)
+            found.append((have[wanted], vectors[wanted]))
+        return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
+
+    def _read(self, positions: Iterable[int]) -> Iterator[Chunk]:
+        for group in self._groups(positions):
+            samples = [self.samples[position] for position in group]
+            values, images = self.run.read(
+                self.block.kind, self.block.layer, self.block.kv_head, [sample.id for sample in samples]
+            )
+            rows = [image.start + _tokens(self.span(image.sample)) for image in images]
+            numbers = [np.arange(*self.image_range(position)) for position in group]
+            yield self._usable(np.concatenate(numbers), values[np.concatenate(rows)])
+
+    def _groups(self, positions: Iterable[int]) -> Iterator[list[int]]:
+        """Consecutive images whose patches fit one read."""
+        most, group, size = max(1, READ_BYTES // (4 * self.dim)), list[int](), 0
+        for position in positions:
+            start, stop = self.image_range(position)
+            if group and size + stop - start > most:
+                yield group
+                group, size = [], 0
+            group.append(position)
+            size += stop - start
+        if group:
+            yield group
+
+    def _usable(self, numbers: Numbers, vectors: Array) -> Chunk:
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            numbers, vectors = numbers[finite], vectors[finite]
+        if self.metric == "cosine":
+            import torch
+
+            vectors = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1).numpy()
+        return numbers, vectors
+
+
+class Best:
+    """The k best patches of each query, over chunks that come in any order; ties go to the lowest number.
+
+    Scores are as in neighbors.nearest. Each chunk's own best join those so far, and the reference ranks them in double
+    precision: the answer is the same however the patches are cut into chunks. Memory: (query, 2 k, dim) and a chunk.
+    Patches numbered from leave_out[0] to leave_out[1] - 1 are passed over.
+    """
+
+    def __init__(
+        self, queries: Array, k: int, metric: Metric, device: torch.device, leave_out: tuple[int, int] = (0, 0)
+    ) -> None:
+        import torch
+
+        self.queries, self.k, self.metric, self.device, self.leave_out = queries, k, metric, device, leave_out
+        self._on_device = torch.from_numpy(queries).to(device)[None]
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the patches seen."""
+        count, dim = self.queries.shape
+        self.scores: Array = np.empty((count, 0), np.float32)
+        self.numbers: Numbers = np.empty((count, 0), np.int64)
+        self._vectors: Array = np.empty((count, 0, dim), np.float32)
+
+    def add(self, numbers: Numbers, vectors: Array) -> None:
+        """Take in patches by rising number."""
+        import torch
+
+        from kvtool.features.neighbors import nearest
+
+        start, stop = np.searchsorted(numbers, self.leave_out).tolist()
+        if start < stop:
+            numbers, vectors = np.delete(numbers, slice(start, stop)), np.delete(vectors, slice(start, stop), axis=0)
+        if not (self.k and len(numbers) and len(self.queries)):
+            return
+        targets = torch.from_numpy(vectors).to(self.device)[None]
+        _, found = nearest(self._on_device, targets, min(self.k, len(numbers)), metric=self.metric)
+        pool = np.concatenate([self.numbers, numbers[found[0]]], axis=1)
+        held = np.concatenate([self._vectors, vectors[found[0]]], axis=1)
+        order = np.argsort(pool, axis=1, kind="stable")
+        pool, held = np.take_along_axis(pool, order, axis=1), np.take_along_axis(held, order[..., None], axis=1)
+        keep = min(self.k, pool.shape[1])
+        scores, best = nearest(self.queries[:, None], held, keep, metric=self.metric, backend="numpy")
+        self.scores, best = scores[:, 0], best[:, 0]
+        self.numbers = np.take_along_axis(pool, best, axis=1)
+        self._vectors = np.take_along_axis(held, best[..., None], axis=1)
+
+
+def sample_numbers(total: int, count: int, seed: int) -> Numbers:
+    """`count` different numbers below `total` (all, where there are fewer), rising, drawn from a seed."""
+    drawn: Any = np.random.default_rng(seed).choice(total, min(count, total), replace=False, shuffle=False)
+    return np.sort(drawn).astype(np.int64)
+
+
+def _tokens(span: GridSpan) -> Numbers:
+    """span.token_indices() as an array."""
+    rows, cols = span.grid
+    return (span.start + np.arange(rows)[:, None] * span.row_stride + np.arange(cols)).reshape(-1).astype(np.int64)

@@ -1,0 +1,159 @@
+"""Example pictures of what blocks predict: a few units of a probe's task, predicted again from the store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from kvtool.datasets.base import DatasetBase, ImageRef
+from kvtool.datasets.images import load_image
+from kvtool.features.layers import Layer
+from kvtool.metrics.correspondence import box_side_px, correct_keypoints
+from kvtool.pictures.overlays import Mask, draw_masks, draw_matches, fit
+from kvtool.pictures.thumbnails import Pictures
+from kvtool.reporting import Drawn
+from kvtool.result import Result, Row, is_summary
+from kvtool.store import Run
+from kvtool.tasks import TASKS
+from kvtool.tasks.co_segmentation import CoSegmentation
+from kvtool.tasks.truth import sizes_of
+from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    import torch
+
+SPREAD = 3
+"""Units predicted for each that is drawn: neighbours of a list are often about one image."""
+ALPHA = 0.1
+SIDE_PX = 192
+
+BlockKey = tuple[Kind, int, int]
+
+
+def draw_examples(
+    run: Run, dataset: DatasetBase, result: Result, count: int, n_blocks: int, device: torch.device, pictures: Pictures
+) -> dict[BlockKey, list[Drawn]]:
+    """Up to `count` pictures of each of the n_blocks best blocks of a probe's result, the best of each kind first.
+
+    Masks are filled over the image and the truth outlined; matches are lines between two images. Blocks that the run
+    lacks are left out. Raises KvtoolError where the data set's files are not as they should be.
+    """
+    task = _task(run, dataset, result, count, device)
+    refs = {ref.id: ref for ref in dataset.images()}
+    draw: Callable[..., Drawing] = DRAW.get(task.name, _masks)
+    found: dict[BlockKey, list[Drawn]] = {}
+    for block in _leading_blocks(result, n_blocks):
+        kind, number, head = block
+        if kind not in run.config.kinds or number not in run.config.stored_layers(kind):
+            continue
+        layer = Layer(run, kind, number, [head], device)
+        with tempfile.TemporaryDirectory(prefix="kvtool-report-") as folder:
+            records = task.save(layer, 0, Path(folder))
+            drawn = draw(task, dataset, refs, records, Path(folder), count)
+            kept = [pictures.add(image, caption) for image, caption in drawn]
+        found[block] = [one for one in kept if one is not None]
+    return {block: drawn for block, drawn in found.items() if drawn}
+
+
+def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: torch.device) -> Any:
+    """The task with few units, else as it was scored. Images of one class are segmented together: all of the first."""
+    kind = TASKS.load(str(result.task))
+    whole = {"co-segmentation": result.config.get("limit"), "temporal-correspondence": 1}
+    options = {**result.config.get("options", {}), "seed": result.config.get("seed", 0)}
+    options |= {"limit": whole.get(str(result.task), SPREAD * count), "all_classes": False}
+    known = signature(kind).parameters
+    asked = {name: value for name, value in options.items() if name in known}
+    task: Any = kind(dataset, sizes_of(run), device, **asked)
+    if isinstance(task, CoSegmentation):
+        task.groups = dict(list(task.groups.items())[:1])
+    return task
+
+
+def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
+    """The best block of each kind, the kind of the best first; then the others by score."""
+    rows = [row for row in result.rows if is_summary(row) and row.get(result.metric) is not None]
+    rows.sort(key=lambda row: -float(row[result.metric]))
+    first = {row["kind"]: row for row in reversed(rows)}
+    ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
+    return list(dict.fromkeys((row["kind"], row["layer"], row["kv_head"]) for row in ordered))[:count]
+
+
+def _spread(records: Sequence[Any], count: int) -> list[Any]:
+    """`count` of them, evenly."""
+    if len(records) <= count:
+        return list(records)
+    return [records[round((index + 0.5) * len(records) / count - 0.5)] for index in range(count)]
+
+
+Drawing = Iterator[tuple[Image.Image, str]]
+Refs = Mapping[str, ImageRef]
+
+
+def _masks(task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int) -> Drawing:
+    truth = TRUTH[task.name]
+    for record in _spread(records, count):
+        image = str(record.get("image") or record["query"])
+        predicted = np.asarray(Image.open(folder / record["file"])) > 0
+        caption = [record.get("sent") or record.get("category") or _class_name(dataset, record), image]
+        yield (
+            draw_masks(fit(load_image(refs[image]), SIDE_PX), predicted, truth(task, dataset, record)),
+            " · ".join(str(word) for word in caption if word),
+        )
+
+
+def _class_name(dataset: Any, record: Row) -> str:
+    return str(dataset.class_names[record["class_id"] - 1]) if "class_id" in record else ""
+
+
+def _frames(_task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int) -> Drawing:
+    """Frames of the first sequence, the annotated first one left out."""
+    for record in _spread(records[1:], count):
+        predicted = np.asarray(Image.open(folder / record["file"]))
+        frame = record["image"]
+        truth = dataset.label_map(frame) if dataset.has_label_map(frame) else None
+        yield draw_masks(fit(load_image(refs[frame]), SIDE_PX), predicted, truth), str(frame)
+
+
+def _matches(task: Any, _dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int) -> Drawing:
+    lines = (folder / records[0]["file"]).read_text(encoding="utf-8").splitlines()
+    for pair, line in _spread(list(zip(task.pairs, map(json.loads, lines), strict=True)), count):
+        found, true = np.array(line["prd_kps"]), np.array(line["trg_kps"])
+        right = correct_keypoints(found, true, box_side_px(line["trg_bndbox"]), [ALPHA])[0].tolist()
+        images = (load_image(refs[pair.src_id]), load_image(refs[pair.trg_id]))
+        caption = f"{pair.category} · {pair.src_id} to {pair.trg_id}: {sum(right)} of {len(right)} found"
+        small = (fit(images[0], SIDE_PX), fit(images[1], SIDE_PX))
+        points = (line["src_kps"], line["prd_kps"], line["trg_kps"])
+        yield draw_matches(small, (images[0].size, images[1].size), *points, right), caption
+
+
+DRAW: Mapping[str, Callable[..., Drawing]] = {"temporal-correspondence": _frames, "semantic-correspondence": _matches}
+
+
+def _semantic_truth(task: Any, dataset: Any, record: Row) -> Mask:
+    """ImageNet-S: the image's own class. BDD-10K: the class that was given."""
+    if hasattr(dataset, "class_id"):
+        mask: Mask = dataset.mask(record["image"])
+        return mask
+    class_id = task.convention.first_id + task.texts.index(record["category"])
+    return np.asarray(dataset.label_map(record["image"]) == class_id)
+
+
+def _referred(task: Any, dataset: Any, record: Row) -> Mask:
+    expression = next(one for one in task.expressions if one.sent_id == record["sent_id"])
+    mask: Mask = dataset.mask(expression)
+    return mask
+
+
+TRUTH: Mapping[str, Callable[[Any, Any, Row], Mask]] = {
+    "foreground-segmentation": lambda _, dataset, record: dataset.mask(record["query"], record["class_id"]),
+    "co-segmentation": lambda _, dataset, record: dataset.mask(record["image"], record["category"]),
+    "semantic-segmentation": _semantic_truth,
+    "referring-expression": _referred,
+}

@@ -1,0 +1,99 @@
+"""Layers x heads in colour, as a table of buttons: readable by keyboard and by screen readers, and in print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvtool.reporting.axes import share_of
+from kvtool.reporting.numbers import in_percent, interval, scale, show, unit_mark
+from kvtool.result import Result, Row, best_row
+
+VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
+"""Ten steps of matplotlib's perceptually even map, between which colours are mixed."""
+
+NUMBERS_UP_TO = 16
+"""Columns beyond which a cell has no room for one decimal."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One block: its colour, the ink on it, the number in it, and what a reader is told of it."""
+
+    layer: int
+    kv_head: int
+    fill: str
+    ink: str
+    text: str
+    label: str
+    best: bool = False
+    framed: bool = False
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Layers across, heads down. cells: by head, then layer; None where a block is not scored."""
+
+    kind: str
+    layers: list[int]
+    heads: list[int]
+    cells: list[list[Cell | None]]
+    low: str
+    high: str
+    caption: str
+    tight: bool
+
+
+def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool = False) -> Heatmap:
+    """The metric of summary rows of one kind. The best is marked, input-agnostic blocks framed."""
+    layers, heads = sorted({row["layer"] for row in rows}), sorted({row["kv_head"] for row in rows})
+    scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
+    low, high = min(scored, default=0.0), max(scored, default=1.0)
+    best = None if result.command == "variance" else best_row(rows, result.metric)
+    tight = len(layers) > NUMBERS_UP_TO
+    made = {}
+    for row in rows:
+        value = row.get(result.metric)
+        colour = "" if value is None else viridis(share_of(value, low, high, logarithmic))
+        made[row["kv_head"], row["layer"]] = Cell(
+            row["layer"],
+            row["kv_head"],
+            f"#{colour}" if colour else "var(--hole)",
+            "#fff" if colour and _is_dark(colour) else "#111",
+            _short(result, value) if tight else show(result, value),
+            cell_label(result, row),
+            row is best,
+            row.get("input_agnostic") is True,
+        )
+    cells = [[made.get((head, layer)) for layer in layers] for head in heads]
+    caption = f"{kind}: {result.metric}{unit_mark(result)}"
+    return Heatmap(kind, layers, heads, cells, show(result, low), show(result, high), caption, tight)
+
+
+def cell_label(result: Result, row: Row) -> str:
+    """E.g. "value, layer 5, head 1: 46.1 [45.2, 47.0], n = 60"."""
+    agnostic = ", input-agnostic" if row.get("input_agnostic") else ""
+    where = f"{row['kind']}, layer {row['layer']}, head {row['kv_head']}"
+    return f"{where}: {interval(result, row)}, n = {row['n']}{agnostic}"
+
+
+def _short(result: Result, value: float | None) -> str:
+    return "" if value is None or not in_percent(result) else f"{scale(result) * value:.0f}"
+
+
+def viridis(share: float) -> str:
+    """The colour at 0 to 1 as six hex digits."""
+    place = min(max(share, 0.0), 1.0) * (len(VIRIDIS) - 1)
+    first = min(int(place), len(VIRIDIS) - 2)
+    ends = zip(_rgb(VIRIDIS[first]), _rgb(VIRIDIS[first + 1]), strict=True)
+    return "".join(f"{round(a + (place - first) * (b - a)):02x}" for a, b in ends)
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (0, 2, 4))
+
+
+def _is_dark(colour: str) -> bool:
+    """Whether white stands out more than black, by the relative luminance of WCAG 2."""
+    linear = ((c / 255 / 12.92) if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in _rgb(colour))
+    return sum(weight * level for weight, level in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) < 0.179

@@ -1,0 +1,86 @@
+"""Scores as the page writes them, and what their intervals allow one to say."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from kvtool.result import Result, Row
+
+Relation = Literal["above", "below", "not distinguishable", "without an interval"]
+
+
+def show(result: Result, value: float | None) -> str:
+    """A metric in percent with one decimal, or in its own unit with four digits; "-" where it is not defined."""
+    if value is None:
+        return "-"
+    return f"{scale(result) * value:.1f}" if in_percent(result) else f"{value:.4g}"
+
+
+def in_percent(result: Result) -> bool:
+    return result.unit in ("fraction", "percent")
+
+
+def scale(result: Result) -> int:
+    return 100 if result.unit == "fraction" else 1
+
+
+def unit_mark(result: Result) -> str:
+    """What follows a metric's name."""
+    return ", %" if in_percent(result) else ""
+
+
+def interval(result: Result, row: Row, name: str | None = None) -> str:
+    """ "46.1 [45.2, 47.0]"; the value alone where the row has no interval."""
+    name = name or result.metric
+    value, low, high = (row.get(each) for each in (name, f"{name}_low", f"{name}_high"))
+    if value is None or low is None or high is None:
+        return show(result, value)
+    return f"{show(result, value)} [{show(result, low)}, {show(result, high)}]"
+
+
+def relation(first: Row, second: Row, name: str) -> Relation:
+    """What two 95 % intervals say of two scores: apart, or not."""
+    low, high, other_low, other_high = (row.get(f"{name}_{e}") for row in (first, second) for e in ("low", "high"))
+    if low is None or high is None or other_low is None or other_high is None:
+        return "without an interval"
+    return "above" if low > other_high else "below" if high < other_low else "not distinguishable"
+
+
+def probability(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.0e}"
+
+
+def model_name(result: Result) -> str:
+    """The model, and the text before its images where there was one."""
+    model, prefix = result.config.get("model"), result.config.get("prefix")
+    name = str(model or result.config.get("run") or result.command)
+    return name if prefix in (None, "none") else f"{name}, prefix {prefix}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """ "1 key", "2 keys"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] as "0-2,5", as commands take it."""
+    parts: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def words(value: Any) -> str:
+    """A field's value for a table cell."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(words, value))
+    return str(value)

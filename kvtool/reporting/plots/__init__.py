@@ -1,0 +1,73 @@
+"""A result as a figure for print: PNG, SVG or PDF, drawn from the result alone."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.outputs import check_output, write_output
+from kvtool.registry import Registry
+from kvtool.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+DPI = 300
+FIGURES = Registry(
+    "plot of command",
+    {
+        "probe": "kvtool.experiments.probe.plot:draw",
+        "variance": "kvtool.experiments.variance.plot:draw",
+        "knockout": "kvtool.reporting.plots.conditions:knockout",
+        "prefix": "kvtool.reporting.plots.conditions:prefix",
+        "paired": "kvtool.experiments.paired.plot:draw",
+        "correlate": "kvtool.experiments.correlate.plot:draw",
+    },
+)
+"""Command -> the function that draws its result."""
+
+
+def plot(result: Result, path: str | Path) -> None:
+    """Write the figure of a result; the name's end says the format, and a file that is there is replaced.
+
+    The same result gives the same bytes, with one version of matplotlib, whose settings and backend stay as they are.
+    Raises UsageError for another format, a folder, and commands without a figure; KvtoolError where there is nothing
+    to draw or the file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    from kvtool.reporting.plots.style import parameters
+
+    path = check(path)
+    with rc_context(parameters()):
+        drawn = figure(result)
+        # Neither a date nor a version: files of equal results are equal.
+        metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+        format, data = suffix(path), BytesIO()
+        drawn.savefig(data, format=format, dpi=DPI, metadata=metadata[format])
+    write_output(path, data.getvalue(), "--plot")
+
+
+def figure(result: Result) -> Figure:
+    """The figure of a result, under whatever settings matplotlib has now. Errors as plot's."""
+    draw = FIGURES.load(result.command)
+    if not result.rows:
+        raise KvtoolError(f"--plot: expected a result with rows, found a {result.command} of none")
+    drawn: Figure = draw(result)
+    return drawn
+
+
+def check(path: str | Path) -> Path:
+    """Where a plot may go. Raises UsageError for a folder, a missing folder and an unknown format."""
+    path = Path(path)
+    if suffix(path) not in FORMATS:
+        raise UsageError(f"--plot: expected a name that ends in .{', .'.join(FORMATS)}; found {path}")
+    return check_output(path, "--plot")
+
+
+def suffix(path: Path) -> str:
+    """'png' of plot.PNG."""
+    return path.suffix.removeprefix(".").lower()

@@ -1,0 +1,146 @@
+"""Conditions beside `none`: knockouts (the paper's tables 3 and 7 to 10) and prefixes (table 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kvtool.reporting.plots.style import (
+    COLOURS,
+    COLUMN_IN,
+    INK,
+    LINE_IN,
+    MARKERS,
+    PAGE_IN,
+    PALE,
+    about,
+    fitted,
+    metric_label,
+    metric_ticks,
+    new_figure,
+    points,
+    scored,
+    title,
+)
+from kvtool.result import Result, Row
+
+ACROSS = 4
+"""Panels side by side, at most."""
+ROW_IN = 0.23
+AROUND_IN = 0.62
+"""Of a panel's height: its name above, the axis below."""
+NAME_IN = 1.2
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Rows of all conditions, and what to draw of them. reference: where `none` is."""
+
+    name: str
+    rows: Sequence[Row]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Rows that share a look. shift: how far below the condition's line, 1 being the next one."""
+
+    label: str
+    has: Callable[[Row], bool]
+    shift: float = 0.0
+    filled: bool = True
+
+
+def knockout(result: Result) -> Figure:
+    """A panel for all questions and, where there are several, one for each file or subset."""
+    label = "file" if any("file" in row for row in result.rows) else "subset"
+    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
+    panels = [Panel("all", [row for row in result.rows if label not in row], result.metric)]
+    if len(parts) > 1:
+        panels += [Panel(part, [row for row in result.rows if row.get(label) == part], result.metric) for part in parts]
+    counts = {row["condition"]: row["n_heads"] for row in result.rows}
+    names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
+    series = [Series("", lambda row: row.get("draw", "all") == "all")]
+    if any(row.get("draw", "all") != "all" for row in result.rows):
+        series = [
+            Series("condition; of a control the mean of its draws", series[0].has),
+            Series("one draw", lambda row: row.get("draw", "all") != "all", 0.3, filled=False),
+        ]
+    return draw(result, panels, names, series, ["conditions with the number of heads blocked"])
+
+
+def prefix(result: Result) -> Figure:
+    """Scores by the condition's best block and by the fixed one, and their differences to `none`."""
+    panels = [Panel(name, result.rows, name) for name in (result.metric, "difference")]
+    names = {row["condition"]: row["condition"] for row in result.rows}
+    fixed = next(row for row in result.rows if row["choice"] == "fixed")
+    block = f"layer {fixed['layer']}, head {fixed['kv_head']}"
+    series = [
+        Series("best block of the condition", lambda row: row["choice"] == "best", -0.15),
+        Series(
+            f"best block of none: {fixed['kind']}, {block}", lambda row: row["choice"] == "fixed", 0.15, filled=False
+        ),
+    ]
+    how = "on the other half" if result.config.get("select") == "split" else "on the same data"
+    return draw(result, panels, names, series, [f"blocks chosen {how}", "difference to none: paired interval"])
+
+
+def draw(
+    result: Result, panels: Sequence[Panel], names: dict[str, str], series: Sequence[Series], words: Sequence[str]
+) -> Figure:
+    """Conditions down, a panel for each metric or part. names: what to call each condition."""
+    down = -(-len(panels) // ACROSS)
+    across = -(-len(panels) // down)
+    drawn = new_figure(COLUMN_IN if across == 1 else PAGE_IN, 1)
+    grid = drawn.add_gridspec(down, across)
+    conditions = list(names)
+    for index, panel in enumerate(panels):
+        axes = drawn.add_subplot(grid[index // across, index % across])
+        draw_panel(axes, result, panel, conditions, series)
+        labels = [fitted(names[one], NAME_IN) for one in conditions]
+        axes.set_yticks(range(len(conditions)), labels if index % across == 0 else [""] * len(labels))
+        room_in = (drawn.get_figwidth() - NAME_IN) / across - 0.1
+        axes.set_title(fitted(panel.name, room_in, 8) if len(panels) > 1 else "", loc="left", fontsize=8)
+        axes.set_xlabel(fitted(metric_label(result, panel.metric), room_in))
+    lines = 0
+    if len(series) > 1:
+        lines = below(drawn)
+    lines += title(drawn, about(result), [*words, "dashed: none"])
+    drawn.set_figheight(down * (ROW_IN * len(conditions) + AROUND_IN) + LINE_IN * lines + 0.15)
+    return drawn
+
+
+def draw_panel(axes: Axes, result: Result, panel: Panel, conditions: Sequence[str], series: Sequence[Series]) -> None:
+    reference = next((row for row in panel.rows if row["condition"] == "none"), None)
+    if reference is not None:
+        none = scored(reference, panel.metric)
+        axes.axvline(none.value, color=PALE, linestyle=(0, (4, 1.5)), linewidth=1, zorder=1)
+    for index, one in enumerate(series):
+        rows = [row for row in panel.rows if one.has(row)]
+        at = [conditions.index(row["condition"]) + one.shift for row in rows]
+        look: dict[str, Any] = {
+            "color": COLOURS[index] if len(series) > 1 else INK,
+            "marker": MARKERS[index],
+            "linestyle": "none",
+        }
+        if not one.filled:
+            look["markerfacecolor"] = "white"
+        points(axes, at, [scored(row, panel.metric) for row in rows], across=True, label=one.label, **look)
+    axes.set_ylim(len(conditions) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_formatter(metric_ticks(result))
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+
+
+def below(drawn: Figure) -> int:
+    """The series' legend under all panels. Returns its lines."""
+    handles, labels = drawn.axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=len(labels), handlelength=1)
+    return 1

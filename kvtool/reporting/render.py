@@ -1,0 +1,195 @@
+"""The page: sections of articles, a summary before them, configurations and commands after them, as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from kvtool.reporting import charts, sentences
+from kvtool.reporting.articles import Article, build
+from kvtool.reporting.commands import extract_command, result_command
+from kvtool.reporting.numbers import interval, model_name, words
+from kvtool.reporting.study import Study
+from kvtool.reporting.tables import Data, Table
+from kvtool.reporting.terminal import block_name
+from kvtool.result import Result, Row, best_row
+
+TITLES = {
+    "probe": "Probe",
+    "variance": "Input-agnostic keys",
+    "knockout": "Knockout",
+    "prefix": "Prefixes",
+    "paired": "What the values know and the model says",
+    "correlate": "Correlation over models",
+}
+NAMED_BY_TASK = ("probe",)
+"""Commands whose sections are called after their task alone."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """All results of one command and task."""
+
+    id: str
+    title: str
+    found: list[str]
+    articles: list[Article]
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a result came to be: its command, configuration and versions."""
+
+    article: str
+    name: str
+    extract: str | None
+    command: str
+    config: str
+    versions: str
+    others: int
+
+
+def render(study: Study) -> str:
+    """The whole page. All text of results is escaped; nothing in it refers to another file or address."""
+    data = Data()
+    sections = list(_sections(study, data))
+    overview = _overview(study, data)
+    runs = _runs(study, data)
+    embedded = {
+        "tables": data.tables,
+        "pictures": study.pictures,
+        "blocks": {a.id: {"rows": a.rows, **a.blocks} for s in sections for a in s.articles if a.blocks is not None},
+    }
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            study=study,
+            sections=sections,
+            overview=overview,
+            runs=runs,
+            intro=_intro(study),
+            made=[_made(position, study) for position in range(len(study.kept))],
+            data=embedded,
+            size=(charts.WIDTH, charts.HEIGHT, charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),
+            style=Markup(_asset("style.css")),
+            script=Markup(script),
+            script_digest=digest,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kvtool.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _asset(name: str) -> str:
+    """A file of ours, which is put into the page as it is."""
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _sections(study: Study, data: Data) -> Iterator[Section]:
+    groups: dict[tuple[str, str | None], list[int]] = {}
+    for position, kept in enumerate(study.kept):
+        groups.setdefault((kept.result.command, kept.result.task), []).append(position)
+    for number, ((command, task), positions) in enumerate(groups.items()):
+        results = [study.kept[position].result for position in positions]
+        between = sentences.between_models(results) if command == "probe" else None
+        articles = [build(position, study, data) for position in positions]
+        yield Section(f"s{number}", _title(command, task), [between] if between else [], articles)
+
+
+def _title(command: str, task: str | None) -> str:
+    of_task = (task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
+    if command in NAMED_BY_TASK and task:
+        return of_task
+    title = TITLES.get(command, command.capitalize())
+    return f"{title}: {of_task}" if task else title
+
+
+def _intro(study: Study) -> str:
+    """Which models and data sets, in one sentence."""
+    models = dict.fromkeys(str(run["model"]) for run in study.runs)
+    names = dict.fromkeys(f"{run['dataset']} ({run['split']})" for run in study.runs)
+    results = len(study.kept)
+    about = f"{results} result{'s' * (results != 1)}"
+    if not models:
+        return f"{about}; their runs are not in the stores any more."
+    return f"{about} of {_listed(list(models))} over {_listed(list(names))}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _overview(study: Study, data: Data) -> Table | None:
+    """The best block of each probe beside the best of its baselines."""
+    probes = [kept.result for kept in study.kept if kept.result.command == "probe" and kept.result.best is not None]
+    if not probes:
+        return None
+    cells, rows = [], []
+    for result in probes:
+        best, config = result.best or {}, result.config
+        of_kind = {kind: _best_baseline(result, kind) for kind in ("projected", "vision")}
+        about = {"task": result.task, "model": config.get("model"), "dataset": config.get("dataset")}
+        rows.append({**about, "metric": result.metric, **_scores("best", best, result.metric)})
+        rows[-1] |= {name: best.get(name) for name in ("kind", "layer", "kv_head", "select", "n")}
+        for kind, row in of_kind.items():
+            rows[-1] |= _scores(kind, row or {}, result.metric)
+        text = [interval(result, row) if row else "" for row in of_kind.values()]
+        texts = [model_name(result), words(about["dataset"]), result.metric]
+        score = [block_name(best), interval(result, best)]
+        cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
+    columns = ["task", "model", "data", "metric", "best block", "score, %", "projected, %", "vision, %", "n"]
+    return Table("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
+
+
+def _best_baseline(result: Result, kind: str) -> Row | None:
+    """The best block of a kind of the result's own run."""
+    here = [row for row in result.baselines if row["kind"] == kind and row.get("run") == result.config.get("run")]
+    return best_row(here, result.metric)
+
+
+def _scores(name: str, row: Row, metric: str) -> Row:
+    return {f"{name}{end}": row.get(f"{metric}{end}") for end in ("", "_low", "_high")}
+
+
+def _runs(study: Study, data: Data) -> Table | None:
+    names = ("run", "model", "dataset", "split", "prefix", "images", "dtype", "revision", "store")
+    rows = [{name: run[name] for name in names} for run in study.runs]
+    if not rows:
+        return None
+    return Table("Runs", list(names), [[words(row[name]) for name in names] for row in rows], data.add("runs", rows))
+
+
+def _made(position: int, study: Study) -> Made:
+    kept = study.kept[position]
+    result, info = kept.result, study.info(kept)
+    return Made(
+        article=f"r{position}",
+        name=" · ".join(word for word in (_title(result.command, result.task), kept.run) if word),
+        extract=None if info is None else extract_command(info),
+        command=result_command(kept, info),
+        config=json.dumps(result.config, ensure_ascii=False, indent=1),
+        versions=", ".join(f"{name} {version}" for name, version in result.versions.items()),
+        others=kept.others,
+    )

@@ -1,0 +1,40 @@
+"""Rows by category of many blocks and many classes would make a page of tens of megabytes: some are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvtool.result import Result, Row, is_summary
+
+MOST_CELLS = 500_000
+"""Values of all rows of a page, about 18 bytes each."""
+
+
+def trim(result: Result, every: Sequence[Result]) -> tuple[list[Row], int]:
+    """The rows of one result that a page has room for, and of how many blocks those by label are left out.
+
+    All rows, where those of `every` result fit together. Else each result has an equal share: its summary rows, and
+    the others block by block, the highest score first. The order of the rows stays.
+    """
+    if sum(map(_count_cells, every)) <= MOST_CELLS:
+        return result.rows, 0
+    room = MOST_CELLS // len(every) - sum(len(row) for row in result.rows if is_summary(row))
+    scores = {_block(row): row.get(result.metric) for row in result.rows if is_summary(row)}
+    sizes: dict[tuple[object, ...], int] = {}
+    for row in result.rows:
+        if not is_summary(row):
+            sizes[_block(row)] = sizes.get(_block(row), 0) + len(row)
+    out = set()
+    for block in sorted(sizes, key=lambda block: -(scores.get(block) or 0.0)):
+        room -= sizes[block]
+        if room < 0:
+            out.add(block)
+    return [row for row in result.rows if is_summary(row) or _block(row) not in out], len(out)
+
+
+def _count_cells(result: Result) -> int:
+    return sum(map(len, result.rows))
+
+
+def _block(row: Row) -> tuple[object, ...]:
+    return row.get("kind"), row.get("layer"), row.get("kv_head")

@@ -1,0 +1,70 @@
+"""Which blocks of a run a request names, and the device that scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kvtool.errors import UsageError
+from kvtool.store import Run
+from kvtool.tasks.base import Plan
+from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+DECODER: tuple[Kind, ...] = ("key", "value")
+BASELINES: tuple[Kind, ...] = ("projected", "vision")
+
+
+def plan_blocks(
+    run: Run,
+    kinds: Sequence[Kind] | None,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    able: Sequence[Kind] = KINDS,
+) -> Plan:
+    """The stored blocks that a request names, of kinds the task is able to score. Raises UsageError for others."""
+    stored = [kind for kind in run.config.kinds if kind in able]
+    if not stored:
+        raise UsageError(f"run {run.name}: the task scores {', '.join(able)}; stored: {', '.join(run.config.kinds)}")
+    if kinds is None:
+        decoder = [kind for kind in ("value", "key") if kind in stored][:1]
+        kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
+    narrowed = [kind for kind in DECODER if kind in kinds] or [kind for kind in kinds if kind != "projected"]
+    blocks = []
+    for kind in dict.fromkeys(kinds):
+        if kind not in KINDS or kind not in stored:
+            why = "not stored" if kind not in run.config.kinds else "without text vectors, which the task needs"
+            raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
+        have = run.config.stored_layers(kind)
+        count, _ = run.config.heads_and_dim(kind)
+        wanted = tuple(dict.fromkeys(layers)) if kind in narrowed and layers is not None else have
+        chosen = tuple(dict.fromkeys(heads)) if kind in narrowed and heads is not None else tuple(range(count))
+        _check(run, kind, "layer", wanted, have)
+        _check(run, kind, "kv_head", chosen, range(count))
+        blocks.append((kind, wanted, chosen))
+    return Plan(run, tuple(blocks))
+
+
+def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence[int]) -> None:
+    absent = [number for number in wanted if number not in have]
+    if absent or not wanted:
+        listed = ", ".join(map(str, have))
+        raise UsageError(f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}")
+
+
+def baseline_plan(run: Run) -> Plan:
+    """The blocks by which a run is a baseline for others."""
+    return plan_blocks(run, [kind for kind in BASELINES if kind in run.config.kinds], None, None)
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one. Raises UsageError."""
+    import torch
+
+    from kvtool.models.device import find_device
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return find_device(name)

@@ -1,0 +1,187 @@
+"""Few-shot foreground segmentation on Pascal-5i (protocol 1).
+
+Of each episode's supports every patch is a training example, labelled by the majority of its pixels, void ignored; a
+patch of void alone, or outside the image, is left out. One L2-regularised logistic regression per head, all heads of
+a layer and several episodes at once; its logits on the query are upsampled bilinearly to the image and cut at 0.
+
+Memory: BATCH_FLOATS features at a time (and three times that in the solver), MASK_BYTES of label maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from kvtool.datasets.masks import VOID
+from kvtool.datasets.pascal5i import Entry, Episode, Pascal5i
+from kvtool.errors import DatasetError
+from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
+from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
+from kvtool.result import Row
+from kvtool.tasks.base import Array, Table
+from kvtool.tasks.predictions import save_mask
+from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
+from kvtool.types import KINDS, GridSpan, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.features import logistic
+
+BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
+"""Feature values solved at once: what a CPU's cache holds, or enough to fill a GPU."""
+
+MASKS_KEPT = 256
+LABELS_KEPT = 4096
+
+
+class ForegroundSegmentation:
+    name: ClassVar[str] = "foreground-segmentation"
+    metric: ClassVar[str] = "miou"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+
+    def __init__(
+        self,
+        dataset: Pascal5i,
+        ids: Sizes,
+        device: torch.device,
+        *,
+        limit: int | None = None,
+        episodes: int = 1000,
+        shots: int = 5,
+        c: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.dataset, self.device, self.c, self.shots, self.seed = dataset, device, c, shots, seed
+        count = episodes if limit is None else min(limit, episodes)
+        listed = dataset.entries()
+        left_out = LeftOut.of(dataset)
+        held = [entry for entry in listed if entry.image_id in ids]
+        left_out.many(len(listed) - len(held), "listed images are not in the run: no episode draws them")
+        usable = left_out.usable(held, lambda entry: check_entry(dataset, entry, ids[entry.image_id]))
+        if held and not usable:
+            raise left_out.none_left(self.name, f"the label maps of none of {len(held)} entries can be used")
+        self.episodes = dataset.episodes(count, shots, seed, usable)
+        left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
+        self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
+        self._saved: Collection[int] = range(self.n)
+        self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
+        self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
+
+    def settings(self) -> dict[str, Any]:
+        return {"episodes": self.n, "shots": self.shots, "c": self.c}
+
+    def images(self) -> set[str]:
+        return {image for episode in self.episodes for image in (episode.query_id, *episode.support_ids)}
+
+    def measure(self, layer: Layer) -> Array:
+        """(head, episode, 4): pixels of background and foreground intersection, then union."""
+        counts = np.zeros((len(layer.heads), self.n, 4), np.int64)
+        for episode, query, predicted in self._predict(layer):
+            counts[:, episode.index] = self._score(predicted, query, episode)
+        return counts
+
+    def only(self, images: Collection[str]) -> None:
+        """Episodes whose query is one of them."""
+        self._saved = [episode.index for episode in self.episodes if episode.query_id in images]
+
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<episode>.png: the mask of its query."""
+        files = []
+        for episode, _, predicted in self._predict(layer):
+            if episode.index not in self._saved:
+                continue
+            name = f"{episode.index:04d}.png"
+            about = {"class_id": episode.class_id, "query": episode.query_id, "supports": list(episode.support_ids)}
+            files.append({"file": name, "episode": episode.index, **about})
+            save_mask(folder / name, predicted[index])
+        return files
+
+    def truth(self, record: Row) -> Array:
+        return self._truth(record["query"], record["class_id"])
+
+    def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
+        """Episodes in order, their queries, and their masks (head, height, width); those of a batch together, since
+        with others beside it an episode might round a pixel differently."""
+        import torch
+
+        for batch in self._batches(layer):
+            if not any(episode.index in self._saved for episode in batch):
+                continue
+            images = layer.get({image for e in batch for image in (e.query_id, *e.support_ids)})
+            fits = self._fit(batch, images)
+            of_episode = zip(fits.weights.float().chunk(len(batch)), fits.bias.float().chunk(len(batch)), strict=True)
+            for episode, (weights, bias) in zip(batch, of_episode, strict=True):
+                query = images[episode.query_id]
+                logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
+                yield episode, query, (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
+
+    def _batches(self, layer: Layer) -> Iterator[list[Episode]]:
+        """Episodes in order, as many at once as BATCH_FLOATS allows for the layer's first images."""
+        first = next(layer.each([self.episodes[0].query_id]))
+        size = max(1, BATCH_FLOATS[self.device.type] // max(1, first.values.numel() * self.shots))
+        for start in range(0, self.n, size):
+            yield self.episodes[start : start + size]
+
+    def _fit(self, batch: list[Episode], images: dict[str, GridImage]) -> logistic.Fit:
+        """One problem per (episode, head), episode-major; shorter episodes are filled up with rows of weight 0."""
+        import torch
+
+        from kvtool.features import logistic
+
+        supports = [[images[name] for name in episode.support_ids] for episode in batch]
+        rows = max(sum(image.values.shape[1] for image in each) for each in supports)
+        heads, _, dim = supports[0][0].values.shape
+        features = torch.zeros(len(batch), heads, rows, dim, device=self.device)
+        labels, weights = np.zeros((2, len(batch), 1, rows), np.float32)
+        for index, episode in enumerate(batch):
+            start = 0
+            for image in supports[index]:
+                stop = start + image.values.shape[1]
+                features[index, :, start:stop] = image.values
+                foreground, kept = self._labels(image.id, episode.class_id, image.span)
+                labels[index, 0, start:stop], weights[index, 0, start:stop] = foreground, kept
+                start = stop
+        both = (torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device) for part in (labels, weights))
+        return logistic.fit(features.flatten(0, 1), *both, c=self.c)
+
+    def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
+        truth = self._truth(query.id, episode.class_id)
+        check_shape(truth, query.wh_px, str(self.dataset.truth_file(query.id)))
+        return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
+
+    def _read_truth(self, image_id: str, class_id: int) -> Array:
+        return self.dataset.mask(image_id, class_id)
+
+    def _read_labels(self, image_id: str, class_id: int, span: GridSpan) -> tuple[Array, Array]:
+        """Whether each patch is foreground, and whether it counts: (row * col,) bool each."""
+        return patch_labels(self._truth(image_id, class_id), span)
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        # Classes without an episode have no score: none of theirs is 0.
+        ids, class_index = np.unique([episode.class_id for episode in self.episodes], return_inverse=True)
+        intersection, union = measured[..., :2], measured[..., 2:]
+        yield Table({}, fewshot_units(intersection, union, class_index, len(ids)), fewshot_scores, class_index)
+        for index, class_id in enumerate(ids.tolist()):
+            of = class_index == index
+            units = fewshot_units(intersection[:, of], union[:, of], np.zeros(of.sum(), int), 1)
+            yield Table({"category": self.dataset.class_names[class_id - 1]}, units, fewshot_scores)
+
+
+def check_entry(dataset: Pascal5i, entry: Entry, wh_px: Size) -> None:
+    """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or lacks the class."""
+    where = str(dataset.truth_file(entry.image_id))
+    labels = dataset.label_map(entry.image_id)
+    check_shape(labels, wh_px, where)
+    if not (labels == entry.class_id).any():
+        raise DatasetError(f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found none")
+
+
+def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
+    """Majority label of each patch of a (H, W) mask of 1, 0 and 255 (void), and whether it has any other pixel."""
+    foreground, background = cell_shares(mask == 1, span), cell_shares(mask == 0, span)
+    return foreground > background, foreground + background > 0

@@ -1,0 +1,248 @@
+"""Semantic correspondence on SPair-71k (protocol 5).
+
+The token under each source keypoint is matched, by cosine, with the target image's tokens; the centre of the nearest
+one is the prediction, in pixels of the original image. It is right within alpha times the longer side of the target's
+box. With `upsample` the target's features are first upsampled bilinearly to its pixels, as DIFT does.
+
+Memory: of one category at a time, the vectors under its source keypoints; one target image's scores.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from kvtool.datasets.spair71k import Pair, SPair71k
+from kvtool.errors import KvtoolError
+from kvtool.features.layers import GridImage, Layer, upsampling
+from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
+from kvtool.result import Row
+from kvtool.tasks.base import Array, Table
+from kvtool.tasks.predictions import save_lines
+from kvtool.tasks.truth import LeftOut, Sizes, check_size
+from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvtool.features.neighbors import Backend
+
+PRIMARY_ALPHA = 0.1
+
+
+@dataclass(frozen=True)
+class _Target:
+    """All keypoints to be found in one target image: rows of the category's source points, truth, and their pairs."""
+
+    source_rows: Array
+    keypoints_px: Array
+    box_sides_px: Array
+    pairs: Array
+    starts: Array
+
+
+class SemanticCorrespondence:
+    name: ClassVar[str] = "semantic-correspondence"
+    metric: ClassVar[str] = "pck_image"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+
+    def __init__(
+        self,
+        dataset: SPair71k,
+        ids: Sizes,
+        device: torch.device,
+        *,
+        limit: int | None = None,
+        upsample: bool = False,
+        backend: Backend = "auto",
+    ) -> None:
+        pairs = dataset.pairs()
+        self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
+        left_out = LeftOut.of(dataset)
+        present = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+        left_out.many(len(pairs) - len(present), "pairs need images that the run does not hold")
+        if not present:
+            raise KvtoolError(
+                f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract more of the data set"
+            )
+        self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
+        self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
+        if not self.pairs:
+            raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
+        self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
+        self._saved: Collection[int] = range(self.n)
+
+    def settings(self) -> dict[str, Any]:
+        return {"alpha": PRIMARY_ALPHA, "upsample": self.upsample, "limit": self.limit}
+
+    def images(self) -> set[str]:
+        return {image for pair in self.pairs for image in (pair.src_id, pair.trg_id)}
+
+    def measure(self, layer: Layer) -> Array:
+        """(head, pair, alpha) number of keypoints found."""
+        found = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
+        for target, predicted_px in self._predict(layer):
+            correct = correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
+            found[:, target.pairs] = np.moveaxis(np.add.reduceat(correct, target.starts, axis=2), 0, 2)
+        return found
+
+    def only(self, images: Collection[str]) -> None:
+        """Of one image all pairs, of several the pairs among them."""
+        ends = [{pair.src_id, pair.trg_id} & set(images) for pair in self.pairs]
+        self._saved = [number for number, found in enumerate(ends) if len(found) >= min(2, len(set(images)))]
+
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """answers.jsonl: a pair a line, its fields as in SPair's annotation and prd_kps."""
+        points: dict[int, Array] = {}
+        for target, predicted_px in self._predict(layer):
+            points |= zip(target.pairs.tolist(), np.split(predicted_px[index], target.starts[1:]), strict=True)
+        save_lines(folder / "answers.jsonl", [_answer(self.pairs[number], points[number]) for number in self._saved])
+        return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
+
+    def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
+        """Target images, and the points found in them (head, keypoint, 2): those of all pairs with this target."""
+        import torch
+
+        saved = {self.pairs[number].trg_id for number in self._saved}
+        for group in self._groups:
+            if saved.isdisjoint(group.targets):
+                continue
+            points = group.source_vectors(layer)
+            for image in layer.each(image for image in group.targets if image in saved):
+                target = group.targets[image.id]
+                yield target, self._match(points[:, torch.as_tensor(target.source_rows)], image)
+
+    def _match(self, queries: torch.Tensor, image: GridImage) -> Array:
+        """(head, query, 2) points in pixels of the original image; queries (head, query, dim) as stored."""
+        from kvtool.features.neighbors import nearest
+
+        if self.upsample:
+            return nearest_pixels(queries.float(), image)
+        _, cells = nearest(queries, image.stored, backend=self.backend)
+        return image.centres_px()[cells[:, :, 0]]
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        total = np.array([len(pair.src_kps_px) for pair in self.pairs])
+        units = pck_units(np.moveaxis(measured, 2, 0), total)
+        primary = units[ALPHAS.index(PRIMARY_ALPHA)]
+        yield Table({}, primary, pck_scores)
+        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
+            yield Table({"alpha": alpha}, of_alpha, pck_scores)
+        categories = np.array([pair.category for pair in self.pairs])
+        for category in np.unique(categories):
+            yield Table(
+                {"alpha": PRIMARY_ALPHA, "category": str(category)}, primary[:, categories == category], pck_scores
+            )
+
+
+def check_pair(pair: Pair, ids: Sizes) -> None:
+    """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the run's."""
+    where = pair.file or f"pair {pair.id}"
+    check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
+    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
+
+
+class _Category:
+    """The pairs of one category, arranged by target image; its source keypoints, each (image, keypoint) once."""
+
+    def __init__(self, members: list[int], pairs: list[Pair]) -> None:
+        rows: dict[tuple[str, tuple[float, float]], int] = {}
+        by_target: defaultdict[str, list[int]] = defaultdict(list)
+        for index in members:
+            for point in pairs[index].src_kps_px:
+                rows.setdefault((pairs[index].src_id, point), len(rows))
+            by_target[pairs[index].trg_id].append(index)
+        self.n_points = len(rows)
+        self.sources: defaultdict[str, list[tuple[int, tuple[float, float]]]] = defaultdict(list)
+        for (image, point), row in rows.items():
+            self.sources[image].append((row, point))
+        self.targets = {image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()}
+
+    def source_vectors(self, layer: Layer) -> torch.Tensor:
+        """(head, source point, dim) the vectors of the tokens under the source keypoints, as stored."""
+        import torch
+
+        vectors = torch.empty(0)
+        for image in layer.each(self.sources):
+            if not len(vectors):
+                heads, _, dim = image.stored.shape
+                vectors = image.stored.new_empty(heads, self.n_points, dim)
+            at, points = zip(*self.sources[image.id], strict=True)
+            vectors[:, list(at)] = image.stored[:, image.cells(points)]
+        return vectors
+
+
+def _target(pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[float, float]], int]) -> _Target:
+    counts = [len(pair.src_kps_px) for pair in pairs]
+    return _Target(
+        source_rows=np.array([rows[pair.src_id, point] for pair in pairs for point in pair.src_kps_px]),
+        keypoints_px=np.array([point for pair in pairs for point in pair.trg_kps_px]),
+        box_sides_px=np.repeat([box_side_px(pair.trg_box_xyxy_px) for pair in pairs], counts),
+        pairs=np.array(indices),
+        starts=np.cumsum([0, *counts[:-1]]),
+    )
+
+
+def _answer(pair: Pair, predicted_px: Array) -> Row:
+    """A pair's fields as SPair-71k names them, and the points found."""
+    return {
+        "filename": pair.id,
+        "src_imname": f"{pair.src_id.rpartition('/')[2]}.jpg",
+        "trg_imname": f"{pair.trg_id.rpartition('/')[2]}.jpg",
+        "src_imsize": [*pair.src_wh_px, 3],
+        "trg_imsize": [*pair.trg_wh_px, 3],
+        "src_bndbox": pair.src_box_xyxy_px,
+        "trg_bndbox": pair.trg_box_xyxy_px,
+        "category": pair.category,
+        "src_kps": pair.src_kps_px,
+        "trg_kps": pair.trg_kps_px,
+        "kps_ids": [str(number) for number in pair.kps_ids],
+        "mirror": pair.mirror,
+        "viewpoint_variation": pair.viewpoint_variation,
+        "scale_variation": pair.scale_variation,
+        "truncation": pair.truncation,
+        "occlusion": pair.occlusion,
+        "prd_kps": predicted_px.tolist(),
+    }
+
+
+def _by_category(pairs: list[Pair]) -> list[list[int]]:
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, pair in enumerate(pairs):
+        members[pair.category].append(index)
+    return list(members.values())
+
+
+def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
+    """(head, query, 2) the (x, y) index of the pixel whose bilinearly upsampled vector is nearest by cosine.
+
+    The upsampled vectors are never made: their products with a query are its upsampled products, and their norms
+    follow from the products of neighbouring vectors. The first pixel in row-major order wins a tie.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    down, across = (torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px))
+    found = [
+        _nearest_pixels_head(q, v.unflatten(0, image.grid), down, across)
+        for q, v in zip(normalize(queries, dim=-1), image.values, strict=True)
+    ]
+    return np.stack(found)
+
+
+def _nearest_pixels_head(q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> Array:
+    import torch
+
+    tall = torch.einsum("hr,rcd->hcd", down, grid)
+    square, neighbour = tall.square().sum(-1), (tall[:, :-1] * tall[:, 1:]).sum(-1)
+    norm2 = square @ across.square().T + 2 * neighbour @ (across[:, :-1] * across[:, 1:]).T
+    scale = norm2.clamp_min(1e-24).rsqrt()
+    products = torch.einsum("qd,hcd->qhc", q, tall)
+    best = [int(torch.argmax((p @ across.T) * scale)) for p in products]
+    width = len(across)
+    return np.array([(at % width, at // width) for at in best])

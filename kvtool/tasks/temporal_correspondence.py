@@ -1,0 +1,173 @@
+"""Temporal correspondence on DAVIS-2017 (protocol 6): the first frame's masks, propagated as DINO does.
+
+A token's soft mask is the weighted mean of those of its five nearest tokens in frame 0 and the seven frames before,
+by exp(cosine / 0.1), within 12 patches in each direction; see propagation.py. `propagation="nearest"` copies the
+nearest token of frame 0 and the last frame. Soft masks are upsampled, stretched per object, and scored by the official
+rules.
+
+Memory: eight frames of a sequence, and the products of some tokens with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from kvtool.datasets.davis import Davis, Video
+from kvtool.datasets.masks import VOID
+from kvtool.errors import DatasetError, KvtoolError, UsageError
+from kvtool.features.layers import GridImage, Layer, upsample
+from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, region_similarity
+from kvtool.result import Row
+from kvtool.tasks.base import Array, Table
+from kvtool.tasks.predictions import save_labels
+from kvtool.tasks.truth import LeftOut, Sizes, check_shape
+from kvtool.types import KINDS, Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PROPAGATIONS = ("dino", "nearest")
+
+
+class TemporalCorrespondence:
+    name: ClassVar[str] = "temporal-correspondence"
+    metric: ClassVar[str] = "j_and_f"
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+
+    def __init__(
+        self,
+        dataset: Davis,
+        ids: Sizes,
+        device: torch.device,
+        *,
+        limit: int | None = None,
+        propagation: str = "dino",
+    ) -> None:
+        if propagation not in PROPAGATIONS:
+            raise UsageError(f"{self.name}: propagation is {' or '.join(PROPAGATIONS)}, not {propagation!r}")
+        self.dataset, self.device, self.propagation, self.limit = dataset, device, propagation, limit
+        videos = dataset.videos()
+        left_out = LeftOut([*dataset.notes, *dataset.skipped], dataset.n_sequences - len(videos))
+        whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
+        left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
+        if not whole:
+            raise KvtoolError(f"{self.name}: the run holds all frames of none of {len(videos)} sequences: extract more")
+        self.videos = self._saved = left_out.usable(whole, lambda video: check_video(dataset, video, ids), limit)
+        self.skipped, self.n_skipped = left_out.lines, left_out.count
+        if not self.videos:
+            raise left_out.none_left(self.name, f"none of {len(whole)} sequences can be used")
+        self.objects = [(video.name, number) for video in self.videos for number in range(1, video.n_objects + 1)]
+        self.n = len(self.objects)
+
+    def settings(self) -> dict[str, Any]:
+        return {"propagation": self.propagation, "limit": self.limit}
+
+    def images(self) -> set[str]:
+        return {frame for video in self.videos for frame in video.frame_ids}
+
+    def measure(self, layer: Layer) -> Array:
+        """(head, object, 7): davis_units of every object of every sequence."""
+        return np.concatenate([self._measure_video(layer, video) for video in self.videos], axis=1)
+
+    def _measure_video(self, layer: Layer, video: Video) -> Array:
+        scored = len(video.frame_ids) - 2
+        j, f = np.zeros((2, len(layer.heads), video.n_objects, scored))
+        for index, (frame, soft) in enumerate(self._propagate(layer, video)):
+            if index >= scored:
+                break
+            truth = self.dataset.label_map(frame.id)
+            check_shape(truth, frame.wh_px, str(self.dataset.truth_file(frame.id)))
+            for head in range(len(layer.heads)):
+                said = index_mask(soft[head], frame)
+                for number in range(1, video.n_objects + 1):
+                    pair = said == number, truth == number
+                    j[head, number - 1, index] = region_similarity(*pair)
+                    f[head, number - 1, index] = boundary_accuracy(*pair)
+        return davis_units(j, f)
+
+    def only(self, images: Collection[str]) -> None:
+        """The sequences that have one of these frames, whole."""
+        self._saved = [video for video in self.videos if not set(images).isdisjoint(video.frame_ids)]
+
+    def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
+        """<sequence>/<frame>.png as the annotations: the first one's own, void as background, then what follows."""
+        for video in self._saved:
+            first = self.dataset.label_map(video.frame_ids[0])
+            save_labels(folder / f"{video.frame_ids[0]}.png", np.where(first == VOID, 0, first))
+            for frame, soft in self._propagate(layer, video):
+                save_labels(folder / f"{frame.id}.png", index_mask(soft[index], frame))
+        return [{"file": f"{frame}.png", "image": frame} for video in self._saved for frame in video.frame_ids]
+
+    def truth(self, record: Row) -> Array | None:
+        """Object ids, None where the frame has no annotation."""
+        return self.dataset.label_map(record["image"]) if self.dataset.has_label_map(record["image"]) else None
+
+    def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
+        """Each frame after the first and its soft masks (head, object + 1, token), background first."""
+        from kvtool.features.propagation import Context, Rule
+
+        rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
+        frames = (layer.get([name])[name] for name in video.frame_ids)
+        first = next(frames)
+        masks = self._first_masks(first, video).expand(len(layer.heads), -1, -1)
+        context = Context(first.stored, masks, first.grid, rule)
+        for frame in frames:
+            if frame.grid != first.grid:
+                raise DatasetError(
+                    f"frame {frame.id}: expected {first.grid[0]} x {first.grid[1]} tokens as the sequence's first, "
+                    f"found {frame.grid[0]} x {frame.grid[1]}; frames of a sequence are of one size"
+                )
+            soft = context.propagate(frame.stored)
+            yield frame, soft
+            context.add(frame.stored, soft)
+
+    def _first_masks(self, first: GridImage, video: Video) -> Tensor:
+        """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as nearest-neighbour resizing
+        takes it; a void pixel is in no channel."""
+        import torch
+
+        labels = self.dataset.label_map(first.id)
+        x, y = first.centres_px().T.astype(int)
+        at = labels[np.clip(y, 0, labels.shape[0] - 1), np.clip(x, 0, labels.shape[1] - 1)]
+        one_hot = (at == np.arange(video.n_objects + 1)[:, None]).astype(np.float32)
+        return torch.from_numpy(one_hot).to(self.device)[None]
+
+    def tables(self, measured: Array) -> Iterator[Table]:
+        yield Table({}, measured, davis_scores)
+        for index, (video, number) in enumerate(self.objects):
+            yield Table({"object": f"{video}_{number}"}, measured[:, index : index + 1], davis_scores)
+
+
+def check_video(dataset: Davis, video: Video, ids: Sizes) -> None:
+    """Raises DatasetError where a sequence cannot be scored.
+
+    Its frames are of one size, and the annotations of the first and of those that are scored can be used.
+    """
+    if len(video.frame_ids) < 3:
+        raise DatasetError(f"sequence {video.name}: expected a frame between its ends, found none")
+    first = ids[video.frame_ids[0]]
+    scored = video.frame_ids[:-1]
+    for frame in scored:
+        check_shape(dataset.label_map(frame), ids[frame], str(dataset.truth_file(frame)))
+    for frame in video.frame_ids:
+        if ids[frame] != first:
+            raise DatasetError(
+                f"sequence {video.name}: expected frames of one size, {first[0]} x {first[1]}, found {frame} of "
+                f"{ids[frame][0]} x {ids[frame][1]}"
+            )
+
+
+def index_mask(soft: Tensor, frame: GridImage) -> Array:
+    """(height, width) object ids of one head's soft masks (channel, token): upsampled bilinearly, each channel
+    stretched to 0 .. 1 (a constant one to 0), the greatest taken; the lowest of equals, so background first."""
+    import torch
+
+    dense = upsample(soft, frame.span, frame.wh_px)
+    low, high = dense.amin((1, 2), keepdim=True), dense.amax((1, 2), keepdim=True)
+    stretched = torch.where(high > low, (dense - low) / (high - low).clamp_min(1e-30), 0.0)
+    return stretched.argmax(0).cpu().numpy()

@@ -1,0 +1,59 @@
+"""Two lines an image, one Yes and one No, true of the scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kvtool.demo.language import NUMBERS, plural, with_article
+from kvtool.demo.layouts.mme import SUBSETS, draw_picture
+from kvtool.demo.world import COLOURS, Scene, categories
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_each_image_has_both_answers_and_they_are_true(world: Path, subset: str) -> None:
+    folder = world / "mme" / subset
+    texts = sorted(folder.glob("*.txt"))
+    assert len(texts) == 15
+    assert [path.stem for path in texts] == [path.stem for path in sorted(folder.glob("*.jpg"))]
+    for index, path in enumerate(texts):
+        scene, _, _ = draw_picture(0, subset, index)
+        with Image.open(path.with_suffix(".jpg")) as image:
+            assert image.size == scene.size_wh
+        lines = [line.split("\t") for line in path.read_text().splitlines()]
+        assert sorted(answer for _, answer in lines) == ["No", "Yes"]
+        for question, answer in lines:
+            assert question.endswith(" Please answer yes or no.")
+            assert truth(scene, subset, question.removesuffix(" Please answer yes or no.")) == (answer == "Yes")
+
+
+def truth(scene: Scene, subset: str, question: str) -> bool:
+    """What the scene says, by listing every question that could be asked of it."""
+    shown = [thing.category for thing in scene.things]
+    if subset == "existence":
+        asked = {f"Is there {with_article(name)} in this image?": name in shown for name in categories()}
+    elif subset == "color":
+        pairs = {(thing.colour, thing.category) for thing in scene.things}
+        asked = {
+            f"Is there {with_article(colour)} {name} in the image?": (colour, name) in pairs
+            for colour in COLOURS
+            for name in categories()
+        }
+    elif subset == "count":
+        asked = {f"Is there only one {name} in this image?": shown.count(name) == 1 for name in shown}
+        for name in shown:
+            for n, number in enumerate(NUMBERS):
+                asked[f"Are there {number} {plural(name)} in this image?"] = shown.count(name) == n
+    else:
+        asked = {}
+        for one in scene.things:
+            for other in scene.things:
+                (x, y), (other_x, other_y) = one.centre_xy_px, other.centre_xy_px
+                start, end = f"Is the {one.category}", f"the {other.category}?"
+                asked[f"{start} on the left side of {end}"] = x < other_x
+                asked[f"{start} on the right side of {end}"] = x > other_x
+                asked[f"{start} above {end}"] = y < other_y
+                asked[f"{start} below {end}"] = y > other_y
+    return asked[question]

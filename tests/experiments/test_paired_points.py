@@ -1,0 +1,206 @@
+"""Semantic correspondence as a question: what is asked of which pair, and what is drawn."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from io import BytesIO
+from itertools import combinations
+from math import dist
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kvtool.datasets import open_dataset, parse_spec
+from kvtool.datasets.images import load_image
+from kvtool.datasets.spair71k import Pair
+from kvtool.demo.layouts import write_scenes
+from kvtool.errors import ImageError, UsageError
+from kvtool.experiments.paired import points as paired_points
+from kvtool.experiments.paired.points import (
+    LETTERS,
+    QUESTIONS,
+    PointQuestion,
+    make_questions,
+    picture_files,
+    questions_file,
+    write_pictures,
+)
+from kvtool.pictures.marks import Box, Mark, draw_marks, place_marks, ring_radius_px
+from tests.support.tiny import noise
+
+Array = np.ndarray[Any, Any]
+
+
+def pair(name: str, n_points: int, wh_px: tuple[int, int] = (400, 300), step: float = 50.0) -> Pair:
+    """Keypoints in a row; the target's lie 20 px lower than the source's."""
+    source = tuple((20.0 + step * i, 100.0) for i in range(n_points))
+    target = tuple((x, y + 20) for x, y in source)
+    return Pair(
+        id=name, category="cat", src_id=f"cat/{name}-1", trg_id=f"cat/{name}-2", src_wh_px=wh_px, trg_wh_px=wh_px,
+        src_kps_px=source, trg_kps_px=target, kps_ids=tuple(10 + i for i in range(n_points)),
+        src_box_xyxy_px=(0, 0, 1, 1), trg_box_xyxy_px=(0, 0, 1, 1), mirror=0, viewpoint_variation=0,
+        scale_variation=0, truncation=0, occlusion=0,
+    )  # fmt: skip
+
+
+PAIRS = [pair(f"{i:02d}", n_points) for i, n_points in enumerate((4, 5, 6, 4, 7))]
+
+
+def test_pairs_take_turns_and_no_keypoint_is_asked_about_twice() -> None:
+    questions = make_questions(PAIRS, 100, seed=0)
+    assert [each.number for each in questions] == list(range(26))
+    for n in (3, 5, 10, 15, 20):
+        asked = Counter(each.pair.id for each in questions[:n])
+        assert max(asked.values()) - min(asked[each.id] for each in PAIRS) <= 1
+    assert Counter(each.pair.id for each in questions) == {each.id: len(each.kps_ids) for each in PAIRS}
+    assert len({each.id for each in questions}) == 26
+
+
+def test_the_right_answer_is_the_same_keypoint() -> None:
+    for each in make_questions(PAIRS, 100, seed=1):
+        assert len(set(each.targets)) == 4
+        x, y = each.targets_px[each.right]
+        assert (x, y - 20) == each.source_px
+        assert each.question.answer == f"({LETTERS[each.right]})"
+        assert each.id == f"{each.pair.id}/{10 + each.source}"
+        assert each.question.image_ids == (each.pair.src_id, each.pair.trg_id)
+
+
+def test_letters_are_drawn_evenly() -> None:
+    many = [pair(f"{i:04d}", 6) for i in range(400)]
+    counts = Counter(each.right for each in make_questions(many, 400, seed=0))
+    assert all(70 <= counts[index] <= 130 for index in range(4))
+
+
+def test_the_same_questions_in_whatever_order_the_pairs_come() -> None:
+    questions = make_questions(PAIRS, 12, seed=5)
+    assert make_questions(Random(0).sample(PAIRS, len(PAIRS)), 12, seed=5) == questions
+    assert make_questions(PAIRS, 12, seed=6) != questions
+    assert make_questions(PAIRS, 5, seed=5) == questions[:5]
+
+
+def test_pairs_without_four_points_apart_inside_both_pictures_give_none() -> None:
+    assert make_questions([pair("few", 3)], 9, seed=0) == []
+    radius = ring_radius_px((400, 300))
+    assert make_questions([pair("close", 4, step=2 * radius - 0.1)], 9, seed=0) == []
+    assert len(make_questions([pair("apart", 4, step=2 * radius)], 9, seed=0)) == 4
+    assert make_questions([pair("outside", 4, wh_px=(169, 300))], 9, seed=0) == []
+    assert len(make_questions([pair("inside", 4, wh_px=(171, 300))], 9, seed=0)) == 4
+
+
+def boxes(marks: list[Mark], shape: tuple[int, int]) -> Array:
+    """(height, width) bool: pixels that a mark may change."""
+    allowed = np.zeros(shape, bool)
+    for mark in marks:
+        for x0, y0, x1, y1 in (mark.ring_xyxy_px, mark.name_xyxy_px):
+            allowed[max(0, int(y0)) : int(y1) + 1, max(0, int(x0)) : int(x1) + 1] = True
+    return allowed
+
+
+def apart(one: Box, other: Box) -> bool:
+    (a0, b0, a1, b1), (x0, y0, x1, y1) = one, other
+    return a1 <= x0 or x1 <= a0 or b1 <= y0 or y1 <= b0
+
+
+@pytest.mark.parametrize("wh_px", [(500, 375), (96, 120)])
+def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> None:
+    width, height = wh_px
+    points = [(0.0, 0.0), (width - 1.0, height - 1.0), (width / 2, height / 2), (width / 2 + 20, height / 2)]
+    marks = place_marks(points, LETTERS, wh_px)
+    for mark in marks:
+        x0, y0, x1, y1 = mark.name_xyxy_px
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+    for one in marks:
+        for other in marks:
+            if one is not other:
+                assert apart(one.name_xyxy_px, other.name_xyxy_px)
+                assert apart(one.name_xyxy_px, other.ring_xyxy_px)
+        x0, y0, x1, y1 = one.ring_xyxy_px
+        third = (x1 - x0) / 3
+        assert apart(one.name_xyxy_px, (x0 + third, y0 + third, x1 - third, y1 - third))
+    image = noise(width, height)
+    before = np.asarray(image).copy()
+    changed = (np.asarray(draw_marks(image, marks)) != before).any(axis=2)
+    assert not (changed & ~boxes(marks, changed.shape)).any()
+    for mark in marks:
+        for x0, y0, x1, y1 in (mark.ring_xyxy_px, mark.name_xyxy_px):
+            assert changed[max(0, int(y0)) : int(y1), max(0, int(x0)) : int(x1)].any()
+    assert (np.asarray(image) == before).all()
+
+
+def test_a_name_is_nearest_to_its_own_point() -> None:
+    for seed in range(20):
+        random = Random(seed)
+        points = [(x + random.uniform(-5, 5), y + random.uniform(-5, 5)) for x in (90, 118) for y in (90, 118)]
+        marks = place_marks(points, LETTERS, (300, 200))
+        assert all(apart(a.name_xyxy_px, b.name_xyxy_px) for a, b in combinations(marks, 2))
+        for index, mark in enumerate(marks):
+            x0, y0, x1, y1 = mark.name_xyxy_px
+            away = [dist(((x0 + x1) / 2, (y0 + y1) / 2), point) for point in points]
+            assert away.index(min(away)) == index
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, only=["spair71k"])
+    return open_dataset(parse_spec(f"spair71k:{folder}/spair71k"))
+
+
+def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:
+    questions = make_questions(dataset.pairs(), 6, seed=0)
+    refs = {ref.id: ref for ref in dataset.images()}
+    files = dict(picture_files(questions, refs))
+    assert [*files] == [*(name for each in questions for name in each.files), QUESTIONS]
+    for each in questions:
+        asked = [(each.pair.src_id, [each.source_px], ["REF"]), (each.pair.trg_id, each.targets_px, LETTERS)]
+        for name, (image, points, names) in zip(each.files, asked, strict=True):
+            clean = np.asarray(load_image(refs[image]))
+            drawn = np.asarray(Image.open(BytesIO(files[name])))
+            marks = place_marks(points, names, (clean.shape[1], clean.shape[0]))
+            assert drawn.shape == clean.shape
+            changed = (drawn != clean).any(axis=2)
+            assert changed.any()
+            assert not (changed & ~boxes(marks, changed.shape)).any()
+            assert len(marks) == len(points)
+            assert all((0 <= x < clean.shape[1]) for x, _ in points)
+    lines = [json.loads(line) for line in files[QUESTIONS].decode().splitlines()]
+    for each, line in zip(questions, lines, strict=True):
+        annotated = next(one for one in dataset.pairs() if one.id == line["pair"])
+        at = annotated.kps_ids.index(line["keypoint"])
+        assert tuple(line["source_px"]) == annotated.src_kps_px[at]
+        assert tuple(line["targets_px"][line["answer"][1]]) == annotated.trg_kps_px[at]
+        assert line["prompt"] == each.question.prompt
+        assert line["choices"] == ["point A", "point B", "point C", "point D"]
+    assert dict(picture_files(questions, refs)) == files
+
+
+def test_a_folder_of_pictures_is_written_once(dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = make_questions(dataset.pairs(), 2, seed=0)
+    refs = {ref.id: ref for ref in dataset.images()}
+    folder = tmp_path / "deep" / "marked"
+    write_pictures(folder, questions, refs)
+    assert len(list(folder.iterdir())) == 5
+    assert (folder / QUESTIONS).read_bytes() == questions_file(questions)
+
+    def refused(_questions: list[PointQuestion], _refs: Any) -> Any:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(paired_points, "picture_files", refused)
+    write_pictures(folder, questions, refs)
+    with pytest.raises(UsageError, match=r"--pictures: expected a new or empty folder, found something in it"):
+        write_pictures(folder, questions[:1], refs)
+
+
+def test_a_missing_picture_leaves_no_folder(dataset: Any, tmp_path: Path) -> None:
+    questions = make_questions(dataset.pairs(), 1, seed=0)
+    gone = {ref.id: type(ref)(ref.id, tmp_path / "gone.jpg") for ref in dataset.images()}
+    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+        write_pictures(tmp_path / "marked", questions, gone)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,271 @@
+"""kvtool show: what is drawn is what is scored, where it belongs; and one line for each bad request."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kvtool
+from kvtool.errors import DatasetError, StoreError, UsageError
+from kvtool.experiments.show import run as shown
+from kvtool.pictures import tiles
+from kvtool.pictures.components import FRAME, Sheet
+from kvtool.pictures.contact_sheet import ContactSheet, Tile
+from kvtool.pictures.overlays import OBJECTS, RIGHT, WRONG
+from kvtool.pictures.tiles import columns_of, spread
+from kvtool.store import Run, open_store
+from kvtool.tasks import probe
+from kvtool.types import Block
+from tests.support.datasets import picture
+from tests.support.keys import Array, planted
+from tests.support.units import PLANTED
+from tests.tasks import test_semantic_correspondence as spair
+from tests.tasks import test_temporal_correspondence as davis
+from tests.tasks.test_only import RUNS
+
+BEST = Block("value", *PLANTED)
+SIDE_PX = 160
+"""Of the pictures on the sheets of these tests: 20 px a token."""
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
+    """The tiles of every sheet that is made."""
+    found: list[Tile] = []
+
+    class Spy(ContactSheet):
+        def __init__(self, tiles: Any, *others: Any) -> None:
+            found.extend(tiles)
+            super().__init__(tiles, *others)
+
+    monkeypatch.setattr(tiles, "ContactSheet", Spy)
+    monkeypatch.setattr(tiles, "LARGEST_PX", SIDE_PX)
+    return found
+
+
+def read(path: Path) -> Array:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def halves(tile: Tile) -> tuple[Array, Array]:
+    """The two pictures of a tile."""
+    pixels = np.asarray(tile.picture).astype(int)
+    return pixels[:, :SIDE_PX], pixels[:, -SIDE_PX:]
+
+
+@pytest.mark.parametrize("task", ["foreground-segmentation", "co-segmentation", "semantic-segmentation"])
+def test_what_is_predicted_is_tinted_and_nothing_else(task: str, tmp_path: Path, drawn: list[Tile]) -> None:
+    """The mask that --save-predictions writes, on the right; no tint at all on the left."""
+    run = RUNS[task](tmp_path)
+    limit = {"limit": 40} if task == "foreground-segmentation" else {}
+    probe(run, task, layers=[PLANTED[0]], save_predictions=tmp_path / "masks", **limit)
+    files = json.loads((tmp_path / "masks/predictions.json").read_text())["files"]
+    record = files[5]
+    image = record.get("image") or record["query"]
+    made = kvtool.show(run, image, tmp_path / "a.png", task=task, limit=1)
+    assert made.block == BEST
+    left, right = halves(drawn[0])
+    first = next(one for one in files if image in (one.get("image"), one.get("query")))
+    with Image.open(tmp_path / "masks" / first["file"]) as mask:
+        wanted = np.asarray(mask.resize((SIDE_PX, len(right)), Image.Resampling.NEAREST)) > 0
+    outline = (np.ptp(right, axis=-1) == 0) & np.isin(right[..., 0], (0, 255))
+    tinted = np.ptp(right, axis=-1) > 8
+    assert 0.05 < wanted.mean() < 0.95
+    assert outline.mean() < 0.2
+    np.testing.assert_array_equal(tinted[~outline], wanted[~outline])
+    assert (left != right).any()
+    assert read(made.path).shape[1::-1] == made.wh_px
+
+
+def test_sentences_of_several_images(tmp_path: Path, drawn: list[Tile]) -> None:
+    run = RUNS["referring-expression"](tmp_path)
+    made = kvtool.show(run, run.ids[:2], tmp_path / "a.png", task="referring-expression", block=BEST)
+    assert [tile.caption[0].split(" · ")[0] for tile in drawn] == [f'"thing {i} {j}"' for i in (0, 1) for j in (0, 1)]
+    assert made.notes == ()
+    some = kvtool.show(run, run.ids[:2], tmp_path / "b.png", task="referring-expression", block=BEST, limit=3)
+    assert some.notes == ("3 of 4 drawn: --limit sets how many",)
+    assert len(drawn) == 7
+
+
+def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: Path) -> None:
+    run = RUNS["referring-expression"](tmp_path)
+    for n in (1, 2, 8):
+        made = kvtool.show(run, run.ids, tmp_path / "a.png", task="referring-expression", block=BEST, limit=n)
+        assert 1200 < made.wh_px[0] <= 2000
+
+
+def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) -> None:
+    """Every keypoint of PLANTED is right; those of a block of noise are at the cells that --save-predictions says."""
+    run = RUNS["semantic-correspondence"](tmp_path)
+    for name, block, colour in (("right", BEST, RIGHT), ("wrong", Block("value", 2, 1), WRONG)):
+        options: dict[str, Any] = {"layers": [block.layer], "heads": [block.kv_head]}
+        probe(run, spair.TASK, save_predictions=tmp_path / name, **options)
+        answers = [json.loads(line) for line in (tmp_path / name / "answers.jsonl").read_text().splitlines()]
+        wanted = [one for one in answers if {one["src_imname"], one["trg_imname"]} == {"cat0i0.jpg", "cat0i1.jpg"}]
+        drawn.clear()
+        kvtool.show(run, ["cat0/cat0i0", "cat0/cat0i1"], tmp_path / f"{name}.png", task=spair.TASK, block=block)
+        assert len(drawn) == len(wanted) == 2
+        for tile, answer in zip(drawn, wanted, strict=True):
+            assert f"of {spair.POINTS} right" in tile.caption[0]
+            found = np.argwhere((halves(tile)[1] == colour).all(axis=-1))[:, ::-1]
+            true = np.array(answer["trg_kps"]) * SIDE_PX / spair.WH[0]
+            for point, truth in zip(np.array(answer["prd_kps"]) * SIDE_PX / spair.WH[0], true, strict=True):
+                is_right = np.hypot(*(point - truth)) <= 0.1 * (answer["trg_bndbox"][2] - 2) * SIDE_PX / spair.WH[0]
+                if is_right == (colour == RIGHT):
+                    assert np.hypot(*(found - point).T).min() < 2
+        assert (f"{spair.POINTS} of {spair.POINTS} right" in drawn[0].caption[0]) == (name == "right")
+
+
+def test_the_frames_of_a_sequence(tmp_path: Path, drawn: list[Tile]) -> None:
+    run = davis.make_run(tmp_path)
+    frames = [image for image in run.ids if image.startswith("two/")]
+    truth = davis.write_davis(tmp_path / "again")
+    whole = kvtool.show(run, "two", tmp_path / "whole.png", task=davis.TASK, block=BEST)
+    assert (whole.images, [tile.caption[0] for tile in drawn]) == (("two",), frames)
+    assert [tile.caption[1] for tile in drawn] == ["given", *["J 1.00, 1.00"] * 5]
+    for tile, frame in zip(drawn, frames, strict=True):
+        for y, x in np.ndindex(davis.GRID):
+            cell = np.asarray(tile.picture).astype(float)[20 * y + 6 : 20 * y + 14, 20 * x + 6 : 20 * x + 14]
+            assert nearest_object(cell.reshape(-1, 3).mean(axis=0)) == truth[frame][y, x]
+    drawn.clear()
+    one = kvtool.show(run, frames[3], tmp_path / "one.png", task=davis.TASK, block=BEST)
+    assert [tile.caption[0] for tile in drawn] == [frames[0], frames[3]] == [frames[0], *one.images]
+
+
+def nearest_object(colour: Array) -> int:
+    """Whose colour was laid over grey; 0: nobody's."""
+    over_grey = [np.zeros(3)] + [np.array(OBJECTS[number]) / 2 - np.mean(OBJECTS[number]) / 2 for number in (0, 1)]
+    return int(np.argmin([np.abs(colour - colour.mean() - each).sum() for each in over_grey]))
+
+
+def test_maps_of_two_images_beside_their_pictures(tmp_path: Path) -> None:
+    run = RUNS["co-segmentation"](tmp_path)
+    made = kvtool.show(run, run.ids[:2], tmp_path / "deep/maps.png", layers=[1, 5], heads=[1])
+    sheet = read(made.path)
+    assert (made.what, made.kind, made.block, made.notes) == ("pca", "value", None, ())
+    maps = Sheet((6, 8), 2, 1).picture
+    assert sheet.shape[0] >= 2 * maps.height
+    assert sheet.shape[1] > maps.width + 100
+    shutil.rmtree(tmp_path / "data")
+    bare = kvtool.show(run, run.ids[:2], tmp_path / "bare.png", layers=[1, 5], heads=[1])
+    assert len(bare.notes) == 1
+    assert "without the original pictures" in bare.notes[0]
+    assert bare.wh_px == (maps.width, 2 * maps.height)
+    with pytest.raises(DatasetError, match="--data"):
+        kvtool.show(run, run.ids[0], tmp_path / "c.png", task="co-segmentation", block=BEST)
+    with pytest.raises(DatasetError, match="elsewhere"):
+        kvtool.show(run, run.ids[0], tmp_path / "d.png", data=tmp_path / "elsewhere")
+
+
+def test_input_agnostic_keys_are_framed_where_they_are_known(tmp_path: Path) -> None:
+    run = planted(tmp_path / "s", 12, [(0, 0), (1, 1), (4, 0), (5, 1)], layers=8, heads=2)
+    before = kvtool.show(run, run.ids[0], tmp_path / "a.png", kind="key")
+    assert not (read(before.path) == FRAME).all(axis=-1).any()
+    kvtool.variance(run)
+    after = read(kvtool.show(run, run.ids[0], tmp_path / "b.png", kind="key", layers=[1]).path)
+    assert (after == FRAME).all(axis=-1).any()
+
+
+def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: list[Tile]) -> None:
+    run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
+    options: dict[str, Any] = {"task": "semantic-segmentation", "progress": lambda n, _note="": done.append(n)}
+    kvtool.show(run, run.ids[0], tmp_path / "a.png", block=Block("value", 1, 0), **options)
+    assert done == []
+    assert kvtool.show(run, run.ids[0], tmp_path / "a.png", **options).block == BEST
+    assert sum(done) == 6 * 2
+    probe(run, "semantic-segmentation", layers=[2], heads=[1], all_classes=True)
+    assert kvtool.show(run, run.ids[0], tmp_path / "a.png", **options).block == Block("value", 2, 1)
+    assert sum(done) == 6 * 2
+    assert {tile.caption[0].split(" · ")[0] for tile in drawn} == {"red fish"}
+
+
+def test_bad_requests(tmp_path: Path) -> None:
+    run, out = RUNS["co-segmentation"](tmp_path), tmp_path / "a.png"
+    (tmp_path / "folder.png").mkdir()
+    cases: list[tuple[str, dict[str, Any]]] = [
+        (r"no image 'cow/cow9' among the 8 .*; nearest: 'cow/cow[0-3]', ", {"images": "cow/cow9"}),
+        (r"no image 'zzz' .*; for example: 'cow/cow0'", {"images": ["cow/cow0", "zzz"]}),
+        (r"--block is of a task", {"block": BEST}),
+        (r"--kind, --layers and --heads are of the maps", {"task": "co-segmentation", "kind": "value"}),
+        (r"no value:9:0; .* kv_heads: 0, 1", {"task": "co-segmentation", "block": Block("value", 9, 0)}),
+        (r"no value:5:2;", {"task": "co-segmentation", "block": Block("value", 5, 2)}),
+        (r"no vision:3:1;", {"task": "co-segmentation", "block": Block("vision", 3, 1)}),
+        (r"key is not stored", {"task": "co-segmentation", "block": Block("key", 5, 1)}),
+        (r"cannot serve semantic-correspondence", {"task": "semantic-correspondence"}),
+        (r"did you mean 'co-segmentation'", {"task": "cosegmentation"}),
+        (r"value has no layer 77", {"layers": [77]}),
+        (r"expected 1 or more, found 0", {"task": "co-segmentation", "limit": 0}),
+        (r"expected an image or more", {"images": []}),
+        (r"ends in \.png, found '.*a\.jpg'", {"out": tmp_path / "a.jpg"}),
+        (r"expected a file, found a folder", {"out": tmp_path / "folder.png"}),
+    ]  # fmt: skip
+    for said, options in cases:
+        with pytest.raises(UsageError, match=said) as caught:
+            shown.show(run, **{"images": "cow/cow0", "out": out, **options})
+        assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_an_image_that_the_task_does_not_know(tmp_path: Path) -> None:
+    """In the run, but in no pair that the kept probe scored."""
+    run = RUNS["semantic-correspondence"](tmp_path)
+    probe(run, spair.TASK, limit=1)
+    with pytest.raises(UsageError, match=r"predicts nothing of 'cat1/cat1i3': .* its 1 units .*--limit 1.*; it knows"):
+        kvtool.show(run, "cat1/cat1i3", tmp_path / "a.png", task=spair.TASK)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = RUNS["co-segmentation"](tmp_path), tmp_path / "out/a.png"
+    out.parent.mkdir()
+    out.write_bytes(b"old")
+    replaced: list[tuple[str, bytes]] = []
+    real = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        replaced.append((Path(source).parent.name, Path(target).read_bytes()))
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda self, target: replace(self, target))
+        kvtool.show(run, run.ids[0], out)
+    assert replaced == [("out", b"old")]
+    assert read(out).size
+    assert [path.name for path in out.parent.iterdir()] == ["a.png"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(StoreError, match=r"show: -o: .*a\.png cannot be written: Input/output error"):
+            kvtool.show(run, run.ids[0], out)
+    assert [path.name for path in out.parent.iterdir()] == ["a.png"]
+    picture(tmp_path / "file/x.png", 8, 8)
+    with pytest.raises(StoreError, match="Not a directory"):
+        kvtool.show(run, run.ids[0], tmp_path / "file/x.png/b.png")
+
+
+def test_a_store_of_one_run_will_do(tmp_path: Path) -> None:
+    run: Run = RUNS["co-segmentation"](tmp_path)
+    made = kvtool.show(open_store(run.store), run.ids[0], str(tmp_path / "a.png"), layers=[0])
+    assert made.row() == {
+        "path": str(tmp_path / "a.png"),
+        "what": "pca",
+        "run": run.name,
+        "kind": "value",
+        "layer": None,
+        "kv_head": None,
+        "images": [run.ids[0]],
+    }
+
+
+def test_how_many_and_how_large() -> None:
+    assert [columns_of(n, 2) for n in (1, 2, 4, 5, 12)] == [1, 2, 2, 3, 3]
+    assert [columns_of(n, 1) for n in (1, 3, 6, 12)] == [1, 2, 3, 4]
+    assert spread(list(range(10)), 3) == [0, 3, 6]
+    assert spread([1, 2], 3) == [1, 2]

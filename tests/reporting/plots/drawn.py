@@ -1,0 +1,15 @@
+"""A figure as it is printed."""
+
+from __future__ import annotations
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from kvtool.reporting.plots import figure
+from kvtool.result import Result
+
+
+def drawn(result: Result) -> Figure:
+    made = figure(result)
+    FigureCanvasAgg(made).draw()  # type: ignore[no-untyped-call]
+    return made

@@ -1,0 +1,240 @@
+"""What is drawn is what the result says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from kvtool.reporting.plots.style import MARK
+from kvtool.result import Result, Row, is_summary
+from tests.reporting.plots.drawn import drawn
+from tests.support import results
+from tests.support.results import SHAPES
+
+
+def meshes(made: Figure) -> list[QuadMesh]:
+    """The maps, without the colour bar's own."""
+    found = [c for axes in made.axes if axes.get_label() != "<colorbar>" for c in axes.collections]
+    return [each for each in found if isinstance(each, QuadMesh)]
+
+
+def framed(axes: Axes) -> set[tuple[int, int]]:
+    """(layer, kv_head) of cells with a frame."""
+    boxes = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor() == to_rgba(MARK)]
+    return {(round(box.get_x() + 0.5), round(box.get_y() + 0.5)) for box in boxes}
+
+
+def bars(axes: Axes) -> list[list[float]]:
+    """[place, low, high] of every interval, upright ones."""
+    lines = [c for c in axes.collections if isinstance(c, LineCollection)]
+    return [[x, *sorted((y0, y1))] for c in lines for (x, y0), (_, y1) in c.get_segments()]
+
+
+def title(made: Figure) -> str:
+    return made.get_suptitle()
+
+
+def summaries(result: Result, kind: str) -> list[Row]:
+    return [row for row in result.rows if is_summary(row) and row["kind"] == kind]
+
+
+@pytest.mark.parametrize("name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "paired", "encoder, layers"])
+def test_maps_hold_the_rows(name: str) -> None:
+    result = SHAPES[name]
+    made = drawn(result)
+    kinds = [k for k in dict.fromkeys(row["kind"] for row in result.rows) if len(summaries(result, k)) > 1]
+    assert len(meshes(made)) == len(kinds) > 0
+    for mesh, kind in zip(meshes(made), kinds, strict=True):
+        rows = summaries(result, kind)
+        layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
+        expected = np.full((max(heads) - min(heads) + 1, max(layers) - min(layers) + 1), np.nan)
+        for row in rows:
+            if row[result.metric] is not None:
+                expected[row["kv_head"] - min(heads), row["layer"] - min(layers)] = row[result.metric]
+        cells = mesh.get_array()
+        assert cells is not None
+        np.testing.assert_array_equal(np.ma.filled(cells, np.nan), expected)
+        assert result.best is not None
+        best = {(result.best["layer"], result.best["kv_head"])} if result.best["kind"] == kind else set()
+        axes = mesh.axes
+        assert isinstance(axes, Axes)
+        assert framed(axes) == best
+        hatched = {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)) for p in axes.patches
+                   if isinstance(p, Rectangle) and p.get_hatch()}  # fmt: skip
+        assert hatched == {(row["layer"], row["kv_head"]) for row in rows if row[result.metric] is None}
+        low, high = mesh.get_clim()
+        assert low is not None
+        assert high is not None
+        assert low <= np.nanmin(expected) <= np.nanmax(expected) <= high
+
+
+@pytest.mark.parametrize("name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "encoder, layers"])
+def test_curves_are_the_best_of_each_layer(name: str) -> None:
+    result = SHAPES[name]
+    made = drawn(result)
+    axes = made.axes[0]
+    lines = {str(line.get_label()): line for line in axes.lines}
+    curves = 0
+    intervals = bars(axes)
+    for label, line in lines.items():
+        kind = label.split(",")[0]
+        rows = [row for row in result.per_layer if row["kind"] == kind]
+        if line.get_marker() == "None":
+            continue
+        curves += 1
+        points = [(round(x), y) for x, y in np.asarray(line.get_xydata()) if isfinite(y)]
+        assert points == [(row["layer"], row[result.metric]) for row in rows]
+        expected = [[row[f"{result.metric}_low"], row[f"{result.metric}_high"]] for row in rows]
+        assert all(each in [bar[1:] for bar in intervals] for each in expected)
+    assert curves == len(
+        {row["kind"] for row in result.per_layer} - ({"projected", "vision"} if "enc" not in name else set())
+    )
+    flat = {label: np.asarray(line.get_ydata())[0] for label, line in lines.items() if line.get_marker() == "None"}
+    beside = [row for row in result.baselines if "enc" not in name]
+    assert sorted(flat.values()) == sorted(row[result.metric] for row in beside)
+    assert sum("siglip" in label for label in flat) == sum(row["run"] != "r" for row in beside)
+    styles = {(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines.values()}
+    assert len(styles) == len(lines)
+
+
+def test_an_undefined_layer_is_a_gap() -> None:
+    """The result's per_layer has a layer's best row, and none where no head is defined."""
+    made = results.probe(range(8), 2)
+    rows = [row for row in made.per_layer if (row["kind"], row["layer"]) != ("value", 3)]
+    line = drawn(replace(made, per_layer=rows)).axes[0].lines[0]
+    assert [isfinite(y) for y in np.asarray(line.get_ydata())] == [True] * 3 + [False] + [True] * 4
+
+
+def test_nothing_defined() -> None:
+    made = results.probe(range(8), 2)
+    none = {"pck_image": None, "pck_image_low": None, "pck_image_high": None}
+    empty = replace(made, rows=[r | none for r in made.rows], per_layer=[], best=None, baselines=[])
+    assert "not defined for any block" in title(drawn(empty))
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("28 x 8", ["semantic-correspondence", results.MODEL, "spair71k@test", "pck_image", "N = 200"]),
+    ("probe", ["best (framed): value, layer"]),
+    ("one block", ["best: value, layer 5, head 0"]),
+    ("variance 28 x 4", ["L2 variance", "key", results.MODEL, "N = 1000 images", "input-agnostic (framed)"]),
+    ("knockout", ["pope", "N = 900", "f1", "none"]),
+    ("prefix", ["referring-expression", "refcoco@val", "miou_fgbg", "N = 54"]),
+    ("paired 28 x 4", ["art-style", "N = 117", "best (framed): value, layer", "p = 3e-05"]),
+    ("correlate", ["pearson 0.93 [0.88, 0.98], p = 0.040", "spearman not defined", "N = 3 models", "cvbench, blink"]),
+    ("two models", ["expected 3 models or more, found 2"]),
+])  # fmt: skip
+def test_titles(name: str, words: list[str]) -> None:
+    found = " ".join(title(drawn(SHAPES[name])).split())
+    for each in words:
+        assert each in found
+
+
+def test_histogram_and_cut() -> None:
+    result = SHAPES["variance 28 x 4"]
+    histogram, panel, *_ = drawn(result).axes
+    distribution = result.config["distribution"]
+    boxes = [p for p in histogram.patches if isinstance(p, Rectangle)]
+    assert [box.get_height() for box in boxes] == distribution["counts"]
+    assert [box.get_x() for box in boxes] == distribution["bin_edges"][:-1]
+    places = {str(line.get_label()): np.asarray(line.get_xdata())[0] for line in histogram.lines}
+    assert places["cut at 450"] == 450
+    assert set(places.values()) == {200, 900, 450}
+    assert framed(panel) == {(row["layer"], row["kv_head"]) for row in result.rows if row["input_agnostic"]}
+    (mesh,) = meshes(drawn(result))
+    cells = mesh.get_array()
+    assert cells is not None
+    assert sorted(np.asarray(cells).ravel()) == sorted(row["variance"] for row in result.rows)
+
+
+def test_no_cut_where_there_is_one_mode() -> None:
+    made = drawn(SHAPES["not bimodal"])
+    assert [np.asarray(line.get_xdata())[0] for line in made.axes[0].lines] == [900]
+    assert "not bimodal: density in the valley 0.80" in " ".join(title(made).split())
+    assert "no cut" in title(made)
+    assert not framed(made.axes[1])
+
+
+def test_variances_of_zero_and_none() -> None:
+    made = results.variance(8, 2, bimodal=False)
+    values = [0.0, None, *(row["variance"] for row in made.rows[2:])]
+    rows = [row | {"variance": value} for row, value in zip(made.rows, values, strict=True)]
+    (mesh,) = meshes(drawn(replace(made, rows=rows)))
+    cells = mesh.get_array()
+    assert cells is not None
+    assert np.sum(np.ma.getmaskarray(cells)) == 1
+    flat = {"bimodal": False, "why": "no variance at all in 16 keys", "modes": [], "bin_edges": [], "counts": []}
+    zero = replace(
+        made, rows=[row | {"variance": 0.0} for row in made.rows], config=made.config | {"distribution": flat}
+    )
+    assert "no variance at all" in title(drawn(zero))
+
+
+@pytest.mark.parametrize("name", ["knockout", "draws", "one file"])
+def test_conditions_and_their_parts(name: str) -> None:
+    result = SHAPES[name]
+    panels = drawn(result).axes
+    parts = list(dict.fromkeys(row.get("file") for row in result.rows))
+    assert len(panels) == len(parts)
+    conditions = list(dict.fromkeys(row["condition"] for row in result.rows))
+    ticks = [text.get_text() for text in panels[0].get_yticklabels()]
+    assert [text.split(",")[0] for text in ticks] == conditions
+    assert ticks[1] == "chosen, 42"
+    for panel, part in zip(panels, parts, strict=True):
+        rows = [row for row in result.rows if row.get("file") == part]
+        reference, *series = panel.lines
+        assert np.asarray(reference.get_xdata())[0] == next(row["f1"] for row in rows if row["condition"] == "none")
+        points = [(round(float(y)), x) for line in series for x, y in np.asarray(line.get_xydata())]
+        assert sorted(points) == sorted((conditions.index(row["condition"]), row["f1"]) for row in rows)
+        ends = [
+            sorted((a[0], b[0]))
+            for c in panel.collections
+            if isinstance(c, LineCollection)
+            for a, b in c.get_segments()
+        ]
+        assert sorted(ends) == sorted([row["f1_low"], row["f1_high"]] for row in rows)
+
+
+def test_prefix_choices_and_differences() -> None:
+    result = SHAPES["prefix"]
+    for panel, metric in zip(drawn(result).axes, ("miou_fgbg", "difference"), strict=True):
+        _, best, fixed = panel.lines
+        for line, choice in ((best, "best"), (fixed, "fixed")):
+            assert list(np.asarray(line.get_xdata())) == [row[metric] for row in result.rows if row["choice"] == choice]
+
+
+@pytest.mark.parametrize("metric", ["value", "value_pck"])
+def test_bars_of_the_best_block(metric: str) -> None:
+    result = results.paired(8, 2, metric)
+    axes = drawn(result).axes[0]
+    best = result.best
+    assert best is not None
+    names = [metric, "model", "union", "both", "value_only", "model_only", "neither"]
+    assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [best[name] for name in names]
+    written = [text.get_text() for text in axes.texts]
+    assert written == [f"{100 * best[name]:.1f}" for name in names]
+    lines = [line for c in axes.collections if isinstance(c, LineCollection) for line in c.get_segments()]
+    ends = [[x0, x1] for (x0, _), (x1, _) in lines]
+    assert ends == [*([best[f"{name}_low"], best[f"{name}_high"]] for name in names), [0.5, 0.5]]
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == ["values right", "model right", "either right"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["chance: 50.0 %"]
+
+
+def test_models_as_points() -> None:
+    result = SHAPES["correlate"]
+    made = drawn(result)
+    axes = made.axes[0]
+    models = [row for row in result.rows if "model" in row]
+    places = {line.get_xydata().tolist()[0][0]: line.get_xydata().tolist()[0][1] for line in axes.lines}  # type: ignore[union-attr]
+    assert places == {row["segmentation"]: row["accuracy"] for row in models}
+    assert [text.get_text() for text in made.legends[0].get_texts()] == [row["model"] for row in models]
+    assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == len(models)

@@ -1,0 +1,229 @@
+"""`report` on real stores: pictures of every task, what is missing is said, and the command as a shell sees it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kvtool
+from kvtool.cli import app
+from kvtool.datasets.spair71k import SPair71k
+from kvtool.errors import StoreError, UsageError
+from kvtool.pictures.thumbnails import Pictures
+from kvtool.reporting.collect import Page, report
+from kvtool.store import Run, open_store
+from tests.reporting.test_page import Reader
+from tests.support import studies
+from tests.support.units import PLANTED, sample, write_run
+from tests.tasks import test_co_segmentation as msrc
+from tests.tasks import test_foreground_segmentation as pascal
+from tests.tasks import test_language_tasks as language
+from tests.tasks import test_semantic_correspondence as spair
+from tests.tasks import test_temporal_correspondence as davis
+
+
+def spair_run(folder: Path) -> Run:
+    dataset = SPair71k(spair.write_spair(folder / "data", images=4), "test")
+    samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
+    fill = spair.planted(dataset.pairs())
+    kinds = ("key", "value", "projected", "vision")
+    return write_run(folder / "s.kv", "spair71k", "test", folder / "data", samples, fill, kinds=kinds)  # type: ignore[arg-type]
+
+
+def read(page: Page) -> Reader:
+    text = page.path.read_text(encoding="utf-8")
+    assert page.n_bytes == len(text.encode())
+    return Reader(text)
+
+
+def examples(reader: Reader) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = reader.data["blocks"]["r0"]["examples"]
+    return found
+
+
+def picture(reader: Reader, name: str) -> Image.Image:
+    uri = reader.data["pictures"][name]
+    assert uri.startswith("data:image/webp;base64,")
+    return Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+RUNS: dict[str, Callable[[Path], Run]] = {
+    spair.TASK: spair_run,
+    pascal.TASK: lambda folder: pascal.make_run(folder, 3),
+    msrc.TASK: msrc.make_run,
+    davis.TASK: davis.make_run,
+    "semantic-segmentation": language.bdd_run,
+}
+
+
+@pytest.mark.parametrize("task", RUNS)
+def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) -> None:
+    run = RUNS[task](tmp_path)
+    few: dict[str, dict[str, Any]] = {pascal.TASK: {"episodes": 6}, msrc.TASK: {"layers": [PLANTED[0]]}}
+    result = kvtool.probe(run, task, **few.get(task, {}))
+    page = report(run.store, tmp_path / "page.html", examples=2, blocks=3)
+    assert page.notes == ()
+    reader = read(page)
+    found = examples(reader)
+    best = "/".join(str((result.best or {})[name]) for name in ("kind", "layer", "kv_head"))
+    assert next(iter(found)) == best
+    assert len(found) == 3
+    for drawn in found.values():
+        assert 1 <= len(drawn) <= 2
+        for one in drawn:
+            assert picture(reader, one["picture"]).size == (one["width_px"], one["height_px"])
+            assert one["caption"]
+
+
+def test_matches_are_those_of_the_block(tmp_path: Path) -> None:
+    """With all pairs drawn, the points found are those that the probe scored."""
+    run = spair_run(tmp_path)
+    result = kvtool.probe(run, spair.TASK, kinds=["value"])
+    found = examples(read(report(run.store, tmp_path / "page.html", examples=result.n, blocks=3)))
+    assert next(iter(found)) == "value/{}/{}".format(*PLANTED)
+    for block, drawn in found.items():
+        kind, layer, head = block.split("/")
+        row = spair.summary(result, kind, int(layer), int(head))
+        words = [one["caption"].rpartition(": ")[2].split() for one in drawn]
+        rights, totals = (sum(int(each[place]) for each in words) for place in (0, 2))
+        assert len(drawn) == result.n
+        assert rights / totals == pytest.approx(row["pck_point"])
+
+
+def test_what_is_gone_is_said_and_the_page_is_whole(tmp_path: Path) -> None:
+    run = spair_run(tmp_path)
+    kvtool.probe(run, spair.TASK)
+    kvtool.variance(run, threshold=1.0)
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    page = report(run.store, tmp_path / "page.html")
+    assert len(page.notes) == 1
+    assert page.notes[0].startswith(f"No pictures for probe {spair.TASK} of {run.name}: spair71k: ")
+    reader = read(page)
+    assert page.notes[0].replace(f"{tmp_path}/", "") in reader.text
+    assert examples(reader) == {}
+    moved = report(run.store, tmp_path / "page.html", data={"spair71k": tmp_path / "moved"})
+    assert moved.notes == ()
+    assert examples(read(moved))
+    open_store(run.store).remove_run(run.name)
+    bare = report(run.store, tmp_path / "page.html")
+    assert len(bare.notes) == 2
+    assert "their runs are not in the stores any more" in read(bare).text
+
+
+def test_components_of_two_images(tmp_path: Path) -> None:
+    run = spair_run(tmp_path)
+    kvtool.variance(run, threshold=1.0)
+    reader = read(report(run.store, tmp_path / "page.html"))
+    drawn = [a for tag, a in reader.elements if tag == "img"]
+    assert len(drawn) == 2
+    assert all(picture(reader, str(one["data-picture"])).width > 400 for one in drawn)
+    assert [str(one["alt"]).rsplit(" ", 1)[1] for one in drawn] == run.ids[:2]
+
+
+def test_questions_have_their_images(tmp_path: Path) -> None:
+    run = spair_run(tmp_path)
+    result = studies.paired_result()
+    for item in result.items:
+        item["images"] = [run.ids[1]]
+    result.config["run"] = run.name
+    open_store(run.store).save_result("p", result.to_json())
+    reader = read(report(run.store, tmp_path / "page.html"))
+    shown = [a for tag, a in reader.elements if tag == "img"]
+    assert [one["alt"] for one in shown] == [f"image {run.ids[1]}"] * 3
+    assert len(reader.data["pictures"]) == 1
+
+
+def test_several_stores(tmp_path: Path) -> None:
+    runs = [spair_run(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        kvtool.probe(run, spair.TASK, kinds=["value"])
+    page = kvtool.report([open_store(run.store) for run in runs], tmp_path / "page.html", examples=0)
+    assert page.n_results == 2
+    assert page.n_pictures == 0
+    assert {row[-1] for row in read(page).data["tables"]["runs"]["rows"]} == {"a/s.kv", "b/s.kv"}
+
+
+def test_pictures_are_kept_once_and_within_bounds() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    one, other = map(Image.fromarray, noise)
+    pictures = Pictures(100_000)
+    assert pictures.add(one, "a") == pictures.add(one, "a")
+    assert len(pictures.uris) == 1
+    pictures.budget_bytes = 100
+    assert pictures.add(other, "b") is None
+    assert pictures.add(one, "c") is not None
+    assert (pictures.n_refused, len(pictures.uris)) == (1, 1)
+
+
+def test_errors(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "s.kv", create=True)
+    with pytest.raises(UsageError, match=r"expected results of an analysis, found none in .*s.kv: run one first, e.g."):
+        report(store, tmp_path / "page.html")
+    with pytest.raises(StoreError, match="expected a kvtool store"):
+        report(tmp_path / "none.kv", tmp_path / "page.html")
+    store.save_result("a", studies.unknown_result().to_json())
+    for place, said in (
+        (tmp_path, "expected a file, found a folder"),
+        (tmp_path / "no" / "page.html", "make it first"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            report(store, place)
+    with pytest.raises(StoreError, match=r"cannot be written"):
+        report(store, tmp_path / f"{'long' * 80}.html")
+    assert not list(tmp_path.glob(".page*"))
+
+
+def call(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
+    monkeypatch.setattr(sys, "argv", ["kvtool", *arguments])
+    try:
+        app.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run = spair_run(tmp_path)
+    page = tmp_path / "page.html"
+    assert call(monkeypatch, ["report", str(run.store), "-o", str(page)]) == 2
+    assert f"kvtool probe {run.store} all" in capsys.readouterr().err
+    kvtool.probe(run, spair.TASK, kinds=["value", "projected"], layers=[4, 5], select="split")
+    monkeypatch.setenv("KVTOOL_STORE", str(run.store))
+    assert call(monkeypatch, ["report", "-o", str(page), "--title", "T <1>", "--examples", "1"]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{page}\n"
+    assert "results: 1, pictures: " in said.err
+    reader = Reader(page.read_text(encoding="utf-8"))
+    assert "T <1>" in reader.text
+    assert call(monkeypatch, ["report", "-o", str(page), "--data", "spair71k"]) == 2
+    assert "expected NAME:PATH" in capsys.readouterr().err
+
+
+def test_the_commands_on_the_page_make_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run again, they are answered by what the store keeps: their configuration is the same."""
+    run = spair_run(tmp_path)
+    kvtool.probe(run, spair.TASK, kinds=["value", "projected"], layers=[4, 5], heads=[1], select="split", limit=5)
+    kvtool.variance(run, threshold=1.0, seed=3)
+    store = open_store(run.store)
+    page = report(store, tmp_path / "page.html").path.read_text(encoding="utf-8")
+    lines = map(html.unescape, re.findall("<code>(kvtool (?!extract).*?)</code>", page))
+    commands = [shlex.split(line)[1:] for line in lines]
+    assert [words[0] for words in commands] == ["probe", "variance"]
+    kept = {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()}
+    monkeypatch.chdir(run.store.parent)  # the page says nothing of where the store lies
+    for words in commands:
+        assert call(monkeypatch, words) == 0
+    assert {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()} == kept

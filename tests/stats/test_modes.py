@@ -1,0 +1,108 @@
+"""Two modes or one: what is planted is found, chance is not, and the cut is where nobody is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import gaussian_kde
+
+from kvtool.stats import modes
+from kvtool.stats.modes import deepest_valley, describe
+
+Array = NDArray[np.float64]
+
+
+def as_in_the_paper(seed: int) -> Array:
+    """42 keys around 200 and 70 around 600."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.normal(200, 50, 42), rng.normal(600, 80, 70)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_papers_two_modes(seed: int) -> None:
+    values = as_in_the_paper(seed)
+    found = describe(values, 0)
+    assert found.bimodal
+    assert found.valley is not None
+    assert found.valley_ratio is not None
+    assert found.modes[0] == pytest.approx(200, rel=0.25)
+    assert found.modes[1] == pytest.approx(600, rel=0.15)
+    assert 270 < found.valley < 480
+    assert np.sum((values < found.valley) != (np.arange(112) < 42)) <= 3
+    assert found.valley_ratio < 0.6
+    assert sum(found.counts) == 112
+    assert len(found.bin_edges) == len(found.counts) + 1
+
+
+def test_scale_does_not_matter() -> None:
+    values = as_in_the_paper(0)
+    found, scaled = describe(values, 0), describe(values * 1e-5, 0)
+    assert found.valley is not None
+    assert scaled.valley == pytest.approx(found.valley * 1e-5)
+    assert scaled.p_value == found.p_value
+
+
+@pytest.mark.parametrize("n", [16, 112])
+@pytest.mark.parametrize("shape", ["lognormal", "uniform", "exponential"])
+def test_one_mode_is_rarely_taken_for_two(monkeypatch: pytest.MonkeyPatch, n: int, shape: str) -> None:
+    """At a level of 5 %, 40 samples: more than 6 has a chance of 1.4 %."""
+    monkeypatch.setattr(modes, "DRAWS", 99)
+    rng = np.random.default_rng(5)
+    samples = {
+        "lognormal": rng.lognormal(5, 0.4, (40, n)),
+        "uniform": np.exp(rng.uniform(4, 7, (40, n))),
+        "exponential": rng.exponential(100, (40, n)),
+    }[shape]
+    assert sum(describe(sample, seed).bimodal for seed, sample in enumerate(samples)) <= 6
+
+
+def test_few_far_away_are_outliers() -> None:
+    rng = np.random.default_rng(0)
+    found = describe(np.concatenate([rng.lognormal(5, 0.3, 109), [0.0, 1e-4, 1e5]]), 0)
+    assert not found.bimodal
+    assert found.modes == [pytest.approx(np.exp(5), rel=0.3)]
+
+
+def test_an_outlier_does_not_hide_two_modes() -> None:
+    found = describe(np.append(as_in_the_paper(0), 30_000), 0)
+    assert found.bimodal
+    assert found.valley is not None
+    assert 270 < found.valley < 480
+
+
+def test_keys_that_never_change() -> None:
+    found = describe(np.concatenate([np.zeros(14), np.random.default_rng(0).normal(16, 1, 98)]), 0)
+    assert found.bimodal
+    assert found.valley is not None
+    assert 0 < found.valley < 10
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (np.zeros(20), "no variance at all"),
+        (np.zeros(0), "no variance at all"),
+        (np.array([1.0, 1.1, 90.0, 95.0]), "found 4"),
+        (np.full(20, 3.0), "all keys vary alike"),
+    ],
+)
+def test_what_cannot_be_asked(values: Array, why: str) -> None:
+    found = describe(values, 0)
+    assert not found.bimodal
+    assert why in found.why
+    assert (found.valley, found.p_value) == (None, None)
+    assert sum(found.counts) in (0, len(values))
+
+
+def test_valley_and_modes_are_those_of_scipys_density() -> None:
+    logs = np.log(as_in_the_paper(1))
+    _, valley = deepest_valley(logs)
+    assert valley is not None
+    bandwidth = modes._bandwidth(logs)
+    density = gaussian_kde(logs, bw_method=bandwidth / logs.std(ddof=1))
+    grid = np.linspace(valley.left, valley.right, 4000)
+    assert grid[density(grid).argmin()] == pytest.approx(valley.at, abs=0.01)
+    assert density(valley.at)[0] / min(density(valley.left)[0], density(valley.right)[0]) == pytest.approx(
+        valley.ratio, rel=1e-6
+    )

@@ -1,0 +1,244 @@
+"""Results as commands give them, of any shape, with numbers that differ everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kvtool.result import Result, Row, best_row
+
+MODEL = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+
+
+def about(command: str, metric: str, rows: list[Row], *, task: str | None = None, n: int = 200, **more: Any) -> Result:
+    config = {"run": "r", "model": MODEL, "dataset": "spair71k", "split": "test"} | more.pop("config", {})
+    return Result(command=command, task=task, metric=metric, n=n, rows=rows, config=config, **more)
+
+
+def interval(name: str, value: float | None, half: float = 0.04) -> Row:
+    low, high = (None, None) if value is None else (value - half, value + half)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def block(kind: str, layer: int, head: int, metric: str, value: float | None, **labels: Any) -> Row:
+    return {"kind": kind, "layer": layer, "kv_head": head, **labels, **interval(metric, value), "n": 200}
+
+
+def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
+    groups = dict.fromkeys((row["kind"], row["layer"]) for row in rows)
+    found = [best_row([r for r in rows if (r["kind"], r["layer"]) == group], metric) for group in groups]
+    return [row for row in found if row is not None]
+
+
+def probe(
+    layers: Sequence[int] = range(8),
+    heads: int = 2,
+    kinds: Sequence[str] = ("value",),
+    *,
+    metric: str = "pck_image",
+    others: int = 1,
+) -> Result:
+    """A rise and a fall over layers; alpha rows that no plot shows; projected, vision and other runs beside."""
+    rng = np.random.default_rng(0)
+    rows = [
+        block(
+            kind,
+            layer,
+            head,
+            metric,
+            0.2 + 0.3 * np.sin(3 * at / len(layers)) + 0.1 * float(rng.random()) - 0.05 * which,
+        )
+        for which, kind in enumerate(kinds)
+        for at, layer in enumerate(layers)
+        for head in range(heads)
+    ]
+    rows += [row | {"alpha": 0.05, metric: 0.9} for row in rows]
+    own = [block("projected", 0, 0, metric, 0.21), block("vision", 25, 0, metric, 0.302)]
+    summaries = [row for row in rows if "alpha" not in row]
+    best = {**(best_row(summaries, metric) or {}), "select": "max"}
+    baselines = [{"run": "r", "model": MODEL, **row} for row in own]
+    for index in range(others):
+        name = f"google/siglip-so400m-patch14-384-number-{index}"
+        baselines.append(
+            {"run": f"siglip-{index}", "model": name, **block("vision", 25, 0, metric, 0.33 + 0.02 * index)}
+        )
+    return about(
+        "probe",
+        metric,
+        rows + own,
+        task="semantic-correspondence",
+        best=best,
+        per_layer=per_layer(summaries + own, metric),
+        baselines=baselines,
+    )
+
+
+def encoder(layers: Sequence[int] = (3,)) -> Result:
+    """A run of a vision tower alone: its best block is its own baseline."""
+    rows = [block("vision", layer, 0, "pck_image", 0.2 + 0.01 * layer) for layer in layers]
+    best = {**(best_row(rows, "pck_image") or {}), "select": "max"}
+    baselines = [{"run": "r", "model": MODEL, **row} for row in rows]
+    return about(
+        "probe", "pck_image", rows, task="semantic-correspondence", best=best, per_layer=rows, baselines=baselines
+    )
+
+
+def undefined(made: Result) -> Result:
+    """The same, with every third block undefined, the whole second layer among them."""
+    rows = [
+        row | interval(made.metric, None)
+        if row["kind"] in ("key", "value") and (i % 3 == 0 or row["layer"] == 1)
+        else row
+        for i, row in enumerate(made.rows)
+    ]
+    summaries = [row for row in rows if "alpha" not in row]
+    best = best_row([row for row in summaries if row["kind"] == "value"], made.metric)
+    return replace(made, rows=rows, best=best, per_layer=per_layer(summaries, made.metric))
+
+
+def variance(layers: int = 28, heads: int = 4, *, bimodal: bool = True, kind: str = "key") -> Result:
+    rng = np.random.default_rng(1)
+    low = rng.random((layers, heads)) < (0.4 if bimodal else 0)
+    values = np.where(low, rng.normal(200, 30, low.shape), rng.normal(900, 150, low.shape))
+    cut = 450.0 if bimodal else None
+    edges = np.exp(np.linspace(np.log(values.min()), np.log(values.max()), 25))
+    counts, _ = np.histogram(values, np.concatenate([[0], edges[1:-1], [1e9]]))
+    rows = [
+        {
+            "kind": kind,
+            "layer": layer,
+            "kv_head": head,
+            **interval("variance", float(values[layer, head]), 10.0),
+            "n": 1000,
+            "input_agnostic": None if cut is None else bool(values[layer, head] < cut),
+        }
+        for layer in range(layers)
+        for head in range(heads)
+    ]
+    distribution = {
+        "bimodal": bimodal,
+        "why": "density in the valley 0.80 of the lower mode's, p = 0.162",
+        "modes": [200.0, 900.0] if bimodal else [900.0],
+        "bin_edges": edges.tolist(),
+        "counts": counts.tolist(),
+    }
+    config: Row = {"kind": kind, "threshold": cut, "threshold_from": "auto", "distribution": distribution, "notes": []}
+    return about("variance", "variance", rows, n=1000, unit="variance", config=config)
+
+
+def knockout(
+    parts: Sequence[str] = ("random", "popular", "adversarial"), draws: int = 1, label: str = "file"
+) -> Result:
+    heads = {"none": 0, "chosen": 42, "early": 20, "middle": 8, "late": 14, "dependent": 42, "random": 42}
+    rows: list[Row] = []
+    for index, (condition, n_heads) in enumerate(heads.items()):
+        row: Row = {"condition": condition, "n_heads": n_heads}
+        several = draws > 1 and condition in ("dependent", "random")
+        if several:
+            rows += [row | {"draw": draw, **interval("f1", 0.75 - 0.03 * draw), "n": 900} for draw in range(draws)]
+            row["draw"] = "all"
+        rows.append(row | interval("f1", 0.8 - 0.021 * index) | {"n": 900})
+        rows += [row | {label: part, **interval("f1", 0.82 - 0.03 * index), "n": 300} for part in parts]
+    return about("knockout", "f1", rows, task="pope", n=900, config={"dataset": "pope", "notes": []})
+
+
+def prefix(own: str = "") -> Result:
+    names = ["none", "correct", "random", "incorrect", *([own] if own else [])]
+    rows = [
+        {"condition": condition, "choice": choice, "kind": "value", "layer": 5, "kv_head": 1}
+        | interval("miou_fgbg", 0.4 + 0.03 * index - 0.01 * at)
+        | interval("difference", 0.03 * index - 0.01 * at * (index > 0), 0.0 if index == 0 else 0.02)
+        | {"n": 54, "run": "r"}
+        for index, condition in enumerate(names)
+        for at, choice in enumerate(("best", "fixed"))
+    ]
+    config = {"dataset": "refcoco", "split": "val", "select": "max", "notes": []}
+    return about("prefix", "miou_fgbg", rows, task="referring-expression", n=54, config=config)
+
+
+def paired(layers: int = 28, heads: int = 4, metric: str = "value") -> Result:
+    rows: list[Row] = []
+    for layer in range(layers):
+        for head in range(heads):
+            both, value_only, model_only = 0.25, 0.1 + 0.2 * np.sin(3 * layer / layers) + 0.01 * head, 0.06
+            shares = {
+                metric: both + value_only,
+                "model": both + model_only,
+                "union": both + value_only + model_only,
+                "both": both,
+                "value_only": value_only,
+                "model_only": model_only,
+                "neither": 1 - both - value_only - model_only,
+            }
+            row: Row = {"kind": "value", "layer": layer, "kv_head": head, "n": 117, "chance": 0.5, "mcnemar_p": 3e-5}
+            for name, share in shares.items():
+                row |= interval(name, float(share), 0.03)
+            rows.append(row)
+    best = {**(best_row(rows, metric) or {}), "select": "max"}
+    projected = rows[0] | {"kind": "projected", "layer": 0, "kv_head": 0}
+    return about("paired", metric, [*rows, projected], task="art-style", n=117, best=best, config={"dataset": "blink"})
+
+
+def correlate(models: int = 3, *, coefficients: bool = True) -> Result:
+    names = [MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "llava-hf/llama3-llava-next-8b-hf"]
+    names += [f"some-organisation/a-model-of-a-long-name-number-{index}-instruct-hf" for index in range(models - 3)]
+    rows: list[Row] = [
+        {
+            "model": name,
+            **interval("segmentation", 0.45 + 0.05 * i),
+            **interval("accuracy", 0.5 + 0.04 * i * (-1) ** i, 0.02),
+        }
+        for i, name in enumerate(names[:models])
+    ]
+    if coefficients:
+        rows.append({"coefficient": "pearson", **interval("value", 0.93, 0.05), "p": 0.04, "n": models})
+        rows.append({"coefficient": "spearman", **interval("value", None), "p": None, "n": models})
+    notes = [] if coefficients else [f"no coefficient: expected 3 models or more, found {models}; extract more of them"]
+    config: Row = {
+        "tasks": {"foreground-segmentation": {}, "co-segmentation": {}},
+        "benchmarks": ["cvbench", "blink"],
+        "notes": notes,
+    }
+    return Result(command="correlate", task=None, metric="accuracy", n=models, rows=rows, config=config)
+
+
+EVERY = {
+    "probe": probe(),
+    "variance": variance(8, 2),
+    "knockout": knockout(),
+    "prefix": prefix(),
+    "paired": paired(8, 2),
+    "correlate": correlate(),
+}
+LONG = "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
+SHAPES = {
+    **EVERY,
+    "28 x 4": probe(range(28), 4),
+    "28 x 8": probe(range(28), 8, others=3),
+    "32 x 8, two kinds": probe(range(32), 8, ("value", "key")),
+    "80 x 8": probe(range(80), 8),
+    "8 x 2, long metric": probe(range(8), 2, metric="miou_fgbg_image"),
+    "one block": probe([5], 1),
+    "one layer": probe([5], 8),
+    "one head": probe(range(8), 1),
+    "more heads than fit": probe(range(28), 64, others=12),
+    "some layers": probe([0, 1, 2, 14, 20, 27], 4),
+    "nulls": undefined(probe(range(8), 2, ("value", "key"))),
+    "encoder": encoder(),
+    "encoder, layers": encoder(range(5)),
+    "variance 28 x 4": variance(),
+    "variance 80 x 8": variance(80, 8),
+    "not bimodal": variance(8, 2, bimodal=False),
+    "variance, one head": variance(8, 1),
+    "one file": knockout(()),
+    "draws": knockout(draws=5),
+    "14 subsets": knockout([f"subset_number_{i}" for i in range(14)], label="subset"),
+    "own prefix": prefix(f"text:{LONG}"),
+    "paired 28 x 4": paired(),
+    "two models": correlate(2, coefficients=False),
+    "ten models": correlate(10),
+    "long names": replace(probe(), config={"model": LONG, "dataset": LONG, "run": "r"}),
+}

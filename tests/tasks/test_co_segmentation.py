@@ -1,0 +1,157 @@
+"""Co-segmentation: the golden cases, k-means against scikit-learn, and a planted answer scored by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.cluster import KMeans
+from torch.nn.functional import normalize
+
+from kvtool.datasets.msrc import Msrc
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.features.kmeans import assign, kmeans
+from kvtool.features.layers import nearest_cells
+from kvtool.tasks import co_segmentation as cs
+from kvtool.tasks import probe
+from kvtool.types import GridSpan, Sample
+from tests.support.datasets import picture
+from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
+from tests.test_result import assert_documented
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TASK = "co-segmentation"
+GRID = (6, 8)
+
+
+def span_of(grid: Array, height: int, width: int) -> GridSpan:
+    rows, cols = map(int, grid)
+    return GridSpan("base", 0, (rows, cols), cols, (0.0, 0.0, float(width), float(height)))
+
+
+def test_golden_chain() -> None:
+    data = np.load(GOLDEN / "coseg_kmeans_a.npz")
+    count = int(data["n_images"])
+    values = [torch.from_numpy(data[f"desc_{i}"].astype(np.float32))[None] for i in range(count)]
+    _, k, sse = cs.choose_clusters([normalize(v, dim=-1) for v in values])
+    assert k.tolist() == [int(data["k"])]
+    expected = data["sse_per_k"]
+    np.testing.assert_allclose(sse[0, : k[0] - 1], expected[:-1], rtol=0.01)
+    np.testing.assert_allclose(sse[0, k[0] - 1], expected[-1], rtol=0.03)
+    assert np.isnan(sse[0, k[0] :]).all()
+    found = cs.cosegment(values, [torch.from_numpy(data[f"saliency_{i}"])[None] for i in range(count)])
+    for i in range(count):
+        token_mask = found[i][0].reshape(data[f"grid_{i}"])
+        assert (token_mask == data[f"token_mask_{i}"]).mean() >= 0.995
+        height, width = map(int, data[f"size_{i}"])
+        rows, cols = nearest_cells(span_of(data[f"grid_{i}"], height, width), (width, height))
+        assert (token_mask[rows[:, None], cols] == data[f"mask_{i}"]).mean() >= 0.995
+
+
+def test_golden_votes() -> None:
+    data = np.load(GOLDEN / "coseg_votes_a.npz")
+    count, k = int(data["n_images"]), int(data["k"])
+    labels = [data[f"labels_{i}"] for i in range(count)]
+    votes = cs.count_votes(labels, [data[f"saliency_{i}"].astype(float) for i in range(count)], k)
+    assert votes.tolist() == data["votes"].tolist()
+    foreground = votes >= np.ceil(cs.VOTES * count)
+    assert np.flatnonzero(foreground).tolist() == data["foreground_clusters"].tolist()
+    for i in range(count):
+        mask = data[f"mask_{i}"]
+        rows, cols = nearest_cells(span_of(data[f"grid_{i}"], *mask.shape), mask.shape[::-1])
+        np.testing.assert_array_equal(foreground[labels[i].reshape(data[f"grid_{i}"])][rows[:, None], cols], mask)
+
+
+def test_kmeans_is_as_good_as_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(5, 12)) * 3
+    points = (centres[rng.integers(5, size=(3, 400))] + rng.normal(size=(3, 400, 12))).astype(np.float32)
+    for k in (1, 3, 5, 8):
+        centroids = kmeans(torch.from_numpy(points), k)
+        labels, distance = assign(torch.from_numpy(points), centroids)
+        for i in range(3):
+            peer = KMeans(k, n_init=10, random_state=0).fit(points[i])
+            assert float(distance[i].sum()) <= peer.inertia_ * 1.005
+            exact = ((points[i][:, None] - centroids[i].numpy()) ** 2).sum(-1)
+            assert (labels[i].numpy() == exact.argmin(1)).mean() > 0.999
+    again = kmeans(torch.from_numpy(points), 8)
+    assert torch.equal(again, centroids)
+
+
+def test_border_saliency_by_hand() -> None:
+    values = torch.zeros(1, 9, 2)
+    values[0, :, 0] = 2.0
+    values[0, 4] = torch.tensor([0.0, 5.0])
+    assert cs.border_saliency(values, (3, 3))[0].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert not cs.border_saliency(torch.ones(1, 9, 2), (3, 3)).any()
+
+
+def write_msrc(root: Path, images: int = 4) -> dict[str, Array]:
+    """Two classes; one object of 2 x 3 patches inside each image, a patch a pixel. Returns the masks by id."""
+    rng, masks = np.random.default_rng(0), {}
+    for category in ("cow", "dog"):
+        for number in range(images):
+            name = f"{category}/{category}{number}"
+            picture(root / f"image/{name}.png", GRID[1], GRID[0])
+            mask = np.zeros(GRID, np.uint8)
+            top, left = rng.integers(1, 4), rng.integers(1, 5)
+            mask[top : top + 2, left : left + 3] = 255
+            (root / f"groundtruth/{name}.png").parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / f"groundtruth/{name}.png")
+            masks[name] = mask > 0
+    return masks
+
+
+def planted(masks: dict[str, Array]) -> Fill:
+    """Block PLANTED has one vector for the object and one for the rest, but in cow0 two more patches look like it."""
+    one, two = np.random.default_rng(4).normal(size=(2, DIM))
+    background = noise(5)
+
+    def fill(s: Sample, layer: int, head: int) -> Array:
+        if (layer, head) != PLANTED:
+            return background(s, layer, head)
+        mask = masks[s.id].reshape(-1).copy()
+        if s.id == "cow/cow0":
+            mask[np.flatnonzero(~mask)[[9, 10]]] = True
+        return np.asarray(np.where(mask[:, None], one, two) + 1e-3 * background(s, layer, head))
+
+    return fill
+
+
+def make_run(folder: Path) -> Any:
+    masks = write_msrc(folder / "data")
+    refs = Msrc(folder / "data").images()
+    samples = [sample(ref.id, i, GRID[::-1], GRID) for i, ref in enumerate(refs)]
+    return write_run(folder / "store", "msrc", "all", folder / "data", samples, planted(masks), layers=6)
+
+
+def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    result = probe(run, TASK)
+    assert result.best is not None
+    assert (result.best["layer"], result.best["kv_head"]) == PLANTED
+    assert result.best["j_mean"] == pytest.approx((6 / 8 + 7) / 8)
+    assert result.n == 8
+    cow = [r for r in result.rows if r.get("category") == "cow" and (r["layer"], r["kv_head"]) == PLANTED]
+    assert cow[0]["j_mean"] == pytest.approx((6 / 8 + 3) / 4)
+    others = [r for r in result.rows if "category" not in r and r["kind"] == "value" and r["j_mean"] < 0.9]
+    assert len(others) == 11
+    assert max(r["j_mean"] for r in others) < 0.35
+    assert_documented(result.to_json())
+    assert probe(run, TASK, fresh=True).to_json() == result.to_json()
+
+
+def test_wrong_requests(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(UsageError, match="vision is not available: it needs the tower's attention"):
+        probe(run, TASK, saliency="vision")
+    with pytest.raises(UsageError, match="expected border, found 'centre'"):
+        probe(run, TASK, saliency="centre")
+    root = tmp_path / "data"
+    single = write_run(tmp_path / "one", "msrc", "all", root, [sample("cow/cow0", 0, (8, 6), GRID)], noise(0))
+    with pytest.raises(KvtoolError, match="two images of no class"):
+        probe(single, TASK)

@@ -1,0 +1,282 @@
+"""--save-predictions: what is on disk scores as the probe says, by other means than the probe's own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kvtool.cli import app
+from kvtool.datasets.bdd10k import Bdd10k
+from kvtool.datasets.imagenet_s import ImageNetS
+from kvtool.datasets.masks import VOID
+from kvtool.datasets.msrc import Msrc
+from kvtool.datasets.pascal5i import Pascal5i
+from kvtool.datasets.refcoco import RefCoco
+from kvtool.datasets.spair71k import SPair71k
+from kvtool.demo.layouts.files import label_palette
+from kvtool.errors import DatasetError, SpaceError, StoreError, UsageError
+from kvtool.experiments.score.run import score
+from kvtool.result import Result, Row
+from kvtool.stats.bootstrap import Array
+from kvtool.store import Run
+from kvtool.tasks import count_blocks, predictions, probe
+from tests.support.datasets import id_png, label_png, picture, write_text
+from tests.support.units import noise, sample, write_run
+from tests.tasks import test_co_segmentation as msrc
+from tests.tasks import test_foreground_segmentation as pascal
+from tests.tasks import test_language_tasks as language
+from tests.tasks import test_semantic_correspondence as spair
+from tests.tasks import test_temporal_correspondence as davis
+
+DOCS = Path(__file__).parents[2] / "docs/output.md"
+OTHER: dict[str, Any] = {"layers": [2], "heads": [1]}
+"""A block of noise: asked for alone, it is the best."""
+
+
+def best(result: Result) -> Row:
+    assert result.best is not None
+    return result.best
+
+
+def index_of(folder: Path, result: Result) -> list[dict[str, Any]]:
+    """The records of predictions.json, which names the best block and every file."""
+    about = json.loads((folder / predictions.INDEX).read_text())
+    assert about["schema"] == predictions.SCHEMA
+    assert {name: about[name] for name in ("kind", "layer", "kv_head")} == {
+        name: best(result)[name] for name in ("kind", "layer", "kv_head")
+    }
+    assert about["config"]["run"] == result.config["run"]
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {record["file"] for record in about["files"]} | {predictions.INDEX}
+    found: list[dict[str, Any]] = about["files"]
+    documented = set(re.findall(r"`([^`]+)`", DOCS.read_text()))
+    assert about.keys() | {name for record in found for name in record} <= documented
+    return found
+
+
+def read_mask(path: Path) -> Array:
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        values = np.asarray(image)
+    assert set(np.unique(values)) <= {0, 255}
+    return values > 0
+
+
+def iou(said: Array, truth: Array) -> float:
+    """Of one mask; truth 255 is left out."""
+    keep = truth != VOID
+    a, b = said[keep], truth[keep] == 1
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.parametrize("options", [{}, OTHER, {"propagation": "nearest", **OTHER}])
+def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
+    run = davis.make_run(tmp_path, lost="two/00003")
+    first = tmp_path / "data/Annotations/480p/one/00000.png"
+    ids = np.asarray(Image.open(first)).copy()
+    ids[2, :3] = VOID
+    label_png(first, ids)
+    result = probe(run, davis.TASK, save_predictions=tmp_path / "out", **options)
+    files = index_of(tmp_path / "out", result)
+    assert [record["file"] for record in files] == [f"{name}.png" for name in run.ids]
+    for record in files:
+        with Image.open(tmp_path / "out" / record["file"]) as image:
+            assert image.mode == "P"
+            assert image.getpalette() == label_palette()
+            assert np.asarray(image).max() <= 2
+    with Image.open(tmp_path / "out/one/00000.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.where(ids == VOID, 0, ids))
+    scored = score("davis", data=tmp_path / "data", results=tmp_path / "out")
+    of_block = best(result)
+    for name in ("j_and_f", "j_mean", "f_mean", "j_recall", "f_recall", "j_decay", "f_decay"):
+        assert scored.rows[0][name] == pytest.approx(of_block[name], abs=1e-12)
+    assert scored.n == result.n
+
+
+@pytest.mark.parametrize("options", [{}, OTHER, {"upsample": True, **OTHER}])
+def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
+    dataset = SPair71k(spair.write_spair(tmp_path / "data", images=4), "test")
+    samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
+    fill = spair.planted(dataset.pairs())
+    run = write_run(tmp_path / "store", "spair71k", "test", tmp_path / "data", samples, fill)
+    result = probe(run, spair.TASK, save_predictions=tmp_path / "out", **options)
+    index_of(tmp_path / "out", result)
+    answers = tmp_path / "out/answers.jsonl"
+    block = best(result)
+    for row in score("spair", answers=answers).rows:
+        if row.get("category") is None:
+            wanted = spair.summary(result, block["kind"], block["layer"], block["kv_head"], alpha=row.get("alpha"))
+            assert (row["pck_image"], row["pck_point"]) == (wanted["pck_image"], wanted["pck_point"])
+    first = json.loads(answers.read_text().splitlines()[0])
+    record = json.loads(next((tmp_path / "data/PairAnnotation/test").glob("000000-*.json")).read_text())
+    shared = [name for name in first if name in record and name != "filename"]
+    assert {"src_imname", "trg_imname", "src_kps", "trg_kps", "kps_ids", "src_bndbox", "category"} <= set(shared)
+    assert {name: first[name] for name in shared} == {name: record[name] for name in shared}
+
+
+def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
+    run = pascal.make_run(tmp_path, 3)
+    result = probe(run, pascal.TASK, episodes=11, save_predictions=tmp_path / "out", **OTHER)
+    dataset = Pascal5i(tmp_path / "data", "fold0")
+    files = index_of(tmp_path / "out", result)
+    for record, episode in zip(files, dataset.episodes(11), strict=True):
+        assert (record["query"], tuple(record["supports"])) == (episode.query_id, episode.support_ids)
+    found = [iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["query"], r["class_id"])) for r in files]
+    assert np.mean(found) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
+
+
+def test_msrc_masks(tmp_path: Path) -> None:
+    run = msrc.make_run(tmp_path)
+    result = probe(run, msrc.TASK, save_predictions=tmp_path / "out")
+    dataset = Msrc(tmp_path / "data")
+    files = index_of(tmp_path / "out", result)
+    found = [iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["image"], r["category"])) for r in files]
+    assert {record["file"] for record in files} == {f"{name}.png" for name in run.ids}
+    assert np.mean(found) == pytest.approx(best(result)["j_mean"], abs=1e-12)
+
+
+def imagenet_50(folder: Path) -> Run:
+    """An image of 24 x 18 pixels of each of 50 classes, with the texts' vectors; noise in every block."""
+    rng, wnids = np.random.default_rng(0), [f"n{i:03d}" for i in range(50)]
+    root = folder / "ImageNetS50"
+    for number, wnid in enumerate(wnids, 1):
+        picture(root / f"validation/{wnid}/{wnid}_1.JPEG", 24, 18)
+        ids = np.kron(np.where(language.box(rng), number, 0), np.ones((3, 3), int))
+        ids[0] = 1000
+        id_png(root / f"validation-segmentation/{wnid}/{wnid}_1.png", ids)
+    write_text(root / "words.txt", "".join(f"{wnid}\tthing {wnid}\n" for wnid in wnids))
+    samples = [sample(ref.id, i, (24, 18), language.GRID) for i, ref in enumerate(ImageNetS(root).images())]
+    run = write_run(folder / "store", "imagenet-s", "validation", root, samples, noise(1), layers=language.LAYERS)
+    language.commit_texts(run, [f"thing {wnid}" for wnid in wnids])
+    return run
+
+
+def test_imagenet_s_by_the_official_score(tmp_path: Path) -> None:
+    run, out = imagenet_50(tmp_path), tmp_path / "out"
+    result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out, **OTHER)
+    assert len(index_of(out, result)) == 50
+    scored = score("imagenet-s", data=tmp_path / "ImageNetS50", results=out, classes=50).rows[0]
+    assert scored["n_missing"] == 0
+    assert scored["miou"] == pytest.approx(best(result)["miou"], abs=1e-12)
+    assert scored["miou_present"] == pytest.approx(best(result)["miou_present"], abs=1e-12)
+    assert best(result)["miou"] > 0
+
+
+def test_bdd_by_the_official_score(tmp_path: Path) -> None:
+    run, out = language.bdd_run(tmp_path), tmp_path / "out"
+    result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out)
+    assert len(index_of(out, result)) == 6
+    scored = score("bdd10k", data=tmp_path / "data", results=out).rows[0]
+    assert (scored["n"], scored["n_missing"]) == (6, 0)
+    assert scored["miou"] == pytest.approx(best(result)["miou"], abs=1e-12)
+    masks = tmp_path / "masks"
+    result = probe(run, "semantic-segmentation", save_predictions=masks)
+    dataset, counts = Bdd10k(tmp_path / "data"), np.zeros((2, 2))
+    for record in index_of(masks, result):
+        labels, said = dataset.label_map(record["image"]), read_mask(masks / record["file"])
+        true = labels == dataset.texts().index(record["category"])
+        for side in (0, 1):
+            a, b = (said == side)[labels != VOID], (true == side)[labels != VOID]
+            counts[side] += [(a & b).sum(), (a | b).sum()]
+    assert (counts[:, 0] / counts[:, 1]).mean() == pytest.approx(best(result)["miou_fgbg"], abs=1e-12)
+
+
+def test_masks_of_the_given_class_are_no_benchmark_maps(tmp_path: Path) -> None:
+    run, out = imagenet_50(tmp_path), tmp_path / "out"
+    result = probe(run, "semantic-segmentation", save_predictions=out, **OTHER)
+    dataset = ImageNetS(tmp_path / "ImageNetS50")
+    intersection = union = 0
+    for record in index_of(out, result):
+        truth, said = dataset.mask(record["image"]), read_mask(out / record["file"])
+        keep = truth != VOID
+        intersection += int((said & (truth == 1))[keep].sum())
+        union += int((said | (truth == 1))[keep].sum())
+    assert intersection / union == pytest.approx(best(result)["iou_fg"], abs=1e-12)
+    with pytest.raises(DatasetError, match=r"expected an? (RGB|colour-coded) map"):
+        score("imagenet-s", data=tmp_path / "ImageNetS50", results=out, classes=50)
+
+
+def test_refcoco_masks_of_sentences(tmp_path: Path) -> None:
+    language.refcoco(tmp_path / "data")
+    dataset = RefCoco(tmp_path / "data", "val")
+    samples = [sample(r.id, i, language.GRID[::-1], language.GRID) for i, r in enumerate(dataset.images())]
+    run = write_run(tmp_path / "store", "refcoco", "val", tmp_path / "data", samples, noise(3), layers=language.LAYERS)
+    language.commit_texts(run, dataset.texts())
+    result = probe(run, "referring-expression", save_predictions=tmp_path / "out")
+    expressions = {one.sent_id: one for one in dataset.expressions()}
+    found = []
+    for record in index_of(tmp_path / "out", result):
+        one = expressions[record["sent_id"]]
+        assert (record["sent"], record["image"], record["ann_id"]) == (one.text, one.image_id, one.ann_id)
+        found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.mask(one)))
+    assert len(found) == 8
+    assert np.mean(found) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
+
+
+def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
+    run = msrc.make_run(tmp_path)
+    for name in ("one", "two"):
+        probe(run, msrc.TASK, save_predictions=tmp_path / name, select="split", **OTHER)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 9
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, taken = msrc.make_run(tmp_path), tmp_path / "taken"
+    write_text(taken / "x", "mine")
+    with pytest.raises(UsageError, match=r"expected a new or empty folder, found files in it: .*taken"):
+        probe(run, msrc.TASK, save_predictions=taken)
+    with pytest.raises(UsageError, match=r"found a file: .*taken/x"):
+        probe(run, msrc.TASK, save_predictions=taken / "x")
+    with pytest.raises(StoreError, match=r"--save-predictions: .*Not a directory"):
+        probe(run, msrc.TASK, save_predictions=taken / "x" / "below")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "empty").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "_save", full)
+        with pytest.raises(SpaceError, match=r"--save-predictions: .*no space left"):
+            probe(run, msrc.TASK, save_predictions=tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "empty", "store", "taken"]
+    probe(run, msrc.TASK, save_predictions=str(tmp_path / "empty"))
+    assert (tmp_path / "empty/cow/cow0.png").is_file()
+
+
+def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
+    run, done = msrc.make_run(tmp_path), list[int]()
+    probe(run, msrc.TASK, progress=lambda n, _note="": done.append(n))
+    assert sum(done) == count_blocks(run, msrc.TASK) == 6 * 2 + 2
+    assert count_blocks(run, msrc.TASK, kinds=["value"], **OTHER) == 1
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one task into the folder, of all tasks into a folder each."""
+    run = msrc.make_run(tmp_path)
+
+    def command(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["kvtool", "probe", str(run.store), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        return int(stop.value.code or 0)
+
+    one, every = tmp_path / "one", tmp_path / "every"
+    assert command("co-segmentation", "--save-predictions", one) == 0
+    assert command("all", "--save-predictions", every) == 0
+    assert (one / "cow/cow0.png").is_file()
+    assert (every / "co-segmentation/cow/cow0.png").is_file()
+    capsys.readouterr()
+    assert command("all", "--save-predictions", every) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1

@@ -1,0 +1,360 @@
+"""SPair-71k: a planted answer found and scored by hand, and a slow obvious reference on awkward grids."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kvtool.datasets.spair71k import Pair, SPair71k
+from kvtool.errors import KvtoolError, StoreError, UsageError
+from kvtool.features import layers
+from kvtool.features.layers import GridImage
+from kvtool.result import Result, Row
+from kvtool.store import Run, Store, open_store
+from kvtool.tasks import probe, tasks_of
+from kvtool.tasks.semantic_correspondence import nearest_pixels
+from kvtool.types import Sample
+from tests.support.datasets import pair_record, picture, write_json, write_text
+from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
+from tests.test_result import assert_documented
+
+WH, GRID, POINTS = (80, 60), (6, 8), 4
+TASK = "semantic-correspondence"
+
+
+def write_spair(root: Path, categories: int = 2, images: int = 6, seed: int = 0) -> Path:
+    """Every ordered pair of each category's images; POINTS keypoints anywhere in cells of their own."""
+    rng = np.random.default_rng(seed)
+    lines: list[str] = []
+    for category in [f"cat{c}" for c in range(categories)]:
+        points = {}
+        for i in range(images):
+            picture(root / f"JPEGImages/{category}/{category}i{i}.jpg", *WH)
+            cells = rng.choice(GRID[0] * GRID[1], POINTS, replace=False)
+            points[i] = [[int(10 * (c % 8) + rng.integers(10)), int(10 * (c // 8) + rng.integers(10))] for c in cells]
+        for a in range(images):
+            for b in range(images):
+                if a == b:
+                    continue
+                src, trg = f"{category}i{a}", f"{category}i{b}"
+                line = f"{len(lines):06d}-{src}-{trg}:{category}"
+                side = int(rng.integers(20, 70))
+                record = pair_record(
+                    src,
+                    trg,
+                    category,
+                    src_imsize=[*WH, 3],
+                    trg_imsize=[*WH, 3],
+                    src_kps=points[a],
+                    trg_kps=points[b],
+                    kps_ids=[str(k) for k in range(POINTS)],
+                    trg_bndbox=[2, 3, 2 + side, 23],
+                )
+                write_json(root / f"PairAnnotation/test/{line}.json", record)
+                lines.append(line)
+    write_text(root / "Layout/large/test.txt", "\n".join(lines) + "\n")
+    return root
+
+
+def planted(pairs: list[Pair], seed: int = 1) -> Fill:
+    """Noise, but in block PLANTED the token under keypoint k of a category is that keypoint's own vector."""
+    codes = np.random.default_rng(seed).normal(size=(20, DIM))
+    points = {}
+    for pair in pairs:
+        points[pair.src_id], points[pair.trg_id] = pair.src_kps_px, pair.trg_kps_px
+    background = noise(seed)
+
+    def fill(s: Sample, layer: int, head: int) -> Array:
+        values = background(s, layer, head)
+        if (layer, head) == PLANTED:
+            for code, point in zip(codes, points[s.id], strict=False):
+                values[s.base().token_at(*point)] = 3 * code
+        return values
+
+    return fill
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("spair")
+    dataset = SPair71k(write_spair(folder / "data"), "test")
+    samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())]
+    return write_run(folder / "store", "spair71k", "test", folder / "data", samples, planted(dataset.pairs()))
+
+
+def pairs_of(run: Run) -> list[Pair]:
+    assert run.config.dataset_path is not None
+    return SPair71k(Path(run.config.dataset_path), "test").pairs()
+
+
+def slow_pck(run: Run, kind: Any, layer: int, head: int, pairs: list[Pair], alpha: float = 0.1) -> tuple[float, float]:
+    """pck_image and pck_point of one block: one keypoint after the other."""
+    block, images = run.read(kind, layer, head)
+    values = {image.id: block[image.start : image.stop].astype(np.float64) for image in images}
+    samples = {image.id: image.sample for image in images}
+    per_pair, flags = [], []
+    for pair in pairs:
+        found = []
+        source, target = samples[pair.src_id].base(kind), samples[pair.trg_id].base(kind)
+        for point, truth in zip(pair.src_kps_px, pair.trg_kps_px, strict=True):
+            query = values[pair.src_id][source.token_at(*point)]
+            scores = {}
+            for row in range(target.grid[0]):
+                for col in range(target.grid[1]):
+                    token = values[pair.trg_id][target.start + row * target.row_stride + col]
+                    scores[row, col] = query @ token / np.linalg.norm(query) / np.linalg.norm(token)
+            centre = np.array(target.centre_px(*max(scores, key=lambda at: scores[at])))
+            x0, y0, x1, y1 = pair.trg_box_xyxy_px
+            found.append(bool(np.linalg.norm(centre - truth) <= alpha * max(x1 - x0, y1 - y0)))
+        flags += found
+        per_pair.append(np.mean(found))
+    return float(np.mean(per_pair)), float(np.mean(flags))
+
+
+def summary(result: Result, kind: str, layer: int, head: int, **labels: Any) -> Row:
+    for row in result.rows:
+        block = (row["kind"], row["layer"], row["kv_head"]) == (kind, layer, head)
+        if block and {k: row.get(k) for k in ("alpha", "category")} == {"alpha": None, "category": None} | labels:
+            return row
+    raise AssertionError("no such row")
+
+
+def test_the_planted_block_is_named_and_scored_by_hand(run: Run) -> None:
+    result = probe(run, TASK, fresh=True)
+    assert result.best is not None
+    assert (result.best["kind"], result.best["layer"], result.best["kv_head"]) == ("value", *PLANTED)
+    pairs = pairs_of(run)
+    assert result.n == len(pairs) == 60
+    span, by_hand = sample("x", 0, WH, GRID).base(), []
+    for pair in pairs:
+        box = pair.trg_box_xyxy_px
+        centres = [span.centre_px(*span.cell_at(*point)) for point in pair.trg_kps_px]
+        away = [np.hypot(c[0] - p[0], c[1] - p[1]) for c, p in zip(centres, pair.trg_kps_px, strict=True)]
+        by_hand.append(np.mean([d <= 0.1 * max(box[2] - box[0], box[3] - box[1]) for d in away]))
+    assert result.best["pck_image"] == pytest.approx(np.mean(by_hand), abs=1e-12)
+    assert result.best["pck_image_low"] <= np.mean(by_hand) <= result.best["pck_image_high"]
+
+
+def test_other_blocks_are_at_chance(run: Run) -> None:
+    result = probe(run, TASK)
+    span = sample("x", 0, WH, GRID).base()
+    centres = np.array([span.centre_px(r, c) for r in range(6) for c in range(8)])
+    chance = np.mean(
+        [
+            (np.linalg.norm(centres - p, axis=1) <= 0.1 * max(b[2] - b[0], b[3] - b[1])).mean()
+            for b, points in ((pair.trg_box_xyxy_px, pair.trg_kps_px) for pair in pairs_of(run))
+            for p in points
+        ]
+    )
+    others = [
+        row
+        for row in result.rows
+        if "alpha" not in row and (row["kind"], row["layer"], row["kv_head"]) != ("value", *PLANTED)
+    ]
+    covered = [row["pck_image_low"] <= chance <= row["pck_image_high"] for row in others]
+    assert len(covered) == 17
+    assert sum(covered) >= 15
+
+
+def test_the_slow_reference_agrees(run: Run) -> None:
+    result = probe(run, TASK)
+    pairs = pairs_of(run)
+    for kind, layer, head in (("value", *PLANTED), ("value", 0, 0), ("projected", 0, 0), ("vision", 3, 0)):
+        row = summary(result, kind, layer, head)
+        assert (row["pck_image"], row["pck_point"]) == pytest.approx(slow_pck(run, kind, layer, head, pairs))
+        for alpha in (0.05, 0.15):
+            row = summary(result, kind, layer, head, alpha=alpha)
+            assert row["pck_image"] == pytest.approx(slow_pck(run, kind, layer, head, pairs, alpha)[0])
+    of_category = [pair for pair in pairs if pair.category == "cat1"]
+    row = summary(result, "value", 2, 0, alpha=0.1, category="cat1")
+    assert row["pck_image"] == pytest.approx(slow_pck(run, "value", 2, 0, of_category)[0])
+    assert row["n"] == len(of_category) == 30
+
+
+def test_awkward_grids(tmp_path: Path) -> None:
+    """Newline tokens, tokens before the grid, padding beyond the image, a crop inside it, other sizes, float32."""
+    root = write_spair(tmp_path / "data", categories=1, images=4)
+    dataset = SPair71k(root, "test")
+    refs = dataset.images()
+    samples = [
+        sample(refs[0].id, 0, WH, (5, 7), newline=True, start=3),
+        sample(refs[1].id, 1, WH, (6, 6), cover=(0.0, -10.0, 80.0, 70.0)),
+        sample(refs[2].id, 2, WH, (3, 9), cover=(10.0, 0.0, 70.0, 60.0)),
+        sample(refs[3].id, 3, WH, GRID),
+    ]
+    run = write_run(tmp_path / "store", "spair71k", "test", root, samples, planted(dataset.pairs()), dtype="float32")
+    result = probe(run, TASK, kinds=["value"], layers=[0, 5], heads=[1])
+    assert {(row["layer"], row["kv_head"]) for row in result.rows} == {(0, 1), (5, 1)}
+    for layer in (0, 5):
+        row = summary(result, "value", layer, 1)
+        assert (row["pck_image"], row["pck_point"]) == pytest.approx(slow_pck(run, "value", layer, 1, dataset.pairs()))
+
+
+def test_upsampled_matching_is_the_upsampled_features() -> None:
+    """Against features that torch upsamples to the image's pixels, compared one by one."""
+    rng = np.random.default_rng(0)
+    image = sample("x", 0, (23, 17), (4, 5))
+    values = torch.from_numpy(rng.normal(size=(2, 20, 6))).float()
+    queries = torch.from_numpy(rng.normal(size=(2, 9, 6))).float()
+    found = nearest_pixels(queries, GridImage(image, image.base(), values))
+    for head in range(2):
+        dense = torch.nn.functional.interpolate(
+            values[head].T.reshape(1, 6, 4, 5), size=(17, 23), mode="bilinear", align_corners=False
+        )[0]
+        cosine = torch.nn.functional.cosine_similarity(queries[head][:, :, None, None], dense[None], dim=1)
+        for query in range(9):
+            y, x = divmod(int(cosine[query].argmax()), 23)
+            assert found[head, query].tolist() == [x, y]
+
+
+def test_upsample_is_another_result(run: Run) -> None:
+    plain = probe(run, TASK, kinds=["value"], layers=[5])
+    upsampled = probe(run, TASK, kinds=["value"], layers=[5], upsample=True)
+    assert upsampled.best is not None
+    assert upsampled.best["pck_image"] > 0.5
+    assert upsampled.rows != plain.rows
+
+
+def test_two_computations_are_equal(run: Run) -> None:
+    first, second = (probe(run, TASK, fresh=True).to_json() for _ in range(2))
+    assert first == second
+    assert probe(run, TASK, fresh=True, backend="numpy").rows == probe(run, TASK).rows
+
+
+def test_the_result_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = probe(run, TASK, layers=[1])
+    monkeypatch.setattr(Run, "stream", None)
+    assert probe(run, TASK, layers=[1]).to_json() == first.to_json()
+
+
+def test_split_chooses_on_one_half(run: Run) -> None:
+    result = probe(run, TASK, select="split")
+    assert result.best is not None
+    assert (result.best["layer"], result.best["kv_head"], result.best["select"]) == (*PLANTED, "split")
+    assert result.best["n"] == 30
+    order = np.random.default_rng(0).permutation(60)
+    pairs = pairs_of(run)
+    halves = [[pairs[i] for i in sorted(half)] for half in (order[:30], order[30:])]
+    chosen, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
+    assert result.best["chosen_pck_image"] == pytest.approx(chosen)
+    assert result.best["pck_image"] == pytest.approx(scored)
+
+
+def test_every_field_is_documented(run: Run) -> None:
+    assert_documented(probe(run, TASK).to_json())
+    assert_documented(probe(run, TASK, select="split").to_json())
+
+
+def test_limit_and_missing_images(run: Run, tmp_path: Path) -> None:
+    assert probe(run, TASK, layers=[5], limit=7).n == 7
+    pairs = pairs_of(run)
+    dataset = SPair71k(Path(str(run.config.dataset_path)), "test")
+    samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())][:3]
+    short = write_run(tmp_path / "store", "spair71k", "test", Path(str(dataset.root)), samples, planted(pairs))
+    result = probe(short, TASK)
+    held = {s.id for s in samples}
+    whole = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= held]
+    assert (result.n, result.n_skipped) == (len(whole), 60 - len(whole))
+    assert "the run does not hold" in result.skipped[0]
+    assert summary(result, "value", *PLANTED)["pck_image"] == pytest.approx(
+        slow_pck(short, "value", *PLANTED, whole)[0]
+    )
+
+
+def test_nothing_to_score_is_one_line(run: Run, tmp_path: Path) -> None:
+    root = Path(str(run.config.dataset_path))
+    lonely = write_run(tmp_path / "store", "spair71k", "test", root, [sample("cat0/cat0i0", 0, WH, GRID)], noise(0))
+    with pytest.raises(KvtoolError, match="holds both images of none of 60 pairs"):
+        probe(lonely, TASK)
+
+
+def test_baselines_and_other_runs(tmp_path: Path) -> None:
+    root = write_spair(tmp_path / "data", categories=1, images=3)
+    dataset = SPair71k(root, "test")
+    samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())]
+    store, fill = tmp_path / "store", planted(dataset.pairs())
+    main = write_run(store, "spair71k", "test", root, samples, fill, name="main")
+    tower = write_run(
+        store, "spair71k", "test", root, samples, fill, name="tower", model="siglip", kinds=("vision",), seed=7
+    )
+    write_run(store, "spair71k", "test", root, samples[:2], fill, name="short", model="clip", kinds=("vision",))
+    write_run(store, "spair71k", "test", root, samples, fill, name="same-model", kinds=("vision",))
+    result = probe(main, TASK)
+    assert [(row["run"], row["kind"]) for row in result.baselines] == [
+        ("main", "projected"),
+        ("main", "vision"),
+        ("tower", "vision"),
+    ]
+    assert result.baselines[2]["pck_image"] == pytest.approx(slow_pck(tower, "vision", 3, 0, dataset.pairs())[0])
+    assert any("run short is no baseline: it lacks 1 of the images" in line for line in result.skipped)
+    alone = probe(open_store(store).run("tower"), TASK)
+    assert alone.best is not None
+    assert alone.best["kind"] == "vision"
+
+
+def test_wrong_requests(run: Run) -> None:
+    assert tasks_of(run) == [TASK]
+    with pytest.raises(UsageError, match=r"cannot serve foreground-segmentation; data sets that can: .*pascal5i"):
+        probe(run, "foreground-segmentation")
+    with pytest.raises(UsageError, match="did you mean 'semantic-correspondence'"):
+        probe(run, "semantic-correspondance")
+    with pytest.raises(UsageError, match="value has no layer 9; stored: 0, 1"):
+        probe(run, TASK, layers=[9])
+    with pytest.raises(UsageError, match="value has no kv_head 2"):
+        probe(run, TASK, heads=[2])
+    with pytest.raises(UsageError, match="key is not stored, only value"):
+        probe(run, TASK, kinds=["key"])
+    with pytest.raises(UsageError, match=r"option 'upsmaple' is unknown; .* takes: backend, upsample"):
+        probe(run, TASK, upsmaple=True)
+    with pytest.raises(UsageError, match="option 'shots' is of foreground-segmentation alone"):
+        probe(run, TASK, shots=1)
+    with pytest.raises(UsageError, match="vision has no layer 0; stored: 3"):
+        probe(run, TASK, kinds=["vision", "projected"], layers=[0])
+    with pytest.raises(UsageError, match="expected max or split"):
+        probe(run, TASK, select="best")
+    with pytest.raises(UsageError, match="expected two sampling units or more, found 1; use max"):
+        probe(run, TASK, select="split", limit=1)
+    with pytest.raises(UsageError, match="device"):
+        probe(run, TASK, device="gpu")
+    moved = Run(run.store, replace(run.config, dataset_path="/nowhere"))
+    with pytest.raises(KvtoolError, match="give the folder with --data"):
+        probe(moved, TASK, fresh=True)
+
+
+def test_a_store_that_cannot_be_written_costs_no_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    def closed(*_: object) -> None:
+        raise StoreError("result abc: cannot be written: Read-only file system")
+
+    kept = probe(run, TASK)
+    monkeypatch.setattr(Store, "save_result", closed)
+    ear = Ear()
+    logging.getLogger("kvtool").addHandler(ear)
+    try:
+        assert probe(run, TASK, fresh=True).rows == kept.rows
+    finally:
+        logging.getLogger("kvtool").removeHandler(ear)
+    assert said == ["result abc: cannot be written: Read-only file system; the result is given all the same"]
+
+
+def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for two images a layer holds no more than those, and the numbers stay the same."""
+    whole = probe(run, TASK)
+    one_image = 2 * GRID[0] * GRID[1] * DIM * 2
+    monkeypatch.setattr(layers, "HELD_BYTES", 2 * one_image)
+    assert probe(run, TASK, fresh=True).rows == whole.rows
+    layer = layers.Layer(run, "value", 5, [0, 1], torch.device("cpu"))
+    for _ in range(2):
+        assert {image.id for image in layer.each(run.ids)} == set(run.ids)
+        assert layer.held_bytes == 2 * one_image

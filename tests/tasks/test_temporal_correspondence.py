@@ -1,0 +1,221 @@
+"""DAVIS: the golden propagation, a slow reference of it, and a planted answer scored by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kvtool.errors import KvtoolError, UsageError
+from kvtool.features import propagation
+from kvtool.features.layers import GridImage
+from kvtool.features.neighbors import exact_products
+from kvtool.features.propagation import Context, Rule
+from kvtool.metrics.video import boundary_accuracy
+from kvtool.tasks import probe
+from kvtool.tasks.temporal_correspondence import index_mask
+from kvtool.types import Sample
+from tests.support.datasets import label_png, picture, write_text
+from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run
+from tests.test_result import assert_documented
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TASK = "temporal-correspondence"
+GRID, FRAMES = (6, 8), 6
+
+
+def test_golden_propagation() -> None:
+    data = np.load(GOLDEN / "dino_default.npz")
+    rule = Rule(int(data["n_last_frames"]), int(data["size_mask_neighborhood"]), int(data["topk"]))
+    assert rule == Rule()
+    grid, patch = (12, 20), int(data["patch_size"])
+    height, width = map(int, data["original_size"])
+    feats = torch.from_numpy(data["feats"].astype(np.float32))
+    first_mask = torch.from_numpy(data["first_mask"].reshape(1, 3, -1).astype(np.float32))
+    context = Context(feats[:1], first_mask, grid, rule)
+    padded = sample("x", 0, (grid[1] * patch, grid[0] * patch), grid)
+    for i in range(1, len(feats)):
+        soft = context.propagate(feats[i : i + 1])
+        np.testing.assert_allclose(soft[0].reshape(3, *grid), data["soft"][i - 1], atol=1e-5)
+        context.add(feats[i : i + 1], soft)
+        ids = index_mask(soft[0], GridImage(padded, padded.base(), feats[i : i + 1]))
+        resized = Image.fromarray(ids.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        assert (np.asarray(resized) == data["index_mask"][i - 1]).mean() >= 0.999
+
+
+def slow_propagate(unit: Array, grid: Any, context: list[tuple[Array, Array, Any]], rule: Rule) -> Array:
+    """(channel, token) from unit vectors (token, dim) of one head: token by token."""
+    found = np.zeros((context[0][1].shape[0], len(unit)))
+    for token in range(len(unit)):
+        row, col = divmod(token, grid[1])
+        candidates = []
+        for other, masks, other_grid in context:
+            for index in range(len(other)):
+                r, c = divmod(index, other_grid[1])
+                if abs(r - row) <= rule.radius and abs(c - col) <= rule.radius:
+                    candidates.append((float(unit[token] @ other[index]), masks[:, index]))
+        fifth = sorted((score for score, _ in candidates), reverse=True)[min(rule.top, len(candidates)) - 1]
+        kept = [(np.exp(score / rule.temperature), mask) for score, mask in candidates if score >= fifth]
+        found[:, token] = sum(w * m for w, m in kept) / sum(w for w, _ in kept)
+    return found
+
+
+RULES = [
+    Rule(radius=2),
+    Rule(last_frames=1, top=3, radius=1),
+    Rule(last_frames=2, radius=99),
+    Rule(last_frames=1, top=1, radius=99),
+    Rule(top=200),
+]
+
+
+@pytest.mark.parametrize("band_tokens", [1, 10, 1000])
+@pytest.mark.parametrize("rule", RULES)
+def test_all_heads_at_once_are_the_loop(rule: Rule, band_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five frames of vectors of any length: fewer than the context holds, and more, so that the oldest one goes."""
+    monkeypatch.setitem(propagation.BAND_TOKENS, "cpu", band_tokens)
+    rng = np.random.default_rng(0)
+    grid = (4, 5)
+    frames, masks = rng.normal(size=(5, 3, 20, 6)) * rng.uniform(0.1, 9, (5, 3, 20, 1)), rng.random((4, 3, 2, 20))
+    unit = frames / np.linalg.norm(frames, axis=-1, keepdims=True)
+    context = Context(torch.from_numpy(frames[0]), torch.from_numpy(masks[0]), grid, rule)
+    for i in range(1, 5):
+        soft = context.propagate(torch.from_numpy(frames[i]))
+        voters = [0, *range(1, i)[-rule.last_frames :]]
+        for head in range(3):
+            of_head = [(unit[f, head], masks[f, head], grid) for f in voters]
+            np.testing.assert_allclose(soft[head], slow_propagate(unit[i, head], grid, of_head, rule), atol=1e-9)
+        if i < 4:
+            context.add(torch.from_numpy(frames[i]), torch.from_numpy(masks[i]))
+
+
+def test_exact_ties_all_count() -> None:
+    """All tokens alike: the mean over everything within the radius, as the reference keeps what equals the fifth."""
+    grid, rule = (5, 4), Rule(radius=1)
+    masks = np.random.default_rng(0).random((2, 3, 20))
+    values = torch.ones(2, 20, 3)
+    soft = Context(values, torch.from_numpy(masks).float(), grid, rule).propagate(values)
+    unit = np.full((20, 3), 3**-0.5)
+    for head in range(2):
+        wanted = slow_propagate(unit, grid, [(unit, masks[head], grid)], rule)
+        np.testing.assert_allclose(soft[head], wanted, atol=1e-6)
+
+
+def test_stored_bfloat16_is_as_exact_as_float32() -> None:
+    """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both agree with doubles."""
+    stored = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 56, 128))).to(torch.bfloat16)
+    masks = torch.rand(3, 2, 56)
+    first, second = (Context(v[0], masks, (7, 8), Rule()) for v in (stored, stored.double()))
+    with exact_products(first.of_bfloat16):
+        found = first._products(slice(None), stored[1].float(), slice(0, 7)).double()
+    exact = second._products(slice(None), stored[1].double(), slice(0, 7))
+    assert first.of_bfloat16
+    assert not second.of_bfloat16
+    torch.testing.assert_close(found, exact, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        first.propagate(stored[1]).double(), second.propagate(stored[1].double()), atol=1e-4, rtol=0
+    )
+
+
+def test_a_constant_channel_is_never_predicted() -> None:
+    image = sample("x", 0, (8, 6), GRID)
+    frame = GridImage(image, image.base(), torch.zeros(1, 48, 2))
+    soft = torch.zeros(3, 48)
+    soft[1] = 0.5
+    soft[0, 10:] = 0.1
+    found = index_mask(soft, frame)
+    assert set(np.unique(found)) == {0}
+
+
+def write_davis(root: Path) -> dict[str, Array]:
+    """Two sequences of one patch a pixel; two objects of six patches (more than the five neighbours, so that no
+    neighbour is of another id), which move in the second. Returns the label maps by id."""
+    labels = {}
+    for name, step in (("one", 0), ("two", 1)):
+        for t in range(FRAMES):
+            frame = f"{name}/{t:05d}"
+            picture(root / f"JPEGImages/480p/{frame}.jpg", GRID[1], GRID[0])
+            ids = np.zeros(GRID, np.uint8)
+            ids[0:2, step * (t // 2) : step * (t // 2) + 3] = 1
+            ids[3:6, 7 - step * (t // 2) - 2 : 7 - step * (t // 2)] = 2
+            label_png(root / f"Annotations/480p/{frame}.png", ids)
+            labels[frame] = ids
+    write_text(root / "ImageSets/2017/val.txt", "one\ntwo\n")
+    return labels
+
+
+def planted(labels: dict[str, Array], lost: str = "") -> Fill:
+    """Block PLANTED has one vector for each id; in frame `lost` object 2 looks like background."""
+    codes = np.random.default_rng(4).normal(size=(3, DIM))
+    background = noise(6)
+
+    def fill(s: Sample, layer: int, head: int) -> Array:
+        if (layer, head) != PLANTED:
+            return background(s, layer, head)
+        ids = labels[s.id].reshape(-1).copy()
+        if s.id == lost:
+            ids[ids == 2] = 0
+        return codes[ids] + 1e-3 * background(s, layer, head)
+
+    return fill
+
+
+def make_run(folder: Path, lost: str = "", frames: int | None = None) -> Any:
+    labels = write_davis(folder / "data")
+    samples = [sample(name, i, GRID[::-1], GRID) for i, name in enumerate(labels)]
+    fill = planted(labels, lost)
+    return write_run(folder / "store", "davis", "val", folder / "data", samples[:frames], fill, layers=6)
+
+
+@pytest.mark.parametrize("propagation", ["dino", "nearest"])
+def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagation: str) -> None:
+    """Of four objects in four scored frames each, one is lost in one frame: its J and F there are 0."""
+    run = make_run(tmp_path, lost="two/00003")
+    result = probe(run, TASK, propagation=propagation)
+    assert result.best is not None
+    assert (result.best["layer"], result.best["kv_head"]) == PLANTED
+    assert result.n == 4
+    row = next(r for r in result.rows if r.get("object") == "two_2" and (r["layer"], r["kv_head"]) == PLANTED)
+    assert (row["j_mean"], row["j_recall"]) == (0.75, 0.75)
+    assert boundary_accuracy(np.zeros(GRID, bool), np.eye(6, 8) > 0) == 0
+    assert (result.best["j_mean"], result.best["f_mean"]) == (15 / 16, 15 / 16)
+    assert result.best["j_and_f"] == pytest.approx(15 / 16)
+    others = [r for r in result.rows if "object" not in r and r["j_and_f"] != result.best["j_and_f"]]
+    assert len(others) == 13
+    assert max(r["j_mean"] for r in others) < 0.5
+    assert_documented(result.to_json())
+    assert probe(run, TASK, propagation=propagation, fresh=True).to_json() == result.to_json()
+
+
+def test_void_in_the_first_mask_is_no_object(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    path = tmp_path / "data/Annotations/480p/one/00000.png"
+    ids = np.asarray(Image.open(path)).copy()
+    ids[0, 4:6] = 255
+    label_png(path, ids)
+    result = probe(run, TASK)
+    assert result.best is not None
+    assert result.n == 4
+    assert result.best["j_and_f"] == 1.0
+
+
+def test_missing_frames(tmp_path: Path) -> None:
+    result = probe(make_run(tmp_path, frames=9), TASK)
+    assert (result.n, result.n_skipped) == (2, 1)
+    assert "1 sequences have frames that the run does not hold" in result.skipped[0]
+    with pytest.raises(KvtoolError, match="all frames of none of 2 sequences"):
+        probe(make_run(tmp_path / "few", frames=3), TASK)
+    with pytest.raises(UsageError, match="propagation is dino or nearest"):
+        probe(make_run(tmp_path / "all"), TASK, propagation="flow")
+
+
+def test_a_duplicate_of_the_last_neighbour_counts_too() -> None:
+    values = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], [0.6, 0.8]]])
+    masks, rule = torch.tensor([[[1.0, 0.0, 0.0, 1.0]]]), Rule(top=2, radius=99)
+    soft = Context(values, masks, (1, 4), rule).propagate(values)
+    wanted = slow_propagate(values[0].numpy(), (1, 4), [(values[0].numpy(), masks[0].numpy(), (1, 4))], rule)
+    np.testing.assert_allclose(soft[0], wanted, atol=1e-6)
