@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from kvtool.engine.local import Report
+    from kvtool.engine.outcome import Report
     from kvtool.experiments.knockout.run import HeadSource
     from kvtool.experiments.show.run import Shown
     from kvtool.reporting.collect import Page

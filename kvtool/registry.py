@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from kvtool.errors import UsageError
@@ -30,3 +31,35 @@ class Registry:
         near = get_close_matches(name, self.table, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"{self.what}: unknown name {name!r}; {hint}known: {', '.join(self.table)}"
+
+
+EXPERIMENTS = Registry(
+    "experiment",
+    {
+        "probe": "kvtool.experiments.probe",
+        "variance": "kvtool.experiments.variance",
+        "knockout": "kvtool.experiments.knockout",
+        "prefix": "kvtool.experiments.prefix",
+        "paired": "kvtool.experiments.paired",
+        "correlate": "kvtool.experiments.correlate",
+        "search": "kvtool.experiments.search",
+        "show": "kvtool.experiments.show",
+        "score": "kvtool.experiments.score",
+    },
+)
+"""Command -> the folder of its experiment: run.py computes, command.py has its flags, table.py, plot.py and article.py
+say how a terminal, a figure and the page show its result."""
+
+
+def experiment_part(command: str, part: str) -> Any:
+    """A module of an experiment, e.g. its table; None where the experiment has none, or the command is unknown."""
+    name = find_part(command, part)
+    return None if name is None else import_module(name)
+
+
+def find_part(command: str, part: str) -> str | None:
+    """The name of a module of an experiment, without loading it; None as experiment_part."""
+    folder = EXPERIMENTS.table.get(command)
+    if folder is None or find_spec(f"{folder}.{part}") is None:
+        return None
+    return f"{folder}.{part}"

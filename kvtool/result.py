@@ -3,19 +3,18 @@ ever added."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
 import platform
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import IO, Any
+from typing import Any
 
-from kvtool.errors import KvtoolError, UsageError
+from kvtool._version import __version__
+from kvtool.errors import KvtoolError
 
 SCHEMA = "kvtool.result/1"
 FORMATS = ("table", "json", "jsonl", "csv")
@@ -84,26 +83,6 @@ class Result:
             yield {name: value for name, value in about.items() if value is not None} | _plain(row, [0])
 
 
-def emit(result: Result, format: str, stream: IO[str] | None = None) -> None:
-    """Write a result to a stream (standard output): table, json (whole), jsonl or csv (its rows), full precision."""
-    out = stream or sys.stdout
-    if format == "table":
-        from kvtool.reporting.terminal import print_result
-
-        print_result(result, out)
-    elif format == "json":
-        out.write(json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n")
-    elif format == "jsonl":
-        out.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in result.flat_rows())
-    elif format == "csv":
-        rows = list(result.flat_rows())
-        writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
-
-
 def is_summary(row: Row) -> bool:
     """Whether a row is about its whole block."""
     return all(row.get(label, "all") in ("all", None) for label in LABELS)
@@ -120,6 +99,17 @@ def best_row(rows: Sequence[Row], metric: str) -> Row | None:
     return max(scored, key=lambda row: float(row[metric]), default=None)
 
 
+def block_name(row: Row) -> str:
+    """A row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
+    words = [str(row["kind"])] if row.get("kind") else []
+    if row.get("layer") is not None and row.get("kind") != "projected":
+        words.append(f"layer {row['layer']}")
+    if row.get("kv_head") is not None and row.get("kind") in ("key", "value"):
+        words.append(f"head {row['kv_head']}")
+    words += [str(row[label]) for label in LABELS if row.get(label) not in (None, "all")]
+    return ", ".join(words) or "all"
+
+
 def result_key(depends_on: Any) -> str:
     """Name of a kept result: a hash of everything it depends on, see kvtool.store.provenance."""
     text = json.dumps([SCHEMA, depends_on], sort_keys=True, default=str)
@@ -128,8 +118,6 @@ def result_key(depends_on: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what computed a result."""
-    from kvtool import __version__
-
     found = {"kvtool": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "torch", "faiss-cpu", "faiss-gpu"):
         try:

@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.reporting.emit import emit
 from kvtool.reporting.terminal import render
-from kvtool.result import Result, Row, best_row, emit, is_summary, metric_names, result_key
+from kvtool.result import Result, Row, best_row, is_summary, metric_names, result_key
 
-DOCS = Path(__file__).parents[2] / "docs/output.md"
+DOCS = Path(__file__).parents[1] / "docs/output.md"
 
 
 def row(kind: str, layer: int, head: int, value: float | None, **labels: Any) -> Row:

@@ -207,7 +207,7 @@ class Answerer:
         """The run's model. Raises ModelError where it is not the one that the run was extracted with."""
         if self.beside is not None:
             return self.beside.loaded
-        from kvtool.engine.local import resolve_devices
+        from kvtool.engine.worker import resolve_devices
         from kvtool.models import load_model
         from kvtool.models.base import LanguageModel
 

@@ -29,7 +29,7 @@ def demo(
 
     from kvtool.cli.output import resolve
     from kvtool.demo.study import run_demo
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     number = 0
     with ExitStack() as shown:

@@ -27,7 +27,7 @@ from kvtool.errors import BusyError, PartialError
 from kvtool.types import KeyPosition, Precision, View
 
 if TYPE_CHECKING:
-    from kvtool.engine.local import Estimate, Report
+    from kvtool.engine.outcome import Estimate, Report
     from kvtool.engine.plan import Job
 
 SHOWN_FAILURES = 20

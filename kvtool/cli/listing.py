@@ -12,7 +12,7 @@ from kvtool.cli.options import FormatOption
 def models(format: FormatOption = "auto") -> None:
     """The model families that `extract --model` takes: any checkpoint of them, by hub id or folder."""
     from kvtool.cli.output import emit_rows
-    from kvtool.models import EXAMPLES, FAMILIES
+    from kvtool.models.families import EXAMPLES, FAMILIES
 
     shipped = [{"model_type": "shipped with kvtool", "examples": ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"]}]
     rows = [{"model_type": name, "examples": list(EXAMPLES.get(name, ()))} for name in FAMILIES.names()]

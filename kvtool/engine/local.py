@@ -7,95 +7,27 @@ So more devices, more machines (SLURM arrays) or the same command started twice 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import queue
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
 from kvtool.engine.nonfinite import warn_of_nonfinite
-from kvtool.engine.pipeline import Event, Tell, run_parts
+from kvtool.engine.outcome import Estimate, Report
+from kvtool.engine.pipeline import Event, Tell
 from kvtool.engine.plan import Job, Plan, make_plan
-from kvtool.engine.reuse import Source, open_source
-from kvtool.errors import BusyError, KvtoolError, ModelError, StoreError, UsageError
+from kvtool.engine.processes import run_processes
+from kvtool.engine.worker import lacks_texts, resolve_devices, work
+from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
-from kvtool.store import open_store, same_numbers
+from kvtool.store import open_store
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
     from kvtool.store import Run, Store
-    from kvtool.types import ModelInfo
 
 POLL_SECONDS = 0.5
-STOPPED = 128 + signal.SIGTERM
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be extracted, and why."""
-
-    id: str
-    reason: str
-
-
-@dataclass
-class Report:
-    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
-    n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
-    """
-
-    run: str
-    n_images: int
-    n_before: int = 0
-    n_done: int = 0
-    n_by_others: int = 0
-    n_bytes: int = 0
-    n_reused: int = 0
-    source: str | None = None
-    seconds: float = 0.0
-    failed: dict[int, Failure] = field(default_factory=dict)
-    busy: list[str] = field(default_factory=list)
-    nonfinite: dict[Place, int] = field(default_factory=dict)
-
-    @property
-    def n_missing(self) -> int:
-        """Images neither stored nor failed: parts that other processes still hold."""
-        return self.n_images - self.n_before - self.n_done - self.n_by_others - len(self.failed)
-
-    def hear(self, event: Event) -> None:
-        if event.what == "done":
-            self.n_done += event.n
-        elif event.what == "bytes":
-            self.n_bytes += event.n
-        elif event.what == "reused":
-            self.n_reused += event.n
-        elif event.what == "failed":
-            self.failed[event.index] = Failure(event.id, event.message)
-        elif event.what == "busy":
-            self.busy.append(event.message)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it. `source`: the run
-    that features before the decoder would come from."""
-
-    run: str
-    n_images: int
-    n_before: int
-    n_todo: int
-    image_bytes: int
-    todo_bytes: int
-    expected_bytes: int
-    free_bytes: int
-    n_probed: int
-    source: str | None
 
 
 def estimate(job: Job) -> Estimate:
@@ -236,10 +168,6 @@ def missing(plan: Plan, run: Run | None) -> set[int]:
     return set(plan.indices) - (run.covered_indices() if run else set())
 
 
-def lacks_texts(plan: Plan, run: Run | None) -> bool:
-    return not set(plan.texts) <= set(run.text_names if run else ())
-
-
 def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
     """Wait until a part that another process held is free or done; False when there is none, or time is up."""
     while report.busy:
@@ -252,30 +180,6 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
             return False
         time.sleep(POLL_SECONDS)
     return False
-
-
-def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
-    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU was to have free
-    VRAM; BusyError where too little of it is free."""
-    import torch
-
-    from kvtool.models.device import find_device
-
-    if tuple(devices) == ("auto",):
-        devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
-    for name in devices:
-        device = find_device(name)
-        if min_free_vram is None:
-            continue
-        if device.type != "cuda":
-            raise UsageError(f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices")
-        free, total = torch.cuda.mem_get_info(device)
-        if free < min_free_vram:
-            raise BusyError(
-                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
-                f"{total / 1e9:.1f}; try again later or choose another --devices"
-            )
-    return tuple(devices)
 
 
 def run_devices(
@@ -292,104 +196,3 @@ def run_devices(
         work(job, plan, devices[0], tell)
     else:
         run_processes(job, plan, devices, tell)
-
-
-def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
-    """One worker: load the model, see what the run still lacks, and do what nobody else holds."""
-    from kvtool.models import load_model
-
-    model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
-    store = open_store(job.store)
-    check_same_model(plan.config.model, model.info)
-    run = plan.open_run(store)
-    plan = plan.within(run)
-    source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
-    write_texts(plan, run, model, source)
-    todo = plan.parts(run.covered_indices())
-    run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell, source=source)
-
-
-def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
-    """Raises ModelError where a worker's copy of the model is not the one that the plan was made with."""
-    if not same_numbers(planned, loaded):
-        raise ModelError(
-            f"model {loaded.name}: expected revision {planned.revision}, with which the run was planned, found "
-            f"{loaded.revision} here; give every worker the same files"
-        )
-
-
-def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
-    """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
-    if lacks_texts(plan, run):
-        with contextlib.suppress(BusyError), run.claim("text"):
-            found = source.text_values(plan.texts, plan.request.layers) if source else None
-            run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)
-
-
-def run_processes(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> None:
-    """A process a device; the first error of any stops all."""
-    context = multiprocessing.get_context("spawn")
-    events = context.Queue()
-    processes = [context.Process(target=_process, args=(job, plan, device, events), daemon=True) for device in devices]
-    try:
-        with _interrupts_ignored():
-            for process in processes:
-                process.start()
-        for event in _events(events, processes):
-            tell(event)
-    except BaseException:
-        for process in processes:
-            if process.pid is not None:
-                process.terminate()
-        raise
-    finally:
-        for process in processes:
-            if process.pid is not None:
-                process.join()
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C, which reaches all of a terminal's, from their first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
-    """A worker that its parent stops with SIGTERM releases its claims first. An error that is no KvtoolError keeps its
-    traceback, and the parent finds the process dead."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
-    try:
-        work(job, plan, device, events.put)
-    except KvtoolError as error:
-        events.put(error)
-    events.put(None)
-
-
-def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:
-    """Events until every process has said it ended. Raises what a process raised, or names one that died."""
-    ended = 0
-    while ended < len(processes):
-        try:
-            event = events.get(timeout=1.0)
-        except queue.Empty:
-            dead = [p for p in processes if p.exitcode not in (None, 0)]
-            if dead:
-                raise KvtoolError(
-                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit {dead[0].exitcode}); "
-                    "what it had committed stays: run the same command again"
-                ) from None
-            continue
-        if event is None:
-            ended += 1
-        elif isinstance(event, KvtoolError):
-            raise event
-        else:
-            yield event

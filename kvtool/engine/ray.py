@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvtool.engine.pipeline import Event, Tell
 from kvtool.engine.plan import Job, Plan
+from kvtool.engine.worker import resolve_devices, work
 from kvtool.errors import KvtoolError, UsageError
 
 
@@ -45,8 +46,6 @@ def collect(
     job: Job, plan: Plan, device: str, min_free_vram: int | None = None
 ) -> tuple[list[Event], KvtoolError | None]:
     """A worker's events, gathered: they return with the task. The device is looked at here, on the worker's node."""
-    from kvtool.engine.local import resolve_devices, work
-
     events: list[Event] = []
     try:
         (device,) = resolve_devices((device,), min_free_vram)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from kvtool.errors import UsageError
-from kvtool.models import check_device
 from kvtool.models.base import Array
+from kvtool.models.device_names import check_device
 from kvtool.types import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from kvtool.digests import bytes_to_hash, digest_files, digest_texts, read_stamped
 from kvtool.errors import ModelError
-from kvtool.models import reads_text
+from kvtool.models.families import reads_text
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kvtool.errors import ModelError
-from kvtool.models import EXAMPLES, reads_text
+from kvtool.models.families import EXAMPLES, reads_text
 from kvtool.models.files import (
     CONFIG,
     first_pointer,

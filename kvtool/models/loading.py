@@ -17,9 +17,9 @@ from torch import nn
 
 from kvtool.digests import digest_texts
 from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
-from kvtool.models import FAMILIES, ORIGINAL_FORMATS
 from kvtool.models.base import Model
 from kvtool.models.device import find_device, find_dtype
+from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS
 from kvtool.models.files import CONFIG, has_processor, has_tokenizer, one_line, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes

@@ -17,8 +17,7 @@ from kvtool.datasets.images import load_image
 from kvtool.features.layers import Layer
 from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.pictures.overlays import Mask, draw_masks, draw_matches, fit
-from kvtool.pictures.thumbnails import Pictures
-from kvtool.reporting import Drawn
+from kvtool.pictures.thumbnails import Drawn, Pictures
 from kvtool.result import Result, Row, is_summary
 from kvtool.store import Run
 from kvtool.tasks import TASKS

@@ -9,9 +9,17 @@ from io import BytesIO
 
 from PIL import Image
 
-from kvtool.reporting import Drawn
-
 QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One picture: its name in Pictures.uris, what it shows (also its alternative text), its size in px."""
+
+    picture: str
+    caption: str
+    width_px: int
+    height_px: int
 
 
 @dataclass

@@ -24,9 +24,9 @@ from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.overlays import fit
-from kvtool.pictures.thumbnails import Pictures
-from kvtool.reporting import Drawn, Kept, Study, choose, render
-from kvtool.reporting.articles import ITEMS_SHOWN
+from kvtool.pictures.thumbnails import Drawn, Pictures
+from kvtool.reporting import Kept, Study, choose, render
+from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row, versions
 from kvtool.store import Run, Store, open_store
 

@@ -1,62 +1,49 @@
-"""Conditions side by side on a terminal, one a line, the benchmark's parts across: the paper's tables 3 and 7 to 10."""
+"""Conditions side by side on the page: what the articles of knockouts and prefixes share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from kvtool.result import Result, Row
-
-PARTS_SHOWN = 4
-"""More files or subsets do not fit 80 columns."""
+from kvtool.reporting import charts
+from kvtool.reporting.articles import Article
+from kvtool.reporting.numbers import plural
+from kvtool.reporting.study import Study
+from kvtool.reporting.tables import Data, label_table, scores_table
+from kvtool.result import Result, Row, block_name, is_summary
 
 
-def conditions_table(result: Result) -> Table:
-    """Condition, blocked heads, the primary metric with its interval and in each part, yes-ratio, McNemar's exact p."""
-    label = "file" if any("file" in row for row in result.rows) else "subset"
-    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
-    names = {name for row in result.rows for name in row}
-    shown = parts if 1 < len(parts) <= PARTS_SHOWN else []
-    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * ("draw" in names)
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("condition", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column(Text(result.metric), justify="right", no_wrap=True)
-    for part in (*shown, "yes", "p"):
-        table.add_column(Text(str(part)), justify="right", overflow="fold", min_width=5)
-    for row in result.rows:
-        if label not in row:
-            of_parts = [_part(result.rows, row, label, part) for part in shown]
-            table.add_row(*map(Text, _cells(result, row, of_parts)))
-    return table
+def conditions_article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    """An article of conditions side by side with their intervals, as knockout and prefix have them."""
+    result = study.kept[position].result
+    rows = condition_rows(result)
+    named = [(condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value") for row in rows]
+    drawn = charts.whiskers(result, named, result.metric, f"{result.metric}, 95 % intervals")
+    scores = [(name, row) for name, row, _ in named]
+    tables = [scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))]
+    parts = [row for row in result.rows if row not in rows]
+    if parts:
+        tables.append(label_table(result, parts, "By part", data.add(f"{summary.rows}-parts", parts)))
+    return replace(summary, template="conditions.html", charts={"whiskers": drawn}, tables=tables)
 
 
-def _part(rows: Sequence[Row], whole: Row, label: str, part: str) -> Row | None:
-    """The row of one file or subset beside the row of all."""
-    same = ("condition", "draw")
-    found = (r for r in rows if r.get(label) == part and all(r.get(name) == whole.get(name) for name in same))
-    return next(found, None)
+def condition_rows(result: Result) -> list[Row]:
+    """A row for each condition: about all of the benchmark, the mean of several draws."""
+    return [row for row in result.rows if is_summary({**row, "condition": None, "choice": None})]
 
 
-def _cells(result: Result, row: Row, of_parts: Sequence[Row | None]) -> list[str]:
-    scale = 100 if result.unit == "fraction" else 1
+def condition(row: Row) -> str:
+    """A condition's name in words."""
+    names = {"chosen": "the heads given", "dependent": "control: as many that depend on the input"}
+    names |= {"random": "control: as many at random"}
+    names |= {name: f"those in {name} layers" for name in ("early", "middle", "late")}
+    name, draw = str(row["condition"]), row.get("draw")
+    return names.get(name, name) + (f", draw {draw}" if draw not in (None, "all") else "")
 
-    def number(name: str, of: Row | None = None) -> str:
-        value = (row if of is None else of).get(name)
-        return "-" if value is None else f"{scale * value:.1f}"
 
-    draw = row.get("draw")
-    name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
-    interval = f"[{number(f'{result.metric}_low')}, {number(f'{result.metric}_high')}]"
-    p = row.get("mcnemar_p")
-    return [
-        name,
-        str(row["n_heads"]),
-        f"{number(result.metric)} {interval}",
-        *("-" if part is None else number(result.metric, part) for part in of_parts),
-        number("yes_ratio"),
-        "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}",
-    ]
+def condition_label(row: Row) -> str:
+    of_heads = "n_heads" in row and row["condition"] != "none"
+    words = [condition(row) if of_heads else str(row["condition"])]
+    words += [f"{row['choice']} block"] if row.get("choice") else []
+    words += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
+    words += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
+    return ", ".join(words)

@@ -19,8 +19,7 @@ from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.numbers import interval, model_name, words
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, Table
-from kvtool.reporting.terminal import block_name
-from kvtool.result import Result, Row, best_row
+from kvtool.result import Result, Row, best_row, block_name
 
 TITLES = {
     "probe": "Probe",

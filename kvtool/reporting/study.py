@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvtool.pictures.thumbnails import Drawn
 from kvtool.result import SCHEMA, Result, Row
 
+ITEMS_SHOWN = 24
+"""Questions with their pictures; the CSV has all."""
 BlockKey = tuple[str, int, int]
 """(kind, layer, kv_head)."""
 
@@ -24,16 +27,6 @@ class Kept:
     @property
     def run(self) -> str | None:
         return self.result.config.get("run")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One picture: its name in Study.pictures, what it shows (also its alternative text), its size in px."""
-
-    picture: str
-    caption: str
-    width_px: int
-    height_px: int
 
 
 @dataclass(frozen=True)

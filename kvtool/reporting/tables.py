@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvtool.reporting.numbers import interval, unit_mark, words
-from kvtool.reporting.terminal import block_name
-from kvtool.result import LABELS, Result, Row, metric_names
+from kvtool.result import LABELS, Result, Row, block_name, metric_names
 
 ROWS_SHOWN = 400
 """Longer tables are cut on the page; their CSV is whole."""

@@ -1,29 +1,16 @@
-"""A result on a terminal: the best block beside the baselines, the per-layer maximum, the layer x head map."""
+"""A result on a terminal: its headline, and below it the tables of its experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Iterator
+from typing import IO
 
-from rich import box
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from kvtool.experiments.correlate.table import correlation_tables
-from kvtool.experiments.paired.table import paired_tables
-from kvtool.experiments.prefix.table import prefix_tables
-from kvtool.experiments.variance.table import variance_tables
-from kvtool.reporting.conditions import conditions_table
-from kvtool.result import LABELS, Result, Row, best_row, is_summary, metric_names
-
-HEADS_SHOWN = 10
-"""More heads than this do not fit 80 columns: only each layer's best is shown."""
-
-SHOWN = 3
-"""Metrics with an interval that fit there beside a name."""
-
-COLD, HOT = (38, 50, 90), (220, 120, 30)
+from kvtool.registry import experiment_part
+from kvtool.reporting.scores import score_tables
+from kvtool.result import Result
 
 
 def print_result(result: Result, stream: IO[str]) -> None:
@@ -35,32 +22,10 @@ def print_result(result: Result, stream: IO[str]) -> None:
 
 
 def render(result: Result) -> Iterator[RenderableType]:
-    """The tables of a result, in order."""
+    """The headline of a result, then the tables as its experiment has them."""
     yield _headline(result)
-    if any("n_heads" in row for row in result.rows):
-        yield conditions_table(result)
-        return
-    if result.command == "prefix":
-        yield from prefix_tables(result)
-        return
-    if result.command == "correlate":
-        yield from correlation_tables(result)
-        return
-    if result.command == "variance":
-        yield from variance_tables(result)
-        return
-    if result.command == "paired":
-        yield from paired_tables(result)
-    chosen = [] if result.command == "paired" else _leading_rows(result)
-    if chosen:
-        yield _scores(result, chosen)
-    of_labels = _label_rows(result)
-    if of_labels:
-        yield _by_label(result, of_labels)
-    for kind in dict.fromkeys(row.get("kind") for row in result.rows):
-        rows = [row for row in result.rows if row.get("kind") == kind and is_summary(row) and "kv_head" in row]
-        if len(rows) > 1:
-            yield _heat_table(result, str(kind), rows)
+    part = experiment_part(result.command, "table")
+    yield from score_tables(result) if part is None else part.tables(result)
 
 
 def _headline(result: Result) -> Text:
@@ -72,129 +37,3 @@ def _headline(result: Result) -> Text:
     if result.n_skipped:
         words.append(f"{result.n_skipped} left out")
     return Text(" · ".join(str(word) for word in words if word), style="bold")
-
-
-def _leading_rows(result: Result) -> list[tuple[str, Row]]:
-    """The best block and the best of each baseline, with what to call them; all rows where they are no blocks."""
-    rows: list[tuple[str, Row]] = []
-    if result.best is not None:
-        how = " (chosen on the other half)" if result.best.get("select") == "split" else ""
-        rows.append((f"best: {block_name(result.best)}{how}", result.best))
-    elif not any("kv_head" in row for row in result.rows):
-        rows += [(block_name(row), row) for row in result.rows]
-    here = result.config.get("run")
-    groups: dict[tuple[Any, Any], list[Row]] = {}
-    for row in result.baselines:
-        groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
-    for row in (best_row(group, result.metric) or group[0] for group in groups.values()):
-        name = row.get("run")
-        if result.best is not None and name == here and block_name(row) == block_name(result.best):
-            continue  # an encoder's best block is the baseline itself
-        rows.append((block_name(row) + (f", {name}" if name and name != here else ""), row))
-    return rows
-
-
-def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
-    metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:SHOWN]
-    title = Text(f"scores{_unit(result)}, 95 % interval")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("block" if result.best is not None else "", overflow="fold")
-    for name in metrics:
-        table.add_column(Text(name), justify="right", no_wrap=True)
-    for label, row in rows:
-        table.add_row(Text(label), *(Text(_with_interval(result, row, name)) for name in metrics))
-    return table
-
-
-def _label_rows(result: Result) -> list[Row]:
-    """Rows of the best block about a category, an alpha and the like."""
-    if result.best is None:
-        return []
-    block = [result.best.get(name) for name in ("kind", "layer", "kv_head")]
-    rows = [r for r in result.rows if [r.get(n) for n in ("kind", "layer", "kv_head")] == block]
-    return [row for row in rows if not is_summary(row)]
-
-
-def _by_label(result: Result, rows: Sequence[Row]) -> Table:
-    labels = [name for name in LABELS if any(row.get(name) not in (None, "all") for row in rows)]
-    metrics = metric_names(rows[0])[:SHOWN]
-    table = Table(title=Text(f"the best block{_unit(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
-    for name in labels:
-        table.add_column(Text(name), overflow="fold")
-    for name in metrics:
-        table.add_column(Text(name), justify="right")
-    table.add_column("n", justify="right")
-    for row in rows:
-        cells = [str(row.get(name, "")) for name in labels]
-        cells += [_with_interval(result, row, name) for name in metrics]
-        table.add_row(*map(Text, [*cells, str(row.get("n", ""))]))
-    return table
-
-
-def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
-    """Layers down, heads across; the layer's maximum last. The best of all is starred."""
-    heads = sorted({row["kv_head"] for row in rows})
-    shown = heads if len(heads) <= HEADS_SHOWN else []
-    top = best_row(rows, result.metric)
-    values = [row[result.metric] for row in rows if row[result.metric] is not None]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    table = Table(
-        title=Text(f"{kind}: {result.metric}{_unit(result)}"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
-    table.add_column("layer", justify="right", no_wrap=True)
-    for head in shown:
-        table.add_column(f"h{head}", justify="right", no_wrap=True)
-    table.add_column("max", justify="right", no_wrap=True)
-    table.add_column("head", justify="right", no_wrap=True)
-    for layer in sorted({row["layer"] for row in rows}):
-        of_layer = {row["kv_head"]: row for row in rows if row["layer"] == layer}
-        cells = [_cell(result, of_layer.get(head), low, high, top) for head in shown]
-        best = best_row(list(of_layer.values()), result.metric)
-        table.add_row(
-            Text(str(layer)),
-            *cells,
-            _cell(result, best, low, high, top),
-            Text("" if best is None else str(best["kv_head"])),
-        )
-    return table
-
-
-def _cell(result: Result, row: Row | None, low: float, high: float, top: Row | None) -> Text:
-    value = None if row is None else row.get(result.metric)
-    if value is None:
-        return Text("-")
-    share = (value - low) / (high - low) if high > low else 0.0
-    colour = ",".join(str(round(a + share * (b - a))) for a, b in zip(COLD, HOT, strict=True))
-    star = "*" if row is top else ""
-    return Text(f"{star}{_number(result, value)}", style=f"white on rgb({colour})")
-
-
-def block_name(row: Row) -> str:
-    """A row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
-    words = [str(row["kind"])] if row.get("kind") else []
-    if row.get("layer") is not None and row.get("kind") != "projected":
-        words.append(f"layer {row['layer']}")
-    if row.get("kv_head") is not None and row.get("kind") in ("key", "value"):
-        words.append(f"head {row['kv_head']}")
-    words += [str(row[label]) for label in LABELS if row.get(label) not in (None, "all")]
-    return ", ".join(words) or "all"
-
-
-def _with_interval(result: Result, row: Row, name: str) -> str:
-    value, low, high = (row.get(each) for each in (name, f"{name}_low", f"{name}_high"))
-    if value is None:
-        return "-"
-    text = _number(result, value)
-    return text if low is None or high is None else f"{text} [{_number(result, low)}, {_number(result, high)}]"
-
-
-def _number(result: Result, value: Any) -> str:
-    return f"{100 * value if result.unit == 'fraction' else value:.1f}"
-
-
-def _unit(result: Result) -> str:
-    return ", %" if result.unit in ("fraction", "percent") else ""

@@ -82,7 +82,7 @@ class Task(Scored, Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlockPlan:
     """Which blocks of which run: (kind, layers, heads) in order."""
 
     run: Run
@@ -90,7 +90,7 @@ class Plan:
 
 
 def score_blocks(
-    task: Scored, plan: Plan, device: torch.device, select: str, seed: int, progress: Callable[..., None] | None
+    task: Scored, plan: BlockPlan, device: torch.device, select: str, seed: int, progress: Callable[..., None] | None
 ) -> tuple[list[Row], list[Row]]:
     """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of the units.
 

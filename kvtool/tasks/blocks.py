@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvtool.errors import UsageError
 from kvtool.store import Run
-from kvtool.tasks.base import Plan
+from kvtool.tasks.base import BlockPlan
 from kvtool.types import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def plan_blocks(
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
     able: Sequence[Kind] = KINDS,
-) -> Plan:
+) -> BlockPlan:
     """The stored blocks that a request names, of kinds the task is able to score. Raises UsageError for others."""
     stored = [kind for kind in run.config.kinds if kind in able]
     if not stored:
@@ -44,7 +44,7 @@ def plan_blocks(
         _check(run, kind, "layer", wanted, have)
         _check(run, kind, "kv_head", chosen, range(count))
         blocks.append((kind, wanted, chosen))
-    return Plan(run, tuple(blocks))
+    return BlockPlan(run, tuple(blocks))
 
 
 def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence[int]) -> None:
@@ -54,7 +54,7 @@ def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence
         raise UsageError(f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}")
 
 
-def baseline_plan(run: Run) -> Plan:
+def baseline_plan(run: Run) -> BlockPlan:
     """The blocks by which a run is a baseline for others."""
     return plan_blocks(run, [kind for kind in BASELINES if kind in run.config.kinds], None, None)
 

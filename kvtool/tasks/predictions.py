@@ -21,7 +21,7 @@ from kvtool.result import Result, Row
 if TYPE_CHECKING:
     import torch
 
-    from kvtool.tasks.base import Plan, Task
+    from kvtool.tasks.base import BlockPlan, Task
 
 Array = np.ndarray[Any, Any]
 SCHEMA = "kvtool.predictions/1"
@@ -41,7 +41,7 @@ def check_free(folder: Path) -> None:
         )
 
 
-def save_best(task: Task, plan: Plan, result: Result, device: torch.device, folder: Path) -> None:
+def save_best(task: Task, plan: BlockPlan, result: Result, device: torch.device, folder: Path) -> None:
     """Write the predictions of a result's best block, and INDEX. Raises UsageError where the folder is not free,
     KvtoolError where no block has a score or the disk refuses."""
     check_free(folder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kvtool.errors import CorruptError, UsageError
 from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
-from kvtool.tasks.base import Plan, Task, nonfinite_lines, score_blocks
+from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines, score_blocks
 from kvtool.tasks.blocks import BASELINES, DECODER, baseline_plan, torch_device
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Scoring:
     """
 
     store: Store
-    plan: Plan
+    plan: BlockPlan
     config: dict[str, Any]
     make_task: Callable[[torch.device], Task]
     device: str

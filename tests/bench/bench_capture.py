@@ -21,7 +21,7 @@ from PIL import Image
 
 from kvtool.models import load_model
 from kvtool.models.base import Prepared, Request
-from kvtool.models.llava import Llava
+from kvtool.models.families.llava import Llava
 from tests.bench.rows import Row, row
 
 IMAGES = 128

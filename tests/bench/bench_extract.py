@@ -53,7 +53,7 @@ def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
     import torch
 
     from kvtool.models import load_model
-    from kvtool.models.llava import Llava
+    from kvtool.models.families.llava import Llava
     from tests.bench.bench_capture import transformers_inputs
 
     model = load_model(job.model, dtype=job.dtype)

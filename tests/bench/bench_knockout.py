@@ -94,7 +94,7 @@ class Peer:
     def __init__(self, name: str, spec: str, n_images: int) -> None:
         from kvtool.asking.benchmarks import open_benchmark
         from kvtool.models import load_model
-        from kvtool.models.llava import Llava
+        from kvtool.models.families.llava import Llava
 
         model = load_model(name, dtype="float32")
         assert isinstance(model, Llava)

@@ -52,7 +52,7 @@ class Peer:
     def __init__(self, name: str, spec: str) -> None:
         from kvtool.datasets import open_dataset, parse_spec
         from kvtool.models import load_model
-        from kvtool.models.llava import Llava
+        from kvtool.models.families.llava import Llava
 
         model = load_model(name, dtype="float32")
         assert isinstance(model, Llava)

@@ -48,7 +48,7 @@ def bench() -> list[Row]:
 def extract(store: Path, condition: str, options: dict[str, Any], *, reuse: bool) -> tuple[float, Any, float]:
     """Seconds of a whole extraction, its report, and the seconds that the tower and the projector ran."""
     import kvtool
-    from kvtool.models.llava import Llava
+    from kvtool.models.families.llava import Llava
 
     kinds = ("key", "value", "projected") if condition == "none" else ("key", "value")
     encode, seconds = Llava.encode, 0.0

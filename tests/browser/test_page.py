@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Download, Page, sync_playwright
 
-from kvtool.reporting import Drawn, render
+from kvtool.pictures.thumbnails import Drawn
+from kvtool.reporting import render
 from kvtool.reporting.numbers import interval
 from kvtool.result import Result, is_summary
 from tests.support import studies

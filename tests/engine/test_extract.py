@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import kvtool
-from kvtool.engine import local, pipeline
+from kvtool.engine import local, pipeline, processes
+from kvtool.engine.outcome import Report
 from kvtool.engine.pipeline import Event
 from kvtool.engine.plan import Job
 from kvtool.errors import BusyError, DatasetError, ImageError, KvtoolError, ModelError, RunConflictError, UsageError
@@ -52,7 +53,7 @@ def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Pa
 
 
 def test_again_is_nothing_to_do_and_more_goes_on(tmp_path: Path, tiny_model: Path, few: Path) -> None:
-    def extract(limit: int | None) -> local.Report:
+    def extract(limit: int | None) -> Report:
         return kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", limit=limit)
 
     assert extract(2).n_done == 2
@@ -127,7 +128,7 @@ def test_a_worker_that_dies_is_an_error(tiny_model: Path, tmp_path: Path, capfd:
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{tmp_path}")
     no_plan: Any = None
     with pytest.raises(KvtoolError, match="found it dead"):
-        local.run_processes(job, no_plan, ("cpu",), lambda _: None)
+        processes.run_processes(job, no_plan, ("cpu",), lambda _: None)
     assert "AttributeError" in capfd.readouterr().err
 
 
@@ -162,7 +163,7 @@ def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, picture
 
 def test_two_calls_count_what_each_of_them_did(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
-    others: list[local.Report] = []
+    others: list[Report] = []
 
     def meanwhile(event: Event) -> None:
         if event.what == "done" and not others:
@@ -221,7 +222,7 @@ def test_no_memory_for_a_batch_halves_it(
 ) -> None:
     import torch
 
-    from kvtool.models.llava_onevision import LlavaOnevision
+    from kvtool.models.families.llava_onevision import LlavaOnevision
 
     capture, sizes = LlavaOnevision.capture, []
 

@@ -14,6 +14,7 @@ import pytest
 
 import kvtool
 from kvtool.engine import local
+from kvtool.engine.outcome import Report
 from kvtool.engine.plan import Job
 from kvtool.errors import BusyError, ChangedError, CorruptError, DatasetError, RunConflictError, UsageError
 from kvtool.store import Run
@@ -31,7 +32,7 @@ def few(tmp_path: Path) -> Path:
     return folder
 
 
-def extract(store: Path, model: Path, folder: Path, **options: Any) -> local.Report:
+def extract(store: Path, model: Path, folder: Path, **options: Any) -> Report:
     return kvtool.extract(store, model=str(model), dataset=f"folder:{folder}", **options)
 
 
@@ -39,7 +40,7 @@ def values(run: Run, image: str) -> np.ndarray[Any, Any]:
     return np.asarray(run.read_image(image)["value"])
 
 
-def counts(report: local.Report) -> tuple[int, int]:
+def counts(report: Report) -> tuple[int, int]:
     return report.n_before, report.n_done
 
 
@@ -180,7 +181,7 @@ def test_lists_of_paths_that_meet_share_a_run(
 ) -> None:
     import io
 
-    def listed(*names: str) -> local.Report:
+    def listed(*names: str) -> Report:
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{few}/{name}.png\n" for name in names)))
         return kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset="folder:-")
 

@@ -10,8 +10,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import kvtool
-from kvtool.engine.local import Report
 from kvtool.engine.nonfinite import OVERFLOW
+from kvtool.engine.outcome import Report
 
 LOUD = 1
 """The decoder's layer after which nothing fits into float16 (of three)."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kvtool
-from kvtool.engine import local
+from kvtool.engine.outcome import Report
 from kvtool.engine.prefixes import read_texts
 from kvtool.errors import UsageError
 from kvtool.store import Run
@@ -25,7 +25,7 @@ def few(tmp_path: Path, pictures: Path) -> Path:
     return folder
 
 
-def extracted(tmp_path: Path, model: Path, few: Path, prefix: str, **options: Any) -> tuple[local.Report, Run]:
+def extracted(tmp_path: Path, model: Path, few: Path, prefix: str, **options: Any) -> tuple[Report, Run]:
     report = kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"folder:{few}", prefix=prefix, **options)
     return report, kvtool.open(tmp_path / "s.kv").run(report.run)
 

@@ -13,13 +13,14 @@ import pytest
 import kvtool
 from kvtool.engine import local
 from kvtool.engine.match import open_extraction
+from kvtool.engine.outcome import Report
 from kvtool.engine.pipeline import capture_part, prepare_one
 from kvtool.engine.plan import Job, make_plan
 from kvtool.engine.ray import collect
 from kvtool.engine.reuse import open_source
 from kvtool.errors import UsageError
 from kvtool.models import load_model
-from kvtool.models.llava_onevision import LlavaOnevision
+from kvtool.models.families.llava_onevision import LlavaOnevision
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
 from tests.support.tiny import noise
@@ -49,7 +50,7 @@ def contents(run: Run) -> dict[str, bytes]:
     return {str(path.relative_to(run.folder)): path.read_bytes() for path in files}
 
 
-def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[local.Report, Run]:
+def extracted(store: Path, model: Path, dataset: str, **options: Any) -> tuple[Report, Run]:
     report = kvtool.extract(store, model=str(model), dataset=dataset, **options)
     return report, kvtool.open(store).run(report.run)
 

@@ -20,7 +20,8 @@ from kvtool.datasets.blink import Blink
 from kvtool.datasets.cvbench import CvBench
 from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
-from kvtool.result import Result, Row, emit
+from kvtool.reporting.emit import emit
+from kvtool.result import Result, Row
 from kvtool.store import Run, float32_to_bits, hash_json
 from tests.support import datasets as builders
 from tests.support import tiny

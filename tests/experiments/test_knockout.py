@@ -13,8 +13,9 @@ import kvtool
 from kvtool.asking.answering import Answerer
 from kvtool.errors import KvtoolError, ModelError, UsageError
 from kvtool.experiments.variance.run import variance
-from kvtool.models.llava import Llava
-from kvtool.result import Result, Row, emit
+from kvtool.models.families.llava import Llava
+from kvtool.reporting.emit import emit
+from kvtool.result import Result, Row
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
 ASKED = {"max_new_tokens": 1}

@@ -22,7 +22,8 @@ from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import QUESTIONS
 from kvtool.experiments.paired.run import paired
 from kvtool.models.several import SeveralImages
-from kvtool.result import Result, emit
+from kvtool.reporting.emit import emit
+from kvtool.result import Result
 from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.store.verify import verify
 from tests.support.units import DIM, PLANTED, Fill, noise, sample, write_run

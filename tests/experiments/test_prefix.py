@@ -20,7 +20,8 @@ from kvtool.engine import local
 from kvtool.engine.prefixes import prefix_texts
 from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
 from kvtool.experiments.prefix.run import difference
-from kvtool.result import Result, Row, emit
+from kvtool.reporting.emit import emit
+from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Run, Store
 from kvtool.tasks import probe

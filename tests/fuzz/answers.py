@@ -119,7 +119,8 @@ class Answers(Kind):
 
     def _results(self, rng: random.Random, folder: Path) -> None:
         import kvtool
-        from kvtool.result import FORMATS, Result, emit
+        from kvtool.reporting.emit import emit
+        from kvtool.result import FORMATS, Result
         from kvtool.store.files import SEAL, UNSEALED, sealed
 
         copy_tree(self.seeds / "results", folder / "store")

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, DeiTModel, LlavaForConditionalGeneration
 from transformers.models.llava.processing_llava import LlavaProcessor
 
-from kvtool.models import FAMILIES
+from kvtool.models.families import FAMILIES
 from kvtool.types import View
 from tests.contracts.model_contract import Array, DecoderContract, EncoderContract, to_array
 from tests.models.own import own_processor

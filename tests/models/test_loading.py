@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kvtool.errors import KvtoolError, ModelError, UsageError
-from kvtool.models import EXAMPLES, FAMILIES, load_model
+from kvtool.models import load_model
+from kvtool.models.families import EXAMPLES, FAMILIES
 from tests.support import tiny
 
 

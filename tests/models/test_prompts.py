@@ -11,10 +11,10 @@ import pytest
 from kvtool.errors import ModelError, UsageError
 from kvtool.models import load_model
 from kvtool.models.base import LanguageModel
-from kvtool.models.llava_next import LLAMA_3, MISTRAL, VICUNA
-from kvtool.models.llava_onevision import CHATML
+from kvtool.models.families.llava_next import LLAMA_3, MISTRAL, VICUNA
+from kvtool.models.families.llava_onevision import CHATML
+from kvtool.models.families.qwen_vl import CHATML as QWEN_CHATML
 from kvtool.models.prompts import Prompt
-from kvtool.models.qwen_vl import CHATML as QWEN_CHATML
 from tests.support import tiny
 
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kvtool.errors import ModelError, UsageError
-from kvtool.models import check_device, load_model, loading
+from kvtool.models import load_model, loading
+from kvtool.models.device_names import check_device
 from kvtool.models.files import one_line
 from kvtool.models.memory import cgroup_rooms, free_bytes, network_bytes
 from tests.support import tiny

@@ -14,6 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from kvtool.cli.app import app
+from kvtool.experiments.knockout import article as knockout_article
+from kvtool.experiments.paired import article as paired_article
+from kvtool.experiments.prefix import article as prefix_article
+from kvtool.experiments.probe import article as probe_article
+from kvtool.experiments.variance import article as variance_article
 from kvtool.reporting import Kept, Study, choose, render, sentences, trimming
 from kvtool.reporting.axes import Axis, nice_steps
 from kvtool.reporting.commands import extract_command, result_command
@@ -163,10 +168,10 @@ def test_the_last_layer() -> None:
     last = {**result.per_layer[-1], **scored("pck_image", 0.3)}
     best = {**(result.best or {}), "layer": 0, **scored("pck_image", 0.5)}
     of = replace(result, best=best, per_layer=[*result.per_layer[:-1], last])
-    assert "The best is above the last layer's best" in str(sentences.last_layer(of))
+    assert "The best is above the last layer's best" in str(probe_article.last_layer(of))
     near = replace(of, best={**best, **scored("pck_image", 0.33)})
-    assert "not distinguishable from the last layer's best" in str(sentences.last_layer(near))
-    assert sentences.last_layer(replace(of, best={**best, "layer": last["layer"]})) is None
+    assert "not distinguishable from the last layer's best" in str(probe_article.last_layer(near))
+    assert probe_article.last_layer(replace(of, best={**best, "layer": last["layer"]})) is None
 
 
 def test_between_models() -> None:
@@ -183,61 +188,65 @@ def test_between_models() -> None:
 
 
 def test_input_agnostic_keys() -> None:
-    assert sentences.agnostic_keys(studies.variance_result()) == (
+    assert variance_article.agnostic_keys(studies.variance_result()) == (
         "3 of 8 key blocks are input-agnostic (3 of 4 early): variance below 1, the valley between the two modes."
     )
-    assert "No key is called input-agnostic: the variances are not bimodal (one mode)" in sentences.agnostic_keys(
-        studies.variance_result(bimodal=False)
+    assert (
+        "No key is called input-agnostic: the variances are not bimodal (one mode)"
+        in variance_article.agnostic_keys(studies.variance_result(bimodal=False))
     )
 
 
 def test_knockouts() -> None:
     result = studies.knockout_result()
     none, _, chosen, dependent = result.rows
-    assert "made no difference that could be told: 79.0" in sentences.knockout_effect(result, none, chosen)
-    lowered = sentences.knockout_effect(result, none, dependent)
+    assert "made no difference that could be told: 79.0" in knockout_article.knockout_effect(result, none, chosen)
+    lowered = knockout_article.knockout_effect(result, none, dependent)
     assert "lowered the score: 60.0 [58.0, 62.0] f1 against 80.0" in lowered
     assert "20 answers lost, 1 gained, p = 2e-05" in lowered
     close = {**chosen, "n_lost": 12, "n_gained": 1, "mcnemar_p": 0.003}
-    assert "left fewer answers right (12 answers lost, 1 gained, p = 0.003), though" in sentences.knockout_effect(
-        result, none, close
+    assert (
+        "left fewer answers right (12 answers lost, 1 gained, p = 0.003), though"
+        in knockout_article.knockout_effect(result, none, close)
     )
     raised = {**dependent, **scored("f1", 0.9)}
-    assert "raised the score" in sentences.knockout_effect(result, none, raised)
-    assert len(sentences.of_result(result)) == 2
+    assert "raised the score" in knockout_article.knockout_effect(result, none, raised)
+    assert len(sentences.sentences_of(result)) == 2
 
 
 def test_prefixes() -> None:
     result = studies.prefix_result()
     correct, random = result.rows[1:]
-    assert "raised the score by 10.0 pck_image; difference 10.0 [8.0, 12.0]" in sentences.prefix_effect(result, correct)
-    assert "made no difference that could be told: 1.0 [-1.0, 3.0]" in sentences.prefix_effect(result, random)
+    assert "raised the score by 10.0 pck_image; difference 10.0 [8.0, 12.0]" in prefix_article.prefix_effect(
+        result, correct
+    )
+    assert "made no difference that could be told: 1.0 [-1.0, 3.0]" in prefix_article.prefix_effect(result, random)
     worse = {**correct, **scored("difference", -0.1)}
-    assert "lowered the score by 10.0" in sentences.prefix_effect(result, worse)
+    assert "lowered the score by 10.0" in prefix_article.prefix_effect(result, worse)
     bare = {**correct, "difference_low": None}
-    assert "nothing more is said" in sentences.prefix_effect(result, bare)
-    assert len(sentences.of_result(result)) == 2
+    assert "nothing more is said" in prefix_article.prefix_effect(result, bare)
+    assert len(sentences.sentences_of(result)) == 2
 
 
 def test_values_and_the_model() -> None:
     result = studies.paired_result()
-    cells, test, chosen = sentences.of_result(result)
+    cells, test, chosen = sentences.sentences_of(result)
     assert cells.startswith(
         "Value, layer 3, head 1, percent of 60 questions: both right 40.0 [38.0, 42.0], values alone"
     )
     assert test.startswith("The values answer more questions right than the model: values 70.0")
     assert chosen.startswith("Optimistic")
     row = result.rows[0]
-    assert "not distinguishable" in sentences.paired_test(result, {**row, "mcnemar_p": 0.2})
-    assert sentences.paired_test(result, {**row, **scored("value", 0.2)}).startswith("The model answers more")
-    assert "not tested" in sentences.paired_test(result, {**row, "mcnemar_p": None})
+    assert "not distinguishable" in paired_article.paired_test(result, {**row, "mcnemar_p": 0.2})
+    assert paired_article.paired_test(result, {**row, **scored("value", 0.2)}).startswith("The model answers more")
+    assert "not tested" in paired_article.paired_test(result, {**row, "mcnemar_p": None})
 
 
 def test_correlations() -> None:
-    assert sentences.of_result(studies.correlate_result()) == [
+    assert sentences.sentences_of(studies.correlate_result()) == [
         "Pearson over 3 models is positive: 0.90 [0.20, 0.99], p = 0.040."
     ]
-    assert "cannot be told from none" in sentences.of_result(studies.correlate_result(low=-0.4))[0]
+    assert "cannot be told from none" in sentences.sentences_of(studies.correlate_result(low=-0.4))[0]
 
 
 def test_numbers_as_written() -> None:

@@ -62,7 +62,7 @@ def correlate(
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
     with console.progress("correlate", None, unit="images asked") as advance:

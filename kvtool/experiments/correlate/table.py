@@ -21,7 +21,7 @@ SHORT = {
 }
 
 
-def correlation_tables(result: Result) -> Iterator[RenderableType]:
+def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool correlate` shows below the headline."""
     models = [row for row in result.rows if "model" in row]
     named = list(zip(_short_names(models), models, strict=True))

@@ -75,7 +75,7 @@ def knockout(
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
     with console.progress("knockout", None) as advance:

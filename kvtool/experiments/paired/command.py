@@ -87,7 +87,7 @@ def paired(
     """
     import kvtool
     from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from kvtool.errors import KvtoolError
 from kvtool.reporting.plots.panels import best_words, map_rows, over_maps
 from kvtool.reporting.plots.style import COLOURS, INK, SMALL_PT, in_words, metric_ticks, scored
-from kvtool.reporting.terminal import block_name
-from kvtool.result import Result, Row
+from kvtool.result import Result, Row, block_name
 
 BARS_IN = 1.7
 RIGHT = (("model", "model right"), ("union", "either right"))

@@ -29,7 +29,7 @@ from kvtool.outputs import check_folder
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.tasks.base import Plan, Select, halves, nonfinite_lines, score_blocks
+from kvtool.tasks.base import BlockPlan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.tasks.scoring import choose_best, keep_result, per_layer
 from kvtool.tasks.truth import sizes_of
@@ -171,7 +171,7 @@ class Work:
     run: Run
     task: PairedTask
     asked: Asked
-    plan: Plan
+    plan: BlockPlan
     refs: Mapping[str, ImageRef]
 
     def draw(self, folder: Path | None) -> Path | None:

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.scores import block_tables
 from kvtool.result import Result, Row, best_row, metric_names
 
 LINES = (
@@ -24,7 +25,7 @@ COUNTED = {"model": ("both", "model_only"), "union": ("both", "value_only", "mod
 """The cells that make up the lines that are no cells."""
 
 
-def paired_tables(result: Result) -> Iterator[RenderableType]:
+def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool paired` shows below the headline."""
     best, config = result.best, result.config
     assert best is not None, "kvtool paired always has a best block"
@@ -34,6 +35,7 @@ def paired_tables(result: Result) -> Iterator[RenderableType]:
     yield Text(f"McNemar's test of the model against the values: p = {_p(best['mcnemar_p'])} exact, "
                f"{_p(best['mcnemar_mid_p'])} mid-p")  # fmt: skip
     yield _blocks(result, best)
+    yield from block_tables(result)
 
 
 def _cells(result: Result, best: Row) -> Table:

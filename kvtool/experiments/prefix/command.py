@@ -95,7 +95,7 @@ def prefix(
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")

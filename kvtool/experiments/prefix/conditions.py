@@ -245,7 +245,8 @@ def _job(
 
 def _extract(job: Job, condition: str, device: str, progress: Progress) -> tuple[str, dict[str, str]]:
     """Name of the extracted run, and id -> why of images that failed."""
-    from kvtool.engine.local import Report, extract
+    from kvtool.engine.local import extract
+    from kvtool.engine.outcome import Report
     from kvtool.engine.pipeline import Event
 
     n_done = 0

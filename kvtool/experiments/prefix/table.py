@@ -17,7 +17,7 @@ NAME = 24
 """Of a longer condition only so many characters are in the table; the whole stands below."""
 
 
-def prefix_tables(result: Result) -> Iterator[RenderableType]:
+def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool prefix` shows below the headline; intervals stand below their numbers."""
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")

@@ -84,7 +84,7 @@ def probe(
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
     from kvtool.tasks import count_blocks, options_of, tasks_of
     from kvtool.tasks.predictions import check_free
 

@@ -23,8 +23,7 @@ from kvtool.reporting.plots.style import (
     points,
     scored,
 )
-from kvtool.reporting.terminal import block_name
-from kvtool.result import Result, Row, best_row, is_summary
+from kvtool.result import Result, Row, best_row, block_name, is_summary
 
 CURVE_IN = 1.7
 LOOKS = {"value": 0, "key": 1}

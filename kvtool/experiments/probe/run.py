@@ -11,12 +11,12 @@ from kvtool.datasets import DATASETS
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
 from kvtool.errors import UsageError
-from kvtool.models import check_device
+from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, Store, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.tasks import TASKS
-from kvtool.tasks.base import Plan, Select
+from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
 from kvtool.tasks.predictions import check_free, save_best
 from kvtool.tasks.scoring import Scoring
@@ -153,7 +153,7 @@ def _other_runs(run: Run) -> list[Run]:
 
 
 def _config(
-    plan: Plan,
+    plan: BlockPlan,
     ids: Collection[str] | None,
     select: str,
     seed: int,

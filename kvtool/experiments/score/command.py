@@ -116,7 +116,7 @@ def mme(
 def _score(name: str, unit: str, format: Format, **options: Any) -> None:
     import kvtool
     from kvtool.cli.output import resolve
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     with console.progress(f"score {name}", None, unit=unit) as advance:
         result = kvtool.score(name, progress=advance, **options)

@@ -41,7 +41,7 @@ def search(
     """
     import kvtool
     from kvtool.cli.output import emit_rows, resolve
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     at_px = parse_at(at)
     found = kvtool.open(need_store(store)).run(run)

@@ -12,8 +12,7 @@ import numpy as np
 from kvtool.errors import CorruptError, KvtoolError, StoreError, UsageError
 from kvtool.features.patch_index import PatchIndex, build_index, faiss_module, index_name, open_index
 from kvtool.features.patches import Array, Best, Patches
-from kvtool.reporting.terminal import block_name
-from kvtool.result import Result, Row, best_row, is_summary, versions
+from kvtool.result import Result, Row, best_row, block_name, is_summary, versions
 from kvtool.store import Run, Store, indexes, open_store
 from kvtool.store.nonfinite import WHAT
 from kvtool.store.provenance import ALGORITHMS, describe_run

@@ -14,11 +14,10 @@ from PIL import Image
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.probe.run import check_served, probe
-from kvtool.experiments.show.run import check_images
+from kvtool.experiments.show.images import check_images
 from kvtool.features.layers import Layer
 from kvtool.pictures.tiles import Units, sheet_of
-from kvtool.reporting.terminal import block_name
-from kvtool.result import Result, Row, is_summary
+from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
 from kvtool.store.nonfinite import WHAT

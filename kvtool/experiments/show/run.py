@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.show.images import check_images
 from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
 from kvtool.result import Row
@@ -108,15 +108,6 @@ def write_png(image: Image.Image, path: Path) -> None:
     data = BytesIO()
     image.save(data, format="PNG")
     write_output(path, data.getvalue(), "show: -o", make_folder=True)
-
-
-def check_images(run: Run, wanted: Sequence[str]) -> None:
-    """Raises UsageError that names the nearest ids which the run has."""
-    known = run.ids
-    for image in sorted(set(wanted) - set(known)):
-        near = get_close_matches(image, known, n=3, cutoff=0.4)
-        listed = f"{'nearest' if near else 'for example'}: {', '.join(map(repr, near or known[:3]))}"
-        raise UsageError(f"show: no image {image!r} among the {len(known)} of run {run.name}; {listed}")
 
 
 def _components(

@@ -45,7 +45,7 @@ def variance(
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.features.moments import count_reads
-    from kvtool.result import emit
+    from kvtool.reporting.emit import emit
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)

@@ -18,7 +18,7 @@ HEADS_SHOWN = 8
 BAR = 30
 
 
-def variance_tables(result: Result) -> Iterator[RenderableType]:
+def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool variance` shows below the headline."""
     config = result.config
     if config["distribution"]["counts"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.outputs import check_output, write_output
-from kvtool.registry import Registry
+from kvtool.registry import EXPERIMENTS, experiment_part, find_part
 from kvtool.result import Result
 
 if TYPE_CHECKING:
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 DPI = 300
-FIGURES = Registry(
-    "plot of command",
-    {
-        "probe": "kvtool.experiments.probe.plot:draw",
-        "variance": "kvtool.experiments.variance.plot:draw",
-        "knockout": "kvtool.reporting.plots.conditions:knockout",
-        "prefix": "kvtool.reporting.plots.conditions:prefix",
-        "paired": "kvtool.experiments.paired.plot:draw",
-        "correlate": "kvtool.experiments.correlate.plot:draw",
-    },
-)
-"""Command -> the function that draws its result."""
 
 
 def plot(result: Result, path: str | Path) -> None:
@@ -53,10 +41,13 @@ def plot(result: Result, path: str | Path) -> None:
 
 def figure(result: Result) -> Figure:
     """The figure of a result, under whatever settings matplotlib has now. Errors as plot's."""
-    draw = FIGURES.load(result.command)
+    part = experiment_part(result.command, "plot")
+    if part is None:
+        able = ", ".join(name for name in EXPERIMENTS.names() if find_part(name, "plot"))
+        raise UsageError(f"--plot: {result.command} has no figure; commands that have one: {able}")
     if not result.rows:
         raise KvtoolError(f"--plot: expected a result with rows, found a {result.command} of none")
-    drawn: Figure = draw(result)
+    drawn: Figure = part.draw(result)
     return drawn
 
 

@@ -56,41 +56,7 @@ class Series:
     filled: bool = True
 
 
-def knockout(result: Result) -> Figure:
-    """A panel for all questions and, where there are several, one for each file or subset."""
-    label = "file" if any("file" in row for row in result.rows) else "subset"
-    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
-    panels = [Panel("all", [row for row in result.rows if label not in row], result.metric)]
-    if len(parts) > 1:
-        panels += [Panel(part, [row for row in result.rows if row.get(label) == part], result.metric) for part in parts]
-    counts = {row["condition"]: row["n_heads"] for row in result.rows}
-    names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
-    series = [Series("", lambda row: row.get("draw", "all") == "all")]
-    if any(row.get("draw", "all") != "all" for row in result.rows):
-        series = [
-            Series("condition; of a control the mean of its draws", series[0].has),
-            Series("one draw", lambda row: row.get("draw", "all") != "all", 0.3, filled=False),
-        ]
-    return draw(result, panels, names, series, ["conditions with the number of heads blocked"])
-
-
-def prefix(result: Result) -> Figure:
-    """Scores by the condition's best block and by the fixed one, and their differences to `none`."""
-    panels = [Panel(name, result.rows, name) for name in (result.metric, "difference")]
-    names = {row["condition"]: row["condition"] for row in result.rows}
-    fixed = next(row for row in result.rows if row["choice"] == "fixed")
-    block = f"layer {fixed['layer']}, head {fixed['kv_head']}"
-    series = [
-        Series("best block of the condition", lambda row: row["choice"] == "best", -0.15),
-        Series(
-            f"best block of none: {fixed['kind']}, {block}", lambda row: row["choice"] == "fixed", 0.15, filled=False
-        ),
-    ]
-    how = "on the other half" if result.config.get("select") == "split" else "on the same data"
-    return draw(result, panels, names, series, [f"blocks chosen {how}", "difference to none: paired interval"])
-
-
-def draw(
+def draw_panels(
     result: Result, panels: Sequence[Panel], names: dict[str, str], series: Sequence[Series], words: Sequence[str]
 ) -> Figure:
     """Conditions down, a panel for each metric or part. names: what to call each condition."""

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionImageProcessorPil
 
 from kvtool.errors import ModelError
-from kvtool.models.llava import Llava
+from kvtool.models.families.llava import Llava
 from kvtool.models.loading import Checkpoint
 
 CHATML = (

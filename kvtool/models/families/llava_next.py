@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import LlavaNextForConditionalGeneration, LlavaNextImageProcessorPil
 
-from kvtool.models.llava import Llava
-from kvtool.models.llava_onevision import CHATML
+from kvtool.models.families.llava import Llava
+from kvtool.models.families.llava_onevision import CHATML
 
 _PARTS = (
     "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"

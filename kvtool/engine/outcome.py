@@ -1,0 +1,71 @@
+"""What an extraction will take, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kvtool.engine.pipeline import Event
+from kvtool.store.nonfinite import Place
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be extracted, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
+    n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
+    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    """
+
+    run: str
+    n_images: int
+    n_before: int = 0
+    n_done: int = 0
+    n_by_others: int = 0
+    n_bytes: int = 0
+    n_reused: int = 0
+    source: str | None = None
+    seconds: float = 0.0
+    failed: dict[int, Failure] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+    nonfinite: dict[Place, int] = field(default_factory=dict)
+
+    @property
+    def n_missing(self) -> int:
+        """Images neither stored nor failed: parts that other processes still hold."""
+        return self.n_images - self.n_before - self.n_done - self.n_by_others - len(self.failed)
+
+    def hear(self, event: Event) -> None:
+        if event.what == "done":
+            self.n_done += event.n
+        elif event.what == "bytes":
+            self.n_bytes += event.n
+        elif event.what == "reused":
+            self.n_reused += event.n
+        elif event.what == "failed":
+            self.failed[event.index] = Failure(event.id, event.message)
+        elif event.what == "busy":
+            self.busy.append(event.message)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it. `source`: the run
+    that features before the decoder would come from."""
+
+    run: str
+    n_images: int
+    n_before: int
+    n_todo: int
+    image_bytes: int
+    todo_bytes: int
+    expected_bytes: int
+    free_bytes: int
+    n_probed: int
+    source: str | None

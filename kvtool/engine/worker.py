@@ -1,0 +1,78 @@
+"""One worker of an extraction: a model on a device, doing what nobody else holds of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvtool.engine.pipeline import Tell, run_parts
+from kvtool.engine.plan import Job, Plan
+from kvtool.engine.reuse import Source, open_source
+from kvtool.errors import BusyError, ModelError, UsageError
+from kvtool.store.catalog import open_store
+from kvtool.store.manifest import same_numbers
+
+if TYPE_CHECKING:
+    from kvtool.store import Run
+    from kvtool.types import ModelInfo
+
+
+def lacks_texts(plan: Plan, run: Run | None) -> bool:
+    return not set(plan.texts) <= set(run.text_names if run else ())
+
+
+def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
+    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU was to have free
+    VRAM; BusyError where too little of it is free."""
+    import torch
+
+    from kvtool.models.device import find_device
+
+    if tuple(devices) == ("auto",):
+        devices = ("cuda:0",) if torch.cuda.is_available() else ("cpu",)
+    for name in devices:
+        device = find_device(name)
+        if min_free_vram is None:
+            continue
+        if device.type != "cuda":
+            raise UsageError(f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices")
+        free, total = torch.cuda.mem_get_info(device)
+        if free < min_free_vram:
+            raise BusyError(
+                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
+                f"{total / 1e9:.1f}; try again later or choose another --devices"
+            )
+    return tuple(devices)
+
+
+def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
+    """One worker: load the model, see what the run still lacks, and do what nobody else holds."""
+    from kvtool.models import load_model
+
+    model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
+    store = open_store(job.store)
+    check_same_model(plan.config.model, model.info)
+    run = plan.open_run(store)
+    plan = plan.within(run)
+    source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
+    write_texts(plan, run, model, source)
+    todo = plan.parts(run.covered_indices())
+    run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell, source=source)
+
+
+def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
+    """Raises ModelError where a worker's copy of the model is not the one that the plan was made with."""
+    if not same_numbers(planned, loaded):
+        raise ModelError(
+            f"model {loaded.name}: expected revision {planned.revision}, with which the run was planned, found "
+            f"{loaded.revision} here; give every worker the same files"
+        )
+
+
+def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
+    """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
+    if lacks_texts(plan, run):
+        with contextlib.suppress(BusyError), run.claim("text"):
+            found = source.text_values(plan.texts, plan.request.layers) if source else None
+            run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)

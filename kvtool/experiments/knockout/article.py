@@ -1,0 +1,65 @@
+"""The page's article about a knockout: its conditions beside no knockout."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kvtool.reporting.commands import flags
+from kvtool.reporting.conditions import condition, condition_rows, conditions_article
+from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
+from kvtool.reporting.sentences import SURE
+from kvtool.reporting.study import Kept
+from kvtool.result import Result, Row
+
+article = conditions_article
+
+
+def knockout_effect(result: Result, none: Row, row: Row) -> str:
+    """A condition beside no knockout: by the intervals of the score, then by McNemar's test of the answers."""
+    how = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
+    scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
+    side = relation(row, none, result.metric)
+    p = row.get("mcnemar_p")
+    test = "" if p is None else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {probability(p)}"
+    if side in ("above", "below"):
+        return f"{how} {'raised' if side == 'above' else 'lowered'} the score: {scores}{'; ' * bool(test)}{test}."
+    if p is not None and p < SURE and row["n_lost"] != row["n_gained"]:
+        more = "fewer" if row["n_lost"] > row["n_gained"] else "more"
+        return f"{how} left {more} answers right ({test}), though the intervals overlap: {scores}."
+    return f"{how} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
+
+
+def sentences(result: Result) -> Iterator[str]:
+    """What was found, a sentence each."""
+    rows = condition_rows(result)
+    none = next((row for row in rows if row["condition"] == "none"), None)
+    for row in rows:
+        if none is not None and row is not none:
+            yield knockout_effect(result, none, row)
+
+
+def piped_rows(config: Mapping[str, Any]) -> str:
+    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line each, or nothing."""
+    if config.get("heads", "given") not in ("given", "standard input"):
+        return ""
+    conditions: list[Row] = config.get("conditions", [])
+    chosen = [head for condition in conditions if condition["condition"] == "chosen" for head in condition["heads"]]
+    lines = (json.dumps({"layer": layer, "kv_head": head}) for layer, head in chosen)
+    return shlex.join(["printf", r"%s\n", *lines]) + " | "
+
+
+def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    """The words of the command that would make the result again."""
+    heads = {"given": "-", "standard input": "-"}.get(config.get("heads", "given"), config.get("heads"))
+    layers = None if config.get("layers") is None else ranges(config["layers"])
+    asked = {
+        "run": config.get("heads_run"),
+        "layers": layers,
+        "controls": ",".join(config.get("controls") or []) or None,
+        **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
+    }
+    words = ["knockout", kept.store, "--benchmark", config.get("benchmark", "SPEC"), "--heads", heads]
+    return words + flags(asked, {"draws": 1, "max_new_tokens": 16, "seed": 0})

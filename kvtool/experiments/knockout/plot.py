@@ -1,0 +1,26 @@
+"""A knockout as a figure: conditions beside none (the paper's tables 3 and 7 to 10)."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from kvtool.reporting.plots.conditions import Panel, Series, draw_panels
+from kvtool.result import Result
+
+
+def draw(result: Result) -> Figure:
+    """A panel for all questions and, where there are several, one for each file or subset."""
+    label = "file" if any("file" in row for row in result.rows) else "subset"
+    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
+    panels = [Panel("all", [row for row in result.rows if label not in row], result.metric)]
+    if len(parts) > 1:
+        panels += [Panel(part, [row for row in result.rows if row.get(label) == part], result.metric) for part in parts]
+    counts = {row["condition"]: row["n_heads"] for row in result.rows}
+    names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
+    series = [Series("", lambda row: row.get("draw", "all") == "all")]
+    if any(row.get("draw", "all") != "all" for row in result.rows):
+        series = [
+            Series("condition; of a control the mean of its draws", series[0].has),
+            Series("one draw", lambda row: row.get("draw", "all") != "all", 0.3, filled=False),
+        ]
+    return draw_panels(result, panels, names, series, ["conditions with the number of heads blocked"])

@@ -1,0 +1,63 @@
+"""Conditions side by side on a terminal, one a line, the benchmark's parts across: the paper's tables 3 and 7 to 10."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kvtool.result import Result, Row
+
+PARTS_SHOWN = 4
+"""More files or subsets do not fit 80 columns."""
+
+
+def tables(result: Result) -> Iterator[RenderableType]:
+    """Condition, blocked heads, the primary metric with its interval and in each part, yes-ratio, McNemar's exact p."""
+    label = "file" if any("file" in row for row in result.rows) else "subset"
+    parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
+    names = {name for row in result.rows for name in row}
+    shown = parts if 1 < len(parts) <= PARTS_SHOWN else []
+    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * ("draw" in names)
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("condition", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column(Text(result.metric), justify="right", no_wrap=True)
+    for part in (*shown, "yes", "p"):
+        table.add_column(Text(str(part)), justify="right", overflow="fold", min_width=5)
+    for row in result.rows:
+        if label not in row:
+            of_parts = [_part(result.rows, row, label, part) for part in shown]
+            table.add_row(*map(Text, _cells(result, row, of_parts)))
+    yield table
+
+
+def _part(rows: Sequence[Row], whole: Row, label: str, part: str) -> Row | None:
+    """The row of one file or subset beside the row of all."""
+    same = ("condition", "draw")
+    found = (r for r in rows if r.get(label) == part and all(r.get(name) == whole.get(name) for name in same))
+    return next(found, None)
+
+
+def _cells(result: Result, row: Row, of_parts: Sequence[Row | None]) -> list[str]:
+    scale = 100 if result.unit == "fraction" else 1
+
+    def number(name: str, of: Row | None = None) -> str:
+        value = (row if of is None else of).get(name)
+        return "-" if value is None else f"{scale * value:.1f}"
+
+    draw = row.get("draw")
+    name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
+    interval = f"[{number(f'{result.metric}_low')}, {number(f'{result.metric}_high')}]"
+    p = row.get("mcnemar_p")
+    return [
+        name,
+        str(row["n_heads"]),
+        f"{number(result.metric)} {interval}",
+        *("-" if part is None else number(result.metric, part) for part in of_parts),
+        number("yes_ratio"),
+        "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}",
+    ]

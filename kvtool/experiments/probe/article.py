@@ -1,0 +1,82 @@
+"""The page's article about a probe: heatmaps, the curve over layers, the best block beside the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kvtool.reporting import charts
+from kvtool.reporting.articles import STYLES, Article, baseline_label, clickable_blocks, is_grid, level_style
+from kvtool.reporting.commands import block_flags, flags
+from kvtool.reporting.heatmap import heatmap
+from kvtool.reporting.numbers import interval, relation
+from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
+from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.tables import Data, scores_table
+from kvtool.result import Result, Row, block_name, is_summary
+
+
+def article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    result, examples = study.kept[position].result, study.examples.get(position, {})
+    rows = [row for row in result.rows if is_summary(row) and "kv_head" in row]
+    kinds = [kind for kind in dict.fromkeys(row["kind"] for row in rows) if is_grid(rows, kind)]
+    baselines = leading_baselines(result)
+    series = [(kind, STYLES[kind], [r for r in result.per_layer if r["kind"] == kind]) for kind in kinds]
+    levels = [(baseline_label(result, row), level_style(result, row), row) for row in baselines]
+    best = [] if result.best is None else [(f"best: {block_name(result.best)}", result.best)]
+    named = [*best, *((baseline_label(result, row), row) for row in baselines)]
+    scored = [row for _, row in named]
+    tables = [scores_table(result, named, "Best block and baselines", data.add(f"{summary.rows}-best", scored))]
+    if result.per_layer:
+        of_layers = [(block_name(row), row) for row in result.per_layer]
+        name = data.add(f"{summary.rows}-per-layer", result.per_layer)
+        tables.append(scores_table(result, of_layers, "Best block of each layer", name))
+    return replace(
+        summary,
+        template="probe.html",
+        charts={
+            "heatmaps": [heatmap(result, kind, [r for r in rows if r["kind"] == kind]) for kind in kinds],
+            "curve": charts.layers_chart(result, series, levels) if any(len(of) > 1 for _, _, of in series) else None,
+        },
+        tables=tables,
+        blocks=clickable_blocks(result, examples),
+    )
+
+
+def last_layer(result: Result) -> str | None:
+    """The last layer's best block beside the best of all; None where they are one, or of several kinds."""
+    best = result.best
+    if best is None or best.get("select") == "split":
+        return None
+    of_kind = [row for row in result.per_layer if row["kind"] == best["kind"]]
+    last = max(of_kind, key=lambda row: int(row["layer"]), default=None)
+    if last is None or last["layer"] == best["layer"] or last.get(result.metric) is None:
+        return None
+    what = f"the last layer's best ({block_name(last)}), {interval(result, last)}"
+    match relation(best, last, result.metric):
+        case "above":
+            return f"The best is above {what}."
+        case "not distinguishable":
+            return f"It is not distinguishable from {what}."
+    return None
+
+
+def sentences(result: Result) -> Iterator[str]:
+    """What was found, a sentence each."""
+    yield best_block(result)
+    best = result.best
+    if best is None or best.get(result.metric) is None:
+        return
+    if (line := last_layer(result)) is not None:
+        yield line
+    for row in leading_baselines(result):
+        yield against_baseline(result, best, row)
+
+
+def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    """The words of the command that would make the result again."""
+    words = ["probe", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
+    words += block_flags(config.get("blocks", []), info)
+    words += flags({"select": config.get("select"), "seed": config.get("seed")}, {"select": "max", "seed": 0})
+    return words + flags(config.get("options", {}))

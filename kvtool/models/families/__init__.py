@@ -1,0 +1,48 @@
+"""Model families, a file each, and the table of them by the `model_type` of a checkpoint's config.json."""
+
+from __future__ import annotations
+
+import re
+
+from kvtool.registry import Registry
+
+FAMILIES = Registry(
+    "model family",
+    {
+        "llava_onevision": "kvtool.models.families.llava_onevision:LlavaOnevision",
+        "llava_next": "kvtool.models.families.llava_next:LlavaNext",
+        "qwen2_vl": "kvtool.models.families.qwen_vl:Qwen2VL",
+        "qwen2_5_vl": "kvtool.models.families.qwen_vl:Qwen25VL",
+        "siglip": "kvtool.models.families.encoders:Siglip",
+        "siglip_vision_model": "kvtool.models.families.encoders:Siglip",
+        "clip": "kvtool.models.families.encoders:Clip",
+        "clip_vision_model": "kvtool.models.families.encoders:Clip",
+        "vit": "kvtool.models.families.encoders:Dino",
+        "dinov2": "kvtool.models.families.encoders:Dinov2",
+        "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
+    },
+)
+"""By the `model_type` of a checkpoint's config.json."""
+
+
+EXAMPLES = {
+    "llava_onevision": ("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
+    "llava_next": ("llava-hf/llama3-llava-next-8b-hf", "llava-hf/llava-v1.6-mistral-7b-hf"),
+    "qwen2_vl": ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"),
+    "qwen2_5_vl": ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    "siglip": ("google/siglip-so400m-patch14-384",),
+    "clip": ("openai/clip-vit-large-patch14-336",),
+    "vit": ("facebook/dino-vitb16",),
+    "dinov2": ("facebook/dinov2-base",),
+    "dinov2_with_registers": ("facebook/dinov2-with-registers-base",),
+}
+"""Published checkpoints of each family; any other of the same `model_type` loads as well."""
+
+
+ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
+"""Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not read."""
+
+
+def reads_text(model_type: str) -> bool:
+    """Whether models of this type have a tokenizer; encoders alone have none."""
+    return not FAMILIES.table.get(model_type, "").startswith("kvtool.models.families.encoders:")
