@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sized
-from typing import Any
+from collections.abc import Callable, Mapping, Sized
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
 
 from kvtool.errors import UsageError
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
 
 LARGEST_SEED = 2**32 - 1
 """NumPy and scikit-learn take no other seeds."""
@@ -57,6 +62,19 @@ def check_options(options: Mapping[str, Any]) -> None:
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str | os.PathLike):
                 check_text(name, os.fspath(text))
+
+
+def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """A public function whose options are checked before it begins; its signature stays what it is."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
+        given = parameters.bind(*args, **options).arguments
+        check_options({**given, **given.get("options", {})} if "options" in given else given)
+        return function(*args, **options)
+
+    return call
 
 
 def check_number(name: str, value: Any) -> None:

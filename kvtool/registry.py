@@ -39,12 +39,12 @@ EXPERIMENTS = Registry(
         "probe": "kvtool.experiments.probe",
         "variance": "kvtool.experiments.variance",
         "knockout": "kvtool.experiments.knockout",
-        "prefix": "kvtool.experiments.prefix",
         "paired": "kvtool.experiments.paired",
+        "prefix": "kvtool.experiments.prefix",
         "correlate": "kvtool.experiments.correlate",
+        "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",
-        "score": "kvtool.experiments.score",
     },
 )
 """Command -> the folder of its experiment: run.py computes, command.py has its flags, table.py, plot.py and article.py

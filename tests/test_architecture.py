@@ -8,57 +8,120 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+import kvtool
+from kvtool.cli.app import app
+from kvtool.registry import EXPERIMENTS, experiment_part
 
 PACKAGE = Path(__file__).parent.parent / "kvtool"
-FREE = {"kvtool", "types", "errors", "registry", "digests", "outputs", "bounds"}
-"""Modules that every part may import; `kvtool` itself is the lazy front."""
+LEVELS: tuple[tuple[str, ...], ...] = (
+    ("_version", "errors"),
+    ("types", "registry", "bounds", "digests", "outputs"),
+    ("result", "stats", "metrics"),
+    ("models", "datasets", "store", "demo"),
+    ("features", "engine"),
+    ("tasks", "asking", "pictures", "reporting"),
+    ("experiments",),
+    ("cli", "kvtool", "__main__"),
+)
+"""A part may import from its own level and from those before it: the arrows of docs/architecture.md."""
 
-MAY_IMPORT = {
-    "types": set(),
-    "errors": set(),
-    "registry": set(),
-    "identity": {"datasets", "store"},
-    "digests": set(),
-    "outputs": set(),
-    "bounds": set(),
-    "metrics": set(),
-    "store": set(),
-    "models": {"demo"},
-    "demo": set(),
-    "scenes": set(),
-    "datasets": {"scenes"},
-    "neighbors": set(),
-    "reports": {"store", "metrics"},
-    "engine": {"models", "datasets", "store", "identity"},
-    "probes": {"identity", "models", "datasets", "store", "metrics", "neighbors", "reports"},
-    "analysis": {"identity", "models", "datasets", "store", "metrics", "neighbors", "reports", "engine", "probes"},
-    "study": {"engine", "analysis", "probes", "scenes", "reports", "store"},
-    "cli": {"engine", "analysis", "probes", "reports", "study", "scenes", "store", "models", "datasets"},
-    "__main__": {"cli"},
-    "__init__": {"engine", "analysis", "probes", "store", "reports"},
+EXCEPTIONS = {
+    # The last step of the demo runs every experiment; the world, the layouts and the weights know nothing of them.
+    "demo.study": 7,
+    # A command of an experiment uses the flags and the console that all commands share.
+    **{f"experiments.{name}.command": 7 for name in EXPERIMENTS.names()},
 }
+"""Modules that stand on a level of their own."""
 
 
-def imported_parts(path: Path) -> set[str]:
-    """Names right below kvtool that a file imports, wherever in the file."""
-    parts = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
+def module_names() -> dict[str, Path]:
+    """Every module of the package, by its name below kvtool."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        names[".".join(parts)] = path
+    return names
+
+
+MODULES = module_names()
+
+
+def typing_nodes(tree: ast.AST) -> set[int]:
+    """Nodes that only a type checker sees."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    return {id(node) for block in blocks for node in ast.walk(block)}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of the package that a file imports when it runs, wherever in the file."""
+    tree = ast.parse(path.read_text())
+    unseen = typing_nodes(tree)
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" if node.module == "kvtool" else node.module for alias in node.names]
-        for name in names:
-            if name.split(".")[0] == "kvtool":
-                second = name.split(".")[1] if "." in name else "kvtool"
-                parts.add(second if (PACKAGE / second).is_dir() or (PACKAGE / f"{second}.py").is_file() else "kvtool")
-    return parts
+            for alias in node.names:
+                longer = f"{node.module}.{alias.name}"
+                names.add(longer if longer in MODULES else node.module)
+    return names & MODULES.keys()
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_arrows(path: Path) -> None:
-    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert imported_parts(path) - FREE - {part} <= MAY_IMPORT[part]
+IMPORTS = {name: imported(path) - {name} for name, path in MODULES.items()}
+
+
+def level(module: str) -> int:
+    below = module.removeprefix("kvtool.")
+    if below in EXCEPTIONS:
+        return EXCEPTIONS[below]
+    return next(number for number, parts in enumerate(LEVELS) if below.split(".")[0] in parts)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_arrows(module: str) -> None:
+    assert {other for other in IMPORTS[module] if level(other) > level(module)} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_in_an_import_circle(module: str) -> None:
+    """What a module imports, directly or not, never imports the module."""
+    reached: set[str] = set()
+    ahead = set(IMPORTS[module])
+    while ahead:
+        other = ahead.pop()
+        reached.add(other)
+        ahead |= IMPORTS[other] - reached
+    assert module not in reached
+
+
+def experiment_of(module: str) -> str | None:
+    """The experiment that a module belongs to."""
+    parts = module.split(".")
+    return parts[2] if parts[1:2] == ["experiments"] and len(parts) > 2 else None
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if experiment_of(name)])
+def test_no_experiment_imports_another(module: str) -> None:
+    others = {experiment_of(other) for other in IMPORTS[module]} - {None, experiment_of(module)}
+    assert others == set()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.names())
+def test_every_experiment_is_a_folder_with_a_library_side_and_a_command(experiment: str) -> None:
+    """Each is called by one name: in the table, as folder, as function of kvtool and as command."""
+    assert callable(getattr(kvtool, experiment))
+    assert callable(getattr(experiment_part(experiment, "run"), experiment))
+    assert experiment in get_command(app).commands  # type: ignore[attr-defined]
+
+
+def test_every_folder_of_an_experiment_is_in_the_table() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("experiments/*/__init__.py")}
+    assert folders == set(EXPERIMENTS.names())
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -78,9 +141,10 @@ KEPT = [
     "kvtool.engine.local",
     "kvtool.engine.plan",
     "kvtool.experiments.probe.run",
+    "kvtool.tasks.evaluation",
     "kvtool.tasks.predictions",
     *(
-        f"kvtool.analysis.{name}"
+        f"kvtool.experiments.{name}.run"
         for name in ("variance", "knockout", "paired", "prefix", "correlate", "search", "show")
     ),
 ]

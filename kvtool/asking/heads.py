@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 
 from kvtool.errors import UsageError
+from kvtool.features.variances import layer_groups
 from kvtool.types import Geometry
 
 Head = tuple[int, int]
 """(layer, kv_head)."""
 Heads = frozenset[Head]
 Row = dict[str, Any]
-
-THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
-"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same fractions."""
 CONTROLS = ("dependent", "random")
 
 
@@ -40,11 +38,6 @@ class HeadSet:
 
     chosen: Heads
     dependent: Heads
-
-
-def layer_groups(n_layers: int) -> dict[str, range]:
-    """early, middle and late layers of a decoder."""
-    return {name: range(*(round(edge * n_layers / 28) for edge in edges)) for name, edges in THIRDS.items()}
 
 
 def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...] | None:

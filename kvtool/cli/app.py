@@ -17,15 +17,7 @@ from kvtool.bounds import check_text
 from kvtool.cli import console, data, demo, ending, extract, listing, report, store
 from kvtool.cli.ending import Stopped
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
-from kvtool.experiments.correlate import command as correlate
-from kvtool.experiments.knockout import command as knockout
-from kvtool.experiments.paired import command as paired
-from kvtool.experiments.prefix import command as prefix
-from kvtool.experiments.probe import command as probe
-from kvtool.experiments.score import command as score
-from kvtool.experiments.search import command as search
-from kvtool.experiments.show import command as show
-from kvtool.experiments.variance import command as variance
+from kvtool.registry import EXPERIMENTS, experiment_part
 
 
 class Commands(TyperGroup):
@@ -64,15 +56,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extract")(extract.extract)
-app.command("probe")(probe.probe)
-app.command("variance")(variance.variance)
-app.command("knockout")(knockout.knockout)
-app.command("paired")(paired.paired)
-app.command("prefix")(prefix.prefix)
-app.command("correlate")(correlate.correlate)
-app.add_typer(score.app, name="score")
-app.command("search")(search.search)
-app.command("show")(show.show)
+for _name in EXPERIMENTS.names():
+    _command = experiment_part(_name, "command")
+    if hasattr(_command, "app"):  # an experiment with subcommands of its own
+        app.add_typer(_command.app, name=_name)
+    else:
+        app.command(_name)(getattr(_command, _name))
 app.command("report")(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")

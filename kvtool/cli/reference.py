@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from kvtool.cli.app import app
 
 WIDTH = "100"
-COMMANDS: tuple[tuple[str, ...], ...] = (
-    (),
-    ("extract",),
-    ("probe",),
-    ("variance",),
-    ("knockout",),
-    ("paired",),
-    ("prefix",),
-    ("correlate",),
-    ("score",),
-    ("score", "davis"),
-    ("score", "imagenet-s"),
-    ("score", "bdd10k"),
-    ("score", "spair"),
-    ("score", "pope"),
-    ("score", "mme"),
-    ("search",),
-    ("show",),
-    ("report",),
-    ("store",),
-    ("store", "info"),
-    ("store", "runs"),
-    ("store", "verify"),
-    ("store", "repair"),
-    ("store", "prune"),
-    ("store", "remove"),
-    ("data",),
-    ("data", "scenes"),
-    ("models",),
-    ("datasets",),
-    ("demo",),
-)
+
+
+def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of a command and of all below it, in the order of the help."""
+    yield words
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*words, name))
 
 
 def help_text(command: tuple[str, ...]) -> str:
@@ -49,7 +28,7 @@ def help_text(command: tuple[str, ...]) -> str:
 
 def reference() -> str:
     parts = ["# Commands\n\nGenerated from `--help` by `make docs`; a test compares.\n"]
-    for command in COMMANDS:
+    for command in commands(get_command(app)):
         parts.append(f"## {' '.join(('kvtool', *command))}\n\n```\n{help_text(command)}\n```\n")
     return "\n".join(parts)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kvtool.demo.layouts.files import Size
 from kvtool.result import Result
+from kvtool.types import Kind
 
 Step = Callable[[str], None]
 
@@ -47,7 +49,7 @@ MODEL, TOWER = "demo", "demo-tower"
 """The shipped model, and its tower as it was before the joint training (the paper's SigLIP without finetuning)."""
 STAGES = ("demo@1", "demo@2", "demo@3")
 """The model earlier in its joint training: the other points of the paper's figure 3."""
-QUICK = {"episodes": 100, "restarts": 1}
+QUICK: dict[str, Any] = {"episodes": 100, "restarts": 1}
 """Options of the probes that `correlate` repeats for every stage."""
 QUIETEST = 4
 """Where the keys' variances do not part into two modes, as many of the least stand in for the input-agnostic ones."""
@@ -78,8 +80,8 @@ class Study:
 
         spec = f"{dataset}:{self.scenes / dataset}" + (f"@{split}" if split else "")
         self.step(f"extracting {spec} with {model}")
-        kinds = {"kinds": ("key", "value")} if decoder_only else {}
-        return kvtool.extract(self.store, model=model, dataset=spec, **kinds).run
+        kinds: Sequence[Kind] | None = ("key", "value") if decoder_only else None
+        return kvtool.extract(self.store, model=model, dataset=spec, kinds=kinds).run
 
     def probes(self) -> Iterator[Result]:
         """The paper's tables 1 and 2."""

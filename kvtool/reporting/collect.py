@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.datasets.images import load_image
@@ -28,7 +29,8 @@ from kvtool.pictures.thumbnails import Drawn, Pictures
 from kvtool.reporting import Kept, Study, choose, render
 from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row, versions
-from kvtool.store import Run, Store, open_store
+from kvtool.store import Run, Store
+from kvtool.store.select import StorePath, open_stores
 
 PICTURE_BYTES = 4_500_000
 """What all pictures of a page may take together, as text."""
@@ -38,7 +40,6 @@ SHEETS = 2
 """Images whose principal components are drawn for each result of `variance`."""
 
 Progress = Callable[..., object]
-Where = Store | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class Page:
     notes: tuple[str, ...]
 
 
+@checked
 def report(
-    stores: Where | Sequence[Where],
+    stores: StorePath | Store | Sequence[StorePath | Store],
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -76,8 +78,7 @@ def report(
     if examples < 0 or blocks < 1:
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
     check_output(path, "report")
-    every = [stores] if isinstance(stores, Store | str | os.PathLike) else list(stores)
-    opened = {str(store.path): store for store in (s if isinstance(s, Store) else open_store(s) for s in every)}
+    opened = {str(store.path): store for store in open_stores(stores)}
     kept = choose((name, record) for name, store in opened.items() for record in _own_results(store))
     if not kept:
         first = next(iter(opened), "STORE")

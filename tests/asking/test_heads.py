@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from kvtool.asking.heads import Condition, HeadSet, head_set, layer_groups, make_conditions, read_rows, resolve_layers
+from kvtool.asking.heads import Condition, HeadSet, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.errors import UsageError
+from kvtool.features.variances import layer_groups
 from kvtool.types import Geometry
 
 PAPER = Geometry(28, 28, 4, 128, 3584, 26, 1152)

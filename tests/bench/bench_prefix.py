@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kvtool.types import Kind
 from tests.bench.rows import Row, row
 
 IMAGES = 500
@@ -50,7 +51,7 @@ def extract(store: Path, condition: str, options: dict[str, Any], *, reuse: bool
     import kvtool
     from kvtool.models.families.llava import Llava
 
-    kinds = ("key", "value", "projected") if condition == "none" else ("key", "value")
+    kinds: tuple[Kind, ...] = ("key", "value", "projected") if condition == "none" else ("key", "value")
     encode, seconds = Llava.encode, 0.0
 
     def timed(*args: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.experiments.variance.run import measure
+from kvtool.features.variances import measure
 from kvtool.store import Run, float32_to_bits, open_store, part_name
 from tests.bench import bench_store as shape
 from tests.bench.rows import Row, row

@@ -118,10 +118,10 @@ def test_the_same_from_python(tmp_path: Path) -> None:
         (lambda: kvtool.extract(run.store, model="m", dataset="scenes", wait_s=math.nan), "wait_s: expected a number"),
         (lambda: kvtool.open("a\0b"), "store: expected text"),
         (lambda: kvtool.probe(run, "all", seed=-1), "seed: expected a whole number from 0 to 4294967295, found -1"),
-        (lambda: kvtool.probe(run, "all", seed=0.5), "seed: expected a whole number"),
+        (lambda: kvtool.probe(run, "all", seed=0.5), "seed: expected a whole number"),  # type: ignore[arg-type]
         (lambda: kvtool.probe(run, "all", layers=range(10**9)), "layers: expected 100000 numbers at most"),
         (lambda: kvtool.probe(run, "all", limit=True), "limit: expected a whole number"),
-        (lambda: kvtool.variance(run, seed="1"), "seed: expected a whole number from 0 to 4294967295, found '1'"),
+        (lambda: kvtool.variance(run, seed="1"), "seed: expected a whole number from 0 to 4294967295, found '1'"),  # type: ignore[arg-type]
         (lambda: kvtool.report(run.store, tmp_path / "p", title="\ud800"), "title: expected text"),
         (lambda: kvtool.score("pope", answers="\ud800"), "answers: expected text"),
         (lambda: kvtool.search(run, "a", (0, 0), k=10**4000), "k: expected a whole number"),

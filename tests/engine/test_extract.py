@@ -85,7 +85,7 @@ def test_mended_images_at_both_ends_of_a_part(tmp_path: Path, tiny_model: Path, 
     good = [path.read_bytes() for path in ends]
     for path in ends:
         path.write_bytes(b"")
-    options = {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
     assert list(kvtool.extract(tmp_path / "s.kv", **options).failed) == [0, 5]
     for path, data in zip(ends, good, strict=True):
         path.write_bytes(data)
@@ -100,7 +100,7 @@ def test_a_run_keeps_its_blocks_whatever_the_images_seem_to_take(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their estimate depends on --limit and on which images can be read; the run goes on all the same."""
-    options = {"model": str(tiny_model), "dataset": f"folder:{few}", "view": "full"}
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}", "view": "full"}
     monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)
     first = kvtool.extract(tmp_path / "s.kv", limit=1, **options)
     monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 2)
@@ -176,7 +176,8 @@ def test_two_calls_count_what_each_of_them_did(tmp_path: Path, tiny_model: Path,
 
 
 def test_a_part_held_by_another_is_busy_and_named(tmp_path: Path, tiny_model: Path, few: Path) -> None:
-    store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    store = tmp_path / "s.kv"
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
     run = kvtool.open(store).run()
     with run.claim("0000000-0000032"):
@@ -189,7 +190,8 @@ def test_a_part_held_by_another_is_busy_and_named(tmp_path: Path, tiny_model: Pa
 def test_wait_takes_over_when_the_other_ends(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    store = tmp_path / "s.kv"
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
     held = kvtool.open(store).run().claim("0000000-0000032")
     held.__enter__()
@@ -198,7 +200,8 @@ def test_wait_takes_over_when_the_other_ends(
 
 
 def test_same_name_other_configuration(tmp_path: Path, tiny_model: Path, few: Path) -> None:
-    store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}", "run": "mine"}
+    store = tmp_path / "s.kv"
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}", "run": "mine"}
     kvtool.extract(store, **options)
     with pytest.raises(RunConflictError, match=r"mine.*dtype|mine.*model"):
         kvtool.extract(store, dtype="float32", **options)
@@ -270,7 +273,8 @@ def test_memory_does_not_grow_with_images(
 
 
 def test_prefixes_reach_the_model(tmp_path: Path, tiny_model: Path, few: Path) -> None:
-    store, options = tmp_path / "s.kv", {"model": str(tiny_model), "dataset": f"folder:{few}"}
+    store = tmp_path / "s.kv"
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
     none = kvtool.extract(store, **options)
     text = kvtool.extract(store, prefix="text:the red cat", **options)
     assert none.run != text.run
@@ -325,7 +329,7 @@ def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) 
         ({"keys": "pre-rope", "kinds": ("value", "vision")}, "--keys pre-rope"),
     ],
 )
-def test_bad_options(tmp_path: Path, tiny_model: Path, few: Path, options: dict[str, object], message: str) -> None:
+def test_bad_options(tmp_path: Path, tiny_model: Path, few: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises((UsageError, BusyError), match=message):
         kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", **options)
 

@@ -199,7 +199,7 @@ def test_intervals_of_a_model(stores: list[Path]) -> None:
 
 def test_asked_again_it_is_read(stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     first = correlated(stores)
-    monkeypatch.setattr("kvtool.experiments.correlate.measures.probe", None)
+    monkeypatch.setattr("kvtool.experiments.correlate.measures.evaluate", None)
     assert correlated(stores).to_json() == first.to_json()
     with pytest.raises(TypeError):
         correlated(stores, fresh=True)

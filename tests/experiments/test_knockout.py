@@ -18,7 +18,7 @@ from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
-ASKED = {"max_new_tokens": 1}
+ASKED: dict[str, Any] = {"max_new_tokens": 1}
 CONTROLS = ("dependent", "random")
 
 
@@ -187,7 +187,7 @@ def test_the_tower_never_runs_when_the_run_holds_the_images(
 def test_an_interrupted_call_goes_on_at_the_next_image(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"max_new_tokens": 2}
+    asked: dict[str, Any] = {"max_new_tokens": 2}
     with monkeypatch.context() as patch:
         first = Counted(patch, stop_after=3)
         with pytest.raises(KeyboardInterrupt):
@@ -304,7 +304,8 @@ def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> No
 
 
 def test_pre_rope_keys_and_the_full_view_answer_too(tmp_path: Path, model: Path, pope: Path) -> None:
-    for options in ({"keys": "pre-rope"}, {"view": "full"}):
+    settings: list[dict[str, Any]] = [{"keys": "pre-rope"}, {"view": "full"}]
+    for options in settings:
         path = tmp_path / f"{next(iter(options))}.kv"
         kvtool.extract(path, model=str(model), dataset=f"pope:{pope}", **options)
         rows = by_condition(kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **ASKED))

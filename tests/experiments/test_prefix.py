@@ -20,11 +20,11 @@ from kvtool.engine import local
 from kvtool.engine.prefixes import prefix_texts
 from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
 from kvtool.experiments.prefix.run import difference
+from kvtool.experiments.probe.run import probe
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Run, Store
-from kvtool.tasks import probe
 from kvtool.tasks.base import Array, Table, halves
 from kvtool.types import Kind, Sample
 from tests.support.units import DIM, PLANTED, Fill, noise, sample, write_run
@@ -345,7 +345,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_prefix_changes_values_behind_the_first_layer(scenes: Path, tiny_model: Path, tmp_path: Path) -> None:
-    spec, settings = f"spair71k:{scenes}/spair71k", {"dtype": "float32", "keys": "pre-rope", "limit": 8}
+    spec = f"spair71k:{scenes}/spair71k"
+    settings: dict[str, Any] = {"dtype": "float32", "keys": "pre-rope", "limit": 8}
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, run="base", **settings)
     found = kvtool.prefix(tmp_path / "s.kv", TASK, conditions=["random"], kinds=["key", "value"])
     base, run = (kvtool.open(tmp_path / "s.kv").run(name) for name in ("base", "base+random"))
@@ -444,7 +445,7 @@ def printed(result: Result) -> str:
 
 
 def test_from_nothing_but_a_model_and_a_data_set(scenes: Path, tiny_model: Path, tmp_path: Path) -> None:
-    asked = {"model": str(tiny_model), "dataset": f"bdd10k:{scenes}/bdd10k@val-night+highway"}
+    asked: dict[str, Any] = {"model": str(tiny_model), "dataset": f"bdd10k:{scenes}/bdd10k@val-night+highway"}
     found = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", **asked)
     (base,) = (run for run in kvtool.open(tmp_path / "new.kv").runs() if "+" not in run)
     assert found.config["run"] == base

@@ -16,9 +16,9 @@ import pytest
 from kvtool.datasets import open_dataset
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import DatasetError
+from kvtool.experiments.probe.run import probe
 from kvtool.result import Result
 from kvtool.store import Run, open_store, provenance
-from kvtool.tasks import probe
 from kvtool.types import Sample
 from tests.support.units import noise, sample, write_run
 from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair

@@ -14,6 +14,7 @@ from PIL import Image
 
 import kvtool
 from kvtool.errors import DatasetError, StoreError, UsageError
+from kvtool.experiments.probe.run import probe
 from kvtool.experiments.show import run as shown
 from kvtool.pictures import tiles
 from kvtool.pictures.components import FRAME, Sheet
@@ -21,7 +22,6 @@ from kvtool.pictures.contact_sheet import ContactSheet, Tile
 from kvtool.pictures.overlays import OBJECTS, RIGHT, WRONG
 from kvtool.pictures.tiles import columns_of, spread
 from kvtool.store import Run, open_store
-from kvtool.tasks import probe
 from kvtool.types import Block
 from tests.support.datasets import picture
 from tests.support.keys import Array, planted
@@ -66,8 +66,8 @@ def halves(tile: Tile) -> tuple[Array, Array]:
 def test_what_is_predicted_is_tinted_and_nothing_else(task: str, tmp_path: Path, drawn: list[Tile]) -> None:
     """The mask that --save-predictions writes, on the right; no tint at all on the left."""
     run = RUNS[task](tmp_path)
-    limit = {"limit": 40} if task == "foreground-segmentation" else {}
-    probe(run, task, layers=[PLANTED[0]], save_predictions=tmp_path / "masks", **limit)
+    limit = 40 if task == "foreground-segmentation" else None
+    probe(run, task, layers=[PLANTED[0]], save_predictions=tmp_path / "masks", limit=limit)
     files = json.loads((tmp_path / "masks/predictions.json").read_text())["files"]
     record = files[5]
     image = record.get("image") or record["query"]

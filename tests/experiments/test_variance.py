@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import kvtool
 from kvtool.errors import UsageError
 from kvtool.experiments.variance import run as module
-from kvtool.experiments.variance.run import measure, variance
+from kvtool.experiments.variance.run import variance
 from kvtool.features import moments
 from kvtool.features.moments import Moments, distances, stream_groups
+from kvtool.features.variances import measure
 from kvtool.result import Result
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.store import Run

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kvtool.datasets.spair71k import SPair71k
+from kvtool.experiments.probe.run import probe
 from kvtool.reporting.collect import report
-from kvtool.tasks import probe
 from tests.support.units import sample, write_run
 from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
 

@@ -14,10 +14,10 @@ from torch.nn.functional import normalize
 
 from kvtool.datasets.msrc import Msrc
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.probe.run import probe
 from kvtool.features.kmeans import assign, kmeans
 from kvtool.features.layers import nearest_cells
 from kvtool.tasks import co_segmentation as cs
-from kvtool.tasks import probe
 from kvtool.types import GridSpan, Sample
 from tests.support.datasets import picture
 from tests.support.units import DIM, PLANTED, Array, Fill, noise, sample, write_run

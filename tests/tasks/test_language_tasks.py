@@ -14,8 +14,9 @@ from kvtool.datasets.bdd10k import Bdd10k
 from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.datasets.refcoco import RefCoco
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.probe.run import probe
 from kvtool.store import Run, float32_to_bits
-from kvtool.tasks import language, probe
+from kvtool.tasks import language
 from kvtool.types import Sample
 from tests.support.datasets import id_png, label_png, picture, write_json, write_text
 from tests.support.units import DIM, HEADS, PLANTED, Array, Fill, noise, sample, write_run

@@ -11,9 +11,9 @@ import pytest
 from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import KvtoolError
+from kvtool.experiments.probe.run import probe
 from kvtool.result import Result, Row, is_summary, metric_names
 from kvtool.store import Run, float32_to_bits
-from kvtool.tasks import probe
 from kvtool.types import Sample
 from tests.support import units as builders
 from tests.support.units import HEADS, PLANTED, Array, noise, sample, write_run

@@ -23,11 +23,13 @@ from kvtool.datasets.refcoco import RefCoco
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.demo.layouts.files import label_palette
 from kvtool.errors import DatasetError, SpaceError, StoreError, UsageError
+from kvtool.experiments.probe.run import probe
 from kvtool.experiments.score.run import score
 from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import Array
 from kvtool.store import Run
-from kvtool.tasks import count_blocks, predictions, probe
+from kvtool.tasks import predictions
+from kvtool.tasks.evaluation import count_blocks
 from tests.support.datasets import id_png, label_png, picture, write_text
 from tests.support.units import noise, sample, write_run
 from tests.tasks import test_co_segmentation as msrc

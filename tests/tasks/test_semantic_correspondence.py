@@ -13,11 +13,12 @@ import torch
 
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.errors import KvtoolError, StoreError, UsageError
+from kvtool.experiments.probe.run import probe
 from kvtool.features import layers
 from kvtool.features.layers import GridImage
 from kvtool.result import Result, Row
 from kvtool.store import Run, Store, open_store
-from kvtool.tasks import probe, tasks_of
+from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.semantic_correspondence import nearest_pixels
 from kvtool.types import Sample
 from tests.support.datasets import pair_record, picture, write_json, write_text

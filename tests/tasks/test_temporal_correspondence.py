@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.probe.run import probe
 from kvtool.features import propagation
 from kvtool.features.layers import GridImage
 from kvtool.features.neighbors import exact_products
 from kvtool.features.propagation import Context, Rule
 from kvtool.metrics.video import boundary_accuracy
-from kvtool.tasks import probe
 from kvtool.tasks.temporal_correspondence import index_mask
 from kvtool.types import Sample
 from tests.support.datasets import label_png, picture, write_text

@@ -19,16 +19,16 @@ from PIL import Image
 
 from kvtool.datasets.msrc import V2_COLOURS
 from kvtool.errors import KvtoolError
+from kvtool.experiments.probe.run import probe
 from kvtool.result import Result
 from kvtool.store import Run
-from kvtool.tasks import probe
 from kvtool.tasks.truth import check_size
 from tests.support import breaking
 from tests.support import datasets as builders
 from tests.support.units import noise, sample, write_run
 from tests.tasks.test_only import RUNS
 
-LAYERS = {"layers": [0], "kinds": ["value"]}
+LAYERS: dict[str, Any] = {"layers": [0], "kinds": ["value"]}
 OPTIONS: dict[str, dict[str, Any]] = {"foreground-segmentation": {"episodes": 20}, "co-segmentation": {"restarts": 1}}
 
 MASKS = {

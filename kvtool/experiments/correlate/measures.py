@@ -14,10 +14,10 @@ from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
 from kvtool.experiments.correlate.subjects import Subject
-from kvtool.experiments.probe.run import probe
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Estimate, mean_of_independent
 from kvtool.store import Run, open_store
+from kvtool.tasks.evaluation import evaluate
 
 
 class Common:
@@ -98,7 +98,7 @@ class Common:
         for task, run in subject.segmented.items():
             ids = None if self.images[task] == set(run.ids) else self.images[task]
             place = self.data.get(run.config.dataset)
-            found = probe(run, task, ids=ids, data=place, progress=tell, **options, **own[task])
+            found = evaluate(run, task, ids=ids, data=place, progress=tell, **options, **own[task])
             if found.best is None:
                 raise KvtoolError(f"run {run.name}: {task} is defined for none of its values; nothing to correlate")
             ends = (found.best[found.metric + end] for end in ("", "_low", "_high"))

@@ -15,6 +15,7 @@ import numpy as np
 
 from kvtool.asking.answering import ATTENTION, Progress, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
+from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import SEGMENTATION, Source, Subject, check_names, find_runs, find_subjects
@@ -22,8 +23,9 @@ from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.correlation import Correlation, pearson, spearman
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
-from kvtool.tasks import options_of
+from kvtool.store.select import StorePath, open_stores
 from kvtool.tasks.base import Select
+from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 
 FEWEST = 3
@@ -35,8 +37,9 @@ NAMED = 10
 MAX_NEW_TOKENS = 16
 
 
+@checked
 def correlate(
-    stores: Sequence[Store],
+    stores: StorePath | Store | Sequence[StorePath | Store],
     *,
     models: Sequence[str] | None = None,
     runs: Sequence[str] | None = None,
@@ -69,19 +72,20 @@ def correlate(
     progress = progress or silent
     check_names(tasks, benchmarks)
     own = _own_options(tasks, options)
+    opened = open_stores(stores)
     if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError(
             f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or more; "
             f"found {select}, {max_new_tokens}, {limit}"
         )
-    subjects, sources, lacking = find_subjects(find_runs(stores, runs), models, tasks, benchmarks)
+    subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
     if not subjects:
         why = f": {lacking[0]}" if lacking else ""
         raise KvtoolError(f"correlate: expected models with runs of all tasks and benchmarks, found none{why}")
     common = Common(subjects, data or {}, limit)
     settings = {"select": select, "max_new_tokens": max_new_tokens, "limit": limit, "seed": seed, "options": own}
     config = _config(subjects, sources, common, settings)
-    key, home = result_key([config, lacking]), open_store(stores[0].path)
+    key, home = result_key([config, lacking]), open_store(opened[0].path)
     if not fresh and (kept := home.load_result(key)) is not None:
         return Result.from_json(kept)
     rows, items = [], []

@@ -15,11 +15,14 @@ from kvtool.asking.answer_files import check_answers, write_answers, write_offic
 from kvtool.asking.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent, unanswerable
 from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.asking.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
+from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.features.variances import kept_variances
 from kvtool.result import Result, result_key, versions
-from kvtool.store import Run, Store, hash_json, open_store
+from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.select import Target, select_store
 
 NAMED = 10
 """How many left-out questions are named; all are counted."""
@@ -29,8 +32,9 @@ MAX_NEW_TOKENS = 16
 HeadSource = str | Path | Iterable[Mapping[str, Any] | tuple[int, int]]
 
 
+@checked
 def knockout(
-    target: Run | Store,
+    target: Target,
     benchmark: str,
     heads: HeadSource,
     *,
@@ -62,7 +66,7 @@ def knockout(
     range or none, ModelError where the run's model is not there, KvtoolError where no question is left.
     """
     progress = progress or silent
-    store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
+    store, named = select_store(target, run, create=model is not None)
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
@@ -193,10 +197,8 @@ def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> 
     if rows is not None:
         source = {"-": "standard input"}.get(str(heads), str(heads)) if isinstance(heads, str | Path) else "given"
     else:
-        from kvtool.experiments.variance.run import variance
-
         source = "agnostic"
-        found = variance(base)
+        found = kept_variances(base, "key", 0)
         if not any(row["input_agnostic"] for row in found.rows):
             why = "; ".join(found.config["notes"]) or "every key is above the threshold"
             raise UsageError(

@@ -16,6 +16,7 @@ import numpy as np
 
 from kvtool.asking.answer_files import check_answers, write_lines
 from kvtool.asking.answering import ATTENTION, Answerer, Progress, silent
+from kvtool.bounds import checked
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
@@ -27,8 +28,9 @@ from kvtool.features.layers import Layer
 from kvtool.metrics.answers import parse_choice
 from kvtool.outputs import check_folder
 from kvtool.result import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_json, open_store
+from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.select import Target, select_store
 from kvtool.tasks.base import BlockPlan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.tasks.scoring import choose_best, keep_result, per_layer
@@ -44,8 +46,9 @@ READINGS = {"choice": "value", "pck": "value_pck"}
 NAMED = 10
 
 
+@checked
 def paired(
-    target: Run | Store,
+    target: Target,
     task: str,
     *,
     run: str | None = None,
@@ -86,7 +89,7 @@ def paired(
     check_answers(answers)
     if pictures is not None:
         check_folder(pictures, "--pictures")
-    store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
+    store, named = select_store(target, run)
     found = serving_run(store, wanted, named)
     plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)
     dataset = dataset_of(found, data)

@@ -10,6 +10,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
 from kvtool.cli.options import (
+    Backend,
     DeviceOption,
     FormatOption,
     PlotOption,
@@ -20,7 +21,6 @@ from kvtool.cli.options import (
     store_and_word,
 )
 from kvtool.errors import PartialError
-from kvtool.experiments.probe.command import Backend
 
 
 def prefix(

@@ -18,9 +18,9 @@ from kvtool.digests import digest_texts
 from kvtool.engine.plan import Job
 from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, DatasetError, ModelError, UsageError
-from kvtool.experiments.probe.run import check_served, tasks_of
 from kvtool.store import Run, RunConfig, Store
 from kvtool.tasks.blocks import DECODER
+from kvtool.tasks.evaluation import check_served, tasks_of
 from kvtool.types import Kind
 
 NONE = "none"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvtool.asking.answering import silent
+from kvtool.bounds import checked
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.prefix.conditions import (
@@ -27,14 +28,15 @@ from kvtool.experiments.prefix.conditions import (
     make_condition,
     open_data,
 )
-from kvtool.experiments.probe.run import count_blocks, own_options, probe
 from kvtool.features.layers import Layer
 from kvtool.result import Result, Row, result_key, versions
-from kvtool.store import Run, Store, open_store
+from kvtool.store import Run
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.select import Target, select_store
 from kvtool.tasks import TASKS
 from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, plan_blocks, torch_device
+from kvtool.tasks.evaluation import count_blocks, evaluate, own_options
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Block, Kind
@@ -48,8 +50,9 @@ NAMED = 10
 """How many left-out images are named; all are counted."""
 
 
+@checked
 def prefix(
-    target: Run | Store,
+    target: Target,
     task: str,
     *,
     conditions: Sequence[str] | None = None,
@@ -83,7 +86,7 @@ def prefix(
     """
     progress = progress or silent
     own = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
-    store, named = (target, run) if isinstance(target, Store) else (open_store(target.store), target.name)
+    store, named = select_store(target, run, create=None not in (model, dataset))
     base = find_base(store, task, kinds, named, model, dataset)
     opened = open_data(base, task, data, dataset)
     every = [make_condition(name, opened) for name in condition_names(opened, conditions, prefix)]
@@ -168,7 +171,7 @@ class Compared:
         blocks = []
         for run in self.runs:
             ids = None if self.ids == set(run.ids) else self.ids
-            found = probe(run, task, ids=ids, layers=self.layers, **options).best
+            found = evaluate(run, task, ids=ids, layers=self.layers, **options).best
             if found is None:
                 raise KvtoolError(f"run {run.name}: {task} is defined for none of its blocks; nothing can be compared")
             blocks.append(Block(found["kind"], found["layer"], found["kv_head"]))

@@ -10,6 +10,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
+    Backend,
     DeviceOption,
     FormatOption,
     KindsOption,
@@ -23,8 +24,6 @@ from kvtool.cli.options import (
     store_and_word,
 )
 from kvtool.errors import UsageError
-
-Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
 
 
 def probe(
@@ -85,7 +84,7 @@ def probe(
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reporting.emit import emit
-    from kvtool.tasks import count_blocks, options_of, tasks_of
+    from kvtool.tasks.evaluation import count_blocks, options_of, tasks_of
     from kvtool.tasks.predictions import check_free
 
     path, name = store_and_word(store, task, "TASK")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvtool.bounds import checked
 from kvtool.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ BENCHMARKS = Registry(
 )
 
 
+@checked
 def score(name: str, /, **options: Any) -> Result:
     """`kvtool score NAME`, with its options by the same names. Raises UsageError for an unknown benchmark."""
     result: Result = BENCHMARKS.load(name)(**options)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from kvtool.bounds import checked
 from kvtool.errors import CorruptError, KvtoolError, StoreError, UsageError
 from kvtool.features.patch_index import PatchIndex, build_index, faiss_module, index_name, open_index
 from kvtool.features.patches import Array, Best, Patches
 from kvtool.result import Result, Row, best_row, block_name, is_summary, versions
-from kvtool.store import Run, Store, indexes, open_store
+from kvtool.store import Run, indexes, open_store
 from kvtool.store.nonfinite import WHAT
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.select import Target, select_run
 from kvtool.tasks.blocks import torch_device
 from kvtool.types import KINDS, Block, Kind, Sample
 
@@ -26,8 +28,9 @@ PREFERRED: tuple[Kind, ...] = ("value", "key", "projected", "vision")
 Progress = Callable[..., object]
 
 
+@checked
 def search(
-    target: Run | Store,
+    target: Target,
     image: str,
     at_px: tuple[float, float],
     *,
@@ -57,7 +60,7 @@ def search(
     """
     from kvtool.features.neighbors import Metric
 
-    run = target.run() if isinstance(target, Store) else target
+    run = select_run(target)
     if k < 1:
         raise UsageError(f"search: expected k of at least 1, found {k}")
     if metric not in get_args(Metric):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,9 +78,9 @@ def show(
     """
     import kvtool
     from kvtool.cli.output import emit_rows
-    from kvtool.tasks import count_blocks
+    from kvtool.tasks.evaluation import count_blocks
 
-    chosen = {
+    chosen: dict[str, Any] = {
         "block": parse_block(block),
         "layers": parse_numbers(layers, "--layers"),
         "heads": parse_numbers(heads, "--heads"),

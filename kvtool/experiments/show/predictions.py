@@ -13,7 +13,6 @@ from PIL import Image
 
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.probe.run import check_served, probe
 from kvtool.experiments.show.images import check_images
 from kvtool.features.layers import Layer
 from kvtool.pictures.tiles import Units, sheet_of
@@ -23,6 +22,7 @@ from kvtool.store.kept import kept_results
 from kvtool.store.nonfinite import WHAT
 from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks, torch_device
+from kvtool.tasks.evaluation import check_served, evaluate
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Block, Kind
 
@@ -47,7 +47,7 @@ def predictions(
     dataset = dataset_of(run, data)
     result = next((one for one in kept_results(run, "probe") if one.task == task and one.best), None)
     if result is None and block is None:
-        result = probe(run, task, data=data, device=device, progress=progress)
+        result = evaluate(run, task, data=data, device=device, progress=progress)
     chosen, heads = _choose(run, task, block, result, kind_of_task.kinds)
     work = kind_of_task(dataset, sizes_of(run), where, **_options(kind_of_task, result))
     work.only(set(ids))

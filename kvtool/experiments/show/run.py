@@ -9,14 +9,16 @@ from pathlib import Path
 
 from PIL import Image
 
+from kvtool.bounds import checked
 from kvtool.datasets.images import load_image
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
 from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
 from kvtool.result import Row
-from kvtool.store import Run, Store
+from kvtool.store import Run
 from kvtool.store.kept import kept_results
+from kvtool.store.select import Target, select_run
 from kvtool.types import Block, Kind
 
 LIMIT = 12
@@ -45,8 +47,9 @@ class Shown:
         return {"path": str(self.path), "what": self.what, **where, "images": list(self.images)}
 
 
+@checked
 def show(
-    target: Run | Store,
+    target: Target,
     images: str | Sequence[str],
     out: str | Path,
     *,
@@ -75,7 +78,7 @@ def show(
     data: where the data set is now. An existing file is replaced. Raises UsageError for an image, a task or a block
     that the run does not have, KvtoolError where the data set or the file's folder cannot be used.
     """
-    run = target.run() if isinstance(target, Store) else target
+    run = select_run(target)
     ids = tuple(dict.fromkeys([images] if isinstance(images, str) else images))
     path = checked_path(out)
     if not ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from kvtool.cli import console
 from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, bounded, need_store
 from kvtool.errors import UsageError
 from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    from kvtool.features.variances import Threshold
 
 
 def variance(
@@ -69,10 +72,10 @@ def variance(
     write_plots(result, plots)
 
 
-def parse_threshold(text: str) -> float | str:
+def parse_threshold(text: str) -> Threshold:
     """'auto' or a number. Raises UsageError."""
     if text == "auto":
-        return text
+        return "auto"
     try:
         threshold = float(text)
     except ValueError:

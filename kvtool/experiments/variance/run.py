@@ -7,33 +7,25 @@ cut between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-
-from kvtool.asking.heads import layer_groups
+from kvtool.bounds import checked
 from kvtool.errors import UsageError
-from kvtool.features.moments import distances, stream_groups
+from kvtool.features.variances import Threshold, judge, kept_variances, variance_config
 from kvtool.outputs import check_folder
-from kvtool.result import Result, Row, result_key, versions
-from kvtool.stats.bootstrap import bootstrap, ratio
-from kvtool.stats.modes import describe
-from kvtool.store import Run, Store, open_store
-from kvtool.store.nonfinite import WHAT
-from kvtool.store.nonfinite import describe as describe_places
-from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.reporting.collect import Progress
+from kvtool.result import Result, result_key
+from kvtool.store import Run, open_store
+from kvtool.store.select import Target, select_run
 from kvtool.types import KINDS, Kind
 
-Threshold = float | Literal["auto"]
-Progress = Callable[[int, str], object]
 
-
+@checked
 def variance(
-    target: Run | Store,
+    target: Target,
     *,
     kind: Kind = "key",
     threshold: Threshold = "auto",
@@ -59,18 +51,13 @@ def variance(
     new pass. Raises UsageError where the kind is not stored, for fewer than two images, and where images do not share
     their token positions.
     """
-    run = target.run() if isinstance(target, Store) else target
+    run = select_run(target)
     _check(run, kind, threshold, pca, out)
     if out is not None:
         check_folder(out, "variance: -o")
-    config, store = _config(run, kind, seed), open_store(run.store)
-    kept = None if fresh else store.load_result(result_key([config, "auto"]))
-    if kept is not None:
-        result = Result.from_json(kept)
-    else:
-        result = judge(measure(run, kind, seed, progress), run, config, "auto")
-        store.keep(result_key([config, "auto"]), result.to_json())
+    result = kept_variances(run, kind, seed, fresh, progress)
     if threshold != "auto":
+        config, store = variance_config(run, kind, seed), open_store(run.store)
         result = judge(result.rows, run, config, float(threshold))
         store.keep(result_key([config, float(threshold)]), result.to_json())
     if pca and out is not None:
@@ -80,73 +67,6 @@ def variance(
         drawn = draw(run, kind, pca, Path(out), framed)
         result = replace(result, config=result.config | {"pictures": list(map(str, drawn))})
     return result
-
-
-def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
-    """Rows with the variance of each (layer, kv_head) and its interval; None where values are not finite."""
-    rows = []
-    for layer, groups in stream_groups(run, kind, progress=progress):
-        with np.errstate(invalid="ignore"):
-            found = bootstrap(
-                distances(groups), lambda sums: {"variance": ratio(sums[..., 0], sums[..., 1])}, seed=seed
-            )
-        for head, estimate in enumerate(zip(*found["variance"], strict=True)):
-            value, low, high = (float(number) if np.isfinite(number) else None for number in estimate)
-            scores = {"variance": value, "variance_low": low, "variance_high": high}
-            rows.append({"kind": kind, "layer": layer, "kv_head": head, **scores, "n": len(run.ids)})
-    return rows
-
-
-def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Threshold) -> Result:
-    """The result of measured rows: their distribution, the threshold, and what it makes of each."""
-    known = np.array([row["variance"] for row in rows if row["variance"] is not None])
-    distribution = describe(known, config["seed"])
-    cut = distribution.valley if threshold == "auto" else threshold
-    notes = []
-    if len(known) < len(rows):
-        unknown = [(row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None]
-        places = describe_places(unknown, run.config)
-        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {places}")
-    if cut is None:
-        notes.append(f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold")
-    group_of = {layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers}
-    judged = []
-    for row in rows:
-        agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
-        group = {"group": group_of[row["layer"]]} if group_of else {}
-        judged.append(row | {"input_agnostic": agnostic} | group)
-    return Result(
-        command="variance",
-        task=None,
-        metric="variance",
-        n=len(run.ids),
-        rows=judged,
-        config=config
-        | {
-            "threshold": cut,
-            "threshold_from": "auto" if threshold == "auto" else "given",
-            "distribution": distribution.to_json(),
-            "groups": [_count(name, judged, cut) for name in dict.fromkeys(row.get("group") for row in judged) if name],
-            "notes": notes,
-        },
-        versions=versions(),
-        unit="variance",
-    )
-
-
-def _groups(run: Run, kind: Kind) -> dict[str, range]:
-    """Early, middle and late layers of the decoder or of the tower; what goes into the decoder has none."""
-    geometry = run.config.model.geometry
-    if kind == "projected":
-        return {}
-    return layer_groups(geometry.vision_layers if kind == "vision" else geometry.layers)
-
-
-def _count(name: str, rows: Sequence[Row], cut: float | None) -> Row:
-    of_group = [row for row in rows if row["group"] == name]
-    layers = sorted({row["layer"] for row in of_group})
-    agnostic = None if cut is None else sum(row["input_agnostic"] is True for row in of_group)
-    return {"group": name, "layers": layers, "n_keys": len(of_group), "n_input_agnostic": agnostic}
 
 
 def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: str | Path | None) -> None:
@@ -166,13 +86,3 @@ def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: 
             near = ", ".join(map(repr, get_close_matches(image, ids, n=3, cutoff=0.4)))
             hint = f"; nearest: {near}" if near else ""
             raise UsageError(f"variance: no image {image!r} among the {len(ids)} of run {run.name}{hint}")
-
-
-def _config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
-    """All that the variances depend on."""
-    return {
-        "algorithm": ALGORITHMS["variance"],
-        **describe_run(run),
-        "kind": kind,
-        "seed": seed,
-    }

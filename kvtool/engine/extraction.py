@@ -1,0 +1,107 @@
+"""`kvtool.extract`: an extraction with its settings as parameters, the library's side of `kvtool extract`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike, fspath
+from typing import Literal
+
+from kvtool.bounds import checked
+from kvtool.engine import local
+from kvtool.engine.outcome import Report
+from kvtool.engine.pipeline import Tell
+from kvtool.engine.plan import Changed, Job
+from kvtool.errors import UsageError
+from kvtool.types import KeyPosition, Kind, Precision, View
+
+
+@checked
+def extract(
+    store: str | PathLike[str],
+    *,
+    model: str,
+    dataset: str,
+    prefix: str = "none",
+    kinds: Sequence[Kind] | None = None,
+    layers: Sequence[int] | None = None,
+    limit: int | None = None,
+    view: View = "base",
+    keys: KeyPosition = "post-rope",
+    dtype: Precision = "bfloat16",
+    batch_size: int = 16,
+    attention: str = "sdpa",
+    codec: Literal["lz4", "none"] = "lz4",
+    run: str | None = None,
+    changed: Changed = "refuse",
+    strict: bool = False,
+    reuse: bool = True,
+    devices: Sequence[str] = ("auto",),
+    engine: str = "local",
+    wait_s: float = 0.0,
+    min_free_vram: int | None = None,
+    tell: Tell | None = None,
+    begin: Callable[[Report], None] | None = None,
+) -> Report:
+    """Run a model over a data set once and store what its decoder holds of every image.
+
+    The same call again goes on where it was interrupted; where nothing is left to do, no model is loaded.
+
+    Args:
+        store: the folder of the store, which is made where there is none.
+        model: a hub id (optionally id@revision), a folder, "demo", "demo-tower" or "demo@1" to "demo@3".
+        dataset: NAME[:PATH][@SPLIT], e.g. "spair71k:/data/SPair-71k@test" or "folder:pictures".
+        prefix: the text before every image: none, correct, incorrect, random, text:... or file:CSV.
+        kinds: of key, value, projected and vision; None stores all that the model has.
+        layers: of the decoder, or of the tower for an encoder alone; None stores all, or the tower's last.
+        limit: only the first images of the split; a later call with a larger limit goes on from there.
+        view: "full" keeps the tokens of high-resolution tiles as well.
+        keys: keys before or after the rotary embedding.
+        dtype: of the weights, and as stored.
+        batch_size: images a batch, of equal length.
+        attention: the attention of transformers, e.g. sdpa or eager.
+        codec: "none" is larger and faster.
+        run: the run's name; None makes one of the settings.
+        changed: where pictures of the run are not what they were: refuse, or replace what is stored of them.
+        strict: stop at the first image that cannot be read.
+        reuse: take features before the decoder from a run of another prefix, where the store has one.
+        devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else cpu.
+        engine: "local", or "ray" for tasks of a Ray cluster.
+        wait_s: seconds to wait for parts that other processes hold once all others are done.
+        min_free_vram: bytes of a GPU that must be free.
+        tell: called with every event of the work. begin: called once before the weights are loaded.
+
+    Raises KvtoolError; what was committed by then stays, and the same call goes on from there.
+    """
+    texts: dict[str, object] = {"model": model, "dataset": dataset}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            what = type(text).__name__
+            raise UsageError(f"{name}: expected a text, found {what}; extract one {name} a call")
+    job = Job(
+        store=fspath(store),
+        model=model,
+        dataset=dataset,
+        prefix=prefix,
+        kinds=None if kinds is None else tuple(kinds),
+        layers=None if layers is None else tuple(layers),
+        limit=limit,
+        view=view,
+        keys=keys,
+        dtype=dtype,
+        batch_size=batch_size,
+        attention=attention,
+        codec=codec,
+        run=run,
+        changed=changed,
+        strict=strict,
+        reuse=reuse,
+    )
+    return local.extract(
+        job,
+        devices=devices,
+        engine=engine,
+        wait_s=wait_s,
+        min_free_vram=min_free_vram,
+        tell=tell,
+        begin=begin,
+    )

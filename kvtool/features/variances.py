@@ -1,0 +1,122 @@
+"""L2 variance over images of every (layer, kv_head), and which do not depend on the input (paper, section 3.2, A.6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from kvtool.features.moments import distances, stream_groups
+from kvtool.result import Result, Row, result_key, versions
+from kvtool.stats.bootstrap import bootstrap, ratio
+from kvtool.stats.modes import describe
+from kvtool.store.catalog import open_store
+from kvtool.store.nonfinite import WHAT
+from kvtool.store.nonfinite import describe as describe_places
+from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.run import Run
+from kvtool.types import Kind
+
+Threshold = float | Literal["auto"]
+
+
+Progress = Callable[[int, str], object]
+
+
+THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
+"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same fractions."""
+
+
+def layer_groups(n_layers: int) -> dict[str, range]:
+    """early, middle and late layers of a decoder."""
+    return {name: range(*(round(edge * n_layers / 28) for edge in edges)) for name, edges in THIRDS.items()}
+
+
+def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
+    """Rows with the variance of each (layer, kv_head) and its interval; None where values are not finite."""
+    rows = []
+    for layer, groups in stream_groups(run, kind, progress=progress):
+        with np.errstate(invalid="ignore"):
+            found = bootstrap(
+                distances(groups), lambda sums: {"variance": ratio(sums[..., 0], sums[..., 1])}, seed=seed
+            )
+        for head, estimate in enumerate(zip(*found["variance"], strict=True)):
+            value, low, high = (float(number) if np.isfinite(number) else None for number in estimate)
+            scores = {"variance": value, "variance_low": low, "variance_high": high}
+            rows.append({"kind": kind, "layer": layer, "kv_head": head, **scores, "n": len(run.ids)})
+    return rows
+
+
+def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Threshold) -> Result:
+    """The result of measured rows: their distribution, the threshold, and what it makes of each."""
+    known = np.array([row["variance"] for row in rows if row["variance"] is not None])
+    distribution = describe(known, config["seed"])
+    cut = distribution.valley if threshold == "auto" else threshold
+    notes = []
+    if len(known) < len(rows):
+        unknown = [(row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None]
+        places = describe_places(unknown, run.config)
+        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {places}")
+    if cut is None:
+        notes.append(f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold")
+    group_of = {layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers}
+    judged = []
+    for row in rows:
+        agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
+        group = {"group": group_of[row["layer"]]} if group_of else {}
+        judged.append(row | {"input_agnostic": agnostic} | group)
+    return Result(
+        command="variance",
+        task=None,
+        metric="variance",
+        n=len(run.ids),
+        rows=judged,
+        config=config
+        | {
+            "threshold": cut,
+            "threshold_from": "auto" if threshold == "auto" else "given",
+            "distribution": distribution.to_json(),
+            "groups": [_count(name, judged, cut) for name in dict.fromkeys(row.get("group") for row in judged) if name],
+            "notes": notes,
+        },
+        versions=versions(),
+        unit="variance",
+    )
+
+
+def _groups(run: Run, kind: Kind) -> dict[str, range]:
+    """Early, middle and late layers of the decoder or of the tower; what goes into the decoder has none."""
+    geometry = run.config.model.geometry
+    if kind == "projected":
+        return {}
+    return layer_groups(geometry.vision_layers if kind == "vision" else geometry.layers)
+
+
+def _count(name: str, rows: Sequence[Row], cut: float | None) -> Row:
+    of_group = [row for row in rows if row["group"] == name]
+    layers = sorted({row["layer"] for row in of_group})
+    agnostic = None if cut is None else sum(row["input_agnostic"] is True for row in of_group)
+    return {"group": name, "layers": layers, "n_keys": len(of_group), "n_input_agnostic": agnostic}
+
+
+def variance_config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
+    """All that the variances depend on."""
+    return {
+        "algorithm": ALGORITHMS["variance"],
+        **describe_run(run),
+        "kind": kind,
+        "seed": seed,
+    }
+
+
+def kept_variances(run: Run, kind: Kind, seed: int, fresh: bool = False, progress: Progress | None = None) -> Result:
+    """The variances of a run under the threshold "auto": as the store keeps them, or measured and kept."""
+    config, store = variance_config(run, kind, seed), open_store(run.store)
+    key = result_key([config, "auto"])
+    record = None if fresh else store.load_result(key)
+    if record is not None:
+        return Result.from_json(record)
+    result = judge(measure(run, kind, seed, progress), run, config, "auto")
+    store.keep(key, result.to_json())
+    return result

@@ -1,0 +1,165 @@
+"""A task evaluated on a run: resolve the request, score the blocks, set baselines beside them, keep the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvtool.datasets import DATASETS
+from kvtool.datasets.identity import dataset_of
+from kvtool.digests import digest_texts
+from kvtool.errors import UsageError
+from kvtool.models.device_names import check_device
+from kvtool.result import Result
+from kvtool.store import Run, open_store, same_numbers
+from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.tasks import TASKS
+from kvtool.tasks.base import BlockPlan, Select
+from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
+from kvtool.tasks.predictions import check_free, save_best
+from kvtool.tasks.scoring import Scoring
+from kvtool.tasks.truth import sizes_of
+from kvtool.types import Kind
+
+if TYPE_CHECKING:
+    from kvtool.datasets.base import DatasetBase
+
+COMMON = {"limit", "seed"}
+"""Options that every task is given, whether it draws anything or not."""
+
+
+def evaluate(
+    run: Run,
+    task: str,
+    *,
+    kinds: Sequence[Kind] | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    ids: Collection[str] | None = None,
+    select: str = "max",
+    limit: int | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    save_predictions: str | Path | None = None,
+    progress: Callable[..., None] | None = None,
+    **options: Any,
+) -> Result:
+    """Score every block of a run on a task: `kvtool probe`, and what other experiments build on.
+
+    The parameters are those of kvtool.probe, and so are the errors.
+    """
+    kind_of_task = TASKS.load(task)
+    check_served(run, task)
+    if select not in Select:
+        raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
+    folder = None if save_predictions is None else Path(save_predictions)
+    if folder is not None:
+        check_free(folder)
+    if device != "auto":
+        check_device(device)
+    plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
+    own = own_options(task, {**options, "limit": limit, "seed": seed})
+    dataset = dataset_of(run, data)
+    chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
+    config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
+    scoring = Scoring(
+        store=open_store(run.store),
+        plan=plan,
+        config=config,
+        make_task=lambda where: kind_of_task(dataset, sizes_of(run, chosen), where, **own),
+        device=device,
+        progress=progress,
+    )
+    result = scoring.result(fresh)
+    if set(BASELINES) <= set(kind_of_task.kinds):
+        result = scoring.with_baselines(result, _other_runs(run), fresh)
+    if folder is not None:
+        save_best(scoring.task, plan, result, scoring.where, folder)
+    return result
+
+
+def tasks_of(run: Run) -> list[str]:
+    """The tasks that a run's data set can serve, in the order of the table."""
+    served = DATASETS.load(run.config.dataset).about.tasks
+    return [name for name in TASKS.names() if name in served]
+
+
+def count_blocks(
+    run: Run,
+    task: str,
+    kinds: Sequence[Kind] | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> int:
+    """How many blocks a probe scores, those of other runs included. Errors as probe's."""
+    able = TASKS.load(task).kinds
+    check_served(run, task)
+    plans = [plan_blocks(run, kinds, layers, heads, able)]
+    plans += [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
+    return sum(len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks)
+
+
+def check_served(run: Run, task: str) -> None:
+    """Raises UsageError where a run's data set cannot serve a task."""
+    if task not in tasks_of(run):
+        able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
+        raise UsageError(
+            f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
+        )
+
+
+def options_of(task: str) -> set[str]:
+    """Names of a task's own options, e.g. {"upsample", "backend"}."""
+    return set(signature(TASKS.load(task)).parameters) - {"dataset", "ids", "device", *COMMON}
+
+
+def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the task takes them. Raises UsageError for one that is not the task's."""
+    own = options_of(name)
+    for option in options.keys() - own - COMMON:
+        owners = [task for task in TASKS.names() if option in options_of(task)]
+        what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
+        raise UsageError(
+            f"probe: the option {option!r} {what}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}"
+        )
+    known = signature(TASKS.load(name)).parameters
+    return {option: value for option, value in options.items() if option in known}
+
+
+def _other_runs(run: Run) -> list[Run]:
+    """Runs of the same data set and split by other models: their projected and vision blocks are baselines."""
+    ours = run.config
+    return [
+        other
+        for other in open_store(run.store).readable_runs(lambda other: other.name != run.name)
+        if (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
+        and not same_numbers(other.config.model, ours.model)
+        and any(kind in other.config.kinds for kind in BASELINES)
+    ]
+
+
+def _config(
+    plan: BlockPlan,
+    ids: Collection[str] | None,
+    select: str,
+    seed: int,
+    task: str,
+    options: Mapping[str, Any],
+    dataset: DatasetBase,
+) -> dict[str, Any]:
+    """All that the numbers of a run's own blocks depend on; the result is kept under its hash."""
+    return {
+        "task": task,
+        "algorithm": ALGORITHMS[task],
+        **describe_run(plan.run, ids),
+        **({} if ids is None else {"ids_hash": digest_texts(sorted(ids))}),
+        "truth_hash": dataset.truth_digest(),
+        "blocks": [{"kind": kind, "layers": list(ls), "kv_heads": list(hs)} for kind, ls, hs in plan.blocks],
+        "select": select,
+        "seed": seed,
+        "options": {name: value for name, value in options.items() if name not in ("seed", "backend")},
+    }
