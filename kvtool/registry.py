@@ -1,36 +1,119 @@
-"""Tables of names: name -> "module:object", loaded on first use; an unknown name answers with the nearest known one."""
+"""Tables of names: name -> "module:object", loaded on first use; an unknown name answers with the nearest known one.
+
+A table is open to other people's code in two ways. An installed package names its objects as entry points of the
+table's group (`kvtool.models`, `kvtool.datasets`, `kvtool.tasks`, `kvtool.experiments`). A file of Python, given by
+`--plugin FILE.py`, holds a dictionary for each table it adds to: MODELS, DATASETS, TASKS, EXPERIMENTS.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from kvtool.errors import UsageError
 
+PLUGINS = "KVTOOL_PLUGINS"
+"""The environment variable that names plug-in files, joined as in PATH: worker processes load them from it."""
+
 
 class Registry:
-    """A readable table of lazily imported objects, Registry("task", {name: "module:object"})."""
+    """A readable table of lazily imported objects, e.g. Registry("task", {name: "module:object"}, "kvtool.tasks").
 
-    def __init__(self, what: str, table: dict[str, str]) -> None:
+    Args:
+        what: what the table holds, as messages name it.
+        table: the names that kvtool brings itself, in the order in which they are listed.
+        group: entry points of this group, and a plug-in's dictionary of the group's last word in capitals, add to it.
+    """
+
+    def __init__(self, what: str, table: dict[str, str], group: str | None = None) -> None:
         self.what = what
         self.table = table
+        self.group = group
 
     def names(self) -> list[str]:
-        return list(self.table)
+        """The names of the table, then those of plug-ins and of installed packages."""
+        return [*self.table, *(name for name in self._added() if name not in self.table)]
 
     def load(self, name: str) -> Any:
         """The object of a name. Raises UsageError that names the nearest known one."""
-        if name not in self.table:
+        if name in self.table:
+            return load_object(self.table[name])
+        target = self._added().get(name)
+        if target is None:
             raise UsageError(self.unknown(name))
-        module, _, attribute = self.table[name].partition(":")
-        return getattr(import_module(module), attribute)
+        try:
+            return load_object(target)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"{self.what} {name}: expected {target} of a plug-in, found: {error}") from error
 
     def unknown(self, name: str) -> str:
-        near = get_close_matches(name, self.table, n=1, cutoff=0.4)
+        """The message about a name that is not known."""
+        names = self.names()
+        near = get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{self.what}: unknown name {name!r}; {hint}known: {', '.join(self.table)}"
+        return f"{self.what}: unknown name {name!r}; {hint}known: {', '.join(names)}"
+
+    def _added(self) -> dict[str, Any]:
+        """Objects, or "module:object", of plug-in files and installed packages."""
+        if self.group is None:
+            return {}
+        from importlib.metadata import entry_points  # slow to import, and needed for names of others alone
+
+        added: dict[str, Any] = {entry.name: entry.value for entry in entry_points(group=self.group)}
+        dictionary = self.group.rpartition(".")[2].upper()
+        for path in plugin_paths():
+            added |= getattr(load_plugin(path), dictionary, {})
+        return added
+
+
+def load_object(target: Any) -> Any:
+    """The object that "module:object" names, the module of "module"; anything but a text is the object itself."""
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute) if attribute else import_module(module)
+
+
+def plugin_paths() -> list[str]:
+    """The plug-in files of this process, in the order in which they were named."""
+    return [path for path in os.environ.get(PLUGINS, "").split(os.pathsep) if path]
+
+
+def add_plugin(path: str | Path) -> None:
+    """Load a plug-in now, and in every process that is started from now on.
+
+    Raises UsageError where the file is not there, cannot be loaded, or names what kvtool has already.
+    """
+    place = str(Path(path).absolute())
+    load_plugin(place)
+    if place not in plugin_paths():
+        os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), place])
+
+
+@cache
+def load_plugin(path: str) -> ModuleType:
+    """The module of a plug-in file, loaded once."""
+    if not Path(path).is_file():
+        raise UsageError(f"--plugin {path}: expected a file of Python, found none; check the path")
+    name = f"kvtool_plugin_{Path(path).stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--plugin {path}: expected a file of Python, i.e. a name that ends in .py")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"--plugin {path}: expected to load it, found {type(error).__name__}: {error}") from error
+    return module
 
 
 EXPERIMENTS = Registry(
@@ -46,20 +129,29 @@ EXPERIMENTS = Registry(
         "search": "kvtool.experiments.search",
         "show": "kvtool.experiments.show",
     },
+    "kvtool.experiments",
 )
 """Command -> the folder of its experiment: run.py computes, command.py has its flags, table.py, plot.py and article.py
 say how a terminal, a figure and the page show its result."""
 
 
 def experiment_part(command: str, part: str) -> Any:
-    """A module of an experiment, e.g. its table; None where the experiment has none, or the command is unknown."""
-    name = find_part(command, part)
-    return None if name is None else import_module(name)
+    """A module of an experiment, e.g. its table; None where the experiment has none, or the command is unknown.
 
-
-def find_part(command: str, part: str) -> str | None:
-    """The name of a module of an experiment, without loading it; None as experiment_part."""
-    folder = EXPERIMENTS.table.get(command)
-    if folder is None or find_spec(f"{folder}.{part}") is None:
+    The experiment of a plug-in file may be any object with the parts as its attributes.
+    """
+    if command not in EXPERIMENTS.table and command not in EXPERIMENTS.names():
         return None
-    return f"{folder}.{part}"
+    folder = EXPERIMENTS.load(command)
+    if hasattr(folder, part) or not isinstance(folder, ModuleType):
+        return getattr(folder, part, None)
+    name = f"{folder.__name__}.{part}"
+    return import_module(name) if hasattr(folder, "__path__") and find_spec(name) else None
+
+
+def has_part(command: str, part: str) -> bool:
+    """Whether an experiment has a part, e.g. a plot; a module is looked for, not loaded."""
+    folder = EXPERIMENTS.table.get(command)
+    if folder is None:
+        return experiment_part(command, part) is not None
+    return find_spec(f"{folder}.{part}") is not None

@@ -11,17 +11,32 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from kvtool._version import __version__
 from kvtool.bounds import check_text
 from kvtool.cli import console, data, demo, ending, extract, listing, report, store
 from kvtool.cli.ending import Stopped
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
-from kvtool.registry import EXPERIMENTS, experiment_part
+from kvtool.errors import UsageError
+from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part
 
 
 class Commands(TyperGroup):
-    """Hands Ctrl-C and a closed pipe to the net; Typer would end the process without a word."""
+    """kvtool's commands and those of plug-ins. Hands Ctrl-C and a closed pipe to the net; Typer would end the process
+    without a word."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands, those of plug-ins last."""
+        own = super().list_commands(ctx)
+        return [*own, *(name for name in EXPERIMENTS.names() if name not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name. Entry points are only looked at for a name that is not kvtool's own."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in EXPERIMENTS.names():
+            command = _plugin_command(cmd_name)
+        return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         with _undisguised():
@@ -56,7 +71,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extract")(extract.extract)
-for _name in EXPERIMENTS.names():
+for _name in EXPERIMENTS.table:
     _command = experiment_part(_name, "command")
     if hasattr(_command, "app"):  # an experiment with subcommands of its own
         app.add_typer(_command.app, name=_name)
@@ -70,6 +85,25 @@ app.command("datasets")(listing.datasets)
 app.command("demo")(demo.demo)
 
 
+def _plugin_command(name: str) -> Any:
+    """The command of a plug-in's experiment. Raises UsageError where it has none."""
+    function = getattr(experiment_part(name, "command"), name.replace("-", "_"), None)
+    if function is None:
+        raise UsageError(
+            f"experiment {name} of a plug-in: expected a part `command` with a function "
+            f"{name.replace('-', '_')}, found none"
+        )
+    single = typer.Typer(rich_markup_mode=None)
+    single.command(name)(function)
+    return get_command(single)
+
+
+def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
+    for path in paths or []:
+        add_plugin(path)
+    return paths
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"kvtool {__version__}")
@@ -81,6 +115,16 @@ def main_flags(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes.")] = False,
     log_file: Annotated[Path | None, typer.Option("--log-file", help="Also write all notes to this file.")] = None,
+    plugin: Annotated[  # noqa: ARG001  handled by its callback
+        list[Path] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE.py",
+            callback=_load_plugins,
+            is_eager=True,
+            help="A file of Python that adds models, data sets, tasks or experiments. May be given several times.",
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001  handled by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -30,6 +30,7 @@ DATASETS = Registry(
         "blink": "kvtool.datasets.blink:Blink",
         "cvbench": "kvtool.datasets.cvbench:CvBench",
     },
+    "kvtool.datasets",
 )
 
 

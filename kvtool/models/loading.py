@@ -51,7 +51,7 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     snapshot = resolve(name, weights)
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES.table:
+    if model_type not in FAMILIES.names():
         raise ModelError(f"model {name}: config.json: {unknown_type(model_type)}")
     check_layers(name, config)
     checkpoint = Checkpoint(snapshot, settings, weights)
@@ -82,7 +82,7 @@ def unknown_type(model_type: str) -> str:
             "take the converted checkpoint, whose name ends in -hf"
         )
     return (
-        f"expected a model_type among {', '.join(FAMILIES.table)}, found {model_type!r}; take a model of one of these"
+        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; take a model of one of these"
     )
 
 

@@ -14,4 +14,5 @@ TASKS = Registry(
         "semantic-correspondence": "kvtool.tasks.semantic_correspondence:SemanticCorrespondence",
         "temporal-correspondence": "kvtool.tasks.temporal_correspondence:TemporalCorrespondence",
     },
+    "kvtool.tasks",
 )

@@ -21,6 +21,7 @@ FAMILIES = Registry(
         "dinov2": "kvtool.models.families.encoders:Dinov2",
         "dinov2_with_registers": "kvtool.models.families.encoders:Dinov2WithRegisters",
     },
+    "kvtool.models",
 )
 """By the `model_type` of a checkpoint's config.json."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.registry import EXPERIMENTS, find_part
+from kvtool.registry import EXPERIMENTS, has_part
 from kvtool.reporting.plots import check, plot
 from kvtool.reporting.plots.style import fitted, width_of
 from kvtool.result import Result
@@ -19,7 +19,7 @@ from tests.support.results import EVERY, LONG
 
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
-@pytest.mark.parametrize("command", [name for name in EXPERIMENTS.names() if find_part(name, "plot")])
+@pytest.mark.parametrize("command", [name for name in EXPERIMENTS.names() if has_part(name, "plot")])
 def test_files(command: str, format: str, tmp_path: Path) -> None:
     path = tmp_path / f"one.{format}"
     path.write_text("older")
