@@ -21,6 +21,7 @@ lint: setup
 	$(BIN)/ruff check kvtool tests
 	$(BIN)/ruff format --check kvtool tests
 	$(BIN)/mypy
+	$(BIN)/python -m tests.tools.house
 
 test: lint
 	$(BIN)/python -m pytest
