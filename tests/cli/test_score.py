@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Score
 from tests.support.datasets import write_text
-from tests.test_result import assert_documented
+from tests.support.fields import assert_documented
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -13,8 +13,8 @@ import pytest
 
 from kvtool.cli import app
 from kvtool.store import Run
+from tests.support.fields import assert_documented
 from tests.support.units import noise, sample, write_run
-from tests.test_result import assert_documented
 
 Search = Callable[..., tuple[int, str, list[str]]]
 ROW = ["rank", "image", "x_px", "y_px", "row", "col", "token", "score"]

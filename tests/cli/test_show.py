@@ -16,7 +16,7 @@ from kvtool.errors import UsageError
 from kvtool.experiments.show.command import parse_block
 from kvtool.store import Run
 from kvtool.types import Block
-from tests.tasks.test_only import RUNS
+from tests.support.tasks.runs import RUNS
 
 Command = Callable[..., tuple[int, list[str], list[str]]]
 

@@ -20,27 +20,22 @@ from PIL import Image
 
 import kvtool
 from kvtool.cli import app
-from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import StoreError, UsageError
 from kvtool.pictures.thumbnails import Pictures
 from kvtool.reporting.collect import Page, report
 from kvtool.store import Run, open_store
-from tests.reporting.test_page import Reader
 from tests.support import studies
-from tests.support.units import PLANTED, sample, write_run
-from tests.tasks import test_co_segmentation as msrc
-from tests.tasks import test_foreground_segmentation as pascal
-from tests.tasks import test_language_tasks as language
-from tests.tasks import test_semantic_correspondence as spair
-from tests.tasks import test_temporal_correspondence as davis
+from tests.support.page import Reader
+from tests.support.tasks import co_segmentation as msrc
+from tests.support.tasks import foreground_segmentation as pascal
+from tests.support.tasks import language
+from tests.support.tasks import semantic_correspondence as spair
+from tests.support.tasks import temporal_correspondence as davis
+from tests.support.units import PLANTED
 
 
 def spair_run(folder: Path) -> Run:
-    dataset = SPair71k(spair.write_spair(folder / "data", images=4), "test")
-    samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
-    fill = spair.planted(dataset.pairs())
-    kinds = ("key", "value", "projected", "vision")
-    return write_run(folder / "s.kv", "spair71k", "test", folder / "data", samples, fill, kinds=kinds)  # type: ignore[arg-type]
+    return spair.make_run(folder, "s.kv", kinds=("key", "value", "projected", "vision"))
 
 
 def read(page: Page) -> Reader:

@@ -31,12 +31,12 @@ from kvtool.store import Run
 from kvtool.tasks import predictions
 from kvtool.tasks.evaluation import count_blocks
 from tests.support.datasets import id_png, label_png, picture, write_text
+from tests.support.tasks import co_segmentation as msrc
+from tests.support.tasks import foreground_segmentation as pascal
+from tests.support.tasks import language
+from tests.support.tasks import semantic_correspondence as spair
+from tests.support.tasks import temporal_correspondence as davis
 from tests.support.units import noise, sample, write_run
-from tests.tasks import test_co_segmentation as msrc
-from tests.tasks import test_foreground_segmentation as pascal
-from tests.tasks import test_language_tasks as language
-from tests.tasks import test_semantic_correspondence as spair
-from tests.tasks import test_temporal_correspondence as davis
 
 DOCS = Path(__file__).parents[2] / "docs/output.md"
 OTHER: dict[str, Any] = {"layers": [2], "heads": [1]}
