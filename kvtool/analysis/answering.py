@@ -1,13 +1,14 @@
 """Questions answered from the store: which run holds the images, and every image's answers, kept as they are made.
 
 The answers about an image lie in one result of the store, so that whatever was asked before is never asked again:
-an interrupted benchmark goes on at the next image, and a further condition runs alone.
+an interrupted benchmark goes on at the next image, and a further condition runs alone. Who asks about an image holds
+its claim meanwhile, so that several processes share the images, and none writes over the answers of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from kvtool.analysis.heads import Heads
 from kvtool.datasets import spec_of
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.engine.plan import Job
-from kvtool.errors import KvtoolError, ModelError, UsageError
+from kvtool.errors import BusyError, CorruptError, KvtoolError, ModelError, UsageError
 from kvtool.identity import compare
 from kvtool.models.hub import resolve, same_model
 from kvtool.reports.provenance import ALGORITHMS
@@ -27,6 +28,7 @@ from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
 from kvtool.store.encoding import Bits
 from kvtool.store.manifest import TEXT_KINDS
 from kvtool.store.nonfinite import WHAT, count_nonfinite
+from kvtool.store.shares import Share, chunk_name
 from kvtool.types import Kind, Sample
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ Progress = Callable[..., None]
 """Called with (images or questions answered, note), and once or more with how many there will be as a third."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
+Known = dict[str, dict[str, str]]
+"""Answers about an image by heads_key and text."""
 CACHE: tuple[Kind, ...] = ("key", "value")
 WAIT_S = 600.0
 """How long to wait for images that another process is extracting."""
@@ -111,7 +115,7 @@ def holding_run(
     run = store.run(report.run)
     failed = {failure.id: failure.reason for failure in report.failed.values()}
     if lacking := there - set(run.ids) - failed.keys():
-        raise KvtoolError(f"run {run.name}: {len(lacking)} images are held by another process: try again later")
+        raise BusyError(f"run {run.name}: {len(lacking)} images are held by another process: try again later")
     return run, gone | failed
 
 
@@ -191,7 +195,7 @@ class Answerer:
 
     model: where the run's model is now, if its name does not say. Its weights are loaded for the first question that
     is new. fresh: ask everything again. beside: an answerer over another run of the same model, whose weights serve
-    here too.
+    here too. share: what this process does of the questions, others being at it too.
     """
 
     store: Store
@@ -201,6 +205,7 @@ class Answerer:
     max_new_tokens: int
     fresh: bool = False
     beside: Answerer | None = None
+    share: Share = field(default_factory=Share)
 
     @cached_property
     def loaded(self) -> LanguageModel:
@@ -233,25 +238,51 @@ class Answerer:
         return {sample.id: sample for sample in self.run.samples}
 
     def ask(self, texts: Texts, sets: Sequence[Heads], progress: Progress) -> dict[Heads, dict[str, dict[str, str]]]:
-        """Answers by heads blocked, image and text. Each image's are kept before the next image's turn."""
+        """Answers by heads blocked, image and text. Each image's are kept before the next image's turn. Raises
+        BusyError where other processes still hold some images; see Share.each."""
         found: dict[Heads, dict[str, dict[str, str]]] = {heads: {} for heads in sets}
-        for image, asked in texts.items():
-            for heads, answers in self.ask_image(image, tuple(dict.fromkeys(asked)), sets).items():
+
+        def ask(image: str) -> None:
+            for heads, answers in self.ask_image(image, tuple(dict.fromkeys(texts[image])), sets).items():
                 found[heads][image] = answers
             progress(1, image)
+
+        self.share.each(texts, ask, "images")
         return found
 
     def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
+        """What ask() says of one image. Raises BusyError where another process asks about it now."""
         key = hash_json([self.key, image, self.samples[image].digest])
-        kept = None if self.fresh else self.store.load_result(key)
-        known: dict[str, dict[str, str]] = {} if kept is None else kept["answers"]
-        todo = {h: [text for text in texts if text not in known.get(heads_key(h), {})] for h in sets}
-        if any(todo.values()):
-            for heads, answers in self._generate(image, todo).items():
-                known.setdefault(heads_key(heads), {}).update(answers)
-            about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
-            self.store.keep(key, {"kind": "answers", **about, "answers": known})
+        known = self._known(key)
+        if any(self._lacking(known, texts, sets).values()):
+            with self.share.take(self.run, chunk_name("answers", image, key)):
+                known = self._known(key)  # with what another process has kept since
+                if any((todo := self._lacking(known, texts, sets)).values()):
+                    self._add(key, image, known, todo)
         return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
+
+    def _add(self, key: str, image: str, known: Known, todo: Mapping[Heads, Sequence[str]]) -> None:
+        """Ask, and keep the answers with those that are known."""
+        for heads, answers in self._generate(image, todo).items():
+            known.setdefault(heads_key(heads), {}).update(answers)
+        about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
+        self.store.keep(key, {"kind": "answers", **about, "answers": known})
+        self.share.n_done += 1
+
+    def _known(self, key: str) -> Known:
+        """An image's kept answers. Raises CorruptError where they are damaged, unless all are asked
+        again."""
+        try:
+            kept = self.store.load_result(key)
+        except CorruptError:
+            if not self.fresh:
+                raise
+            kept = None
+        return {} if kept is None else kept["answers"]
+
+    def _lacking(self, known: Known, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, list[str]]:
+        """The questions to ask under each set of blocked heads."""
+        return {h: [t for t in texts if self.fresh or t not in known.get(heads_key(h), {})] for h in sets}
 
     def _generate(self, image: str, todo: Mapping[Heads, Sequence[str]]) -> dict[Heads, dict[str, str]]:
         """The image's cache, read once, asked under each set of blocked heads."""
