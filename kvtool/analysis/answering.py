@@ -40,6 +40,8 @@ Progress = Callable[..., None]
 """Called with (images or questions answered, note), and once or more with how many there will be as a third."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
+Found = dict[Heads, dict[str, dict[str, str]]]
+"""Answers by heads blocked, image and text."""
 Known = dict[str, dict[str, str]]
 """Answers about an image by heads_key and text."""
 CACHE: tuple[Kind, ...] = ("key", "value")
@@ -195,7 +197,8 @@ class Answerer:
 
     model: where the run's model is now, if its name does not say. Its weights are loaded for the first question that
     is new. fresh: ask everything again. beside: an answerer over another run of the same model, whose weights serve
-    here too. share: what this process does of the questions, others being at it too.
+    here too. share: what this process does of the questions, others being at it too. found: what was answered to it,
+    so that it asks nothing twice, even where everything is to be asked again.
     """
 
     store: Store
@@ -206,6 +209,7 @@ class Answerer:
     fresh: bool = False
     beside: Answerer | None = None
     share: Share = field(default_factory=Share)
+    found: Found = field(default_factory=dict)
 
     @cached_property
     def loaded(self) -> LanguageModel:
@@ -237,14 +241,16 @@ class Answerer:
     def samples(self) -> dict[str, Sample]:
         return {sample.id: sample for sample in self.run.samples}
 
-    def ask(self, texts: Texts, sets: Sequence[Heads], progress: Progress) -> dict[Heads, dict[str, dict[str, str]]]:
+    def ask(self, texts: Texts, sets: Sequence[Heads], progress: Progress) -> Found:
         """Answers by heads blocked, image and text. Each image's are kept before the next image's turn. Raises
         BusyError where other processes still hold some images; see Share.each."""
-        found: dict[Heads, dict[str, dict[str, str]]] = {heads: {} for heads in sets}
+        found = {heads: self.found.setdefault(heads, {}) for heads in sets}
 
         def ask(image: str) -> None:
-            for heads, answers in self.ask_image(image, tuple(dict.fromkeys(texts[image])), sets).items():
-                found[heads][image] = answers
+            asked = dict.fromkeys(texts[image])
+            if any(asked.keys() - of_heads.get(image, {}).keys() for of_heads in found.values()):
+                for heads, answers in self.ask_image(image, tuple(asked), sets).items():
+                    found[heads].setdefault(image, {}).update(answers)
             progress(1, image)
 
         self.share.each(texts, ask, "images")
@@ -253,21 +259,21 @@ class Answerer:
     def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
         """What ask() says of one image. Raises BusyError where another process asks about it now."""
         key = hash_json([self.key, image, self.samples[image].digest])
-        known = self._known(key)
-        if any(self._lacking(known, texts, sets).values()):
-            with self.share.take(self.run, chunk_name("answers", image, key)):
-                known = self._known(key)  # with what another process has kept since
-                if any((todo := self._lacking(known, texts, sets)).values()):
-                    self._add(key, image, known, todo)
-        return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
 
-    def _add(self, key: str, image: str, known: Known, todo: Mapping[Heads, Sequence[str]]) -> None:
-        """Ask, and keep the answers with those that are known."""
-        for heads, answers in self._generate(image, todo).items():
-            known.setdefault(heads_key(heads), {}).update(answers)
-        about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
-        self.store.keep(key, {"kind": "answers", **about, "answers": known})
-        self.share.n_done += 1
+        def kept() -> Known | None:
+            known = self._known(key)
+            return None if any(self._lacking(known, texts, sets).values()) else known
+
+        def make() -> Known:
+            known = self._known(key)
+            for heads, answers in self._generate(image, self._lacking(known, texts, sets)).items():
+                known.setdefault(heads_key(heads), {}).update(answers)
+            about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
+            self.store.keep(key, {"kind": "answers", **about, "answers": known})
+            return known
+
+        known = self.share.once(self.run, chunk_name("answers", image, key), kept, make)
+        return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
 
     def _known(self, key: str) -> Known:
         """An image's kept answers. Raises CorruptError where they are damaged, unless all are asked

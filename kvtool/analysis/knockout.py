@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.analysis.answer_files import check_answers, write_answers, write_official
-from kvtool.analysis.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent, unanswerable
+from kvtool.analysis.answering import (
+    ATTENTION,
+    WAIT_S,
+    Answerer,
+    Progress,
+    find_base,
+    holding_run,
+    silent,
+    unanswerable,
+)
 from kvtool.analysis.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.analysis.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
@@ -201,7 +210,7 @@ def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> 
         from kvtool.analysis.variance import variance
 
         source = "agnostic"
-        found = variance(base)
+        found = variance(base, wait_s=WAIT_S)
         if not any(row["input_agnostic"] for row in found.rows):
             why = "; ".join(found.config["notes"]) or "every key is above the threshold"
             raise UsageError(

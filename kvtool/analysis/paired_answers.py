@@ -62,12 +62,12 @@ def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: 
     chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
 
     def ask(chunk: dict[str, Prompt]) -> None:
-        answers.update(_kept(answerer, chunk))
-        if not chunk.keys() <= answers.keys():
-            with answerer.share.take(answerer.run, chunk_name("answers", "", hash_json(list(chunk)))):
-                answers.update(_kept(answerer, chunk))  # with what another process has kept since
-                if todo := {key: prompt for key, prompt in chunk.items() if key not in answers}:
-                    answers.update(_ask_anew(answerer, todo))
+        def kept() -> dict[str, str] | None:
+            known = _kept(answerer, chunk)
+            return known if known.keys() == chunk.keys() else None
+
+        name = chunk_name("answers", "", hash_json(list(chunk)))
+        answers.update(answerer.share.once(answerer.run, name, kept, lambda: _ask_rest(answerer, chunk)))
         progress(len(chunk), "answers")
 
     answerer.share.each(chunks, ask, f"chunks of {AT_ONCE} questions")
@@ -80,15 +80,16 @@ def _kept(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
     return {key: record["answer"] for key, record in kept.items() if record is not None}
 
 
-def _ask_anew(answerer: Answerer, todo: Mapping[str, Prompt]) -> dict[str, str]:
-    """Answers by key, asked together and kept one by one."""
+def _ask_rest(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+    """Answers by key; those that are not kept are asked together, and kept one by one."""
+    known = _kept(answerer, chunk)
+    todo = {key: prompt for key, prompt in chunk.items() if key not in known}
     images, texts = [prompt.prepare() for prompt in todo.values()], [prompt.text for prompt in todo.values()]
     said = dict(zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True))
     for key, answer in said.items():
         about = {"run": answerer.run.name, "pictures": todo[key].key, "max_new_tokens": answerer.max_new_tokens}
         answerer.store.keep(key, {"kind": "answer", **about, "text": todo[key].text, "answer": answer})
-    answerer.share.n_done += 1
-    return said
+    return known | said
 
 
 def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]) -> Prompt:

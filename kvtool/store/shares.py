@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from kvtool.errors import BusyError, StoreError, UnfinishedError
@@ -19,30 +19,36 @@ from kvtool.store.locks import POLL_S
 from kvtool.store.run import Run
 
 Chunk = TypeVar("Chunk")
+Kept = TypeVar("Kept")
 
 
 @dataclass
 class Share:
     """What one process does of the work. wait_s: how long it waits for chunks of others once there are no more free
-    ones. n_done: chunks that it did and kept."""
+    ones. done: names of the chunks that it did."""
 
     wait_s: float = 0.0
-    n_done: int = 0
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def part(self) -> Share:
+        """For work that is one chunk of more: it counts here, and leaves the waiting to the whole."""
+        return replace(self, wait_s=0.0)
 
     def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], None], what: str) -> None:
         """Do all chunks, those that others hold once these are done with them. what: their name, in the plural.
 
-        do: reads what is kept of a chunk, or does it under take() and counts it; raises BusyError where another
-        process holds it. Raises BusyError, naming a holder, for chunks that are held when the time is up.
+        do: raises BusyError where another process holds the chunk, as once() does. Raises BusyError, naming a
+        holder, for chunks that are held when the time is up.
         """
         left = list(chunks)
         total = len(left)
         deadline = None
         while left:
-            before = len(left), self.n_done
+            before = len(left), len(self.done)
             held = _go_over(left, do)
             left = [chunk for chunk, _ in held]
-            if not left or (len(left), self.n_done) != before:
+            if not left or (len(left), len(self.done)) != before:
                 continue  # what was held a moment ago may be free or done by now
             now = time.monotonic()
             deadline = now + self.wait_s if deadline is None else deadline
@@ -51,18 +57,26 @@ class Share:
                 raise BusyError(f"{which}{held[0][1]}")
             time.sleep(min(POLL_S, deadline - now))
 
-    @contextmanager
-    def take(self, run: Run, name: str) -> Iterator[None]:
-        """Hold a chunk of this name meanwhile. Raises BusyError where another process holds it.
+    def once(self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]) -> Kept:
+        """What is kept of a chunk; where that is nothing, it is made, which keeps it, by one process at a time.
 
-        In a store that cannot be written, a colleague's or a full one, there are no claims, and nothing is shared.
+        name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds it.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(run.claim(name))
-            except StoreError as error:
-                logging.getLogger("kvtool").debug("%s; it is done without", error)
-            yield
+        found = kept()
+        if found is not None:
+            return found
+        with _held(run, name):
+            found = kept()  # another process may have made it since
+            if found is None:
+                found = make()
+                self.done.append(name)
+        return found
+
+    def result(self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]) -> Kept:
+        """As once(), for work of one chunk: it waits for another process as each() does."""
+        found: list[Kept] = []
+        self.each([name], lambda _: found.append(self.once(run, name, kept, make)), "results")
+        return found[0]
 
 
 @contextmanager
@@ -78,7 +92,7 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
     try:
         yield own
     except BusyError as busy:
-        if not own.n_done:
+        if not own.done:
             raise
         raise UnfinishedError(
             f"this process did its share, and the same command gives the result once all is done; {busy}"
@@ -88,7 +102,18 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
 def chunk_name(what: str, about: str, key: str) -> str:
     """The name of a chunk's claim: what it is, about what, and the beginning of the key under which it is kept."""
     words = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
-    return f"{what}-{words}-{key[:16]}"
+    return "-".join(filter(None, (what, words, key[:16])))
+
+
+@contextmanager
+def _held(run: Run, name: str) -> Iterator[None]:
+    """Hold a claim. In a store that cannot be written, a colleague's or a full one, there are none."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run.claim(name))
+        except StoreError as error:
+            logging.getLogger("kvtool").debug("%s; it is done without", error)
+        yield
 
 
 def _go_over(chunks: list[Chunk], do: Callable[[Chunk], None]) -> list[tuple[Chunk, BusyError]]:
