@@ -43,8 +43,8 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """The runs of a store with their settings, a row each, and who works on them since when.
 
-    held names each part, and the answers and scores, that someone works on; images_per_minute is the pace of the last ten minutes of commits. The
-    table shows some of the columns, the other formats all.
+    held names each part that someone works on, and answers and scores that someone makes; images_per_minute is the
+    pace of the last ten minutes of commits. The table shows some of the columns, the other formats all.
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
