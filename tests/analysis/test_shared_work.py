@@ -98,7 +98,7 @@ def test_a_killed_worker_frees_its_image_and_keeps_its_answers(
     first = Worker(log, "answers", *command, stop_at=3).holding()
     first.kill()
     before = kept_answers(store)
-    assert list(sorted(before)) == ["000", "001"]
+    assert sorted(before) == ["000", "001"]
     code, out, _ = Worker(log, "answers", *command).end()
     assert (code, out) == (0, alone)
     assert len(counts(log)) == N_IMAGES + 1  # once more what the killed one had in hand
