@@ -35,7 +35,7 @@ class Share:
         """For work that is one chunk of more: it counts here, and leaves the waiting to the whole."""
         return replace(self, wait_s=0.0)
 
-    def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], None], what: str) -> None:
+    def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], object], what: str) -> None:
         """Do all chunks, those that others hold once these are done with them. what: their name, in the plural.
 
         do: raises BusyError where another process holds the chunk, as once() does. Raises BusyError, naming a
@@ -116,7 +116,7 @@ def _held(run: Run, name: str) -> Iterator[None]:
         yield
 
 
-def _go_over(chunks: list[Chunk], do: Callable[[Chunk], None]) -> list[tuple[Chunk, BusyError]]:
+def _go_over(chunks: list[Chunk], do: Callable[[Chunk], object]) -> list[tuple[Chunk, BusyError]]:
     """Do the chunks that nobody holds; the others, with who holds them."""
     held = []
     for chunk in chunks:
