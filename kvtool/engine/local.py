@@ -25,6 +25,7 @@ from kvtool.engine.reuse import Source, open_source
 from kvtool.errors import BusyError, KvtoolError, ModelError, StoreError, UsageError
 from kvtool.models.hub import resolve
 from kvtool.store import open_store, same_numbers
+from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kvtool.types import ModelInfo
 
 POLL_SECONDS = 0.5
+TEXT_CLAIM = "text"
 STOPPED = 128 + signal.SIGTERM
 
 
@@ -223,7 +225,8 @@ def _extract(
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     holders = run.holders() if run else {}
-    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()]
+    parts = {name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM}  # no answers
+    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()]
     report.failed = dict(sorted(report.failed.items()))
     report.nonfinite = run.nonfinite() if run else {}
     warn_of_nonfinite(plan.config, report.nonfinite, told)
@@ -321,7 +324,7 @@ def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
 def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
     if lacks_texts(plan, run):
-        with contextlib.suppress(BusyError), run.claim("text"):
+        with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
             found = source.text_values(plan.texts, plan.request.layers) if source else None
             run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)
 

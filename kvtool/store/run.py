@@ -163,13 +163,15 @@ class Run:
         return path.exists() and not locks.is_stale(path)
 
     def holders(self) -> dict[str, locks.Owner | None]:
-        """Who works on what now, by the part's name; None where the owner is not known."""
+        """Who works on what now, by the claim's name; None where the owner is not known."""
         with os_errors(f"run {self.name}: its claims cannot be listed"):
             return locks.live_claims(self.folder / "locks")
 
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
-        """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
-        return locks.claim(self.store, self._claim_path(name), f"part {name} of run {self.name}", wait_s)
+        """Context in which this process alone works on `name` (a part's, or that of another piece of work over the
+        run). Raises BusyError, naming the owner."""
+        what = name if layout.part_range(name) is None else f"part {name}"
+        return locks.claim(self.store, self._claim_path(name), f"{what} of run {self.name}", wait_s)
 
     def commit_part(
         self,
