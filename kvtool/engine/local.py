@@ -47,8 +47,8 @@ class Failure:
 class Report:
     """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
     n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at; `left_out`: a line for each picture that the data set could not even list, see
-    DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    who holds the parts that others are at; `left_out`: a line for each picture that the data set could not even list,
+    see DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
     """
 
     run: str

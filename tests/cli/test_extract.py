@@ -124,7 +124,8 @@ def test_pictures_that_cannot_be_listed_are_exit_4_too(
     (few / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (few / "drawing.svg").write_text("<svg/>")
     (few / "lost.png").symlink_to("nowhere")
-    shutil.copy(few / "000.png", os.fsencode(few) + b"/caf\xe9.png")
+    unnamed = few / os.fsdecode(b"caf\xe9.png")  # no UTF-8
+    shutil.copy(few / "000.png", unnamed)
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, err = kvtool(*command)
     row = json.loads(out[0])
@@ -140,7 +141,7 @@ def test_pictures_that_cannot_be_listed_are_exit_4_too(
     assert kvtool(*command, "--limit", "4")[0] == 0  # as many as were asked for
     for name in ("phone.heic", "drawing.svg"):
         (few / name).unlink()
-    os.unlink(os.fsencode(few) + b"/caf\xe9.png")
+    unnamed.unlink()
     assert kvtool(*command)[0] == 0
 
 
@@ -149,7 +150,7 @@ def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
 ) -> None:
     (tmp_path / "coco").mkdir()
     shutil.copytree(few, tmp_path / "coco/val2014")
-    shutil.copy(few / "000.png", os.fsencode(tmp_path) + b"/coco/val2014/caf\xe9.png")
+    shutil.copy(few / "000.png", tmp_path / "coco/val2014" / os.fsdecode(b"caf\xe9.png"))
     data = f"coco:{tmp_path / 'coco'}"
     code, out, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", data, "--kinds", "key")
     assert (code, json.loads(out[0])["left_out"]) == (4, 1)
