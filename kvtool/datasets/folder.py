@@ -38,6 +38,7 @@ class ImageFolder(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split or None)  # a run over a folder names its split ""
+        self.unread = self.skipped  # a folder holds nothing but pictures
         if root is None:
             self._images = _listed(_stdin_lines(), self.skipped)
         else:

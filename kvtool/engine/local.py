@@ -49,7 +49,8 @@ class Failure:
 class Report:
     """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
     n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    who holds the parts that others are at; `left_out`: a line for each picture that the data set could not even list,
+    see DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
     """
 
     run: str
@@ -63,6 +64,7 @@ class Report:
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     nonfinite: dict[Place, int] = field(default_factory=dict)
 
     @property
@@ -155,6 +157,7 @@ def extract(
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
         report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        report.left_out = extraction.left_out
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
@@ -164,7 +167,9 @@ def extract(
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
-    return _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report = _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report.left_out = extraction.left_out
+    return report
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:

@@ -57,6 +57,12 @@ class Extraction:
         return len(self.refs[: self.job.limit])
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each picture that is there but cannot be listed; none where as many as were asked for can be."""
+        limit = self.job.limit
+        return () if limit is not None and limit <= len(self.refs) else tuple(self.dataset.unread)
+
+    @property
     def place(self) -> str | None:
         """Where the data set lies; None for a list of paths."""
         return str(self.dataset.root.resolve()) if self.dataset.root else None
