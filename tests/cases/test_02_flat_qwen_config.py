@@ -59,5 +59,5 @@ def test_older_spellings_give_todays_values(
     runs = [kvtool.open(tmp_path / f"{name}.kv").run() for name in ("older", "today")]
     for kind in ("value", "key"):
         for layer in range(3):
-            first, second = (np.asarray(run.read(kind, layer=layer, kv_head=1)[0]) for run in runs)  # type: ignore[arg-type]
+            (first, _), (second, _) = (run.read(kind, layer=layer, kv_head=1) for run in runs)
             np.testing.assert_array_equal(first, second)

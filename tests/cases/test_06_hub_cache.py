@@ -26,8 +26,9 @@ def extract(shell: Shell, photos: Path, tmp_path: Path) -> Extract:
 def test_every_reference_resolves(extract: Extract, hub: Path, tiny_model: Path) -> None:
     snapshot = cached(hub, tiny_model, "main", "v1.0", "refs/pr/5", "release/2.0")
     names = ["acme/tiny", *(f"acme/tiny@{name}" for name in ("v1.0", "refs/pr/5", "release/2.0", COMMIT))]
-    for model in (*names, hub / "models--acme--tiny", snapshot):
+    for model in (*names, snapshot):
         assert rows(extract(model, "--dry-run"))[0]["n_todo"] == 3
+    assert str(snapshot) in refusal(extract(hub / "models--acme--tiny", "--dry-run"))
 
 
 def test_without_references_the_cached_commit_is_named(extract: Extract, hub: Path, tiny_model: Path) -> None:
