@@ -71,7 +71,7 @@ def test_quantized_checkpoints_are_refused_in_one_line(
     if method != "bitsandbytes":
         change_weights(model, packed if method in ("awq", "gptq") else scaled)
     refusal(shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}"))
-    assert not list(tmp_path.glob("s.kv/runs/*"))
+    assert not list(tmp_path.glob("s.kv/runs/*/"))
 
 
 def test_scales_that_nobody_applies_are_refused(shell: Shell, qwen: Path, photos: Path, tmp_path: Path) -> None:
