@@ -64,9 +64,7 @@ def nothing(name: str) -> Change:
 
 def as_large_texts(path: Path) -> None:
     table = pq.read_table(path)
-    fields = [
-        pa.field(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type) for f in table.schema
-    ]
+    fields = [pa.field(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type) for f in table.schema]
     pq.write_table(table.cast(pa.schema(fields)), path)
 
 

