@@ -15,7 +15,7 @@ from tests.cli.conftest import score as score
 
 QUESTIONS = [
     {"question_id": i, "image": f"COCO_val2014_{i // 2:012d}.jpg", "text": f"Is there a {word} in the image?"}
-    for i, word in enumerate("dog cat cow bus car cup bed sink".split())
+    for i, word in enumerate(("dog", "cat", "cow", "bus", "car", "cup", "bed", "sink"))
 ]
 LABELED: list[dict[str, Any]] = [{**q, "label": ("no", "yes")[i % 2]} for i, q in enumerate(QUESTIONS)]
 SAID = ["Yes" if i % 3 else "No" for i in range(len(QUESTIONS))]

@@ -145,7 +145,7 @@ def test_odd_places_of_stores(extract: Extract, shell: Shell, picture: Picture) 
     assert "file" in refusal(extract("folder:pics", store="file"))
     assert "pics" in refusal(extract("folder:pics", store="pics"))
     assert Path("pics/p0.png").read_bytes() == kept
-    assert os.listdir("pics") == ["p0.png"]
+    assert [path.name for path in Path("pics").iterdir()] == ["p0.png"]
 
 
 def test_a_store_inside_its_folder(extract: Extract, picture: Picture) -> None:
