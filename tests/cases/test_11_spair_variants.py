@@ -19,13 +19,13 @@ Change = Callable[[Path], object]
 Probed = Callable[..., Outcome]
 
 
-def annotations(root: Path) -> list[Path]:
+def pair_files(root: Path) -> list[Path]:
     return sorted((root / ANNOTATIONS).iterdir())
 
 
 def changed(**fields: Any) -> Change:
     """The first pair's annotation with other fields."""
-    return lambda root: change_json(annotations(root)[0], lambda record: record.update(fields))
+    return lambda root: change_json(pair_files(root)[0], lambda record: record.update(fields))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_picture_that_is_not_there(probed: Probed) -> None:
 def with_marks_and_line_ends(root: Path) -> None:
     """As editors on Windows save them."""
     mark = b"\xef\xbb\xbf"
-    for path in annotations(root):
+    for path in pair_files(root):
         path.write_bytes(mark + path.read_bytes())
     (root / LIST).write_bytes(mark + (root / LIST).read_bytes().replace(b"\n", b"\r\n"))
 
@@ -117,7 +117,7 @@ def test_names_without_their_colon(probed: Probed) -> None:
     """Unpacked on a file system that has no colons: the line knows the cause."""
 
     def rename(root: Path) -> None:
-        for path in annotations(root):
+        for path in pair_files(root):
             path.rename(path.with_name(path.name.replace(":", "_")))
 
     assert "expected this name with its colon" in refusal(probed(rename))

@@ -12,7 +12,7 @@ import kvtool
 from tests.cases.conftest import Shell
 from tests.cases.outcomes import refusal, rows, told
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,13 @@ def flip(path: Path) -> None:
 
 FILES: dict[str, Damage] = {
     "gone": lambda store: chunks(store).unlink(),
-    "cut": lambda store: chunks(store).write_bytes(chunks(store).read_bytes()[:100]) and None,
-    "zeroed": lambda store: chunks(store).write_bytes(bytes(chunks(store).stat().st_size)) and None,
+    "cut": lambda store: chunks(store).write_bytes(chunks(store).read_bytes()[:100]),
+    "zeroed": lambda store: chunks(store).write_bytes(bytes(chunks(store).stat().st_size)),
     "flipped": lambda store: flip(chunks(store)),
 }
 METADATA: dict[str, Damage] = {
     "no metadata": lambda store: metadata(store).unlink(),
-    "empty metadata": lambda store: metadata(store).write_bytes(b"") and None,
+    "empty metadata": lambda store: metadata(store).write_bytes(b""),
 }
 SEARCH = ("--image", "p0.png", "--at", "5,5", "--layer", "1", "--kv-head", "0", "-k", "2")
 
@@ -80,9 +80,7 @@ def test_damage_is_found_named_and_mended(
     assert len(rows(shell("search", store, *SEARCH))) == 2
 
 
-def test_files_of_desktops_are_no_damage(
-    shell: Shell, whole: Path, store: Path, tiny_model: Path, photos: Path
-) -> None:
+def test_files_of_desktops_are_no_damage(shell: Shell, store: Path, tiny_model: Path, photos: Path) -> None:
     (run,) = (path for path in (store / "runs").iterdir() if path.is_dir())
     for path in (store, store / "runs", run, run / "parts"):
         (path / ".DS_Store").touch()
