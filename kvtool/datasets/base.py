@@ -18,6 +18,7 @@ from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
 
 RANDOM_PREFIX = (
@@ -147,7 +148,8 @@ class DatasetBase:
         except FileNotFoundError:
             problem = "found nothing there; check the path"
         except NotADirectoryError:
-            problem = "found a file; give the folder that holds it"
+            archive = self.root.suffix.lower() in ARCHIVES
+            problem = "found an archive; unpack it first" if archive else "found a file; give the folder that holds it"
         except OSError as error:
             problem = f"found that it cannot be read: {error.strerror}"
         else:
