@@ -23,7 +23,7 @@ from kvtool.identity import compare
 from kvtool.models.hub import resolve, same_model
 from kvtool.reports.provenance import ALGORITHMS
 from kvtool.reports.results import result_key
-from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
+from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers, schema
 from kvtool.store.encoding import Bits
 from kvtool.store.manifest import TEXT_KINDS
 from kvtool.store.nonfinite import WHAT, count_nonfinite
@@ -185,6 +185,18 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
     return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell)
 
 
+@dataclass(frozen=True)
+class ImageAnswers:
+    """The record kept of an image: its answers by heads_key and text."""
+
+    answers: dict[str, dict[str, str]]
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ImageAnswers:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "answers")
+
+
 @dataclass
 class Answerer:
     """Answers questions about a run's images, from the store where they were asked before.
@@ -243,8 +255,8 @@ class Answerer:
 
     def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
         key = hash_json([self.key, image, self.samples[image].digest])
-        kept = None if self.fresh else self.store.load_result(key)
-        known: dict[str, dict[str, str]] = {} if kept is None else kept["answers"]
+        kept = None if self.fresh else self.store.kept(key, ImageAnswers.from_json)
+        known = {} if kept is None else kept.answers
         todo = {h: [text for text in texts if text not in known.get(heads_key(h), {})] for h in sets}
         if any(todo.values()):
             for heads, answers in self._generate(image, todo).items():

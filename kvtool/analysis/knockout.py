@@ -94,8 +94,8 @@ def knockout(
     }
     config = work.config() | settings
     key = result_key(config)
-    if not (fresh or answers or official) and (kept := store.load_result(key)) is not None:
-        return Result.from_json(kept)
+    if not (fresh or answers or official) and (kept := store.kept(key, Result.from_json)) is not None:
+        return kept
     answerer = Answerer(store, holding, model, device, max_new_tokens, fresh)
     every = work.ask(answerer, progress)
     result = work.result(every, config | {"notes": notes}, skipped, seed)

@@ -108,10 +108,8 @@ def paired(
         **asked.settings,
     }
     key = result_key(config)
-    kept = None if fresh else store.load_result(key)
-    if kept is not None:
-        result = Result.from_json(kept)
-    else:
+    result = None if fresh else store.kept(key, Result.from_json)
+    if result is None:
         answerer = Answerer(store, found, model, device, max_new_tokens, fresh)
         said = work.ask(answerer, folder, progress)
         result = work.result(said, config, torch_device(device), progress)

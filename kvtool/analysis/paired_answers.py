@@ -16,7 +16,7 @@ from kvtool.analysis.paired_points import PointQuestion
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
-from kvtool.store import hash_json
+from kvtool.store import hash_json, schema
 
 if TYPE_CHECKING:
     from kvtool.models.base import Prepared
@@ -32,6 +32,18 @@ class Prompt:
     key: Any
     text: str
     prepare: Callable[[], list[Prepared]]
+
+
+@dataclass(frozen=True)
+class OneAnswer:
+    """The record kept of a prompt."""
+
+    answer: str
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> OneAnswer:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "answer")
 
 
 def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: Progress) -> list[str]:
@@ -56,9 +68,9 @@ def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: 
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
     answers: dict[str, str] = {}
     for key in keys:
-        kept = None if answerer.fresh else answerer.store.load_result(key)
+        kept = None if answerer.fresh else answerer.store.kept(key, OneAnswer.from_json)
         if kept is not None:
-            answers[key] = kept["answer"]
+            answers[key] = kept.answer
     progress(len(answers), "kept answers")
     todo = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in answers]
     for start in range(0, len(todo), AT_ONCE):

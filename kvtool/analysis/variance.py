@@ -64,10 +64,8 @@ def variance(
     if out is not None:
         check_folder(out, "variance: -o")
     config, store = _config(run, kind, seed), open_store(run.store)
-    kept = None if fresh else store.load_result(result_key([config, "auto"]))
-    if kept is not None:
-        result = Result.from_json(kept)
-    else:
+    result = None if fresh else store.kept(result_key([config, "auto"]), Result.from_json)
+    if result is None:
         result = judge(measure(run, kind, seed, progress), run, config, "auto")
         store.keep(result_key([config, "auto"]), result.to_json())
     if threshold != "auto":

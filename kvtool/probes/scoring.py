@@ -15,13 +15,25 @@ from kvtool.errors import CorruptError, UsageError
 from kvtool.probes.base import Plan, Task, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
-from kvtool.store import Run, Store
+from kvtool.store import Run, Store, schema
 
 if TYPE_CHECKING:
     import torch
 
 NAMED = 10
 """How many reasons for what was left out a result names; all are counted."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The record kept of the images that a task reads."""
+
+    ids: list[str]
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> _Images:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "images")
 
 
 @dataclass
@@ -56,9 +68,9 @@ class Scoring:
 
     def result(self, fresh: bool) -> Result:
         """The scores of the run's own blocks, as kept or computed and kept."""
-        kept = None if fresh else self.store.load_result(self.key)
+        kept = None if fresh else self.store.kept(self.key, Result.from_json)
         if kept is not None:
-            return Result.from_json(kept)
+            return kept
         result = self._score()
         keep_result(self.store, self.key, result)
         return result
@@ -127,9 +139,9 @@ class Scoring:
 
     def _images(self, fresh: bool) -> list[str]:
         """The images that the task reads, kept beside the result: to know them, the truth need not be read again."""
-        kept = None if fresh else self.store.load_result(self._images_key)
+        kept = None if fresh else self.store.kept(self._images_key, _Images.from_json)
         if kept is not None:
-            return list(kept["ids"])
+            return kept.ids
         ids = sorted(self.task.images())
         keep(self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids})
         return ids

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kvtool.errors import BusyError, CorruptError, RunConflictError, StoreError, UsageError
 from kvtool.store import keeping, layout, schema, usage
@@ -31,11 +30,11 @@ from kvtool.store.manifest import RunConfig
 from kvtool.store.roster import segment_attributes, segment_name, write_segment
 from kvtool.store.run import Run
 
+T = TypeVar("T")
 VERSION_FIELD = "kvtool_store_version"
 _MEND_RUN = "`kvtool store repair` mends it, or remove the run"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """A pathlib.Path has lost the second slash. One letter may be a drive."""
-_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class Store:
                     run.parts()
                 runs.append(run)
             except StoreError as error:
-                _warn_once(f"{error}; it is left out")
+                keeping.warn_once(f"{error}; it is left out")
         return runs
 
     def run(self, name: str | None = None) -> Run:
@@ -258,7 +257,7 @@ class Store:
             self.save_result(key, result)
         except StoreError as error:
             what = f"store {self.path}: answers cannot be kept" if result.get("kind") in keeping.ANSWERS else str(error)
-            _warn_once(f"{what}; the result is given all the same", always=what == str(error))
+            keeping.warn_once(f"{what}; the result is given all the same", always=what == str(error))
             return False
         return True
 
@@ -266,8 +265,13 @@ class Store:
         """The result kept under a key, or None. Raises CorruptError where the file is damaged."""
         return keeping.load_result(keeping.result_path(self.path, key))
 
+    def kept(self, key: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
+        """The result kept under a key, parsed; None where there is none. A damaged one is said in a warning and taken
+        for none: what is kept next takes its place. parse: raises KvtoolError where the record is none of its kind."""
+        return keeping.find_result(keeping.result_path(self.path, key), parse)
+
     def results(self) -> Iterator[dict[str, Any]]:
-        """All that save_result kept, the last saved first; damaged files, which `store verify` lists, are left out."""
+        """All that save_result kept, the last saved first; damaged files are left out, and a warning names each."""
         return keeping.results(self.path)
 
     def pictures_dir(self, key: str) -> Path:
@@ -313,10 +317,3 @@ class Store:
             if segment is not None:
                 write_segment(tmp / layout.ROSTER / segment_name(0), segment)
             return commit_folder(tmp, layout.run_path(self.path, config.name))
-
-
-def _warn_once(message: str, always: bool = False) -> None:
-    """A warning that a loop over all runs or answers gives once a process, unless `always`."""
-    if always or message not in _warned:
-        _warned.add(message)
-        logging.getLogger("kvtool").warning("%s", message)
