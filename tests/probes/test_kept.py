@@ -23,6 +23,7 @@ from kvtool.store import Run, open_store
 from kvtool.types import Sample
 from tests.probes.builders import noise, sample, write_run
 from tests.probes.test_semantic_correspondence import GRID, WH, planted, write_spair
+from tests.store.damage import assert_computed_again
 
 TASK = "semantic-correspondence"
 
@@ -179,3 +180,9 @@ def test_a_kept_result_is_given_without_torch(run: Run) -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == [repr(expected)]
+
+
+def test_a_damaged_result_is_scored_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_computed_again(run.store, lambda: probe(run, TASK), monkeypatch, caplog)
