@@ -90,12 +90,15 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
 
     Of several, the one at the same place, then the one that holds most. Raises ChangedError where the run of this
     place (or of the name asked for) holds pictures that changed or vanished since, and they are not to be replaced;
-    RunConflictError where the name asked for belongs to a run of other settings.
+    RunConflictError where the name asked for belongs to a run of other settings; CorruptError where the run has lost
+    files, since only `store repair` drops what is stored.
     """
     candidates = _readable(Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store))
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
-        return max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+        chosen = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+        chosen.check_files()
+        return chosen
     changed = [candidate for candidate in candidates if candidate.is_changed]
     if not changed:
         return None
@@ -105,6 +108,7 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
             f"run {run.name}: expected the pictures it was extracted from, found that {difference} since; nothing "
             "was touched: --changed replace extracts them again, --run NAME makes another run"
         )
+    run.check_files()
     return run
 
 

@@ -237,6 +237,10 @@ class Part:
         """Bytes of the arrays on disk."""
         return sum(sum(array.shard_nbytes) for array in self.arrays.values())
 
+    def lacking(self) -> str | None:
+        """The first of its arrays' files that is missing or has another size, in words; else None. Raises OSError."""
+        return next((what for array in self.arrays.values() if (what := array.lacking()) is not None), None)
+
     def nonfinite(self, array: str) -> list[list[int]]:
         """[layer position, head, how many values are not finite] of an array, where there are any."""
         counts: list[list[int]] = self.attributes.get("nonfinite", {}).get(array, [])

@@ -142,6 +142,16 @@ class Run:
         """Committed parts, as of now."""
         return self._scan("parts")
 
+    def check_files(self) -> None:
+        """Raises CorruptError where a file of a committed part or text is missing or has another size than was
+        written: a look at every folder, which reads no file."""
+        parts = [*self._scan("parts"), *self._scan("text")]
+        with os_errors(f"run {self.name}: its parts cannot be looked at"):
+            whats = [what for part in parts if (what := part.lacking()) and part.folder.exists()]
+        if whats:
+            others = f" ({len(whats)} of {len(parts)} parts are damaged)" if len(whats) > 1 else ""
+            raise CorruptError(f"{whats[0]}{others}: {layout.REPAIR}")
+
     def nonfinite(self, within: range | None = None) -> dict[Place, int]:
         """How many values are NaN or infinite, by (array, layer, head) where there are any, as of now.
 
