@@ -21,7 +21,7 @@ from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictEr
 from kvtool.identity import Difference, compare
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
-from kvtool.store.manifest import Part
+from kvtool.store.parts import Part
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase, ImageRef

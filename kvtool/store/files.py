@@ -180,6 +180,12 @@ def sweep_scratch(store: Path) -> list[str]:
     return swept
 
 
+def member_names(folder: Path) -> list[str]:
+    """Names of the members of a run's group; hidden ones are none. Raises StoreError."""
+    with os_errors(f"{folder}: cannot be listed"):
+        return [entry.name for entry in entries(folder) if not entry.name.startswith(".")]
+
+
 @contextmanager
 def os_errors(what: str) -> Iterator[None]:
     """OSErrors become SpaceError or StoreError of one line; `what` says who was doing what, where."""

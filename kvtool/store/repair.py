@@ -21,7 +21,8 @@ from kvtool.store.files import (
     scratch_folder,
     unsealed,
 )
-from kvtool.store.verify import Mend, Problem, units
+from kvtool.store.problems import Mend, Problem
+from kvtool.store.verify import units
 
 _DID: dict[Mend, str] = {
     "drop": "dropped",
