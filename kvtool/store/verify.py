@@ -23,6 +23,7 @@ from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files,
 from kvtool.store.roster import segment_name
 from kvtool.store.run import Run
 
+__all__ = ["Problem", "Unit", "in_share", "units", "verify"]
 Progress = Callable[[int], object]
 
 
