@@ -19,12 +19,12 @@ from kvtool.analysis.heads import Heads
 from kvtool.datasets import spec_of
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, CorruptError, KvtoolError, ModelError, UsageError
+from kvtool.errors import BusyError, KvtoolError, ModelError, UsageError
 from kvtool.identity import compare
 from kvtool.models.hub import resolve, same_model
 from kvtool.reports.provenance import ALGORITHMS
 from kvtool.reports.results import result_key
-from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
+from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers, schema
 from kvtool.store.encoding import Bits
 from kvtool.store.manifest import TEXT_KINDS
 from kvtool.store.nonfinite import WHAT, count_nonfinite
@@ -191,6 +191,18 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
     return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell)
 
 
+@dataclass(frozen=True)
+class ImageAnswers:
+    """The record kept of an image: its answers by heads_key and text."""
+
+    answers: dict[str, dict[str, str]]
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ImageAnswers:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "answers")
+
+
 @dataclass
 class Answerer:
     """Answers questions about a run's images, from the store where they were asked before.
@@ -276,15 +288,9 @@ class Answerer:
         return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
 
     def _known(self, key: str) -> Known:
-        """An image's kept answers. Raises CorruptError where they are damaged, unless all are asked
-        again."""
-        try:
-            kept = self.store.load_result(key)
-        except CorruptError:
-            if not self.fresh:
-                raise
-            kept = None
-        return {} if kept is None else kept["answers"]
+        """An image's kept answers; none where they are damaged."""
+        record = self.store.kept(key, ImageAnswers.from_json)
+        return {} if record is None else record.answers
 
     def _lacking(self, known: Known, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, list[str]]:
         """The questions to ask under each set of blocked heads."""

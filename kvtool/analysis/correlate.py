@@ -94,8 +94,8 @@ def correlate(
     settings = {"select": select, "max_new_tokens": max_new_tokens, "limit": limit, "seed": seed, "options": own}
     config = _config(subjects, sources, common, settings)
     key, home = result_key([config, lacking]), open_store(stores[0].path)
-    if not fresh and (kept := home.load_result(key)) is not None:
-        return Result.from_json(kept)
+    if not fresh and (kept := home.kept(key, Result.from_json)) is not None:
+        return kept
     alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     progress(0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions}))
     measured: dict[Identity, tuple[Row, list[str]]] = {}

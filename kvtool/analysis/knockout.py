@@ -107,8 +107,8 @@ def knockout(
     }
     config = work.config() | settings
     key = result_key(config)
-    if not (fresh or answers or official) and (kept := store.load_result(key)) is not None:
-        return Result.from_json(kept)
+    if not (fresh or answers or official) and (kept := store.kept(key, Result.from_json)) is not None:
+        return kept
     with sharing(wait_s) as share:
         answerer = Answerer(store, holding, model, device, max_new_tokens, fresh, share=share)
         every = work.ask(answerer, progress)

@@ -28,7 +28,7 @@ from kvtool.outputs import check_folder
 from kvtool.probes.base import Plan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.probes.layers import Layer
-from kvtool.probes.scoring import choose_best, keep_result, load_result, per_layer
+from kvtool.probes.scoring import choose_best, keep_result, per_layer
 from kvtool.probes.truth import sizes_of
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
@@ -112,7 +112,7 @@ def paired(
         **asked.settings,
     }
     key = result_key(config)
-    result = None if fresh else load_result(store, key)
+    result = None if fresh else store.kept(key, Result.from_json)
     if result is None:
         with sharing(wait_s) as share:
             answerer = Answerer(store, found, model, device, max_new_tokens, fresh, share=share)
@@ -120,7 +120,7 @@ def paired(
             result = share.result(
                 found,
                 chunk_name("scores", task, key),
-                lambda: None if fresh else load_result(store, key),
+                lambda: None if fresh else store.kept(key, Result.from_json),
                 lambda: keep_result(store, key, work.result(said, config, torch_device(device), progress)),
             )
     if answers is not None:

@@ -16,7 +16,7 @@ from kvtool.analysis.paired_points import PointQuestion
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
-from kvtool.store import hash_json
+from kvtool.store import hash_json, schema
 from kvtool.store.shares import chunk_name
 
 if TYPE_CHECKING:
@@ -33,6 +33,18 @@ class Prompt:
     key: Any
     text: str
     prepare: Callable[[], list[Prepared]]
+
+
+@dataclass(frozen=True)
+class OneAnswer:
+    """The record kept of a prompt."""
+
+    answer: str
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> OneAnswer:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "answer")
 
 
 def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: Progress) -> list[str]:
@@ -76,8 +88,8 @@ def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: 
 
 def _kept(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
     """Answers that the store keeps, by key; none where all are asked again."""
-    kept = {} if answerer.fresh else {key: answerer.store.load_result(key) for key in chunk}
-    return {key: record["answer"] for key, record in kept.items() if record is not None}
+    kept = {} if answerer.fresh else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
+    return {key: record.answer for key, record in kept.items() if record is not None}
 
 
 def _ask_rest(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:

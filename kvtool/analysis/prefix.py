@@ -100,8 +100,8 @@ def prefix(
         raise KvtoolError(f"prefix: expected an image that every condition has a text for, found none: {reasons[0]}")
     config = compared.config(task, kinds, select, seed, own, opened.truth_digest())
     key = result_key(config)
-    if not fresh and (kept := store.load_result(key)) is not None:
-        return Result.from_json(kept)
+    if not fresh and (kept := store.kept(key, Result.from_json)) is not None:
+        return kept
     alike = {"select": select, "limit": limit, "device": device, "data": data, "seed": seed, "fresh": fresh}
     progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
     where = torch_device(device)

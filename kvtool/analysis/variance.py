@@ -21,7 +21,7 @@ from kvtool.analysis.moments import distances, stream_groups
 from kvtool.errors import UsageError
 from kvtool.metrics.intervals import bootstrap, ratio
 from kvtool.outputs import check_folder
-from kvtool.probes.scoring import keep_result, load_result
+from kvtool.probes.scoring import keep_result
 from kvtool.reports.provenance import ALGORITHMS, describe_run
 from kvtool.reports.results import Result, Row, result_key, versions
 from kvtool.store import Run, Store, open_store
@@ -72,7 +72,7 @@ def variance(
     result = Share(wait_s).result(
         run,
         chunk_name("variance", kind, key),
-        lambda: None if fresh else load_result(store, key),
+        lambda: None if fresh else store.kept(key, Result.from_json),
         lambda: keep_result(store, key, judge(measure(run, kind, seed, progress), run, config, "auto")),
     )
     if threshold != "auto":

@@ -15,7 +15,7 @@ from kvtool.errors import CorruptError, UsageError
 from kvtool.probes.base import Plan, Task, nonfinite_lines, score_blocks
 from kvtool.probes.blocks import BASELINES, DECODER, baseline_plan, torch_device
 from kvtool.reports.results import Result, Row, best_row, is_summary, result_key, versions
-from kvtool.store import Run, Store
+from kvtool.store import Run, Store, schema
 from kvtool.store.shares import Share, chunk_name
 
 if TYPE_CHECKING:
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 
 NAMED = 10
 """How many reasons for what was left out a result names; all are counted."""
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The record kept of the images that a task reads."""
+
+    ids: list[str]
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> _Images:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "images")
 
 
 @dataclass
@@ -62,7 +74,7 @@ class Scoring:
         process at a time. Raises BusyError where another one is at it; see Share.each."""
 
         def make() -> Result:
-            result = None if fresh else load_result(self.store, self.key)
+            result = None if fresh else self.store.kept(self.key, Result.from_json)
             return self._with_baselines(result or keep_result(self.store, self.key, self._score()), others, fresh)
 
         name = chunk_name("scores", str(self.config["task"]), self.key)
@@ -70,8 +82,8 @@ class Scoring:
 
     def _whole(self, others: Sequence[Run]) -> Result | None:
         """The result, where nothing has to be scored for it."""
-        result = load_result(self.store, self.key)
-        if result is None or (others and self.store.load_result(self._images_key) is None):
+        result = self.store.kept(self.key, Result.from_json)
+        if result is None or (others and self.store.kept(self._images_key, _Images.from_json) is None):
             return None
         _, entries = self._able(others, self._images(fresh=False) if others else [])
         if entries != result.config.get("baseline_runs", []):
@@ -146,18 +158,12 @@ class Scoring:
 
     def _images(self, fresh: bool) -> list[str]:
         """The images that the task reads, kept beside the result: to know them, the truth need not be read again."""
-        kept = None if fresh else self.store.load_result(self._images_key)
+        kept = None if fresh else self.store.kept(self._images_key, _Images.from_json)
         if kept is not None:
-            return list(kept["ids"])
+            return kept.ids
         ids = sorted(self.task.images())
         keep(self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids})
         return ids
-
-
-def load_result(store: Store, key: str) -> Result | None:
-    """The result kept under a key. Raises CorruptError where it is damaged."""
-    kept = store.load_result(key)
-    return None if kept is None else Result.from_json(kept)
 
 
 def keep_result(store: Store, key: str, result: Result) -> Result:

@@ -27,6 +27,7 @@ from tests.models import tiny
 from tests.probes.builders import DIM, HEADS, noise, sample, write_run
 from tests.probes.test_language_tasks import CLASSES, GRID, LAYERS, NAMES, imagenet, planted
 from tests.reports.test_results import assert_documented
+from tests.store.damage import assert_computed_again
 
 TASK = ["semantic-segmentation"]
 SOURCES = (("2D", "Count", "ADE20K", 8), ("2D", "Relation", "COCO", 4), ("3D", "Depth", "Omni3D", 12))
@@ -412,3 +413,10 @@ def run_of(store: Path, row: Row, task: str) -> Run:
     data = {"referring-expression": "refcoco", "co-segmentation": "msrc"}[task]
     (name,) = [name for name in row["runs"] if f"-{data}-" in name]
     return kvtool.open(store).run(name)
+
+
+def test_a_damaged_result_is_computed_again(
+    stores: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = '"command": "correlate"'  # answers are planted: no model gives them again
+    assert_computed_again(stores[0], lambda: correlated(stores), monkeypatch, caplog, kind)

@@ -291,3 +291,39 @@ def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) 
     none = subprocess.run([*command, "--dataset", "folder:-"], input="", capture_output=True, text=True, check=False)
     assert none.returncode == 1
     assert len(none.stderr.splitlines()) == 1
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("key/c.0.0.0.0", Path.unlink),
+        ("value/c.1.0.0.0", shorten),
+        ("projected/zarr.json", Path.unlink),
+        ("text_key/c.0.0.0.0", shorten),
+    ],
+)
+def test_a_run_that_lost_a_file_is_not_done(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, file: str, damage: Callable[[Path], object]
+) -> None:
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    assert kvtool(*command)[0] == 0
+    (run,) = (tmp_path / "s.kv" / "runs").glob("*-*")
+    path = run / "parts" / "0000000-0000004" / file
+    before = path.read_bytes()
+    damage(path)
+    for asked in (command, (*command, "--dry-run")):
+        code, _, err = kvtool(*asked)
+        assert code == 1
+        assert "part 0000000-0000004" in err[-1]
+        assert file.partition("/")[2] in err[-1]
+        assert "`kvtool store repair`" in err[-1]
+    assert (path.parent.parent / "value" / "zarr.json").exists()  # nothing was dropped
+    assert kvtool("store", "repair", tmp_path / "s.kv")[0] == 0
+    code, out, _ = kvtool(*command)
+    assert code == 0
+    assert json.loads(out[0])["extracted"] == 4
+    assert path.read_bytes() == before

@@ -23,6 +23,7 @@ from kvtool.store import Run, open_store
 from kvtool.types import Sample
 from tests.probes.builders import noise, sample, write_run
 from tests.probes.test_semantic_correspondence import GRID, WH, planted, write_spair
+from tests.store.damage import assert_computed_again
 
 TASK = "semantic-correspondence"
 
@@ -195,3 +196,9 @@ def test_what_another_process_scores_is_not_scored_again(run: Run, scored: Calla
         with pytest.raises(BusyError, match=f"^{name} of run ours is held by process "):
             probe(run, TASK, fresh=True)
     assert scored() == []
+
+
+def test_a_damaged_result_is_scored_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_computed_again(run.store, lambda: probe(run, TASK), monkeypatch, caplog)
