@@ -144,7 +144,7 @@ def score(benchmark: str, **options: Any) -> Result:
     """`kvtool score`: any tool's predictions by the official metrics, e.g. score("pope", answers=["a.json"]); the
     benchmarks and their options are in kvtool.experiments.score."""
     from kvtool.bounds import check_options
-    from kvtool.experiments.score.run import score as run_score
+    from kvtool.experiments.score import score as run_score
 
     check_options(options)
     return run_score(benchmark, **options)

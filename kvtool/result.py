@@ -9,13 +9,15 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import IO, Any
 
-from kvtool.errors import KvtoolError, UsageError
+from kvtool.errors import CorruptError, KvtoolError, UsageError
+from kvtool.store import schema
+from kvtool.store.keeping import warn_once
 
 SCHEMA = "kvtool.result/1"
 FORMATS = ("table", "json", "jsonl", "csv")
@@ -61,13 +63,13 @@ class Result:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
-        """Inverse of to_json; fields that a later version added are left out. Raises KvtoolError for another schema."""
+        """Inverse of to_json; fields that a later version added are left out. Raises KvtoolError for another
+        schema, CorruptError where a field is none of its type."""
         if record.get("schema") != SCHEMA:
             raise KvtoolError(
                 f"result: expected schema {SCHEMA}, found {record.get('schema')!r}; read it with a kvtool that knows it"
             )
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in record.items() if name in known})
+        return schema.read(cls, record, "result")
 
     def to_pandas(self) -> Any:
         """The rows as a pandas.DataFrame. Raises KvtoolError where pandas is not installed."""
@@ -82,6 +84,17 @@ class Result:
         about = {"task": self.task, "run": self.config.get("run")}
         for row in self.rows:
             yield {name: value for name, value in about.items() if value is not None} | _plain(row, [0])
+
+
+def results_among(records: Iterable[Mapping[str, Any]]) -> Iterator[Result]:
+    """The results of this schema among kept records, as answers are, too; one whose fields are of other types is left
+    out, and a warning says so."""
+    for record in records:
+        if record.get("schema") == SCHEMA:
+            try:
+                yield Result.from_json(record)
+            except CorruptError as error:
+                warn_once(f"{error}; a kept result of {record.get('command')!r} is left out")
 
 
 def emit(result: Result, format: str, stream: IO[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from kvtool.engine.reuse import Source, open_source
 from kvtool.errors import BusyError, KvtoolError, ModelError, StoreError, UsageError
 from kvtool.models.hub import resolve
 from kvtool.store import open_store, same_numbers
+from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kvtool.types import ModelInfo
 
 POLL_SECONDS = 0.5
+TEXT_CLAIM = "text"
 STOPPED = 128 + signal.SIGTERM
 
 
@@ -47,7 +49,8 @@ class Failure:
 class Report:
     """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
     n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    who holds the parts that others are at; `left_out`: a line for each picture that the data set could not even list,
+    see DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
     """
 
     run: str
@@ -61,6 +64,7 @@ class Report:
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     nonfinite: dict[Place, int] = field(default_factory=dict)
 
     @property
@@ -153,6 +157,7 @@ def extract(
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
         report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        report.left_out = extraction.left_out
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
@@ -162,7 +167,9 @@ def extract(
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
-    return _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report = _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report.left_out = extraction.left_out
+    return report
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:
@@ -223,7 +230,8 @@ def _extract(
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     holders = run.holders() if run else {}
-    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()]
+    parts = {name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM}  # no answers
+    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()]
     report.failed = dict(sorted(report.failed.items()))
     report.nonfinite = run.nonfinite() if run else {}
     warn_of_nonfinite(plan.config, report.nonfinite, told)
@@ -321,7 +329,7 @@ def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
 def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
     if lacks_texts(plan, run):
-        with contextlib.suppress(BusyError), run.claim("text"):
+        with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
             found = source.text_values(plan.texts, plan.request.layers) if source else None
             run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)
 

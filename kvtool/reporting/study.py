@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvtool.result import SCHEMA, Result, Row
+from kvtool.result import Result, Row, results_among
 
 BlockKey = tuple[str, int, int]
 """(kind, layer, kv_head)."""
@@ -69,8 +69,7 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
     """
     groups: dict[str, list[tuple[str, Result]]] = {}
     for store, record in found:
-        if record.get("schema") == SCHEMA:
-            result = Result.from_json(record)
+        for result in results_among([record]):
             groups.setdefault(_group(store, result), []).append((store, result))
     kept = []
     for group in groups.values():

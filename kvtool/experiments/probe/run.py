@@ -15,6 +15,7 @@ from kvtool.models import check_device
 from kvtool.result import Result
 from kvtool.store import Run, Store, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.shares import Share
 from kvtool.tasks import TASKS
 from kvtool.tasks.base import Plan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
@@ -45,6 +46,8 @@ def probe(
     seed: int = 0,
     fresh: bool = False,
     save_predictions: str | Path | None = None,
+    wait_s: float = 0.0,
+    share: Share | None = None,
     progress: Callable[..., None] | None = None,
     **options: Any,
 ) -> Result:
@@ -56,10 +59,12 @@ def probe(
     block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling units and
     scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes, halves and
     intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
-    progress: called with (blocks done, note). options: the task's own, see options_of.
+    wait_s: how long to wait for another process that scores the same. share: that of the command that this probe is a
+    part of, in place of wait_s. progress: called with (blocks done, note). options: the task's own, see options_of.
 
     The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
-    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored.
+    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored,
+    BusyError where another process scores the same.
     """
     run = target.run() if isinstance(target, Store) else target
     kind_of_task = TASKS.load(task)
@@ -83,10 +88,9 @@ def probe(
         make_task=lambda where: kind_of_task(dataset, sizes_of(run, chosen), where, **own),
         device=device,
         progress=progress,
+        share=share or Share(wait_s),
     )
-    result = scoring.result(fresh)
-    if set(BASELINES) <= set(kind_of_task.kinds):
-        result = scoring.with_baselines(result, _other_runs(run), fresh)
+    result = scoring.result(_other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else [], fresh)
     if folder is not None:
         save_best(scoring.task, plan, result, scoring.where, folder)
     return result

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from kvtool.asking.answering import WAIT_S
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.probe.run import check_served, probe
@@ -48,7 +49,7 @@ def predictions(
     dataset = dataset_of(run, data)
     result = next((one for one in kept_results(run, "probe") if one.task == task and one.best), None)
     if result is None and block is None:
-        result = probe(run, task, data=data, device=device, progress=progress)
+        result = probe(run, task, data=data, device=device, wait_s=WAIT_S, progress=progress)
     chosen, heads = _choose(run, task, block, result, kind_of_task.kinds)
     work = kind_of_task(dataset, sizes_of(run), where, **_options(kind_of_task, result))
     work.only(set(ids))

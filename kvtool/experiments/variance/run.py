@@ -26,6 +26,8 @@ from kvtool.store import Run, Store, open_store
 from kvtool.store.nonfinite import WHAT
 from kvtool.store.nonfinite import describe as describe_places
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.shares import Share, chunk_name
+from kvtool.tasks.scoring import keep_result
 from kvtool.types import KINDS, Kind
 
 Threshold = float | Literal["auto"]
@@ -41,6 +43,7 @@ def variance(
     out: str | Path | None = None,
     seed: int = 0,
     fresh: bool = False,
+    wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
     """L2 variance over images of every (layer, kv_head) of a kind, and which are input-agnostic.
@@ -56,20 +59,22 @@ def variance(
     note).
 
     The result is kept in the store and given again when asked for the same, unless `fresh`; another threshold needs no
-    new pass. Raises UsageError where the kind is not stored, for fewer than two images, and where images do not share
-    their token positions.
+    new pass. wait_s: how long to wait for another process that measures the same. Raises UsageError where the kind is
+    not stored, for fewer than two images, and where images do not share their token positions; BusyError where another
+    process measures the same.
     """
     run = target.run() if isinstance(target, Store) else target
     _check(run, kind, threshold, pca, out)
     if out is not None:
         check_folder(out, "variance: -o")
     config, store = _config(run, kind, seed), open_store(run.store)
-    kept = None if fresh else store.load_result(result_key([config, "auto"]))
-    if kept is not None:
-        result = Result.from_json(kept)
-    else:
-        result = judge(measure(run, kind, seed, progress), run, config, "auto")
-        store.keep(result_key([config, "auto"]), result.to_json())
+    key = result_key([config, "auto"])
+    result = Share(wait_s).result(
+        run,
+        chunk_name("variance", kind, key),
+        lambda: None if fresh else store.kept(key, Result.from_json),
+        lambda: keep_result(store, key, judge(measure(run, kind, seed, progress), run, config, "auto")),
+    )
     if threshold != "auto":
         result = judge(result.rows, run, config, float(threshold))
         store.keep(result_key([config, float(threshold)]), result.to_json())
