@@ -23,6 +23,7 @@ from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
 from kvtool.store import Run, float32_to_bits, hash_json
+from tests.store.damage import assert_computed_again
 from tests.support import datasets as builders
 from tests.support import tiny
 from tests.support.units import DIM, HEADS, noise, sample, write_run
@@ -413,3 +414,10 @@ def run_of(store: Path, row: Row, task: str) -> Run:
     data = {"referring-expression": "refcoco", "co-segmentation": "msrc"}[task]
     (name,) = [name for name in row["runs"] if f"-{data}-" in name]
     return kvtool.open(store).run(name)
+
+
+def test_a_damaged_result_is_computed_again(
+    stores: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = '"command": "correlate"'  # answers are planted: no model gives them again
+    assert_computed_again(stores[0], lambda: correlated(stores), monkeypatch, caplog, kind)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import zarr
 
+from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store import schema
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
 from kvtool.store.writer import array_record, write_array
