@@ -3,6 +3,7 @@
 KvtoolError (exit 1)
 ├── UsageError (2)            the request itself is off: unknown name, option out of range
 ├── BusyError (3)             a lock is held or a device is not free: try later
+│   └── UnfinishedError (0)   this process did its share of work that others have not ended: no result yet
 ├── ImageError                an image file cannot be decoded
 ├── DatasetError              a data set's folder or file is not in its official layout
 ├── ChangedError              pictures are not those that a run was extracted from
@@ -27,6 +28,10 @@ class UsageError(KvtoolError):
 
 class BusyError(KvtoolError):
     exit_code = 3
+
+
+class UnfinishedError(BusyError):
+    exit_code = 0
 
 
 class PartialError(KvtoolError):

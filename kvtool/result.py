@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from kvtool import schema
 from kvtool._version import __version__
 from kvtool.errors import KvtoolError
 
@@ -60,13 +61,13 @@ class Result:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
-        """Inverse of to_json; fields that a later version added are left out. Raises KvtoolError for another schema."""
+        """Inverse of to_json; fields that a later version added are left out. Raises KvtoolError for another
+        schema, CorruptError where a field is none of its type."""
         if record.get("schema") != SCHEMA:
             raise KvtoolError(
                 f"result: expected schema {SCHEMA}, found {record.get('schema')!r}; read it with a kvtool that knows it"
             )
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in record.items() if name in known})
+        return schema.read(cls, record, "result")
 
     def to_pandas(self) -> Any:
         """The rows as a pandas.DataFrame. Raises KvtoolError where pandas is not installed."""

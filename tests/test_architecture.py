@@ -15,7 +15,7 @@ from tests.tools.source import PACKAGE, import_graph, module_files, reachable
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors"),
-    ("types", "registry", "bounds", "digests", "outputs"),
+    ("types", "registry", "bounds", "digests", "outputs", "schema"),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),
     ("features", "engine"),

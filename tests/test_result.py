@@ -120,7 +120,7 @@ def test_rows_without_blocks_and_undefined_scores() -> None:
         {"condition": "none", "f1": 78.1, "f1_low": 70.0, "f1_high": 80.0, "n": 9},
         {"condition": "late", "f1": None, "f1_low": None, "f1_high": None, "n": 9},
     ]
-    made = Result("knockout", None, "f1", 9, conditions, unit="percent")
+    made = Result("score", None, "f1", 9, conditions, unit="percent")
     out = io.StringIO()
     emit(made, "table", out)
     assert "78.1 [70.0, 80.0]" in out.getvalue()

@@ -1,25 +1,27 @@
 """Questions answered from the store: which run holds the images, and every image's answers, kept as they are made.
 
 The answers about an image lie in one result of the store, so that whatever was asked before is never asked again:
-an interrupted benchmark goes on at the next image, and a further condition runs alone.
+an interrupted benchmark goes on at the next image, and a further condition runs alone. Who asks about an image holds
+its claim meanwhile, so that several processes share the images, and none writes over the answers of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kvtool import schema
 from kvtool.asking.heads import Heads
 from kvtool.datasets import spec_of
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.identity import compare
 from kvtool.engine.plan import Job
-from kvtool.errors import KvtoolError, ModelError, UsageError
+from kvtool.errors import BusyError, KvtoolError, ModelError, UsageError
 from kvtool.models.hub import resolve, same_model
 from kvtool.result import result_key
 from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
@@ -27,6 +29,7 @@ from kvtool.store.encoding import Bits
 from kvtool.store.manifest import TEXT_KINDS
 from kvtool.store.nonfinite import WHAT, count_nonfinite
 from kvtool.store.provenance import ALGORITHMS
+from kvtool.store.shares import Share, chunk_name
 from kvtool.types import Kind, Sample
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ Progress = Callable[..., None]
 """Called with (images or questions answered, note), and once or more with how many there will be as a third."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
+Found = dict[Heads, dict[str, dict[str, str]]]
+"""Answers by heads blocked, image and text."""
+Known = dict[str, dict[str, str]]
+"""Answers about an image by heads_key and text."""
 CACHE: tuple[Kind, ...] = ("key", "value")
 WAIT_S = 600.0
 """How long to wait for images that another process is extracting."""
@@ -111,7 +118,7 @@ def holding_run(
     run = store.run(report.run)
     failed = {failure.id: failure.reason for failure in report.failed.values()}
     if lacking := there - set(run.ids) - failed.keys():
-        raise KvtoolError(f"run {run.name}: {len(lacking)} images are held by another process: try again later")
+        raise BusyError(f"run {run.name}: {len(lacking)} images are held by another process: try again later")
     return run, gone | failed
 
 
@@ -185,13 +192,26 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
     return extract(job, devices=(device,), wait_s=WAIT_S, tell=tell)
 
 
+@dataclass(frozen=True)
+class ImageAnswers:
+    """The record kept of an image: its answers by heads_key and text."""
+
+    answers: dict[str, dict[str, str]]
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ImageAnswers:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "answers")
+
+
 @dataclass
 class Answerer:
     """Answers questions about a run's images, from the store where they were asked before.
 
     model: where the run's model is now, if its name does not say. Its weights are loaded for the first question that
     is new. fresh: ask everything again. beside: an answerer over another run of the same model, whose weights serve
-    here too.
+    here too. share: what this process does of the questions, others being at it too. found: what was answered to it,
+    so that it asks nothing twice, even where everything is to be asked again.
     """
 
     store: Store
@@ -201,6 +221,8 @@ class Answerer:
     max_new_tokens: int
     fresh: bool = False
     beside: Answerer | None = None
+    share: Share = field(default_factory=Share)
+    found: Found = field(default_factory=dict)
 
     @cached_property
     def loaded(self) -> LanguageModel:
@@ -232,26 +254,48 @@ class Answerer:
     def samples(self) -> dict[str, Sample]:
         return {sample.id: sample for sample in self.run.samples}
 
-    def ask(self, texts: Texts, sets: Sequence[Heads], progress: Progress) -> dict[Heads, dict[str, dict[str, str]]]:
-        """Answers by heads blocked, image and text. Each image's are kept before the next image's turn."""
-        found: dict[Heads, dict[str, dict[str, str]]] = {heads: {} for heads in sets}
-        for image, asked in texts.items():
-            for heads, answers in self.ask_image(image, tuple(dict.fromkeys(asked)), sets).items():
-                found[heads][image] = answers
+    def ask(self, texts: Texts, sets: Sequence[Heads], progress: Progress) -> Found:
+        """Answers by heads blocked, image and text. Each image's are kept before the next image's turn. Raises
+        BusyError where other processes still hold some images; see Share.each."""
+        found = {heads: self.found.setdefault(heads, {}) for heads in sets}
+
+        def ask(image: str) -> None:
+            asked = dict.fromkeys(texts[image])
+            if any(asked.keys() - of_heads.get(image, {}).keys() for of_heads in found.values()):
+                for heads, answers in self.ask_image(image, tuple(asked), sets).items():
+                    found[heads].setdefault(image, {}).update(answers)
             progress(1, image)
+
+        self.share.each(texts, ask, "images")
         return found
 
     def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
+        """What ask() says of one image. Raises BusyError where another process asks about it now."""
         key = hash_json([self.key, image, self.samples[image].digest])
-        kept = None if self.fresh else self.store.load_result(key)
-        known: dict[str, dict[str, str]] = {} if kept is None else kept["answers"]
-        todo = {h: [text for text in texts if text not in known.get(heads_key(h), {})] for h in sets}
-        if any(todo.values()):
-            for heads, answers in self._generate(image, todo).items():
+
+        def kept() -> Known | None:
+            known = self._known(key)
+            return None if any(self._lacking(known, texts, sets).values()) else known
+
+        def make() -> Known:
+            known = self._known(key)
+            for heads, answers in self._generate(image, self._lacking(known, texts, sets)).items():
                 known.setdefault(heads_key(heads), {}).update(answers)
             about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
             self.store.keep(key, {"kind": "answers", **about, "answers": known})
+            return known
+
+        known = self.share.once(self.run, chunk_name("answers", image, key), kept, make)
         return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
+
+    def _known(self, key: str) -> Known:
+        """An image's kept answers; none where they are damaged."""
+        record = self.store.kept(key, ImageAnswers.from_json)
+        return {} if record is None else record.answers
+
+    def _lacking(self, known: Known, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, list[str]]:
+        """The questions to ask under each set of blocked heads."""
+        return {h: [t for t in texts if self.fresh or t not in known.get(heads_key(h), {})] for h in sets}
 
     def _generate(self, image: str, todo: Mapping[Heads, Sequence[str]]) -> dict[Heads, dict[str, str]]:
         """The image's cache, read once, asked under each set of blocked heads."""

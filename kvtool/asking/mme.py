@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import FilePath, Progress, results_folder, scored, side_by_side
+from kvtool.asking.records import NAMED, FilePath, Progress, none_left, results_folder, scored, side_by_side
 from kvtool.datasets.files import found, read_text
 from kvtool.datasets.mme import PAPER_SUBSETS
 from kvtool.errors import DatasetError
@@ -22,19 +22,24 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
     """acc, acc_plus and score (percent, as published) of each subset, their means over the subsets, and the total.
 
     answers: a folder of <subset>.txt, in each two consecutive lines an image: image TAB question TAB ground truth TAB
-    answer. `mme*`, the mean over count, color, position and existence, is there where these four are. Raises
-    DatasetError that names file and line.
+    answer. `mme*`, the mean over count, color, position and existence, is there where these four are. An image
+    whose ground truth cannot be used is left out and counted. Raises DatasetError that names file and line.
     """
     folder = results_folder(answers, "MME's <subset>.txt files")
     paths = sorted(path for path in folder.glob("*.txt") if path.is_file())
     if not paths:
         raise DatasetError(f"{folder}: expected <subset>.txt files, found {found(folder / 'x.txt', folder)}")
-    units, others = {}, []
+    units, others, skipped = {}, [], []
     for path in paths:
-        units[path.stem], n_other = _read(path)
-        others.append(n_other)
+        correct, n_other, unusable = _read(path)
+        skipped += unusable
+        if len(correct):
+            units[path.stem] = correct
+            others.append(n_other)
         if progress is not None:
             progress(1, path.stem)
+    if not units:
+        raise none_left(f"{folder}: questions", skipped)
     return Result(
         command="score",
         task="mme",
@@ -44,11 +49,14 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
         config={"answers": str(answers), "seed": seed},
         versions=versions(),
         unit="percent",
+        n_skipped=len(skipped),
+        skipped=skipped[:NAMED],
     )
 
 
-def _read(path: Path) -> tuple[Array, int]:
-    """(image, 4) mme_units of a subset, and how many answers are neither yes nor no."""
+def _read(path: Path) -> tuple[Array, int, list[str]]:
+    """(image, 4) mme_units of a subset, how many answers are neither yes nor no, and a line for each image that is left
+    out, since the ground truth of one of its questions is neither Yes nor No."""
     lines = read_text(path).rstrip("\n").split("\n")
     rows = [_columns(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
     for number, (first, second) in enumerate(zip(rows[::2], [*rows[1::2], None], strict=False)):
@@ -57,17 +65,30 @@ def _read(path: Path) -> tuple[Array, int]:
             raise DatasetError(
                 f"{path}:{2 * number + 2}: expected a second question on image {first[0]}, found {instead}"
             )
-    said = [parse_mme(answer) for _, _, _, answer in rows]
-    correct = np.array([answer == row[2].lower() for answer, row in zip(said, rows, strict=True)]).reshape(-1, 2)
-    return mme_units(correct), said.count("other")
+    answers, correct, skipped = [], [], []
+    for number in range(0, len(rows), 2):
+        pair = rows[number : number + 2]
+        unusable = [_unusable(row, f"{path}:{number + at}") for at, row in enumerate(pair, 1)]
+        if any(unusable):
+            skipped.append(next(filter(None, unusable)))
+            continue
+        parsed = [parse_mme(answer) for _, _, _, answer in pair]
+        answers += parsed
+        correct.append([answer == row[2].lower() for answer, row in zip(parsed, pair, strict=True)])
+    return mme_units(np.array(correct, bool).reshape(-1, 2)), answers.count("other"), skipped
+
+
+def _unusable(row: list[str], where: str) -> str:
+    """What is wrong with the ground truth of a line; nothing for one that can be used."""
+    if row[2].lower() in ("yes", "no"):
+        return ""
+    return f"{where}: expected the ground truth Yes or No, found {row[2][:40]!r}"
 
 
 def _columns(line: str, where: str) -> list[str]:
     columns = line.split("\t")
     if len(columns) != 4:
         raise DatasetError(f"{where}: expected {COLUMNS} with 3 tabs, found {len(columns) - 1}: {line[:40]!r}")
-    if columns[2].lower() not in ("yes", "no"):
-        raise DatasetError(f"{where}: expected the ground truth Yes or No, found {columns[2][:40]!r}")
     return columns
 
 

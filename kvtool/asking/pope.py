@@ -10,12 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.records import FilePath, Progress, need, need_text, read_records, scored, side_by_side
+from kvtool.asking.records import (
+    NAMED,
+    FilePath,
+    Progress,
+    need,
+    need_text,
+    none_left,
+    read_records,
+    scored,
+    side_by_side,
+)
 from kvtool.errors import DatasetError, UsageError
 from kvtool.metrics.answers import parse_pope, pope_scores, pope_units
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
+LABELS = ("yes", "no")
 ORDER = ("f1", "accuracy", "precision", "recall", "yes_ratio")
 
 
@@ -38,7 +49,8 @@ def score_pope(
     POPE's and LLaVA's scripts have them, one for each file of answers; a label belongs to the answer of its
     `question_id`, or where answers have none, to the one at its place. Without a predicted yes precision and f1 are 0.
     The official script takes an empty answer for a yes, and so does this; each row counts them as n_empty.
-    Raises DatasetError that names file and line.
+    An answer whose label is neither, and a file of answers whose file of labels
+    cannot be read, are left out and counted. Raises DatasetError that names file and line.
     """
     paths, label_paths = _paths(answers), None if labels is None else _paths(labels)
     if not paths:
@@ -47,28 +59,45 @@ def score_pope(
         raise UsageError(f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}")
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
-    units, n_empty = [], []
+    units, n_empty, scored_paths, skipped = [], [], [], []
     for number, path in enumerate(paths):
-        labeled = _labeled(path, None if label_paths is None else label_paths[number])
+        try:
+            labels_of_file = None if label_paths is None else _Labels(label_paths[number])
+        except DatasetError as error:
+            skipped.append(str(error))
+            continue
+        answered = _labeled(path, labels_of_file)
+        labeled = [entry for entry in answered if entry[2] in LABELS]
+        skipped += [
+            f"{where}: expected label yes or no, found {label}" for where, _, label in answered if label not in LABELS
+        ]
+        if not labeled:
+            continue
+        scored_paths.append(path)
         units.append(_units(labeled))
         n_empty.append(sum(not answer.strip() for _, answer, _ in labeled))
         if progress is not None:
             progress(1, path.name)
+    if not units:
+        raise none_left(f"{', '.join(map(str, paths))}: answers with a label", skipped)
+    if any(n_empty):
+        notes = [f"{sum(n_empty)} answers are empty and count as yes, as the official script reads them"]
+    else:
+        notes = []
     return Result(
         command="score",
         task="pope",
         metric="f1",
         n=sum(map(len, units)),
-        rows=_rows(paths, units, n_empty, seed),
+        rows=_rows(scored_paths, units, n_empty, seed),
         config={
             "answers": [str(path) for path in paths],
             "labels": None if label_paths is None else [str(path) for path in label_paths],
             "seed": seed,
         },
         versions=versions(),
-        skipped=[f"{sum(n_empty)} answers are empty and count as yes, as the official script reads them"]
-        if any(n_empty)
-        else [],
+        n_skipped=len(skipped),
+        skipped=[*skipped, *notes][:NAMED],
     )
 
 
@@ -76,12 +105,20 @@ def _paths(paths: FilePath | Sequence[FilePath]) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | PathLike) else [Path(path) for path in paths]
 
 
-def _labeled(path: Path, label_path: Path | None) -> list[Labeled]:
+class _Labels:
+    """A file of labels, as it is read. Raises DatasetError where it cannot be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = read_records(path)
+
+
+def _labeled(path: Path, given: _Labels | None) -> list[Labeled]:
     """The answers of a file, each with its label. Raises DatasetError."""
     records = read_records(path)
-    if label_path is None:
+    if given is None:
         return [_label_beside(where, record) for where, record in records]
-    labels = read_records(label_path)
+    label_path, labels = given.path, given.records
     by_id = {str(record["question_id"]): entry for entry in labels if "question_id" in (record := entry[1])}
     if len(by_id) == len(labels) and all("question_id" in record for _, record in records):
         return [_by_id(where, record, by_id, label_path) for where, record in records]
@@ -94,8 +131,8 @@ def _labeled(path: Path, label_path: Path | None) -> list[Labeled]:
 
 def _label_beside(where: str, record: dict[str, Any]) -> Labeled:
     """An answer whose label stands in the same record."""
-    answer, label = need(record, ("answer", "label"), where)
-    return where, need_text(answer, "answer", where), _checked_label(label, where)
+    (answer,) = need(record, ("answer",), where)
+    return where, need_text(answer, "answer", where), _label(record)
 
 
 def _by_id(
@@ -118,14 +155,16 @@ def _pair(where: str, record: dict[str, Any], label_where: str, label: dict[str,
             "answers and labels must be in one order"
         )
     field = "answer" if "answer" in record else "text"
-    (answer,), (checked,) = need(record, (field,), where), need(label, ("label",), label_where)
-    return where, need_text(answer, field, where), _checked_label(checked, label_where)
+    (answer,) = need(record, (field,), where)
+    truth = _label(label)
+    return where if truth in LABELS else label_where, need_text(answer, field, where), truth
 
 
-def _checked_label(label: Any, where: str) -> str:
-    if label not in ("yes", "no"):
-        raise DatasetError(f"{where}: expected label yes or no, found {label!r}")
-    return str(label)
+def _label(record: dict[str, Any]) -> str:
+    """yes or no; of a record that has neither what it has instead, for the line that names it."""
+    if "label" not in record:
+        return f"no label among {', '.join(record)}"[:100]
+    return record["label"] if record["label"] in LABELS else repr(record["label"])[:100]
 
 
 def _units(labeled: Sequence[Labeled]) -> Array:

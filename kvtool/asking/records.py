@@ -146,6 +146,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def none_left(what: str, left_out: Sequence[str]) -> DatasetError:
+    """What to raise where everything had to be left out, with the first reason."""
+    first = left_out[0] if left_out else "nothing there"
+    return DatasetError(f"{what}: expected some that can be scored, found none of {len(left_out)}; first: {first}")
+
+
 def size_error(path: Path, found: Array, expected: Array, of: str) -> DatasetError:
     """A mask that is not of the size of its annotation, both (height, width, ...)."""
     sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, found)]

@@ -154,8 +154,8 @@ def say_source(source: str | None) -> None:
 
 
 def finish(report: Report, format: Format) -> None:
-    """Say what was done. Raises PartialError (exit 4) for failed images, BusyError (3) where others hold all that was
-    left; a worker that did its share is done, whatever others still hold."""
+    """Say what was done. Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
+    where others hold all that was left; a worker that did its share is done, whatever others still hold."""
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
 
@@ -171,6 +171,7 @@ def finish(report: Report, format: Format) -> None:
         "extracted": report.n_done,
         "stored_by_others": report.n_by_others,
         "failed": len(report.failed),
+        "left_out": len(report.left_out),
         "held_by_others": report.n_missing,
         "holders": report.busy if report.n_missing else [],
         "bytes_written": report.n_bytes,
@@ -188,9 +189,9 @@ def finish(report: Report, format: Format) -> None:
         if not report.n_done and not report.failed:
             raise BusyError(held)
         console.log.info("%s", held)
-    if report.failed:
+    if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
-            f"run {report.run}: {len(report.failed)} of {report.n_images} images failed and were left out; "
+            f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed and were left out; "
             "mend the files and run the same command again"
         )
 

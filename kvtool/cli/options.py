@@ -66,6 +66,9 @@ def device_names(value: str) -> str:
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda or cuda:N.")
 ]
+WaitOption = Annotated[
+    float, bounded("wait_s", "--wait", help="Seconds to wait for what other processes are at, when all else is done.")
+]
 LayersOption = Annotated[str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")]
 
 

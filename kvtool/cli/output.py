@@ -13,6 +13,8 @@ from kvtool.cli import console
 from kvtool.cli.options import Format
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from kvtool.result import Result
 
 Rows = Sequence[Mapping[str, Any]]
@@ -69,8 +71,27 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+WHOLE = "run"
+"""The column of names that are copied into other commands, so that none is ever folded."""
+
+
 def print_table(rows: Rows, title: str) -> None:
+    """A table; where it is wider than the terminal its runs are numbers, and their names stand below, a line each."""
     from rich.console import Console
+
+    console, table = Console(), _table(rows, title)
+    named = any(WHOLE in row for row in rows)
+    # Measured as on a terminal of any width: on its own, every table would fit.
+    if not named or console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+        console.print(table)
+        return
+    names = list(dict.fromkeys(cell(row.get(WHOLE)) for row in rows))
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    console.print(_table([{**row, WHOLE: numbers[cell(row.get(WHOLE))]} for row in rows], title))
+    sys.stdout.writelines(f"{WHOLE} {number}: {name}\n" for name, number in numbers.items())
+
+
+def _table(rows: Rows, title: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -81,4 +102,4 @@ def print_table(rows: Rows, title: str) -> None:
         table.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(row.get(name))) for name in columns))
-    Console().print(table)
+    return table

@@ -43,8 +43,8 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """The runs of a store with their settings, a row each, and who works on them since when.
 
-    held names each part that someone works on; images_per_minute is the pace of the last ten minutes of commits. The
-    table shows some of the columns, the other formats all.
+    held names each part that someone works on, and answers and scores that someone makes; images_per_minute is the
+    pace of the last ten minutes of commits. The table shows some of the columns, the other formats all.
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
@@ -57,7 +57,7 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     emit_rows([_shown(row) for row in rows], format, title="runs")
     for row in rows:
         for holder in row["held"]:
-            console.log.info("run %s: part %s", row["run"], holder)
+            console.log.info("run %s: held: %s", row["run"], holder)
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     images = f"{row['images']} of {row['images_total']}"
     if row["held"]:
         pace = "" if row["images_per_minute"] is None else f", {row['images_per_minute']:g} a minute"
-        images += f"; {len(row['held'])} parts held{pace}"
+        images += f"; {len(row['held'])} held{pace}"
     return {
         "run": row["run"],
         "place": row["place"] or "",

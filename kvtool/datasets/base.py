@@ -18,6 +18,7 @@ from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
 
 RANDOM_PREFIX = (
@@ -117,8 +118,10 @@ class Question:
 class DatasetBase:
     """Shared part of the loaders. A subclass sets `about`, and defines `images`, its truth and its prefixes.
 
-    skipped: one line for each annotation that had to be left out; filled while annotations are read. notes: lines
-    that a user should see, but that count nothing as left out: pictures that are not there, lines listed twice.
+    skipped: one line for each annotation that had to be left out; filled while annotations are read. unread: one line
+    for each picture that is there, but that no run can hold: of a format that is not read, of a name that is not UTF-8,
+    in a row that cannot be used. notes: lines that a user should see, but that count nothing as left out: pictures that
+    are not there, lines listed twice.
     """
 
     about: ClassVar[About]
@@ -128,6 +131,7 @@ class DatasetBase:
         self.tasks = self.about.tasks
         self.root = root
         self.skipped: list[str] = []
+        self.unread: list[str] = []
         self.notes: list[str] = []
         if split is not None and split not in self.about.splits:
             known = ", ".join(self.about.splits)
@@ -144,7 +148,8 @@ class DatasetBase:
         except FileNotFoundError:
             problem = "found nothing there; check the path"
         except NotADirectoryError:
-            problem = "found a file; give the folder that holds it"
+            archive = self.root.suffix.lower() in ARCHIVES
+            problem = "found an archive; unpack it first" if archive else "found a file; give the folder that holds it"
         except OSError as error:
             problem = f"found that it cannot be read: {error.strerror}"
         else:
@@ -180,8 +185,12 @@ class DatasetBase:
 
     def left_out(self, most: int) -> list[str]:
         """What was noted and left out so far, a line each; of many the first `most`, and how many more there are."""
-        lines = [*self.notes, *self.skipped]
-        more = [f"{self.name}: {len(lines) - most} more annotations were left out"] if len(lines) > most else []
+        lines = list(dict.fromkeys([*self.notes, *self.unread, *self.skipped]))
+        more = (
+            [f"{self.name}: {len(lines) - most} more pictures or annotations were left out"]
+            if len(lines) > most
+            else []
+        )
         return lines[:most] + more
 
     def note(self, line: str) -> None:

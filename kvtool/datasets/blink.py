@@ -46,6 +46,7 @@ class Blink(DatasetBase):
     def _rows(self) -> list[QuestionRow]:
         tables = [ParquetTable(path, _COLUMNS, _IMAGES) for path in self._files]
         rows = question_rows(tables, lambda row: str(row["idx"]), self.skipped)
+        self.unread = list(self.skipped)  # a row's pictures are left out with it
         check_unique([row.id for row in rows], str(self.folder))
         return rows
 

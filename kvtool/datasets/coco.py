@@ -65,7 +65,7 @@ class Coco(DatasetBase):
 
     @cached_property
     def _images(self) -> list[ImageRef]:
-        images = [ImageRef(stem, path) for stem, path in by_stem(self._folder).items()]
+        images = [ImageRef(stem, path) for stem, path in by_stem(self._folder, self.unread).items()]
         if not images:
             raise DatasetError(f"{self._folder}: expected images, found none; see docs/datasets.md")
         return images

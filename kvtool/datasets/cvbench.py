@@ -41,6 +41,7 @@ class CvBench(DatasetBase):
     def _rows(self) -> list[QuestionRow]:
         tables = [ParquetTable(path, _COLUMNS, ("image",)) for path in self._files]
         rows = question_rows(tables, lambda row: f"{row['type']}/{row['idx']}", self.skipped)
+        self.unread = list(self.skipped)  # a row's pictures are left out with it
         check_unique([row.id for row in rows], str(self.folder))
         return rows
 

@@ -78,7 +78,7 @@ class Davis(DatasetBase):
         folder = self._jpegs / sequence
         if not folder.is_dir():
             return {}
-        return {f"{sequence}/{stem}": path for stem, path in by_stem(folder).items()}
+        return {f"{sequence}/{stem}": path for stem, path in by_stem(folder, self.unread).items()}
 
     def images(self) -> Sequence[ImageRef]:
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]

@@ -15,7 +15,6 @@ from kvtool.errors import DatasetError
 
 _NAMED = 3
 """How many left-out files the error of an empty folder names."""
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 _STORE_MARKS = {"zarr.json", ".zgroup", ".zarray"}
 """A folder that holds one of these is a Zarr store: its chunks are no pictures."""
 
@@ -38,10 +37,11 @@ class ImageFolder(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split or None)  # a run over a folder names its split ""
+        self.unread = self.skipped  # a folder holds nothing but pictures
         if root is None:
             self._images = _listed(_stdin_lines(), self.skipped)
         else:
-            self._images = _pictures_below(self._unpacked_folder(root), self.skipped)
+            self._images = _pictures_below(self.folder, self.skipped)
 
     def default_split(self) -> str:
         return ""
@@ -52,11 +52,6 @@ class ImageFolder(DatasetBase):
     def truth_files(self) -> Sequence[Path]:
         """None: the pictures are all there is."""
         return ()
-
-    def _unpacked_folder(self, root: Path) -> Path:
-        if root.suffix.lower() in _ARCHIVES and os.path.isfile(root):  # noqa: PTH113  False for names too long
-            raise DatasetError(f"folder: {root}: expected a folder, found an archive; unpack it first")
-        return self.folder
 
 
 def pictures_by_id(folder: Path, ids: Iterable[str]) -> list[ImageRef]:

@@ -15,7 +15,7 @@ from kvtool.store import Run
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase, ImageRef
-    from kvtool.store.manifest import Picture
+    from kvtool.store.parts import Picture
 
 NAMED = 5
 """How many images a message names; all are counted."""

@@ -66,7 +66,9 @@ class ImageNetS(DatasetBase):
     def _images(self) -> list[ImageRef]:
         folder = require(self._base, f"{self.split}/", "images by wnid", self.name)
         images = [
-            ImageRef(f"{wnid.name}/{stem}", path) for wnid in _folders(folder) for stem, path in by_stem(wnid).items()
+            ImageRef(f"{wnid.name}/{stem}", path)
+            for wnid in _folders(folder)
+            for stem, path in by_stem(wnid, self.unread).items()
         ]
         if not images:
             raise DatasetError(f"{folder}: expected images in folders by wnid, found none; see docs/datasets.md")

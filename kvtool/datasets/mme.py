@@ -57,7 +57,7 @@ class Mme(DatasetBase):
     def _items(self) -> list[_Item]:
         items = []
         for folder in self._subsets:
-            pictures = by_stem(folder / "images" if (folder / "images").is_dir() else folder, self.skipped)
+            pictures = by_stem(folder / "images" if (folder / "images").is_dir() else folder, self.unread)
             for texts in sorted(path for path in _texts(folder).glob("*.txt") if not is_hidden(path.name)):
                 if texts.stem in pictures:
                     items.append(_Item(folder.name, texts, pictures[texts.stem]))

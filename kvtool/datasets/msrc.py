@@ -77,12 +77,12 @@ class Msrc(DatasetBase):
     def _pictured(self) -> list[ImageRef]:
         """Every picture there is."""
         if self._v2:
-            images = [ImageRef(stem, path) for stem, path in by_stem(self._pictures).items()]
+            images = [ImageRef(stem, path) for stem, path in by_stem(self._pictures, self.unread).items()]
         else:
             images = [
                 ImageRef(f"{folder.name}/{stem}", path)
                 for folder in _folders(self._pictures)
-                for stem, path in by_stem(folder).items()
+                for stem, path in by_stem(folder, self.unread).items()
             ]
         if not images:
             raise DatasetError(f"{self._pictures}: expected images, found none; see docs/datasets.md")

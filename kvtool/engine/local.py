@@ -18,10 +18,11 @@ from kvtool.engine.outcome import Estimate, Report
 from kvtool.engine.pipeline import Event, Tell
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.processes import run_processes
-from kvtool.engine.worker import lacks_texts, resolve_devices, work
+from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
 from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
 from kvtool.store import open_store
+from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def extract(
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
         report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        report.left_out = extraction.left_out
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
@@ -94,7 +96,9 @@ def extract(
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
-    return _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report = _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report.left_out = extraction.left_out
+    return report
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:
@@ -155,7 +159,8 @@ def _extract(
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     holders = run.holders() if run else {}
-    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()]
+    parts = {name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM}  # no answers
+    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()]
     report.failed = dict(sorted(report.failed.items()))
     report.nonfinite = run.nonfinite() if run else {}
     warn_of_nonfinite(plan.config, report.nonfinite, told)

@@ -21,7 +21,7 @@ from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
 from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
-from kvtool.store.manifest import Part
+from kvtool.store.parts import Part
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase, ImageRef
@@ -57,6 +57,12 @@ class Extraction:
         return len(self.refs[: self.job.limit])
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each picture that is there but cannot be listed; none where as many as were asked for can be."""
+        limit = self.job.limit
+        return () if limit is not None and limit <= len(self.refs) else tuple(self.dataset.unread)
+
+    @property
     def place(self) -> str | None:
         """Where the data set lies; None for a list of paths."""
         return str(self.dataset.root.resolve()) if self.dataset.root else None
@@ -81,7 +87,8 @@ def open_extraction(job: Job) -> Extraction:
     if job.kinds is None or "value" in job.kinds:
         dataset.texts()  # its lines about what is left out belong to those of the pictures
     for line in dataset.left_out(NAMED):
-        logging.getLogger("kvtool").warning("%s", line)
+        level = logging.ERROR if line in dataset.unread else logging.WARNING  # said under -q, too
+        logging.getLogger("kvtool").log(level, "%s", line)
     return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
 
 
@@ -90,12 +97,15 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
 
     Of several, the one at the same place, then the one that holds most. Raises ChangedError where the run of this
     place (or of the name asked for) holds pictures that changed or vanished since, and they are not to be replaced;
-    RunConflictError where the name asked for belongs to a run of other settings.
+    RunConflictError where the name asked for belongs to a run of other settings; CorruptError where the run has lost
+    files, since only `store repair` drops what is stored.
     """
     candidates = _readable(Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store))
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
-        return max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+        chosen = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+        chosen.check_files()
+        return chosen
     changed = [candidate for candidate in candidates if candidate.is_changed]
     if not changed:
         return None
@@ -105,6 +115,7 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
             f"run {run.name}: expected the pictures it was extracted from, found that {difference} since; nothing "
             "was touched: --changed replace extracts them again, --run NAME makes another run"
         )
+    run.check_files()
     return run
 
 

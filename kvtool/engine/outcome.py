@@ -20,7 +20,8 @@ class Failure:
 class Report:
     """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
     n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    who holds the parts that others are at; `left_out`: a line for each picture that the data set could not even list,
+    see DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
     """
 
     run: str
@@ -34,6 +35,7 @@ class Report:
     seconds: float = 0.0
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     nonfinite: dict[Place, int] = field(default_factory=dict)
 
     @property

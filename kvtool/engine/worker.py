@@ -70,9 +70,12 @@ def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
         )
 
 
+TEXT_CLAIM = "text"
+
+
 def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
     if lacks_texts(plan, run):
-        with contextlib.suppress(BusyError), run.claim("text"):
+        with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
             found = source.text_values(plan.texts, plan.request.layers) if source else None
             run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)

@@ -16,6 +16,7 @@ from kvtool.store.nonfinite import WHAT
 from kvtool.store.nonfinite import describe as describe_places
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.run import Run
+from kvtool.store.shares import Share, chunk_name
 from kvtool.types import Kind
 
 Threshold = float | Literal["auto"]
@@ -110,13 +111,20 @@ def variance_config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
     }
 
 
-def kept_variances(run: Run, kind: Kind, seed: int, fresh: bool = False, progress: Progress | None = None) -> Result:
-    """The variances of a run under the threshold "auto": as the store keeps them, or measured and kept."""
+def kept_variances(
+    run: Run, kind: Kind, seed: int, fresh: bool = False, wait_s: float = 0.0, progress: Progress | None = None
+) -> Result:
+    """The variances of a run under the threshold "auto": as the store keeps them, or measured and kept, by one process
+    at a time. Raises BusyError where another one is still at it after wait_s seconds."""
     config, store = variance_config(run, kind, seed), open_store(run.store)
     key = result_key([config, "auto"])
-    record = None if fresh else store.load_result(key)
-    if record is not None:
-        return Result.from_json(record)
-    result = judge(measure(run, kind, seed, progress), run, config, "auto")
-    store.keep(key, result.to_json())
-    return result
+
+    def make() -> Result:
+        result = judge(measure(run, kind, seed, progress), run, config, "auto")
+        store.keep(key, result.to_json())
+        return result
+
+    def stored() -> Result | None:
+        return None if fresh else store.kept(key, Result.from_json)
+
+    return Share(wait_s).result(run, chunk_name("variance", kind, key), stored, make)

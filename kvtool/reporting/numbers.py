@@ -1,4 +1,4 @@
-"""Scores as the page writes them, and what their intervals allow one to say."""
+"""The one formatter of numbers, for tables, pictures and the page, and what intervals allow one to say."""
 
 from __future__ import annotations
 
@@ -46,8 +46,21 @@ def relation(first: Row, second: Row, name: str) -> Relation:
     return "above" if low > other_high else "below" if high < other_low else "not distinguishable"
 
 
+def signed(result: Result, value: float | None) -> str:
+    """A difference of a metric with its sign; one that rounds to zero is "+0.0"."""
+    if value is None or not in_percent(result):
+        return show(result, value)
+    return f"{round(scale(result) * value, 1) + 0.0:+.1f}"
+
+
+def p_value(p: float) -> str:
+    """A test's p with three decimals, or its order of magnitude below 0.001."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
 def probability(p: float) -> str:
-    return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.0e}"
+    """ "p = 0.022"."""
+    return f"p = {p_value(p)}"
 
 
 def model_name(result: Result) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvtool.pictures.thumbnails import Drawn
-from kvtool.result import SCHEMA, Result, Row
+from kvtool.result import Result, Row
+from kvtool.store.kept import results_among
 
 ITEMS_SHOWN = 24
 """Questions with their pictures; the CSV has all."""
@@ -62,8 +63,7 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
     """
     groups: dict[str, list[tuple[str, Result]]] = {}
     for store, record in found:
-        if record.get("schema") == SCHEMA:
-            result = Result.from_json(record)
+        for result in results_among([record]):
             groups.setdefault(_group(store, result), []).append((store, result))
     kept = []
     for group in groups.values():

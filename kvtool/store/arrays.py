@@ -6,6 +6,7 @@ Every array has shape (layer, head, token, dim), where `token` counts the tokens
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from kvtool.errors import CorruptError
 from kvtool.store.encoding import BLOSC_LEVEL, CRC_NBYTES, INDEX_ENTRY_NBYTES, STORED_DTYPE, Codec
 from kvtool.store.files import os_errors
-from kvtool.store.layout import REPAIR
+from kvtool.store.layout import REPAIR, ZARR_JSON
 from kvtool.types import Precision
 
 AUTO_CHUNK_TOKENS = 256
@@ -146,6 +147,26 @@ class StoredArray:
     shard_crc32c: tuple[int, ...]
     metadata_crc32c: str
     where: str
+
+    def lacking(self) -> str | None:
+        """The first of its files that is missing or has another size than was written, in words; else None.
+
+        One listing of its folder: many arrays are looked at before a run is said to hold all. Raises OSError.
+        """
+        try:
+            with os.scandir(self.folder) as entries:
+                found = {entry.name: entry.stat().st_size for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            found = {}
+        if ZARR_JSON not in found:
+            return f"{self.where}: file {ZARR_JSON} is missing"
+        for shard, expected in enumerate(self.shard_nbytes):
+            name = self.spec.shard_name(shard)
+            if name not in found:
+                return f"{self.where}: file {name} is missing"
+            if found[name] != expected:
+                return f"{self.where}: file {name}: expected {expected} bytes, found {found[name]}"
+        return None
 
     def check_sizes(self) -> None:
         """Raises CorruptError where a shard is missing or has another size than was written."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from kvtool.errors import BusyError, CorruptError, RunConflictError, StoreError, UsageError
-from kvtool.store import keeping, layout, schema, usage
+from kvtool.errors import BusyError, RunConflictError, StoreError, UsageError
+from kvtool.store import keeping, layout, usage
 from kvtool.store.durable import make_folder
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
-    commit_folder,
     group_json,
     os_errors,
     read_group,
@@ -24,26 +22,17 @@ from kvtool.store.files import (
     replace_file,
     scratch_folder,
     sweep_scratch,
-    write_file,
 )
 from kvtool.store.locks import live_claims, sweep
 from kvtool.store.manifest import RunConfig
-from kvtool.store.roster import segment_attributes, segment_name, write_segment
+from kvtool.store.roster import segment_attributes
 from kvtool.store.run import Run
+from kvtool.store.run_folder import read_config, write_run
 
+T = TypeVar("T")
 VERSION_FIELD = "kvtool_store_version"
-_MEND_RUN = "`kvtool store repair` mends it, or remove the run"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """A pathlib.Path has lost the second slash. One letter may be a drive."""
-_warned: set[str] = set()
-
-
-@dataclass(frozen=True)
-class _RunRecord:
-    """The attributes of a run's group."""
-
-    config: RunConfig
-    hash: str
 
 
 def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
@@ -124,14 +113,14 @@ class Store:
         runs = []
         for name in self.runs():
             try:
-                run = Run(self.path, self._config(name))
+                run = Run(self.path, read_config(self.path, name))
                 if wanted is not None:
                     if not wanted(run):
                         continue
                     run.parts()
                 runs.append(run)
             except StoreError as error:
-                _warn_once(f"{error}; it is left out")
+                keeping.warn_once(f"{error}; it is left out")
         return runs
 
     def run(self, name: str | None = None) -> Run:
@@ -147,7 +136,7 @@ class Store:
             return first[0]
         if name not in names:
             raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
-        return Run(self.path, self._config(name))
+        return Run(self.path, read_config(self.path, name))
 
     def first_runs(self) -> list[Run]:
         """The readable runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
@@ -161,7 +150,7 @@ class Store:
         """
         named = [config.name] if config.name in self.runs() else []
         for name in named if config.name else [run.name for run in self.readable_runs()]:
-            stored = self._config(name)
+            stored = read_config(self.path, name)
             if stored.hash == config.hash:
                 return Run(self.path, stored)
             if config.name:
@@ -181,7 +170,7 @@ class Store:
             return run
         named = replace(config, name=layout.check_name(config.run_name, "run name"))
         with os_errors(f"run {named.name}: cannot be made in {self.path}"):
-            self._write_run(named)
+            write_run(self.path, named)
         made = self.find_run(named)
         if made is None:
             raise StoreError(f"run {named.name}: it was removed while it was made: run again")
@@ -194,7 +183,7 @@ class Store:
         """
         named = replace(config, name=layout.check_name(config.run_name, "run name"))
         with os_errors(f"run {named.name}: cannot be made in {self.path}"):
-            new = self._write_run(named, segment_attributes(ids, place))
+            new = write_run(self.path, named, segment_attributes(ids, place))
         return Run(self.path, named) if new else None
 
     def free_name(self, stem: str) -> str:
@@ -258,7 +247,7 @@ class Store:
             self.save_result(key, result)
         except StoreError as error:
             what = f"store {self.path}: answers cannot be kept" if result.get("kind") in keeping.ANSWERS else str(error)
-            _warn_once(f"{what}; the result is given all the same", always=what == str(error))
+            keeping.warn_once(f"{what}; the result is given all the same", always=what == str(error))
             return False
         return True
 
@@ -266,8 +255,13 @@ class Store:
         """The result kept under a key, or None. Raises CorruptError where the file is damaged."""
         return keeping.load_result(keeping.result_path(self.path, key))
 
+    def kept(self, key: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
+        """The result kept under a key, parsed; None where there is none. A damaged one is said in a warning and taken
+        for none: what is kept next takes its place. parse: raises KvtoolError where the record is none of its kind."""
+        return keeping.find_result(keeping.result_path(self.path, key), parse)
+
     def results(self) -> Iterator[dict[str, Any]]:
-        """All that save_result kept, the last saved first; damaged files, which `store verify` lists, are left out."""
+        """All that save_result kept, the last saved first; damaged files are left out, and a warning names each."""
         return keeping.results(self.path)
 
     def pictures_dir(self, key: str) -> Path:
@@ -282,41 +276,3 @@ class Store:
     def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
         """Keep files, (name, bytes), in a folder of their own; where it is there already, that one stays."""
         return keeping.keep_pictures(self.path, key, files)
-
-    def _config(self, name: str) -> RunConfig:
-        where = f"run {name}"
-        with os_errors(f"{where}: cannot be read"):
-            try:
-                attributes = read_group(layout.run_path(self.path, name), where)
-                record = schema.read(_RunRecord, attributes, f"{where}: {layout.ZARR_JSON}")
-            except FileNotFoundError:
-                raise CorruptError(f"{where}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
-            except CorruptError as error:
-                raise CorruptError(f"{error}: {_MEND_RUN}") from None
-        config = record.config
-        if config.hash != record.hash or config.name != name:
-            raise CorruptError(
-                f"run {name}: expected configuration {record.hash}, found {config.hash} of {config.name}: "
-                "give a renamed folder its name back, or remove it and extract again"
-            )
-        return config
-
-    def _write_run(self, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
-        """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
-        with scratch_folder(self.path) as scratch:
-            tmp = scratch / config.name
-            tmp.mkdir()
-            write_file(tmp / layout.ZARR_JSON, group_json({"config": config.to_json(), "hash": config.hash}))
-            for name in layout.RUN_FOLDERS:
-                (tmp / name).mkdir()
-                write_file(tmp / name / layout.ZARR_JSON, group_json({}))
-            if segment is not None:
-                write_segment(tmp / layout.ROSTER / segment_name(0), segment)
-            return commit_folder(tmp, layout.run_path(self.path, config.name))
-
-
-def _warn_once(message: str, always: bool = False) -> None:
-    """A warning that a loop over all runs or answers gives once a process, unless `always`."""
-    if always or message not in _warned:
-        _warned.add(message)
-        logging.getLogger("kvtool").warning("%s", message)

@@ -31,7 +31,17 @@ from kvtool.store.durable import (
     write_file,
 )
 from kvtool.store.layout import ZARR_JSON, entries, tmp_path
-from kvtool.store.owners import Process, beating, host_name, is_dead, this_process, untouched_s
+from kvtool.store.owners import (
+    Process,
+    Watch,
+    beating,
+    host_name,
+    is_dead,
+    is_locked,
+    locked,
+    this_process,
+    untouched_s,
+)
 
 __all__ = ["crc32c", "fsync_folder", "host_name", "write_file"]  # and what is defined here
 
@@ -44,6 +54,7 @@ SCRATCH_EXPIRY_S = 86400.0
 """When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S while in use."""
 _sequence = itertools.count()
 _swept: set[tuple[int, Path]] = set()
+_watch = Watch()
 
 
 def sealed(document: dict[str, Any]) -> bytes:
@@ -135,12 +146,12 @@ def remove_committed(store: Path, target: Path) -> None:
 @contextmanager
 def scratch_folder(store: Path) -> Iterator[Path]:
     """A new folder STORE/tmp/<process>-<seq>/, removed at the end unless it was renamed away. The first one of a
-    process sweeps what dead ones left."""
-    if (os.getpid(), store) not in _swept:
+    process sweeps what dead ones left, and a later one what it has watched meanwhile."""
+    if (os.getpid(), store) not in _swept or _watch.is_due():
         sweep_scratch(store)
     folder = tmp_path(store) / f"{this_process().tag}-{next(_sequence)}"
     folder.mkdir(parents=True)
-    with beating(folder):
+    with locked(folder), beating(folder):
         try:
             yield folder
         finally:
@@ -155,11 +166,22 @@ def scratch_owner(folder: Path) -> Process | None:
 def is_stale_scratch(folder: Path) -> bool | None:
     """Whether the process that made a folder of tmp/ is gone; None where that cannot be said."""
     owner = scratch_owner(folder)
-    dead = is_dead(owner) if owner else None
-    if owner is None or dead is not None:
-        return dead
+    if owner is None:
+        return None
+    dead = is_dead(owner)
+    if dead is False or is_locked(folder):
+        return False
+    if dead:
+        return True
+    # A clock that jumps makes every folder look old, so its age alone is no proof: it must be seen to be left alone.
     idle_s = untouched_s(folder)
-    return True if idle_s is not None and idle_s > SCRATCH_EXPIRY_S else None
+    is_old = idle_s is not None and idle_s > SCRATCH_EXPIRY_S
+    return True if is_old and _watch.is_idle(folder) else None
+
+
+def is_watched_scratch(folder: Path) -> bool:
+    """Whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether it is left alone."""
+    return is_stale_scratch(folder) is None and _watch.is_watched(folder)
 
 
 def sweep_scratch(store: Path) -> list[str]:
@@ -176,8 +198,15 @@ def sweep_scratch(store: Path) -> list[str]:
                 for folder in stale:
                     with suppress(OSError):
                         folder.rename(grave / folder.name)
+                        _watch.end(folder)
                         swept.append(folder.name)
     return swept
+
+
+def member_names(folder: Path) -> list[str]:
+    """Names of the members of a run's group; hidden ones are none. Raises StoreError."""
+    with os_errors(f"{folder}: cannot be listed"):
+        return [entry.name for entry in entries(folder) if not entry.name.startswith(".")]
 
 
 @contextmanager

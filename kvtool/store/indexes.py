@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store import layout, schema
+from kvtool.store import layout
 from kvtool.store.files import (
     commit_folder,
     crc32c,

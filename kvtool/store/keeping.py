@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from kvtool.errors import CorruptError, StoreError
-from kvtool.store import layout, ledger, schema
+from kvtool import schema
+from kvtool.errors import CorruptError, KvtoolError, StoreError
+from kvtool.store import layout, ledger
 from kvtool.store.durable import FileRecord, make_folder, read_file, read_record, write_recorded
 from kvtool.store.files import (
     SEAL,
@@ -31,10 +32,12 @@ from kvtool.store.files import (
     unsealed,
 )
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 ANSWERS = ("answer", "answers")
 """Kinds of kept results that are a model's answers, and no command's outcome."""
 _AGAIN = "`kvtool store repair` drops it, then it is computed again"
+_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class _Manifest:
     files: dict[str, tuple[int, int]]
 
 
+def warn_once(message: str, always: bool = False) -> None:
+    """A warning that a loop over all runs or results gives once a process, unless `always`."""
+    if always or message not in _warned:
+        _warned.add(message)
+        logging.getLogger("kvtool").warning("%s", message)
+
+
 def result_path(store: Path, key: str) -> Path:
     return layout.results_path(store) / f"{layout.check_name(key, 'result key')}.json"
 
@@ -70,23 +80,39 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
 
 def load_result(path: Path) -> dict[str, Any] | None:
     """The result in a file, None where there is none. Raises CorruptError where it is not what was kept there."""
+    try:
+        return _read_result(path)
+    except CorruptError as error:
+        raise CorruptError(f"{error}: {_AGAIN}") from None
+
+
+def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
+    """As load_result, parsed; a damaged one, or one that cannot be read, is said in a warning and taken for none, so
+    that it is computed again. Nothing is written: what is kept next under the key takes its place."""
+    try:
+        record = _read_result(path)
+        return None if record is None else parse(record)
+    except KvtoolError as error:
+        where = "" if str(path) in str(error) else f"result {path}: "
+        warn_once(f"{where}{error}; it is computed again")
+        return None
+
+
+def _read_result(path: Path) -> dict[str, Any] | None:
     where = f"result {path}"
     with os_errors(f"{where}: cannot be read"):
         try:
             data = read_file(path)
         except FileNotFoundError:
             return None
-    try:
-        kept = schema.read(_Kept, unsealed(data, where), where)
-        if kept.key != path.stem:
-            raise CorruptError(f"{where}: expected the result {path.stem}, found {kept.key}")
-    except CorruptError as error:
-        raise CorruptError(f"{error}: {_AGAIN}") from None
+    kept = schema.read(_Kept, unsealed(data, where), where)
+    if kept.key != path.stem:
+        raise CorruptError(f"{where}: expected the result {path.stem}, found {kept.key}")
     return kept.result
 
 
 def results(store: Path) -> Iterator[dict[str, Any]]:
-    """All results, the last saved first; damaged files, which `store verify` lists, are left out."""
+    """All results, the last saved first; damaged files are left out, and a warning names each."""
     found = []
     for path in layout.entries(layout.results_path(store)):
         with suppress(FileNotFoundError):  # replaced or removed in this moment
@@ -96,7 +122,7 @@ def results(store: Path) -> Iterator[dict[str, Any]]:
         try:
             result = load_result(path)
         except StoreError as error:
-            logging.getLogger("kvtool").debug("%s", error)
+            warn_once(f"{error}; it is left out")
             continue
         if result is not None:
             yield result

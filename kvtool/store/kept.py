@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from kvtool.result import Result
+from kvtool.errors import CorruptError
+from kvtool.result import SCHEMA, Result
 from kvtool.store import Run, open_store
+from kvtool.store.keeping import warn_once
+
+
+def results_among(records: Iterable[Mapping[str, Any]]) -> Iterator[Result]:
+    """The results of this schema among kept records, as answers are, too; one whose fields are of other types is left
+    out, and a warning says so."""
+    for record in records:
+        if record.get("schema") == SCHEMA:
+            try:
+                yield Result.from_json(record)
+            except CorruptError as error:
+                warn_once(f"{error}; a kept result of {record.get('command')!r} is left out")
 
 
 def kept_results(run: Run, command: str) -> Iterator[Result]:
     """Those of a command over all images that the run holds, the last first."""
     images = run.images_hash()
-    for record in open_store(run.store).results():
-        config = record.get("config", {})
+    for result in results_among(open_store(run.store).results()):
+        config = result.config
         same = config.get("run_hash") == run.config.hash and config.get("images_hash") == images
-        if same and record.get("command") == command and "ids_hash" not in config:
-            yield Result.from_json(record)
+        if same and result.command == command and "ids_hash" not in config:
+            yield result

@@ -21,7 +21,13 @@ from pathlib import Path
 
 import psutil
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 HEARTBEAT_S = 30.0
+WATCH_S = 4 * HEARTBEAT_S
 UNKNOWN = "x"
 """Stands for a boot or a namespace that this system does not tell; it is equal to no other."""
 
@@ -103,6 +109,75 @@ def beating(path: Path) -> Iterator[None]:
         yield
     finally:
         pulse.remove(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder meanwhile, which the system ends with the process. No more than a sign of life: where
+    the file system has no locks, as NFS for folders, others go by the heartbeat alone."""
+    fd = None
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        _flock(fd, exclusive=True)
+    try:
+        yield
+    finally:
+        if fd is not None:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process that this system can see holds the lock. False says nothing: it may be of another host."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            _flock(fd, exclusive=False)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def _flock(fd: int, exclusive: bool) -> None:
+    """Raises BlockingIOError where another holds it, OSError where there are no locks."""
+    if fcntl is not None:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+
+
+class Watch:
+    """Folders seen to be left alone, by a clock that nobody sets: a heartbeat changes the times of a folder that is in
+    use, so one whose times stay as they are for WATCH_S on the monotonic clock of this process has no owner."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[int, float]] = {}
+        self._looked_s = 0.0
+
+    def is_idle(self, folder: Path) -> bool:
+        """Whether a folder was not touched since this process first saw it so, WATCH_S ago or longer."""
+        self._looked_s = time.monotonic()
+        try:
+            touched_ns = folder.stat().st_mtime_ns
+        except OSError:
+            self._seen.pop(folder, None)
+            return False
+        before_ns, since_s = self._seen.get(folder, (None, 0.0))
+        if touched_ns != before_ns:
+            self._seen[folder] = (touched_ns, self._looked_s)
+            return False
+        return self._looked_s - since_s >= WATCH_S
+
+    def is_due(self) -> bool:
+        """Whether folders are watched and nobody looked at them for WATCH_S."""
+        return bool(self._seen) and time.monotonic() - self._looked_s >= WATCH_S
+
+    def is_watched(self, folder: Path) -> bool:
+        return folder in self._seen
+
+    def end(self, folder: Path) -> None:
+        """Watch a folder no longer."""
+        self._seen.pop(folder, None)
 
 
 def server_now_s(folder: Path) -> float:

@@ -15,7 +15,8 @@ from kvtool.errors import CorruptError, UsageError
 from kvtool.store.arrays import StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
-from kvtool.store.manifest import TEXT_KINDS, Part, RunConfig
+from kvtool.store.manifest import TEXT_KINDS, RunConfig
+from kvtool.store.parts import Part
 from kvtool.store.shards import Request, Rows, open_ahead, read_all
 from kvtool.types import Kind, Sample
 

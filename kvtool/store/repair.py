@@ -3,25 +3,28 @@ belongs to nothing any more. What verifies is never touched."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvtool.errors import CorruptError, StoreError
-from kvtool.store import keeping, layout, ledger
+from kvtool.store import keeping, layout, ledger, owners
 from kvtool.store.catalog import Store
 from kvtool.store.durable import read_file, write_file
 from kvtool.store.files import (
     commit_folder,
     group_json,
     is_stale_scratch,
+    is_watched_scratch,
     os_errors,
     remove_committed,
     replace_file,
     scratch_folder,
     unsealed,
 )
-from kvtool.store.verify import Mend, Problem, units
+from kvtool.store.problems import Mend, Problem
+from kvtool.store.verify import units
 
 _DID: dict[Mend, str] = {
     "drop": "dropped",
@@ -79,7 +82,8 @@ def restore_root(path: Path) -> bool:
 def prune(store: Store, dry_run: bool = False) -> list[Mended]:
     """Remove results, answers and pictures of runs that are gone, and what dead processes left in tmp/.
 
-    A result of a run that is not there, or has other settings now, belongs to none; one that names no run stays.
+    A result of a run that is not there, or has other settings now, belongs to none; one that names no run stays. Where
+    old folders in tmp/ are those of other machines, it watches for WATCH_S whether their owners still touch them.
     """
     rows = []
     orphans, pictures = _orphans(store)
@@ -87,7 +91,11 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
         rows.append(Mended(run, "", "removed", f"results/{path.name}: its run is gone, or has other settings"))
     for path, run in pictures:
         rows.append(Mended(run, "", "removed", f"pictures/{path.name}: no result shows them"))
-    stale = [path for path in layout.entries(layout.tmp_path(store.path)) if is_stale_scratch(path)]
+    scratch = layout.entries(layout.tmp_path(store.path))
+    watched = [path for path in scratch if is_watched_scratch(path)]
+    if watched and not dry_run:
+        time.sleep(owners.WATCH_S)
+    stale = [path for path in scratch if is_stale_scratch(path) or (dry_run and path in watched)]
     rows += [Mended("", "", "removed", f"tmp/{path.name}: left by a process that is gone") for path in stale]
     if not dry_run:
         with os_errors(f"store {store.path}: cannot be pruned"):

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store import ledger, schema
+from kvtool.store import ledger
 from kvtool.store.durable import make_folder
 from kvtool.store.files import commit_folder, group_json, os_errors, read_group, scratch_folder, write_file
 from kvtool.store.layout import ROSTER, ZARR_JSON

@@ -14,18 +14,17 @@ import numpy as np
 
 from kvtool.digests import digest_texts
 from kvtool.errors import CorruptError, StoreError, UsageError
-from kvtool.store import layout, locks, writer
+from kvtool.store import layout, locks, summary, writer
 from kvtool.store.encoding import STORED_DTYPE, Bits
-from kvtool.store.files import fsync_folder, os_errors, read_group, remove_committed
-from kvtool.store.manifest import Part, Picture, RunConfig, check_part, check_text, token_offsets
+from kvtool.store.files import fsync_folder, member_names, os_errors, read_group, remove_committed
+from kvtool.store.manifest import RunConfig, token_offsets
 from kvtool.store.nonfinite import Place
+from kvtool.store.parts import Part, Picture, check_part, check_text
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
 from kvtool.store.roster import Roster, extend_roster, read_roster
 from kvtool.store.shards import Request, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
-
-PACE_S = 600.0
 
 
 @dataclass
@@ -142,6 +141,16 @@ class Run:
         """Committed parts, as of now."""
         return self._scan("parts")
 
+    def check_files(self) -> None:
+        """Raises CorruptError where a file of a committed part or text is missing or has another size than was
+        written: a look at every folder, which reads no file."""
+        parts = [*self._scan("parts"), *self._scan("text")]
+        with os_errors(f"run {self.name}: its parts cannot be looked at"):
+            whats = [what for part in parts if (what := part.lacking()) and part.folder.exists()]
+        if whats:
+            others = f" ({len(whats)} of {len(parts)} parts are damaged)" if len(whats) > 1 else ""
+            raise CorruptError(f"{whats[0]}{others}: {layout.REPAIR}")
+
     def nonfinite(self, within: range | None = None) -> dict[Place, int]:
         """How many values are NaN or infinite, by (array, layer, head) where there are any, as of now.
 
@@ -163,13 +172,15 @@ class Run:
         return path.exists() and not locks.is_stale(path)
 
     def holders(self) -> dict[str, locks.Owner | None]:
-        """Who works on what now, by the part's name; None where the owner is not known."""
+        """Who works on what now, by the claim's name; None where the owner is not known."""
         with os_errors(f"run {self.name}: its claims cannot be listed"):
             return locks.live_claims(self.folder / "locks")
 
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
-        """Context in which this process alone works on `name` (a part's name). Raises BusyError, naming the owner."""
-        return locks.claim(self.store, self._claim_path(name), f"part {name} of run {self.name}", wait_s)
+        """Context in which this process alone works on `name` (a part's, or that of another piece of work over the
+        run). Raises BusyError, naming the owner."""
+        what = name if layout.part_range(name) is None else f"part {name}"
+        return locks.claim(self.store, self._claim_path(name), f"{what} of run {self.name}", wait_s)
 
     def commit_part(
         self,
@@ -220,35 +231,7 @@ class Run:
 
     def info(self) -> dict[str, Any]:
         """One row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
-        config, parts, texts = self.config, *(self.readable(group) for group in ("parts", "text"))
-        roster = self._readable_roster()
-        indices = {index for part in parts for index in part.indices}
-        n_damaged = sum(len(_listed(self.folder / group)) for group in ("parts", "text")) - len(parts) - len(texts)
-        return {
-            "run": self.name,
-            "hash": config.hash,
-            "model": config.model.name,
-            "revision": config.model.revision,
-            "dtype": config.model.dtype,
-            "dataset": config.dataset,
-            "split": config.split,
-            "place": roster.place if roster.n_segments else config.dataset_path,
-            "prefix": config.prefix,
-            "view": config.view,
-            "keys": config.keys,
-            "kinds": list(config.kinds),
-            "layers": list(config.layers),
-            "vision_layers": list(config.vision_layers),
-            "codec": config.codec,
-            "images": len(indices),
-            "images_total": max(len(roster.index_of), len(indices)),
-            "texts": sum(len(part.attributes["names"]) for part in texts),
-            "parts": len(parts),
-            "bytes": sum(part.nbytes for part in [*parts, *texts]),
-            "damaged_parts": n_damaged,
-            "held": [f"{name} by {owner or 'an unknown process'}" for name, owner in self.holders().items()],
-            "images_per_minute": pace(parts),
-        }
+        return summary.summarize(self)
 
     def _next_text(self) -> str:
         """Name of the next part of texts: where it starts, were none before it dropped."""
@@ -267,7 +250,7 @@ class Run:
         """Committed parts (or texts), by name; with a range, only parts that may hold images of it. Their attributes
         never change, so each is read once."""
         parts = []
-        for entry in sorted(_listed(self.folder / group)):
+        for entry in sorted(member_names(self.folder / group)):
             span = layout.part_range(entry)
             if within is not None and span and (span[0] >= within.stop or span[1] <= within.start):
                 continue
@@ -280,17 +263,10 @@ class Run:
     def readable(self, group: str) -> list[Part]:
         """Parts or texts that open, damaged ones left out: for tables, never for numbers."""
         found = []
-        for name in sorted(_listed(self.folder / group)):
+        for name in sorted(member_names(self.folder / group)):
             with suppress(StoreError):
                 found.append(self.open_part(group, name))
         return found
-
-    def _readable_roster(self) -> Roster:
-        """The roster, or an empty one where it is damaged: for tables, too."""
-        try:
-            return self.roster
-        except StoreError:
-            return Roster()
 
     def open_part(self, group: str, name: str) -> Part:
         """A folder of parts/ or text/, its attributes read anew. Raises CorruptError."""
@@ -307,22 +283,3 @@ class Run:
         part = Part(self.name, label, folder, attributes)
         (check_part if group == "parts" else check_text)(part, self.config)
         return part
-
-
-def pace(parts: Sequence[Part]) -> float | None:
-    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
-    times = sorted((stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None)
-    recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
-    seconds = recent[-1][0] - recent[0][0] if recent else 0.0
-    return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None
-
-
-def _committed_s(part: Part) -> float | None:
-    with suppress(OSError):
-        return (part.folder / layout.ZARR_JSON).stat().st_mtime
-    return None
-
-
-def _listed(folder: Path) -> list[str]:
-    with os_errors(f"{folder}: cannot be listed"):
-        return [entry.name for entry in layout.entries(folder) if not entry.name.startswith(".")]

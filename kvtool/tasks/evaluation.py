@@ -15,6 +15,7 @@ from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.store.shares import Share
 from kvtool.tasks import TASKS
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
@@ -45,6 +46,7 @@ def evaluate(
     seed: int = 0,
     fresh: bool = False,
     save_predictions: str | Path | None = None,
+    share: Share | None = None,
     progress: Callable[..., None] | None = None,
     **options: Any,
 ) -> Result:
@@ -73,10 +75,10 @@ def evaluate(
         make_task=lambda where: kind_of_task(dataset, sizes_of(run, chosen), where, **own),
         device=device,
         progress=progress,
+        share=share or Share(),
     )
-    result = scoring.result(fresh)
-    if set(BASELINES) <= set(kind_of_task.kinds):
-        result = scoring.with_baselines(result, _other_runs(run), fresh)
+    others = _other_runs(run) if set(BASELINES) <= set(kind_of_task.kinds) else []
+    result = scoring.result(others, fresh)
     if folder is not None:
         save_best(scoring.task, plan, result, scoring.where, folder)
     return result

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from kvtool import schema
 from kvtool.errors import CorruptError, UsageError
 from kvtool.result import Result, Row, best_row, is_summary, result_key, versions
 from kvtool.store import Run, Store
+from kvtool.store.shares import Share, chunk_name
 from kvtool.tasks.base import BlockPlan, Task, nonfinite_lines, score_blocks
 from kvtool.tasks.blocks import BASELINES, DECODER, baseline_plan, torch_device
 
@@ -24,11 +26,24 @@ NAMED = 10
 """How many reasons for what was left out a result names; all are counted."""
 
 
+@dataclass(frozen=True)
+class _Images:
+    """The record kept of the images that a task reads."""
+
+    ids: list[str]
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> _Images:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "images")
+
+
 @dataclass
 class Scoring:
     """One probe: the blocks of a plan on a task that is only made where something is not kept yet.
 
-    config: all that the scores depend on. make_task: the task on a device.
+    config: all that the scores depend on. make_task: the task on a device. share: what this process does of it, others
+    being at it too.
     """
 
     store: Store
@@ -37,6 +52,7 @@ class Scoring:
     make_task: Callable[[torch.device], Task]
     device: str
     progress: Callable[..., None] | None
+    share: Share
 
     @cached_property
     def where(self) -> torch.device:
@@ -54,14 +70,26 @@ class Scoring:
     def _images_key(self) -> str:
         return result_key(["images", self.config])
 
-    def result(self, fresh: bool) -> Result:
-        """The scores of the run's own blocks, as kept or computed and kept."""
-        kept = None if fresh else self.store.load_result(self.key)
-        if kept is not None:
-            return Result.from_json(kept)
-        result = self._score()
-        keep_result(self.store, self.key, result)
-        return result
+    def result(self, others: Sequence[Run], fresh: bool) -> Result:
+        """The scores of the run's own blocks beside the baselines of other runs, as kept or computed and kept, by one
+        process at a time. Raises BusyError where another one is at it; see Share.each."""
+
+        def make() -> Result:
+            result = None if fresh else self.store.kept(self.key, Result.from_json)
+            return self._with_baselines(result or keep_result(self.store, self.key, self._score()), others, fresh)
+
+        name = chunk_name("scores", str(self.config["task"]), self.key)
+        return self.share.result(self.plan.run, name, lambda: None if fresh else self._whole(others), make)
+
+    def _whole(self, others: Sequence[Run]) -> Result | None:
+        """The result, where nothing has to be scored for it."""
+        result = self.store.kept(self.key, Result.from_json)
+        if result is None or (others and self.store.kept(self._images_key, _Images.from_json) is None):
+            return None
+        _, entries = self._able(others, self._images(fresh=False) if others else [])
+        if entries != result.config.get("baseline_runs", []):
+            return None
+        return self._with_baselines(result, others, fresh=False)
 
     def _score(self) -> Result:
         run, task, seed = self.plan.run, self.task, self.config["seed"]
@@ -86,15 +114,19 @@ class Scoring:
             skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
         )
 
-    def with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
+    def _able(self, others: Sequence[Run], images: Sequence[str]) -> tuple[list[Run], list[list[str]]]:
+        """The runs that hold all of these images, and what a result records of each as a baseline."""
+        able = [run for run in others if set(images) <= set(run.ids)]
+        return able, [[run.name, run.config.hash, run.images_hash(images)] for run in able]
+
+    def _with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
         """The result beside the baselines of other runs that hold all of the task's images.
 
         Those that it has already are taken as they are, others are scored, and the result is kept with them. A run
         that lacks images is said to be none.
         """
         images = self._images(fresh) if others else []
-        able = [run for run in others if set(images) <= set(run.ids)]
-        entries = [[run.name, run.config.hash, run.images_hash(images)] for run in able]
+        able, entries = self._able(others, images)
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
         if entries != before:
@@ -127,17 +159,18 @@ class Scoring:
 
     def _images(self, fresh: bool) -> list[str]:
         """The images that the task reads, kept beside the result: to know them, the truth need not be read again."""
-        kept = None if fresh else self.store.load_result(self._images_key)
+        kept = None if fresh else self.store.kept(self._images_key, _Images.from_json)
         if kept is not None:
-            return list(kept["ids"])
+            return kept.ids
         ids = sorted(self.task.images())
         keep(self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids})
         return ids
 
 
-def keep_result(store: Store, key: str, result: Result) -> None:
+def keep_result(store: Store, key: str, result: Result) -> Result:
     """A store that cannot be written, a colleague's or a full one, costs nobody the result."""
     keep(store, key, result.to_json())
+    return result
 
 
 def keep(store: Store, key: str, record: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,45 @@ def test_failed_images_are_exit_4_and_listed(kvtool: Command, tmp_path: Path, ti
     assert json.loads(out[0])["failed"] == 1
     assert any("001.png" in line for line in err)
     assert err[-1].startswith("kvtool: ")
+
+
+def test_pictures_that_cannot_be_listed_are_exit_4_too(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    (few / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (few / "drawing.svg").write_text("<svg/>")
+    (few / "lost.png").symlink_to("nowhere")
+    unnamed = few / os.fsdecode(b"caf\xe9.png")  # no UTF-8
+    shutil.copy(few / "000.png", unnamed)
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, out, err = kvtool(*command)
+    row = json.loads(out[0])
+    assert (code, row["extracted"], row["failed"], row["left_out"]) == (4, 4, 1, 3)
+    for name in ("phone.heic", "drawing.svg", "lost.png", "caf\\xe9.png"):
+        assert any(name in line for line in err)
+    assert "4 of 8 images failed and were left out" in err[-1]
+    (few / "lost.png").unlink()
+    code, out, err = kvtool(*command)  # all else is stored already
+    row = json.loads(out[0])
+    assert (code, row["already_stored"], row["left_out"]) == (4, 4, 3)
+    assert "3 of 7 images failed and were left out" in err[-1]
+    assert kvtool(*command, "--limit", "4")[0] == 0  # as many as were asked for
+    for name in ("phone.heic", "drawing.svg"):
+        (few / name).unlink()
+    unnamed.unlink()
+    assert kvtool(*command)[0] == 0
+
+
+def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
+    (tmp_path / "coco").mkdir()
+    shutil.copytree(few, tmp_path / "coco/val2014")
+    shutil.copy(few / "000.png", tmp_path / "coco/val2014" / os.fsdecode(b"caf\xe9.png"))
+    data = f"coco:{tmp_path / 'coco'}"
+    code, out, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", data, "--kinds", "key")
+    assert (code, json.loads(out[0])["left_out"]) == (4, 1)
+    assert sum("a name that is not UTF-8" in line for line in err) == 1
 
 
 def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
@@ -251,3 +291,39 @@ def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) 
     none = subprocess.run([*command, "--dataset", "folder:-"], input="", capture_output=True, text=True, check=False)
     assert none.returncode == 1
     assert len(none.stderr.splitlines()) == 1
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("key/c.0.0.0.0", Path.unlink),
+        ("value/c.1.0.0.0", shorten),
+        ("projected/zarr.json", Path.unlink),
+        ("text_key/c.0.0.0.0", shorten),
+    ],
+)
+def test_a_run_that_lost_a_file_is_not_done(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, file: str, damage: Callable[[Path], object]
+) -> None:
+    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    assert kvtool(*command)[0] == 0
+    (run,) = (tmp_path / "s.kv" / "runs").glob("*-*")
+    path = run / "parts" / "0000000-0000004" / file
+    before = path.read_bytes()
+    damage(path)
+    for asked in (command, (*command, "--dry-run")):
+        code, _, err = kvtool(*asked)
+        assert code == 1
+        assert "part 0000000-0000004" in err[-1]
+        assert file.partition("/")[2] in err[-1]
+        assert "`kvtool store repair`" in err[-1]
+    assert (path.parent.parent / "value" / "zarr.json").exists()  # nothing was dropped
+    assert kvtool("store", "repair", tmp_path / "s.kv")[0] == 0
+    code, out, _ = kvtool(*command)
+    assert code == 0
+    assert json.loads(out[0])["extracted"] == 4
+    assert path.read_bytes() == before

@@ -69,6 +69,18 @@ def test_files_that_do_not_belong_together(tmp_path: Path, labels: Path) -> None
         score("pope", answers=few, labels=[labels, labels])
 
 
+def test_a_file_of_labels_that_cannot_be_read_is_left_out(tmp_path: Path, labels: Path) -> None:
+    good = lines(tmp_path / "good.json", [{"answer": "Yes"}] * 8)
+    other = lines(tmp_path / "other.json", [{"answer": "No"}] * 8)
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"question_id": 1, "label": "yes"\n')
+    result = score("pope", answers=[good, other], labels=[labels, bad])
+    assert (result.n, result.n_skipped, len(result.rows)) == (8, 1, 2)
+    assert "bad.json:1: expected JSON" in result.skipped[0]
+    with pytest.raises(DatasetError, match=r"found none of 1; first: .*bad.json:1: expected JSON"):
+        score("pope", answers=other, labels=bad)
+
+
 def test_standard_input(tmp_path: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     data = io.BytesIO((tmp_path / "together.json").read_bytes())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(data))

@@ -22,6 +22,7 @@ from kvtool.store import Run
 from tests.support import datasets as builders
 from tests.support import tiny
 from tests.support.correlations import SOURCES, answered, right_for, segmented, write_cvbench
+from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented
 from tests.support.tasks.language import imagenet
 
@@ -342,3 +343,10 @@ def run_of(store: Path, row: Row, task: str) -> Run:
     data = {"referring-expression": "refcoco", "co-segmentation": "msrc"}[task]
     (name,) = [name for name in row["runs"] if f"-{data}-" in name]
     return kvtool.open(store).run(name)
+
+
+def test_a_damaged_result_is_computed_again(
+    stores: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = '"command": "correlate"'  # answers are planted: no model gives them again
+    assert_computed_again(stores[0], lambda: correlated(stores), monkeypatch, caplog, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from kvtool.experiments.variance.run import variance
 from kvtool.models.families.llava import Llava
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
+from tests.support.damage import assert_computed_again
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
 ASKED: dict[str, Any] = {"max_new_tokens": 1}
@@ -344,3 +346,17 @@ def test_bad_requests(store: Path, pope: Path, benchmark: str, options: dict[str
 def test_no_store_and_no_model(tmp_path: Path, pope: Path) -> None:
     with pytest.raises(KvtoolError, match="expected a kvtool store"):
         kvtool.knockout(tmp_path / "none.kv", f"pope:{pope}", sorted(NOISY))
+
+
+def test_damaged_answers_and_results_are_asked_again(
+    store: Path, pope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "s.kv"
+    shutil.copytree(store, copy)
+    shutil.rmtree(copy / "results")
+    (copy / "results").mkdir()
+
+    def command() -> Result:
+        return kvtool.knockout(copy, f"pope:{pope}", sorted(NOISY), limit=4, **ASKED)
+
+    assert_computed_again(copy, command, monkeypatch, caplog)

@@ -22,6 +22,7 @@ from kvtool.reporting.emit import emit
 from kvtool.result import Result
 from kvtool.store import Store, open_store
 from kvtool.store.verify import verify
+from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented, documented
 from tests.support.paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
 from tests.support.units import PLANTED, noise, sample, write_run
@@ -300,3 +301,12 @@ def test_asking_about_one_image_needs_its_whole_cache(tmp_path: Path, scenes: Pa
         kvtool.paired(tmp_path / "s.kv", "relative-depth")
     found = kvtool.paired(tmp_path / "s.kv", "relative-depth", run="whole", max_new_tokens=2)
     assert found.n == 12
+
+
+def test_damaged_answers_and_results_are_asked_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def command() -> Result:
+        return kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2)
+
+    assert_computed_again(store, command, monkeypatch, caplog)

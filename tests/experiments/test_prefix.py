@@ -26,6 +26,7 @@ from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Run, Store
 from kvtool.tasks.base import Array, Table, halves
 from kvtool.types import Kind, Sample
+from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented
 from tests.support.prefixes import TASK, WITHOUT, half_planted, write_conditions
 from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
@@ -442,3 +443,9 @@ def test_a_street_of_neither_domain_has_no_sentence(scenes: Path, tiny_model: Pa
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"bdd10k:{scenes}/bdd10k@val", limit=1)
     with pytest.raises(UsageError, match=r"use @val-day\+street or @val-night\+highway"):
         kvtool.prefix(tmp_path / "s.kv", "semantic-segmentation")
+
+
+def test_a_damaged_result_is_computed_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_computed_again(store, lambda: kvtool.prefix(store, TASK), monkeypatch, caplog)

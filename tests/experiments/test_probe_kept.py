@@ -20,6 +20,7 @@ from kvtool.experiments.probe.run import probe
 from kvtool.result import Result
 from kvtool.store import Run, open_store, provenance
 from kvtool.types import Sample
+from tests.support.damage import assert_computed_again
 from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import noise, sample, write_run
 
@@ -178,3 +179,25 @@ def test_a_kept_result_is_given_without_torch(run: Run) -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == [repr(expected)]
+
+
+def test_what_another_process_scores_is_not_scored_again(run: Run, scored: Callable[[], list[str]]) -> None:
+    """The claim that it holds is that of the result's key."""
+    from kvtool.errors import BusyError
+    from kvtool.store.shares import Share
+
+    share = Share()
+    probe(run, TASK, share=share)
+    (name,) = share.done
+    scored()
+    with run.claim(name):
+        probe(run, TASK)  # kept: nobody has to wait
+        with pytest.raises(BusyError, match=f"^{name} of run ours is held by process "):
+            probe(run, TASK, fresh=True)
+    assert scored() == []
+
+
+def test_a_damaged_result_is_scored_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_computed_again(run.store, lambda: probe(run, TASK), monkeypatch, caplog)

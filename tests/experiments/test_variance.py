@@ -24,6 +24,7 @@ from kvtool.features.variances import measure
 from kvtool.result import Result
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.store import Run
+from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented
 from tests.support.keys import Array, planted, samples, write
 
@@ -300,3 +301,10 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     assert sums < few < 4 * sums
     part = 16 * 2 * 256 * 32 * 4  # one layer of a part; how many are read ahead at a moment is up to the threads
     assert many < few + 3 * part
+
+
+def test_a_damaged_result_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = planted(tmp_path / "s", constant=CONSTANT)
+    assert_computed_again(run.store, lambda: variance(run), monkeypatch, caplog)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kvtool import schema
 from kvtool.errors import CorruptError
-from kvtool.store import schema
 from kvtool.store.arrays import ArraySpec
 from kvtool.store.encoding import Codec
 from kvtool.types import Precision

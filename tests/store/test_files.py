@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,14 +100,89 @@ def test_scratch_of_a_dead_process_is_stale_and_of_a_process_nobody_sees_unknown
     assert files.is_stale_scratch(tmp_path / "holiday") is None
 
 
-def test_scratch_of_a_process_nobody_sees_is_stale_when_it_was_not_touched_for_long(tmp_path: Path) -> None:
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let so many seconds pass on the clock that nobody sets."""
+    passed = [0.0]
+    now = time.monotonic
+    monkeypatch.setattr(files, "_watch", owners.Watch())
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed[0])
+
+    def wait(seconds: float) -> None:
+        passed[0] += seconds
+
+    return wait
+
+
+def test_scratch_of_a_process_nobody_sees_is_stale_when_it_is_old_and_seen_to_be_left_alone(
+    tmp_path: Path, watch: Callable[[float], None]
+) -> None:
     folder = tmp_path / "tmp" / f"{dead_process(host='elsewhere').tag}-0"
     folder.mkdir(parents=True)
     for age_s, stale in ((files.SCRATCH_EXPIRY_S - 60, None), (files.SCRATCH_EXPIRY_S + 60, True), (-1e6, None)):
         os.utime(folder, (time.time() - age_s,) * 2)
+        assert files.is_stale_scratch(folder) is None
+        assert files.sweep_scratch(tmp_path) == []
+        watch(owners.WATCH_S + 1)
         assert files.is_stale_scratch(folder) is stale
         assert files.sweep_scratch(tmp_path) == [folder.name] * bool(stale)
         folder.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("step_s", [2 * files.SCRATCH_EXPIRY_S, -2 * files.SCRATCH_EXPIRY_S])
+def test_a_jump_of_the_clock_sweeps_nothing_whose_owner_touches_it(
+    tmp_path: Path, watch: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """Of another machine: neither its process nor its lock can be seen."""
+    folder = tmp_path / "tmp" / f"{dead_process(host='elsewhere').tag}-0"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(owners, "server_now_s", lambda _: time.time() + step_s)
+    for _ in range(5):
+        assert files.sweep_scratch(tmp_path) == []
+        watch(owners.HEARTBEAT_S)
+        os.utime(folder)
+    assert folder.is_dir()
+    watch(owners.WATCH_S)
+    files.sweep_scratch(tmp_path)
+    watch(owners.WATCH_S)
+    assert files.sweep_scratch(tmp_path) == [folder.name] * (step_s > 0)
+
+
+def test_a_scratch_folder_whose_lock_is_held_is_never_swept(
+    tmp_path: Path, watch: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "untouched_s", lambda _: 1e9)
+    tag = dead_process(space="1_2").tag
+    folder = tmp_path / "tmp" / f"{tag}-0"
+    folder.mkdir(parents=True)
+    with owners.locked(folder):
+        for _ in range(3):
+            assert files.is_stale_scratch(folder) is False
+            assert files.sweep_scratch(tmp_path) == []
+            watch(owners.WATCH_S + 1)
+        assert owners.is_locked(folder)
+    assert not owners.is_locked(folder)
+    files.sweep_scratch(tmp_path)
+    watch(owners.WATCH_S + 1)
+    with files.scratch_folder(tmp_path) as mine:  # a later scratch folder looks again
+        assert list((tmp_path / "tmp").iterdir()) == [mine]
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from kvtool.store import files
+with files.scratch_folder(Path({str(tmp_path)!r})) as folder:
+    print(folder, flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        folder = Path(child.stdout.readline().decode().strip())
+        assert owners.is_locked(folder)
+        child.kill()
+    assert not owners.is_locked(folder)
+    assert files.is_stale_scratch(folder) is True
 
 
 def test_a_commit_reads_back_what_was_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import DeviceOption, FormatOption, PlotOption, bounded, given, need_store
+from kvtool.cli.options import DeviceOption, FormatOption, PlotOption, WaitOption, bounded, given, need_store
 from kvtool.errors import PartialError, UsageError
 
 Named = list[str] | None
@@ -47,6 +47,7 @@ def correlate(
     device: DeviceOption = "auto",
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")] = False,
+    wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -58,6 +59,7 @@ def correlate(
 
     The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc, imagenet-s, refcoco
     with values; cvbench and blink with --kinds key,value. What was probed and asked before is taken from the stores.
+    Several at once share probes and images, as kvtool knockout does.
     Without three complete models there is no coefficient: the table all the same, and exit code 4.
     """
     import kvtool
@@ -76,6 +78,7 @@ def correlate(
             device=device,
             seed=seed,
             fresh=fresh,
+            wait_s=wait,
             progress=advance,
             **given(models=_names(models), runs=_names(runs), tasks=_names(tasks), benchmarks=_names(benchmarks)),
             **given(episodes=episodes, restarts=restarts, cutoff=cutoff),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer, Progress
+from kvtool.asking.answering import Answerer, Found, Progress
 from kvtool.asking.choices import Asked, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
-from kvtool.experiments.correlate.subjects import Subject
-from kvtool.result import Row
+from kvtool.experiments.correlate.subjects import Identity, Subject
+from kvtool.result import Result, Row
 from kvtool.stats.bootstrap import Estimate, mean_of_independent
 from kvtool.store import Run, open_store
+from kvtool.store.shares import Share
 from kvtool.tasks.evaluation import evaluate
 
 
@@ -33,6 +36,8 @@ class Common:
         self._opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
+        self._probed: dict[Identity, dict[str, Result]] = {}
+        self._found: dict[tuple[Path, str], Found] = {}
         self._held = {subject.identity: held for subject, held in zip(subjects, self._holding(subjects), strict=True)}
         self.questions = first_of_cells(self._questions(subjects), limit)
         for run in (run for subject in subjects for run in subject.segmented.values()):
@@ -84,21 +89,52 @@ class Common:
             self.notes.append(f"{some} questions about images that some models lack are left out of all")
         return common
 
-    def segmentation(
-        self, subject: Subject, own: Mapping[str, Mapping[str, Any]], progress: Progress, **options: Any
-    ) -> Row:
-        """The mean over tasks of the best value's score, and each task's. own: a task's own options; options: those of
-        every probe. Raises KvtoolError where a task is defined for no value."""
-        row: Row = {}
-        scores = []
+    def measure(
+        self,
+        subject: Subject,
+        own: Mapping[str, Mapping[str, Any]],
+        model: str | None,
+        max_new_tokens: int,
+        share: Share,
+        progress: Progress,
+        **options: Any,
+    ) -> tuple[Row, list[str]]:
+        """A model's segmentation, and its answers. own: a task's own options; model: where it is now; options: those of
+        every probe. Raises BusyError where other processes hold some of it, when all else is done; called again, it
+        goes on from there."""
+        probed = self._probed.setdefault(subject.identity, {})
+        said: dict[Asked, str] = {}
+
+        def score(task: str) -> None:
+            if task not in probed:
+                probed[task] = self._probe(subject, task, share, progress, **options, **own[task])
+
+        def answer() -> None:
+            said.update(self._answers(subject, model, max_new_tokens, share, progress, **options))
+
+        # Where another process is at a probe, there may still be something to ask.
+        work: list[Callable[[], None]] = [*(partial(score, task) for task in subject.segmented), answer]
+        share.each(work, lambda do: do(), "probes and answers")
+        return self._segmentation(subject, probed), [said[each] for each in self.questions]
+
+    def _probe(self, subject: Subject, task: str, share: Share, progress: Progress, **options: Any) -> Result:
+        """A task's scores on the common images."""
+        run = subject.segmented[task]
+        ids = None if self.images[task] == set(run.ids) else self.images[task]
 
         def tell(_n: int, note: str = "") -> None:
             progress(0, f"{subject.identity.name}: {task}: {note}")
 
+        place = self.data.get(run.config.dataset)
+        return evaluate(run, task, ids=ids, data=place, share=share, progress=tell, **options)
+
+    def _segmentation(self, subject: Subject, probed: Mapping[str, Result]) -> Row:
+        """The mean over tasks of the best value's score, and each task's. Raises KvtoolError where a task is defined
+        for no value."""
+        row: Row = {}
+        scores = []
         for task, run in subject.segmented.items():
-            ids = None if self.images[task] == set(run.ids) else self.images[task]
-            place = self.data.get(run.config.dataset)
-            found = evaluate(run, task, ids=ids, data=place, progress=tell, **options, **own[task])
+            found = probed[task]
             if found.best is None:
                 raise KvtoolError(f"run {run.name}: {task} is defined for none of its values; nothing to correlate")
             ends = (found.best[found.metric + end] for end in ("", "_low", "_high"))
@@ -106,15 +142,29 @@ class Common:
             row |= with_interval(task, *map(float, scores[-1]))
         return with_interval("segmentation", *map(float, mean_of_independent(scores))) | row
 
-    def answers(
-        self, subject: Subject, model: str | None, device: str, max_new_tokens: int, fresh: bool, progress: Progress
-    ) -> list[str]:
-        """What a model says to every question. model: where it is now. Its weights are loaded once, if at all."""
+    def _answers(
+        self,
+        subject: Subject,
+        model: str | None,
+        max_new_tokens: int,
+        share: Share,
+        progress: Progress,
+        *,
+        device: str,
+        fresh: bool,
+        **_: Any,
+    ) -> dict[Asked, str]:
+        """What a model says to every question. Its weights are loaded once, if at all."""
         held = self._held[subject.identity]
         runs = {(held[each].store, held[each].name): held[each] for each in self.questions}
         said: dict[Asked, str] = {}
-        answerer = None
-        for run in runs.values():
-            answerer = Answerer(open_store(run.store), run, model, device, max_new_tokens, fresh, beside=answerer)
-            said |= ask(answerer, [each for each in self.questions if held[each] is run], progress)
-        return [said[each] for each in self.questions]
+        answerers: list[Answerer] = []
+
+        def ask_over(run: Run) -> None:
+            found, store = self._found.setdefault((run.store, run.name), {}), open_store(run.store)
+            beside = answerers[0] if answerers else None
+            answerers.append(Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, found))
+            said.update(ask(answerers[-1], [each for each in self.questions if held[each] is run], progress))
+
+        share.each(runs.values(), ask_over, "runs")
+        return said

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.style import (
     COLOURS,
     COLUMN_IN,
@@ -74,4 +75,4 @@ def coefficient(row: Row) -> str:
     text = f"{row['coefficient']} " + ("not defined" if value is None else f"{value:.2f}")
     if low is not None and high is not None:
         text += f" [{low:.2f}, {high:.2f}]"
-    return text if p is None else f"{text}, p = {p:.3f}" if p >= 0.001 else f"{text}, p = {p:.0e}"
+    return text if p is None else f"{text}, {probability(p)}"

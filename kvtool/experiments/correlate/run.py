@@ -18,12 +18,21 @@ from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.measures import Common
-from kvtool.experiments.correlate.subjects import SEGMENTATION, Source, Subject, check_names, find_runs, find_subjects
+from kvtool.experiments.correlate.subjects import (
+    SEGMENTATION,
+    Identity,
+    Source,
+    Subject,
+    check_names,
+    find_runs,
+    find_subjects,
+)
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.correlation import Correlation, pearson, spearman
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
+from kvtool.store.shares import sharing
 from kvtool.tasks.base import Select
 from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
@@ -53,6 +62,7 @@ def correlate(
     device: str = "auto",
     seed: int = 0,
     fresh: bool = False,
+    wait_s: float = 0.0,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
@@ -63,11 +73,13 @@ def correlate(
     blink. select, seed, device, fresh and the tasks' own options are probe's. limit: questions of each CV-Bench task
     and image collection and of each BLINK sub-task at most. model: where models are now, data: where data sets are
     now, by their names in the runs. Probes and answers are taken from the stores where they were made before; a
-    model's weights are loaded for the first question that is new to its store.
+    model's weights are loaded for the first question that is new to its store. wait_s: how long to wait for models that
+    other processes probe and ask, once all others are done.
 
     Models that lack a run are left out and counted in n_skipped. All coefficients are over n models; of fewer than
     three there are none, and config["notes"] says so. Raises UsageError for unknown names and a model that would
-    count twice, KvtoolError where no model or no question is left.
+    count twice, KvtoolError where no model or no question is left; where others still probe or ask models,
+    UnfinishedError if this process did some of it, else BusyError.
     """
     progress = progress or silent
     check_names(tasks, benchmarks)
@@ -86,17 +98,26 @@ def correlate(
     settings = {"select": select, "max_new_tokens": max_new_tokens, "limit": limit, "seed": seed, "options": own}
     config = _config(subjects, sources, common, settings)
     key, home = result_key([config, lacking]), open_store(opened[0].path)
-    if not fresh and (kept := home.load_result(key)) is not None:
-        return Result.from_json(kept)
-    rows, items = [], []
+    if not fresh and (kept := home.kept(key, Result.from_json)) is not None:
+        return kept
     alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     progress(0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions}))
+    measured: dict[Identity, tuple[Row, list[str]]] = {}
+    tried: set[Identity] = set()
+    with sharing(wait_s) as share:
+
+        def measure(subject: Subject) -> None:
+            tell = silent if subject.identity in tried else progress  # what is read again is no progress
+            tried.add(subject.identity)
+            place = (model or {}).get(subject.identity.name)
+            measured[subject.identity] = common.measure(subject, own, place, max_new_tokens, share.part, tell, **alike)
+
+        share.each(subjects, measure, "models")
+    rows, items = [], []
     for subject in subjects:
-        name = subject.identity.name
-        segmented = common.segmentation(subject, own, progress, **alike)
-        answers = common.answers(subject, (model or {}).get(name), device, max_new_tokens, fresh, progress)
+        segmented, answers = measured[subject.identity]
         answered, parts = score_choices(common.questions, answers, seed)
-        labels = {"model": name, "revision": subject.identity.revision}
+        labels = {"model": subject.identity.name, "revision": subject.identity.revision}
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     coefficients, notes = correlations(rows)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.numbers import interval, show
 from kvtool.result import Result, Row
 
 SHORT = {
@@ -27,13 +27,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
     named = list(zip(_short_names(models), models, strict=True))
     yield _table(
         f"%, 95 % interval; accuracy on {result.config['questions']} questions",
-        [(name, [_interval(row, "segmentation"), _interval(row, "accuracy")]) for name, row in named],
+        [(name, [interval(result, row, "segmentation"), interval(result, row, "accuracy")]) for name, row in named],
         ("segmentation", "accuracy"),
     )
     shown = [name for name in (*SHORT, "cvbench", "blink") if name in models[0]]
     yield _table(
         "%: each task's best value; each benchmark's own score",
-        [(name, [_percent(row[one]) for one in shown]) for name, row in named],
+        [(name, [show(result, row[one]) for one in shown]) for name, row in named],
         [SHORT.get(name, name) for name in shown],
     )
     for row in result.rows:
@@ -71,13 +71,3 @@ def _short_names(models: Sequence[Row]) -> list[str]:
         name if short.count(name) == 1 else f"{row['model']} {row['revision']}"
         for name, row in zip(short, models, strict=True)
     ]
-
-
-def _interval(row: Row, name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    text = _percent(row[name])
-    return text if low is None or high is None else f"{text} [{_percent(low)}, {_percent(high)}]"
-
-
-def _percent(value: Any) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -15,6 +15,7 @@ from kvtool.cli.options import (
     PlotOption,
     RunOption,
     StoreArgument,
+    WaitOption,
     bounded,
     need_store,
     parse_numbers,
@@ -62,6 +63,7 @@ def knockout(
     device: DeviceOption = "auto",
     seed: Annotated[int, bounded("seed", help="Of controls and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -71,7 +73,9 @@ def knockout(
     heads of the same layers: dependent (on the input) or random. Text keys of a blocked head stay visible.
 
     Questions go on from the stored cache of an image; images that no run holds are extracted first. Answers are kept
-    image by image: an interrupted command goes on where it was.
+    image by image: an interrupted command goes on where it was, and several at once share the images. One that did
+    its share ends with exit code 0 and no result while others are still at theirs, unless --wait; one that found
+    nothing to do with 3.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -95,6 +99,7 @@ def knockout(
             device=device,
             seed=seed,
             fresh=fresh,
+            wait_s=wait,
             progress=advance,
         )
     for note in result.config["notes"]:

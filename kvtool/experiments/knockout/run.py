@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import check_answers, write_answers, write_official
-from kvtool.asking.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent, unanswerable
+from kvtool.asking.answering import (
+    ATTENTION,
+    WAIT_S,
+    Answerer,
+    Progress,
+    find_base,
+    holding_run,
+    silent,
+    unanswerable,
+)
 from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.asking.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.bounds import checked
@@ -23,6 +32,7 @@ from kvtool.result import Result, result_key, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_store
+from kvtool.store.shares import sharing
 
 NAMED = 10
 """How many left-out questions are named; all are counted."""
@@ -50,6 +60,7 @@ def knockout(
     device: str = "auto",
     seed: int = 0,
     fresh: bool = False,
+    wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
     """Scores of a benchmark under no knockout, the chosen heads, their early, middle and late parts, and controls.
@@ -61,9 +72,11 @@ def knockout(
     blocks only there. controls: "dependent" and "random", drawn `draws` times with `seed`, as many heads in the same
     layers. limit: only the first images. answers, official: where to write the answers, see answer_files.
     fresh: ask and score anew; else what the store keeps is not asked again, so that an interrupted call goes on.
+    wait_s: how long to wait for images that other processes ask about, once all others are done.
 
     Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for heads out of
-    range or none, ModelError where the run's model is not there, KvtoolError where no question is left.
+    range or none, ModelError where the run's model is not there, KvtoolError where no question is left; where others
+    still hold images, UnfinishedError if this process asked about some, else BusyError.
     """
     progress = progress or silent
     store, named = select_store(target, run, create=model is not None)
@@ -98,10 +111,11 @@ def knockout(
     }
     config = work.config() | settings
     key = result_key(config)
-    if not (fresh or answers or official) and (kept := store.load_result(key)) is not None:
-        return Result.from_json(kept)
-    answerer = Answerer(store, holding, model, device, max_new_tokens, fresh)
-    every = work.ask(answerer, progress)
+    if not (fresh or answers or official) and (kept := store.kept(key, Result.from_json)) is not None:
+        return kept
+    with sharing(wait_s) as share:
+        answerer = Answerer(store, holding, model, device, max_new_tokens, fresh, share=share)
+        every = work.ask(answerer, progress)
     result = work.result(every, config | {"notes": notes}, skipped, seed)
     work.write(every, answers, official, refs)
     store.keep(key, result.to_json())
@@ -198,7 +212,7 @@ def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> 
         source = {"-": "standard input"}.get(str(heads), str(heads)) if isinstance(heads, str | Path) else "given"
     else:
         source = "agnostic"
-        found = kept_variances(base, "key", 0)
+        found = kept_variances(base, "key", 0, wait_s=WAIT_S)
         if not any(row["input_agnostic"] for row in found.rows):
             why = "; ".join(found.config["notes"]) or "every key is above the threshold"
             raise UsageError(

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.result import Result, Row
 
 PARTS_SHOWN = 4
@@ -43,21 +44,14 @@ def _part(rows: Sequence[Row], whole: Row, label: str, part: str) -> Row | None:
 
 
 def _cells(result: Result, row: Row, of_parts: Sequence[Row | None]) -> list[str]:
-    scale = 100 if result.unit == "fraction" else 1
-
-    def number(name: str, of: Row | None = None) -> str:
-        value = (row if of is None else of).get(name)
-        return "-" if value is None else f"{scale * value:.1f}"
-
     draw = row.get("draw")
     name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
-    interval = f"[{number(f'{result.metric}_low')}, {number(f'{result.metric}_high')}]"
     p = row.get("mcnemar_p")
     return [
         name,
         str(row["n_heads"]),
-        f"{number(result.metric)} {interval}",
-        *("-" if part is None else number(result.metric, part) for part in of_parts),
-        number("yes_ratio"),
-        "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.0e}",
+        interval(result, row),
+        *("-" if part is None else show(result, part.get(result.metric)) for part in of_parts),
+        show(result, row.get("yes_ratio")),
+        "" if p is None else p_value(p),
     ]

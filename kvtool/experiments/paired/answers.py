@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvtool import schema
 from kvtool.asking.answering import CACHE, Answerer, Progress, check_finite
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
 from kvtool.store import hash_json
+from kvtool.store.shares import chunk_name
 
 if TYPE_CHECKING:
     from kvtool.models.base import Prepared
 
 AT_ONCE = 16
-"""Questions over several images that are asked together, and kept together."""
+"""Questions over several images that are claimed and asked together."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,18 @@ class Prompt:
     key: Any
     text: str
     prepare: Callable[[], list[Prepared]]
+
+
+@dataclass(frozen=True)
+class OneAnswer:
+    """The record kept of a prompt."""
+
+    answer: str
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> OneAnswer:
+        """Raises CorruptError."""
+        return schema.read(cls, record, "answer")
 
 
 def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: Progress) -> list[str]:
@@ -52,25 +66,43 @@ def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: P
 
 
 def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: Progress) -> list[str]:
-    """Answers in the order of the prompts; the new ones are asked some at a time."""
+    """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other processes still
+    hold some; see Share.each."""
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
     answers: dict[str, str] = {}
-    for key in keys:
-        kept = None if answerer.fresh else answerer.store.load_result(key)
-        if kept is not None:
-            answers[key] = kept["answer"]
-    progress(len(answers), "kept answers")
-    todo = [(key, prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items() if key not in answers]
-    for start in range(0, len(todo), AT_ONCE):
-        some = todo[start : start + AT_ONCE]
-        images, texts = [prompt.prepare() for _, prompt in some], [prompt.text for _, prompt in some]
-        said = answerer.loaded.ask_several(images, texts, answerer.max_new_tokens)
-        for (key, prompt), answer in zip(some, said, strict=True):
-            about = {"run": answerer.run.name, "pictures": prompt.key, "max_new_tokens": answerer.max_new_tokens}
-            answerer.store.keep(key, {"kind": "answer", **about, "text": prompt.text, "answer": answer})
-            answers[key] = answer
-        progress(len(some), "answers")
+    every = list(dict(zip(keys, prompts, strict=True)).items())
+    # Cut before one knows what is kept, so that the same chunks are claimed by whoever comes when.
+    chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
+
+    def ask(chunk: dict[str, Prompt]) -> None:
+        def kept() -> dict[str, str] | None:
+            known = _kept(answerer, chunk)
+            return known if known.keys() == chunk.keys() else None
+
+        name = chunk_name("answers", "", hash_json(list(chunk)))
+        answers.update(answerer.share.once(answerer.run, name, kept, lambda: _ask_rest(answerer, chunk)))
+        progress(len(chunk), "answers")
+
+    answerer.share.each(chunks, ask, f"chunks of {AT_ONCE} questions")
     return [answers[key] for key in keys]
+
+
+def _kept(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+    """Answers that the store keeps, by key; none where all are asked again."""
+    kept = {} if answerer.fresh else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
+    return {key: record.answer for key, record in kept.items() if record is not None}
+
+
+def _ask_rest(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+    """Answers by key; those that are not kept are asked together, and kept one by one."""
+    known = _kept(answerer, chunk)
+    todo = {key: prompt for key, prompt in chunk.items() if key not in known}
+    images, texts = [prompt.prepare() for prompt in todo.values()], [prompt.text for prompt in todo.values()]
+    said = dict(zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True))
+    for key, answer in said.items():
+        about = {"run": answerer.run.name, "pictures": todo[key].key, "max_new_tokens": answerer.max_new_tokens}
+        answerer.store.keep(key, {"kind": "answer", **about, "text": todo[key].text, "answer": answer})
+    return known | said
 
 
 def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]) -> Prompt:

@@ -16,6 +16,7 @@ from kvtool.cli.options import (
     LayersOption,
     PlotOption,
     RunOption,
+    WaitOption,
     bounded,
     given,
     parse_kinds,
@@ -74,6 +75,7 @@ def paired(
     device: DeviceOption = "auto",
     seed: Annotated[int, bounded("seed", help="Of made questions, folds, halves and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -84,6 +86,8 @@ def paired(
     values alone, the model alone or neither have right, with McNemar's test. With --show, rows are questions.
 
     Answers are kept one by one: an interrupted command goes on, and the weights are loaded for missing ones alone.
+    Several at once share the questions. One that did its share ends with exit code 0 and no result while others are
+    still at theirs, unless --wait; one that found nothing to do with 3.
     """
     import kvtool
     from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
@@ -103,6 +107,7 @@ def paired(
             device=device,
             seed=seed,
             fresh=fresh,
+            wait_s=wait,
             progress=advance,
             **given(
                 kinds=parse_kinds(kinds),

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kvtool.errors import KvtoolError
+from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.panels import best_words, map_rows, over_maps
 from kvtool.reporting.plots.style import COLOURS, INK, SMALL_PT, in_words, metric_ticks, scored
 from kvtool.result import Result, Row, block_name
@@ -32,7 +33,7 @@ def draw(result: Result) -> Figure:
     words = [
         best_words(best, block_name(best), best["kind"] in map_rows(result.rows)),
         f"{best['n']} questions" if best["n"] != result.n else "",
-        "" if p is None else f"McNemar p = {p:.3f}" if p >= 0.001 else f"McNemar p = {p:.0e}",
+        "" if p is None else f"McNemar {probability(p)}",
     ]
     return over_maps(result, result.rows, BARS_IN, partial(bars, result=result, best=best), words)
 

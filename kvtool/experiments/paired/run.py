@@ -31,6 +31,7 @@ from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_store
+from kvtool.store.shares import chunk_name, sharing
 from kvtool.tasks.base import BlockPlan, Select, halves, nonfinite_lines, score_blocks
 from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
 from kvtool.tasks.scoring import choose_best, keep_result, per_layer
@@ -65,6 +66,7 @@ def paired(
     device: str = "auto",
     seed: int = 0,
     fresh: bool = False,
+    wait_s: float = 0.0,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
@@ -76,12 +78,14 @@ def paired(
     it. n: questions at most, by default 200 made ones, or all of BLINK's. seed: of made questions, folds, halves and
     intervals. pictures: a new folder for the marked pictures, by default one in the store. answers: a file for a JSON
     line a question. model, data: where the run's model and data set are now. fresh: ask and score anew; else no
-    question is asked twice, so that an interrupted call goes on.
+    question is asked twice, so that an interrupted call goes on. wait_s: how long to wait for questions that other
+    processes ask, and for their scores, once all others are done.
     options, of the task alone: reading ("choice" or "pck", which of its two scores makes the cells of
     semantic-correspondence); folds and c (of relative-depth's linear probe).
 
     Raises UsageError for unknown tasks and options and for runs that cannot serve, saying what to extract; ModelError
-    where an answer is missing and the run's model is not there.
+    where an answer is missing and the run's model is not there; where others still hold questions or the scores,
+    UnfinishedError if this process did some, else BusyError.
     """
     progress = progress or silent
     wanted = paired_task(task)
@@ -111,14 +115,17 @@ def paired(
         **asked.settings,
     }
     key = result_key(config)
-    kept = None if fresh else store.load_result(key)
-    if kept is not None:
-        result = Result.from_json(kept)
-    else:
-        answerer = Answerer(store, found, model, device, max_new_tokens, fresh)
-        said = work.ask(answerer, folder, progress)
-        result = work.result(said, config, torch_device(device), progress)
-        keep_result(store, key, result)
+    result = None if fresh else store.kept(key, Result.from_json)
+    if result is None:
+        with sharing(wait_s) as share:
+            answerer = Answerer(store, found, model, device, max_new_tokens, fresh, share=share)
+            said = work.ask(answerer, folder, progress)
+            result = share.result(
+                found,
+                chunk_name("scores", task, key),
+                lambda: None if fresh else store.kept(key, Result.from_json),
+                lambda: keep_result(store, key, work.result(said, config, torch_device(device), progress)),
+            )
     if answers is not None:
         work.write(result, Path(answers))
     return result

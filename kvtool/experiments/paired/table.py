@@ -9,8 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.numbers import interval, p_value, show
 from kvtool.reporting.scores import block_tables
-from kvtool.result import Result, Row, best_row, metric_names
+from kvtool.result import Result, Row, best_row, block_name, metric_names
 
 LINES = (
     ("model", "model right"),
@@ -29,23 +30,23 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool paired` shows below the headline."""
     best, config = result.best, result.config
     assert best is not None, "kvtool paired always has a best block"
-    words = [f"{config['dataset']}@{config['split']}", config.get("subset"), f"chance {_percent(best['chance'])} %"]
+    words = [f"{config['dataset']}@{config['split']}", config.get("subset"), f"chance {show(result, best['chance'])} %"]
     yield Text(" · ".join(str(word) for word in words if word))
     yield _cells(result, best)
-    yield Text(f"McNemar's test of the model against the values: p = {_p(best['mcnemar_p'])} exact, "
-               f"{_p(best['mcnemar_mid_p'])} mid-p")  # fmt: skip
+    yield Text(f"McNemar's test of the model against the values: p = {p_value(best['mcnemar_p'])} exact, "
+               f"{p_value(best['mcnemar_mid_p'])} mid-p")  # fmt: skip
     yield _blocks(result, best)
     yield from block_tables(result)
 
 
 def _cells(result: Result, best: Row) -> Table:
     how = "chosen on the other half" if best["select"] == "split" else "the best of all, which is optimistic"
-    table = _table(f"{result.metric}: {_block(best)}, {how}; n = {best['n']}")
+    table = _table(f"{result.metric}: {block_name(best)}, {how}; n = {best['n']}")
     for name in ("", "questions", "%, 95 % interval"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, label in LINES:
         count = sum(best[f"n_{cell}"] for cell in COUNTED.get(name, (name,)))
-        table.add_row(label, str(count), _with_interval(best, name))
+        table.add_row(label, str(count), interval(result, best, name))
     return table
 
 
@@ -58,31 +59,9 @@ def _blocks(result: Result, best: Row) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     kinds = dict.fromkeys(row["kind"] for row in result.baselines)
     of_kinds = [best_row([row for row in result.baselines if row["kind"] == kind], result.metric) for kind in kinds]
-    for row in [best, *(row for row in of_kinds if row is not None and _block(row) != _block(best))]:
-        table.add_row(_block(row), *(_with_interval(row, name) for name in names))
+    for row in [best, *(row for row in of_kinds if row is not None and block_name(row) != block_name(best))]:
+        table.add_row(block_name(row), *(interval(result, row, name) for name in names))
     return table
-
-
-def _block(row: Row) -> str:
-    words = [row["kind"]]
-    if row["kind"] != "projected":
-        words.append(f"layer {row['layer']}")
-    if row["kind"] in ("key", "value"):
-        words.append(f"head {row['kv_head']}")
-    return ", ".join(words)
-
-
-def _with_interval(row: Row, name: str) -> str:
-    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    return _percent(value) if low is None else f"{_percent(value)} [{_percent(low)}, {_percent(high)}]"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 
 def _table(title: str) -> Table:

@@ -14,6 +14,7 @@ from kvtool.cli.options import (
     DeviceOption,
     FormatOption,
     PlotOption,
+    WaitOption,
     bounded,
     given,
     parse_kinds,
@@ -82,6 +83,7 @@ def prefix(
     ] = None,
     seed: Annotated[int, bounded("seed", help="Of halves and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")] = False,
+    wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -115,6 +117,7 @@ def prefix(
             limit=limit,
             seed=seed,
             fresh=fresh,
+            wait_s=wait,
             progress=advance,
             **given(kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers")),
             **own,

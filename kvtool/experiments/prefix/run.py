@@ -33,6 +33,7 @@ from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_store
+from kvtool.store.shares import Share, sharing
 from kvtool.tasks import TASKS
 from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, plan_blocks, torch_device
@@ -68,6 +69,7 @@ def prefix(
     device: str = "auto",
     seed: int = 0,
     fresh: bool = False,
+    wait_s: float = 0.0,
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
@@ -78,11 +80,13 @@ def prefix(
     text:... or file:CSV. Conditions that no run holds are extracted first, into runs named after the one without
     prefix; and that one too where the store has none, from `model` and `dataset` (NAME[:PATH][@SPLIT]). model: else
     where the run's model is now; data: where its data set is now. kinds: of the decoder; layers: to choose the blocks
-    from. select, limit, seed, fresh and the task's own options are probe's.
+    from. select, limit, seed, fresh and the task's own options are probe's. wait_s: how long to wait for conditions
+    that other processes score, once all others are done.
 
     Images that any condition lacks are left out of all, and counted in n_skipped. Raises UsageError for another task
     or condition and where it is not clear which run to start from, ModelError where its model is another one now,
-    KvtoolError where no image is left.
+    KvtoolError where no image is left; where others still score conditions, UnfinishedError if this process scored
+    some, else BusyError.
     """
     progress = progress or silent
     own = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
@@ -99,12 +103,13 @@ def prefix(
         raise KvtoolError(f"prefix: expected an image that every condition has a text for, found none: {reasons[0]}")
     config = compared.config(task, kinds, select, seed, own, opened.truth_digest())
     key = result_key(config)
-    if not fresh and (kept := store.load_result(key)) is not None:
-        return Result.from_json(kept)
+    if not fresh and (kept := store.kept(key, Result.from_json)) is not None:
+        return kept
     alike = {"select": select, "limit": limit, "device": device, "data": data, "seed": seed, "fresh": fresh}
     progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
     where = torch_device(device)
-    best = compared.best(task, kinds=kinds, progress=progress, **alike, **options)
+    with sharing(wait_s) as share:
+        best = compared.best(task, share, kinds=kinds, progress=progress, **alike, **options)
     work: Task = TASKS.load(task)(opened, sizes_of(base, compared.ids), where, **own)
     rows = Scored(work, where, select, seed).rows(compared, best)
     lines = [line for one in compared.runs for line in nonfinite_lines(one, [r for r in rows if r["run"] == one.name])]
@@ -166,16 +171,20 @@ class Compared:
                 lines.append(next(of[image] for of in why if image in of))
         return lines
 
-    def best(self, task: str, **options: Any) -> list[Block]:
-        """The best block of each run. Raises KvtoolError where none is defined."""
-        blocks = []
-        for run in self.runs:
+    def best(self, task: str, share: Share, **options: Any) -> list[Block]:
+        """The best block of each run. Raises KvtoolError where none is defined, BusyError where others still score
+        some; see Share.each."""
+        blocks: dict[str, Block] = {}
+
+        def score(run: Run) -> None:
             ids = None if self.ids == set(run.ids) else self.ids
-            found = evaluate(run, task, ids=ids, layers=self.layers, **options).best
+            found = evaluate(run, task, ids=ids, layers=self.layers, share=share.part, **options).best
             if found is None:
                 raise KvtoolError(f"run {run.name}: {task} is defined for none of its blocks; nothing can be compared")
-            blocks.append(Block(found["kind"], found["layer"], found["kv_head"]))
-        return blocks
+            blocks[run.name] = Block(found["kind"], found["layer"], found["kv_head"])
+
+        share.each(self.runs, score, "conditions")
+        return [blocks[run.name] for run in self.runs]
 
     def items(self) -> list[Row]:
         """What stood before the images of each condition: the text, or the first image's, and how many there are."""

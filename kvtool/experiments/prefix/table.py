@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.numbers import show, signed
 from kvtool.result import Result, Row
 
 CHOICES = ("best", "fixed")
@@ -48,14 +48,11 @@ def _block(result: Result, row: Row) -> str:
 
 
 def _cell(result: Result, row: Row, name: str) -> str:
-    scale = 100 if result.unit == "fraction" else 1
-
-    def number(value: Any, sign: str = "") -> str:
-        return "-" if value is None else f"{round(scale * value, 1) + 0.0:{sign}.1f}"  # no -0.0
-
-    value = number(row[name], "+" if name == "difference" else "")
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return value if low is None or high is None else f"{value}\n[{number(low)}, {number(high)}]"
+    number = signed if name == "difference" else show
+    value, low, high = (row[field] for field in (name, f"{name}_low", f"{name}_high"))
+    if low is None or high is None:
+        return number(result, value)
+    return f"{number(result, value)}\n[{show(result, low)}, {show(result, high)}]"
 
 
 def _text(item: Row) -> str:

@@ -17,6 +17,7 @@ from kvtool.cli.options import (
     LayersOption,
     PlotOption,
     RunOption,
+    WaitOption,
     bounded,
     given,
     parse_kinds,
@@ -69,6 +70,7 @@ def probe(
     ] = None,
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    wait: WaitOption = 0.0,
     save_predictions: Annotated[
         Path | None,
         typer.Option("--save-predictions", metavar="DIR", help="New folder for what the best block predicts."),
@@ -84,6 +86,7 @@ def probe(
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reporting.emit import emit
+    from kvtool.store.shares import sharing
     from kvtool.tasks.evaluation import count_blocks, options_of, tasks_of
     from kvtool.tasks.predictions import check_free
 
@@ -115,7 +118,8 @@ def probe(
     if save_predictions is not None:
         check_free(save_predictions)
     plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
-    for one in tasks:
+
+    def score(one: str) -> None:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
         with console.progress(f"probe {one}", count_blocks(found, one, **blocks), unit="blocks") as advance:
             result = kvtool.probe(
@@ -125,6 +129,7 @@ def probe(
                 device=device,
                 seed=seed,
                 fresh=fresh,
+                share=share.part,
                 save_predictions=save_predictions / one if save_predictions and name == "all" else save_predictions,
                 progress=advance,
                 **blocks,
@@ -135,3 +140,6 @@ def probe(
             console.log.warning("%s: %s", one, line)
         emit(result, resolve(format))
         write_plots(result, plots[one])
+
+    with sharing(wait) as share:
+        share.each(tasks, score, "tasks")

@@ -9,6 +9,7 @@ from typing import Any
 from kvtool.bounds import checked
 from kvtool.result import Result
 from kvtool.store.select import Target, select_run
+from kvtool.store.shares import Share
 from kvtool.tasks.evaluation import evaluate
 from kvtool.types import Kind
 
@@ -29,6 +30,8 @@ def probe(
     seed: int = 0,
     fresh: bool = False,
     save_predictions: str | Path | None = None,
+    wait_s: float = 0.0,
+    share: Share | None = None,
     progress: Callable[..., None] | None = None,
     **options: Any,
 ) -> Result:
@@ -40,10 +43,12 @@ def probe(
     block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling units and
     scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes, halves and
     intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
-    progress: called with (blocks done, note). options: the task's own, see options_of.
+    wait_s: how long to wait for another process that scores the same. share: that of the command that this probe is a
+    part of, in place of wait_s. progress: called with (blocks done, note). options: the task's own, see options_of.
 
     The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
-    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored.
+    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored,
+    BusyError where another process scores the same.
     """
     return evaluate(
         select_run(target),
@@ -59,6 +64,7 @@ def probe(
         seed=seed,
         fresh=fresh,
         save_predictions=save_predictions,
+        share=share or Share(wait_s),
         progress=progress,
         **options,
     )

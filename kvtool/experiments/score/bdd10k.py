@@ -27,7 +27,8 @@ def score_bdd10k(
     """miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png, 8-bit train ids as the ground truth.
 
     data: the BDD folder, or one that holds the ground truth's label maps themselves. Ground truth of 255 is dropped, a
-    predicted id above 18 belongs to no class, and a missing file is a miss that `n_missing` counts.
+    predicted id above 18 belongs to no class, and a missing file is a miss that `n_missing` counts. An image whose
+    ground truth cannot be used is left out and counted in n_skipped.
     """
     maps = _label_maps(Path(data), split)
     folder = results_folder(results, "a label map for each image")
@@ -36,16 +37,18 @@ def score_bdd10k(
         raise DatasetError(f"{Path(data) / 'classes.txt'}: expected {len(CLASSES)} names, found {len(names)}")
     truth: dict[str, Callable[[], Array]] = {f"{stem}.png": partial(_truth, path) for stem, path in maps.items()}
     benchmark = Benchmark(names, VOID, read_label_map)
-    counts, missing = count(benchmark, truth, folder, progress)
+    counted = count(benchmark, truth, folder, progress)
+    counts, missing = counted.counts, counted.missing
     return Result(
         command="score",
         task="bdd10k",
         metric="miou",
-        n=len(truth),
+        n=len(counts),
         rows=rows(benchmark, counts, _scores, n_missing=len(missing), seed=seed, extra=given_class_units(counts)),
         config={"data": str(data), "results": str(results), "split": split, "seed": seed},
         versions=versions(),
-        skipped=missing_notes(folder, missing)[:NAMED],
+        n_skipped=len(counted.left_out),
+        skipped=[*counted.left_out, *missing_notes(folder, missing)][:NAMED],
     )
 
 

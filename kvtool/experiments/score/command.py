@@ -9,7 +9,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.options import Format, FormatOption
-from kvtool.errors import UsageError
+from kvtool.errors import PartialError, UsageError
 
 app = typer.Typer(
     help="Put any tool's predictions through the official metrics of a benchmark.\n\n"
@@ -123,3 +123,5 @@ def _score(name: str, unit: str, format: Format, **options: Any) -> None:
     for line in result.skipped:
         console.log.warning("%s", line)
     emit(result, resolve(format))
+    if result.n_skipped:
+        raise PartialError(f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} scored")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import NAMED, FilePath, Progress, results_folder, scored, size_error
+from kvtool.asking.records import NAMED, FilePath, Progress, none_left, results_folder, scored, size_error
 from kvtool.datasets.davis import Davis, Video
 from kvtool.datasets.masks import read_label_map
 from kvtool.errors import DatasetError
@@ -21,29 +22,32 @@ def score_davis(
     """J and F of RESULTS/<sequence>/<frame>.png, indexed PNGs as the annotations, over all objects and of each.
 
     data: the DAVIS folder; split: val or train. The first and the last frame are not scored and need no mask.
-    Raises DatasetError for a missing sequence or frame, a mask of another size, and an id above the number of objects
-    of the sequence, where the official script ends too.
+    A sequence whose annotations are not all there, of one size and readable, is left out and counted in n_skipped.
+    Raises DatasetError for a missing sequence or frame of the results, a mask of another size, and an id above the
+    number of objects of the sequence, where the official script ends too.
     """
     dataset = Davis(Path(data), split)
     folder = results_folder(results, "a folder of masks for each sequence")
-    _check_annotated(dataset)
     videos = dataset.videos()
-    scorable = [video for video in videos if len(video.frame_ids) > 2]
-    skipped = [
-        *dataset.skipped,
-        *(f"sequence {v.name}: no frame between its ends" for v in videos if v not in scorable),
-    ]
-    if not scorable:
-        raise DatasetError(f"{data}: expected sequences of three frames or more, found none; first: {skipped[0]}")
+    skipped = list(dataset.skipped)
     units, objects = [], []
-    for video in scorable:
-        of_video = _video_units(dataset, video, folder)
+    for video in videos:
+        if not all(map(dataset.has_label_map, video.frame_ids)):
+            continue  # it would shift the frames that are scored; those frames are named already
+        try:
+            truth = _truth(dataset, video)
+        except DatasetError as error:
+            skipped.append(str(error))
+            continue
+        of_video = _video_units(video, truth, folder)
         units.append(of_video)
         objects += [
             {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2} for i in range(1, len(of_video) + 1)
         ]
         if progress is not None:
-            progress(1, video.name, len(scorable))
+            progress(1, video.name, len(videos))
+    if not units:
+        raise none_left(f"{data}: sequences", skipped)
     every = np.concatenate(units)
     rows: list[Row] = [{**scored(every, _scores, seed=seed), "n": len(every)}]
     rows += [{**label, **scored(unit[None], _scores), "n": 1} for label, unit in zip(objects, every, strict=True)]
@@ -60,19 +64,19 @@ def score_davis(
     )
 
 
-def _check_annotated(dataset: Davis) -> None:
-    """A frame without annotation would shift the frames that are scored."""
-    absent = [ref.id for ref in dataset.images() if not dataset.has_label_map(ref.id)]
-    if absent:
-        raise DatasetError(
-            f"{dataset.root}: expected an annotation of every frame, found none of {absent[0]} "
-            f"({len(absent)} in all); complete the data set"
-        )
+def _truth(dataset: Davis, video: Video) -> list[Array]:
+    """The annotations of a sequence's frames. Raises DatasetError where it cannot be scored by them."""
+    if len(video.frame_ids) < 3:
+        raise DatasetError(f"sequence {video.name}: no frame between its ends")
+    truth: list[Array] = [dataset.label_map(frame) for frame in video.frame_ids]
+    for frame, labels in zip(video.frame_ids, truth, strict=True):
+        if labels.shape != truth[0].shape:
+            raise size_error(dataset.truth_file(frame), labels, truth[0], "the first annotation of its sequence")
+    return truth
 
 
-def _video_units(dataset: Davis, video: Video, results: Path) -> Array:
+def _video_units(video: Video, truth: Sequence[Array], results: Path) -> Array:
     """(object, 7): davis_units of a sequence."""
-    truth = [dataset.label_map(frame) for frame in video.frame_ids]
     if not (results / video.name).is_dir():
         raise DatasetError(f"{results}: expected a folder {video.name}/ with the masks of this sequence, found none")
     said = [_mask(results / f"{frame}.png", video, truth[i]) for i, frame in enumerate(video.frame_ids[1:-1], 1)]

@@ -31,7 +31,8 @@ def score_imagenet_s(
 
     data: the folder of one size; classes: 50, 300 or 919. Ground truth of 1000 is dropped, a predicted id above
     `classes` belongs to no class, and a missing file is a miss that `n_missing` counts. Intervals draw images within
-    their wnid, as a resample without some class would score it 0.
+    their wnid, as a resample without some class would score it 0. An image whose ground truth is missing or cannot be
+    used is left out and counted in n_skipped.
     """
     if classes not in SIZES:
         raise UsageError(f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {classes}")
@@ -44,14 +45,15 @@ def score_imagenet_s(
         raise DatasetError(f"{data}: expected maps in {dataset.split}-segmentation/<wnid>/, found none")
     truth: dict[str, Callable[[], Array]] = {f"{name}.png": partial(dataset.label_map, name) for name in images}
     benchmark = Benchmark(_names(dataset, classes), IGNORE, read_prediction)
-    counts, missing = count(benchmark, truth, folder, progress)
-    folders = np.unique([name.partition("/")[0] for name in images], return_inverse=True)[1]
+    counted = count(benchmark, truth, folder, progress)
+    missing = counted.missing
+    folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]
     return Result(
         command="score",
         task="imagenet-s",
         metric="miou",
-        n=len(images),
-        rows=rows(benchmark, counts, imagenet_s_scores, n_missing=len(missing), seed=seed, strata=folders),
+        n=len(counted.names),
+        rows=rows(benchmark, counted.counts, imagenet_s_scores, n_missing=len(missing), seed=seed, strata=folders),
         config={
             "data": str(data),
             "results": str(results),
@@ -60,8 +62,8 @@ def score_imagenet_s(
             "seed": seed,
         },
         versions=versions(),
-        n_skipped=len(dataset.skipped),
-        skipped=[*missing_notes(folder, missing), *dataset.skipped][:NAMED],
+        n_skipped=len(counted.left_out) + len(dataset.skipped),
+        skipped=[*counted.left_out, *missing_notes(folder, missing), *dataset.skipped][:NAMED],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import Progress, estimates, size_error, with_interval
+from kvtool.asking.records import Progress, estimates, none_left, size_error, with_interval
 from kvtool.datasets.files import found
 from kvtool.errors import DatasetError
 from kvtool.metrics.segmentation import class_counts, class_iou
@@ -29,37 +29,64 @@ class Benchmark:
         return len(self.names)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """The images that could be scored, by their result files' names.
+
+    counts: (image, 3, class) pixels of intersection, prediction and truth. missing: the result files that are not
+    there. left_out: a line for each image whose truth cannot be used.
+    """
+
+    names: Sequence[str]
+    counts: Array
+    missing: Sequence[str]
+    left_out: Sequence[str]
+
+
 def count(
     benchmark: Benchmark, truth: Mapping[str, Callable[[], Array]], results: Path, progress: Progress | None
-) -> tuple[Array, list[str]]:
-    """(image, 3, class) pixels of intersection, prediction and truth; and the result files that are missing.
+) -> Counted:
+    """Pixels of every image by class, see Counted.
 
-    truth: by the result file's name below `results`. The pixels of a missing file belong to no class: misses.
-    Raises DatasetError where no file is there at all, a map has another size, or the truth other ids.
+    truth: by the result file's name below `results`. The pixels of a missing file belong to no class: misses. An image
+    whose truth cannot be read, or holds other ids, is left out. Raises DatasetError where no result is there at all or
+    one has another size, and where no image's truth can be used.
     """
     missing = [name for name in truth if not (results / name).is_file()]
     if len(missing) == len(truth):
         instead = found(results / missing[0], results)
         raise DatasetError(f"{results}: expected label maps such as {missing[0]}, found {instead}; check the path")
     absent = set(missing)
-    counts = np.zeros((len(truth), 3, benchmark.n_classes))
-    for row, (name, load) in enumerate(truth.items()):
-        true = load()
-        nothing = np.full(true.shape, benchmark.n_classes)
-        said = nothing if name in absent else benchmark.read(results / name)
-        if said.shape != true.shape:
-            raise size_error(results / name, said, true, "its ground truth")
+    rows, names, left_out = [], [], []
+    for name, load in truth.items():
         try:
-            counts[row] = class_counts(said, true, benchmark.n_classes, benchmark.ignore)
-        except ValueError as error:
-            raise DatasetError(
-                f"ground truth of {name}: {error}; check the data set and its number of classes"
-            ) from None
+            true = load()
+            check_ids(benchmark, true, name)
+        except DatasetError as error:
+            left_out.append(str(error))
+            continue
+        nothing = np.full(true.shape, benchmark.n_classes)
+        predicted = nothing if name in absent else benchmark.read(results / name)
+        if predicted.shape != true.shape:
+            raise size_error(results / name, predicted, true, "its ground truth")
+        rows.append(class_counts(predicted, true, benchmark.n_classes, benchmark.ignore))
+        names.append(name)
         if progress is not None:
             progress(1, name, len(truth))
+    if not rows:
+        raise none_left(f"ground truth of {results}", left_out)
+    counts = np.stack(rows)
     if not counts[:, 2].any():
         raise DatasetError(f"{results}: expected pixels of some class in the ground truth, found ignored ones alone")
-    return counts, missing
+    return Counted(names, counts, [name for name in names if name in absent], left_out)
+
+
+def check_ids(benchmark: Benchmark, truth: Array, name: str) -> None:
+    """Raises DatasetError where the truth holds an id that is neither a class nor ignored."""
+    try:
+        class_counts(truth, truth, benchmark.n_classes, benchmark.ignore)
+    except ValueError as error:
+        raise DatasetError(f"ground truth of {name}: {error}; check the data set and its number of classes") from None
 
 
 def rows(

@@ -16,6 +16,7 @@ from kvtool.asking.records import (
     need,
     need_numbers,
     need_text,
+    none_left,
     read_records,
     scored,
 )
@@ -25,7 +26,10 @@ from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
 PRIMARY_ALPHA = 0.1
-FIELDS = ("category", "trg_kps", "trg_bndbox", "prd_kps")
+TRUTH_FIELDS = ("category", "trg_kps", "trg_bndbox")
+
+Truth = tuple[str, Array, float]
+"""A pair's category, target points (keypoint, 2) and the longer side of its box, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,24 @@ def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None =
     """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
 
     answers: JSON lines or a JSON list of pairs with SPair's fields category, trg_kps and trg_bndbox, and prd_kps, the
-    predicted points in the order of trg_kps, (x, y) in pixels of the original target image. Pairs without a keypoint
-    are left out and counted. Raises DatasetError that names file and line of any other pair.
+    predicted points in the order of trg_kps, (x, y) in pixels of the original target image. Pairs without a keypoint,
+    or whose truth cannot be used, are left out and counted. Raises DatasetError that names file and line of any pair
+    whose prediction cannot be used, and where no pair is left.
     """
     path, pairs, skipped = Path(answers), [], []
     for where, record in read_records(path):
-        pair = _answer(record, where)
+        try:
+            truth = _truth(record, where)
+        except DatasetError as error:
+            skipped.append(str(error))
+            continue
+        pair = _answer(record, truth, where)
         if len(pair.target_px):
             pairs.append(pair)
         else:
             skipped.append(f"{where}: no keypoint")
     if not pairs:
-        raise DatasetError(f"{path}: expected pairs with keypoints, found none in {len(skipped)} pairs")
+        raise none_left(f"{path}: pairs with keypoints", skipped)
     if progress is not None:
         progress(len(pairs), path.name)
     return Result(
@@ -69,15 +79,24 @@ def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None =
     )
 
 
-def _answer(record: dict[str, Any], where: str) -> Answer:
-    category, target, box, predicted = need(record, FIELDS, where)
-    true, said = _points(target, "trg_kps", where), _points(predicted, "prd_kps", where)
-    if len(true) != len(said):
-        raise DatasetError(f"{where}: expected as many prd_kps as trg_kps, found {len(said)} for {len(true)}")
+def _truth(record: dict[str, Any], where: str) -> Truth:
+    """Raises DatasetError where a pair's annotation cannot be used."""
+    category, target, box = need(record, TRUTH_FIELDS, where)
     x0, y0, x1, y1 = need_numbers(box, 4, "trg_bndbox", where)
     if x1 < x0 or y1 < y0:
         raise DatasetError(f"{where}: expected trg_bndbox as x1, y1, x2, y2 from top left, found {box}")
-    return Answer(need_text(category, "category", where), true, said, box_side_px((x0, y0, x1, y1)))
+    points = _points(target, "trg_kps", where)
+    return need_text(category, "category", where), points, box_side_px((x0, y0, x1, y1))
+
+
+def _answer(record: dict[str, Any], truth: Truth, where: str) -> Answer:
+    """Raises DatasetError where the prediction cannot be used."""
+    category, true, box_side = truth
+    (points,) = need(record, ("prd_kps",), where)
+    predicted = _points(points, "prd_kps", where)
+    if len(true) != len(predicted):
+        raise DatasetError(f"{where}: expected as many prd_kps as trg_kps, found {len(predicted)} for {len(true)}")
+    return Answer(category, predicted, true, box_side)
 
 
 def _points(value: Any, name: str, where: str) -> Array:

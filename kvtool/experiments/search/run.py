@@ -15,6 +15,7 @@ from kvtool.features.patch_index import PatchIndex, build_index, faiss_module, i
 from kvtool.features.patches import Array, Best, Patches
 from kvtool.result import Result, Row, best_row, block_name, is_summary, versions
 from kvtool.store import Run, indexes, open_store
+from kvtool.store.kept import results_among
 from kvtool.store.nonfinite import WHAT
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_run
@@ -165,34 +166,33 @@ def choose_block(run: Run, kind: Kind | None, layer: int | None, kv_head: int | 
         return Block(kind, layer, kv_head), "as asked"
     for result in _probes(run):
         if (row := _best_of(result, kind, layer, kv_head)) is not None:
-            return Block(kind, row["layer"], row["kv_head"]), f"best of the kept probe {result['task']}"
+            return Block(kind, row["layer"], row["kv_head"]), f"best of the kept probe {result.task}"
     spoiled = run.nonfinite()
     sound = [number for number in layers if (kind, number, kv_head or 0) not in spoiled] or layers
     middle = sound[len(sound) // 2] if layer is None else layer
     return Block(kind, middle, kv_head or 0), "no kept probe says which is best: middle layer, head 0 unless given"
 
 
-def _probes(run: Run) -> list[dict[str, Any]]:
+def _probes(run: Run) -> list[Result]:
     """Kept probe results of a run: correspondence first, the latest first."""
     kept = [
         result
-        for result in open_store(run.store).results()
-        if result.get("command") == "probe" and result["config"].get("run_hash") == run.config.hash
+        for result in results_among(open_store(run.store).results())
+        if result.command == "probe" and result.config.get("run_hash") == run.config.hash
     ]
-    return sorted(kept, key=lambda result: "correspondence" not in result["task"])
+    return sorted(kept, key=lambda result: "correspondence" not in (result.task or ""))
 
 
-def _best_of(result: dict[str, Any], kind: Kind, layer: int | None, kv_head: int | None) -> Row | None:
+def _best_of(result: Result, kind: Kind, layer: int | None, kv_head: int | None) -> Row | None:
     """The best block of a kind in a result, among those of the layer or head asked for."""
 
     def fits(row: Row | None) -> bool:
         asked = {"kind": kind} | {name: v for name, v in (("layer", layer), ("kv_head", kv_head)) if v is not None}
         return row is not None and all(row.get(name) == value for name, value in asked.items())
 
-    if fits(result["best"]):
-        best: Row = result["best"]
-        return best
-    return best_row([row for row in result["rows"] if fits(row) and is_summary(row)], result["metric"])
+    if fits(result.best):
+        return result.best
+    return best_row([row for row in result.rows if fits(row) and is_summary(row)], result.metric)
 
 
 def _fill(

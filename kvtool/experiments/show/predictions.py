@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from kvtool.asking.answering import WAIT_S
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
@@ -20,6 +21,7 @@ from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
 from kvtool.store.nonfinite import WHAT
+from kvtool.store.shares import Share
 from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.evaluation import check_served, evaluate
@@ -47,7 +49,7 @@ def predictions(
     dataset = dataset_of(run, data)
     result = next((one for one in kept_results(run, "probe") if one.task == task and one.best), None)
     if result is None and block is None:
-        result = evaluate(run, task, data=data, device=device, progress=progress)
+        result = evaluate(run, task, data=data, device=device, share=Share(WAIT_S), progress=progress)
     chosen, heads = _choose(run, task, block, result, kind_of_task.kinds)
     work = kind_of_task(dataset, sizes_of(run), where, **_options(kind_of_task, result))
     work.only(set(ids))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, bounded, need_store
+from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, WaitOption, bounded, need_store
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
@@ -33,6 +33,7 @@ def variance(
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")] = None,
     seed: Annotated[int, bounded("seed", help="Of intervals and of the test for two modes.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -62,6 +63,7 @@ def variance(
             out=out,
             seed=seed,
             fresh=fresh,
+            wait_s=wait,
             progress=advance,
         )
     for note in result.config["notes"]:

@@ -33,6 +33,7 @@ def variance(
     out: str | Path | None = None,
     seed: int = 0,
     fresh: bool = False,
+    wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
     """L2 variance over images of every (layer, kv_head) of a kind, and which are input-agnostic.
@@ -48,14 +49,15 @@ def variance(
     note).
 
     The result is kept in the store and given again when asked for the same, unless `fresh`; another threshold needs no
-    new pass. Raises UsageError where the kind is not stored, for fewer than two images, and where images do not share
-    their token positions.
+    new pass. wait_s: how long to wait for another process that measures the same. Raises UsageError where the kind is
+    not stored, for fewer than two images, and where images do not share their token positions; BusyError where another
+    process measures the same.
     """
     run = select_run(target)
     _check(run, kind, threshold, pca, out)
     if out is not None:
         check_folder(out, "variance: -o")
-    result = kept_variances(run, kind, seed, fresh, progress)
+    result = kept_variances(run, kind, seed, fresh, wait_s, progress)
     if threshold != "auto":
         config, store = variance_config(run, kind, seed), open_store(run.store)
         result = judge(result.rows, run, config, float(threshold))

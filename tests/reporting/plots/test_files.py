@@ -48,7 +48,7 @@ def test_refused_before_any_work(tmp_path: Path) -> None:
         check(tmp_path / "folder.png")
     with pytest.raises(UsageError, match="expected an existing folder"):
         check(tmp_path / "nowhere" / "a.png")
-    with pytest.raises(UsageError, match=r"plot of command: unknown name 'search'"):
+    with pytest.raises(UsageError, match="--plot: search has no figure"):
         plot(replace(EVERY["probe"], command="search"), tmp_path / "a.png")
     with pytest.raises(KvtoolError, match="expected a result with rows"):
         plot(replace(EVERY["probe"], rows=[]), tmp_path / "a.png")

@@ -1,0 +1,153 @@
+"""Check what a run has committed, member by member: parts, texts, segments of the roster, indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from kvtool.errors import CorruptError, StoreError
+from kvtool.store import indexes, layout
+from kvtool.store.arrays import StoredArray
+from kvtool.store.durable import FileRecord, read_file, read_record
+from kvtool.store.encoding import Bits
+from kvtool.store.files import crc32c, read_group
+from kvtool.store.manifest import token_offsets
+from kvtool.store.nonfinite import WHAT, describe
+from kvtool.store.parts import Part
+from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files
+from kvtool.store.run import Run
+from kvtool.store.shards import OpenShard, Request, Rows
+
+
+def check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
+    try:
+        read_group(folder, where)
+    except FileNotFoundError:
+        yield Problem(run, "", "", f"{where}: {layout.ZARR_JSON} is missing", "group", folder)
+    except CorruptError as error:
+        yield Problem(run, "", "", str(error), "group", folder)
+    except OSError as error:
+        yield Problem(run, "", "", f"{where}: cannot be read: {error.strerror}")
+
+
+def is_in_place(run: Run, part: Part) -> bool:
+    """Whether a part lies where it was committed, and was neither copied nor renamed."""
+    return part.attributes.get("committed_as") == str(part.folder.relative_to(run.store))
+
+
+def check_member(run: Run, group: str, folder: Path) -> Iterator[Problem]:
+    if group == layout.INDEXES:
+        for what, damaged in indexes.problems(run, folder):
+            yield Problem(run.name, f"{group}/{folder.name}", "", what, "drop" if damaged else "", folder)
+    elif group not in ("parts", "text"):
+        yield from check_segment(run, group, folder)
+    elif group == "parts" and layout.part_range(folder.name) is None:
+        yield Problem(run.name, folder.name, "", "not a part: expected a name like 0000000-0000032")
+    else:
+        yield from _check_part(run, group, folder)
+
+
+def check_segment(run: Run, group: str, folder: Path) -> Iterator[Problem]:
+    """A folder with a sealed zarr.json and nothing else."""
+    label = f"{group}/{folder.name}"
+    try:
+        read_group(folder, f"run {run.name}, {label}")
+    except FileNotFoundError:
+        yield Problem(run.name, label, "", f"{layout.ZARR_JSON} is missing", "restore", folder)
+    except (CorruptError, OSError) as error:
+        yield Problem(run.name, label, "", str(error), "restore" if isinstance(error, CorruptError) else "", folder)
+    yield from foreign_files(folder, {layout.ZARR_JSON}, run.name, label, "")
+
+
+def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
+    label = folder.name if group == "parts" else f"{group}/{folder.name}"
+    try:
+        part = run.open_part(group, folder.name)
+        arrays = part.arrays
+        problems = list(_check_samples(run, part)) if group == "parts" else []
+    except StoreError as error:
+        yield Problem(run.name, label, "", f"cannot be opened: {error}", drop_if_corrupt(error), folder)
+        return
+    if not is_in_place(run, part):
+        as_ = part.attributes.get("committed_as")
+        problems.append(Problem(run.name, label, "", f"was committed as {as_}: it was moved here", "drop", folder))
+    yield from problems
+    yield from foreign_files(folder, {layout.ZARR_JSON, *arrays}, run.name, label, "")
+    for name, array in arrays.items():
+        expected = {layout.ZARR_JSON, *(array.spec.shard_name(i) for i in range(array.spec.n_shards))}
+        yield from foreign_files(array.folder, expected, run.name, label, name)
+        for what, mend in dict(_check_array(array)).items():
+            yield Problem(run.name, label, name, what, mend, folder)
+        if counts := part.nonfinite(name):
+            layers = run.config.stored_layers(name)
+            places = describe([(name, layers[layer], head) for layer, head, _ in counts], run.config)
+            yield Problem(run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {places}")
+
+
+def _check_samples(run: Run, part: Part) -> Iterator[Problem]:
+    for name in run.config.array_names():
+        offsets = token_offsets(part.samples, name)
+        if part.offsets(name) != offsets:
+            what = "its token offsets are not those of its images"
+            yield Problem(run.name, part.name, name, what, "drop", part.folder)
+        elif name not in part.arrays and offsets[-1]:
+            what = f"expected an array of {offsets[-1]} tokens, found none"
+            yield Problem(run.name, part.name, name, what, "drop", part.folder)
+
+
+def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
+    """What is wrong with an array's files: each is read once; of a damaged one, every damaged chunk."""
+    path = array.folder / layout.ZARR_JSON
+    try:
+        found = f"{crc32c(read_file(path)):08x}"
+        if found != array.metadata_crc32c:
+            yield f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged", "drop"
+    except FileNotFoundError:
+        yield f"file {path.name} is missing", "drop"
+    except OSError as error:
+        yield f"file {path.name}: cannot be read: {error.strerror}", ""
+    for shard, expected in enumerate(map(FileRecord, array.shard_nbytes, array.shard_crc32c)):
+        name = array.spec.shard_name(shard)
+        try:
+            record = read_record(array.folder / name)
+        except FileNotFoundError:
+            yield f"file {name} is missing: {layout.REPAIR}", "drop"
+        except OSError as error:
+            yield f"file {name}: cannot be read: {error.strerror}", ""
+        else:
+            if record != expected:
+                yield from _damage(array, shard, expected, record)
+
+
+def _damage(array: StoredArray, shard: int, expected: FileRecord, found: FileRecord) -> Iterator[tuple[str, Mend]]:
+    """Every damaged chunk of a shard; where none is, its checksum as a whole."""
+    spec = array.spec
+    layers = range(shard * spec.shard_layers, (shard + 1) * spec.shard_layers)
+    whats = list(dict.fromkeys(chain.from_iterable(_damaged_chunks(array, layer) for layer in layers)))
+    name = spec.shard_name(shard)
+    as_whole = f"file {name}: expected crc32c {expected.crc32c:08x}, found {found.crc32c:08x}: {layout.REPAIR}"
+    for what in whats or [as_whole]:
+        yield what, "drop"
+
+
+def _damaged_chunks(array: StoredArray, layer: int) -> Iterator[str]:
+    spec = array.spec
+    out = np.empty((1, spec.shape[2], spec.shape[3]), spec.storage)
+    for head in range(spec.shape[1]):
+        for start in range(0, spec.shape[2], spec.chunk_tokens):
+            rows = Rows(start, min(start + spec.chunk_tokens, spec.shape[2]), 0)
+            try:
+                _read(Request(array, layer, range(head, head + 1), [rows]), out)
+            except StoreError as error:
+                yield str(error).removeprefix(f"{array.where}: ")
+
+
+def _read(request: Request, out: Bits) -> None:
+    shard = OpenShard(request)
+    try:
+        shard.read_into(out)
+    finally:
+        shard.close()

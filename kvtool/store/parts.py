@@ -1,0 +1,159 @@
+"""A committed part, as its attributes say; they are checked against the settings of its run when it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kvtool import schema
+from kvtool.errors import CorruptError
+from kvtool.store import layout
+from kvtool.store.arrays import ArrayRecord, StoredArray
+from kvtool.store.manifest import RunConfig, samples_from_json
+from kvtool.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Who an image of a run is: its id, its index in the roster, what its picture was, and the text before it."""
+
+    id: str
+    index: int
+    digest: str
+    stamp: tuple[int, ...]
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A committed part: its folder and its attributes, samples parsed on first use."""
+
+    run: str
+    name: str
+    folder: Path
+    attributes: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        return f"run {self.run}, part {self.name}"
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        return samples_from_json(self.attributes["samples"], self.where)
+
+    @cached_property
+    def indices(self) -> tuple[int, ...]:
+        """Dataset index of each image."""
+        record = self.attributes["samples"]
+        shared = record["shared"].get("index")
+        return tuple(entry.get("index", shared) for entry in record["each"])
+
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Who each image is, without the rest of its sample: cheap for many parts."""
+        record = self.attributes["samples"]
+        shared = {"digest": "", "stamp": [], **record["shared"]}
+        where = f"{self.where}, image"
+        return tuple(schema.read(Picture, {**shared, **entry}, where) for entry in record["each"])
+
+    @cached_property
+    def arrays(self) -> dict[str, StoredArray]:
+        return stored_arrays(self.folder, self.attributes, self.where)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays on disk."""
+        return sum(sum(array.shard_nbytes) for array in self.arrays.values())
+
+    def lacking(self) -> str | None:
+        """The first of its arrays' files that is missing or has another size, in words; else None. Raises OSError."""
+        return next((what for array in self.arrays.values() if (what := array.lacking()) is not None), None)
+
+    def nonfinite(self, array: str) -> list[list[int]]:
+        """[layer position, head, how many values are not finite] of an array, where there are any."""
+        counts: list[list[int]] = self.attributes.get("nonfinite", {}).get(array, [])
+        return counts
+
+    def offsets(self, array: str) -> list[int]:
+        """(n + 1) first token of each image in an array, and the total."""
+        offsets: list[int] = self.attributes["offsets"][array]
+        return offsets
+
+
+@dataclass(frozen=True)
+class SampleRecords:
+    """Of a part's images: what all of them share, and the rest of each."""
+
+    shared: dict[str, Any]
+    each: list[dict[str, Any]]
+
+
+def check_part(part: Part, config: RunConfig) -> None:
+    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of these settings."""
+    where, attributes = part.where, part.attributes
+    records = schema.read(SampleRecords, attributes.get("samples"), f"{where}: samples").each
+    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
+    schema.read(tuple[int, ...], list(part.indices), f"{where}: index")
+    _check_nonfinite(part, config)
+    check_arrays(part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends})
+    for name in config.array_names():
+        ends = counts.get(name, ())
+        if len(ends) != len(records) + 1 or ends[0] != 0 or list(ends) != sorted(ends) or not records:
+            raise CorruptError(
+                f"{where}, array {name}: expected offsets of {len(records)} images, found {len(ends)}: {layout.REPAIR}"
+            )
+
+
+def check_text(part: Part, config: RunConfig) -> None:
+    """As check_part, of a part of texts."""
+    texts = schema.read(list[str], part.attributes.get("names"), f"{part.where}: names")
+    _check_nonfinite(part, config)
+    check_arrays(part.arrays, config, part.where, {"value": len(texts)})
+    if "value" not in part.arrays:
+        raise CorruptError(f"{part.where}: expected an array value, found none: {layout.REPAIR}")
+
+
+def _check_nonfinite(part: Part, config: RunConfig) -> None:
+    """Raises CorruptError where the record of values that are not finite names blocks that the run has not."""
+    records = schema.read(
+        dict[str, list[tuple[int, int, int]]], part.attributes.get("nonfinite", {}), f"{part.where}: nonfinite"
+    )
+    for name, places in records.items():
+        layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
+        if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in places):
+            raise CorruptError(f"{part.where}: nonfinite: expected blocks of the run, found {places}: {layout.REPAIR}")
+
+
+def check_arrays(arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]) -> None:
+    """Raises CorruptError where an array is none of the run's, or has another shape than so many tokens make."""
+    for name, array in arrays.items():
+        if name not in tokens:
+            raise CorruptError(f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}")
+        heads, dim = config.heads_and_dim(name)
+        expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
+        found = (array.spec.shape, array.spec.dtype)
+        if found != (expected, config.model.dtype):
+            raise CorruptError(
+                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, found {found[1]} of "
+                f"shape {found[0]}: {layout.REPAIR}"
+            )
+
+
+def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
+    """The arrays that a group's attributes list, by name. Raises CorruptError."""
+    records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{where}: arrays")
+    arrays = {}
+    for name, record in records.items():
+        if problem := record.problem():
+            raise CorruptError(f"{where}, array {name}: {problem}: {layout.REPAIR}")
+        arrays[name] = StoredArray(
+            folder=folder / name,
+            spec=record.spec,
+            shard_nbytes=record.shard_nbytes,
+            shard_crc32c=record.shard_crc32c,
+            metadata_crc32c=record.metadata_crc32c,
+            where=f"{where}, array {name}",
+        )
+    return arrays

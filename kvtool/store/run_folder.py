@@ -1,0 +1,58 @@
+"""The folder of a run: its settings, read and checked, and the commit of a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvtool import schema
+from kvtool.errors import CorruptError
+from kvtool.store import layout
+from kvtool.store.files import commit_folder, group_json, os_errors, read_group, scratch_folder, write_file
+from kvtool.store.manifest import RunConfig
+from kvtool.store.roster import segment_name, write_segment
+
+_MEND_RUN = "`kvtool store repair` mends it, or remove the run"
+
+
+@dataclass(frozen=True)
+class _RunRecord:
+    """The attributes of a run's group."""
+
+    config: RunConfig
+    hash: str
+
+
+def read_config(store: Path, name: str) -> RunConfig:
+    """The settings of the run called `name`. Raises CorruptError."""
+    where = f"run {name}"
+    with os_errors(f"{where}: cannot be read"):
+        try:
+            attributes = read_group(layout.run_path(store, name), where)
+            record = schema.read(_RunRecord, attributes, f"{where}: {layout.ZARR_JSON}")
+        except FileNotFoundError:
+            raise CorruptError(f"{where}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
+        except CorruptError as error:
+            raise CorruptError(f"{error}: {_MEND_RUN}") from None
+    config = record.config
+    if config.hash != record.hash or config.name != name:
+        raise CorruptError(
+            f"run {name}: expected configuration {record.hash}, found {config.hash} of {config.name}: "
+            "give a renamed folder its name back, or remove it and extract again"
+        )
+    return config
+
+
+def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
+    """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
+    with scratch_folder(store) as scratch:
+        tmp = scratch / config.name
+        tmp.mkdir()
+        write_file(tmp / layout.ZARR_JSON, group_json({"config": config.to_json(), "hash": config.hash}))
+        for name in layout.RUN_FOLDERS:
+            (tmp / name).mkdir()
+            write_file(tmp / name / layout.ZARR_JSON, group_json({}))
+        if segment is not None:
+            write_segment(tmp / layout.ROSTER / segment_name(0), segment)
+        return commit_folder(tmp, layout.run_path(store, config.name))

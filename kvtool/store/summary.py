@@ -1,0 +1,73 @@
+"""A run in one row: its settings, what it holds, who works on it and how fast. Damage is counted, and stops nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kvtool.errors import StoreError
+from kvtool.store import layout
+from kvtool.store.files import member_names
+from kvtool.store.parts import Part
+from kvtool.store.roster import Roster
+
+if TYPE_CHECKING:
+    from kvtool.store.run import Run
+
+PACE_S = 600.0
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """One row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
+    config, parts, texts = run.config, *(run.readable(group) for group in ("parts", "text"))
+    roster = _readable_roster(run)
+    indices = {index for part in parts for index in part.indices}
+    n_damaged = sum(len(member_names(run.folder / group)) for group in ("parts", "text")) - len(parts) - len(texts)
+    return {
+        "run": run.name,
+        "hash": config.hash,
+        "model": config.model.name,
+        "revision": config.model.revision,
+        "dtype": config.model.dtype,
+        "dataset": config.dataset,
+        "split": config.split,
+        "place": roster.place if roster.n_segments else config.dataset_path,
+        "prefix": config.prefix,
+        "view": config.view,
+        "keys": config.keys,
+        "kinds": list(config.kinds),
+        "layers": list(config.layers),
+        "vision_layers": list(config.vision_layers),
+        "codec": config.codec,
+        "images": len(indices),
+        "images_total": max(len(roster.index_of), len(indices)),
+        "texts": sum(len(part.attributes["names"]) for part in texts),
+        "parts": len(parts),
+        "bytes": sum(part.nbytes for part in [*parts, *texts]),
+        "damaged_parts": n_damaged,
+        "held": [f"{name} by {owner or 'an unknown process'}" for name, owner in run.holders().items()],
+        "images_per_minute": pace(parts),
+    }
+
+
+def _readable_roster(run: Run) -> Roster:
+    """The roster, or an empty one where it is damaged."""
+    try:
+        return run.roster
+    except StoreError:
+        return Roster()
+
+
+def pace(parts: Sequence[Part]) -> float | None:
+    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
+    times = sorted((stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None)
+    recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
+    seconds = recent[-1][0] - recent[0][0] if recent else 0.0
+    return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None
+
+
+def _committed_s(part: Part) -> float | None:
+    with suppress(OSError):
+        return (part.folder / layout.ZARR_JSON).stat().st_mtime
+    return None

@@ -1,0 +1,99 @@
+"""Commands in processes of their own, which count what they compute and can be held at any moment of it.
+
+Protocol: `python -m tests.experiments.workers WHAT STOP_AT LOG ARGUMENTS...` runs `kvtool ARGUMENTS...`. For each call
+that computes WHAT a line of LOG says how much. At the call of number STOP_AT, from 1, the process says so on standard
+output and waits for a line on its standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+HOLDING = "holding"
+COUNTED: dict[str, tuple[str, str, str, Callable[..., int]]] = {
+    "answers": ("kvtool.asking.answering", "Answerer", "_generate", lambda _, __, todo: sum(map(len, todo.values()))),
+    "several": ("kvtool.models.several", "SeveralImages", "ask_several", lambda _, __, texts, *___: len(texts)),
+    "probes": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
+    "variance": ("kvtool.experiments.variance.run", "", "measure", lambda *_: 1),
+}
+"""Module, class, function, and how much one call computes."""
+
+
+class Worker:
+    """A command in a process of its own. log: where it counts, the same for several."""
+
+    def __init__(self, log: Path, what: str, *arguments: object, stop_at: int = 0) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.experiments.workers",
+            what,
+            str(stop_at),
+            str(log),
+            *map(str, arguments),
+        ]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def holding(self) -> Worker:
+        """Itself, once it stands where it is to stop."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.strip() == HOLDING, self.end()
+        return self
+
+    def end(self) -> tuple[int, str, str]:
+        """Let it go on: exit code, standard output and error."""
+        out, err = self.process.communicate("\n")
+        return self.process.returncode, out, err
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def counts(log: Path) -> list[int]:
+    """How much each call computed."""
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+def main() -> None:
+    what, stop_at, log, *arguments = sys.argv[1:]
+    module, owner, name, size = COUNTED[what]
+    place: Any = import_module(module)
+    place = getattr(place, owner) if owner else place
+    original = getattr(place, name)
+    n_calls = 0
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, f"{size(*args)}\n".encode())
+        os.close(descriptor)
+        if n_calls == int(stop_at):
+            print(HOLDING, flush=True)
+            sys.stdin.readline()
+        return original(*args, **options)
+
+    setattr(place, name, counted)
+    from kvtool.cli import app
+
+    sys.argv = ["kvtool", *arguments]
+    app.main()
+
+
+if __name__ == "__main__":
+    main()
