@@ -11,7 +11,7 @@ from typer.main import get_command
 import kvtool
 from kvtool.cli.app import app
 from kvtool.registry import EXPERIMENTS, experiment_part
-from tests.tools.source import PACKAGE, import_graph, module_files, reachable
+from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reachable
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors"),
@@ -118,3 +118,17 @@ def test_tasks_load_without_what_computes() -> None:
     loaded = loaded_after(statement)
     assert "kvtool.tasks.temporal_correspondence" in loaded
     assert not loaded & HEAVY
+
+
+SHARED = ("tests.support", "tests.contracts", "tests.tools")
+"""What every test may import; besides, a helper or a program that lies in the test's own folder."""
+TESTS = module_files(ROOT / "tests")
+TEST_IMPORTS = import_graph(TESTS)
+
+
+@pytest.mark.parametrize("module", TESTS)
+def test_no_test_imports_another_test(module: str) -> None:
+    folder = ".".join(module.split(".")[:2])
+    for other in TEST_IMPORTS[module]:
+        assert other.startswith((*SHARED, f"{folder}.")), f"{other}: move what is shared to tests/support"
+        assert not other.split(".")[-1].startswith(("test_", "conftest")), other

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import change_json, copied, rows, told
 from tests.support import tiny
+from tests.support.shell import Shell
 
 SIZES = ((1, 1), (1, 200), (200, 1), (31, 639), (2, 401), (5, 1000), (27, 27), (28, 5600), (13, 14), (1399, 7))
 TOO_LONG = "w2_h401.png"

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kvtool.datasets.cvbench import CvBench
-from tests.cli.conftest import Shell
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
 
 NARROW = ("--tasks", "semantic-segmentation", "--benchmarks", "cvbench")

@@ -12,27 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.cli import app
-
-Outcome = tuple[int, list[str], list[str]]
-Command = Callable[..., Outcome]
+from tests.support.shell import LineShell, Shell, in_lines
 
 
 @pytest.fixture
-def kvtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def kvtool(shell: Shell) -> LineShell:
     """Run a command in this process: (exit code, lines of standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["kvtool", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
+    return in_lines(shell)
 
 
 @pytest.fixture
@@ -44,7 +30,7 @@ def few(tmp_path: Path, pictures: Path) -> Path:
     return folder
 
 
-def test_extract_twice_and_look(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_extract_twice_and_look(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, _ = kvtool(*command)
     assert code == 0
@@ -69,7 +55,7 @@ def test_extract_twice_and_look(kvtool: Command, tmp_path: Path, tiny_model: Pat
     assert kvtool("store", "runs", tmp_path / "s.kv")[1] == []
 
 
-def test_dry_run_writes_nothing(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_dry_run_writes_nothing(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     code, out, err = kvtool(
         "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}", "--dry-run"
     )
@@ -80,7 +66,7 @@ def test_dry_run_writes_nothing(kvtool: Command, tmp_path: Path, tiny_model: Pat
 
 
 def test_what_another_prefix_left_is_reused_and_said(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}", "--limit", 2)
     (first,) = map(json.loads, kvtool(*command)[1])
@@ -96,7 +82,7 @@ def test_what_another_prefix_left_is_reused_and_said(
     assert (code, json.loads(out[0])["reused"], err) == (0, 0, [])
 
 
-def test_a_flipped_byte_is_named(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_flipped_byte_is_named(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     shard = next((tmp_path / "s.kv").rglob("value/c*"))
     data = bytearray(shard.read_bytes())
@@ -109,7 +95,7 @@ def test_a_flipped_byte_is_named(kvtool: Command, tmp_path: Path, tiny_model: Pa
     assert "found 1" in err[-1]
 
 
-def test_failed_images_are_exit_4_and_listed(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_failed_images_are_exit_4_and_listed(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     (few / "001.png").write_bytes(b"")
     code, out, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     assert code == 4
@@ -119,7 +105,7 @@ def test_failed_images_are_exit_4_and_listed(kvtool: Command, tmp_path: Path, ti
 
 
 def test_pictures_that_cannot_be_listed_are_exit_4_too(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     (few / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (few / "drawing.svg").write_text("<svg/>")
@@ -146,7 +132,7 @@ def test_pictures_that_cannot_be_listed_are_exit_4_too(
 
 
 def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     (tmp_path / "coco").mkdir()
     shutil.copytree(few, tmp_path / "coco/val2014")
@@ -157,7 +143,9 @@ def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
     assert sum("a name that is not UTF-8" in line for line in err) == 1
 
 
-def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_held_parts_are_exit_3_and_name_the_owner(
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     import kvtool as library
 
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
@@ -190,7 +178,7 @@ def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Pat
     ],
 )
 def test_bad_requests_are_one_line(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, arguments: list[str], code: int, expected: str
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path, arguments: list[str], code: int, expected: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     places = {"few": few, "empty": tmp_path / "empty", "missing": tmp_path / "missing"}
@@ -205,7 +193,7 @@ def test_bad_requests_are_one_line(
 
 
 @pytest.mark.parametrize("command", ["info", "runs", "verify"])
-def test_what_is_no_store(kvtool: Command, tmp_path: Path, command: str) -> None:
+def test_what_is_no_store(kvtool: LineShell, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     for name in ("file", "folder", "nothing"):
@@ -214,14 +202,14 @@ def test_what_is_no_store(kvtool: Command, tmp_path: Path, command: str) -> None
         assert name in err[0]
 
 
-def test_a_file_is_no_store_to_extract_into(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_file_is_no_store_to_extract_into(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     (tmp_path / "file").write_text("kept")
     code, _, err = kvtool("extract", tmp_path / "file", "--model", tiny_model, "--dataset", f"folder:{few}")
     assert (code, len(err)) == (1, 1)
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_a_store_of_another_version(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_store_of_another_version(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     from kvtool.store.catalog import VERSION_FIELD
     from kvtool.store.files import group_json
 
@@ -233,7 +221,7 @@ def test_a_store_of_another_version(kvtool: Command, tmp_path: Path, tiny_model:
     assert "999" in err[-1]
 
 
-def test_probe_all_where_there_is_no_task(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_probe_all_where_there_is_no_task(kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, err = kvtool("probe", tmp_path / "s.kv", "all")
     assert (code, out, len(err)) == (2, [], 1)
@@ -241,7 +229,7 @@ def test_probe_all_where_there_is_no_task(kvtool: Command, tmp_path: Path, tiny_
 
 
 def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
-    kvtool: Command, tmp_path: Path, tiny_model: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path
 ) -> None:
     from kvtool.demo.layouts import write_scenes
 
@@ -260,7 +248,7 @@ def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
 
 
 def test_the_log_file_has_the_command_and_what_came_of_it(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     for i in range(30):
         (few / f"{i:03d}.png").write_bytes(b"")
@@ -307,7 +295,7 @@ def shorten(path: Path) -> None:
     ],
 )
 def test_a_run_that_lost_a_file_is_not_done(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, file: str, damage: Callable[[Path], object]
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path, file: str, damage: Callable[[Path], object]
 ) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     assert kvtool(*command)[0] == 0
