@@ -17,10 +17,9 @@ from transformers.models.llava.processing_llava import LlavaProcessor
 
 from kvtool.models.families import FAMILIES
 from kvtool.types import View
-from tests.contracts.families.processors import own_processor
+from tests.contracts.families.processors import own_pixels, own_processor
 from tests.contracts.model_contract import Array, DecoderContract, EncoderContract, to_array
 from tests.contracts.several_contract import SeveralContract
-from tests.models.test_encoders import own_pixels
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
 
