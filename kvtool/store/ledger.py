@@ -78,6 +78,8 @@ def gone(store: Path) -> Iterator[Path]:
 
 def spoiled(store: Path) -> Iterator[Path]:
     """Entries that are not what an entry is: an empty regular file."""
+    if not layout.ledger_path(store).exists():  # whoever removed it lost no image
+        return
     for folder, files in walk(layout.ledger_path(store)):
         for name in files if folder.name != layout.ROSTER else ():
             if name in (RUN_COPY, layout.ROOT_COPY) or name.startswith(f".{RUN_COPY}.") or layout.is_litter(name):
