@@ -1,9 +1,9 @@
-# make setup | demo | test | campaign | bench | docs. Every target builds the environment first when it is missing or out of date.
+# make setup | demo | test | campaign | fuzz | bench | docs. Every target builds the environment first when it is missing or out of date.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint campaign bench docs clean
+.PHONY: setup demo test lint campaign fuzz bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +29,9 @@ test: lint
 
 campaign: setup
 	$(BIN)/python -m tests.campaign
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz
 
 bench: setup
 	$(BIN)/python -m tests.bench
