@@ -4,7 +4,7 @@
 # make check      lint and the fast tests, on CORES processes: what to run before a commit
 # make test       lint and every test, one after the other: what counts
 # make docs       docs/cli.md, the links of all pages, and the site build/site; whatever is broken fails
-# make campaign, make bench   long: commands that are killed, and what things cost
+# make campaign, fuzz, bench   long: commands that are killed, hostile inputs, and what things cost
 # Variables: PYTHON (the interpreter of .venv), CORES, CONSTRAINTS (empty: the newest versions that pyproject.toml allows)
 PYTHON ?= python3
 CORES ?= 2
@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: setup demo lint check test campaign bench docs clean
+.PHONY: setup demo lint check test campaign fuzz bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -48,13 +48,16 @@ test: lint
 campaign: setup
 	$(BIN)/python -m tests.campaign
 
+fuzz: setup
+	$(BIN)/python -m tests.fuzz
+
 bench: setup
 	$(BIN)/python -m tests.bench
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m kvtool.cli.reference > docs/cli.md
 	$(BIN)/python -m tests.tools.links
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

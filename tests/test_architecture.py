@@ -15,7 +15,7 @@ from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reacha
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors"),
-    ("types", "registry", "bounds", "digests", "outputs", "schema"),
+    ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema"),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),
     ("features", "engine"),

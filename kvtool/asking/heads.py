@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kvtool.errors import UsageError
 from kvtool.features.variances import layer_groups
+from kvtool.inputs import STANDARD_INPUT, read_input
 from kvtool.types import Geometry
 
 Head = tuple[int, int]
@@ -21,6 +20,7 @@ Head = tuple[int, int]
 Heads = frozenset[Head]
 Row = dict[str, Any]
 CONTROLS = ("dependent", "random")
+MAX_HEADS_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[i
 
 
 def read_rows(source: str) -> list[tuple[str, Row]]:
-    """JSON lines of a file, or of standard input for "-", each with where it stands. Raises UsageError."""
-    where = "standard input" if source == "-" else source
+    """JSON lines of a file or a pipe, or of standard input for "-", each with where it stands. Raises UsageError."""
+    where = "standard input" if source == STANDARD_INPUT else source
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = read_input(source, MAX_HEADS_BYTES).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        said = getattr(error, "strerror", None) or error
+        said = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else said
         raise UsageError(f"heads {where}: expected a readable file of JSON lines, found: {said}") from None
     lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     return [(f"heads {where}: line {number}", _object(line, f"heads {where}: line {number}")) for number, line in lines]

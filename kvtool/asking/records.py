@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -71,7 +70,7 @@ def results_folder(path: FilePath, what: str) -> Path:
 def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The objects of a JSON lines file, or of a file that holds one JSON list, each with where it stands: FILE:LINE,
     or FILE: item N. Raises DatasetError that names the line of what is not JSON, and for a file without any."""
-    text = read_text(path) if str(path) != "-" else _standard_input()
+    text = read_text(path, piped=True)
     if text.lstrip().startswith("["):
         items = [(f"{path}: item {number}", item) for number, item in enumerate(_parse(text, path, 1), 1)]
     else:
@@ -82,14 +81,6 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
         if not isinstance(item, dict):
             raise DatasetError(f"{where}: expected a JSON object, found {_shown(item)}")
     return items
-
-
-def _standard_input() -> str:
-    """What is piped in, as UTF-8."""
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"standard input: expected UTF-8, found a byte that is none at {error.start}") from None
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:

@@ -12,6 +12,7 @@ from kvtool.datasets.formats import LFS_POINTER, READ_SUFFIXES
 from kvtool.datasets.names import brief, is_hidden, is_utf8, printable
 from kvtool.digests import open_regular, read_stamped
 from kvtool.errors import DatasetError
+from kvtool.inputs import read_input
 
 IMAGE_SUFFIXES = READ_SUFFIXES
 
@@ -65,10 +66,13 @@ def advice(root: Path, relative: str) -> str:
     return "see the folder tree in docs/datasets.md"
 
 
-def read_text(path: Path, most_bytes: int = MAX_LIST_BYTES) -> str:
-    """A UTF-8 text with any line ends and with or without byte order marks. Raises DatasetError."""
+def read_text(path: Path, most_bytes: int = MAX_LIST_BYTES, *, piped: bool = False) -> str:
+    """A UTF-8 text with any line ends and with or without byte order marks. Raises DatasetError.
+
+    piped: whether it may also come from a pipe, or from standard input as "-".
+    """
     try:
-        data, _ = read_stamped(path, most_bytes)
+        data = read_input(path, most_bytes) if piped else read_stamped(path, most_bytes)[0]
     except FileNotFoundError:
         raise DatasetError(
             f"{path}: expected a text file, found nothing there; check the data set is complete"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from kvtool.datasets.files import MAX_LIST_BYTES
 from kvtool.datasets.formats import OTHER_SUFFIXES, READ_SUFFIXES, UNREAD_SUFFIXES, is_picture
 from kvtool.datasets.names import is_hidden, is_utf8, printable
 from kvtool.errors import DatasetError
+from kvtool.inputs import STANDARD_INPUT, read_input
 
 _NAMED = 3
 """How many left-out files the error of an empty folder names."""
@@ -148,17 +148,11 @@ def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 def _stdin_lines() -> list[str]:
     """Lines of standard input as file names: bytes that are not UTF-8 become surrogates. Raises DatasetError."""
     where = "folder: standard input"
-    if sys.stdin is None:
-        raise DatasetError(f"{where}: expected paths, one a line, found it closed")
-    stream = getattr(sys.stdin, "buffer", None)
     try:
-        data = (
-            sys.stdin.read().encode("utf-8", "surrogateescape") if stream is None else stream.read(MAX_LIST_BYTES + 1)
-        )
+        data = read_input(STANDARD_INPUT, MAX_LIST_BYTES)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{where}: expected paths, one a line, found that it cannot be read: {error}") from None
-    if len(data) > MAX_LIST_BYTES:
-        raise DatasetError(f"{where}: expected at most {MAX_LIST_BYTES >> 20} MiB of paths, found more")
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{where}: expected paths, one a line, found that it cannot be read: {reason}") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DatasetError(f"{where}: expected UTF-8 paths, one a line, found UTF-16; save the list as UTF-8")
     if b"\0" in data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,12 +101,23 @@ def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
             raise TornError(_torn(folder / name, expected, other))
 
 
+def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder at and below one, and the names of its files. A folder that cannot be listed raises OSError, where
+    os.walk alone would pass over it."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, _, names in os.walk(folder, topdown, onerror=fail):
+        yield Path(place), names
+
+
 def sizes(folder: Path) -> dict[str, int]:
     """Size of every file below a folder, by its path from there."""
     found = {}
-    for place, _, names in os.walk(folder):
+    for place, names in walk(folder):
         for name in names:
-            path = Path(place) / name
+            path = place / name
             found[str(path.relative_to(folder))] = path.stat().st_size
     return found
 

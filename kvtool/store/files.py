@@ -28,6 +28,7 @@ from kvtool.store.durable import (
     fsync_folder,
     read_file,
     sizes,
+    walk,
     write_file,
 )
 from kvtool.store.layout import ZARR_JSON, entries, tmp_path
@@ -108,15 +109,16 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
     """Rename a folder whose files are fsynced to its final name, and enter it in the ledger. False: another writer
     was first, `tmp` is dropped.
 
-    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back first. What
-    was renamed has the same files of the same sizes, or it is taken back. Raises TornError.
+    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back before
+    and after the rename. What was renamed has the same files of the same sizes, too, or it is taken back. Raises
+    TornError.
 
     The target is never created first: renaming onto an empty folder silently succeeds, onto a full one fails.
     """
     check_files(tmp, files or {})
     expected = sizes(tmp)
-    for folder, _, _ in os.walk(tmp, topdown=False):
-        fsync_folder(Path(folder))
+    for folder, _ in walk(tmp, topdown=False):
+        fsync_folder(folder)
     try:
         tmp.rename(target)
     except OSError as error:
@@ -127,8 +129,9 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
         return False
     fsync_folder(target.parent)
     try:
-        check_sizes(target, expected | {name: record.nbytes for name, record in (files or {}).items()})
-    except TornError:
+        check_files(target, files or {})
+        check_sizes(target, expected)
+    except (TornError, OSError):
         target.rename(tmp)
         raise
     ledger.mark(tmp.parent.parent.parent, target)

@@ -8,7 +8,6 @@ after the commit and taken away before a removal; what a crash leaves without an
 
 from __future__ import annotations
 
-import os
 import secrets
 import stat
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kvtool.store import layout
-from kvtool.store.durable import fsync_folder, read_file, write_file
+from kvtool.store.durable import fsync_folder, read_file, walk, write_file
 
 RUN_COPY = "run.json"
 """The copy of a run's zarr.json, in the run's folder of the ledger."""
@@ -51,11 +50,12 @@ def unmark(store: Path, target: Path) -> None:
     if not entry.exists():
         return
     if entry.is_dir():
-        for folder, _, files in os.walk(entry, topdown=False):
-            for name in files:
-                (Path(folder) / name).unlink(missing_ok=True)
-            with suppress(OSError):  # someone entered something meanwhile
-                Path(folder).rmdir()
+        with suppress(FileNotFoundError):  # someone else takes it away, too
+            for folder, files in walk(entry, topdown=False):
+                for name in files:
+                    (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):  # someone entered something meanwhile
+                    folder.rmdir()
     else:
         entry.unlink(missing_ok=True)
     fsync_folder(entry.parent)
@@ -78,13 +78,15 @@ def gone(store: Path) -> Iterator[Path]:
 
 def spoiled(store: Path) -> Iterator[Path]:
     """Entries that are not what an entry is: an empty regular file."""
-    for folder, _, files in os.walk(layout.ledger_path(store)):
-        for name in files if Path(folder).name != layout.ROSTER else ():
+    if not layout.ledger_path(store).exists():  # whoever removed it lost no image
+        return
+    for folder, files in walk(layout.ledger_path(store)):
+        for name in files if folder.name != layout.ROSTER else ():
             if name in (RUN_COPY, layout.ROOT_COPY) or name.startswith(f".{RUN_COPY}.") or layout.is_litter(name):
                 continue  # copies, those that a crash left half written, and litter
-            status = (Path(folder) / name).lstat()
+            status = (folder / name).lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size:
-                yield Path(folder) / name
+                yield folder / name
 
 
 def run_copy(store: Path, run: str) -> Path:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +19,32 @@ from tests.campaign import crashes, faults, images, kills, machine
 from tests.campaign.places import new_folder
 from tests.campaign.tally import Tally
 
+FUZZ_S = 1500
+"""Each kind of hostile input ends when its share of this time is over."""
 PARTS: dict[str, Callable[[Path, int], list[Tally]]] = {
     "crashes": lambda folder, seed: crashes.run(folder, seed),
     "images": lambda folder, seed: images.run(folder, seed, cuts=50),
-    "faults": lambda folder, _: faults.run(folder),
     "machine": lambda folder, _: machine.run(folder, examples=300, steps=40),
     "kills": lambda folder, seed: kills.run(folder, seed, kills=2000),
+    "fuzz": lambda folder, seed: fuzz(folder, seed),
+    "faults": lambda folder, _: faults.run(folder),
 }
 """What a part of the campaign does in a folder of its own, with a seed."""
+
+
+def fuzz(folder: Path, seed: int) -> list[Tally]:
+    """Hostile inputs, in a process with an environment of its own; a run out of memory counts as a traceback."""
+    rows = folder / "fuzz.json"
+    command = ("--seed", str(seed), "--out", str(rows), "--seconds", str(FUZZ_S))
+    subprocess.run([sys.executable, "-m", "tests.fuzz", *command], stdout=sys.stderr, check=False)
+    tallies = []
+    for row in json.loads(rows.read_text()):
+        counts = {field: row[field] for field in ("tried", "lost", "doubled", "wrong", "hangs")}
+        tally = Tally(row["name"], tracebacks=row["tracebacks"] + row["memory"], **counts)
+        if faulty := tally.lost + tally.doubled + tally.wrong + tally.tracebacks + tally.hangs:
+            tally.notes.append(f"{tally.name}: {faulty} faults, listed in build/fuzz/faults.json")
+        tallies.append(tally)
+    return tallies
 
 
 def main() -> int:
@@ -46,7 +66,11 @@ def run_part(name: str, seed: int, parent: Path | None) -> list[Tally]:
     """Run one part and print what it found, a line for each tally."""
     started = time.monotonic()
     with new_folder(parent) as folder:
-        tallies = PARTS[name](folder, seed)
+        try:
+            tallies = PARTS[name](folder, seed)
+        except Exception:  # noqa: BLE001  the other parts are still to be tried
+            tallies = [Tally(name)]
+            tallies[0].count("tracebacks", f"{name}: {traceback.format_exc()}")
     if not tallies:
         print(f"{name}: left out: {images.missing()}", file=sys.stderr)
     for tally in tallies:

@@ -37,6 +37,8 @@ def test_no_part_is_torn_or_lost(shell: Shell, tiny_model: Path, tmp_path: Path)
         time.sleep(0.2)
     for worker in workers:
         _, err = worker.communicate(timeout=300)
-        assert (worker.returncode, err) == (0, "")
+        # One that comes when others hold all that is left could do nothing, and names a holder.
+        assert (worker.returncode, err) == (0, "") or (worker.returncode == 3 and "held by" in err)
+    assert any(worker.returncode == 0 for worker in workers)
     assert rows(shell(*extract))[0]["already_stored"] == IMAGES
     told(shell("store", "verify", store), 0, "no problem")

@@ -203,7 +203,7 @@ def test_bad_requests(tmp_path: Path) -> None:
         (r"cannot serve semantic-correspondence", {"task": "semantic-correspondence"}),
         (r"did you mean 'co-segmentation'", {"task": "cosegmentation"}),
         (r"value has no layer 77", {"layers": [77]}),
-        (r"expected 1 or more, found 0", {"task": "co-segmentation", "limit": 0}),
+        (r"limit: expected a whole number from 1", {"task": "co-segmentation", "limit": 0}),
         (r"expected an image or more", {"images": []}),
         (r"ends in \.png, found '.*a\.jpg'", {"out": tmp_path / "a.jpg"}),
         (r"expected a file, found a folder", {"out": tmp_path / "folder.png"}),

@@ -79,7 +79,10 @@ def hostile_json(rng: Random, data: bytes) -> bytes:
     try:
         value, lines = json.loads(data), False
     except ValueError:
-        value, lines = [json.loads(line) for line in data.splitlines() if line.strip()], True
+        try:
+            value, lines = [json.loads(line) for line in data.splitlines() if line.strip()], True
+        except ValueError:  # damaged before
+            return hostile_text(rng, data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         value = hostile_value(rng, value)
     if lines and isinstance(value, list):

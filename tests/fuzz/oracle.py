@@ -39,7 +39,10 @@ class Hang(BaseException):
 
 @dataclass(frozen=True)
 class Verdict:
-    """outcome: "accepted", "refused", or one of OUTCOMES. what: one line. where: innermost place in the package."""
+    """outcome: "accepted", "refused" (at least in part), or one of OUTCOMES. what: one line.
+
+    where: innermost place in the package.
+    """
 
     outcome: str
     what: str = ""
@@ -52,7 +55,12 @@ def refused(call: Callable[..., Value], *arguments: Any, **options: Any) -> Valu
         return call(*arguments, **options)
     except KvtoolError as error:
         check_refusal(error)
+        _refusals.append(str(error)[:200])
         return None
+
+
+_refusals: list[str] = []
+"""What the package refused of the input that is being tried."""
 
 
 def check_refusal(error: KvtoolError) -> None:
@@ -77,6 +85,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 def judge(attempt: Callable[[], None]) -> Verdict:
     """Run one input and say what came of it."""
+    _refusals.clear()
     try:
         attempt()
     except KvtoolError as error:
@@ -87,7 +96,7 @@ def judge(attempt: Callable[[], None]) -> Verdict:
         return Verdict("refused", str(error)[:200])
     except (Exception, Hang, SystemExit, KeyboardInterrupt, RecursionError) as error:  # noqa: BLE001
         return _verdict(error)
-    return Verdict("accepted")
+    return Verdict("refused", _refusals[0]) if _refusals else Verdict("accepted")
 
 
 def _verdict(error: BaseException) -> Verdict:

@@ -34,13 +34,13 @@ def facts(dataset: Any) -> list[Fact]:
 
 
 def plain(value: Any) -> Any:
-    """Values that compare: arrays as bytes, records as tuples."""
+    """Values that compare: arrays as bytes, records as tuples, members of an object in no order."""
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, value.tobytes()
     if is_dataclass(value) and not isinstance(value, type):
         return plain(astuple(value))
     if isinstance(value, dict):
-        return [(plain(key), plain(item)) for key, item in value.items()]
+        return sorted(([plain(key), plain(item)] for key, item in value.items()), key=repr)
     if isinstance(value, Path) or (isinstance(value, str) and value.startswith("/")):
         return Path(value).name  # where a data set lies is none of its facts
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
