@@ -92,7 +92,9 @@ def ask(answerer: Answerer, asked: Sequence[Asked], progress: Progress) -> dict[
     return {each: found[each.image][each.question.prompt] for each in asked}
 
 
-def score_choices(asked: Sequence[Asked], answers: Sequence[str], seed: int) -> tuple[Row, list[Row]]:
+def score_choices(
+    asked: Sequence[Asked], answers: Sequence[str], seed: int
+) -> tuple[Row, list[Row]]:
     """Scores with intervals, see choice_scores; and a row for each task or sub-task.
 
     Questions are resampled within their task or sub-task and collection of images, the same resamples whoever

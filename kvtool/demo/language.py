@@ -13,7 +13,17 @@ from functools import cache
 import numpy as np
 
 from kvtool.demo.shapes import part_names
-from kvtool.demo.world import COLOURS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, Thing, categories
+from kvtool.demo.world import (
+    COLOURS,
+    PLACES,
+    SIZES,
+    STYLES,
+    TEXTURES,
+    TIMES,
+    Scene,
+    Thing,
+    categories,
+)
 
 SPECIAL = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 CHOICES = ("(A)", "(B)", "(C)", "(D)")
@@ -26,7 +36,12 @@ PREPOSITION = {
     "room": "in a room",
     "sky": "in the sky",
 }
-SIDES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
+SIDES = {
+    "left": "on the left",
+    "right": "on the right",
+    "top": "at the top",
+    "bottom": "at the bottom",
+}
 UNCHANGED_PLURAL = ("fish",)
 RANDOM_PREFIX = (
     "A rustic wooden table filled with freshly baked croissants, dripping honey, and a steaming pot of Earl Grey tea "
@@ -93,7 +108,14 @@ def vocabulary() -> tuple[str, ...]:
         *NUMBERS,
         *map(str, range(10)),
     ]
-    ordered = [*SPECIAL, *CHOICES, *_PUNCTUATION, *world, *_OTHER_WORDS.split(), *_STREET_WORDS.split()]
+    ordered = [
+        *SPECIAL,
+        *CHOICES,
+        *_PUNCTUATION,
+        *world,
+        *_OTHER_WORDS.split(),
+        *_STREET_WORDS.split(),
+    ]
     for word in words(RANDOM_PREFIX):
         ordered.append(word)
     for part in part_names():
@@ -142,7 +164,11 @@ def look(thing: Thing, *, size: bool = True, colour: bool = True, texture: bool 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None, *, spots: bool = True) -> str:
     """One sentence on all things, the place and the time. With `rng` the things come in a random order."""
-    order = list(range(len(scene.things))) if rng is None else [int(i) for i in rng.permutation(len(scene.things))]
+    order = (
+        list(range(len(scene.things)))
+        if rng is None
+        else [int(i) for i in rng.permutation(len(scene.things))]
+    )
     phrases = []
     for index in order:
         thing = scene.things[index]

@@ -59,7 +59,9 @@ def choice_text(options: Sequence[str]) -> str:
     return " ".join(f"{letter} {option}" for letter, option in zip(CHOICES, options, strict=False))
 
 
-def as_choice(rng: np.random.Generator, question: str, options: Sequence[str], answer: str, kind: str) -> Question:
+def as_choice(
+    rng: np.random.Generator, question: str, options: Sequence[str], answer: str, kind: str
+) -> Question:
     """The options in a random order, the answer as the letter in brackets (CV-Bench, BLINK)."""
     order = [options[int(index)] for index in rng.permutation(len(options))]
     return Question(f"{question} {SELECT} {choice_text(order)}", CHOICES[order.index(answer)], kind)
@@ -96,12 +98,22 @@ def _attribute_yes_no(
     category, value, present = thing.category, getattr(thing, attribute), bool(rng.integers(2))
     if not present:
         held = {getattr(other, attribute) for other in scene.things if other.category == category}
-        seen = [value for value in {getattr(other, attribute) for other in scene.things} if value not in held]
-        pool = sorted(seen) if seen and rng.random() < 0.5 else [value for value in values if value not in held]
+        seen = [
+            value
+            for value in {getattr(other, attribute) for other in scene.things}
+            if value not in held
+        ]
+        pool = (
+            sorted(seen)
+            if seen and rng.random() < 0.5
+            else [value for value in values if value not in held]
+        )
         if not pool:
             return existence_question(category, True)
         value = _pick(rng, pool)
-    return Question(f"Is there {with_article(value)} {category} in the image? {YES_NO}", _yes(present), kind)
+    return Question(
+        f"Is there {with_article(value)} {category} in the image? {YES_NO}", _yes(present), kind
+    )
 
 
 def colour_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -143,14 +155,18 @@ def count(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 
 def count_things(scene: Scene, _rng: np.random.Generator) -> Question | None:
-    return Question("How many things are there in the image?", number(len(scene.things)), "count_things")
+    return Question(
+        "How many things are there in the image?", number(len(scene.things)), "count_things"
+    )
 
 
 def count_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
     name, answer = _counted(scene, rng)
     present = bool(rng.integers(2))
     asked = answer if present else int(rng.choice([n for n in range(1, 5) if n != answer]))
-    start = f"Is there only one {name}" if asked == 1 else f"Are there {number(asked)} {plural(name)}"
+    start = (
+        f"Is there only one {name}" if asked == 1 else f"Are there {number(asked)} {plural(name)}"
+    )
     return Question(f"{start} in this image? {YES_NO}", _yes(present), "count_yes_no")
 
 
@@ -159,7 +175,11 @@ def count_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
     others = [n for n in range(1, 6) if n != answer]
     options = [answer, *(others[int(i)] for i in rng.permutation(len(others))[:3])]
     return as_choice(
-        rng, f"How many {plural(name)} are in the image?", [str(n) for n in options], str(answer), "count_choice"
+        rng,
+        f"How many {plural(name)} are in the image?",
+        [str(n) for n in options],
+        str(answer),
+        "count_choice",
     )
 
 
@@ -198,7 +218,9 @@ def relation(scene: Scene, rng: np.random.Generator) -> Question | None:
         return None
     between = ("on the left or on the right of", "above or below")[axis]
     text = f"Is the {pair[0].category} {between} the {pair[1].category}?"
-    return Question(text, _relation(axis, *pair), ("relation_left_right", "relation_above_below")[axis])
+    return Question(
+        text, _relation(axis, *pair), ("relation_left_right", "relation_above_below")[axis]
+    )
 
 
 def relation_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -212,7 +234,13 @@ def relation_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
         f"where is the {one} located with respect to the {other}?"
     )
     options = (("left", "right"), ("above", "below"))[axis]
-    return as_choice(rng, text, options, _relation(axis, *pair), ("left_right_choice", "above_below_choice")[axis])
+    return as_choice(
+        rng,
+        text,
+        options,
+        _relation(axis, *pair),
+        ("left_right_choice", "above_below_choice")[axis],
+    )
 
 
 def side(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -228,7 +256,9 @@ def side(scene: Scene, rng: np.random.Generator) -> Question | None:
     if rng.random() < 0.5:
         asked = _pick(rng, pair)
         return Question(
-            f"Is the {thing.category} {SIDES[asked]} of the image? {YES_NO}", _yes(asked == answer), "side_yes_no"
+            f"Is the {thing.category} {SIDES[asked]} of the image? {YES_NO}",
+            _yes(asked == answer),
+            "side_yes_no",
         )
     kind = ("side_left_right", "side_top_bottom")[axis]
     return Question(f"Is the {thing.category} {SIDES[pair[0]]} or {SIDES[pair[1]]}?", answer, kind)
@@ -253,7 +283,11 @@ def place_of(scene: Scene, rng: np.random.Generator) -> Question | None:
     if rng.random() < 0.5:
         return Question("What place is shown in the image?", scene.place, "place")
     asked = scene.place if rng.random() < 0.5 else _pick(rng, PLACES)
-    return Question(f"Is the place shown in the image a {asked}? {YES_NO}", _yes(asked == scene.place), "place_yes_no")
+    return Question(
+        f"Is the place shown in the image a {asked}? {YES_NO}",
+        _yes(asked == scene.place),
+        "place_yes_no",
+    )
 
 
 def time_of(scene: Scene, _rng: np.random.Generator) -> Question | None:
@@ -280,14 +314,20 @@ def describe_thing(scene: Scene, rng: np.random.Generator) -> Question | None:
         return None
     item = found[rng.integers(len(found))]
     thing = scene.things[item.thing]
-    return Question(f"Describe {item.text}.", f"{with_article(look(thing))} {spot(scene, thing)}", "describe")
+    return Question(
+        f"Describe {item.text}.", f"{with_article(look(thing))} {spot(scene, thing)}", "describe"
+    )
 
 
 def list_colour(scene: Scene, rng: np.random.Generator) -> Question | None:
     """All things of a colour, from left to right."""
     colour = _pick(rng, sorted({thing.colour for thing in scene.things}))
-    found = sorted((thing.centre_xy_px[0], thing.category) for thing in scene.things if thing.colour == colour)
-    return Question(f"List the {colour} things.", ", ".join(name for _, name in found), "list_colour")
+    found = sorted(
+        (thing.centre_xy_px[0], thing.category) for thing in scene.things if thing.colour == colour
+    )
+    return Question(
+        f"List the {colour} things.", ", ".join(name for _, name in found), "list_colour"
+    )
 
 
 def list_things(scene: Scene, _rng: np.random.Generator) -> Question | None:
@@ -328,7 +368,9 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
 }
 
 
-def questions(scene: Scene, rng: np.random.Generator, kinds: Sequence[str] | None = None) -> list[Question]:
+def questions(
+    scene: Scene, rng: np.random.Generator, kinds: Sequence[str] | None = None
+) -> list[Question]:
     """One question of each kind asked for (default: all kinds), where the scene allows it, in that order."""
     asked = [KINDS[kind](scene, rng) for kind in (kinds or KINDS)]
     return [question for question in asked if question is not None]

@@ -57,15 +57,24 @@ class Source:
             arrays["vision"] = arrays["vision"][list(self.vision_rows)]
         return model.prepare_stored(sample, arrays, prefix)
 
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray[Any, Any] | None:
+    def text_values(
+        self, texts: Sequence[str], layers: Sequence[int]
+    ) -> np.ndarray[Any, Any] | None:
         """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one of them."""
         config = self.run.config
         try:
             rows = {name: row for row, name in enumerate(self.run.text_names)}
-            if "value" not in config.kinds or not set(layers) <= set(config.layers) or not set(texts) <= rows.keys():
+            if (
+                "value" not in config.kinds
+                or not set(layers) <= set(config.layers)
+                or not set(texts) <= rows.keys()
+            ):
                 return None
             wanted, heads = [rows[text] for text in texts], range(config.heads_and_dim("value")[0])
-            blocks = [[self.run.text_values(layer, head, raw=True)[wanted] for head in heads] for layer in layers]
+            blocks = [
+                [self.run.text_values(layer, head, raw=True)[wanted] for head in heads]
+                for layer in layers
+            ]
         except CorruptError as error:
             warn_of_damage(error)
             return None
@@ -104,7 +113,11 @@ def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Source
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]
-    rows = map(run.config.vision_layers.index, config.vision_layers) if "vision" in config.kinds else ()
+    rows = (
+        map(run.config.vision_layers.index, config.vision_layers)
+        if "vision" in config.kinds
+        else ()
+    )
     return Source(run, samples, tuple(rows))
 
 

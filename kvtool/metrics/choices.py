@@ -47,13 +47,16 @@ def choice_scores(cells: Sequence[Cell]) -> Scores:
 
         def of(**names: str) -> Array:
             """Accuracy over the cells with these names."""
-            chosen = [all(getattr(cell, key) == name for key, name in names.items()) for cell in cells]
+            chosen = [
+                all(getattr(cell, key) == name for key, name in names.items()) for cell in cells
+            ]
             return accuracy(each[..., chosen, :].sum(axis=-2))["accuracy"]
 
         found = {"accuracy": of()}
         if CVBENCH in there:
             two_d, three_d = (
-                mean([of(benchmark=CVBENCH, source=one) for one in sources]) for sources in (TWO_D, THREE_D)
+                mean([of(benchmark=CVBENCH, source=one) for one in sources])
+                for sources in (TWO_D, THREE_D)
             )
             found |= {"cvbench": (two_d + three_d) / 2, "cvbench_accuracy": of(benchmark=CVBENCH)}
         if BLINK in there:

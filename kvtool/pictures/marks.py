@@ -38,7 +38,9 @@ def ring_radius_px(wh_px: tuple[int, int]) -> float:
     return max(LEAST_RADIUS_PX, RING * min(wh_px)) + 2 * _line_px(wh_px)
 
 
-def place_marks(points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]) -> list[Mark]:
+def place_marks(
+    points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]
+) -> list[Mark]:
     """Names stand beside their rings, inside the picture, where they cover least of other marks and are as far from
     other points as makes no doubt whose they are."""
     radius = ring_radius_px(wh_px)
@@ -52,7 +54,9 @@ def place_marks(points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[i
     return marks
 
 
-def _clearest(places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box], clear_px: float) -> Box:
+def _clearest(
+    places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box], clear_px: float
+) -> Box:
     """The first place that covers least of what is taken, and of those is furthest from other rings, up to clear_px."""
 
     def key(place: Box) -> tuple[float, float]:
@@ -86,7 +90,10 @@ def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> 
         reach = radius * (INNER if across and down else 1.0)
         left = x + across * (reach + width / 2) - width / 2
         top = y + down * (reach + height / 2) - height / 2
-        left, top = max(0, round(min(left, wh_px[0] - width))), max(0, round(min(top, wh_px[1] - height)))
+        left, top = (
+            max(0, round(min(left, wh_px[0] - width))),
+            max(0, round(min(top, wh_px[1] - height))),
+        )
         boxes.append((left, top, left + width, top + height))
     return boxes
 
@@ -110,7 +117,9 @@ def _name_size_px(name: str, wh_px: tuple[int, int]) -> tuple[float, float]:
 
 def _font(wh_px: tuple[int, int]) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size=max(LEAST_LETTER_PX, NAME * min(wh_px)))
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow's own font needs FreeType, which its wheels have"
+    assert isinstance(font, ImageFont.FreeTypeFont), (
+        "Pillow's own font needs FreeType, which its wheels have"
+    )
     return font
 
 

@@ -63,7 +63,10 @@ def build(position: int, study: Study, data: Data) -> Article:
 def _facts(kept: Kept) -> list[tuple[str, str]]:
     config, n = kept.result.config, kept.result.n
     split = f", {config['split']}" if config.get("split") else ""
-    facts = [("run", kept.run), ("data", f"{config['dataset']}{split}" if config.get("dataset") else None)]
+    facts = [
+        ("run", kept.run),
+        ("data", f"{config['dataset']}{split}" if config.get("dataset") else None),
+    ]
     facts += [("metric", kept.result.metric), ("n", str(n))]
     if kept.result.n_skipped:
         facts.append(("left out", str(kept.result.n_skipped)))
@@ -96,16 +99,25 @@ def level_style(result: Result, row: Row) -> str:
 def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dict[str, Any]:
     """What the script shows of a block that was clicked: how to write its numbers, and its pictures."""
     first = next((row for row in result.rows if metric_names(row)), {})
-    best = None if result.best is None else [result.best[name] for name in ("kind", "layer", "kv_head")]
+    best = (
+        None
+        if result.best is None
+        else [result.best[name] for name in ("kind", "layer", "kv_head")]
+    )
     return {
         "metric": result.metric,
         "metrics": metric_names(first),
-        "labels": [name for name in LABELS if any(row.get(name) is not None for row in result.rows)],
+        "labels": [
+            name for name in LABELS if any(row.get(name) is not None for row in result.rows)
+        ],
         "scale": scale(result),
         "percent": in_percent(result),
         "best": best,
         "legend": LEGENDS.get(str(result.task), MASKS_LEGEND),
-        "examples": {"/".join(map(str, block)): [vars(one) for one in drawn] for block, drawn in examples.items()},
+        "examples": {
+            "/".join(map(str, block)): [vars(one) for one in drawn]
+            for block, drawn in examples.items()
+        },
     }
 
 

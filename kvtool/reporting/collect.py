@@ -79,7 +79,9 @@ def report(
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
     check_output(path, "report")
     opened = {str(store.path): store for store in open_stores(stores)}
-    kept = choose((name, record) for name, store in opened.items() for record in _own_results(store))
+    kept = choose(
+        (name, record) for name, store in opened.items() for record in _own_results(store)
+    )
     if not kept:
         first = next(iter(opened), "STORE")
         raise UsageError(
@@ -121,7 +123,9 @@ def without_places(page: str, source: Source) -> str:
         for run in store.readable_runs():
             places |= {run.place or "", run.config.dataset_path or "", run.config.model.name}
     names = Counter(store.path.name for store in source.stores.values())
-    for place in sorted((name for name in places if name.startswith("/") and len(name) > 1), key=len, reverse=True):
+    for place in sorted(
+        (name for name in places if name.startswith("/") and len(name) > 1), key=len, reverse=True
+    ):
         name = Path(place).name
         if names[name] > 1:  # stores of one name in several folders
             name = f"{Path(place).parent.name}/{name}"
@@ -186,17 +190,23 @@ class Gathered:
 
     def gather(self, position: int, kept: Kept) -> None:
         """The pictures of one result; a result whose run or files are gone has none, and a note says why."""
-        make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(kept.result.command)
+        make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(
+            kept.result.command
+        )
         if make is None:
             return
         try:
             make(position, kept, self.source.run(kept))
         except (KvtoolError, OSError) as error:
-            self.notes.append(f"No pictures for {kept.result.command} {kept.result.task or ''} of {kept.run}: {error}")
+            self.notes.append(
+                f"No pictures for {kept.result.command} {kept.result.task or ''} of {kept.run}: {error}"
+            )
 
     def all_notes(self) -> list[str]:
         most = f"{PICTURE_BYTES / 1e6:.0f} MB"
-        full = f"{self.pictures.n_refused} pictures were left out: a page has {most} of them at most."
+        full = (
+            f"{self.pictures.n_refused} pictures were left out: a page has {most} of them at most."
+        )
         return list(dict.fromkeys(self.notes)) + [full] * bool(self.pictures.n_refused)
 
     def _examples(self, position: int, kept: Kept, run: Run) -> None:
@@ -204,7 +214,13 @@ class Gathered:
         from kvtool.tasks.blocks import torch_device
 
         if self.n_examples:
-            of = (kept.result, self.n_examples, self.n_blocks, torch_device(self.device), self.pictures)
+            of = (
+                kept.result,
+                self.n_examples,
+                self.n_blocks,
+                torch_device(self.device),
+                self.pictures,
+            )
             self.examples[position] = draw_examples(run, self.source.dataset(run), *of)
 
     def _sheets(self, position: int, kept: Kept, run: Run) -> None:
@@ -213,20 +229,27 @@ class Gathered:
         kind = kept.result.config.get("kind", "key")
         grid = run.samples[0].base(kind).grid
         ids = [sample.id for sample in run.samples if sample.base(kind).grid == grid][:SHEETS]
-        framed = {(row["layer"], row["kv_head"]) for row in kept.result.rows if row.get("input_agnostic")}
+        framed = {
+            (row["layer"], row["kv_head"]) for row in kept.result.rows if row.get("input_agnostic")
+        }
         with tempfile.TemporaryDirectory(prefix="kvtool-report-") as folder:
             for image, path in zip(ids, draw(run, kind, ids, Path(folder), framed), strict=True):
                 with Image.open(path) as sheet:
                     drawn = self.pictures.add(
-                        sheet.convert("RGB"), f"Principal components of every {kind} block, image {image}"
+                        sheet.convert("RGB"),
+                        f"Principal components of every {kind} block, image {image}",
                     )
                 if drawn is not None:
                     self.sheets.setdefault(position, []).append(drawn)
 
     def _questions(self, _position: int, kept: Kept, run: Run) -> None:
         """Thumbnails of the questions that the page shows: their marked pictures, else the images they are about."""
-        shown = [item for item in kept.result.items if item.get("cell") == "value_only"][:ITEMS_SHOWN]
-        marked = list(dict.fromkeys(str(name) for item in shown for name in item.get("files") or ()))
+        shown = [item for item in kept.result.items if item.get("cell") == "value_only"][
+            :ITEMS_SHOWN
+        ]
+        marked = list(
+            dict.fromkeys(str(name) for item in shown for name in item.get("files") or ())
+        )
         if marked:
             folder = self.source.stores[kept.store].pictures_dir(kept.result.config["pictures"])
             refs = {name: ImageRef(name, folder / name) for name in marked}

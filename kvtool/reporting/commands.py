@@ -25,7 +25,9 @@ def extract_command(info: Row) -> str:
         "--dataset",
         f"{info['dataset']}{path}@{info['split']}",
     ]
-    words += flags({"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS)
+    words += flags(
+        {"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS
+    )
     words += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
     return _command(words)
 
@@ -46,12 +48,20 @@ def result_command(kept: Kept, info: Row | None) -> str:
 def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
     """--kinds, and where they were narrowed, or the run is gone, --layers and --heads."""
     words = ["--kinds", ",".join(block["kind"] for block in blocks)] if blocks else []
-    narrowed = [b for b in blocks if b["kind"] in DECODER] or [b for b in blocks if b["kind"] != "projected"]
+    narrowed = [b for b in blocks if b["kind"] in DECODER] or [
+        b for b in blocks if b["kind"] != "projected"
+    ]
     for block in narrowed[:1]:
-        stored = None if info is None else info["layers" if block["kind"] in DECODER else "vision_layers"]
+        stored = (
+            None
+            if info is None
+            else info["layers" if block["kind"] in DECODER else "vision_layers"]
+        )
         if block["layers"] != stored:
             words += ["--layers", ranges(block["layers"])]
-        if block["kind"] in DECODER and (info is None or len(block["kv_heads"]) != info.get("kv_heads")):
+        if block["kind"] in DECODER and (
+            info is None or len(block["kv_heads"]) != info.get("kv_heads")
+        ):
             words += ["--heads", ranges(block["kv_heads"])]
     return words
 

@@ -51,7 +51,9 @@ class Study:
 
     def info(self, kept: Kept) -> Row | None:
         """Run.info() of a result's run, where the store still has it."""
-        return next((run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None)
+        return next(
+            (run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None
+        )
 
 
 def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
@@ -67,7 +69,9 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
             groups.setdefault(_group(store, result), []).append((store, result))
     kept = []
     for group in groups.values():
-        store, result = max(group, key=lambda pair: _thoroughness(pair[1]))  # the first, newest of equals
+        store, result = max(
+            group, key=lambda pair: _thoroughness(pair[1])
+        )  # the first, newest of equals
         kept.append(Kept(store, result, len(group) - 1))
     return sorted(kept, key=_order)
 
@@ -92,7 +96,10 @@ def _order(kept: Kept) -> tuple[Any, ...]:
 
 
 def _group(store: str, result: Result) -> str:
-    asked = [result.config.get(name) for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")]
+    asked = [
+        result.config.get(name)
+        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")
+    ]
     return json.dumps([store, result.command, result.task, *asked], default=str)
 
 

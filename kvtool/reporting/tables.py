@@ -50,14 +50,26 @@ class Data:
 
 def _shared(rows: Sequence[Row], column: str) -> bool:
     first = rows[0].get(column)
-    return isinstance(first, str) and len(rows) > 1 and all(row.get(column) == first for row in rows)
+    return (
+        isinstance(first, str) and len(rows) > 1 and all(row.get(column) == first for row in rows)
+    )
 
 
 def scores_table(result: Result, named: Sequence[tuple[str, Row]], title: str, data: str) -> Table:
     """A row for each (name, row): its metrics with their intervals, and n."""
-    metrics = list(dict.fromkeys(metric for _, row in named for metric in metric_names(row)))[:METRICS_SHOWN]
-    rows = [[name, *(interval(result, row, m) for m in metrics), words(row.get("n"))] for name, row in named]
-    return Table(title, ["", *(f"{metric}{unit_mark(result)}" for metric in metrics), "n"], rows[:ROWS_SHOWN], data)
+    metrics = list(dict.fromkeys(metric for _, row in named for metric in metric_names(row)))[
+        :METRICS_SHOWN
+    ]
+    rows = [
+        [name, *(interval(result, row, m) for m in metrics), words(row.get("n"))]
+        for name, row in named
+    ]
+    return Table(
+        title,
+        ["", *(f"{metric}{unit_mark(result)}" for metric in metrics), "n"],
+        rows[:ROWS_SHOWN],
+        data,
+    )
 
 
 def label_table(result: Result, rows: Sequence[Row], title: str, data: str) -> Table:
@@ -69,7 +81,11 @@ def label_table(result: Result, rows: Sequence[Row], title: str, data: str) -> T
 
 def plain_table(rows: Sequence[Mapping[str, Any]], title: str, data: str) -> Table:
     """All fields as they are, ends of intervals beside their value."""
-    columns = [c for c in dict.fromkeys(name for row in rows for name in row) if not c.endswith(("_low", "_high"))]
+    columns = [
+        c
+        for c in dict.fromkeys(name for row in rows for name in row)
+        if not c.endswith(("_low", "_high"))
+    ]
     cells = [[_cell(row, column) for column in columns] for row in rows[:ROWS_SHOWN]]
     return Table(title, columns, cells, data, n_left_out=max(0, len(rows) - ROWS_SHOWN))
 

@@ -99,7 +99,9 @@ class OpenShard:
         """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
         spec = self.request.array.spec
         scratch = np.empty((spec.shape[3], spec.chunk_tokens), spec.storage)
-        buffer = np.empty(max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8)
+        buffer = np.empty(
+            max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8
+        )
         for span in self.spans:
             base, decoded = span[0].offset, -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
@@ -120,7 +122,9 @@ class OpenShard:
         with os_errors(f"{self.where}: cannot be read"):
             found = os.fstat(self.fd).st_size
         if found != self.nbytes:
-            raise CorruptError(f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}")
+            raise CorruptError(
+                f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}"
+            )
         spec = self.request.array.spec
         tail = np.empty(spec.index_nbytes, np.uint8)
         index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.where)
@@ -140,7 +144,14 @@ class OpenShard:
                 for chunk in range(start // size, ceil(stop / size)):
                     lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
                     offset, nbytes = chunks[head][chunk]
-                    yield Piece(position, out + lo - start, lo - chunk * size, hi - chunk * size, offset, nbytes)
+                    yield Piece(
+                        position,
+                        out + lo - start,
+                        lo - chunk * size,
+                        hi - chunk * size,
+                        offset,
+                        nbytes,
+                    )
 
     def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
         done = 0
@@ -148,7 +159,9 @@ class OpenShard:
             with os_errors(f"{self.where}: cannot be read"):
                 count = os.preadv(self.fd, [buffer[done:].data], offset + done)
             if count == 0:
-                raise CorruptError(f"{self.where}: the file became shorter while it was read: {REPAIR}")
+                raise CorruptError(
+                    f"{self.where}: the file became shorter while it was read: {REPAIR}"
+                )
             done += count
         return buffer
 

@@ -49,5 +49,9 @@ def test_no_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell:
 
     run = new_run(tmp_path / "s.kv")
     monkeypatch.setattr(typer, "confirm", no)
-    assert shell("store", "remove", run.store, run.name) == (1, "", ["kvtool: aborted: nothing was changed"])
+    assert shell("store", "remove", run.store, run.name) == (
+        1,
+        "",
+        ["kvtool: aborted: nothing was changed"],
+    )
     assert run.folder.is_dir()

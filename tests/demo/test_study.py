@@ -37,7 +37,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
 
 def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     folder, steps, results = demo
-    assert [result.command for result in results] == ["probe", "variance", "knockout", "prefix", "paired"]
+    assert [result.command for result in results] == [
+        "probe",
+        "variance",
+        "knockout",
+        "prefix",
+        "paired",
+    ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
     assert len(store.first_runs()) == 4

@@ -15,7 +15,9 @@ from tests.support import tiny
 
 
 class TestLlavaNextLlama(LlavaNextLlama):
-    def test_base_view_is_the_head_of_transformers_whole_prompt(self, model: Model, own: Any, folder: Path) -> None:
+    def test_base_view_is_the_head_of_transformers_whole_prompt(
+        self, model: Model, own: Any, folder: Path
+    ) -> None:
         prefix = self.lane_filling_prefix(model, tiny.noise(70, 45), "base")
         prepared = model.prepare(tiny.noise(70, 45), id="a", index=0, prefix=prefix)
         captured = model.capture([prepared], model.request(("value",), None))
@@ -23,7 +25,9 @@ class TestLlavaNextLlama(LlavaNextLlama):
         start = prepared.sample.image_start
         for layer in range(3):
             expected = values[layer][:, start : start + 16]
-            np.testing.assert_allclose(captured.arrays["value"][0][layer], expected, rtol=0, atol=3e-6)
+            np.testing.assert_allclose(
+                captured.arrays["value"][0][layer], expected, rtol=0, atol=3e-6
+            )
 
 
 class TestLlavaNextMistral(LlavaNextMistral, TestLlavaNextLlama):
@@ -43,5 +47,7 @@ def test_sliding_windows_go_on_from_a_whole_cache(tmp_path: Path, window: int) -
     own_class: Any = LlavaNextForConditionalGeneration
     own = own_class.from_pretrained(tmp_path, dtype=torch.float32).eval()
     with torch.inference_mode():
-        whole = own(**contract.own_inputs(own, tmp_path, tiny.noise(70, 45), "full")).logits[0].numpy()
+        whole = (
+            own(**contract.own_inputs(own, tmp_path, tiny.noise(70, 45), "full")).logits[0].numpy()
+        )
     np.testing.assert_allclose(found, whole[-len(found) :], rtol=0, atol=1e-4)

@@ -20,7 +20,9 @@ class TestQwen2VL(Qwen2VL):
             sample = model.prepare(tiny.noise(*size), id="a", index=0, prefix="red cat").sample
             inputs = self.own_inputs(own, folder, tiny.noise(*size), "base", "red cat")
             positions, _ = own.model.get_rope_index(
-                inputs["input_ids"], inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
+                inputs["input_ids"],
+                inputs["mm_token_type_ids"],
+                image_grid_thw=inputs["image_grid_thw"],
             )
             end = sample.image_start + sample.n_tokens
             assert torch.equal(model.positions([sample]), positions[:, :, :end])
@@ -43,11 +45,17 @@ class TestQwen2VL(Qwen2VL):
         sample, captured = self.capture(model, tiny.noise(70, 45))
         rows, cols = sample.vision_spans[0].grid
         vision = captured.arrays["vision"][0][0, 0].reshape(rows // 2, 2, cols // 2, 2, -1)
-        merged = own.model.visual.merger(torch.tensor(vision.swapaxes(1, 2).reshape(rows * cols, -1)))
-        np.testing.assert_allclose(captured.arrays["projected"][0][0, 0], to_array(merged), rtol=0, atol=1e-5)
+        merged = own.model.visual.merger(
+            torch.tensor(vision.swapaxes(1, 2).reshape(rows * cols, -1))
+        )
+        np.testing.assert_allclose(
+            captured.arrays["projected"][0][0, 0], to_array(merged), rtol=0, atol=1e-5
+        )
 
     def test_too_long_images_are_refused_by_name(self, model: Model) -> None:
-        with pytest.raises(ImageError, match=r"image long\.png: .* at most 200, found 20000 x 1 px; crop it"):
+        with pytest.raises(
+            ImageError, match=r"image long\.png: .* at most 200, found 20000 x 1 px; crop it"
+        ):
             model.prepare(tiny.noise(20_000, 1), id="long.png", index=0)
 
     def test_images_stay_within_the_checkpoints_pixel_limits(self, model: Model) -> None:

@@ -66,7 +66,10 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 @pytest.mark.parametrize("task", RUNS)
 def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) -> None:
     run = RUNS[task](tmp_path)
-    few: dict[str, dict[str, Any]] = {pascal.TASK: {"episodes": 6}, msrc.TASK: {"layers": [PLANTED[0]]}}
+    few: dict[str, dict[str, Any]] = {
+        pascal.TASK: {"episodes": 6},
+        msrc.TASK: {"layers": [PLANTED[0]]},
+    }
     result = kvtool.probe(run, task, **few.get(task, {}))
     page = report(run.store, tmp_path / "page.html", examples=2, blocks=3)
     assert page.notes == ()
@@ -144,7 +147,9 @@ def test_several_stores(tmp_path: Path) -> None:
     runs = [spair_run(tmp_path / name) for name in ("a", "b")]
     for run in runs:
         kvtool.probe(run, spair.TASK, kinds=["value"])
-    page = kvtool.report([open_store(run.store) for run in runs], tmp_path / "page.html", examples=0)
+    page = kvtool.report(
+        [open_store(run.store) for run in runs], tmp_path / "page.html", examples=0
+    )
     assert page.n_results == 2
     assert page.n_pictures == 0
     assert {row[-1] for row in read(page).data["tables"]["runs"]["rows"]} == {"a/s.kv", "b/s.kv"}
@@ -164,7 +169,10 @@ def test_pictures_are_kept_once_and_within_bounds() -> None:
 
 def test_errors(tmp_path: Path) -> None:
     store = open_store(tmp_path / "s.kv", create=True)
-    with pytest.raises(UsageError, match=r"expected results of an analysis, found none in .*s.kv: run one first, e.g."):
+    with pytest.raises(
+        UsageError,
+        match=r"expected results of an analysis, found none in .*s.kv: run one first, e.g.",
+    ):
         report(store, tmp_path / "page.html")
     with pytest.raises(StoreError, match="expected a kvtool store"):
         report(tmp_path / "none.kv", tmp_path / "page.html")
@@ -203,7 +211,15 @@ def test_the_commands_on_the_page_make_the_same_results(
 ) -> None:
     """Run again, they are answered by what the store keeps: their configuration is the same."""
     run = spair_run(tmp_path)
-    kvtool.probe(run, spair.TASK, kinds=["value", "projected"], layers=[4, 5], heads=[1], select="split", limit=5)
+    kvtool.probe(
+        run,
+        spair.TASK,
+        kinds=["value", "projected"],
+        layers=[4, 5],
+        heads=[1],
+        select="split",
+        limit=5,
+    )
     kvtool.variance(run, threshold=1.0, seed=3)
     store = open_store(run.store)
     page = report(store, tmp_path / "page.html").path.read_text(encoding="utf-8")

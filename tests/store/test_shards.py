@@ -58,10 +58,14 @@ def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_many_shards_at_once_fill_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+def test_many_shards_at_once_fill_their_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
     monkeypatch.setattr(shards, "READ_THREADS", threads)
     array, values = write(tmp_path, [300, 5])
-    requests = [Request(array, layer, range(1, 2), [Rows(40, 305, 265 * layer)]) for layer in range(3)]
+    requests = [
+        Request(array, layer, range(1, 2), [Rows(40, 305, 265 * layer)]) for layer in range(3)
+    ]
     out = np.zeros((1, 3 * 265, 8), np.uint16)
     read_all(requests, out)
     assert out.tobytes() == values[:, 1, 40:].tobytes()
@@ -76,7 +80,9 @@ def test_bits_become_float32_on_the_way(tmp_path: Path) -> None:
     assert found.tobytes() == bits_to_float32(values[1, :, 10:290]).tobytes()
 
 
-def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(tmp_path: Path) -> None:
+def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(
+    tmp_path: Path,
+) -> None:
     """zarr-python writes inner chunks in Morton order: only the index tells where they are."""
     spec = ArraySpec.plan((2, 4, 5 * 8, 8), [8] * 5, False, "bfloat16", "lz4")
     (tmp_path / "key").mkdir()
@@ -91,7 +97,9 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(tmp
     assert np.array_equal(read(Request(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
 
 
-def test_neighbouring_chunks_are_read_with_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbouring_chunks_are_read_with_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     array, _ = write(tmp_path, [7] * 10)
     request = Request(array, 0, range(1, 2), [Rows(0, 70, 0)])
     assert [len(shard.spans) for shard in open_ahead([request])] == [1]
@@ -109,7 +117,8 @@ def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> N
     size = (tmp_path / "key" / spec.shard_name(0)).stat().st_size
     array = StoredArray(tmp_path / "key", spec, (size,), (), "", "run r, part p, array key")
     with pytest.raises(
-        CorruptError, match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks"
+        CorruptError,
+        match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks",
     ):
         read(Request(array, 0, range(1), [Rows(0, 16, 0)]))
 

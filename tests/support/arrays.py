@@ -18,14 +18,20 @@ PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecP
 
 
 def write(
-    folder: Path, lengths: list[int], dtype: Precision = "bfloat16", codec: Codec = "lz4", one_file: bool = False
+    folder: Path,
+    lengths: list[int],
+    dtype: Precision = "bfloat16",
+    codec: Codec = "lz4",
+    one_file: bool = False,
 ) -> tuple[StoredArray, Bits]:
     """An array of three layers and two heads of eight dims, and the values it holds."""
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
     files, _ = write_array(folder / "key", spec, [values])
-    return StoredArray(folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"), values
+    return StoredArray(
+        folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"
+    ), values
 
 
 def open_zarr(folder: Path, pipeline: str = PIPELINES[0]) -> Any:

@@ -20,7 +20,11 @@ from tests.support import datasets as builders
 from tests.support.tasks.language import CLASSES, GRID, LAYERS, NAMES, imagenet, planted
 from tests.support.units import DIM, HEADS, noise, sample, write_run
 
-SOURCES = (("2D", "Count", "ADE20K", 8), ("2D", "Relation", "COCO", 4), ("3D", "Depth", "Omni3D", 12))
+SOURCES = (
+    ("2D", "Count", "ADE20K", 8),
+    ("2D", "Relation", "COCO", 4),
+    ("3D", "Depth", "Omni3D", 12),
+)
 """Questions of each collection, all with answer (A) of two choices."""
 
 
@@ -29,15 +33,27 @@ def write_cvbench(root: Path) -> Path:
     for kind, task, source, n in SOURCES:
         for _ in range(n):
             number = len(rows[kind])
-            record = {"idx": number, "type": kind, "task": task, "question": "Which?", "choices": ["cat", "dog"]}
-            record |= {"answer": "(A)", "prompt": f"Which? {number} (A) cat (B) dog", "source": source}
+            record = {
+                "idx": number,
+                "type": kind,
+                "task": task,
+                "question": "Which?",
+                "choices": ["cat", "dog"],
+            }
+            record |= {
+                "answer": "(A)",
+                "prompt": f"Which? {number} (A) cat (B) dog",
+                "source": source,
+            }
             rows[kind].append(record | {"image": builders.cell(number)})
     for kind, of_kind in rows.items():
         builders.parquet(root / f"test_{kind.lower()}.parquet", of_kind, ["image"])
     return root
 
 
-def segmented(store: Path, data: Path, model: str, n_wrong: int, images: int = 12, **options: Any) -> Run:
+def segmented(
+    store: Path, data: Path, model: str, n_wrong: int, images: int = 12, **options: Any
+) -> Run:
     """Values that are right but for two background patches in each of `n_wrong` images."""
     root = data / "imagenet-s"
     masks = imagenet(root)
@@ -53,9 +69,20 @@ def segmented(store: Path, data: Path, model: str, n_wrong: int, images: int = 1
 
     samples = [sample(ref.id, i, (GRID[1], GRID[0]), GRID) for i, ref in enumerate(refs)]
     run = write_run(
-        store, "imagenet-s", "validation", root, samples, fill, model=model, layers=LAYERS, kinds=("value",), **options
+        store,
+        "imagenet-s",
+        "validation",
+        root,
+        samples,
+        fill,
+        model=model,
+        layers=LAYERS,
+        kinds=("value",),
+        **options,
     )
-    run.commit_text(list(NAMES), float32_to_bits(texts) if run.config.model.dtype == "bfloat16" else texts)
+    run.commit_text(
+        list(NAMES), float32_to_bits(texts) if run.config.model.dtype == "bfloat16" else texts
+    )
     run.refresh()
     return run
 
@@ -75,15 +102,30 @@ def answered(
     samples = [sample(ref.id, i, (8, 6), (2, 2)) for i, ref in enumerate(refs)]
     options = {"kinds": ("key", "value"), "layers": 2, **options}
     root = dataset.root or Path()
-    run = write_run(store, dataset.name, dataset.split, root, samples, noise(1), model=model, name=name, **options)
+    run = write_run(
+        store,
+        dataset.name,
+        dataset.split,
+        root,
+        samples,
+        noise(1),
+        model=model,
+        name=name,
+        **options,
+    )
     held = kvtool.open(store)
     answerer = Answerer(held, run, None, "cpu", 16)
     for number, question in enumerate(dataset.questions()):
         answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
-        held.save_result(hash_json([answerer.key, question.image_ids[0], ""]), {"kind": "answers", "answers": answers})
+        held.save_result(
+            hash_json([answerer.key, question.image_ids[0], ""]),
+            {"kind": "answers", "answers": answers},
+        )
     return run
 
 
 def right_for(n: int) -> Callable[[int], str]:
     """Right answers to the first n questions, in different words; the next one is none at all."""
-    return lambda number: ("(A)", "It is the cat.", "A.")[number % 3] if number < n else "(B)" if number > n else "?"
+    return lambda number: (
+        ("(A)", "It is the cat.", "A.")[number % 3] if number < n else "(B)" if number > n else "?"
+    )

@@ -25,5 +25,7 @@ def assert_documented(record: dict[str, Any]) -> None:
     for row in [*record["rows"], record["best"] or {}, *record["baselines"]]:
         scores = set(metric_names(row))
         assert scores <= metrics
-        derived = {f"{name}{end}" for name in scores for end in ("_low", "_high")} | {f"chosen_{n}" for n in scores}
+        derived = {f"{name}{end}" for name in scores for end in ("_low", "_high")} | {
+            f"chosen_{n}" for n in scores
+        }
         assert set(row) - scores - derived <= names

@@ -42,12 +42,18 @@ def planted_run(
         vectors[first] = rng.normal(size=DIM)
         if others:
             chosen = at if number in value_right else 1 - at
-            vectors |= {image: vectors[first] * (-1 if i != chosen else 1) for i, image in enumerate(others)}
+            vectors |= {
+                image: vectors[first] * (-1 if i != chosen else 1) for i, image in enumerate(others)
+            }
         else:
             vectors[first] += 5.0 * (2 * at - 1)
 
     def fill(s: Any, layer: int, head: int) -> Any:
-        return np.tile(vectors[s.id], (s.n_tokens, 1)) if (layer, head) == PLANTED else noise(2)(s, layer, head)
+        return (
+            np.tile(vectors[s.id], (s.n_tokens, 1))
+            if (layer, head) == PLANTED
+            else noise(2)(s, layer, head)
+        )
 
     samples = [sample(image, i, (80, 60), (3, 4), newline=True) for i, image in enumerate(vectors)]
     kinds: Any = ("key", "value", "projected", "vision")
@@ -63,7 +69,8 @@ def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> N
         answer = truth if number in right else f"The answer is ({'B' if truth == 'A' else 'A'})."
         if len(question.image_ids) > 1:
             store.save_result(
-                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]), {"answer": answer}
+                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]),
+                {"answer": answer},
             )
         else:
             answers = {NO_HEADS: {question.prompt: answer}}

@@ -16,7 +16,16 @@ from kvtool.experiments.probe.run import probe
 from kvtool.store import Run
 from kvtool.tasks import language
 from tests.support.fields import assert_documented
-from tests.support.tasks.language import GRID, LAYERS, NAMES, bdd_run, commit_texts, imagenet_run, planted, refcoco
+from tests.support.tasks.language import (
+    GRID,
+    LAYERS,
+    NAMES,
+    bdd_run,
+    commit_texts,
+    imagenet_run,
+    planted,
+    refcoco,
+)
 from tests.support.units import DIM, HEADS, PLANTED, Array, sample, write_run
 
 
@@ -32,10 +41,14 @@ def test_semantic_segmentation_by_hand(tmp_path: Path) -> None:
     assert result.best["iou_fg"] == pytest.approx(foreground)
     assert result.best["miou_fgbg"] == pytest.approx((foreground + background) / 2)
     assert result.best["miou_fgbg_image"] == pytest.approx((11 + (11 / 13 + 34 / 36) / 2) / 12)
-    others = [r for r in result.rows if "category" not in r and (r["layer"], r["kv_head"]) != PLANTED]
+    others = [
+        r for r in result.rows if "category" not in r and (r["layer"], r["kv_head"]) != PLANTED
+    ]
     assert max(r["miou_fgbg"] for r in others) < 0.6
     chance = np.mean([r["miou_fgbg"] for r in others])
-    assert sum(r["miou_fgbg_low"] <= chance <= r["miou_fgbg_high"] for r in others) >= len(others) - 2
+    assert (
+        sum(r["miou_fgbg_low"] <= chance <= r["miou_fgbg_high"] for r in others) >= len(others) - 2
+    )
     assert_documented(result.to_json())
     assert probe(run, "semantic-segmentation", fresh=True).to_json() == result.to_json()
 
@@ -54,7 +67,10 @@ def slow_maps(run: Run, layer: int, head: int) -> dict[str, Array]:
 def dense(one: Array, height: int, width: int) -> Array:
     return np.asarray(
         torch.nn.functional.interpolate(
-            torch.from_numpy(one)[None, None], size=(height, width), mode="bilinear", align_corners=False
+            torch.from_numpy(one)[None, None],
+            size=(height, width),
+            mode="bilinear",
+            align_corners=False,
         )[0, 0]
     )
 
@@ -65,7 +81,11 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
     dataset = ImageNetS(tmp_path / "data")
     result = probe(run, "semantic-segmentation", layers=[0, 5], all_classes=True)
     for layer, head in (PLANTED, (0, 0)):
-        row = next(r for r in result.rows if (r["layer"], r["kv_head"]) == (layer, head) and "category" not in r)
+        row = next(
+            r
+            for r in result.rows
+            if (r["layer"], r["kv_head"]) == (layer, head) and "category" not in r
+        )
         given, official = np.zeros((2, 2)), np.zeros((4, 2))
         for name, maps in slow_maps(run, layer, head).items():
             ids = dataset.label_map(name)
@@ -83,7 +103,9 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
                 a, b = (labels == c) & keep, (ids == c) & keep
                 official[c] += [(a & b).sum(), (a | b).sum()]
         assert row["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
-        assert row["miou"] == pytest.approx((official[:, 0] / (official[:, 1] + 1e-10)).mean(), abs=2e-3)
+        assert row["miou"] == pytest.approx(
+            (official[:, 0] / (official[:, 1] + 1e-10)).mean(), abs=2e-3
+        )
 
 
 def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
@@ -108,11 +130,15 @@ def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
     assert result.best["n"] == 6
     assert result.best["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
     present = [0, 2, 10, 13]
-    assert result.best["miou"] == pytest.approx((official[present, 0] / official[present, 1]).mean(), abs=2e-3)
+    assert result.best["miou"] == pytest.approx(
+        (official[present, 0] / official[present, 1]).mean(), abs=2e-3
+    )
     categories = {row["category"]: row for row in result.rows if "category" in row}
     assert list(categories) == ["road", "building", "sky", "car"]
     assert categories["car"]["n"] == 5
-    assert categories["car"]["miou_fgbg"] == pytest.approx((of_car[:, 0] / of_car[:, 1]).mean(), abs=2e-3)
+    assert categories["car"]["miou_fgbg"] == pytest.approx(
+        (of_car[:, 0] / of_car[:, 1]).mean(), abs=2e-3
+    )
     assert_documented(result.to_json())
 
 
@@ -144,7 +170,9 @@ def test_referring_expression_by_hand(tmp_path: Path) -> None:
     row_of = {name: 2 * i for i, name in enumerate(masks)}
     samples = [sample(ref.id, i, GRID[::-1], GRID) for i, ref in enumerate(dataset.images())]
     fill = planted(masks, values, row_of, wrong=samples[0].id)
-    run = write_run(tmp_path / "store", "refcoco", "val", tmp_path / "data", samples, fill, layers=LAYERS)
+    run = write_run(
+        tmp_path / "store", "refcoco", "val", tmp_path / "data", samples, fill, layers=LAYERS
+    )
     commit_texts(run, texts)
     result = probe(run, "referring-expression")
     assert result.best is not None

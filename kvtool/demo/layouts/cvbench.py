@@ -62,7 +62,11 @@ Make = Callable[[Scene, np.random.Generator], Question | None]
 def asked_about(scene: Scene, question: str) -> list[int]:
     """Indices of the things whose category the question names."""
     said = re.findall(r"[a-z]+", question)
-    return [i for i, thing in enumerate(scene.things) if thing.category in said or plural(thing.category) in said]
+    return [
+        i
+        for i, thing in enumerate(scene.things)
+        if thing.category in said or plural(thing.category) in said
+    ]
 
 
 def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, Choice]:
@@ -89,7 +93,10 @@ def distance(scene: Scene, rng: np.random.Generator) -> Question | None:
     if len(alone) < 3:
         return None
     target, one, other = (alone[int(index)] for index in rng.permutation(len(alone))[:3])
-    lengths = [float(np.hypot(*np.subtract(target.centre_xy_px, thing.centre_xy_px))) for thing in (one, other)]
+    lengths = [
+        float(np.hypot(*np.subtract(target.centre_xy_px, thing.centre_xy_px)))
+        for thing in (one, other)
+    ]
     if min(lengths) > 0.67 * max(lengths):
         return None
     text = f"Which object is closer to the {target.category}, the {one.category} or the {other.category}?"

@@ -39,7 +39,9 @@ class Choice:
     @property
     def prompt(self) -> str:
         """The question, the request to select, and one option a line, as BLINK and CV-Bench put it."""
-        listed = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCD", self.options, strict=False))
+        listed = "\n".join(
+            f"({letter}) {option}" for letter, option in zip("ABCD", self.options, strict=False)
+        )
         return f"{self.question} {SELECT}\n{listed}"
 
 
@@ -71,7 +73,8 @@ def save_table(path: Path, columns: dict[str, str], rows: list[dict[str, Any]]) 
     }
     described = {"info": {"features": {name: FEATURES[kind] for name, kind in columns.items()}}}
     schema = pa.schema(
-        [(name, kinds[kind]) for name, kind in columns.items()], metadata={"huggingface": json.dumps(described)}
+        [(name, kinds[kind]) for name, kind in columns.items()],
+        metadata={"huggingface": json.dumps(described)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)

@@ -81,11 +81,18 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 n_images += 1
                 pictures.append(draw_picture(seed, split, category, index, f"2026_{n_images:06d}"))
                 _save_picture(folder, pictures[-1], names)
-            for source, target in _choose_pairs(pictures, n_pairs, stream(seed, "spair71k", split, category)):
+            for source, target in _choose_pairs(
+                pictures, n_pairs, stream(seed, "spair71k", split, category)
+            ):
                 line = f"{len(lines) + 1:06d}-{source.name}-{target.name}:{category}"
-                save_json(folder / "PairAnnotation" / split / f"{line}.json", _pair(len(lines), line, source, target))
+                save_json(
+                    folder / "PairAnnotation" / split / f"{line}.json",
+                    _pair(len(lines), line, source, target),
+                )
                 lines.append(line)
-        save_text(folder / "Layout" / "large" / f"{split}.txt", "".join(f"{line}\n" for line in lines))
+        save_text(
+            folder / "Layout" / "large" / f"{split}.txt", "".join(f"{line}\n" for line in lines)
+        )
     return n_images
 
 
@@ -99,12 +106,20 @@ def draw_picture(seed: int, split: str, category: str, index: int, name: str) ->
         wanted = [wanted[int(position)] for position in rng.permutation(len(wanted))]
         scene, rendered = sample_rendered(rng, categories=wanted, overlap=0.6)
         picture = Picture(name, scene, rendered, wanted.index(category))
-        if picture.thing.size == side and len(picture.points()) >= max(SHARED_POINTS, 0.7 * len(parts(category))):
+        if picture.thing.size == side and len(picture.points()) >= max(
+            SHARED_POINTS, 0.7 * len(parts(category))
+        ):
             return picture
 
 
-def _choose_pairs(pictures: list[Picture], limit: int, rng: np.random.Generator) -> list[tuple[Picture, Picture]]:
-    able = [(a, b) for a, b in permutations(pictures, 2) if len(a.points().keys() & b.points().keys()) >= SHARED_POINTS]
+def _choose_pairs(
+    pictures: list[Picture], limit: int, rng: np.random.Generator
+) -> list[tuple[Picture, Picture]]:
+    able = [
+        (a, b)
+        for a, b in permutations(pictures, 2)
+        if len(a.points().keys() & b.points().keys()) >= SHARED_POINTS
+    ]
     return [able[int(position)] for position in rng.permutation(len(able))[:limit]]
 
 
@@ -113,7 +128,10 @@ def _save_picture(folder: Path, picture: Picture, names: tuple[str, ...]) -> Non
     visible, place = picture.points(), f"{category}/{picture.name}"
     save_jpeg(folder / "JPEGImages" / f"{place}.jpg", picture.rendered.image)
     mask = picture.rendered.thing_map == picture.index + 1
-    save_labels(folder / "Segmentation" / f"{place}.png", (mask * (names.index(category) + 1)).astype(np.uint8))
+    save_labels(
+        folder / "Segmentation" / f"{place}.png",
+        (mask * (names.index(category) + 1)).astype(np.uint8),
+    )
     annotation = {
         "filename": f"{picture.name}.jpg",
         "src_database": "scenes",
@@ -144,7 +162,9 @@ def _pair(number: int, line: str, source: Picture, target: Picture) -> dict[str,
     2 target, 3 both."""
     ids = [key for key in source.points() if key in target.points()]
     turn = abs(source.thing.angle_deg - target.thing.angle_deg)
-    sides = sorted(max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (source.box_xyxy_px, target.box_xyxy_px))
+    sides = sorted(
+        max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (source.box_xyxy_px, target.box_xyxy_px)
+    )
     return {
         "pair_id": number,
         "filename": line,

@@ -28,7 +28,9 @@ def export(run: Run, folder: Path) -> None:
     for number in range(1, len(KEPT_FRACTIONS) + 1):
         path = run.checkpoint(f"joint-{number}")
         if path.exists():
-            export_stage(torch.load(path, weights_only=True)["model"], folder / "stages" / str(number))
+            export_stage(
+                torch.load(path, weights_only=True)["model"], folder / "stages" / str(number)
+            )
 
 
 def assess(run: Run, folder: Path, count: int, note: str = "") -> None:
@@ -38,26 +40,42 @@ def assess(run: Run, folder: Path, count: int, note: str = "") -> None:
     settings = run.settings
     steps = {stage: getattr(settings, f"{stage}_steps") for stage in STAGES}
     parameters = sum(weight.numel() for weight in run.model.parameters())
-    write_card(folder, figures, facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS), note)
+    write_card(
+        folder,
+        figures,
+        facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS),
+        note,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kvtool.demo.training", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder of the run: drawings, checkpoints, log, export")
+    parser.add_argument(
+        "out", type=Path, help="folder of the run: drawings, checkpoints, log, export"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--stage", choices=[*STAGES, "export", "evaluate"], help="this stage alone; the ones before must be done"
+        "--stage",
+        choices=[*STAGES, "export", "evaluate"],
+        help="this stage alone; the ones before must be done",
     )
-    parser.add_argument("--minutes", type=float, help="stop after so long, at a checkpoint; run again to go on")
+    parser.add_argument(
+        "--minutes", type=float, help="stop after so long, at a checkpoint; run again to go on"
+    )
     parser.add_argument("--questions", type=int, default=1000, help="per figure of the card")
     parser.add_argument("--note", default="", help="a paragraph for the end of the card")
-    parser.add_argument("--tiny", action="store_true", help="a few steps of everything, to try the script")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a few steps of everything, to try the script"
+    )
     options = parser.parse_args(arguments)
     settings = replace(tiny() if options.tiny else Settings(), seed=options.seed)
     run = Run(options.out, settings, options.minutes)
     for stage in STAGES:
         if options.stage in (None, stage) and not run.stage(stage):
-            print(f"stopped in stage {stage} after {options.minutes} minutes: run again to go on", file=sys.stderr)
+            print(
+                f"stopped in stage {stage} after {options.minutes} minutes: run again to go on",
+                file=sys.stderr,
+            )
             return 0
     if options.stage in (None, "export"):
         export(run, options.out / "demo")

@@ -141,7 +141,9 @@ class Asker:
                 inputs += [*asked[: names[-1] + 1], told]
                 labels += [*[IGNORED] * names[-1], told, IGNORED]
         padding = length - len(inputs)
-        return Slot(inputs + [token_ids()["<pad>"]] * padding, labels + [IGNORED] * padding, early=True)
+        return Slot(
+            inputs + [token_ids()["<pad>"]] * padding, labels + [IGNORED] * padding, early=True
+        )
 
     def chain(self, scene: Scene, rng: np.random.Generator, length: int) -> Slot:
         """Short questions one after the other, each answer directly behind: half way from drill to chat."""

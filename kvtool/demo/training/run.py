@@ -69,20 +69,28 @@ class Run:
         }  # fmt: skip
         return make[name]()
 
-    def _optimizer(self, *modules: nn.Module, rate: float, more: tuple[tuple[str, Tensor], ...] = ()) -> Muon:
+    def _optimizer(
+        self, *modules: nn.Module, rate: float, more: tuple[tuple[str, Tensor], ...] = ()
+    ) -> Muon:
         named = [(name, weight) for module in modules for name, weight in module.named_parameters()]
         return Muon([*named, *more], rate, 0.2 * rate)
 
     def _text(self) -> Job:
         optimizer = self._optimizer(decoder(self.model), rate=self.settings.learning_rate)
-        return Job(TextStage(self.model, self.world, self.settings), [optimizer], self.settings.text_steps)
+        return Job(
+            TextStage(self.model, self.world, self.settings), [optimizer], self.settings.text_steps
+        )
 
     def _newline(self) -> tuple[tuple[str, Tensor], ...]:
         return (("image_newline", self.model.model.image_newline),)
 
     def _grid(self) -> Job:
-        optimizer = self._optimizer(decoder(self.model), rate=self.settings.learning_rate, more=self._newline())
-        return Job(GridStage(self.model, self.world, self.settings), [optimizer], self.settings.grid_steps)
+        optimizer = self._optimizer(
+            decoder(self.model), rate=self.settings.learning_rate, more=self._newline()
+        )
+        return Job(
+            GridStage(self.model, self.world, self.settings), [optimizer], self.settings.grid_steps
+        )
 
     def _tower(self) -> Job:
         torch.manual_seed(self.settings.seed + 1)
@@ -93,8 +101,16 @@ class Run:
 
     def _align(self) -> Job:
         projector = self.model.model.multi_modal_projector
-        optimizer = Muon([(f"layers.{name}", weight) for name, weight in projector.named_parameters()], 0.02, 0.002)
-        return Job(AlignStage(self.model, self.world, self.settings), [optimizer], self.settings.align_steps)
+        optimizer = Muon(
+            [(f"layers.{name}", weight) for name, weight in projector.named_parameters()],
+            0.02,
+            0.002,
+        )
+        return Job(
+            AlignStage(self.model, self.world, self.settings),
+            [optimizer],
+            self.settings.align_steps,
+        )
 
     def _joint(self) -> Job:
         settings, model = self.settings, self.model.model
@@ -147,14 +163,19 @@ class Run:
             spread_opposites(decoder(self.model).embed_tokens.weight, self.settings.seed)
         sums: dict[str, list[float]] = defaultdict(list)
         started = time.monotonic()
-        kept = {ceil(fraction * job.steps): number for number, fraction in enumerate(KEPT_FRACTIONS, start=1)}
+        kept = {
+            ceil(fraction * job.steps): number
+            for number, fraction in enumerate(KEPT_FRACTIONS, start=1)
+        }
         if step == job.steps == 0:
             self.save(name, job, step)
         while step < job.steps:
             if self.deadline and time.monotonic() > self.deadline:
                 self.save(name, job, step)
                 return False
-            figures = job.stage.loss(np.random.default_rng((self.settings.seed, 10 + STAGES.index(name), step)))
+            figures = job.stage.loss(
+                np.random.default_rng((self.settings.seed, 10 + STAGES.index(name), step))
+            )
             figures["loss"].backward()  # type: ignore[no-untyped-call]
             for optimizer in job.optimizers:
                 optimizer.step(schedule(step, job.steps))
@@ -165,7 +186,10 @@ class Run:
                 self.save(f"joint-{kept[step]}", job, step)
             if step % 100 == 0 or step == job.steps:
                 self.log(
-                    name, step, time.monotonic() - started, {key: float(np.mean(each)) for key, each in sums.items()}
+                    name,
+                    step,
+                    time.monotonic() - started,
+                    {key: float(np.mean(each)) for key, each in sums.items()},
                 )
                 sums.clear()
             if step % self.settings.checkpoint_every == 0 or step == job.steps:

@@ -32,7 +32,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         for field, name in CELLS
         if row.get(field) is not None
     ]
-    drawn = charts.whiskers(result, of_cells, "share", f"{block_name(row)}: share of questions, %", bars=True)
+    drawn = charts.whiskers(
+        result, of_cells, "share", f"{block_name(row)}: share of questions, %", bars=True
+    )
     named = [(block_name(one), one) for one in result.rows]
     tables = [scores_table(result, named, "Blocks", summary.rows)]
     known = [item for item in result.items if item.get("cell") == "value_only"]
@@ -43,7 +45,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         template="paired.html",
         charts={
             "whiskers": drawn,
-            "questions": [_question(item, study.kept[position], study) for item in known[:ITEMS_SHOWN]],
+            "questions": [
+                _question(item, study.kept[position], study) for item in known[:ITEMS_SHOWN]
+            ],
             "n_questions": len(known),
             "items": f"{summary.rows}-questions" if result.items else None,
         },
@@ -99,6 +103,8 @@ def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str
     """The words of the command that would make the result again."""
     words = ["paired", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
     words += block_flags(config.get("blocks", []), info)
-    asked = {name: config.get(name) for name in ("select", "seed", "n", "max_new_tokens", "folds", "c")}
+    asked = {
+        name: config.get(name) for name in ("select", "seed", "n", "max_new_tokens", "folds", "c")
+    }
     asked["reading"] = "pck" if config.get("metric") == "value_pck" else None
     return words + flags(asked, {"select": "max", "seed": 0, "max_new_tokens": 16})

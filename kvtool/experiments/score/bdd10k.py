@@ -22,7 +22,12 @@ SPLITS = ("val", "train")
 
 
 def score_bdd10k(
-    data: FilePath, results: FilePath, *, split: str = "val", seed: int = 0, progress: Progress | None = None
+    data: FilePath,
+    results: FilePath,
+    *,
+    split: str = "val",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Result:
     """miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png, 8-bit train ids as the ground truth.
 
@@ -34,8 +39,12 @@ def score_bdd10k(
     folder = results_folder(results, "a label map for each image")
     names = class_names(Path(data), CLASSES)
     if len(names) != len(CLASSES):
-        raise DatasetError(f"{Path(data) / 'classes.txt'}: expected {len(CLASSES)} names, found {len(names)}")
-    truth: dict[str, Callable[[], Array]] = {f"{stem}.png": partial(_truth, path) for stem, path in maps.items()}
+        raise DatasetError(
+            f"{Path(data) / 'classes.txt'}: expected {len(CLASSES)} names, found {len(names)}"
+        )
+    truth: dict[str, Callable[[], Array]] = {
+        f"{stem}.png": partial(_truth, path) for stem, path in maps.items()
+    }
     benchmark = Benchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
     counts, missing = counted.counts, counted.missing
@@ -44,7 +53,14 @@ def score_bdd10k(
         task="bdd10k",
         metric="miou",
         n=len(counts),
-        rows=rows(benchmark, counts, _scores, n_missing=len(missing), seed=seed, extra=given_class_units(counts)),
+        rows=rows(
+            benchmark,
+            counts,
+            _scores,
+            n_missing=len(missing),
+            seed=seed,
+            extra=given_class_units(counts),
+        ),
         config={"data": str(data), "results": str(results), "split": split, "seed": seed},
         versions=versions(),
         n_skipped=len(counted.left_out),
@@ -62,7 +78,9 @@ def _label_maps(data: Path, split: str) -> dict[str, Path]:
     maps = {stem: path for stem, path in by_stem(folder).items() if path.suffix.lower() == ".png"}
     if not maps:
         place = official.relative_to(root)
-        raise DatasetError(f"{root}: expected label maps (*.png) in {place}/, found {found(official / 'x', root)}")
+        raise DatasetError(
+            f"{root}: expected label maps (*.png) in {place}/, found {found(official / 'x', root)}"
+        )
     return maps
 
 

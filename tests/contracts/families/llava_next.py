@@ -24,11 +24,17 @@ class LlavaNextLlama(DecoderContract):
 
     def own_processor(self, folder: Path) -> Any:
         options = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-        return own_processor(LlavaNextProcessor, LlavaNextImageProcessorPil, folder, patch_size=8, **options)
+        return own_processor(
+            LlavaNextProcessor, LlavaNextImageProcessorPil, folder, patch_size=8, **options
+        )
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         pixels = super().own_inputs(own, folder, image, "full")["pixel_values"][0].to(own.dtype)
-        return llava_vision(own, pixels if view == "full" else pixels[:1], layer, (2, 2))  # 70 x 45 px
+        return llava_vision(
+            own, pixels if view == "full" else pixels[:1], layer, (2, 2)
+        )  # 70 x 45 px
 
     def own_features(self, own: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if "inputs_embeds" not in inputs:
@@ -37,7 +43,13 @@ class LlavaNextLlama(DecoderContract):
         return features
 
     def own_inputs(
-        self, own: Any, folder: Path, image: Image.Image, view: View, prefix: str = "", question: str = "what is there"
+        self,
+        own: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str = "",
+        question: str = "what is there",
     ) -> dict[str, Any]:
         """transformers makes tiles of every image: the base view alone is its features' head and one newline."""
         inputs = super().own_inputs(own, folder, image, view, prefix, question)

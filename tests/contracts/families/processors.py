@@ -28,5 +28,7 @@ def own_processor(processor: Any, image_processor: Any, folder: Path, **options:
 
 def own_pixels(folder: Path, image: Image.Image) -> torch.Tensor:
     processors: Any = AutoImageProcessor
-    pixels: torch.Tensor = processors.from_pretrained(folder, backend="pil")(image, return_tensors="pt")["pixel_values"]
+    pixels: torch.Tensor = processors.from_pretrained(folder, backend="pil")(
+        image, return_tensors="pt"
+    )["pixel_values"]
     return pixels

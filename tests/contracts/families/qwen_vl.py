@@ -29,14 +29,20 @@ class Qwen2VL(DecoderContract):
     marker = "<|vision_start|><|image_pad|>"
 
     def own_processor(self, folder: Path) -> Any:
-        return own_processor(self.processor_class, Qwen2VLImageProcessorPil, folder, video_processor=None)
+        return own_processor(
+            self.processor_class, Qwen2VLImageProcessorPil, folder, video_processor=None
+        )
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         """Put back row by row, patch by patch, from the place the tower itself says each patch has."""
         inputs = self.own_inputs(own, folder, image, view)
         with torch.inference_mode():
             states = own.model.visual(
-                inputs["pixel_values"].to(own.dtype), grid_thw=inputs["image_grid_thw"], output_hidden_states=True
+                inputs["pixel_values"].to(own.dtype),
+                grid_thw=inputs["image_grid_thw"],
+                output_hidden_states=True,
             ).hidden_states[layer + 1]
         rows, cols = inputs["image_grid_thw"][0, 1:].tolist()
         grid = torch.empty(rows, cols, states.shape[-1], dtype=states.dtype)

@@ -53,4 +53,6 @@ def make_run(folder: Path) -> Any:
     masks = write_msrc(folder / "data")
     refs = Msrc(folder / "data").images()
     samples = [sample(ref.id, i, GRID[::-1], GRID) for i, ref in enumerate(refs)]
-    return write_run(folder / "store", "msrc", "all", folder / "data", samples, planted(masks), layers=6)
+    return write_run(
+        folder / "store", "msrc", "all", folder / "data", samples, planted(masks), layers=6
+    )

@@ -57,9 +57,25 @@ def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
 
 
 def make_run(
-    folder: Path, scale: int, *, wrong: int = 0, images: int | None = None, newline: bool = False, per_class: int = 7
+    folder: Path,
+    scale: int,
+    *,
+    wrong: int = 0,
+    images: int | None = None,
+    newline: bool = False,
+    per_class: int = 7,
 ) -> Run:
     dataset = Pascal5i(write_pascal(folder / "data", scale, per_class), "fold0")
     wh = (GRID[1] * scale, GRID[0] * scale)
-    samples = [sample(ref.id, i, wh, GRID, newline=newline and i % 2 == 0) for i, ref in enumerate(dataset.images())]
-    return write_run(folder / "store", "pascal5i", "fold0", folder / "data", samples[:images], planted(dataset, wrong))
+    samples = [
+        sample(ref.id, i, wh, GRID, newline=newline and i % 2 == 0)
+        for i, ref in enumerate(dataset.images())
+    ]
+    return write_run(
+        folder / "store",
+        "pascal5i",
+        "fold0",
+        folder / "data",
+        samples[:images],
+        planted(dataset, wrong),
+    )

@@ -22,7 +22,9 @@ NAMES = ("red fish", "owl", "crane")
 
 def commit_texts(run: Run, names: Any, seed: int = 2) -> Array:
     """Random vectors (text, layer, head, dim) for the names, in the store's precision."""
-    values = np.random.default_rng(seed).normal(size=(len(names), LAYERS, HEADS, DIM)).astype(np.float32)
+    values = (
+        np.random.default_rng(seed).normal(size=(len(names), LAYERS, HEADS, DIM)).astype(np.float32)
+    )
     run.commit_text(list(names), float32_to_bits(values))
     run.refresh()
     return values
@@ -45,8 +47,14 @@ def imagenet(root: Path, scale: int = 1, per_class: int = 4) -> dict[str, Array]
             masks[name] = box(rng)
             ids = np.where(masks[name], number, 0)
             ids[tuple(np.argwhere(masks[name])[0])] = 1000
-            id_png(root / f"validation-segmentation/{name}.png", np.kron(ids, np.ones((scale, scale), int)))
-    write_text(root / "words.txt", "".join(f"{w}\t{n}, other\n" for w, n in zip(CLASSES, NAMES, strict=True)))
+            id_png(
+                root / f"validation-segmentation/{name}.png",
+                np.kron(ids, np.ones((scale, scale), int)),
+            )
+    write_text(
+        root / "words.txt",
+        "".join(f"{w}\t{n}, other\n" for w, n in zip(CLASSES, NAMES, strict=True)),
+    )
     return masks
 
 
@@ -76,7 +84,14 @@ def imagenet_run(folder: Path, scale: int = 1, wrong: str = "") -> Run:
     samples = [sample(ref.id, i, wh, GRID) for i, ref in enumerate(refs)]
     fill = planted(masks, values, row_of, wrong)
     return write_run(
-        folder / "store", "imagenet-s", "validation", folder / "data", samples, fill, layers=LAYERS, dtype="bfloat16"
+        folder / "store",
+        "imagenet-s",
+        "validation",
+        folder / "data",
+        samples,
+        fill,
+        layers=LAYERS,
+        dtype="bfloat16",
     )
 
 
@@ -85,11 +100,15 @@ def bdd_run(folder: Path) -> Run:
     root, rng = folder / "data", np.random.default_rng(0)
     for i in range(6):
         picture(root / f"images/10k/val/s{i}.jpg", 24, 18)
-        labels = np.kron(rng.choice([0, 2, 10, 13], size=GRID, p=[0.4, 0.3, 0.2, 0.1]), np.ones((3, 3), int))
+        labels = np.kron(
+            rng.choice([0, 2, 10, 13], size=GRID, p=[0.4, 0.3, 0.2, 0.1]), np.ones((3, 3), int)
+        )
         labels[labels == (13 if i == 2 else -1)] = 0
         labels[5] = 255
         label_png(root / f"labels/sem_seg/masks/val/s{i}.png", labels, palette=False)
-    samples = [sample(ref.id, i, (24, 18), GRID) for i, ref in enumerate(Bdd10k(root, "val").images())]
+    samples = [
+        sample(ref.id, i, (24, 18), GRID) for i, ref in enumerate(Bdd10k(root, "val").images())
+    ]
     run = write_run(folder / "store", "bdd10k", "val", root, samples, noise(5), layers=LAYERS)
     commit_texts(run, Bdd10k(root, "val").texts())
     return run
@@ -104,12 +123,24 @@ def refcoco(root: Path) -> dict[str, Array]:
         masks[name] = box(rng)
         ys, xs = np.nonzero(masks[name])
         x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
-        images.append({"id": i + 1, "file_name": f"{name}.jpg", "width": GRID[1], "height": GRID[0]})
+        images.append(
+            {"id": i + 1, "file_name": f"{name}.jpg", "width": GRID[1], "height": GRID[0]}
+        )
         polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
         annotations.append(
-            {"id": 10 + i, "image_id": i + 1, "category_id": 1, "segmentation": [polygon], "area": 12, "iscrowd": 0}
+            {
+                "id": 10 + i,
+                "image_id": i + 1,
+                "category_id": 1,
+                "segmentation": [polygon],
+                "area": 12,
+                "iscrowd": 0,
+            }
         )
-        sentences = [{"sent_id": 2 * i + j, "sent": f"thing {i} {j}", "raw": f"Thing {i} {j}"} for j in range(2)]
+        sentences = [
+            {"sent_id": 2 * i + j, "sent": f"thing {i} {j}", "raw": f"Thing {i} {j}"}
+            for j in range(2)
+        ]
         refs.append(
             {
                 "ref_id": i,

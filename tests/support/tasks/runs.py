@@ -24,8 +24,19 @@ def imagenet_run(folder: Path) -> Run:
 def refcoco_run(folder: Path) -> Run:
     language.refcoco(folder / "data")
     dataset = RefCoco(folder / "data", "val")
-    samples = [sample(ref.id, i, language.GRID[::-1], language.GRID) for i, ref in enumerate(dataset.images())]
-    run = write_run(folder / "store", "refcoco", "val", folder / "data", samples, noise(3), layers=language.LAYERS)
+    samples = [
+        sample(ref.id, i, language.GRID[::-1], language.GRID)
+        for i, ref in enumerate(dataset.images())
+    ]
+    run = write_run(
+        folder / "store",
+        "refcoco",
+        "val",
+        folder / "data",
+        samples,
+        noise(3),
+        layers=language.LAYERS,
+    )
     language.commit_texts(run, dataset.texts())
     return run
 

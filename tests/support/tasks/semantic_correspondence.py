@@ -27,7 +27,10 @@ def write_spair(root: Path, categories: int = 2, images: int = 6, seed: int = 0)
         for i in range(images):
             picture(root / f"JPEGImages/{category}/{category}i{i}.jpg", *WH)
             cells = rng.choice(GRID[0] * GRID[1], POINTS, replace=False)
-            points[i] = [[int(10 * (c % 8) + rng.integers(10)), int(10 * (c // 8) + rng.integers(10))] for c in cells]
+            points[i] = [
+                [int(10 * (c % 8) + rng.integers(10)), int(10 * (c // 8) + rng.integers(10))]
+                for c in cells
+            ]
         for a in range(images):
             for b in range(images):
                 if a == b:
@@ -81,6 +84,10 @@ def make_run(folder: Path, store: str = "store", **options: Any) -> Run:
 def summary(result: Result, kind: str, layer: int, head: int, **labels: Any) -> Row:
     for row in result.rows:
         block = (row["kind"], row["layer"], row["kv_head"]) == (kind, layer, head)
-        if block and {k: row.get(k) for k in ("alpha", "category")} == {"alpha": None, "category": None} | labels:
+        if (
+            block
+            and {k: row.get(k) for k in ("alpha", "category")}
+            == {"alpha": None, "category": None} | labels
+        ):
             return row
     raise AssertionError("no such row")

@@ -52,4 +52,6 @@ def make_run(folder: Path, lost: str = "", frames: int | None = None) -> Any:
     labels = write_davis(folder / "data")
     samples = [sample(name, i, GRID[::-1], GRID) for i, name in enumerate(labels)]
     fill = planted(labels, lost)
-    return write_run(folder / "store", "davis", "val", folder / "data", samples[:frames], fill, layers=6)
+    return write_run(
+        folder / "store", "davis", "val", folder / "data", samples[:frames], fill, layers=6
+    )
