@@ -57,7 +57,12 @@ def check_options(options: Mapping[str, Any]) -> None:
             continue
         if name in BOUNDS:
             check_number(name, value)
-        elif name in ITEMS and isinstance(value, Sized) and not isinstance(value, str) and len(value) > MOST_BLOCKS:
+        elif (
+            name in ITEMS
+            and isinstance(value, Sized)
+            and not isinstance(value, str)
+            and len(value) > MOST_BLOCKS
+        ):
             raise UsageError(f"{name}: expected {MOST_BLOCKS} numbers at most, found {len(value)}")
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str | os.PathLike):
@@ -87,7 +92,9 @@ def check_number(name: str, value: Any) -> None:
     except (TypeError, ValueError, OverflowError):
         able = False
     if not able:
-        raise UsageError(f"{name}: expected {kind} from {low:.10g} to {high:.10g}, found {_short(value)}")
+        raise UsageError(
+            f"{name}: expected {kind} from {low:.10g} to {high:.10g}, found {_short(value)}"
+        )
 
 
 def check_text(name: str, text: str | bytes) -> None:

@@ -98,7 +98,9 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
     with open_regular(path) as fd:
         stamp = Stamp.of(os.fstat(fd))
         if stamp.size > most_bytes:
-            raise OSError(27, f"{stamp.size} bytes, more than the limit of {most_bytes}", os.fspath(path))
+            raise OSError(
+                27, f"{stamp.size} bytes, more than the limit of {most_bytes}", os.fspath(path)
+            )
         with open(fd, "rb", closefd=False) as file:
             return file.read(stamp.size + 1), stamp  # not more is allocated than the file had
 
@@ -136,7 +138,9 @@ def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
     """Bytes of those files that `digest_files` would have to read, since they are not remembered as they are."""
     stamps = {_place(path): quick_look(path) for path in paths}
     remembered = _recall(stamps)
-    unknown = [stamp for place, stamp in stamps.items() if remembered.get(place, (None,))[0] != stamp]
+    unknown = [
+        stamp for place, stamp in stamps.items() if remembered.get(place, (None,))[0] != stamp
+    ]
     return sum(stamp.size for stamp in unknown if stamp is not None)
 
 
@@ -220,7 +224,9 @@ def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
                 batch = asked[start : start + _BATCH_PATHS]
                 marks = ",".join("?" * len(batch))
                 query = f"SELECT * FROM digests WHERE path IN ({marks})"
-                for place, size, mtime_ns, ctime_ns, inode, digest in connection.execute(query, batch):
+                for place, size, mtime_ns, ctime_ns, inode, digest in connection.execute(
+                    query, batch
+                ):
                     entries[place] = Stamp(size, mtime_ns, ctime_ns, inode), digest
         except sqlite3.Error:
             return {}
@@ -228,13 +234,19 @@ def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
 
 
 def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
-    rows = [(place, *stamp, digest) for place, (digest, stamp) in entries.items() if stamp and _is_text(place)]
+    rows = [
+        (place, *stamp, digest)
+        for place, (digest, stamp) in entries.items()
+        if stamp and _is_text(place)
+    ]
     if not rows or (connection := _memory(create=True)) is None:
         return
     with closing(connection):
         try:
             with connection:
-                connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", rows
+                )
         except (sqlite3.Error, OverflowError):
             return
 

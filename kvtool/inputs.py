@@ -22,7 +22,11 @@ def read_input(source: FilePath, most_bytes: int) -> bytes:
 
     Raises OSError where there is none of these, nobody writes into a FIFO, or there are more than `most_bytes`.
     """
-    data = _standard_input(most_bytes) if os.fspath(source) == STANDARD_INPUT else _file_bytes(source, most_bytes)
+    data = (
+        _standard_input(most_bytes)
+        if os.fspath(source) == STANDARD_INPUT
+        else _file_bytes(source, most_bytes)
+    )
     if len(data) > most_bytes:
         raise OSError(errno.EFBIG, f"more than the limit of {most_bytes} bytes", os.fspath(source))
     return data
@@ -38,7 +42,9 @@ def _file_bytes(source: FilePath, most_bytes: int) -> bytes:
             return _await_writer(fd, source) + file.read(most_bytes + 1)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file or a pipe", os.fspath(source))
-        return file.read(min(status.st_size, most_bytes) + 1)  # not more is allocated than the file has
+        return file.read(
+            min(status.st_size, most_bytes) + 1
+        )  # not more is allocated than the file has
 
 
 def _standard_input(most_bytes: int) -> bytes:
@@ -70,6 +76,10 @@ def _await_writer(fd: int, source: FilePath) -> bytes:
         if first:
             break
         if time.monotonic() > deadline:
-            raise OSError(errno.ETIMEDOUT, f"a FIFO into which nobody wrote for {WRITER_WAIT_S:g} s", os.fspath(source))
+            raise OSError(
+                errno.ETIMEDOUT,
+                f"a FIFO into which nobody wrote for {WRITER_WAIT_S:g} s",
+                os.fspath(source),
+            )
     os.set_blocking(fd, True)
     return first

@@ -48,7 +48,9 @@ def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Pat
         if make_folder:
             folder = _existing(folder)
         elif not folder.is_dir():
-            raise UsageError(f"{what}: expected an existing folder, found none: {folder}; make it first")
+            raise UsageError(
+                f"{what}: expected an existing folder, found none: {folder}; make it first"
+            )
         if mode is not None and (not stat.S_ISREG(mode) or not os.access(folder, os.W_OK)):
             if not os.access(given, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -78,7 +80,9 @@ def check_folder(path: FilePath, what: str) -> Path:
     return given
 
 
-def write_output(path: FilePath, pieces: bytes | Iterable[bytes], what: str, *, make_folder: bool = False) -> None:
+def write_output(
+    path: FilePath, pieces: bytes | Iterable[bytes], what: str, *, make_folder: bool = False
+) -> None:
     """Write a file: all pieces or, where it is a regular file, none. Raises SpaceError or StoreError."""
     given, data = _file_name(path, what), [pieces] if isinstance(pieces, bytes) else pieces
     with _named(given, what):

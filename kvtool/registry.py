@@ -51,7 +51,9 @@ class Registry:
         try:
             return load_object(target)
         except (ImportError, AttributeError) as error:
-            raise UsageError(f"{self.what} {name}: expected {target} of a plug-in, found: {error}") from error
+            raise UsageError(
+                f"{self.what} {name}: expected {target} of a plug-in, found: {error}"
+            ) from error
 
     def unknown(self, name: str) -> str:
         """The message about a name that is not known."""
@@ -64,9 +66,13 @@ class Registry:
         """Objects, or "module:object", of plug-in files and installed packages."""
         if self.group is None:
             return {}
-        from importlib.metadata import entry_points  # slow to import, and needed for names of others alone
+        from importlib.metadata import (
+            entry_points,  # slow to import, and needed for names of others alone
+        )
 
-        added: dict[str, Any] = {entry.name: entry.value for entry in entry_points(group=self.group)}
+        added: dict[str, Any] = {
+            entry.name: entry.value for entry in entry_points(group=self.group)
+        }
         dictionary = self.group.rpartition(".")[2].upper()
         for path in plugin_paths():
             added |= getattr(load_plugin(path), dictionary, {})
@@ -105,14 +111,18 @@ def load_plugin(path: str) -> ModuleType:
     name = f"kvtool_plugin_{Path(path).stem}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"--plugin {path}: expected a file of Python, i.e. a name that ends in .py")
+        raise UsageError(
+            f"--plugin {path}: expected a file of Python, i.e. a name that ends in .py"
+        )
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles look their module up by name
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"--plugin {path}: expected to load it, found {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"--plugin {path}: expected to load it, found {type(error).__name__}: {error}"
+        ) from error
     return module
 
 

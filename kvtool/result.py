@@ -74,14 +74,18 @@ class Result:
         try:
             pandas = import_module("pandas")
         except ImportError:
-            raise KvtoolError("to_pandas needs pandas, which is not installed: pip install pandas") from None
+            raise KvtoolError(
+                "to_pandas needs pandas, which is not installed: pip install pandas"
+            ) from None
         return pandas.DataFrame(self.rows)
 
     def flat_rows(self) -> Iterator[Row]:
         """The rows as lines of their own: each also says which task and run it belongs to."""
         about = {"task": self.task, "run": self.config.get("run")}
         for row in self.rows:
-            yield {name: value for name, value in about.items() if value is not None} | _plain(row, [0])
+            yield {name: value for name, value in about.items() if value is not None} | _plain(
+                row, [0]
+            )
 
 
 def is_summary(row: Row) -> bool:

@@ -45,7 +45,9 @@ def _reader(kind: Any) -> Reader:
     """The function that checks and converts JSON to a type, made once a type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+        needed = {
+            f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
+        }
         return _record_reader(kind, [field.name for field in fields(kind)], needed)
     if hasattr(kind, "_field_defaults"):
         return _record_reader(kind, kind._fields, set(kind._fields) - kind._field_defaults.keys())
@@ -76,7 +78,11 @@ def _record_reader(kind: Any, names: Sequence[str], needed: set[str]) -> Reader:
             raise _MismatchError("an object", value)
         if needed - value.keys():
             raise _MismatchError(f"the members {', '.join(readers)}", list(value))
-        return kind(**_members(readers.__getitem__, {name: value[name] for name in readers if name in value}))
+        return kind(
+            **_members(
+                readers.__getitem__, {name: value[name] for name in readers if name in value}
+            )
+        )
 
     return reader
 
@@ -91,7 +97,11 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
     def reader(value: Any) -> Any:
         if type(value) is not list or len(value) != len(readers):
             raise _MismatchError(f"{len(readers)} values", value)
-        return tuple(_items(alike, value) if alike else (read(item) for read, item in zip(readers, value, strict=True)))
+        return tuple(
+            _items(alike, value)
+            if alike
+            else (read(item) for read, item in zip(readers, value, strict=True))
+        )
 
     return reader
 

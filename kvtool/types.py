@@ -120,7 +120,9 @@ class Sample:
         """Inverse of to_json, after a trip through JSON (lists become tuples again)."""
 
         def span(s: dict[str, Any]) -> GridSpan:
-            return GridSpan(**{**s, "grid": tuple(s["grid"]), "cover_xyxy_px": tuple(s["cover_xyxy_px"])})
+            return GridSpan(
+                **{**s, "grid": tuple(s["grid"]), "cover_xyxy_px": tuple(s["cover_xyxy_px"])}
+            )
 
         width, height = record["image_wh_px"]
         return cls(

@@ -51,7 +51,11 @@ MODULES = module_names()
 
 def typing_nodes(tree: ast.AST) -> set[int]:
     """Nodes that only a type checker sees."""
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    blocks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    ]
     return {id(node) for block in blocks for node in ast.walk(block)}
 
 
@@ -126,15 +130,39 @@ def test_every_folder_of_an_experiment_is_in_the_table() -> None:
 
 def loaded_after(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint('\\n'.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
-@pytest.mark.parametrize("statement", ["import kvtool", "import kvtool.cli.app", "import kvtool.types, kvtool.errors"])
+@pytest.mark.parametrize(
+    "statement", ["import kvtool", "import kvtool.cli.app", "import kvtool.types, kvtool.errors"]
+)
 def test_light_imports_stay_light(statement: str) -> None:
-    assert not loaded_after(statement) & {"torch", "transformers", "zarr", "numpy", "pandas", "sklearn"}
+    assert not loaded_after(statement) & {
+        "torch",
+        "transformers",
+        "zarr",
+        "numpy",
+        "pandas",
+        "sklearn",
+    }
 
 
-HEAVY = {"torch", "transformers", "sklearn", "scipy", "faiss", "zarr", "numcodecs", "pandas", "pyarrow", "matplotlib"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "sklearn",
+    "scipy",
+    "faiss",
+    "zarr",
+    "numcodecs",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+}
 KEPT = [
     "kvtool.store",
     "kvtool.store.verify",

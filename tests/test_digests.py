@@ -67,7 +67,9 @@ def test_same_size_and_time_is_not_enough(tmp_path: Path, monkeypatch: pytest.Mo
     assert digests.digest_file(file) == digests.digest_bytes(b"bbbb") != first
 
 
-def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_changed_just_now_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "f").write_bytes(b"x")
     digests.digest_file(tmp_path / "f")
     seen = hashed(monkeypatch)
@@ -82,7 +84,9 @@ def test_what_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
     assert set(digests.digest_files(tmp_path / name for name in odd).values()) == {""}
 
 
-def test_damaged_memory_is_begun_anew(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_memory_is_begun_anew(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = settled(tmp_path / "f", b"x", monkeypatch)
     cache.mkdir()
     (cache / "digests.sqlite").write_bytes(b"no database at all, " * 99)
@@ -101,7 +105,9 @@ def test_memory_that_cannot_be_written_costs_only_time(
     assert digests.digest_file(file) == digests.digest_bytes(b"x")
 
 
-def test_locked_memory_is_passed_over(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_memory_is_passed_over(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = settled(tmp_path / "f", b"x", monkeypatch)
     digests.digest_file(file)
     monkeypatch.setattr(digests, "_BUSY_S", 0.01)
@@ -116,10 +122,15 @@ def test_texts_do_not_run_together() -> None:
     assert digests.digest_texts(["\udcff"]) != digests.digest_texts(["?"])
 
 
-def test_recall_gives_back_what_was_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recall_gives_back_what_was_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = settled(tmp_path / "f", b"data", monkeypatch)
     stamp = digests.quick_look(path)
     assert stamp is not None
     assert digests.recall([path]) == {}
     digests.remember({f"{path}#a": ("12", stamp), path: ("34", stamp)})
-    assert digests.recall([path, f"{path}#a", f"{path}#b"]) == {path: ("34", stamp), Path(f"{path}#a"): ("12", stamp)}
+    assert digests.recall([path, f"{path}#a", f"{path}#b"]) == {
+        path: ("34", stamp),
+        Path(f"{path}#a"): ("12", stamp),
+    }

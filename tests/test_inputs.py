@@ -21,9 +21,13 @@ def fifo(tmp_path: Path) -> Path:
     return tmp_path / "fifo"
 
 
-def test_a_fifo_into_which_nobody_writes_is_refused(fifo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fifo_into_which_nobody_writes_is_refused(
+    fifo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inputs, "WRITER_WAIT_S", 0.1)
-    with pytest.raises(UsageError, match=r"fifo: expected a readable file of JSON lines, found: a FIFO into which"):
+    with pytest.raises(
+        UsageError, match=r"fifo: expected a readable file of JSON lines, found: a FIFO into which"
+    ):
         read_rows(str(fifo))
 
 
@@ -42,7 +46,9 @@ def test_a_pipe_named_as_shells_name_it_is_read() -> None:
     os.close(reading)
 
 
-def test_what_is_no_file_or_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_file_or_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(OSError, match="not a regular file or a pipe"):
         read_input("/dev/zero", 10)
     (tmp_path / "long").write_bytes(b"12345")

@@ -107,7 +107,11 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> No
     (tmp_path / "loop").symlink_to("loop")
     cases: list[tuple[object, type[Exception], str]] = [
         (tmp_path, UsageError, "-o: expected a file, found a folder"),
-        (tmp_path / "no" / "a", UsageError, "-o: expected an existing folder, found none: .*/no; make it first"),
+        (
+            tmp_path / "no" / "a",
+            UsageError,
+            "-o: expected an existing folder, found none: .*/no; make it first",
+        ),
         (tmp_path / "file" / "a", StoreError, "-o: .*/file/a cannot be written: Not a directory"),
         (tmp_path / "loop", StoreError, "-o: .*/loop cannot be written: Too many levels"),
         (tmp_path / ("x" * 300), StoreError, "cannot be written: File name too long"),
@@ -142,7 +146,9 @@ def test_half_a_file_is_never_there(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_a_file_alone_in_a_mount_is_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_alone_in_a_mount_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a container has it, or a folder of another user's: nothing can be renamed onto it."""
 
     def busy(*_: object) -> None:
@@ -174,7 +180,10 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
         with pytest.raises(error), output_folder(tmp_path / "never", "--dir"):
             raise error
     taken = tmp_path / "empty"
-    with pytest.raises(StoreError, match=r"--dir: .*/empty cannot be written"), output_folder(taken, "--dir"):
+    with (
+        pytest.raises(StoreError, match=r"--dir: .*/empty cannot be written"),
+        output_folder(taken, "--dir"),
+    ):
         pass
     assert names(tmp_path) == ["empty", "link", "new"]
 

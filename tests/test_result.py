@@ -28,9 +28,20 @@ def row(kind: str, layer: int, head: int, value: float | None, **labels: Any) ->
 
 
 def result(layers: int = 28, heads: int = 8) -> Result:
-    rows = [row("value", i, h, 0.1 + 1 / 3 * ((i * 7 + h) % 11) / 11) for i in range(layers) for h in range(heads)]
-    rows += [row("value", 1, 3, 0.25, alpha=0.05), row("projected", 0, 0, 0.12), row("vision", 25, 0, 0.2)]
-    best = {**(best_row([r for r in rows if r["kind"] == "value"], "pck_image") or {}), "select": "max"}
+    rows = [
+        row("value", i, h, 0.1 + 1 / 3 * ((i * 7 + h) % 11) / 11)
+        for i in range(layers)
+        for h in range(heads)
+    ]
+    rows += [
+        row("value", 1, 3, 0.25, alpha=0.05),
+        row("projected", 0, 0, 0.12),
+        row("vision", 25, 0, 0.2),
+    ]
+    best = {
+        **(best_row([r for r in rows if r["kind"] == "value"], "pck_image") or {}),
+        "select": "max",
+    }
     return Result(
         command="probe",
         task="semantic-correspondence",
@@ -39,7 +50,10 @@ def result(layers: int = 28, heads: int = 8) -> Result:
         rows=rows,
         best=best,
         per_layer=[rows[0]],
-        baselines=[{"run": "r", "model": "m", **rows[-2]}, {"run": "clip[layer/3]", "model": "c", **rows[-1]}],
+        baselines=[
+            {"run": "r", "model": "m", **rows[-2]},
+            {"run": "clip[layer/3]", "model": "c", **rows[-1]},
+        ],
         config={"run": "r", "model": "m[layer/3]"},
         versions={"kvtool": "0"},
         n_skipped=2,
@@ -64,7 +78,9 @@ def test_what_is_not_finite_becomes_null_and_is_counted() -> None:
 
 
 def test_another_schema_is_refused() -> None:
-    with pytest.raises(KvtoolError, match=r"expected schema kvtool.result/1, found 'kvtool.result/2'"):
+    with pytest.raises(
+        KvtoolError, match=r"expected schema kvtool.result/1, found 'kvtool.result/2'"
+    ):
         Result.from_json({"schema": "kvtool.result/2"})
     later = result(1, 1).to_json() | {"added_later": 1}
     assert Result.from_json(later) == result(1, 1)
@@ -77,7 +93,9 @@ def test_formats_keep_every_digit() -> None:
         emit(made, name, out)
     assert Result.from_json(json.loads(outs["json"].getvalue())) == made
     lines = [json.loads(line) for line in outs["jsonl"].getvalue().splitlines()]
-    assert [{k: v for k, v in line.items() if k not in ("task", "run")} for line in lines] == made.rows
+    assert [
+        {k: v for k, v in line.items() if k not in ("task", "run")} for line in lines
+    ] == made.rows
     assert {(line["task"], line["run"]) for line in lines} == {("semantic-correspondence", "r")}
     table = list(csv.DictReader(io.StringIO(outs["csv"].getvalue())))
     assert [float(line["pck_image"]) for line in table] == [r["pck_image"] for r in made.rows]
@@ -94,7 +112,14 @@ def test_a_table_fits_eighty_columns(heads: int) -> None:
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
-    for words in ("best: value, layer", "projected", "vision, layer 25", "m[layer/3]", "clip[layer/3]", "2 left out"):
+    for words in (
+        "best: value, layer",
+        "projected",
+        "vision, layer 25",
+        "m[layer/3]",
+        "clip[layer/3]",
+        "2 left out",
+    ):
         assert words in text
     heat = [line for line in text.splitlines() if re.match(r"^\W*27 ", line)]
     assert len(heat) == 1
@@ -159,7 +184,9 @@ def assert_documented(record: dict[str, Any]) -> None:
     for one in [*record["rows"], record["best"] or {}, *record["baselines"]]:
         scores = set(metric_names(one))
         assert scores <= metrics
-        derived = {f"{name}{end}" for name in scores for end in ("_low", "_high")} | {f"chosen_{n}" for n in scores}
+        derived = {f"{name}{end}" for name in scores for end in ("_low", "_high")} | {
+            f"chosen_{n}" for n in scores
+        }
         assert set(one) - scores - derived <= names
 
 

@@ -12,13 +12,19 @@ from kvtool.datasets.base import Question
 from kvtool.outputs import check_folder, check_output, write_output
 
 
-def write_answers(path: Path, benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]) -> None:
+def write_answers(
+    path: Path, benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]
+) -> None:
     """A line an answer: condition, draw of a control, file or subset, question_id, image (its id), text, label (the
     right answer), answer as generated, said (as the official rules read it) and correct."""
-    write_lines(path, (json.dumps(line, ensure_ascii=False) for line in _lines(benchmark, questions, every)))
+    write_lines(
+        path, (json.dumps(line, ensure_ascii=False) for line in _lines(benchmark, questions, every))
+    )
 
 
-def _lines(benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]) -> Iterator[dict[str, Any]]:
+def _lines(
+    benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]
+) -> Iterator[dict[str, Any]]:
     for answers in every:
         labels = {"condition": answers.condition, "draw": answers.draw}
         for question, text in zip(questions, answers.texts, strict=True):
@@ -50,13 +56,19 @@ def write_official(
             of_group = [(question, text) for question, text in pairs if question.group == group]
             name = f"coco_pope_{group}.json" if benchmark.name == "pope" else f"{group}.txt"
             line = pope_line if benchmark.name == "pope" else mme_line
-            lines = (line(question, pictures[question.image_ids[0]], text) for question, text in of_group)
+            lines = (
+                line(question, pictures[question.image_ids[0]], text) for question, text in of_group
+            )
             write_lines(folder / answers.label / name, lines)
 
 
 def pope_line(question: Question, picture: str, answer: str) -> str:
     number = question.id.rpartition("/")[2]
-    record = {"question_id": int(number) if number.isdigit() else number, "image": picture, "text": question.text}
+    record = {
+        "question_id": int(number) if number.isdigit() else number,
+        "image": picture,
+        "text": question.text,
+    }
     return json.dumps(record | {"label": question.answer, "answer": answer}, ensure_ascii=False)
 
 

@@ -54,7 +54,9 @@ def silent(_n: int, _note: str = "", _total: int | None = None) -> None:
     """Shows nothing."""
 
 
-def find_base(store: Store, name: str | None, model: str | None, dataset: DatasetBase | None) -> Run | None:
+def find_base(
+    store: Store, name: str | None, model: str | None, dataset: DatasetBase | None
+) -> Run | None:
     """The run whose settings and model a knockout takes: the named one, else the only one left when leaving out those
     that an earlier knockout extracted for its questions ("<run>+pope") and those of other models; where there still
     are several, the only one over `dataset`, if given. None for a store without runs. Raises UsageError."""
@@ -84,8 +86,15 @@ def serves(run: Run, base: Run, refs: Sequence[ImageRef]) -> bool:
     """Whether a run's images can stand for a benchmark's: whole caches, made with the base run's settings, of the very
     pictures, by what they are. POPE asks about COCO's, so that a run over COCO serves it too."""
     ours, theirs = run.config, base.config
-    alike = same_numbers(ours.model, theirs.model) and (ours.prefix, ours.view) == (theirs.prefix, theirs.view)
-    if not alike or not set(CACHE) <= set(ours.kinds) or len(ours.layers) != ours.model.geometry.layers:
+    alike = same_numbers(ours.model, theirs.model) and (ours.prefix, ours.view) == (
+        theirs.prefix,
+        theirs.view,
+    )
+    if (
+        not alike
+        or not set(CACHE) <= set(ours.kinds)
+        or len(ours.layers) != ours.model.geometry.layers
+    ):
         return False
     wanted = {ref.id for ref in refs}
     held = [picture for picture in run.pictures if picture.id in wanted]
@@ -112,13 +121,17 @@ def holding_run(
     for run in able:
         if there <= set(run.ids):
             return run, {image: why for image, why in gone.items() if image not in run.ids}
-    own = next((run for run in able if run.config.dataset == dataset.name and _is_over(run, dataset)), None)
+    own = next(
+        (run for run in able if run.config.dataset == dataset.name and _is_over(run, dataset)), None
+    )
     job = _job(store, own, base, model, dataset, len(refs))
     report = _extract(job, device, progress)
     run = store.run(report.run)
     failed = {failure.id: failure.reason for failure in report.failed.values()}
     if lacking := there - set(run.ids) - failed.keys():
-        raise BusyError(f"run {run.name}: {len(lacking)} images are held by another process: try again later")
+        raise BusyError(
+            f"run {run.name}: {len(lacking)} images are held by another process: try again later"
+        )
     return run, gone | failed
 
 
@@ -145,7 +158,9 @@ def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
 
 def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
     """Raises KvtoolError where some values of an image, as stored, are not finite."""
-    spoiled = [name for name, values in arrays.items() if count_nonfinite(np.ascontiguousarray(values))]
+    spoiled = [
+        name for name, values in arrays.items() if count_nonfinite(np.ascontiguousarray(values))
+    ]
     if spoiled:
         raise KvtoolError(
             f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in {', '.join(spoiled)}: "
@@ -153,12 +168,21 @@ def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
         )
 
 
-def _job(store: Store, own: Run | None, base: Run | None, model: str | None, dataset: DatasetBase, limit: int) -> Job:
+def _job(
+    store: Store,
+    own: Run | None,
+    base: Run | None,
+    model: str | None,
+    dataset: DatasetBase,
+    limit: int,
+) -> Job:
     """What to extract: the rest of the benchmark's own run, or a new one with the base run's settings."""
     spec = spec_of(dataset)
     if base is None:
         if model is None:
-            raise UsageError(f"store {store.path}: expected a run, found none; extract one, or give --model")
+            raise UsageError(
+                f"store {store.path}: expected a run, found none; extract one, or give --model"
+            )
         return Job(str(store.path), model, spec, kinds=CACHE, limit=limit)
     config = base.config if own is None else own.config
     return Job(
@@ -235,20 +259,26 @@ class Answerer:
 
         info = self.run.config.model
         (device,) = resolve_devices((self.device,), min_free_vram=None)
-        found = load_model(self.model or info.name, device=device, dtype=info.dtype, attention=ATTENTION)
+        found = load_model(
+            self.model or info.name, device=device, dtype=info.dtype, attention=ATTENTION
+        )
         if found.info.revision != info.revision:
             raise ModelError(
                 f"model {found.info.name}: expected revision {info.revision}, with which run {self.run.name} was "
                 f"extracted, found {found.info.revision}; give the folder that holds it with --model, or extract anew"
             )
         if not isinstance(found, LanguageModel):
-            raise UsageError(f"run {self.run.name}: expected a language model to ask, found the encoder {info.name}")
+            raise UsageError(
+                f"run {self.run.name}: expected a language model to ask, found the encoder {info.name}"
+            )
         return found
 
     @cached_property
     def key(self) -> str:
         """Of all that an answer depends on but image, text and heads."""
-        return result_key([ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens])
+        return result_key(
+            [ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens]
+        )
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -269,7 +299,9 @@ class Answerer:
         self.share.each(texts, ask, "images")
         return found
 
-    def ask_image(self, image: str, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, dict[str, str]]:
+    def ask_image(
+        self, image: str, texts: Sequence[str], sets: Sequence[Heads]
+    ) -> dict[Heads, dict[str, str]]:
         """What ask() says of one image. Raises BusyError where another process asks about it now."""
         key = hash_json([self.key, image, self.samples[image].digest])
 
@@ -293,11 +325,18 @@ class Answerer:
         record = self.store.kept(key, ImageAnswers.from_json)
         return {} if record is None else record.answers
 
-    def _lacking(self, known: Known, texts: Sequence[str], sets: Sequence[Heads]) -> dict[Heads, list[str]]:
+    def _lacking(
+        self, known: Known, texts: Sequence[str], sets: Sequence[Heads]
+    ) -> dict[Heads, list[str]]:
         """The questions to ask under each set of blocked heads."""
-        return {h: [t for t in texts if self.fresh or t not in known.get(heads_key(h), {})] for h in sets}
+        return {
+            h: [t for t in texts if self.fresh or t not in known.get(heads_key(h), {})]
+            for h in sets
+        }
 
-    def _generate(self, image: str, todo: Mapping[Heads, Sequence[str]]) -> dict[Heads, dict[str, str]]:
+    def _generate(
+        self, image: str, todo: Mapping[Heads, Sequence[str]]
+    ) -> dict[Heads, dict[str, str]]:
         """The image's cache, read once, asked under each set of blocked heads."""
         from kvtool.models.knockout import knocked_out
 
@@ -309,7 +348,9 @@ class Answerer:
         found = {}
         for heads, texts in todo.items():
             with knocked_out(model, [sample], heads):
-                answers = model.ask(cache, sample, [model.question(text) for text in texts], self.max_new_tokens)
+                answers = model.ask(
+                    cache, sample, [model.question(text) for text in texts], self.max_new_tokens
+                )
             found[heads] = dict(zip(texts, answers, strict=True))
         return found
 

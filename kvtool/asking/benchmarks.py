@@ -13,7 +13,14 @@ from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets import open_dataset, parse_spec
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.errors import UsageError
-from kvtool.metrics.answers import mme_scores, mme_units, parse_mme, parse_pope, pope_scores, pope_units
+from kvtool.metrics.answers import (
+    mme_scores,
+    mme_units,
+    parse_mme,
+    parse_pope,
+    pope_scores,
+    pope_units,
+)
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array, Scores, ratio
 from kvtool.stats.mcnemar import mcnemar
@@ -127,21 +134,23 @@ def score_conditions(
 
     The first of `every` is what McNemar's test compares the others with. All intervals are over the same resamples.
     """
-    sheet = Sheet(benchmark, questions)
+    sheet = AnswerSheet(benchmark, questions)
     baseline = sheet.correct(every[0])
     for name in dict.fromkeys(answers.condition for answers in every):
         draws = [answers for answers in every if answers.condition == name]
         yield from sheet.rows(draws, None if name == every[0].condition else baseline, seed)
 
 
-class Sheet:
+class AnswerSheet:
     """The questions of a benchmark group by group, as their answers are scored."""
 
     def __init__(self, benchmark: Benchmark, questions: Sequence[Question]) -> None:
         self.benchmark = benchmark
         self.truth = np.array([question.answer.lower() for question in questions])
         groups = np.array([question.group for question in questions])
-        self.groups = {str(name): np.flatnonzero(groups == name) for name in dict.fromkeys(groups.tolist())}
+        self.groups = {
+            str(name): np.flatnonzero(groups == name) for name in dict.fromkeys(groups.tolist())
+        }
 
     def said(self, answers: Answers) -> Array:
         return np.array([self.benchmark.parse(text) for text in answers.texts])
@@ -160,20 +169,39 @@ class Sheet:
         for answers in draws:
             yield next(self._rows(labels | {"draw": answers.draw}, [answers], baseline, seed))
 
-    def _rows(self, labels: Row, draws: Sequence[Answers], baseline: Array | None, seed: int) -> Iterator[Row]:
+    def _rows(
+        self, labels: Row, draws: Sequence[Answers], baseline: Array | None, seed: int
+    ) -> Iterator[Row]:
         labels = labels | {"n_heads": draws[0].n_heads}
-        parts = {name: [self._units(answers, at) for answers in draws] for name, at in self.groups.items()}
-        wide = [side_by_side([of_draws[draw] for of_draws in parts.values()]) for draw in range(len(draws))]
+        parts = {
+            name: [self._units(answers, at) for answers in draws]
+            for name, at in self.groups.items()
+        }
+        wide = [
+            side_by_side([of_draws[draw] for of_draws in parts.values()])
+            for draw in range(len(draws))
+        ]
         together, of_group = np.concatenate([units for units, _ in wide], axis=1), wide[0][1]
         scores = mean_over_draws(self.benchmark.all_scores(list(parts)), len(draws))
         everything = np.arange(len(self.truth))
         more = self._counts(draws, everything, baseline)
-        yield {**labels, **scored(together, scores, strata=of_group, seed=seed), "n": len(together), **more}
+        yield {
+            **labels,
+            **scored(together, scores, strata=of_group, seed=seed),
+            "n": len(together),
+            **more,
+        }
         scores = mean_over_draws(self.benchmark.group_scores, len(draws))
         for name, at in self.groups.items():
             units = np.concatenate(parts[name], axis=1)
             more = self._counts(draws, at, baseline)
-            yield {**labels, self.benchmark.label: name, **scored(units, scores, seed=seed), "n": len(units), **more}
+            yield {
+                **labels,
+                self.benchmark.label: name,
+                **scored(units, scores, seed=seed),
+                "n": len(units),
+                **more,
+            }
 
     def _units(self, answers: Answers, at: Array) -> Array:
         return self.benchmark.units(self.said(answers)[at] == "yes", self.correct(answers)[at])
@@ -181,10 +209,18 @@ class Sheet:
     def _counts(self, draws: Sequence[Answers], at: Array, baseline: Array | None) -> Row:
         """Questions, answers that are neither yes nor no, and McNemar's test against the baseline."""
         others = [int((self.said(answers)[at] == "other").sum()) for answers in draws]
-        row: Row = {"n_questions": len(at), "n_other": sum(others) / len(others) if len(others) > 1 else others[0]}
+        row: Row = {
+            "n_questions": len(at),
+            "n_other": sum(others) / len(others) if len(others) > 1 else others[0],
+        }
         if baseline is not None:
             test = mcnemar(baseline[at], self.correct(draws[0])[at])
-            row |= {"n_lost": test.lost, "n_gained": test.gained, "mcnemar_p": test.p, "mcnemar_mid_p": test.mid_p}
+            row |= {
+                "n_lost": test.lost,
+                "n_gained": test.gained,
+                "mcnemar_p": test.p,
+                "mcnemar_mid_p": test.mid_p,
+            }
         return row
 
 

@@ -24,7 +24,7 @@ MAX_HEADS_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Condition:
+class HeadCondition:
     """One way of asking every question. draw: number of a control's draw, None for what is not drawn."""
 
     name: str
@@ -48,10 +48,14 @@ def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[i
         last = re.fullmatch(r"last:(\d{1,9})", layers)
         groups = layer_groups(n_layers)
         if last is None and layers not in groups:
-            raise UsageError(f"layers: expected early, middle, late, last:N or numbers, found {layers!r}")
+            raise UsageError(
+                f"layers: expected early, middle, late, last:N or numbers, found {layers!r}"
+            )
         layers = range(max(0, n_layers - int(last[1])), n_layers) if last else groups[layers]
     if not layers or not all(0 <= layer < n_layers for layer in layers):
-        raise UsageError(f"layers: expected some of 0 to {n_layers - 1}, found {', '.join(map(str, layers)) or 'none'}")
+        raise UsageError(
+            f"layers: expected some of 0 to {n_layers - 1}, found {', '.join(map(str, layers)) or 'none'}"
+        )
     return tuple(sorted(set(layers)))
 
 
@@ -63,9 +67,14 @@ def read_rows(source: str) -> list[tuple[str, Row]]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         said = getattr(error, "strerror", None) or error
         said = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else said
-        raise UsageError(f"heads {where}: expected a readable file of JSON lines, found: {said}") from None
+        raise UsageError(
+            f"heads {where}: expected a readable file of JSON lines, found: {said}"
+        ) from None
     lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    return [(f"heads {where}: line {number}", _object(line, f"heads {where}: line {number}")) for number, line in lines]
+    return [
+        (f"heads {where}: line {number}", _object(line, f"heads {where}: line {number}"))
+        for number, line in lines
+    ]
 
 
 def _object(line: str, where: str) -> Row:
@@ -74,7 +83,9 @@ def _object(line: str, where: str) -> Row:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: expected JSON, found: {error}") from None
     if not isinstance(found, dict):
-        raise UsageError(f"{where}: expected a JSON object with layer and kv_head, found {type(found).__name__}")
+        raise UsageError(
+            f"{where}: expected a JSON object with layer and kv_head, found {type(found).__name__}"
+        )
     return found
 
 
@@ -103,17 +114,25 @@ def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -
             f"heads {source}: expected at least one head, found {found}; "
             "give a file of JSON lines with layer and kv_head, or see kvtool variance --threshold"
         )
-    every = {(layer, kv_head) for layer in range(geometry.layers) for kv_head in range(geometry.kv_heads)}
+    every = {
+        (layer, kv_head) for layer in range(geometry.layers) for kv_head in range(geometry.kv_heads)
+    }
     return HeadSet(frozenset(taken), frozenset((dependent if judged else every) - taken))
 
 
 def _head(row: Row, geometry: Geometry, where: str) -> Head:
     if row.get("kind", "key") not in ("key", "value"):
-        raise UsageError(f"{where}: expected a head of the decoder (kind key or value), found kind {row['kind']!r}")
+        raise UsageError(
+            f"{where}: expected a head of the decoder (kind key or value), found kind {row['kind']!r}"
+        )
     for name, count in (("layer", geometry.layers), ("kv_head", geometry.kv_heads)):
         number = row.get(name)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < count:
-            found = json.dumps(number) if name in row else f"no such field among {', '.join(list(row)[:6]) or 'none'}"
+            found = (
+                json.dumps(number)
+                if name in row
+                else f"no such field among {', '.join(list(row)[:6]) or 'none'}"
+            )
             raise UsageError(f"{where}: expected {name} from 0 to {count - 1}, found {found}")
     return row["layer"], row["kv_head"]
 
@@ -125,7 +144,7 @@ def make_conditions(
     controls: Sequence[str],
     draws: int,
     seed: int,
-) -> tuple[list[Condition], list[str]]:
+) -> tuple[list[HeadCondition], list[str]]:
     """none, chosen, its early, middle and late parts, and the controls; and what there is to say of them.
 
     layers: only heads in these are blocked, and controls are drawn from these; without, from every layer that holds
@@ -141,25 +160,31 @@ def make_conditions(
         raise UsageError(
             f"layers: expected some that hold a chosen head, found none of them; chosen heads are in {has}"
         )
-    conditions, notes = [Condition("none", frozenset()), Condition("chosen", chosen)], []
+    conditions, notes = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)], []
     for name, group in layer_groups(geometry.layers).items():
         part = frozenset(head for head in chosen if head[0] in group)
         if part:
-            conditions.append(Condition(name, part))
+            conditions.append(HeadCondition(name, part))
         else:
-            notes.append(f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left out")
+            notes.append(
+                f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left out"
+            )
     pool = layers or tuple(sorted({layer for layer, _ in chosen}))
     every = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
     pools = {"dependent": every & heads.dependent, "random": every}
     for name in dict.fromkeys(controls):
         if len(pools[name]) < len(chosen):
-            notes.append(f"control {name}: {len(pools[name])} heads to draw in these layers, not {len(chosen)}")
+            notes.append(
+                f"control {name}: {len(pools[name])} heads to draw in these layers, not {len(chosen)}"
+            )
         if pools[name]:
             conditions += draw_control(name, pools[name], len(chosen), draws, seed)
     return conditions, notes
 
 
-def draw_control(name: str, pool: Iterable[Head], count: int, draws: int, seed: int) -> list[Condition]:
+def draw_control(
+    name: str, pool: Iterable[Head], count: int, draws: int, seed: int
+) -> list[HeadCondition]:
     """`draws` sets of `count` heads, or of all where there are fewer, each without repetition."""
     ordered = sorted(pool)
     count = min(count, len(ordered))
@@ -167,5 +192,5 @@ def draw_control(name: str, pool: Iterable[Head], count: int, draws: int, seed: 
     for draw in range(draws):
         rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
         picks = rng.choice(len(ordered), count, replace=False)
-        found.append(Condition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw))
+        found.append(HeadCondition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw))
     return found

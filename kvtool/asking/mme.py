@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import NAMED, FilePath, Progress, none_left, results_folder, scored, side_by_side
+from kvtool.asking.records import (
+    NAMED,
+    FilePath,
+    Progress,
+    none_left,
+    results_folder,
+    scored,
+    side_by_side,
+)
 from kvtool.datasets.files import found, read_text
 from kvtool.datasets.mme import PAPER_SUBSETS
 from kvtool.errors import DatasetError
@@ -28,7 +36,9 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
     folder = results_folder(answers, "MME's <subset>.txt files")
     paths = sorted(path for path in folder.glob("*.txt") if path.is_file())
     if not paths:
-        raise DatasetError(f"{folder}: expected <subset>.txt files, found {found(folder / 'x.txt', folder)}")
+        raise DatasetError(
+            f"{folder}: expected <subset>.txt files, found {found(folder / 'x.txt', folder)}"
+        )
     units, others, skipped = {}, [], []
     for path in paths:
         correct, n_other, unusable = _read(path)
@@ -88,7 +98,9 @@ def _unusable(row: list[str], where: str) -> str:
 def _columns(line: str, where: str) -> list[str]:
     columns = line.split("\t")
     if len(columns) != 4:
-        raise DatasetError(f"{where}: expected {COLUMNS} with 3 tabs, found {len(columns) - 1}: {line[:40]!r}")
+        raise DatasetError(
+            f"{where}: expected {COLUMNS} with 3 tabs, found {len(columns) - 1}: {line[:40]!r}"
+        )
     return columns
 
 
@@ -98,7 +110,14 @@ def _rows(units: dict[str, Array], others: Sequence[int], seed: int) -> list[Row
     mean = scored(together, mean_scores(list(units)), strata=of_subset, seed=seed)
     rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(others)}]
     for (subset, each), n_other in zip(units.items(), others, strict=True):
-        rows.append({"subset": subset, **scored(each, _scores, seed=seed), "n": len(each), "n_other": n_other})
+        rows.append(
+            {
+                "subset": subset,
+                **scored(each, _scores, seed=seed),
+                "n": len(each),
+                "n_other": n_other,
+            }
+        )
     return rows
 
 

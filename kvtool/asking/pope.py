@@ -56,7 +56,9 @@ def score_pope(
     if not paths:
         raise UsageError("answers: expected one file or more, found none")
     if label_paths is not None and len(label_paths) != len(paths):
-        raise UsageError(f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}")
+        raise UsageError(
+            f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}"
+        )
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
     units, n_empty, scored_paths, skipped = [], [], [], []
@@ -69,7 +71,9 @@ def score_pope(
         answered = _labeled(path, labels_of_file)
         labeled = [entry for entry in answered if entry[2] in LABELS]
         skipped += [
-            f"{where}: expected label yes or no, found {label}" for where, _, label in answered if label not in LABELS
+            f"{where}: expected label yes or no, found {label}"
+            for where, _, label in answered
+            if label not in LABELS
         ]
         if not labeled:
             continue
@@ -81,7 +85,9 @@ def score_pope(
     if not units:
         raise none_left(f"{', '.join(map(str, paths))}: answers with a label", skipped)
     if any(n_empty):
-        notes = [f"{sum(n_empty)} answers are empty and count as yes, as the official script reads them"]
+        notes = [
+            f"{sum(n_empty)} answers are empty and count as yes, as the official script reads them"
+        ]
     else:
         notes = []
     return Result(
@@ -119,7 +125,11 @@ def _labeled(path: Path, given: _Labels | None) -> list[Labeled]:
     if given is None:
         return [_label_beside(where, record) for where, record in records]
     label_path, labels = given.path, given.records
-    by_id = {str(record["question_id"]): entry for entry in labels if "question_id" in (record := entry[1])}
+    by_id = {
+        str(record["question_id"]): entry
+        for entry in labels
+        if "question_id" in (record := entry[1])
+    }
     if len(by_id) == len(labels) and all("question_id" in record for _, record in records):
         return [_by_id(where, record, by_id, label_path) for where, record in records]
     if len(labels) != len(records):
@@ -136,7 +146,10 @@ def _label_beside(where: str, record: dict[str, Any]) -> Labeled:
 
 
 def _by_id(
-    where: str, record: dict[str, Any], labels: Mapping[str, tuple[str, dict[str, Any]]], label_path: Path
+    where: str,
+    record: dict[str, Any],
+    labels: Mapping[str, tuple[str, dict[str, Any]]],
+    label_path: Path,
 ) -> Labeled:
     """An answer and the label of its question_id."""
     number = str(record["question_id"])
@@ -173,15 +186,21 @@ def _units(labeled: Sequence[Labeled]) -> Array:
     return pope_units(np.array(said), np.array([label == "yes" for _, _, label in labeled]))
 
 
-def _rows(paths: Sequence[Path], units: Sequence[Array], n_empty: Sequence[int], seed: int) -> list[Row]:
+def _rows(
+    paths: Sequence[Path], units: Sequence[Array], n_empty: Sequence[int], seed: int
+) -> list[Row]:
     """The summary, in which questions are drawn within their files, and a row for each file."""
     names = [path.name for path in paths]
     labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
     together, of_file = side_by_side(units)
-    rows: list[Row] = [{**scored(together, pooled_and_macro, strata=of_file, seed=seed), "n": len(together)}]
+    rows: list[Row] = [
+        {**scored(together, pooled_and_macro, strata=of_file, seed=seed), "n": len(together)}
+    ]
     rows[0]["n_empty"] = sum(n_empty)
     for label, each, empty in zip(labels, units, n_empty, strict=True):
-        rows.append({"file": label, **scored(each, _scores, seed=seed), "n": len(each), "n_empty": empty})
+        rows.append(
+            {"file": label, **scored(each, _scores, seed=seed), "n": len(each), "n_empty": empty}
+        )
     return rows
 
 

@@ -24,7 +24,9 @@ NAMED = 10
 """How many missing or skipped things are named; all are counted."""
 
 
-def estimates(units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0) -> dict[str, Estimate]:
+def estimates(
+    units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0
+) -> dict[str, Estimate]:
     """Scores of `units` (n, k) with their intervals; NaN for the ends where no unit can be drawn instead of another:
     one alone has no interval."""
     largest = len(units) if strata is None else int(np.unique(strata, return_counts=True)[1].max())
@@ -72,11 +74,17 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
     or FILE: item N. Raises DatasetError that names the line of what is not JSON, and for a file without any."""
     text = read_text(path, piped=True)
     if text.lstrip().startswith("["):
-        items = [(f"{path}: item {number}", item) for number, item in enumerate(_parse(text, path, 1), 1)]
+        items = [
+            (f"{path}: item {number}", item) for number, item in enumerate(_parse(text, path, 1), 1)
+        ]
     else:
-        items = [(f"{path}:{number}", _parse(line, path, number)) for number, line in _numbered(text)]
+        items = [
+            (f"{path}:{number}", _parse(line, path, number)) for number, line in _numbered(text)
+        ]
     if not items:
-        raise DatasetError(f"{path}: expected one JSON object a line, or a JSON list of them, found none")
+        raise DatasetError(
+            f"{path}: expected one JSON object a line, or a JSON list of them, found none"
+        )
     for where, item in items:
         if not isinstance(item, dict):
             raise DatasetError(f"{where}: expected a JSON object, found {_shown(item)}")
@@ -107,7 +115,9 @@ def need(record: dict[str, Any], names: Sequence[str], where: str) -> list[Any]:
     missing = [name for name in names if name not in record]
     if missing:
         has = ", ".join(list(record)[:NAMED]) or "no field"
-        raise DatasetError(f"{where}: expected the fields {', '.join(names)}; no {', '.join(missing)} among {has}")
+        raise DatasetError(
+            f"{where}: expected the fields {', '.join(names)}; no {', '.join(missing)} among {has}"
+        )
     return [record[name] for name in names]
 
 
@@ -126,7 +136,9 @@ def need_numbers(value: Any, n: int, name: str, where: str) -> list[float]:
 
 def _is_number(value: Any) -> bool:
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     except OverflowError:
         return False
 
@@ -140,7 +152,9 @@ def _shown(value: Any) -> str:
 def none_left(what: str, left_out: Sequence[str]) -> DatasetError:
     """What to raise where everything had to be left out, with the first reason."""
     first = left_out[0] if left_out else "nothing there"
-    return DatasetError(f"{what}: expected some that can be scored, found none of {len(left_out)}; first: {first}")
+    return DatasetError(
+        f"{what}: expected some that can be scored, found none of {len(left_out)}; first: {first}"
+    )
 
 
 def size_error(path: Path, found: Array, expected: Array, of: str) -> DatasetError:

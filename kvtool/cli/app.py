@@ -114,7 +114,9 @@ def _version(wanted: bool) -> None:
 def main_flags(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes.")] = False,
-    log_file: Annotated[Path | None, typer.Option("--log-file", help="Also write all notes to this file.")] = None,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", help="Also write all notes to this file.")
+    ] = None,
     plugin: Annotated[  # noqa: ARG001  handled by its callback
         list[Path] | None,
         typer.Option(
@@ -126,7 +128,10 @@ def main_flags(
         ),
     ] = None,
     version: Annotated[  # noqa: ARG001  handled by its callback
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)

@@ -40,7 +40,9 @@ class LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  logging's name
         log.removeHandler(self)
-        log.warning("--log-file %s: %s; notes go on without it", self.baseFilename, sys.exc_info()[1])
+        log.warning(
+            "--log-file %s: %s; notes go on without it", self.baseFilename, sys.exc_info()[1]
+        )
 
 
 def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
@@ -117,7 +119,9 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress(what: str, total: int | None, *, done: int = 0, unit: str = "images") -> Iterator[Advance]:
+def progress(
+    what: str, total: int | None, *, done: int = 0, unit: str = "images"
+) -> Iterator[Advance]:
     """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note, total)."""
     tally = Tally(total, done)
     if is_quiet():
@@ -151,8 +155,12 @@ def _bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}"),
     )
     # Data goes to standard output as it is; notes go through rich, which puts them above the bar.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
-        task = bars.add_task(escape(what), total=tally.total, completed=tally.done, rate="", note="")
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+    ) as bars:
+        task = bars.add_task(
+            escape(what), total=tally.total, completed=tally.done, rate="", note=""
+        )
 
         def advance(n: int, note: str = "", total: int | None = None) -> None:
             tally.add(n, note, total)

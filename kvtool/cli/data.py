@@ -19,10 +19,14 @@ Size = Literal["small", "medium", "large"]
 
 @app.command("scenes")
 def scenes(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")
+    ],
     seed: Annotated[int, bounded("seed", help="Same seed and size, same bytes.")] = 0,
     size: Annotated[Size, typer.Option("--size", help="small takes seconds.")] = "small",
-    only: Annotated[str | None, typer.Option("--only", help="Comma-separated data sets; default: all twelve.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Comma-separated data sets; default: all twelve.")
+    ] = None,
     format: FormatOption = "auto",
 ) -> None:
     """Write the embedded world of drawn scenes in the official layouts of twelve data sets.
@@ -41,7 +45,13 @@ def scenes(
             only=None if only is None else parse_names(only),
             progress=lambda name, done, of: advance(min(done, 1), name, of),
         )
-    emit_rows([{"dataset": name, "images": n, "path": str(directory / name)} for name, n in counts.items()], format)
+    emit_rows(
+        [
+            {"dataset": name, "images": n, "path": str(directory / name)}
+            for name, n in counts.items()
+        ],
+        format,
+    )
     if not counts:
         console.log.info("nothing to do: %s holds these scenes already", directory)
 

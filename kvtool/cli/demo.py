@@ -13,9 +13,9 @@ from kvtool.cli.options import FormatOption, bounded
 
 
 def demo(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where scenes and store go.")] = Path(
-        "kvtool-demo"
-    ),
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where scenes and store go.")
+    ] = Path("kvtool-demo"),
     size: Annotated[Size, typer.Option("--size", help="How many scenes.")] = "small",
     seed: Annotated[int, bounded("seed", help="Of the scenes.")] = 0,
     format: FormatOption = "auto",
@@ -44,4 +44,6 @@ def demo(
         for result in run_demo(directory, size=size, seed=seed, step=step):
             shown.close()
             emit(result, resolve(format), sys.stdout)
-    console.log.info("the store is %s; the page is %s", directory / "study.kv", directory / "report.html")
+    console.log.info(
+        "the store is %s; the page is %s", directory / "study.kv", directory / "report.html"
+    )

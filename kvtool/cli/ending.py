@@ -20,7 +20,9 @@ LONGEST = 2000
 REPORT = f"this is a fault of kvtool: run again with -v (or {TRACEBACK}=1) for the traceback, and report it"
 INTERRUPTED = "interrupted; what was committed stays, the same command goes on from there"
 
-MEMORY = re.compile(r"out of memory|can't allocate memory|Unable to allocate|bad_alloc", re.IGNORECASE)
+MEMORY = re.compile(
+    r"out of memory|can't allocate memory|Unable to allocate|bad_alloc", re.IGNORECASE
+)
 DEVICE = re.compile(r"\b(?:cuda|cudnn|cublas|nccl|nvml|hip|mps|xpu|meta)(?:\b|_)", re.IGNORECASE)
 ESCAPE_CODE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
 
@@ -82,7 +84,9 @@ def exit_code_of(error: BaseException) -> int:
             say("aborted: nothing was changed")
             return KvtoolError.exit_code
     say(describe(error))
-    console.log.log(logging.ERROR if os.environ.get(TRACEBACK) else logging.DEBUG, "traceback", exc_info=error)
+    console.log.log(
+        logging.ERROR if os.environ.get(TRACEBACK) else logging.DEBUG, "traceback", exc_info=error
+    )
     if isinstance(error, OSError):
         streams.drop_output()
     return KvtoolError.exit_code
@@ -143,4 +147,6 @@ def one_line(text: str) -> str:
     """Foreign text without line breaks, terminal codes and other characters that do not print, and not without end."""
     line = " ".join(ESCAPE_CODE.sub("", text).split())
     line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
+    return (
+        line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
+    )

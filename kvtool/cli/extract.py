@@ -27,7 +27,7 @@ from kvtool.errors import BusyError, PartialError
 from kvtool.types import KeyPosition, Precision, View
 
 if TYPE_CHECKING:
-    from kvtool.engine.outcome import Estimate, Report
+    from kvtool.engine.outcome import Report, SizeEstimate
     from kvtool.engine.plan import Job
 
 SHOWN_FAILURES = 20
@@ -37,7 +37,8 @@ def extract(
     store: StoreArgument = None,
     model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]
     dataset: Annotated[
-        str, typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set)
+        str,
+        typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set),
     ] = ...,  # type: ignore[assignment]
     prefix: Annotated[
         str,
@@ -50,27 +51,51 @@ def extract(
     kinds: KindsOption = None,
     layers: LayersOption = None,
     limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
-    view: Annotated[View, typer.Option("--view", help="full keeps the high-resolution tiles.")] = "base",
-    keys: Annotated[KeyPosition, typer.Option("--keys", help="Before or after the rotary embedding.")] = "post-rope",
-    dtype: Annotated[Precision, typer.Option("--dtype", help="Of the weights, and as stored.")] = "bfloat16",
+    view: Annotated[
+        View, typer.Option("--view", help="full keeps the high-resolution tiles.")
+    ] = "base",
+    keys: Annotated[
+        KeyPosition, typer.Option("--keys", help="Before or after the rotary embedding.")
+    ] = "post-rope",
+    dtype: Annotated[
+        Precision, typer.Option("--dtype", help="Of the weights, and as stored.")
+    ] = "bfloat16",
     batch_size: Annotated[int, bounded("batch_size", help="Images a batch, of equal length.")] = 16,
     devices: Annotated[
-        str, typer.Option("--devices", callback=device_names, help="E.g. cuda:0,cuda:1 or cpu; one process each.")
+        str,
+        typer.Option(
+            "--devices", callback=device_names, help="E.g. cuda:0,cuda:1 or cpu; one process each."
+        ),
     ] = "auto",
     engine: Annotated[
-        Literal["local", "ray"], typer.Option("--engine", help="ray: workers as tasks of a Ray cluster.")
+        Literal["local", "ray"],
+        typer.Option("--engine", help="ray: workers as tasks of a Ray cluster."),
     ] = "local",
-    attention: Annotated[str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")] = "sdpa",
-    codec: Annotated[Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")] = "lz4",
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run; default: made from its settings.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")] = False,
-    wait: Annotated[float, bounded("wait_s", "--wait", help="Seconds to wait for parts others hold.")] = 0.0,
+    attention: Annotated[
+        str, typer.Option("--attention", help="transformers' backend: sdpa, eager, ...")
+    ] = "sdpa",
+    codec: Annotated[
+        Literal["lz4", "none"], typer.Option("--codec", help="none: larger and faster.")
+    ] = "lz4",
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run; default: made from its settings.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the sizes, write nothing.")
+    ] = False,
+    wait: Annotated[
+        float, bounded("wait_s", "--wait", help="Seconds to wait for parts others hold.")
+    ] = 0.0,
     min_free_vram: Annotated[
-        str | None, typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3.")
+        str | None,
+        typer.Option("--min-free-vram", metavar="SIZE", help="E.g. 20GB; less is exit 3."),
     ] = None,
     changed: Annotated[
         Literal["refuse", "replace"],
-        typer.Option("--changed", help="What to do where pictures of the run are not what they were: see below."),
+        typer.Option(
+            "--changed",
+            help="What to do where pictures of the run are not what they were: see below.",
+        ),
     ] = "refuse",
     no_reuse: Annotated[
         bool,
@@ -79,7 +104,9 @@ def extract(
             help="Run the tower even where a run of another prefix holds its output, e.g. when that run is damaged.",
         ),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
+    ] = False,
     format: FormatOption = "auto",
 ) -> None:
     """Run a model over a data set once and store keys, values, projected and vision features of its images.
@@ -119,7 +146,9 @@ def extract(
     finish(run_job(job, tuple(devices.split(",")), engine, wait, vram), format)
 
 
-def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_free_vram: int | None) -> Report:
+def run_job(
+    job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_free_vram: int | None
+) -> Report:
     """Extract with a progress bar that starts where the run stands."""
     from contextlib import ExitStack
 
@@ -135,7 +164,9 @@ def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_
             nonlocal advance
             if report.n_before < report.n_images:
                 say_source(report.source)
-                bar = console.progress(f"extract {report.run}", report.n_images, done=report.n_before)
+                bar = console.progress(
+                    f"extract {report.run}", report.n_images, done=report.n_before
+                )
                 advance = stack.enter_context(bar)
 
         def tell(event: Event) -> None:
@@ -144,13 +175,22 @@ def run_job(job: Job, devices: tuple[str, ...], engine: str, wait_s: float, min_
             advance(event.n if event.what in ("done", "failed") else 0, f"{human(written)} written")
 
         return local.extract(
-            job, devices=devices, engine=engine, wait_s=wait_s, min_free_vram=min_free_vram, tell=tell, begin=begin
+            job,
+            devices=devices,
+            engine=engine,
+            wait_s=wait_s,
+            min_free_vram=min_free_vram,
+            tell=tell,
+            begin=begin,
         )
 
 
 def say_source(source: str | None) -> None:
     if source:
-        console.log.info("projected features of the images that run %s holds come from there (--no-reuse)", source)
+        console.log.info(
+            "projected features of the images that run %s holds come from there (--no-reuse)",
+            source,
+        )
 
 
 def finish(report: Report, format: Format) -> None:
@@ -163,7 +203,9 @@ def finish(report: Report, format: Format) -> None:
         level = logging.ERROR if shown < SHOWN_FAILURES else logging.DEBUG
         console.log.log(level, "failed: %s", failure.reason)
     if len(report.failed) > SHOWN_FAILURES:
-        console.log.error("... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES)
+        console.log.error(
+            "... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES
+        )
     row = {
         "run": report.run,
         "images": report.n_images,
@@ -196,7 +238,7 @@ def finish(report: Report, format: Format) -> None:
         )
 
 
-def show_estimate(estimate: Estimate, format: Format) -> None:
+def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     from kvtool.cli.output import emit_rows
     from kvtool.store.estimate import human
 

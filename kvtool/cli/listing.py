@@ -14,13 +14,22 @@ def models(format: FormatOption = "auto") -> None:
     from kvtool.cli.output import emit_rows
     from kvtool.models.families import EXAMPLES, FAMILIES
 
-    shipped = [{"model_type": "shipped with kvtool", "examples": ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"]}]
-    rows = [{"model_type": name, "examples": list(EXAMPLES.get(name, ()))} for name in FAMILIES.names()]
+    shipped = [
+        {
+            "model_type": "shipped with kvtool",
+            "examples": ["demo", "demo-tower", "demo@1", "demo@2", "demo@3"],
+        }
+    ]
+    rows = [
+        {"model_type": name, "examples": list(EXAMPLES.get(name, ()))} for name in FAMILIES.names()
+    ]
     emit_rows(shipped + rows, format, title="models")
 
 
 def datasets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one, with its layout.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this one, with its layout.")
+    ] = None,
     format: FormatOption = "auto",
 ) -> None:
     """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks for `probe`."""
@@ -37,6 +46,8 @@ def datasets(
         emit_rows(rows, format)
     elif name is None:
         columns = ("name", "title", "splits", "tasks", "conditions")
-        emit_rows([{column: row[column] for column in columns} for row in rows], format, title="data sets")
+        emit_rows(
+            [{column: row[column] for column in columns} for row in rows], format, title="data sets"
+        )
     else:
         emit_rows([{"": key, name: value} for key, value in rows[0].items()], format)

@@ -19,27 +19,45 @@ Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
-StoreArgument = Annotated[Path | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")]
+StoreArgument = Annotated[
+    Path | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")
+]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="Of the data on standard output. auto: a table on a terminal, else jsonl.")
+    Format,
+    typer.Option(
+        "--format", help="Of the data on standard output. auto: a table on a terminal, else jsonl."
+    ),
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", autocompletion=complete_run, help="Name of the run; needed where a store holds several."),
+    typer.Option(
+        "--run",
+        autocompletion=complete_run,
+        help="Name of the run; needed where a store holds several.",
+    ),
 ]
 KindsOption = Annotated[
-    str | None, typer.Option("--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision.")
+    str | None,
+    typer.Option(
+        "--kinds", metavar="KINDS", help="Comma-separated: key, value, projected, vision."
+    ),
 ]
 PlotOption = Annotated[
     list[Path] | None,
-    typer.Option("--plot", metavar="FILE", help="Also draw the result: .png, .svg or .pdf, for print; repeatable."),
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Also draw the result: .png, .svg or .pdf, for print; repeatable.",
+    ),
 ]
 
 
 def bounded(name: str, *flags: str, **about: Any) -> Any:
     """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag has it too."""
     low, high = BOUNDS[name]
-    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about)
+    return typer.Option(
+        *(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about
+    )
 
 
 def finite(value: float | None) -> float | None:
@@ -64,12 +82,22 @@ def device_names(value: str) -> str:
 
 
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda or cuda:N.")
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda or cuda:N."
+    ),
 ]
 WaitOption = Annotated[
-    float, bounded("wait_s", "--wait", help="Seconds to wait for what other processes are at, when all else is done.")
+    float,
+    bounded(
+        "wait_s",
+        "--wait",
+        help="Seconds to wait for what other processes are at, when all else is done.",
+    ),
 ]
-LayersOption = Annotated[str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")]
+LayersOption = Annotated[
+    str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")
+]
 
 
 def need_store(store: Path | None) -> Path:
@@ -98,7 +126,9 @@ def parse_numbers(text: str | None, flag: str) -> tuple[int, ...] | None:
     for item in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", item)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UsageError(f"{flag}: expected numbers and ranges such as 0-7,14; found {text[:80]!r}")
+            raise UsageError(
+                f"{flag}: expected numbers and ranges such as 0-7,14; found {text[:80]!r}"
+            )
         first, last = match[1], match[2] or match[1]
         if int(last) >= MOST_BLOCKS:  # bounded before anything is allocated
             raise UsageError(f"{flag}: expected numbers below {MOST_BLOCKS}, found {last}")
@@ -128,7 +158,9 @@ def parse_bytes(text: str | None, flag: str) -> int | None:
         number = None
     if match is None or number is None:
         raise UsageError(f"{flag}: expected a size such as 8GB; found {text[:80]!r}")
-    return int(number * 1000 ** {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4}[match[2][:1].upper()])
+    return int(
+        number * 1000 ** {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4}[match[2][:1].upper()]
+    )
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -33,7 +33,10 @@ def plot_files(plots: Sequence[Path] | None, name: str = "") -> list[Path]:
     Raises UsageError for what cannot be written, before any work is done."""
     from kvtool.reporting.plots import check
 
-    return [check(path.with_stem(f"{path.stem}-{name}") if name else path) for path in map(check, plots or ())]
+    return [
+        check(path.with_stem(f"{path.stem}-{name}") if name else path)
+        for path in map(check, plots or ())
+    ]
 
 
 def write_plots(result: Result, paths: Sequence[Path]) -> None:
@@ -82,7 +85,11 @@ def print_table(rows: Rows, title: str) -> None:
     console, table = Console(), _table(rows, title)
     named = any(WHOLE in row for row in rows)
     # Measured as on a terminal of any width: on its own, every table would fit.
-    if not named or console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+    if (
+        not named
+        or console.measure(table, options=console.options.update(max_width=10_000)).maximum
+        <= console.width
+    ):
         console.print(table)
         return
     names = list(dict.fromkeys(cell(row.get(WHOLE)) for row in rows))

@@ -23,7 +23,9 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 def help_text(command: tuple[str, ...]) -> str:
     """What `kvtool COMMAND --help` prints at a fixed width."""
     env = {"COLUMNS": WIDTH, "TERMINAL_WIDTH": WIDTH, "NO_COLOR": "1", "TERM": "dumb"}
-    return CliRunner().invoke(app, [*command, "--help"], prog_name="kvtool", env=env).output.rstrip()
+    return (
+        CliRunner().invoke(app, [*command, "--help"], prog_name="kvtool", env=env).output.rstrip()
+    )
 
 
 def reference() -> str:

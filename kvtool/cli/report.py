@@ -13,9 +13,13 @@ from kvtool.errors import UsageError
 
 
 def report(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The page, e.g. page.html; overwritten.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="The page, e.g. page.html; overwritten."),
+    ],
     stores: Annotated[
-        list[Path] | None, typer.Argument(metavar="[STORE]...", help="The stores; default: $KVTOOL_STORE.")
+        list[Path] | None,
+        typer.Argument(metavar="[STORE]...", help="The stores; default: $KVTOOL_STORE."),
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="Of the page.")] = None,
     examples: Annotated[
@@ -24,12 +28,19 @@ def report(
     blocks: Annotated[int, bounded("blocks", help="How many blocks of a probe have them.")] = 6,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="NAME:PATH", help="Where a data set is now; may be given several times."),
+        typer.Option(
+            "--data",
+            metavar="NAME:PATH",
+            help="Where a data set is now; may be given several times.",
+        ),
     ] = None,
     device: Annotated[
         str,
         typer.Option(
-            "--device", metavar="DEVICE", callback=device_name, help="For the pictures: auto, cpu, cuda or cuda:N."
+            "--device",
+            metavar="DEVICE",
+            callback=device_name,
+            help="For the pictures: auto, cpu, cuda or cuda:N.",
         ),
     ] = "auto",
 ) -> None:

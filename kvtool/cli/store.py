@@ -16,9 +16,15 @@ from kvtool.errors import CorruptError, UsageError
 if TYPE_CHECKING:
     from kvtool.store.repair import Mended
 
-app = typer.Typer(help="Look at a store, check it, mend it, remove runs.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Look at a store, check it, mend it, remove runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+]
 
 
 @app.command("info")
@@ -36,7 +42,9 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
         emit_rows([row], format)
         return
     shown = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
-    emit_rows([{"what": name.replace("_", " "), "value": value} for name, value in shown.items()], format)
+    emit_rows(
+        [{"what": name.replace("_", " "), "value": value} for name, value in shown.items()], format
+    )
 
 
 @app.command("runs")
@@ -66,7 +74,9 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     layers = row["layers"] or row["vision_layers"]
     images = f"{row['images']} of {row['images_total']}"
     if row["held"]:
-        pace = "" if row["images_per_minute"] is None else f", {row['images_per_minute']:g} a minute"
+        pace = (
+            "" if row["images_per_minute"] is None else f", {row['images_per_minute']:g} a minute"
+        )
         images += f"; {len(row['held'])} held{pace}"
     return {
         "run": row["run"],
@@ -84,7 +94,9 @@ def verify(
     part: Annotated[
         str | None,
         typer.Option(
-            "--part", metavar="I/N", help="Only the i-th of n shares, e.g. 3/7: one a day checks all in a week."
+            "--part",
+            metavar="I/N",
+            help="Only the i-th of n shares, e.g. 3/7: one a day checks all in a week.",
         ),
     ] = None,
     format: FormatOption = "auto",
@@ -119,7 +131,9 @@ def _share(part: str | None) -> tuple[int, int]:
 
 
 @app.command("repair")
-def repair(store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto") -> None:
+def repair(
+    store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
+) -> None:
     """Drop what `store verify` finds damaged, so that the same commands make it again; restore what has a copy.
 
     Nothing that verifies is touched. What is left as it is has to be looked at: the last column says why.
@@ -136,7 +150,9 @@ def repair(store: StoreArgument = None, dry_run: DryRunOption = False, format: F
 
 
 @app.command("prune")
-def prune(store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto") -> None:
+def prune(
+    store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
+) -> None:
     """Remove results, answers and pictures of runs that are gone, and what killed processes left."""
     from kvtool.store import open_store
     from kvtool.store.repair import prune as drop
@@ -157,13 +173,19 @@ def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
 
 @app.command("remove")
 def remove(
-    store: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")] = None,
+    store: Annotated[
+        str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")
+    ] = None,
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", autocompletion=complete_run, help="The run to remove.")
+        str | None,
+        typer.Argument(metavar="RUN", autocompletion=complete_run, help="The run to remove."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Remove it even if someone, seen or not, still holds parts of it.")
+        bool,
+        typer.Option(
+            "--force", help="Remove it even if someone, seen or not, still holds parts of it."
+        ),
     ] = False,
 ) -> None:
     """Remove a run, damaged or not, and everything extracted for it. Asks first, unless --yes."""

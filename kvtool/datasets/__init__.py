@@ -64,9 +64,13 @@ def parse_spec(text: str) -> Spec:
         if tail in splits or (misspelt and not _exists(path)):
             path, split = head, tail
     if path == "":
-        raise UsageError(f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH")
+        raise UsageError(
+            f"{text}: expected a path after {name + ':'!r}, found none; write {name}:PATH"
+        )
     if split is not None and split not in splits:
-        raise UsageError(f"{text}: unknown split {split!r}; {name} has: {', '.join(splits) or 'no splits'}")
+        raise UsageError(
+            f"{text}: unknown split {split!r}; {name} has: {', '.join(splits) or 'no splits'}"
+        )
     return Spec(name, path, split)
 
 

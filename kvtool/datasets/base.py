@@ -149,7 +149,11 @@ class DatasetBase:
             problem = "found nothing there; check the path"
         except NotADirectoryError:
             archive = self.root.suffix.lower() in ARCHIVES
-            problem = "found an archive; unpack it first" if archive else "found a file; give the folder that holds it"
+            problem = (
+                "found an archive; unpack it first"
+                if archive
+                else "found a file; give the folder that holds it"
+            )
         except OSError as error:
             problem = f"found that it cannot be read: {error.strerror}"
         else:
@@ -169,7 +173,9 @@ class DatasetBase:
         """
         images = self.images()
         # A list of paths has no data set's folder: what it names and is not there has failed.
-        on_disk = [ref.path for ref in images if ref.path is not None] if self.root is not None else []
+        on_disk = (
+            [ref.path for ref in images if ref.path is not None] if self.root is not None else []
+        )
         absent = absent_files(on_disk)
         if not absent:
             return list(images)
@@ -180,7 +186,9 @@ class DatasetBase:
                 f"{self.name}: expected {len(images)} pictures, found none of them; the first should be {first}"
             )
         names = first_few([ref.id for ref in images if ref.path in absent])
-        self.note(f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at {first})")
+        self.note(
+            f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at {first})"
+        )
         return there
 
     def left_out(self, most: int) -> list[str]:
@@ -202,7 +210,9 @@ class DatasetBase:
         """Say which lines of a list stand there more than once, since each counts once."""
         repeated = [line for line, count in Counter(lines).items() if count > 1]
         if repeated:
-            self.note(f"{path}: {len(repeated)} of its lines are listed twice and count once: {first_few(repeated)}")
+            self.note(
+                f"{path}: {len(repeated)} of its lines are listed twice and count once: {first_few(repeated)}"
+            )
 
     def texts(self) -> Sequence[str]:
         return ()
@@ -229,19 +239,27 @@ class DatasetBase:
         for path, digest in digest_files(self.truth_files()).items():
             place = str(path)
             # Most lie below the root, and cutting it off is ten times quicker than asking for a relative path.
-            yield place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
+            yield (
+                place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
+            )
             yield digest or "missing"
 
     def prefix(self, image_id: str, condition: str) -> str:
         """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""
         if condition not in self.about.conditions:
             offered = ", ".join(self.about.conditions)
-            raise UsageError(f"{self.name}: no prefix condition {condition!r}; it offers: {offered}")
+            raise UsageError(
+                f"{self.name}: no prefix condition {condition!r}; it offers: {offered}"
+            )
         if condition == "none":
             return ""
         if condition == "random":
             return RANDOM_PREFIX
-        return self.correct_prefix(image_id) if condition == "correct" else self.incorrect_prefix(image_id)
+        return (
+            self.correct_prefix(image_id)
+            if condition == "correct"
+            else self.incorrect_prefix(image_id)
+        )
 
     def correct_prefix(self, image_id: str) -> str:
         raise NotImplementedError

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, fields, require, stream_json_list
+from kvtool.datasets.files import (
+    CLASSES_FILE,
+    by_stem,
+    class_names,
+    fields,
+    require,
+    stream_json_list,
+)
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.datasets.names import brief
@@ -45,7 +52,11 @@ class Bdd10k(DatasetBase):
         name="bdd10k",
         title="BDD-10K, semantic segmentation of street scenes in two domains",
         tasks=("semantic-segmentation",),
-        splits=(*_BASE_SPLITS, "test", *(f"{split}-{domain}" for split in _BASE_SPLITS for domain in DOMAINS)),
+        splits=(
+            *_BASE_SPLITS,
+            "test",
+            *(f"{split}-{domain}" for split in _BASE_SPLITS for domain in DOMAINS),
+        ),
         layout=(
             "images/10k/{train,val,test}/*.jpg  images",
             "labels/sem_seg/masks/{train,val}/*.png  0-18 class, 255 ignored",
@@ -61,7 +72,9 @@ class Bdd10k(DatasetBase):
         super().__init__(root, split)
         self.base_split, _, domain = self.split.partition("-")
         self.only_domain = domain or None
-        self._jpegs = require(self.folder, f"images/10k/{self.base_split}/", "a folder of images", self.name)
+        self._jpegs = require(
+            self.folder, f"images/10k/{self.base_split}/", "a folder of images", self.name
+        )
         self.class_names = class_names(self.folder, CLASSES)
 
     @cached_property
@@ -93,7 +106,9 @@ class Bdd10k(DatasetBase):
         domain = self.domain(image_id)
         if domain is None:
             splits = " or ".join(f"@{self.base_split}-{name}" for name in DOMAINS)
-            raise UsageError(f"{self.name}: image {image_id} is of neither domain and has no sentence; use {splits}")
+            raise UsageError(
+                f"{self.name}: image {image_id} is of neither domain and has no sentence; use {splits}"
+            )
         return domain
 
     def attributes(self, image_id: str) -> tuple[str, str] | None:
@@ -167,7 +182,9 @@ def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
     name, attributes = fields(frame, ("name", "attributes"), where)
     attributes = attributes or {}
     if not isinstance(name, str) or not isinstance(attributes, dict):
-        raise DatasetError(f"{where}: expected a name and attributes, found {brief(name)} and {brief(attributes)}")
+        raise DatasetError(
+            f"{where}: expected a name and attributes, found {brief(name)} and {brief(attributes)}"
+        )
     return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 
 
@@ -176,4 +193,6 @@ def check_train_ids(labels: LabelMap, path: Path) -> None:
     odd = np.unique(labels[(labels >= len(CLASSES)) & (labels != VOID)])
     if odd.size:
         shown = ", ".join(map(str, odd[:5]))
-        raise DatasetError(f"{path}: expected train ids 0-18 and 255, found {shown}; use labels/sem_seg/masks")
+        raise DatasetError(
+            f"{path}: expected train ids 0-18 and 255, found {shown}; use labels/sem_seg/masks"
+        )

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
 from kvtool.datasets.files import found
-from kvtool.datasets.parquet import ParquetTable, QuestionRow, check_unique, parquet_files, question_rows
+from kvtool.datasets.parquet import (
+    ParquetTable,
+    QuestionRow,
+    check_unique,
+    parquet_files,
+    question_rows,
+)
 from kvtool.errors import DatasetError
 
 _COLUMNS = ("idx", "question", "sub_task", "prompt", "answer", "choices")
@@ -26,7 +32,9 @@ class Blink(DatasetBase):
         title="BLINK, multiple-choice visual perception",
         tasks=(),
         splits=("val", "test"),
-        layout=("<Sub_Task>/{val,test}-*.parquet  idx, question, sub_task, prompt, answer, choices, image_1..4",),
+        layout=(
+            "<Sub_Task>/{val,test}-*.parquet  idx, question, sub_task, prompt, answer, choices, image_1..4",
+        ),
         source="BLINK (Fu et al. 2024), the parquet files of BLINK-Benchmark/BLINK",
         licence="Apache-2.0; images under their sources' terms",
     )
@@ -35,7 +43,9 @@ class Blink(DatasetBase):
         super().__init__(root, split)
         pattern = f"{self.split}-*.parquet"
         converted = f"{self.split}/*.parquet"  # the hub's own conversion: val/0000.parquet
-        self._files = parquet_files(self.folder, (pattern, f"*/{pattern}", converted, f"*/{converted}"))
+        self._files = parquet_files(
+            self.folder, (pattern, f"*/{pattern}", converted, f"*/{converted}")
+        )
         if not self._files:
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected parquet files at <Sub_Task>/{pattern}, "

@@ -34,7 +34,9 @@ class Instance:
     def mask(self) -> LabelMap:
         """(height, width) uint8 0/1: the union of the polygons."""
         width, height = self.image_wh_px
-        return segmentation_mask(self.segmentation, height, width, f"annotation {self.id} of {self.image_id}")
+        return segmentation_mask(
+            self.segmentation, height, width, f"annotation {self.id} of {self.image_id}"
+        )
 
 
 class Coco(DatasetBase):
@@ -85,7 +87,9 @@ class Coco(DatasetBase):
         """The image's first caption by annotation id."""
         captions = self.captions(image_id)
         if not captions:
-            raise DatasetError(f"{self._annotation('captions')}: no caption of image {image_id}; use another prefix")
+            raise DatasetError(
+                f"{self._annotation('captions')}: no caption of image {image_id}; use another prefix"
+            )
         return captions[0]
 
     def captions(self, image_id: str) -> tuple[str, ...]:
@@ -126,7 +130,9 @@ class Coco(DatasetBase):
         images, annotations = fields(self._instance_file, ("images", "annotations"), where)
         image_of = by_id(images, f"{where}: images", self.skipped)
         objects: dict[str, list[Instance]] = defaultdict(list)
-        for number, annotation in sorted(by_id(annotations, f"{where}: annotations", self.skipped).items()):
+        for number, annotation in sorted(
+            by_id(annotations, f"{where}: annotations", self.skipped).items()
+        ):
             try:
                 with values.at(f"{where}: annotation {number}"):
                     instance = _instance(number, annotation, image_of, self.categories)
@@ -144,7 +150,10 @@ class Coco(DatasetBase):
 
 
 def _instance(
-    number: int, annotation: dict[str, Any], image_of: dict[int, dict[str, Any]], categories: dict[int, str]
+    number: int,
+    annotation: dict[str, Any],
+    image_of: dict[int, dict[str, Any]],
+    categories: dict[int, str],
 ) -> Instance:
     """An object from its annotation. Raises DatasetError."""
     image_number, category = annotation.get("image_id"), annotation.get("category_id")
@@ -153,7 +162,9 @@ def _instance(
         raise DatasetError(f"expected its image among the images, found none of id {image_number}")
     name = categories.get(values.whole(category, "category_id"))
     if name is None:
-        raise DatasetError(f"expected its category among the categories, found none of id {category}")
+        raise DatasetError(
+            f"expected its category among the categories, found none of id {category}"
+        )
     x, y, width, height = values.numbers(annotation.get("bbox"), 4, "bbox")
     return Instance(
         id=number,
@@ -172,7 +183,9 @@ def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, A
     Raises DatasetError where it is no list.
     """
     if not isinstance(records, list):
-        raise DatasetError(f"{where}: expected a list, found {brief(records)}; download the file again")
+        raise DatasetError(
+            f"{where}: expected a list, found {brief(records)}; download the file again"
+        )
     found = {}
     for position, record in enumerate(records):
         try:
@@ -186,13 +199,18 @@ def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, A
 
 def file_name(image: dict[str, Any]) -> str:
     """The name of an image's file, without the folders that some files put before it. Raises DatasetError."""
-    name = PurePosixPath(values.text(image.get("file_name"), f"file_name of image {image.get('id')}")).name
+    name = PurePosixPath(
+        values.text(image.get("file_name"), f"file_name of image {image.get('id')}")
+    ).name
     return values.text(name, f"file_name of image {image.get('id')}")
 
 
 def image_wh_px(image: dict[str, Any]) -> tuple[int, int]:
     """(width, height) that a COCO file gives an image. Raises DatasetError."""
-    width, height = (values.whole(image.get(side), f"{side} of image {image['id']}") for side in ("width", "height"))
+    width, height = (
+        values.whole(image.get(side), f"{side} of image {image['id']}")
+        for side in ("width", "height")
+    )
     return values.size([width, height], f"the size of image {image['id']}")
 
 

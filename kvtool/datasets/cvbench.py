@@ -8,7 +8,13 @@ from pathlib import Path
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
 from kvtool.datasets.files import found
-from kvtool.datasets.parquet import ParquetTable, QuestionRow, check_unique, parquet_files, question_rows
+from kvtool.datasets.parquet import (
+    ParquetTable,
+    QuestionRow,
+    check_unique,
+    parquet_files,
+    question_rows,
+)
 from kvtool.errors import DatasetError
 
 _COLUMNS = ("idx", "type", "task", "question", "choices", "answer", "prompt", "source")
@@ -22,7 +28,9 @@ class CvBench(DatasetBase):
         title="CV-Bench, 2D and 3D perception as multiple choice",
         tasks=(),
         splits=("test",),
-        layout=("test_{2d,3d}.parquet  idx, type, task, image, question, choices, answer, prompt, source",),
+        layout=(
+            "test_{2d,3d}.parquet  idx, type, task, image, question, choices, answer, prompt, source",
+        ),
         source="CV-Bench (Tong et al. 2024), the parquet files of nyu-visionx/CV-Bench",
         licence="Apache-2.0; images of ADE20K, COCO and Omni3D under their own terms",
     )
@@ -30,7 +38,9 @@ class CvBench(DatasetBase):
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
         # The last two are the hub's own conversion, a folder a configuration and split.
-        self._files = parquet_files(self.folder, ("test*.parquet", "test/*.parquet", "*/test/*.parquet"))
+        self._files = parquet_files(
+            self.folder, ("test*.parquet", "test/*.parquet", "*/test/*.parquet")
+        )
         if not self._files:
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected parquet files at test_2d.parquet and test_3d.parquet, "

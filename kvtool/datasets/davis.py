@@ -48,9 +48,13 @@ class Davis(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
-        self._list = require(self.folder, f"ImageSets/2017/{self.split}.txt", "the list of sequences", self.name)
+        self._list = require(
+            self.folder, f"ImageSets/2017/{self.split}.txt", "the list of sequences", self.name
+        )
         self._jpegs = require(self.folder, "JPEGImages/480p/", "frames by sequence", self.name)
-        self._masks = require(self.folder, "Annotations/480p/", "annotations by sequence", self.name)
+        self._masks = require(
+            self.folder, "Annotations/480p/", "annotations by sequence", self.name
+        )
 
     @cached_property
     def _frames(self) -> dict[str, dict[str, Path]]:
@@ -88,12 +92,18 @@ class Davis(DatasetBase):
         maps: set[Path] = set()
         for sequence, frames in self._frames.items():
             maps.update(map(self.truth_file, frames))
-            maps.update(self.truth_file(f"{sequence}/{frame}") for frame in self._annotated(sequence))
+            maps.update(
+                self.truth_file(f"{sequence}/{frame}") for frame in self._annotated(sequence)
+            )
         return [self._list, *sorted(maps)]
 
     def _annotated(self, sequence: str) -> list[str]:
         """Frames that have an annotation, by name without suffix."""
-        return [name[: -len(_PNG)] for name in sorted(self._map_names[sequence].names) if name.endswith(_PNG)]
+        return [
+            name[: -len(_PNG)]
+            for name in sorted(self._map_names[sequence].names)
+            if name.endswith(_PNG)
+        ]
 
     def truth_file(self, image_id: str) -> Path:
         """Where a frame's annotation is, or should be."""
@@ -119,7 +129,11 @@ class Davis(DatasetBase):
         videos = []
         self.skipped.clear()
         for name, frames in self._frames.items():
-            self.skipped += [f"{self._masks}: no annotation of frame {i}" for i in frames if not self.has_label_map(i)]
+            self.skipped += [
+                f"{self._masks}: no annotation of frame {i}"
+                for i in frames
+                if not self.has_label_map(i)
+            ]
             if not self.has_label_map(next(iter(frames))):
                 continue
             try:
@@ -127,12 +141,16 @@ class Davis(DatasetBase):
             except DatasetError as error:
                 self.skipped.append(str(error))
         if not videos:
-            raise DatasetError(f"{self._masks}: no usable sequence; first problem: {self.skipped[0]}")
+            raise DatasetError(
+                f"{self._masks}: no usable sequence; first problem: {self.skipped[0]}"
+            )
         return videos
 
     def _video(self, name: str, frame_ids: tuple[str, ...]) -> Video:
         """A sequence by its first annotation. Raises DatasetError where it cannot be used."""
-        absent = [frame for frame in self._annotated(name) if f"{name}/{frame}" not in self._frames[name]]
+        absent = [
+            frame for frame in self._annotated(name) if f"{name}/{frame}" not in self._frames[name]
+        ]
         if absent:
             raise DatasetError(
                 f"{self._jpegs}: sequence {name}: expected a frame for each annotation, found none of "

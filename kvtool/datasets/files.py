@@ -82,7 +82,9 @@ def read_text(path: Path, most_bytes: int = MAX_LIST_BYTES, *, piped: bool = Fal
         raise DatasetError(f"{path}: expected a readable file, found: {reason}") from None
     check_no_pointer(path, data)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:
-        raise DatasetError(f"{path}: expected UTF-8 text, found UTF-16 or binary data; save it as UTF-8")
+        raise DatasetError(
+            f"{path}: expected UTF-8 text, found UTF-16 or binary data; save it as UTF-8"
+        )
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -104,9 +106,13 @@ def read_lines(path: Path) -> list[str]:
     lines = [line.strip() for line in split_lines(read_text(path))]
     lines = [line for line in lines if line]
     if not lines:
-        raise DatasetError(f"{path}: expected a list with one name a line, found no line; download the file again")
+        raise DatasetError(
+            f"{path}: expected a list with one name a line, found no line; download the file again"
+        )
     if any("\0" in line for line in lines):
-        raise DatasetError(f"{path}: expected a list with one name a line, found a NUL byte; download the file again")
+        raise DatasetError(
+            f"{path}: expected a list with one name a line, found a NUL byte; download the file again"
+        )
     return lines
 
 
@@ -145,10 +151,14 @@ def _parse(path: Path, text: str, expected: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise DatasetError(f"{path}: expected {expected}, found lists or objects nested too deep") from None
+        raise DatasetError(
+            f"{path}: expected {expected}, found lists or objects nested too deep"
+        ) from None
     except ValueError as error:
         reason = brief(str(error), 200)
-        raise DatasetError(f"{path}: expected {expected}, found: {reason}; download the file again") from None
+        raise DatasetError(
+            f"{path}: expected {expected}, found: {reason}; download the file again"
+        ) from None
 
 
 def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
@@ -160,10 +170,16 @@ def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
         with open_regular(path) as fd, open(fd, encoding="utf-8-sig", closefd=False) as file:
             yield from _stream(path, file, chunk)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"byte {error.object[error.start]:#04x}"
+        reason = (
+            error.strerror
+            if isinstance(error, OSError)
+            else f"byte {error.object[error.start]:#04x}"
+        )
         raise DatasetError(f"{path}: expected a readable UTF-8 file, found: {reason}") from None
     except RecursionError:
-        raise DatasetError(f"{path}: expected a JSON list, found lists or objects nested too deep") from None
+        raise DatasetError(
+            f"{path}: expected a JSON list, found lists or objects nested too deep"
+        ) from None
 
 
 def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
@@ -171,7 +187,9 @@ def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
     buffer = file.read(chunk).lstrip()
     check_no_pointer(path, buffer[: len(LFS_POINTER)].encode())
     if not buffer.startswith("["):
-        raise DatasetError(f"{path}: expected a JSON list, found {brief(buffer, 20)}; download the file again")
+        raise DatasetError(
+            f"{path}: expected a JSON list, found {brief(buffer, 20)}; download the file again"
+        )
     buffer = buffer[1:]
     while True:
         elements, buffer = _whole_elements(decoder, buffer)
@@ -180,7 +198,9 @@ def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
             return
         block = file.read(chunk)
         if not block or len(buffer) > _LARGEST_ELEMENT:
-            raise DatasetError(f"{path}: expected one more list element, found {brief(buffer, 40)}; download it again")
+            raise DatasetError(
+                f"{path}: expected one more list element, found {brief(buffer, 40)}; download it again"
+            )
         buffer += block
 
 
@@ -219,11 +239,15 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:
     """The named values of a record. Raises DatasetError naming the missing ones."""
     if not isinstance(record, dict):
-        raise DatasetError(f"{where}: expected an object with {', '.join(names)}, found {type(record).__name__}")
+        raise DatasetError(
+            f"{where}: expected an object with {', '.join(names)}, found {type(record).__name__}"
+        )
     missing = [name for name in names if name not in record]
     if missing:
         has = ", ".join(brief(name).strip("'") for name in list(record)[:6]) or "none"
-        raise DatasetError(f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file again")
+        raise DatasetError(
+            f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file again"
+        )
     return [record[name] for name in names]
 
 
@@ -257,7 +281,9 @@ def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        raise DatasetError(f"{folder}: expected a folder that can be read, found: {error.strerror}") from None
+        raise DatasetError(
+            f"{folder}: expected a folder that can be read, found: {error.strerror}"
+        ) from None
     pictures: dict[str, Path] = {}
     reasons = []
     for path in paths:
@@ -266,7 +292,9 @@ def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
         if not is_utf8(path.name):
             reasons.append(f"{printable(str(path))}: a name that is not UTF-8; rename it")
         elif pictures.setdefault(path.stem, path) != path:
-            reasons.append(f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one")
+            reasons.append(
+                f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one"
+            )
     if left_out is not None:
         left_out += reasons
     return pictures

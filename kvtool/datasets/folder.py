@@ -30,7 +30,9 @@ class ImageFolder(DatasetBase):
         title="any folder of images, or paths on standard input",
         tasks=(),
         splits=(),
-        layout=("**/*.{jpg,png,...}  every image below the folder; hidden files and folders are left out",),
+        layout=(
+            "**/*.{jpg,png,...}  every image below the folder; hidden files and folders are left out",
+        ),
         source="yours",
         licence="yours",
     )
@@ -74,7 +76,11 @@ def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
     names = sorted(_walk(os.fspath(root), skipped))
     if not names:
         more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-        why = f" that can be read: {'; '.join(skipped[:_NAMED])}{more}" if skipped else "; check the path"
+        why = (
+            f" that can be read: {'; '.join(skipped[:_NAMED])}{more}"
+            if skipped
+            else "; check the path"
+        )
         raise DatasetError(f"folder: {root}: expected images below this folder, found none{why}")
     return [ImageRef(name, root / name) for name in names]
 
@@ -125,7 +131,9 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
     if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
         return False
     if suffix in UNREAD_SUFFIXES:
-        skipped.append(f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not read")
+        skipped.append(
+            f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not read"
+        )
         return False
     if suffix not in READ_SUFFIXES and not _holds_picture(entry, skipped):
         return False
@@ -152,11 +160,17 @@ def _stdin_lines() -> list[str]:
         data = read_input(STANDARD_INPUT, MAX_LIST_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{where}: expected paths, one a line, found that it cannot be read: {reason}") from None
+        raise DatasetError(
+            f"{where}: expected paths, one a line, found that it cannot be read: {reason}"
+        ) from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DatasetError(f"{where}: expected UTF-8 paths, one a line, found UTF-16; save the list as UTF-8")
+        raise DatasetError(
+            f"{where}: expected UTF-8 paths, one a line, found UTF-16; save the list as UTF-8"
+        )
     if b"\0" in data:
-        raise DatasetError(f"{where}: expected one path a line, found NUL bytes; use find without -print0")
+        raise DatasetError(
+            f"{where}: expected one path a line, found NUL bytes; use find without -print0"
+        )
     return data.decode("utf-8-sig", "surrogateescape").split("\n")
 
 
@@ -164,8 +178,14 @@ def _listed(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
     """One image a line, the first of equal lines kept, blank lines left out; names that are not UTF-8 in `skipped`."""
     names = dict.fromkeys(line.rstrip("\r") for line in lines if line.strip())
     usable = [name for name in names if is_utf8(name)]
-    skipped += [f"{printable(name)}: a name that is not UTF-8; rename it" for name in names if not is_utf8(name)]
+    skipped += [
+        f"{printable(name)}: a name that is not UTF-8; rename it"
+        for name in names
+        if not is_utf8(name)
+    ]
     if not usable:
         why = f": {skipped[0]}" if skipped else "; nothing to do"
-        raise DatasetError(f"folder: standard input: expected image paths, one a line, found none{why}")
+        raise DatasetError(
+            f"folder: standard input: expected image paths, one a line, found none{why}"
+        )
     return [ImageRef(name, Path(name)) for name in usable]

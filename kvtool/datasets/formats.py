@@ -11,9 +11,7 @@ from kvtool.digests import open_regular
 READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names. Raster formats only: Pillow would hand PostScript to an external program."""
 
-_READ = (
-    "apng avif avifs bmp gif j2c j2k jfif jif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pfm pgm png pnm ppm tif tiff webp"
-)
+_READ = "apng avif avifs bmp gif j2c j2k jfif jif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pfm pgm png pnm ppm tif tiff webp"
 READ_SUFFIXES = frozenset(f".{suffix}" for suffix in _READ.split())
 
 _RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
@@ -37,7 +35,9 @@ _UNREAD = {
     "DICOM": "dcm dicom",
     "QOI": "qoi",
 }
-UNREAD_SUFFIXES = {f".{suffix}": name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()}
+UNREAD_SUFFIXES = {
+    f".{suffix}": name for name, suffixes in _UNREAD.items() for suffix in suffixes.split()
+}
 """Suffix -> format, for pictures that kvtool does not read."""
 
 _OTHER = (
@@ -100,4 +100,8 @@ def refusal(data: bytes, name: str) -> str | None:
     if _READ_SIGNATURES.match(head):
         return None
     format_name = unread_format(head) or UNREAD_SUFFIXES.get(suffix)
-    return None if format_name is None else f"{format_name}, which kvtool does not read; convert it to JPEG or PNG"
+    return (
+        None
+        if format_name is None
+        else f"{format_name}, which kvtool does not read; convert it to JPEG or PNG"
+    )

@@ -45,7 +45,9 @@ class Difference:
 
 
 def compare(
-    pictures: Sequence[Picture], refs: Iterable[ImageRef], texts: Mapping[str, str | None] | None = None
+    pictures: Sequence[Picture],
+    refs: Iterable[ImageRef],
+    texts: Mapping[str, str | None] | None = None,
 ) -> Difference:
     """How the pictures of a data set differ from those that a run holds.
 
@@ -103,7 +105,9 @@ def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
     """
     place = run.place if data is None else str(data)
     if place is None:
-        raise UsageError(f"run {run.name}: it does not say where {run.config.dataset} is; give the folder with --data")
+        raise UsageError(
+            f"run {run.name}: it does not say where {run.config.dataset} is; give the folder with --data"
+        )
     try:
         dataset = open_dataset(Spec(run.config.dataset, place, run.config.split or None))
         check_pictures(run, dataset)

@@ -53,7 +53,9 @@ class ImageNetS(DatasetBase):
         inside = sorted(p for p in self.folder.glob("ImageNetS*") if p.is_dir())
         if len(inside) > 1:
             names = ", ".join(p.name for p in inside)
-            raise DatasetError(f"{self.name}: {self.folder}: expected one size, found {names}; give the path of one")
+            raise DatasetError(
+                f"{self.name}: {self.folder}: expected one size, found {names}; give the path of one"
+            )
         return inside[0] if inside else self.folder
 
     @property
@@ -71,7 +73,9 @@ class ImageNetS(DatasetBase):
             for stem, path in by_stem(wnid, self.unread).items()
         ]
         if not images:
-            raise DatasetError(f"{folder}: expected images in folders by wnid, found none; see docs/datasets.md")
+            raise DatasetError(
+                f"{folder}: expected images in folders by wnid, found none; see docs/datasets.md"
+            )
         return images
 
     def images(self) -> Sequence[ImageRef]:
@@ -82,7 +86,9 @@ class ImageNetS(DatasetBase):
         labelled = sorted(self._map_files)
         if (self._base / self.split).is_dir():
             maps = self._map_files
-            self.skipped = [f"{self._maps}: no map of image {r.id}" for r in self.images() if r.id not in maps]
+            self.skipped = [
+                f"{self._maps}: no map of image {r.id}" for r in self.images() if r.id not in maps
+            ]
         return labelled
 
     @cached_property
@@ -93,7 +99,11 @@ class ImageNetS(DatasetBase):
             self.note_repeated(path, wnids)
             return tuple(sorted(set(wnids)))
         places = (self.split, "validation", "train", f"{self.split}-segmentation")
-        lists = [[p.name for p in _folders(self._base / place)] for place in places if (self._base / place).is_dir()]
+        lists = [
+            [p.name for p in _folders(self._base / place)]
+            for place in places
+            if (self._base / place).is_dir()
+        ]
         longest = max(lists, key=len)
         if self.size is not None and len(longest) != self.size:
             raise DatasetError(
@@ -131,7 +141,9 @@ class ImageNetS(DatasetBase):
         names = _read_names(found[0])
         unnamed = [wnid for wnid in self.wnids if wnid not in names]
         if unnamed:
-            raise DatasetError(f"{found[0]}: expected a name of every class, found none of {', '.join(unnamed[:4])}")
+            raise DatasetError(
+                f"{found[0]}: expected a name of every class, found none of {', '.join(unnamed[:4])}"
+            )
         return tuple(names[wnid] for wnid in self.wnids)
 
     def texts(self) -> Sequence[str]:
@@ -147,7 +159,9 @@ class ImageNetS(DatasetBase):
         """An image's map. Raises DatasetError where it has none."""
         path = self._map_files.get(image_id)
         if path is None:
-            raise DatasetError(f"{self._maps}: expected {image_id}.png, found nothing there; leave the image out")
+            raise DatasetError(
+                f"{self._maps}: expected {image_id}.png, found nothing there; leave the image out"
+            )
         return path
 
     def label_map(self, image_id: str) -> IdMap:
@@ -177,7 +191,9 @@ class ImageNetS(DatasetBase):
     def mask(self, image_id: str) -> LabelMap:
         """(height, width) uint8: 1 the image's own class, 0 anything else, 255 ignored."""
         ids = self.label_map(image_id)
-        return np.where(ids == IGNORE, np.uint8(VOID), (ids == self.class_id(image_id)).astype(np.uint8))
+        return np.where(
+            ids == IGNORE, np.uint8(VOID), (ids == self.class_id(image_id)).astype(np.uint8)
+        )
 
     @property
     def _maps(self) -> Path:
@@ -185,7 +201,11 @@ class ImageNetS(DatasetBase):
 
     @cached_property
     def _map_files(self) -> dict[str, Path]:
-        return {f"{d.name}/{stem}": path for d in _folders(self._maps) for stem, path in by_stem(d).items()}
+        return {
+            f"{d.name}/{stem}": path
+            for d in _folders(self._maps)
+            for stem, path in by_stem(d).items()
+        }
 
 
 def read_ids(path: Path) -> IdMap:

@@ -100,14 +100,18 @@ def digest_pictures(refs: Sequence[ImageRef]) -> dict[str, str]:
     plain = {ref.id: ref.path for ref in refs if ref.read is None and ref.path is not None}
     by_path = digests.digest_files(plain.values())
     inner = _digest_inner([ref for ref in refs if ref.read is not None])
-    return {ref.id: by_path[plain[ref.id]] if ref.id in plain else inner.get(ref.id, "") for ref in refs}
+    return {
+        ref.id: by_path[plain[ref.id]] if ref.id in plain else inner.get(ref.id, "") for ref in refs
+    }
 
 
 def _digest_inner(refs: Sequence[ImageRef]) -> dict[str, str]:
     """Digest by id of pictures that lie inside other files."""
     containers = {ref.container for ref in refs if ref.container is not None}
     stamps = {container: digests.quick_look(container) for container in containers}
-    places = {ref.id: _inner_place(ref.container, ref.id) for ref in refs if ref.container is not None}
+    places = {
+        ref.id: _inner_place(ref.container, ref.id) for ref in refs if ref.container is not None
+    }
     remembered = digests.recall(places.values())
     values: dict[str, str] = {}
     fresh: dict[str | os.PathLike[str], tuple[str, digests.Stamp]] = {}
@@ -135,7 +139,11 @@ def _inner_place(container: Path, image_id: str) -> Path:
 
 def label(ref: ImageRef) -> str:
     """How errors name an image, on one line."""
-    return str(ref.path if ref.path is not None else ref.id).encode("unicode_escape", "replace").decode()
+    return (
+        str(ref.path if ref.path is not None else ref.id)
+        .encode("unicode_escape", "replace")
+        .decode()
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -143,7 +151,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     rgb = Image.new("RGB", image.size)
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # 0..65535 both
+    deep = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format == "PPM"
+    )  # 0..65535 both
     try:
         scale = _scale(image) if image.mode in ("I", "F") and not deep else None
         for box in _bands(image.size):

@@ -24,7 +24,9 @@ class Listing:
         except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
             self.names = frozenset()
         except OSError as error:
-            raise DatasetError(f"{folder}: expected a folder that can be read, found: {error.strerror}") from None
+            raise DatasetError(
+                f"{folder}: expected a folder that can be read, found: {error.strerror}"
+            ) from None
 
     def find(self, name: str) -> Path | None:
         """The file of this name; else the only one whose name differs in case or Unicode form alone; else None."""

@@ -14,7 +14,15 @@ import numpy as np
 from PIL import Image
 
 from kvtool.datasets.names import brief
-from kvtool.datasets.raster import MAX_FILE_BYTES, MAX_PIXELS, RasterError, load_raster, one_line, open_raster, turn
+from kvtool.datasets.raster import (
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    RasterError,
+    load_raster,
+    one_line,
+    open_raster,
+    turn,
+)
 from kvtool.digests import read_stamped
 from kvtool.errors import DatasetError
 
@@ -44,7 +52,9 @@ def read_rgb(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """(height, width, 3) uint8 of a colour-coded map. Raises DatasetError for grey values, which code no colours."""
     image = _opaque(path, _open(path))
     if image.mode not in ("RGB", "P"):
-        raise DatasetError(f"{path}: expected a colour-coded map (RGB), found mode {image.mode}; use the official file")
+        raise DatasetError(
+            f"{path}: expected a colour-coded map (RGB), found mode {image.mode}; use the official file"
+        )
     return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
@@ -56,7 +66,9 @@ def read_binary(path: Path) -> LabelMap:
     try:
         values = np.asarray(image.convert("RGB").convert("L"), dtype=np.uint8)
     except ValueError as error:
-        raise DatasetError(f"{path}: expected a grey or colour mask, found: {one_line(error)}") from None
+        raise DatasetError(
+            f"{path}: expected a grey or colour mask, found: {one_line(error)}"
+        ) from None
     return (values > 0).astype(np.uint8)
 
 
@@ -68,7 +80,9 @@ def _open(path: Path) -> Image.Image:
             load_raster(image, data)
         return image
     except FileNotFoundError:
-        raise DatasetError(f"{path}: expected a mask, found nothing there; check the data set is complete") from None
+        raise DatasetError(
+            f"{path}: expected a mask, found nothing there; check the data set is complete"
+        ) from None
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in the name
         raise DatasetError(f"{path}: expected a mask image, found: {one_line(error)}") from None
     except RasterError as error:
@@ -95,19 +109,27 @@ def segmentation_mask(segmentation: Any, height: int, width: int, where: str) ->
     """
     if not _is_size(height, width):
         found = f"{brief(width)} x {brief(height)}"
-        raise DatasetError(f"{where}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found {found}")
+        raise DatasetError(
+            f"{where}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found {found}"
+        )
     try:
         if isinstance(segmentation, dict):
             size, counts = segmentation["size"], segmentation["counts"]
         else:
             size, counts = [height, width], _polygon_counts(segmentation, height, width)
         if list(size) != [height, width]:
-            raise ValueError(f"a mask of {brief(list(size)[::-1])} pixels on a picture of {[width, height]}")
+            raise ValueError(
+                f"a mask of {brief(list(size)[::-1])} pixels on a picture of {[width, height]}"
+            )
         runs = _run_lengths(counts, height * width)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
-        raise DatasetError(f"{where}: expected COCO polygons or run lengths, found: {reason}") from None
-    pixels = np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), runs)  # runs of 0 and 1 in turn, down the columns
+        raise DatasetError(
+            f"{where}: expected COCO polygons or run lengths, found: {reason}"
+        ) from None
+    pixels = np.repeat(
+        (np.arange(len(runs)) & 1).astype(np.uint8), runs
+    )  # runs of 0 and 1 in turn, down the columns
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
 
@@ -128,24 +150,34 @@ def _run_lengths(counts: Any, pixels: int) -> np.ndarray[tuple[int], np.dtype[np
     return runs.astype(np.int64)
 
 
-def _polygon_counts(polygons: Sequence[Sequence[float]], height: int, width: int) -> bytes | list[int]:
+def _polygon_counts(
+    polygons: Sequence[Sequence[float]], height: int, width: int
+) -> bytes | list[int]:
     """COCO's run lengths of the union of polygons [x0, y0, x1, y1, ...]. Raises ValueError, TypeError."""
     from pycocotools import mask as coco_mask
 
     if not isinstance(polygons, list):
         raise TypeError(f"{brief(polygons)} in place of a list of polygons")
     outlines = [_outline(polygon, height, width) for polygon in polygons]
-    steps = (np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() for points in outlines if len(points))
+    steps = (
+        np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
+        for points in outlines
+        if len(points)
+    )
     if sum(steps) > _MAX_OUTLINE_PX:
         raise ValueError(f"outlines of more than {_MAX_OUTLINE_PX} pixels")
-    areas = [points.ravel().tolist() for points in outlines if len(points) >= 3]  # fewer enclose nothing
+    areas = [
+        points.ravel().tolist() for points in outlines if len(points) >= 3
+    ]  # fewer enclose nothing
     if not areas:
         return [height * width]
     counts: bytes = coco_mask.merge(coco_mask.frPyObjects(areas, height, width))["counts"]
     return counts
 
 
-def _outline(polygon: Any, height: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _outline(
+    polygon: Any, height: int, width: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """(n, 2) points x, y of a polygon. Raises ValueError for what is no polygon on a picture of this size."""
     values = np.asarray(polygon)
     if (

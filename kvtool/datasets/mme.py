@@ -57,14 +57,20 @@ class Mme(DatasetBase):
     def _items(self) -> list[_Item]:
         items = []
         for folder in self._subsets:
-            pictures = by_stem(folder / "images" if (folder / "images").is_dir() else folder, self.unread)
-            for texts in sorted(path for path in _texts(folder).glob("*.txt") if not is_hidden(path.name)):
+            pictures = by_stem(
+                folder / "images" if (folder / "images").is_dir() else folder, self.unread
+            )
+            for texts in sorted(
+                path for path in _texts(folder).glob("*.txt") if not is_hidden(path.name)
+            ):
                 if texts.stem in pictures:
                     items.append(_Item(folder.name, texts, pictures[texts.stem]))
                 else:
                     self.skipped.append(f"{texts}: no image of this name")
         if not items:
-            raise DatasetError(f"{self.folder}: expected an image beside each text, found none; see docs/datasets.md")
+            raise DatasetError(
+                f"{self.folder}: expected an image beside each text, found none; see docs/datasets.md"
+            )
         return items
 
     def images(self) -> Sequence[ImageRef]:
@@ -87,7 +93,9 @@ class Mme(DatasetBase):
             except DatasetError as error:
                 self.skipped.append(str(error))
         if not questions:
-            raise DatasetError(f"{self.folder}: expected questions, found none that can be used; {self.skipped[0]}")
+            raise DatasetError(
+                f"{self.folder}: expected questions, found none that can be used; {self.skipped[0]}"
+            )
         return questions
 
 
@@ -101,8 +109,12 @@ def _pair(item: _Item) -> list[Question]:
     for number, line in enumerate(lines):
         text, _, answer = (part.strip() for part in line.rpartition("\t"))
         if answer.lower() not in ("yes", "no") or not text:
-            raise DatasetError(f"{item.texts}: line {number + 1}: expected question TAB Yes or No, found {brief(line)}")
-        questions.append(Question(f"{image_id}/{number}", (image_id,), text, text, answer, item.subset))
+            raise DatasetError(
+                f"{item.texts}: line {number + 1}: expected question TAB Yes or No, found {brief(line)}"
+            )
+        questions.append(
+            Question(f"{image_id}/{number}", (image_id,), text, text, answer, item.subset)
+        )
     return questions
 
 

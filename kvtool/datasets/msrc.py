@@ -60,7 +60,10 @@ class Msrc(DatasetBase):
         place = require_any(self.folder, ("image/", "Images/"), "a folder of images", self.name)
         self._v2 = place.name == "Images"
         self._maps = require(
-            self.folder, "GroundTruth/" if self._v2 else "groundtruth/", "a folder of masks", self.name
+            self.folder,
+            "GroundTruth/" if self._v2 else "groundtruth/",
+            "a folder of masks",
+            self.name,
         )
         self._pictures = place
 
@@ -77,7 +80,9 @@ class Msrc(DatasetBase):
     def _pictured(self) -> list[ImageRef]:
         """Every picture there is."""
         if self._v2:
-            images = [ImageRef(stem, path) for stem, path in by_stem(self._pictures, self.unread).items()]
+            images = [
+                ImageRef(stem, path) for stem, path in by_stem(self._pictures, self.unread).items()
+            ]
         else:
             images = [
                 ImageRef(f"{folder.name}/{stem}", path)
@@ -85,7 +90,9 @@ class Msrc(DatasetBase):
                 for stem, path in by_stem(folder, self.unread).items()
             ]
         if not images:
-            raise DatasetError(f"{self._pictures}: expected images, found none; see docs/datasets.md")
+            raise DatasetError(
+                f"{self._pictures}: expected images, found none; see docs/datasets.md"
+            )
         return images
 
     def images(self) -> Sequence[ImageRef]:
@@ -155,7 +162,11 @@ class Msrc(DatasetBase):
     def _map_files(self) -> dict[str, Path]:
         if self._v2:
             return by_stem(self._maps)
-        return {f"{d.name}/{stem}": path for d in _folders(self._maps) for stem, path in by_stem(d).items()}
+        return {
+            f"{d.name}/{stem}": path
+            for d in _folders(self._maps)
+            for stem, path in by_stem(d).items()
+        }
 
 
 def read_codes(path: Path) -> IdMap:

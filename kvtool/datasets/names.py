@@ -28,7 +28,9 @@ def is_utf8(name: str) -> bool:
 def printable(name: str) -> str:
     """A file's name as errors show it: on one line, its bytes that are not UTF-8 escaped."""
     text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
 
 
 def is_hidden(name: str) -> bool:

@@ -51,15 +51,21 @@ class ParquetTable:
         missing = [name for name in (*columns, image_columns[0]) if name not in present]
         if missing:
             has = brief(", ".join(present), 200).strip("'")
-            raise DatasetError(f"{path}: expected columns {', '.join(missing)}, found {has}; use the official files")
+            raise DatasetError(
+                f"{path}: expected columns {', '.join(missing)}, found {has}; use the official files"
+            )
         self.image_columns = [name for name in image_columns if name in present]
         self._check_cells()
         self.rows: list[dict[str, Any]] = self._guarded(lambda: self._rows(list(columns)))
         metadata = self._file.metadata
-        self._ends = list(accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)))
+        self._ends = list(
+            accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))
+        )
         self._lock = Lock()
         self._cells = lru_cache(maxsize=_CACHED_COLUMNS)(self._read_cells)
-        self._present = {name: self._guarded(partial(self._valid_cells, name)) for name in self.image_columns}
+        self._present = {
+            name: self._guarded(partial(self._valid_cells, name)) for name in self.image_columns
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Image references travel to other processes, which open the file again."""
@@ -69,7 +75,9 @@ class ParquetTable:
         """The row's images that are not null; ids are `<prefix>/<column>`."""
         names = [name for name in self.image_columns if self._present[name][row]]
         return [
-            ImageRef(f"{prefix}/{name}", read=partial(self.image_bytes, row, name), container=self.path)
+            ImageRef(
+                f"{prefix}/{name}", read=partial(self.image_bytes, row, name), container=self.path
+            )
             for name in names
         ]
 
@@ -88,8 +96,12 @@ class ParquetTable:
             raise ImageError(
                 f"{self.path}: row {row}, {column}: expected embedded bytes, found {found}; use the official file"
             )
-        if quick_look(self.path) != self._stamp:  # the stamp stands for the bytes in digests: both of one moment
-            raise ImageError(f"{self.path}: the file changed while it was read; run the command again")
+        if (
+            quick_look(self.path) != self._stamp
+        ):  # the stamp stands for the bytes in digests: both of one moment
+            raise ImageError(
+                f"{self.path}: the file changed while it was read; run the command again"
+            )
         return content
 
     def _open(self) -> Any:
@@ -99,7 +111,9 @@ class ParquetTable:
             with open_regular(self.path) as fd, open(fd, "rb", closefd=False) as file:
                 check_no_pointer(self.path, file.read(HEAD_BYTES))
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.path}: expected a parquet file, found: {one_line(error)}") from None
+            raise DatasetError(
+                f"{self.path}: expected a parquet file, found: {one_line(error)}"
+            ) from None
         return self._guarded(lambda: pq.ParquetFile(self.path), "expected a parquet file, found")
 
     def _check_cells(self) -> None:
@@ -108,11 +122,15 @@ class ParquetTable:
         for name in self.image_columns:
             schema = self._file.schema_arrow
             if schema.get_field_index(name) < 0:  # a name that stands there twice has no one place
-                raise DatasetError(f"{self.path}: expected one column {name}, found several; use the official files")
+                raise DatasetError(
+                    f"{self.path}: expected one column {name}, found several; use the official files"
+                )
             kind = schema.field(name).type
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
                 found = brief(str(kind)).strip("'")
-                raise DatasetError(f"{self.path}: column {name}: expected images as (bytes, path), found {found}")
+                raise DatasetError(
+                    f"{self.path}: column {name}: expected images as (bytes, path), found {found}"
+                )
 
     def _rows(self, columns: list[str]) -> list[dict[str, Any]]:
         batches = self._batches(columns, None, _MAX_TEXT_BYTES)
@@ -128,7 +146,9 @@ class ParquetTable:
         batches = self._guarded(lambda: list(self._batches([column], [group], _MAX_COLUMN_BYTES)))
         return [batch.column(0) for batch in batches]
 
-    def _batches(self, columns: list[str], groups: list[int] | None, most_bytes: int) -> Iterator[Any]:
+    def _batches(
+        self, columns: list[str], groups: list[int] | None, most_bytes: int
+    ) -> Iterator[Any]:
         """Record batches of _BATCH_ROWS rows. Raises DatasetError once they take more than `most_bytes`.
 
         Read in small pieces, since a value that the file holds once may stand in every row.
@@ -151,7 +171,9 @@ class ParquetTable:
         except DatasetError:
             raise
         except Exception as error:  # noqa: BLE001  damaged files make pyarrow raise many kinds
-            raise DatasetError(f"{self.path}: {expected}: {one_line(error)}; download it again") from None
+            raise DatasetError(
+                f"{self.path}: {expected}: {one_line(error)}; download it again"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -201,10 +223,14 @@ def _check_row(values: dict[str, Any], where: str) -> None:
             if not (value is None or isinstance(value, list)) or not all(
                 isinstance(choice, str) for choice in value or ()
             ):
-                raise DatasetError(f"{where}: expected choices as a list of texts, found {brief(value)}")
+                raise DatasetError(
+                    f"{where}: expected choices as a list of texts, found {brief(value)}"
+                )
         elif column == "idx":
             if not isinstance(value, str | int) or value == "":
-                raise DatasetError(f"{where}: expected idx as a text or a number, found {brief(value)}")
+                raise DatasetError(
+                    f"{where}: expected idx as a text or a number, found {brief(value)}"
+                )
         elif column != "answer" or value is not None:
             text_of(value, column, where)
 

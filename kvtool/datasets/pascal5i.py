@@ -60,9 +60,13 @@ class Pascal5i(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
-        self._list = require(self.folder, f"splits/pascal/val/{self.split}.txt", "the fold's list", self.name)
+        self._list = require(
+            self.folder, f"splits/pascal/val/{self.split}.txt", "the fold's list", self.name
+        )
         self._jpegs = require(self.folder, "VOC2012/JPEGImages/", "a folder of images", self.name)
-        self._masks = require(self.folder, "VOC2012/SegmentationClassAug/", "a folder of label maps", self.name)
+        self._masks = require(
+            self.folder, "VOC2012/SegmentationClassAug/", "a folder of label maps", self.name
+        )
         self.class_names = class_names(self.folder, VOC_CLASSES)
 
     @cached_property
@@ -70,7 +74,9 @@ class Pascal5i(DatasetBase):
         """Each line of the list once."""
         lines = read_lines(self._list)
         self.note_repeated(self._list, lines)
-        return list(dict.fromkeys(self._entry(line, number) for number, line in enumerate(lines, 1)))
+        return list(
+            dict.fromkeys(self._entry(line, number) for number, line in enumerate(lines, 1))
+        )
 
     def _entry(self, line: str, number: int) -> Entry:
         image_id, _, class_id = line.rpartition("__")
@@ -107,7 +113,9 @@ class Pascal5i(DatasetBase):
         absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
         left_out = set(absent)
         kept = [entry for entry in self._listed if entry.image_id not in left_out]
-        self.skipped = [f"{self._masks}: no label map {name}.png for a listed image" for name in absent]
+        self.skipped = [
+            f"{self._masks}: no label map {name}.png for a listed image" for name in absent
+        ]
         if not kept:
             raise DatasetError(
                 f"{self._masks}: expected label maps of the {len(absent)} listed images, found none of them"
@@ -165,7 +173,9 @@ class Pascal5i(DatasetBase):
         return [_episode(i, queries[i % len(queries)], of_class, shots, seed) for i in range(n)]
 
 
-def _episode(index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int) -> Episode:
+def _episode(
+    index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int
+) -> Episode:
     others = [name for name in of_class[query.class_id] if name != query.image_id]
     chosen = np.random.default_rng([seed, index]).choice(len(others), size=shots, replace=False)
     return Episode(index, query.class_id, query.image_id, tuple(others[i] for i in chosen))

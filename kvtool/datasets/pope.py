@@ -68,7 +68,9 @@ class Pope(DatasetBase):
                     continue
                 items.append(item)
         if not items:
-            raise DatasetError(f"{self.folder}: expected questions, found none that can be used; {self.skipped[0]}")
+            raise DatasetError(
+                f"{self.folder}: expected questions, found none that can be used; {self.skipped[0]}"
+            )
         return items
 
     def images(self) -> Sequence[ImageRef]:
@@ -101,9 +103,18 @@ def _item(group: str, record: dict[str, Any], where: str) -> _Item:
     if not isinstance(number, int | str) or isinstance(number, bool):
         raise DatasetError(f"{where}: expected question_id as a number, found {brief(number)}")
     if label not in ("yes", "no"):
-        raise DatasetError(f"{where}: expected label yes or no, found {brief(label)}; download the file again")
+        raise DatasetError(
+            f"{where}: expected label yes or no, found {brief(label)}; download the file again"
+        )
     text = text_of(text, "text", where)
-    return _Item(group, text_of(str(number), "question_id", where), name_of(image, "image", where), text, label, where)
+    return _Item(
+        group,
+        text_of(str(number), "question_id", where),
+        name_of(image, "image", where),
+        text,
+        label,
+        where,
+    )
 
 
 def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
@@ -112,8 +123,12 @@ def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
     seen: the question ids of the file so far; names: file name of each image id. Both are brought up to date.
     """
     if item.id in seen:
-        raise DatasetError(f"{item.where}: expected each question_id once, found {brief(item.id)} again")
+        raise DatasetError(
+            f"{item.where}: expected each question_id once, found {brief(item.id)} again"
+        )
     known = names.setdefault(Path(item.image).stem, item.image)
     if known != item.image:
-        raise DatasetError(f"{item.where}: expected one picture of a name, found {item.image} beside {known}")
+        raise DatasetError(
+            f"{item.where}: expected one picture of a name, found {item.image} beside {known}"
+        )
     seen.add(item.id)

@@ -69,13 +69,19 @@ def open_raster(data: bytes, name: str) -> Image.Image:
     try:
         with _quiet():
             Image.init()
-            image = Image.open(BytesIO(data), formats=[name for name in READ_FORMATS if name in Image.OPEN])
+            image = Image.open(
+                BytesIO(data), formats=[name for name in READ_FORMATS if name in Image.OPEN]
+            )
     except Image.DecompressionBombError:
         raise RasterError(_too_large("the image")) from None
     except UnidentifiedImageError:
-        raise RasterError("not an image, or of a format kvtool does not read; replace or remove it") from None
+        raise RasterError(
+            "not an image, or of a format kvtool does not read; replace or remove it"
+        ) from None
     except Exception as error:  # noqa: BLE001  a plugin may raise anything
-        raise RasterError(f"broken or truncated image header: {one_line(error)}; replace the file") from None
+        raise RasterError(
+            f"broken or truncated image header: {one_line(error)}; replace the file"
+        ) from None
     _check_pixels(*image.size)
     _check_inside(image, data)
     return image
@@ -87,7 +93,9 @@ def load_raster(image: Image.Image, data: bytes) -> None:
     try:
         image.load()
     except Exception as error:  # noqa: BLE001  a decoder may raise anything
-        raise RasterError(f"broken or truncated {image.format}: {one_line(error)}; replace the file") from None
+        raise RasterError(
+            f"broken or truncated {image.format}: {one_line(error)}; replace the file"
+        ) from None
     _check_bytes(
         image, image.size, _needed_bytes(image, data)
     )  # the pixels may be followed by an orientation, and turning takes a copy
@@ -134,7 +142,9 @@ def _check_inside(image: Image.Image, data: bytes) -> None:
         tags = getattr(image, "tag_v2", {})
         sides = [tags.get(tag, 1) for tag in (_TILE_WIDTH, _TILE_HEIGHT)]
         if not all(isinstance(side, int) for side in sides):
-            raise RasterError("broken TIFF: expected one tile size, found several; replace the file")
+            raise RasterError(
+                "broken TIFF: expected one tile size, found several; replace the file"
+            )
         _check_pixels(*sides)
     elif image.format == "JPEG2000":
         for match in _JPEG_2000_SIZE.finditer(data):
@@ -155,7 +165,9 @@ def _check_bytes(image: Image.Image, size: tuple[int, int], needed: int) -> None
 def _needed_bytes(image: Image.Image, data: bytes) -> int:
     """Memory that decoding and the conversion to upright RGB take at their peak."""
     bands = len(image.getbands())
-    stored = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else _RGB_BYTES
+    stored = (
+        1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else _RGB_BYTES
+    )
     decoder = _DECODER_BYTES.get(image.format or "", 0)
     if image.format == "JPEG2000":
         decoder = _JPEG_2000_BYTES * bands

@@ -58,7 +58,9 @@ class RefCoco(DatasetBase):
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
         self._refs_file = require(self.folder, "refcoco/refs(unc).p", "the expressions", self.name)
-        self._instances_file = require(self.folder, "refcoco/instances.json", "the objects", self.name)
+        self._instances_file = require(
+            self.folder, "refcoco/instances.json", "the objects", self.name
+        )
 
     def images(self) -> Sequence[ImageRef]:
         names = Listing(require(self.folder, f"{_JPEGS}/", "COCO's images", self.name))
@@ -73,7 +75,9 @@ class RefCoco(DatasetBase):
         """The image's first COCO caption."""
         captions = self._captions.get(image_id)
         if not captions:
-            raise DatasetError(f"{self.name}: no COCO caption of image {image_id}; leave it out of every condition")
+            raise DatasetError(
+                f"{self.name}: no COCO caption of image {image_id}; leave it out of every condition"
+            )
         return captions[0]
 
     def truth_files(self) -> Sequence[Path]:
@@ -123,19 +127,25 @@ class RefCoco(DatasetBase):
         """Annotation id -> the annotation and its image, where both are there."""
         images, annotations, _ = self._parts
         pairs = ((number, a, _get(images, a.get("image_id"))) for number, a in annotations.items())
-        return {number: (annotation, image) for number, annotation, image in pairs if image is not None}
+        return {
+            number: (annotation, image) for number, annotation, image in pairs if image is not None
+        }
 
     @cached_property
     def _file_names(self) -> dict[str, str]:
         """Image id -> file name, of the images that expressions are about."""
-        names = (file_name(self._objects[expression.ann_id][1]) for expression in self.expressions())
+        names = (
+            file_name(self._objects[expression.ann_id][1]) for expression in self.expressions()
+        )
         return {Path(name).stem: name for name in names}
 
     @cached_property
     def _expressions(self) -> list[Expression]:
         refs = load_plain(self._refs_file)
         if not isinstance(refs, list):
-            raise DatasetError(f"{self._refs_file}: expected a list of refs, found {type(refs).__name__}")
+            raise DatasetError(
+                f"{self._refs_file}: expected a list of refs, found {type(refs).__name__}"
+            )
         sentences: dict[int, Expression] = {}
         repeated = 0
         for number, ref in enumerate(refs):
@@ -163,7 +173,9 @@ class RefCoco(DatasetBase):
             if split != self.split:
                 return []
             if _get(self._objects, ann_id) is None:
-                raise DatasetError(f"{where}: no annotation {brief(ann_id)} with an image in instances.json")
+                raise DatasetError(
+                    f"{where}: no annotation {brief(ann_id)} with an image in instances.json"
+                )
             if not isinstance(sentences, list) or not sentences:
                 raise DatasetError(f"{where}: expected sentences, found {brief(sentences)}")
             with values.at(where):
@@ -174,7 +186,12 @@ class RefCoco(DatasetBase):
             self.skipped.append(str(error))
             return []
         category = _get(self._parts[2], category_id) or {}
-        about = {"ref_id": ref_id, "ann_id": ann_id, "image_id": image_id, "category": str(category.get("name", ""))}
+        about = {
+            "ref_id": ref_id,
+            "ann_id": ann_id,
+            "image_id": image_id,
+            "category": str(category.get("name", "")),
+        }
         expressions = []
         for position, sentence in enumerate(sentences):
             try:

@@ -30,7 +30,9 @@ _PLAIN = (
 )
 _PLAIN_OPCODES = [op for op in pickletools.opcodes if op.name in _PLAIN.split()]
 _NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
-_ENDS = frozenset(code for code, name in _NAMES.items() if name in ("STOP", "GLOBAL", "INST", "STACK_GLOBAL"))
+_ENDS = frozenset(
+    code for code, name in _NAMES.items() if name in ("STOP", "GLOBAL", "INST", "STACK_GLOBAL")
+)
 """The walk ends here: the unpickler stops, or refuses to look a name up."""
 
 _ARGUMENTS = {ord(op.code): op.arg.n if op.arg else 0 for op in _PLAIN_OPCODES}
@@ -45,7 +47,10 @@ _INTEGERS = (_LONG1, _INT, _LONG)
 _LINES = frozenset(code for code, kind in _ARGUMENTS.items() if kind == pickletools.UP_TO_NEWLINE)
 _SHORT_LINE = 7
 """Bytes of a line that cannot hold a number of harm."""
-_STEPS = [1 + size if (size := _ARGUMENTS.get(code, -1)) >= 0 and code != _LONG_BINPUT else 0 for code in range(256)]
+_STEPS = [
+    1 + size if (size := _ARGUMENTS.get(code, -1)) >= 0 and code != _LONG_BINPUT else 0
+    for code in range(256)
+]
 """Bytes to the next opcode, 0 where that takes a look at the argument."""
 _MAX_INT_BYTES, _MAX_INT_DIGITS = 8, 24
 
@@ -92,7 +97,11 @@ def _check(data: bytes) -> None:
             continue
         if code in _ENDS:
             return
-        size = data.find(b"\n", position) - position if code in _LINES else _argument_bytes(data, position + 1, code)
+        size = (
+            data.find(b"\n", position) - position
+            if code in _LINES
+            else _argument_bytes(data, position + 1, code)
+        )
         if size < 0:
             raise pickle.UnpicklingError("pickle data was truncated")
         if size > _SHORT_LINE or code not in _LINES:
@@ -121,5 +130,8 @@ def _check_argument(argument: bytes, code: int, opcodes: int) -> None:
         index = int(argument) if code == _PUT else int.from_bytes(argument, "little")
         if index > opcodes:
             raise pickle.UnpicklingError("a memo entry far beyond the values before it")
-    elif len(argument) > (_MAX_INT_BYTES + 1 if code == _LONG1 else _MAX_INT_DIGITS) and code in _INTEGERS:
+    elif (
+        len(argument) > (_MAX_INT_BYTES + 1 if code == _LONG1 else _MAX_INT_DIGITS)
+        and code in _INTEGERS
+    ):
         raise pickle.UnpicklingError("an integer of more than 64 bits")

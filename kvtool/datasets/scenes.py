@@ -23,8 +23,21 @@ class Scenes:
         name="scenes",
         title="the embedded world, drawn on first use",
         tasks=(),
-        splits=("coco", "spair71k", "pascal5i", "msrc", "imagenet-s", "refcoco", "davis", "bdd10k", "pope", "mme"),
-        layout=("none: written to $KVTOOL_CACHE, ~/.cache/kvtool, or PATH; the split names the layout",),
+        splits=(
+            "coco",
+            "spair71k",
+            "pascal5i",
+            "msrc",
+            "imagenet-s",
+            "refcoco",
+            "davis",
+            "bdd10k",
+            "pope",
+            "mme",
+        ),
+        layout=(
+            "none: written to $KVTOOL_CACHE, ~/.cache/kvtool, or PATH; the split names the layout",
+        ),
         source="kvtool data scenes",
         licence="that of kvtool",
     )

@@ -23,7 +23,16 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 _LINE = re.compile(r"(?P<id>[^-:/]+)-(?P<src>[^-:/]+)-(?P<trg>[^-:/]+):(?P<category>[^-:/]+)")
-_FIELDS = ("src_imname", "trg_imname", "src_imsize", "trg_imsize", "src_kps", "trg_kps", "src_bndbox", "trg_bndbox")
+_FIELDS = (
+    "src_imname",
+    "trg_imname",
+    "src_imsize",
+    "trg_imsize",
+    "src_kps",
+    "trg_kps",
+    "src_bndbox",
+    "trg_bndbox",
+)
 _DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
 OUTSIDE = 0.1
 """How far outside its picture a keypoint may lie, as a share of the picture's longer side: PCK's primary alpha."""
@@ -86,11 +95,15 @@ class SPair71k(DatasetBase):
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
-        self._list = require(self.folder, f"Layout/large/{self.split}.txt", "the list of pairs", self.name)
+        self._list = require(
+            self.folder, f"Layout/large/{self.split}.txt", "the list of pairs", self.name
+        )
         self._annotations = require(
             self.folder, f"PairAnnotation/{self.split}/", "a folder of pair annotations", self.name
         )
-        self._jpegs = require(self.folder, "JPEGImages/", "a folder of images by category", self.name)
+        self._jpegs = require(
+            self.folder, "JPEGImages/", "a folder of images by category", self.name
+        )
 
     @cached_property
     def _listed(self) -> list[_Listed]:
@@ -172,7 +185,9 @@ class SPair71k(DatasetBase):
             if progress is not None:
                 progress(done, len(self._listed))
         if not pairs:
-            raise DatasetError(f"{self._annotations}: no usable pair annotation; first problem: {self.skipped[0]}")
+            raise DatasetError(
+                f"{self._annotations}: no usable pair annotation; first problem: {self.skipped[0]}"
+            )
         return pairs
 
     def _pair(self, listed: _Listed) -> Pair:
@@ -238,7 +253,9 @@ def _checked(pair: Pair) -> Pair:
     counts = len(pair.src_kps_px), len(pair.trg_kps_px), len(pair.kps_ids)
     if len(set(counts)) > 1 or not pair.src_kps_px:
         found = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"
-        raise DatasetError(f"expected as many source points as target points and ids, found {found}")
+        raise DatasetError(
+            f"expected as many source points as target points and ids, found {found}"
+        )
     for what, points_px, wh_px in (
         ("src_kps", pair.src_kps_px, pair.src_wh_px),
         ("trg_kps", pair.trg_kps_px, pair.trg_wh_px),
@@ -247,7 +264,9 @@ def _checked(pair: Pair) -> Pair:
         margin = OUTSIDE * max(wh_px)
         for x, y in points_px:
             if not (-margin <= x <= wh_px[0] + margin and -margin <= y <= wh_px[1] + margin):
-                raise DatasetError(f"expected {what} inside {wh_px[0]} x {wh_px[1]} pixels, found ({x:g}, {y:g})")
+                raise DatasetError(
+                    f"expected {what} inside {wh_px[0]} x {wh_px[1]} pixels, found ({x:g}, {y:g})"
+                )
     return pair
 
 

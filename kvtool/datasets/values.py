@@ -31,9 +31,19 @@ def number(value: Any, what: str) -> float:
 
 def whole(value: Any, what: str) -> int:
     """A whole number, or the digits of one: some tools write them as texts."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < len(str(LARGEST)):
+    if (
+        isinstance(value, str)
+        and value.isascii()
+        and value.isdecimal()
+        and len(value) < len(str(LARGEST))
+    ):
         return int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST and value == int(value):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= LARGEST
+        and value == int(value)
+    ):
         return int(value)
     raise DatasetError(f"expected {what} to be a whole number, found {brief(value)}")
 
@@ -49,7 +59,9 @@ def size(value: Any, what: str) -> tuple[int, int]:
     """(width, height) of a picture, both positive, from a list that begins with them."""
     width, height = numbers(value[:2] if isinstance(value, list | tuple) else value, 2, what)
     if width < 1 or height < 1 or width != int(width) or height != int(height):
-        raise DatasetError(f"expected {what} to be a width and a height in pixels, found {brief(value)}")
+        raise DatasetError(
+            f"expected {what} to be a width and a height in pixels, found {brief(value)}"
+        )
     return int(width), int(height)
 
 
@@ -72,7 +84,9 @@ def box(value: Any, what: str) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) of a box that has an area."""
     left, top, right, bottom = numbers(value, 4, what)
     if right <= left or bottom <= top:
-        raise DatasetError(f"expected {what} to be a box (left, top, right, bottom), found {brief(list(value))}")
+        raise DatasetError(
+            f"expected {what} to be a box (left, top, right, bottom), found {brief(list(value))}"
+        )
     return left, top, right, bottom
 
 

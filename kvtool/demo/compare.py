@@ -52,7 +52,10 @@ def same_style(rng: np.random.Generator, size_wh: tuple[int, int] | None = None)
     """Three unlike scenes by day; one of the last two is drawn in the style of the first."""
     right, wrong = (STYLES[int(index)] for index in rng.permutation(len(STYLES))[:2])
     size_wh = size_wh or sample_size(rng)
-    scenes = [sample_scene(rng, size_wh=size_wh, style=style, time="day") for style in (right, right, wrong)]
+    scenes = [
+        sample_scene(rng, size_wh=size_wh, style=style, time="day")
+        for style in (right, right, wrong)
+    ]
     return _second_or_third(rng, scenes[0], scenes[1], scenes[2], STYLE_PROMPT, "art_style")
 
 
@@ -61,12 +64,16 @@ def most_similar(rng: np.random.Generator, size_wh: tuple[int, int] | None = Non
     size_wh = size_wh or sample_size(rng)
     first = sample_scene(rng, size_wh=size_wh, n_things=2, time="day", style="flat")
     names = [thing.category for thing in first.things]
-    right = sample_scene(rng, size_wh=size_wh, categories=names, place=first.place, time="day", style="flat")
+    right = sample_scene(
+        rng, size_wh=size_wh, categories=names, place=first.place, time="day", style="flat"
+    )
     others = [name for name in categories() if name not in names]
     unlike = [others[int(index)] for index in rng.permutation(len(others))[: len(names)]]
     places = [place for place in PLACES if place != first.place]
     place = places[rng.integers(len(places))]
-    wrong = sample_scene(rng, size_wh=size_wh, categories=unlike, place=place, time="day", style="flat")
+    wrong = sample_scene(
+        rng, size_wh=size_wh, categories=unlike, place=place, time="day", style="flat"
+    )
     return _second_or_third(rng, first, right, wrong, SIMILARITY_PROMPT, "similarity")
 
 
@@ -79,7 +86,9 @@ def mark_points(
     radius = max(2.0, min(canvas.size) * 0.03)
     font = ImageFont.load_default(size=max(9.0, min(canvas.size) * 0.1))
     for (x, y), label in zip(points_xy_px, labels, strict=True):
-        painter.ellipse((x - radius, y - radius, x + radius, y + radius), outline=MARK_COLOUR, width=2)
+        painter.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), outline=MARK_COLOUR, width=2
+        )
         painter.text(
             (x + radius, y - 2 * radius),
             label,
@@ -91,21 +100,29 @@ def mark_points(
     return np.asarray(canvas)
 
 
-def corresponding_point(rng: np.random.Generator, size_wh: tuple[int, int] | None = None) -> Comparison:
+def corresponding_point(
+    rng: np.random.Generator, size_wh: tuple[int, int] | None = None
+) -> Comparison:
     """The same category twice; a part is marked in the first image, four parts in the second."""
     size_wh = size_wh or sample_size(rng)
     while True:
         name = categories()[rng.integers(len(categories()))]
         scenes, images, points = [], [], []
         for _ in range(2):
-            scene, _ = sample_rendered(rng, size_wh=size_wh, categories=[name], time="day", style="flat")
+            scene, _ = sample_rendered(
+                rng, size_wh=size_wh, categories=[name], time="day", style="flat"
+            )
             width, height = size_wh
-            thing = replace(scene.things[0], scale_px=0.7 * min(size_wh), centre_xy_px=(width / 2, height / 2))
+            thing = replace(
+                scene.things[0], scale_px=0.7 * min(size_wh), centre_xy_px=(width / 2, height / 2)
+            )
             scene = replace(scene, things=(thing,))
             rendered = render(scene)
             scenes.append(scene)
             images.append(rendered.image)
-            points.append({part: (x, y) for part, (x, y, seen) in rendered.keypoints_xy_px[0].items() if seen})
+            points.append(
+                {part: (x, y) for part, (x, y, seen) in rendered.keypoints_xy_px[0].items() if seen}
+            )
         shared = [part for part in points[0] if part in points[1]]
         if len(shared) >= len(CHOICES):
             break
@@ -115,7 +132,11 @@ def corresponding_point(rng: np.random.Generator, size_wh: tuple[int, int] | Non
     return Comparison(
         images=(
             mark_points(images[0], [points[0][chosen[answer]]], [""]),
-            mark_points(images[1], [points[1][part] for part in chosen], [letter.strip("()") for letter in CHOICES]),
+            mark_points(
+                images[1],
+                [points[1][part] for part in chosen],
+                [letter.strip("()") for letter in CHOICES],
+            ),
         ),
         scenes=tuple(scenes),
         text=f"{POINT_PROMPT} {SELECT} {choice_text(options)}",

@@ -50,7 +50,9 @@ def pose(thing: Thing, points: Points) -> Points:
     cosine, sine = np.cos(angle), np.sin(angle)
     x = points[:, 0] * (-1 if thing.mirror else 1) * thing.scale_px
     y = points[:, 1] * thing.scale_px
-    placed: Points = np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=1) + np.asarray(thing.centre_xy_px)
+    placed: Points = np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=1) + np.asarray(
+        thing.centre_xy_px
+    )
     return placed
 
 
@@ -115,7 +117,9 @@ def _texture(name: str, period: int) -> Image.Image:
     return Image.fromarray(np.where(tile, 255, 0).astype(np.uint8))
 
 
-def _mix(colour: tuple[int, int, int], other: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+def _mix(
+    colour: tuple[int, int, int], other: tuple[int, int, int], share: float
+) -> tuple[int, int, int]:
     r, g, b = (round(c + share * (o - c)) for c, o in zip(colour, other, strict=True))
     return r, g, b
 
@@ -128,7 +132,9 @@ def _shades(colour: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
         "ink": INK,
         "paper": PAPER,
         # The second shade of a texture must show on black too.
-        "texture": _mix(colour, (0, 0, 0), 0.5) if sum(colour) > 200 else _mix(colour, (255, 255, 255), 0.45),
+        "texture": _mix(colour, (0, 0, 0), 0.5)
+        if sum(colour) > 200
+        else _mix(colour, (255, 255, 255), 0.45),
     }
 
 
@@ -156,7 +162,9 @@ def background(scene_place: str, size_wh: tuple[int, int], rng: np.random.Genera
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
-def _draw_thing(canvas: Image.Image, marks: Image.Image, thing: Thing, index: int, style: str) -> None:
+def _draw_thing(
+    canvas: Image.Image, marks: Image.Image, thing: Thing, index: int, style: str
+) -> None:
     """Draw one thing on the canvas and its (thing, part) number on `marks`, both at the drawing's size."""
     shades = _shades(COLOURS[thing.colour])
     painter, marker = ImageDraw.Draw(canvas), ImageDraw.Draw(marks)
@@ -174,18 +182,24 @@ def _draw_thing(canvas: Image.Image, marks: Image.Image, thing: Thing, index: in
         corners = [(float(x), float(y)) for x, y in points]
         painter.polygon(corners, fill=shades[piece.shade], outline=line, width=line_px)
         marker.polygon(corners, fill=16 * (index + 1) + names.index(piece.part) + 1)
-        masker.polygon([(x - left, y - top) for x, y in corners], fill=255 if piece.shade == "main" else 0)
+        masker.polygon(
+            [(x - left, y - top) for x, y in corners], fill=255 if piece.shade == "main" else 0
+        )
     if thing.texture != "plain":
         period = max(4, 2 * round(thing.scale_px * OVERSAMPLING * 0.075))
         pattern = _texture(thing.texture, period).crop((0, 0, 2 * half, 2 * half))
         canvas.paste(shades["texture"], (left, top), ImageChops.multiply(mask, pattern))
 
 
-def _finish(canvas: Image.Image, size_wh: tuple[int, int], time: str, style: str) -> npt.NDArray[np.uint8]:
+def _finish(
+    canvas: Image.Image, size_wh: tuple[int, int], time: str, style: str
+) -> npt.NDArray[np.uint8]:
     """Reduce to the scene's size and apply what concerns the whole picture: style and night."""
     if style == "mosaic":
         blocks = tuple(max(1, side // 3) for side in size_wh)
-        small = canvas.resize((blocks[0], blocks[1]), Image.Resampling.BOX).resize(size_wh, Image.Resampling.NEAREST)
+        small = canvas.resize((blocks[0], blocks[1]), Image.Resampling.BOX).resize(
+            size_wh, Image.Resampling.NEAREST
+        )
     else:
         small = canvas.reduce(OVERSAMPLING)
     pixels = np.asarray(small, dtype=np.float32)
@@ -204,14 +218,18 @@ def render(scene: Scene) -> Rendered:
     marks = Image.new("L", full)
     for index, thing in enumerate(scene.things):
         _draw_thing(canvas, marks, thing, index, scene.style)
-    numbers = np.asarray(marks)[OVERSAMPLING // 2 :: OVERSAMPLING, OVERSAMPLING // 2 :: OVERSAMPLING]
+    numbers = np.asarray(marks)[
+        OVERSAMPLING // 2 :: OVERSAMPLING, OVERSAMPLING // 2 :: OVERSAMPLING
+    ]
     thing_map = numbers // 16
     return Rendered(
         image=_finish(canvas, scene.size_wh, scene.time, scene.style),
         thing_map=thing_map,
         part_map=numbers % 16,
         boxes_xyxy_px=tuple(mask_box(thing_map == index + 1) for index in range(len(scene.things))),
-        keypoints_xy_px=tuple(_keypoints(thing, thing_map, index) for index, thing in enumerate(scene.things)),
+        keypoints_xy_px=tuple(
+            _keypoints(thing, thing_map, index) for index, thing in enumerate(scene.things)
+        ),
     )
 
 
@@ -241,7 +259,9 @@ def mask_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _keypoints(thing: Thing, thing_map: npt.NDArray[np.uint8], index: int) -> dict[str, tuple[float, float, bool]]:
+def _keypoints(
+    thing: Thing, thing_map: npt.NDArray[np.uint8], index: int
+) -> dict[str, tuple[float, float, bool]]:
     offsets = keypoint_offsets(thing.category)
     places = pose(thing, np.asarray(list(offsets.values())))
     height, width = thing_map.shape

@@ -13,7 +13,17 @@ from functools import cache
 import numpy as np
 
 from kvtool.demo.shapes import part_names
-from kvtool.demo.world import COLOURS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, Thing, categories
+from kvtool.demo.world import (
+    COLOURS,
+    PLACES,
+    SIZES,
+    STYLES,
+    TEXTURES,
+    TIMES,
+    Scene,
+    Thing,
+    categories,
+)
 
 SPECIAL = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 CHOICES = ("(A)", "(B)", "(C)", "(D)")
@@ -26,7 +36,12 @@ PREPOSITION = {
     "room": "in a room",
     "sky": "in the sky",
 }
-SIDES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
+SIDES = {
+    "left": "on the left",
+    "right": "on the right",
+    "top": "at the top",
+    "bottom": "at the bottom",
+}
 UNCHANGED_PLURAL = ("fish",)
 RANDOM_PREFIX = (
     "A rustic wooden table filled with freshly baked croissants, dripping honey, and a steaming pot of Earl Grey tea "
@@ -52,7 +67,7 @@ _STREET_WORDS = (
 
 
 @dataclass(frozen=True)
-class Expression:
+class SceneExpression:
     """A phrase that fits exactly one thing of the scene: `thing` is its index."""
 
     text: str
@@ -93,7 +108,14 @@ def vocabulary() -> tuple[str, ...]:
         *NUMBERS,
         *map(str, range(10)),
     ]
-    ordered = [*SPECIAL, *CHOICES, *_PUNCTUATION, *world, *_OTHER_WORDS.split(), *_STREET_WORDS.split()]
+    ordered = [
+        *SPECIAL,
+        *CHOICES,
+        *_PUNCTUATION,
+        *world,
+        *_OTHER_WORDS.split(),
+        *_STREET_WORDS.split(),
+    ]
     for word in words(RANDOM_PREFIX):
         ordered.append(word)
     for part in part_names():
@@ -142,7 +164,11 @@ def look(thing: Thing, *, size: bool = True, colour: bool = True, texture: bool 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None, *, spots: bool = True) -> str:
     """One sentence on all things, the place and the time. With `rng` the things come in a random order."""
-    order = list(range(len(scene.things))) if rng is None else [int(i) for i in rng.permutation(len(scene.things))]
+    order = (
+        list(range(len(scene.things)))
+        if rng is None
+        else [int(i) for i in rng.permutation(len(scene.things))]
+    )
     phrases = []
     for index in order:
         thing = scene.things[index]
@@ -157,7 +183,7 @@ def domain_sentence(time: str, kind: str) -> str:
     return f"The image is taken at {taken} and it is from {'city street view' if kind == 'city street' else 'highway'}"
 
 
-def expressions(scene: Scene) -> list[Expression]:
+def expressions(scene: Scene) -> list[SceneExpression]:
     """All phrases of our patterns that fit one thing and one only, shortest attributes first.
 
     A side is named only where the thing is clearly there and no rival comes near that half.
@@ -167,18 +193,18 @@ def expressions(scene: Scene) -> list[Expression]:
         rivals = [other for position, other in enumerate(scene.things) if position != index]
         same = [other for other in rivals if other.category == thing.category]
         if not same:
-            found.append(Expression(f"the {thing.category}", index))
+            found.append(SceneExpression(f"the {thing.category}", index))
         for attribute in ("colour", "texture", "size"):
             value = getattr(thing, attribute)
             if all(getattr(other, attribute) != value for other in same):
-                found.append(Expression(f"the {value} {thing.category}", index))
+                found.append(SceneExpression(f"the {value} {thing.category}", index))
             if all(getattr(other, attribute) != value for other in rivals):
-                found.append(Expression(f"the {value} thing", index))
+                found.append(SceneExpression(f"the {value} thing", index))
         for side_of, words_of in ((horizontal, ("left", "right")), (vertical, ("top", "bottom"))):
             side = side_of(scene, thing, 0.1)
             opposite = words_of[side == words_of[0]]
             if side and all(side_of(scene, other, 0.0) == opposite for other in same):
-                found.append(Expression(f"the {thing.category} {SIDES[side]}", index))
+                found.append(SceneExpression(f"the {thing.category} {SIDES[side]}", index))
             if side and all(side_of(scene, other, 0.0) == opposite for other in rivals):
-                found.append(Expression(f"the thing {SIDES[side]}", index))
+                found.append(SceneExpression(f"the thing {SIDES[side]}", index))
     return found

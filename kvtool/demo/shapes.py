@@ -19,7 +19,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShapePiece:
     """One polygon: `part` it belongs to, its `shade`, and its `outline` (n, 2) in the unit box."""
 
     part: str
@@ -30,11 +30,13 @@ class Piece:
         return np.asarray(self.outline, dtype=np.float64)
 
 
-def _polygon(part: str, shade: str, *coordinates: float) -> Piece:
-    return Piece(part, shade, tuple(zip(coordinates[::2], coordinates[1::2], strict=True)))
+def _polygon(part: str, shade: str, *coordinates: float) -> ShapePiece:
+    return ShapePiece(part, shade, tuple(zip(coordinates[::2], coordinates[1::2], strict=True)))
 
 
-def _ellipse(part: str, shade: str, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0) -> Piece:
+def _ellipse(
+    part: str, shade: str, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0
+) -> ShapePiece:
     """Sixteen points of an ellipse turned by `turn` degrees."""
     ry = rx if ry is None else ry
     cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
@@ -42,21 +44,25 @@ def _ellipse(part: str, shade: str, x: float, y: float, rx: float, ry: float | N
     for step in range(16):
         u, v = rx * math.cos(step * math.pi / 8), ry * math.sin(step * math.pi / 8)
         outline.append((x + u * cosine - v * sine, y + u * sine + v * cosine))
-    return Piece(part, shade, tuple(outline))
+    return ShapePiece(part, shade, tuple(outline))
 
 
-def _bar(part: str, shade: str, x0: float, y0: float, x1: float, y1: float, width: float) -> Piece:
+def _bar(
+    part: str, shade: str, x0: float, y0: float, x1: float, y1: float, width: float
+) -> ShapePiece:
     """A straight stroke of the given width from one point to another."""
     length = math.hypot(x1 - x0, y1 - y0)
     dx, dy = -(y1 - y0) / length * width / 2, (x1 - x0) / length * width / 2
-    return _polygon(part, shade, x0 + dx, y0 + dy, x1 + dx, y1 + dy, x1 - dx, y1 - dy, x0 - dx, y0 - dy)
+    return _polygon(
+        part, shade, x0 + dx, y0 + dy, x1 + dx, y1 + dy, x1 - dx, y1 - dy, x0 - dx, y0 - dy
+    )
 
 
-def _box(part: str, shade: str, x0: float, y0: float, x1: float, y1: float) -> Piece:
+def _box(part: str, shade: str, x0: float, y0: float, x1: float, y1: float) -> ShapePiece:
     return _polygon(part, shade, x0, y0, x1, y0, x1, y1, x0, y1)
 
 
-def _animals() -> dict[str, list[Piece]]:
+def _animals() -> dict[str, list[ShapePiece]]:
     return {
         "bird": [
             _polygon("tail", "dark", -0.5, -0.02, -0.2, 0.02, -0.22, 0.16, -0.46, 0.16),
@@ -94,8 +100,38 @@ def _animals() -> dict[str, list[Piece]]:
             _bar("leg", "dark", 0.1, 0.18, 0.2, 0.42, 0.07),
             _bar("arm", "dark", -0.22, 0.02, -0.4, -0.2, 0.08),
             _bar("arm", "dark", 0.22, 0.02, 0.4, -0.2, 0.08),
-            _polygon("claw", "main", -0.4, -0.12, -0.5, -0.3, -0.44, -0.46, -0.38, -0.3, -0.26, -0.42, -0.26, -0.22),
-            _polygon("claw", "main", 0.4, -0.12, 0.5, -0.3, 0.44, -0.46, 0.38, -0.3, 0.26, -0.42, 0.26, -0.22),
+            _polygon(
+                "claw",
+                "main",
+                -0.4,
+                -0.12,
+                -0.5,
+                -0.3,
+                -0.44,
+                -0.46,
+                -0.38,
+                -0.3,
+                -0.26,
+                -0.42,
+                -0.26,
+                -0.22,
+            ),
+            _polygon(
+                "claw",
+                "main",
+                0.4,
+                -0.12,
+                0.5,
+                -0.3,
+                0.44,
+                -0.46,
+                0.38,
+                -0.3,
+                0.26,
+                -0.42,
+                0.26,
+                -0.22,
+            ),
             _ellipse("body", "main", 0.0, 0.1, 0.32, 0.18),
             _ellipse("eye", "paper", -0.1, -0.1, 0.07),
             _ellipse("eye", "paper", 0.1, -0.1, 0.07),
@@ -118,7 +154,9 @@ def _animals() -> dict[str, list[Piece]]:
             _ellipse("eye", "ink", 0.18, -0.09, 0.045),
         ],
         "snail": [
-            _polygon("body", "light", -0.5, 0.36, -0.3, 0.24, 0.2, 0.24, 0.3, 0.0, 0.44, 0.02, 0.42, 0.36),
+            _polygon(
+                "body", "light", -0.5, 0.36, -0.3, 0.24, 0.2, 0.24, 0.3, 0.0, 0.44, 0.02, 0.42, 0.36
+            ),
             _bar("antenna", "ink", 0.38, 0.04, 0.48, -0.2, 0.05),
             _bar("antenna", "ink", 0.33, 0.04, 0.32, -0.22, 0.05),
             _ellipse("shell", "main", -0.08, 0.02, 0.3, 0.3),
@@ -130,7 +168,22 @@ def _animals() -> dict[str, list[Piece]]:
             _polygon("tail", "light", -0.38, 0.12, -0.5, 0.24, -0.34, 0.22),
             _box("leg", "light", -0.32, 0.14, -0.16, 0.4),
             _box("leg", "light", 0.08, 0.14, 0.24, 0.4),
-            _polygon("shell", "main", -0.42, 0.2, -0.36, -0.1, -0.2, -0.28, 0.04, -0.28, 0.2, -0.1, 0.28, 0.2),
+            _polygon(
+                "shell",
+                "main",
+                -0.42,
+                0.2,
+                -0.36,
+                -0.1,
+                -0.2,
+                -0.28,
+                0.04,
+                -0.28,
+                0.2,
+                -0.1,
+                0.28,
+                0.2,
+            ),
             _box("rim", "dark", -0.42, 0.14, 0.28, 0.22),
             _ellipse("head", "light", 0.38, 0.04, 0.13, 0.11),
             _ellipse("eye", "ink", 0.42, 0.01, 0.035),
@@ -138,14 +191,18 @@ def _animals() -> dict[str, list[Piece]]:
     }
 
 
-def _plants_and_tools() -> dict[str, list[Piece]]:
+def _plants_and_tools() -> dict[str, list[ShapePiece]]:
     return {
         "flower": [
             _bar("stem", "ink", 0.0, 0.0, 0.0, 0.5, 0.06),
             _ellipse("leaf", "dark", 0.14, 0.34, 0.15, 0.06, -30),
             *[
                 _ellipse(
-                    "petal", "main", 0.22 * math.cos(k * math.pi / 3), -0.2 + 0.22 * math.sin(k * math.pi / 3), 0.14
+                    "petal",
+                    "main",
+                    0.22 * math.cos(k * math.pi / 3),
+                    -0.2 + 0.22 * math.sin(k * math.pi / 3),
+                    0.14,
                 )
                 for k in range(6)
             ],
@@ -154,7 +211,22 @@ def _plants_and_tools() -> dict[str, list[Piece]]:
         "mushroom": [
             _polygon("stem", "paper", -0.11, 0.0, 0.11, 0.0, 0.15, 0.44, -0.15, 0.44),
             _ellipse("base", "dark", 0.0, 0.44, 0.22, 0.06),
-            _polygon("cap", "main", -0.46, 0.06, -0.38, -0.2, -0.18, -0.38, 0.18, -0.38, 0.38, -0.2, 0.46, 0.06),
+            _polygon(
+                "cap",
+                "main",
+                -0.46,
+                0.06,
+                -0.38,
+                -0.2,
+                -0.18,
+                -0.38,
+                0.18,
+                -0.38,
+                0.38,
+                -0.2,
+                0.46,
+                0.06,
+            ),
             _box("rim", "dark", -0.46, 0.0, 0.46, 0.08),
             _ellipse("spot", "paper", -0.16, -0.2, 0.09),
             _ellipse("spot", "paper", 0.18, -0.16, 0.08),
@@ -168,7 +240,22 @@ def _plants_and_tools() -> dict[str, list[Piece]]:
         "bottle": [
             _box("neck", "light", -0.08, -0.36, 0.08, -0.06),
             _box("cap", "ink", -0.1, -0.5, 0.1, -0.36),
-            _polygon("body", "main", -0.08, -0.12, 0.08, -0.12, 0.2, 0.04, 0.2, 0.46, -0.2, 0.46, -0.2, 0.04),
+            _polygon(
+                "body",
+                "main",
+                -0.08,
+                -0.12,
+                0.08,
+                -0.12,
+                0.2,
+                0.04,
+                0.2,
+                0.46,
+                -0.2,
+                0.46,
+                -0.2,
+                0.04,
+            ),
             _box("label", "paper", -0.2, 0.12, 0.2, 0.32),
             _box("base", "dark", -0.2, 0.42, 0.2, 0.5),
         ],
@@ -212,17 +299,77 @@ def _plants_and_tools() -> dict[str, list[Piece]]:
         "umbrella": [
             _bar("stick", "ink", 0.0, -0.1, 0.0, 0.4, 0.05),
             _polygon(
-                "handle", "ink", 0.0, 0.36, 0.0, 0.5, -0.2, 0.5, -0.2, 0.38, -0.14, 0.38, -0.14, 0.44, -0.05, 0.44
+                "handle",
+                "ink",
+                0.0,
+                0.36,
+                0.0,
+                0.5,
+                -0.2,
+                0.5,
+                -0.2,
+                0.38,
+                -0.14,
+                0.38,
+                -0.14,
+                0.44,
+                -0.05,
+                0.44,
             ),
-            _polygon("left-panel", "dark", 0.0, -0.4, -0.26, -0.28, -0.5, 0.04, -0.34, -0.03, -0.18, 0.04, 0.0, 0.0),
-            _polygon("right-panel", "dark", 0.0, -0.4, 0.26, -0.28, 0.5, 0.04, 0.34, -0.03, 0.18, 0.04, 0.0, 0.0),
-            _polygon("middle-panel", "main", 0.0, -0.4, 0.2, -0.18, 0.18, 0.04, 0.0, -0.02, -0.18, 0.04, -0.2, -0.18),
+            _polygon(
+                "left-panel",
+                "dark",
+                0.0,
+                -0.4,
+                -0.26,
+                -0.28,
+                -0.5,
+                0.04,
+                -0.34,
+                -0.03,
+                -0.18,
+                0.04,
+                0.0,
+                0.0,
+            ),
+            _polygon(
+                "right-panel",
+                "dark",
+                0.0,
+                -0.4,
+                0.26,
+                -0.28,
+                0.5,
+                0.04,
+                0.34,
+                -0.03,
+                0.18,
+                0.04,
+                0.0,
+                0.0,
+            ),
+            _polygon(
+                "middle-panel",
+                "main",
+                0.0,
+                -0.4,
+                0.2,
+                -0.18,
+                0.18,
+                0.04,
+                0.0,
+                -0.02,
+                -0.18,
+                0.04,
+                -0.2,
+                -0.18,
+            ),
             _bar("tip", "ink", 0.0, -0.38, 0.0, -0.5, 0.05),
         ],
     }
 
 
-def _vehicles_and_buildings() -> dict[str, list[Piece]]:
+def _vehicles_and_buildings() -> dict[str, list[ShapePiece]]:
     return {
         "boat": [
             _bar("mast", "ink", 0.0, -0.46, 0.0, 0.2, 0.05),
@@ -276,7 +423,7 @@ def _vehicles_and_buildings() -> dict[str, list[Piece]]:
 
 
 @cache
-def shapes() -> dict[str, tuple[Piece, ...]]:
+def shapes() -> dict[str, tuple[ShapePiece, ...]]:
     """Every category's pieces, back to front, in the alphabetical order that numbers the categories."""
     table = {**_animals(), **_plants_and_tools(), **_vehicles_and_buildings()}
     return {name: tuple(table[name]) for name in sorted(table)}

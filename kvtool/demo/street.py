@@ -14,7 +14,14 @@ TRAIN_IDS = (
     "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
 KINDS = ("city street", "highway")
-PAINTS = ((222, 38, 38), (36, 84, 220), (246, 246, 246), (250, 224, 40), (34, 34, 38), (34, 160, 60))
+PAINTS = (
+    (222, 38, 38),
+    (36, 84, 220),
+    (246, 246, 246),
+    (250, 224, 40),
+    (34, 34, 38),
+    (34, 160, 60),
+)
 Box = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
 
@@ -30,7 +37,11 @@ class Street:
 
 
 def sample_street(
-    rng: np.random.Generator, *, size_wh: tuple[int, int], kind: str | None = None, time: str | None = None
+    rng: np.random.Generator,
+    *,
+    size_wh: tuple[int, int],
+    kind: str | None = None,
+    time: str | None = None,
 ) -> Street:
     return Street(
         size_wh=size_wh,
@@ -50,7 +61,10 @@ class _Painter:
         self._canvas, self._marks = ImageDraw.Draw(self.canvas), ImageDraw.Draw(self.marks)
 
     def polygon(self, name: str, colour: Colour, *corners: float) -> None:
-        points = [(x * self.full[0], y * self.full[1]) for x, y in zip(corners[::2], corners[1::2], strict=True)]
+        points = [
+            (x * self.full[0], y * self.full[1])
+            for x, y in zip(corners[::2], corners[1::2], strict=True)
+        ]
         self._canvas.polygon(points, fill=colour)
         self._marks.polygon(points, fill=TRAIN_IDS.index(name))
 
@@ -65,7 +79,10 @@ class _Painter:
         self.polygon(name, colour, *corners.ravel().tolist())
 
     def shade(self, colour: Colour, spread: int = 16) -> Colour:
-        r, g, b = (int(np.clip(channel + self.rng.integers(-spread, spread + 1), 0, 255)) for channel in colour)
+        r, g, b = (
+            int(np.clip(channel + self.rng.integers(-spread, spread + 1), 0, 255))
+            for channel in colour
+        )
         return r, g, b
 
 
@@ -108,7 +125,18 @@ def _city(painter: _Painter, horizon: float) -> None:
     for spot in rng.uniform(0, 1, size=2):
         painter.disc("vegetation", painter.shade((60, 130, 60)), float(spot), horizon - 0.04, 0.06)
     painter.box("sidewalk", painter.shade((190, 180, 180)), (0, horizon + 0.04, 1, 1))
-    painter.polygon("road", painter.shade((96, 96, 102)), 0.42, horizon + 0.04, 0.6, horizon + 0.04, 0.95, 1, 0.08, 1)
+    painter.polygon(
+        "road",
+        painter.shade((96, 96, 102)),
+        0.42,
+        horizon + 0.04,
+        0.6,
+        horizon + 0.04,
+        0.95,
+        1,
+        0.08,
+        1,
+    )
     for spot in rng.uniform(0.02, 0.98, size=2):
         x = float(spot) * 0.3 if spot < 0.5 else 1 - (1 - float(spot)) * 0.3
         painter.box("pole", (90, 90, 90), (x, 0.1, x + 0.014, horizon + 0.2))
@@ -131,9 +159,17 @@ def _city(painter: _Painter, horizon: float) -> None:
 def _highway(painter: _Painter, horizon: float) -> None:
     rng = painter.rng
     for spot in rng.uniform(0, 1, size=6):
-        painter.disc("vegetation", painter.shade((60, 130, 60)), float(spot), horizon, float(rng.uniform(0.05, 0.1)))
+        painter.disc(
+            "vegetation",
+            painter.shade((60, 130, 60)),
+            float(spot),
+            horizon,
+            float(rng.uniform(0.05, 0.1)),
+        )
     painter.box("terrain", painter.shade((170, 180, 110)), (0, horizon, 1, 1))
-    painter.polygon("road", painter.shade((110, 110, 116)), 0.36, horizon, 0.64, horizon, 1.3, 1, -0.3, 1)
+    painter.polygon(
+        "road", painter.shade((110, 110, 116)), 0.36, horizon, 0.64, horizon, 1.3, 1, -0.3, 1
+    )
     for side in (-1, 1):
         near, far = 0.5 + side * 0.8, 0.5 + side * 0.15
         rail = (far, horizon - 0.02, far, horizon + 0.01, near, 0.86, near, 0.74)
@@ -152,17 +188,37 @@ def _traffic(painter: _Painter, horizon: float, kind: str) -> None:
     for depth in sorted(rng.uniform(0.1, 0.85, size=rng.integers(2, 5)).tolist()):
         foot, width = horizon + 0.06 + depth * (0.9 - horizon), 0.08 + 0.2 * depth
         spread = 0.08 + depth * (0.3 if kind == "city street" else 0.42)
-        x, ratio = float(rng.uniform(0.5 - spread, 0.5 + spread)) - width / 2, painter.full[0] / painter.full[1]
+        x, ratio = (
+            float(rng.uniform(0.5 - spread, 0.5 + spread)) - width / 2,
+            painter.full[0] / painter.full[1],
+        )
         paint, height = PAINTS[rng.integers(len(PAINTS))], width * ratio
         name = str(rng.choice(["car", "car", "car", "truck", "bus"]))
         top = foot - height * (0.66 if name == "car" else 1.15)
         middle = foot - height * 0.38
         if name == "car":
-            painter.polygon(name, paint, x + 0.2 * width, top, x + 0.8 * width, top, x + width, middle, x, middle)
+            painter.polygon(
+                name,
+                paint,
+                x + 0.2 * width,
+                top,
+                x + 0.8 * width,
+                top,
+                x + width,
+                middle,
+                x,
+                middle,
+            )
         else:
-            painter.box(name, paint if name == "bus" else (226, 226, 220), (x, top, x + width, middle))
+            painter.box(
+                name, paint if name == "bus" else (226, 226, 220), (x, top, x + width, middle)
+            )
         painter.box(name, paint, (x, middle, x + width, foot - height * 0.06))
-        glass = (top + 0.05 * height, middle) if name != "truck" else (middle - 0.02, middle + 0.1 * height)
+        glass = (
+            (top + 0.05 * height, middle)
+            if name != "truck"
+            else (middle - 0.02, middle + 0.1 * height)
+        )
         painter.box(name, (200, 225, 235), (x + 0.25 * width, glass[0], x + 0.75 * width, glass[1]))
         for wheel in (0.2, 0.8):
             painter.disc(name, (24, 24, 26), x + wheel * width, foot - height * 0.06, 0.09 * width)

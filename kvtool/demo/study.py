@@ -56,7 +56,7 @@ QUIETEST = 4
 
 
 @dataclass(frozen=True)
-class Study:
+class DemoStudy:
     """Where scenes and store lie, and whom to tell of each step. Nothing that is there is made again."""
 
     directory: Path
@@ -74,7 +74,9 @@ class Study:
     def page(self) -> Path:
         return self.directory / "report.html"
 
-    def extract(self, dataset: str, model: str = MODEL, split: str | None = None, decoder_only: bool = False) -> str:
+    def extract(
+        self, dataset: str, model: str = MODEL, split: str | None = None, decoder_only: bool = False
+    ) -> str:
         """The name of the run."""
         import kvtool
 
@@ -115,7 +117,9 @@ class Study:
 
         for analysis in PREFIXES:
             run = kvtool.open(self.store).run(self.extract(analysis.dataset, split=analysis.split))
-            self.step(f"prefixes of {analysis.task}" + (f", {analysis.split}" if analysis.split else ""))
+            self.step(
+                f"prefixes of {analysis.task}" + (f", {analysis.split}" if analysis.split else "")
+            )
             yield kvtool.prefix(run, analysis.task, layers=run.config.layers[1:])
 
     def paired(self) -> Iterator[Result]:
@@ -146,7 +150,9 @@ class Study:
         return self.page
 
 
-def run_demo(directory: Path, *, size: Size = "small", seed: int = 0, step: Step = lambda _: None) -> Iterator[Result]:
+def run_demo(
+    directory: Path, *, size: Size = "small", seed: int = 0, step: Step = lambda _: None
+) -> Iterator[Result]:
     """Write scenes, extract them, and yield each analysis' result; last of all the page with all of them is written.
 
     Everything is kept under `directory` (scenes/, study.kv, report.html), so that a second call only reads: an
@@ -154,7 +160,7 @@ def run_demo(directory: Path, *, size: Size = "small", seed: int = 0, step: Step
     """
     from kvtool.demo.layouts import write_scenes
 
-    study = Study(directory, step)
+    study = DemoStudy(directory, step)
     step(f"writing scenes to {study.scenes}")
     write_scenes(study.scenes, seed=seed, size=size, only=sorted(_datasets()))
     for part in (study.probes, study.knockout, study.prefixes, study.paired, study.correlation):

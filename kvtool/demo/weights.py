@@ -26,7 +26,9 @@ def demo_path(name: str = "demo") -> Path:
         return _HERE / ("model" if name == "demo" else "tower")
     if name in {f"demo@{stage}" for stage in STAGES}:
         return _unpacked(int(name[-1]))
-    raise ModelError(f"model {name}: expected demo, demo-tower or demo@1 to demo@3; choose one of them")
+    raise ModelError(
+        f"model {name}: expected demo, demo-tower or demo@1 to demo@3; choose one of them"
+    )
 
 
 def load_stage(stage: int) -> dict[str, Any]:

@@ -66,7 +66,9 @@ def categories() -> tuple[str, ...]:
     return tuple(shapes())
 
 
-def sample_thing(rng: np.random.Generator, size_wh: tuple[int, int], category: str, size: str | None = None) -> Thing:
+def sample_thing(
+    rng: np.random.Generator, size_wh: tuple[int, int], category: str, size: str | None = None
+) -> Thing:
     """A thing with a random look and a random pose inside the scene."""
     size = size or SIZES[rng.integers(2)]
     low, high = SIZE_FRACTION[size]
@@ -97,7 +99,11 @@ def _overlap(thing: Thing, other: Thing) -> float:
 
 
 def _place_apart(
-    rng: np.random.Generator, thing: Thing, placed: Sequence[Thing], size_wh: tuple[int, int], limit: float
+    rng: np.random.Generator,
+    thing: Thing,
+    placed: Sequence[Thing],
+    size_wh: tuple[int, int],
+    limit: float,
 ) -> Thing:
     """The thing at the random spot (of up to 30) that overlaps what is placed by less than `limit`, or the best one."""
     best, best_overlap = thing, math.inf
@@ -166,7 +172,11 @@ def sample_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def sample_motion(
-    rng: np.random.Generator, *, n_frames: int, size_wh: tuple[int, int], n_things: int | None = None
+    rng: np.random.Generator,
+    *,
+    n_frames: int,
+    size_wh: tuple[int, int],
+    n_things: int | None = None,
 ) -> list[Scene]:
     """Scenes of a video: two or three things drift, turn and breathe smoothly, and pass in front of each other.
 
@@ -174,11 +184,19 @@ def sample_motion(
     """
     count = int(rng.integers(2, 4)) if n_things is None else n_things
     names = list(rng.permutation(list(shapes()))[:count])
-    first = sample_scene(rng, size_wh=size_wh, categories=[str(name) for name in names], time="day", style="flat")
+    first = sample_scene(
+        rng, size_wh=size_wh, categories=[str(name) for name in names], time="day", style="flat"
+    )
     things = [replace(thing, size="big") for thing in first.things]
-    things = [replace(thing, scale_px=float(rng.uniform(0.32, 0.46)) * min(size_wh)) for thing in things]
+    things = [
+        replace(thing, scale_px=float(rng.uniform(0.32, 0.46)) * min(size_wh)) for thing in things
+    ]
     swing = rng.uniform(0.12, 0.28, size=(count, 2)) * rng.choice([-1, 1], size=(count, 2))
-    spin, breath, pace = rng.uniform(-25, 25, count), rng.uniform(-0.12, 0.12, count), rng.uniform(0.7, 1.3, count)
+    spin, breath, pace = (
+        rng.uniform(-25, 25, count),
+        rng.uniform(-0.12, 0.12, count),
+        rng.uniform(0.7, 1.3, count),
+    )
     frames = []
     for frame in range(n_frames):
         moved = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
 from kvtool.engine.nonfinite import warn_of_nonfinite
-from kvtool.engine.outcome import Estimate, Report
+from kvtool.engine.outcome import Report, SizeEstimate
 from kvtool.engine.pipeline import Event, Tell
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.processes import run_processes
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 
-def estimate(job: Job) -> Estimate:
+def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
     from kvtool.models import load_model
     from kvtool.store import existing_store
@@ -48,7 +48,7 @@ def estimate(job: Job) -> Estimate:
         todo |= {index for part in stale for index in part.indices} & set(plan.indices)
     n_todo = len(todo)
     todo_bytes = n_todo * plan.image_bytes
-    return Estimate(
+    return SizeEstimate(
         run=plan.config.name,
         n_images=len(plan.refs),
         n_before=len(plan.refs) - n_todo,
@@ -85,18 +85,24 @@ def extract(
     store = open_store(job.store, create=True)
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
-        report = Report(run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite())
+        report = Report(
+            run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite()
+        )
         report.left_out = extraction.left_out
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
-    if not extraction.snapshot.revision:  # a hub model whose weights are not here yet: fetch them, then look again
+    if (
+        not extraction.snapshot.revision
+    ):  # a hub model whose weights are not here yet: fetch them, then look again
         extraction = replace(extraction, snapshot=resolve(job.model))
         run = find_run(extraction, store)
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
-    report = _extract(extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin)
+    report = _extract(
+        extraction, store, run, devices, engine, started, wait_s, min_free_vram, tell, begin
+    )
     report.left_out = extraction.left_out
     return report
 
@@ -149,7 +155,9 @@ def _extract(
 
     while (todo := missing(plan, run) - report.failed.keys()) or lacks_texts(plan, run):
         report.busy.clear()
-        check_space(store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype))
+        check_space(
+            store.path, expected_bytes(len(todo) * plan.image_bytes, plan.config.codec, job.dtype)
+        )
         run_devices(job, plan, devices, engine, min_free_vram, hear)
         run = plan.open_run(store)
         plan = plan.within(run)
@@ -159,8 +167,12 @@ def _extract(
     stored = report.n_images - len(missing(plan, run))
     report.n_by_others = max(0, stored - report.n_before - report.n_done)
     holders = run.holders() if run else {}
-    parts = {name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM}  # no answers
-    report.busy = [f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()]
+    parts = {
+        name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM
+    }  # no answers
+    report.busy = [
+        f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()
+    ]
     report.failed = dict(sorted(report.failed.items()))
     report.nonfinite = run.nonfinite() if run else {}
     warn_of_nonfinite(plan.config, report.nonfinite, told)

@@ -80,7 +80,9 @@ def open_extraction(job: Job) -> Extraction:
     dataset = open_dataset(job.dataset)
     refs = tuple(dataset.present())
     if not refs:
-        raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")
+        raise UsageError(
+            f"{job.dataset}: expected at least one image, found none; nothing to extract"
+        )
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
     prefixes = prefix_texts(job.prefix, dataset, refs)
@@ -100,7 +102,9 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     RunConflictError where the name asked for belongs to a run of other settings; CorruptError where the run has lost
     files, since only `store repair` drops what is stored.
     """
-    candidates = _readable(Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store))
+    candidates = _readable(
+        Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store)
+    )
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
         chosen = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
@@ -109,7 +113,9 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     changed = [candidate for candidate in candidates if candidate.is_changed]
     if not changed:
         return None
-    run, difference = max(((c.run, c.difference) for c in changed), key=lambda pair: len(pair[0].pictures))
+    run, difference = max(
+        ((c.run, c.difference) for c in changed), key=lambda pair: len(pair[0].pictures)
+    )
     if extraction.job.changed == "refuse":
         raise ChangedError(
             f"run {run.name}: expected the pictures it was extracted from, found that {difference} since; nothing "
@@ -177,7 +183,10 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
 
 def _in_order(kinds: Sequence[Kind], order: Sequence[Kind]) -> tuple[Kind, ...]:
     """Chosen kinds in the model's order, those it does not have at the end."""
-    return (*(kind for kind in order if kind in kinds), *(kind for kind in kinds if kind not in order))
+    return (
+        *(kind for kind in order if kind in kinds),
+        *(kind for kind in kinds if kind not in order),
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,9 @@ class Candidate:
         """
         difference = compare(self.run.pictures, self.extraction.refs, self.extraction.texts)
         if self._are_lists:
-            return replace(difference, vanished=tuple(set(difference.vanished) & set(self.extraction.ids)))
+            return replace(
+                difference, vanished=tuple(set(difference.vanished) & set(self.extraction.ids))
+            )
         return difference
 
     @cached_property
@@ -210,7 +221,9 @@ class Candidate:
     def is_here(self) -> bool:
         """Whether the data set lies where the run's did, or the run was asked for by its name."""
         place = self.run.place
-        return self.extraction.job.run is not None or (place is not None and place == self.extraction.place)
+        return self.extraction.job.run is not None or (
+            place is not None and place == self.extraction.place
+        )
 
     @property
     def is_of_here(self) -> bool:
@@ -278,7 +291,11 @@ def stale_parts(extraction: Extraction, run: Run) -> tuple[list[Part], Differenc
     """The parts that hold pictures which changed or vanished since, and which those are."""
     difference = Candidate(extraction, run).difference
     stale = {*difference.changed, *difference.vanished}
-    parts = [part for part in run.parts() if not stale.isdisjoint(picture.id for picture in part.pictures)]
+    parts = [
+        part
+        for part in run.parts()
+        if not stale.isdisjoint(picture.id for picture in part.pictures)
+    ]
     return parts, difference
 
 

@@ -26,7 +26,7 @@ from kvtool.store import part_name
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
-    from kvtool.engine.reuse import Source
+    from kvtool.engine.reuse import FeatureSource
     from kvtool.models.base import Captured, LanguageModel, Model, Prepared
     from kvtool.store import Run
     from kvtool.types import Sample
@@ -73,7 +73,7 @@ def run_parts(
     batch_size: int,
     strict: bool,
     tell: Tell,
-    source: Source | None = None,
+    source: FeatureSource | None = None,
 ) -> None:
     """Extract those of `parts` that nobody else holds, what `source` holds of them from there. Raises KvtoolError;
     whatever was committed stays."""
@@ -106,7 +106,9 @@ def run_parts(
         raise errors[0]
 
 
-def _guarded(target: Callable[..., None], errors: list[BaseException], stop: threading.Event, *args: Any) -> None:
+def _guarded(
+    target: Callable[..., None], errors: list[BaseException], stop: threading.Event, *args: Any
+) -> None:
     try:
         target(stop, *args)
     except BaseException as error:  # noqa: BLE001  handed to the caller's thread
@@ -121,7 +123,7 @@ def _prepare_parts(
     run: Run,
     model: Model,
     parts: Sequence[tuple[int, ...]],
-    source: Source | None,
+    source: FeatureSource | None,
     strict: bool,
     tell: Tell,
 ) -> None:
@@ -132,11 +134,17 @@ def _prepare_parts(
             with _claimed(run, plan.config.claim_name(indices[0]), tell) as claim:
                 if claim is None or covered_now(run, indices):
                     continue
-                prepared = list(pool.map(lambda index: prepare_one(plan, model, index, strict, tell, source), indices))
+                prepared = list(
+                    pool.map(
+                        lambda index: prepare_one(plan, model, index, strict, tell, source), indices
+                    )
+                )
                 good = [item for item in prepared if item is not None]
                 if good:
                     if source is not None:
-                        tell(Event("reused", sum(item.sample.id in source.samples for item in good)))
+                        tell(
+                            Event("reused", sum(item.sample.id in source.samples for item in good))
+                        )
                     # Named after what it holds, so that images left out now find their own name free later.
                     name = part_name(good[0].sample.index, good[-1].sample.index + 1)
                     work = PartWork(name, good, claim.pop_all())
@@ -164,21 +172,30 @@ def covered_now(run: Run, indices: Sequence[int]) -> bool:
 
 
 def prepare_one(
-    plan: Plan, model: Model, index: int, strict: bool, tell: Tell, source: Source | None = None
+    plan: Plan,
+    model: Model,
+    index: int,
+    strict: bool,
+    tell: Tell,
+    source: FeatureSource | None = None,
 ) -> Prepared | None:
     """Decode and preprocess one image, or read what the source holds of it; a bad one is told and left out, or raised
     under `strict`."""
     ref, prefix = plan.ref(index), plan.prefix(index)
     try:
         if prefix is None:
-            raise ImageError(f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it")
+            raise ImageError(
+                f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it"
+            )
         if source is not None and ref.id in source.samples:
             stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
             if stored is not None:
                 return stored
         data, stamp = read_bytes(ref)
         image = decode(ref, data)
-        prepared = model.prepare(image, id=ref.id, index=index, prefix=prefix, view=plan.config.view)
+        prepared = model.prepare(
+            image, id=ref.id, index=index, prefix=prefix, view=plan.config.view
+        )
         sample = replace(prepared.sample, digest=digest_bytes(data), stamp=tuple(stamp or ()))
         return replace(prepared, sample=sample)
     except ImageError as error:
@@ -196,7 +213,9 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
         yield from (same[start : start + batch_size] for start in range(0, len(same), batch_size))
 
 
-def capture_part(model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int) -> tuple[Arrays, Arrays]:
+def capture_part(
+    model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
+) -> tuple[Arrays, Arrays]:
     """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in `prepared`."""
     arrays: dict[str, list[Any]] = {}
     text: dict[str, list[Any]] = {}
@@ -207,7 +226,9 @@ def capture_part(model: Model, plan: Plan, prepared: Sequence[Prepared], batch_s
                 slots = store.setdefault(kind, [None] * len(prepared))
                 for position, item in zip(positions, items, strict=True):
                     slots[position] = item
-    return {kind: _joined(items) for kind, items in arrays.items()}, {k: _joined(items) for k, items in text.items()}
+    return {kind: _joined(items) for kind, items in arrays.items()}, {
+        k: _joined(items) for k, items in text.items()
+    }
 
 
 def _joined(items: list[Any]) -> np.ndarray[Any, Any]:

@@ -17,7 +17,7 @@ from kvtool.types import KeyPosition, Kind, Precision, View
 if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
     from kvtool.engine.match import Extraction
-    from kvtool.engine.reuse import Source
+    from kvtool.engine.reuse import FeatureSource
     from kvtool.models.base import LanguageModel, Model, Request
     from kvtool.store import Run, Store
     from kvtool.types import Sample
@@ -107,7 +107,9 @@ class Plan:
     def within(self, run: Run) -> Plan:
         """The same plan in the order and the blocks of a run that exists, whose roster comes to name its images."""
         index_of = run.enroll(self.ids, self.place).index_of
-        return replace(self, config=run.config, indices=tuple(index_of[ref.id] for ref in self.refs))
+        return replace(
+            self, config=run.config, indices=tuple(index_of[ref.id] for ref in self.refs)
+        )
 
     def open_run(self, store: Store) -> Run:
         """The run of this plan, made where there is none. Raises RunConflictError where another process has just made
@@ -133,12 +135,17 @@ class Plan:
 
     def _is_twin(self, run: Run) -> bool:
         """Whether a run is the one this plan would make; where texts come from a file, they must agree, too."""
-        if run.config.hash != self.config.hash or (run.roster.place, run.roster.ids) != (self.place, self.ids):
+        if run.config.hash != self.config.hash or (run.roster.place, run.roster.ids) != (
+            self.place,
+            self.ids,
+        ):
             return False
         if self.config.prefix != "file":
             return True
         stored = [picture for picture in run.pictures if picture.index in self.position_of]
-        return bool(stored) and all(picture.prefix == self.prefix(picture.index) for picture in stored)
+        return bool(stored) and all(
+            picture.prefix == self.prefix(picture.index) for picture in stored
+        )
 
 
 def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Store | None) -> Plan:
@@ -184,7 +191,9 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
 
 
-def new_config(extraction: Extraction, model: Model, request: Request, store: Store | None) -> RunConfig:
+def new_config(
+    extraction: Extraction, model: Model, request: Request, store: Store | None
+) -> RunConfig:
     """The settings of a new run, with a name that no run of the store has."""
     job, dataset = extraction.job, extraction.dataset
     default = model.request(None, None, job.keys)
@@ -221,7 +230,7 @@ def mean_image_bytes(
     refs: Sequence[ImageRef],
     prefixes: Sequence[str | None],
     view: View,
-    source: Source | None = None,
+    source: FeatureSource | None = None,
 ) -> tuple[int, int]:
     """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split; and how many
     of them could be read. Their number of tokens may depend on their size (Qwen, full view)."""
@@ -232,7 +241,9 @@ def mean_image_bytes(
         ref, prefix = refs[position], prefixes[position] or ""
         if source and ref.id in source.samples:
             return source.sample(cast("LanguageModel", model), ref.id, position, prefix)
-        return model.prepare(load_image(ref), id=ref.id, index=position, prefix=prefix, view=view).sample
+        return model.prepare(
+            load_image(ref), id=ref.id, index=position, prefix=prefix, view=view
+        ).sample
 
     step = max(1, len(refs) // PROBED_IMAGES)
     sizes = []

@@ -36,12 +36,16 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
     if prefix.startswith(TEXT):
         text = prefix.removeprefix(TEXT)
         if not text.strip():
-            raise UsageError("--prefix text: expected a text after the colon, found none; --prefix none puts no text")
+            raise UsageError(
+                "--prefix text: expected a text after the colon, found none; --prefix none puts no text"
+            )
         return (text,) * len(refs)
     if prefix.startswith(FILE):
         path = prefix.removeprefix(FILE)
         if not path:
-            raise UsageError("--prefix file: expected the path of a CSV file after the colon, found none")
+            raise UsageError(
+                "--prefix file: expected the path of a CSV file after the colon, found none"
+            )
         return _texts_of_file(path, refs)
     if prefix == "none":
         return ("",) * len(refs)
@@ -61,7 +65,9 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
 def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
     found = read_texts(name)
     if not found:
-        raise UsageError(f"{name}: expected a text for at least one image, found none; fill the column text")
+        raise UsageError(
+            f"{name}: expected a text for at least one image, found none; fill the column text"
+        )
     unknown = found.keys() - {ref.id for ref in refs}
     if len(unknown) == len(found):
         raise UsageError(
@@ -86,7 +92,9 @@ def read_texts(name: str) -> dict[str, str]:
     names = [column.strip().lower() for column in header]
     image = next((names.index(column) for column in ID_COLUMNS if column in names), None)
     if image is None or "text" not in names:
-        raise UsageError(f"{name}: line 1: expected the columns image and text, found {', '.join(header) or 'nothing'}")
+        raise UsageError(
+            f"{name}: line 1: expected the columns image and text, found {', '.join(header) or 'nothing'}"
+        )
     texts: dict[str, str] = {}
     seen: dict[str, int] = {}
     for line, record in lines:

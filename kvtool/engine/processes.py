@@ -23,7 +23,10 @@ def run_processes(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> N
     """A process a device; the first error of any stops all."""
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
-    processes = [context.Process(target=_process, args=(job, plan, device, events), daemon=True) for device in devices]
+    processes = [
+        context.Process(target=_process, args=(job, plan, device, events), daemon=True)
+        for device in devices
+    ]
     try:
         with _interrupts_ignored():
             for process in processes:

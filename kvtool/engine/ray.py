@@ -10,7 +10,9 @@ from kvtool.engine.worker import resolve_devices, work
 from kvtool.errors import KvtoolError, UsageError
 
 
-def run_ray(job: Job, plan: Plan, devices: Sequence[str], min_free_vram: int | None, tell: Tell) -> None:
+def run_ray(
+    job: Job, plan: Plan, devices: Sequence[str], min_free_vram: int | None, tell: Tell
+) -> None:
     """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each, and "auto" is one where
     the cluster has any. Whether a device is there and free is looked at where the task runs.
 
@@ -19,7 +21,9 @@ def run_ray(job: Job, plan: Plan, devices: Sequence[str], min_free_vram: int | N
     try:
         import ray
     except ImportError:
-        raise UsageError("--engine ray: expected the package ray, found none; pip install 'kvtool[ray]'") from None
+        raise UsageError(
+            "--engine ray: expected the package ray, found none; pip install 'kvtool[ray]'"
+        ) from None
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False)

@@ -26,7 +26,7 @@ SHARED = ("dataset", "split", "view")
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureSource:
     """A run that holds what another one takes from before the decoder.
 
     samples: its images by id, of those whose pictures are the ones wanted now. vision_rows: where the layers of the
@@ -57,22 +57,31 @@ class Source:
             arrays["vision"] = arrays["vision"][list(self.vision_rows)]
         return model.prepare_stored(sample, arrays, prefix)
 
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray[Any, Any] | None:
+    def text_values(
+        self, texts: Sequence[str], layers: Sequence[int]
+    ) -> np.ndarray[Any, Any] | None:
         """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one of them."""
         config = self.run.config
         try:
             rows = {name: row for row, name in enumerate(self.run.text_names)}
-            if "value" not in config.kinds or not set(layers) <= set(config.layers) or not set(texts) <= rows.keys():
+            if (
+                "value" not in config.kinds
+                or not set(layers) <= set(config.layers)
+                or not set(texts) <= rows.keys()
+            ):
                 return None
             wanted, heads = [rows[text] for text in texts], range(config.heads_and_dim("value")[0])
-            blocks = [[self.run.text_values(layer, head, raw=True)[wanted] for head in heads] for layer in layers]
+            blocks = [
+                [self.run.text_values(layer, head, raw=True)[wanted] for head in heads]
+                for layer in layers
+            ]
         except CorruptError as error:
             warn_of_damage(error)
             return None
         return np.moveaxis(np.array(blocks), 2, 0)
 
 
-def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> Source | None:
+def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource | None:
     """The run of a store, if there is one, whose features before the decoder a run of `config` can take: the one that
     holds most of the wanted pictures, of several the first by name."""
     able = store.readable_runs(lambda run: serves(run.config, config))
@@ -97,15 +106,19 @@ def _holds_vision(source: RunConfig, config: RunConfig) -> bool:
     return "vision" in source.kinds and set(config.vision_layers) <= set(source.vision_layers)
 
 
-def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Source:
+def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource:
     """A run as the source of a run of `config`, which it must serve, over pictures that are those it holds."""
     wanted = {ref.id for ref in refs}
     samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]
-    rows = map(run.config.vision_layers.index, config.vision_layers) if "vision" in config.kinds else ()
-    return Source(run, samples, tuple(rows))
+    rows = (
+        map(run.config.vision_layers.index, config.vision_layers)
+        if "vision" in config.kinds
+        else ()
+    )
+    return FeatureSource(run, samples, tuple(rows))
 
 
 def warn_of_damage(error: CorruptError) -> None:

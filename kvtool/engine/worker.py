@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.pipeline import Tell, run_parts
 from kvtool.engine.plan import Job, Plan
-from kvtool.engine.reuse import Source, open_source
+from kvtool.engine.reuse import FeatureSource, open_source
 from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.store.catalog import open_store
 from kvtool.store.manifest import same_numbers
@@ -36,7 +36,9 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
         if min_free_vram is None:
             continue
         if device.type != "cuda":
-            raise UsageError(f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices")
+            raise UsageError(
+                f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices"
+            )
         free, total = torch.cuda.mem_get_info(device)
         if free < min_free_vram:
             raise BusyError(
@@ -58,7 +60,16 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     source = open_source(store.run(plan.source), plan.config, plan.refs) if plan.source else None
     write_texts(plan, run, model, source)
     todo = plan.parts(run.covered_indices())
-    run_parts(plan, run, model, todo, batch_size=job.batch_size, strict=job.strict, tell=tell, source=source)
+    run_parts(
+        plan,
+        run,
+        model,
+        todo,
+        batch_size=job.batch_size,
+        strict=job.strict,
+        tell=tell,
+        source=source,
+    )
 
 
 def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
@@ -73,9 +84,12 @@ def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
 TEXT_CLAIM = "text"
 
 
-def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
+def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None = None) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
             found = source.text_values(plan.texts, plan.request.layers) if source else None
-            run.commit_text(plan.texts, model.text_values(plan.texts, plan.request.layers) if found is None else found)
+            run.commit_text(
+                plan.texts,
+                model.text_values(plan.texts, plan.request.layers) if found is None else found,
+            )

@@ -10,28 +10,38 @@ AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
 """Point values of the starts that run side by side: what a CPU's cache holds, or fills a GPU."""
 
 
-def kmeans(points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300, seed: int = 0) -> Tensor:
+def kmeans(
+    points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300, seed: int = 0
+) -> Tensor:
     """Centroids (problem, k, dim) of points (problem, n, dim) with the least sum of squared distances found.
 
     Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point is nearest to
     stays where it is.
     """
     problems, _, dim = points.shape
-    draws = torch.from_numpy(np.random.default_rng([seed, k]).random((restarts, k))).to(points.device)
+    draws = torch.from_numpy(np.random.default_rng([seed, k]).random((restarts, k))).to(
+        points.device
+    )
     at_once = max(1, min(restarts, AT_ONCE[points.device.type] // points.numel()))
     found, sse = [], []
     for some in torch.split(draws, at_once):
         copies = points.repeat(len(some), 1, 1)
-        centroids = _lloyd(copies, _plus_plus(copies, some.repeat_interleave(problems, dim=0)), iterations)
+        centroids = _lloyd(
+            copies, _plus_plus(copies, some.repeat_interleave(problems, dim=0)), iterations
+        )
         found.append(centroids.reshape(len(some), problems, -1, dim))
-        sse.append(assign(copies, centroids)[1].sum(1, dtype=torch.float64).reshape(len(some), problems))
+        sse.append(
+            assign(copies, centroids)[1].sum(1, dtype=torch.float64).reshape(len(some), problems)
+        )
     best = torch.cat(sse).argmin(0)
     return torch.cat(found)[best, torch.arange(problems, device=points.device)]
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest centroid of each point and the squared distance to it, both (problem, n); the lowest label wins a tie."""
-    affinity = torch.baddbmm(centroids.square().sum(-1)[:, None], points, centroids.transpose(1, 2), alpha=-2)
+    affinity = torch.baddbmm(
+        centroids.square().sum(-1)[:, None], points, centroids.transpose(1, 2), alpha=-2
+    )
     nearest = affinity.min(-1)
     return nearest.indices, (nearest.values + points.square().sum(-1)).clamp_min(0)
 
@@ -53,7 +63,9 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
     distance = distances()
     for draw in draws.T[1 : min(draws.shape[1], n)]:
         cumulative = distance.double().cumsum(1)
-        at = torch.searchsorted(cumulative, (cumulative[:, -1] * draw)[:, None])[:, 0].clamp_max(n - 1)
+        at = torch.searchsorted(cumulative, (cumulative[:, -1] * draw)[:, None])[:, 0].clamp_max(
+            n - 1
+        )
         chosen.append(points[rows, at])
         distance = torch.minimum(distance, distances())
     return torch.stack(chosen, dim=1)
@@ -61,7 +73,11 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
 
 def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     """Until no point changes its cluster; problems that are done leave the computation, a quarter of them at a time."""
-    active, of, across = torch.arange(len(points), device=points.device), points, points.transpose(1, 2).contiguous()
+    active, of, across = (
+        torch.arange(len(points), device=points.device),
+        points,
+        points.transpose(1, 2).contiguous(),
+    )
     member = points.new_zeros(len(points), centroids.shape[1], points.shape[1])
     for _ in range(iterations):
         new = _membership(across, centroids[active])

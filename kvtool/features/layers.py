@@ -77,7 +77,13 @@ class Layer:
         device: torch.device,
         held_bytes: int | None = None,
     ) -> None:
-        self.run, self.kind, self.layer, self.heads, self.device = run, kind, layer, list(heads), device
+        self.run, self.kind, self.layer, self.heads, self.device = (
+            run,
+            kind,
+            layer,
+            list(heads),
+            device,
+        )
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
         self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
         self.held_bytes = 0
@@ -175,7 +181,10 @@ def cell_shares(mask: Array, span: GridSpan) -> Array:
     """(row * col,) true pixels of a (H, W) mask whose centre lies in each cell; none outside the grid's cover."""
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
-    down, across = _membership(mask.shape[0], y0, y1, rows), _membership(mask.shape[1], x0, x1, cols)
+    down, across = (
+        _membership(mask.shape[0], y0, y1, rows),
+        _membership(mask.shape[1], x0, x1, cols),
+    )
     return np.asarray(down.T @ mask.astype(np.float32) @ across).reshape(-1)
 
 

@@ -35,7 +35,9 @@ class Fit(NamedTuple):
     converged: Tensor
 
 
-def fit(features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0, max_iterations: int = 300) -> Fit:
+def fit(
+    features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0, max_iterations: int = 300
+) -> Fit:
     """Solve all problems: features (problem, n, dim) float32 or float64, labels (problem, n) bool, weights
     (problem, n), 0 for rows to leave out. Labels and weights broadcast over problems. A problem whose kept labels are
     all the same has weights 0 and bias +-30.
@@ -43,10 +45,15 @@ def fit(features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0, ma
     count, n, dim = features.shape
     sample_weight = (weights.to(features).expand(count, n) * c).contiguous()
     truth = labels.to(features).expand(count, n)
-    mean = torch.bmm(sample_weight[:, None], features) / sample_weight.sum(1)[:, None, None].clamp_min(1e-30)
+    mean = torch.bmm(sample_weight[:, None], features) / sample_weight.sum(1)[
+        :, None, None
+    ].clamp_min(1e-30)
     centred = features - mean
     signs = truth.mul(2).sub(1)
-    positive, negative = (sample_weight * truth).sum(1) > 0, (sample_weight * (1 - truth)).sum(1) > 0
+    positive, negative = (
+        (sample_weight * truth).sum(1) > 0,
+        (sample_weight * (1 - truth)).sum(1) > 0,
+    )
     mixed = positive & negative
     solution, converged = _minimise(centred, signs, sample_weight, ~mixed, max_iterations)
     w, b = solution[:, :dim], solution[:, dim]
@@ -56,14 +63,21 @@ def fit(features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0, ma
     return Fit(w, torch.where(mixed, b, constant), converged)
 
 
-def objective(features: Tensor, labels: Tensor, weights: Tensor, found: Fit, *, c: float = 1.0) -> Tensor:
+def objective(
+    features: Tensor, labels: Tensor, weights: Tensor, found: Fit, *, c: float = 1.0
+) -> Tensor:
     """The minimised function at a fit, (problem,) float64."""
     logits = torch.bmm(features.double(), found.weights[:, :, None])[:, :, 0] + found.bias[:, None]
     signs = labels.double() * 2 - 1
-    return c * (weights.double() * softplus(-signs * logits)).sum(1) + found.weights.square().sum(1) / 2
+    return (
+        c * (weights.double() * softplus(-signs * logits)).sum(1)
+        + found.weights.square().sum(1) / 2
+    )
 
 
-def _minimise(x: Tensor, signs: Tensor, weight: Tensor, done: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+def _minimise(
+    x: Tensor, signs: Tensor, weight: Tensor, done: Tensor, limit: int
+) -> tuple[Tensor, Tensor]:
     """(problem, dim + 1) float64 solutions, intercept last, and which converged. `done` problems stay at 0."""
     count, _, dim = x.shape
     solution = torch.zeros(count, dim + 1, dtype=torch.float64, device=x.device)
@@ -78,7 +92,9 @@ def _minimise(x: Tensor, signs: Tensor, weight: Tensor, done: Tensor, limit: int
         if bool(done.all()):
             break
         direction = torch.where(done[:, None], 0.0, direction)
-        step_logits = torch.bmm(direction[:, None, :dim].to(x), x.transpose(1, 2))[:, 0] + direction[:, dim:].to(x)
+        step_logits = torch.bmm(direction[:, None, :dim].to(x), x.transpose(1, 2))[
+            :, 0
+        ] + direction[:, dim:].to(x)
         step, value = _line_search(signs, weight, logits, step_logits, solution, direction, value)
         moved = step[:, None] * direction
         solution, logits = solution + moved, logits + step[:, None].to(x) * step_logits
@@ -115,8 +131,14 @@ def _line_search(
     for _ in range(3):
         at = logits + step[:, None].to(logits) * step_logits
         wrong = torch.sigmoid(-signs * at)
-        slope = (-weight * signs * wrong * step_logits).sum(1, dtype=torch.float64) + along + step * square
-        curvature = (weight * wrong * (1 - wrong) * step_logits.square()).sum(1, dtype=torch.float64) + square
+        slope = (
+            (-weight * signs * wrong * step_logits).sum(1, dtype=torch.float64)
+            + along
+            + step * square
+        )
+        curvature = (weight * wrong * (1 - wrong) * step_logits.square()).sum(
+            1, dtype=torch.float64
+        ) + square
         step = (step - slope / curvature.clamp_min(1e-30)).clamp(0.05, 20.0)
     moving = square + direction[:, -1].square() > 0
     step = torch.where(moving, step, 0.0)
@@ -168,7 +190,9 @@ class _Preconditioner:
             self.factor, failed = torch.linalg.cholesky_ex(hessian)
             if bool(failed.any()):
                 self.factor = None
-        diagonal = torch.cat([torch.bmm(weight[:, None], x * x)[:, 0] / 4 + 1, weight.sum(1, keepdim=True) / 4], 1)
+        diagonal = torch.cat(
+            [torch.bmm(weight[:, None], x * x)[:, 0] / 4 + 1, weight.sum(1, keepdim=True) / 4], 1
+        )
         self.diagonal = 1 / diagonal.double().clamp_min(1e-12)
 
     def __call__(self, q: Tensor) -> Tensor:

@@ -106,7 +106,10 @@ def distances(groups: Sequence[Moments]) -> Array:
 
 
 def stream_groups(
-    run: Run, kind: Kind, ids: Sequence[str] | None = None, progress: Callable[[int, str], object] | None = None
+    run: Run,
+    kind: Kind,
+    ids: Sequence[str] | None = None,
+    progress: Callable[[int, str], object] | None = None,
 ) -> Iterator[tuple[int, list[Moments]]]:
     """(layer, groups) for each stored layer of a kind, in one pass over the stored vectors.
 
@@ -127,7 +130,9 @@ def stream_groups(
             yield before, list(held.values())
             held = {}
         before = layer
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite has a variance that is not defined
+        with np.errstate(
+            invalid="ignore", over="ignore"
+        ):  # what is not finite has a variance that is not defined
             for group, values in _by_group(part, tokens, group_of):
                 heads, _, _, dim = values.shape
                 held.setdefault(group, Moments.zeros(heads, len(tokens), dim)).add(values)
@@ -163,7 +168,9 @@ def _by_group(
         values = part.values[:, part.offsets[:-1, None] + tokens]
     groups = [group_of[sample.index] for sample in part.samples]
     for group in dict.fromkeys(groups):
-        first = groups.index(group)  # images of a part rise by index, so those of a group lie together
+        first = groups.index(
+            group
+        )  # images of a part rise by index, so those of a group lie together
         yield group, values[:, first : first + groups.count(group)]
 
 
@@ -174,7 +181,9 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
     rotation, so that the variance is that of the keys before it.
     """
     if len(samples) < 2:
-        raise UsageError(f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract more")
+        raise UsageError(
+            f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract more"
+        )
     first = samples[0]
     for other in samples:
         if _layout(other, kind) != _layout(first, kind):
@@ -183,7 +192,11 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
                 f"{_layout(other, kind)}: the variance over images is taken at fixed token positions: extract pictures "
                 "of one size, or with a model of one base view"
             )
-        if kind == "key" and run.config.keys == "post-rope" and other.image_start != first.image_start:
+        if (
+            kind == "key"
+            and run.config.keys == "post-rope"
+            and other.image_start != first.image_start
+        ):
             raise UsageError(
                 f"variance: run {run.name}: image {first.id} starts at prompt position {first.image_start}, image "
                 f"{other.id} at {other.image_start}, so their keys are rotated differently: extract with --keys "

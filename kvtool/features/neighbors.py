@@ -55,7 +55,9 @@ def nearest(
     if metric not in get_args(Metric):
         raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
     if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
-        raise ValueError(f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}")
+        raise ValueError(
+            f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}"
+        )
     if not 1 <= k <= t.shape[1]:
         raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
     name = choose(backend, q.shape[1] * t.shape[1], q.is_cuda)
@@ -66,7 +68,9 @@ def nearest(
         with exact_products(of_bfloat16):
             scores, indices = _torch(q, t, fetch, metric)
     else:
-        scores, indices = _FAISS[name](_comparable(q, metric), _comparable(t, metric), fetch, metric)
+        scores, indices = _FAISS[name](
+            _comparable(q, metric), _comparable(t, metric), fetch, metric
+        )
     return _settle_ties(q, t, scores, indices, k, metric)
 
 
@@ -79,7 +83,9 @@ def exact_products(of_bfloat16: bool) -> Iterator[None]:
     if _has_bfloat16_units():
         faster.append((torch.backends.mkldnn, "bf16"))
     able = [
-        (backend.matmul, name) for backend, name in faster if hasattr(getattr(backend, "matmul", 0), "fp32_precision")
+        (backend.matmul, name)
+        for backend, name in faster
+        if hasattr(getattr(backend, "matmul", 0), "fp32_precision")
     ]
     before = [place.fp32_precision for place, _ in able]
     try:
@@ -141,7 +147,9 @@ def inverse_norms(x: torch.Tensor) -> torch.Tensor:
 def _torch(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
     rows = max(1, CHUNK // (q.shape[0] * t.shape[1]))
     norms = inverse_norms(t) if metric == "cosine" else (t * t).sum(-1)
-    parts = [_torch_chunk(part, t, norms[:, None], k, metric) for part in torch.split(q, rows, dim=1)]
+    parts = [
+        _torch_chunk(part, t, norms[:, None], k, metric) for part in torch.split(q, rows, dim=1)
+    ]
     scores, indices = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
     return _array(scores), _array(indices)
 
@@ -177,7 +185,9 @@ def _faiss_cpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tupl
     import faiss
 
     kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    return _stack([faiss.knn(_array(a), _array(b), k, metric=kind) for a, b in zip(q, t, strict=True)], metric)
+    return _stack(
+        [faiss.knn(_array(a), _array(b), k, metric=kind) for a, b in zip(q, t, strict=True)], metric
+    )
 
 
 def _faiss_gpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
@@ -186,7 +196,9 @@ def _faiss_gpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tupl
     kind = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
     device = q.device.index or 0 if q.is_cuda else 0
     pairs = ((_array(a), _array(b)) for a, b in zip(q, t, strict=True))
-    return _stack([faiss.knn_gpu(_gpu(), a, b, k, metric=kind, device=device) for a, b in pairs], metric)
+    return _stack(
+        [faiss.knn_gpu(_gpu(), a, b, k, metric=kind, device=device) for a, b in pairs], metric
+    )
 
 
 @cache
@@ -212,12 +224,16 @@ def _settle_ties(
     if metric == "l2":
         scale = _array((q * q).sum(-1) + (t * t).sum(-1).amax(-1, keepdim=True))
     gaps = scores[..., :-1] - scores[..., 1:]
-    clear: Array = np.all(gaps > MARGIN * scale[..., None], axis=-1) & np.all(np.isfinite(scores), axis=-1)
+    clear: Array = np.all(gaps > MARGIN * scale[..., None], axis=-1) & np.all(
+        np.isfinite(scores), axis=-1
+    )
     scores, indices = np.ascontiguousarray(scores[..., :k]), np.ascontiguousarray(indices[..., :k])
     for head in np.flatnonzero(~clear.all(axis=-1)):
         rows = np.flatnonzero(~clear[head])
         unclear, of_head = q[None, head, torch.as_tensor(rows, device=q.device)], t[None, head]
-        found = _reference(_array(_comparable(unclear, metric)), _array(_comparable(of_head, metric)), k, metric)
+        found = _reference(
+            _array(_comparable(unclear, metric)), _array(_comparable(of_head, metric)), k, metric
+        )
         scores[head, rows], indices[head, rows] = found[0][0], found[1][0]
     return scores.astype(np.float32, copy=False), indices.astype(np.int64, copy=False)
 
@@ -239,7 +255,10 @@ def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, 
         scale = np.ones((len(exact), 1))
         if metric == "l2":
             norms_q, norms_t = (q[part] ** 2).sum(-1)[:, None], (t**2).sum(-1)[None]
-            exact, scale = 2 * exact - norms_q - norms_t, np.maximum(norms_q + norms_t.max(), 1e-300)
+            exact, scale = (
+                2 * exact - norms_q - norms_t,
+                np.maximum(norms_q + norms_t.max(), 1e-300),
+            )
         exact = np.where(np.isnan(exact), -np.inf, exact)
         order = np.argsort(-np.round(exact / scale, 10), axis=-1, kind="stable")[:, :k]
         indices[part], scores[part] = order, np.take_along_axis(exact, order, axis=-1)

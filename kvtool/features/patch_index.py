@@ -76,7 +76,9 @@ def open_index(patches: Patches) -> PatchIndex | None:
     return None if loaded is None else PatchIndex(loaded[0], loaded[1], patches.dim)
 
 
-def build_index(patches: Patches, device: torch.device, progress: Callable[..., object]) -> PatchIndex:
+def build_index(
+    patches: Patches, device: torch.device, progress: Callable[..., object]
+) -> PatchIndex:
     """Build the index, keep it in place of older ones of the block, and open it.
 
     progress: called with (patches added, "", of how many).
@@ -93,7 +95,9 @@ def build_index(patches: Patches, device: torch.device, progress: Callable[..., 
     indexes.keep(patches.run, name, lambda folder: _write(patches, folder, device, progress))
     index = open_index(patches)
     if index is None:
-        raise indexes.DamagedIndexError(f"run {patches.run.name}: index {name} was removed while it was built")
+        raise indexes.DamagedIndexError(
+            f"run {patches.run.name}: index {name} was removed while it was built"
+        )
     return index
 
 
@@ -140,7 +144,9 @@ def _write(
     return about | recall(asked, exact.numbers, found), files
 
 
-def _shards(index: Any, patches: Patches, exact: Best, progress: Callable[..., object]) -> Iterator[Any]:
+def _shards(
+    index: Any, patches: Patches, exact: Best, progress: Callable[..., object]
+) -> Iterator[Any]:
     """The index again and again, each time with the next PIECE_BYTES of all patches; `exact` sees them on the way."""
     most = max(1, PIECE_BYTES // (4 * patches.dim))
     for numbers, vectors in patches.chunks():
@@ -162,10 +168,16 @@ def _trained(patches: Patches, lists: int) -> Any:
     faiss: Any = faiss_module()
     _, sample = patches.gather(sample_numbers(len(patches), TRAINING_PER_LIST * lists, SEED + 1))
     if len(sample) < lists:
-        raise UsageError(f"search: expected {lists} finite patches in a sample, found {len(sample)}: use --exact")
+        raise UsageError(
+            f"search: expected {lists} finite patches in a sample, found {len(sample)}: use --exact"
+        )
     kind = faiss.METRIC_INNER_PRODUCT if patches.metric == "cosine" else faiss.METRIC_L2
     index = faiss.IndexIVFFlat(_one_list(patches), patches.dim, lists, kind)
-    index.cp.seed, index.cp.spherical, index.cp.min_points_per_centroid = SEED + 1, patches.metric == "cosine", 1
+    index.cp.seed, index.cp.spherical, index.cp.min_points_per_centroid = (
+        SEED + 1,
+        patches.metric == "cosine",
+        1,
+    )
     index.train(sample)
     index.nprobe = min(PROBED, lists)
     return index
@@ -199,12 +211,16 @@ def _read_faiss(file: CheckedFile, mapped: bool) -> Any:
     try:
         return faiss.read_index(str(file.path), faiss.IO_FLAG_MMAP if mapped else 0)
     except RuntimeError as error:
-        raise indexes.DamagedIndexError(f"{file.path}: FAISS {faiss.__version__} cannot read it: {error}") from None
+        raise indexes.DamagedIndexError(
+            f"{file.path}: FAISS {faiss.__version__} cannot read it: {error}"
+        ) from None
 
 
 def _add_all(index: Any, dim: int, best: Best) -> None:
     faiss: Any = faiss_module()
-    vectors = faiss.rev_swig_ptr(faiss.downcast_index(index.index).get_xb(), index.ntotal * dim).reshape(-1, dim)
+    vectors = faiss.rev_swig_ptr(
+        faiss.downcast_index(index.index).get_xb(), index.ntotal * dim
+    ).reshape(-1, dim)
     numbers = faiss.vector_to_array(index.id_map)
     step = max(1, READ_BYTES // (4 * dim))
     for start in range(0, len(numbers), step):
@@ -251,5 +267,8 @@ def recall(asked: Numbers, exact: Numbers, found: Numbers) -> dict[str, Any]:
     for own, wanted, got in zip(asked.tolist(), exact.tolist(), found.tolist(), strict=True):
         others = [number for number in wanted if number != own][:RECALL_AT]
         if others:
-            shares.append(len(set(others) & set([number for number in got if number != own][:RECALL_AT])) / len(others))
+            shares.append(
+                len(set(others) & set([number for number in got if number != own][:RECALL_AT]))
+                / len(others)
+            )
     return {"recall_at_10": float(np.mean(shares)) if shares else None, "n": len(shares)}

@@ -81,13 +81,18 @@ class Patches:
         for have, vectors in self._read(positions.tolist()):
             wanted = np.isin(have, numbers, assume_unique=True)
             found.append((have[wanted], vectors[wanted]))
-        return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
+        return np.concatenate([each[0] for each in found]), np.concatenate(
+            [each[1] for each in found]
+        )
 
     def _read(self, positions: Iterable[int]) -> Iterator[Chunk]:
         for group in self._groups(positions):
             samples = [self.samples[position] for position in group]
             values, images = self.run.read(
-                self.block.kind, self.block.layer, self.block.kv_head, [sample.id for sample in samples]
+                self.block.kind,
+                self.block.layer,
+                self.block.kv_head,
+                [sample.id for sample in samples],
             )
             rows = [image.start + _tokens(self.span(image.sample)) for image in images]
             numbers = [np.arange(*self.image_range(position)) for position in group]
@@ -126,11 +131,22 @@ class Best:
     """
 
     def __init__(
-        self, queries: Array, k: int, metric: Metric, device: torch.device, leave_out: tuple[int, int] = (0, 0)
+        self,
+        queries: Array,
+        k: int,
+        metric: Metric,
+        device: torch.device,
+        leave_out: tuple[int, int] = (0, 0),
     ) -> None:
         import torch
 
-        self.queries, self.k, self.metric, self.device, self.leave_out = queries, k, metric, device, leave_out
+        self.queries, self.k, self.metric, self.device, self.leave_out = (
+            queries,
+            k,
+            metric,
+            device,
+            leave_out,
+        )
         self._on_device = torch.from_numpy(queries).to(device)[None]
         self.clear()
 
@@ -149,7 +165,10 @@ class Best:
 
         start, stop = np.searchsorted(numbers, self.leave_out).tolist()
         if start < stop:
-            numbers, vectors = np.delete(numbers, slice(start, stop)), np.delete(vectors, slice(start, stop), axis=0)
+            numbers, vectors = (
+                np.delete(numbers, slice(start, stop)),
+                np.delete(vectors, slice(start, stop), axis=0),
+            )
         if not (self.k and len(numbers) and len(self.queries)):
             return
         targets = torch.from_numpy(vectors).to(self.device)[None]
@@ -157,9 +176,14 @@ class Best:
         pool = np.concatenate([self.numbers, numbers[found[0]]], axis=1)
         held = np.concatenate([self._vectors, vectors[found[0]]], axis=1)
         order = np.argsort(pool, axis=1, kind="stable")
-        pool, held = np.take_along_axis(pool, order, axis=1), np.take_along_axis(held, order[..., None], axis=1)
+        pool, held = (
+            np.take_along_axis(pool, order, axis=1),
+            np.take_along_axis(held, order[..., None], axis=1),
+        )
         keep = min(self.k, pool.shape[1])
-        scores, best = nearest(self.queries[:, None], held, keep, metric=self.metric, backend="numpy")
+        scores, best = nearest(
+            self.queries[:, None], held, keep, metric=self.metric, backend="numpy"
+        )
         self.scores, best = scores[:, 0], best[:, 0]
         self.numbers = np.take_along_axis(pool, best, axis=1)
         self._vectors = np.take_along_axis(held, best[..., None], axis=1)
@@ -167,11 +191,17 @@ class Best:
 
 def sample_numbers(total: int, count: int, seed: int) -> Numbers:
     """`count` different numbers below `total` (all, where there are fewer), rising, drawn from a seed."""
-    drawn: Any = np.random.default_rng(seed).choice(total, min(count, total), replace=False, shuffle=False)
+    drawn: Any = np.random.default_rng(seed).choice(
+        total, min(count, total), replace=False, shuffle=False
+    )
     return np.sort(drawn).astype(np.int64)
 
 
 def _tokens(span: GridSpan) -> Numbers:
     """span.token_indices() as an array."""
     rows, cols = span.grid
-    return (span.start + np.arange(rows)[:, None] * span.row_stride + np.arange(cols)).reshape(-1).astype(np.int64)
+    return (
+        (span.start + np.arange(rows)[:, None] * span.row_stride + np.arange(cols))
+        .reshape(-1)
+        .astype(np.int64)
+    )

@@ -63,7 +63,10 @@ class Context:
             self._bias = self._column_bias()
         else:
             slot = 1 + self._added % self.rule.last_frames
-            self.vectors[:, :, slot], self.inverse_norms[:, :, slot] = vectors[:, :, 0], norms[:, :, 0]
+            self.vectors[:, :, slot], self.inverse_norms[:, :, slot] = (
+                vectors[:, :, 0],
+                norms[:, :, 0],
+            )
             self.masks[:, :, :, slot] = masks[:, :, :, 0]
         self._added += 1
 
@@ -97,19 +100,26 @@ class Context:
     def _seen(self, row: int) -> slice:
         return slice(max(0, row - self.rule.radius), min(self.grid[0], row + self.rule.radius + 1))
 
-    def _band(self, heads: slice, queries: Tensor, sharpen: Tensor, rows: range, soft: Tensor) -> None:
+    def _band(
+        self, heads: slice, queries: Tensor, sharpen: Tensor, rows: range, soft: Tensor
+    ) -> None:
         """Some heads and neighbouring rows of `soft` (head, channel, token): queries (head, token, dim) of the frame,
         and by what their products become exponents (head, token, 1)."""
         band = slice(rows[0] * self.grid[1], (rows[-1] + 1) * self.grid[1])
         seen = slice(self._seen(rows[0]).start, self._seen(rows[-1]).stop)
-        within = [slice(of_row.start - seen.start, of_row.stop - seen.start) for of_row in map(self._seen, rows)]
+        within = [
+            slice(of_row.start - seen.start, of_row.stop - seen.start)
+            for of_row in map(self._seen, rows)
+        ]
         products, top = self._products(heads, queries[heads, band], seen), self.rule.top
         scores, at = nearest_tokens(products, self._bias, within, top + 1)
         masks, sharpen = self.masks[heads, :, seen].flatten(2), sharpen[heads, band]
         if top > 1 and _tied(scores, top):
             near = _only_within(products, self._bias, within).flatten(2)
             kept = torch.where(near >= scores[:, :, top - 1, None], near, -torch.inf)
-            soft[heads, :, band] = torch.bmm(masks, torch.softmax(kept * sharpen, dim=2).transpose(1, 2))
+            soft[heads, :, band] = torch.bmm(
+                masks, torch.softmax(kept * sharpen, dim=2).transpose(1, 2)
+            )
             return
         weights = torch.softmax(scores[:, :, :top] * sharpen, dim=2)
         chosen = at[:, :, :top].flatten(1)[:, None].expand(-1, masks.shape[1], -1)
@@ -121,7 +131,9 @@ class Context:
         vectors = self.vectors[heads, seen]
         count, rows, frames, cols, _ = vectors.shape
         products = queries.new_empty(count, queries.shape[1], rows * frames * cols)
-        for head, out in enumerate(products):  # one by one, as a batch of slices would be copied first
+        for head, out in enumerate(
+            products
+        ):  # one by one, as a batch of slices would be copied first
             torch.mm(queries[head], vectors[head].flatten(0, 2).T, out=out)
         products.mul_(self.inverse_norms[heads, None, seen].flatten(2))
         return products.view(count, -1, rows, frames * cols)
@@ -130,11 +142,15 @@ class Context:
         """(col, frame * col): -inf where the columns are further apart than the radius, else 0."""
         at = torch.arange(self.grid[1], device=self.vectors.device)
         beyond = (at[:, None] - at).abs() > self.rule.radius
-        bias = torch.zeros(beyond.shape, dtype=self.vectors.dtype, device=at.device).masked_fill_(beyond, -torch.inf)
+        bias = torch.zeros(beyond.shape, dtype=self.vectors.dtype, device=at.device).masked_fill_(
+            beyond, -torch.inf
+        )
         return bias.repeat(1, self.vectors.shape[2])
 
 
-def nearest_tokens(products: Tensor, bias: Tensor, within: Sequence[slice], k: int) -> tuple[Tensor, Tensor]:
+def nearest_tokens(
+    products: Tensor, bias: Tensor, within: Sequence[slice], k: int
+) -> tuple[Tensor, Tensor]:
     """The k best (or all) context tokens of each query: scores (head, query, k), best first, and row-major indices.
 
     products (head, query, row, column), the queries those of some rows. `within`: the context's rows that each row of

@@ -31,7 +31,10 @@ THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
 
 def layer_groups(n_layers: int) -> dict[str, range]:
     """early, middle and late layers of a decoder."""
-    return {name: range(*(round(edge * n_layers / 28) for edge in edges)) for name, edges in THIRDS.items()}
+    return {
+        name: range(*(round(edge * n_layers / 28) for edge in edges))
+        for name, edges in THIRDS.items()
+    }
 
 
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
@@ -40,12 +43,18 @@ def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -
     for layer, groups in stream_groups(run, kind, progress=progress):
         with np.errstate(invalid="ignore"):
             found = bootstrap(
-                distances(groups), lambda sums: {"variance": ratio(sums[..., 0], sums[..., 1])}, seed=seed
+                distances(groups),
+                lambda sums: {"variance": ratio(sums[..., 0], sums[..., 1])},
+                seed=seed,
             )
         for head, estimate in enumerate(zip(*found["variance"], strict=True)):
-            value, low, high = (float(number) if np.isfinite(number) else None for number in estimate)
+            value, low, high = (
+                float(number) if np.isfinite(number) else None for number in estimate
+            )
             scores = {"variance": value, "variance_low": low, "variance_high": high}
-            rows.append({"kind": kind, "layer": layer, "kv_head": head, **scores, "n": len(run.ids)})
+            rows.append(
+                {"kind": kind, "layer": layer, "kv_head": head, **scores, "n": len(run.ids)}
+            )
     return rows
 
 
@@ -56,12 +65,18 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
     cut = distribution.valley if threshold == "auto" else threshold
     notes = []
     if len(known) < len(rows):
-        unknown = [(row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None]
+        unknown = [
+            (row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None
+        ]
         places = describe_places(unknown, run.config)
         notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {places}")
     if cut is None:
-        notes.append(f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold")
-    group_of = {layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers}
+        notes.append(
+            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
+        )
+    group_of = {
+        layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers
+    }
     judged = []
     for row in rows:
         agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
@@ -78,7 +93,11 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
             "threshold": cut,
             "threshold_from": "auto" if threshold == "auto" else "given",
             "distribution": distribution.to_json(),
-            "groups": [_count(name, judged, cut) for name in dict.fromkeys(row.get("group") for row in judged) if name],
+            "groups": [
+                _count(name, judged, cut)
+                for name in dict.fromkeys(row.get("group") for row in judged)
+                if name
+            ],
             "notes": notes,
         },
         versions=versions(),
@@ -112,7 +131,12 @@ def variance_config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
 
 
 def kept_variances(
-    run: Run, kind: Kind, seed: int, fresh: bool = False, wait_s: float = 0.0, progress: Progress | None = None
+    run: Run,
+    kind: Kind,
+    seed: int,
+    fresh: bool = False,
+    wait_s: float = 0.0,
+    progress: Progress | None = None,
 ) -> Result:
     """The variances of a run under the threshold "auto": as the store keeps them, or measured and kept, by one process
     at a time. Raises BusyError where another one is still at it after wait_s seconds."""

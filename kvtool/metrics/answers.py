@@ -20,7 +20,9 @@ def parse_pope(answer: str) -> Literal["yes", "no"]:
 def pope_units(said_yes: Array, is_yes: Array) -> Array:
     """Per question [true positive, false positive, true negative, false negative], (..., question, 4)."""
     said, truth = np.broadcast_arrays(np.asarray(said_yes, bool), np.asarray(is_yes, bool))
-    return np.stack([said & truth, said & ~truth, ~said & ~truth, ~said & truth], axis=-1).astype(np.float64)
+    return np.stack([said & truth, said & ~truth, ~said & ~truth, ~said & truth], axis=-1).astype(
+        np.float64
+    )
 
 
 def pope_scores(sums: Array) -> dict[str, Array]:
@@ -58,13 +60,19 @@ def mme_scores(sums: Array) -> dict[str, Array]:
 def mme_subset(answers: Sequence[str], truths: Sequence[str]) -> dict[str, float]:
     """acc, acc_plus, score (percent), n_images and n_other of one subset; two consecutive questions per image."""
     said = [parse_mme(answer) for answer in answers]
-    correct = np.array([s == t.lower() for s, t in zip(said, truths, strict=True)], bool).reshape(-1, 2)
-    scores = {name: float(value) for name, value in mme_scores(mme_units(correct).sum(axis=0)).items()}
+    correct = np.array([s == t.lower() for s, t in zip(said, truths, strict=True)], bool).reshape(
+        -1, 2
+    )
+    scores = {
+        name: float(value) for name, value in mme_scores(mme_units(correct).sum(axis=0)).items()
+    }
     return scores | {"n_images": len(correct), "n_other": said.count("other")}
 
 
 BRACKETED = re.compile(r"\(([a-z])\)")
-BARE = re.compile(r"(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?:? ?)?([a-z])(?:[.:)](?= |$)|$)")
+BARE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?:? ?)?([a-z])(?:[.:)](?= |$)|$)"
+)
 
 
 def parse_choice(answer: str, choices: Sequence[str]) -> str:

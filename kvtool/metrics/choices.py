@@ -14,7 +14,7 @@ TWO_D, THREE_D = ("ADE20K", "COCO"), ("Omni3D",)
 """CV-Bench's image collections."""
 
 
-class Cell(NamedTuple):
+class ChoiceCell(NamedTuple):
     """Questions that scores tell apart: a benchmark's task or sub-task, and its collection of images ("" of BLINK)."""
 
     benchmark: str
@@ -32,7 +32,7 @@ def accuracy(sums: Array) -> dict[str, Array]:
     return {"accuracy": ratio(sums[..., 0], sums[..., 1])}
 
 
-def choice_scores(cells: Sequence[Cell]) -> Scores:
+def choice_scores(cells: Sequence[ChoiceCell]) -> Scores:
     """Of choice_units' sums of cells side by side, (..., cell * 2):
 
     accuracy: over all questions of both benchmarks, as the paper pools them (appendix A.5).
@@ -47,13 +47,16 @@ def choice_scores(cells: Sequence[Cell]) -> Scores:
 
         def of(**names: str) -> Array:
             """Accuracy over the cells with these names."""
-            chosen = [all(getattr(cell, key) == name for key, name in names.items()) for cell in cells]
+            chosen = [
+                all(getattr(cell, key) == name for key, name in names.items()) for cell in cells
+            ]
             return accuracy(each[..., chosen, :].sum(axis=-2))["accuracy"]
 
         found = {"accuracy": of()}
         if CVBENCH in there:
             two_d, three_d = (
-                mean([of(benchmark=CVBENCH, source=one) for one in sources]) for sources in (TWO_D, THREE_D)
+                mean([of(benchmark=CVBENCH, source=one) for one in sources])
+                for sources in (TWO_D, THREE_D)
             )
             found |= {"cvbench": (two_d + three_d) / 2, "cvbench_accuracy": of(benchmark=CVBENCH)}
         if BLINK in there:

@@ -13,7 +13,10 @@ ALPHAS = (0.05, 0.1, 0.15)
 
 
 def correct_keypoints(
-    predicted_px: Array, target_px: Array, box_side_px: Array | float, alphas: Sequence[float] = ALPHAS
+    predicted_px: Array,
+    target_px: Array,
+    box_side_px: Array | float,
+    alphas: Sequence[float] = ALPHAS,
 ) -> Array:
     """Whether each predicted point lies within alpha * box_side of its target: (alpha, ...) bool.
 
@@ -22,7 +25,9 @@ def correct_keypoints(
     The comparison is `<=` on squares with alpha as the fraction its decimals say, so that a point exactly on the
     threshold counts: 0.15 in binary is not 3/20.
     """
-    square = ((np.asarray(predicted_px, np.float64) - np.asarray(target_px, np.float64)) ** 2).sum(axis=-1)
+    square = ((np.asarray(predicted_px, np.float64) - np.asarray(target_px, np.float64)) ** 2).sum(
+        axis=-1
+    )
     side = np.asarray(box_side_px, np.float64)
     exact = [Fraction(str(alpha)) for alpha in alphas]
     return np.stack([square * a.denominator**2 <= (a.numerator * side) ** 2 for a in exact])
@@ -45,4 +50,7 @@ def pck_units(n_correct: Array, n_keypoints: Array) -> Array:
 
 def pck_scores(sums: Array) -> dict[str, Array]:
     """pck_image: mean over pairs of the pair's PCK. pck_point: over all keypoints."""
-    return {"pck_image": ratio(sums[..., 0], sums[..., 1]), "pck_point": ratio(sums[..., 2], sums[..., 3])}
+    return {
+        "pck_image": ratio(sums[..., 0], sums[..., 1]),
+        "pck_point": ratio(sums[..., 2], sums[..., 3]),
+    }

@@ -22,7 +22,9 @@ def binary_counts(predicted: Array, truth: Array, keep: Array | None = None) -> 
     predicted (..., H, W) bool against truth (H, W) bool; keep (H, W) bool drops void pixels from both.
     """
     if predicted.shape[-2:] != truth.shape:
-        raise ValueError(f"masks differ in size: predicted {predicted.shape[-2:]}, truth {truth.shape}")
+        raise ValueError(
+            f"masks differ in size: predicted {predicted.shape[-2:]}, truth {truth.shape}"
+        )
     inside = np.ones(truth.shape, bool) if keep is None else keep
     n, n_truth = int(inside.sum()), int((truth & inside).sum())
     n_predicted = np.count_nonzero(predicted & inside, axis=(-2, -1))
@@ -75,7 +77,9 @@ def foreground_units(intersection: Array, union: Array) -> Array:
     full = np.where(union[..., 1] == 0, 1.0, foreground)
     columns = [foreground, both, np.ones_like(foreground), full]
     columns += [foreground >= threshold for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)]
-    return np.concatenate([intersection, union, np.stack(columns, axis=-1)], axis=-1, dtype=np.float64)
+    return np.concatenate(
+        [intersection, union, np.stack(columns, axis=-1)], axis=-1, dtype=np.float64
+    )
 
 
 def fgbg_scores(sums: Array) -> dict[str, Array]:
@@ -138,7 +142,10 @@ def imagenet_s_scores(sums: Array) -> dict[str, Array]:
     counts 0 (official); miou_present: mean over the classes present in the ground truth."""
     intersection, said, true = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
     iou = intersection / (said + true - intersection + 1e-10)
-    return {"miou": iou.mean(axis=-1), "miou_present": ratio((iou * (true > 0)).sum(-1), (true > 0).sum(-1))}
+    return {
+        "miou": iou.mean(axis=-1),
+        "miou_present": ratio((iou * (true > 0)).sum(-1), (true > 0).sum(-1)),
+    }
 
 
 def bdd_scores(sums: Array) -> dict[str, Array]:

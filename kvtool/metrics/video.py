@@ -103,4 +103,6 @@ def davis_scores(sums: Array) -> dict[str, Array]:
     """Means over objects: j_and_f, j_mean, f_mean, j_recall, f_recall, j_decay, f_decay."""
     means = ratio(sums[..., :6], sums[..., 6:])
     columns = {"j_mean": 0, "f_mean": 3, "j_recall": 1, "f_recall": 4, "j_decay": 2, "f_decay": 5}
-    return {"j_and_f": (means[..., 0] + means[..., 3]) / 2} | {name: means[..., i] for name, i in columns.items()}
+    return {"j_and_f": (means[..., 0] + means[..., 3]) / 2} | {
+        name: means[..., i] for name, i in columns.items()
+    }

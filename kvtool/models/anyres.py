@@ -89,7 +89,9 @@ class Tiling:
         """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a newline per row."""
         return self._span(start, self.padding(), max_tiles, newline=1)
 
-    def _span(self, start: int, padding: tuple[int, int], max_tiles: int | None, newline: int) -> GridSpan:
+    def _span(
+        self, start: int, padding: tuple[int, int], max_tiles: int | None, newline: int
+    ) -> GridSpan:
         side = self.tower.side
         kept = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
         rows, cols = kept
@@ -104,4 +106,6 @@ class Tiling:
             step = (end - begin) / tokens
             cover[axis] = self._original_px(begin + low * step, axis)
             cover[axis + 2] = self._original_px(end - low * step, axis)
-        return GridSpan("tiles", start, (rows, cols), cols + newline, (cover[0], cover[1], cover[2], cover[3]))
+        return GridSpan(
+            "tiles", start, (rows, cols), cols + newline, (cover[0], cover[1], cover[2], cover[3])
+        )

@@ -72,7 +72,9 @@ class Model(Protocol):
         """
         ...
 
-    def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
         """Preprocess one RGB image and lay out its prompt up to the last image token. Raises ImageError."""
         ...
 
@@ -96,7 +98,9 @@ class LanguageModel(Model, Protocol):
     language_model: Any
     """The decoder without its head, a transformers module: the place to set another attention."""
 
-    def prepare_stored(self, sample: Sample, arrays: Mapping[str, Array], prefix: str = "") -> Prepared:
+    def prepare_stored(
+        self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
+    ) -> Prepared:
         """An image made ready from what a run stored before the decoder, whatever that run's prefix: no tower runs.
 
         arrays: `projected` (1, 1, token, hidden), and `vision` (vision_layer, 1, vision_token, dim) of the layers that
@@ -109,7 +113,10 @@ class LanguageModel(Model, Protocol):
         ...
 
     def restore(
-        self, samples: Sequence[Sample], arrays: Sequence[Mapping[str, Array]], keys: KeyPosition = "post-rope"
+        self,
+        samples: Sequence[Sample],
+        arrays: Sequence[Mapping[str, Array]],
+        keys: KeyPosition = "post-rope",
     ) -> Any:
         """A cache of the prompts up to the last image token, one row a sample.
 
@@ -122,7 +129,9 @@ class LanguageModel(Model, Protocol):
         """The same cache, computed from prepared images instead of stored arrays."""
         ...
 
-    def logits(self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], last: bool = False) -> Any:
+    def logits(
+        self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], last: bool = False
+    ) -> Any:
         """Logits (sample, token, vocabulary) in float32 at each token of `text`, or (sample, vocabulary) at its last.
 
         One text for all, or one a sample of equal numbers of tokens (UsageError). Where the model puts a token of its
@@ -131,7 +140,11 @@ class LanguageModel(Model, Protocol):
         ...
 
     def generate(
-        self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], max_new_tokens: int = 32
+        self,
+        cache: Any,
+        samples: Sequence[Sample],
+        text: str | Sequence[str],
+        max_new_tokens: int = 32,
     ) -> list[str]:
         """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`.
 
@@ -139,7 +152,9 @@ class LanguageModel(Model, Protocol):
         """
         ...
 
-    def ask(self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32) -> list[str]:
+    def ask(
+        self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
+    ) -> list[str]:
         """Greedy answers to several texts about one image, from a cache of one row.
 
         Texts of equal numbers of tokens run together, so that nothing is padded.
@@ -178,7 +193,8 @@ def sample_of(
     advance: rotary positions from the image's first token to the text's; one a token unless the family says otherwise.
     """
     n_tokens, n_vision_tokens = (
-        each[-1].start + each[-1].grid[0] * each[-1].row_stride if each else 0 for each in (spans, vision_spans)
+        each[-1].start + each[-1].grid[0] * each[-1].row_stride if each else 0
+        for each in (spans, vision_spans)
     )
     return Sample(
         id=id,
@@ -200,18 +216,24 @@ def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[K
     if kinds is None:
         return tuple(known)
     if unknown := [kind for kind in kinds if kind not in known]:
-        raise UsageError(f"kinds: expected some of {', '.join(known)} of this model, found {unknown[0]!r}")
+        raise UsageError(
+            f"kinds: expected some of {', '.join(known)} of this model, found {unknown[0]!r}"
+        )
     if not kinds:
         raise UsageError(f"kinds: expected at least one of {', '.join(known)}, found none")
     return tuple(kind for kind in known if kind in kinds)
 
 
-def chosen_layers(layers: Sequence[int] | None, count: int, default: Sequence[int]) -> tuple[int, ...]:
+def chosen_layers(
+    layers: Sequence[int] | None, count: int, default: Sequence[int]
+) -> tuple[int, ...]:
     """Layers that a user chose, sorted, each once; None means the default. Raises UsageError."""
     if layers is None:
         return tuple(default)
     if outside := [layer for layer in layers if not 0 <= layer < count]:
-        raise UsageError(f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among these")
+        raise UsageError(
+            f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among these"
+        )
     if not layers:
         raise UsageError(f"layers: expected at least one from 0 to {count - 1}, found none")
     return tuple(sorted(set(layers)))

@@ -33,7 +33,9 @@ class CaptureCache(Cache):
     never run.
     """
 
-    def __init__(self, layers: Sequence[int], parts: Mapping[str, slice], names: Sequence[str]) -> None:
+    def __init__(
+        self, layers: Sequence[int], parts: Mapping[str, slice], names: Sequence[str]
+    ) -> None:
         """parts: token ranges by name; names: those of "key" and "value" to keep."""
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.rows = {layer: row for row, layer in enumerate(layers)}
@@ -52,7 +54,12 @@ class CaptureCache(Cache):
         return self.buffers[part, name].arrays()
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_args: Any,
+        **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if layer_idx in self.rows:
             self.keep("key", layer_idx, key_states)
@@ -66,7 +73,12 @@ class PreRopeCache(CaptureCache):
     """As CaptureCache, but its keys come from `hooked`: the projections' outputs, before the rotary embedding."""
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_args: Any,
+        **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if layer_idx in self.rows:
             self.keep("value", layer_idx, value_states)
@@ -86,7 +98,10 @@ class PreRopeCache(CaptureCache):
             return see
 
         attentions: dict[int, Any] = {layer: layers[layer].self_attn for layer in self.rows}
-        modules = {n: getattr(attention, "k_norm", None) or attention.k_proj for n, attention in attentions.items()}
+        modules = {
+            n: getattr(attention, "k_norm", None) or attention.k_proj
+            for n, attention in attentions.items()
+        }
         with watched({modules[n]: watch(n) for n in modules}):
             yield
 
@@ -96,7 +111,9 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
     """Show each module's output, the first where it returns several, to its watcher."""
 
     def hook(watch: Callable[[torch.Tensor], None]) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _inputs, output: watch(output[0] if isinstance(output, tuple) else output)
+        return lambda _module, _inputs, output: watch(
+            output[0] if isinstance(output, tuple) else output
+        )
 
     handles = [module.register_forward_hook(hook(watch)) for module, watch in watchers.items()]
     try:
@@ -107,7 +124,9 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
 
 
 @contextmanager
-def layer_outputs(layers: nn.ModuleList, wanted: Sequence[int], stop: bool) -> Iterator[dict[int, torch.Tensor]]:
+def layer_outputs(
+    layers: nn.ModuleList, wanted: Sequence[int], stop: bool
+) -> Iterator[dict[int, torch.Tensor]]:
     """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of them."""
     found: dict[int, torch.Tensor] = {}
 
@@ -151,5 +170,7 @@ def widened(cache: DynamicCache, rows: int) -> DynamicCache:
     wide = fork(cache)
     layers: list[Any] = wide.layers
     for layer in layers:
-        layer.keys, layer.values = (states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values))
+        layer.keys, layer.values = (
+            states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
+        )
     return wide

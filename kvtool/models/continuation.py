@@ -73,7 +73,9 @@ class Continuation:
         prefix = self.embed(to_device(ids, self.checkpoint.device))
         return torch.cat([prefix, tokens.to(prefix.dtype)], dim=1)
 
-    def run(self, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
+    def run(
+        self, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any
+    ) -> torch.Tensor:
         """The decoder's last hidden states, (row, token, hidden); the cache grows."""
         states: torch.Tensor = self.language_model(
             inputs_embeds=embeddings, position_ids=positions, past_key_values=cache, use_cache=True
@@ -98,7 +100,10 @@ class Continuation:
 
     @torch.inference_mode()
     def restore(
-        self, samples: Sequence[Sample], arrays: Sequence[Mapping[str, Array]], keys: KeyPosition = "post-rope"
+        self,
+        samples: Sequence[Sample],
+        arrays: Sequence[Mapping[str, Array]],
+        keys: KeyPosition = "post-rope",
     ) -> Any:
         """See LanguageModel.restore."""
         whole = {
@@ -119,7 +124,9 @@ class Continuation:
 
     def _stacked(self, arrays: Sequence[Array]) -> torch.Tensor:
         """(image, layer, kv_head, token, dim) on the device, in the model's precision."""
-        return to_device([from_numpy(array, self.checkpoint.dtype) for array in arrays], self.checkpoint.device)
+        return to_device(
+            [from_numpy(array, self.checkpoint.dtype) for array in arrays], self.checkpoint.device
+        )
 
     def rotated(self, samples: Sequence[Sample], keys: torch.Tensor) -> torch.Tensor:
         """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt positions."""
@@ -144,7 +151,11 @@ class Continuation:
 
     @torch.inference_mode()
     def generate(
-        self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], max_new_tokens: int = 32
+        self,
+        cache: Any,
+        samples: Sequence[Sample],
+        text: str | Sequence[str],
+        max_new_tokens: int = 32,
     ) -> list[str]:
         """See LanguageModel.generate."""
         ends = self._end_ids()
@@ -162,9 +173,14 @@ class Continuation:
                     answers[row].append(token)
             if not open_rows:
                 break
-        return [self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
+        return [
+            self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip()
+            for answer in answers
+        ]
 
-    def ask(self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32) -> list[str]:
+    def ask(
+        self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
+    ) -> list[str]:
         """See LanguageModel.ask."""
         lengths = [len(self.prompt.text_ids(text)) for text in texts]
         answers = [""] * len(texts)
@@ -174,7 +190,9 @@ class Continuation:
             for start in range(0, len(same), QUESTION_BATCH):
                 rows = same[start : start + QUESTION_BATCH]
                 wide = widened(cache, len(rows))
-                found = self.generate(wide, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens)
+                found = self.generate(
+                    wide, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
+                )
                 for i, answer in zip(rows, found, strict=True):
                     answers[i] = answer
         return answers
@@ -191,7 +209,9 @@ class Continuation:
         since_image = [seen - sample.image_start - sample.n_tokens for sample in samples]
         if since_image[0] == 0:
             embeddings = self.after_images(samples, embeddings)
-        starts = [sample.next_position + since for sample, since in zip(samples, since_image, strict=True)]
+        starts = [
+            sample.next_position + since for sample, since in zip(samples, since_image, strict=True)
+        ]
         counted = torch.arange(embeddings.shape[1]) + torch.tensor(starts)[:, None]
         positions = self.text_positions(counted.to(self.checkpoint.device))
         return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]

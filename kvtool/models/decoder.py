@@ -42,7 +42,9 @@ class DecoderModel(SeveralImages):
         self.language_model = self.net.model.language_model
         tokenizer = checkpoint.tokenizer()
         image = tokenizer.convert_ids_to_tokens(self.config.image_token_id)
-        self.prompt = Prompt(tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template())
+        self.prompt = Prompt(
+            tokenizer, checkpoint.snapshot.path, str(image), self.opening, self.fallback_template()
+        )
         self.info = checkpoint.info(self.family, self.geometry(), self.prompt.template)
 
     def fallback_template(self) -> str:
@@ -72,7 +74,8 @@ class DecoderModel(SeveralImages):
             layers=text.num_hidden_layers,
             q_heads=text.num_attention_heads,
             kv_heads=text.num_key_value_heads,
-            head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            head_dim=getattr(text, "head_dim", None)
+            or text.hidden_size // text.num_attention_heads,
             hidden=text.hidden_size,
             vision_layers=vision_layers,
             vision_dim=vision_dim,
@@ -88,7 +91,9 @@ class DecoderModel(SeveralImages):
         """See Model.request. The default is every kind, every decoder layer, and the tower layer that is projected."""
         geometry = self.info.geometry
         if keys not in get_args(KeyPosition):
-            raise UsageError(f"keys: expected post-rope or pre-rope, found {keys!r}; choose one of these")
+            raise UsageError(
+                f"keys: expected post-rope or pre-rope, found {keys!r}; choose one of these"
+            )
         return Request(
             chosen_kinds(kinds, KINDS),
             chosen_layers(layers, geometry.layers, range(geometry.layers)),
@@ -107,10 +112,16 @@ class DecoderModel(SeveralImages):
             return self._captured(batch, request, vision_layers, decode)
 
     def _captured(
-        self, batch: Sequence[Prepared], request: Request, vision_layers: Sequence[int], decode: bool
+        self,
+        batch: Sequence[Prepared],
+        request: Request,
+        vision_layers: Sequence[int],
+        decode: bool,
     ) -> Captured:
         """The arrays of a batch: of the tower's layers, and, with `decode`, of the decoder's."""
-        tokens, vision = self.before_decoder(batch, vision_layers, decode or "projected" in request.kinds)
+        tokens, vision = self.before_decoder(
+            batch, vision_layers, decode or "projected" in request.kinds
+        )
         captured = Captured()
         if vision_layers:
             captured.arrays["vision"] = one_head_arrays([vision[layer] for layer in vision_layers])
@@ -120,7 +131,9 @@ class DecoderModel(SeveralImages):
             self._decode(batch, tokens, request, captured)
         return captured
 
-    def prepare_stored(self, sample: Sample, arrays: Mapping[str, Array], prefix: str = "") -> Prepared:
+    def prepare_stored(
+        self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
+    ) -> Prepared:
         """See LanguageModel.prepare_stored."""
         prefix_ids = self.prompt.prefix_ids(prefix)
         moved = replace(
@@ -131,10 +144,14 @@ class DecoderModel(SeveralImages):
             next_position=sample.next_position + len(prefix_ids) - sample.image_start,
         )
         stored: list[str] = [kind for kind in BEFORE_DECODER if kind in arrays]
-        tensors: dict[str, Any] = {kind: from_numpy(arrays[kind][:, 0], self.checkpoint.dtype) for kind in stored}
+        tensors: dict[str, Any] = {
+            kind: from_numpy(arrays[kind][:, 0], self.checkpoint.dtype) for kind in stored
+        }
         # The tower's grids and the number of tokens: what tells batches of pixels apart, so that both are the same.
         grids = tuple(span.grid for span in sample.vision_spans)
-        return Prepared(moved, tensors, ("stored", *tensors, moved.image_start, moved.n_tokens, grids))
+        return Prepared(
+            moved, tensors, ("stored", *tensors, moved.image_start, moved.n_tokens, grids)
+        )
 
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
@@ -150,7 +167,9 @@ class DecoderModel(SeveralImages):
         }
         return tokens, vision
 
-    def _decode(self, batch: Sequence[Prepared], tokens: torch.Tensor, request: Request, captured: Captured) -> None:
+    def _decode(
+        self, batch: Sequence[Prepared], tokens: torch.Tensor, request: Request, captured: Captured
+    ) -> None:
         """Run the decoder over prefix and image tokens, up to the last layer asked for."""
         names: list[Kind] = [kind for kind in request.kinds if kind in ("key", "value")]
         samples = [item.sample for item in batch]
@@ -176,14 +195,18 @@ class DecoderModel(SeveralImages):
         ids = [self.prompt.alone_ids(text) for text in texts]
         if not texts or not all(ids):
             empty = repr(texts[ids.index([])]) if texts else "no text"
-            raise UsageError(f"texts: expected at least one token in each, found {empty}; leave it out")
+            raise UsageError(
+                f"texts: expected at least one token in each, found {empty}; leave it out"
+            )
         rows: list[Array | None] = [None] * len(ids)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for _, group in groupby(order, key=lambda i: len(ids[i])):
             same = list(group)
             for start in range(0, len(same), TEXT_BATCH):
                 chunk = same[start : start + TEXT_BATCH]
-                for i, row in zip(chunk, self._last_values([ids[i] for i in chunk], layers), strict=True):
+                for i, row in zip(
+                    chunk, self._last_values([ids[i] for i in chunk], layers), strict=True
+                ):
                     rows[i] = row
         return np.stack([row for row in rows if row is not None])
 

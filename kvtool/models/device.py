@@ -25,7 +25,9 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise UsageError(f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or another")
+            raise UsageError(
+                f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or another"
+            )
         return torch.device("cuda", device.index or 0)
     return device
 
@@ -35,7 +37,9 @@ def find_dtype(name: str) -> torch.dtype:
     for precision, dtype in DTYPES.items():
         if name == precision:
             return dtype
-    raise UsageError(f"dtype: expected one of {', '.join(DTYPES)}, found {name!r}; choose one of these")
+    raise UsageError(
+        f"dtype: expected one of {', '.join(DTYPES)}, found {name!r}; choose one of these"
+    )
 
 
 def to_device(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
@@ -61,7 +65,9 @@ class HostBuffer:
         """Copy one layer's states, (image, head, token, dim); nothing keeps a view of them."""
         if self.tensor is None:
             self.tensor = torch.empty(
-                (self.n_layers, *states.shape), dtype=states.dtype, pin_memory=states.device.type == "cuda"
+                (self.n_layers, *states.shape),
+                dtype=states.dtype,
+                pin_memory=states.device.type == "cuda",
             )
             self.device = states.device
         if states.device.type == "cuda":

@@ -20,17 +20,35 @@ CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 GENERATION = "generation_config.json"
 TEXT_SETTINGS = (
-    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+    *(
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.json",
+    ),
     GENERATION,
 )
 TEMPLATES = ("chat_template.jinja", "additional_chat_templates/*.jinja")
 VOCABULARIES = (
-    *("tokenizer.json", "tokenizer.[0-9]*.json", "vocab.json", "vocab.txt", "merges.txt", "tekken.json"),
+    *(
+        "tokenizer.json",
+        "tokenizer.[0-9]*.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "tekken.json",
+    ),
     *("*.model", "*.tiktoken"),
 )
 """Files of a tokenizer, as transformers' tokenizer classes name them."""
 
-ORIGINS = ("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "tokenizer_file")
+ORIGINS = (
+    "_name_or_path",
+    "name_or_path",
+    "_commit_hash",
+    "transformers_version",
+    "tokenizer_file",
+)
 """Members of the small files that say where a model came from, and change nothing of what it computes."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -63,7 +81,9 @@ def read_text(path: Path) -> str:
             raise ModelError(pointer_message(path))
         return data.decode("utf-8")
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: expected a text file, found: {one_line(error)}; fetch the file again") from None
+        raise ModelError(
+            f"{path}: expected a text file, found: {one_line(error)}; fetch the file again"
+        ) from None
 
 
 def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -75,9 +95,13 @@ def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path), object_pairs_hook=members)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: expected JSON, found: {one_line(error)}; fetch the file again") from None
+        raise ModelError(
+            f"{path}: expected JSON, found: {one_line(error)}; fetch the file again"
+        ) from None
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(content).__name__}; fetch the file again")
+        raise ModelError(
+            f"{path}: expected a JSON object, found {type(content).__name__}; fetch the file again"
+        )
     return content
 
 
@@ -86,7 +110,9 @@ def weight_files(path: Path) -> list[str]:
 
     One file before several, safetensors before pickled tensors; of several files, those that the index names.
     """
-    named = read_json(path / CONFIG).get("transformers_weights") if (path / CONFIG).is_file() else None
+    named = (
+        read_json(path / CONFIG).get("transformers_weights") if (path / CONFIG).is_file() else None
+    )
     candidates = (
         *("model.safetensors", "model.safetensors.index.json"),
         *("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -100,8 +126,14 @@ def weight_files(path: Path) -> list[str]:
 def _shards(index: Path) -> list[str]:
     """The files that an index of weights names. Raises ModelError."""
     weight_map = read_json(index).get("weight_map")
-    shards = set(weight_map.values()) if isinstance(weight_map, dict) and _all_texts(weight_map) else set()
-    if not shards or any(shard in ("", ".", "..") or re.search(r"[/\\\0]", shard) for shard in shards):
+    shards = (
+        set(weight_map.values())
+        if isinstance(weight_map, dict) and _all_texts(weight_map)
+        else set()
+    )
+    if not shards or any(
+        shard in ("", ".", "..") or re.search(r"[/\\\0]", shard) for shard in shards
+    ):
         raise ModelError(
             f"{index}: expected weight_map to name files of this folder, found something else; fetch the file again"
         )
@@ -172,7 +204,10 @@ def first_pointer(path: Path, weights: bool) -> Path | None:
     if is_pointer(path / CONFIG):
         return path / CONFIG
     files = [path / name for name in weight_files(path)] if weights else []
-    return next((file for file in [*files, *settings_files(path), *text_files(path)] if is_pointer(file)), None)
+    return next(
+        (file for file in [*files, *settings_files(path), *text_files(path)] if is_pointer(file)),
+        None,
+    )
 
 
 def folder_revision(path: Path) -> str:
@@ -189,7 +224,9 @@ def folder_revision(path: Path) -> str:
     _say_long_hash(path, weights)
     digests = digest_files([*weights, *texts.values()])
     if unread := [file for file, digest in digests.items() if not digest]:
-        raise ModelError(f"{unread[0]}: expected a file that can be read, found none; check its permissions")
+        raise ModelError(
+            f"{unread[0]}: expected a file that can be read, found none; check its permissions"
+        )
     # Weights are known by their bytes in the order of loading, other files by their names as well.
     parts = [digests[file] for file in weights]
     parts += [f"{name}:{digests[file]}" for name, file in texts.items()]
@@ -201,7 +238,9 @@ def _say_long_hash(path: Path, weights: list[Path]) -> None:
     todo = bytes_to_hash(weights)
     if todo > LONG_HASH_BYTES:
         logging.getLogger("kvtool").info(
-            "model %s: hashing %.1f GB of weights, by which a model is known; this is done once", path, todo / 1e9
+            "model %s: hashing %.1f GB of weights, by which a model is known; this is done once",
+            path,
+            todo / 1e9,
         )
 
 
@@ -214,4 +253,6 @@ def _settings(file: Path) -> str:
     try:
         return json.dumps(content, sort_keys=True)
     except RecursionError as error:
-        raise ModelError(f"{file}: expected settings, found: {one_line(error)}; fetch the file again") from None
+        raise ModelError(
+            f"{file}: expected settings, found: {one_line(error)}; fetch the file again"
+        ) from None

@@ -69,8 +69,12 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         return _snapshot(str(folder.resolve()), folder, weights)
     if not _HUB_ID.fullmatch(name):
         if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-            raise ModelError(f"model {name}: expected an existing folder, found none; check the path")
-        raise ModelError(f"model {name!r}: expected a hub id (owner/name), an existing folder or demo; {nearest(name)}")
+            raise ModelError(
+                f"model {name}: expected an existing folder, found none; check the path"
+            )
+        raise ModelError(
+            f"model {name!r}: expected a hub id (owner/name), an existing folder or demo; {nearest(name)}"
+        )
     return _hub_snapshot(name, weights)
 
 
@@ -81,10 +85,16 @@ def _folder(name: str) -> Path | None:
         if path.is_dir():
             return path if name else None
         is_there = path.exists()
-    except (OSError, ValueError, RuntimeError):  # too long, NUL, no permission, a home that is not known
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ):  # too long, NUL, no permission, a home that is not known
         return None
     if is_there:
-        raise ModelError(f"model {name}: expected a folder with config.json, found a file; give its folder")
+        raise ModelError(
+            f"model {name}: expected a folder with config.json, found a file; give its folder"
+        )
     return None
 
 
@@ -99,7 +109,9 @@ def nearest(name: str) -> str:
 def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
     """What a folder's model is known by. Raises ModelError where something is missing or not what it should be."""
     check_folder(path, name, weights)
-    complete = weights or not (missing_files(path, weights=True) or first_pointer(path, weights=True))
+    complete = weights or not (
+        missing_files(path, weights=True) or first_pointer(path, weights=True)
+    )
     real = path.resolve()
     commit = real.name if real.parent.name == "snapshots" and _COMMIT.fullmatch(real.name) else None
     return Snapshot(name, path, folder_revision(path) if complete else "", commit)
@@ -110,7 +122,9 @@ def check_folder(path: Path, name: str, weights: bool) -> None:
     if not (path / CONFIG).is_file():
         raise ModelError(f"model {name}: expected a folder with config.json, {_other_folder(path)}")
     if missing := missing_files(path, weights):
-        raise ModelError(f"model {name}: expected weights in {missing}, found no such file; copy or download the rest")
+        raise ModelError(
+            f"model {name}: expected weights in {missing}, found no such file; copy or download the rest"
+        )
     if pointer := first_pointer(path, weights):
         raise ModelError(f"model {name}: {pointer_message(pointer)}")
     if adapter := next((file for file in ADAPTERS if (path / file).exists()), ""):
@@ -133,8 +147,14 @@ def _other_folder(path: Path) -> str:
 
 def cached_commits(repo_folder: Path) -> list[str]:
     """Commits of which the hub's cache holds something, the newest first."""
-    folders = [path for path in repo_folder.glob("snapshots/*") if _COMMIT.fullmatch(path.name) and path.is_dir()]
-    return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+    folders = [
+        path
+        for path in repo_folder.glob("snapshots/*")
+        if _COMMIT.fullmatch(path.name) and path.is_dir()
+    ]
+    return [
+        path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+    ]
 
 
 def _repo_folder(repo: str) -> Path:
@@ -190,7 +210,10 @@ def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -
     try:
         return Path(
             snapshot_download(
-                repo, revision=revision or None, allow_patterns=patterns, ignore_patterns=list(DUPLICATES)
+                repo,
+                revision=revision or None,
+                allow_patterns=patterns,
+                ignore_patterns=list(DUPLICATES),
             )
         )
     except GatedRepoError:

@@ -78,7 +78,9 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 @contextmanager
-def knocked_out(model: LanguageModel, samples: Sequence[Sample], heads: Iterable[Head]) -> Iterator[None]:
+def knocked_out(
+    model: LanguageModel, samples: Sequence[Sample], heads: Iterable[Head]
+) -> Iterator[None]:
     """Within, tokens after the image do not see the image's tokens in `heads`, in all query heads of each group.
 
     samples: of the cache's rows, or one where all rows are about one image. LLaVA's newline after a base view is a
@@ -89,7 +91,9 @@ def knocked_out(model: LanguageModel, samples: Sequence[Sample], heads: Iterable
     starts = torch.tensor([[sample.image_start] for sample in samples], device=device)
     stops = torch.tensor([[model.image_end(sample)] for sample in samples], device=device)
     layers = model.language_model.layers
-    blocked = {layers[n].self_attn: Blocked(mask.to(device), starts, stops) for n, mask in by_layer.items()}
+    blocked = {
+        layers[n].self_attn: Blocked(mask.to(device), starts, stops) for n, mask in by_layer.items()
+    }
     model.language_model.set_attn_implementation(NAME)
     _BLOCKED.update(blocked)
     try:
@@ -108,11 +112,19 @@ def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Te
         chosen[layer].add(kv_head)
     group = geometry.q_heads // geometry.kv_heads
     of_q_head = [q_head // group for q_head in range(geometry.q_heads)]
-    return {layer: torch.tensor([kv_head in chosen[layer] for kv_head in of_q_head]) for layer in sorted(chosen)}
+    return {
+        layer: torch.tensor([kv_head in chosen[layer] for kv_head in of_q_head])
+        for layer in sorted(chosen)
+    }
 
 
 def check_head(layer: int, kv_head: int, geometry: Geometry) -> None:
     """Raises UsageError unless the decoder has the head."""
-    for name, number, count in (("layer", layer, geometry.layers), ("kv_head", kv_head, geometry.kv_heads)):
+    for name, number, count in (
+        ("layer", layer, geometry.layers),
+        ("kv_head", kv_head, geometry.kv_heads),
+    ):
         if not 0 <= number < count:
-            raise UsageError(f"heads: expected {name} from 0 to {count - 1} in this model, found {number}")
+            raise UsageError(
+                f"heads: expected {name} from 0 to {count - 1} in this model, found {number}"
+            )

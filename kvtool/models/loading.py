@@ -47,7 +47,9 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
     find_dtype(settings.dtype)
     find_device(settings.device)
     if settings.attention not in ATTENTIONS:
-        raise UsageError(f"attention: expected one of {', '.join(ATTENTIONS)}, found {settings.attention!r}")
+        raise UsageError(
+            f"attention: expected one of {', '.join(ATTENTIONS)}, found {settings.attention!r}"
+        )
     snapshot = resolve(name, weights)
     config = read_json(snapshot.path / CONFIG)
     model_type = str(config.get("model_type"))
@@ -81,9 +83,7 @@ def unknown_type(model_type: str) -> str:
             f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's own repository; "
             "take the converted checkpoint, whose name ends in -hf"
         )
-    return (
-        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; take a model of one of these"
-    )
+    return f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; take a model of one of these"
 
 
 def check_layers(name: str, config: Any) -> None:
@@ -140,7 +140,9 @@ class Checkpoint:
         if not self.weights:
             return shape
         self._check_room(network_bytes(shape, self.dtype))
-        with self.reading(f"weights of its configuration, run with attention {self.settings.attention}"):
+        with self.reading(
+            f"weights of its configuration, run with attention {self.settings.attention}"
+        ):
             loaded, report = network.from_pretrained(
                 self.snapshot.path,
                 config=config,
@@ -179,15 +181,21 @@ class Checkpoint:
 
         self._expect(has_tokenizer(self.snapshot.path), "a tokenizer (tokenizer.json)")
         with self.reading("a tokenizer (tokenizer.json, tokenizer_config.json)"):
-            return AutoTokenizer.from_pretrained(self.snapshot.path, local_files_only=True, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(
+                self.snapshot.path, local_files_only=True, trust_remote_code=False
+            )
 
     def processor(self, processor: Any) -> Any:
         """An image processor of the given class, which pins its PIL backend."""
-        self._expect(has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)")
+        self._expect(
+            has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)"
+        )
         with self.reading("an image processor (preprocessor_config.json)"):
             made = processor.from_pretrained(self.snapshot.path, local_files_only=True)
             if (pixels := largest_input(made)) > MOST_PIXELS:
-                raise ValueError(f"an input of {pixels:.6g} pixels, more than the {MOST_PIXELS} that are allowed")
+                raise ValueError(
+                    f"an input of {pixels:.6g} pixels, more than the {MOST_PIXELS} that are allowed"
+                )
             return made
 
     def _expect(self, is_there: bool, what: str) -> None:
@@ -213,7 +221,9 @@ class Checkpoint:
                 # tokenizers are written in Rust: a panic there is no Exception.
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
-                raise ModelError(f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}") from error
+                raise ModelError(
+                    f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}"
+                ) from error
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -245,7 +255,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(re.search("(can't|not enough) (allocate )?memory", str(error)))
+    return isinstance(error, RuntimeError) and bool(
+        re.search("(can't|not enough) (allocate )?memory", str(error))
+    )
 
 
 def _said(error: BaseException) -> str:
@@ -260,7 +272,9 @@ def largest_input(processor: Any) -> float:
     areas = [0.0]
     counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
     for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
-        height, width, edge = (getattr(size, name, None) or 0 for name in ("height", "width", "shortest_edge"))
+        height, width, edge = (
+            getattr(size, name, None) or 0 for name in ("height", "width", "shortest_edge")
+        )
         areas += [float(height) * float(width), float(edge) if counts_pixels else float(edge) ** 2]
     for height, width in getattr(processor, "image_grid_pinpoints", None) or []:
         areas.append(float(height) * float(width))

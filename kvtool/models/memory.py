@@ -59,7 +59,9 @@ def _room(folder: Path, limit: str, usage: str) -> int | None:
         most = int((folder / limit).read_text())
         used = int((folder / usage).read_text())
         numbers = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
-        cache = sum(int(number) for name, number in numbers if name in ("inactive_file", "active_file"))
+        cache = sum(
+            int(number) for name, number in numbers if name in ("inactive_file", "active_file")
+        )
     except (OSError, ValueError):  # "max" is no limit
         return None
     return max(0, most - used + cache)

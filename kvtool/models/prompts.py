@@ -34,14 +34,18 @@ class Layout:
 class Prompt:
     """The prompt layout of one checkpoint, by `template`; `source` names where that came from."""
 
-    def __init__(self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str) -> None:
+    def __init__(
+        self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str
+    ) -> None:
         """image: the placeholder token; opening: what a template writes directly before it as part of the image;
         fallback: the family's template, for a checkpoint that has none."""
         self.tokenizer = tokenizer
         self.image = image
         self.image_id = tokenizer.convert_tokens_to_ids(image)
         if self.image_id is None or self.image_id == getattr(tokenizer, "unk_token_id", None):
-            raise ModelError(f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such token")
+            raise ModelError(
+                f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such token"
+            )
         self.folder, self.opening = folder, opening
         self._lock = Lock()
         self._known: dict[str, tuple[int, ...]] = {}
@@ -50,7 +54,10 @@ class Prompt:
     def _choose(self, fallback: str) -> None:
         """Take the first template that renders an image and a question, in this order; say what was passed over."""
         passed_over: list[str] = []
-        for source, template in (*templates(self.folder, self.tokenizer), (FAMILY_DEFAULT, fallback)):
+        for source, template in (
+            *templates(self.folder, self.tokenizer),
+            (FAMILY_DEFAULT, fallback),
+        ):
             for parts in (True, False):
                 if layout := self._laid_out(template, parts, 1):
                     self.source, self.template, self._parts = source, template, parts
@@ -90,7 +97,15 @@ class Prompt:
         from jinja2 import TemplateError
 
         # What a template does to its arguments may raise what any program raises.
-        failures = (TemplateError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+        failures = (
+            TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        )
         try:
             text: str = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -119,7 +134,9 @@ class Prompt:
 
     def several_ids(self, n_images: int) -> list[list[int]]:
         """Token ids of what stands before each of several images: before the first, and between each and the next."""
-        text = "".join(before + self.opening + self.image for before in self.layout(n_images).before)
+        text = "".join(
+            before + self.opening + self.image for before in self.layout(n_images).before
+        )
         with self._lock:
             ids = self._ids(text, special=True)
         pieces: list[list[int]] = [[]]
@@ -142,11 +159,17 @@ class Prompt:
         with self._lock:
             ids = self._ids(text, special=True)
         end = self.tokenizer.eos_token_id
-        return ids[:-1] if len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token) else ids
+        return (
+            ids[:-1]
+            if len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token)
+            else ids
+        )
 
     def _refuse_image(self, what: str, text: str) -> None:
         if self.image in text:
-            raise UsageError(f"{what}: expected text without {self.image}, which stands for the image; take it out")
+            raise UsageError(
+                f"{what}: expected text without {self.image}, which stands for the image; take it out"
+            )
 
     def _ids(self, text: str, special: bool) -> list[int]:
         start = self.tokenizer.bos_token
@@ -183,5 +206,7 @@ def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
 def _default(template: Any) -> Any:
     """The template of that name where a file has several, by name or as a list of names and templates."""
     if isinstance(template, list):
-        template = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+        template = {
+            each.get("name"): each.get("template") for each in template if isinstance(each, dict)
+        }
     return template.get("default") if isinstance(template, dict) else template

@@ -31,20 +31,28 @@ class SeveralImages(Continuation):
     ) -> list[str]:
         """See LanguageModel.ask_several."""
         _check(images, texts)
-        asked = [self.prompt.question(text, len(each)) for each, text in zip(images, texts, strict=True)]
+        asked = [
+            self.prompt.question(text, len(each)) for each, text in zip(images, texts, strict=True)
+        ]
         lengths = [len(self.prompt.text_ids(text)) for text in asked]
         answers = [""] * len(asked)
-        for same in _grouped([(*map(_shape, each), n) for each, n in zip(images, lengths, strict=True)]):
+        for same in _grouped(
+            [(*map(_shape, each), n) for each, n in zip(images, lengths, strict=True)]
+        ):
             n_tokens = sum(item.sample.n_tokens for item in images[same[0]]) + lengths[same[0]]
             rows = max(1, PROMPT_TOKENS // n_tokens)
             for start in range(0, len(same), rows):
                 chunk = same[start : start + rows]
-                found = self._answers([images[i] for i in chunk], [asked[i] for i in chunk], max_new_tokens)
+                found = self._answers(
+                    [images[i] for i in chunk], [asked[i] for i in chunk], max_new_tokens
+                )
                 for i, answer in zip(chunk, found, strict=True):
                     answers[i] = answer
         return answers
 
-    def _answers(self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int) -> list[str]:
+    def _answers(
+        self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int
+    ) -> list[str]:
         """Answers to questions of equal shapes; where the device has no room for them, those of each half."""
         try:
             return self.generate(*self.prefill_several(images), texts, max_new_tokens)
@@ -67,7 +75,11 @@ class SeveralImages(Continuation):
         embedded: list[torch.Tensor] = []
         parts: list[tuple[int, Sample]] = []
         for slot, ids in enumerate(self.prompt.several_ids(n_images)):
-            text = self.embed(to_device([torch.tensor(ids, dtype=torch.long)] * len(images), self.checkpoint.device))
+            text = self.embed(
+                to_device(
+                    [torch.tensor(ids, dtype=torch.long)] * len(images), self.checkpoint.device
+                )
+            )
             if slot:
                 text = self.after_images([each[slot - 1].sample for each in images], text)
             embedded += [text, torch.stack(tokens[slot::n_images]).to(text.dtype)]
@@ -78,7 +90,9 @@ class SeveralImages(Continuation):
         self.run(prompts, positions.to(self.checkpoint.device), cache)
         last = [each[-1].sample for each in images]
         image_start = prompts.shape[1] - last[0].n_tokens
-        return cache, [replace(sample, image_start=image_start, next_position=next_position) for sample in last]
+        return cache, [
+            replace(sample, image_start=image_start, next_position=next_position) for sample in last
+        ]
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
         """Each image's tokens as the decoder takes them, (token, hidden); images of one signature run together."""
@@ -114,7 +128,9 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
         )
     for each, text in zip(images, texts, strict=True):
         if not each:
-            raise UsageError(f"question {text!r}: expected at least one image, found none; leave the question out")
+            raise UsageError(
+                f"question {text!r}: expected at least one image, found none; leave the question out"
+            )
         for item in each:
             if item.sample.prefix:
                 raise UsageError(

@@ -37,7 +37,10 @@ def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Hea
 
     framed: (layer, kv_head) of blocks to frame. Raises KvtoolError where the folder cannot be written.
     """
-    sheets, index_of = draw_sheets(run, kind, ids, framed), {sample.id: sample.index for sample in run.samples}
+    sheets, index_of = (
+        draw_sheets(run, kind, ids, framed),
+        {sample.id: sample.index for sample in run.samples},
+    )
     paths = [folder / f"{index_of[image]:07d}-{_safe(image)}-{kind}.png" for image in sheets]
     for sheet, path in zip(sheets.values(), paths, strict=True):
         data = BytesIO()
@@ -62,14 +65,18 @@ def draw_sheets(
     samples = {sample.id: sample for sample in run.samples if sample.id in set(wanted)}
     columns = run.config.stored_layers(kind) if layers is None else layers
     rows = range(run.config.heads_and_dim(kind)[0]) if heads is None else heads
-    sheets = {image: Sheet(samples[image].base(kind).grid, len(columns), len(rows)) for image in wanted}
+    sheets = {
+        image: Sheet(samples[image].base(kind).grid, len(columns), len(rows)) for image in wanted
+    }
     for column, (layer, values) in enumerate(_layers(run, kind, wanted, columns)):
         ends = np.cumsum([values[image].shape[1] for image in wanted])
         for row, head in enumerate(rows):
             colours = rgb(np.concatenate([values[image][head] for image in wanted]))
             for image, of_image in zip(wanted, np.split(colours, ends[:-1]), strict=True):
                 sheets[image].paste(column, row, of_image, (layer, head) in (framed or ()))
-    note = "framed: input-agnostic" if framed else "no block is input-agnostic, or none is known to be"
+    note = (
+        "framed: input-agnostic" if framed else "no block is input-agnostic, or none is known to be"
+    )
     note = "" if framed is None else note
     for image in wanted:
         sheets[image].label(f"{kind} of image {image}, run {run.name}", columns, rows, note)
@@ -92,12 +99,16 @@ class Sheet:
 
     def corner_px(self, column: int, row: int) -> tuple[int, int]:
         """Upper left corner of a cell."""
-        return LEFT_PX + column * (self.cell_px[0] + GAP_PX), TOP_PX + row * (self.cell_px[1] + GAP_PX)
+        return LEFT_PX + column * (self.cell_px[0] + GAP_PX), TOP_PX + row * (
+            self.cell_px[1] + GAP_PX
+        )
 
     def paste(self, column: int, row: int, colours: NDArray[np.uint8], framed: bool) -> None:
         """colours: (token, 3) of the base grid."""
         x, y = self.corner_px(column, row)
-        cell = Image.fromarray(colours.reshape(*self.grid, 3)).resize(self.cell_px, Image.Resampling.NEAREST)
+        cell = Image.fromarray(colours.reshape(*self.grid, 3)).resize(
+            self.cell_px, Image.Resampling.NEAREST
+        )
         self.picture.paste(cell, (x, y))
         if framed:
             width, height = self.cell_px
@@ -111,7 +122,9 @@ class Sheet:
         for column, layer in enumerate(layers):
             self._write(self.corner_px(column, 0)[0], TOP_PX - 24, str(layer))
         for row, head in enumerate(heads):
-            self._write(8, self.corner_px(0, row)[1] + self.cell_px[1] // 2 - TEXT_PX // 2, f"head {head}")
+            self._write(
+                8, self.corner_px(0, row)[1] + self.cell_px[1] // 2 - TEXT_PX // 2, f"head {head}"
+            )
         self._write(8, self.picture.height - BOTTOM_PX + 6, note)
 
     def _write(self, x: int, y: int, text: str) -> None:
@@ -135,7 +148,9 @@ def _components(finite: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(token, 3) colours of finite vectors."""
     centred = finite - finite.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:3] * np.sign(np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1))
+    axes = axes[:3] * np.sign(
+        np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1)
+    )
     parts = np.zeros((len(finite), 3))
     parts[:, : len(axes)] = centred @ axes.T
     low, high = np.quantile(parts, [0.01, 0.99], axis=0)

@@ -25,7 +25,11 @@ class ContactSheet:
     """Tiles in rows, all cells of the largest one's size, under a title; marks and their meanings at the bottom."""
 
     def __init__(
-        self, tiles: Sequence[Tile], columns: int, title: str, legend: Sequence[tuple[Image.Image, str]] = ()
+        self,
+        tiles: Sequence[Tile],
+        columns: int,
+        title: str,
+        legend: Sequence[tuple[Image.Image, str]] = (),
     ) -> None:
         self.columns = min(columns, len(tiles))
         self.cell_px = tuple(max(tile.picture.size[axis] for tile in tiles) for axis in (0, 1))
@@ -37,17 +41,25 @@ class ContactSheet:
         self.top_px = MARGIN_PX + round(len(titles) * TITLE_PX * LINE_SPACING) + GAP_PX // 2
         below = self.top_px + -(-len(tiles) // self.columns) * self.row_px
         key_px = round(CAPTION_PX * 1.7)
-        self.picture = Image.new("RGB", (width, below + len(keys) * key_px + MARGIN_PX - GAP_PX * (not keys)), PAPER)
+        self.picture = Image.new(
+            "RGB", (width, below + len(keys) * key_px + MARGIN_PX - GAP_PX * (not keys)), PAPER
+        )
         self._pen = ImageDraw.Draw(self.picture)
         for number, line in enumerate(titles):
-            self._write((MARGIN_PX, MARGIN_PX + round(number * TITLE_PX * LINE_SPACING)), line, TITLE_PX)
+            self._write(
+                (MARGIN_PX, MARGIN_PX + round(number * TITLE_PX * LINE_SPACING)), line, TITLE_PX
+            )
         for index, tile in enumerate(tiles):
             self._paste(index, tile)
         for number, row in enumerate(keys):
             for x, mark, words in row:
                 y = below + number * key_px
                 self.picture.paste(mark, (MARGIN_PX + x, y + (key_px - mark.height) // 2))
-                self._write((MARGIN_PX + x + mark.width + 8, y + (key_px - CAPTION_PX) // 2), words, CAPTION_PX)
+                self._write(
+                    (MARGIN_PX + x + mark.width + 8, y + (key_px - CAPTION_PX) // 2),
+                    words,
+                    CAPTION_PX,
+                )
 
     def corner_px(self, index: int) -> tuple[int, int]:
         """Upper left corner of a tile."""
@@ -92,7 +104,9 @@ def wrap(text: str, face: Any, width_px: float) -> list[str]:
     return lines
 
 
-def _legend_rows(legend: Sequence[tuple[Image.Image, str]], width_px: int) -> list[list[tuple[int, Image.Image, str]]]:
+def _legend_rows(
+    legend: Sequence[tuple[Image.Image, str]], width_px: int
+) -> list[list[tuple[int, Image.Image, str]]]:
     """(x, mark, words) in rows that fit a width."""
     rows: list[list[tuple[int, Image.Image, str]]] = []
     x = 0

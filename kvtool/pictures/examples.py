@@ -37,7 +37,13 @@ BlockKey = tuple[Kind, int, int]
 
 
 def draw_examples(
-    run: Run, dataset: DatasetBase, result: Result, count: int, n_blocks: int, device: torch.device, pictures: Pictures
+    run: Run,
+    dataset: DatasetBase,
+    result: Result,
+    count: int,
+    n_blocks: int,
+    device: torch.device,
+    pictures: Pictures,
 ) -> dict[BlockKey, list[Drawn]]:
     """Up to `count` pictures of each of the n_blocks best blocks of a probe's result, the best of each kind first.
 
@@ -81,7 +87,9 @@ def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
     rows.sort(key=lambda row: -float(row[result.metric]))
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
-    return list(dict.fromkeys((row["kind"], row["layer"], row["kv_head"]) for row in ordered))[:count]
+    return list(dict.fromkeys((row["kind"], row["layer"], row["kv_head"]) for row in ordered))[
+        :count
+    ]
 
 
 def _spread(records: Sequence[Any], count: int) -> list[Any]:
@@ -95,14 +103,21 @@ Drawing = Iterator[tuple[Image.Image, str]]
 Refs = Mapping[str, ImageRef]
 
 
-def _masks(task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int) -> Drawing:
+def _masks(
+    task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int
+) -> Drawing:
     truth = TRUTH[task.name]
     for record in _spread(records, count):
         image = str(record.get("image") or record["query"])
         predicted = np.asarray(Image.open(folder / record["file"])) > 0
-        caption = [record.get("sent") or record.get("category") or _class_name(dataset, record), image]
+        caption = [
+            record.get("sent") or record.get("category") or _class_name(dataset, record),
+            image,
+        ]
         yield (
-            draw_masks(fit(load_image(refs[image]), SIDE_PX), predicted, truth(task, dataset, record)),
+            draw_masks(
+                fit(load_image(refs[image]), SIDE_PX), predicted, truth(task, dataset, record)
+            ),
             " · ".join(str(word) for word in caption if word),
         )
 
@@ -111,7 +126,9 @@ def _class_name(dataset: Any, record: Row) -> str:
     return str(dataset.class_names[record["class_id"] - 1]) if "class_id" in record else ""
 
 
-def _frames(_task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int) -> Drawing:
+def _frames(
+    _task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int
+) -> Drawing:
     """Frames of the first sequence, the annotated first one left out."""
     for record in _spread(records[1:], count):
         predicted = np.asarray(Image.open(folder / record["file"]))
@@ -120,19 +137,26 @@ def _frames(_task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder
         yield draw_masks(fit(load_image(refs[frame]), SIDE_PX), predicted, truth), str(frame)
 
 
-def _matches(task: Any, _dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int) -> Drawing:
+def _matches(
+    task: Any, _dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int
+) -> Drawing:
     lines = (folder / records[0]["file"]).read_text(encoding="utf-8").splitlines()
     for pair, line in _spread(list(zip(task.pairs, map(json.loads, lines), strict=True)), count):
         found, true = np.array(line["prd_kps"]), np.array(line["trg_kps"])
         right = correct_keypoints(found, true, box_side_px(line["trg_bndbox"]), [ALPHA])[0].tolist()
         images = (load_image(refs[pair.src_id]), load_image(refs[pair.trg_id]))
-        caption = f"{pair.category} · {pair.src_id} to {pair.trg_id}: {sum(right)} of {len(right)} found"
+        caption = (
+            f"{pair.category} · {pair.src_id} to {pair.trg_id}: {sum(right)} of {len(right)} found"
+        )
         small = (fit(images[0], SIDE_PX), fit(images[1], SIDE_PX))
         points = (line["src_kps"], line["prd_kps"], line["trg_kps"])
         yield draw_matches(small, (images[0].size, images[1].size), *points, right), caption
 
 
-DRAW: Mapping[str, Callable[..., Drawing]] = {"temporal-correspondence": _frames, "semantic-correspondence": _matches}
+DRAW: Mapping[str, Callable[..., Drawing]] = {
+    "temporal-correspondence": _frames,
+    "semantic-correspondence": _matches,
+}
 
 
 def _semantic_truth(task: Any, dataset: Any, record: Row) -> Mask:
@@ -151,7 +175,9 @@ def _referred(task: Any, dataset: Any, record: Row) -> Mask:
 
 
 TRUTH: Mapping[str, Callable[[Any, Any, Row], Mask]] = {
-    "foreground-segmentation": lambda _, dataset, record: dataset.mask(record["query"], record["class_id"]),
+    "foreground-segmentation": lambda _, dataset, record: dataset.mask(
+        record["query"], record["class_id"]
+    ),
     "co-segmentation": lambda _, dataset, record: dataset.mask(record["image"], record["category"]),
     "semantic-segmentation": _semantic_truth,
     "referring-expression": _referred,

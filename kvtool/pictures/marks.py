@@ -24,7 +24,7 @@ LEAST_RADIUS_PX, LEAST_LETTER_PX = 3.0, 10.0
 
 
 @dataclass(frozen=True)
-class Mark:
+class PointMark:
     """A ring around point_px and a name within name_xyxy_px; both reach no further than their boxes."""
 
     name: str
@@ -38,21 +38,25 @@ def ring_radius_px(wh_px: tuple[int, int]) -> float:
     return max(LEAST_RADIUS_PX, RING * min(wh_px)) + 2 * _line_px(wh_px)
 
 
-def place_marks(points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]) -> list[Mark]:
+def place_marks(
+    points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]
+) -> list[PointMark]:
     """Names stand beside their rings, inside the picture, where they cover least of other marks and are as far from
     other points as makes no doubt whose they are."""
     radius = ring_radius_px(wh_px)
     rings = [_around(point, radius) for point in points_px]
-    marks: list[Mark] = []
+    marks: list[PointMark] = []
     for at, (name, point, ring) in enumerate(zip(names, points_px, rings, strict=True)):
         others = [other for index, other in enumerate(rings) if index != at]
         taken = [_around(point, INNER * radius), *others, *(mark.name_xyxy_px for mark in marks)]
         places = _places(ring, _name_size_px(name, wh_px), wh_px)
-        marks.append(Mark(name, point, ring, _clearest(places, others, taken, CLEAR * radius)))
+        marks.append(PointMark(name, point, ring, _clearest(places, others, taken, CLEAR * radius)))
     return marks
 
 
-def _clearest(places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box], clear_px: float) -> Box:
+def _clearest(
+    places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box], clear_px: float
+) -> Box:
     """The first place that covers least of what is taken, and of those is furthest from other rings, up to clear_px."""
 
     def key(place: Box) -> tuple[float, float]:
@@ -62,7 +66,7 @@ def _clearest(places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box]
     return min(places, key=key)
 
 
-def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
+def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
     """A copy with the marks on it; nothing changes outside their boxes."""
     drawn = image.convert("RGB")
     drawn = drawn.copy() if drawn is image else drawn
@@ -86,7 +90,10 @@ def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> 
         reach = radius * (INNER if across and down else 1.0)
         left = x + across * (reach + width / 2) - width / 2
         top = y + down * (reach + height / 2) - height / 2
-        left, top = max(0, round(min(left, wh_px[0] - width))), max(0, round(min(top, wh_px[1] - height)))
+        left, top = (
+            max(0, round(min(left, wh_px[0] - width))),
+            max(0, round(min(top, wh_px[1] - height))),
+        )
         boxes.append((left, top, left + width, top + height))
     return boxes
 
@@ -110,7 +117,9 @@ def _name_size_px(name: str, wh_px: tuple[int, int]) -> tuple[float, float]:
 
 def _font(wh_px: tuple[int, int]) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size=max(LEAST_LETTER_PX, NAME * min(wh_px)))
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow's own font needs FreeType, which its wheels have"
+    assert isinstance(font, ImageFont.FreeTypeFont), (
+        "Pillow's own font needs FreeType, which its wheels have"
+    )
     return font
 
 

@@ -45,7 +45,9 @@ def grey(picture: Image.Image) -> Image.Image:
     return picture.convert("L").convert("RGB")
 
 
-def draw_masks(picture: Image.Image, predicted: Mask | None, truth: Mask | None = None) -> Image.Image:
+def draw_masks(
+    picture: Image.Image, predicted: Mask | None, truth: Mask | None = None
+) -> Image.Image:
     """Object ids (height, width) of a prediction as colours with an edge, and the outlines of those of the truth.
 
     Masks have the original image's size, or any of its shape; `picture` may be a scaled one. 0 is background, 255 void.
@@ -57,7 +59,9 @@ def draw_masks(picture: Image.Image, predicted: Mask | None, truth: Mask | None 
         pixels[where] = (1 - TINT) * pixels[where] + TINT * colour
         pixels[_edge(where, width_px)] = colour
     for _, where in _objects(truth, picture.size):
-        pixels[_edge(~where, width_px)] = CASING  # so that the white line shows on bright pictures too
+        pixels[_edge(~where, width_px)] = (
+            CASING  # so that the white line shows on bright pictures too
+        )
         pixels[_edge(where, width_px)] = TRUTH
     return Image.fromarray(pixels.round().astype(np.uint8))
 
@@ -66,8 +70,14 @@ def _objects(ids: Mask | None, wh_px: tuple[int, int]) -> list[tuple[int, NDArra
     """Each object's id and its pixels in a picture of a size."""
     if ids is None:
         return []
-    resized = np.asarray(Image.fromarray(ids.astype(np.uint8)).resize(wh_px, Image.Resampling.NEAREST))
-    return [(number, resized == number) for number in np.unique(resized).tolist() if number not in (0, VOID)]
+    resized = np.asarray(
+        Image.fromarray(ids.astype(np.uint8)).resize(wh_px, Image.Resampling.NEAREST)
+    )
+    return [
+        (number, resized == number)
+        for number in np.unique(resized).tolist()
+        if number not in (0, VOID)
+    ]
 
 
 def _edge(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
@@ -95,7 +105,9 @@ def draw_matches(
     pixels the points are in.
     """
     both = side_by_side(pictures)
-    of_source, of_target = (picture.width / wh[0] for picture, wh in zip(pictures, sizes_px, strict=True))
+    of_source, of_target = (
+        picture.width / wh[0] for picture, wh in zip(pictures, sizes_px, strict=True)
+    )
     start_px = both.width - pictures[1].width
 
     def draw(pen: Pen) -> None:
@@ -173,7 +185,9 @@ class Pen:
 
     def line(self, a: Point, b: Point, colour: Colour, width: float) -> None:
         ends = [tuple(SMOOTHING * value for value in point) for point in (a, b)]
-        self.canvas.line(ends, fill=(*colour, 255), width=max(1, round(width * self.size * SMOOTHING)))
+        self.canvas.line(
+            ends, fill=(*colour, 255), width=max(1, round(width * self.size * SMOOTHING))
+        )
 
     def disc(self, centre: Point, radius: float, colour: Colour) -> None:
         self._ellipse(centre, radius + 1.2, CASING)
@@ -219,7 +233,10 @@ def mask_marks(n_objects: int = 1) -> list[tuple[Image.Image, str]]:
     inside = np.zeros((22, 26), np.uint8)
     inside[4:18, 4:22] = 1
     said = [(draw_masks(grey, inside * number), number) for number in range(1, n_objects + 1)]
-    named = [(mark, "predicted" if n_objects == 1 else f"object {number}, predicted") for mark, number in said]
+    named = [
+        (mark, "predicted" if n_objects == 1 else f"object {number}, predicted")
+        for mark, number in said
+    ]
     return [*named, (draw_masks(grey, None, inside), "truth")]
 
 

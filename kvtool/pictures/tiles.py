@@ -18,7 +18,15 @@ from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.metrics.segmentation import binary_counts
 from kvtool.metrics.video import region_similarity
 from kvtool.pictures.contact_sheet import GAP_PX, MARGIN_PX, ContactSheet, Tile
-from kvtool.pictures.overlays import draw_masks, draw_matches, fit, grey, mask_marks, match_marks, side_by_side
+from kvtool.pictures.overlays import (
+    draw_masks,
+    draw_matches,
+    fit,
+    grey,
+    mask_marks,
+    match_marks,
+    side_by_side,
+)
 from kvtool.result import Row
 from kvtool.tasks.base import Array
 from kvtool.tasks.semantic_correspondence import PRIMARY_ALPHA
@@ -61,7 +69,9 @@ def sheet_of(
         found = [partial(_mask, units, refs, record) for record in units.records]
     chosen = spread(found, limit)
     columns = columns_of(len(chosen), panels)
-    side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (columns * panels) - GAP_PX // 2
+    side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (
+        columns * panels
+    ) - GAP_PX // 2
     tiles = [draw(min(LARGEST_PX, side_px)) for draw in chosen]
     return ContactSheet(tiles, columns, title, legend), len(tiles), len(found)
 
@@ -116,10 +126,14 @@ def _pairs(units: Units, refs: Refs) -> list[Draw]:
 
 def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
     """Two images and the points of the first that were looked for in the second."""
-    ids = [f"{answer['category']}/{Path(answer[name]).stem}" for name in ("src_imname", "trg_imname")]
+    ids = [
+        f"{answer['category']}/{Path(answer[name]).stem}" for name in ("src_imname", "trg_imname")
+    ]
     source, target = (load_image(refs[image]) for image in ids)
     points = np.array(answer["prd_kps"]), np.array(answer["trg_kps"])
-    right = correct_keypoints(*points, box_side_px(answer["trg_bndbox"]), [PRIMARY_ALPHA])[0].tolist()
+    right = correct_keypoints(*points, box_side_px(answer["trg_bndbox"]), [PRIMARY_ALPHA])[
+        0
+    ].tolist()
     drawn = draw_matches(
         (fit(source, side_px), fit(target, side_px)),
         (source.size, target.size),
@@ -128,13 +142,18 @@ def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
         answer["trg_kps"],
         right,
     )
-    return Tile(drawn, (f"{answer['category']} · {sum(right)} of {len(right)} right", f"{ids[0]} to {ids[1]}"))
+    return Tile(
+        drawn,
+        (f"{answer['category']} · {sum(right)} of {len(right)} right", f"{ids[0]} to {ids[1]}"),
+    )
 
 
 def _frames(units: Units, refs: Refs, images: Collection[str]) -> list[Draw]:
     """The frames asked for, after the first one of their sequence, whose masks were given."""
     first = {video.frame_ids[0] for video in units.task.videos}
-    shown = [record for record in units.records if record["image"] in first or record["image"] in images]
+    shown = [
+        record for record in units.records if record["image"] in first or record["image"] in images
+    ]
     return [partial(_frame, units, refs, record, record["image"] in first) for record in shown]
 
 
@@ -155,4 +174,6 @@ def _similarity(said: Array, truth: Array | None) -> str:
     if truth is None:
         return "no annotation"
     objects = range(1, max(int(said.max()), int(truth[truth != VOID].max(initial=0))) + 1)
-    return "J " + ", ".join(f"{region_similarity(said == number, truth == number):.2f}" for number in objects)
+    return "J " + ", ".join(
+        f"{region_similarity(said == number, truth == number):.2f}" for number in objects
+    )

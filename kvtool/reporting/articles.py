@@ -11,8 +11,8 @@ from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
 from kvtool.reporting.numbers import in_percent, model_name, plural, scale
 from kvtool.reporting.sentences import sentences_of
-from kvtool.reporting.study import Kept, Study
-from kvtool.reporting.tables import Data, Table, plain_table
+from kvtool.reporting.study import KeptResult, Study
+from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.reporting.trimming import trim
 from kvtool.result import LABELS, Result, Row, metric_names
 
@@ -36,7 +36,7 @@ class Article:
     found: list[str]
     rows: str
     charts: Mapping[str, Any] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     notes: Sequence[str] = ()
     blocks: Mapping[str, Any] | None = None
 
@@ -60,10 +60,13 @@ def build(position: int, study: Study, data: Data) -> Article:
     return (_plain if part is None else part.article)(article, position, study, data)
 
 
-def _facts(kept: Kept) -> list[tuple[str, str]]:
+def _facts(kept: KeptResult) -> list[tuple[str, str]]:
     config, n = kept.result.config, kept.result.n
     split = f", {config['split']}" if config.get("split") else ""
-    facts = [("run", kept.run), ("data", f"{config['dataset']}{split}" if config.get("dataset") else None)]
+    facts = [
+        ("run", kept.run),
+        ("data", f"{config['dataset']}{split}" if config.get("dataset") else None),
+    ]
     facts += [("metric", kept.result.metric), ("n", str(n))]
     if kept.result.n_skipped:
         facts.append(("left out", str(kept.result.n_skipped)))
@@ -96,16 +99,25 @@ def level_style(result: Result, row: Row) -> str:
 def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dict[str, Any]:
     """What the script shows of a block that was clicked: how to write its numbers, and its pictures."""
     first = next((row for row in result.rows if metric_names(row)), {})
-    best = None if result.best is None else [result.best[name] for name in ("kind", "layer", "kv_head")]
+    best = (
+        None
+        if result.best is None
+        else [result.best[name] for name in ("kind", "layer", "kv_head")]
+    )
     return {
         "metric": result.metric,
         "metrics": metric_names(first),
-        "labels": [name for name in LABELS if any(row.get(name) is not None for row in result.rows)],
+        "labels": [
+            name for name in LABELS if any(row.get(name) is not None for row in result.rows)
+        ],
         "scale": scale(result),
         "percent": in_percent(result),
         "best": best,
         "legend": LEGENDS.get(str(result.task), MASKS_LEGEND),
-        "examples": {"/".join(map(str, block)): [vars(one) for one in drawn] for block, drawn in examples.items()},
+        "examples": {
+            "/".join(map(str, block)): [vars(one) for one in drawn]
+            for block, drawn in examples.items()
+        },
     }
 
 

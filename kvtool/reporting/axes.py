@@ -33,7 +33,11 @@ class Axis:
         return round(self.start_px + share * (self.stop_px - self.start_px), 2)
 
     def ticks(self, count: int = 5, text: str = "g") -> list[Tick]:
-        steps = decades(self.low, self.high) if self.logarithmic else nice_steps(self.low, self.high, count)
+        steps = (
+            decades(self.low, self.high)
+            if self.logarithmic
+            else nice_steps(self.low, self.high, count)
+        )
         return [Tick(self(step), format(step, text)) for step in steps]
 
 

@@ -45,7 +45,9 @@ class LineChart:
 
 
 def layers_chart(
-    result: Result, series: Sequence[tuple[str, str, list[Row]]], levels: Sequence[tuple[str, str, Row]]
+    result: Result,
+    series: Sequence[tuple[str, str, list[Row]]],
+    levels: Sequence[tuple[str, str, Row]],
 ) -> LineChart:
     """The metric over layers: (name, style, rows by layer) as lines with intervals, (name, style, row) as levels."""
     metric, factor = result.metric, scale(result)
@@ -63,17 +65,34 @@ def layers_chart(
     y = Axis(max(low - room, 0.0) if low >= 0 else low - room, high + room, HEIGHT - BOTTOM, TOP)
     lines = []
     for name, style, of in series:
-        known = [row for row in sorted(of, key=lambda row: int(row["layer"])) if row.get(metric) is not None]
-        dots = [Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {cell_label(result, row)}") for row in known]
+        known = [
+            row
+            for row in sorted(of, key=lambda row: int(row["layer"]))
+            if row.get(metric) is not None
+        ]
+        dots = [
+            Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {cell_label(result, row)}")
+            for row in known
+        ]
         path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots) if dots else ""
         banded = [row for row in known if row.get(f"{metric}_low") is not None]
         upper = [f"{x(row['layer'])},{y(factor * row[f'{metric}_high'])}" for row in banded]
-        lower = [f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)]
+        lower = [
+            f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)
+        ]
         lines.append(Line(name, style, path, " ".join(upper + lower), dots))
     for name, style, row in levels:
         if row.get(metric) is not None:
             at = y(factor * row[metric])
-            lines.append(Line(f"{name} {interval(result, row)}", style, f"M{LEFT} {at} L{WIDTH - RIGHT} {at}", "", []))
+            lines.append(
+                Line(
+                    f"{name} {interval(result, row)}",
+                    style,
+                    f"M{LEFT} {at} L{WIDTH - RIGHT} {at}",
+                    "",
+                    [],
+                )
+            )
     step = max(1, math.ceil(len(layers) / 16))
     ticks = [Tick(x(layer), str(layer)) for layer in layers[::step]]
     label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
@@ -90,7 +109,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Mark:
+class ChartMark:
     """A vertical line with a name: a mode, or the cut."""
 
     at: float
@@ -101,7 +120,7 @@ class Mark:
 @dataclass(frozen=True)
 class Histogram:
     bars: list[Bar]
-    marks: list[Mark]
+    marks: list[ChartMark]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     x_name: str
@@ -110,17 +129,26 @@ class Histogram:
 
 
 def histogram(
-    edges: Sequence[float], counts: Sequence[int], marks: Sequence[tuple[str, float, str]], name: str
+    edges: Sequence[float],
+    counts: Sequence[int],
+    marks: Sequence[tuple[str, float, str]],
+    name: str,
 ) -> Histogram:
     """Counts between edges on a logarithmic axis, with marks (name, place, style) over them."""
     places = [*edges, *(place for _, place, _ in marks)]
     x = Axis(min(places), max(places), LEFT, WIDTH - RIGHT, logarithmic=min(places) > 0)
     y = Axis(0.0, float(max(counts)) * 1.12, HEIGHT - BOTTOM, TOP)
     bars = [
-        Bar(x(a), y(count), max(x(b) - x(a) - 1, 0.5), y(0) - y(count), f"{a:.4g} to {b:.4g}: {count}")
+        Bar(
+            x(a),
+            y(count),
+            max(x(b) - x(a) - 1, 0.5),
+            y(0) - y(count),
+            f"{a:.4g} to {b:.4g}: {count}",
+        )
         for (a, b), count in zip(pairwise(edges), counts, strict=True)
     ]
-    lines = [Mark(x(place), f"{text} {place:.4g}", style) for text, place, style in marks]
+    lines = [ChartMark(x(place), f"{text} {place:.4g}", style) for text, place, style in marks]
     label = f"Histogram of {sum(counts)} variances; " + ", ".join(mark.name for mark in lines)
     whole = [tick for tick in y.ticks() if "." not in tick.text]
     return Histogram(bars, lines, x.ticks(6), whole, name, "blocks", label)
@@ -148,7 +176,9 @@ class Scatter:
     label: str
 
 
-def scatter(result: Result, rows: Sequence[Row], x_field: str, y_field: str, name_field: str) -> Scatter:
+def scatter(
+    result: Result, rows: Sequence[Row], x_field: str, y_field: str, name_field: str
+) -> Scatter:
     """A point for each row that has both fields, with its intervals."""
     rows = [row for row in rows if row.get(x_field) is not None and row.get(y_field) is not None]
     factor = scale(result)
@@ -168,10 +198,26 @@ def scatter(result: Result, rows: Sequence[Row], x_field: str, y_field: str, nam
         (px, x_low, x_high), (py, y_low, y_high) = ends(row, x_field), ends(row, y_field)
         both = ", ".join(f"{name} {interval(result, row, name)}" for name in (x_field, y_field))
         tip = f"{row.get(name_field)}: {both}"
-        points.append(Point(str(row.get(name_field)), x(px), y(py), x(x_low), x(x_high), y(y_low), y(y_high), tip))
+        points.append(
+            Point(
+                str(row.get(name_field)),
+                x(px),
+                y(py),
+                x(x_low),
+                x(x_high),
+                y(y_low),
+                y(y_high),
+                tip,
+            )
+        )
     label = "; ".join(point.tip for point in points)
     return Scatter(
-        points, x.ticks(6), y.ticks(), f"{x_field}{unit_mark(result)}", f"{y_field}{unit_mark(result)}", label
+        points,
+        x.ticks(6),
+        y.ticks(),
+        f"{x_field}{unit_mark(result)}",
+        f"{y_field}{unit_mark(result)}",
+        label,
     )
 
 
@@ -203,7 +249,12 @@ class Whiskers:
 
 
 def whiskers(
-    result: Result, named: Sequence[tuple[str, Row, str]], field: str, caption: str, *, bars: bool = False
+    result: Result,
+    named: Sequence[tuple[str, Row, str]],
+    field: str,
+    caption: str,
+    *,
+    bars: bool = False,
 ) -> Whiskers:
     """(name, row, style): a dot with its 95 % interval each; as bars from 0."""
     factor = scale(result)

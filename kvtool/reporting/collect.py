@@ -26,7 +26,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.overlays import fit
 from kvtool.pictures.thumbnails import Drawn, Pictures
-from kvtool.reporting import Kept, Study, choose, render
+from kvtool.reporting import KeptResult, Study, choose, render
 from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row, versions
 from kvtool.store import Run, Store
@@ -79,14 +79,16 @@ def report(
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
     check_output(path, "report")
     opened = {str(store.path): store for store in open_stores(stores)}
-    kept = choose((name, record) for name, store in opened.items() for record in _own_results(store))
+    kept = choose(
+        (name, record) for name, store in opened.items() for record in _own_results(store)
+    )
     if not kept:
         first = next(iter(opened), "STORE")
         raise UsageError(
             f"report: expected results of an analysis, found none in {', '.join(opened) or 'no store'}: "
             f"run one first, e.g. kvtool probe {first} all"
         )
-    source = Source(opened, data or {})
+    source = RunPictures(opened, data or {})
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
     if progress is not None:
         progress(0, "", len(kept))
@@ -110,7 +112,7 @@ def report(
     return Page(Path(path), len(page), len(kept), len(study.pictures), study.notes)
 
 
-def without_places(page: str, source: Source) -> str:
+def without_places(page: str, source: RunPictures) -> str:
     """A page is made to be shared: in place of a folder of this machine it has the folder's name alone.
 
     The folders are those of the stores, their data sets and their models, as they stand in HTML and in JSON.
@@ -121,7 +123,9 @@ def without_places(page: str, source: Source) -> str:
         for run in store.readable_runs():
             places |= {run.place or "", run.config.dataset_path or "", run.config.model.name}
     names = Counter(store.path.name for store in source.stores.values())
-    for place in sorted((name for name in places if name.startswith("/") and len(name) > 1), key=len, reverse=True):
+    for place in sorted(
+        (name for name in places if name.startswith("/") and len(name) > 1), key=len, reverse=True
+    ):
         name = Path(place).name
         if names[name] > 1:  # stores of one name in several folders
             name = f"{Path(place).parent.name}/{name}"
@@ -138,14 +142,14 @@ def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
 
 
 @dataclass
-class Source:
+class RunPictures:
     """The runs of some stores, and their data sets, each opened once. data: where data sets are now."""
 
     stores: Mapping[str, Store]
     data: Mapping[str, str | Path]
     _datasets: dict[tuple[str, str, str], DatasetBase] = field(default_factory=dict)
 
-    def run(self, kept: Kept) -> Run:
+    def run(self, kept: KeptResult) -> Run:
         """Raises UsageError where the store lacks it."""
         return self.stores[kept.store].run(kept.run or "")
 
@@ -174,7 +178,7 @@ class Source:
 class Gathered:
     """Pictures for the results of a page, and a line for each result that has to do without."""
 
-    source: Source
+    source: RunPictures
     pictures: Pictures
     n_examples: int
     n_blocks: int
@@ -184,49 +188,68 @@ class Gathered:
     thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def gather(self, position: int, kept: Kept) -> None:
+    def gather(self, position: int, kept: KeptResult) -> None:
         """The pictures of one result; a result whose run or files are gone has none, and a note says why."""
-        make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(kept.result.command)
+        make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(
+            kept.result.command
+        )
         if make is None:
             return
         try:
             make(position, kept, self.source.run(kept))
         except (KvtoolError, OSError) as error:
-            self.notes.append(f"No pictures for {kept.result.command} {kept.result.task or ''} of {kept.run}: {error}")
+            self.notes.append(
+                f"No pictures for {kept.result.command} {kept.result.task or ''} of {kept.run}: {error}"
+            )
 
     def all_notes(self) -> list[str]:
         most = f"{PICTURE_BYTES / 1e6:.0f} MB"
-        full = f"{self.pictures.n_refused} pictures were left out: a page has {most} of them at most."
+        full = (
+            f"{self.pictures.n_refused} pictures were left out: a page has {most} of them at most."
+        )
         return list(dict.fromkeys(self.notes)) + [full] * bool(self.pictures.n_refused)
 
-    def _examples(self, position: int, kept: Kept, run: Run) -> None:
+    def _examples(self, position: int, kept: KeptResult, run: Run) -> None:
         from kvtool.pictures.examples import draw_examples
         from kvtool.tasks.blocks import torch_device
 
         if self.n_examples:
-            of = (kept.result, self.n_examples, self.n_blocks, torch_device(self.device), self.pictures)
+            of = (
+                kept.result,
+                self.n_examples,
+                self.n_blocks,
+                torch_device(self.device),
+                self.pictures,
+            )
             self.examples[position] = draw_examples(run, self.source.dataset(run), *of)
 
-    def _sheets(self, position: int, kept: Kept, run: Run) -> None:
+    def _sheets(self, position: int, kept: KeptResult, run: Run) -> None:
         from kvtool.pictures.components import draw
 
         kind = kept.result.config.get("kind", "key")
         grid = run.samples[0].base(kind).grid
         ids = [sample.id for sample in run.samples if sample.base(kind).grid == grid][:SHEETS]
-        framed = {(row["layer"], row["kv_head"]) for row in kept.result.rows if row.get("input_agnostic")}
+        framed = {
+            (row["layer"], row["kv_head"]) for row in kept.result.rows if row.get("input_agnostic")
+        }
         with tempfile.TemporaryDirectory(prefix="kvtool-report-") as folder:
             for image, path in zip(ids, draw(run, kind, ids, Path(folder), framed), strict=True):
                 with Image.open(path) as sheet:
                     drawn = self.pictures.add(
-                        sheet.convert("RGB"), f"Principal components of every {kind} block, image {image}"
+                        sheet.convert("RGB"),
+                        f"Principal components of every {kind} block, image {image}",
                     )
                 if drawn is not None:
                     self.sheets.setdefault(position, []).append(drawn)
 
-    def _questions(self, _position: int, kept: Kept, run: Run) -> None:
+    def _questions(self, _position: int, kept: KeptResult, run: Run) -> None:
         """Thumbnails of the questions that the page shows: their marked pictures, else the images they are about."""
-        shown = [item for item in kept.result.items if item.get("cell") == "value_only"][:ITEMS_SHOWN]
-        marked = list(dict.fromkeys(str(name) for item in shown for name in item.get("files") or ()))
+        shown = [item for item in kept.result.items if item.get("cell") == "value_only"][
+            :ITEMS_SHOWN
+        ]
+        marked = list(
+            dict.fromkeys(str(name) for item in shown for name in item.get("files") or ())
+        )
         if marked:
             folder = self.source.stores[kept.store].pictures_dir(kept.result.config["pictures"])
             refs = {name: ImageRef(name, folder / name) for name in marked}

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.registry import experiment_part
 from kvtool.reporting.numbers import ranges
-from kvtool.reporting.study import Kept
+from kvtool.reporting.study import KeptResult
 from kvtool.result import Row
 
 DECODER = ("key", "value")
@@ -25,7 +25,9 @@ def extract_command(info: Row) -> str:
         "--dataset",
         f"{info['dataset']}{path}@{info['split']}",
     ]
-    words += flags({"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS)
+    words += flags(
+        {"prefix": info["prefix"], "view": info["view"], "keys": info["keys"]}, EXTRACT_DEFAULTS
+    )
     words += ["--kinds", ",".join(info["kinds"]), "--dtype", info["dtype"]]
     return _command(words)
 
@@ -33,7 +35,7 @@ def extract_command(info: Row) -> str:
 EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope"}
 
 
-def result_command(kept: Kept, info: Row | None) -> str:
+def result_command(kept: KeptResult, info: Row | None) -> str:
     """The command of a result; of one that is not known, its name and the store."""
     part = experiment_part(kept.result.command, "article")
     if part is None:
@@ -46,12 +48,20 @@ def result_command(kept: Kept, info: Row | None) -> str:
 def block_flags(blocks: list[Row], info: Row | None) -> list[str]:
     """--kinds, and where they were narrowed, or the run is gone, --layers and --heads."""
     words = ["--kinds", ",".join(block["kind"] for block in blocks)] if blocks else []
-    narrowed = [b for b in blocks if b["kind"] in DECODER] or [b for b in blocks if b["kind"] != "projected"]
+    narrowed = [b for b in blocks if b["kind"] in DECODER] or [
+        b for b in blocks if b["kind"] != "projected"
+    ]
     for block in narrowed[:1]:
-        stored = None if info is None else info["layers" if block["kind"] in DECODER else "vision_layers"]
+        stored = (
+            None
+            if info is None
+            else info["layers" if block["kind"] in DECODER else "vision_layers"]
+        )
         if block["layers"] != stored:
             words += ["--layers", ranges(block["layers"])]
-        if block["kind"] in DECODER and (info is None or len(block["kv_heads"]) != info.get("kv_heads")):
+        if block["kind"] in DECODER and (
+            info is None or len(block["kv_heads"]) != info.get("kv_heads")
+        ):
             words += ["--heads", ranges(block["kv_heads"])]
     return words
 

@@ -16,13 +16,20 @@ def conditions_article(summary: Article, position: int, study: Study, data: Data
     """An article of conditions side by side with their intervals, as knockout and prefix have them."""
     result = study.kept[position].result
     rows = condition_rows(result)
-    named = [(condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value") for row in rows]
+    named = [
+        (condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value")
+        for row in rows
+    ]
     drawn = charts.whiskers(result, named, result.metric, f"{result.metric}, 95 % intervals")
     scores = [(name, row) for name, row, _ in named]
-    tables = [scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))]
+    tables = [
+        scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))
+    ]
     parts = [row for row in result.rows if row not in rows]
     if parts:
-        tables.append(label_table(result, parts, "By part", data.add(f"{summary.rows}-parts", parts)))
+        tables.append(
+            label_table(result, parts, "By part", data.add(f"{summary.rows}-parts", parts))
+        )
     return replace(summary, template="conditions.html", charts={"whiskers": drawn}, tables=tables)
 
 

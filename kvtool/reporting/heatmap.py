@@ -9,7 +9,18 @@ from kvtool.reporting.axes import share_of
 from kvtool.reporting.numbers import in_percent, interval, scale, show, unit_mark
 from kvtool.result import Result, Row, best_row
 
-VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
+VIRIDIS = (
+    "440154",
+    "482878",
+    "3e4989",
+    "31688e",
+    "26828e",
+    "1f9e89",
+    "35b779",
+    "6ece58",
+    "b5de2b",
+    "fde725",
+)
 """Ten steps of matplotlib's perceptually even map, between which colours are mixed."""
 
 NUMBERS_UP_TO = 16
@@ -17,7 +28,7 @@ NUMBERS_UP_TO = 16
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatmapCell:
     """One block: its colour, the ink on it, the number in it, and what a reader is told of it."""
 
     layer: int
@@ -37,14 +48,16 @@ class Heatmap:
     kind: str
     layers: list[int]
     heads: list[int]
-    cells: list[list[Cell | None]]
+    cells: list[list[HeatmapCell | None]]
     low: str
     high: str
     caption: str
     tight: bool
 
 
-def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool = False) -> Heatmap:
+def heatmap(
+    result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool = False
+) -> Heatmap:
     """The metric of summary rows of one kind. The best is marked, input-agnostic blocks framed."""
     layers, heads = sorted({row["layer"] for row in rows}), sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
@@ -55,7 +68,7 @@ def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool
     for row in rows:
         value = row.get(result.metric)
         colour = "" if value is None else viridis(share_of(value, low, high, logarithmic))
-        made[row["kv_head"], row["layer"]] = Cell(
+        made[row["kv_head"], row["layer"]] = HeatmapCell(
             row["layer"],
             row["kv_head"],
             f"#{colour}" if colour else "var(--hole)",
@@ -67,7 +80,9 @@ def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool
         )
     cells = [[made.get((head, layer)) for layer in layers] for head in heads]
     caption = f"{kind}: {result.metric}{unit_mark(result)}"
-    return Heatmap(kind, layers, heads, cells, show(result, low), show(result, high), caption, tight)
+    return Heatmap(
+        kind, layers, heads, cells, show(result, low), show(result, high), caption, tight
+    )
 
 
 def cell_label(result: Result, row: Row) -> str:
@@ -95,5 +110,11 @@ def _rgb(colour: str) -> tuple[int, ...]:
 
 def _is_dark(colour: str) -> bool:
     """Whether white stands out more than black, by the relative luminance of WCAG 2."""
-    linear = ((c / 255 / 12.92) if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in _rgb(colour))
-    return sum(weight * level for weight, level in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) < 0.179
+    linear = (
+        (c / 255 / 12.92) if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
+        for c in _rgb(colour)
+    )
+    return (
+        sum(weight * level for weight, level in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        < 0.179
+    )

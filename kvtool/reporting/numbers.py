@@ -40,7 +40,9 @@ def interval(result: Result, row: Row, name: str | None = None) -> str:
 
 def relation(first: Row, second: Row, name: str) -> Relation:
     """What two 95 % intervals say of two scores: apart, or not."""
-    low, high, other_low, other_high = (row.get(f"{name}_{e}") for row in (first, second) for e in ("low", "high"))
+    low, high, other_low, other_high = (
+        row.get(f"{name}_{e}") for row in (first, second) for e in ("low", "high")
+    )
     if low is None or high is None or other_low is None or other_high is None:
         return "without an interval"
     return "above" if low > other_high else "below" if high < other_low else "not distinguishable"

@@ -18,7 +18,7 @@ from kvtool.reporting.articles import Article, build
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.numbers import interval, model_name, words
 from kvtool.reporting.study import Study
-from kvtool.reporting.tables import Data, Table
+from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, best_row, block_name
 
 TITLES = {
@@ -65,7 +65,12 @@ def render(study: Study) -> str:
     embedded = {
         "tables": data.tables,
         "pictures": study.pictures,
-        "blocks": {a.id: {"rows": a.rows, **a.blocks} for s in sections for a in s.articles if a.blocks is not None},
+        "blocks": {
+            a.id: {"rows": a.rows, **a.blocks}
+            for s in sections
+            for a in s.articles
+            if a.blocks is not None
+        },
     }
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -80,7 +85,14 @@ def render(study: Study) -> str:
             intro=_intro(study),
             made=[_made(position, study) for position in range(len(study.kept))],
             data=embedded,
-            size=(charts.WIDTH, charts.HEIGHT, charts.LEFT, charts.RIGHT, charts.TOP, charts.BOTTOM),
+            size=(
+                charts.WIDTH,
+                charts.HEIGHT,
+                charts.LEFT,
+                charts.RIGHT,
+                charts.TOP,
+                charts.BOTTOM,
+            ),
             style=Markup(_asset("style.css")),
             script=Markup(script),
             script_digest=digest,
@@ -97,7 +109,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    environment.policies["json.dumps_kwargs"] = {
+        "ensure_ascii": False,
+        "separators": (",", ":"),
+        "allow_nan": False,
+    }
     return environment
 
 
@@ -140,16 +156,24 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _overview(study: Study, data: Data) -> Table | None:
+def _overview(study: Study, data: Data) -> PageTable | None:
     """The best block of each probe beside the best of its baselines."""
-    probes = [kept.result for kept in study.kept if kept.result.command == "probe" and kept.result.best is not None]
+    probes = [
+        kept.result
+        for kept in study.kept
+        if kept.result.command == "probe" and kept.result.best is not None
+    ]
     if not probes:
         return None
     cells, rows = [], []
     for result in probes:
         best, config = result.best or {}, result.config
         of_kind = {kind: _best_baseline(result, kind) for kind in ("projected", "vision")}
-        about = {"task": result.task, "model": config.get("model"), "dataset": config.get("dataset")}
+        about = {
+            "task": result.task,
+            "model": config.get("model"),
+            "dataset": config.get("dataset"),
+        }
         rows.append({**about, "metric": result.metric, **_scores("best", best, result.metric)})
         rows[-1] |= {name: best.get(name) for name in ("kind", "layer", "kv_head", "select", "n")}
         for kind, row in of_kind.items():
@@ -158,13 +182,27 @@ def _overview(study: Study, data: Data) -> Table | None:
         texts = [model_name(result), words(about["dataset"]), result.metric]
         score = [block_name(best), interval(result, best)]
         cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
-    columns = ["task", "model", "data", "metric", "best block", "score, %", "projected, %", "vision, %", "n"]
-    return Table("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
+    columns = [
+        "task",
+        "model",
+        "data",
+        "metric",
+        "best block",
+        "score, %",
+        "projected, %",
+        "vision, %",
+        "n",
+    ]
+    return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
 
 
 def _best_baseline(result: Result, kind: str) -> Row | None:
     """The best block of a kind of the result's own run."""
-    here = [row for row in result.baselines if row["kind"] == kind and row.get("run") == result.config.get("run")]
+    here = [
+        row
+        for row in result.baselines
+        if row["kind"] == kind and row.get("run") == result.config.get("run")
+    ]
     return best_row(here, result.metric)
 
 
@@ -172,12 +210,17 @@ def _scores(name: str, row: Row, metric: str) -> Row:
     return {f"{name}{end}": row.get(f"{metric}{end}") for end in ("", "_low", "_high")}
 
 
-def _runs(study: Study, data: Data) -> Table | None:
+def _runs(study: Study, data: Data) -> PageTable | None:
     names = ("run", "model", "dataset", "split", "prefix", "images", "dtype", "revision", "store")
     rows = [{name: run[name] for name in names} for run in study.runs]
     if not rows:
         return None
-    return Table("Runs", list(names), [[words(row[name]) for name in names] for row in rows], data.add("runs", rows))
+    return PageTable(
+        "Runs",
+        list(names),
+        [[words(row[name]) for name in names] for row in rows],
+        data.add("runs", rows),
+    )
 
 
 def _made(position: int, study: Study) -> Made:

@@ -66,7 +66,9 @@ def _label_rows(result: Result) -> list[Row]:
 def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     labels = [name for name in LABELS if any(row.get(name) not in (None, "all") for row in rows)]
     metrics = metric_names(rows[0])[:SHOWN]
-    table = Table(title=Text(f"the best block{unit_mark(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=Text(f"the best block{unit_mark(result)}"), title_justify="left", box=box.SIMPLE_HEAD
+    )
     for name in labels:
         table.add_column(Text(name), overflow="fold")
     for name in metrics:
@@ -135,6 +137,10 @@ def block_tables(result: Result) -> Iterator[RenderableType]:
     if labeled:
         yield _by_label(result, labeled)
     for kind in dict.fromkeys(row.get("kind") for row in result.rows):
-        rows = [row for row in result.rows if row.get("kind") == kind and is_summary(row) and "kv_head" in row]
+        rows = [
+            row
+            for row in result.rows
+            if row.get("kind") == kind and is_summary(row) and "kv_head" in row
+        ]
         if len(rows) > 1:
             yield _heat_table(result, str(kind), rows)

@@ -26,7 +26,11 @@ def best_block(result: Result) -> str:
 def chosen_how(result: Result) -> str:
     if result.best is not None and result.best.get("select") == "split":
         return "It was chosen on one half of the data and scored on the other."
-    blocks = {(row["kind"], row["layer"], row["kv_head"]) for row in result.rows if row["kind"] in ("key", "value")}
+    blocks = {
+        (row["kind"], row["layer"], row["kv_head"])
+        for row in result.rows
+        if row["kind"] in ("key", "value")
+    }
     among = f" of {len(blocks)}" if len(blocks) > 1 else ""
     return f"Optimistic: chosen as the best{among} on the same data that it is scored on."
 
@@ -56,7 +60,11 @@ def between_models(results: Sequence[Result]) -> str | None:
     """The two best models on one task and data set, without prefix; None for fewer than two, or where they are not
     comparable: other data, other sampling units, or several results of one model."""
     bare = [found for found in results if found.config.get("prefix") in (None, "none")]
-    scored = [(found.best, found) for found in bare if found.best and found.best.get(found.metric) is not None]
+    scored = [
+        (found.best, found)
+        for found in bare
+        if found.best and found.best.get(found.metric) is not None
+    ]
     alike = {tuple(found.config.get(name) for name in ("dataset", "split")) for found in bare}
     alike |= {(found.metric, found.n) for found in bare}
     models = {found.config.get("model") for found in bare}
@@ -79,9 +87,15 @@ def leading_baselines(result: Result) -> list[Row]:
     for row in result.baselines:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
     best = result.best or {}
-    here = {name: best.get(name) for name in ("kind", "layer", "kv_head")} | {"run": result.config.get("run")}
+    here = {name: best.get(name) for name in ("kind", "layer", "kv_head")} | {
+        "run": result.config.get("run")
+    }
     found = [best_row(group, result.metric) for group in groups.values()]
-    return [row for row in found if row is not None and any(row.get(name) != here[name] for name in here)]
+    return [
+        row
+        for row in found
+        if row is not None and any(row.get(name) != here[name] for name in here)
+    ]
 
 
 def capitalized(text: str) -> str:

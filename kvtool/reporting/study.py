@@ -18,7 +18,7 @@ BlockKey = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptResult:
     """A result, the store that keeps it, and how many others of the same command, run and task the page leaves out."""
 
     store: str
@@ -41,7 +41,7 @@ class Study:
 
     title: str
     made: str
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptResult, ...]
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[int, Mapping[BlockKey, list[Drawn]]] = field(default_factory=dict)
@@ -49,12 +49,14 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def info(self, kept: Kept) -> Row | None:
+    def info(self, kept: KeptResult) -> Row | None:
         """Run.info() of a result's run, where the store still has it."""
-        return next((run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None)
+        return next(
+            (run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None
+        )
 
 
-def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
+def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[KeptResult]:
     """Of kept records, (store, record) from the newest to the oldest, the results to show, in a reader's order.
 
     Of several results of one command, run and task: the one of most blocks, of these the one of most sampling units,
@@ -67,8 +69,10 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
             groups.setdefault(_group(store, result), []).append((store, result))
     kept = []
     for group in groups.values():
-        store, result = max(group, key=lambda pair: _thoroughness(pair[1]))  # the first, newest of equals
-        kept.append(Kept(store, result, len(group) - 1))
+        store, result = max(
+            group, key=lambda pair: _thoroughness(pair[1])
+        )  # the first, newest of equals
+        kept.append(KeptResult(store, result, len(group) - 1))
     return sorted(kept, key=_order)
 
 
@@ -83,7 +87,7 @@ TASKS = (
 )
 
 
-def _order(kept: Kept) -> tuple[Any, ...]:
+def _order(kept: KeptResult) -> tuple[Any, ...]:
     result = kept.result
     place = COMMANDS.index(result.command) if result.command in COMMANDS else len(COMMANDS)
     task = TASKS.index(result.task) if result.task in TASKS else len(TASKS)
@@ -92,7 +96,10 @@ def _order(kept: Kept) -> tuple[Any, ...]:
 
 
 def _group(store: str, result: Result) -> str:
-    asked = [result.config.get(name) for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")]
+    asked = [
+        result.config.get(name)
+        for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")
+    ]
     return json.dumps([store, result.command, result.task, *asked], default=str)
 
 

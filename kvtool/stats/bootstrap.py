@@ -51,13 +51,22 @@ def bootstrap(
         for name, value in scores(sums).items():
             drawn[name].append(value)
     tail = (1 - level) / 2
-    return {name: Estimate(value, *_percentiles(np.concatenate(drawn[name]), tail)) for name, value in values.items()}
+    return {
+        name: Estimate(value, *_percentiles(np.concatenate(drawn[name]), tail))
+        for name, value in values.items()
+    }
 
 
-def resample_weights(n: int, draws: int, rng: np.random.Generator, strata: Array | None = None) -> Array:
+def resample_weights(
+    n: int, draws: int, rng: np.random.Generator, strata: Array | None = None
+) -> Array:
     """(draws, n) float64: how often each unit is drawn in each resample with replacement."""
     weights = np.zeros((draws, n))
-    groups = [np.arange(n)] if strata is None else [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    groups = (
+        [np.arange(n)]
+        if strata is None
+        else [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    )
     rows = np.arange(draws)[:, None]
     for members in groups:
         picks = members[rng.integers(len(members), size=(draws, len(members)))]
@@ -91,7 +100,9 @@ def _percentiles(drawn: Array, tail: float) -> tuple[Array, Array]:
 
 def ratio(numerator: Array, denominator: Array, empty: float = np.nan) -> Array:
     """numerator / denominator, `empty` where the denominator is 0; no warning."""
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
+    numerator, denominator = np.broadcast_arrays(
+        np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    )
     quotient: Array = np.full(numerator.shape, empty)
     np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient

@@ -64,20 +64,32 @@ def describe(variances: Array, seed: int) -> Distribution:
     """The distribution of variances (key,), finite and not negative. seed: of the numbers it is compared with."""
     top = float(variances.max(initial=0.0))
     if top == 0:
-        return Distribution(False, f"no variance at all in {len(variances)} keys", [], None, None, None, [], [])
+        return Distribution(
+            False, f"no variance at all in {len(variances)} keys", [], None, None, None, [], []
+        )
     logs = np.log(np.maximum(variances, FLOOR * top))
     counts, edges = np.histogram(logs, BINS)
     histogram = np.exp(edges).tolist(), counts.tolist()
     if len(logs) < FEWEST or np.ptp(logs) == 0:
-        why = f"expected {FEWEST} keys or more, found {len(logs)}" if len(logs) < FEWEST else "all keys vary alike"
-        return Distribution(False, why, [float(np.exp(np.median(logs)))], None, None, None, *histogram)
+        why = (
+            f"expected {FEWEST} keys or more, found {len(logs)}"
+            if len(logs) < FEWEST
+            else "all keys vary alike"
+        )
+        return Distribution(
+            False, why, [float(np.exp(np.median(logs)))], None, None, None, *histogram
+        )
     highest, valley = deepest_valley(logs)
     if valley is None:
-        return Distribution(False, "no valley", [float(np.exp(highest))], None, None, None, *histogram)
+        return Distribution(
+            False, "no valley", [float(np.exp(highest))], None, None, None, *histogram
+        )
     p_value = _p_value(valley.ratio, len(logs), seed)
     why = f"density in the valley {valley.ratio:.2f} of the lower mode's, p = {p_value:.3f}"
     if p_value >= LEVEL:
-        return Distribution(False, why, [float(np.exp(highest))], None, valley.ratio, p_value, *histogram)
+        return Distribution(
+            False, why, [float(np.exp(highest))], None, valley.ratio, p_value, *histogram
+        )
     left, at, right = np.exp(valley[:3]).tolist()
     return Distribution(True, why, [left, right], at, valley.ratio, p_value, *histogram)
 
@@ -91,7 +103,9 @@ def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
     # As a logarithm it is exact far from all keys too: a wide gap has its valley in the middle.
     density = top + np.log(np.exp(exponents - top[:, None]).sum(axis=1))
     found: tuple[float, Valley] | None = None
-    for at in (np.flatnonzero((density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])) + 1).tolist():
+    for at in (
+        np.flatnonzero((density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])) + 1
+    ).tolist():
         below = int((logs < grid[at]).sum())
         if min(below, len(logs) - below) < max(3, SHARE * len(logs)):
             continue

@@ -42,7 +42,12 @@ class ArraySpec:
 
     @classmethod
     def plan(
-        cls, shape: tuple[int, int, int, int], lengths: list[int], one_file: bool, dtype: Precision, codec: Codec
+        cls,
+        shape: tuple[int, int, int, int],
+        lengths: list[int],
+        one_file: bool,
+        dtype: Precision,
+        codec: Codec,
     ) -> ArraySpec:
         """The geometry for images of these token counts."""
         equal = len(set(lengths)) == 1
@@ -63,7 +68,10 @@ class ArraySpec:
 
     @property
     def index_nbytes(self) -> int:
-        return self.shard_layers * self.shape[1] * self.chunks_per_head * INDEX_ENTRY_NBYTES + CRC_NBYTES
+        return (
+            self.shard_layers * self.shape[1] * self.chunks_per_head * INDEX_ENTRY_NBYTES
+            + CRC_NBYTES
+        )
 
     @property
     def nbytes(self) -> int:
@@ -126,7 +134,10 @@ class ArrayRecord:
     def problem(self) -> str | None:
         """Why no array can be so, or None: what is read must not ask for more memory than its files justify."""
         spec = self.spec
-        if min(*spec.shape, spec.chunk_tokens, spec.shard_layers) < 1 or spec.shape[0] % spec.shard_layers:
+        if (
+            min(*spec.shape, spec.chunk_tokens, spec.shard_layers) < 1
+            or spec.shape[0] % spec.shard_layers
+        ):
             return f"expected a geometry of positive sizes, found {spec}"
         if not spec.n_shards == len(self.shard_nbytes) == len(self.shard_crc32c):
             return f"expected {spec.n_shards} files, found {len(self.shard_nbytes)}"
@@ -176,7 +187,9 @@ class StoredArray:
                 try:
                     found = path.stat().st_size
                 except FileNotFoundError:
-                    raise CorruptError(f"{self.where}: file {path.name} is missing: {REPAIR}") from None
+                    raise CorruptError(
+                        f"{self.where}: file {path.name} is missing: {REPAIR}"
+                    ) from None
             if found != expected:
                 raise CorruptError(
                     f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: {REPAIR}"

@@ -41,7 +41,9 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     Raises StoreError where the path is a file, no store, or a store of another version.
     """
     if _URL.match(os.fspath(path)) and not Path(path).exists():
-        raise StoreError(f"store {path}: expected a local folder, found a URL: copy or mount it, then name that folder")
+        raise StoreError(
+            f"store {path}: expected a local folder, found a URL: copy or mount it, then name that folder"
+        )
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
         if folder.exists() and not folder.is_dir():
@@ -63,7 +65,11 @@ def existing_store(path: str | os.PathLike[str]) -> Store | None:
 def _create(folder: Path) -> None:
     make_folder(folder)
     ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
-    foreign = [entry.name for entry in folder.iterdir() if entry.name not in ours and not entry.name.startswith(".")]
+    foreign = [
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in ours and not entry.name.startswith(".")
+    ]
     if foreign:
         raise StoreError(
             f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: name another path"
@@ -82,7 +88,9 @@ def _check_version(folder: Path) -> None:
         version = read_group(folder, f"store {folder}").get(VERSION_FIELD)
     except FileNotFoundError:
         what = "a folder without zarr.json" if folder.exists() else "nothing"
-        raise StoreError(f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one") from None
+        raise StoreError(
+            f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
+        ) from None
     if version != layout.FORMAT_VERSION:
         raise StoreError(
             f"store {folder}: expected format version {layout.FORMAT_VERSION}, found {version}: "
@@ -103,7 +111,9 @@ class Store:
     def runs(self) -> list[str]:
         """Names of the runs, sorted; of damaged ones too."""
         with os_errors(f"store {self.path}: its runs cannot be listed"):
-            return [path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()]
+            return [
+                path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()
+            ]
 
     def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
         """All runs that open, by name; a warning tells of the others, once.
@@ -132,7 +142,9 @@ class Store:
             if not first and names:  # all are damaged: say how
                 return self.run(names[0])
             if len(first) != 1:
-                raise UsageError(f"store {self.path}: expected one run or a name (--run), found runs: {listed}")
+                raise UsageError(
+                    f"store {self.path}: expected one run or a name (--run), found runs: {listed}"
+                )
             return first[0]
         if name not in names:
             raise UsageError(f"store {self.path}: no run {name!r}; it has: {listed}")
@@ -199,7 +211,9 @@ class Store:
         """Delete a run, damaged or not. Raises UsageError where there is none; BusyError where someone works on it,
         or may do so, unless `force`."""
         if name not in self.runs():
-            raise UsageError(f"store {self.path}: no run {name!r}; it has: {', '.join(self.runs()) or 'none'}")
+            raise UsageError(
+                f"store {self.path}: no run {name!r}; it has: {', '.join(self.runs()) or 'none'}"
+            )
         folder = layout.run_path(self.path, name)
         with os_errors(f"run {name}: cannot be removed"):
             for owner in () if force else live_claims(folder / "locks").values():
@@ -219,7 +233,9 @@ class Store:
         """Folders of parts in all runs or in one, damaged ones included. Raises UsageError for a run it has not."""
         names = self.runs()
         if run is not None and run not in names:
-            raise UsageError(f"store {self.path}: no run {run!r}; it has: {', '.join(names) or 'none'}")
+            raise UsageError(
+                f"store {self.path}: no run {run!r}; it has: {', '.join(names) or 'none'}"
+            )
         folders = [layout.run_path(self.path, name) / "parts" for name in ([run] if run else names)]
         return sum(len(layout.entries(folder)) for folder in folders)
 
@@ -246,8 +262,14 @@ class Store:
         try:
             self.save_result(key, result)
         except StoreError as error:
-            what = f"store {self.path}: answers cannot be kept" if result.get("kind") in keeping.ANSWERS else str(error)
-            keeping.warn_once(f"{what}; the result is given all the same", always=what == str(error))
+            what = (
+                f"store {self.path}: answers cannot be kept"
+                if result.get("kind") in keeping.ANSWERS
+                else str(error)
+            )
+            keeping.warn_once(
+                f"{what}; the result is given all the same", always=what == str(error)
+            )
             return False
         return True
 

@@ -97,7 +97,9 @@ def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
         except FileNotFoundError:
             raise TornError(_torn(folder / name, f"{record.nbytes} bytes", "no file")) from None
         if found != record:
-            expected, other = (f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, found))
+            expected, other = (
+                f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, found)
+            )
             raise TornError(_torn(folder / name, expected, other))
 
 

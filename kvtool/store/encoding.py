@@ -33,7 +33,9 @@ CRC_NBYTES = 4
 INDEX_ENTRY_NBYTES = 16
 
 
-def bits_to_float32(bits: NDArray[np.uint16], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def bits_to_float32(
+    bits: NDArray[np.uint16], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """float32 values of bfloat16 bits: exact, NaN payloads included. `out`: an array of the same shape to fill."""
     if out is None:
         out = np.empty(bits.shape, np.float32)
@@ -83,10 +85,14 @@ def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: s
     frame = chunk[:-CRC_NBYTES]
     stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
     if stored != found:
-        raise CorruptError(f"{where}: expected crc32c {stored:08x}, found {found:08x}: damaged: {REPAIR}")
+        raise CorruptError(
+            f"{where}: expected crc32c {stored:08x}, found {found:08x}: damaged: {REPAIR}"
+        )
     nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
     if nbytes != scratch.nbytes:
-        raise CorruptError(f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: {REPAIR}")
+        raise CorruptError(
+            f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: {REPAIR}"
+        )
     if codec == "none":
         return frame.view(scratch.dtype).reshape(scratch.shape[::-1])
     from numcodecs import blosc
@@ -109,5 +115,7 @@ def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
     index = data[:-CRC_NBYTES]
     stored, found = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
     if stored != found:
-        raise CorruptError(f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: {REPAIR}")
+        raise CorruptError(
+            f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: {REPAIR}"
+        )
     return index.view("<u8").reshape(-1, 2)

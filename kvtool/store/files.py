@@ -69,15 +69,21 @@ def unsealed(data: bytes, where: str) -> dict[str, Any]:
     """Inverse of sealed, SEAL left in place. Raises CorruptError that begins with `where`."""
     match = _SEAL_PATTERN.search(data)
     if match is None:
-        raise CorruptError(f"{where}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's")
+        raise CorruptError(
+            f"{where}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
+        )
     start, stop = match.span(1)
     found = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
     if found != match[1]:
-        raise CorruptError(f"{where}: expected crc32c {match[1].decode()}, found {found.decode()}: damaged")
+        raise CorruptError(
+            f"{where}: expected crc32c {match[1].decode()}, found {found.decode()}: damaged"
+        )
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{where}: expected JSON, found {str(error) or type(error).__name__}") from None
+        raise CorruptError(
+            f"{where}: expected JSON, found {str(error) or type(error).__name__}"
+        ) from None
     if not isinstance(document, dict):
         raise CorruptError(f"{where}: expected a JSON object, found {type(document).__name__}")
     return document
@@ -85,7 +91,9 @@ def unsealed(data: bytes, where: str) -> dict[str, Any]:
 
 def group_json(attributes: dict[str, Any]) -> bytes:
     """zarr.json of an explicit group; the seal is its first attribute, since zarr allows no other member."""
-    return sealed({"zarr_format": 3, "node_type": "group", "attributes": {SEAL: UNSEALED, **attributes}})
+    return sealed(
+        {"zarr_format": 3, "node_type": "group", "attributes": {SEAL: UNSEALED, **attributes}}
+    )
 
 
 def read_group(folder: Path, where: str) -> dict[str, Any]:
@@ -125,7 +133,9 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
         if error.errno not in _TAKEN:
             raise
         shutil.rmtree(tmp)
-        fsync_folder(target.parent)  # the winner may not have come to it, and this one says that it is committed
+        fsync_folder(
+            target.parent
+        )  # the winner may not have come to it, and this one says that it is committed
         return False
     fsync_folder(target.parent)
     try:

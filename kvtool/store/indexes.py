@@ -84,7 +84,10 @@ def describe(data: NDArray[np.uint8], sizes: Sequence[int]) -> Pieces:
     bounds = [0, *accumulate(sizes)]
     if bounds[-1] != len(data):
         raise ValueError(f"expected pieces of {len(data)} bytes in all, found {bounds[-1]}")
-    return [(size, f"{crc32c(data[start : start + size]):08x}") for size, start in zip(sizes, bounds, strict=False)]
+    return [
+        (size, f"{crc32c(data[start : start + size]):08x}")
+        for size, start in zip(sizes, bounds, strict=False)
+    ]
 
 
 def folder_of(run: Run) -> Path:
@@ -112,14 +115,19 @@ def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] |
     return attributes, {file: CheckedFile(folder / file, pieces) for file, pieces in files.items()}
 
 
-def keep(run: Run, name: str, write: Callable[[Path], tuple[dict[str, Any], dict[str, Pieces]]]) -> None:
+def keep(
+    run: Run, name: str, write: Callable[[Path], tuple[dict[str, Any], dict[str, Pieces]]]
+) -> None:
     """Commit an index; where another process was first, that one stays.
 
     write: puts fsynced files in a folder and returns the index's attributes and their pieces. Raises StoreError where
     the store cannot be written; nothing is left behind then.
     """
     layout.check_name(name, "index name")
-    with os_errors(f"run {run.name}: index {name} cannot be written"), scratch_folder(run.store) as scratch:
+    with (
+        os_errors(f"run {run.name}: index {name} cannot be written"),
+        scratch_folder(run.store) as scratch,
+    ):
         if not folder_of(run).exists():
             group = scratch / layout.INDEXES
             group.mkdir()
@@ -128,7 +136,9 @@ def keep(run: Run, name: str, write: Callable[[Path], tuple[dict[str, Any], dict
         tmp = scratch / name
         tmp.mkdir()
         attributes, files = write(tmp)
-        write_file(tmp / layout.ZARR_JSON, group_json({"committed_as": name, **attributes, "files": files}))
+        write_file(
+            tmp / layout.ZARR_JSON, group_json({"committed_as": name, **attributes, "files": files})
+        )
         commit_folder(tmp, folder_of(run) / name)
 
 

@@ -73,7 +73,9 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
     path = result_path(store, key)
     kind = "answers" if result.get("kind") in ANSWERS else "result"
     with os_errors(f"result {key}: cannot be written"), scratch_folder(store) as tmp:
-        replace_file(path, sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result}), tmp)
+        replace_file(
+            path, sealed({SEAL: UNSEALED, "key": key, "kind": kind, "result": result}), tmp
+        )
     ledger.mark(store, path)
     return path
 
@@ -194,5 +196,8 @@ def picture_problems(folder: Path) -> Iterator[str]:
 def picture_files(folder: Path) -> set[str]:
     """Names of the files that belong in a folder of pictures, as far as its manifest says."""
     with suppress(CorruptError, OSError):
-        return {MANIFEST, *schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), ""), "").files}
+        return {
+            MANIFEST,
+            *schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), ""), "").files,
+        }
     return {path.name for path in layout.entries(folder)}

@@ -29,7 +29,10 @@ def entry_of(store: Path, target: Path) -> Path:
 def mark(store: Path, target: Path) -> None:
     """Enter what was just committed. A ledger that cannot be written costs nobody the commit."""
     depth = len(target.relative_to(store).parts)
-    if depth not in (2, 4):  # of a run, or of anything but runs, the group as such is made again at any time
+    if depth not in (
+        2,
+        4,
+    ):  # of a run, or of anything but runs, the group as such is made again at any time
         return
     with suppress(OSError):
         entry = entry_of(store, target)
@@ -82,7 +85,11 @@ def spoiled(store: Path) -> Iterator[Path]:
         return
     for folder, files in walk(layout.ledger_path(store)):
         for name in files if folder.name != layout.ROSTER else ():
-            if name in (RUN_COPY, layout.ROOT_COPY) or name.startswith(f".{RUN_COPY}.") or layout.is_litter(name):
+            if (
+                name in (RUN_COPY, layout.ROOT_COPY)
+                or name.startswith(f".{RUN_COPY}.")
+                or layout.is_litter(name)
+            ):
                 continue  # copies, those that a crash left half written, and litter
             status = (folder / name).lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size:

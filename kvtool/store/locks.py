@@ -64,7 +64,9 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
         with beating(path):
             yield mine
     finally:
-        with suppress(OSError):  # never over the error of the work; left behind, it is stale once this process ends
+        with suppress(
+            OSError
+        ):  # never over the error of the work; left behind, it is stale once this process ends
             if read_owner(path) == mine:
                 path.unlink(missing_ok=True)
 
@@ -115,7 +117,9 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
         try:
             os.link(tmp / path.name, path)
         except FileExistsError:
-            return read_owner(path) == owner  # over NFS a link that was made may be reported as taken
+            return (
+                read_owner(path) == owner
+            )  # over NFS a link that was made may be reported as taken
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise

@@ -72,14 +72,20 @@ class RunConfig:
     @property
     def _identity(self) -> dict[str, Any]:
         """What the hash covers."""
-        record = {name: value for name, value in self.to_json().items() if name not in _NOT_IDENTITY}
+        record = {
+            name: value for name, value in self.to_json().items() if name not in _NOT_IDENTITY
+        }
         return record | {"model": _model_identity(self.model)}
 
     @property
     def run_name(self) -> str:
         """`name`, or where that is empty one made of model, data set (of a folder its name), split and hash."""
         place = Path(self.dataset_path).name if self.dataset_path else "list"
-        words = [_model_word(self.model.name), self.dataset, place if self.dataset == FOLDER else self.split]
+        words = [
+            _model_word(self.model.name),
+            self.dataset,
+            place if self.dataset == FOLDER else self.split,
+        ]
         stem = "-".join(_word(word) for word in words)
         return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
 
@@ -99,7 +105,9 @@ class RunConfig:
         geometry = self.model.geometry
         if kind == "projected":
             return 1, geometry.hidden
-        return (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
+        return (
+            (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
+        )
 
     def array_names(self) -> list[str]:
         """Arrays of each part: the kinds, and the text before the image for those of the decoder's cache."""
@@ -111,15 +119,23 @@ class RunConfig:
         model, other_model = ours.pop("model"), theirs.pop("model")
         pairs = [(name, ours[name], theirs[name]) for name in ours]
         pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
-        return [f"{name}: stored {stored!r}, asked {asked!r}" for name, stored, asked in pairs if stored != asked]
+        return [
+            f"{name}: stored {stored!r}, asked {asked!r}"
+            for name, stored, asked in pairs
+            if stored != asked
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunConfig:
-        model = ModelInfo(**{**record["model"], "geometry": Geometry(**record["model"]["geometry"])})
-        defaults = Choice(**{name: tuple(numbers) for name, numbers in record.get("defaults", {}).items()})
+        model = ModelInfo(
+            **{**record["model"], "geometry": Geometry(**record["model"]["geometry"])}
+        )
+        defaults = Choice(
+            **{name: tuple(numbers) for name, numbers in record.get("defaults", {}).items()}
+        )
         tuples = {name: tuple(record[name]) for name in ("kinds", "layers", "vision_layers")}
         return cls(**{**record, **tuples, "model": model, "defaults": defaults})
 
@@ -130,7 +146,9 @@ def same_numbers(model: ModelInfo, other: ModelInfo) -> bool:
 
 
 def _model_identity(model: ModelInfo) -> dict[str, Any]:
-    return {name: value for name, value in asdict(model).items() if name not in _NOT_IDENTITY_OF_MODEL}
+    return {
+        name: value for name, value in asdict(model).items() if name not in _NOT_IDENTITY_OF_MODEL
+    }
 
 
 def _model_word(name: str) -> str:
@@ -172,11 +190,20 @@ def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
 def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
     """Samples with what all of them share (often the prefix) written once."""
     records = [sample.to_json() for sample in samples]
-    shared = {key: value for key, value in records[0].items() if all(record[key] == value for record in records)}
-    each = [{key: value for key, value in record.items() if key not in shared} for record in records]
+    shared = {
+        key: value
+        for key, value in records[0].items()
+        if all(record[key] == value for record in records)
+    }
+    each = [
+        {key: value for key, value in record.items() if key not in shared} for record in records
+    ]
     return {"shared": shared, "each": each}
 
 
 def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:
     """Inverse of samples_to_json. Raises CorruptError that begins with `where`."""
-    return tuple(schema.read(Sample, {**record["shared"], **entry}, f"{where}, image") for entry in record["each"])
+    return tuple(
+        schema.read(Sample, {**record["shared"], **entry}, f"{where}, image")
+        for entry in record["each"]
+    )

@@ -19,7 +19,7 @@ from kvtool.store.nonfinite import WHAT, describe
 from kvtool.store.parts import Part
 from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files
 from kvtool.store.run import Run
-from kvtool.store.shards import OpenShard, Request, Rows
+from kvtool.store.shards import OpenShard, ReadRequest, Rows
 
 
 def check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
@@ -41,7 +41,9 @@ def is_in_place(run: Run, part: Part) -> bool:
 def check_member(run: Run, group: str, folder: Path) -> Iterator[Problem]:
     if group == layout.INDEXES:
         for what, damaged in indexes.problems(run, folder):
-            yield Problem(run.name, f"{group}/{folder.name}", "", what, "drop" if damaged else "", folder)
+            yield Problem(
+                run.name, f"{group}/{folder.name}", "", what, "drop" if damaged else "", folder
+            )
     elif group not in ("parts", "text"):
         yield from check_segment(run, group, folder)
     elif group == "parts" and layout.part_range(folder.name) is None:
@@ -58,7 +60,14 @@ def check_segment(run: Run, group: str, folder: Path) -> Iterator[Problem]:
     except FileNotFoundError:
         yield Problem(run.name, label, "", f"{layout.ZARR_JSON} is missing", "restore", folder)
     except (CorruptError, OSError) as error:
-        yield Problem(run.name, label, "", str(error), "restore" if isinstance(error, CorruptError) else "", folder)
+        yield Problem(
+            run.name,
+            label,
+            "",
+            str(error),
+            "restore" if isinstance(error, CorruptError) else "",
+            folder,
+        )
     yield from foreign_files(folder, {layout.ZARR_JSON}, run.name, label, "")
 
 
@@ -69,22 +78,35 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
         arrays = part.arrays
         problems = list(_check_samples(run, part)) if group == "parts" else []
     except StoreError as error:
-        yield Problem(run.name, label, "", f"cannot be opened: {error}", drop_if_corrupt(error), folder)
+        yield Problem(
+            run.name, label, "", f"cannot be opened: {error}", drop_if_corrupt(error), folder
+        )
         return
     if not is_in_place(run, part):
         as_ = part.attributes.get("committed_as")
-        problems.append(Problem(run.name, label, "", f"was committed as {as_}: it was moved here", "drop", folder))
+        problems.append(
+            Problem(
+                run.name, label, "", f"was committed as {as_}: it was moved here", "drop", folder
+            )
+        )
     yield from problems
     yield from foreign_files(folder, {layout.ZARR_JSON, *arrays}, run.name, label, "")
     for name, array in arrays.items():
-        expected = {layout.ZARR_JSON, *(array.spec.shard_name(i) for i in range(array.spec.n_shards))}
+        expected = {
+            layout.ZARR_JSON,
+            *(array.spec.shard_name(i) for i in range(array.spec.n_shards)),
+        }
         yield from foreign_files(array.folder, expected, run.name, label, name)
         for what, mend in dict(_check_array(array)).items():
             yield Problem(run.name, label, name, what, mend, folder)
         if counts := part.nonfinite(name):
             layers = run.config.stored_layers(name)
-            places = describe([(name, layers[layer], head) for layer, head, _ in counts], run.config)
-            yield Problem(run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {places}")
+            places = describe(
+                [(name, layers[layer], head) for layer, head, _ in counts], run.config
+            )
+            yield Problem(
+                run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {places}"
+            )
 
 
 def _check_samples(run: Run, part: Part) -> Iterator[Problem]:
@@ -104,7 +126,10 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
     try:
         found = f"{crc32c(read_file(path)):08x}"
         if found != array.metadata_crc32c:
-            yield f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged", "drop"
+            yield (
+                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged",
+                "drop",
+            )
     except FileNotFoundError:
         yield f"file {path.name} is missing", "drop"
     except OSError as error:
@@ -122,11 +147,15 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
                 yield from _damage(array, shard, expected, record)
 
 
-def _damage(array: StoredArray, shard: int, expected: FileRecord, found: FileRecord) -> Iterator[tuple[str, Mend]]:
+def _damage(
+    array: StoredArray, shard: int, expected: FileRecord, found: FileRecord
+) -> Iterator[tuple[str, Mend]]:
     """Every damaged chunk of a shard; where none is, its checksum as a whole."""
     spec = array.spec
     layers = range(shard * spec.shard_layers, (shard + 1) * spec.shard_layers)
-    whats = list(dict.fromkeys(chain.from_iterable(_damaged_chunks(array, layer) for layer in layers)))
+    whats = list(
+        dict.fromkeys(chain.from_iterable(_damaged_chunks(array, layer) for layer in layers))
+    )
     name = spec.shard_name(shard)
     as_whole = f"file {name}: expected crc32c {expected.crc32c:08x}, found {found.crc32c:08x}: {layout.REPAIR}"
     for what in whats or [as_whole]:
@@ -140,12 +169,12 @@ def _damaged_chunks(array: StoredArray, layer: int) -> Iterator[str]:
         for start in range(0, spec.shape[2], spec.chunk_tokens):
             rows = Rows(start, min(start + spec.chunk_tokens, spec.shape[2]), 0)
             try:
-                _read(Request(array, layer, range(head, head + 1), [rows]), out)
+                _read(ReadRequest(array, layer, range(head, head + 1), [rows]), out)
             except StoreError as error:
                 yield str(error).removeprefix(f"{array.where}: ")
 
 
-def _read(request: Request, out: Bits) -> None:
+def _read(request: ReadRequest, out: Bits) -> None:
     shard = OpenShard(request)
     try:
         shard.read_into(out)

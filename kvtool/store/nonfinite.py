@@ -67,7 +67,9 @@ def describe(places: Iterable[Place], config: RunConfig) -> str:
 
 def _layer_groups(heads_at: Mapping[int, Sequence[int]], n_heads: int) -> list[str]:
     groups = groupby(heads_at, key=lambda layer: tuple(heads_at[layer]))
-    return [f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups]
+    return [
+        f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups
+    ]
 
 
 def _heads(heads: Sequence[int], n_heads: int) -> str:

@@ -84,7 +84,11 @@ def is_dead(process: Process) -> bool | None:
     if process.token == ours.token:
         return False
     known = UNKNOWN not in (ours.boot, ours.space)
-    if not known or (process.host, process.boot, process.space) != (ours.host, ours.boot, ours.space):
+    if not known or (process.host, process.boot, process.space) != (
+        ours.host,
+        ours.boot,
+        ours.space,
+    ):
         return None
     # The kernel's answer to a signal holds even where /proc hides the processes of others.
     try:
@@ -210,7 +214,9 @@ class _Pulse:
         with self._lock:
             self._paths[path] = self._paths.get(path, 0) + 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, daemon=True, name="kvtool heartbeat")
+                self._thread = threading.Thread(
+                    target=self._beat, daemon=True, name="kvtool heartbeat"
+                )
                 self._thread.start()
 
     def remove(self, path: Path) -> None:

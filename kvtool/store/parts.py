@@ -69,7 +69,9 @@ class Part:
 
     def lacking(self) -> str | None:
         """The first of its arrays' files that is missing or has another size, in words; else None. Raises OSError."""
-        return next((what for array in self.arrays.values() if (what := array.lacking()) is not None), None)
+        return next(
+            (what for array in self.arrays.values() if (what := array.lacking()) is not None), None
+        )
 
     def nonfinite(self, array: str) -> list[list[int]]:
         """[layer position, head, how many values are not finite] of an array, where there are any."""
@@ -97,10 +99,17 @@ def check_part(part: Part, config: RunConfig) -> None:
     counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
     schema.read(tuple[int, ...], list(part.indices), f"{where}: index")
     _check_nonfinite(part, config)
-    check_arrays(part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends})
+    check_arrays(
+        part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends}
+    )
     for name in config.array_names():
         ends = counts.get(name, ())
-        if len(ends) != len(records) + 1 or ends[0] != 0 or list(ends) != sorted(ends) or not records:
+        if (
+            len(ends) != len(records) + 1
+            or ends[0] != 0
+            or list(ends) != sorted(ends)
+            or not records
+        ):
             raise CorruptError(
                 f"{where}, array {name}: expected offsets of {len(records)} images, found {len(ends)}: {layout.REPAIR}"
             )
@@ -118,19 +127,27 @@ def check_text(part: Part, config: RunConfig) -> None:
 def _check_nonfinite(part: Part, config: RunConfig) -> None:
     """Raises CorruptError where the record of values that are not finite names blocks that the run has not."""
     records = schema.read(
-        dict[str, list[tuple[int, int, int]]], part.attributes.get("nonfinite", {}), f"{part.where}: nonfinite"
+        dict[str, list[tuple[int, int, int]]],
+        part.attributes.get("nonfinite", {}),
+        f"{part.where}: nonfinite",
     )
     for name, places in records.items():
         layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
         if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in places):
-            raise CorruptError(f"{part.where}: nonfinite: expected blocks of the run, found {places}: {layout.REPAIR}")
+            raise CorruptError(
+                f"{part.where}: nonfinite: expected blocks of the run, found {places}: {layout.REPAIR}"
+            )
 
 
-def check_arrays(arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]) -> None:
+def check_arrays(
+    arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]
+) -> None:
     """Raises CorruptError where an array is none of the run's, or has another shape than so many tokens make."""
     for name, array in arrays.items():
         if name not in tokens:
-            raise CorruptError(f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}")
+            raise CorruptError(
+                f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}"
+            )
         heads, dim = config.heads_and_dim(name)
         expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
         found = (array.spec.shape, array.spec.dtype)

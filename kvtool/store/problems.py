@@ -46,7 +46,9 @@ def drop_if_corrupt(error: StoreError) -> Mend:
     return "drop" if isinstance(error, CorruptError) else ""
 
 
-def foreign_files(folder: Path, expected: set[str], run: str, part: str, array: str) -> Iterator[Problem]:
+def foreign_files(
+    folder: Path, expected: set[str], run: str, part: str, array: str
+) -> Iterator[Problem]:
     for path in layout.entries(folder):
         if path.name not in expected:
             yield Problem(run, part, array, f"{path.name}: not a file of kvtool")

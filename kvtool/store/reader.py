@@ -17,7 +17,7 @@ from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
 from kvtool.store.manifest import TEXT_KINDS, RunConfig
 from kvtool.store.parts import Part
-from kvtool.store.shards import Request, Rows, open_ahead, read_all
+from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Kind, Sample
 
 
@@ -65,7 +65,7 @@ class PartSlice:
     values: Bits
 
 
-class Plan(NamedTuple):
+class ReadPlan(NamedTuple):
     """Images in the order of the output, their offsets there, and the rows to take of each part's array."""
 
     samples: tuple[Sample, ...]
@@ -79,7 +79,7 @@ class PartsReader:
     def __init__(self, config: RunConfig, parts: Sequence[Part]) -> None:
         self.config = config
         self.parts = sorted(parts, key=lambda part: (part.indices[0], part.name))
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, ReadPlan] = {}
         self._checked: set[tuple[str, str]] = set()
 
     @cached_property
@@ -95,26 +95,38 @@ class PartsReader:
         part, position = self._place(image)
         return part.samples[position]
 
-    def read(self, kind: Kind, layer: int, kv_head: int, ids: Sequence[str] | None, raw: bool) -> BlockValues:
+    def read(
+        self, kind: Kind, layer: int, kv_head: int, ids: Sequence[str] | None, raw: bool
+    ) -> BlockValues:
         stored_layer = self._stored_layer(kind, layer)
         heads, dim = self.config.heads_and_dim(kind)
         if not 0 <= kv_head < heads:
-            raise UsageError(f"run {self.config.name}: {kind} has no kv_head {kv_head}: expected 0 to {heads - 1}")
+            raise UsageError(
+                f"run {self.config.name}: {kind} has no kv_head {kv_head}: expected 0 to {heads - 1}"
+            )
         plan = self._plan(kind, ids)
         values = np.empty((int(plan.offsets[-1]), dim), self._dtype(raw))
         head = range(kv_head, kv_head + 1)
-        read_all([Request(self._array(part, kind), stored_layer, head, rows) for part, rows in plan.rows], values[None])
+        read_all(
+            [
+                ReadRequest(self._array(part, kind), stored_layer, head, rows)
+                for part, rows in plan.rows
+            ],
+            values[None],
+        )
         return BlockValues(values, plan.samples, plan.offsets)
 
     def stream(
         self, kind: Kind, layers: Sequence[int] | None, ids: Sequence[str] | None, raw: bool
     ) -> Iterator[tuple[int, PartSlice]]:
-        wanted = self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
+        wanted = (
+            self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
+        )
         stored_layers = [self._stored_layer(kind, layer) for layer in wanted]
         heads, dim = self.config.heads_and_dim(kind)
         slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
         requests = (
-            Request(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
+            ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
             for layer, stored in zip(wanted, stored_layers, strict=True)
             for plan in slices
             for part, rows in plan.rows
@@ -134,15 +146,20 @@ class PartsReader:
     def _read_image_array(self, part: Part, position: int, name: str, raw: bool) -> Bits:
         start, stop = part.offsets(name)[position : position + 2]
         heads, dim = self.config.heads_and_dim(name)
-        out = np.empty((len(self.config.stored_layers(name)), heads, stop - start, dim), self._dtype(raw))
+        out = np.empty(
+            (len(self.config.stored_layers(name)), heads, stop - start, dim), self._dtype(raw)
+        )
         if out.size:
             array, rows = self._array(part, name), [Rows(start, stop, 0)]
-            requests = (Request(array, layer, range(heads), rows, tag=layer) for layer in range(len(out)))
+            requests = (
+                ReadRequest(array, layer, range(heads), rows, tag=layer)
+                for layer in range(len(out))
+            )
             for shard in open_ahead(requests):
                 shard.read_into(out[shard.request.tag])
         return out
 
-    def _plan(self, array: str, ids: Sequence[str] | None) -> Plan:
+    def _plan(self, array: str, ids: Sequence[str] | None) -> ReadPlan:
         """Where each wanted image goes; the plan of all images is kept, since every block of a kind shares it."""
         if ids is None and array in self._plans:
             return self._plans[array]
@@ -157,19 +174,23 @@ class PartsReader:
             parts[part.name] = part
             rows[part.name].append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
-        plan = Plan(tuple(samples), np.array(ends, np.int64), [(parts[name], sorted(rows[name])) for name in rows])
+        plan = ReadPlan(
+            tuple(samples),
+            np.array(ends, np.int64),
+            [(parts[name], sorted(rows[name])) for name in rows],
+        )
         if ids is None:
             self._plans[array] = plan
         return plan
 
-    def _plan_part(self, array: str, part: Part, positions: list[int]) -> Plan:
+    def _plan_part(self, array: str, part: Part, positions: list[int]) -> ReadPlan:
         offsets, ends, rows = part.offsets(array), [0], []
         for position in positions:
             start, stop = offsets[position : position + 2]
             rows.append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
         samples = tuple(part.samples[position] for position in positions)
-        return Plan(samples, np.array(ends, np.int64), [(part, rows)])
+        return ReadPlan(samples, np.array(ends, np.int64), [(part, rows)])
 
     def _by_part(self, ids: Sequence[str] | None) -> list[tuple[Part, list[int]]]:
         """Wanted positions of each part, in the parts' order."""
@@ -177,18 +198,24 @@ class PartsReader:
         for image in self.places if ids is None else ids:
             part, position = self._place(image)
             positions[part.name].add(position)
-        return [(part, sorted(positions[part.name])) for part in self.parts if part.name in positions]
+        return [
+            (part, sorted(positions[part.name])) for part in self.parts if part.name in positions
+        ]
 
     def _place(self, image: str) -> tuple[Part, int]:
         if image not in self.places:
-            raise UsageError(f"run {self.config.name}: no image {image!r} among the {len(self.places)} stored")
+            raise UsageError(
+                f"run {self.config.name}: no image {image!r} among the {len(self.places)} stored"
+            )
         return self.places[image]
 
     def _array(self, part: Part, name: str) -> StoredArray:
         """The part's array, its files' sizes compared with the record on first use."""
         array = part.arrays.get(name)
         if array is None:
-            raise CorruptError(f"{part.where}: expected an array {name}, found {', '.join(part.arrays)}: {REPAIR}")
+            raise CorruptError(
+                f"{part.where}: expected an array {name}, found {', '.join(part.arrays)}: {REPAIR}"
+            )
         if (part.name, name) not in self._checked:
             array.check_sizes()
             self._checked.add((part.name, name))
@@ -197,14 +224,18 @@ class PartsReader:
     def _stored_kind(self, kind: Kind) -> Kind:
         if kind not in self.config.kinds:
             stored = ", ".join(self.config.kinds)
-            raise UsageError(f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with --kinds")
+            raise UsageError(
+                f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with --kinds"
+            )
         return kind
 
     def _stored_layer(self, kind: Kind, layer: int) -> int:
         layers = self.config.stored_layers(self._stored_kind(kind))
         if layer not in layers:
             stored = ", ".join(map(str, layers))
-            raise UsageError(f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}")
+            raise UsageError(
+                f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}"
+            )
         return layers.index(layer)
 
     def _dtype(self, raw: bool) -> np.dtype[Any]:

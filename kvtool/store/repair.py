@@ -88,7 +88,11 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
     rows = []
     orphans, pictures = _orphans(store)
     for path, run in orphans:
-        rows.append(Mended(run, "", "removed", f"results/{path.name}: its run is gone, or has other settings"))
+        rows.append(
+            Mended(
+                run, "", "removed", f"results/{path.name}: its run is gone, or has other settings"
+            )
+        )
     for path, run in pictures:
         rows.append(Mended(run, "", "removed", f"pictures/{path.name}: no result shows them"))
     scratch = layout.entries(layout.tmp_path(store.path))
@@ -96,7 +100,10 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
     if watched and not dry_run:
         time.sleep(owners.WATCH_S)
     stale = [path for path in scratch if is_stale_scratch(path) or (dry_run and path in watched)]
-    rows += [Mended("", "", "removed", f"tmp/{path.name}: left by a process that is gone") for path in stale]
+    rows += [
+        Mended("", "", "removed", f"tmp/{path.name}: left by a process that is gone")
+        for path in stale
+    ]
     if not dry_run:
         with os_errors(f"store {store.path}: cannot be pruned"):
             for path, _ in [*orphans, *pictures]:
@@ -122,8 +129,14 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
             shown_by_orphans[pictures] = name
         else:
             shown.add(pictures)
-    folders = ((key, keeping.pictures_path(store.path, key), run) for key, run in shown_by_orphans.items() if key)
-    return orphans, [(folder, run) for key, folder, run in folders if key not in shown and folder.is_dir()]
+    folders = (
+        (key, keeping.pictures_path(store.path, key), run)
+        for key, run in shown_by_orphans.items()
+        if key
+    )
+    return orphans, [
+        (folder, run) for key, folder, run in folders if key not in shown and folder.is_dir()
+    ]
 
 
 def _about(result: dict[str, Any]) -> tuple[str, str, str]:
@@ -183,7 +196,9 @@ def _restore_roster(store: Path, run: str, rows: list[Mended]) -> None:
                 write_file(scratch / segment.name / layout.ZARR_JSON, read_file(copy))
                 commit_folder(scratch / segment.name, segment)
         label = f"{layout.ROSTER}/{segment.name}"
-        rows.append(Mended(run, label, _DID["restore"], f"{label}: {layout.ZARR_JSON} is damaged or gone"))
+        rows.append(
+            Mended(run, label, _DID["restore"], f"{label}: {layout.ZARR_JSON} is damaged or gone")
+        )
 
 
 def _copy_of(store: Path, target: Path) -> Path:

@@ -17,7 +17,14 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import ledger
 from kvtool.store.durable import make_folder
-from kvtool.store.files import commit_folder, group_json, os_errors, read_group, scratch_folder, write_file
+from kvtool.store.files import (
+    commit_folder,
+    group_json,
+    os_errors,
+    read_group,
+    scratch_folder,
+    write_file,
+)
 from kvtool.store.layout import ROSTER, ZARR_JSON
 
 
@@ -76,20 +83,33 @@ def read_roster(folder: Path, where: str) -> Roster:
         place = segment.place
         number += 1
     if ledger.entry_of(folder.parent.parent, folder / ROSTER / segment_name(number)).exists():
-        raise CorruptError(f"{where}: roster {segment_name(number)} is gone: `kvtool store repair` restores it")
+        raise CorruptError(
+            f"{where}: roster {segment_name(number)} is gone: `kvtool store repair` restores it"
+        )
     return Roster(tuple(ids), frozenset(gone), place, number)
 
 
 def extend_roster(
-    store: Path, folder: Path, where: str, ids: Sequence[str], place: str | None, gone: Collection[int] = ()
+    store: Path,
+    folder: Path,
+    where: str,
+    ids: Sequence[str],
+    place: str | None,
+    gone: Collection[int] = (),
 ) -> Roster:
     """Put what is new at the roster's end and return it. Of several writers at once, one after the other does."""
     while True:
         roster = read_roster(folder, where)
         wanted = roster.extended(ids, place, gone)
-        if (wanted.ids, wanted.gone, wanted.place) == (roster.ids, roster.gone, roster.place) and roster.n_segments:
+        if (wanted.ids, wanted.gone, wanted.place) == (
+            roster.ids,
+            roster.gone,
+            roster.place,
+        ) and roster.n_segments:
             return roster
-        segment = segment_attributes(wanted.ids[len(roster.ids) :], place, len(roster.ids), wanted.gone - roster.gone)
+        segment = segment_attributes(
+            wanted.ids[len(roster.ids) :], place, len(roster.ids), wanted.gone - roster.gone
+        )
         with os_errors(f"{where}: its roster cannot be written"), scratch_folder(store) as scratch:
             name = segment_name(roster.n_segments)
             write_segment(scratch / name, segment)
@@ -121,7 +141,9 @@ def _read_segment(folder: Path, number: int, where: str) -> _Segment:
         try:
             segment = read_group(folder / ROSTER / segment_name(number), name)
         except FileNotFoundError:
-            raise CorruptError(f"{name}: its {ZARR_JSON} is missing: `kvtool store repair` restores it") from None
+            raise CorruptError(
+                f"{name}: its {ZARR_JSON} is missing: `kvtool store repair` restores it"
+            ) from None
         except CorruptError as error:
             raise CorruptError(f"{error}: `kvtool store repair` restores it") from None
     return schema.read(_Segment, segment, name)

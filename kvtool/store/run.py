@@ -22,7 +22,7 @@ from kvtool.store.nonfinite import Place
 from kvtool.store.parts import Part, Picture, check_part, check_text
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
 from kvtool.store.roster import Roster, extend_roster, read_roster
-from kvtool.store.shards import Request, Rows, read_all
+from kvtool.store.shards import ReadRequest, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
 
@@ -88,7 +88,12 @@ class Run:
         self.__dict__.pop("_reader", None)
 
     def read(
-        self, kind: Kind, layer: int, kv_head: int = 0, ids: Sequence[str] | None = None, raw: bool = False
+        self,
+        kind: Kind,
+        layer: int,
+        kv_head: int = 0,
+        ids: Sequence[str] | None = None,
+        raw: bool = False,
     ) -> BlockValues:
         """One block over all images, or over `ids` in their order: values (token, dim), samples, offsets (n + 1).
 
@@ -98,12 +103,18 @@ class Run:
         return self._reader.read(kind, layer, kv_head, ids, raw)
 
     def stream(
-        self, kind: Kind, layers: Sequence[int] | None = None, ids: Sequence[str] | None = None, raw: bool = False
+        self,
+        kind: Kind,
+        layers: Sequence[int] | None = None,
+        ids: Sequence[str] | None = None,
+        raw: bool = False,
     ) -> Iterator[tuple[int, PartSlice]]:
         """(layer, slice) with all heads, layer by layer, part by part, images in the parts' order. Errors as read's."""
         return self._reader.stream(kind, layers, ids, raw)
 
-    def read_image(self, image: str, kinds: Sequence[Kind] | None = None, raw: bool = False) -> dict[str, Bits]:
+    def read_image(
+        self, image: str, kinds: Sequence[Kind] | None = None, raw: bool = False
+    ) -> dict[str, Bits]:
         """All of one image: kind -> (layer, head, token, dim); with key and value come text_key and text_value, the
         prompt's tokens before the image. `kinds`: all stored ones by default. Errors as read's.
         """
@@ -126,7 +137,9 @@ class Run:
         requests = []
         for part in self._scan("text"):
             count = len(part.attributes["names"])
-            requests.append(Request(part.arrays["value"], stored, head, [Rows(0, count, start)]))
+            requests.append(
+                ReadRequest(part.arrays["value"], stored, head, [Rows(0, count, start)])
+            )
             start += count
         values = np.empty((start, dim), dtype)
         read_all(requests, values[None])
@@ -160,7 +173,9 @@ class Run:
         counts: Counter[Place] = Counter()
         names = self.config.array_names()
         parts = [(name, name, part) for part in self._scan("parts", within) for name in names]
-        texts = [] if within is not None else [("value", "text", part) for part in self._scan("text")]
+        texts = (
+            [] if within is not None else [("value", "text", part) for part in self._scan("text")]
+        )
         for array, place, part in [*parts, *texts]:
             for position, head, count in part.nonfinite(array):
                 counts[place, self.config.stored_layers(place)[position], head] += count
@@ -197,17 +212,26 @@ class Run:
         uint16 bits. Raises SpaceError or StoreError; nothing is left behind then.
         """
         everything = {**arrays, **{f"text_{kind}": pieces for kind, pieces in (text or {}).items()}}
-        covered = self.covered_indices(range(samples[0].index, samples[-1].index + 1)) if samples else set()
+        covered = (
+            self.covered_indices(range(samples[0].index, samples[-1].index + 1))
+            if samples
+            else set()
+        )
         left = [position for position, sample in enumerate(samples) if sample.index not in covered]
         if len(left) < len(samples):
             if not left:
                 with os_errors(f"run {self.name}: its parts cannot be synced"):
                     fsync_folder(self.folder / "parts")  # the winner may not have come to it
                 return 0
-            everything = {key: writer.select(everything[key], token_offsets(samples, key), left) for key in everything}
+            everything = {
+                key: writer.select(everything[key], token_offsets(samples, key), left)
+                for key in everything
+            }
             samples = [samples[position] for position in left]
             name = layout.part_name(samples[0].index, samples[-1].index + 1)
-        nbytes = writer.write_part(self.store, self.folder / "parts" / name, self.config, samples, everything)
+        nbytes = writer.write_part(
+            self.store, self.folder / "parts" / name, self.config, samples, everything
+        )
         self.refresh()
         return nbytes
 
@@ -226,7 +250,9 @@ class Run:
             if not new:
                 return
             folder = self.folder / "text" / self._next_text()
-            if writer.write_text(self.store, folder, self.config, list(new), values[list(new.values())]):
+            if writer.write_text(
+                self.store, folder, self.config, list(new), values[list(new.values())]
+            ):
                 return
 
     def info(self) -> dict[str, Any]:
@@ -236,7 +262,11 @@ class Run:
     def _next_text(self) -> str:
         """Name of the next part of texts: where it starts, were none before it dropped."""
         parts = self._scan("text")
-        ends = [int(part.folder.name) + len(part.attributes["names"]) for part in parts if part.folder.name.isdecimal()]
+        ends = [
+            int(part.folder.name) + len(part.attributes["names"])
+            for part in parts
+            if part.folder.name.isdecimal()
+        ]
         return f"{max(ends, default=0):07d}"
 
     def _claim_path(self, name: str) -> Path:
@@ -277,7 +307,9 @@ class Run:
             try:
                 attributes = read_group(folder, where)
             except FileNotFoundError:
-                raise CorruptError(f"{where}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}") from None
+                raise CorruptError(
+                    f"{where}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}"
+                ) from None
             except CorruptError as error:
                 raise CorruptError(f"{error}: {layout.REPAIR}") from None
         part = Part(self.name, label, folder, attributes)

@@ -9,7 +9,14 @@ from typing import Any
 from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import layout
-from kvtool.store.files import commit_folder, group_json, os_errors, read_group, scratch_folder, write_file
+from kvtool.store.files import (
+    commit_folder,
+    group_json,
+    os_errors,
+    read_group,
+    scratch_folder,
+    write_file,
+)
 from kvtool.store.manifest import RunConfig
 from kvtool.store.roster import segment_name, write_segment
 
@@ -49,7 +56,9 @@ def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = N
     with scratch_folder(store) as scratch:
         tmp = scratch / config.name
         tmp.mkdir()
-        write_file(tmp / layout.ZARR_JSON, group_json({"config": config.to_json(), "hash": config.hash}))
+        write_file(
+            tmp / layout.ZARR_JSON, group_json({"config": config.to_json(), "hash": config.hash})
+        )
         for name in layout.RUN_FOLDERS:
             (tmp / name).mkdir()
             write_file(tmp / name / layout.ZARR_JSON, group_json({}))

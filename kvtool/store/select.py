@@ -20,7 +20,9 @@ def select_run(target: Target) -> Run:
     return (target if isinstance(target, Store) else open_store(target)).run()
 
 
-def select_store(target: Target, run: str | None = None, create: bool = False) -> tuple[Store, str | None]:
+def select_store(
+    target: Target, run: str | None = None, create: bool = False
+) -> tuple[Store, str | None]:
     """The store of a request and the name of the run it means, None where it names none.
 
     Args:

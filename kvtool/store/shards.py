@@ -39,7 +39,7 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class ReadRequest:
     """Tokens of some heads of one stored layer (0-based among those stored). `tag` is the caller's."""
 
     array: StoredArray
@@ -49,7 +49,7 @@ class Request:
     tag: Any = None
 
 
-class Piece(NamedTuple):
+class ShardPiece(NamedTuple):
     """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place in the file."""
 
     head: int
@@ -63,7 +63,7 @@ class Piece(NamedTuple):
 class OpenShard:
     """A shard whose index is read and whose wanted bytes are on their way."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ReadRequest) -> None:
         self.request = request
         spec = request.array.spec
         shard = request.layer // spec.shard_layers
@@ -99,7 +99,9 @@ class OpenShard:
         """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
         spec = self.request.array.spec
         scratch = np.empty((spec.shape[3], spec.chunk_tokens), spec.storage)
-        buffer = np.empty(max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8)
+        buffer = np.empty(
+            max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8
+        )
         for span in self.spans:
             base, decoded = span[0].offset, -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
@@ -120,7 +122,9 @@ class OpenShard:
         with os_errors(f"{self.where}: cannot be read"):
             found = os.fstat(self.fd).st_size
         if found != self.nbytes:
-            raise CorruptError(f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}")
+            raise CorruptError(
+                f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}"
+            )
         spec = self.request.array.spec
         tail = np.empty(spec.index_nbytes, np.uint8)
         index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.where)
@@ -131,7 +135,7 @@ class OpenShard:
             )
         return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
 
-    def _pieces(self, index: NDArray[np.uint64]) -> Iterator[Piece]:
+    def _pieces(self, index: NDArray[np.uint64]) -> Iterator[ShardPiece]:
         request, spec = self.request, self.request.array.spec
         size = spec.chunk_tokens
         chunks: list[list[tuple[int, int]]] = index[request.layer % spec.shard_layers].tolist()
@@ -140,7 +144,14 @@ class OpenShard:
                 for chunk in range(start // size, ceil(stop / size)):
                     lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
                     offset, nbytes = chunks[head][chunk]
-                    yield Piece(position, out + lo - start, lo - chunk * size, hi - chunk * size, offset, nbytes)
+                    yield ShardPiece(
+                        position,
+                        out + lo - start,
+                        lo - chunk * size,
+                        hi - chunk * size,
+                        offset,
+                        nbytes,
+                    )
 
     def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
         done = 0
@@ -148,12 +159,14 @@ class OpenShard:
             with os_errors(f"{self.where}: cannot be read"):
                 count = os.preadv(self.fd, [buffer[done:].data], offset + done)
             if count == 0:
-                raise CorruptError(f"{self.where}: the file became shorter while it was read: {REPAIR}")
+                raise CorruptError(
+                    f"{self.where}: the file became shorter while it was read: {REPAIR}"
+                )
             done += count
         return buffer
 
 
-def open_ahead(requests: Iterable[Request]) -> Iterator[OpenShard]:
+def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
     """The shards of the requests, in order, each open until the next is asked for, with a few more under way."""
     waiting: deque[OpenShard] = deque()
     try:
@@ -170,13 +183,13 @@ def open_ahead(requests: Iterable[Request]) -> Iterator[OpenShard]:
             shard.close()
 
 
-def read_all(requests: Sequence[Request], out: Bits) -> None:
+def read_all(requests: Sequence[ReadRequest], out: Bits) -> None:
     """Fill `out` from all requests, several shards at once: while one waits for the disk, others are decoded.
 
     Their rows must not overlap. Reading, decompressing and copying run outside Python's lock.
     """
 
-    def read(request: Request) -> None:
+    def read(request: ReadRequest) -> None:
         with closing(OpenShard(request)) as shard:
             shard.read_into(out)
 
@@ -188,13 +201,13 @@ def read_all(requests: Sequence[Request], out: Bits) -> None:
                 pass
 
 
-def _end(piece: Piece) -> int:
+def _end(piece: ShardPiece) -> int:
     return piece.offset + piece.nbytes
 
 
-def _spans(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def _spans(pieces: Iterable[ShardPiece]) -> Iterator[list[ShardPiece]]:
     """Groups of pieces that follow each other in the file, READ_NBYTES or one chunk long at most."""
-    span: list[Piece] = []
+    span: list[ShardPiece] = []
     for piece in pieces:
         same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))
         if same_or_next and _end(piece) - span[0].offset <= READ_NBYTES:

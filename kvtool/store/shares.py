@@ -57,7 +57,9 @@ class Share:
                 raise BusyError(f"{which}{held[0][1]}")
             time.sleep(min(POLL_S, deadline - now))
 
-    def once(self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]) -> Kept:
+    def once(
+        self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
+    ) -> Kept:
         """What is kept of a chunk; where that is nothing, it is made, which keeps it, by one process at a time.
 
         name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds it.
@@ -72,7 +74,9 @@ class Share:
                 self.done.append(name)
         return found
 
-    def result(self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]) -> Kept:
+    def result(
+        self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
+    ) -> Kept:
         """As once(), for work of one chunk: it waits for another process as each() does."""
         found: list[Kept] = []
         self.each([name], lambda _: found.append(self.once(run, name, kept, make)), "results")

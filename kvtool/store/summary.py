@@ -23,7 +23,11 @@ def summarize(run: Run) -> dict[str, Any]:
     config, parts, texts = run.config, *(run.readable(group) for group in ("parts", "text"))
     roster = _readable_roster(run)
     indices = {index for part in parts for index in part.indices}
-    n_damaged = sum(len(member_names(run.folder / group)) for group in ("parts", "text")) - len(parts) - len(texts)
+    n_damaged = (
+        sum(len(member_names(run.folder / group)) for group in ("parts", "text"))
+        - len(parts)
+        - len(texts)
+    )
     return {
         "run": run.name,
         "hash": config.hash,
@@ -46,7 +50,9 @@ def summarize(run: Run) -> dict[str, Any]:
         "parts": len(parts),
         "bytes": sum(part.nbytes for part in [*parts, *texts]),
         "damaged_parts": n_damaged,
-        "held": [f"{name} by {owner or 'an unknown process'}" for name, owner in run.holders().items()],
+        "held": [
+            f"{name} by {owner or 'an unknown process'}" for name, owner in run.holders().items()
+        ],
         "images_per_minute": pace(parts),
     }
 
@@ -61,7 +67,9 @@ def _readable_roster(run: Run) -> Roster:
 
 def pace(parts: Sequence[Part]) -> float | None:
     """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
-    times = sorted((stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None)
+    times = sorted(
+        (stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None
+    )
     recent = [(stamp, images) for stamp, images in times if stamp >= times[-1][0] - PACE_S]
     seconds = recent[-1][0] - recent[0][0] if recent else 0.0
     return round(60 * sum(images for _, images in recent[1:]) / seconds, 1) if seconds > 0 else None

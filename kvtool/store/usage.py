@@ -35,7 +35,11 @@ class Usage:
 
     def row(self) -> dict[str, int]:
         """Columns of a table."""
-        sizes = {f"{name}_bytes": size for name, size in asdict(self).items() if not name.startswith(("n_", "bytes"))}
+        sizes = {
+            f"{name}_bytes": size
+            for name, size in asdict(self).items()
+            if not name.startswith(("n_", "bytes"))
+        }
         return {"bytes": self.bytes, **sizes, "results": self.n_results, "answers": self.n_answers}
 
 
@@ -51,7 +55,17 @@ def measure(store: Path) -> Usage:
                 purpose = _purpose(place.relative_to(store).parts, place / name)
                 sizes[purpose] += nbytes
                 counts[purpose] += 1
-    purposes = ("parts", "texts", "results", "answers", "pictures", "indexes", "tmp", "metadata", "other")
+    purposes = (
+        "parts",
+        "texts",
+        "results",
+        "answers",
+        "pictures",
+        "indexes",
+        "tmp",
+        "metadata",
+        "other",
+    )
     return Usage(
         bytes=sizes.total(),
         **{purpose: sizes[purpose] for purpose in purposes},
@@ -72,7 +86,9 @@ def _purpose(folders: tuple[str, ...], path: Path) -> str:
     if root == layout.LEDGER or path.name == layout.ZARR_JSON:
         return "metadata"
     group = folders[2] if root == "runs" and len(folders) > 2 else ""
-    return {"parts": "parts", "text": "texts", layout.INDEXES: "indexes", "locks": "metadata"}.get(group, "other")
+    return {"parts": "parts", "text": "texts", layout.INDEXES: "indexes", "locks": "metadata"}.get(
+        group, "other"
+    )
 
 
 def _holds_answers(path: Path) -> bool:

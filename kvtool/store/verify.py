@@ -43,7 +43,9 @@ class Unit:
             yield unreadable(self.label, error)
 
 
-def verify(store: Store, progress: Progress | None = None, share: tuple[int, int] = (1, 1)) -> list[Problem]:
+def verify(
+    store: Store, progress: Progress | None = None, share: tuple[int, int] = (1, 1)
+) -> list[Problem]:
     """All problems of a store, none raised. progress(1) is called after each part.
 
     share: the i-th of n shares, from 1 on. They do not overlap, together they are everything, and what is in a share
@@ -68,12 +70,17 @@ def units(store: Store) -> Iterator[Unit]:
     yield Unit("store", partial(_check_root, store))
     yield Unit("tmp", partial(_check_tmp, store))
     yield Unit(layout.LEDGER, partial(_check_ledger, store))
-    for check, folder in ((_check_result, store.results_dir), (_check_pictures, layout.pictures_path(store.path))):
+    for check, folder in (
+        (_check_result, store.results_dir),
+        (_check_pictures, layout.pictures_path(store.path)),
+    ):
         yield from _units_in(folder, folder.name, partial(_unit_of_kept, check))
     yield from _units_in(layout.runs_path(store.path), "runs", partial(_units_of_run, store))
 
 
-def _units_in(folder: Path, label: str, units_of: Callable[[Path], Iterable[Unit]]) -> Iterator[Unit]:
+def _units_in(
+    folder: Path, label: str, units_of: Callable[[Path], Iterable[Unit]]
+) -> Iterator[Unit]:
     """The units of each entry of a folder."""
     try:
         found = layout.entries(folder)
@@ -101,12 +108,16 @@ def _units_of_run(store: Store, folder: Path) -> Iterator[Unit]:
         return
     yield Unit(label, partial(_check_run, run))
     for group in layout.RUN_GROUPS:
-        yield from _units_in(run.folder / group, f"{label}/{group}", partial(_unit_of_member, run, group))
+        yield from _units_in(
+            run.folder / group, f"{label}/{group}", partial(_unit_of_member, run, group)
+        )
 
 
 def _unit_of_member(run: Run, group: str, path: Path) -> Iterator[Unit]:
     counts = group == "parts" and layout.part_range(path.name) is not None
-    yield Unit(f"runs/{run.name}/{group}/{path.name}", partial(check_member, run, group, path), counts)
+    yield Unit(
+        f"runs/{run.name}/{group}/{path.name}", partial(check_member, run, group, path), counts
+    )
 
 
 def _check_root(store: Store) -> Iterator[Problem]:
@@ -129,9 +140,18 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         run = relative.parts[1] if of_run else ""
         part = "/".join(relative.parts[2:]).removeprefix("parts/") if of_run else ""
         what = f"{'' if part else f'{relative}: '}it was committed and is gone"
-        yield Problem(run, part, "", what, "restore" if target.parent.name == layout.ROSTER else "forget", target)
+        yield Problem(
+            run,
+            part,
+            "",
+            what,
+            "restore" if target.parent.name == layout.ROSTER else "forget",
+            target,
+        )
     for path in ledger.spoiled(store.path):
-        yield Problem("", "", "", f"{path.relative_to(store.path)}: expected an empty file", "copy", path)
+        yield Problem(
+            "", "", "", f"{path.relative_to(store.path)}: expected an empty file", "copy", path
+        )
     copies = [layout.ledger_path(store.path) / layout.ROOT_COPY]
     for name in store.runs():
         copies += [ledger.run_copy(store.path, name), *ledger.segment_copies(store.path, name)]
@@ -141,7 +161,9 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         except FileNotFoundError:
             continue
         except (CorruptError, OSError) as error:
-            yield Problem("", "", "", str(error), "copy" if isinstance(error, CorruptError) else "", path)
+            yield Problem(
+                "", "", "", str(error), "copy" if isinstance(error, CorruptError) else "", path
+            )
 
 
 def _check_result(path: Path) -> Iterator[Problem]:
@@ -184,7 +206,9 @@ def _check_roster(run: Run) -> Iterator[Problem]:
         roster = run.roster
     except StoreError as error:
         segments = layout.entries(run.folder / layout.ROSTER)
-        if not any(any(check_segment(run, layout.ROSTER, segment)) for segment in segments):  # else told there
+        if not any(
+            any(check_segment(run, layout.ROSTER, segment)) for segment in segments
+        ):  # else told there
             yield Problem(run.name, layout.ROSTER, "", str(error))
         return
     names = {path.name for path in layout.entries(run.folder / layout.ROSTER)}
@@ -194,12 +218,16 @@ def _check_roster(run: Run) -> Iterator[Problem]:
     if not roster.n_segments:
         return
     for part in _parts_with_samples(run):
-        for index, name in zip(part.indices, (picture.id for picture in part.pictures), strict=True):
+        for index, name in zip(
+            part.indices, (picture.id for picture in part.pictures), strict=True
+        ):
             listed = roster.ids[index] if index < len(roster.ids) else None
             if name != listed:
                 what = f"image {index} is {name!r}, and in the run's roster {listed!r}"
                 # An index that no segment lists may be of one that is lost: then the part is all that is left of it.
-                yield Problem(run.name, part.name, "", what, "" if listed is None else "drop", part.folder)
+                yield Problem(
+                    run.name, part.name, "", what, "" if listed is None else "drop", part.folder
+                )
 
 
 def _parts_with_samples(run: Run) -> list[Part]:
@@ -222,4 +250,11 @@ def _check_twice(run: Run) -> Iterator[Problem]:
                 if other is not part:
                     first, second = sorted((other.name, part.name))
                     what = f"{what} {key!r} is in part {first} too: remove one part"
-                    yield Problem(run.name, second, "", what, "" if is_in_place(run, part) else "drop", part.folder)
+                    yield Problem(
+                        run.name,
+                        second,
+                        "",
+                        what,
+                        "" if is_in_place(run, part) else "drop",
+                        part.folder,
+                    )

@@ -17,7 +17,13 @@ from kvtool.store.durable import FileRecord, TornError, write_recorded
 from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
 from kvtool.store.files import commit_folder, group_json, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
-from kvtool.store.manifest import TEXT_KINDS, RunConfig, samples_to_json, token_counts, token_offsets
+from kvtool.store.manifest import (
+    TEXT_KINDS,
+    RunConfig,
+    samples_to_json,
+    token_counts,
+    token_offsets,
+)
 from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.types import Sample
 
@@ -29,7 +35,11 @@ WRITES_UNDER_WAY = 2
 
 
 def write_part(
-    store: Path, folder: Path, config: RunConfig, samples: Sequence[Sample], arrays: Mapping[str, Pieces]
+    store: Path,
+    folder: Path,
+    config: RunConfig,
+    samples: Sequence[Sample],
+    arrays: Mapping[str, Pieces],
 ) -> int:
     """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer committed it first.
 
@@ -47,11 +57,15 @@ def write_part(
     return _commit(store, folder, config, arrays, lengths, attributes, where)
 
 
-def write_text(store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits) -> int:
+def write_text(
+    store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits
+) -> int:
     """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another was first."""
     where = f"run {config.name}, text {folder.name}"
     arrays = {"value": np.moveaxis(values, 0, 2)}
-    return _commit(store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, where)
+    return _commit(
+        store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, where
+    )
 
 
 def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> list[Bits]:
@@ -106,14 +120,22 @@ def _write_and_rename(
                 arrays_written[name] = asdict(array_record(spec, written))
                 files |= {f"{name}/{file}": record for file, record in written.items()}
                 nonfinite |= {name: places} if places else {}
-        about = {"committed_as": str(folder.relative_to(store)), **attributes, "arrays": arrays_written}
+        about = {
+            "committed_as": str(folder.relative_to(store)),
+            **attributes,
+            "arrays": arrays_written,
+        }
         about |= {"nonfinite": nonfinite} if nonfinite else {}
         files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(about))
-        nbytes = sum(record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}"))
+        nbytes = sum(
+            record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}")
+        )
         return nbytes if commit_folder(tmp, folder, files) else 0
 
 
-def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> tuple[dict[str, FileRecord], list[list[int]]]:
+def write_array(
+    folder: Path, spec: ArraySpec, pieces: Sequence[Bits]
+) -> tuple[dict[str, FileRecord], list[list[int]]]:
     """Write an array's files, all fsynced, and return size and checksum of each; and [layer position, head, how many
     values are not finite] where there are any.
 
@@ -123,10 +145,15 @@ def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> tuple[
     files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json())}
     heads, dim = spec.shape[1], spec.shape[3]
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
-    buffer = np.full((spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage)
+    buffer = np.full(
+        (spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage
+    )
     writes: list[Future[FileRecord]] = []
     nonfinite: list[int] = []
-    with ThreadPoolExecutor(_encode_threads()) as encoders, ThreadPoolExecutor(WRITES_UNDER_WAY) as io:
+    with (
+        ThreadPoolExecutor(_encode_threads()) as encoders,
+        ThreadPoolExecutor(WRITES_UNDER_WAY) as io,
+    ):
         for shard in range(spec.n_shards):
             _fill(buffer, pieces, shard * spec.shard_layers)
             # Without the padding, which is NaN.
@@ -136,7 +163,9 @@ def write_array(folder: Path, spec: ArraySpec, pieces: Sequence[Bits]) -> tuple[
             index = encode_index([len(chunk) for chunk in chunks])
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
-            writes.append(io.submit(write_recorded, folder / spec.shard_name(shard), *chunks, index))
+            writes.append(
+                io.submit(write_recorded, folder / spec.shard_name(shard), *chunks, index)
+            )
         files |= {spec.shard_name(shard): write.result() for shard, write in enumerate(writes)}
     return files, records(nonfinite, heads)
 
@@ -167,35 +196,49 @@ def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
 
 
 def _encode_threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(ENCODE_THREADS, cores)
 
 
 def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[int]) -> ArraySpec:
     layers, heads, _, dim = pieces[0].shape
     shape = (layers, heads, sum(lengths), dim)
-    return ArraySpec.plan(shape, lengths, one_file=name in TEXT_KINDS, dtype=config.model.dtype, codec=config.codec)
+    return ArraySpec.plan(
+        shape, lengths, one_file=name in TEXT_KINDS, dtype=config.model.dtype, codec=config.codec
+    )
 
 
 def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
     span = part_range(name)
     indices = [sample.index for sample in samples]
     if span is None or not indices:
-        raise StoreError(f"{where}: expected a name like 0000000-0000032 and at least one image, found {len(indices)}")
+        raise StoreError(
+            f"{where}: expected a name like 0000000-0000032 and at least one image, found {len(indices)}"
+        )
     if indices != sorted(set(indices)) or indices[0] < span[0] or indices[-1] >= span[1]:
-        raise StoreError(f"{where}: expected rising indices within the name's range, found {indices}")
+        raise StoreError(
+            f"{where}: expected rising indices within the name's range, found {indices}"
+        )
     if len({sample.id for sample in samples}) != len(samples):
         raise StoreError(f"{where}: expected ids that differ, found the same id twice")
 
 
-def _check_pieces(pieces: Pieces, config: RunConfig, name: str, tokens: int, where: str) -> list[Bits]:
+def _check_pieces(
+    pieces: Pieces, config: RunConfig, name: str, tokens: int, where: str
+) -> list[Bits]:
     """The array as a list of pieces of the run's geometry and dtype, or StoreError."""
     parts = [pieces] if isinstance(pieces, np.ndarray) else list(pieces)
     heads, dim = config.heads_and_dim(name)
     expected = (len(config.stored_layers(name)), heads, tokens, dim)
     dtype = STORED_DTYPE[config.model.dtype]
     for piece in parts:
-        if piece.ndim != 4 or (*piece.shape[:2], piece.shape[3]) != (*expected[:2], dim) or piece.dtype != dtype:
+        if (
+            piece.ndim != 4
+            or (*piece.shape[:2], piece.shape[3]) != (*expected[:2], dim)
+            or piece.dtype != dtype
+        ):
             raise StoreError(
                 f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape {piece.shape}"
             )

@@ -90,7 +90,12 @@ class BlockPlan:
 
 
 def score_blocks(
-    task: Scored, plan: BlockPlan, device: torch.device, select: str, seed: int, progress: Callable[..., None] | None
+    task: Scored,
+    plan: BlockPlan,
+    device: torch.device,
+    select: str,
+    seed: int,
+    progress: Callable[..., None] | None,
 ) -> tuple[list[Row], list[Row]]:
     """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of the units.
 
@@ -116,25 +121,37 @@ def score_blocks(
     return rows, halves
 
 
-def table_rows(blocks: Sequence[Row], table: Table, seed: int, nonfinite: Array | None = None) -> list[Row]:
+def table_rows(
+    blocks: Sequence[Row], table: Table, seed: int, nonfinite: Array | None = None
+) -> list[Row]:
     """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0."""
     found = bootstrap(table.units, table.scores, strata=table.strata, seed=seed)
     n = table.units.shape[1]
-    rows = [{**block, **table.labels, **_scores(found, index, n), "n": n} for index, block in enumerate(blocks)]
+    rows = [
+        {**block, **table.labels, **_scores(found, index, n), "n": n}
+        for index, block in enumerate(blocks)
+    ]
     if nonfinite is None:
         return rows
-    return [_without_scores(row, count) if count else row for row, count in zip(rows, nonfinite.tolist(), strict=True)]
+    return [
+        _without_scores(row, count) if count else row
+        for row, count in zip(rows, nonfinite.tolist(), strict=True)
+    ]
 
 
 def _without_scores(row: Row, nonfinite: int) -> Row:
     scores = {metric + end for metric in metric_names(row) for end in ("", "_low", "_high")}
-    return {name: None if name in scores else value for name, value in row.items()} | {"nonfinite": nonfinite}
+    return {name: None if name in scores else value for name, value in row.items()} | {
+        "nonfinite": nonfinite
+    }
 
 
 def nonfinite_lines(run: Run, rows: Sequence[Row]) -> list[str]:
     """A line that names the blocks among a run's rows that have no scores for their values, if there are any."""
     places = {(row["kind"], row["layer"], row["kv_head"]) for row in rows if row.get("nonfinite")}
-    return [f"run {run.name}: {WHAT}, so no scores: {describe(places, run.config)}"] if places else []
+    return (
+        [f"run {run.name}: {WHAT}, so no scores: {describe(places, run.config)}"] if places else []
+    )
 
 
 def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
@@ -153,10 +170,16 @@ def halves(n: int, seed: int) -> tuple[Array, Array]:
     return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 
 
-def _half_rows(blocks: Sequence[Row], table: Table, metric: str, seed: int, nonfinite: Array) -> list[Row]:
+def _half_rows(
+    blocks: Sequence[Row], table: Table, metric: str, seed: int, nonfinite: Array
+) -> list[Row]:
     first, second = halves(table.units.shape[1], seed)
     chosen = table.scores(table.units[:, first].sum(axis=1))[metric]
     strata = None if table.strata is None else table.strata[second]
-    rows = table_rows(blocks, table._replace(units=table.units[:, second], strata=strata), seed, nonfinite)
+    rows = table_rows(
+        blocks, table._replace(units=table.units[:, second], strata=strata), seed, nonfinite
+    )
     known = np.where(nonfinite > 0, np.nan, chosen)
-    return [{**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, known, strict=True)]
+    return [
+        {**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, known, strict=True)
+    ]

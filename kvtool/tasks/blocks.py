@@ -27,20 +27,32 @@ def plan_blocks(
     """The stored blocks that a request names, of kinds the task is able to score. Raises UsageError for others."""
     stored = [kind for kind in run.config.kinds if kind in able]
     if not stored:
-        raise UsageError(f"run {run.name}: the task scores {', '.join(able)}; stored: {', '.join(run.config.kinds)}")
+        raise UsageError(
+            f"run {run.name}: the task scores {', '.join(able)}; stored: {', '.join(run.config.kinds)}"
+        )
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]
         kinds = [*decoder, *(kind for kind in BASELINES if kind in stored)]
-    narrowed = [kind for kind in DECODER if kind in kinds] or [kind for kind in kinds if kind != "projected"]
+    narrowed = [kind for kind in DECODER if kind in kinds] or [
+        kind for kind in kinds if kind != "projected"
+    ]
     blocks = []
     for kind in dict.fromkeys(kinds):
         if kind not in KINDS or kind not in stored:
-            why = "not stored" if kind not in run.config.kinds else "without text vectors, which the task needs"
+            why = (
+                "not stored"
+                if kind not in run.config.kinds
+                else "without text vectors, which the task needs"
+            )
             raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
         have = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
         wanted = tuple(dict.fromkeys(layers)) if kind in narrowed and layers is not None else have
-        chosen = tuple(dict.fromkeys(heads)) if kind in narrowed and heads is not None else tuple(range(count))
+        chosen = (
+            tuple(dict.fromkeys(heads))
+            if kind in narrowed and heads is not None
+            else tuple(range(count))
+        )
         _check(run, kind, "layer", wanted, have)
         _check(run, kind, "kv_head", chosen, range(count))
         blocks.append((kind, wanted, chosen))
@@ -51,7 +63,9 @@ def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence
     absent = [number for number in wanted if number not in have]
     if absent or not wanted:
         listed = ", ".join(map(str, have))
-        raise UsageError(f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}")
+        raise UsageError(
+            f"run {run.name}: {kind} has no {what} {', '.join(map(str, absent))}; stored: {listed}"
+        )
 
 
 def baseline_plan(run: Run) -> BlockPlan:

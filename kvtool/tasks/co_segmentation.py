@@ -63,7 +63,13 @@ class CoSegmentation:
             )
         if saliency != "border":
             raise UsageError(f"{self.name}: saliency: expected border, found {saliency!r}")
-        self.dataset, self.device, self.restarts, self.seed, self.limit = dataset, device, restarts, seed, limit
+        self.dataset, self.device, self.restarts, self.seed, self.limit = (
+            dataset,
+            device,
+            restarts,
+            seed,
+            limit,
+        )
         self.groups, left_out = self._usable(dataset, ids)
         self.n = sum(map(len, self.groups.values()))
         self.skipped, self.n_skipped = left_out.lines, left_out.count
@@ -95,7 +101,10 @@ class CoSegmentation:
 
     def measure(self, layer: Layer) -> Array:
         """(head, image, 4): pixels of background and foreground intersection, then union; classes after each other."""
-        counts = [self._score(image, predicted, category) for category, image, predicted in self._predict(layer)]
+        counts = [
+            self._score(image, predicted, category)
+            for category, image, predicted in self._predict(layer)
+        ]
         return np.stack(counts, axis=1)
 
     def only(self, images: Collection[str]) -> None:
@@ -142,7 +151,9 @@ class CoSegmentation:
 
     def tables(self, measured: Array) -> Iterator[Table]:
         units = foreground_units(measured[..., :2], measured[..., 2:])
-        category = np.repeat(np.arange(len(self.groups)), [len(images) for images in self.groups.values()])
+        category = np.repeat(
+            np.arange(len(self.groups)), [len(images) for images in self.groups.values()]
+        )
         yield Table({}, units, j_scores, category)
         for index, name in enumerate(self.groups):
             yield Table({"category": name}, units[:, category == index], j_scores)
@@ -178,7 +189,9 @@ def cosegment(
     from torch.nn.functional import normalize
 
     bounds = np.cumsum([0, *(v.shape[1] for v in values)])
-    labels, k, _ = choose_clusters([normalize(v, dim=-1) for v in values], restarts=restarts, seed=seed)
+    labels, k, _ = choose_clusters(
+        [normalize(v, dim=-1) for v in values], restarts=restarts, seed=seed
+    )
     found = np.zeros(labels.shape, bool)
     for head in range(len(labels)):
         parts = [labels[head, a:b] for a, b in pairwise(bounds)]
@@ -187,7 +200,9 @@ def cosegment(
     return [found[:, a:b] for a, b in pairwise(bounds)]
 
 
-def choose_clusters(units: Sequence[Tensor], *, restarts: int = 10, seed: int = 0) -> tuple[Array, Array, Array]:
+def choose_clusters(
+    units: Sequence[Tensor], *, restarts: int = 10, seed: int = 0
+) -> tuple[Array, Array, Array]:
     """Cluster labels (head, token of all images), their number k (head,), and the mean squared distance for each k
     tried (head, k), NaN beyond the head's own.
 
@@ -199,7 +214,11 @@ def choose_clusters(units: Sequence[Tensor], *, restarts: int = 10, seed: int = 
     from kvtool.features.kmeans import assign, kmeans
 
     points = torch.cat(list(units), dim=1)
-    fitted = points if points.shape[1] < FIT_ALL_BELOW else torch.cat([u[:, ::FIT_EVERY] for u in units], dim=1)
+    fitted = (
+        points
+        if points.shape[1] < FIT_ALL_BELOW
+        else torch.cat([u[:, ::FIT_EVERY] for u in units], dim=1)
+    )
     heads = len(points)
     labels = np.zeros(points.shape[:2], np.int64)
     k_of, sse = np.zeros(heads, np.int64), np.full((heads, MOST_CLUSTERS), np.nan)

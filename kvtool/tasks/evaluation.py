@@ -101,14 +101,20 @@ def count_blocks(
     able = TASKS.load(task).kinds
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, able)]
-    plans += [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
-    return sum(len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks)
+    plans += (
+        [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
+    )
+    return sum(
+        len(of_layers) * len(of_heads) for plan in plans for _, of_layers, of_heads in plan.blocks
+    )
 
 
 def check_served(run: Run, task: str) -> None:
     """Raises UsageError where a run's data set cannot serve a task."""
     if task not in tasks_of(run):
-        able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
+        able = ", ".join(
+            name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks
+        )
         raise UsageError(
             f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
         )
@@ -160,8 +166,12 @@ def _config(
         **describe_run(plan.run, ids),
         **({} if ids is None else {"ids_hash": digest_texts(sorted(ids))}),
         "truth_hash": dataset.truth_digest(),
-        "blocks": [{"kind": kind, "layers": list(ls), "kv_heads": list(hs)} for kind, ls, hs in plan.blocks],
+        "blocks": [
+            {"kind": kind, "layers": list(ls), "kv_heads": list(hs)} for kind, ls, hs in plan.blocks
+        ],
         "select": select,
         "seed": seed,
-        "options": {name: value for name, value in options.items() if name not in ("seed", "backend")},
+        "options": {
+            name: value for name, value in options.items() if name not in ("seed", "backend")
+        },
     }

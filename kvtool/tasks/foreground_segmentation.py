@@ -61,10 +61,16 @@ class ForegroundSegmentation:
         listed = dataset.entries()
         left_out = LeftOut.of(dataset)
         held = [entry for entry in listed if entry.image_id in ids]
-        left_out.many(len(listed) - len(held), "listed images are not in the run: no episode draws them")
-        usable = left_out.usable(held, lambda entry: check_entry(dataset, entry, ids[entry.image_id]))
+        left_out.many(
+            len(listed) - len(held), "listed images are not in the run: no episode draws them"
+        )
+        usable = left_out.usable(
+            held, lambda entry: check_entry(dataset, entry, ids[entry.image_id])
+        )
         if held and not usable:
-            raise left_out.none_left(self.name, f"the label maps of none of {len(held)} entries can be used")
+            raise left_out.none_left(
+                self.name, f"the label maps of none of {len(held)} entries can be used"
+            )
         self.episodes = dataset.episodes(count, shots, seed, usable)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
@@ -76,7 +82,9 @@ class ForegroundSegmentation:
         return {"episodes": self.n, "shots": self.shots, "c": self.c}
 
     def images(self) -> set[str]:
-        return {image for episode in self.episodes for image in (episode.query_id, *episode.support_ids)}
+        return {
+            image for episode in self.episodes for image in (episode.query_id, *episode.support_ids)
+        }
 
     def measure(self, layer: Layer) -> Array:
         """(head, episode, 4): pixels of background and foreground intersection, then union."""
@@ -96,7 +104,11 @@ class ForegroundSegmentation:
             if episode.index not in self._saved:
                 continue
             name = f"{episode.index:04d}.png"
-            about = {"class_id": episode.class_id, "query": episode.query_id, "supports": list(episode.support_ids)}
+            about = {
+                "class_id": episode.class_id,
+                "query": episode.query_id,
+                "supports": list(episode.support_ids),
+            }
             files.append({"file": name, "episode": episode.index, **about})
             save_mask(folder / name, predicted[index])
         return files
@@ -114,7 +126,11 @@ class ForegroundSegmentation:
                 continue
             images = layer.get({image for e in batch for image in (e.query_id, *e.support_ids)})
             fits = self._fit(batch, images)
-            of_episode = zip(fits.weights.float().chunk(len(batch)), fits.bias.float().chunk(len(batch)), strict=True)
+            of_episode = zip(
+                fits.weights.float().chunk(len(batch)),
+                fits.bias.float().chunk(len(batch)),
+                strict=True,
+            )
             for episode, (weights, bias) in zip(batch, of_episode, strict=True):
                 query = images[episode.query_id]
                 logits = torch.bmm(query.values, weights[:, :, None])[:, :, 0] + bias[:, None]
@@ -146,7 +162,10 @@ class ForegroundSegmentation:
                 foreground, kept = self._labels(image.id, episode.class_id, image.span)
                 labels[index, 0, start:stop], weights[index, 0, start:stop] = foreground, kept
                 start = stop
-        both = (torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device) for part in (labels, weights))
+        both = (
+            torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device)
+            for part in (labels, weights)
+        )
         return logistic.fit(features.flatten(0, 1), *both, c=self.c)
 
     def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
@@ -163,9 +182,16 @@ class ForegroundSegmentation:
 
     def tables(self, measured: Array) -> Iterator[Table]:
         # Classes without an episode have no score: none of theirs is 0.
-        ids, class_index = np.unique([episode.class_id for episode in self.episodes], return_inverse=True)
+        ids, class_index = np.unique(
+            [episode.class_id for episode in self.episodes], return_inverse=True
+        )
         intersection, union = measured[..., :2], measured[..., 2:]
-        yield Table({}, fewshot_units(intersection, union, class_index, len(ids)), fewshot_scores, class_index)
+        yield Table(
+            {},
+            fewshot_units(intersection, union, class_index, len(ids)),
+            fewshot_scores,
+            class_index,
+        )
         for index, class_id in enumerate(ids.tolist()):
             of = class_index == index
             units = fewshot_units(intersection[:, of], union[:, of], np.zeros(of.sum(), int), 1)
@@ -178,7 +204,9 @@ def check_entry(dataset: Pascal5i, entry: Entry, wh_px: Size) -> None:
     labels = dataset.label_map(entry.image_id)
     check_shape(labels, wh_px, where)
     if not (labels == entry.class_id).any():
-        raise DatasetError(f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found none")
+        raise DatasetError(
+            f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found none"
+        )
 
 
 def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:

@@ -49,7 +49,9 @@ def check_cutoff(cutoff: str) -> None:
     except ValueError:
         valid = False
     if not valid:
-        raise UsageError(f"cutoff: expected mean, otsu or fraction:p with p between 0 and 1, found {cutoff!r}")
+        raise UsageError(
+            f"cutoff: expected mean, otsu or fraction:p with p between 0 and 1, found {cutoff!r}"
+        )
 
 
 def thresholds(maps: Tensor, cutoff: str) -> Tensor:

@@ -41,20 +41,32 @@ def check_free(folder: Path) -> None:
         )
 
 
-def save_best(task: Task, plan: BlockPlan, result: Result, device: torch.device, folder: Path) -> None:
+def save_best(
+    task: Task, plan: BlockPlan, result: Result, device: torch.device, folder: Path
+) -> None:
     """Write the predictions of a result's best block, and INDEX. Raises UsageError where the folder is not free,
     KvtoolError where no block has a score or the disk refuses."""
     check_free(folder)
     if result.best is None:
-        raise KvtoolError(f"{result.task}: {result.metric} of no block is defined, so there is no best block to save")
+        raise KvtoolError(
+            f"{result.task}: {result.metric} of no block is defined, so there is no best block to save"
+        )
     block = {name: result.best[name] for name in ("kind", "layer", "kv_head")}
     heads = next(heads for kind, _, heads in plan.blocks if kind == block["kind"])
     # With the heads that were scored together: alone, a batch of another size might round a pixel differently.
     layer = Layer(plan.run, block["kind"], block["layer"], heads, device)
     with output_folder(folder, "--save-predictions") as aside:
         files = task.save(layer, heads.index(block["kv_head"]), aside)
-        about = {"schema": SCHEMA, "task": result.task, **block, "config": result.config, "files": files}
-        (aside / INDEX).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        about = {
+            "schema": SCHEMA,
+            "task": result.task,
+            **block,
+            "config": result.config,
+            "files": files,
+        }
+        (aside / INDEX).write_text(
+            json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def save_mask(path: Path, foreground: Array) -> None:
@@ -71,7 +83,12 @@ def save_labels(path: Path, labels: Array) -> None:
 
 def save_ids(path: Path, ids: Array) -> None:
     """(H, W) ids to 65535 as an RGB PNG, id = R + 256 G, as ImageNet-S has them."""
-    _save(path, Image.fromarray(np.stack([ids % 256, ids // 256, np.zeros_like(ids)], axis=-1).astype(np.uint8)))
+    _save(
+        path,
+        Image.fromarray(
+            np.stack([ids % 256, ids // 256, np.zeros_like(ids)], axis=-1).astype(np.uint8)
+        ),
+    )
 
 
 def save_lines(path: Path, records: Sequence[Row]) -> None:

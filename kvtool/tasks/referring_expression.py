@@ -49,13 +49,21 @@ class ReferringExpression:
         listed = dataset.expressions()
         left_out = LeftOut.of(dataset)
         held = [expression for expression in listed if expression.image_id in ids]
-        left_out.many(len(listed) - len(held), "sentences are about images that the run does not hold")
+        left_out.many(
+            len(listed) - len(held), "sentences are about images that the run does not hold"
+        )
         if not held:
-            raise KvtoolError(f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract more")
-        self.expressions = left_out.usable(held, lambda one: check_object(dataset, one, ids[one.image_id]), limit)
+            raise KvtoolError(
+                f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract more"
+            )
+        self.expressions = left_out.usable(
+            held, lambda one: check_object(dataset, one, ids[one.image_id]), limit
+        )
         self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
         if not self.expressions:
-            raise left_out.none_left(self.name, f"the objects of none of {len(held)} sentences can be used")
+            raise left_out.none_left(
+                self.name, f"the objects of none of {len(held)} sentences can be used"
+            )
         self.texts = tuple(dataset.texts())
         self._of_image: defaultdict[str, list[int]] = defaultdict(list)
         for index, expression in enumerate(self.expressions):
@@ -88,7 +96,12 @@ class ReferringExpression:
         for image, sentences in self._predict(layer):
             for number, predicted in sentences:
                 one = self.expressions[number]
-                about = {"sent_id": one.sent_id, "sent": one.text, "image": image.id, "ann_id": one.ann_id}
+                about = {
+                    "sent_id": one.sent_id,
+                    "sent": one.text,
+                    "image": image.id,
+                    "ann_id": one.ann_id,
+                }
                 files[number] = {"file": f"{one.sent_id}.png", **about, "ref_id": one.ref_id}
                 save_mask(folder / files[number]["file"], predicted[index])
         return [files[number] for number in sorted(files)]
@@ -105,8 +118,13 @@ class ReferringExpression:
         vectors = centred_texts(layer, self.texts)
         row_of = {text: row for row, text in enumerate(self.texts)}
         for image in layer.each(self._saved):
-            rows = {index: row_of[self.expressions[index].text] for index in self._of_image[image.id]}
-            maps = ((index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0]) for index, row in rows.items())
+            rows = {
+                index: row_of[self.expressions[index].text] for index in self._of_image[image.id]
+            }
+            maps = (
+                (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
+                for index, row in rows.items()
+            )
             yield image, ((index, foreground(one, image, self.cutoff)) for index, one in maps)
 
     def _truth(self, expression: Expression, image: GridImage, known: dict[int, Array]) -> Array:
@@ -124,4 +142,6 @@ def check_object(dataset: RefCoco, expression: Expression, wh_px: Size) -> None:
     where = dataset.place_of(expression)
     check_size(dataset.image_wh_px(expression), wh_px, where)
     if not dataset.mask(expression).any():
-        raise DatasetError(f"{where}: expected polygons or run lengths that enclose pixels, found none")
+        raise DatasetError(
+            f"{where}: expected polygons or run lengths that enclose pixels, found none"
+        )

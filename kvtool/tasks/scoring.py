@@ -76,15 +76,21 @@ class Scoring:
 
         def make() -> Result:
             result = None if fresh else self.store.kept(self.key, Result.from_json)
-            return self._with_baselines(result or keep_result(self.store, self.key, self._score()), others, fresh)
+            return self._with_baselines(
+                result or keep_result(self.store, self.key, self._score()), others, fresh
+            )
 
         name = chunk_name("scores", str(self.config["task"]), self.key)
-        return self.share.result(self.plan.run, name, lambda: None if fresh else self._whole(others), make)
+        return self.share.result(
+            self.plan.run, name, lambda: None if fresh else self._whole(others), make
+        )
 
     def _whole(self, others: Sequence[Run]) -> Result | None:
         """The result, where nothing has to be scored for it."""
         result = self.store.kept(self.key, Result.from_json)
-        if result is None or (others and self.store.kept(self._images_key, _Images.from_json) is None):
+        if result is None or (
+            others and self.store.kept(self._images_key, _Images.from_json) is None
+        ):
             return None
         _, entries = self._able(others, self._images(fresh=False) if others else [])
         if entries != result.config.get("baseline_runs", []):
@@ -107,14 +113,18 @@ class Scoring:
             rows=rows,
             best=choose_best(rows, halves, task.metric),
             per_layer=per_layer(rows, task.metric),
-            baselines=[_named(run, row) for row in rows if row["kind"] in BASELINES and is_summary(row)],
+            baselines=[
+                _named(run, row) for row in rows if row["kind"] in BASELINES and is_summary(row)
+            ],
             config=self.config | task.settings() | {"baseline_runs": []},
             versions=versions(),
             n_skipped=task.n_skipped,
             skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
         )
 
-    def _able(self, others: Sequence[Run], images: Sequence[str]) -> tuple[list[Run], list[list[str]]]:
+    def _able(
+        self, others: Sequence[Run], images: Sequence[str]
+    ) -> tuple[list[Run], list[list[str]]]:
         """The runs that hold all of these images, and what a result records of each as a baseline."""
         able = [run for run in others if set(images) <= set(run.ids)]
         return able, [[run.name, run.config.hash, run.images_hash(images)] for run in able]
@@ -141,10 +151,14 @@ class Scoring:
                     lines.append(f"run {run.name} is no baseline: {error}")
                     able.remove(run)
                     entries.remove(entry)
-            result = replace(result, baselines=rows, config=result.config | {"baseline_runs": entries})
+            result = replace(
+                result, baselines=rows, config=result.config | {"baseline_runs": entries}
+            )
             keep_result(self.store, self.key, result)
         for run in able:
-            lines += nonfinite_lines(run, [row for row in result.baselines if row.get("run") == run.name])
+            lines += nonfinite_lines(
+                run, [row for row in result.baselines if row.get("run") == run.name]
+            )
         lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
             for run in others
@@ -154,7 +168,9 @@ class Scoring:
 
     def _of(self, run: Run) -> list[Row]:
         """The summary rows of another run's projected and vision blocks."""
-        rows, _ = score_blocks(self.task, baseline_plan(run), self.where, "max", self.config["seed"], self.progress)
+        rows, _ = score_blocks(
+            self.task, baseline_plan(run), self.where, "max", self.config["seed"], self.progress
+        )
         return [_named(run, row) for row in rows if is_summary(row)]
 
     def _images(self, fresh: bool) -> list[str]:
@@ -163,7 +179,9 @@ class Scoring:
         if kept is not None:
             return kept.ids
         ids = sorted(self.task.images())
-        keep(self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids})
+        keep(
+            self.store, self._images_key, {"kind": "images", "run": self.plan.run.name, "ids": ids}
+        )
         return ids
 
 

@@ -20,7 +20,13 @@ import numpy as np
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.errors import KvtoolError
 from kvtool.features.layers import GridImage, Layer, upsampling
-from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
+from kvtool.metrics.correspondence import (
+    ALPHAS,
+    box_side_px,
+    correct_keypoints,
+    pck_scores,
+    pck_units,
+)
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.predictions import save_lines
@@ -88,20 +94,29 @@ class SemanticCorrespondence:
         found = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
         for target, predicted_px in self._predict(layer):
             correct = correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
-            found[:, target.pairs] = np.moveaxis(np.add.reduceat(correct, target.starts, axis=2), 0, 2)
+            found[:, target.pairs] = np.moveaxis(
+                np.add.reduceat(correct, target.starts, axis=2), 0, 2
+            )
         return found
 
     def only(self, images: Collection[str]) -> None:
         """Of one image all pairs, of several the pairs among them."""
         ends = [{pair.src_id, pair.trg_id} & set(images) for pair in self.pairs]
-        self._saved = [number for number, found in enumerate(ends) if len(found) >= min(2, len(set(images)))]
+        self._saved = [
+            number for number, found in enumerate(ends) if len(found) >= min(2, len(set(images)))
+        ]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """answers.jsonl: a pair a line, its fields as in SPair's annotation and prd_kps."""
         points: dict[int, Array] = {}
         for target, predicted_px in self._predict(layer):
-            points |= zip(target.pairs.tolist(), np.split(predicted_px[index], target.starts[1:]), strict=True)
-        save_lines(folder / "answers.jsonl", [_answer(self.pairs[number], points[number]) for number in self._saved])
+            points |= zip(
+                target.pairs.tolist(), np.split(predicted_px[index], target.starts[1:]), strict=True
+            )
+        save_lines(
+            folder / "answers.jsonl",
+            [_answer(self.pairs[number], points[number]) for number in self._saved],
+        )
         return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
@@ -136,7 +151,9 @@ class SemanticCorrespondence:
         categories = np.array([pair.category for pair in self.pairs])
         for category in np.unique(categories):
             yield Table(
-                {"alpha": PRIMARY_ALPHA, "category": str(category)}, primary[:, categories == category], pck_scores
+                {"alpha": PRIMARY_ALPHA, "category": str(category)},
+                primary[:, categories == category],
+                pck_scores,
             )
 
 
@@ -161,7 +178,9 @@ class _Category:
         self.sources: defaultdict[str, list[tuple[int, tuple[float, float]]]] = defaultdict(list)
         for (image, point), row in rows.items():
             self.sources[image].append((row, point))
-        self.targets = {image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()}
+        self.targets = {
+            image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()
+        }
 
     def source_vectors(self, layer: Layer) -> torch.Tensor:
         """(head, source point, dim) the vectors of the tokens under the source keypoints, as stored."""
@@ -177,10 +196,14 @@ class _Category:
         return vectors
 
 
-def _target(pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[float, float]], int]) -> _Target:
+def _target(
+    pairs: list[Pair], indices: list[int], rows: dict[tuple[str, tuple[float, float]], int]
+) -> _Target:
     counts = [len(pair.src_kps_px) for pair in pairs]
     return _Target(
-        source_rows=np.array([rows[pair.src_id, point] for pair in pairs for point in pair.src_kps_px]),
+        source_rows=np.array(
+            [rows[pair.src_id, point] for pair in pairs for point in pair.src_kps_px]
+        ),
         keypoints_px=np.array([point for pair in pairs for point in pair.trg_kps_px]),
         box_sides_px=np.repeat([box_side_px(pair.trg_box_xyxy_px) for pair in pairs], counts),
         pairs=np.array(indices),
@@ -227,7 +250,9 @@ def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
     import torch
     from torch.nn.functional import normalize
 
-    down, across = (torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px))
+    down, across = (
+        torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px)
+    )
     found = [
         _nearest_pixels_head(q, v.unflatten(0, image.grid), down, across)
         for q, v in zip(normalize(queries, dim=-1), image.values, strict=True)
@@ -235,7 +260,9 @@ def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
     return np.stack(found)
 
 
-def _nearest_pixels_head(q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> Array:
+def _nearest_pixels_head(
+    q: torch.Tensor, grid: torch.Tensor, down: torch.Tensor, across: torch.Tensor
+) -> Array:
     import torch
 
     tall = torch.einsum("hr,rcd->hcd", down, grid)

@@ -86,11 +86,17 @@ class SemanticSegmentation:
         held = [image for image in labelled if image in ids]
         left_out.many(len(labelled) - len(held), "images are not in the run")
         if not held:
-            raise KvtoolError(f"{self.name}: the run holds none of {len(labelled)} labelled images: extract more")
-        self.names = left_out.usable(held, lambda image: check_map(dataset, image, ids[image]), limit)
+            raise KvtoolError(
+                f"{self.name}: the run holds none of {len(labelled)} labelled images: extract more"
+            )
+        self.names = left_out.usable(
+            held, lambda image: check_map(dataset, image, ids[image]), limit
+        )
         self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
         if not self.names:
-            raise left_out.none_left(self.name, f"the maps of none of {len(held)} images can be used")
+            raise left_out.none_left(
+                self.name, f"the maps of none of {len(held)} images can be used"
+            )
         self.convention = IMAGENET_S if isinstance(dataset, ImageNetS) else BDD10K
         self._slots = 1 if isinstance(dataset, ImageNetS) else len(self.texts)
         self._saved = self.names
@@ -108,7 +114,9 @@ class SemanticSegmentation:
         4 slots + 3 ids): then intersection, prediction and truth of every id."""
         classes = self._classes(layer)
         ids = self.convention.first_id + len(self.texts)
-        measured = np.zeros((len(layer.heads), self.n, 4 * self._slots + 3 * ids * self.all_classes), np.int32)
+        measured = np.zeros(
+            (len(layer.heads), self.n, 4 * self._slots + 3 * ids * self.all_classes), np.int32
+        )
         for image in layer.each(self.names):
             truth = self.dataset.label_map(image.id)
             check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
@@ -119,7 +127,9 @@ class SemanticSegmentation:
                 row[:, 4 * (text % self._slots) :][:, :4] = np.concatenate(counts, axis=-1)
             if self.all_classes:
                 for head, best in enumerate(self._ids(image, classes)):
-                    row[head, 4 * self._slots :] = class_counts(best, truth, ids, self.convention.ignore).reshape(-1)
+                    row[head, 4 * self._slots :] = class_counts(
+                        best, truth, ids, self.convention.ignore
+                    ).reshape(-1)
         return measured
 
     def only(self, images: Collection[str]) -> None:
@@ -161,7 +171,9 @@ class SemanticSegmentation:
         """(head, height, width) bool of a class."""
         import torch
 
-        return foreground(torch.bmm(image.values, classes[:, text, :, None])[:, :, 0], image, self.cutoff)
+        return foreground(
+            torch.bmm(image.values, classes[:, text, :, None])[:, :, 0], image, self.cutoff
+        )
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
         """(height, width) of each head: the id of each pixel's best class; `other`, where the data set has it, below
@@ -173,7 +185,9 @@ class SemanticSegmentation:
             best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
             ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
             above = torch.zeros_like(ids, dtype=torch.bool)
-            cuts = enumerate(zip(maps, thresholds(maps, self.cutoff), strict=True), self.convention.first_id)
+            cuts = enumerate(
+                zip(maps, thresholds(maps, self.cutoff), strict=True), self.convention.first_id
+            )
             for number, (one, cut) in cuts:
                 dense = upsample(one, image.span, image.wh_px)
                 better = dense > best
@@ -184,7 +198,9 @@ class SemanticSegmentation:
     def tables(self, measured: Array) -> Iterator[Table]:
         given = measured[..., : 4 * self._slots].reshape(*measured.shape[:2], self._slots, 4)
         summary = _units(given.sum(axis=2))
-        yield Table({}, np.concatenate([summary, measured[..., 4 * self._slots :]], axis=-1), self._scores)
+        yield Table(
+            {}, np.concatenate([summary, measured[..., 4 * self._slots :]], axis=-1), self._scores
+        )
         for text, category in enumerate(self.texts):
             one = given[:, :, text % self._slots]
             if isinstance(self.dataset, ImageNetS):
@@ -208,4 +224,6 @@ def check_map(dataset: ImageNetS | Bdd10k, image_id: str, wh_px: Size) -> None:
     where = str(dataset.truth_file(image_id))
     check_shape(dataset.label_map(image_id), wh_px, where)
     if isinstance(dataset, ImageNetS) and (wnid := image_id.partition("/")[0]) not in dataset.wnids:
-        raise DatasetError(f"{where}: expected a folder of one of the {len(dataset.wnids)} classes, found {wnid}")
+        raise DatasetError(
+            f"{where}: expected a folder of one of the {len(dataset.wnids)} classes, found {wnid}"
+        )

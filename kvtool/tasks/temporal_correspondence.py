@@ -49,19 +49,34 @@ class TemporalCorrespondence:
         propagation: str = "dino",
     ) -> None:
         if propagation not in PROPAGATIONS:
-            raise UsageError(f"{self.name}: propagation is {' or '.join(PROPAGATIONS)}, not {propagation!r}")
-        self.dataset, self.device, self.propagation, self.limit = dataset, device, propagation, limit
+            raise UsageError(
+                f"{self.name}: propagation is {' or '.join(PROPAGATIONS)}, not {propagation!r}"
+            )
+        self.dataset, self.device, self.propagation, self.limit = (
+            dataset,
+            device,
+            propagation,
+            limit,
+        )
         videos = dataset.videos()
         left_out = LeftOut([*dataset.notes, *dataset.skipped], dataset.n_sequences - len(videos))
         whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
         left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
         if not whole:
-            raise KvtoolError(f"{self.name}: the run holds all frames of none of {len(videos)} sequences: extract more")
-        self.videos = self._saved = left_out.usable(whole, lambda video: check_video(dataset, video, ids), limit)
+            raise KvtoolError(
+                f"{self.name}: the run holds all frames of none of {len(videos)} sequences: extract more"
+            )
+        self.videos = self._saved = left_out.usable(
+            whole, lambda video: check_video(dataset, video, ids), limit
+        )
         self.skipped, self.n_skipped = left_out.lines, left_out.count
         if not self.videos:
             raise left_out.none_left(self.name, f"none of {len(whole)} sequences can be used")
-        self.objects = [(video.name, number) for video in self.videos for number in range(1, video.n_objects + 1)]
+        self.objects = [
+            (video.name, number)
+            for video in self.videos
+            for number in range(1, video.n_objects + 1)
+        ]
         self.n = len(self.objects)
 
     def settings(self) -> dict[str, Any]:
@@ -92,7 +107,9 @@ class TemporalCorrespondence:
 
     def only(self, images: Collection[str]) -> None:
         """The sequences that have one of these frames, whole."""
-        self._saved = [video for video in self.videos if not set(images).isdisjoint(video.frame_ids)]
+        self._saved = [
+            video for video in self.videos if not set(images).isdisjoint(video.frame_ids)
+        ]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<sequence>/<frame>.png as the annotations: the first one's own, void as background, then what follows."""
@@ -101,11 +118,19 @@ class TemporalCorrespondence:
             save_labels(folder / f"{video.frame_ids[0]}.png", np.where(first == VOID, 0, first))
             for frame, soft in self._propagate(layer, video):
                 save_labels(folder / f"{frame.id}.png", index_mask(soft[index], frame))
-        return [{"file": f"{frame}.png", "image": frame} for video in self._saved for frame in video.frame_ids]
+        return [
+            {"file": f"{frame}.png", "image": frame}
+            for video in self._saved
+            for frame in video.frame_ids
+        ]
 
     def truth(self, record: Row) -> Array | None:
         """Object ids, None where the frame has no annotation."""
-        return self.dataset.label_map(record["image"]) if self.dataset.has_label_map(record["image"]) else None
+        return (
+            self.dataset.label_map(record["image"])
+            if self.dataset.has_label_map(record["image"])
+            else None
+        )
 
     def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
         """Each frame after the first and its soft masks (head, object + 1, token), background first."""
@@ -140,7 +165,9 @@ class TemporalCorrespondence:
     def tables(self, measured: Array) -> Iterator[Table]:
         yield Table({}, measured, davis_scores)
         for index, (video, number) in enumerate(self.objects):
-            yield Table({"object": f"{video}_{number}"}, measured[:, index : index + 1], davis_scores)
+            yield Table(
+                {"object": f"{video}_{number}"}, measured[:, index : index + 1], davis_scores
+            )
 
 
 def check_video(dataset: Davis, video: Video, ids: Sizes) -> None:

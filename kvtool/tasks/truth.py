@@ -68,7 +68,9 @@ class LeftOut:
             self.lines.insert(0, f"{count} {line}")
             self.count += count
 
-    def usable(self, units: Sequence[Unit], check: Callable[[Unit], None], limit: int | None = None) -> list[Unit]:
+    def usable(
+        self, units: Sequence[Unit], check: Callable[[Unit], None], limit: int | None = None
+    ) -> list[Unit]:
         """The first `limit` units that pass a check; those before that fail it are left out, each with its reason.
 
         check: raises DatasetError for a unit that cannot be used. Several units are checked at once.

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from kvtool.asking.heads import Condition, HeadSet, head_set, make_conditions, read_rows, resolve_layers
+from kvtool.asking.heads import (
+    HeadCondition,
+    HeadSet,
+    head_set,
+    make_conditions,
+    read_rows,
+    resolve_layers,
+)
 from kvtool.errors import UsageError
 from kvtool.features.variances import layer_groups
 from kvtool.types import Geometry
@@ -55,7 +62,13 @@ def test_bad_layers(asked: Any) -> None:
 
 
 def test_plain_rows_are_all_taken_and_the_rest_is_dependent() -> None:
-    heads = taken([{"layer": 2, "kv_head": 1}, {"layer": 5, "kv_head": 0, "kind": "value"}, {"layer": 2, "kv_head": 1}])
+    heads = taken(
+        [
+            {"layer": 2, "kv_head": 1},
+            {"layer": 5, "kv_head": 0, "kind": "value"},
+            {"layer": 2, "kv_head": 1},
+        ]
+    )
     assert heads.chosen == {(2, 1), (5, 0)}
     assert len(heads.dependent) == 22
     assert not heads.chosen & heads.dependent
@@ -63,7 +76,10 @@ def test_plain_rows_are_all_taken_and_the_rest_is_dependent() -> None:
 
 def test_variance_rows_are_taken_where_true() -> None:
     judged = [(0, 0, True), (0, 1, False), (4, 2, True), (5, 3, None)]
-    rows = [{"kind": "key", "layer": layer, "kv_head": head, "input_agnostic": is_} for layer, head, is_ in judged]
+    rows = [
+        {"kind": "key", "layer": layer, "kv_head": head, "input_agnostic": is_}
+        for layer, head, is_ in judged
+    ]
     values = {"kind": "value", "layer": 3, "kv_head": 3, "input_agnostic": True}
     heads = taken([*rows, values])
     assert heads.chosen == {(0, 0), (4, 2)}
@@ -81,7 +97,10 @@ def test_variance_rows_are_taken_where_true() -> None:
         ({"layer": "1", "kv_head": 0}, 'found "1"'),
         ({"layer": 1}, "expected kv_head from 0 to 3, found no such field among layer"),
         ({"layer": 1, "kv_head": 0, "kind": "vision"}, "found kind 'vision'"),
-        ({"layer": 1, "kv_head": 0, "input_agnostic": False}, "found 1 rows and none of an input-agnostic key"),
+        (
+            {"layer": 1, "kv_head": 0, "input_agnostic": False},
+            "found 1 rows and none of an input-agnostic key",
+        ),
     ],
 )
 def test_bad_rows(row: dict[str, Any], match: str) -> None:
@@ -98,7 +117,9 @@ def test_lines_are_numbered_as_in_the_file(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "heads.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"layer": 1, "kv_head": 2}\r\n\n{"layer": 3, "kv_head": 0}\n')
     expected = [(1, {"layer": 1, "kv_head": 2}), (3, {"layer": 3, "kv_head": 0})]
-    assert read_rows(str(path)) == [(f"heads {path}: line {number}", row) for number, row in expected]
+    assert read_rows(str(path)) == [
+        (f"heads {path}: line {number}", row) for number, row in expected
+    ]
     monkeypatch.setattr("sys.stdin", io.StringIO(path.read_text("utf-8-sig")))
     assert [row for _, row in read_rows("-")] == [row for _, row in expected]
 
@@ -122,10 +143,14 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> Non
 
 def paper_heads() -> HeadSet:
     """As many input-agnostic keys as the paper's: 20 early, 8 in the middle, 14 late."""
-    early = [(layer, head) for layer in range(4) for head in range(4)] + [(layer, 0) for layer in range(4, 8)]
+    early = [(layer, head) for layer in range(4) for head in range(4)] + [
+        (layer, 0) for layer in range(4, 8)
+    ]
     middle = [(layer, 1) for layer in range(8, 16)]
     late = [(layer, head) for layer in range(19, 26) for head in (0, 2)]
-    return taken([{"layer": layer, "kv_head": head} for layer, head in early + middle + late], PAPER)
+    return taken(
+        [{"layer": layer, "kv_head": head} for layer, head in early + middle + late], PAPER
+    )
 
 
 def test_conditions_of_the_paper() -> None:
@@ -138,8 +163,10 @@ def test_conditions_of_the_paper() -> None:
 
 def test_controls_are_as_many_of_the_same_layers() -> None:
     heads = paper_heads()
-    conditions, _ = make_conditions(heads, PAPER, resolve_layers("last:10", 28), ("random", "dependent"), 5, 0)
-    named: dict[str, list[Condition]] = {}
+    conditions, _ = make_conditions(
+        heads, PAPER, resolve_layers("last:10", 28), ("random", "dependent"), 5, 0
+    )
+    named: dict[str, list[HeadCondition]] = {}
     for each in conditions:
         named.setdefault(each.name, []).append(each)
     assert list(named) == ["none", "chosen", "late", "random", "dependent"]
@@ -150,9 +177,13 @@ def test_controls_are_as_many_of_the_same_layers() -> None:
     assert all(not each.heads & heads.chosen for each in named["dependent"])
     assert any(each.heads & heads.chosen for each in named["random"])
     assert len({each.heads for each in (*named["random"], *named["dependent"])}) == 10
-    again, _ = make_conditions(heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 0)
+    again, _ = make_conditions(
+        heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 0
+    )
     assert set(again) == set(conditions)
-    other, _ = make_conditions(heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 1)
+    other, _ = make_conditions(
+        heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 1
+    )
     assert set(other) != set(conditions)
 
 
@@ -166,7 +197,9 @@ def test_without_layers_controls_are_of_layers_that_hold_a_chosen_head() -> None
 def test_a_control_with_too_few_heads_takes_them_all_and_says_so() -> None:
     heads = taken([{"layer": 5, "kv_head": head} for head in range(3)])
     conditions, notes = make_conditions(heads, SMALL, None, ("dependent",), 2, 0)
-    assert [each.heads for each in conditions if each.name == "dependent"] == [frozenset({(5, 3)})] * 2
+    assert [each.heads for each in conditions if each.name == "dependent"] == [
+        frozenset({(5, 3)})
+    ] * 2
     assert notes[-1] == "control dependent: 1 heads to draw in these layers, not 3"
     full = taken([{"layer": 5, "kv_head": head} for head in range(4)])
     conditions, notes = make_conditions(full, SMALL, None, ("dependent",), 2, 0)
@@ -176,7 +209,9 @@ def test_a_control_with_too_few_heads_takes_them_all_and_says_so() -> None:
 
 def test_bad_requests() -> None:
     heads = taken([{"layer": 5, "kv_head": 0}])
-    with pytest.raises(UsageError, match="controls: expected some of dependent, random, found 'agnostic'"):
+    with pytest.raises(
+        UsageError, match="controls: expected some of dependent, random, found 'agnostic'"
+    ):
         make_conditions(heads, SMALL, None, ("agnostic",), 1, 0)
     with pytest.raises(UsageError, match="draws: expected 1 or more, found 0"):
         make_conditions(heads, SMALL, None, (), 0, 0)
@@ -186,5 +221,9 @@ def test_bad_requests() -> None:
 
 def test_rows_travel_as_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
-    path.write_text("".join(json.dumps({"layer": n, "kv_head": 0, "input_agnostic": n < 2}) + "\n" for n in range(6)))
+    path.write_text(
+        "".join(
+            json.dumps({"layer": n, "kv_head": 0, "input_agnostic": n < 2}) + "\n" for n in range(6)
+        )
+    )
     assert head_set(read_rows(str(path)), SMALL, "v").chosen == {(0, 0), (1, 0)}

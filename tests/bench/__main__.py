@@ -16,7 +16,9 @@ OUT = Path("build/bench.json")
 
 
 def modules() -> list[str]:
-    return sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+    return sorted(
+        path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")
+    )
 
 
 def main(names: list[str]) -> None:
@@ -30,7 +32,13 @@ def main(names: list[str]) -> None:
     for one in rows:
         sign = ">=" if one["better"] == "higher" else "<="
         cells = [f"{one[key]:.4g}" for key in ("ours", "peer", "ratio")]
-        table.add_row(one["name"], one["unit"], *cells, f"{sign} {one['target']:.3g}", "met" if met(one) else "MISSED")
+        table.add_row(
+            one["name"],
+            one["unit"],
+            *cells,
+            f"{sign} {one['target']:.3g}",
+            "met" if met(one) else "MISSED",
+        )
     Console().print(table)
     print(f"written to {OUT}", file=sys.stderr)
 

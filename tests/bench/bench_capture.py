@@ -42,7 +42,9 @@ def bench() -> list[Row]:
     ]
 
 
-def compared(model: Llava, batches: Sequence[Sequence[Prepared]], request: Request, name: str, target: float) -> Row:
+def compared(
+    model: Llava, batches: Sequence[Sequence[Prepared]], request: Request, name: str, target: float
+) -> Row:
     """Medians over turns in which both sides run all batches."""
     ours, peer = [], []
     for _ in range(REPEATS):
@@ -51,7 +53,13 @@ def compared(model: Llava, batches: Sequence[Sequence[Prepared]], request: Reque
         for batch in batches:
             model.capture(batch, request)
         ours.append(IMAGES / (time.perf_counter() - started))
-    return row(f"{name}, {IMAGES} images, batches of {BATCH}", "images/s", median(ours), median(peer), target)
+    return row(
+        f"{name}, {IMAGES} images, batches of {BATCH}",
+        "images/s",
+        median(ours),
+        median(peer),
+        target,
+    )
 
 
 def prefill_seconds(model: Llava, batches: Sequence[Sequence[Prepared]]) -> float:
@@ -67,7 +75,10 @@ def prefill_seconds(model: Llava, batches: Sequence[Sequence[Prepared]]) -> floa
 def transformers_inputs(model: Llava, batch: Sequence[Prepared]) -> dict[str, Any]:
     """Inputs of the public forward of LLaVA-OneVision for a batch of base views: text before the image, image tokens,
     and the newline that it ends an image with."""
-    ids = [[*item.sample.prefix_ids, *[model.prompt.image_id] * (item.sample.n_tokens + 1)] for item in batch]
+    ids = [
+        [*item.sample.prefix_ids, *[model.prompt.image_id] * (item.sample.n_tokens + 1)]
+        for item in batch
+    ]
     sizes = [[item.sample.image_wh_px[1], item.sample.image_wh_px[0]] for item in batch]
     device = model.checkpoint.device
     return {

@@ -26,4 +26,13 @@ def seconds(*arguments: str) -> float:
 def bench() -> list[Row]:
     """At most ALLOWED_S more than `python -c pass`: the target is that sum as a multiple of the peer."""
     peer, ours = seconds("-c", "pass"), seconds("-m", "kvtool", "--help")
-    return [row("kvtool --help against python -c pass", "s", ours, peer, (peer + ALLOWED_S) / peer, "lower")]
+    return [
+        row(
+            "kvtool --help against python -c pass",
+            "s",
+            ours,
+            peer,
+            (peer + ALLOWED_S) / peer,
+            "lower",
+        )
+    ]

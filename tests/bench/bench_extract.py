@@ -75,5 +75,7 @@ def extract_seconds(job: Any, plan: Any, store: Path) -> float:
     model = load_model(job.model, dtype=job.dtype)
     run = open_store(store, create=True).create_run(plan.config)
     started = time.perf_counter()
-    run_parts(plan, run, model, plan.parts(set()), batch_size=BATCH, strict=True, tell=lambda _: None)
+    run_parts(
+        plan, run, model, plan.parts(set()), batch_size=BATCH, strict=True, tell=lambda _: None
+    )
     return time.perf_counter() - started

@@ -71,7 +71,9 @@ def repeated(scenes: Path, folder: Path, n_images: int) -> Path:
     return folder
 
 
-def ours(store: Path, model: str, spec: str, n_images: int, peer: Peer) -> tuple[Any, dict[tuple[str, str], str]]:
+def ours(
+    store: Path, model: str, spec: str, n_images: int, peer: Peer
+) -> tuple[Any, dict[tuple[str, str], str]]:
     """The whole command; its result, and what it answered without knockout. The peer is let in between images."""
     import kvtool
 
@@ -79,7 +81,9 @@ def ours(store: Path, model: str, spec: str, n_images: int, peer: Peer) -> tuple
         if n:
             peer.answer_next()
 
-    kvtool.extract(store, model=model, dataset=spec, kinds=("key", "value"), dtype="float32", limit=n_images)
+    kvtool.extract(
+        store, model=model, dataset=spec, kinds=("key", "value"), dtype="float32", limit=n_images
+    )
     options: dict[str, Any] = {"limit": n_images, "max_new_tokens": MAX_NEW_TOKENS, "device": "cpu"}
     file = store.with_suffix(".jsonl")
     found = kvtool.knockout(store, spec, HEADS, answers=file, progress=progress, **options)
@@ -103,7 +107,10 @@ class Peer:
         refs = {ref.id: ref for ref in asked.images()[:n_images]}
         questions = [question for question in asked.questions() if question.image_ids[0] in refs]
         step = max(1, len(questions) // SAMPLED)
-        self.todo = [(question, self.inputs(question, refs[question.image_ids[0]])) for question in questions[::step]]
+        self.todo = [
+            (question, self.inputs(question, refs[question.image_ids[0]]))
+            for question in questions[::step]
+        ]
         self.every = max(1, n_images // len(self.todo))
         self.calls = 0
         self.seconds = 0.0
@@ -114,7 +121,9 @@ class Peer:
         from kvtool.datasets.images import load_image
         from tests.bench.bench_capture import transformers_inputs
 
-        made = transformers_inputs(self.model, [self.model.prepare(load_image(ref), id=ref.id, index=0)])
+        made = transformers_inputs(
+            self.model, [self.model.prepare(load_image(ref), id=ref.id, index=0)]
+        )
         text = torch.tensor([self.model.prompt.text_ids(self.model.question(question.prompt))])
         made["input_ids"] = torch.cat([made["input_ids"], text], dim=1)
         made["attention_mask"] = torch.ones_like(made["input_ids"])
@@ -130,7 +139,9 @@ class Peer:
         with torch.inference_mode():
             ids = self.model.net.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         self.seconds += time.perf_counter() - started
-        answer = self.model.prompt.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answer = self.model.prompt.tokenizer.decode(
+            ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
         self.answers[question.image_ids[0], question.id] = answer.strip()
 
 

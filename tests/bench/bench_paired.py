@@ -34,14 +34,24 @@ def bench() -> list[Row]:
         peer = Peer(name, spec)
         started = time.perf_counter()
         found = kvtool.paired(
-            place / "s.kv", "art-style", max_new_tokens=MAX_NEW_TOKENS, device="cpu", progress=peer.keep_up
+            place / "s.kv",
+            "art-style",
+            max_new_tokens=MAX_NEW_TOKENS,
+            device="cpu",
+            progress=peer.keep_up,
         )
         ours_s = time.perf_counter() - started - peer.seconds
         peer.keep_up(found.n, "answers")
     n = found.n
     same = sum(peer.answers[item["id"]] == item["answer"] for item in found.items)
     return [
-        row(f"paired, {n} questions of three pictures", "questions/s", n / ours_s, n / peer.seconds, TARGET),
+        row(
+            f"paired, {n} questions of three pictures",
+            "questions/s",
+            n / ours_s,
+            n / peer.seconds,
+            TARGET,
+        ),
         row(f"paired: answers equal to generate's, of {n}", "answers", same, n, 1.0),
     ]
 
@@ -76,7 +86,9 @@ class Peer:
         inputs = self.inputs(question)
         with torch.inference_mode():
             ids = self.model.net.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-        new: str = self.model.prompt.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        new: str = self.model.prompt.tokenizer.decode(
+            ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
         return new.strip()
 
     def inputs(self, question: Any) -> dict[str, Any]:
@@ -84,7 +96,10 @@ class Peer:
         from kvtool.datasets.images import load_image
 
         model, n_images = self.model, len(question.image_ids)
-        items = [model.prepare(load_image(self.refs[image]), id=image, index=0) for image in question.image_ids]
+        items = [
+            model.prepare(load_image(self.refs[image]), id=image, index=0)
+            for image in question.image_ids
+        ]
         ids: list[int] = []
         for before, item in zip(model.prompt.several_ids(n_images), items, strict=True):
             ids += [*before, *[model.prompt.image_id] * (item.sample.n_tokens + 1)]

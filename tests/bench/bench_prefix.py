@@ -27,7 +27,11 @@ def bench() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"
         write_scenes(scenes, size="large", only=["spair71k"])
-        options = {"model": "demo", "dataset": f"spair71k:{scenes / 'spair71k'}@test", "limit": IMAGES}
+        options = {
+            "model": "demo",
+            "dataset": f"spair71k:{scenes / 'spair71k'}@test",
+            "limit": IMAGES,
+        }
         extract(Path(folder) / "warm.kv", "none", {**options, "limit": BATCH}, reuse=False)
         reused, pixels = Path(folder) / "reused.kv", Path(folder) / "pixels.kv"
         ours = theirs = in_tower = first = 0.0
@@ -46,12 +50,16 @@ def bench() -> list[Row]:
     return [row(name, "images/s", images / ours, images / theirs, 1.5)]
 
 
-def extract(store: Path, condition: str, options: dict[str, Any], *, reuse: bool) -> tuple[float, Any, float]:
+def extract(
+    store: Path, condition: str, options: dict[str, Any], *, reuse: bool
+) -> tuple[float, Any, float]:
     """Seconds of a whole extraction, its report, and the seconds that the tower and the projector ran."""
     import kvtool
     from kvtool.models.families.llava import Llava
 
-    kinds: tuple[Kind, ...] = ("key", "value", "projected") if condition == "none" else ("key", "value")
+    kinds: tuple[Kind, ...] = (
+        ("key", "value", "projected") if condition == "none" else ("key", "value")
+    )
     encode, seconds = Llava.encode, 0.0
 
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -64,7 +72,9 @@ def extract(store: Path, condition: str, options: dict[str, Any], *, reuse: bool
     Llava.encode = timed  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
-        report = kvtool.extract(store, prefix=condition, kinds=kinds, batch_size=BATCH, reuse=reuse, **options)
+        report = kvtool.extract(
+            store, prefix=condition, kinds=kinds, batch_size=BATCH, reuse=reuse, **options
+        )
         return time.perf_counter() - started, report, seconds
     finally:
         Llava.encode = encode  # type: ignore[method-assign]
@@ -72,7 +82,9 @@ def extract(store: Path, condition: str, options: dict[str, Any], *, reuse: bool
 
 def contents(run: Path) -> dict[str, bytes]:
     """Every file of a run's parts and texts."""
-    files = [path for folder in ("parts", "text") for path in (run / folder).rglob("*") if path.is_file()]
+    files = [
+        path for folder in ("parts", "text") for path in (run / folder).rglob("*") if path.is_file()
+    ]
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 

@@ -57,7 +57,9 @@ def best_of(times: int, run: Callable[[], Any]) -> float:
 def correlated(heads: int, n: int) -> torch.Tensor:
     """Vectors with a spectrum: directions of very different strength, as value vectors have."""
     mixing = torch.randn(heads, DIM, DIM) / DIM**0.5
-    return torch.bmm(torch.randn(heads, n, DIM), mixing) * torch.exp(0.7 * torch.randn(heads, 1, DIM))
+    return torch.bmm(torch.randn(heads, n, DIM), mixing) * torch.exp(
+        0.7 * torch.randn(heads, 1, DIM)
+    )
 
 
 def linear_probe() -> Row:
@@ -69,7 +71,9 @@ def linear_probe() -> Row:
     found = logistic.fit(x, labels, weights)
 
     def one(features: Any) -> Any:
-        return LogisticRegression(tol=1e-6, max_iter=10_000, solver="newton-cholesky").fit(features, labels[0].numpy())
+        return LogisticRegression(tol=1e-6, max_iter=10_000, solver="newton-cholesky").fit(
+            features, labels[0].numpy()
+        )
 
     doubles = [block.double().numpy() for block in x]
     workers = Parallel(n_jobs=len(os.sched_getaffinity(0)))
@@ -79,11 +83,24 @@ def linear_probe() -> Row:
         torch.from_numpy(np.concatenate([m.intercept_ for m in models])),
         found.converged,
     )
-    gap = logistic.objective(x, labels, weights, found) / logistic.objective(x, labels, weights, peer_fit) - 1
+    gap = (
+        logistic.objective(x, labels, weights, found)
+        / logistic.objective(x, labels, weights, peer_fit)
+        - 1
+    )
     assert float(gap.max()) < 1e-6
-    ours = best_of(3, lambda: [logistic.fit(part, labels, weights) for part in torch.split(x, HEADS)])
+    ours = best_of(
+        3, lambda: [logistic.fit(part, labels, weights) for part in torch.split(x, HEADS)]
+    )
     peer = best_of(3, lambda: workers(delayed(one)(block) for block in doubles))
-    return rated("five-shot linear probe, all heads at once / scikit-learn", "blocks/s", blocks, ours, peer, 1.0)
+    return rated(
+        "five-shot linear probe, all heads at once / scikit-learn",
+        "blocks/s",
+        blocks,
+        ours,
+        peer,
+        1.0,
+    )
 
 
 def propagation() -> list[Row]:
@@ -110,13 +127,22 @@ def propagation() -> list[Row]:
 
     # A fifth neighbour as near as the sixth up to rounding may change places; all else agrees.
     for peer in (reference, lean):
-        wrong = [((a[0] - b).abs().amax(0) > 1e-4).float().mean().item() for a, b in zip(ours(), peer(), strict=True)]
+        wrong = [
+            ((a[0] - b).abs().amax(0) > 1e-4).float().mean().item()
+            for a, b in zip(ours(), peer(), strict=True)
+        ]
         assert max(wrong) < 0.01, max(wrong)
     timed = [(best_of(1, ours), best_of(1, reference), best_of(1, lean)) for _ in range(3)]
     ours_s, reference_s, lean_s = (min(each) for each in zip(*timed, strict=True))
     name, rate = "label propagation, 60 frames", frames - 1
     return [
-        row(f"{name} / the reference's steps", "frames/s", HEADS * rate / ours_s, rate / reference_s, 5.0),
+        row(
+            f"{name} / the reference's steps",
+            "frames/s",
+            HEADS * rate / ours_s,
+            rate / reference_s,
+            5.0,
+        ),
         row(f"{name} / them without copies", "frames/s", HEADS * rate / ours_s, rate / lean_s, 3.0),
     ]
 
@@ -124,17 +150,23 @@ def propagation() -> list[Row]:
 Weigh = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def propagate_block(feats: torch.Tensor, first: torch.Tensor, near: torch.Tensor, weigh: Weigh) -> list[torch.Tensor]:
+def propagate_block(
+    feats: torch.Tensor, first: torch.Tensor, near: torch.Tensor, weigh: Weigh
+) -> list[torch.Tensor]:
     """Soft masks of the frames after the first of one block, feats (frame, dim, token), as DINO's evaluation makes
     them: weights (context token, token) times the masks of frame 0 and the last seven."""
     masks = [first]
     for t in range(1, len(feats)):
         voters = [0, *range(1, t)[-7:]]
-        masks.append(torch.cat([masks[i] for i in voters], dim=1) @ weigh(feats[t], feats[voters], near))
+        masks.append(
+            torch.cat([masks[i] for i in voters], dim=1) @ weigh(feats[t], feats[voters], near)
+        )
     return masks[1:]
 
 
-def reference_weights(frame: torch.Tensor, context: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+def reference_weights(
+    frame: torch.Tensor, context: torch.Tensor, near: torch.Tensor
+) -> torch.Tensor:
     """As the reference has it: every feature normalised for each frame, the frame repeated for each context frame, the
     affinities turned over, the five greatest of each column kept, divided into a new tensor."""
     frames = normalize(frame.T, dim=1)[None].repeat(len(context), 1, 1)
@@ -162,13 +194,28 @@ class Pairs:
         rng = np.random.default_rng(0)
         self.skipped: list[str] = []
         self.notes: list[str] = []
-        points = [tuple((float(x), float(y)) for x, y in rng.uniform(0, 378, (10, 2))) for _ in range(40)]
+        points = [
+            tuple((float(x), float(y)) for x, y in rng.uniform(0, 378, (10, 2))) for _ in range(40)
+        ]
         ordered = [(a, b) for a in range(40) for b in range(40) if a != b]
         chosen = [ordered[i] for i in rng.choice(len(ordered), 1000, replace=False)]
         box = (0.0, 0.0, 300.0, 200.0)
         wh, codes = (378, 378), (0, 0, 0, 0, 0)
         self._pairs = [
-            Pair(f"{a}-{b}", "c", str(a), str(b), wh, wh, points[a], points[b], tuple(range(10)), box, box, *codes)
+            Pair(
+                f"{a}-{b}",
+                "c",
+                str(a),
+                str(b),
+                wh,
+                wh,
+                points[a],
+                points[b],
+                tuple(range(10)),
+                box,
+                box,
+                *codes,
+            )
             for a, b in chosen
         ]
 
@@ -193,7 +240,14 @@ def matching() -> Row:
         timed = [(best_of(2, ours), best_of(1, peer)) for _ in range(4)]
         ours_s, peer_s = (min(each) for each in zip(*timed, strict=True))
         work = HEADS * len(data.pairs())
-        return rated("SPair matching from the store / a product a pair and block", "pairs/s", work, ours_s, peer_s, 3.0)
+        return rated(
+            "SPair matching from the store / a product a pair and block",
+            "pairs/s",
+            work,
+            ours_s,
+            peer_s,
+            3.0,
+        )
 
 
 def match_block(run: Run, head: int, pairs: list[Pair]) -> Any:
@@ -214,10 +268,15 @@ def match_block(run: Run, head: int, pairs: list[Pair]) -> Any:
 
 def write_run(folder: Path, images: int) -> Run:
     span = GridSpan("base", 0, GRID, GRID[1], (0.0, 0.0, 378.0, 378.0))
-    samples = [Sample(str(i), i, (378, 378), TOKENS, (span,), 0, (), "", (1,), 1, TOKENS + 1) for i in range(images)]
+    samples = [
+        Sample(str(i), i, (378, 378), TOKENS, (span,), 0, (), "", (1,), 1, TOKENS + 1)
+        for i in range(images)
+    ]
     config = RunConfig(
         name="bench",
-        model=ModelInfo("bench", "0", "bench", Geometry(1, 28, HEADS, DIM, 8, 0, 8), "bfloat16", "sdpa"),
+        model=ModelInfo(
+            "bench", "0", "bench", Geometry(1, 28, HEADS, DIM, 8, 0, 8), "bfloat16", "sdpa"
+        ),
         dataset="spair71k",
         dataset_path=None,
         split="test",
@@ -233,6 +292,8 @@ def write_run(folder: Path, images: int) -> Run:
         values = torch.randn(1, HEADS, 10 * TOKENS, DIM).numpy()
         text = {"value": float32_to_bits(np.zeros((1, HEADS, 10, DIM), np.float32))}
         part = samples[start : start + 10]
-        run.commit_part(part_name(start, start + 10), part, {"value": float32_to_bits(values)}, text)
+        run.commit_part(
+            part_name(start, start + 10), part, {"value": float32_to_bits(values)}, text
+        )
     run.refresh()
     return run

@@ -60,7 +60,13 @@ def _bench(place: Path, n_images: int) -> list[Row]:
         write_blocks(place / "memmap", arrays)
     raw_mb = part_mb * n_images / PART_IMAGES
     rows = [
-        row("store: write with fsync / plain files", "MB/s", max(rates["ours"]), max(rates["plain"]), 0.3),
+        row(
+            "store: write with fsync / plain files",
+            "MB/s",
+            max(rates["ours"]),
+            max(rates["plain"]),
+            0.3,
+        ),
         row("store: size / raw", "MB", run.info()["bytes"] / 1e6, raw_mb, 0.82, "lower"),
     ]
     return rows + read_rows(place, n_images) + memory_rows(place, n_images)
@@ -77,7 +83,9 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
     mb = n_images * HEAD_NBYTES / 1e6
     for layer, head in BLOCKS:
         expected = readers["memmap"](layer, head)
-        assert np.array_equal(readers["ours"](layer, head), expected), "the sides disagree: the figures mean nothing"
+        assert np.array_equal(readers["ours"](layer, head), expected), (
+            "the sides disagree: the figures mean nothing"
+        )
     assert np.array_equal(readers["torch"](*BLOCKS[0]), readers["ours"](*BLOCKS[0]))
     rates: dict[str, list[float]] = {name: [] for name in readers}
     for repeat in range(REPEATS):
@@ -89,7 +97,13 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
                 rates[name].append(mb / timed(lambda: read(layer, head)))  # noqa: B023
     best = {name: max(found) for name, found in rates.items()}
     return [
-        row("store: read one head, cold / a torch.save file an image", "MB/s", best["ours"], best["torch"], 20),
+        row(
+            "store: read one head, cold / a torch.save file an image",
+            "MB/s",
+            best["ours"],
+            best["torch"],
+            20,
+        ),
         row("store: read one head, cold / np.memmap", "MB/s", best["ours"], best["memmap"], 0.5),
     ]
 
@@ -98,7 +112,14 @@ def memory_rows(place: Path, n_images: int) -> list[Row]:
     """Peak memory of a process that imports the store and reads one head, against 1.5 x the bytes asked + 200 MB."""
     rows = []
     for raw, itemsize in ((True, 2), (False, 4)):
-        command = [sys.executable, "-m", "tests.bench.bench_store", "--peak", str(place / "bench.kv"), *["--raw"] * raw]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.bench_store",
+            "--peak",
+            str(place / "bench.kv"),
+            *["--raw"] * raw,
+        ]
         peak_mb = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         limit_mb = 1.5 * n_images * TOKENS * DIM * itemsize / 1e6 + 200
         name = f"store: peak memory of that read ({'as stored' if raw else 'float32'}) / 1.5 x asked + 200 MB"
@@ -196,7 +217,9 @@ def smooth_field(rng: np.random.Generator) -> NDArray[np.float32]:
 def write_ours(run: Run, arrays: dict[str, Bits], start: int) -> None:
     samples = [sample(start + offset) for offset in range(PART_IMAGES)]
     empty = np.empty((LAYERS, HEADS, 0, DIM), np.uint16)
-    assert run.commit_part(part_name(start, start + PART_IMAGES), samples, arrays, {"key": empty, "value": empty})
+    assert run.commit_part(
+        part_name(start, start + PART_IMAGES), samples, arrays, {"key": empty, "value": empty}
+    )
 
 
 def write_plain(folder: Path, arrays: dict[str, Bits], start: int) -> None:
@@ -216,7 +239,8 @@ def write_torch(folder: Path, arrays: dict[str, Bits], start: int) -> None:
     for image in range(PART_IMAGES):
         tokens = slice(image * TOKENS, (image + 1) * TOKENS)
         tensors = {
-            kind: torch.from_numpy(values[:, :, tokens].copy()).view(torch.bfloat16) for kind, values in arrays.items()
+            kind: torch.from_numpy(values[:, :, tokens].copy()).view(torch.bfloat16)
+            for kind, values in arrays.items()
         }
         torch.save(tensors, folder / f"{start + image:06d}.pt")
 
@@ -224,7 +248,10 @@ def write_torch(folder: Path, arrays: dict[str, Bits], start: int) -> None:
 def read_torch(folder: Path, layer: int, head: int) -> Bits:
     import torch
 
-    heads = [torch.load(path, weights_only=True)["key"][layer, head].clone() for path in sorted(folder.iterdir())]
+    heads = [
+        torch.load(path, weights_only=True)["key"][layer, head].clone()
+        for path in sorted(folder.iterdir())
+    ]
     values: Bits = torch.cat(heads).view(torch.uint16).numpy()
     return values
 

@@ -39,7 +39,9 @@ def bench(n_images: int = 512) -> list[Row]:
 def write(path: Path, n_images: int) -> Run:
     """Keys of `n_images`, whole parts of them, as bench_store makes them."""
     layers = tuple(range(LAYERS))
-    run = open_store(path, create=True).create_run(replace(shape.config(), kinds=("key",), layers=layers))
+    run = open_store(path, create=True).create_run(
+        replace(shape.config(), kinds=("key",), layers=layers)
+    )
     scales = np.random.default_rng(0).normal(0, 0.6, (LAYERS, shape.HEADS, 1, shape.DIM))
     means = np.random.default_rng(1).normal(0, 0.8, scales.shape)
     for start in range(0, n_images, shape.PART_IMAGES):
@@ -70,7 +72,14 @@ def rate(run: Run, n_images: int) -> Row:
 def memory(few: Run, many: Run, n_images: int) -> Row:
     """Peak memory of a process that does it over all images, against one that does it over a quarter of them."""
     ours, peer = peak_mb(many.store), peak_mb(few.store)
-    return row(f"variance: peak memory at {n_images} images / at {n_images // 4}", "MB", ours, peer, 1.1, "lower")
+    return row(
+        f"variance: peak memory at {n_images} images / at {n_images // 4}",
+        "MB",
+        ours,
+        peer,
+        1.1,
+        "lower",
+    )
 
 
 def peak_mb(store: Path) -> float:

@@ -36,8 +36,17 @@ def scale() -> list[Row]:
     small, large = (measured(n) for n in SIZES)
     between = "2,000 images / 100 images"
     return [
-        row(f"probe, time per image: {between}", "ms", large["ms_per_image"], small["ms_per_image"], 1.1, "lower"),
-        row(f"probe, peak memory: {between}", "MB", large["peak_mb"], small["peak_mb"], 1.1, "lower"),
+        row(
+            f"probe, time per image: {between}",
+            "ms",
+            large["ms_per_image"],
+            small["ms_per_image"],
+            1.1,
+            "lower",
+        ),
+        row(
+            f"probe, peak memory: {between}", "MB", large["peak_mb"], small["peak_mb"], 1.1, "lower"
+        ),
     ]
 
 
@@ -45,7 +54,9 @@ def measured(n_images: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         write_store(Path(folder) / "store", n_images)
         command = [sys.executable, "-m", "tests.bench.probe_scale", f"{folder}/store"]
-        found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        found: dict[str, float] = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
         return found
 
 
@@ -56,7 +67,9 @@ def probe_once(path: Path) -> dict[str, float]:
     for _ in range(3):
         start = time.perf_counter()
         task = SemanticCorrespondence(Neighbours(run.ids), sizes_of(run), torch.device("cpu"))  # type: ignore[arg-type]
-        score_blocks(task, plan_blocks(run, ["value"], None, None), torch.device("cpu"), "max", 0, None)
+        score_blocks(
+            task, plan_blocks(run, ["value"], None, None), torch.device("cpu"), "max", 0, None
+        )
         seconds.append(time.perf_counter() - start)
     return {"ms_per_image": 1e3 * min(seconds) / len(run.ids), "peak_mb": peak_mb()}
 
@@ -73,7 +86,9 @@ class Neighbours:
     def __init__(self, ids: list[str]) -> None:
         self.skipped: list[str] = []
         self.notes: list[str] = []
-        points = tuple((float(x), float(y)) for x, y in np.random.default_rng(0).uniform(0, 160, (4, 2)))
+        points = tuple(
+            (float(x), float(y)) for x, y in np.random.default_rng(0).uniform(0, 160, (4, 2))
+        )
         wh, box, codes = (160, 160), (0.0, 0.0, 150.0, 100.0), (0, 0, 0, 0, 0)
         self._pairs = []
         for index, source in enumerate(ids):
@@ -81,7 +96,9 @@ class Neighbours:
             for step in (1, 2):
                 target = ids[first + (index - first + step) % CATEGORY]
                 ends = (source, target, wh, wh, points, points)
-                self._pairs.append(Pair(f"{source}-{target}", str(first), *ends, (0, 1, 2, 3), box, box, *codes))
+                self._pairs.append(
+                    Pair(f"{source}-{target}", str(first), *ends, (0, 1, 2, 3), box, box, *codes)
+                )
 
     def pairs(self) -> list[Pair]:
         return self._pairs
@@ -90,11 +107,14 @@ class Neighbours:
 def write_store(path: Path, n_images: int) -> Run:
     span = GridSpan("base", 0, GRID, GRID[1], (0.0, 0.0, 160.0, 160.0))
     samples = [
-        Sample(f"{i:05d}", i, (160, 160), TOKENS, (span,), 0, (), "", (1,), 1, TOKENS + 1) for i in range(n_images)
+        Sample(f"{i:05d}", i, (160, 160), TOKENS, (span,), 0, (), "", (1,), 1, TOKENS + 1)
+        for i in range(n_images)
     ]
     config = RunConfig(
         name="scale",
-        model=ModelInfo("scale", "0", "scale", Geometry(LAYERS, 4, HEADS, DIM, 64, 0, 64), "bfloat16", "sdpa"),
+        model=ModelInfo(
+            "scale", "0", "scale", Geometry(LAYERS, 4, HEADS, DIM, 64, 0, 64), "bfloat16", "sdpa"
+        ),
         dataset="spair71k",
         dataset_path=None,
         split="test",
@@ -111,7 +131,9 @@ def write_store(path: Path, n_images: int) -> Run:
         values = rng.normal(size=(LAYERS, HEADS, 20 * TOKENS, DIM)).astype(np.float32)
         text = {"value": float32_to_bits(np.zeros((LAYERS, HEADS, 20, DIM), np.float32))}
         part = samples[start : start + 20]
-        run.commit_part(part_name(start, start + 20), part, {"value": float32_to_bits(values)}, text)
+        run.commit_part(
+            part_name(start, start + 20), part, {"value": float32_to_bits(values)}, text
+        )
     run.refresh()
     return run
 

@@ -18,10 +18,21 @@ class Row(TypedDict):
 
 
 def row(
-    name: str, unit: str, ours: float, peer: float, target: float, better: Literal["higher", "lower"] = "higher"
+    name: str,
+    unit: str,
+    ours: float,
+    peer: float,
+    target: float,
+    better: Literal["higher", "lower"] = "higher",
 ) -> Row:
-    return Row(name=name, unit=unit, ours=ours, peer=peer, ratio=ours / peer, target=target, better=better)
+    return Row(
+        name=name, unit=unit, ours=ours, peer=peer, ratio=ours / peer, target=target, better=better
+    )
 
 
 def met(found: Row) -> bool:
-    return found["ratio"] >= found["target"] if found["better"] == "higher" else found["ratio"] <= found["target"]
+    return (
+        found["ratio"] >= found["target"]
+        if found["better"] == "higher"
+        else found["ratio"] <= found["target"]
+    )

@@ -25,7 +25,9 @@ from kvtool.result import Result, is_summary
 from tests.support import studies
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium, or set CHROMIUM")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium: apt-get install chromium, or set CHROMIUM"
+)
 
 RED = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSI4IiBoZWlnaHQ9IjgiLz4="
 LIGHT, DARK = (255, 255, 255), (20, 24, 29)
@@ -116,43 +118,64 @@ def assert_same(found: list[dict[str, str]], wanted: list[dict[str, Any]]) -> No
 
 def test_it_opens_and_the_numbers_are_the_results(opened: Opened, results: list[Result]) -> None:
     data = opened.page.evaluate("data")
-    tables = [name for name in data["tables"] if any(name == about["rows"] for about in data["blocks"].values())]
+    tables = [
+        name
+        for name in data["tables"]
+        if any(name == about["rows"] for about in data["blocks"].values())
+    ]
     assert len(tables) == 3
     for result, name in zip(results[:3], tables, strict=True):
         rows = opened.page.evaluate("(name) => rowsOf(name)", name)
         wanted = json.loads(json.dumps(list(result.flat_rows())))
         kept = [{key: value for key, value in row.items() if value is not None} for row in rows]
-        assert kept == [{key: value for key, value in row.items() if value is not None} for row in wanted]
+        assert kept == [
+            {key: value for key, value in row.items() if value is not None} for row in wanted
+        ]
 
 
 def test_hover_tells_score_interval_and_n(opened: Opened, results: list[Result]) -> None:
     for row in summaries(results[0])[:3]:
         opened.page.hover(f'#r0 .cell[data-block="{block_of(row)}"]')
         told = opened.page.inner_text("#tip")
-        assert told == f"value, layer {row['layer']}, head {row['kv_head']}: {interval(results[0], row)}, n = 60"
+        assert (
+            told
+            == f"value, layer {row['layer']}, head {row['kv_head']}: {interval(results[0], row)}, n = 60"
+        )
         opened.page.mouse.move(0, 0)
         assert opened.page.is_hidden("#tip")
 
 
-def test_the_best_block_is_shown_and_a_click_shows_another(opened: Opened, results: list[Result]) -> None:
+def test_the_best_block_is_shown_and_a_click_shows_another(
+    opened: Opened, results: list[Result]
+) -> None:
     page, result = opened.page, results[0]
     best = result.best or {}
     panel = page.locator("#r0-block")
-    assert panel.locator("h4").inner_text() == f"value, layer {best['layer']}, head {best['kv_head']}: the best block"
+    assert (
+        panel.locator("h4").inner_text()
+        == f"value, layer {best['layer']}, head {best['kv_head']}: the best block"
+    )
     picture = panel.locator("img")
     assert picture.get_attribute("src") == RED
     assert picture.get_attribute("alt") == f"a caption {studies.NASTY}"
     other = next(row for row in summaries(result) if block_of(row) != block_of(best))
     page.click(f'#r0 .cell[data-block="{block_of(other)}"]')
-    assert panel.locator("h4").inner_text() == f"value, layer {other['layer']}, head {other['kv_head']}"
+    assert (
+        panel.locator("h4").inner_text()
+        == f"value, layer {other['layer']}, head {other['kv_head']}"
+    )
     lines = panel.locator("tbody tr").all_inner_texts()
     of_block = [row for row in result.rows if block_of(row) == block_of(other)]
     assert [line.split("\t")[0] for line in lines] == ["all", "cat", studies.NASTY]
     for line, row in zip(lines, of_block, strict=True):
-        assert line.split("\t")[1:] == [interval(result, row, m) for m in ("pck_image", "pck_point")] + ["60"]
+        assert line.split("\t")[1:] == [
+            interval(result, row, m) for m in ("pck_image", "pck_point")
+        ] + ["60"]
     assert panel.locator("img").count() == 0
     assert block_of(best) in panel.inner_text()
-    assert page.locator('#r0 .cell[aria-pressed="true"]').get_attribute("data-block") == block_of(other)
+    assert page.locator('#r0 .cell[aria-pressed="true"]').get_attribute("data-block") == block_of(
+        other
+    )
     assert page.locator("#r1-block h4").inner_text().endswith("the best block")
 
 
@@ -196,7 +219,11 @@ def test_csv_files_are_the_rows(opened: Opened, results: list[Result]) -> None:
         assert_same(rows_of(file), list(result.flat_rows()))
     best = results[0].best or {}
     file = download(opened.page, "#r0-block .csv")
-    wanted = [row for row in results[0].flat_rows() if row["kind"] == "value" and block_of(row) == block_of(best)]
+    wanted = [
+        row
+        for row in results[0].flat_rows()
+        if row["kind"] == "value" and block_of(row) == block_of(best)
+    ]
     assert_same(rows_of(file), wanted)
     opened.page.click("#r0 summary")
     assert_same(rows_of(download(opened.page, "#r0 details .csv")), results[0].per_layer)
@@ -208,7 +235,10 @@ def test_csv_files_are_the_rows(opened: Opened, results: list[Result]) -> None:
 def test_every_table_has_its_csv(opened: Opened) -> None:
     for details in opened.page.locator("details").all():
         details.evaluate("(one) => { one.open = true; }")
-    tables, names = opened.page.locator("figure.table"), set(opened.page.evaluate("Object.keys(data.tables)"))
+    tables, names = (
+        opened.page.locator("figure.table"),
+        set(opened.page.evaluate("Object.keys(data.tables)")),
+    )
     assert tables.count() > 12
     for table in tables.all():
         assert table.locator(".csv").get_attribute("data-csv") in names
@@ -236,7 +266,10 @@ def test_a_caption_stays_text(opened: Opened) -> None:
 def test_a_script_that_got_in_would_not_run(browser: Browser, path: Path, tmp_path: Path) -> None:
     """The policy allows the page's own script alone."""
     bad = tmp_path / "bad.html"
-    bad.write_text(path.read_text(encoding="utf-8").replace("<main", f"{studies.NASTY}<main", 1), encoding="utf-8")
+    bad.write_text(
+        path.read_text(encoding="utf-8").replace("<main", f"{studies.NASTY}<main", 1),
+        encoding="utf-8",
+    )
     made = Opened(browser, bad)
     assert len(made.trouble) == 1
     assert "Content Security Policy" in made.trouble[0]

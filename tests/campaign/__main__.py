@@ -51,14 +51,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all by default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where stores are written; by default in memory")
+    parser.add_argument(
+        "--folder", type=Path, help="where stores are written; by default in memory"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/campaign.json"))
     arguments = parser.parse_args()
     tallies: list[Tally] = []
     for name in arguments.parts or PARTS:
         tallies += run_part(name, arguments.seed, arguments.folder)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps([tally.to_json() for tally in tallies], indent=1) + "\n")
+        arguments.output.write_text(
+            json.dumps([tally.to_json() for tally in tallies], indent=1) + "\n"
+        )
     return 0 if all(tally.clean for tally in tallies) else 1
 
 
@@ -76,7 +80,9 @@ def run_part(name: str, seed: int, parent: Path | None) -> list[Tally]:
     for tally in tallies:
         for note in tally.notes:
             print(note, file=sys.stderr)
-        counts = ", ".join(f"{value} {key}" for key, value in tally.to_json().items() if key != "name")
+        counts = ", ".join(
+            f"{value} {key}" for key, value in tally.to_json().items() if key != "name"
+        )
         print(f"{tally.name}: {counts} ({time.monotonic() - started:.0f} s)", file=sys.stderr)
     return tallies
 

@@ -36,7 +36,9 @@ from tests.campaign.tally import Tally
 from tests.support.runs import image_arrays
 
 
-def check_after_cut(path: Path, reported: Collection[str], whole: dict[str, bytes], tally: Tally, what: str) -> None:
+def check_after_cut(
+    path: Path, reported: Collection[str], whole: dict[str, bytes], tally: Tally, what: str
+) -> None:
     """Open, verify and read what a cut left; then run the extraction again: it must end as an unbroken one did.
 
     whole: `tree` of the unbroken store. What is not so is counted in `tally`.
@@ -77,7 +79,9 @@ def check_holds(path: Path, reported: Collection[str], tally: Tally, what: str) 
         return
     for problem in verify(store):
         if not is_leftover(problem):
-            tally.count("wrong", f"{what}: {problem.run} {problem.part} {problem.array} {problem.what}")
+            tally.count(
+                "wrong", f"{what}: {problem.run} {problem.part} {problem.array} {problem.what}"
+            )
     if CONFIG.name in store.runs():
         run = store.run(CONFIG.name)
         check_parts(run, reported, tally, what)
@@ -135,7 +139,10 @@ def check_texts(run: Run, reported: Collection[str], tally: Tally, what: str) ->
         return
     for stored, layer in enumerate(CONFIG.layers):
         for head in range(2):
-            if run.text_values(layer, head, raw=True).tobytes() != TEXT_VALUES[:, stored, head].tobytes():
+            if (
+                run.text_values(layer, head, raw=True).tobytes()
+                != TEXT_VALUES[:, stored, head].tobytes()
+            ):
                 tally.count("wrong", f"{what}: texts of layer {layer}, head {head}")
 
 
@@ -154,7 +161,9 @@ def check_results(store: Store, reported: Collection[str], tally: Tally, what: s
     oldest = sum(step in reported for step in (FIRST_RESULT, SECOND_RESULT))
     result = store.load_result(KEY)
     if result not in [None, *RESULTS][oldest:]:
-        tally.count("lost" if result is None or result in RESULTS else "wrong", f"{what}: result {result}")
+        tally.count(
+            "lost" if result is None or result in RESULTS else "wrong", f"{what}: result {result}"
+        )
 
 
 def check_pictures(store: Store, reported: Collection[str], tally: Tally, what: str) -> None:

@@ -26,7 +26,11 @@ def journal_states(events: Sequence[Event], rng: random.Random) -> Iterator[Stat
         disk.apply(event)
         for state in disk.journal_states(rng):
             if _is_new(state, disk.reported, seen):
-                yield state, tuple(disk.reported), f"journal, after call {number} ({event.name} {event.path})"
+                yield (
+                    state,
+                    tuple(disk.reported),
+                    f"journal, after call {number} ({event.name} {event.path})",
+                )
 
 
 def loose_states(events: Sequence[Event], rng: random.Random, draws: int) -> Iterator[State]:
@@ -37,7 +41,11 @@ def loose_states(events: Sequence[Event], rng: random.Random, draws: int) -> Ite
         for _ in range(draws):
             state = disk.loose_state(rng)
             if _is_new(state, disk.reported, seen):
-                yield state, tuple(disk.reported), f"loose, after call {number} ({event.name} {event.path})"
+                yield (
+                    state,
+                    tuple(disk.reported),
+                    f"loose, after call {number} ({event.name} {event.path})",
+                )
 
 
 def _is_new(state: Tree, reported: Sequence[str], seen: set[bytes]) -> bool:
@@ -47,7 +55,9 @@ def _is_new(state: Tree, reported: Sequence[str], seen: set[bytes]) -> bool:
     return is_new
 
 
-def try_states(states: Iterable[State], folder: Path, whole: dict[str, bytes], tally: Tally) -> None:
+def try_states(
+    states: Iterable[State], folder: Path, whole: dict[str, bytes], tally: Tally
+) -> None:
     """Write each state to a folder of its own, check what it holds, and let the extraction go on there."""
     for number, (state, reported, what) in enumerate(states):
         place = folder / f"state{number}"
@@ -68,7 +78,9 @@ def run(folder: Path, seed: int, draws: int = 20, limit: int | None = None) -> l
     rng = random.Random(seed)
     events, whole = record_extraction(folder / "recorded")
     tallies = [Tally("power: every state of a journal"), Tally("power: states that POSIX allows")]
-    for tally, states in zip(tallies, (journal_states(events, rng), loose_states(events, rng, draws)), strict=True):
+    for tally, states in zip(
+        tallies, (journal_states(events, rng), loose_states(events, rng, draws)), strict=True
+    ):
         try_states(states if limit is None else draw(states, rng, limit), folder, whole, tally)
     return tallies
 

@@ -95,7 +95,13 @@ class Disk:
         if self.model == "journal":
             self._keep(list(self.pending))
         elif node.folder:
-            self._keep([change for change in self.pending if any(folder is node for folder, _, _ in change.places)])
+            self._keep(
+                [
+                    change
+                    for change in self.pending
+                    if any(folder is node for folder, _, _ in change.places)
+                ]
+            )
 
     def _keep(self, changes: list[Change]) -> None:
         """Make changes durable, with all earlier ones of the same names."""
@@ -112,7 +118,9 @@ class Disk:
                 _name(folder.safe_names, name, node)
 
     def _change(self, *places: tuple[str, Node | None]) -> None:
-        change = Change([(self._parent(path), PurePosixPath(path).name, node) for path, node in places])
+        change = Change(
+            [(self._parent(path), PurePosixPath(path).name, node) for path, node in places]
+        )
         for folder, name, node in change.places:
             _name(folder.names, name, node)
         self.pending.append(change)
@@ -128,7 +136,9 @@ class Disk:
 
     def tree(self) -> Tree:
         """What is there without a cut."""
-        return _tree(self.root, self._names(self.pending), {node: bytes(node.data) for node in self._nodes})
+        return _tree(
+            self.root, self._names(self.pending), {node: bytes(node.data) for node in self._nodes}
+        )
 
     def journal_states(self, rng: random.Random) -> Iterator[Tree]:
         """Every prefix of the changes of names, with every way in which each file that is not fsynced may be torn."""
@@ -183,7 +193,13 @@ def _torn_files(root: Node, names: Names) -> list[Node]:
 def _variants(node: Node, rng: random.Random) -> list[bytes]:
     """What a file may hold that is not fsynced: as at its last fsync, all, a half, zeros, or a block of garbage."""
     data, half = bytes(node.data), len(node.data) // 2
-    variants = [node.safe, data, data[:half], bytes(len(data)), data[:half] + rng.randbytes(len(data) - half)]
+    variants = [
+        node.safe,
+        data,
+        data[:half],
+        bytes(len(data)),
+        data[:half] + rng.randbytes(len(data) - half),
+    ]
     return list(dict.fromkeys(variants))
 
 

@@ -41,7 +41,18 @@ def part_names() -> list[str]:
     return [part_name(start, start + PART_SIZE) for start in range(0, len(IMAGES), PART_SIZE)]
 
 
-STEPS = (STORE, RUN, *part_names(), TEXT, FIRST_RESULT, SECOND_RESULT, DRAWN, INDEXED, OTHER_RUN, REMOVED)
+STEPS = (
+    STORE,
+    RUN,
+    *part_names(),
+    TEXT,
+    FIRST_RESULT,
+    SECOND_RESULT,
+    DRAWN,
+    INDEXED,
+    OTHER_RUN,
+    REMOVED,
+)
 """Every step in order, as it is reported."""
 
 
@@ -67,7 +78,9 @@ def extract(path: Path, report: Report = lambda _: None) -> None:
     report(REMOVED)
 
 
-def extract_parts(run: Run, report: Report = lambda _: None, images: Iterable[Sample] = IMAGES) -> bool:
+def extract_parts(
+    run: Run, report: Report = lambda _: None, images: Iterable[Sample] = IMAGES
+) -> bool:
     """Claim and commit the parts that are missing, as a worker does. Whether no other worker held one of them."""
     images, all_mine = list(images), True
     for start in range(0, len(images), PART_SIZE):

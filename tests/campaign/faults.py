@@ -73,7 +73,9 @@ class Injector:
         return call.run(call.args[0], data[: max(1, len(data) // 2)])
 
 
-def with_fault(fault: Fault, folder: Path, work: Callable[[Report], object]) -> tuple[Outcome, list[str]]:
+def with_fault(
+    fault: Fault, folder: Path, work: Callable[[Report], object]
+) -> tuple[Outcome, list[str]]:
     """Run `work(report)` in a process of its own under a fault; how it ended, and the calls that were counted."""
     injector = Injector(fault)
 
@@ -85,7 +87,9 @@ def with_fault(fault: Fault, folder: Path, work: Callable[[Report], object]) -> 
             report(injector.names)
 
     outcome = run_child(injected)
-    names = outcome.reports.pop() if outcome.reports and isinstance(outcome.reports[-1], list) else []
+    names = (
+        outcome.reports.pop() if outcome.reports and isinstance(outcome.reports[-1], list) else []
+    )
     return outcome, names
 
 
@@ -105,7 +109,9 @@ def run(folder: Path, step: int = 1) -> list[Tally]:
 
 def _writing(folder: Path, whole: dict[str, bytes], step: int) -> Tally:
     tally = Tally("faults: the n-th call of an extraction")
-    _, names = with_fault(Fault(0), folder / "counted.kv", lambda report: extract(folder / "counted.kv", report))
+    _, names = with_fault(
+        Fault(0), folder / "counted.kv", lambda report: extract(folder / "counted.kv", report)
+    )
     for fault in faults(len(names), step):
         path = folder / "faulty.kv"
         outcome, called = with_fault(fault, path, lambda report: extract(path, report))  # noqa: B023

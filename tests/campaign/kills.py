@@ -98,7 +98,9 @@ class Killer:
                 check_parts(store.run(), self.reported, self.tally, what, IMAGES)
             for problem in verify(store):
                 if not is_leftover(problem):
-                    self.tally.count("wrong", f"{what}: {problem.part} {problem.array} {problem.what}")
+                    self.tally.count(
+                        "wrong", f"{what}: {problem.part} {problem.array} {problem.what}"
+                    )
 
     def _finish(self) -> None:
         """A writer that nobody disturbs sweeps what the others left; then the store is as an unbroken one."""

@@ -51,7 +51,9 @@ class Clock:
     def __init__(self) -> None:
         self.offset_s = 0.0
         shim = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + self.offset_s})
-        self._modules = [module for module in _store_modules() if getattr(module, "time", None) is time]
+        self._modules = [
+            module for module in _store_modules() if getattr(module, "time", None) is time
+        ]
         for module in self._modules:
             module.time = shim  # type: ignore[attr-defined]
 
@@ -61,10 +63,14 @@ class Clock:
 
 
 def _store_modules() -> list[ModuleType]:
-    return [module for name, module in list(sys.modules.items()) if name.startswith("kvtool.store.")]
+    return [
+        module for name, module in list(sys.modules.items()) if name.startswith("kvtool.store.")
+    ]
 
 
-def signalled(path: Path, number: int, ending: signal.Signals, work: Callable[[Report], object]) -> Child:
+def signalled(
+    path: Path, number: int, ending: signal.Signals, work: Callable[[Report], object]
+) -> Child:
     """A process that runs `work(report)` and gets a signal at its n-th call in the store."""
     calls = 0
 
@@ -153,13 +159,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(part=PARTS, number=CALLS)
     def kill_a_writer(self, part: int, number: int) -> None:
-        child = signalled(self.path, number, signal.SIGKILL, lambda report: self.claim_and_commit(part, report))
+        child = signalled(
+            self.path, number, signal.SIGKILL, lambda report: self.claim_and_commit(part, report)
+        )
         self._end(child)
 
     @precondition(lambda self: len(self.stopped) < 2)
     @rule(part=PARTS, number=CALLS)
     def stop_a_writer(self, part: int, number: int) -> None:
-        child = signalled(self.path, number, signal.SIGSTOP, lambda report: self.claim_and_commit(part, report))
+        child = signalled(
+            self.path, number, signal.SIGSTOP, lambda report: self.claim_and_commit(part, report)
+        )
         if child.stopped():
             self.stopped.append((child, part))
         else:
@@ -214,7 +224,9 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert not self.claims, "a run that is worked on was removed"
             self.reported.clear()
-            while self.stopped:  # their claims were not yet there: what they commit from now on is another story
+            while (
+                self.stopped
+            ):  # their claims were not yet there: what they commit from now on is another story
                 self._end(self.stopped.pop(0)[0], signal.SIGKILL)
             self.reported.clear()
         self.run()
@@ -233,7 +245,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert tally.clean, tally.notes
         for key, values in self.results.items():
             result = store.load_result(key)
-            assert (result and result["value"]) in values, f"result {key}: {result}, expected one of {values}"
+            assert (result and result["value"]) in values, (
+                f"result {key}: {result}, expected one of {values}"
+            )
         problems = [problem for problem in verify(store) if not is_leftover(problem)]
         assert not problems, problems
 

@@ -16,5 +16,7 @@ def new_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder that is removed at the end; fsync costs nothing there, so that thousands of stores can be tried."""
     if parent is None and os.access(MEMORY, os.W_OK):
         parent = MEMORY
-    with tempfile.TemporaryDirectory(prefix="kvtool-campaign-", dir=parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="kvtool-campaign-", dir=parent, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)

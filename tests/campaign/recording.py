@@ -41,9 +41,17 @@ class _Recorder:
         if call.name == "open":
             return self._open(call)
         result = call.run()
-        path, path2, number = self._relative(call.path), self._relative(call.path2), self._numbers.get(call.fd or -1, 0)
+        path, path2, number = (
+            self._relative(call.path),
+            self._relative(call.path2),
+            self._numbers.get(call.fd or -1, 0),
+        )
         if call.name == "write":
-            self.events.append(Event("write", number=number, data=bytes(memoryview(call.args[1]).cast("B")[:result])))
+            self.events.append(
+                Event(
+                    "write", number=number, data=bytes(memoryview(call.args[1]).cast("B")[:result])
+                )
+            )
         elif call.name in ("fsync", "fdatasync"):
             self.events.append(Event("fsync", number=number))
         elif call.name in ("rename", "replace"):

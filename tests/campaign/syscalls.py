@@ -16,8 +16,30 @@ from pathlib import Path
 from typing import Any
 
 WRAPPED = (
-    *("open", "close", "read", "pread", "preadv", "write", "pwrite", "fsync", "fdatasync", "posix_fadvise"),
-    *("stat", "lstat", "fstat", "access", "listdir", "scandir", "utime", "chmod", "truncate", "ftruncate"),
+    *(
+        "open",
+        "close",
+        "read",
+        "pread",
+        "preadv",
+        "write",
+        "pwrite",
+        "fsync",
+        "fdatasync",
+        "posix_fadvise",
+    ),
+    *(
+        "stat",
+        "lstat",
+        "fstat",
+        "access",
+        "listdir",
+        "scandir",
+        "utime",
+        "chmod",
+        "truncate",
+        "ftruncate",
+    ),
     *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir"),
 )
 
@@ -52,11 +74,15 @@ class _Watch:
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             fd = args[0] if args and isinstance(args[0], int) else None
-            with self.lock:  # one at a time, so that a record has them in the order in which they took effect
+            with (
+                self.lock
+            ):  # one at a time, so that a record has them in the order in which they took effect
                 path, path2 = self._paths(args, kwargs)
                 if path != self.root and not path.startswith(f"{self.root}/"):
                     return function(*args, **kwargs)
-                call = Call(name, path, path2, fd, args, lambda *new: function(*(new or args), **kwargs))
+                call = Call(
+                    name, path, path2, fd, args, lambda *new: function(*(new or args), **kwargs)
+                )
                 if name == "close":
                     self.paths.pop(args[0], None)
                 result = self.hook(call)

@@ -41,7 +41,9 @@ class Tally:
         return not self.notes
 
     def to_json(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "notes"}
+        return {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name != "notes"
+        }
 
     @contextmanager
     def watched(self, what: str) -> Iterator[None]:

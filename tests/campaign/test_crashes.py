@@ -37,13 +37,19 @@ def test_an_fsync_left_out_is_seen(place: Path, opened_by: str) -> None:
     numbers = {event.number for event in events if event.name == opened_by}
     forgetful = [event for event in events if event.name != "fsync" or event.number not in numbers]
     tally, rng = Tally("forgetful"), random.Random(0)
-    crashes.try_states(crashes.draw(crashes.loose_states(forgetful, rng, 1), rng, 30), place, whole, tally)
+    crashes.try_states(
+        crashes.draw(crashes.loose_states(forgetful, rng, 1), rng, 30), place, whole, tally
+    )
     assert tally.lost + tally.wrong > 0
 
 
 def test_a_journal_keeps_names_in_order_and_tears_what_is_not_fsynced() -> None:
     disk = Disk("journal")
-    for event in (Event("create", "a", number=1), Event("write", number=1, data=b"data"), Event("mkdir", "b")):
+    for event in (
+        Event("create", "a", number=1),
+        Event("write", number=1, data=b"data"),
+        Event("mkdir", "b"),
+    ):
         disk.apply(event)
     states = list(disk.journal_states(random.Random(0)))
     names = [tuple(state) for state in states]

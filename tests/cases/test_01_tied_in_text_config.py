@@ -34,8 +34,14 @@ def tied(tiny_model: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_extracts_and_the_embedding_is_the_inputs(shell: Shell, tied: Path, photos: Path, tmp_path: Path) -> None:
-    (row,) = rows(shell("extract", tmp_path / "s.kv", "--model", tied, "--dataset", f"folder:{photos}"))
+def test_it_extracts_and_the_embedding_is_the_inputs(
+    shell: Shell, tied: Path, photos: Path, tmp_path: Path
+) -> None:
+    (row,) = rows(
+        shell("extract", tmp_path / "s.kv", "--model", tied, "--dataset", f"folder:{photos}")
+    )
     assert row["extracted"] == 3
     network: Any = load_model(str(tied), dtype="float32").net  # type: ignore[attr-defined]
-    assert torch.equal(network.get_output_embeddings().weight, network.get_input_embeddings().weight)
+    assert torch.equal(
+        network.get_output_embeddings().weight, network.get_input_embeddings().weight
+    )

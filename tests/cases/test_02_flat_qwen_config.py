@@ -24,7 +24,9 @@ def flat(config: dict[str, Any]) -> None:
     rope = text.pop("rope_parameters")
     for name in ("layer_types", "model_type"):
         text.pop(name, None)
-    config.update(text, rope_theta=rope["rope_theta"], rope_scaling=scaling(rope) | {"type": "mrope"})
+    config.update(
+        text, rope_theta=rope["rope_theta"], rope_scaling=scaling(rope) | {"type": "mrope"}
+    )
     config.update(torch_dtype="bfloat16", transformers_version="4.41.2")
     vision = config["vision_config"]
     vision.pop("model_type")
@@ -36,7 +38,9 @@ def both(config: dict[str, Any]) -> None:
     text = config["text_config"]
     rope = text.pop("rope_parameters")
     text |= {"rope_theta": rope["rope_theta"], "rope_scaling": scaling(rope, rope_type="default")}
-    config.update({name: value for name, value in text.items() if name not in ("model_type", "layer_types")})
+    config.update(
+        {name: value for name, value in text.items() if name not in ("model_type", "layer_types")}
+    )
 
 
 def pixels(processor: dict[str, Any]) -> None:
@@ -46,7 +50,11 @@ def pixels(processor: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("spelling", [flat, both])
 def test_older_spellings_give_todays_values(
-    shell: Shell, qwen: Path, photos: Path, tmp_path: Path, spelling: Callable[[dict[str, Any]], None]
+    shell: Shell,
+    qwen: Path,
+    photos: Path,
+    tmp_path: Path,
+    spelling: Callable[[dict[str, Any]], None],
 ) -> None:
     older = copied(qwen, tmp_path / "older")
     change_json(older / "config.json", spelling)
@@ -54,7 +62,16 @@ def test_older_spellings_give_todays_values(
         change_json(older / "preprocessor_config.json", pixels)
     for name, model in (("older", older), ("today", qwen)):
         store = tmp_path / f"{name}.kv"
-        command = ("extract", store, "--model", model, "--dataset", f"folder:{photos}", "--dtype", "float32")
+        command = (
+            "extract",
+            store,
+            "--model",
+            model,
+            "--dataset",
+            f"folder:{photos}",
+            "--dtype",
+            "float32",
+        )
         assert rows(shell(*command))[0]["extracted"] == 3
     runs = [kvtool.open(tmp_path / f"{name}.kv").run() for name in ("older", "today")]
     for kind in ("value", "key"):

@@ -34,7 +34,9 @@ def save_shards(model: Path) -> None:
     for shard, part in zip(SHARDS, (names[:cut], names[cut:]), strict=True):
         torch.save({name: weights[name] for name in part}, model / shard)
     places = {name: SHARDS[i >= cut] for i, name in enumerate(names)}
-    (model / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (model / "pytorch_model.bin.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": places})
+    )
 
 
 def test_one_file_and_shards(shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
@@ -43,13 +45,20 @@ def test_one_file_and_shards(shell: Shell, tiny_model: Path, photos: Path, tmp_p
     save_shards(sharded)
     for model in (one, sharded):
         store = tmp_path / f"{model.name}.kv"
-        assert rows(shell("extract", store, "--model", model, "--dataset", f"folder:{photos}"))[0]["extracted"] == 3
+        assert (
+            rows(shell("extract", store, "--model", model, "--dataset", f"folder:{photos}"))[0][
+                "extracted"
+            ]
+            == 3
+        )
 
 
 def test_a_missing_shard_is_named(shell: Shell, model: Path, photos: Path, tmp_path: Path) -> None:
     save_shards(model)
     (model / SHARDS[1]).unlink()
-    line = refusal(shell("extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}"))
+    line = refusal(
+        shell("extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}")
+    )
     assert SHARDS[1] in line
 
 

@@ -13,8 +13,20 @@ from tests.cases.outcomes import Weights, change_json, change_weights, copied, r
 
 TENSOR = {"num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": True}
 METHODS: dict[str, dict[str, Any]] = {
-    "awq": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True},
-    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "dataset": "c4"},
+    "awq": {
+        "quant_method": "awq",
+        "bits": 4,
+        "group_size": 32,
+        "version": "gemm",
+        "zero_point": True,
+    },
+    "gptq": {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": 32,
+        "desc_act": False,
+        "dataset": "c4",
+    },
     "bitsandbytes": {
         "quant_method": "bitsandbytes",
         "load_in_4bit": True,
@@ -67,16 +79,24 @@ def test_quantized_checkpoints_are_refused_in_one_line(
     shell: Shell, qwen: Path, photos: Path, tmp_path: Path, method: str
 ) -> None:
     model = copied(qwen, tmp_path / "model")
-    change_json(model / "config.json", lambda config: config.update(quantization_config=METHODS[method]))
+    change_json(
+        model / "config.json", lambda config: config.update(quantization_config=METHODS[method])
+    )
     if method != "bitsandbytes":
         change_weights(model, packed if method in ("awq", "gptq") else scaled)
-    refusal(shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}"))
+    refusal(
+        shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}")
+    )
     assert not list(tmp_path.glob("s.kv/runs/*/"))
 
 
-def test_scales_that_nobody_applies_are_refused(shell: Shell, qwen: Path, photos: Path, tmp_path: Path) -> None:
+def test_scales_that_nobody_applies_are_refused(
+    shell: Shell, qwen: Path, photos: Path, tmp_path: Path
+) -> None:
     model = copied(qwen, tmp_path / "model")
     change_weights(model, scaled)
-    line = refusal(shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}"))
+    line = refusal(
+        shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}")
+    )
     assert "that it has no place for" in line
     assert "_scale" in line

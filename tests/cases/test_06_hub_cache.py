@@ -18,20 +18,34 @@ Extract = Callable[..., Outcome]
 @pytest.fixture
 def extract(shell: Shell, photos: Path, tmp_path: Path) -> Extract:
     def run(model: object, *more: str) -> Outcome:
-        return shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{photos}", *more)
+        return shell(
+            "-q",
+            "extract",
+            tmp_path / "s.kv",
+            "--model",
+            model,
+            "--dataset",
+            f"folder:{photos}",
+            *more,
+        )
 
     return run
 
 
 def test_every_reference_resolves(extract: Extract, hub: Path, tiny_model: Path) -> None:
     snapshot = cached(hub, tiny_model, "main", "v1.0", "refs/pr/5", "release/2.0")
-    names = ["acme/tiny", *(f"acme/tiny@{name}" for name in ("v1.0", "refs/pr/5", "release/2.0", COMMIT))]
+    names = [
+        "acme/tiny",
+        *(f"acme/tiny@{name}" for name in ("v1.0", "refs/pr/5", "release/2.0", COMMIT)),
+    ]
     for model in (*names, snapshot):
         assert rows(extract(model, "--dry-run"))[0]["n_todo"] == 3
     assert str(snapshot) in refusal(extract(hub / "models--acme--tiny", "--dry-run"))
 
 
-def test_without_references_the_cached_commit_is_named(extract: Extract, hub: Path, tiny_model: Path) -> None:
+def test_without_references_the_cached_commit_is_named(
+    extract: Extract, hub: Path, tiny_model: Path
+) -> None:
     cached(hub, tiny_model)
     assert rows(extract(f"acme/tiny@{COMMIT}", "--dry-run"))[0]["n_todo"] == 3
     code, out, err = extract("acme/tiny", "--dry-run")
@@ -39,8 +53,12 @@ def test_without_references_the_cached_commit_is_named(extract: Extract, hub: Pa
     assert code == 0 or COMMIT in refusal((code, out, err))
 
 
-@pytest.mark.parametrize(("file", "word"), [("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")])
-def test_a_missing_file_is_named(extract: Extract, hub: Path, tiny_model: Path, file: str, word: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "word"), [("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")]
+)
+def test_a_missing_file_is_named(
+    extract: Extract, hub: Path, tiny_model: Path, file: str, word: str
+) -> None:
     (cached(hub, tiny_model, "main") / file).unlink()
     line = refusal(extract("acme/tiny"))
     assert word in line

@@ -34,7 +34,9 @@ def test_an_overflow_is_told_verified_and_never_best(
         assert verified[0] == 0 or dtype == "float16"
         (result,) = rows(shell("-q", "probe", store, "referring-expression", "--format", "json"))
         best = result["best"]
-        values, _ = kvtool.open(store).run().read("value", layer=best["layer"], kv_head=best["kv_head"])
+        values, _ = (
+            kvtool.open(store).run().read("value", layer=best["layer"], kv_head=best["kv_head"])
+        )
         assert np.isfinite(np.asarray(values, dtype=np.float32)).all()
         assert bool(warned) == (dtype == "float16")
         if dtype == "float16":

@@ -13,7 +13,18 @@ from tests.cases.conftest import Shell
 from tests.cases.outcomes import change_json, copied, rows, told
 from tests.support import tiny
 
-SIZES = ((1, 1), (1, 200), (200, 1), (31, 639), (2, 401), (5, 1000), (27, 27), (28, 5600), (13, 14), (1399, 7))
+SIZES = (
+    (1, 1),
+    (1, 200),
+    (200, 1),
+    (31, 639),
+    (2, 401),
+    (5, 1000),
+    (27, 27),
+    (28, 5600),
+    (13, 14),
+    (1399, 7),
+)
 TOO_LONG = "w2_h401.png"
 """Its sides are 200.5 to one, and Qwen's processor takes up to 200."""
 TOKEN_PIXELS = 8 * 8
@@ -38,9 +49,14 @@ def test_qwen_names_the_one_that_is_too_long(
         least, most = (TOKEN_PIXELS * count for count in tokens)
         change_json(
             model / "preprocessor_config.json",
-            lambda settings: (settings.pop("size"), settings.update(min_pixels=least, max_pixels=most)),
+            lambda settings: (
+                settings.pop("size"),
+                settings.update(min_pixels=least, max_pixels=most),
+            ),
         )
-    outcome = shell("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{shapes}")
+    outcome = shell(
+        "-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{shapes}"
+    )
     told(outcome, 4, TOO_LONG)
     assert json.loads(outcome[1])["extracted"] == len(SIZES) - 1
 
@@ -51,5 +67,15 @@ def test_the_others_take_all(
     shell: Shell, shapes: Path, tmp_path: Path, family: Callable[[Path], Path], view: str
 ) -> None:
     model = family(tmp_path / "model")
-    command = ("-q", "extract", tmp_path / "s.kv", "--model", model, "--dataset", f"folder:{shapes}", "--view", view)
+    command = (
+        "-q",
+        "extract",
+        tmp_path / "s.kv",
+        "--model",
+        model,
+        "--dataset",
+        f"folder:{shapes}",
+        "--view",
+        view,
+    )
     assert rows(shell(*command))[0]["extracted"] == len(SIZES)

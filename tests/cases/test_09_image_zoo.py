@@ -38,7 +38,9 @@ def zoo(tmp_path: Path) -> Path:
     for name, mode in MODES.items():
         photo.convert(mode).save(folder / name)
     photo.convert("P").save(folder / "palt.png", transparency=3)
-    Image.fromarray(np.arange(60 * 84, dtype=np.uint16).reshape(60, 84) * 13).save(folder / "grey16.png")
+    Image.fromarray(np.arange(60 * 84, dtype=np.uint16).reshape(60, 84) * 13).save(
+        folder / "grey16.png"
+    )
     for name in ("anim.gif", "anim.webp"):
         photo.save(folder / name, save_all=True, append_images=[ImageOps.mirror(photo)])
     exif = Image.Exif()
@@ -57,11 +59,17 @@ def zoo(tmp_path: Path) -> Path:
     return folder
 
 
-def test_pictures_are_taken_and_the_rest_is_named(shell: Shell, tiny_model: Path, zoo: Path, tmp_path: Path) -> None:
+def test_pictures_are_taken_and_the_rest_is_named(
+    shell: Shell, tiny_model: Path, zoo: Path, tmp_path: Path
+) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{zoo}")
     for quiet in ([], ["-q"]):
         err = told(shell(*quiet, *command), 4, *UNREAD)
-        for name, reason in (("phone.heic", "HEIC/HEIF"), ("phone.HEIF", "HEIC/HEIF"), ("vector.svg", "SVG")):
+        for name, reason in (
+            ("phone.heic", "HEIC/HEIF"),
+            ("phone.HEIF", "HEIC/HEIF"),
+            ("vector.svg", "SVG"),
+        ):
             assert any(name in line and reason in line for line in err)
     run = kvtool.open(tmp_path / "s.kv").run()
     assert set(run.ids) == {*FORMATS, *MODES, *OTHERS}

@@ -35,7 +35,9 @@ CASES = {
         "VOC2012/SegmentationClassAug/*.png",
         ("--episodes", "20"),
     ),
-    "msrc": Case(builders.msrc7, "co-segmentation", "image/*/*", "groundtruth/*/*", ("--restarts", "1")),
+    "msrc": Case(
+        builders.msrc7, "co-segmentation", "image/*/*", "groundtruth/*/*", ("--restarts", "1")
+    ),
     "imagenet-s": Case(
         builders.imagenet_s,
         "semantic-segmentation",
@@ -43,12 +45,20 @@ CASES = {
         "ImageNetS50/validation-segmentation/*/*.png",
     ),
     "davis": Case(
-        builders.davis, "temporal-correspondence", "JPEGImages/480p/two/00000.jpg", "Annotations/480p/two/00002.png"
+        builders.davis,
+        "temporal-correspondence",
+        "JPEGImages/480p/two/00000.jpg",
+        "Annotations/480p/two/00002.png",
     ),
     "bdd10k": Case(
-        builders.bdd10k, "semantic-segmentation", "images/10k/val/day1.jpg", "labels/sem_seg/masks/val/day1.png"
+        builders.bdd10k,
+        "semantic-segmentation",
+        "images/10k/val/day1.jpg",
+        "labels/sem_seg/masks/val/day1.png",
     ),
-    "refcoco": Case(builders.refcoco, "referring-expression", "images/mscoco/images/train2014/*.jpg"),
+    "refcoco": Case(
+        builders.refcoco, "referring-expression", "images/mscoco/images/train2014/*.jpg"
+    ),
     "spair71k": Case(builders.spair, "semantic-correspondence", "JPEGImages/aeroplane/a1.jpg"),
 }
 
@@ -59,20 +69,40 @@ def turned(path: Path) -> None:
         image.load()
     exif = Image.Exif()
     exif[0x0112] = 6
-    image.save(path, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG", exif=exif)
+    image.save(
+        path, format="JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG", exif=exif
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [(name, how) for name in CASES for how in ("turned", "cut") if how == "turned" or CASES[name].mask]
+    ("name", "how"),
+    [
+        (name, how)
+        for name in CASES
+        for how in ("turned", "cut")
+        if how == "turned" or CASES[name].mask
+    ],
 )
-def test_it_is_left_out_and_named(shell: Shell, tiny_model: Path, tmp_path: Path, name: str, how: str) -> None:
+def test_it_is_left_out_and_named(
+    shell: Shell, tiny_model: Path, tmp_path: Path, name: str, how: str
+) -> None:
     case, data, store = CASES[name], tmp_path / "data", tmp_path / "s.kv"
     case.build(data)
     place = case.photograph if how == "turned" else case.mask
     path = sorted(data.glob(place))[0]
     (turned if how == "turned" else breaking.truncated)(path)
     code, _, err = shell(
-        "-q", "extract", store, "--model", tiny_model, "--dataset", f"{name}:{data}", "--kinds", "value", "--layers", 0
+        "-q",
+        "extract",
+        store,
+        "--model",
+        tiny_model,
+        "--dataset",
+        f"{name}:{data}",
+        "--kinds",
+        "value",
+        "--layers",
+        0,
     )
     assert code in (0, 4), err
     outcome = shell("probe", store, case.task, *case.options, "--format", "json")

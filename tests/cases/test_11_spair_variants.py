@@ -47,13 +47,31 @@ def probed(shell: Shell, tiny_model: Path, tmp_path: Path) -> Probed:
 
 NAN, INFINITE = float("nan"), float("inf")
 BROKEN: dict[str, tuple[Change, str]] = {
-    "NaN at the source": (changed(src_kps=[[NAN, NAN], [30, 20]]), "src_kps to be a finite number, found nan"),
-    "NaN at the target": (changed(trg_kps=[[NAN, 5], [10, 12]]), "trg_kps to be a finite number, found nan"),
-    "infinite": (changed(src_kps=[[INFINITE, -INFINITE], [30, 20]]), "to be a finite number, found inf"),
-    "null": (changed(src_kps=[None, [30, 20]]), "expected point 0 of src_kps to be 2 numbers, found None"),
-    "outside": (changed(src_kps=[[-30, 100_000], [30, 20]]), "expected src_kps inside 32 x 24 pixels"),
+    "NaN at the source": (
+        changed(src_kps=[[NAN, NAN], [30, 20]]),
+        "src_kps to be a finite number, found nan",
+    ),
+    "NaN at the target": (
+        changed(trg_kps=[[NAN, 5], [10, 12]]),
+        "trg_kps to be a finite number, found nan",
+    ),
+    "infinite": (
+        changed(src_kps=[[INFINITE, -INFINITE], [30, 20]]),
+        "to be a finite number, found inf",
+    ),
+    "null": (
+        changed(src_kps=[None, [30, 20]]),
+        "expected point 0 of src_kps to be 2 numbers, found None",
+    ),
+    "outside": (
+        changed(src_kps=[[-30, 100_000], [30, 20]]),
+        "expected src_kps inside 32 x 24 pixels",
+    ),
     "flat box": (changed(trg_bndbox=[5, 5, 5, 5]), "expected trg_bndbox to be a box"),
-    "no points": (changed(src_kps=[], trg_kps=[], kps_ids=[]), "found 0 source and 0 target points"),
+    "no points": (
+        changed(src_kps=[], trg_kps=[], kps_ids=[]),
+        "found 0 source and 0 target points",
+    ),
 }
 
 

@@ -81,9 +81,13 @@ SPARED: dict[str, Change] = {
     "as released": lambda _: None,
     "an old pickle": lambda root: change_refs(root, list, protocol=0),
     "a category without a name": instances(lambda tree: tree["categories"].append({"id": 999})),
-    "widths as texts": instances(lambda tree: [image.update(height=str(image["height"])) for image in tree["images"]]),
+    "widths as texts": instances(
+        lambda tree: [image.update(height=str(image["height"])) for image in tree["images"]]
+    ),
     "files below their folder": instances(
-        lambda tree: [image.update(file_name=f"train2014/{image['file_name']}") for image in tree["images"]]
+        lambda tree: [
+            image.update(file_name=f"train2014/{image['file_name']}") for image in tree["images"]
+        ]
     ),
     "markup": first_ref(
         sentences=[
@@ -106,12 +110,26 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "no polygon": (segmentation([]), "that enclose pixels, found none"),
     "two points": (segmentation([[1, 2, 3, 4]]), "that enclose pixels, found none"),
     "odd": (segmentation([[1, 2, 30, 4, 30, 40, 9]]), "in place of a polygon [x, y, x, y, ...]"),
-    "NaN": (segmentation([[1, 2, float("nan"), 4, 30, 40]]), "points that are not finite, or far outside"),
-    "far outside": (segmentation([[1, 2, 1e9, 2, 1e9, 1e9]]), "points that are not finite, or far outside"),
-    "run lengths of another size": (segmentation({"size": [10, 10], "counts": [100]}, iscrowd=1), "a mask of [10, 10]"),
-    "no segmentation": (annotation(lambda a: a.pop("segmentation")), "expected the fields segmentation"),
+    "NaN": (
+        segmentation([[1, 2, float("nan"), 4, 30, 40]]),
+        "points that are not finite, or far outside",
+    ),
+    "far outside": (
+        segmentation([[1, 2, 1e9, 2, 1e9, 1e9]]),
+        "points that are not finite, or far outside",
+    ),
+    "run lengths of another size": (
+        segmentation({"size": [10, 10], "counts": [100]}, iscrowd=1),
+        "a mask of [10, 10]",
+    ),
+    "no segmentation": (
+        annotation(lambda a: a.pop("segmentation")),
+        "expected the fields segmentation",
+    ),
     "no annotation": (
-        instances(lambda t: t.update(annotations=[a for a in t["annotations"] if a["id"] != BROKEN_ID])),
+        instances(
+            lambda t: t.update(annotations=[a for a in t["annotations"] if a["id"] != BROKEN_ID])
+        ),
         f"no annotation {BROKEN_ID} with an image",
     ),
 }
@@ -136,11 +154,17 @@ def test_an_annotation_without_an_id_is_named(commands: Commands) -> None:
 @pytest.mark.parametrize(
     ("sentences", "words", "left"),
     [
-        ([{"sent_id": 0, "raw": "", "sent": "", "tokens": []}], "ref 0: sentence 0: expected sent to be a text", 1),
+        (
+            [{"sent_id": 0, "raw": "", "sent": "", "tokens": []}],
+            "ref 0: sentence 0: expected sent to be a text",
+            1,
+        ),
         ([], "ref 0: expected sentences, found []", 1),
     ],
 )
-def test_sentences_that_are_none_are_left_out(commands: Commands, sentences: Any, words: str, left: int) -> None:
+def test_sentences_that_are_none_are_left_out(
+    commands: Commands, sentences: Any, words: str, left: int
+) -> None:
     extracted, probed = commands(first_ref(sentences=sentences))
     told(extracted, 0, words)
     told(probed, 0, words)
@@ -166,5 +190,7 @@ def renamed(old: str, new: str) -> Change:
         (first_ref(ref_id=np.int64(0)), "expected a pickle of plain lists and dicts"),
     ],
 )
-def test_siblings_and_foreign_types_are_one_line(commands: Commands, change: Change, words: str) -> None:
+def test_siblings_and_foreign_types_are_one_line(
+    commands: Commands, change: Change, words: str
+) -> None:
     assert words in refusal(commands(change)[0])

@@ -14,10 +14,16 @@ from tests.cli.conftest import Score
 from tests.cli.conftest import score as score
 
 QUESTIONS = [
-    {"question_id": i, "image": f"COCO_val2014_{i // 2:012d}.jpg", "text": f"Is there a {word} in the image?"}
+    {
+        "question_id": i,
+        "image": f"COCO_val2014_{i // 2:012d}.jpg",
+        "text": f"Is there a {word} in the image?",
+    }
     for i, word in enumerate(("dog", "cat", "cow", "bus", "car", "cup", "bed", "sink"))
 ]
-LABELED: list[dict[str, Any]] = [{**q, "label": ("no", "yes")[i % 2]} for i, q in enumerate(QUESTIONS)]
+LABELED: list[dict[str, Any]] = [
+    {**q, "label": ("no", "yes")[i % 2]} for i, q in enumerate(QUESTIONS)
+]
 SAID = ["Yes" if i % 3 else "No" for i in range(len(QUESTIONS))]
 GOOD: list[dict[str, Any]] = [{**q, "answer": said} for q, said in zip(LABELED, SAID, strict=True)]
 F1 = 2 / 3
@@ -38,10 +44,15 @@ READ = {
     "from Windows": MARK + lines(GOOD, "\r\n"),
     "a list": json.dumps(GOOD),
     "an indented list": MARK + json.dumps(GOOD, indent=1),
-    "a line separator inside": lines([{**record, "answer": record["answer"] + "\u2028it is"} for record in GOOD]),
+    "a line separator inside": lines(
+        [{**record, "answer": record["answer"] + "\u2028it is"} for record in GOOD]
+    ),
 }
 REFUSED: dict[str, tuple[str | bytes, str]] = {
-    "other labels": (lines([{**r, "label": r["label"].title()} for r in GOOD]), "a:1: expected label yes or no"),
+    "other labels": (
+        lines([{**r, "label": r["label"].title()} for r in GOOD]),
+        "a:1: expected label yes or no",
+    ),
     "labels with a space": (each(label="no "), "a:1: expected label yes or no, found 'no '"),
     "null": (each(answer=None), "a:1: expected answer to be a text, found null"),
     "lists": (each(answer=["Yes"]), "a:1: expected answer to be a text, found ["),
@@ -73,14 +84,23 @@ def test_pope_is_refused_with_place_and_cause(score: Score, tmp_path: Path, how:
 def test_the_official_pairs_of_files(score: Score, tmp_path: Path) -> None:
     """POPE's own evaluate.py and LLaVA's eval_pope.py take answers and labels from two files."""
     labels = write(tmp_path / "labels", lines(LABELED))
-    official = [{"question": q["text"], "answer": said} for q, said in zip(QUESTIONS, SAID, strict=True)]
-    llava = [{"question_id": q["question_id"], "text": said} for q, said in zip(QUESTIONS, SAID, strict=True)]
+    official = [
+        {"question": q["text"], "answer": said} for q, said in zip(QUESTIONS, SAID, strict=True)
+    ]
+    llava = [
+        {"question_id": q["question_id"], "text": said}
+        for q, said in zip(QUESTIONS, SAID, strict=True)
+    ]
     for answers in (official, llava):
         path = write(tmp_path / "a", lines(answers))
-        assert rows(score("pope", "--answers", path, "--labels", labels))[0]["f1"] == pytest.approx(F1)
+        assert rows(score("pope", "--answers", path, "--labels", labels))[0]["f1"] == pytest.approx(
+            F1
+        )
 
 
-def test_two_files_and_standard_input(score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_files_and_standard_input(
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = write(tmp_path / "a", lines(GOOD)), write(tmp_path / "b", json.dumps(GOOD))
     assert len(rows(score("pope", "--answers", first, second))) == 3
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines(GOOD).encode())))
@@ -97,12 +117,27 @@ MME: dict[str, tuple[str, float | str]] = {
     "as released": (PAIR, 200.0),
     "from Windows": (MARK + PAIR.replace("\n", "\r\n"), 200.0),
     "an empty answer": (PAIR.replace("no.\n", "\n"), 50.0),
-    "a tab in an answer": (PAIR.replace("no.\n", "no,\tfor it is not.\n"), "existence.txt:2: expected image TAB"),
-    "a line end in an answer": (PAIR.replace("no.\n", "no,\nfor it is not.\n"), "existence.txt:3: expected image TAB"),
-    "empty lines": (PAIR + "\n\n" + PAIR.replace("a.jpg", "b.jpg"), "existence.txt:3: expected image TAB"),
-    "a question alone": (PAIR + "b.jpg\tq\tYes\tYes\n", "expected a second question on image b.jpg"),
+    "a tab in an answer": (
+        PAIR.replace("no.\n", "no,\tfor it is not.\n"),
+        "existence.txt:2: expected image TAB",
+    ),
+    "a line end in an answer": (
+        PAIR.replace("no.\n", "no,\nfor it is not.\n"),
+        "existence.txt:3: expected image TAB",
+    ),
+    "empty lines": (
+        PAIR + "\n\n" + PAIR.replace("a.jpg", "b.jpg"),
+        "existence.txt:3: expected image TAB",
+    ),
+    "a question alone": (
+        PAIR + "b.jpg\tq\tYes\tYes\n",
+        "expected a second question on image b.jpg",
+    ),
     "three columns": ("a.jpg\tq\tYes\na.jpg\tq2\tNo\n", "existence.txt:1: expected image TAB"),
-    "small truth": (PAIR.replace("\tNo\t", "\tno \t"), "existence.txt:2: expected the ground truth Yes or No"),
+    "small truth": (
+        PAIR.replace("\tNo\t", "\tno \t"),
+        "existence.txt:2: expected the ground truth Yes or No",
+    ),
 }
 
 

@@ -32,7 +32,14 @@ def commands(shell: Shell, tiny_model: Path, tmp_path: Path) -> Commands:
         images = [f"image_{k}" for k in (1, 2, 3, 4)]
         builders.parquet(path, builders.blink_rows(SUB_TASK, "val", QUESTIONS), images)
         change(path)
-        source = ("--model", tiny_model, "--dataset", f"blink:{tmp_path / 'blink'}", "--kinds", "key,value")
+        source = (
+            "--model",
+            tiny_model,
+            "--dataset",
+            f"blink:{tmp_path / 'blink'}",
+            "--kinds",
+            "key,value",
+        )
         extracted = shell("extract", store, *source)
         if not extracted[1]:
             return extracted, extracted
@@ -53,7 +60,10 @@ def column(name: str, values: Callable[[pa.Table], Any]) -> Change:
 
 def cells(name: str, cell: Callable[[Any], Any]) -> Change:
     return column(
-        name, lambda table: pa.array([cell(each) for each in table.column(name).to_pylist()], builders.IMAGE_CELL)
+        name,
+        lambda table: pa.array(
+            [cell(each) for each in table.column(name).to_pylist()], builders.IMAGE_CELL
+        ),
     )
 
 
@@ -64,7 +74,10 @@ def nothing(name: str) -> Change:
 
 def as_large_texts(path: Path) -> None:
     table = pq.read_table(path)
-    fields = [pa.field(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type) for f in table.schema]
+    fields = [
+        pa.field(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type)
+        for f in table.schema
+    ]
     pq.write_table(table.cast(pa.schema(fields)), path)
 
 
@@ -93,7 +106,9 @@ READ: dict[str, Change] = {
     "large texts": as_large_texts,
     "a dictionary": column("sub_task", lambda table: table.column("sub_task").dictionary_encode()),
     "numbers as ids": column("idx", lambda table: pa.array(range(len(table)))),
-    "small groups": lambda path: pq.write_table(pq.read_table(path), path, row_group_size=1, compression="zstd"),
+    "small groups": lambda path: pq.write_table(
+        pq.read_table(path), path, row_group_size=1, compression="zstd"
+    ),
     "two files": in_two_files,
     "converted": converted,
     "a cache beside": beside_a_cache,
@@ -138,7 +153,9 @@ def test_a_broken_picture_leaves_out_its_question(commands: Commands) -> None:
         nothing("choices"),
     ],
 )
-def test_questions_without_a_picture_or_choices_are_named(commands: Commands, change: Change) -> None:
+def test_questions_without_a_picture_or_choices_are_named(
+    commands: Commands, change: Change
+) -> None:
     extracted, paired = commands(change)
     told(extracted, extracted[0], *(["image_"] if extracted[0] else []))
     assert extracted[0] in (0, 4)
@@ -148,6 +165,8 @@ def test_questions_without_a_picture_or_choices_are_named(commands: Commands, ch
 def test_a_pointer_and_an_empty_file(commands: Commands, tmp_path: Path) -> None:
     line = refusal(commands(lambda path: path.write_text(POINTER))[0])
     assert "found a git-lfs pointer, not the file; fetch it: git lfs pull" in line
-    line = refusal(commands(lambda path: pq.write_table(pq.read_table(path).slice(0, 0), path))[0], 2)
+    line = refusal(
+        commands(lambda path: pq.write_table(pq.read_table(path).slice(0, 0), path))[0], 2
+    )
     assert "expected at least one image, found none" in line
     assert not list(tmp_path.glob("s.kv/runs/*/"))

@@ -15,7 +15,10 @@ import kvtool
 from tests.cli.test_completion import complete
 
 KVTOOL = (sys.executable, "-m", "kvtool")
-NAMES = ("llava_onevision-folder-pictures-8556c845", "llava_onevision-folder-photographs-of-a-year-12ab34cd")
+NAMES = (
+    "llava_onevision-folder-pictures-8556c845",
+    "llava_onevision-folder-photographs-of-a-year-12ab34cd",
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +31,20 @@ def store(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def environment(**variables: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
+    }
     return plain | {"TERM": "xterm-256color", **variables}
 
 
 def ran(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """A command whose output is a pipe."""
     command = [*KVTOOL, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(**variables))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(**variables)
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -61,7 +70,11 @@ def shell_line(line: str, store: Path) -> subprocess.CompletedProcess[str]:
     """A line of bash with `kvtool` and $S, the store, in it."""
     script = f'kvtool() {{ "{sys.executable}" -m kvtool "$@"; }}; {line}'
     return subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=False, env=environment(S=str(store))
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(S=str(store)),
     )
 
 
@@ -79,7 +92,9 @@ def test_names_of_runs_can_be_copied_from_a_table(store: Path, columns: int) -> 
 
 def test_a_reader_that_leaves_early(store: Path) -> None:
     for format in ("jsonl", "table"):
-        done = shell_line(f"kvtool store runs $S --format {format} | head -1; echo ${{PIPESTATUS[0]}}", store)
+        done = shell_line(
+            f"kvtool store runs $S --format {format} | head -1; echo ${{PIPESTATUS[0]}}", store
+        )
         assert done.stderr == ""
         assert done.stdout.splitlines()[-1] in ("0", "141")
 
@@ -93,7 +108,10 @@ def test_a_reader_that_leaves_early(store: Path) -> None:
     ],
 )
 def test_encodings_other_than_utf8(store: Path, variables: dict[str, str]) -> None:
-    for words in (("store", "info", store, "--format", "table"), ("store", "runs", store, "--format", "table")):
+    for words in (
+        ("store", "info", store, "--format", "table"),
+        ("store", "runs", store, "--format", "table"),
+    ):
         done = ran(*words, **variables)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.isascii() or "latin" in variables.get("PYTHONIOENCODING", "")
@@ -125,7 +143,9 @@ def test_completion() -> None:
     assert complete("kvtool probe --sel") == ["--select"]
     # The shell is asked which one it is, so it has to be there as a parent.
     script = '"$0" -m kvtool --show-completion bash; true'
-    shown = subprocess.run(["bash", "-c", script, sys.executable], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["bash", "-c", script, sys.executable], capture_output=True, text=True, check=True
+    )
     assert "_kvtool_completion" in shown.stdout
 
 
@@ -139,7 +159,9 @@ def test_no_home(store: Path) -> None:
 def test_words_that_are_none(store: Path) -> None:
     unknown = ran("prob")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr == "kvtool: No such command 'prob'. Did you mean 'probe'?: see kvtool -h\n"
+    assert (
+        unknown.stderr == "kvtool: No such command 'prob'. Did you mean 'probe'?: see kvtool -h\n"
+    )
     marked = ran("store", "info", "no[red]such.kv")
     assert marked.returncode == 1
     assert "no[red]such.kv: expected a kvtool store, found nothing" in marked.stderr

@@ -19,14 +19,18 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
 
 
 @pytest.fixture
-def extract(shell: Shell, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Extract:
+def extract(
+    shell: Shell, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Extract:
     """Extract a data set into a new store, from the folder in which it lies."""
     monkeypatch.chdir(tmp_path)
     number = iter(range(100))
 
     def run(*words: str, store: str = "") -> Outcome:
         place = store or f"{next(number)}.kv"
-        return shell("-q", "extract", place, "--model", tiny_model, "--kinds", "vision", "--dataset", *words)
+        return shell(
+            "-q", "extract", place, "--model", tiny_model, "--kinds", "vision", "--dataset", *words
+        )
 
     return run
 
@@ -47,7 +51,8 @@ Picture = Callable[[str], Path]
 
 
 @pytest.mark.parametrize(
-    "name", ["a b@test", "[red]old[/red]", "tab\there", "-dash", "ünï", "e:colon", "end/", "größe [x]"]
+    "name",
+    ["a b@test", "[red]old[/red]", "tab\there", "-dash", "ünï", "e:colon", "end/", "größe [x]"],
 )
 def test_odd_names_of_folders(extract: Extract, picture: Picture, name: str) -> None:
     picture(f"{name.rstrip('/')}/-ñ.png")
@@ -88,7 +93,9 @@ def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
-def test_lists_of_paths(extract: Extract, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_paths(
+    extract: Extract, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture("pics/p0.png")
     picture("pics/p1.png")
     give(monkeypatch, b"pics/p0.png\r\npics/p0.png\r\n\r\npics/p1.png")
@@ -105,10 +112,19 @@ def test_lists_of_paths(extract: Extract, picture: Picture, monkeypatch: pytest.
 
 TEXTS: dict[str, tuple[bytes, str]] = {
     "as documented": (b"image,text\np0.png,a dog\np1.png,a cat\n", ""),
-    "from Windows": ('\ufeffimage,text\r\np0.png,a dog\r\np1.png,"a, ""big"" cat"\r\n'.encode(), ""),
-    "semicolons": (b"image;text\np0.png;a dog\n", "expected the columns image and text, found image;text"),
+    "from Windows": (
+        '\ufeffimage,text\r\np0.png,a dog\r\np1.png,"a, ""big"" cat"\r\n'.encode(),
+        "",
+    ),
+    "semicolons": (
+        b"image;text\np0.png;a dog\n",
+        "expected the columns image and text, found image;text",
+    ),
     "tabs": (b"image\ttext\np0.png\ta dog\n", "expected the columns image and text"),
-    "twice": (b"image,text\np0.png,a dog\np0.png,a cat\np1.png,a cat\n", "line 3: expected one text an image"),
+    "twice": (
+        b"image,text\np0.png,a dog\np0.png,a cat\np1.png,a cat\n",
+        "line 3: expected one text an image",
+    ),
     "no header": (b"p0.png,a dog\np1.png,a cat\n", "line 1: expected the columns image and text"),
     "UTF-16": ("image,text\np0.png,a dog\n".encode("utf-16"), "expected UTF-8"),
     "capitals": (b"Image,Text\np0.png,a dog\np1.png,a cat\n", ""),
@@ -124,7 +140,9 @@ def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, how:
     picture("pics/p1.png")
     content, words = TEXTS[how]
     (tmp_path / "texts.csv").write_bytes(content)
-    outcome = extract("folder:pics", "--kinds", "value", "--layers", "0", "--prefix", "file:texts.csv")
+    outcome = extract(
+        "folder:pics", "--kinds", "value", "--layers", "0", "--prefix", "file:texts.csv"
+    )
     if words:
         line = refusal(outcome, 2)
         assert "texts.csv" in line

@@ -61,8 +61,12 @@ def test_damage_is_found_named_and_mended(
 ) -> None:
     ({**FILES, **METADATA})[how](store)
     extract = ("extract", store, "--model", tiny_model, "--dataset", f"folder:{photos}")
-    assert "`kvtool store repair` drops it, then extract again" in refusal(shell("search", store, *SEARCH))
-    outcome = shell("variance", store, "--fresh")  # of keys alone, which no damaged file of values holds
+    assert "`kvtool store repair` drops it, then extract again" in refusal(
+        shell("search", store, *SEARCH)
+    )
+    outcome = shell(
+        "variance", store, "--fresh"
+    )  # of keys alone, which no damaged file of values holds
     if how in METADATA:
         assert "part 0000000-0000003" in refusal(outcome)
     else:
@@ -80,7 +84,9 @@ def test_damage_is_found_named_and_mended(
     assert len(rows(shell("search", store, *SEARCH))) == 2
 
 
-def test_files_of_desktops_are_no_damage(shell: Shell, store: Path, tiny_model: Path, photos: Path) -> None:
+def test_files_of_desktops_are_no_damage(
+    shell: Shell, store: Path, tiny_model: Path, photos: Path
+) -> None:
     (run,) = (path for path in (store / "runs").iterdir() if path.is_dir())
     for path in (store, store / "runs", run, run / "parts"):
         (path / ".DS_Store").touch()

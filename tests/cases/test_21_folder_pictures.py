@@ -9,7 +9,9 @@ from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows
 
 
-def test_show_finds_the_pictures(shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+def test_show_finds_the_pictures(
+    shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(photos, tmp_path / "photos"))
     store = tmp_path / "s.kv"
     rows(shell("extract", store, "--model", tiny_model, "--dataset", f"folder:{folder}"))

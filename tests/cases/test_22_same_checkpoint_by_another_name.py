@@ -10,12 +10,16 @@ from tests.models.test_identity import COMMIT, cached
 from tests.models.test_identity import hub as hub
 
 
-def test_nothing_is_extracted_twice(shell: Shell, hub: Path, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
+def test_nothing_is_extracted_twice(
+    shell: Shell, hub: Path, tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
     snapshot = cached(hub, tiny_model, "main")
     store = tmp_path / "s.kv"
     counts = []
     for model in ("acme/tiny", f"acme/tiny@{COMMIT}", snapshot, tiny_model):
-        (row,) = rows(shell("-q", "extract", store, "--model", model, "--dataset", f"folder:{photos}"))
+        (row,) = rows(
+            shell("-q", "extract", store, "--model", model, "--dataset", f"folder:{photos}")
+        )
         counts.append((row["already_stored"], row["extracted"]))
     assert counts == [(0, 3), (3, 0), (3, 0), (3, 0)]
     assert len(rows(shell("store", "runs", store))) == 1

@@ -30,9 +30,25 @@ def test_no_part_is_torn_or_lost(shell: Shell, tiny_model: Path, tmp_path: Path)
     script = 'for _ in $(seq "$1"); do /bin/true; done; shift; exec "$@"'
     workers = []
     for number in range(1, WORKERS + 1):
-        inside = ("sh", "-c", script, "sh", str(number * 30), sys.executable, "-m", "kvtool", "-q", *extract)
+        inside = (
+            "sh",
+            "-c",
+            script,
+            "sh",
+            str(number * 30),
+            sys.executable,
+            "-m",
+            "kvtool",
+            "-q",
+            *extract,
+        )
         workers.append(
-            subprocess.Popen(["unshare", *PRIVATE, *inside], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                ["unshare", *PRIVATE, *inside],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
         time.sleep(0.2)
     for worker in workers:

@@ -33,7 +33,17 @@ mount -t tmpfs none "$1" && mknod "$1/null" c 1 3 || exit 77
 "$2" -m kvtool -q show "$3" --image p0.png -o "$1/null" > "$1/rows"
 [ -c "$1/null" ] || exit 2
 """
-    command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path / "dev", sys.executable, store]
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        tmp_path / "dev",
+        sys.executable,
+        store,
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(f"no device can be made here: {done.stderr.strip()}")
@@ -41,7 +51,10 @@ mount -t tmpfs none "$1" && mknod "$1/null" c 1 3 || exit 77
 
 
 def test_a_link_is_followed(shell: Shell, store: Path, tmp_path: Path) -> None:
-    words = {"page.html": ("report", store, "-o"), "maps.png": ("show", store, "--image", "p0.png", "-o")}
+    words = {
+        "page.html": ("report", store, "-o"),
+        "maps.png": ("show", store, "--image", "p0.png", "-o"),
+    }
     for name, command in {**words, "plot.png": ("variance", store, "--plot")}.items():
         real, link = tmp_path / name, tmp_path / f"link-{name}"
         real.touch()
@@ -52,7 +65,9 @@ def test_a_link_is_followed(shell: Shell, store: Path, tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_written_into(store: Path) -> None:
-    script = 'kvtool() { "$0" -m kvtool -q "$@"; }; kvtool report "$1" -o >(wc -c) > /dev/null; wait $!'
+    script = (
+        'kvtool() { "$0" -m kvtool -q "$@"; }; kvtool report "$1" -o >(wc -c) > /dev/null; wait $!'
+    )
     command = ["bash", "-c", script, sys.executable, str(store)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""

@@ -24,7 +24,19 @@ def test_ghostscript_is_not_called(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     data, store = builders.msrc7(tmp_path / "data"), tmp_path / "s.kv"
-    rows(shell("-q", "extract", store, "--model", tiny_model, "--dataset", f"msrc:{data}", "--kinds", "value"))
+    rows(
+        shell(
+            "-q",
+            "extract",
+            store,
+            "--model",
+            tiny_model,
+            "--dataset",
+            f"msrc:{data}",
+            "--kinds",
+            "value",
+        )
+    )
     mask = data / "groundtruth/bird/0.png"
     mask.write_text(POSTSCRIPT)
     outcome = shell("probe", store, "co-segmentation", "--restarts", 1, "--format", "json")

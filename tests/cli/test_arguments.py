@@ -80,7 +80,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("line", REFUSED, ids=lambda line: line[:60])
-def test_refused_in_one_line(line: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_in_one_line(
+    line: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = shell(*line.split(" "))
     assert (code, out, len(err)) == (2, "", 1), err
@@ -90,7 +92,14 @@ def test_refused_in_one_line(line: str, shell: Shell, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 @pytest.mark.parametrize(
-    "line", ["store info X", "probe s X", "report s -o p.html --title X", "extract s --model X --dataset folder:X", "X"]
+    "line",
+    [
+        "store info X",
+        "probe s X",
+        "report s -o p.html --title X",
+        "extract s --model X --dataset folder:X",
+        "X",
+    ],
 )
 def test_text_that_is_none(line: str, text: str, shell: Shell) -> None:
     code, out, err = shell(*(text if word == "X" else word for word in line.split()))
@@ -98,7 +107,9 @@ def test_text_that_is_none(line: str, text: str, shell: Shell) -> None:
     assert "expected text in UTF-8 without a NUL, found" in err[0]
 
 
-@pytest.mark.parametrize(("name", "value"), [("SEED", "x"), ("SEED", "-1"), ("C", "nan"), ("DEVICE", "mps")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEED", "x"), ("SEED", "-1"), ("C", "nan"), ("DEVICE", "mps")]
+)
 def test_flags_of_the_environment_are_no_exception(
     name: str, value: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,17 +122,41 @@ def test_flags_of_the_environment_are_no_exception(
 def test_the_same_from_python(tmp_path: Path) -> None:
     run = new_run(tmp_path / "s.kv")
     calls: list[tuple[Any, str]] = [
-        (lambda: kvtool.extract(run.store, model="m", dataset=["folder:a"]), "dataset: expected a text, found list"),  # type: ignore[arg-type]
-        (lambda: kvtool.extract(run.store, model=None, dataset="scenes"), "model: expected a text, found NoneType"),  # type: ignore[arg-type]
-        (lambda: kvtool.extract("a\0b", model="m", dataset="scenes"), "store: expected text in UTF-8 without a NUL"),
-        (lambda: kvtool.extract(run.store, model="m", dataset="scenes", prefix="text:\udce9"), "prefix: expected text"),
-        (lambda: kvtool.extract(run.store, model="m", dataset="scenes", wait_s=math.nan), "wait_s: expected a number"),
+        (
+            lambda: kvtool.extract(run.store, model="m", dataset=["folder:a"]),
+            "dataset: expected a text, found list",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: kvtool.extract(run.store, model=None, dataset="scenes"),
+            "model: expected a text, found NoneType",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: kvtool.extract("a\0b", model="m", dataset="scenes"),
+            "store: expected text in UTF-8 without a NUL",
+        ),
+        (
+            lambda: kvtool.extract(run.store, model="m", dataset="scenes", prefix="text:\udce9"),
+            "prefix: expected text",
+        ),
+        (
+            lambda: kvtool.extract(run.store, model="m", dataset="scenes", wait_s=math.nan),
+            "wait_s: expected a number",
+        ),
         (lambda: kvtool.open("a\0b"), "store: expected text"),
-        (lambda: kvtool.probe(run, "all", seed=-1), "seed: expected a whole number from 0 to 4294967295, found -1"),
+        (
+            lambda: kvtool.probe(run, "all", seed=-1),
+            "seed: expected a whole number from 0 to 4294967295, found -1",
+        ),
         (lambda: kvtool.probe(run, "all", seed=0.5), "seed: expected a whole number"),  # type: ignore[arg-type]
-        (lambda: kvtool.probe(run, "all", layers=range(10**9)), "layers: expected 100000 numbers at most"),
+        (
+            lambda: kvtool.probe(run, "all", layers=range(10**9)),
+            "layers: expected 100000 numbers at most",
+        ),
         (lambda: kvtool.probe(run, "all", limit=True), "limit: expected a whole number"),
-        (lambda: kvtool.variance(run, seed="1"), "seed: expected a whole number from 0 to 4294967295, found '1'"),  # type: ignore[arg-type]
+        (
+            lambda: kvtool.variance(run, seed="1"),
+            "seed: expected a whole number from 0 to 4294967295, found '1'",
+        ),  # type: ignore[arg-type]
         (lambda: kvtool.report(run.store, tmp_path / "p", title="\ud800"), "title: expected text"),
         (lambda: kvtool.score("pope", answers="\ud800"), "answers: expected text"),
         (lambda: kvtool.search(run, "a", (0, 0), k=10**4000), "k: expected a whole number"),
@@ -201,8 +236,32 @@ WORDS = [
         "file:",
         "file:/no",
     ],
-    *["0-3", "3-0", "0-", "-3", "1,,2", "key", "value,key", "keys", "vision:0:0", "value:0:0", "cpu", "cuda", "cuda:0"],
-    *["mps", "auto", "early", "last:3", "last:" + "9" * 5000, "semantic-correspondence", "art-style", "random", "mean"],
+    *[
+        "0-3",
+        "3-0",
+        "0-",
+        "-3",
+        "1,,2",
+        "key",
+        "value,key",
+        "keys",
+        "vision:0:0",
+        "value:0:0",
+        "cpu",
+        "cuda",
+        "cuda:0",
+    ],
+    *[
+        "mps",
+        "auto",
+        "early",
+        "last:3",
+        "last:" + "9" * 5000,
+        "semantic-correspondence",
+        "art-style",
+        "random",
+        "mean",
+    ],
     *[
         "folder:",
         "folder:-",
@@ -238,10 +297,17 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
     below = getattr(command, "commands", None)
     if below is None:
         return [(path, command)]
-    return [one for name, sub in below.items() if name not in SLOW for one in commands(sub, (*path, name))]
+    return [
+        one
+        for name, sub in below.items()
+        if name not in SLOW
+        for one in commands(sub, (*path, name))
+    ]
 
 
-def random_line(dice: random.Random, table: list[tuple[tuple[str, ...], Any]], places: dict[str, str]) -> list[str]:
+def random_line(
+    dice: random.Random, table: list[tuple[tuple[str, ...], Any]], places: dict[str, str]
+) -> list[str]:
     """A command with some of its flags and arguments, their values taken from WORDS."""
 
     def word() -> str:
@@ -271,7 +337,11 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("{}\n")
     run = new_run(tmp_path / "s.kv")
-    places = {"STORE": str(run.store), "FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path / "folder")}
+    places = {
+        "STORE": str(run.store),
+        "FILE": str(tmp_path / "file"),
+        "FOLDER": str(tmp_path / "folder"),
+    }
     dice, table = random.Random(7), commands(typer.main.get_command(app))
     return iter([random_line(dice, table, places) for _ in range(QUICK_LINES)])
 
@@ -283,7 +353,10 @@ def test_no_argument_leaves_a_traceback(
     for line in lines:
         code, _, err = shell(*line)
         assert 0 <= code <= 4, (line, err)
-        assert not any("Traceback" in text or "fault of kvtool" in text for text in err), (line, err)
+        assert not any("Traceback" in text or "fault of kvtool" in text for text in err), (
+            line,
+            err,
+        )
         assert max(map(len, err), default=0) < 12_000, line
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000  # kB
 

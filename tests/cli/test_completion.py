@@ -26,7 +26,11 @@ def complete(line: str, **environment: str) -> list[str]:
     code = "import sys; sys.argv = ['kvtool']; from kvtool.__main__ import main\n"
     code += "try: main()\nfinally: print('torch' in sys.modules or 'numpy' in sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stderr == "False\n"
     return done.stdout.split()

@@ -33,7 +33,9 @@ def test_a_pipe_hears_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) ->
     lines = said.err.splitlines()
     assert said.out == ""
     assert len(lines) >= 2
-    assert re.fullmatch(r"extract x: 20 of 40 images, [\d.]+/s, 0:00:0\d left, 1\.5 MB written", lines[-1])
+    assert re.fullmatch(
+        r"extract x: 20 of 40 images, [\d.]+/s, 0:00:0\d left, 1\.5 MB written", lines[-1]
+    )
     time.sleep(0.1)
     assert capsys.readouterr().err == ""
 
@@ -82,7 +84,9 @@ def on_a_terminal(*command: str | Path) -> tuple[str, str]:
     """Standard output, a pipe, and what a terminal of 120 columns got from standard error."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=theirs, env=environment
+    )
     os.close(theirs)
     shown = b""
     while True:
@@ -121,7 +125,9 @@ with console.progress("variance", 10, unit="parts") as advance:
 
 def test_extract_on_a_terminal(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
     arguments = ("--model", tiny_model, "--dataset", f"folder:{pictures}", "--devices", "cpu")
-    out, shown = on_a_terminal(sys.executable, "-m", "kvtool", "extract", tmp_path / "s.kv", *arguments)
+    out, shown = on_a_terminal(
+        sys.executable, "-m", "kvtool", "extract", tmp_path / "s.kv", *arguments
+    )
     assert '"extracted": 70' in out
     assert re.search(r"extract \S+ .*\d+/70 images [\d.]+/(s|min) .*\d [kM]?B written", shown)
 
@@ -134,15 +140,26 @@ def test_extract_in_cron(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(console, "HEARTBEAT_SECONDS", 0.01)
-    command = ["extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{pictures}"]
+    command = [
+        "extract",
+        tmp_path / "s.kv",
+        "--model",
+        tiny_model,
+        "--dataset",
+        f"folder:{pictures}",
+    ]
     for quiet in (["-q"], []):
-        monkeypatch.setattr(sys, "argv", ["kvtool", *quiet, *map(str, command), "--run", f"r{len(quiet)}"])
+        monkeypatch.setattr(
+            sys, "argv", ["kvtool", *quiet, *map(str, command), "--run", f"r{len(quiet)}"]
+        )
         with pytest.raises(SystemExit) as stop:
             app.main()
         assert stop.value.code in (0, None)
         lines = capsys.readouterr().err.splitlines()
         assert bool(lines) != bool(quiet)
-    assert any(re.fullmatch(r"extract r0: \d+ of 70 images, .* left, .*B written", line) for line in lines)
+    assert any(
+        re.fullmatch(r"extract r0: \d+ of 70 images, .* left, .*B written", line) for line in lines
+    )
 
 
 def test_every_step_of_the_demo(

@@ -38,7 +38,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory, data: Path) -> list[Path]:
     paths = [tmp_path_factory.mktemp("stores") / f"{number}.kv" for number in range(4)]
     for number, path in enumerate(paths):
         segmented(path, data, f"model-{number}", number)
-        answered(path, CvBench(data / "cvbench"), f"model-{number}", right_for((20, 12, 16, 8)[number]))
+        answered(
+            path, CvBench(data / "cvbench"), f"model-{number}", right_for((20, 12, 16, 8)[number])
+        )
     return paths
 
 
@@ -51,15 +53,22 @@ def test_four_models_in_four_stores(correlate: Shell, stores: list[Path]) -> Non
     assert (code, err) == (0, [])
     found = rows(out)
     assert [row["model"] for row in found[:4]] == [f"model-{number}" for number in range(4)]
-    assert [(row["coefficient"], row["n"]) for row in found[4:]] == [("pearson", 4), ("spearman", 4)]
+    assert [(row["coefficient"], row["n"]) for row in found[4:]] == [
+        ("pearson", 4),
+        ("spearman", 4),
+    ]
     # Ranks 4 3 2 1 and 4 2 3 1: rho = 1 - 6 * 2 / (4 * 15).
     assert found[5]["value"] == pytest.approx(0.8)
-    code, out, _ = correlate(*stores, *NARROW, "--format", "json", "--models", "model-0,model-1,model-3")
+    code, out, _ = correlate(
+        *stores, *NARROW, "--format", "json", "--models", "model-0,model-1,model-3"
+    )
     assert code == 0
     assert json.loads(out)["n"] == 3
 
 
-def test_the_store_of_the_environment(correlate: Shell, stores: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_of_the_environment(
+    correlate: Shell, stores: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One model: its row, no coefficient, and why; done in part."""
     monkeypatch.setenv("KVTOOL_STORE", str(stores[0]))
     code, out, err = correlate(*NARROW)
@@ -70,7 +79,9 @@ def test_the_store_of_the_environment(correlate: Shell, stores: list[Path], monk
     ]
 
 
-def test_a_model_that_lacks_a_run_is_exit_4(correlate: Shell, stores: list[Path], data: Path, tmp_path: Path) -> None:
+def test_a_model_that_lacks_a_run_is_exit_4(
+    correlate: Shell, stores: list[Path], data: Path, tmp_path: Path
+) -> None:
     segmented(tmp_path / "s.kv", data, "other", 1)
     code, out, err = correlate(*stores, tmp_path / "s.kv", *NARROW)
     assert (code, len(rows(out))) == (4, 6)
@@ -98,9 +109,13 @@ def test_bad_requests_are_one_line(
     assert said in err[-1]
 
 
-def test_parquet_without_its_columns(correlate: Shell, stores: list[Path], data: Path, tmp_path: Path) -> None:
+def test_parquet_without_its_columns(
+    correlate: Shell, stores: list[Path], data: Path, tmp_path: Path
+) -> None:
     for path in (data / "cvbench").glob("*.parquet"):
-        pq.write_table(pq.read_table(path).drop_columns(["choices", "source"]), tmp_path / path.name)
+        pq.write_table(
+            pq.read_table(path).drop_columns(["choices", "source"]), tmp_path / path.name
+        )
     code, out, err = correlate(*stores, *NARROW, "--data", f"cvbench={tmp_path}")
     assert (code, out) == (1, "")
     assert "test_2d.parquet: expected columns choices, source, found idx, type, task" in err[-1]

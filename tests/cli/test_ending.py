@@ -30,15 +30,51 @@ RAISED = {
     "a fault": (ValueError("no\nsuch   thing."), 1, f"ValueError: no such thing; {REPORT}"),
     "a fault without words": (AssertionError(), 1, f"AssertionError; {REPORT}"),
     "memory": (MemoryError(), 1, "out of memory; try a smaller"),
-    "NumPy's memory": (MemoryError("Unable to allocate 8 GiB"), 1, "out of memory: Unable to allocate 8 GiB; try"),
-    "torch's memory": (OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), 1, "out of memory: CUDA out of memory. Tr"),
-    "torch's memory of a CPU": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory: Def"),
-    "recursion": (RecursionError("maximum depth"), 1, "something is nested too deeply (maximum depth)"),
-    "CUDA": (RuntimeError("CUDA error: an illegal access"), 1, "the device failed: CUDA error: an illegal access; see"),
-    "meta": (NotImplementedError("Cannot copy out of meta tensor; no data!"), 1, "the device failed: Cannot copy"),
-    "metadata are no device": (RuntimeError("bad metadata"), 1, f"RuntimeError: bad metadata; {REPORT}"),
-    "a file": (PermissionError(errno.EACCES, "Permission denied", b"a/b"), 1, "a/b: Permission denied"),
-    "output": (OSError(errno.ENOSPC, "No space left on device"), 1, "output: No space left on device"),
+    "NumPy's memory": (
+        MemoryError("Unable to allocate 8 GiB"),
+        1,
+        "out of memory: Unable to allocate 8 GiB; try",
+    ),
+    "torch's memory": (
+        OutOfMemoryError("CUDA out of memory. Tried 2 GiB"),
+        1,
+        "out of memory: CUDA out of memory. Tr",
+    ),
+    "torch's memory of a CPU": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        1,
+        "out of memory: Def",
+    ),
+    "recursion": (
+        RecursionError("maximum depth"),
+        1,
+        "something is nested too deeply (maximum depth)",
+    ),
+    "CUDA": (
+        RuntimeError("CUDA error: an illegal access"),
+        1,
+        "the device failed: CUDA error: an illegal access; see",
+    ),
+    "meta": (
+        NotImplementedError("Cannot copy out of meta tensor; no data!"),
+        1,
+        "the device failed: Cannot copy",
+    ),
+    "metadata are no device": (
+        RuntimeError("bad metadata"),
+        1,
+        f"RuntimeError: bad metadata; {REPORT}",
+    ),
+    "a file": (
+        PermissionError(errno.EACCES, "Permission denied", b"a/b"),
+        1,
+        "a/b: Permission denied",
+    ),
+    "output": (
+        OSError(errno.ENOSPC, "No space left on device"),
+        1,
+        "output: No space left on device",
+    ),
     "busy": (BusyError("held"), 3, "held"),
     "terminal codes": (PartialError("\x1b[31mred\x1b[0m \x07 \udce9"), 4, r"red \x07 \udce9"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted; what was committed stays"),
@@ -61,7 +97,9 @@ def test_a_long_argument_does_not_fill_the_screen() -> None:
     assert len(ending.one_line("x" * 1_000_000)) < 2100
 
 
-def test_tracebacks_where_they_are_asked_for(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tracebacks_where_they_are_asked_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """With -v and in the log file; with KVTOOL_TRACEBACK always, and never else."""
 
     def fall(*_: object, **__: object) -> None:
@@ -128,7 +166,9 @@ sys.exit(ending.run(command))
 )
 def test_a_signal_that_code_swallows_comes_again(body: str) -> None:
     code = SWALLOWED.replace("{body}", body)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
@@ -155,11 +195,17 @@ def shell_line(line: str, **environment: str) -> subprocess.CompletedProcess[str
     """A line of bash with `kvtool` in it."""
     command = f'kvtool() {{ "{sys.executable}" -m kvtool "$@"; }}; {line}'
     return subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
     )
 
 
-@pytest.mark.parametrize("words", ["models --format json", "models --format table", "extract -h", "--version"])
+@pytest.mark.parametrize(
+    "words", ["models --format json", "models --format table", "extract -h", "--version"]
+)
 def test_streams_that_are_closed_or_full(words: str) -> None:
     assert shell_line(f"kvtool {words} >&-").returncode == 0
     assert shell_line(f"kvtool {words} >&-").stderr == ""
@@ -185,7 +231,11 @@ def test_output_that_is_not_utf8_is_escaped() -> None:
             script = code.replace("NAME", ascii(name)).replace("FORMAT", repr(format))
             environment = {**os.environ, "PYTHONIOENCODING": encoding}
             done = subprocess.run(
-                [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+                [sys.executable, "-c", script],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environment,
             )
             assert shown in done.stdout
             assert done.stderr == ""

@@ -44,7 +44,9 @@ def few(tmp_path: Path, pictures: Path) -> Path:
     return folder
 
 
-def test_extract_twice_and_look(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_extract_twice_and_look(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, _ = kvtool(*command)
     assert code == 0
@@ -69,9 +71,17 @@ def test_extract_twice_and_look(kvtool: Command, tmp_path: Path, tiny_model: Pat
     assert kvtool("store", "runs", tmp_path / "s.kv")[1] == []
 
 
-def test_dry_run_writes_nothing(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_dry_run_writes_nothing(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     code, out, err = kvtool(
-        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}", "--dry-run"
+        "extract",
+        tmp_path / "s.kv",
+        "--model",
+        tiny_model,
+        "--dataset",
+        f"folder:{few}",
+        "--dry-run",
     )
     assert code == 0
     assert json.loads(out[0])["n_todo"] == 4
@@ -82,7 +92,16 @@ def test_dry_run_writes_nothing(kvtool: Command, tmp_path: Path, tiny_model: Pat
 def test_what_another_prefix_left_is_reused_and_said(
     kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}", "--limit", 2)
+    command = (
+        "extract",
+        tmp_path / "s.kv",
+        "--model",
+        tiny_model,
+        "--dataset",
+        f"folder:{few}",
+        "--limit",
+        2,
+    )
     (first,) = map(json.loads, kvtool(*command)[1])
     table = tmp_path / "texts.csv"
     table.write_text("image,text\n000.png,cat\n001.png,dog\n")
@@ -91,12 +110,17 @@ def test_what_another_prefix_left_is_reused_and_said(
     assert first["run"] in err[0]
     code, out, err = kvtool(*command, "--prefix", f"file:{table}")
     assert (code, json.loads(out[0])["reused"]) == (0, 2)
-    assert f"projected features of the images that run {first['run']} holds come from there (--no-reuse)" in err
+    assert (
+        f"projected features of the images that run {first['run']} holds come from there (--no-reuse)"
+        in err
+    )
     code, out, err = kvtool(*command, "--prefix", "random", "--no-reuse")
     assert (code, json.loads(out[0])["reused"], err) == (0, 0, [])
 
 
-def test_a_flipped_byte_is_named(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_flipped_byte_is_named(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     shard = next((tmp_path / "s.kv").rglob("value/c*"))
     data = bytearray(shard.read_bytes())
@@ -109,9 +133,13 @@ def test_a_flipped_byte_is_named(kvtool: Command, tmp_path: Path, tiny_model: Pa
     assert "found 1" in err[-1]
 
 
-def test_failed_images_are_exit_4_and_listed(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_failed_images_are_exit_4_and_listed(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     (few / "001.png").write_bytes(b"")
-    code, out, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, out, err = kvtool(
+        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}"
+    )
     assert code == 4
     assert json.loads(out[0])["failed"] == 1
     assert any("001.png" in line for line in err)
@@ -152,12 +180,16 @@ def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
     shutil.copytree(few, tmp_path / "coco/val2014")
     shutil.copy(few / "000.png", tmp_path / "coco/val2014" / os.fsdecode(b"caf\xe9.png"))
     data = f"coco:{tmp_path / 'coco'}"
-    code, out, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", data, "--kinds", "key")
+    code, out, err = kvtool(
+        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", data, "--kinds", "key"
+    )
     assert (code, json.loads(out[0])["left_out"]) == (4, 1)
     assert sum("a name that is not UTF-8" in line for line in err) == 1
 
 
-def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_held_parts_are_exit_3_and_name_the_owner(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     import kvtool as library
 
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
@@ -183,14 +215,28 @@ def test_held_parts_are_exit_3_and_name_the_owner(kvtool: Command, tmp_path: Pat
         (["--dataset", "folder:{few}", "--prefix", "caption"], 2, "caption"),
         (["--dataset", "folder:{few}", "--devices", "cuda:3"], 2, "CUDA"),
         (["--dataset", "folder:{few}", "--min-free-vram", "lots"], 2, "--min-free-vram"),
-        (["--dataset", "folder:{few}", "--min-free-vram", "1GB", "--devices", "cpu"], 2, "expected a CUDA device"),
+        (
+            ["--dataset", "folder:{few}", "--min-free-vram", "1GB", "--devices", "cpu"],
+            2,
+            "expected a CUDA device",
+        ),
         (["--dataset", "folder:{few}", "--prefix", "text:"], 2, "--prefix text"),
-        (["--dataset", "folder:{few}", "--prefix", "file:{missing}"], 2, "missing: expected a CSV file"),
+        (
+            ["--dataset", "folder:{few}", "--prefix", "file:{missing}"],
+            2,
+            "missing: expected a CSV file",
+        ),
         (["--dataset", "folder:{few}", "--limit", "0"], 2, "--limit"),
     ],
 )
 def test_bad_requests_are_one_line(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, arguments: list[str], code: int, expected: str
+    kvtool: Command,
+    tmp_path: Path,
+    tiny_model: Path,
+    few: Path,
+    arguments: list[str],
+    code: int,
+    expected: str,
 ) -> None:
     (tmp_path / "empty").mkdir()
     places = {"few": few, "empty": tmp_path / "empty", "missing": tmp_path / "missing"}
@@ -214,26 +260,36 @@ def test_what_is_no_store(kvtool: Command, tmp_path: Path, command: str) -> None
         assert name in err[0]
 
 
-def test_a_file_is_no_store_to_extract_into(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_file_is_no_store_to_extract_into(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     (tmp_path / "file").write_text("kept")
-    code, _, err = kvtool("extract", tmp_path / "file", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, _, err = kvtool(
+        "extract", tmp_path / "file", "--model", tiny_model, "--dataset", f"folder:{few}"
+    )
     assert (code, len(err)) == (1, 1)
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_a_store_of_another_version(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_store_of_another_version(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     from kvtool.store.catalog import VERSION_FIELD
     from kvtool.store.files import group_json
 
     (tmp_path / "s.kv").mkdir()
     (tmp_path / "s.kv" / "zarr.json").write_bytes(group_json({VERSION_FIELD: 999}))
-    code, _, err = kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
+    code, _, err = kvtool(
+        "extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}"
+    )
     assert code == 1
     assert "version" in err[-1]
     assert "999" in err[-1]
 
 
-def test_probe_all_where_there_is_no_task(kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_probe_all_where_there_is_no_task(
+    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, err = kvtool("probe", tmp_path / "s.kv", "all")
     assert (code, out, len(err)) == (2, [], 1)
@@ -256,7 +312,9 @@ def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
     assert err[0].endswith("pairs need images that the run does not hold")
     code, out, err = kvtool("probe", store, "all", "--cutoff", "otsu")
     assert (code, out) == (2, [])
-    assert err == ["kvtool: probe all: no task of this run takes cutoff; its tasks: semantic-correspondence"]
+    assert err == [
+        "kvtool: probe all: no task of this run takes cutoff; its tasks: semantic-correspondence"
+    ]
 
 
 def test_the_log_file_has_the_command_and_what_came_of_it(
@@ -278,7 +336,15 @@ def test_the_log_file_has_the_command_and_what_came_of_it(
 def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     """In a process of its own, as in a pipe; with two workers the list still is read once."""
     paths = "\n".join(str(path) for path in sorted(few.iterdir())) + "\n\n"
-    command = [sys.executable, "-m", "kvtool", "extract", str(tmp_path / "s.kv"), "--model", str(tiny_model)]
+    command = [
+        sys.executable,
+        "-m",
+        "kvtool",
+        "extract",
+        str(tmp_path / "s.kv"),
+        "--model",
+        str(tiny_model),
+    ]
     done = subprocess.run(
         [*command, "--dataset", "folder:-", "--devices", "cpu,cpu", "--wait", "60"],
         input=paths,
@@ -288,7 +354,9 @@ def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) 
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["extracted"] == 4
-    none = subprocess.run([*command, "--dataset", "folder:-"], input="", capture_output=True, text=True, check=False)
+    none = subprocess.run(
+        [*command, "--dataset", "folder:-"], input="", capture_output=True, text=True, check=False
+    )
     assert none.returncode == 1
     assert len(none.stderr.splitlines()) == 1
 
@@ -307,7 +375,12 @@ def shorten(path: Path) -> None:
     ],
 )
 def test_a_run_that_lost_a_file_is_not_done(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path, file: str, damage: Callable[[Path], object]
+    kvtool: Command,
+    tmp_path: Path,
+    tiny_model: Path,
+    few: Path,
+    file: str,
+    damage: Callable[[Path], object],
 ) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     assert kvtool(*command)[0] == 0

@@ -20,7 +20,11 @@ OF_OTHERS = {"--no-deps"}
 
 def all_flags(command: Any) -> set[str]:
     """Every flag of a command and of those below it."""
-    flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    flags = {
+        flag
+        for parameter in command.params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
     for below in getattr(command, "commands", {}).values():
         flags |= all_flags(below)
     return flags | {"--help"}
@@ -35,17 +39,26 @@ def texts(path: Path) -> list[tuple[int, str]]:
     """String literals of a module, the constant parts of formatted ones, with their lines."""
     nodes = ast.walk(ast.parse(path.read_text()))
     return [
-        (node.lineno, node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        (node.lineno, node.value)
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
 
 
 KNOWN = all_flags(typer.main.get_command(app)) | OF_OTHERS
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_every_flag_that_a_text_names_exists(path: Path) -> None:
     known = KNOWN | own_flags(path)
-    unknown = [(line, flag) for line, text in texts(path) for flag in FLAG.findall(text) if flag not in known]
+    unknown = [
+        (line, flag)
+        for line, text in texts(path)
+        for flag in FLAG.findall(text)
+        if flag not in known
+    ]
     assert unknown == []
 
 

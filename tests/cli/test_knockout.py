@@ -49,9 +49,23 @@ def test_pope_and_mme_from_nothing_but_a_model(
     knockout: Knockout, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
     common = ("--max-new-tokens", 3, "--limit", 3, "--heads", "-")
-    asked = ("--controls", "dependent,random", "--draws", 2, "--answers", tmp_path / "answers.jsonl")
+    asked = (
+        "--controls",
+        "dependent,random",
+        "--draws",
+        2,
+        "--answers",
+        tmp_path / "answers.jsonl",
+    )
     code, rows, err = knockout(
-        tmp_path / "s.kv", "--benchmark", f"pope:{scenes}/pope", "--model", tiny_model, *common, *asked, stdin=HEADS
+        tmp_path / "s.kv",
+        "--benchmark",
+        f"pope:{scenes}/pope",
+        "--model",
+        tiny_model,
+        *common,
+        *asked,
+        stdin=HEADS,
     )
     assert (code, err) == (0, ["condition middle: no chosen head in layers 1-1, left out"])
     whole = [row for row in rows if "file" not in row]
@@ -62,15 +76,32 @@ def test_pope_and_mme_from_nothing_but_a_model(
     ]  # fmt: skip
     assert {row["n"] for row in whole} == {54}
     assert [row["file"] for row in rows[1:4]] == ["random", "popular", "adversarial"]
-    assert {"f1", "macro_f1", "accuracy", "precision", "recall", "yes_ratio", "f1_low", "f1_high"} <= rows[0].keys()
+    assert {
+        "f1",
+        "macro_f1",
+        "accuracy",
+        "precision",
+        "recall",
+        "yes_ratio",
+        "f1_low",
+        "f1_high",
+    } <= rows[0].keys()
     assert {"n_lost", "n_gained", "mcnemar_p", "mcnemar_mid_p"} <= whole[1].keys()
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 54 * 8
     code, rows, _ = knockout(
-        tmp_path / "s.kv", "--benchmark", f"mme:{scenes}/mme", "--layers", "last:1", *common, stdin=HEADS
+        tmp_path / "s.kv",
+        "--benchmark",
+        f"mme:{scenes}/mme",
+        "--layers",
+        "last:1",
+        *common,
+        stdin=HEADS,
     )
     assert code == 0
     assert [(row["condition"], row.get("subset"), row["n"]) for row in rows] == [
-        (condition, subset, 3) for condition in ("none", "chosen", "late") for subset in (None, "color")
+        (condition, subset, 3)
+        for condition in ("none", "chosen", "late")
+        for subset in (None, "color")
     ]
     assert {"score", "acc", "acc_plus", "yes_ratio", "score_low"} <= rows[0].keys()
 
@@ -94,20 +125,41 @@ def test_a_missing_image_is_exit_4(knockout: Knockout, tmp_path: Path, tiny_mode
     [
         (["--heads", "-"], "", 2, "heads standard input: expected at least one head, found none"),
         (["--heads", "-"], HEADS + "{layer", 2, "standard input: line 3: expected JSON"),
-        (["--heads", "-"], HEADS + '{"layer": 3, "kv_head": 0}', 2, "line 3: expected layer from 0 to 2, found 3"),
-        (["--heads", "-"], '{"layer": 0, "kv_head": 0, "input_agnostic": false}', 2, "none of an input-agnostic key"),
+        (
+            ["--heads", "-"],
+            HEADS + '{"layer": 3, "kv_head": 0}',
+            2,
+            "line 3: expected layer from 0 to 2, found 3",
+        ),
+        (
+            ["--heads", "-"],
+            '{"layer": 0, "kv_head": 0, "input_agnostic": false}',
+            2,
+            "none of an input-agnostic key",
+        ),
         (["--heads", "-", "--layers", "middle"], HEADS, 2, "some that hold a chosen head"),
         (["--heads", "-", "--layers", "3-x"], HEADS, 2, "--layers"),
         (["--heads", "-", "--layers", "top"], HEADS, 2, "found 'top'"),
         (["--heads", "-", "--controls", "all"], HEADS, 2, "found 'all'"),
         (["--heads", "nowhere.jsonl"], "", 2, "nowhere.jsonl: expected a readable file"),
-        (["--heads", "-", "--benchmark", "coco:."], HEADS, 2, "benchmark: expected one of pope:PATH"),
+        (
+            ["--heads", "-", "--benchmark", "coco:."],
+            HEADS,
+            2,
+            "benchmark: expected one of pope:PATH",
+        ),
         (["--heads", "-", "--benchmark", "pope:nowhere"], HEADS, 1, "nowhere"),
         (["--heads", "-", "--run", "other"], HEADS, 2, "no run 'other'"),
     ],
 )
 def test_bad_requests_are_one_line(
-    knockout: Knockout, store: Path, scenes: Path, arguments: list[str], stdin: str, code: int, expected: str
+    knockout: Knockout,
+    store: Path,
+    scenes: Path,
+    arguments: list[str],
+    stdin: str,
+    code: int,
+    expected: str,
 ) -> None:
     benchmark = [] if "--benchmark" in arguments else ["--benchmark", f"mme:{scenes}/mme"]
     found, rows, err = knockout(store, "--limit", 1, *benchmark, *arguments, stdin=stdin)
@@ -121,5 +173,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, scenes: Pa
     import kvtool
 
     path = tmp_path_factory.mktemp("store") / "s.kv"
-    kvtool.extract(path, model=str(tiny_model), dataset=f"mme:{scenes}/mme", kinds=("key", "value"), limit=1)
+    kvtool.extract(
+        path, model=str(tiny_model), dataset=f"mme:{scenes}/mme", kinds=("key", "value"), limit=1
+    )
     return path

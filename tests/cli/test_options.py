@@ -36,7 +36,9 @@ def test_kinds_keep_their_order_and_refuse_others() -> None:
         parse_kinds("values")
 
 
-@pytest.mark.parametrize(("text", "n"), [("8GB", 8e9), ("500MB", 5e8), ("2e9", 2e9), ("10 kB", 1e4), ("7", 7)])
+@pytest.mark.parametrize(
+    ("text", "n"), [("8GB", 8e9), ("500MB", 5e8), ("2e9", 2e9), ("10 kB", 1e4), ("7", 7)]
+)
 def test_sizes(text: str, n: float) -> None:
     assert parse_bytes(text, "--min-free-vram") == n
 
@@ -51,7 +53,10 @@ def test_store_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("KVTOOL_STORE", "/data/a.kv")
     assert need_store(None) == Path("/data/a.kv")
     assert need_store(Path("b.kv")) == Path("b.kv")
-    assert store_and_word("co-segmentation", None, "TASK") == (Path("/data/a.kv"), "co-segmentation")
+    assert store_and_word("co-segmentation", None, "TASK") == (
+        Path("/data/a.kv"),
+        "co-segmentation",
+    )
     assert store_and_word("b.kv", "co-segmentation", "TASK") == (Path("b.kv"), "co-segmentation")
     monkeypatch.delenv("KVTOOL_STORE")
     with pytest.raises(UsageError, match="KVTOOL_STORE"):

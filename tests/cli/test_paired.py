@@ -50,7 +50,17 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
     assert [(row["kind"], row["layer"], row["kv_head"]) for row in rows] == [
         *(("value", layer, head) for layer in range(3) for head in range(2)), ("projected", 0, 0), ("vision", 2, 0),
     ]  # fmt: skip
-    assert {"value", "model", "union", "n_both", "mcnemar_p", "mcnemar_mid_p", "chance", "n", "both_low"} <= {*rows[0]}
+    assert {
+        "value",
+        "model",
+        "union",
+        "n_both",
+        "mcnemar_p",
+        "mcnemar_mid_p",
+        "chance",
+        "n",
+        "both_low",
+    } <= {*rows[0]}
     every = rows_of((tmp_path / "answers.jsonl").read_text())
     assert len(every) == 12
     cells = {}
@@ -66,7 +76,16 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
     code, out, _ = paired(store, *ASKED, "--format", "table")
     assert "blink@val · Art_Style · chance 50.0 %" in out
     code, out, _ = paired(
-        store, *ASKED, "--format", "json", "--layers", "1", "--kinds", "key,value", "--select", "split"
+        store,
+        *ASKED,
+        "--format",
+        "json",
+        "--layers",
+        "1",
+        "--kinds",
+        "key,value",
+        "--select",
+        "split",
     )
     whole = json.loads(out)
     assert whole["best"]["select"] == "split"
@@ -84,21 +103,29 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
         (["art-style", "--max-new-tokens", "1", "--model", "nowhere"], 1, "nowhere"),
     ],
 )
-def test_bad_requests_are_one_line(paired: Shell, store: Path, arguments: list[str], code: int, expected: str) -> None:
+def test_bad_requests_are_one_line(
+    paired: Shell, store: Path, arguments: list[str], code: int, expected: str
+) -> None:
     found, out, err = paired(store, *arguments)
     assert (found, out, len(err)) == (code, "", 1)
     assert err[0].startswith("kvtool: ")
     assert expected in err[0]
 
 
-def test_hidden_answers_are_refused(paired: Shell, tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
-    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"blink:{scenes}/Art_Style@test")
+def test_hidden_answers_are_refused(
+    paired: Shell, tmp_path: Path, tiny_model: Path, scenes: Path
+) -> None:
+    kvtool.extract(
+        tmp_path / "s.kv", model=str(tiny_model), dataset=f"blink:{scenes}/Art_Style@test"
+    )
     code, out, err = paired(tmp_path / "s.kv", "art-style")
     assert (code, out) == (2, "")
     assert "answers hidden: use @val" in err[-1]
 
 
-def test_missing_columns_are_named(paired: Shell, store: Path, scenes: Path, tmp_path: Path) -> None:
+def test_missing_columns_are_named(
+    paired: Shell, store: Path, scenes: Path, tmp_path: Path
+) -> None:
     shutil.copytree(scenes / "Art_Style", tmp_path / "Art_Style")
     (file,) = (tmp_path / "Art_Style").glob("val-*")
     pq.write_table(pq.read_table(file).drop_columns(["prompt", "choices"]), file)

@@ -84,7 +84,10 @@ def test_a_cell_of_paired_has_its_plot(
     command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(kvtool, "paired", lambda *_, **__: results.paired(8, 2), raising=False)
-    assert command("paired", store, "art-style", "--show", "both", "--plot", tmp_path / "a.png")[0] == 0
+    assert (
+        command("paired", store, "art-style", "--show", "both", "--plot", tmp_path / "a.png")[0]
+        == 0
+    )
     assert (tmp_path / "a.png").is_file()
 
 
@@ -97,7 +100,11 @@ def test_refused_before_any_work(
 
     monkeypatch.setattr(kvtool, name, work, raising=False)
     (tmp_path / "folder.png").mkdir()
-    for path, said in (("a.gif", "ends in .png, .svg, .pdf"), ("folder.png", "a folder"), ("no/a.png", "make it")):
+    for path, said in (
+        ("a.gif", "ends in .png, .svg, .pdf"),
+        ("folder.png", "a folder"),
+        ("no/a.png", "make it"),
+    ):
         words = GIVEN[name][0] if name in GIVEN else []
         code, out, err = command(name, store, *words, "--plot", tmp_path / path)
         assert (code, out, len(err)) == (2, [], 1)

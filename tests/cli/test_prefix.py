@@ -32,17 +32,30 @@ def refcoco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(refcoco: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "s.kv"
-    kvtool.extract(path, model=str(tiny_model), dataset=f"refcoco:{refcoco}", limit=3, layers=[0, 2], run="base")
+    kvtool.extract(
+        path,
+        model=str(tiny_model),
+        dataset=f"refcoco:{refcoco}",
+        limit=3,
+        layers=[0, 2],
+        run="base",
+    )
     return path
 
 
 def test_rows_and_a_table(prefix: Shell, store: Path) -> None:
-    code, out, err = prefix(store, TASK, "--prefix", "text:a cat", "--layers", "2", "--cutoff", "otsu")
+    code, out, err = prefix(
+        store, TASK, "--prefix", "text:a cat", "--layers", "2", "--cutoff", "otsu"
+    )
     assert code == 0
     assert [line for line in err if line.startswith("prefix ")] == [
         "prefix correct: extracting 3 images into run base+correct",
         "prefix random: extracting 3 images into run base+random",
-        next(line for line in err if line.startswith("prefix text:a cat: extracting 3 images into run base+text-")),
+        next(
+            line
+            for line in err
+            if line.startswith("prefix text:a cat: extracting 3 images into run base+text-")
+        ),
     ]
     rows: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
     assert [(row["condition"], row["choice"]) for row in rows] == [
@@ -51,7 +64,16 @@ def test_rows_and_a_table(prefix: Shell, store: Path) -> None:
         for choice in ("best", "fixed")
     ]  # fmt: skip
     assert {row["layer"] for row in rows} == {2}
-    fields = {"kind", "kv_head", "miou_fgbg", "miou_fgbg_low", "difference", "difference_low", "difference_high", "run"}
+    fields = {
+        "kind",
+        "kv_head",
+        "miou_fgbg",
+        "miou_fgbg_low",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "run",
+    }
     assert fields <= rows[0].keys()
     again = prefix(store, TASK, "--prefix", "text:a cat", "--layers", "2", "--cutoff", "otsu")
     assert again == (0, out, err[3:])
@@ -69,7 +91,9 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
     first, second, third = kvtool.open(store).run("base").ids
     texts = tmp_path / "texts.csv"
     texts.write_text(f'image,text\n{first},a cat\n{third},"a red, blue dog"\n')
-    code, out, err = prefix(store, TASK, "--prefix", f"file:{texts}", "--conditions", "none", "--format", "json")
+    code, out, err = prefix(
+        store, TASK, "--prefix", f"file:{texts}", "--conditions", "none", "--format", "json"
+    )
     assert code == 4
     result = json.loads(out)
     assert [item["condition"] for item in result["items"]] == ["none", f"file:{texts}"]
@@ -83,7 +107,10 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
     ("arguments", "said"),
     [
         (["co-segmentation"], "expected one of the tasks referring-expression"),
-        ([TASK, "--conditions", "incorrect"], "some of none, correct, random, which refcoco offers, found 'incorrect'"),
+        (
+            [TASK, "--conditions", "incorrect"],
+            "some of none, correct, random, which refcoco offers, found 'incorrect'",
+        ),
         ([TASK, "--conditions", "none"], "expected another one than none"),
         ([TASK, "--prefix", "text:"], "expected a text after the colon"),
         ([TASK, "--prefix", "file:nowhere.csv"], "nowhere.csv: expected a CSV file"),

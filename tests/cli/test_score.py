@@ -59,21 +59,35 @@ def test_davis(score: Score, tmp_path: Path) -> None:
     assert [row["object"] for row in objects] == list(expected["per_object"])
     for row in objects:
         for official, ours in OFFICIAL_DAVIS.items():
-            assert row[ours] == pytest.approx(expected["per_object"][row["object"]][official], abs=1e-9)
-        assert row["n_frames"] == len(expected["per_frame"][row["object"].rpartition("_")[0]]["J"][0])
+            assert row[ours] == pytest.approx(
+                expected["per_object"][row["object"]][official], abs=1e-9
+            )
+        assert row["n_frames"] == len(
+            expected["per_frame"][row["object"].rpartition("_")[0]]["J"][0]
+        )
         assert (row["n"], row["j_mean_low"]) == (1, None)
     assert record["n"] == first["n"] == len(objects)
 
 
 def test_imagenet_s(score: Score, tmp_path: Path) -> None:
     expected, root = golden("imagenets_a"), unzipped("imagenets_a", tmp_path)
-    command = ("imagenet-s", "--data", root, "--results", root / "predict", "--classes", expected["num_classes"])
+    command = (
+        "imagenet-s",
+        "--data",
+        root,
+        "--results",
+        root / "predict",
+        "--classes",
+        expected["num_classes"],
+    )
     record = whole(score, *command)
     first, *classes = record["rows"]
     assert 100 * first["miou"] == pytest.approx(expected["mIoU"], abs=1e-3)
     assert first["n"] == record["n"] == 8
     assert first["n_missing"] == 0
-    np.testing.assert_allclose([100 * row["iou"] for row in classes], expected["IoU_per_class_0_to_C"], atol=1e-3)
+    np.testing.assert_allclose(
+        [100 * row["iou"] for row in classes], expected["IoU_per_class_0_to_C"], atol=1e-3
+    )
     assert [row["class_id"] for row in classes if row["n"]] == expected["classes_in_gt"]
     present = [row["iou"] for row in classes if row["n"]]
     assert first["miou_present"] == pytest.approx(np.mean(present), abs=1e-9)
@@ -84,7 +98,9 @@ def test_bdd10k(score: Score, tmp_path: Path) -> None:
     record = whole(score, "bdd10k", "--data", root / "gt", "--results", root / "pred")
     first, *classes = record["rows"]
     assert 100 * first["miou"] == pytest.approx(expected["mIoU"], abs=1e-6)
-    assert {row["category"]: 100 * row["iou"] for row in classes} == pytest.approx(expected["IoU_per_class"], abs=1e-6)
+    assert {row["category"]: 100 * row["iou"] for row in classes} == pytest.approx(
+        expected["IoU_per_class"], abs=1e-6
+    )
     assert [row["class_id"] for row in classes if row["n"]] == expected["classes_in_gt"]
 
 
@@ -92,7 +108,11 @@ def test_bdd10k(score: Score, tmp_path: Path) -> None:
 @pytest.mark.parametrize("as_list", [False, True])
 def test_spair(score: Score, tmp_path: Path, case: str, as_list: bool) -> None:
     data = golden(case)
-    text = json.dumps(data["pairs"]) if as_list else "".join(json.dumps(pair) + "\n" for pair in data["pairs"])
+    text = (
+        json.dumps(data["pairs"])
+        if as_list
+        else "".join(json.dumps(pair) + "\n" for pair in data["pairs"])
+    )
     record = whole(score, "spair", "--answers", write_text(tmp_path / "answers.jsonl", text))
     first, *labelled = record["rows"]
     of_alpha = {row["alpha"]: row for row in labelled if "category" not in row}
@@ -102,7 +122,10 @@ def test_spair(score: Score, tmp_path: Path, case: str, as_list: bool) -> None:
         hpf, survey = (data["expected"][name][str(alpha)] for name in ("hpf", "visual_ai"))
         assert row["pck_image"] == pytest.approx(hpf["pck_image"], abs=1e-6)
         assert row["pck_point"] == pytest.approx(survey["pck_point"], abs=1e-6)
-        assert (row["n_correct"], row["n_keypoints"]) == (sum(hpf["correct_per_pair"]), len(survey["correct"]))
+        assert (row["n_correct"], row["n_keypoints"]) == (
+            sum(hpf["correct_per_pair"]),
+            len(survey["correct"]),
+        )
         categories = {r["category"]: r for r in labelled if r["alpha"] == alpha and "category" in r}
         for metric, wanted in (("pck_image", hpf), ("pck_point", survey)):
             found = {name: r[metric] for name, r in categories.items()}
@@ -117,18 +140,33 @@ def test_pope(score: Score, tmp_path: Path) -> None:
     paths = []
     for number, file in enumerate(expected["files"]):
         items = [{"answer": item["answer"], "label": item["label"]} for item in file["items"]]
-        text = json.dumps(items, indent=1) if number % 2 else "".join(json.dumps(item) + "\r\n" for item in items)
+        text = (
+            json.dumps(items, indent=1)
+            if number % 2
+            else "".join(json.dumps(item) + "\r\n" for item in items)
+        )
         paths.append(write_text(tmp_path / f"{number}.json", text))
     record = whole(score, "pope", "--answers", *paths)
     first, *files = record["rows"]
-    names = {"acc": "accuracy", "precision": "precision", "recall": "recall", "f1": "f1", "yes_ratio": "yes_ratio"}
+    names = {
+        "acc": "accuracy",
+        "precision": "precision",
+        "recall": "recall",
+        "f1": "f1",
+        "yes_ratio": "yes_ratio",
+    }
     for row, file in zip(files, expected["files"], strict=True):
         for theirs, ours in names.items():
             assert row[ours] == pytest.approx(file["official"][theirs], abs=1e-9)
         assert row["n"] == len(file["items"])
     for ours in names.values():
-        assert first[f"macro_{ours}"] == pytest.approx(np.mean([row[ours] for row in files]), abs=1e-9)
-    counts = {key: sum(file["official"][key] for file in expected["files"]) for key in ("TP", "FP", "TN", "FN")}
+        assert first[f"macro_{ours}"] == pytest.approx(
+            np.mean([row[ours] for row in files]), abs=1e-9
+        )
+    counts = {
+        key: sum(file["official"][key] for file in expected["files"])
+        for key in ("TP", "FP", "TN", "FN")
+    }
     precision, recall = (counts["TP"] / (counts["TP"] + counts[other]) for other in ("FP", "FN"))
     assert first["f1"] == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-9)
     assert first["n"] == sum(counts.values())

@@ -214,7 +214,9 @@ TRUTH: dict[str, tuple[Make, int, str]] = {
 
 
 @pytest.mark.parametrize("case", TRUTH)
-def test_truth_that_cannot_be_used_is_left_out_named_and_counted(score: Score, tmp_path: Path, case: str) -> None:
+def test_truth_that_cannot_be_used_is_left_out_named_and_counted(
+    score: Score, tmp_path: Path, case: str
+) -> None:
     make, n_scored, message = TRUTH[case]
     code, out, err = score(*make(tmp_path), "--format", "json")
     result = json.loads(out)
@@ -242,4 +244,6 @@ def test_missing_maps_are_misses_and_counted(score: Score, tmp_path: Path) -> No
     assert first["miou"] == pytest.approx(5 / 6)
     code, _, err = score(*arguments)
     assert code == 0
-    assert [line.endswith("results/day1.png: no such file; its pixels count as misses") for line in err] == [True]
+    assert [
+        line.endswith("results/day1.png: no such file; its pixels count as misses") for line in err
+    ] == [True]

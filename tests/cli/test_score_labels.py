@@ -13,7 +13,12 @@ from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.score.run import score
 
 LABELS: list[dict[str, Any]] = [
-    {"question_id": i, "image": "a.jpg", "text": f"Is there a thing {i}?", "label": "yes" if i % 2 else "no"}
+    {
+        "question_id": i,
+        "image": "a.jpg",
+        "text": f"Is there a thing {i}?",
+        "label": "yes" if i % 2 else "no",
+    }
     for i in range(8)
 ]
 SAID = ["Yes" if i % 3 else "No." for i in range(8)]
@@ -32,18 +37,35 @@ def labels(tmp_path: Path) -> Path:
 @pytest.fixture
 def expected(tmp_path: Path) -> dict[str, Any]:
     """The scores of the same answers with their labels beside them."""
-    together = [{"answer": said, "label": record["label"]} for said, record in zip(SAID, LABELS, strict=True)]
+    together = [
+        {"answer": said, "label": record["label"]}
+        for said, record in zip(SAID, LABELS, strict=True)
+    ]
     return {**score("pope", answers=lines(tmp_path / "together.json", together)).rows[0]}
 
 
-def test_the_official_pair_in_one_order(tmp_path: Path, labels: Path, expected: dict[str, Any]) -> None:
-    answers = [{"question": record["text"], "answer": said} for said, record in zip(SAID, LABELS, strict=True)]
-    assert score("pope", answers=lines(tmp_path / "a.json", answers), labels=labels).rows[0] == expected
-
-
-def test_llavas_answers_in_any_order(tmp_path: Path, labels: Path, expected: dict[str, Any]) -> None:
+def test_the_official_pair_in_one_order(
+    tmp_path: Path, labels: Path, expected: dict[str, Any]
+) -> None:
     answers = [
-        {"question_id": record["question_id"], "prompt": record["text"] + " Answer yes or no.", "text": said}
+        {"question": record["text"], "answer": said}
+        for said, record in zip(SAID, LABELS, strict=True)
+    ]
+    assert (
+        score("pope", answers=lines(tmp_path / "a.json", answers), labels=labels).rows[0]
+        == expected
+    )
+
+
+def test_llavas_answers_in_any_order(
+    tmp_path: Path, labels: Path, expected: dict[str, Any]
+) -> None:
+    answers = [
+        {
+            "question_id": record["question_id"],
+            "prompt": record["text"] + " Answer yes or no.",
+            "text": said,
+        }
         for said, record in zip(SAID, LABELS, strict=True)
     ]
     result = score("pope", answers=lines(tmp_path / "a.json", answers[::-1]), labels=labels)
@@ -54,13 +76,17 @@ def test_llavas_answers_in_any_order(tmp_path: Path, labels: Path, expected: dic
 
 def test_answers_to_other_questions_are_refused(tmp_path: Path, labels: Path) -> None:
     answers = [{"question": record["text"], "answer": "Yes"} for record in LABELS[::-1]]
-    with pytest.raises(DatasetError, match=r"a.json:1: expected the answer to 'Is there a thing 0\?'"):
+    with pytest.raises(
+        DatasetError, match=r"a.json:1: expected the answer to 'Is there a thing 0\?'"
+    ):
         score("pope", answers=lines(tmp_path / "a.json", answers), labels=labels)
 
 
 def test_files_that_do_not_belong_together(tmp_path: Path, labels: Path) -> None:
     few = lines(tmp_path / "few.json", [{"answer": "Yes"}] * 3)
-    with pytest.raises(DatasetError, match=r"expected a label for each of the 3 answers of .*few.json, found 8"):
+    with pytest.raises(
+        DatasetError, match=r"expected a label for each of the 3 answers of .*few.json, found 8"
+    ):
         score("pope", answers=few, labels=labels)
     unknown = lines(tmp_path / "unknown.json", [{"question_id": 99, "text": "Yes"}])
     with pytest.raises(DatasetError, match=r"expected a question_id of .*labels.json, found '99'"):
@@ -81,15 +107,23 @@ def test_a_file_of_labels_that_cannot_be_read_is_left_out(tmp_path: Path, labels
         score("pope", answers=other, labels=bad)
 
 
-def test_standard_input(tmp_path: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(
+    tmp_path: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = io.BytesIO((tmp_path / "together.json").read_bytes())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(data))
     assert score("pope", answers="-").rows[0] == expected
 
 
 def test_empty_answers_are_counted_and_named(tmp_path: Path) -> None:
-    records = [{"answer": "", "label": "yes"}, {"answer": " ", "label": "no"}, {"answer": "No", "label": "no"}]
+    records = [
+        {"answer": "", "label": "yes"},
+        {"answer": " ", "label": "no"},
+        {"answer": "No", "label": "no"},
+    ]
     result = score("pope", answers=lines(tmp_path / "a.json", records))
     assert [row["n_empty"] for row in result.rows] == [2, 2]
     assert result.rows[0]["yes_ratio"] == pytest.approx(2 / 3)
-    assert result.skipped == ["2 answers are empty and count as yes, as the official script reads them"]
+    assert result.skipped == [
+        "2 answers are empty and count as yes, as the official script reads them"
+    ]

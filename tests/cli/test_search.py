@@ -31,7 +31,9 @@ def search(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     """Run `kvtool search STORE ...`: (exit code, standard output, lines of standard error)."""
 
     def call(*arguments: object, flags: tuple[str, ...] = ()) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", *flags, "search", str(run.store), *map(str, arguments)])
+        monkeypatch.setattr(
+            sys, "argv", ["kvtool", *flags, "search", str(run.store), *map(str, arguments)]
+        )
         code = 0
         try:
             app.main()
@@ -63,7 +65,9 @@ def test_rows_and_notes(search: Search, run: Run) -> None:
         "value, layer 1, head 0: no kept probe says which is best: middle layer, head 0 unless given",
         "index: built, flat, 96 patches, recall_at_10 1.000 over 96 queries",
     ]
-    code, again, err = search("--image", "cat[2]", "--at", "15,25", "-k", 5, "--layer", 1, "--kv-head", 0)
+    code, again, err = search(
+        "--image", "cat[2]", "--at", "15,25", "-k", 5, "--layer", 1, "--kv-head", 0
+    )
     assert (code, again) == (0, out)
     assert err == [
         "value, layer 1, head 0: as asked",
@@ -107,8 +111,12 @@ def test_formats(search: Search) -> None:
         (["--device", "cuda:9"], 2, "cuda:9"),
     ],
 )
-def test_bad_requests_are_one_line(search: Search, run: Run, arguments: list[str], code: int, expected: str) -> None:
-    fine = {"--image": "cat[2]", "--at": "15,25"} | dict(zip(arguments[::2], arguments[1::2], strict=True))
+def test_bad_requests_are_one_line(
+    search: Search, run: Run, arguments: list[str], code: int, expected: str
+) -> None:
+    fine = {"--image": "cat[2]", "--at": "15,25"} | dict(
+        zip(arguments[::2], arguments[1::2], strict=True)
+    )
     found, out, err = search(*(word for pair in fine.items() for word in pair))
     assert (found, out) == (code, "")
     assert len(err) == 1

@@ -50,7 +50,12 @@ def test_maps(show: Command, run: Run, tmp_path: Path) -> None:
     assert (code, err) == (0, [])
     (row,) = map(json.loads, rows)
     assert row["images"] == [run.ids[0], run.ids[2]]
-    assert (row["path"], row["what"], row["run"], row["kind"]) == (str(out), "pca", run.name, "value")
+    assert (row["path"], row["what"], row["run"], row["kind"]) == (
+        str(out),
+        "pca",
+        run.name,
+        "value",
+    )
     assert out.read_bytes().startswith(b"\x89PNG")
     shutil.rmtree(tmp_path / "data")
     code, _, err = show(run.store, *images, "-o", out)
@@ -61,7 +66,9 @@ def test_maps(show: Command, run: Run, tmp_path: Path) -> None:
 def test_predictions_of_a_block_and_of_the_best(show: Command, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "masks.png"
     task = ("--image", run.ids[0], "--task", "referring-expression", "-o", out)
-    code, rows, err = show(run.store, *task, "--block", "value:3:1", "--limit", 1, "--format", "csv")
+    code, rows, err = show(
+        run.store, *task, "--block", "value:3:1", "--limit", 1, "--format", "csv"
+    )
     assert (code, err) == (0, ["1 of 2 drawn: --limit sets how many"])
     (row,) = csv.DictReader(rows)
     assert (row["kind"], row["layer"], row["kv_head"]) == ("value", "3", "1")
@@ -83,7 +90,9 @@ def test_predictions_of_a_block_and_of_the_best(show: Command, run: Run, tmp_pat
         (["-o", "a.jpg"], "ends in .png"),
     ],
 )
-def test_bad_requests_are_one_line(show: Command, run: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_bad_requests_are_one_line(
+    show: Command, run: Run, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     code, out, err = show(run.store, "--image", run.ids[0], "-o", tmp_path / "x.png", *arguments)
     assert (code, out, len(err)) == (2, [], 1)
     assert err[0].startswith("kvtool: ")

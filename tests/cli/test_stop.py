@@ -36,7 +36,13 @@ def many(tmp_path: Path, pictures: Path) -> Path:
     ],
 )
 def test_a_signal_releases_claims(
-    tmp_path: Path, tiny_model: Path, many: Path, number: int, workers: str, code: int, said: list[str]
+    tmp_path: Path,
+    tiny_model: Path,
+    many: Path,
+    number: int,
+    workers: str,
+    code: int,
+    said: list[str],
 ) -> None:
     """The signal goes to all processes, as a terminal's Ctrl-C does."""
     store = tmp_path / "s.kv"

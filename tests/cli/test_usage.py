@@ -49,7 +49,9 @@ def test_a_group_alone_prints_its_help(
     assert "Commands:" in capsys.readouterr().err
 
 
-def test_help_and_version_are_no_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version_are_no_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for arguments in (("--version",), ("-h",), ("store", "info", "-h")):
         assert call(monkeypatch, *arguments) == 0
         found = capsys.readouterr()
@@ -57,7 +59,9 @@ def test_help_and_version_are_no_errors(monkeypatch: pytest.MonkeyPatch, capsys:
         assert found.err == ""
 
 
-def test_no_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def no(*_: object, **__: object) -> None:
         raise typer.Abort
 

@@ -51,7 +51,9 @@ def test_rows_are_what_a_knockout_reads(variance: Command, run: Run, tmp_path: P
     assert (code, err) == (0, [])
     rows = [json.loads(line) for line in out]
     assert len(rows) == 16
-    assert {(row["layer"], row["kv_head"]) for row in rows if row["input_agnostic"]} == set(CONSTANT)
+    assert {(row["layer"], row["kv_head"]) for row in rows if row["input_agnostic"]} == set(
+        CONSTANT
+    )
     assert {row["group"] for row in rows} == {"early", "middle", "late"}
     (tmp_path / "rows").write_text("\n".join(out))
     heads = head_set(read_rows(str(tmp_path / "rows")), run.config.model.geometry, "rows")
@@ -113,7 +115,9 @@ def test_pictures(variance: Command, run: Run, tmp_path: Path) -> None:
         (["--run", "other"], "no run 'other'"),
     ],
 )
-def test_bad_input_is_one_line(variance: Command, run: Run, arguments: list[str], said: str) -> None:
+def test_bad_input_is_one_line(
+    variance: Command, run: Run, arguments: list[str], said: str
+) -> None:
     code, out, err = variance(run.store, *arguments)
     assert (code, out, len(err)) == (2, [], 1)
     assert err[0].startswith("kvtool: ")

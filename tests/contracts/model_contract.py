@@ -31,7 +31,9 @@ def blanked(image: Image.Image, span: GridSpan, row: int, col: int) -> Image.Ima
     step_x, step_y = (x1 - x0) / span.grid[1], (y1 - y0) / span.grid[0]
     left, top = x0 + col * step_x, y0 + row * step_y
     white = image.copy()
-    white.paste((255, 255, 255), (round(left), round(top), round(left + step_x), round(top + step_y)))
+    white.paste(
+        (255, 255, 255), (round(left), round(top), round(left + step_x), round(top + step_y))
+    )
     return white
 
 
@@ -40,7 +42,9 @@ def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, 
     width, height = image_wh_px
     rows = [row for row in range(span.grid[0]) if 0 <= span.centre_px(row, 0)[1] < height]
     cols = [col for col in range(span.grid[1]) if 0 <= span.centre_px(0, col)[0] < width]
-    some_rows, some_cols = (sorted({n[0], n[len(n) // 3], n[2 * len(n) // 3], n[-1]}) for n in (rows, cols))
+    some_rows, some_cols = (
+        sorted({n[0], n[len(n) // 3], n[2 * len(n) // 3], n[-1]}) for n in (rows, cols)
+    )
     cells = [(row, col) for row in some_rows for col in some_cols]
     assert len(cells) >= 9
     return cells
@@ -73,15 +77,21 @@ class EncoderContract:
         """transformers' own model."""
         return cls.own_class.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         """Output (patch, dim) of a tower layer, row by row, class tokens left out, by transformers."""
         raise NotImplementedError
 
-    def capture(self, model: Model, image: Image.Image, view: View = "base", **options: Any) -> tuple[Sample, Captured]:
+    def capture(
+        self, model: Model, image: Image.Image, view: View = "base", **options: Any
+    ) -> tuple[Sample, Captured]:
         prepared = model.prepare(image, id="a", index=0, view=view)
         return prepared.sample, model.capture([prepared], model.request(None, None, **options))
 
-    def test_vision_equals_transformers_hidden_states(self, model: Model, own: Any, folder: Path) -> None:
+    def test_vision_equals_transformers_hidden_states(
+        self, model: Model, own: Any, folder: Path
+    ) -> None:
         for view in self.views:
             for layer in range(model.info.geometry.vision_layers):
                 image = noise(70, 45)
@@ -106,15 +116,25 @@ class EncoderContract:
                 for span in sample.vision_spans if kind == "vision" else sample.spans:
                     for row, col in nine_cells(span, image.size):
                         _, after = self.capture(model, blanked(image, span, row, col), view)
-                        change = np.abs(after.arrays[kind][0] - before.arrays[kind][0])[0, 0].sum(axis=1)
+                        change = np.abs(after.arrays[kind][0] - before.arrays[kind][0])[0, 0].sum(
+                            axis=1
+                        )
                         tokens = span.token_indices()
                         most = tokens[int(change[tokens].argmax())]
-                        assert most == span.token_at(*span.centre_px(row, col)), (view, kind, span.name, row, col)
+                        assert most == span.token_at(*span.centre_px(row, col)), (
+                            view,
+                            kind,
+                            span.name,
+                            row,
+                            col,
+                        )
 
     def test_batch_equals_single(self, model: Model) -> None:
         """One product over a batch may be summed in another order: fp32 within 1e-5, no more is claimed."""
         for view in self.views:
-            items = [model.prepare(noise(70, 45, i), id=str(i), index=i, view=view) for i in range(3)]
+            items = [
+                model.prepare(noise(70, 45, i), id=str(i), index=i, view=view) for i in range(3)
+            ]
             assert len({item.signature for item in items}) == 1
             request = model.request(None, None)
             together = model.capture(items, request)
@@ -132,13 +152,19 @@ class EncoderContract:
                 assert vision == list(range(sample.n_vision_tokens)), size
                 marks = sample.token_marks()
                 assert len(marks) == sample.n_tokens
-                assert sum(mark != 2 for mark in marks) == sum(rows * cols for rows, cols in map(_grid, sample.spans))
+                assert sum(mark != 2 for mark in marks) == sum(
+                    rows * cols for rows, cols in map(_grid, sample.spans)
+                )
 
     def test_wide_images_are_captured(self, model: Model) -> None:
         for size in ((1, 1), (3, 2), (20_000, 120)):
             for view in self.views:
                 _, captured = self.capture(model, noise(*size), view)
-                assert all(np.isfinite(array).all() for arrays in captured.arrays.values() for array in arrays)
+                assert all(
+                    np.isfinite(array).all()
+                    for arrays in captured.arrays.values()
+                    for array in arrays
+                )
 
     def test_half_precisions_are_transformers_own_bits(self, folder: Path) -> None:
         sample, full = self.capture(load_model(str(folder), dtype="float32"), noise(70, 45))
@@ -148,7 +174,11 @@ class EncoderContract:
             assert model.info.dtype == dtype
             for kind, arrays in captured.arrays.items():
                 assert arrays[0].dtype == stored
-                values = arrays[0].astype(np.uint32) << 16 if dtype == "bfloat16" else arrays[0].astype(np.float32)
+                values = (
+                    arrays[0].astype(np.uint32) << 16
+                    if dtype == "bfloat16"
+                    else arrays[0].astype(np.float32)
+                )
                 close = values.view(np.float32) - full.arrays[kind][0]
                 assert np.abs(close).max() < 0.1 * np.abs(full.arrays[kind][0]).max(), (dtype, kind)
             own = self.own_class.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
@@ -166,7 +196,9 @@ class EncoderContract:
                 owner = owner.base
             assert owner.nbytes == sum(array.nbytes for array in arrays)
 
-    def test_planner_prepares_without_weights(self, model: Model, folder: Path, tmp_path: Path) -> None:
+    def test_planner_prepares_without_weights(
+        self, model: Model, folder: Path, tmp_path: Path
+    ) -> None:
         for file in folder.iterdir():
             if file.suffix != ".safetensors":
                 (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -209,13 +241,21 @@ class DecoderContract(EncoderContract):
         return features
 
     def own_inputs(
-        self, own: Any, folder: Path, image: Image.Image, view: View, prefix: str = "", question: str = "what is there"
+        self,
+        own: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str = "",
+        question: str = "what is there",
     ) -> dict[str, Any]:
         """transformers' inputs of the whole prompt; the base view of a family with tiles overrides this."""
         assert view in self.views
         del own
         processor = self.own_processor(folder)
-        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+        turn = [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        ]
         text = processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         assert text.count(self.marker) == 1
         if prefix:
@@ -229,14 +269,19 @@ class DecoderContract(EncoderContract):
         with torch.inference_mode():
             made = own(**self.own_inputs(own, folder, image, view, prefix), use_cache=True)
         layers = made.past_key_values.layers
-        return [to_array(x.keys[0]) for x in layers], [to_array(x.values[0]) for x in layers], to_array(made.logits[0])
+        return (
+            [to_array(x.keys[0]) for x in layers],
+            [to_array(x.values[0]) for x in layers],
+            to_array(made.logits[0]),
+        )
 
     def stored(self, captured: Captured, index: int = 0) -> dict[str, Array]:
         """What a store would hold of an image, through bytes and back."""
         arrays = {name: captured.arrays[name][index] for name in ("key", "value")}
         arrays |= {f"text_{name}": captured.text[name][index] for name in ("key", "value")}
         return {
-            name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in arrays.items()
+            name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+            for name, array in arrays.items()
         }
 
     def lane_filling_prefix(self, model: Model, image: Image.Image, view: View) -> str:
@@ -281,7 +326,10 @@ class DecoderContract(EncoderContract):
         prepared = model.prepare(image, id="a", index=0, prefix=prefix, view=view)
         captured = model.capture([prepared], model.request(("key", "value"), None))
         keys, values, _ = self.own_pass(own, folder, image, view, prefix)
-        start, end = prepared.sample.image_start, prepared.sample.image_start + prepared.sample.n_tokens
+        start, end = (
+            prepared.sample.image_start,
+            prepared.sample.image_start + prepared.sample.n_tokens,
+        )
         assert captured.arrays["key"][0].shape == (3, 2, prepared.sample.n_tokens, 8)
         for layer in range(3):
             yield captured.arrays["key"][0][layer], keys[layer][:, start:end]
@@ -295,10 +343,14 @@ class DecoderContract(EncoderContract):
                 inputs = self.own_inputs(own, folder, noise(70, 45), view, prefix)
                 if "input_ids" in inputs:
                     ids = inputs["input_ids"][0].tolist()
-                    sample = model.prepare(noise(70, 45), id="a", index=0, prefix=prefix, view=view).sample
+                    sample = model.prepare(
+                        noise(70, 45), id="a", index=0, prefix=prefix, view=view
+                    ).sample
                     assert tuple(ids[: sample.image_start]) == sample.prefix_ids
 
-    def test_projected_equals_transformers_features(self, model: Model, own: Any, folder: Path) -> None:
+    def test_projected_equals_transformers_features(
+        self, model: Model, own: Any, folder: Path
+    ) -> None:
         for view in self.views:
             sample, captured = self.capture(model, noise(70, 45), view)
             with torch.inference_mode():
@@ -311,10 +363,14 @@ class DecoderContract(EncoderContract):
         for width, height in [*SIZES, (20_000, 120)]:
             made = processor(images=noise(width, height), text=f"the {self.image_token} cat")
             count = made["input_ids"][0].count(processor.image_token_id)
-            sample = model.prepare(noise(width, height), id="a", index=0, view=self.views[-1]).sample
+            sample = model.prepare(
+                noise(width, height), id="a", index=0, view=self.views[-1]
+            ).sample
             assert sample.n_tokens == count, (width, height)
 
-    def test_continued_logits_equal_the_whole_prompt(self, model: LanguageModel, own: Any, folder: Path) -> None:
+    def test_continued_logits_equal_the_whole_prompt(
+        self, model: LanguageModel, own: Any, folder: Path
+    ) -> None:
         for view in self.views:
             image = noise(70, 45)
             sample, captured = self.capture(model, image, view)
@@ -326,15 +382,22 @@ class DecoderContract(EncoderContract):
             last = model.logits(cache, [sample], text, last=True)[0].numpy()
             np.testing.assert_allclose(last, whole[-1], rtol=0, atol=1e-4)
 
-    def test_answers_equal_transformers_generate(self, model: LanguageModel, own: Any, folder: Path) -> None:
+    def test_answers_equal_transformers_generate(
+        self, model: LanguageModel, own: Any, folder: Path
+    ) -> None:
         for view in self.views:
             sample, captured = self.capture(model, noise(70, 45), view)
             cache = model.restore([sample], [self.stored(captured)])
-            answers = [model.generate(cache, [sample], model.question("what is there"), 12) for _ in range(2)]
+            answers = [
+                model.generate(cache, [sample], model.question("what is there"), 12)
+                for _ in range(2)
+            ]
             inputs = self.own_inputs(own, folder, noise(70, 45), view)
             start = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
             ids = own.generate(**inputs, max_new_tokens=12, do_sample=False)[0, start:]
-            expected = self.own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True).strip()
+            expected = (
+                self.own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True).strip()
+            )
             assert answers == [[expected], [expected]]
 
     def test_batch_goes_on_like_single(self, model: LanguageModel) -> None:
@@ -358,21 +421,33 @@ class DecoderContract(EncoderContract):
             {kind: kept.arrays[kind][i].copy() for kind in BEFORE_DECODER if kind in kept.arrays}
             for i in range(len(pixels))
         ]
-        items = [model.prepare_stored(item.sample, each, prefix) for item, each in zip(pixels, arrays, strict=True)]
+        items = [
+            model.prepare_stored(item.sample, each, prefix)
+            for item, each in zip(pixels, arrays, strict=True)
+        ]
         return items, model.capture(items, request)
 
-    @pytest.mark.parametrize(("before", "after"), [("", "the red cat"), ("the red cat", ""), ("red", "the blue dog")])
-    def test_stored_features_give_what_pixels_give(self, model: LanguageModel, before: str, after: str) -> None:
+    @pytest.mark.parametrize(
+        ("before", "after"), [("", "the red cat"), ("the red cat", ""), ("red", "the blue dog")]
+    )
+    def test_stored_features_give_what_pixels_give(
+        self, model: LanguageModel, before: str, after: str
+    ) -> None:
         request = model.request(None, None, vision_layers=[2, 0])
         for view in self.views:
             one, other = (
-                [model.prepare(noise(70, 45, i), id=str(i), index=i, prefix=prefix, view=view) for i in range(3)]
+                [
+                    model.prepare(noise(70, 45, i), id=str(i), index=i, prefix=prefix, view=view)
+                    for i in range(3)
+                ]
                 for prefix in (before, after)
             )
             items, found = self.from_store(model, one, request, after)
             assert [item.sample for item in items] == [item.sample for item in other]
             assert_same(found, model.capture(other, request))
-            for ours, theirs in zip(model.prefill(items).layers, model.prefill(other).layers, strict=True):
+            for ours, theirs in zip(
+                model.prefill(items).layers, model.prefill(other).layers, strict=True
+            ):
                 assert torch.equal(ours.keys, theirs.keys)
                 assert torch.equal(ours.values, theirs.values)
 
@@ -387,7 +462,9 @@ class DecoderContract(EncoderContract):
         _, found = self.from_store(model, one, request, "the red cat")
         assert_same(found, model.capture(other, request))
 
-    def test_stored_features_run_no_tower(self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stored_features_run_no_tower(
+        self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         request = model.request(("key", "projected"), [1])
         pixels = [model.prepare(noise(70, 45), id="a", index=0)]
         kept = model.capture(pixels, request).arrays["projected"][0]
@@ -399,7 +476,10 @@ class DecoderContract(EncoderContract):
         """Samples alone say which images share a batch, so that both ways sum their products over the same rows."""
         sizes = [*SIZES, (45, 70), (150, 100), (71, 45), (100, 150)]
         for view in self.views:
-            pixels = [model.prepare(noise(*size), id=str(i), index=i, view=view) for i, size in enumerate(sizes)]
+            pixels = [
+                model.prepare(noise(*size), id=str(i), index=i, view=view)
+                for i, size in enumerate(sizes)
+            ]
             stored = [model.prepare_stored(item.sample, {}, "red cat") for item in pixels]
             for one in range(len(sizes)):
                 for other in range(one):
@@ -414,7 +494,9 @@ class DecoderContract(EncoderContract):
             assert torch.equal(one.keys, other.keys)
             assert torch.equal(one.values, other.values)
 
-    def test_pre_rope_keys_rotated_by_hand_equal_post_rope(self, model: LanguageModel, own: Any, folder: Path) -> None:
+    def test_pre_rope_keys_rotated_by_hand_equal_post_rope(
+        self, model: LanguageModel, own: Any, folder: Path
+    ) -> None:
         for view in self.views:
             sample, after = self.capture(model, noise(70, 45), view)
             _, before = self.capture(model, noise(70, 45), view, keys="pre-rope")
@@ -447,10 +529,18 @@ class DecoderContract(EncoderContract):
     def test_work_nobody_needs_is_not_done(self, model: LanguageModel) -> None:
         ran: list[str] = []
         layers = model.language_model.layers
-        watched = {"attention 1": layers[1].self_attn.o_proj, "mlp 0": layers[0].mlp, "mlp 1": layers[1].mlp}
-        watched |= {"layer 2": layers[2].input_layernorm, "embedding": model.language_model.embed_tokens}
+        watched = {
+            "attention 1": layers[1].self_attn.o_proj,
+            "mlp 0": layers[0].mlp,
+            "mlp 1": layers[1].mlp,
+        }
+        watched |= {
+            "layer 2": layers[2].input_layernorm,
+            "embedding": model.language_model.embed_tokens,
+        }
         handles = [
-            module.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, module in watched.items()
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
+            for name, module in watched.items()
         ]
         prepared: Prepared = model.prepare(noise(70, 45), id="a", index=0)
         model.capture([prepared], model.request(("key", "value"), [0, 1]))
@@ -490,7 +580,9 @@ def to_array(tensor: torch.Tensor) -> Array:
     return array
 
 
-def rotated_by_hand(keys: Array, positions: Array, theta: float, sections: list[int] | None) -> Array:
+def rotated_by_hand(
+    keys: Array, positions: Array, theta: float, sections: list[int] | None
+) -> Array:
     """Rotary embedding in NumPy (RoFormer, eq. 34, halves as in Llama); with `sections` the frequencies are dealt out
     to the three axes of M-RoPE in turn. keys (layer, kv_head, token, dim), positions (axis, token)."""
     half = keys.shape[-1] // 2

@@ -24,7 +24,11 @@ SIZES = ((70, 45), (45, 70), (34, 34))
 
 def fed(inputs: dict[str, Any]) -> dict[str, Any]:
     """What of transformers' inputs its model takes: embeddings where a test made them, else ids."""
-    return {name: inputs[name] for name in inputs if name != "input_ids" or "inputs_embeds" not in inputs}
+    return {
+        name: inputs[name]
+        for name in inputs
+        if name != "input_ids" or "inputs_embeds" not in inputs
+    }
 
 
 class SeveralContract:
@@ -48,7 +52,9 @@ class SeveralContract:
     def own(cls, folder: Path) -> Any:
         return cls.family.own_class.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def own_inputs(self, own: Any, folder: Path, images: list[Image.Image], text: str) -> dict[str, Any]:
+    def own_inputs(
+        self, own: Any, folder: Path, images: list[Image.Image], text: str
+    ) -> dict[str, Any]:
         """transformers' inputs of the whole prompt, by its own processor."""
         del own
         processor = self.family().own_processor(folder)
@@ -62,16 +68,24 @@ class SeveralContract:
         inputs = self.own_inputs(own, folder, images, text)
         ids = own.generate(**fed(inputs), max_new_tokens=12, do_sample=False)[0]
         ids = ids if "inputs_embeds" in inputs else ids[inputs["input_ids"].shape[1] :]
-        answer: str = self.family().own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True)
+        answer: str = (
+            self.family().own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True)
+        )
         return answer.strip()
 
     def images(self, n_images: int, seed: int = 0) -> list[Image.Image]:
         """Six coarse colours each, so that answers differ with the image."""
         coarse = [tiny.noise(3, 2, seed=10 * seed + i) for i in range(n_images)]
-        return [image.resize(size, Image.Resampling.NEAREST) for image, size in zip(coarse, SIZES, strict=False)]
+        return [
+            image.resize(size, Image.Resampling.NEAREST)
+            for image, size in zip(coarse, SIZES, strict=False)
+        ]
 
     def prepared(self, model: Any, images: list[Image.Image]) -> list[Prepared]:
-        return [model.prepare(image, id=str(i), index=i, view=self.view) for i, image in enumerate(images)]
+        return [
+            model.prepare(image, id=str(i), index=i, view=self.view)
+            for i, image in enumerate(images)
+        ]
 
     def ids(self, model: Any, samples: list[Sample], text: str) -> list[int]:
         """The prompt's ids as transformers counts them: a newline of LLaVA's is an image token."""
@@ -81,18 +95,29 @@ class SeveralContract:
             ids += [*before, *[model.config.image_token_id] * n_tokens]
         return ids + list(model.prompt.text_ids(model.prompt.question(text, len(samples))))
 
-    def logits(self, model: Any, items: list[list[Prepared]], texts: list[str]) -> np.ndarray[Any, Any]:
+    def logits(
+        self, model: Any, items: list[list[Prepared]], texts: list[str]
+    ) -> np.ndarray[Any, Any]:
         """(question, vocabulary) after the last token of each prompt."""
-        asked = [model.prompt.question(text, len(each)) for each, text in zip(items, texts, strict=True)]
-        found: np.ndarray[Any, Any] = model.logits(*model.prefill_several(items), asked, last=True).numpy()
+        asked = [
+            model.prompt.question(text, len(each)) for each, text in zip(items, texts, strict=True)
+        ]
+        found: np.ndarray[Any, Any] = model.logits(
+            *model.prefill_several(items), asked, last=True
+        ).numpy()
         return found
 
     @pytest.mark.parametrize("n_images", [2, 3])
-    def test_prompt_and_logits_equal_transformers(self, model: Any, own: Any, folder: Path, n_images: int) -> None:
+    def test_prompt_and_logits_equal_transformers(
+        self, model: Any, own: Any, folder: Path, n_images: int
+    ) -> None:
         images = self.images(n_images)
         items = self.prepared(model, images)
         inputs = self.own_inputs(own, folder, images, TEXTS[0])
-        assert self.ids(model, [item.sample for item in items], TEXTS[0]) == inputs["input_ids"][0].tolist()
+        assert (
+            self.ids(model, [item.sample for item in items], TEXTS[0])
+            == inputs["input_ids"][0].tolist()
+        )
         with torch.inference_mode():
             whole = own(**fed(inputs)).logits[0, -1].numpy()
         found = self.logits(model, [items], [TEXTS[0]])[0]
@@ -103,7 +128,10 @@ class SeveralContract:
         images = [self.images(n_images, seed) for seed, n_images in enumerate((3, 2, 3, 3, 2, 3))]
         texts = [TEXTS[i] for i in (0, 0, 1, 2, 1, 0)]
         found = model.ask_several([self.prepared(model, each) for each in images], texts, 12)
-        expected = [self.own_answer(own, folder, each, text) for each, text in zip(images, texts, strict=True)]
+        expected = [
+            self.own_answer(own, folder, each, text)
+            for each, text in zip(images, texts, strict=True)
+        ]
         assert found == expected
         assert len(set(found)) > 1
 
@@ -138,7 +166,8 @@ class SeveralContract:
     def test_images_of_a_run_answer_like_their_pixels(self, model: Any) -> None:
         images = self.images(3)
         items = [
-            model.prepare(image, id=str(i), index=i, view=self.view, prefix="red cat") for i, image in enumerate(images)
+            model.prepare(image, id=str(i), index=i, view=self.view, prefix="red cat")
+            for i, image in enumerate(images)
         ]
         stored = []
         for item in items:
@@ -149,7 +178,9 @@ class SeveralContract:
         mixed = [fresh[0], stored[1], fresh[2]]
         expected = self.logits(model, [fresh], [TEXTS[0]])[0]
         for items in (stored, mixed):
-            np.testing.assert_allclose(self.logits(model, [items], [TEXTS[0]])[0], expected, rtol=0, atol=1e-4)
+            np.testing.assert_allclose(
+                self.logits(model, [items], [TEXTS[0]])[0], expected, rtol=0, atol=1e-4
+            )
         answers = model.ask_several([fresh, stored, mixed], [TEXTS[0]] * 3, 12)
         assert len(set(answers)) == 1
 
@@ -170,13 +201,17 @@ class SeveralContract:
             assert torch.equal(one.keys, another.keys)
             assert torch.equal(one.values, another.values)
 
-    def test_no_room_on_the_device_halves_the_batch(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_room_on_the_device_halves_the_batch(
+        self, model: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         items = [self.prepared(model, self.images(2, seed)) for seed in range(4)]
         expected = model.ask_several(items, [TEXTS[0]] * 4, 12)
         run = type(model).run
         room, rows = 2, []
 
-        def crowded(self: Any, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any) -> torch.Tensor:
+        def crowded(
+            self: Any, embeddings: torch.Tensor, positions: torch.Tensor | None, cache: Any
+        ) -> torch.Tensor:
             rows.append(len(embeddings))
             if len(embeddings) > room:
                 raise torch.OutOfMemoryError("CUDA out of memory")
@@ -187,18 +222,28 @@ class SeveralContract:
         assert model.ask_several(items, [TEXTS[0]] * 4, 12) == expected
         assert set(rows) == {4, 2}
         room = 0
-        with pytest.raises(KvtoolError, match=r"question over 0, 1: expected its prompt to fit .* free the device"):
+        with pytest.raises(
+            KvtoolError, match=r"question over 0, 1: expected its prompt to fit .* free the device"
+        ):
             model.ask_several(items, [TEXTS[0]] * 4)
 
     def test_what_cannot_be_asked_is_refused(self, model: Any) -> None:
         item = self.prepared(model, self.images(1))[0]
-        with pytest.raises(UsageError, match="expected as many texts as sets of images, found 1 texts and 2 sets"):
+        with pytest.raises(
+            UsageError, match="expected as many texts as sets of images, found 1 texts and 2 sets"
+        ):
             model.ask_several([[item], [item]], ["red"])
-        with pytest.raises(UsageError, match="question 'cat': expected at least one image, found none"):
+        with pytest.raises(
+            UsageError, match="question 'cat': expected at least one image, found none"
+        ):
             model.ask_several([[item], []], ["red", "cat"])
         prefixed = model.prepare(tiny.noise(70, 45), id="marked", index=0, prefix="red cat")
-        with pytest.raises(UsageError, match=r"image marked: expected no prefix .* found 'red cat'"):
+        with pytest.raises(
+            UsageError, match=r"image marked: expected no prefix .* found 'red cat'"
+        ):
             model.ask_several([[item, prefixed]], ["red"])
-        with pytest.raises(UsageError, match=f"text: expected text without {re.escape(self.family.image_token)}"):
+        with pytest.raises(
+            UsageError, match=f"text: expected text without {re.escape(self.family.image_token)}"
+        ):
             model.ask_several([[item, item]], [f"red {self.family.image_token}"])
         assert model.ask_several([], []) == []

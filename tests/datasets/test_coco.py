@@ -16,11 +16,17 @@ def test_images_captions_and_prefix(tmp_path: Path) -> None:
     dataset = Coco(builders.coco(tmp_path))
     assert dataset.split == "val2014"
     ids = [ref.id for ref in dataset.images()]
-    assert ids == ["COCO_val2014_000000000042", "COCO_val2014_000000000073", "COCO_val2014_000000000074"]
+    assert ids == [
+        "COCO_val2014_000000000042",
+        "COCO_val2014_000000000073",
+        "COCO_val2014_000000000074",
+    ]
     assert dataset.captions(ids[0]) == ("The first caption.", "A second caption.")
     assert dataset.prefix(ids[0], "correct") == "The first caption."
     assert dataset.captions(ids[2]) == ()
-    with pytest.raises(DatasetError, match=r"captions_val2014.json: no caption of image COCO_val2014_000000000074"):
+    with pytest.raises(
+        DatasetError, match=r"captions_val2014.json: no caption of image COCO_val2014_000000000074"
+    ):
         dataset.prefix(ids[2], "correct")
 
 
@@ -43,9 +49,14 @@ def test_instances(tmp_path: Path) -> None:
 def test_images_alone_suffice(tmp_path: Path) -> None:
     builders.picture(tmp_path / "val2017/000000000139.jpg")
     dataset = Coco(tmp_path)
-    assert (dataset.split, [ref.id for ref in dataset.images()], dataset.texts()) == ("val2017", ["000000000139"], ())
+    assert (dataset.split, [ref.id for ref in dataset.images()], dataset.texts()) == (
+        "val2017",
+        ["000000000139"],
+        (),
+    )
     with pytest.raises(
-        DatasetError, match=r"expected the captions at annotations/captions_val2017.json, found val2017/"
+        DatasetError,
+        match=r"expected the captions at annotations/captions_val2017.json, found val2017/",
     ):
         dataset.prefix("000000000139", "correct")
 

@@ -25,7 +25,9 @@ def test_videos(tmp_path: Path, end: str) -> None:
     two, gone = dataset.videos()
     assert two == Video("two", tuple(f"two/{i:05d}" for i in range(4)), 2)  # void is no object
     assert gone.n_objects == 1
-    assert dataset.skipped == [f"{tmp_path}/Annotations/480p: sequence nothing: no object in its first annotation"]
+    assert dataset.skipped == [
+        f"{tmp_path}/Annotations/480p: sequence nothing: no object in its first annotation"
+    ]
     assert dataset.label_map("two/00001")[21, 0] == 255
     masks = dataset.objects("two/00001", 2)
     assert masks.shape == (2, 24, 32)
@@ -65,12 +67,19 @@ def test_golden_tree(tmp_path: Path) -> None:
 
 def test_wrong_layout(tmp_path: Path) -> None:
     builders.davis(tmp_path / "DAVIS")
-    with pytest.raises(DatasetError, match=rf"at ImageSets/2017/val.txt, found DAVIS/; did you mean {tmp_path}/DAVIS"):
+    with pytest.raises(
+        DatasetError,
+        match=rf"at ImageSets/2017/val.txt, found DAVIS/; did you mean {tmp_path}/DAVIS",
+    ):
         Davis(tmp_path)
-    with pytest.raises(DatasetError, match=r"at ImageSets/2017/train.txt, found ImageSets/2017/ with val.txt"):
+    with pytest.raises(
+        DatasetError, match=r"at ImageSets/2017/train.txt, found ImageSets/2017/ with val.txt"
+    ):
         Davis(tmp_path / "DAVIS", "train")
     (tmp_path / "DAVIS/ImageSets/2017/val.txt").write_text("three\nfour\n")
-    with pytest.raises(DatasetError, match=r"480p: expected frames of 2 sequences, found none of three, four"):
+    with pytest.raises(
+        DatasetError, match=r"480p: expected frames of 2 sequences, found none of three, four"
+    ):
         Davis(tmp_path / "DAVIS").images()
 
 
@@ -80,7 +89,9 @@ def test_sequences_that_are_there_are_used(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages/480p/empty").mkdir()
     (tmp_path / "ImageSets/2017/val.txt").write_text("three\ntwo\nempty\ngone\ntwo\n../two\n")
     dataset = Davis(tmp_path)
-    assert [ref.id for ref in dataset.images()] == [f"{name}/{i:05d}" for name in ("two", "gone") for i in range(4)]
+    assert [ref.id for ref in dataset.images()] == [
+        f"{name}/{i:05d}" for name in ("two", "gone") for i in range(4)
+    ]
     assert [video.name for video in dataset.videos()] == ["two", "gone"]
     assert dataset.notes == [
         f"{tmp_path}/ImageSets/2017/val.txt: 1 of its lines are listed twice and count once: two",
@@ -95,7 +106,10 @@ def test_a_sequence_without_one_of_its_frames_is_left_out(tmp_path: Path) -> Non
     (tmp_path / "JPEGImages/480p/two/00000.jpg").unlink()
     dataset = Davis(tmp_path)
     assert [video.name for video in dataset.videos()] == ["gone"]
-    assert "sequence two: expected a frame for each annotation, found none of 00000" in dataset.skipped[0]
+    assert (
+        "sequence two: expected a frame for each annotation, found none of 00000"
+        in dataset.skipped[0]
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "1"])

@@ -18,7 +18,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def sections() -> dict[str, str]:
     """Heading -> text of docs/datasets.md."""
-    parts = re.split(r"^## (.+)$", (DOCS / "datasets.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    parts = re.split(
+        r"^## (.+)$", (DOCS / "datasets.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -34,7 +36,9 @@ def test_layout_splits_tasks_and_prefixes(about: About) -> None:
     assert all(f"`{split}`" in text for split in about.splits)
     assert ", ".join(about.tasks) in text if about.tasks else "Tasks: none" in text
     for condition in ("correct", "incorrect"):
-        assert (f"`{condition}`" in text or f'prefix "{condition}"' in text) == (condition in about.conditions)
+        assert (f"`{condition}`" in text or f'prefix "{condition}"' in text) == (
+            condition in about.conditions
+        )
 
 
 def example() -> type[DatasetBase]:
@@ -57,7 +61,9 @@ def test_the_example_works(tmp_path: Path) -> None:
     ]
     assert dataset.prefix("owl", "none") == ""
     assert dataset.truth_files() == [tmp_path / "lists/test.txt"]
-    with pytest.raises(DatasetError, match=r"birds: .* expected the list of images at lists/train.txt"):
+    with pytest.raises(
+        DatasetError, match=r"birds: .* expected the list of images at lists/train.txt"
+    ):
         birds(tmp_path, "train")
     with pytest.raises(UsageError, match=r"birds: unknown split 'val'; known: test, train"):
         birds(tmp_path, "val")

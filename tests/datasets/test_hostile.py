@@ -17,7 +17,15 @@ from PIL import Image
 from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.blink import Blink
-from kvtool.datasets.files import by_stem, name_of, read_json, read_json_lines, read_lines, stream_json_list, text_of
+from kvtool.datasets.files import (
+    by_stem,
+    name_of,
+    read_json,
+    read_json_lines,
+    read_lines,
+    stream_json_list,
+    text_of,
+)
 from kvtool.datasets.folder import pictures_by_id
 from kvtool.datasets.images import load_image
 from kvtool.datasets.masks import read_binary, read_label_map, read_rgb, segmentation_mask
@@ -26,7 +34,9 @@ from kvtool.datasets.restricted_pickle import load_plain
 from kvtool.errors import DatasetError, ImageError
 from tests.support import datasets as builders
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 987654321\n"
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 987654321\n"
+)
 
 
 def refused(path: Path) -> str:
@@ -45,7 +55,13 @@ def test_only_regular_files_are_pictures_masks_and_lists(tmp_path: Path) -> None
     for name in ("fifo.png", "null.png"):
         assert "not a regular file" in refused(tmp_path / name)
     refused(tmp_path / "memory.png")
-    for read in (read_label_map, read_lines, read_json, load_plain, lambda path: list(stream_json_list(path))):
+    for read in (
+        read_label_map,
+        read_lines,
+        read_json,
+        load_plain,
+        lambda path: list(stream_json_list(path)),
+    ):
         with pytest.raises(DatasetError, match=r"fifo.png: expected .* found"):
             read(fifo)
 
@@ -53,15 +69,29 @@ def test_only_regular_files_are_pictures_masks_and_lists(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("pointer.png", POINTER.encode(), "a git-lfs pointer, not the picture; fetch it: git lfs pull"),
-        ("phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "HEIC/HEIF, which kvtool does not read"),
-        ("drawing", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG, which kvtool does not read"),
+        (
+            "pointer.png",
+            POINTER.encode(),
+            "a git-lfs pointer, not the picture; fetch it: git lfs pull",
+        ),
+        (
+            "phone.jpg",
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50),
+            "HEIC/HEIF, which kvtool does not read",
+        ),
+        (
+            "drawing",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "SVG, which kvtool does not read",
+        ),
         ("paper.png", b"%PDF-1.4\n", "PDF, which kvtool does not read"),
         ("photo.cr3", b"\0\0\0\x18ftypcrx ", "a camera's raw format, which kvtool does not read"),
         ("page.jpg", b"<!doctype html><html></html>", "a web page, which kvtool does not read"),
     ],
 )
-def test_formats_that_are_not_read_are_named(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+def test_formats_that_are_not_read_are_named(
+    tmp_path: Path, name: str, data: bytes, reason: str
+) -> None:
     (tmp_path / name).write_bytes(data)
     message = refused(tmp_path / name)
     assert reason in message
@@ -74,7 +104,9 @@ def test_the_preview_of_a_raw_photograph_is_not_its_picture(tmp_path: Path) -> N
     assert "a camera's raw format" in refused(tmp_path / "photo.dng")
 
 
-def test_any_exception_of_a_decoder_is_that_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_exception_of_a_decoder_is_that_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = builders.picture(tmp_path / "a.png")
     for error in (RuntimeError("damaged"), MemoryError(), RecursionError("deep")):
 
@@ -108,7 +140,9 @@ def test_memory_is_bounded_by_what_decoding_takes(tmp_path: Path) -> None:
 
 def test_bands_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (40, 30, 4), np.uint8), "RGBA").save(tmp_path / "alpha.png")
+    Image.fromarray(rng.integers(0, 256, (40, 30, 4), np.uint8), "RGBA").save(
+        tmp_path / "alpha.png"
+    )
     Image.fromarray(rng.normal(size=(40, 30)).astype(np.float32)).save(tmp_path / "float.tif")
     for name in ("alpha.png", "float.tif"):
         whole = load_image(ImageRef(name, tmp_path / name)).tobytes()
@@ -121,7 +155,15 @@ def test_folder_takes_what_is_a_picture(tmp_path: Path) -> None:
     picture = builders.picture(tmp_path / "plain.png").read_bytes()
     for name in ("saved.jfif", "photo.jpg_large", "noextension", "plain.jpg"):
         (tmp_path / name).write_bytes(picture)
-    for name in (".DS_Store", "._plain.png", "Thumbs.db", "notes.txt", "film.mp4", "README", "plain.png~"):
+    for name in (
+        ".DS_Store",
+        "._plain.png",
+        "Thumbs.db",
+        "notes.txt",
+        "film.mp4",
+        "README",
+        "plain.png~",
+    ):
         (tmp_path / name).write_bytes(b"x")
     for name in ("phone.heic", "phone.HEIF", "vector.svg"):
         (tmp_path / name).write_bytes(b"x")
@@ -137,12 +179,17 @@ def test_folder_takes_what_is_a_picture(tmp_path: Path) -> None:
         "lost: a link that cannot be followed: No such file or directory",
         "vector.svg: SVG, a format that kvtool does not read",
     ]
-    assert sum("HEIC/HEIF, a format that kvtool does not read" in line for line in dataset.skipped) == 2
+    assert (
+        sum("HEIC/HEIF, a format that kvtool does not read" in line for line in dataset.skipped)
+        == 2
+    )
 
 
 def test_folders_without_a_picture_say_why(tmp_path: Path) -> None:
     (tmp_path / "IMG_1.HEIC").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=r"none that can be read: .*IMG_1.HEIC: HEIC/HEIF, a format"):
+    with pytest.raises(
+        DatasetError, match=r"none that can be read: .*IMG_1.HEIC: HEIC/HEIF, a format"
+    ):
         open_dataset(f"folder:{tmp_path}")
     (tmp_path / "data.zip").write_bytes(b"PK\3\4")
     with pytest.raises(DatasetError, match=r"found an archive; unpack it first"):
@@ -209,9 +256,13 @@ def test_masks_of_other_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "gs").write_text(f"#!/bin/sh\n: > {tmp_path}/called\n")
     (tmp_path / "gs").chmod(0o755)
     mask = tmp_path / "mask.png"
-    mask.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 96\n%%EndComments\nshowpage\n%%EOF\n")
+    mask.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 96\n%%EndComments\nshowpage\n%%EOF\n"
+    )
     for read in (read_label_map, read_rgb, read_binary):
-        with pytest.raises(DatasetError, match=r"mask.png: expected a mask image, found: PostScript"):
+        with pytest.raises(
+            DatasetError, match=r"mask.png: expected a mask image, found: PostScript"
+        ):
             read(mask)
     assert not (tmp_path / "called").exists()
     Image.new("L", (4, 4)).save(mask)
@@ -281,12 +332,19 @@ def test_second_pictures_of_a_name_are_told(tmp_path: Path) -> None:
         builders.picture(tmp_path / name)
     left_out: list[str] = []
     assert by_stem(tmp_path, left_out) == {"x": tmp_path / "x.jpg"}
-    assert left_out == [f"{tmp_path}/x.png: a second picture of this name, x.jpg counts; remove one"]
+    assert left_out == [
+        f"{tmp_path}/x.png: a second picture of this name, x.jpg counts; remove one"
+    ]
 
 
 def test_bad_questions_are_left_out_and_named(tmp_path: Path) -> None:
     root = builders.pope(tmp_path / "pope")
-    good: dict[str, Any] = {"question_id": 1, "image": "COCO_val2014_000000000042.jpg", "text": "?", "label": "yes"}
+    good: dict[str, Any] = {
+        "question_id": 1,
+        "image": "COCO_val2014_000000000042.jpg",
+        "text": "?",
+        "label": "yes",
+    }
     bad: list[dict[str, Any]] = [
         {"image": 7},
         {"image": "../x.jpg"},
@@ -298,7 +356,9 @@ def test_bad_questions_are_left_out_and_named(tmp_path: Path) -> None:
     records = [good, *({**good, **change} for change in bad)]
     builders.write_json(root / "coco_pope_random.json", records)
     dataset = Pope(root)
-    assert [question.id for question in dataset.questions() if question.group == "random"] == ["random/1"]
+    assert [question.id for question in dataset.questions() if question.group == "random"] == [
+        "random/1"
+    ]
     assert len(dataset.skipped) == len(bad)
 
 

@@ -15,7 +15,12 @@ from tests.support import datasets as builders
 def test_images_classes_and_masks(tmp_path: Path, inside: bool) -> None:
     builders.imagenet_s(tmp_path)
     dataset = ImageNetS(tmp_path / "ImageNetS50" if inside else tmp_path)
-    assert (dataset.split, dataset.size, len(dataset.images()), len(dataset.wnids)) == ("validation", 50, 50, 50)
+    assert (dataset.split, dataset.size, len(dataset.images()), len(dataset.wnids)) == (
+        "validation",
+        50,
+        50,
+        50,
+    )
     assert dataset.images()[1].id == "n01000007/ILSVRC2012_val_00000001"
     assert dataset.texts()[:2] == ("thing 0", "thing 1")
     image_id = dataset.images()[7].id
@@ -38,20 +43,28 @@ def test_golden_tree_has_classes_without_a_folder(tmp_path: Path) -> None:
     root = builders.golden("imagenets_a.zip", tmp_path / "ImageNetS50")
     dataset = ImageNetS(root)
     assert len(dataset.labelled_ids()) == 8
-    present = {int(i) for name in dataset.labelled_ids() for i in np.unique(dataset.label_map(name))}
+    present = {
+        int(i) for name in dataset.labelled_ids() for i in np.unique(dataset.label_map(name))
+    }
     assert present <= {*range(51), 1000}
     with pytest.raises(
-        DatasetError, match=r"expected 50 class folders, found 5; complete the data set, or put the list"
+        DatasetError,
+        match=r"expected 50 class folders, found 5; complete the data set, or put the list",
     ):
         _ = dataset.wnids
-    with pytest.raises(DatasetError, match=r"expected images by wnid at validation/, found names.txt"):
+    with pytest.raises(
+        DatasetError, match=r"expected images by wnid at validation/, found names.txt"
+    ):
         dataset.images()
     wnids = sorted({f"n{i:08d}" for i in range(1, 51)})
     builders.write_text(root / "ImageNetS_categories_im50.txt", "\r\n".join(wnids))
     dataset = ImageNetS(root)
     assert dataset.class_id("n00000037/img_0001") == 37
     # The first class of each map is the one its folder names, as the tree was made.
-    assert all(dataset.class_id(name) in np.unique(dataset.label_map(name)) for name in dataset.labelled_ids())
+    assert all(
+        dataset.class_id(name) in np.unique(dataset.label_map(name))
+        for name in dataset.labelled_ids()
+    )
 
 
 def test_missing_map_and_unknown_image(tmp_path: Path) -> None:
@@ -76,17 +89,24 @@ def test_names(tmp_path: Path) -> None:
     words.unlink()
     assert ImageNetS(tmp_path).texts()[49] == "thing 49"
     builders.write_text(tmp_path / "LOC_synset_mapping.txt", "\n".join(mapping.splitlines()[1:]))
-    with pytest.raises(DatasetError, match=r"expected a name of every class, found none of n01000343"):
+    with pytest.raises(
+        DatasetError, match=r"expected a name of every class, found none of n01000343"
+    ):
         ImageNetS(tmp_path).texts()
     (tmp_path / "LOC_synset_mapping.txt").unlink()
-    with pytest.raises(DatasetError, match=r"expected the classes' names in words.txt or LOC_synset_mapping.txt"):
+    with pytest.raises(
+        DatasetError, match=r"expected the classes' names in words.txt or LOC_synset_mapping.txt"
+    ):
         ImageNetS(tmp_path).texts()
 
 
 def test_two_sizes_need_a_choice(tmp_path: Path) -> None:
     builders.imagenet_s(tmp_path)
     shutil.copytree(tmp_path / "ImageNetS50", tmp_path / "ImageNetS300")
-    with pytest.raises(DatasetError, match=r"expected one size, found ImageNetS300, ImageNetS50; give the path of one"):
+    with pytest.raises(
+        DatasetError,
+        match=r"expected one size, found ImageNetS300, ImageNetS50; give the path of one",
+    ):
         ImageNetS(tmp_path)
     with pytest.raises(DatasetError, match=r"expected 300 class folders, found 50"):
         _ = ImageNetS(tmp_path / "ImageNetS300").wnids

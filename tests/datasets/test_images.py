@@ -37,10 +37,18 @@ def png(width: int, height: int, *chunks: bytes, bits: int = 1) -> bytes:
     """A PNG that claims any size without holding the pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + b"".join(chunks)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 def photo(width: int = 64, height: int = 48) -> Image.Image:
@@ -113,11 +121,15 @@ def test_16_bit_rgb_png_keeps_the_high_byte(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     path = tmp_path / "deep_rgb.png"
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 3, 16, 2, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
     assert np.array_equal(np.asarray(load_image(ref(path))), values >> 8)
 
 
@@ -151,7 +163,9 @@ def test_transparency_lies_on_white(tmp_path: Path) -> None:
     palette.putpalette([9, 8, 7, 1, 2, 3])
     palette.putpixel((1, 0), 1)
     palette.save(tmp_path / "keyed.png", transparency=b"\0\xff")  # alpha of each palette entry
-    assert np.asarray(load_image(ref(tmp_path / "keyed.png"))).tolist() == [[[255, 255, 255], [1, 2, 3]]]
+    assert np.asarray(load_image(ref(tmp_path / "keyed.png"))).tolist() == [
+        [[255, 255, 255], [1, 2, 3]]
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
@@ -199,7 +213,9 @@ def test_broken_files(tmp_path: Path) -> None:
     assert "empty (0 bytes)" in failure(tmp_path / "empty.jpg")
     (tmp_path / "text.jpg").write_text("not a picture")
     assert "not an image" in failure(tmp_path / "text.jpg")
-    (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    (tmp_path / "page.eps").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    )
     assert "PostScript, which kvtool does not read" in failure(tmp_path / "page.eps")
     assert "no such file" in failure(tmp_path / "absent.png")
     (tmp_path / "folder.png").mkdir()

@@ -12,8 +12,18 @@ from tests.support import datasets as builders
 
 def test_msrc7_groups_and_masks(tmp_path: Path) -> None:
     dataset = Msrc(builders.msrc7(tmp_path))
-    assert [ref.id for ref in dataset.images()] == ["bird/0", "bird/1", "bird/2", "car/0", "car/1", "car/2"]
-    assert dataset.groups() == {"bird": ("bird/0", "bird/1", "bird/2"), "car": ("car/0", "car/1", "car/2")}
+    assert [ref.id for ref in dataset.images()] == [
+        "bird/0",
+        "bird/1",
+        "bird/2",
+        "car/0",
+        "car/1",
+        "car/2",
+    ]
+    assert dataset.groups() == {
+        "bird": ("bird/0", "bird/1", "bird/2"),
+        "car": ("car/0", "car/1", "car/2"),
+    }
     assert dataset.texts() == ("bird", "car")
     mask = dataset.mask("car/2", "car")
     assert sorted(np.unique(mask)) == [0, 1]
@@ -45,7 +55,10 @@ def test_msrc_v2_reads_colours_and_void(tmp_path: Path) -> None:
         builders.colour_bmp(tmp_path / f"GroundTruth/{name}_GT.bmp", colours)
     (tmp_path / "Images/Thumbs.db").write_bytes(b"x")
     dataset = Msrc(tmp_path)
-    assert [ref.id for ref in dataset.images()] == ["4_1_s", "5_1_s"]  # what is in no group serves no task
+    assert [ref.id for ref in dataset.images()] == [
+        "4_1_s",
+        "5_1_s",
+    ]  # what is in no group serves no task
     assert dataset.groups() == {"cow": ("5_1_s",), "plane": ("4_1_s",), "sheep": ("5_1_s",)}
     mask = dataset.mask("5_1_s", "cow")
     assert (mask == 1).sum() == 36
@@ -55,7 +68,9 @@ def test_msrc_v2_reads_colours_and_void(tmp_path: Path) -> None:
 
 def test_layout_errors(tmp_path: Path) -> None:
     builders.picture(tmp_path / "image/bird/1.jpg")
-    with pytest.raises(DatasetError, match=r"expected a folder of masks at groundtruth/, found image/"):
+    with pytest.raises(
+        DatasetError, match=r"expected a folder of masks at groundtruth/, found image/"
+    ):
         Msrc(tmp_path)
     (tmp_path / "groundtruth").mkdir()
     with pytest.raises(DatasetError, match=r"expected masks of the images, found none that fits"):

@@ -51,7 +51,8 @@ def test_colour_rendering_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "VOC2012/SegmentationClassAug/2007_010000.png"
     Image.open(path).convert("RGB").save(path)
     with pytest.raises(
-        DatasetError, match=r"2007_010000.png: expected an 8-bit grey or palette label map, found mode RGB"
+        DatasetError,
+        match=r"2007_010000.png: expected an 8-bit grey or palette label map, found mode RGB",
     ):
         dataset.label_map("2007_010000")
     path.write_bytes(b"")
@@ -75,7 +76,10 @@ def test_episodes_follow_the_protocol(tmp_path: Path) -> None:
     episodes = dataset.episodes(n=100, shots=5, seed=0)
     assert len(episodes) == 100
     for index, episode in enumerate(episodes):
-        assert (episode.query_id, episode.class_id) == (entries[index % 35].image_id, entries[index % 35].class_id)
+        assert (episode.query_id, episode.class_id) == (
+            entries[index % 35].image_id,
+            entries[index % 35].class_id,
+        )
         assert len(set(episode.support_ids)) == 5
         assert episode.query_id not in episode.support_ids
         assert {class_of[i] for i in episode.support_ids} == {episode.class_id}
@@ -94,7 +98,8 @@ def test_episodes_among_the_images_of_a_limited_run(tmp_path: Path) -> None:
     assert all({e.query_id, *e.support_ids} <= ids for e in episodes)
     assert "class 2 has 3 images, an episode needs 6" in dataset.skipped[0]
     assert [line.split(": ")[1] for line in dataset.skipped] == [
-        f"class {number} has {count} images, an episode needs 6" for number, count in ((2, 3), (3, 0), (4, 0), (5, 0))
+        f"class {number} has {count} images, an episode needs 6"
+        for number, count in ((2, 3), (3, 0), (4, 0), (5, 0))
     ]
     assert {e.class_id for e in dataset.episodes(n=20, shots=2, entries=entries)} == {1, 2}
     with pytest.raises(DatasetError, match=r"expected a class with 8 images for 7-shot episodes"):
@@ -104,7 +109,9 @@ def test_episodes_among_the_images_of_a_limited_run(tmp_path: Path) -> None:
 def test_own_class_names(tmp_path: Path) -> None:
     builders.pascal(tmp_path)
     builders.write_text(tmp_path / "classes.txt", "\r\n".join(f"thing {i}" for i in range(1, 21)))
-    assert open_dataset(f"pascal5i:{tmp_path}@fold0").texts() == tuple(f"thing {i}" for i in range(1, 6))
+    assert open_dataset(f"pascal5i:{tmp_path}@fold0").texts() == tuple(
+        f"thing {i}" for i in range(1, 6)
+    )
 
 
 @pytest.mark.parametrize("line", ["2007_000033", "2007_000033__07", "2007_000033__x", "__01"])
@@ -112,14 +119,18 @@ def test_malformed_list(tmp_path: Path, line: str) -> None:
     builders.pascal(tmp_path)
     builders.write_text(tmp_path / "splits/pascal/val/fold0.txt", line)
     with pytest.raises(
-        DatasetError, match=rf"line 1: expected <image>__<class> with a class of 01 to 05, found '{line}'"
+        DatasetError,
+        match=rf"line 1: expected <image>__<class> with a class of 01 to 05, found '{line}'",
     ):
         Pascal5i(tmp_path).images()
 
 
 def test_wrong_layout(tmp_path: Path) -> None:
     builders.pascal(tmp_path / "data")
-    with pytest.raises(DatasetError, match=r"at splits/pascal/val/fold2.txt, found splits/pascal/val/ with fold0.txt"):
+    with pytest.raises(
+        DatasetError,
+        match=r"at splits/pascal/val/fold2.txt, found splits/pascal/val/ with fold0.txt",
+    ):
         Pascal5i(tmp_path / "data", "fold2")
     with pytest.raises(DatasetError, match=rf"did you mean {tmp_path}/data"):
         Pascal5i(tmp_path)

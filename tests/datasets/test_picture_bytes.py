@@ -35,7 +35,11 @@ def test_plain_bytes_come_with_the_stamp_of_their_file(tmp_path: Path) -> None:
 def test_inner_bytes_come_with_the_stamp_of_their_container(tmp_path: Path) -> None:
     ref = Blink(builders.blink(tmp_path / "blink")).images()[3]
     data, stamp = read_bytes(ref)
-    assert picture_file(ref) == ref.container == tmp_path / "blink/Art_Style/val-00000-of-00001.parquet"
+    assert (
+        picture_file(ref)
+        == ref.container
+        == tmp_path / "blink/Art_Style/val-00000-of-00001.parquet"
+    )
     assert stamp == digests.quick_look(ref.container)
     assert decode(ref, data).size == load_image(ref).size
     assert read_bytes(ImageRef("x", read=lambda: b"y")) == (b"y", None)
@@ -45,7 +49,12 @@ def test_inner_bytes_come_with_the_stamp_of_their_container(tmp_path: Path) -> N
 def test_digests_of_plain_and_inner_pictures(tmp_path: Path) -> None:
     path = builders.picture(tmp_path / "a.png")
     inner = Blink(builders.blink(tmp_path / "blink")).images()
-    refs = [ImageRef("a", path), *inner, ImageRef("gone", tmp_path / "gone.png"), ImageRef("x", read=lambda: b"y")]
+    refs = [
+        ImageRef("a", path),
+        *inner,
+        ImageRef("gone", tmp_path / "gone.png"),
+        ImageRef("x", read=lambda: b"y"),
+    ]
     values = digest_pictures(refs)
     assert list(values) == [ref.id for ref in refs]
     assert values["gone"] == ""
@@ -53,7 +62,9 @@ def test_digests_of_plain_and_inner_pictures(tmp_path: Path) -> None:
         assert values[ref.id] == digests.digest_bytes(read_bytes(ref)[0])
 
 
-def test_unchanged_containers_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_containers_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(digests, "_RACY_NS", -1)  # the files of this test are new
     root = builders.blink(tmp_path / "blink")
     first = digest_pictures(Blink(root).images())
@@ -78,6 +89,8 @@ def test_a_container_that_changed_after_it_was_opened(tmp_path: Path) -> None:
     path = refs[0].container
     assert path is not None
     os.utime(path, ns=(1, 1))
-    with pytest.raises(ImageError, match=r"the file changed while it was read; run the command again"):
+    with pytest.raises(
+        ImageError, match=r"the file changed while it was read; run the command again"
+    ):
         read_bytes(refs[0])
     assert digest_pictures(refs)[refs[0].id] == ""

@@ -24,18 +24,26 @@ from tests.support import datasets as builders
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_pope(tmp_path: Path, end: str) -> None:
     dataset = Pope(builders.pope(tmp_path / "pope", end))
-    assert [ref.id for ref in dataset.images()] == ["COCO_val2014_000000000042", "COCO_val2014_000000000073"]
+    assert [ref.id for ref in dataset.images()] == [
+        "COCO_val2014_000000000042",
+        "COCO_val2014_000000000073",
+    ]
     assert [load_image(ref).size for ref in dataset.images()] == [(32, 24)] * 2
     questions = dataset.questions()
     assert len({q.id for q in questions}) == len(questions) == 6
     text = "Is there a popular thing in the image?"
-    assert questions[3] == Question("popular/2", ("COCO_val2014_000000000073",), text, text, "no", "popular")
+    assert questions[3] == Question(
+        "popular/2", ("COCO_val2014_000000000073",), text, text, "no", "popular"
+    )
 
 
 def test_pope_errors(tmp_path: Path) -> None:
     root = builders.pope(tmp_path / "pope")
     (tmp_path / "coco").rename(tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match=r"expected COCO's images at val2014/ or ../coco/val2014/ or coco/val2014/"):
+    with pytest.raises(
+        DatasetError,
+        match=r"expected COCO's images at val2014/ or ../coco/val2014/ or coco/val2014/",
+    ):
         Pope(root).images()
     path = root / "coco_pope_random.json"
     builders.write_json(path, [{"question_id": 1, "image": "a.jpg", "text": "?", "label": "maybe"}])
@@ -45,9 +53,14 @@ def test_pope_errors(tmp_path: Path) -> None:
     for name in ("popular", "adversarial"):
         (root / f"coco_pope_{name}.json").unlink()
     builders.write_json(path, [{"question_id": 1, "image": "a.jpg", "text": "?"}])
-    with pytest.raises(DatasetError, match=r"question 1: expected the fields label, found question_id, image, text"):
+    with pytest.raises(
+        DatasetError, match=r"question 1: expected the fields label, found question_id, image, text"
+    ):
         Pope(root).questions()
-    for text, said in (("{", "expected JSON lines or a JSON list"), ("", "one JSON object a line, found none")):
+    for text, said in (
+        ("{", "expected JSON lines or a JSON list"),
+        ("", "one JSON object a line, found none"),
+    ):
         builders.write_text(path, text)
         with pytest.raises(DatasetError, match=said):
             Pope(root).questions()
@@ -56,7 +69,11 @@ def test_pope_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_mme(tmp_path: Path, end: str) -> None:
     dataset = Mme(builders.mme(tmp_path, end))
-    assert [ref.id for ref in dataset.images()][:3] == ["color/000001", "color/000002", "count/000001"]
+    assert [ref.id for ref in dataset.images()][:3] == [
+        "color/000001",
+        "color/000002",
+        "count/000001",
+    ]
     questions = dataset.questions()
     assert len(questions) == 16
     text = "Is it color a? Please answer yes or no."
@@ -81,8 +98,14 @@ def test_mme_odd_files(tmp_path: Path) -> None:
     builders.write_text(tmp_path / "position/000001.txt", "Left? Yes\nRight?\tNo\n")
     dataset = Mme(tmp_path)
     assert len(dataset.questions()) == 10
-    assert "position/000001.txt: line 1: expected question TAB Yes or No, found 'Left? Yes'" in dataset.skipped[-1]
-    with pytest.raises(DatasetError, match=r"expected folders existence/, count/, position/, color/ with <image>.txt"):
+    assert (
+        "position/000001.txt: line 1: expected question TAB Yes or No, found 'Left? Yes'"
+        in dataset.skipped[-1]
+    )
+    with pytest.raises(
+        DatasetError,
+        match=r"expected folders existence/, count/, position/, color/ with <image>.txt",
+    ):
         Mme(tmp_path / "eval_tool")
 
 
@@ -139,9 +162,15 @@ def test_cvbench(tmp_path: Path) -> None:
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     path = tmp_path / "Counting/val-00000-of-00001.parquet"
-    rows = [{k: v for k, v in row.items() if k not in ("choices", "prompt")} for row in builders.blink_rows("x", "val")]
+    rows = [
+        {k: v for k, v in row.items() if k not in ("choices", "prompt")}
+        for row in builders.blink_rows("x", "val")
+    ]
     builders.parquet(path, rows, ["image_1"])
-    with pytest.raises(DatasetError, match=r"expected columns prompt, choices, found idx, question, sub_task, answer"):
+    with pytest.raises(
+        DatasetError,
+        match=r"expected columns prompt, choices, found idx, question, sub_task, answer",
+    ):
         Blink(tmp_path).images()
     builders.parquet(path, builders.blink_rows("x", "val"), ["image_1"])
     table = pq.read_table(path)
@@ -149,7 +178,9 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"expected columns image_1, found"):
         Blink(tmp_path).images()
     pq.write_table(table.drop(["image_1"]).append_column("image_1", pa.array(["a.png"] * 5)), path)
-    with pytest.raises(DatasetError, match=r"column image_1: expected images as \(bytes, path\), found string"):
+    with pytest.raises(
+        DatasetError, match=r"column image_1: expected images as \(bytes, path\), found string"
+    ):
         Blink(tmp_path).images()
 
 
@@ -159,7 +190,9 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"PAR1 not a table PAR1", whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(DatasetError, match=r"test_2d.parquet: expected a parquet file") as caught:
+        with pytest.raises(
+            DatasetError, match=r"test_2d.parquet: expected a parquet file"
+        ) as caught:
             CvBench(tmp_path).images()
         assert "\n" not in str(caught.value)
     rows: list[dict[str, Any]] = [
@@ -171,7 +204,11 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 
 
 def test_the_same_question_twice(tmp_path: Path) -> None:
-    builders.parquet(tmp_path / "a/val-0.parquet", builders.blink_rows("Counting", "val"), ["image_1"])
-    builders.parquet(tmp_path / "b/val-0.parquet", builders.blink_rows("Counting", "val"), ["image_1"])
+    builders.parquet(
+        tmp_path / "a/val-0.parquet", builders.blink_rows("Counting", "val"), ["image_1"]
+    )
+    builders.parquet(
+        tmp_path / "b/val-0.parquet", builders.blink_rows("Counting", "val"), ["image_1"]
+    )
     with pytest.raises(DatasetError, match=r"expected each idx once, found val_Counting_1 twice"):
         Blink(tmp_path).questions()

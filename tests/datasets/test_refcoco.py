@@ -17,12 +17,17 @@ from tests.support import datasets as builders
 def test_one_sample_a_sentence(tmp_path: Path, protocol: int) -> None:
     dataset = RefCoco(builders.refcoco(tmp_path, protocol))
     assert dataset.split == "val"
-    assert [(e.sent_id, e.text, e.raw, e.image_id[-2:], e.category) for e in dataset.expressions()] == [
+    assert [
+        (e.sent_id, e.text, e.raw, e.image_id[-2:], e.category) for e in dataset.expressions()
+    ] == [
         (0, "left dog", "LEFT DOG!", "06", "dog"),
         (1, "the dog", "THE DOG!", "06", "dog"),
         (10, "the dog", "THE DOG!", "05", "dog"),
     ]
-    assert [ref.id for ref in dataset.images()] == ["COCO_train2014_000000000006", "COCO_train2014_000000000005"]
+    assert [ref.id for ref in dataset.images()] == [
+        "COCO_train2014_000000000006",
+        "COCO_train2014_000000000005",
+    ]
     assert all(ref.path is not None and ref.path.is_file() for ref in dataset.images())
     assert dataset.texts() == ("left dog", "the dog")
     assert [line.split(": ")[-1] for line in dataset.skipped] == [
@@ -47,13 +52,19 @@ def test_golden_tree(tmp_path: Path) -> None:
     golden = np.load(Path(__file__).parents[1] / "golden/refcoco_tree_a_masks.npz")
     dataset = RefCoco(root)
     first = dataset.expressions()[0]
-    assert (first.raw, first.text) == ("the single thing on the left, #0!", "the single thing on the left 0")
+    assert (first.raw, first.text) == (
+        "the single thing on the left, #0!",
+        "the single thing on the left 0",
+    )
     seen = {e.ann_id: dataset.mask(e) for e in dataset.expressions()}
-    assert {f"union_{ann_id}" for ann_id in seen} == {name for name in golden.files if name.startswith("union_")}
+    assert {f"union_{ann_id}" for ann_id in seen} == {
+        name for name in golden.files if name.startswith("union_")
+    }
     for ann_id, mask in seen.items():
         assert np.array_equal(mask, golden[f"union_{ann_id}"])
     with pytest.raises(
-        DatasetError, match=r"expected COCO's images at images/mscoco/images/train2014/, found refcoco/"
+        DatasetError,
+        match=r"expected COCO's images at images/mscoco/images/train2014/, found refcoco/",
     ):
         dataset.images()
 
@@ -61,7 +72,8 @@ def test_golden_tree(tmp_path: Path) -> None:
 def test_caption_as_prefix(tmp_path: Path) -> None:
     builders.refcoco(tmp_path)
     with pytest.raises(
-        DatasetError, match=r"captions at images/mscoco/annotations/captions_train2014.json, found none"
+        DatasetError,
+        match=r"captions at images/mscoco/annotations/captions_train2014.json, found none",
     ):
         RefCoco(tmp_path).prefix("COCO_train2014_000000000005", "correct")
     builders.captions(tmp_path)
@@ -77,19 +89,23 @@ class _Bomb:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
+def test_a_pickle_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "refs(unc).p"
     path.write_bytes(pickle.dumps([_Bomb()], protocol=protocol))
     with pytest.raises(
-        DatasetError, match=r"expected a pickle of plain lists and dicts, found something else: it asks"
+        DatasetError,
+        match=r"expected a pickle of plain lists and dicts, found something else: it asks",
     ):
         load_plain(path)
     assert not Path("exploded").exists()
 
 
 @pytest.mark.parametrize(
-    "code", [b"", b"garbage", b"\x80\x04.", b"cos\nsystem\n(S'true'\ntR.", b"i__main__\nx\n.", b"P1\n."]
+    "code",
+    [b"", b"garbage", b"\x80\x04.", b"cos\nsystem\n(S'true'\ntR.", b"i__main__\nx\n.", b"P1\n."],
 )
 def test_damaged_or_hostile_pickles(tmp_path: Path, code: bytes) -> None:
     path = tmp_path / "refs(unc).p"

@@ -13,7 +13,9 @@ def test_scenes_need_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     drawn = open_dataset("scenes@msrc")
     assert drawn.name == "msrc"
     assert drawn.root == tmp_path / "scenes" / "msrc"
-    assert [ref.id for ref in open_dataset("scenes@msrc").images()] == [ref.id for ref in drawn.images()]
+    assert [ref.id for ref in open_dataset("scenes@msrc").images()] == [
+        ref.id for ref in drawn.images()
+    ]
 
 
 def test_scenes_at_a_path_and_by_default_coco(tmp_path: Path) -> None:

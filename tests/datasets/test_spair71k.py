@@ -12,7 +12,9 @@ from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import DatasetError, UsageError
 from tests.support import datasets as builders
 
-LINES = [f"{i:06d}-{src}-{trg}:{category}" for i, (src, trg, category) in enumerate(builders.PAIRS, 1)]
+LINES = [
+    f"{i:06d}-{src}-{trg}:{category}" for i, (src, trg, category) in enumerate(builders.PAIRS, 1)
+]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -34,8 +36,15 @@ def test_pairs(tmp_path: Path) -> None:
     assert [p.id for p in pairs] == LINES
     assert dataset.skipped == []
     third = pairs[2]
-    assert (third.category, third.src_id, third.trg_id) == ("pottedplant", "pottedplant/p1", "pottedplant/a1")
-    assert third.src_kps_px == ((4.0, 5.0), (30.0, 20.0))  # the second lies outside its box and is kept
+    assert (third.category, third.src_id, third.trg_id) == (
+        "pottedplant",
+        "pottedplant/p1",
+        "pottedplant/a1",
+    )
+    assert third.src_kps_px == (
+        (4.0, 5.0),
+        (30.0, 20.0),
+    )  # the second lies outside its box and is kept
     assert third.kps_ids == (0, 4)
     assert third.trg_box_xyxy_px == (1.0, 2.0, 21.0, 22.0)
     assert third.trg_wh_px == (32, 24)
@@ -48,8 +57,13 @@ def test_prefixes_and_texts(tmp_path: Path) -> None:
     assert dataset.prefix("pottedplant/a1", "correct") == "potted plant"
     assert dataset.prefix("pottedplant/a1", "none") == ""
     wrong = {ref.id: dataset.prefix(ref.id, "incorrect") for ref in dataset.images()}
-    assert wrong == {ref.id: SPair71k(tmp_path).prefix(ref.id, "incorrect") for ref in dataset.images()}
-    assert all(dataset.prefix(i, "correct") != name and name in dataset.texts() for i, name in wrong.items())
+    assert wrong == {
+        ref.id: SPair71k(tmp_path).prefix(ref.id, "incorrect") for ref in dataset.images()
+    }
+    assert all(
+        dataset.prefix(i, "correct") != name and name in dataset.texts()
+        for i, name in wrong.items()
+    )
     assert "croissants" in dataset.prefix("dog/d1", "random")
     with pytest.raises(UsageError, match=r"no image 'cat/c1'"):
         dataset.prefix("cat/c1", "correct")
@@ -69,7 +83,9 @@ def test_unusable_pairs_are_named_and_counted(tmp_path: Path) -> None:
     folder = tmp_path / "PairAnnotation/test"
     (folder / f"{LINES[0]}.json").unlink()
     builders.write_text(folder / f"{LINES[1]}.json", '{"src_imname": ')
-    builders.write_json(folder / f"{LINES[2]}.json", builders.pair_record("p1", "a1", "x", trg_kps=[[1, 2]]))
+    builders.write_json(
+        folder / f"{LINES[2]}.json", builders.pair_record("p1", "a1", "x", trg_kps=[[1, 2]])
+    )
     dataset = SPair71k(tmp_path)
     assert [p.id for p in dataset.pairs()] == LINES[3:]
     assert [line.split("/")[-1].split(".json")[0] for line in dataset.skipped] == LINES[:3]
@@ -88,13 +104,19 @@ def test_unusable_pairs_are_named_and_counted(tmp_path: Path) -> None:
         ({"trg_bndbox": [1, 2, 3]}, "expected trg_bndbox to be 4 numbers, found [1, 2, 3]"),
         ({"trg_bndbox": [5, 5, 5, 5]}, "expected trg_bndbox to be a box"),
         ({"src_bndbox": None}, "expected src_bndbox to be 4 numbers, found None"),
-        ({"src_kps": [[1, None], [2, 3]]}, "expected point 0 of src_kps to be a finite number, found None"),
+        (
+            {"src_kps": [[1, None], [2, 3]]},
+            "expected point 0 of src_kps to be a finite number, found None",
+        ),
         ({"src_kps": [None, [2, 3]]}, "expected point 0 of src_kps to be 2 numbers, found None"),
         ({"src_kps": [[1, 2], [float("nan"), 3]]}, "found nan"),
         ({"trg_kps": [[1, 2], [float("inf"), 3]]}, "found inf"),
         ({"trg_kps": [[1, 2], [True, 3]]}, "found True"),
         ({"trg_kps": [[1, 2], [10**400, 3]]}, "to be a finite number"),
-        ({"src_kps": [[-30, 100000], [2, 3]]}, "expected src_kps inside 32 x 24 pixels, found (-30, 100000)"),
+        (
+            {"src_kps": [[-30, 100000], [2, 3]]},
+            "expected src_kps inside 32 x 24 pixels, found (-30, 100000)",
+        ),
         ({"src_kps": "points"}, "expected src_kps to be a list of points"),
         ({"src_imsize": [0, 24, 3]}, "expected src_imsize to be a width and a height in pixels"),
         ({"trg_imsize": [32.5, 24, 3]}, "expected trg_imsize to be a width and a height in pixels"),
@@ -122,7 +144,9 @@ def test_missing_field_is_named(tmp_path: Path) -> None:
     builders.write_json(path, record)
     dataset = SPair71k(tmp_path)
     dataset.pairs()
-    assert "expected the fields trg_kps, found src_imname" in dataset.skipped[0].replace("pair_id, category, ", "")
+    assert "expected the fields trg_kps, found src_imname" in dataset.skipped[0].replace(
+        "pair_id, category, ", ""
+    )
 
 
 def test_no_usable_pair(tmp_path: Path) -> None:
@@ -136,12 +160,15 @@ def test_no_usable_pair(tmp_path: Path) -> None:
 def test_wrong_layout(tmp_path: Path) -> None:
     root = builders.spair(tmp_path / "outer/SPair-71k")
     with pytest.raises(
-        DatasetError, match=rf"expected .* at Layout/large/test.txt, found SPair-71k/; did you mean {root}"
+        DatasetError,
+        match=rf"expected .* at Layout/large/test.txt, found SPair-71k/; did you mean {root}",
     ):
         SPair71k(tmp_path / "outer")
     with pytest.raises(DatasetError, match=rf"did you mean {root}"):
         SPair71k(root / "JPEGImages")
-    with pytest.raises(DatasetError, match=r"at Layout/large/val.txt, found Layout/large/ with test.txt"):
+    with pytest.raises(
+        DatasetError, match=r"at Layout/large/val.txt, found Layout/large/ with test.txt"
+    ):
         SPair71k(root, "val")
     shutil.rmtree(root / "PairAnnotation")
     with pytest.raises(DatasetError, match=r"at PairAnnotation/test/, found JPEGImages/, Layout/"):
@@ -152,7 +179,8 @@ def test_malformed_list(tmp_path: Path) -> None:
     builders.spair(tmp_path)
     builders.write_text(tmp_path / "Layout/large/test.txt", f"{LINES[0]}\n000002-a1:dog\n")
     with pytest.raises(
-        DatasetError, match=r"line 2: expected 000001-<source>-<target>:<category>, found '000002-a1:dog'"
+        DatasetError,
+        match=r"line 2: expected 000001-<source>-<target>:<category>, found '000002-a1:dog'",
     ):
         SPair71k(tmp_path).images()
     builders.write_text(tmp_path / "Layout/large/test.txt", "\n\n")

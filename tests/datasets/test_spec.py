@@ -123,7 +123,9 @@ def test_folder_errors(tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     builders.picture(tmp_path / "ok.png").rename(tmp_path / "\udcff.png")
-    with pytest.raises(DatasetError, match=r"found none that can be read: .*\\xff.png: a name that is not UTF-8"):
+    with pytest.raises(
+        DatasetError, match=r"found none that can be read: .*\\xff.png: a name that is not UTF-8"
+    ):
         open_dataset(f"folder:{tmp_path}")
     builders.picture(tmp_path / "good.png")
     dataset = open_dataset(f"folder:{tmp_path}")

@@ -38,7 +38,9 @@ def with_class_names(build: Callable[[Path], Path], count: int) -> Callable[[Pat
 def msrc_v2(root: Path) -> Path:
     for name, category in (("1_1_s", "cow"), ("1_2_s", "cow"), ("2_1_s", "plane")):
         builders.picture(root / f"Images/{name}.bmp")
-        builders.colour_bmp(root / f"GroundTruth/{name}_GT.bmp", np.full((24, 32, 3), V2_COLOURS[category]))
+        builders.colour_bmp(
+            root / f"GroundTruth/{name}_GT.bmp", np.full((24, 32, 3), V2_COLOURS[category])
+        )
     return root
 
 
@@ -178,7 +180,9 @@ def _digest(name: str, root: Path) -> str:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_removed_file_is_another_truth_and_a_moved_data_set_the_same(tmp_path: Path, name: str) -> None:
+def test_a_removed_file_is_another_truth_and_a_moved_data_set_the_same(
+    tmp_path: Path, name: str
+) -> None:
     root = TREES[name](tmp_path / "here")
     digest = open_tree(name, root).truth_digest()
     shutil.copytree(tmp_path / "here", tmp_path / "there")
@@ -187,7 +191,9 @@ def test_a_removed_file_is_another_truth_and_a_moved_data_set_the_same(tmp_path:
     files = [path for path in open_tree(name, moved).truth_files() if path.exists()]
     files[-1].rename(moved / "set-aside")
     assert _digest(name, moved) != digest
-    picture = next((ref.path for ref in open_tree(name, root).images() if ref.path is not None), None)
+    picture = next(
+        (ref.path for ref in open_tree(name, root).images() if ref.path is not None), None
+    )
     if picture is not None:
         picture.write_bytes(b"another picture")
         assert open_tree(name, root).truth_digest() == digest

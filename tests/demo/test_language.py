@@ -12,7 +12,7 @@ from kvtool.demo.language import (
     CHOICES,
     NUMBERS,
     RANDOM_PREFIX,
-    Expression,
+    SceneExpression,
     caption,
     domain_sentence,
     expressions,
@@ -21,7 +21,7 @@ from kvtool.demo.language import (
     with_article,
     words,
 )
-from kvtool.demo.questions import KINDS, Question, existence_question, questions
+from kvtool.demo.questions import KINDS, SceneQuestion, existence_question, questions
 from kvtool.demo.world import COLOURS, Scene, Thing, categories, sample_scene
 
 
@@ -32,7 +32,7 @@ def scenes() -> list[Scene]:
 
 
 @pytest.fixture(scope="module")
-def asked(scenes: list[Scene]) -> list[tuple[Scene, Question]]:
+def asked(scenes: list[Scene]) -> list[tuple[Scene, SceneQuestion]]:
     rng = np.random.default_rng(12)
     return [(scene, question) for scene in scenes for question in questions(scene, rng)]
 
@@ -45,7 +45,7 @@ def _category(word: str) -> str:
     return next(name for name in categories() if word in (name, plural(name)))
 
 
-def _truth(scene: Scene, question: Question) -> str | None:
+def _truth(scene: Scene, question: SceneQuestion) -> str | None:
     """The answer found again from the words of the question; None for kinds with no closed answer."""
     text = question.text.split(" Select")[0].replace(" Please answer yes or no.", "")
     if match := re.fullmatch(r"Is there an? (\w+) in (?:the|this) image\?", text):
@@ -57,18 +57,25 @@ def _truth(scene: Scene, question: Question) -> str | None:
         (thing,) = _named(scene, match[2])
         return str(getattr(thing, {"color": "colour"}.get(match[1], match[1])))
     if match := re.fullmatch(r"How many (\w+) are (?:there )?in the image\?", text):
-        count = len(scene.things) if match[1] == "things" else len(_named(scene, _category(match[1])))
+        count = (
+            len(scene.things) if match[1] == "things" else len(_named(scene, _category(match[1])))
+        )
         return str(count) if "Select" in question.text else NUMBERS[count]
     if match := re.fullmatch(r"(?:Are there|Is there only) (\w+) (\w+) in this image\?", text):
         return "yes" if NUMBERS[len(_named(scene, _category(match[2])))] == match[1] else "no"
-    if match := re.fullmatch(r"Is the (\w+) (?:on the )?(left|right|above|below)(?: side of)? the (\w+)\?", text):
+    if match := re.fullmatch(
+        r"Is the (\w+) (?:on the )?(left|right|above|below)(?: side of)? the (\w+)\?", text
+    ):
         return "yes" if _side(scene, match[1], match[3], match[2]) else "no"
     if match := re.fullmatch(
-        r"Is the (\w+) (?:on the )?(left|above) or (?:on the )?(right|below)(?: of)? the (\w+)\?", text
+        r"Is the (\w+) (?:on the )?(left|above) or (?:on the )?(right|below)(?: of)? the (\w+)\?",
+        text,
     ):
         return match[2] if _side(scene, match[1], match[4], match[2]) else match[3]
     if match := re.search(r"where is the (\w+) located with respect to the (\w+)\?", text):
-        options = [word for word in ("left", "right", "above", "below") if f") {word}" in question.text]
+        options = [
+            word for word in ("left", "right", "above", "below") if f") {word}" in question.text
+        ]
         (true,) = [option for option in options if _side(scene, match[1], match[2], option)]
         return true
     if match := re.fullmatch(r"Is the (\w+) (?:on|at) the (\w+) of the image\?", text):
@@ -91,7 +98,7 @@ def _half(scene: Scene, name: str, where: str) -> bool:
     return (thing.centre_xy_px[axis] < scene.size_wh[axis] / 2) == (where in ("left", "top"))
 
 
-def test_answers_are_true(asked: list[tuple[Scene, Question]]) -> None:
+def test_answers_are_true(asked: list[tuple[Scene, SceneQuestion]]) -> None:
     checked = 0
     for scene, question in asked:
         truth = _truth(scene, question)
@@ -105,9 +112,18 @@ def test_answers_are_true(asked: list[tuple[Scene, Question]]) -> None:
     assert checked > 1500
 
 
-def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(asked: list[tuple[Scene, Question]]) -> None:
+def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
+    asked: list[tuple[Scene, SceneQuestion]],
+) -> None:
     kinds = {question.kind for _, question in asked}
-    assert {"existence", "colour", "count", "left_right_choice", "above_below_yes_no", "depth_choice"} <= kinds
+    assert {
+        "existence",
+        "colour",
+        "count",
+        "left_right_choice",
+        "above_below_yes_no",
+        "depth_choice",
+    } <= kinds
     assert len(kinds) >= len(KINDS)
     for kind in ("existence", "colour_yes_no", "count_yes_no", "left_right_yes_no", "side_yes_no"):
         answers = [question.answer for _, question in asked if question.kind == kind]
@@ -121,8 +137,13 @@ def test_questions_come_from_the_generator_alone(scenes: list[Scene]) -> None:
 
 
 def test_popes_wording() -> None:
-    assert existence_question("umbrella", True) == Question("Is there an umbrella in the image?", "yes", "existence")
-    assert existence_question("fish", False, 1).text == "Is there a fish in this image? Please answer yes or no."
+    assert existence_question("umbrella", True) == SceneQuestion(
+        "Is there an umbrella in the image?", "yes", "existence"
+    )
+    assert (
+        existence_question("fish", False, 1).text
+        == "Is there a fish in this image? Please answer yes or no."
+    )
 
 
 def _fits(scene: Scene, thing: Thing, text: str) -> bool:
@@ -134,29 +155,41 @@ def _fits(scene: Scene, thing: Thing, text: str) -> bool:
 
 
 def test_expressions_fit_one_thing_only(scenes: list[Scene]) -> None:
-    found: list[tuple[Scene, Expression]] = [(scene, item) for scene in scenes for item in expressions(scene)]
+    found: list[tuple[Scene, SceneExpression]] = [
+        (scene, item) for scene in scenes for item in expressions(scene)
+    ]
     assert len(found) > 1000
     for scene, item in found:
-        assert [index for index, thing in enumerate(scene.things) if _fits(scene, thing, item.text)] == [item.thing]
+        assert [
+            index for index, thing in enumerate(scene.things) if _fits(scene, thing, item.text)
+        ] == [item.thing]
 
 
 def test_captions_name_everything(scenes: list[Scene]) -> None:
     for scene in scenes[:50]:
         said = words(caption(scene, np.random.default_rng(0)))
         for thing in scene.things:
-            assert said.count(thing.category) == sum(other.category == thing.category for other in scene.things)
+            assert said.count(thing.category) == sum(
+                other.category == thing.category for other in scene.things
+            )
             assert thing.colour in said
         assert {scene.place, scene.time} <= set(said)
 
 
-def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, Question]]) -> None:
+def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, SceneQuestion]]) -> None:
     known = set(vocabulary())
     texts = [text for _, question in asked for text in (question.text, question.answer)]
     rng = np.random.default_rng(0)
     texts += [compare(rng).text for compare in (same_style, most_similar, corresponding_point)]
-    texts += [RANDOM_PREFIX, domain_sentence("day", "city street"), domain_sentence("night", "highway")]
+    texts += [
+        RANDOM_PREFIX,
+        domain_sentence("day", "city street"),
+        domain_sentence("night", "highway"),
+    ]
     texts += [f"Is there {with_article(name)} in the image?" for name in categories()]
-    texts += [f"Is there a {colour} thing in this image? Please answer yes or no." for colour in COLOURS]
+    texts += [
+        f"Is there a {colour} thing in this image? Please answer yes or no." for colour in COLOURS
+    ]
     for text in texts:
         assert set(words(text)) <= known, text
     assert len(vocabulary()) == len(known)

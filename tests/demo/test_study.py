@@ -29,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(study, name, value)
-        patch.setattr(study.Study, "correlation", lambda _: iter(()))
+        patch.setattr(study.DemoStudy, "correlation", lambda _: iter(()))
         results = list(study.run_demo(folder, step=steps.append))
         assert list(study.run_demo(folder)) == results
     return folder, steps, results
@@ -37,7 +37,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
 
 def test_every_part_gives_its_result(demo: tuple[Path, list[str], list[Result]]) -> None:
     folder, steps, results = demo
-    assert [result.command for result in results] == ["probe", "variance", "knockout", "prefix", "paired"]
+    assert [result.command for result in results] == [
+        "probe",
+        "variance",
+        "knockout",
+        "prefix",
+        "paired",
+    ]
     store = kvtool.open(folder / "study.kv")
     assert verify(store) == []
     assert len(store.first_runs()) == 4

@@ -37,7 +37,9 @@ def test_categories_are_told_apart_by_their_outline() -> None:
     masks = {}
     for name in categories():
         scene = sample_scene(np.random.default_rng(0), size_wh=(100, 100), categories=[name])
-        thing = replace(scene.things[0], scale_px=90.0, centre_xy_px=(50.0, 50.0), angle_deg=0.0, mirror=False)
+        thing = replace(
+            scene.things[0], scale_px=90.0, centre_xy_px=(50.0, 50.0), angle_deg=0.0, mirror=False
+        )
         masks[name] = render(replace(scene, things=(thing,))).thing_map > 0
     for one in categories():
         for other in categories():
@@ -82,17 +84,26 @@ def test_parts_lie_within_things_and_boxes_around_them(drawn: list[tuple[Scene, 
             mask = rendered.thing_map == index + 1
             assert rendered.part_map[mask].max() <= len(parts(thing.category))
             rows, columns = np.nonzero(mask)
-            assert rendered.boxes_xyxy_px[index] == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert rendered.boxes_xyxy_px[index] == (
+                columns.min(),
+                rows.min(),
+                columns.max() + 1,
+                rows.max() + 1,
+            )
 
 
-def test_a_visible_keypoint_lies_on_its_thing_and_mostly_on_its_part(drawn: list[tuple[Scene, Rendered]]) -> None:
+def test_a_visible_keypoint_lies_on_its_thing_and_mostly_on_its_part(
+    drawn: list[tuple[Scene, Rendered]],
+) -> None:
     on_part = []
     for scene, rendered in drawn:
         for index, thing in enumerate(scene.things):
             for part, (x, y, visible) in rendered.keypoints_xy_px[index].items():
                 if visible:
                     assert rendered.thing_map[int(y), int(x)] == index + 1
-                    on_part.append(parts(thing.category)[rendered.part_map[int(y), int(x)] - 1] == part)
+                    on_part.append(
+                        parts(thing.category)[rendered.part_map[int(y), int(x)] - 1] == part
+                    )
     assert np.mean(on_part) > 0.93
 
 
@@ -122,9 +133,19 @@ def test_the_things_colour_is_what_is_seen() -> None:
     """A plain house by day, drawn flat: most pixels of its wall have the colour's value."""
     for colour, value in COLOURS.items():
         scene = sample_scene(
-            np.random.default_rng(1), size_wh=(128, 128), categories=["house"], time="day", style="flat"
+            np.random.default_rng(1),
+            size_wh=(128, 128),
+            categories=["house"],
+            time="day",
+            style="flat",
         )
-        thing = replace(scene.things[0], colour=colour, texture="plain", scale_px=80.0, centre_xy_px=(64.0, 64.0))
+        thing = replace(
+            scene.things[0],
+            colour=colour,
+            texture="plain",
+            scale_px=80.0,
+            centre_xy_px=(64.0, 64.0),
+        )
         rendered = render(replace(scene, things=(thing,)))
         wall = rendered.image[rendered.part_map == parts("house").index("wall") + 1]
         assert np.median(np.abs(wall.astype(int) - value).max(axis=1)) <= 2, colour
@@ -148,9 +169,16 @@ def test_area_fractions_agree_with_drawings() -> None:
 
 def test_sampled_scenes_keep_what_is_given() -> None:
     rng = np.random.default_rng(0)
-    scene = sample_scene(rng, size_wh=(100, 90), categories=["fish", "cup"], place="sea", time="night", style="pale")
+    scene = sample_scene(
+        rng, size_wh=(100, 90), categories=["fish", "cup"], place="sea", time="night", style="pale"
+    )
     assert [thing.category for thing in scene.things] == ["fish", "cup"]
-    assert (scene.place, scene.time, scene.style, scene.size_wh) == ("sea", "night", "pale", (100, 90))
+    assert (scene.place, scene.time, scene.style, scene.size_wh) == (
+        "sea",
+        "night",
+        "pale",
+        (100, 90),
+    )
     assert len(sample_scene(rng, n_things=5).things) == 5
     for _ in range(100):
         width, height = sample_size(rng)
@@ -165,7 +193,10 @@ def test_motion_is_smooth_and_keeps_its_things() -> None:
         for one, other in zip(before.things, after.things, strict=True):
             assert np.hypot(*np.subtract(one.centre_xy_px, other.centre_xy_px)) < 12
             assert abs(one.angle_deg - other.angle_deg) < 8
-    moved = [np.hypot(*np.subtract(frames[0].things[0].centre_xy_px, frame.things[0].centre_xy_px)) for frame in frames]
+    moved = [
+        np.hypot(*np.subtract(frames[0].things[0].centre_xy_px, frame.things[0].centre_xy_px))
+        for frame in frames
+    ]
     assert max(moved) > 8
 
 
@@ -190,7 +221,9 @@ def test_comparisons_are_answered_by_their_scenes() -> None:
     for _ in range(10):
         styled, similar, point = same_style(rng), most_similar(rng), corresponding_point(rng)
         right = 1 + ("(A)", "(B)").index(styled.answer)
-        assert styled.scenes[right].style == styled.scenes[0].style != styled.scenes[3 - right].style
+        assert (
+            styled.scenes[right].style == styled.scenes[0].style != styled.scenes[3 - right].style
+        )
         right = 1 + ("(A)", "(B)").index(similar.answer)
         first = sorted(thing.category for thing in similar.scenes[0].things)
         assert sorted(thing.category for thing in similar.scenes[right].things) == first

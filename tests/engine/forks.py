@@ -48,7 +48,12 @@ class Forks:
 
 
 def serve() -> None:
-    for module in ("engine.local", "store.catalog", "datasets.folder", "models.families.llava_onevision"):
+    for module in (
+        "engine.local",
+        "store.catalog",
+        "datasets.folder",
+        "models.families.llava_onevision",
+    ):
         import_module(f"kvtool.{module}")
     import kvtool
 

@@ -27,7 +27,12 @@ def forks() -> Iterator[Forks]:
 
 
 def job(store: Path, model: Path, pictures: Path) -> dict[str, Any]:
-    return {"store": str(store), "model": str(model), "dataset": f"folder:{pictures}", "batch_size": 4}
+    return {
+        "store": str(store),
+        "model": str(model),
+        "dataset": f"folder:{pictures}",
+        "batch_size": 4,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,11 @@ def unbroken(
 def contents(store: Path) -> dict[str, bytes]:
     """Every file of a store's runs: shards, metadata, attributes. Not the claims: a killed process leaves its own,
     which is void since the process is dead."""
-    files = (path for path in (store / "runs").rglob("*") if path.is_file() and path.parent.name != "locks")
+    files = (
+        path
+        for path in (store / "runs").rglob("*")
+        if path.is_file() and path.parent.name != "locks"
+    )
     return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
 

@@ -18,7 +18,15 @@ from kvtool.engine import local, pipeline, processes
 from kvtool.engine.outcome import Report
 from kvtool.engine.pipeline import Event
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, DatasetError, ImageError, KvtoolError, ModelError, RunConflictError, UsageError
+from kvtool.errors import (
+    BusyError,
+    DatasetError,
+    ImageError,
+    KvtoolError,
+    ModelError,
+    RunConflictError,
+    UsageError,
+)
 from kvtool.store import Run, open_store
 from kvtool.store.verify import verify
 
@@ -38,8 +46,16 @@ def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Pa
     from kvtool.datasets.images import load_image
     from kvtool.models import load_model
 
-    report = kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", dtype="float32")
-    assert (report.n_images, report.n_done, report.n_before, report.n_missing, report.failed) == (6, 6, 0, 0, {})
+    report = kvtool.extract(
+        tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", dtype="float32"
+    )
+    assert (report.n_images, report.n_done, report.n_before, report.n_missing, report.failed) == (
+        6,
+        6,
+        0,
+        0,
+        {},
+    )
     run = kvtool.open(tmp_path / "s.kv").run()
     model = load_model(str(tiny_model), dtype="float32")
     for index, ref in enumerate(open_dataset(f"folder:{few}").images()):
@@ -52,9 +68,13 @@ def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Pa
             np.testing.assert_allclose(stored[f"text_{name}"], arrays[0], rtol=1e-4, atol=1e-5)
 
 
-def test_again_is_nothing_to_do_and_more_goes_on(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_again_is_nothing_to_do_and_more_goes_on(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     def extract(limit: int | None) -> Report:
-        return kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", limit=limit)
+        return kvtool.extract(
+            tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", limit=limit
+        )
 
     assert extract(2).n_done == 2
     again = extract(2)
@@ -63,7 +83,9 @@ def test_again_is_nothing_to_do_and_more_goes_on(tmp_path: Path, tiny_model: Pat
     assert len(kvtool.open(tmp_path / "s.kv").run().samples) == 6
 
 
-def test_bad_images_are_listed_and_mended_ones_follow(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_bad_images_are_listed_and_mended_ones_follow(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     good = (few / "002.png").read_bytes()
     (few / "002.png").write_bytes(good[: len(good) // 2])
     (few / "004.png").write_bytes(b"")
@@ -123,7 +145,9 @@ def test_a_request_that_fails_leaves_no_run(tmp_path: Path, tiny_model: Path, fe
     assert kvtool.open(tmp_path / "s.kv").runs() == []
 
 
-def test_a_worker_that_dies_is_an_error(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_dies_is_an_error(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     open_store(tmp_path / "s.kv", create=True)
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{tmp_path}")
     no_plan: Any = None
@@ -132,7 +156,9 @@ def test_a_worker_that_dies_is_an_error(tiny_model: Path, tmp_path: Path, capfd:
     assert "AttributeError" in capfd.readouterr().err
 
 
-def test_strict_stops_and_keeps_what_was_stored(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
+def test_strict_stops_and_keeps_what_was_stored(
+    tmp_path: Path, tiny_model: Path, pictures: Path
+) -> None:
     folder = tmp_path / "pictures"
     shutil.copytree(pictures, folder)
     (folder / "069.png").write_bytes(b"no picture")
@@ -161,7 +187,9 @@ def test_several_processes_share_a_run(tmp_path: Path, tiny_model: Path, picture
     assert verify(kvtool.open(tmp_path / "s.kv")) == []
 
 
-def test_two_calls_count_what_each_of_them_did(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
+def test_two_calls_count_what_each_of_them_did(
+    tmp_path: Path, tiny_model: Path, pictures: Path
+) -> None:
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
     others: list[Report] = []
 
@@ -175,7 +203,9 @@ def test_two_calls_count_what_each_of_them_did(tmp_path: Path, tiny_model: Path,
     assert report.n_missing == 0
 
 
-def test_a_part_held_by_another_is_busy_and_named(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_part_held_by_another_is_busy_and_named(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store = tmp_path / "s.kv"
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
@@ -215,7 +245,11 @@ def test_estimate_writes_nothing_and_is_true(tmp_path: Path, tiny_model: Path, f
     assert (estimate.n_images, estimate.n_todo) == (6, 6)
     local.extract(job)
     run = kvtool.open(tmp_path / "s.kv").run()
-    raw = sum(array.nbytes for sample in run.samples for array in run.read_image(sample.id, raw=True).values())
+    raw = sum(
+        array.nbytes
+        for sample in run.samples
+        for array in run.read_image(sample.id, raw=True).values()
+    )
     assert raw == estimate.todo_bytes
     assert local.estimate(job).n_todo == 0
 
@@ -236,10 +270,14 @@ def test_no_memory_for_a_batch_halves_it(
         return capture(self, batch, request)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LlavaOnevision, "capture", limited)
-    report = kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", batch_size=6)
+    report = kvtool.extract(
+        tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", batch_size=6
+    )
     assert report.n_done == 6
     assert sizes[0] == 6
-    monkeypatch.setattr(LlavaOnevision, "capture", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    monkeypatch.setattr(
+        LlavaOnevision, "capture", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none"))
+    )
     with pytest.raises(KvtoolError, match=r"000\.png.*found no memory left"):
         kvtool.extract(tmp_path / "t.kv", model=str(tiny_model), dataset=f"folder:{few}")
 
@@ -290,7 +328,11 @@ def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path)
     from tests.support.datasets import coco
 
     root = coco(tmp_path / "coco")
-    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"coco:{root}", "prefix": "correct"}
+    options: dict[str, Any] = {
+        "model": str(tiny_model),
+        "dataset": f"coco:{root}",
+        "prefix": "correct",
+    }
     some = kvtool.extract(tmp_path / "s.kv", **options)
     assert some.n_done > 0
     assert list(some.failed) == [2]
@@ -329,7 +371,9 @@ def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) 
         ({"keys": "pre-rope", "kinds": ("value", "vision")}, "--keys pre-rope"),
     ],
 )
-def test_bad_options(tmp_path: Path, tiny_model: Path, few: Path, options: dict[str, Any], message: str) -> None:
+def test_bad_options(
+    tmp_path: Path, tiny_model: Path, few: Path, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises((UsageError, BusyError), match=message):
         kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", **options)
 

@@ -16,7 +16,14 @@ import kvtool
 from kvtool.engine import local
 from kvtool.engine.outcome import Report
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, ChangedError, CorruptError, DatasetError, RunConflictError, UsageError
+from kvtool.errors import (
+    BusyError,
+    ChangedError,
+    CorruptError,
+    DatasetError,
+    RunConflictError,
+    UsageError,
+)
 from kvtool.store import Run
 from kvtool.store.verify import verify
 from tests.support.tiny import noise
@@ -50,7 +57,9 @@ def replace_pictures(folder: Path, *names: str) -> None:
         noise(*size, 1000 + int(name)).save(folder / f"{name}.png")
 
 
-def test_replaced_pictures_are_named_and_nothing_is_touched(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_replaced_pictures_are_named_and_nothing_is_touched(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store = tmp_path / "s.kv"
     first = extract(store, tiny_model, few)
     before = values(kvtool.open(store).run(), "2.png")
@@ -83,12 +92,16 @@ def test_replacing_extracts_what_changed_and_leaves_out_what_vanished(
     assert run.ids == ["0.png", "1.png", "2.png", "3.png", "4.png"]
     extract(tmp_path / "new.kv", tiny_model, few)
     for image in run.ids:
-        assert np.array_equal(values(run, image), values(kvtool.open(tmp_path / "new.kv").run(), image))
+        assert np.array_equal(
+            values(run, image), values(kvtool.open(tmp_path / "new.kv").run(), image)
+        )
     assert counts(extract(store, tiny_model, few)) == (5, 0)
     assert verify(kvtool.open(store)) == []
 
 
-def test_a_picture_that_comes_back_is_extracted_again(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_picture_that_comes_back_is_extracted_again(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store, aside = tmp_path / "s.kv", tmp_path / "5.png"
     extract(store, tiny_model, few)
     (few / "5.png").rename(aside)
@@ -98,7 +111,9 @@ def test_a_picture_that_comes_back_is_extracted_again(tmp_path: Path, tiny_model
     assert verify(kvtool.open(store)) == []
 
 
-def test_a_second_folder_with_the_same_names_is_another_run(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_second_folder_with_the_same_names_is_another_run(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store, other = tmp_path / "s.kv", tmp_path / "other"
     shutil.copytree(few, other)
     replace_pictures(other, "0", "1", "2", "3", "4", "5")
@@ -108,8 +123,14 @@ def test_a_second_folder_with_the_same_names_is_another_run(tmp_path: Path, tiny
     assert first.run.startswith("tiny-folder-few-")
     assert second.run.startswith("tiny-folder-other-")
     opened = kvtool.open(store)
-    assert not np.array_equal(values(opened.run(first.run), "0.png"), values(opened.run(second.run), "0.png"))
-    assert counts(extract(store, tiny_model, few)) == counts(extract(store, tiny_model, other)) == (6, 0)
+    assert not np.array_equal(
+        values(opened.run(first.run), "0.png"), values(opened.run(second.run), "0.png")
+    )
+    assert (
+        counts(extract(store, tiny_model, few))
+        == counts(extract(store, tiny_model, other))
+        == (6, 0)
+    )
 
 
 def test_a_copy_with_some_pictures_changed_is_another_run_even_while_the_first_is_unfinished(
@@ -125,7 +146,9 @@ def test_a_copy_with_some_pictures_changed_is_another_run_even_while_the_first_i
     assert counts(extract(store, tiny_model, few)) == (2, 4)
 
 
-def test_a_moved_folder_is_recognized_and_its_new_place_kept(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_moved_folder_is_recognized_and_its_new_place_kept(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store, moved = tmp_path / "s.kv", tmp_path / "moved"
     first = extract(store, tiny_model, few)
     few.rename(moved)
@@ -134,7 +157,9 @@ def test_a_moved_folder_is_recognized_and_its_new_place_kept(tmp_path: Path, tin
     assert kvtool.open(store).run().place == str(moved)
 
 
-def test_a_copy_is_recognized_while_the_original_stays(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_copy_is_recognized_while_the_original_stays(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store, copy = tmp_path / "s.kv", tmp_path / "copy"
     extract(store, tiny_model, few, limit=4)
     shutil.copytree(few, copy)
@@ -152,7 +177,17 @@ def test_a_folder_that_grew_continues_its_run(tmp_path: Path, tiny_model: Path, 
     report = extract(store, tiny_model, few)
     assert (report.run, counts(report)) == (first.run, (6, 3))
     run = kvtool.open(store).run()
-    assert run.ids == ["0.png", "1.png", "2.png", "3.png", "4.png", "5.png", "00.png", "25.png", "9.png"]
+    assert run.ids == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "3.png",
+        "4.png",
+        "5.png",
+        "00.png",
+        "25.png",
+        "9.png",
+    ]
     assert [sample.index for sample in run.samples] == list(range(9))
     assert counts(extract(store, tiny_model, few)) == (9, 0)
     assert verify(kvtool.open(store)) == []
@@ -182,7 +217,9 @@ def test_lists_of_paths_that_meet_share_a_run(
     import io
 
     def listed(*names: str) -> Report:
-        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{few}/{name}.png\n" for name in names)))
+        monkeypatch.setattr(
+            sys, "stdin", io.StringIO("".join(f"{few}/{name}.png\n" for name in names))
+        )
         return kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset="folder:-")
 
     first = listed("0", "1")
@@ -194,7 +231,9 @@ def test_lists_of_paths_that_meet_share_a_run(
         listed("0", "1")
 
 
-def test_touched_but_unchanged_pictures_are_the_same(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_touched_but_unchanged_pictures_are_the_same(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store = tmp_path / "s.kv"
     extract(store, tiny_model, few)
     for path in few.iterdir():
@@ -202,7 +241,9 @@ def test_touched_but_unchanged_pictures_are_the_same(tmp_path: Path, tiny_model:
     assert counts(extract(store, tiny_model, few)) == (6, 0)
 
 
-def test_same_name_and_settings_differ_is_a_conflict(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_same_name_and_settings_differ_is_a_conflict(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     extract(tmp_path / "s.kv", tiny_model, few, run="mine", limit=1)
     with pytest.raises(RunConflictError, match="view: stored 'base', asked 'full'"):
         extract(tmp_path / "s.kv", tiny_model, few, run="mine", view="full")
@@ -214,7 +255,9 @@ def test_a_named_run_keeps_both(tmp_path: Path, tiny_model: Path, few: Path) -> 
     replace_pictures(few, "0")
     assert counts(extract(store, tiny_model, few, run="again")) == (0, 6)
     opened = kvtool.open(store)
-    assert not np.array_equal(values(opened.run(first.run), "0.png"), values(opened.run("again"), "0.png"))
+    assert not np.array_equal(
+        values(opened.run(first.run), "0.png"), values(opened.run("again"), "0.png")
+    )
 
 
 def test_another_processes_part_is_not_replaced(
@@ -230,7 +273,9 @@ def test_another_processes_part_is_not_replaced(
     assert len(run.ids) == 6
 
 
-def test_the_same_weights_elsewhere_are_the_same_model(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_the_same_weights_elsewhere_are_the_same_model(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(tiny_model, elsewhere)
     first = extract(tmp_path / "s.kv", tiny_model, few)
@@ -255,11 +300,15 @@ def test_nothing_to_do_imports_no_torch(tmp_path: Path, tiny_model: Path, few: P
         f"report = kvtool.extract({str(store)!r}, model={str(tiny_model)!r}, dataset='folder:{few}')\n"
         "print(report.n_before, report.n_done, *sorted({'torch', 'transformers', 'zarr'} & sys.modules.keys()))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert told.split() == ["6", "0"]
 
 
-def test_pictures_of_other_contents_are_refused_to_analyses(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_pictures_of_other_contents_are_refused_to_analyses(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     from kvtool.datasets.identity import dataset_of
 
     extract(tmp_path / "s.kv", tiny_model, few)
@@ -274,7 +323,9 @@ def test_pictures_of_other_contents_are_refused_to_analyses(tmp_path: Path, tiny
         dataset_of(run, other)
 
 
-def test_a_worker_that_planned_before_the_run_was_there_joins_it(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_a_worker_that_planned_before_the_run_was_there_joins_it(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     """It chose a name when the other had just taken the first one."""
     from kvtool.engine.match import open_extraction
     from kvtool.engine.plan import make_plan
@@ -291,7 +342,9 @@ def test_a_worker_that_planned_before_the_run_was_there_joins_it(tmp_path: Path,
     assert store.runs() == [first.name]
 
 
-def test_damage_of_a_run_over_another_folder_stops_nobody(tmp_path: Path, tiny_model: Path, few: Path) -> None:
+def test_damage_of_a_run_over_another_folder_stops_nobody(
+    tmp_path: Path, tiny_model: Path, few: Path
+) -> None:
     store, other = tmp_path / "s.kv", tmp_path / "other"
     shutil.copytree(few, other)
     replace_pictures(other, "0", "1", "2", "3", "4", "5")

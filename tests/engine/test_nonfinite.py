@@ -31,7 +31,9 @@ def loud_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def warnings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def warnings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> pytest.LogCaptureFixture:
     monkeypatch.setattr(logging.getLogger("kvtool"), "propagate", True)
     caplog.set_level(logging.WARNING, "kvtool")
     return caplog
@@ -68,7 +70,11 @@ def test_bfloat16_holds_them_and_nothing_is_said(
     tmp_path: Path, loud_model: Path, pictures: Path, warnings: pytest.LogCaptureFixture
 ) -> None:
     report = kvtool.extract(
-        tmp_path / "s.kv", model=str(loud_model), dataset=f"folder:{pictures}", limit=2, kinds=("value",)
+        tmp_path / "s.kv",
+        model=str(loud_model),
+        dataset=f"folder:{pictures}",
+        limit=2,
+        kinds=("value",),
     )
     assert report.nonfinite == {}
     assert not [line for line in warnings.messages if "finite" in line]

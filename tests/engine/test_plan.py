@@ -13,7 +13,9 @@ from kvtool.store import RunConfig
 from kvtool.types import Geometry, ModelInfo
 
 INFO = ModelInfo("m", "r", "llava_onevision", Geometry(2, 4, 2, 8, 32, 2, 16), "bfloat16", "sdpa")
-CONFIG = RunConfig("run", INFO, "folder", None, "", "none", "base", "post-rope", ("value",), (0, 1), (1,))
+CONFIG = RunConfig(
+    "run", INFO, "folder", None, "", "none", "base", "post-rope", ("value",), (0, 1), (1,)
+)
 
 
 def plan(n: int, size: int) -> Plan:
@@ -24,7 +26,9 @@ def plan(n: int, size: int) -> Plan:
 
 
 @given(st.integers(1, 100), st.integers(1, 40), st.sets(st.integers(0, 99)))
-def test_parts_hold_what_is_missing_once_and_never_cross_a_block(n: int, size: int, covered: set[int]) -> None:
+def test_parts_hold_what_is_missing_once_and_never_cross_a_block(
+    n: int, size: int, covered: set[int]
+) -> None:
     parts = plan(n, size).parts(covered)
     assert [i for part in parts for i in part] == [i for i in range(n) if i not in covered]
     assert all(part[0] // size == part[-1] // size for part in parts)
@@ -40,7 +44,8 @@ def test_a_longer_run_extends_a_shorter_one(first: int, more: int, size: int) ->
 
 
 @pytest.mark.parametrize(
-    ("image_bytes", "images"), [(0, 32), (600_000, 32), (42_000_000, 32), (418_000_000, 2), (9e9, 1)]
+    ("image_bytes", "images"),
+    [(0, 32), (600_000, 32), (42_000_000, 32), (418_000_000, 2), (9e9, 1)],
 )
 def test_part_size_bounds_memory(image_bytes: float, images: int) -> None:
     """42 MB: LLaVA-OneVision 7B, base view; 418 MB: with all its tiles."""

@@ -25,16 +25,25 @@ def few(tmp_path: Path, pictures: Path) -> Path:
     return folder
 
 
-def extracted(tmp_path: Path, model: Path, few: Path, prefix: str, **options: Any) -> tuple[Report, Run]:
-    report = kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"folder:{few}", prefix=prefix, **options)
+def extracted(
+    tmp_path: Path, model: Path, few: Path, prefix: str, **options: Any
+) -> tuple[Report, Run]:
+    report = kvtool.extract(
+        tmp_path / "s.kv", model=str(model), dataset=f"folder:{few}", prefix=prefix, **options
+    )
     return report, kvtool.open(tmp_path / "s.kv").run(report.run)
 
 
 def test_each_image_gets_its_text(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     table = tmp_path / "texts.csv"
-    table.write_bytes('\ufeffnote,image,text\r\n1,001.png,the red cat\r\n\r\n2,000.png,"a, blue\ndog"\r\n'.encode())
+    table.write_bytes(
+        '\ufeffnote,image,text\r\n1,001.png,the red cat\r\n\r\n2,000.png,"a, blue\ndog"\r\n'.encode()
+    )
     report, run = extracted(tmp_path, tiny_model, few, f"file:{table}")
-    assert {sample.id: sample.prefix for sample in run.samples} == {"000.png": "a, blue\ndog", "001.png": "the red cat"}
+    assert {sample.id: sample.prefix for sample in run.samples} == {
+        "000.png": "a, blue\ndog",
+        "001.png": "the red cat",
+    }
     assert run.config.prefix == "file"
     assert [failure.id for failure in report.failed.values()] == ["002.png", "003.png"]
     assert "expected a text for --prefix file" in report.failed[2].reason
@@ -45,7 +54,9 @@ def test_a_run_is_the_same_wherever_its_file_lies_and_another_for_other_texts(
 ) -> None:
     rows = [f"{i:03d}.png,cat" for i in range(4)]
     (tmp_path / "a.csv").write_text("\n".join(["image,text", *rows]))
-    (tmp_path / "b.csv").write_text("\n".join(["text,id", *(",".join(row.split(",")[::-1]) for row in rows[::-1])]))
+    (tmp_path / "b.csv").write_text(
+        "\n".join(["text,id", *(",".join(row.split(",")[::-1]) for row in rows[::-1])])
+    )
     (tmp_path / "c.csv").write_text("\n".join(["image,text", *rows[1:], "000.png,dog"]))
     first, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'a.csv'}")
     again, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'b.csv'}")
@@ -79,14 +90,23 @@ def test_unknown_images_are_counted(
     [
         (None, r"a\.csv: expected a CSV file of prefixes, found: No such file"),
         (b"", r"a\.csv: line 1: expected the columns image and text, found nothing"),
-        (b"image,caption\n", r"a\.csv: line 1: expected the columns image and text, found image, caption"),
+        (
+            b"image,caption\n",
+            r"a\.csv: line 1: expected the columns image and text, found image, caption",
+        ),
         (b"name,text\n", r"line 1: expected the columns image and text, found name, text"),
-        (b"image,text\na,b\na,c\n", r"a\.csv: line 3: expected one text an image, found 'a' again after line 2"),
+        (
+            b"image,text\na,b\na,c\n",
+            r"a\.csv: line 3: expected one text an image, found 'a' again after line 2",
+        ),
         (b"image,text\na,b,c\n", r"a\.csv: line 2: expected 2 columns as in line 1, found 3; put"),
         (b"image,text\na\n", r"a\.csv: line 2: expected 2 columns as in line 1, found 1"),
         (b"image,text\na,b\nc,\xe9\n", r"a\.csv: line 3: expected UTF-8, found byte 0xe9"),
         (b'image,text\na,"b" c\n', r"a\.csv: line 2: expected CSV, found: "),
-        (b"image,text\nx.png,b\n", r"expected images of the data set such as '000\.png', found 'x\.png' and others"),
+        (
+            b"image,text\nx.png,b\n",
+            r"expected images of the data set such as '000\.png', found 'x\.png' and others",
+        ),
         (b"image,text\n000.png, \n", r"a\.csv: expected a text for at least one image, found none"),
     ],
 )
@@ -97,7 +117,10 @@ def test_bad_files_are_one_line(
         (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(UsageError, match=message) as caught:
         kvtool.extract(
-            tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", prefix=f"file:{tmp_path / 'a.csv'}"
+            tmp_path / "s.kv",
+            model=str(tiny_model),
+            dataset=f"folder:{few}",
+            prefix=f"file:{tmp_path / 'a.csv'}",
         )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "s.kv").exists()
@@ -112,6 +135,10 @@ def test_bad_files_are_one_line(
         ("file", "no prefix condition 'file'"),
     ],
 )
-def test_prefixes_that_say_nothing(tmp_path: Path, tiny_model: Path, few: Path, prefix: str, message: str) -> None:
+def test_prefixes_that_say_nothing(
+    tmp_path: Path, tiny_model: Path, few: Path, prefix: str, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
-        kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", prefix=prefix)
+        kvtool.extract(
+            tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{few}", prefix=prefix
+        )

@@ -75,18 +75,32 @@ def test_bytes_are_those_of_pixels(
 ) -> None:
     dataset = f"folder:{many}"
     first = {"dtype": "float32", **first}
-    second = {"prefix": PREFIX, "dtype": first["dtype"], "view": first.get("view", "base"), **second}
+    second = {
+        "prefix": PREFIX,
+        "dtype": first["dtype"],
+        "view": first.get("view", "base"),
+        **second,
+    }
     _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, **second)
     before, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, **first)
     monkeypatch.setattr(LlavaOnevision, "encode", lambda *_: pytest.fail("the tower ran"))
-    monkeypatch.setattr("kvtool.engine.pipeline.decode", lambda *_: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(
+        "kvtool.engine.pipeline.decode", lambda *_: pytest.fail("a picture was decoded")
+    )
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, **second)
-    assert (report.source, report.n_reused, report.n_done, report.failed) == (before.run, 40, 40, {})
+    assert (report.source, report.n_reused, report.n_done, report.failed) == (
+        before.run,
+        40,
+        40,
+        {},
+    )
     assert contents(run) == contents(pixels)
     assert verify(kvtool.open(tmp_path / "s.kv")) == []
 
 
-def test_no_tower_runs_and_texts_are_copied(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tower_runs_and_texts_are_copied(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.support.datasets import coco
 
     dataset = f"coco:{coco(tmp_path / 'coco')}"
@@ -99,7 +113,9 @@ def test_no_tower_runs_and_texts_are_copied(tmp_path: Path, tiny_model: Path, mo
     assert contents(run) == contents(pixels)
 
 
-def test_images_that_the_source_lacks_come_from_pixels(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+def test_images_that_the_source_lacks_come_from_pixels(
+    tmp_path: Path, tiny_model: Path, many: Path
+) -> None:
     dataset = f"folder:{many}"
     extracted(tmp_path / "s.kv", tiny_model, dataset, limit=5)
     more, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix="text:red", limit=7)
@@ -127,18 +143,24 @@ def test_runs_that_do_not_serve(
     tmp_path: Path, tiny_model: Path, many: Path, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, **first)
-    report, _ = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, prefix=PREFIX, **second)
+    report, _ = extracted(
+        tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=2, prefix=PREFIX, **second
+    )
     assert (report.source, report.n_reused, report.n_done) == (None, 0, 2)
 
 
-def test_other_pictures_under_the_same_names_do_not_serve(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+def test_other_pictures_under_the_same_names_do_not_serve(
+    tmp_path: Path, tiny_model: Path, many: Path
+) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=4)
     for name in ("000.png", "002.png"):
         noise(40, 40, 999).save(many / name)
     (many / "003.png").rename(many / "900.png")
     report, run = extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}", limit=3, prefix=PREFIX)
     assert (report.n_done, report.n_reused) == (3, 1)
-    _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, f"folder:{many}", limit=3, prefix=PREFIX)
+    _, pixels = extracted(
+        tmp_path / "pixels.kv", tiny_model, f"folder:{many}", limit=3, prefix=PREFIX
+    )
     assert contents(run) == contents(pixels)
 
 
@@ -149,7 +171,9 @@ def test_no_picture_left_is_no_source(tmp_path: Path, tiny_model: Path, many: Pa
     assert (report.source, report.n_reused) == (None, 0)
 
 
-def test_layers_of_the_tower_are_found_by_number(tmp_path: Path, tiny_model: Path, many: Path) -> None:
+def test_layers_of_the_tower_are_found_by_number(
+    tmp_path: Path, tiny_model: Path, many: Path
+) -> None:
     """A source may keep more of them than the run that takes from it."""
     model: Any = load_model(str(tiny_model), dtype="float32")
     job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", dtype="float32")
@@ -162,8 +186,12 @@ def test_layers_of_the_tower_are_found_by_number(tmp_path: Path, tiny_model: Pat
     run.commit_part("0000000-0000001", [item.sample], *capture_part(model, several, [item], 1))
     wanted = make_plan(open_extraction(replace(job, prefix=PREFIX)), model, None, store)
     assert (wanted.source, len(wanted.request.vision_layers)) == (run.name, 1)
-    stored = open_source(run, wanted.config, wanted.refs).prepare(model, item.sample.id, 0, "the red cat")
-    found, expected = (model.capture([each], plan.request).arrays["vision"][0] for each in (stored, item))
+    stored = open_source(run, wanted.config, wanted.refs).prepare(
+        model, item.sample.id, 0, "the red cat"
+    )
+    found, expected = (
+        model.capture([each], plan.request).arrays["vision"][0] for each in (stored, item)
+    )
     assert found.tobytes() == expected.tobytes()
 
 
@@ -193,12 +221,16 @@ def test_a_damaged_source_is_named_and_stops_nobody(
 def test_estimate_decodes_no_picture(
     tmp_path: Path, tiny_model: Path, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Job(str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", prefix=PREFIX, codec="none")
+    job = Job(
+        str(tmp_path / "s.kv"), str(tiny_model), f"folder:{many}", prefix=PREFIX, codec="none"
+    )
     expected = local.estimate(job)
     assert expected.source is None
     monkeypatch.undo()
     first, _ = extracted(tmp_path / "s.kv", tiny_model, job.dataset)
-    monkeypatch.setattr("kvtool.datasets.images.load_image", lambda _: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(
+        "kvtool.datasets.images.load_image", lambda _: pytest.fail("a picture was decoded")
+    )
     found = local.estimate(job)
     assert (found.source, found.n_probed) == (first.run, expected.n_probed)
     assert found.todo_bytes == expected.todo_bytes
@@ -207,7 +239,12 @@ def test_estimate_decodes_no_picture(
 def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:
     extracted(tmp_path / "s.kv", tiny_model, f"folder:{many}")
     report, run = extracted(
-        tmp_path / "s.kv", tiny_model, f"folder:{many}", prefix=PREFIX, devices=("cpu", "cpu"), wait_s=60
+        tmp_path / "s.kv",
+        tiny_model,
+        f"folder:{many}",
+        prefix=PREFIX,
+        devices=("cpu", "cpu"),
+        wait_s=60,
     )
     assert (report.n_done, report.n_reused, len(run.ids)) == (40, 40, 40)
 
@@ -226,4 +263,7 @@ def test_a_worker_on_another_machine_reuses_and_looks_at_its_own_device(
         assert isinstance(error, UsageError)
     events, error = collect(job, plan, "cpu", None)
     assert error is None
-    assert {event.what: event.n for event in events if event.what != "bytes"} == {"reused": 3, "done": 3}
+    assert {event.what: event.n for event in events if event.what != "bytes"} == {
+        "reused": 3,
+        "done": 3,
+    }

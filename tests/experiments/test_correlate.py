@@ -31,7 +31,11 @@ from tests.tasks.test_language_tasks import CLASSES, GRID, LAYERS, NAMES, imagen
 from tests.test_result import assert_documented
 
 TASK = ["semantic-segmentation"]
-SOURCES = (("2D", "Count", "ADE20K", 8), ("2D", "Relation", "COCO", 4), ("3D", "Depth", "Omni3D", 12))
+SOURCES = (
+    ("2D", "Count", "ADE20K", 8),
+    ("2D", "Relation", "COCO", 4),
+    ("3D", "Depth", "Omni3D", 12),
+)
 """Questions of each collection, all with answer (A) of two choices."""
 
 
@@ -40,8 +44,18 @@ def write_cvbench(root: Path) -> Path:
     for kind, task, source, n in SOURCES:
         for _ in range(n):
             number = len(rows[kind])
-            record = {"idx": number, "type": kind, "task": task, "question": "Which?", "choices": ["cat", "dog"]}
-            record |= {"answer": "(A)", "prompt": f"Which? {number} (A) cat (B) dog", "source": source}
+            record = {
+                "idx": number,
+                "type": kind,
+                "task": task,
+                "question": "Which?",
+                "choices": ["cat", "dog"],
+            }
+            record |= {
+                "answer": "(A)",
+                "prompt": f"Which? {number} (A) cat (B) dog",
+                "source": source,
+            }
             rows[kind].append(record | {"image": builders.cell(number)})
     for kind, of_kind in rows.items():
         builders.parquet(root / f"test_{kind.lower()}.parquet", of_kind, ["image"])
@@ -58,7 +72,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def segmented(store: Path, data: Path, model: str, n_wrong: int, images: int = 12, **options: Any) -> Run:
+def segmented(
+    store: Path, data: Path, model: str, n_wrong: int, images: int = 12, **options: Any
+) -> Run:
     """Values that are right but for two background patches in each of `n_wrong` images."""
     root = data / "imagenet-s"
     masks = imagenet(root)
@@ -74,9 +90,20 @@ def segmented(store: Path, data: Path, model: str, n_wrong: int, images: int = 1
 
     samples = [sample(ref.id, i, (GRID[1], GRID[0]), GRID) for i, ref in enumerate(refs)]
     run = write_run(
-        store, "imagenet-s", "validation", root, samples, fill, model=model, layers=LAYERS, kinds=("value",), **options
+        store,
+        "imagenet-s",
+        "validation",
+        root,
+        samples,
+        fill,
+        model=model,
+        layers=LAYERS,
+        kinds=("value",),
+        **options,
     )
-    run.commit_text(list(NAMES), float32_to_bits(texts) if run.config.model.dtype == "bfloat16" else texts)
+    run.commit_text(
+        list(NAMES), float32_to_bits(texts) if run.config.model.dtype == "bfloat16" else texts
+    )
     run.refresh()
     return run
 
@@ -101,18 +128,33 @@ def answered(
     samples = [sample(ref.id, i, (8, 6), (2, 2)) for i, ref in enumerate(refs)]
     options = {"kinds": ("key", "value"), "layers": 2, **options}
     root = dataset.root or Path()
-    run = write_run(store, dataset.name, dataset.split, root, samples, noise(1), model=model, name=name, **options)
+    run = write_run(
+        store,
+        dataset.name,
+        dataset.split,
+        root,
+        samples,
+        noise(1),
+        model=model,
+        name=name,
+        **options,
+    )
     held = kvtool.open(store)
     answerer = Answerer(held, run, None, "cpu", 16)
     for number, question in enumerate(dataset.questions()):
         answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
-        held.save_result(hash_json([answerer.key, question.image_ids[0], ""]), {"kind": "answers", "answers": answers})
+        held.save_result(
+            hash_json([answerer.key, question.image_ids[0], ""]),
+            {"kind": "answers", "answers": answers},
+        )
     return run
 
 
 def right_for(n: int) -> Callable[[int], str]:
     """Right answers to the first n questions, in different words; the next one is none at all."""
-    return lambda number: ("(A)", "It is the cat.", "A.")[number % 3] if number < n else "(B)" if number > n else "?"
+    return lambda number: (
+        ("(A)", "It is the cat.", "A.")[number % 3] if number < n else "(B)" if number > n else "?"
+    )
 
 
 WRONG, RIGHT = (0, 1, 2, 4, 3), (20, 18, 10, 12, 8)
@@ -164,10 +206,14 @@ def test_by_hand(stores: list[Path]) -> None:
     assert {(row["n"], row["n_other"]) for row in rows} == {(24, 1)}
     assert all("blink" not in row for row in rows)
     found = coefficients_of(result)
-    pearson = ((x - x.mean()) * (y - y.mean())).sum() / sqrt(((x - x.mean()) ** 2).sum() * ((y - y.mean()) ** 2).sum())
+    pearson = ((x - x.mean()) * (y - y.mean())).sum() / sqrt(
+        ((x - x.mean()) ** 2).sum() * ((y - y.mean()) ** 2).sum()
+    )
     assert found["pearson"]["value"] == pytest.approx(pearson)
     low, high = stats.pearsonr(x, y).confidence_interval()
-    assert (found["pearson"]["value_low"], found["pearson"]["value_high"]) == pytest.approx((low, high))
+    assert (found["pearson"]["value_low"], found["pearson"]["value_high"]) == pytest.approx(
+        (low, high)
+    )
     # Ranks of segmentation 5 4 3 1 2, of accuracy 5 4 2 3 1: squared differences 0 0 1 4 1.
     rho = 1 - 6 * 6 / (5 * 24)
     half = 1.959963984540054 * sqrt((1 + rho**2 / 2) / 2)
@@ -206,12 +252,16 @@ def test_asked_again_it_is_read(stores: list[Path], monkeypatch: pytest.MonkeyPa
         correlated(stores, fresh=True)
 
 
-@pytest.mark.parametrize(("count", "rows", "said"), [(1, 0, "found 1"), (2, 0, "found 2"), (3, 2, "no interval")])
+@pytest.mark.parametrize(
+    ("count", "rows", "said"), [(1, 0, "found 1"), (2, 0, "found 2"), (3, 2, "no interval")]
+)
 def test_few_models(stores: list[Path], count: int, rows: int, said: str) -> None:
     result = correlated(stores, models=[f"planted-{number}" for number in range(count)])
     assert (len(models_of(result)), len(coefficients_of(result)), result.n) == (count, rows, count)
     assert any(said in note for note in result.config["notes"])
-    assert all(row["value_low"] is None and row["value"] > 0.9 for row in coefficients_of(result).values())
+    assert all(
+        row["value_low"] is None and row["value"] > 0.9 for row in coefficients_of(result).values()
+    )
 
 
 def test_scores_that_are_all_the_same_have_no_coefficient(tmp_path: Path, data: Path) -> None:
@@ -259,7 +309,14 @@ def test_only_what_every_model_holds(tmp_path: Path, data: Path) -> None:
         halves = [counting] if number else [counting[:2], counting[2:]]
         for half in halves:
             others = {ref.id for ref in blink.images()} - set(half)
-            answered(path, blink, model, lambda _: "third", name=f"blink-{number}-{len(half)}", lacking=others)
+            answered(
+                path,
+                blink,
+                model,
+                lambda _: "third",
+                name=f"blink-{number}-{len(half)}",
+                lacking=others,
+            )
     result = correlated(path, benchmarks=["cvbench", "blink"])
     assert result.config["notes"][:2] == [
         "semantic-segmentation: 2 images that some models lack are left out of all",
@@ -267,15 +324,22 @@ def test_only_what_every_model_holds(tmp_path: Path, data: Path) -> None:
     ]
     rows = models_of(result)
     assert {row["n"] for row in rows} == {23 + 5}
-    assert [row["accuracy"] for row in rows] == pytest.approx([(10 + 2 * number + 5) / 28 for number in range(3)])
+    assert [row["accuracy"] for row in rows] == pytest.approx(
+        [(10 + 2 * number + 5) / 28 for number in range(3)]
+    )
     assert {row["blink"] for row in rows} == {1.0}
-    assert result.config["tasks"]["semantic-segmentation"] == {"data": "imagenet-s@validation", "images": 10}
+    assert result.config["tasks"]["semantic-segmentation"] == {
+        "data": "imagenet-s@validation",
+        "images": 10,
+    }
     assert len(rows[0]["runs"]) == 4
     limited = correlated(path, benchmarks=["cvbench", "blink"], limit=2)
     assert {row["n"] for row in models_of(limited)} == {2 * 4}
 
 
-def test_models_that_lack_a_run_are_left_out(tmp_path: Path, data: Path, stores: list[Path]) -> None:
+def test_models_that_lack_a_run_are_left_out(
+    tmp_path: Path, data: Path, stores: list[Path]
+) -> None:
     path, blink = tmp_path / "s.kv", Blink(data / "blink", "test")
     segmented(path, data, "no-questions", 1)
     answered(path, CvBench(data / "cvbench"), "no-values", right_for(3))
@@ -290,14 +354,20 @@ def test_models_that_lack_a_run_are_left_out(tmp_path: Path, data: Path, stores:
         "model no-questions: cvbench: no run over it",
         "model no-values: semantic-segmentation: no values over imagenet-s@validation, which most models have",
     ]
-    with pytest.raises(KvtoolError, match=r"found none: model .*: blink: no run over it: extract it with --kinds key"):
+    with pytest.raises(
+        KvtoolError,
+        match=r"found none: model .*: blink: no run over it: extract it with --kinds key",
+    ):
         correlated(stores, benchmarks=["blink"])
-    with pytest.raises(KvtoolError, match=r"found none: model .*: co-segmentation: no model has values over msrc"):
+    with pytest.raises(
+        KvtoolError, match=r"found none: model .*: co-segmentation: no model has values over msrc"
+    ):
         correlated(stores, tasks=["co-segmentation"])
     segmented(tmp_path / "t.kv", data, "hidden", 1)
     answered(tmp_path / "t.kv", blink, "hidden", right_for(3))
     with pytest.raises(
-        KvtoolError, match=r"blink: the answers of run hidden.*, blink@test, are hidden: extract .* val"
+        KvtoolError,
+        match=r"blink: the answers of run hidden.*, blink@test, are hidden: extract .* val",
     ):
         correlated(tmp_path / "t.kv", benchmarks=["blink"])
 
@@ -326,9 +396,12 @@ def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
     for dtype in ("bfloat16", "float32"):
         assert not names or correlated(path).n == 1
         names.append(segmented(path, data, "planted", 1, dtype=dtype).name)
-        names.append(answered(path, CvBench(data / "cvbench"), "planted", right_for(3), dtype=dtype).name)
+        names.append(
+            answered(path, CvBench(data / "cvbench"), "planted", right_for(3), dtype=dtype).name
+        )
     with pytest.raises(
-        UsageError, match=r"one set of runs of planted, found some in [a-z0-9]+, base view, and some in"
+        UsageError,
+        match=r"one set of runs of planted, found some in [a-z0-9]+, base view, and some in",
     ):
         correlated(path)
     assert correlated(path, runs=names[2:]).n == 1
@@ -340,7 +413,10 @@ def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
         ({"tasks": ["semantic-correspondence"]}, "expected tasks of foreground-segmentation"),
         ({"tasks": []}, "found none"),
         ({"benchmarks": ["pope"]}, "expected benchmarks of cvbench, blink; found pope"),
-        ({"models": ["other"]}, "no model other with a run of this; the stores have: planted-0, planted-1"),
+        (
+            {"models": ["other"]},
+            "no model other with a run of this; the stores have: planted-0, planted-1",
+        ),
         ({"runs": ["other"]}, "no run other in the stores; they have: planted_0-"),
         ({"episodes": 3}, "none of semantic-segmentation takes episodes"),
         ({"select": "best"}, "expected select of max, split"),
@@ -363,14 +439,31 @@ def test_an_answer_that_is_no_choice(tmp_path: Path, data: Path) -> None:
     segmented(tmp_path / "s.kv", data, "planted", 1)
     answered(tmp_path / "s.kv", CvBench(root), "planted", right_for(3))
     rows = [
-        {"idx": 0, "type": "2D", "task": "Count", "question": "?", "choices": ["1"], "answer": "(B)", "prompt": "?"}
+        {
+            "idx": 0,
+            "type": "2D",
+            "task": "Count",
+            "question": "?",
+            "choices": ["1"],
+            "answer": "(B)",
+            "prompt": "?",
+        }
     ]
-    builders.parquet(root / "test_2d.parquet", [rows[0] | {"source": "COCO", "image": builders.cell(0)}], ["image"])
-    with pytest.raises(DatasetError, match=r"question 2D/0: expected an answer that names one of its 1 choices, found"):
+    builders.parquet(
+        root / "test_2d.parquet",
+        [rows[0] | {"source": "COCO", "image": builders.cell(0)}],
+        ["image"],
+    )
+    with pytest.raises(
+        DatasetError,
+        match=r"question 2D/0: expected an answer that names one of its 1 choices, found",
+    ):
         correlated(tmp_path / "s.kv")
 
 
-def test_tiny_models_from_pictures_to_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiny_models_from_pictures_to_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two families end to end, with real weights: nothing is known beforehand of their scores."""
     builders.msrc7(tmp_path / "msrc")
     builders.refcoco(tmp_path / "refcoco")
@@ -381,7 +474,9 @@ def test_tiny_models_from_pictures_to_scores(tmp_path: Path, monkeypatch: pytest
     models = [tiny.llava_onevision(tmp_path / "one"), tiny.llava_next(tmp_path / "next")]
     for model in models:
         for spec in specs:
-            kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=spec, kinds=("key", "value"))
+            kvtool.extract(
+                tmp_path / "s.kv", model=str(model), dataset=spec, kinds=("key", "value")
+            )
     tasks = ["co-segmentation", "referring-expression"]
     loaded, original = list[str](), kvtool.models.load_model
 
@@ -400,12 +495,19 @@ def test_tiny_models_from_pictures_to_scores(tmp_path: Path, monkeypatch: pytest
         up = sqrt(sum((row[f"{task}_high"] - row[task]) ** 2 for task in tasks)) / 2
         ends = (row["segmentation"] - down, row["segmentation"] + up)
         assert (row["segmentation_low"], row["segmentation_high"]) == pytest.approx(ends)
-        found = [kvtool.probe(run_of(tmp_path / "s.kv", row, task), task) for task in ["referring-expression"]]
+        found = [
+            kvtool.probe(run_of(tmp_path / "s.kv", row, task), task)
+            for task in ["referring-expression"]
+        ]
         assert found[0].best is not None
         assert row[tasks[1]] == found[0].best[found[0].metric]
     models[0].rename(tmp_path / "moved")
     again = kvtool.correlate(
-        tmp_path / "s.kv", tasks=tasks, max_new_tokens=1, restarts=1, model={str(models[0]): str(tmp_path / "moved")}
+        tmp_path / "s.kv",
+        tasks=tasks,
+        max_new_tokens=1,
+        restarts=1,
+        model={str(models[0]): str(tmp_path / "moved")},
     )
     assert again.n == 2
 

@@ -53,7 +53,11 @@ def summaries(result: Result) -> list[Row]:
 
 def by_condition(result: Result) -> dict[str, Row]:
     """The row over all parts of each condition, means over draws."""
-    return {row["condition"]: row for row in reversed(summaries(result)) if row.get("draw", "all") == "all"}
+    return {
+        row["condition"]: row
+        for row in reversed(summaries(result))
+        if row.get("draw", "all") == "all"
+    }
 
 
 class Counted:
@@ -68,16 +72,27 @@ class Counted:
             if len(self.images) == stop_after:
                 raise KeyboardInterrupt
             self.images.append(image)
-            self.asked += [(image, len(heads), len(texts)) for heads, texts in todo.items() if texts]
+            self.asked += [
+                (image, len(heads), len(texts)) for heads, texts in todo.items() if texts
+            ]
             return original(answerer, image, todo)
 
         monkeypatch.setattr(Answerer, "_generate", generate)
 
 
 @pytest.mark.parametrize("layers", [None, "late", (4, 5)])
-def test_knocking_out_the_planted_heads_restores_the_answers(store: Path, pope: Path, layers: Any) -> None:
+def test_knocking_out_the_planted_heads_restores_the_answers(
+    store: Path, pope: Path, layers: Any
+) -> None:
     found = kvtool.knockout(
-        store, f"pope:{pope}", sorted(NOISY), layers=layers, controls=CONTROLS, draws=4, seed=3, **ASKED
+        store,
+        f"pope:{pope}",
+        sorted(NOISY),
+        layers=layers,
+        controls=CONTROLS,
+        draws=4,
+        seed=3,
+        **ASKED,
     )
     rows = by_condition(found)
     assert list(rows) == ["random", "dependent", "late", "chosen", "none"]
@@ -99,8 +114,12 @@ def test_input_agnostic_keys_are_found_and_blocked(
     store: Path, pope: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By name, and as rows through a pipe."""
-    found = kvtool.knockout(store, f"pope:{pope}", "agnostic", layers="late", controls=["dependent"], **ASKED)
-    heads = {each["condition"]: {tuple(h) for h in each["heads"]} for each in found.config["conditions"]}
+    found = kvtool.knockout(
+        store, f"pope:{pope}", "agnostic", layers="late", controls=["dependent"], **ASKED
+    )
+    heads = {
+        each["condition"]: {tuple(h) for h in each["heads"]} for each in found.config["conditions"]
+    }
     assert heads["chosen"] == heads["late"] == NOISY
     assert not heads["dependent"] & CONSTANT
     rows = by_condition(found)
@@ -111,21 +130,29 @@ def test_input_agnostic_keys_are_found_and_blocked(
     lines = capsys.readouterr().out
     assert lines.count("\n") == 24
     (tmp_path / "v.jsonl").write_text(lines)
-    piped = kvtool.knockout(store, f"pope:{pope}", tmp_path / "v.jsonl", controls=["dependent"], **ASKED)
+    piped = kvtool.knockout(
+        store, f"pope:{pope}", tmp_path / "v.jsonl", controls=["dependent"], **ASKED
+    )
     assert by_condition(piped)["early"]["n_heads"] == 4
     assert {tuple(h) for h in piped.config["conditions"][1]["heads"]} == CONSTANT
 
 
 def test_no_input_agnostic_key_is_said(tmp_path: Path, tiny_model: Path, pope: Path) -> None:
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"pope:{pope}")
-    with pytest.raises(UsageError, match=r"heads agnostic: run .* has no input-agnostic key: not bimodal"):
+    with pytest.raises(
+        UsageError, match=r"heads agnostic: run .* has no input-agnostic key: not bimodal"
+    ):
         kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", "agnostic", **ASKED)
 
 
 def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
     rows = by_condition(kvtool.knockout(store, f"pope:{pope}", [(4, 1)], **ASKED))
     assert rows["chosen"]["accuracy"] == 0.5
-    assert (rows["chosen"]["n_lost"], rows["chosen"]["n_gained"], rows["chosen"]["mcnemar_p"]) == (0, 0, 1.0)
+    assert (rows["chosen"]["n_lost"], rows["chosen"]["n_gained"], rows["chosen"]["mcnemar_p"]) == (
+        0,
+        0,
+        1.0,
+    )
 
 
 def test_blocking_every_head_leaves_the_question(store: Path, pope: Path) -> None:
@@ -140,19 +167,34 @@ def test_mme_images_are_extracted_with_the_settings_of_the_run(
     tmp_path: Path, model: Path, pope: Path, mme: Path
 ) -> None:
     path = tmp_path / "s.kv"
-    kvtool.extract(path, model=str(model), dataset=f"pope:{pope}", prefix="text:red", dtype="float32")
+    kvtool.extract(
+        path, model=str(model), dataset=f"pope:{pope}", prefix="text:red", dtype="float32"
+    )
     (base,) = kvtool.open(path).runs()
-    for _ in range(2):  # the second time the store holds two runs, and the first is still the one that is meant
+    for _ in range(
+        2
+    ):  # the second time the store holds two runs, and the first is still the one that is meant
         found = kvtool.knockout(path, f"mme:{mme}", sorted(NOISY), **ASKED)
         assert kvtool.open(path).runs() == [base, f"{base}+mme"]
         config = kvtool.open(path).run(f"{base}+mme").config
-        assert (config.prefix, config.model.dtype, config.kinds) == ("text:red", "float32", ("key", "value"))
+        assert (config.prefix, config.model.dtype, config.kinds) == (
+            "text:red",
+            "float32",
+            ("key", "value"),
+        )
         rows = by_condition(found)
         # One of two questions is right of each image, so that none is wholly right.
-        assert rows["none"] | {"score": 50.0, "acc": 50.0, "acc_plus": 0.0, "n": 16, "n_questions": 32} == rows["none"]
-        assert rows["chosen"] | {"score": 200.0, "acc_plus": 100.0, "total": 400.0} == rows["chosen"]
+        assert (
+            rows["none"] | {"score": 50.0, "acc": 50.0, "acc_plus": 0.0, "n": 16, "n_questions": 32}
+            == rows["none"]
+        )
+        assert (
+            rows["chosen"] | {"score": 200.0, "acc_plus": 100.0, "total": 400.0} == rows["chosen"]
+        )
         assert rows["none"]["yes_ratio"] == 50.0
-        assert [row["subset"] for row in found.rows if row["condition"] == "late" and "subset" in row] == [
+        assert [
+            row["subset"] for row in found.rows if row["condition"] == "late" and "subset" in row
+        ] == [
             "existence",
             "position",
         ]
@@ -205,7 +247,9 @@ def test_an_interrupted_call_goes_on_at_the_next_image(
         assert more.asked == []
         assert again.to_json() == json.loads(json.dumps(found.to_json()))
         kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), controls=["random"], **asked)
-        assert more.asked == [(f"{index:03d}", 2, 6) for index in range(8)]  # the new condition alone
+        assert more.asked == [
+            (f"{index:03d}", 2, 6) for index in range(8)
+        ]  # the new condition alone
     with monkeypatch.context() as patch:
         fresh = Counted(patch)
         kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), fresh=True, **asked)
@@ -229,10 +273,17 @@ def test_a_question_asked_twice_is_answered_once(
     assert by_condition(found)["none"]["macro_f1"] == by_condition(found)["none"]["f1"]
 
 
-def test_answers_are_written_in_full_and_score_the_same(tmp_path: Path, store: Path, pope: Path, mme: Path) -> None:
+def test_answers_are_written_in_full_and_score_the_same(
+    tmp_path: Path, store: Path, pope: Path, mme: Path
+) -> None:
     options: Any = {"controls": ["random"], "draws": 2, **ASKED}
     found = kvtool.knockout(
-        store, f"pope:{pope}", sorted(NOISY), answers=tmp_path / "a" / "p.jsonl", official=tmp_path / "pope", **options
+        store,
+        f"pope:{pope}",
+        sorted(NOISY),
+        answers=tmp_path / "a" / "p.jsonl",
+        official=tmp_path / "pope",
+        **options,
     )
     lines = [json.loads(line) for line in (tmp_path / "a" / "p.jsonl").read_text().splitlines()]
     assert len(lines) == 48 * 5
@@ -245,19 +296,31 @@ def test_answers_are_written_in_full_and_score_the_same(tmp_path: Path, store: P
         "chosen", "late", "none", "random-0", "random-1",
     ]  # fmt: skip
     for condition in ("none", "chosen"):
-        scored = kvtool.score("pope", answers=[tmp_path / "pope" / condition / "coco_pope_random.json"]).rows[0]
+        scored = kvtool.score(
+            "pope", answers=[tmp_path / "pope" / condition / "coco_pope_random.json"]
+        ).rows[0]
         ours = by_condition(found)[condition]
-        assert all(scored[name] == ours[name] for name in ("f1", "macro_f1", "accuracy", "yes_ratio", "f1_low"))
-    found = kvtool.knockout(store, f"mme:{mme}", sorted(NOISY), official=tmp_path / "mme", **options)
+        assert all(
+            scored[name] == ours[name]
+            for name in ("f1", "macro_f1", "accuracy", "yes_ratio", "f1_low")
+        )
+    found = kvtool.knockout(
+        store, f"mme:{mme}", sorted(NOISY), official=tmp_path / "mme", **options
+    )
     for condition in ("none", "chosen"):
         scored = kvtool.score("mme", answers=tmp_path / "mme" / condition).rows[0]
         ours = by_condition(found)[condition]
-        assert all(scored[name] == ours[name] for name in ("score", "acc", "acc_plus", "total", "score_high"))
+        assert all(
+            scored[name] == ours[name]
+            for name in ("score", "acc", "acc_plus", "total", "score_high")
+        )
     first = (tmp_path / "mme" / "none" / "position.txt").read_text().splitlines()[0]
     assert first == "000.png\tis the cat on the left\tYes\tno"
 
 
-def test_a_limit_asks_about_the_first_images(store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_asks_about_the_first_images(
+    store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted = Counted(monkeypatch)
     found = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), limit=2, fresh=True, **ASKED)
     assert (found.n, counted.images) == (12, ["000", "001"])
@@ -267,7 +330,9 @@ def test_images_that_are_not_there_are_counted(tmp_path: Path, model: Path) -> N
     pope = planted_pope(tmp_path / "pope", n_images=4)
     (pope / "val2014" / "001.png").unlink()
     (pope / "val2014" / "002.png").write_bytes(b"no picture")
-    found = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), model=str(model), **ASKED)
+    found = kvtool.knockout(
+        tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), model=str(model), **ASKED
+    )
     assert (found.n, found.n_skipped, len(found.skipped)) == (12, 12, 10)
     assert found.skipped[0].startswith("question random/7: ")
     assert "no such file" in found.skipped[0]
@@ -290,13 +355,18 @@ def test_another_model_under_the_runs_name_is_refused(tmp_path: Path) -> None:
     model = planted_model(tmp_path / "model")
     kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"pope:{pope}")
     (model / "generation_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"expected revision files-\w+, .* found files-\w+; give the folder"):
+    with pytest.raises(
+        ModelError, match=r"expected revision files-\w+, .* found files-\w+; give the folder"
+    ):
         kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **ASKED)
 
 
 def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> None:
     path = tmp_path / "s.kv"
-    runs = [kvtool.extract(path, model=str(model), dataset=f"pope:{pope}", prefix=p).run for p in ("none", "random")]
+    runs = [
+        kvtool.extract(path, model=str(model), dataset=f"pope:{pope}", prefix=p).run
+        for p in ("none", "random")
+    ]
     with pytest.raises(UsageError, match=r"expected one run or a name \(--run\)"):
         kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **ASKED)
     found = kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), run=runs[1], **ASKED)
@@ -305,7 +375,9 @@ def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> No
     assert same.rows == found.rows
 
 
-def test_pre_rope_keys_and_the_full_view_answer_too(tmp_path: Path, model: Path, pope: Path) -> None:
+def test_pre_rope_keys_and_the_full_view_answer_too(
+    tmp_path: Path, model: Path, pope: Path
+) -> None:
     settings: list[dict[str, Any]] = [{"keys": "pre-rope"}, {"view": "full"}]
     for options in settings:
         path = tmp_path / f"{next(iter(options))}.kv"
@@ -314,20 +386,33 @@ def test_pre_rope_keys_and_the_full_view_answer_too(tmp_path: Path, model: Path,
         assert (rows["none"]["accuracy"], rows["chosen"]["accuracy"]) == (0.5, 1.0)
 
 
-def test_the_table_has_a_line_for_each_condition(store: Path, pope: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    emit(kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), controls=CONTROLS, draws=2, **ASKED), "table")
+def test_the_table_has_a_line_for_each_condition(
+    store: Path, pope: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emit(
+        kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), controls=CONTROLS, draws=2, **ASKED),
+        "table",
+    )
     printed = capsys.readouterr().out.splitlines()
     none, chosen = (line for line in printed if line.split()[:1] in (["none"], ["chosen"]))
     assert (none.split()[1:3], none.split()[-1]) == (["0", "50.0"], "50.0")
     assert chosen.split() == ["chosen", "2", "100.0", "[100.0,", "100.0]", "50.0", "1e-07"]
-    assert [line.split()[1] for line in printed if line.split()[:1] == ["random"]] == ["2", "0", "1"]
+    assert [line.split()[1] for line in printed if line.split()[:1] == ["random"]] == [
+        "2",
+        "0",
+        "1",
+    ]
     assert max(map(len, printed)) <= 80
 
 
 @pytest.mark.parametrize(
     ("benchmark", "options", "match"),
     [
-        ("coco:{pope}", {}, "benchmark: expected one of pope:PATH, mme:PATH, scenes, scenes@mme; found 'coco:"),
+        (
+            "coco:{pope}",
+            {},
+            "benchmark: expected one of pope:PATH, mme:PATH, scenes, scenes@mme; found 'coco:",
+        ),
         ("scenes@coco", {}, "benchmark: expected one of"),
         ("pope:{pope}", {"heads": [(9, 0)]}, "heads: row 1: expected layer from 0 to 5, found 9"),
         ("pope:{pope}", {"heads": []}, "heads given: expected at least one head, found none"),
@@ -337,7 +422,9 @@ def test_the_table_has_a_line_for_each_condition(store: Path, pope: Path, capsys
         ("pope:{pope}", {"device": "tpu"}, "device"),
     ],
 )
-def test_bad_requests(store: Path, pope: Path, benchmark: str, options: dict[str, Any], match: str) -> None:
+def test_bad_requests(
+    store: Path, pope: Path, benchmark: str, options: dict[str, Any], match: str
+) -> None:
     heads = options.pop("heads", sorted(NOISY))
     with pytest.raises(UsageError, match=match):
         kvtool.knockout(store, benchmark.format(pope=pope), heads, **{"fresh": True, **options})
@@ -349,7 +436,11 @@ def test_no_store_and_no_model(tmp_path: Path, pope: Path) -> None:
 
 
 def test_damaged_answers_and_results_are_asked_again(
-    store: Path, pope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Path,
+    pope: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     copy = tmp_path / "s.kv"
     shutil.copytree(store, copy)

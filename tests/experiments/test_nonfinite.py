@@ -14,7 +14,13 @@ from kvtool.errors import KvtoolError
 from kvtool.pictures.components import PAPER, rgb
 from kvtool.store import Run, open_store
 from kvtool.types import Block, Sample
-from tests.experiments.test_paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
+from tests.experiments.test_paired import (
+    MODEL_RIGHT,
+    VALUE_RIGHT,
+    plant_answers,
+    planted_run,
+    questions_of,
+)
 from tests.experiments.test_prefix import TASK, WITHOUT, half_planted, write_conditions
 from tests.support.units import PLANTED, Array, Fill, noise, sample, write_run
 from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
@@ -43,20 +49,32 @@ def spair_run(path: Path, root: Path, fill: Fill, **options: object) -> Run:
     return write_run(path, "spair71k", "test", root, samples, fill, **options)  # type: ignore[arg-type]
 
 
-def test_search_says_how_many_and_takes_a_sound_layer_where_none_is_asked_for(tmp_path: Path, root: Path) -> None:
+def test_search_says_how_many_and_takes_a_sound_layer_where_none_is_asked_for(
+    tmp_path: Path, root: Path
+) -> None:
     run = spair_run(tmp_path / "s.kv", root, spoiling(noise(1), (4, 0)))
     image = run.ids[0]
     asked = kvtool.search(run, image, (45, 35), layer=4, kv_head=0)
-    assert f"{len(run.ids)} values that are not finite: patches that hold some are left out" in asked.config["notes"]
+    assert (
+        f"{len(run.ids)} values that are not finite: patches that hold some are left out"
+        in asked.config["notes"]
+    )
     default = kvtool.search(run, image, (45, 35))
-    assert (default.config["layer"], default.config["kv_head"]) == (3, 0)  # the middle one of the seven others
+    assert (default.config["layer"], default.config["kv_head"]) == (
+        3,
+        0,
+    )  # the middle one of the seven others
     assert not any("finite" in note for note in default.config["notes"])
 
 
 def test_show_refuses_to_draw_what_such_a_block_predicts(tmp_path: Path, root: Path) -> None:
-    run = spair_run(tmp_path / "s.kv", root, spoiling(planted(SPair71k(root, "test").pairs()), PLANTED))
+    run = spair_run(
+        tmp_path / "s.kv", root, spoiling(planted(SPair71k(root, "test").pairs()), PLANTED)
+    )
     with pytest.raises(KvtoolError, match="value, layer 5, head 1: values that are not finite"):
-        kvtool.show(run, run.ids[:2], tmp_path / "out.png", task=TASK, block=Block("value", *PLANTED))
+        kvtool.show(
+            run, run.ids[:2], tmp_path / "out.png", task=TASK, block=Block("value", *PLANTED)
+        )
     assert not (tmp_path / "out.png").exists()
 
 
@@ -75,7 +93,11 @@ def test_maps_leave_such_tokens_white() -> None:
 def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> None:
     """The block that is best without prefix is spoiled under the correct one, where another is the best."""
     pairs = SPair71k(root, "test").pairs()
-    fills = {"none": half_planted(pairs), "correct": spoiling(planted(pairs), WITHOUT), "random": noise(3)}
+    fills = {
+        "none": half_planted(pairs),
+        "correct": spoiling(planted(pairs), WITHOUT),
+        "random": noise(3),
+    }
     store = write_conditions(tmp_path / "s.kv", root, fills)
     result = kvtool.prefix(store, TASK, conditions=["none", "correct", "random"])
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
@@ -94,23 +116,33 @@ def test_paired_leaves_it_out(tmp_path: Path, tmp_path_factory: pytest.TempPathF
     write_scenes(scenes, only=["blink"])
     questions = questions_of(scenes / "blink", "Art_Style")
     spoiled = planted_run(
-        tmp_path / "s.kv", scenes / "blink" / "Art_Style", questions, VALUE_RIGHT, lambda fill: spoiling(fill, PLANTED)
+        tmp_path / "s.kv",
+        scenes / "blink" / "Art_Style",
+        questions,
+        VALUE_RIGHT,
+        lambda fill: spoiling(fill, PLANTED),
     )
     plant_answers(spoiled, questions, MODEL_RIGHT)
     result = kvtool.paired(tmp_path / "s.kv", "art-style")
-    (row,) = [r for r in result.rows if (r["kind"], r["layer"], r["kv_head"]) == ("value", *PLANTED)]
+    (row,) = [
+        r for r in result.rows if (r["kind"], r["layer"], r["kv_head"]) == ("value", *PLANTED)
+    ]
     assert row["nonfinite"] > 0
     assert all(row[name] is None for name in ("value", "both", "n_both", "mcnemar_p", "union"))
     assert result.best is not None
     assert (result.best["layer"], result.best["kv_head"]) != PLANTED
     assert "value: layer 5, head 1" in result.skipped[0]
     with pytest.raises(KvtoolError, match="expected a block that can answer, found none"):
-        kvtool.paired(tmp_path / "s.kv", "art-style", kinds=["value"], layers=[PLANTED[0]], heads=[PLANTED[1]])
+        kvtool.paired(
+            tmp_path / "s.kv", "art-style", kinds=["value"], layers=[PLANTED[0]], heads=[PLANTED[1]]
+        )
 
 
 def test_images_with_such_caches_are_not_asked_about(tmp_path: Path, root: Path) -> None:
     run = spair_run(
-        *(tmp_path / "s.kv", root, spoiling(noise(1), (2, 1), "cat0/cat0i3")), kinds=("key", "value"), part_size=3
+        *(tmp_path / "s.kv", root, spoiling(noise(1), (2, 1), "cat0/cat0i3")),
+        kinds=("key", "value"),
+        part_size=3,
     )
     (image,) = unanswerable(run, set(run.ids))
     assert image == "cat0/cat0i3"

@@ -73,12 +73,18 @@ def planted_run(
         vectors[first] = rng.normal(size=DIM)
         if others:
             chosen = at if number in value_right else 1 - at
-            vectors |= {image: vectors[first] * (-1 if i != chosen else 1) for i, image in enumerate(others)}
+            vectors |= {
+                image: vectors[first] * (-1 if i != chosen else 1) for i, image in enumerate(others)
+            }
         else:
             vectors[first] += 5.0 * (2 * at - 1)
 
     def fill(s: Any, layer: int, head: int) -> Any:
-        return np.tile(vectors[s.id], (s.n_tokens, 1)) if (layer, head) == PLANTED else noise(2)(s, layer, head)
+        return (
+            np.tile(vectors[s.id], (s.n_tokens, 1))
+            if (layer, head) == PLANTED
+            else noise(2)(s, layer, head)
+        )
 
     samples = [sample(image, i, (80, 60), (3, 4), newline=True) for i, image in enumerate(vectors)]
     kinds: Any = ("key", "value", "projected", "vision")
@@ -94,7 +100,8 @@ def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> N
         answer = truth if number in right else f"The answer is ({'B' if truth == 'A' else 'A'})."
         if len(question.image_ids) > 1:
             store.save_result(
-                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]), {"answer": answer}
+                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]),
+                {"answer": answer},
             )
         else:
             answers = {NO_HEADS: {question.prompt: answer}}
@@ -106,7 +113,9 @@ def shares(row: dict[str, Any]) -> list[float]:
 
 
 @pytest.mark.parametrize("task", ["art-style", "visual-similarity"])
-def test_planted_cells_come_out_as_counted_by_hand(tmp_path: Path, scenes: Path, no_model: None, task: str) -> None:
+def test_planted_cells_come_out_as_counted_by_hand(
+    tmp_path: Path, scenes: Path, no_model: None, task: str
+) -> None:
     del no_model
     folder = scenes / "blink" / task.title().replace("-", "_")
     questions = questions_of(folder.parent, folder.name)
@@ -157,14 +166,21 @@ def test_the_table_shows_the_papers_lines(tmp_path: Path, scenes: Path, no_model
     assert "projected" in text
 
 
-def test_split_chooses_on_one_half_and_reports_on_the_other(tmp_path: Path, scenes: Path, no_model: None) -> None:
+def test_split_chooses_on_one_half_and_reports_on_the_other(
+    tmp_path: Path, scenes: Path, no_model: None
+) -> None:
     del no_model
     questions = questions_of(scenes / "blink", "Art_Style")
     run = planted_run(tmp_path / "s.kv", scenes / "blink" / "Art_Style", questions, set(range(12)))
     plant_answers(run, questions, MODEL_RIGHT)
     best = (found := paired(run, "art-style", select="split")).best
     assert best is not None
-    assert (best["select"], best["n"], best["chosen_value"], best["value"]) == ("split", 6, 1.0, 1.0)
+    assert (best["select"], best["n"], best["chosen_value"], best["value"]) == (
+        "split",
+        6,
+        1.0,
+        1.0,
+    )
     scored = [item for item in found.items if item["cell"] is not None]
     assert len(found.items) == 12
     assert len(scored) == 6
@@ -173,7 +189,9 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(tmp_path: Path, scen
     assert best["n_both"] == sum(item["model"] for item in scored)
 
 
-def test_relative_depth_reads_a_planted_answer(tmp_path: Path, scenes: Path, no_model: None) -> None:
+def test_relative_depth_reads_a_planted_answer(
+    tmp_path: Path, scenes: Path, no_model: None
+) -> None:
     """And goes on from answers about single images as knockout keeps them."""
     del no_model
     folder = scenes / "blink" / "Relative_Depth"
@@ -183,7 +201,11 @@ def test_relative_depth_reads_a_planted_answer(tmp_path: Path, scenes: Path, no_
     found = paired(run, "relative-depth", folds=3)
     best = found.best
     assert best is not None
-    assert (best["layer"], best["kv_head"], best["value"], best["n_model_only"]) == (*PLANTED, 1.0, 0)
+    assert (best["layer"], best["kv_head"], best["value"], best["n_model_only"]) == (
+        *PLANTED,
+        1.0,
+        0,
+    )
     assert (best["n_both"], best["n_value_only"]) == (6, 6)
     assert (found.config["folds"], found.config["c"]) == (3, 0.01)
     assert_documented(found.to_json())
@@ -229,7 +251,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, scenes: Pa
     return kvtool.open(path)
 
 
-def test_an_interrupted_command_asks_only_the_rest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_asks_only_the_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted = Counted(monkeypatch)
     monkeypatch.setattr("kvtool.experiments.paired.answers.AT_ONCE", 5)
     counted.stop_at = 5
@@ -267,10 +291,12 @@ def test_pictures_are_drawn_asked_about_and_kept(
     assert set(found.items[0]) <= documented()
     assert found.best is not None
     assert {"value", "value_pck", "value_pck_low"} <= found.best.keys()
-    own = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2, pictures=tmp_path / "own")
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {path.name for path in folder.iterdir()} - {
-        "manifest.json"
-    }
+    own = kvtool.paired(
+        store, "semantic-correspondence", n=6, max_new_tokens=2, pictures=tmp_path / "own"
+    )
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {
+        path.name for path in folder.iterdir()
+    } - {"manifest.json"}
     assert len(counted.texts) == 6
     assert own.rows == Result.from_json(found.to_json()).rows
     by_pck = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2, reading="pck")
@@ -279,12 +305,20 @@ def test_pictures_are_drawn_asked_about_and_kept(
     for row in by_pck.rows:
         assert row["n_both"] + row["n_value_only"] == round(6 * row["value_pck"])
     pairs = open_dataset(parse_spec(f"spair71k:{scenes}/spair71k")).pairs()  # type: ignore[attr-defined]
-    held = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= set(store.run(found.config["run"]).ids)]
+    held = [
+        pair
+        for pair in pairs
+        if {pair.src_id, pair.trg_id} <= set(store.run(found.config["run"]).ids)
+    ]
     assert 0 < len(held) < len(pairs)
-    assert found.skipped == [f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"]
+    assert found.skipped == [
+        f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"
+    ]
 
 
-def test_stored_images_answer_like_their_pixels(store: Store, tmp_path: Path, tiny_model: Path, scenes: Path) -> None:
+def test_stored_images_answer_like_their_pixels(
+    store: Store, tmp_path: Path, tiny_model: Path, scenes: Path
+) -> None:
     """A run without projected features runs the tower again."""
     spec = f"blink:{scenes}/blink/Art_Style@val"
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, kinds=("value",))
@@ -314,14 +348,25 @@ def bad_store(path: Path, scenes: Path, name: str) -> Store:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("none", r"store .* has no run; extract what it needs: kvtool extract .* --model M --dataset blink:PATH@val"),
-        ("test", r"blink@test: answers hidden: use @val; extract what it needs: .* --dataset blink:PATH@val"),
+        (
+            "none",
+            r"store .* has no run; extract what it needs: kvtool extract .* --model M --dataset blink:PATH@val",
+        ),
+        (
+            "test",
+            r"blink@test: answers hidden: use @val; extract what it needs: .* --dataset blink:PATH@val",
+        ),
         ("other", r"is over coco, not blink; extract what it needs: .* --dataset blink:PATH@val"),
         ("keys", r"expected values, found key; extract with --kinds value among them"),
-        ("foreign", r"expected questions of Art_Style about images that run .* holds, found none \(question val_Art"),
+        (
+            "foreign",
+            r"expected questions of Art_Style about images that run .* holds, found none \(question val_Art",
+        ),
     ],
 )
-def test_runs_that_cannot_serve_say_what_to_extract(tmp_path: Path, scenes: Path, name: str, expected: str) -> None:
+def test_runs_that_cannot_serve_say_what_to_extract(
+    tmp_path: Path, scenes: Path, name: str, expected: str
+) -> None:
     with pytest.raises(UsageError, match=expected):
         kvtool.paired(bad_store(tmp_path / "s.kv", scenes, name), "art-style")
 
@@ -329,14 +374,26 @@ def test_runs_that_cannot_serve_say_what_to_extract(tmp_path: Path, scenes: Path
 @pytest.mark.parametrize(
     ("task", "options", "expected"),
     [
-        ("counting", {}, "unknown task 'counting'; known: semantic-correspondence, art-style, visual-similarity, rel"),
+        (
+            "counting",
+            {},
+            "unknown task 'counting'; known: semantic-correspondence, art-style, visual-similarity, rel",
+        ),
         ("art-style", {"select": "best"}, "select: expected max or split, found 'best'"),
         ("art-style", {"n": 0}, "n: expected a whole number from 1 "),
-        ("art-style", {"folds": 3}, "paired art-style: no option folds here; it takes: none of its own"),
+        (
+            "art-style",
+            {"folds": 3},
+            "paired art-style: no option folds here; it takes: none of its own",
+        ),
         ("art-style", {"pictures": "x"}, "no option pictures here"),
         ("relative-depth", {"reading": "pck"}, "no option reading here; it takes: folds, c"),
         ("relative-depth", {"folds": 1}, "folds: expected a whole number from 2 "),
-        ("semantic-correspondence", {"reading": "both"}, "reading: expected choice or pck, found 'both'"),
+        (
+            "semantic-correspondence",
+            {"reading": "both"},
+            "reading: expected choice or pck, found 'both'",
+        ),
         ("visual-similarity", {}, "expected questions of Visual_Similarity"),
         ("art-style", {"n": 1, "select": "split"}, "expected two questions or more, found one"),
         ("art-style", {"run": "nowhere"}, "no run 'nowhere'"),
@@ -347,13 +404,21 @@ def test_bad_requests(store: Store, task: str, options: dict[str, Any], expected
         kvtool.paired(store, task, **options)
 
 
-def test_asking_about_one_image_needs_its_whole_cache(tmp_path: Path, scenes: Path, tiny_model: Path) -> None:
+def test_asking_about_one_image_needs_its_whole_cache(
+    tmp_path: Path, scenes: Path, tiny_model: Path
+) -> None:
     spec = f"blink:{scenes}/blink/Relative_Depth@val"
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, kinds=("value",))
-    with pytest.raises(UsageError, match=r"expected keys and values of every layer, .* found value of 3 layers"):
+    with pytest.raises(
+        UsageError, match=r"expected keys and values of every layer, .* found value of 3 layers"
+    ):
         kvtool.paired(tmp_path / "s.kv", "relative-depth")
-    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, kinds=("key", "value"), run="whole")
-    with pytest.raises(UsageError, match=r"expected one run or a name \(--run\), found runs that serve it: .*whole"):
+    kvtool.extract(
+        tmp_path / "s.kv", model=str(tiny_model), dataset=spec, kinds=("key", "value"), run="whole"
+    )
+    with pytest.raises(
+        UsageError, match=r"expected one run or a name \(--run\), found runs that serve it: .*whole"
+    ):
         kvtool.paired(tmp_path / "s.kv", "relative-depth")
     found = kvtool.paired(tmp_path / "s.kv", "relative-depth", run="whole", max_new_tokens=2)
     assert found.n == 12

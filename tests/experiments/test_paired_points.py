@@ -30,7 +30,7 @@ from kvtool.experiments.paired.points import (
     questions_file,
     write_pictures,
 )
-from kvtool.pictures.marks import Box, Mark, draw_marks, place_marks, ring_radius_px
+from kvtool.pictures.marks import Box, PointMark, draw_marks, place_marks, ring_radius_px
 from tests.support.tiny import noise
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +57,9 @@ def test_pairs_take_turns_and_no_keypoint_is_asked_about_twice() -> None:
     for n in (3, 5, 10, 15, 20):
         asked = Counter(each.pair.id for each in questions[:n])
         assert max(asked.values()) - min(asked[each.id] for each in PAIRS) <= 1
-    assert Counter(each.pair.id for each in questions) == {each.id: len(each.kps_ids) for each in PAIRS}
+    assert Counter(each.pair.id for each in questions) == {
+        each.id: len(each.kps_ids) for each in PAIRS
+    }
     assert len({each.id for each in questions}) == 26
 
 
@@ -93,7 +95,7 @@ def test_pairs_without_four_points_apart_inside_both_pictures_give_none() -> Non
     assert len(make_questions([pair("inside", 4, wh_px=(171, 300))], 9, seed=0)) == 4
 
 
-def boxes(marks: list[Mark], shape: tuple[int, int]) -> Array:
+def boxes(marks: list[PointMark], shape: tuple[int, int]) -> Array:
     """(height, width) bool: pixels that a mark may change."""
     allowed = np.zeros(shape, bool)
     for mark in marks:
@@ -110,7 +112,12 @@ def apart(one: Box, other: Box) -> bool:
 @pytest.mark.parametrize("wh_px", [(500, 375), (96, 120)])
 def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> None:
     width, height = wh_px
-    points = [(0.0, 0.0), (width - 1.0, height - 1.0), (width / 2, height / 2), (width / 2 + 20, height / 2)]
+    points = [
+        (0.0, 0.0),
+        (width - 1.0, height - 1.0),
+        (width / 2, height / 2),
+        (width / 2 + 20, height / 2),
+    ]
     marks = place_marks(points, LETTERS, wh_px)
     for mark in marks:
         x0, y0, x1, y1 = mark.name_xyxy_px
@@ -137,7 +144,11 @@ def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> No
 def test_a_name_is_nearest_to_its_own_point() -> None:
     for seed in range(20):
         random = Random(seed)
-        points = [(x + random.uniform(-5, 5), y + random.uniform(-5, 5)) for x in (90, 118) for y in (90, 118)]
+        points = [
+            (x + random.uniform(-5, 5), y + random.uniform(-5, 5))
+            for x in (90, 118)
+            for y in (90, 118)
+        ]
         marks = place_marks(points, LETTERS, (300, 200))
         assert all(apart(a.name_xyxy_px, b.name_xyxy_px) for a, b in combinations(marks, 2))
         for index, mark in enumerate(marks):
@@ -159,7 +170,10 @@ def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:
     files = dict(picture_files(questions, refs))
     assert [*files] == [*(name for each in questions for name in each.files), QUESTIONS]
     for each in questions:
-        asked = [(each.pair.src_id, [each.source_px], ["REF"]), (each.pair.trg_id, each.targets_px, LETTERS)]
+        asked = [
+            (each.pair.src_id, [each.source_px], ["REF"]),
+            (each.pair.trg_id, each.targets_px, LETTERS),
+        ]
         for name, (image, points, names) in zip(each.files, asked, strict=True):
             clean = np.asarray(load_image(refs[image]))
             drawn = np.asarray(Image.open(BytesIO(files[name])))
@@ -181,7 +195,9 @@ def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:
     assert dict(picture_files(questions, refs)) == files
 
 
-def test_a_folder_of_pictures_is_written_once(dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_pictures_is_written_once(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     questions = make_questions(dataset.pairs(), 2, seed=0)
     refs = {ref.id: ref for ref in dataset.images()}
     folder = tmp_path / "deep" / "marked"
@@ -194,7 +210,9 @@ def test_a_folder_of_pictures_is_written_once(dataset: Any, tmp_path: Path, monk
 
     monkeypatch.setattr(paired_points, "picture_files", refused)
     write_pictures(folder, questions, refs)
-    with pytest.raises(UsageError, match=r"--pictures: expected a new or empty folder, found something in it"):
+    with pytest.raises(
+        UsageError, match=r"--pictures: expected a new or empty folder, found something in it"
+    ):
         write_pictures(folder, questions[:1], refs)
 
 

@@ -41,7 +41,9 @@ def vectors(run: Run, kind: Kind, number: int, head: int) -> dict[str, Array]:
     """Every image's base grid tokens, (token, dim)."""
     values, images = run.read(kind, number, head)
     return {
-        each.id: values[each.start : each.stop][each.sample.base(kind).token_indices()].astype(np.float64)
+        each.id: values[each.start : each.stop][each.sample.base(kind).token_indices()].astype(
+            np.float64
+        )
         for each in images
     }
 
@@ -55,20 +57,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """12 images of noise, of three grids, one of them with newlines."""
     folder = tmp_path_factory.mktemp("noise")
     samples = [
-        sample(f"{i:02d}", i, (400, 300), ((3, 4), (5, 2), (4, 4))[i % 3], newline=i % 3 == 2) for i in range(12)
+        sample(f"{i:02d}", i, (400, 300), ((3, 4), (5, 2), (4, 4))[i % 3], newline=i % 3 == 2)
+        for i in range(12)
     ]
     return write_run(folder / "s.kv", "blink", "val", folder, samples, noise(0), layers=2)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("value", 0), ("value", 1), ("projected", 0), ("vision", 3)])
+@pytest.mark.parametrize(
+    ("kind", "number"), [("value", 0), ("value", 1), ("projected", 0), ("vision", 3)]
+)
 def test_mean_cosine_equals_a_loop(run: Run, kind: Kind, number: int) -> None:
     """Questions of two and of three options."""
     rng = np.random.default_rng(0)
     images = [tuple(f"{i:02d}" for i in rng.permutation(12)[: 3 + q % 2]) for q in range(20)]
     measured = MeanCosine(tuple(images)).read(layer(run, kind, number))
     for head in range(measured.shape[0]):
-        means = {image: tokens.mean(axis=0) for image, tokens in vectors(run, kind, number, head).items()}
-        expected = [int(np.argmax([cosine(means[first], means[one]) for one in rest])) for first, *rest in images]
+        means = {
+            image: tokens.mean(axis=0) for image, tokens in vectors(run, kind, number, head).items()
+        }
+        expected = [
+            int(np.argmax([cosine(means[first], means[one]) for one in rest]))
+            for first, *rest in images
+        ]
         assert measured[head, :, 0].tolist() == expected
     assert set(measured[0, :, 0].tolist()) == {0, 1, 2}
 
@@ -84,7 +94,9 @@ def test_equal_options_go_to_the_first_and_a_broken_vector_to_none(tmp_path: Pat
     planted = write_run(tmp_path / "s.kv", "blink", "val", tmp_path, samples, fill, layers=1)
     found = MeanCosine((("0", "1", "2"), ("0", "3", "2"))).read(layer(planted, "value", 0))
     assert found[:, :, 0].tolist() == [[0, 0], [0, NONE]]
-    probed = LinearProbe(("0", "1", "2", "3"), (0, 1, 0, 1), (0, 0, 1, 1), 1.0).read(layer(planted, "value", 0))
+    probed = LinearProbe(("0", "1", "2", "3"), (0, 1, 0, 1), (0, 0, 1, 1), 1.0).read(
+        layer(planted, "value", 0)
+    )
     assert (probed[1] == NONE).all()
     assert (probed[0] != NONE).all()
 
@@ -99,11 +111,15 @@ def points() -> tuple[PointQuestion, ...]:
 def pair_run(tmp_path_factory: pytest.TempPathFactory, points: tuple[PointQuestion, ...]) -> Run:
     folder = tmp_path_factory.mktemp("pairs")
     ids = dict.fromkeys(image for each in points for image in each.question.image_ids)
-    samples = [sample(image, i, (400, 300), (7, 9), newline=i % 2 == 1) for i, image in enumerate(ids)]
+    samples = [
+        sample(image, i, (400, 300), (7, 9), newline=i % 2 == 1) for i, image in enumerate(ids)
+    ]
     return write_run(folder / "s.kv", "spair71k", "test", folder, samples, noise(1), layers=2)
 
 
-def slow_point(run: Run, kind: Kind, number: int, head: int, question: PointQuestion) -> tuple[int, int]:
+def slow_point(
+    run: Run, kind: Kind, number: int, head: int, question: PointQuestion
+) -> tuple[int, int]:
     """The choice, and PCK at 0.1 of the nearest token of the target; boxes are one pixel wide."""
     tokens, samples = vectors(run, kind, number, head), {s.id: s for s in run.samples}
     src, trg = question.question.image_ids
@@ -118,11 +134,17 @@ def slow_point(run: Run, kind: Kind, number: int, head: int, question: PointQues
     nearest = int(np.argmax([cosine(first, token) for token in tokens[trg]]))
     centre = ((nearest % cols + 0.5) * 400 / cols, (nearest // cols + 0.5) * 300 / rows)
     x0, _, x1, _ = question.pair.trg_box_xyxy_px
-    return int(np.argmax(scores)), int(math.dist(centre, question.targets_px[question.right]) <= 0.1 * (x1 - x0))
+    return int(np.argmax(scores)), int(
+        math.dist(centre, question.targets_px[question.right]) <= 0.1 * (x1 - x0)
+    )
 
 
-@pytest.mark.parametrize(("kind", "number"), [("value", 0), ("value", 1), ("projected", 0), ("vision", 3)])
-def test_point_cosine_equals_a_loop(pair_run: Run, points: tuple[PointQuestion, ...], kind: Kind, number: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "number"), [("value", 0), ("value", 1), ("projected", 0), ("vision", 3)]
+)
+def test_point_cosine_equals_a_loop(
+    pair_run: Run, points: tuple[PointQuestion, ...], kind: Kind, number: int
+) -> None:
     box = (0.0, 0.0, 900.0, 10.0)
     wide = tuple(replace(each, pair=replace(each.pair, trg_box_xyxy_px=box)) for each in points)
     measured = PointCosine(wide).read(layer(pair_run, kind, number))
@@ -141,12 +163,16 @@ def test_the_probe_equals_scikit_learn_fold_by_fold(run: Run) -> None:
     folds = stratified_folds(labels.tolist(), 3, seed=4)
     measured = LinearProbe(images, tuple(labels.tolist()), folds, 0.5).read(layer(run, "value", 1))
     for head in range(HEADS):
-        means = np.array([tokens.mean(axis=0) for tokens in vectors(run, "value", 1, head).values()])
+        means = np.array(
+            [tokens.mean(axis=0) for tokens in vectors(run, "value", 1, head).values()]
+        )
         expected = np.zeros(12, int)
         for fold in range(3):
             out = np.array(folds) == fold
             scaler = StandardScaler().fit(means[~out])
-            model = LogisticRegression(C=0.5, tol=1e-8, max_iter=5000).fit(scaler.transform(means[~out]), labels[~out])
+            model = LogisticRegression(C=0.5, tol=1e-8, max_iter=5000).fit(
+                scaler.transform(means[~out]), labels[~out]
+            )
             expected[out] = model.predict(scaler.transform(means[out]))
         assert measured[head, :, 0].tolist() == expected.tolist()
 
@@ -164,10 +190,15 @@ def test_the_probe_finds_a_planted_answer_and_nothing_in_noise(tmp_path: Path) -
         return values
 
     samples = [sample(str(i), i, (40, 30), (2, 2)) for i in range(n)]
-    planted = write_run(tmp_path / "s.kv", "blink", "val", tmp_path, samples, fill, layers=3, part_size=40)
+    planted = write_run(
+        tmp_path / "s.kv", "blink", "val", tmp_path, samples, fill, layers=3, part_size=40
+    )
     probe = LinearProbe(tuple(s.id for s in samples), labels, stratified_folds(labels, 5, 0), 0.01)
     right = np.array(
-        [[(row == labels).mean() for row in probe.read(layer(planted, "value", i))[:, :, 0]] for i in range(3)]
+        [
+            [(row == labels).mean() for row in probe.read(layer(planted, "value", i))[:, :, 0]]
+            for i in range(3)
+        ]
     )
     assert right[1, 1] > 0.9
     others = np.delete(right.ravel(), 1 * HEADS + 1)
@@ -191,6 +222,8 @@ def test_standardised_by_the_training_rows_alone() -> None:
     train = torch.arange(30) < 20
     found = standardised(features, train)
     torch.testing.assert_close(found[:, :20, :4].mean(1), torch.zeros(2, 4, dtype=torch.float64))
-    torch.testing.assert_close(found[:, :20, :4].std(1, correction=0), torch.ones(2, 4, dtype=torch.float64))
+    torch.testing.assert_close(
+        found[:, :20, :4].std(1, correction=0), torch.ones(2, 4, dtype=torch.float64)
+    )
     assert (found[:, :, 4] == 0).all()
     assert found[:, 20:, :4].mean().abs() > 1e-3

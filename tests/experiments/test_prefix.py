@@ -96,13 +96,17 @@ def planted_pck(root: Path) -> tuple[Array, Array]:
     """PCK of each pair where the right token is found, and where it is for cat0 alone: else the first token."""
     span = sample("x", 0, WH, GRID).base()
     pairs = SPair71k(root, "test").pairs()
-    right = np.array([by_hand(pair, lambda point: span.centre_px(*span.cell_at(*point))) for pair in pairs])
+    right = np.array(
+        [by_hand(pair, lambda point: span.centre_px(*span.cell_at(*point))) for pair in pairs]
+    )
     first = np.array([by_hand(pair, lambda _: span.centre_px(0, 0)) for pair in pairs])
     return right, np.where([pair.category == "cat0" for pair in pairs], right, first)
 
 
 def row_of(result: Result, condition: str, choice: str) -> Row:
-    (row,) = [row for row in result.rows if (row["condition"], row["choice"]) == (condition, choice)]
+    (row,) = [
+        row for row in result.rows if (row["condition"], row["choice"]) == (condition, choice)
+    ]
     return row
 
 
@@ -124,7 +128,12 @@ def test_a_planted_gain_is_found_and_measured_as_by_hand(result: Result, root: P
     assert block(fixed) == WITHOUT
     assert fixed["difference"] == pytest.approx(fixed["pck_image"] - half.mean())
     assert fixed["difference_high"] < 0
-    assert [row["condition"] for row in result.rows[::2]] == ["none", "correct", "random", "incorrect"]
+    assert [row["condition"] for row in result.rows[::2]] == [
+        "none",
+        "correct",
+        "random",
+        "incorrect",
+    ]
     assert {row["run"] for row in result.rows} == {"none", "correct", "random", "incorrect"}
     assert (result.n, result.n_skipped, result.best) == (60, 0, None)
 
@@ -146,7 +155,13 @@ def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Resul
             assert {name: row[name] for name in row.keys() & best.keys()} == {
                 name: value for name, value in best.items() if name in row
             }
-            assert {"pck_image", "pck_image_low", "pck_point_high", "n", "layer"} <= row.keys() & best.keys()
+            assert {
+                "pck_image",
+                "pck_image_low",
+                "pck_point_high",
+                "n",
+                "layer",
+            } <= row.keys() & best.keys()
 
 
 def test_split_chooses_and_scores_on_halves(store: Store, root: Path) -> None:
@@ -168,7 +183,9 @@ def test_the_paired_interval_is_the_slow_one(result: Result, root: Path) -> None
     for picks in rng.integers(60, size=(1000, 60)):
         drawn.append(sum(right[i] for i in picks) / 60 - sum(half[i] for i in picks) / 60)
     row = row_of(result, "correct", "best")
-    assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx(
+        tuple(np.quantile(drawn, [0.025, 0.975]))
+    )
 
 
 def table(values: Array, strata: Array | None = None) -> Table:
@@ -194,7 +211,11 @@ def test_a_paired_interval_is_narrow_where_units_move_together() -> None:
 def test_strata_are_kept_and_one_unit_has_no_interval() -> None:
     without, ours = np.array([0.0, 0.5, 1.0]), np.array([0.9, 0.2, 0.4])
     row = difference(table(ours, np.arange(3)), table(without, np.arange(3)), "score", 0)
-    assert row["difference_low"] == pytest.approx(row["difference"]) == pytest.approx(row["difference_high"])
+    assert (
+        row["difference_low"]
+        == pytest.approx(row["difference"])
+        == pytest.approx(row["difference_high"])
+    )
     one = difference(table(ours[:1]), table(without[:1]), "score", 0)
     assert one == {"difference": 0.9, "difference_low": None, "difference_high": None}
 
@@ -206,16 +227,25 @@ def test_only_some_images_of_a_run(store: Store) -> None:
     assert (whole.n, part.n, part.n_skipped) == (60, 30, 30)
     of_category = [row for row in whole.rows if row.get("category") == "cat1"]
     alone = [row for row in part.rows if "alpha" not in row]
-    assert [row["pck_image"] for row in alone] == pytest.approx([row["pck_image"] for row in of_category])
+    assert [row["pck_image"] for row in alone] == pytest.approx(
+        [row["pck_image"] for row in of_category]
+    )
     assert "ids_hash" in part.config
     assert "ids_hash" not in whole.config
     assert probe(run, TASK, kinds=["value"]) == whole
 
 
-def test_the_result_is_kept_and_documented(store: Store, result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_is_kept_and_documented(
+    store: Store, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert_documented(result.to_json())
     assert [item["n_texts"] for item in result.items] == [1, 2, 1, 2]
-    assert result.items[1] == {"condition": "correct", "text": "cat0", "n_texts": 2, "run": "correct"}
+    assert result.items[1] == {
+        "condition": "correct",
+        "text": "cat0",
+        "n_texts": 2,
+        "run": "correct",
+    }
     fresh = kvtool.prefix(store, TASK, fresh=True)
     assert fresh.to_json() == result.to_json()
     monkeypatch.setattr(Run, "stream", None)
@@ -236,9 +266,14 @@ def test_other_layers_kinds_and_conditions(store: Store) -> None:
 
 def test_a_table_fits_eighty_columns(result: Result) -> None:
     longest = replace(
-        result, rows=[row | {"condition": "text:" + "long " * 30} for row in result.rows[:2]] + result.rows
+        result,
+        rows=[row | {"condition": "text:" + "long " * 30} for row in result.rows[:2]] + result.rows,
     )
-    for one in (result, longest, replace(result, config=result.config | {"kinds": ["key", "value"]})):
+    for one in (
+        result,
+        longest,
+        replace(result, config=result.config | {"kinds": ["key", "value"]}),
+    ):
         out = io.StringIO()
         emit(one, "table", out)
         assert max(map(len, out.getvalue().splitlines())) <= 80
@@ -248,7 +283,9 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
     correct = row_of(result, "correct", "best")
     assert f"{100 * correct['pck_image']:.1f}" in text
     assert f"{100 * correct['difference']:+.1f}" in text
-    assert f"[{100 * correct['difference_low']:.1f}, {100 * correct['difference_high']:.1f}]" in text
+    assert (
+        f"[{100 * correct['difference_low']:.1f}, {100 * correct['difference_high']:.1f}]" in text
+    )
     assert "fixed block: value, layer 2, kv_head 0, the best of none" in text
     assert 'correct: "cat0" and another text' in text
     assert "-0.0" not in text
@@ -258,9 +295,13 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
     def ask(task: str = TASK, where: Any = store, **options: Any) -> None:
         kvtool.prefix(where, task, **options)
 
-    with pytest.raises(UsageError, match=r"one of the tasks referring-expression, .*; found 'co-segmentation'"):
+    with pytest.raises(
+        UsageError, match=r"one of the tasks referring-expression, .*; found 'co-segmentation'"
+    ):
         ask("co-segmentation")
-    with pytest.raises(UsageError, match="correct, random, incorrect, which spair71k offers, found 'right'"):
+    with pytest.raises(
+        UsageError, match="correct, random, incorrect, which spair71k offers, found 'right'"
+    ):
         ask(conditions=["right"])
     with pytest.raises(UsageError, match="expected another one than none"):
         ask(conditions=["none"])
@@ -270,27 +311,47 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
         ask(prefix=["file:"])
     with pytest.raises(UsageError, match="or file:CSV, found 'correct'"):
         ask(prefix=["correct"])
-    with pytest.raises(UsageError, match="expected some of value, found projected; a prefix reaches the decoder"):
+    with pytest.raises(
+        UsageError, match="expected some of value, found projected; a prefix reaches the decoder"
+    ):
         ask("referring-expression", kinds=["projected"])
     with pytest.raises(UsageError, match="expected max or split"):
         ask(select="best")
-    with pytest.raises(UsageError, match="option 'cutoff' is of semantic-segmentation and referring-expression alone"):
+    with pytest.raises(
+        UsageError,
+        match="option 'cutoff' is of semantic-segmentation and referring-expression alone",
+    ):
         ask(cutoff="otsu")
-    with pytest.raises(UsageError, match="run correct: expected the run without prefix, found 'correct'"):
+    with pytest.raises(
+        UsageError, match="run correct: expected the run without prefix, found 'correct'"
+    ):
         ask(run="correct")
     with pytest.raises(UsageError, match="which cannot serve referring-expression"):
         ask("referring-expression", run="none")
-    with pytest.raises(UsageError, match="over imagenet-s or bdd10k, found runs: correct, incorrect, none, random; "):
+    with pytest.raises(
+        UsageError,
+        match="over imagenet-s or bdd10k, found runs: correct, incorrect, none, random; ",
+    ):
         ask("semantic-segmentation")
-    with pytest.raises(UsageError, match="expected a run without prefix that holds key over spair71k"):
+    with pytest.raises(
+        UsageError, match="expected a run without prefix that holds key over spair71k"
+    ):
         ask(kinds=["key"])
-    with pytest.raises(ModelError, match=r"model 'planted': .*if run none's model moved, give its place with --model"):
+    with pytest.raises(
+        ModelError,
+        match=r"model 'planted': .*if run none's model moved, give its place with --model",
+    ):
         ask(prefix=["text:a cat"])
     empty = kvtool.store.open_store(tmp_path / "empty.kv", create=True)
-    with pytest.raises(UsageError, match="found runs: none; give --model and --dataset spair71k:PATH to extract it"):
+    with pytest.raises(
+        UsageError, match="found runs: none; give --model and --dataset spair71k:PATH to extract it"
+    ):
         ask(where=empty)
     new: dict[str, Any] = {"where": empty, "model": "demo", "dataset": f"spair71k:{root}"}
-    with pytest.raises(UsageError, match="expected a data set that serves referring-expression, found one that serves"):
+    with pytest.raises(
+        UsageError,
+        match="expected a data set that serves referring-expression, found one that serves",
+    ):
         ask("referring-expression", **new)
     with pytest.raises(UsageError, match="some of none, correct, random, incorrect"):
         ask(conditions=["right"], **new)
@@ -298,7 +359,9 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
     shutil.copytree(root, tmp_path / "changed")
     lines = (root / "Layout/large/test.txt").read_text().splitlines()
     (tmp_path / "changed/Layout/large/test.txt").write_text("\n".join(lines[:30]) + "\n")
-    with pytest.raises(DatasetError, match="expected the images that run none holds, found 6 images gone"):
+    with pytest.raises(
+        DatasetError, match="expected the images that run none holds, found 6 images gone"
+    ):
         ask(data=tmp_path / "changed")
 
 
@@ -316,11 +379,17 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
     best = probe(store.run("none"), TASK, kinds=["value"]).best
     assert best is not None
     other = next(at for at in of_block if at != (best["layer"], best["kv_head"]))
-    samples = [replace(s, prefix="it") for s in store.run("none").samples if s.id.startswith(of_block[other])]
+    samples = [
+        replace(s, prefix="it")
+        for s in store.run("none").samples
+        if s.id.startswith(of_block[other])
+    ]
     lines = [f"{s.id},it" for s in samples]
     (tmp_path / "texts.csv").write_text("\n".join(["image,text", *lines]))
     name = f"file:{tmp_path}/texts.csv"
-    write_run(tmp_path / "s.kv", "spair71k", "test", root, samples, fill, name="mine", prefix="file")
+    write_run(
+        tmp_path / "s.kv", "spair71k", "test", root, samples, fill, name="mine", prefix="file"
+    )
     found = kvtool.prefix(store, TASK, conditions=[], prefix=[name])
     assert [block(row) for row in found.rows] == [other] * 4
     assert (found.n, found.n_skipped, found.config["images"]) == (30, 6, 6)
@@ -330,8 +399,19 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
 def test_several_runs_without_prefix_are_listed(tmp_path: Path, root: Path) -> None:
     store = write_conditions(tmp_path / "s.kv", root, {"none": noise(0)})
     samples = store.run("none").samples
-    write_run(tmp_path / "s.kv", "spair71k", "test", root, samples, noise(1), name="other", model="another")
-    with pytest.raises(UsageError, match=r"expected one run .* or a name \(--run\), found runs: none, other"):
+    write_run(
+        tmp_path / "s.kv",
+        "spair71k",
+        "test",
+        root,
+        samples,
+        noise(1),
+        name="other",
+        model="another",
+    )
+    with pytest.raises(
+        UsageError, match=r"expected one run .* or a name \(--run\), found runs: none, other"
+    ):
         kvtool.prefix(store, TASK)
 
 
@@ -345,7 +425,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_prefix_changes_values_behind_the_first_layer(scenes: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_prefix_changes_values_behind_the_first_layer(
+    scenes: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     spec = f"spair71k:{scenes}/spair71k"
     settings: dict[str, Any] = {"dtype": "float32", "keys": "pre-rope", "limit": 8}
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, run="base", **settings)
@@ -410,11 +492,19 @@ def test_missing_conditions_are_extracted_once(
     assert longer.config["images"] == 9
 
 
-def test_images_without_a_text_are_left_out_of_every_condition(scenes: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_images_without_a_text_are_left_out_of_every_condition(
+    scenes: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     shutil.copytree(scenes / "refcoco", tmp_path / "refcoco")
     captions = tmp_path / "refcoco/images/mscoco/annotations/captions_train2014.json"
     record = json.loads(captions.read_text())
-    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"refcoco:{tmp_path}/refcoco", limit=4, run="base")
+    kvtool.extract(
+        tmp_path / "s.kv",
+        model=str(tiny_model),
+        dataset=f"refcoco:{tmp_path}/refcoco",
+        limit=4,
+        run="base",
+    )
     store = kvtool.open(tmp_path / "s.kv")
     lacking = store.run("base").ids[1]
     number = int(lacking.rpartition("_")[2])
@@ -424,7 +514,9 @@ def test_images_without_a_text_are_left_out_of_every_condition(scenes: Path, tin
         found = kvtool.prefix(store, "referring-expression", fresh=True)
         assert [item["condition"] for item in found.items] == ["none", "correct", "random"]
         assert found.n_skipped == 1
-        assert found.skipped == [f"image {lacking}: expected a text for --prefix correct, found none for it"]
+        assert found.skipped == [
+            f"image {lacking}: expected a text for --prefix correct, found none for it"
+        ]
         assert found.config["images"] == 3
         assert len({row["n"] for row in found.rows}) == 1
         assert "1 left out" in printed(found)
@@ -445,8 +537,13 @@ def printed(result: Result) -> str:
     return out.getvalue()
 
 
-def test_from_nothing_but_a_model_and_a_data_set(scenes: Path, tiny_model: Path, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"model": str(tiny_model), "dataset": f"bdd10k:{scenes}/bdd10k@val-night+highway"}
+def test_from_nothing_but_a_model_and_a_data_set(
+    scenes: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {
+        "model": str(tiny_model),
+        "dataset": f"bdd10k:{scenes}/bdd10k@val-night+highway",
+    }
     found = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", **asked)
     (base,) = (run for run in kvtool.open(tmp_path / "new.kv").runs() if "+" not in run)
     assert found.config["run"] == base
@@ -455,21 +552,44 @@ def test_from_nothing_but_a_model_and_a_data_set(scenes: Path, tiny_model: Path,
     assert found.items[3]["text"] == "The image is taken at daytime and it is from city street view"
     moved = tmp_path / "moved"
     shutil.copytree(tiny_model, moved)
-    again = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", prefix=["text:a cat"], model=str(moved))
-    assert [item["condition"] for item in again.items] == ["none", "correct", "random", "incorrect", "text:a cat"]
+    again = kvtool.prefix(
+        tmp_path / "new.kv", "semantic-segmentation", prefix=["text:a cat"], model=str(moved)
+    )
+    assert [item["condition"] for item in again.items] == [
+        "none",
+        "correct",
+        "random",
+        "incorrect",
+        "text:a cat",
+    ]
     runs = kvtool.open(tmp_path / "new.kv").runs()
-    assert kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", prefix=["text:a cat"]) == again
+    assert (
+        kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", prefix=["text:a cat"]) == again
+    )
     assert kvtool.open(tmp_path / "new.kv").runs() == runs
     config = json.loads((moved / "config.json").read_text())
     (moved / "config.json").write_text(json.dumps(config | {"note": "another"}))
     with pytest.raises(UsageError, match=f"by {moved}, found runs"):
         kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", model=str(moved))
-    with pytest.raises(ModelError, match=r"expected revision files-.*, with which run .* was extracted, found files-"):
-        kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", run=base, model=str(moved), prefix=["text:a dog"])
+    with pytest.raises(
+        ModelError,
+        match=r"expected revision files-.*, with which run .* was extracted, found files-",
+    ):
+        kvtool.prefix(
+            tmp_path / "new.kv",
+            "semantic-segmentation",
+            run=base,
+            model=str(moved),
+            prefix=["text:a dog"],
+        )
 
 
-def test_a_street_of_neither_domain_has_no_sentence(scenes: Path, tiny_model: Path, tmp_path: Path) -> None:
-    kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"bdd10k:{scenes}/bdd10k@val", limit=1)
+def test_a_street_of_neither_domain_has_no_sentence(
+    scenes: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    kvtool.extract(
+        tmp_path / "s.kv", model=str(tiny_model), dataset=f"bdd10k:{scenes}/bdd10k@val", limit=1
+    )
     with pytest.raises(UsageError, match=r"use @val-day\+street or @val-night\+highway"):
         kvtool.prefix(tmp_path / "s.kv", "semantic-segmentation")
 

@@ -38,13 +38,17 @@ def samples_of(root: Path) -> list[Sample]:
 
     refs = SPair71k(root, "test").images()
     digests = digest_pictures(refs)
-    return [replace(sample(ref.id, i, WH, GRID), digest=digests[ref.id]) for i, ref in enumerate(refs)]
+    return [
+        replace(sample(ref.id, i, WH, GRID), digest=digests[ref.id]) for i, ref in enumerate(refs)
+    ]
 
 
 @pytest.fixture
 def run(tmp_path: Path, root: Path) -> Run:
     pairs = SPair71k(root, "test").pairs()
-    return write_run(tmp_path / "s.kv", "spair71k", "test", root, samples_of(root), planted(pairs), name="ours")
+    return write_run(
+        tmp_path / "s.kv", "spair71k", "test", root, samples_of(root), planted(pairs), name="ours"
+    )
 
 
 @pytest.fixture
@@ -123,8 +127,19 @@ def test_a_colleagues_run_costs_only_its_own_baselines(
 ) -> None:
     first = probe(run, TASK)
     samples = samples_of(root)
-    write_run(tmp_path / "s.kv", "spair71k", "test", root, samples, noise(3), name="theirs", model="other")
-    write_run(tmp_path / "s.kv", "spair71k", "test", root, samples[:3], noise(4), name="part", model="third")
+    write_run(
+        tmp_path / "s.kv", "spair71k", "test", root, samples, noise(3), name="theirs", model="other"
+    )
+    write_run(
+        tmp_path / "s.kv",
+        "spair71k",
+        "test",
+        root,
+        samples[:3],
+        noise(4),
+        name="part",
+        model="third",
+    )
     scored()
     second = probe(run, TASK)
     assert scored() == ["theirs"]
@@ -141,12 +156,16 @@ def test_a_colleagues_run_costs_only_its_own_baselines(
     assert not scored()
 
 
-def test_a_run_that_grew_is_scored_whole(tmp_path: Path, root: Path, scored: Callable[[], list[str]]) -> None:
+def test_a_run_that_grew_is_scored_whole(
+    tmp_path: Path, root: Path, scored: Callable[[], list[str]]
+) -> None:
     samples = samples_of(root)
     fill = planted(SPair71k(root, "test").pairs())
     store = tmp_path / "s.kv"
     part = probe(write_run(store, "spair71k", "test", root, samples[:-3], fill, name="ours"), TASK)
-    whole = probe(write_run(store, "spair71k", "test", root, samples, fill, name="ours", part_size=5), TASK)
+    whole = probe(
+        write_run(store, "spair71k", "test", root, samples, fill, name="ours", part_size=5), TASK
+    )
     assert scored() == ["ours", "ours"]
     assert whole.n > part.n
 
@@ -177,11 +196,15 @@ def test_a_kept_result_is_given_without_torch(run: Run) -> None:
         f"result = kvtool.probe({str(run.store)!r}, {TASK!r})\n"
         "print(result.best['pck_image'], *sorted({'torch', 'transformers', 'scipy', 'sklearn'} & sys.modules.keys()))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert told.split() == [repr(expected)]
 
 
-def test_what_another_process_scores_is_not_scored_again(run: Run, scored: Callable[[], list[str]]) -> None:
+def test_what_another_process_scores_is_not_scored_again(
+    run: Run, scored: Callable[[], list[str]]
+) -> None:
     """The claim that it holds is that of the result's key."""
     from kvtool.errors import BusyError
     from kvtool.store.shares import Share

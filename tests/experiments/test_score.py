@@ -69,7 +69,9 @@ def davis_tree(tmp_path: Path) -> tuple[Path, Path]:
     data = builders.davis(tmp_path / "DAVIS")
     for path in (data / "Annotations/480p").glob("*/*.png"):
         labels = builders_labels(path)
-        label_png(tmp_path / "results" / path.parent.name / path.name, np.where(labels == 255, 0, labels))
+        label_png(
+            tmp_path / "results" / path.parent.name / path.name, np.where(labels == 255, 0, labels)
+        )
     return data, tmp_path / "results"
 
 
@@ -161,7 +163,10 @@ def test_bdd_of_a_plain_folder_with_its_own_names(tmp_path: Path) -> None:
     found = kvtool.score("bdd10k", data=tmp_path / "gt", results=tmp_path / "pred")
     assert first(found)["miou"] == 0.5
     assert by(found, "category")["c3"]["iou"] == 0.5
-    assert (by(found, "category")["c3"]["iou_low"], by(found, "category")["c3"]["iou_high"]) == (0, 1)
+    assert (by(found, "category")["c3"]["iou_low"], by(found, "category")["c3"]["iou_high"]) == (
+        0,
+        1,
+    )
     # Each pixel is of class 3, so there is no background to be right about.
     assert first(found)["miou_fgbg"] == pytest.approx(0.25)
 
@@ -170,14 +175,22 @@ def test_spair_counts_and_leaves_out(tmp_path: Path) -> None:
     box = {"trg_bndbox": [0, 0, 100, 40]}
     path = lines(
         tmp_path / "a.jsonl",
-        {"category": "cat", **box, "trg_kps": [[10, 10], [50, 20]], "prd_kps": [[20, 10], [50, 30.5]]},
+        {
+            "category": "cat",
+            **box,
+            "trg_kps": [[10, 10], [50, 20]],
+            "prd_kps": [[20, 10], [50, 30.5]],
+        },
         {"category": "dog", **box, "trg_kps": [[0, 0]], "prd_kps": [[3, 4]]},
         {"category": "dog", **box, "trg_kps": [], "prd_kps": []},
     )
     found = kvtool.score("spair", answers=path)
     assert (found.n, found.n_skipped, found.skipped) == (2, 1, [f"{path}:3: no keypoint"])
     every = {(row.get("alpha"), row.get("category")): row for row in found.rows}
-    assert (every[None, None]["pck_image"], every[None, None]["pck_point"]) == (0.75, pytest.approx(2 / 3))
+    assert (every[None, None]["pck_image"], every[None, None]["pck_point"]) == (
+        0.75,
+        pytest.approx(2 / 3),
+    )
     assert [every[alpha, None]["n_correct"] for alpha in (0.05, 0.1, 0.15)] == [1, 2, 3]
     assert (every[0.05, "cat"]["pck_image"], every[0.05, "dog"]["pck_image"]) == (0, 1)
     assert (every[0.1, "cat"]["n_keypoints"], every[0.1, "cat"]["n"]) == (2, 1)
@@ -190,7 +203,12 @@ def test_pope_without_a_yes_and_two_files(tmp_path: Path) -> None:
     found = kvtool.score("pope", answers=[never, half])
     files = by(found, "file")
     assert list(files) == [str(never), str(half)]
-    assert [files[str(never)][name] for name in ("f1", "precision", "accuracy", "yes_ratio")] == [0, 0, 0.5, 0]
+    assert [files[str(never)][name] for name in ("f1", "precision", "accuracy", "yes_ratio")] == [
+        0,
+        0,
+        0.5,
+        0,
+    ]
     assert files[str(half)]["f1"] == pytest.approx(6 / 7)
     assert first(found)["macro_f1"] == pytest.approx(3 / 7)
     assert first(found)["f1"] == pytest.approx(6 / 8)
@@ -201,7 +219,9 @@ def test_pope_without_a_yes_and_two_files(tmp_path: Path) -> None:
 
 def test_pope_breaks_inside_an_answer_are_no_lines(tmp_path: Path) -> None:
     text = json.dumps(answer("Yes\u2028it\x85is", "yes"), ensure_ascii=False)
-    found = kvtool.score("pope", answers=write_text(tmp_path / "a.json", f"\ufeff{text}\r\n\r\n{text}"))
+    found = kvtool.score(
+        "pope", answers=write_text(tmp_path / "a.json", f"\ufeff{text}\r\n\r\n{text}")
+    )
     assert first(found)["n"] == 2
 
 
@@ -212,13 +232,21 @@ def test_mme_mean_of_the_papers_four(tmp_path: Path) -> None:
         ("count", (right, right)), ("color", (right, half)), ("existence", (half, half)), ("position", (half, right)),
         ("OCR", (half,)),
     ):  # fmt: skip
-        write_text(tmp_path / f"{subset}.txt", "".join(text.format(i) for i, text in enumerate(texts)) + "\n\n")
+        write_text(
+            tmp_path / f"{subset}.txt",
+            "".join(text.format(i) for i, text in enumerate(texts)) + "\n\n",
+        )
     found = kvtool.score("mme", answers=tmp_path)
     subsets = by(found, "subset")
     wanted = {"count": 200, "color": 125, "existence": 50, "position": 125, "OCR": 50}
     assert {name: row["score"] for name, row in subsets.items()} == wanted
     assert (first(found)["mme*"], first(found)["score"], first(found)["total"]) == (125, 110, 550)
-    assert [subsets["color"][name] for name in ("acc", "acc_plus", "n", "n_other")] == [75, 50, 2, 1]
+    assert [subsets["color"][name] for name in ("acc", "acc_plus", "n", "n_other")] == [
+        75,
+        50,
+        2,
+        1,
+    ]
     assert (first(found)["n"], first(found)["n_other"], found.n) == (9, 5, 9)
     assert subsets["OCR"]["score_low"] is None
 

@@ -39,22 +39,34 @@ def images(count: int = 12) -> list[Sample]:
     for i in range(count):
         grid = (3 + i % 3, 4 + i % 2)
         cover = (10.0, 0.0, 70.0, 60.0) if i % 4 == 3 else None
-        made.append(sample(f"img{i:02d}", i, (80, 60), grid, newline=i % 2 == 1, start=i % 3, cover=cover))
+        made.append(
+            sample(f"img{i:02d}", i, (80, 60), grid, newline=i % 2 == 1, start=i % 3, cover=cover)
+        )
     return made
 
 
-def make_run(path: Path, fill: Any = None, samples: list[Sample] | None = None, **options: Any) -> Run:
-    return write_run(path / "s.kv", "folder", "all", path, samples or images(), fill or noise(3), **options)
+def make_run(
+    path: Path, fill: Any = None, samples: list[Sample] | None = None, **options: Any
+) -> Run:
+    return write_run(
+        path / "s.kv", "folder", "all", path, samples or images(), fill or noise(3), **options
+    )
 
 
-def all_patches(run: Run, kind: Kind, layer: int, head: int) -> list[tuple[str, int, int, int, Array]]:
+def all_patches(
+    run: Run, kind: Kind, layer: int, head: int
+) -> list[tuple[str, int, int, int, Array]]:
     """(image, row, col, token, vector) of every patch, read image by image."""
     found = []
     for one in run.samples:
-        values = run.read_image(one.id, [kind])[kind][run.config.stored_layers(kind).index(layer), head]
+        values = run.read_image(one.id, [kind])[kind][
+            run.config.stored_layers(kind).index(layer), head
+        ]
         span = one.base(kind)
         for number, token in enumerate(span.token_indices()):
-            found.append((one.id, *divmod(number, span.grid[1]), token, values[token].astype(float)))
+            found.append(
+                (one.id, *divmod(number, span.grid[1]), token, values[token].astype(float))
+            )
     return found
 
 
@@ -66,11 +78,20 @@ def score(a: Array, b: Array, metric: Metric) -> float:
 
 
 def by_hand(
-    run: Run, image: str, cell: tuple[int, int], k: int, metric: Metric, kind: Kind, layer: int, head: int
+    run: Run,
+    image: str,
+    cell: tuple[int, int],
+    k: int,
+    metric: Metric,
+    kind: Kind,
+    layer: int,
+    head: int,
 ) -> Any:
     """(image, token) of the patch itself, then of the others by (score, place), with their scores."""
     patches = all_patches(run, kind, layer, head)
-    own = next(i for i, (name, row, col, _, _) in enumerate(patches) if (name, row, col) == (image, *cell))
+    own = next(
+        i for i, (name, row, col, _, _) in enumerate(patches) if (name, row, col) == (image, *cell)
+    )
     scores = [score(patches[own][4], vector, metric) for *_, vector in patches]
     order = sorted(range(len(patches)), key=lambda i: (i != own, -round(scores[i], 6), i))[:k]
     return [(patches[i][0], patches[i][3]) for i in order], [scores[i] for i in order]
@@ -106,7 +127,9 @@ def test_planted_patches_are_found_in_order(tmp_path: Path) -> None:
                     other = np.cos(np.arange(DIM))
                     other -= other @ direction * direction / DIM
                     scale = np.sqrt(DIM) / np.linalg.norm(other)
-                    values[s.base().token_indices()[cell]] = direction + np.tan(angle * 5) * other * scale
+                    values[s.base().token_indices()[cell]] = (
+                        direction + np.tan(angle * 5) * other * scale
+                    )
         return values
 
     run = make_run(tmp_path, fill)
@@ -121,19 +144,34 @@ def test_planted_patches_are_found_in_order(tmp_path: Path) -> None:
     for r in result.rows:
         assert (r["x_px"], r["y_px"]) == spans[r["image"]].centre_px(r["row"], r["col"])
         assert spans[r["image"]].token_at(r["x_px"], r["y_px"]) == r["token"]
-    elsewhere = kvtool.search(run, "img02", centre(run, "img02", row, col), k=4, layer=LAYER, kv_head=0)
+    elsewhere = kvtool.search(
+        run, "img02", centre(run, "img02", row, col), k=4, layer=LAYER, kv_head=0
+    )
     assert found(elsewhere)[1:] != found(result)[1:]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-@pytest.mark.parametrize(("kind", "layer", "head"), [("value", 5, 1), ("projected", 0, 0), ("vision", 3, 0)])
+@pytest.mark.parametrize(
+    ("kind", "layer", "head"), [("value", 5, 1), ("projected", 0, 0), ("vision", 3, 0)]
+)
 def test_flat_and_exact_are_the_double_loop(
-    tmp_path: Path, metric: Metric, kind: Kind, layer: int, head: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    metric: Metric,
+    kind: Kind,
+    layer: int,
+    head: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kvtool.features.patches.READ_BYTES", 30 * 4 * DIM)
     run = make_run(tmp_path)
     asked = ("img03", centre(run, "img03", 2, 1, kind))
-    options: dict[str, Any] = {"kind": kind, "layer": layer, "kv_head": head, "k": 25, "metric": metric}
+    options: dict[str, Any] = {
+        "kind": kind,
+        "layer": layer,
+        "kv_head": head,
+        "k": 25,
+        "metric": metric,
+    }
     wanted, scores = by_hand(run, "img03", (2, 1), 25, metric, kind, layer, head)
     for exact in (True, False, False):
         result = kvtool.search(run, *asked, exact=exact, **options)
@@ -147,11 +185,15 @@ def test_flat_and_exact_are_the_double_loop(
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.usefixtures("small")
-def test_equal_patches_come_by_image_and_token_after_the_patch_itself(tmp_path: Path, metric: Metric) -> None:
+def test_equal_patches_come_by_image_and_token_after_the_patch_itself(
+    tmp_path: Path, metric: Metric
+) -> None:
     run = make_run(tmp_path, lambda s, _layer, _head: np.ones((s.n_tokens, DIM)), layers=6)
     wanted, _ = by_hand(run, "img05", (1, 1), 20, metric, "value", LAYER, HEAD)
     for exact in (True, False):
-        result = kvtool.search(run, "img05", centre(run, "img05", 1, 1), k=20, metric=metric, exact=exact, **BLOCK)
+        result = kvtool.search(
+            run, "img05", centre(run, "img05", 1, 1), k=20, metric=metric, exact=exact, **BLOCK
+        )
         assert found(result) == wanted
     assert wanted[0][0] == "img05"
     assert wanted[1] == ("img00", 0)
@@ -159,7 +201,9 @@ def test_equal_patches_come_by_image_and_token_after_the_patch_itself(tmp_path: 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.usefixtures("small")
-def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(tmp_path: Path, metric: Metric) -> None:
+def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(
+    tmp_path: Path, metric: Metric
+) -> None:
     run = make_run(tmp_path)
     result = kvtool.search(run, "img03", centre(run, "img03", 2, 1), k=10, metric=metric, **BLOCK)
     about = result.config["index"]
@@ -176,23 +220,36 @@ def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(tmp_path: Path, me
     shards = [faiss.read_index(str(file)) for file in files]
     assert sum(shard.ntotal for shard in shards) == len(patches)
     for number in sample_numbers(len(patches), RECALL_QUERIES, SEED).tolist():
-        exact = sorted(range(len(patches)), key=lambda i: (-score(vectors[number], vectors[i], metric), i))
+        exact = sorted(
+            range(len(patches)), key=lambda i: (-score(vectors[number], vectors[i], metric), i)
+        )
         hits = []
         for shard in shards:
             near, numbers = shard.search(vectors[None, number], RECALL_AT + 1)
             sign = 1 if metric == "cosine" else -1
-            hits += [(-sign * s, n) for s, n in zip(near[0].tolist(), numbers[0].tolist(), strict=True) if n >= 0]
+            hits += [
+                (-sign * s, n)
+                for s, n in zip(near[0].tolist(), numbers[0].tolist(), strict=True)
+                if n >= 0
+            ]
         got = [n for _, n in sorted(hits) if n != number][:RECALL_AT]
         wanted = [n for n in exact if n != number][:RECALL_AT]
         shares.append(len(set(got) & set(wanted)) / RECALL_AT)
     assert about["recall_at_10"] == pytest.approx(np.mean(shares), abs=1e-9)
     assert 0.2 < about["recall_at_10"] < 1
     assert about["n"] == len(shares)
-    assert f"recall_at_10 {about['recall_at_10']:.3f} over {len(shares)} queries" in result.config["notes"][-1]
+    assert (
+        f"recall_at_10 {about['recall_at_10']:.3f} over {len(shares)} queries"
+        in result.config["notes"][-1]
+    )
     # What is found is scored exactly, and the patch itself is first.
-    scores = dict(zip(*by_hand(run, "img03", (2, 1), len(patches), metric, "value", LAYER, HEAD), strict=True))
+    scores = dict(
+        zip(*by_hand(run, "img03", (2, 1), len(patches), metric, "value", LAYER, HEAD), strict=True)
+    )
     assert found(result)[0] == ("img03", result.rows[0]["token"])
-    np.testing.assert_allclose([r["score"] for r in result.rows], [scores[p] for p in found(result)], atol=1e-5 * 30)
+    np.testing.assert_allclose(
+        [r["score"] for r in result.rows], [scores[p] for p in found(result)], atol=1e-5 * 30
+    )
 
 
 @pytest.mark.usefixtures("small")
@@ -250,7 +307,10 @@ def test_a_longer_run_has_a_new_index_in_place_of_the_old(tmp_path: Path) -> Non
     run = open_store(run.store).run()
     longer = kvtool.search(run, *asked, k=500, **BLOCK)
     assert longer.n > shorter.n
-    assert {row["image"] for row in longer.rows} - {row["image"] for row in shorter.rows} == {"img10", "img11"}
+    assert {row["image"] for row in longer.rows} - {row["image"] for row in shorter.rows} == {
+        "img10",
+        "img11",
+    }
     assert found(longer) == by_hand(run, "img03", (0, 0), 500, "cosine", "value", LAYER, HEAD)[0]
     assert kept not in indexes.names(run)
     assert len(indexes.names(run)) == 3
@@ -319,7 +379,9 @@ def test_a_flipped_byte_anywhere_never_changes_an_answer(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("small")
-def test_every_list_is_checked_when_all_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_list_is_checked_when_all_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(patch_index, "PROBED", 8)
     run = make_run(tmp_path, layers=6)
     asked: Any = (run, "img08", centre(run, "img08", 0, 0))
@@ -384,7 +446,9 @@ def test_two_builders_keep_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list((run.store / "tmp").iterdir()) == []
 
 
-def test_an_index_that_vanishes_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_vanishes_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(tmp_path)
     keep, kept = indexes.keep, []
 
@@ -414,7 +478,12 @@ def test_without_faiss_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert not indexes.folder_of(run).exists()
     assert found(result) == by_hand(run, "img08", (0, 0), 9, "cosine", "value", LAYER, HEAD)[0]
     assert "FAISS is not installed" in result.config["notes"][-1]
-    assert result.config["index"] == {"kind": "none", "patches": result.n, "recall_at_10": None, "n": 0}
+    assert result.config["index"] == {
+        "kind": "none",
+        "patches": result.n,
+        "recall_at_10": None,
+        "n": 0,
+    }
 
 
 def test_a_store_that_cannot_be_written_is_searched_exactly(tmp_path: Path) -> None:
@@ -453,7 +522,9 @@ def test_more_asked_than_there_are(tmp_path: Path) -> None:
 def test_vectors_that_are_not_finite_are_left_out(tmp_path: Path, exact: bool) -> None:
     def fill(s: Sample, layer: int, head: int) -> Array:
         values = noise(3)(s, layer, head)
-        values[s.base().token_indices()[::2]] = [np.nan, *[1.0] * (DIM - 1)] if s.index % 2 else np.inf
+        values[s.base().token_indices()[::2]] = (
+            [np.nan, *[1.0] * (DIM - 1)] if s.index % 2 else np.inf
+        )
         return values
 
     run = make_run(tmp_path, fill, layers=6)
@@ -468,18 +539,32 @@ def test_a_run_of_an_encoder_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path, kinds=("vision",))
     result = kvtool.search(run, "img08", centre(run, "img08", 1, 1, "vision"), k=7)
     assert found(result) == by_hand(run, "img08", (1, 1), 7, "cosine", "vision", 3, 0)[0]
-    assert (result.config["kind"], result.config["layer"], result.config["kv_head"]) == ("vision", 3, 0)
+    assert (result.config["kind"], result.config["layer"], result.config["kv_head"]) == (
+        "vision",
+        3,
+        0,
+    )
     with pytest.raises(UsageError, match="has no value, only vision"):
         kvtool.search(run, "img08", (1, 1), kind="value")
 
 
-def keep_probe(run: Run, task: str, scores: dict[tuple[str, int, int], float], **config: Any) -> None:
+def keep_probe(
+    run: Run, task: str, scores: dict[tuple[str, int, int], float], **config: Any
+) -> None:
     rows: list[dict[str, Any]] = [
-        {"kind": k, "layer": i, "kv_head": h, "pck_image": v, "n": 1} for (k, i, h), v in scores.items()
+        {"kind": k, "layer": i, "kv_head": h, "pck_image": v, "n": 1}
+        for (k, i, h), v in scores.items()
     ]
-    best = {**max((row for row in rows if row["kind"] == "value"), key=lambda row: row["pck_image"]), "select": "max"}
-    result = Result("probe", task, "pck_image", 1, rows, best, config={"run_hash": run.config.hash, **config})
-    open_store(run.store).save_result(f"key{len(list(open_store(run.store).results_dir.iterdir()))}", result.to_json())
+    best = {
+        **max((row for row in rows if row["kind"] == "value"), key=lambda row: row["pck_image"]),
+        "select": "max",
+    }
+    result = Result(
+        "probe", task, "pck_image", 1, rows, best, config={"run_hash": run.config.hash, **config}
+    )
+    open_store(run.store).save_result(
+        f"key{len(list(open_store(run.store).results_dir.iterdir()))}", result.to_json()
+    )
 
 
 def block(run: Run, **options: Any) -> tuple[Any, ...]:
@@ -492,7 +577,12 @@ def test_the_block_is_the_best_of_the_last_correspondence_probe(tmp_path: Path) 
     assert block(run) == ("value", 4, 0, "no")
     keep_probe(run, "foreground-segmentation", {("value", 1, 0): 0.5, ("value", 2, 1): 0.7})
     assert block(run) == ("value", 2, 1, "best")
-    scores = {("value", 3, 0): 0.5, ("value", 5, 1): 0.7, ("value", 6, 0): 0.6, ("vision", 3, 0): 0.9}
+    scores = {
+        ("value", 3, 0): 0.5,
+        ("value", 5, 1): 0.7,
+        ("value", 6, 0): 0.6,
+        ("vision", 3, 0): 0.9,
+    }
     keep_probe(run, "semantic-correspondence", scores)
     keep_probe(run, "co-segmentation", {("value", 1, 1): 0.9})
     keep_probe(run, "semantic-correspondence", {("value", 0, 0): 0.9}, run_hash="of another run")
@@ -522,7 +612,9 @@ def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no image 'img8' among the 12 .* nearest: 'img08'"):
         kvtool.search(run, "img8", (40, 30))
     for at_px in ((80, 30), (-1, 30), (40, 60), (float("nan"), 1)):
-        with pytest.raises(UsageError, match=r"outside image img08 \(80 x 60 px\): expected x from 0 to below 80"):
+        with pytest.raises(
+            UsageError, match=r"outside image img08 \(80 x 60 px\): expected x from 0 to below 80"
+        ):
             kvtool.search(run, "img08", at_px)
     with pytest.raises(UsageError, match=r"the model saw a part\): expected x from 10 to below 70"):
         kvtool.search(run, "img03", (5, 5))

@@ -28,19 +28,27 @@ def extracted(tmp_path_factory: pytest.TempPathFactory, pope: Path) -> Path:
     """A store of which nothing was asked."""
     folder = tmp_path_factory.mktemp("extracted")
     model = planted_model(folder / "model")
-    kvtool.extract(folder / "s.kv", model=str(model), dataset=f"pope:{pope}", kinds=("key", "value"))
+    kvtool.extract(
+        folder / "s.kv", model=str(model), dataset=f"pope:{pope}", kinds=("key", "value")
+    )
     return folder / "s.kv"
 
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("heads") / "heads.jsonl"
-    path.write_text("".join(json.dumps({"layer": layer, "kv_head": head}) + "\n" for layer, head in sorted(NOISY)))
+    path.write_text(
+        "".join(
+            json.dumps({"layer": layer, "kv_head": head}) + "\n" for layer, head in sorted(NOISY)
+        )
+    )
     return path
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, extracted: Path, pope: Path, heads: Path) -> str:
+def alone(
+    tmp_path_factory: pytest.TempPathFactory, extracted: Path, pope: Path, heads: Path
+) -> str:
     """The rows of one worker."""
     store = shutil.copytree(extracted, tmp_path_factory.mktemp("alone") / "s.kv")
     log = store.parent / "log"
@@ -66,7 +74,9 @@ def kept_answers(store: Path) -> dict[str, Any]:
     return {record["image"]: record["answers"] for record in records}
 
 
-def test_two_share_the_images(tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str) -> None:
+def test_two_share_the_images(
+    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+) -> None:
     log, command = tmp_path / "log", knockout(store, pope, heads)
     first = Worker(log, "answers", *command, stop_at=3).holding()
     holder = f"process {first.process.pid} on "
@@ -106,13 +116,22 @@ def test_a_killed_worker_frees_its_image_and_keeps_its_answers(
     assert kvtool.open(store).run().holders() == {}
 
 
-def test_who_waits_gives_the_whole(tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str) -> None:
+def test_who_waits_gives_the_whole(
+    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+) -> None:
     """And so does one that waits for a process that is killed meanwhile."""
     for end in (Worker.end, Worker.kill):
-        log, place = tmp_path / f"log-{end.__name__}", shutil.copytree(store, tmp_path / f"{end.__name__}.kv")
+        log, place = (
+            tmp_path / f"log-{end.__name__}",
+            shutil.copytree(store, tmp_path / f"{end.__name__}.kv"),
+        )
         first = Worker(log, "answers", *knockout(place, pope, heads), stop_at=1).holding()
-        waiting = Worker(log, "answers", *knockout(place, pope, heads, "--wait", 600), stop_at=N_IMAGES - 1).holding()
-        end(first)  # while the other one is still at its last image: whether it has to wait is not said
+        waiting = Worker(
+            log, "answers", *knockout(place, pope, heads, "--wait", 600), stop_at=N_IMAGES - 1
+        ).holding()
+        end(
+            first
+        )  # while the other one is still at its last image: whether it has to wait is not said
         assert waiting.end()[:2] == (0, alone)
         assert len(counts(log)) == N_IMAGES + (end is Worker.kill)
 
@@ -127,12 +146,16 @@ def test_other_conditions_over_the_same_image_lose_no_answer(
     assert more[:2] == (0, "")
     first.end()
     assert Worker(log, "answers", *command).end()[:2] == (0, alone)
-    assert Worker(log, "answers", *knockout(store, pope, heads, "--controls", "random")).end()[0] == 0
+    assert (
+        Worker(log, "answers", *knockout(store, pope, heads, "--controls", "random")).end()[0] == 0
+    )
     assert sum(counts(log)) == N_ANSWERS + N_ANSWERS // 2
     assert {len(answers) for answers in kept_answers(store).values()} == {3}
 
 
-def test_fresh_answers_leave_those_of_other_conditions(store: Path, pope: Path, heads: Path) -> None:
+def test_fresh_answers_leave_those_of_other_conditions(
+    store: Path, pope: Path, heads: Path
+) -> None:
     asked: dict[str, Any] = {"max_new_tokens": 1}
     kvtool.knockout(store, f"pope:{pope}", heads, **asked)
     before = kept_answers(store)
@@ -145,4 +168,7 @@ def test_a_store_that_cannot_be_claimed_in_is_asked_all_the_same(
     tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
 ) -> None:
     (store / "runs" / kvtool.open(store).run().name / "locks").rename(store.parent / "locks")
-    assert Worker(tmp_path / "log", "answers", *knockout(store, pope, heads)).end()[:2] == (0, alone)
+    assert Worker(tmp_path / "log", "answers", *knockout(store, pope, heads)).end()[:2] == (
+        0,
+        alone,
+    )

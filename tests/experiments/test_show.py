@@ -62,8 +62,12 @@ def halves(tile: Tile) -> tuple[Array, Array]:
     return pixels[:, :SIDE_PX], pixels[:, -SIDE_PX:]
 
 
-@pytest.mark.parametrize("task", ["foreground-segmentation", "co-segmentation", "semantic-segmentation"])
-def test_what_is_predicted_is_tinted_and_nothing_else(task: str, tmp_path: Path, drawn: list[Tile]) -> None:
+@pytest.mark.parametrize(
+    "task", ["foreground-segmentation", "co-segmentation", "semantic-segmentation"]
+)
+def test_what_is_predicted_is_tinted_and_nothing_else(
+    task: str, tmp_path: Path, drawn: list[Tile]
+) -> None:
     """The mask that --save-predictions writes, on the right; no tint at all on the left."""
     run = RUNS[task](tmp_path)
     limit = 40 if task == "foreground-segmentation" else None
@@ -88,10 +92,16 @@ def test_what_is_predicted_is_tinted_and_nothing_else(task: str, tmp_path: Path,
 
 def test_sentences_of_several_images(tmp_path: Path, drawn: list[Tile]) -> None:
     run = RUNS["referring-expression"](tmp_path)
-    made = kvtool.show(run, run.ids[:2], tmp_path / "a.png", task="referring-expression", block=BEST)
-    assert [tile.caption[0].split(" · ")[0] for tile in drawn] == [f'"thing {i} {j}"' for i in (0, 1) for j in (0, 1)]
+    made = kvtool.show(
+        run, run.ids[:2], tmp_path / "a.png", task="referring-expression", block=BEST
+    )
+    assert [tile.caption[0].split(" · ")[0] for tile in drawn] == [
+        f'"thing {i} {j}"' for i in (0, 1) for j in (0, 1)
+    ]
     assert made.notes == ()
-    some = kvtool.show(run, run.ids[:2], tmp_path / "b.png", task="referring-expression", block=BEST, limit=3)
+    some = kvtool.show(
+        run, run.ids[:2], tmp_path / "b.png", task="referring-expression", block=BEST, limit=3
+    )
     assert some.notes == ("3 of 4 drawn: --limit sets how many",)
     assert len(drawn) == 7
 
@@ -99,7 +109,9 @@ def test_sentences_of_several_images(tmp_path: Path, drawn: list[Tile]) -> None:
 def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
     for n in (1, 2, 8):
-        made = kvtool.show(run, run.ids, tmp_path / "a.png", task="referring-expression", block=BEST, limit=n)
+        made = kvtool.show(
+            run, run.ids, tmp_path / "a.png", task="referring-expression", block=BEST, limit=n
+        )
         assert 1200 < made.wh_px[0] <= 2000
 
 
@@ -109,20 +121,40 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
     for name, block, colour in (("right", BEST, RIGHT), ("wrong", Block("value", 2, 1), WRONG)):
         options: dict[str, Any] = {"layers": [block.layer], "heads": [block.kv_head]}
         probe(run, spair.TASK, save_predictions=tmp_path / name, **options)
-        answers = [json.loads(line) for line in (tmp_path / name / "answers.jsonl").read_text().splitlines()]
-        wanted = [one for one in answers if {one["src_imname"], one["trg_imname"]} == {"cat0i0.jpg", "cat0i1.jpg"}]
+        answers = [
+            json.loads(line)
+            for line in (tmp_path / name / "answers.jsonl").read_text().splitlines()
+        ]
+        wanted = [
+            one
+            for one in answers
+            if {one["src_imname"], one["trg_imname"]} == {"cat0i0.jpg", "cat0i1.jpg"}
+        ]
         drawn.clear()
-        kvtool.show(run, ["cat0/cat0i0", "cat0/cat0i1"], tmp_path / f"{name}.png", task=spair.TASK, block=block)
+        kvtool.show(
+            run,
+            ["cat0/cat0i0", "cat0/cat0i1"],
+            tmp_path / f"{name}.png",
+            task=spair.TASK,
+            block=block,
+        )
         assert len(drawn) == len(wanted) == 2
         for tile, answer in zip(drawn, wanted, strict=True):
             assert f"of {spair.POINTS} right" in tile.caption[0]
             found = np.argwhere((halves(tile)[1] == colour).all(axis=-1))[:, ::-1]
             true = np.array(answer["trg_kps"]) * SIDE_PX / spair.WH[0]
-            for point, truth in zip(np.array(answer["prd_kps"]) * SIDE_PX / spair.WH[0], true, strict=True):
-                is_right = np.hypot(*(point - truth)) <= 0.1 * (answer["trg_bndbox"][2] - 2) * SIDE_PX / spair.WH[0]
+            for point, truth in zip(
+                np.array(answer["prd_kps"]) * SIDE_PX / spair.WH[0], true, strict=True
+            ):
+                is_right = (
+                    np.hypot(*(point - truth))
+                    <= 0.1 * (answer["trg_bndbox"][2] - 2) * SIDE_PX / spair.WH[0]
+                )
                 if is_right == (colour == RIGHT):
                     assert np.hypot(*(found - point).T).min() < 2
-        assert (f"{spair.POINTS} of {spair.POINTS} right" in drawn[0].caption[0]) == (name == "right")
+        assert (f"{spair.POINTS} of {spair.POINTS} right" in drawn[0].caption[0]) == (
+            name == "right"
+        )
 
 
 def test_the_frames_of_a_sequence(tmp_path: Path, drawn: list[Tile]) -> None:
@@ -134,7 +166,9 @@ def test_the_frames_of_a_sequence(tmp_path: Path, drawn: list[Tile]) -> None:
     assert [tile.caption[1] for tile in drawn] == ["given", *["J 1.00, 1.00"] * 5]
     for tile, frame in zip(drawn, frames, strict=True):
         for y, x in np.ndindex(davis.GRID):
-            cell = np.asarray(tile.picture).astype(float)[20 * y + 6 : 20 * y + 14, 20 * x + 6 : 20 * x + 14]
+            cell = np.asarray(tile.picture).astype(float)[
+                20 * y + 6 : 20 * y + 14, 20 * x + 6 : 20 * x + 14
+            ]
             assert nearest_object(cell.reshape(-1, 3).mean(axis=0)) == truth[frame][y, x]
     drawn.clear()
     one = kvtool.show(run, frames[3], tmp_path / "one.png", task=davis.TASK, block=BEST)
@@ -143,7 +177,9 @@ def test_the_frames_of_a_sequence(tmp_path: Path, drawn: list[Tile]) -> None:
 
 def nearest_object(colour: Array) -> int:
     """Whose colour was laid over grey; 0: nobody's."""
-    over_grey = [np.zeros(3)] + [np.array(OBJECTS[number]) / 2 - np.mean(OBJECTS[number]) / 2 for number in (0, 1)]
+    over_grey = [np.zeros(3)] + [
+        np.array(OBJECTS[number]) / 2 - np.mean(OBJECTS[number]) / 2 for number in (0, 1)
+    ]
     return int(np.argmin([np.abs(colour - colour.mean() - each).sum() for each in over_grey]))
 
 
@@ -177,7 +213,10 @@ def test_input_agnostic_keys_are_framed_where_they_are_known(tmp_path: Path) -> 
 
 def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: list[Tile]) -> None:
     run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
-    options: dict[str, Any] = {"task": "semantic-segmentation", "progress": lambda n, _note="": done.append(n)}
+    options: dict[str, Any] = {
+        "task": "semantic-segmentation",
+        "progress": lambda n, _note="": done.append(n),
+    }
     kvtool.show(run, run.ids[0], tmp_path / "a.png", block=Block("value", 1, 0), **options)
     assert done == []
     assert kvtool.show(run, run.ids[0], tmp_path / "a.png", **options).block == BEST
@@ -219,11 +258,16 @@ def test_an_image_that_the_task_does_not_know(tmp_path: Path) -> None:
     """In the run, but in no pair that the kept probe scored."""
     run = RUNS["semantic-correspondence"](tmp_path)
     probe(run, spair.TASK, limit=1)
-    with pytest.raises(UsageError, match=r"predicts nothing of 'cat1/cat1i3': .* its 1 units .*--limit 1.*; it knows"):
+    with pytest.raises(
+        UsageError,
+        match=r"predicts nothing of 'cat1/cat1i3': .* its 1 units .*--limit 1.*; it knows",
+    ):
         kvtool.show(run, "cat1/cat1i3", tmp_path / "a.png", task=spair.TASK)
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, out = RUNS["co-segmentation"](tmp_path), tmp_path / "out/a.png"
     out.parent.mkdir()
     out.write_bytes(b"old")
@@ -241,8 +285,12 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert read(out).size
     assert [path.name for path in out.parent.iterdir()] == ["a.png"]
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-        with pytest.raises(StoreError, match=r"show: -o: .*a\.png cannot be written: Input/output error"):
+        patch.setattr(
+            Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error"))
+        )
+        with pytest.raises(
+            StoreError, match=r"show: -o: .*a\.png cannot be written: Input/output error"
+        ):
             kvtool.show(run, run.ids[0], out)
     assert [path.name for path in out.parent.iterdir()] == ["a.png"]
     picture(tmp_path / "file/x.png", 8, 8)

@@ -84,8 +84,12 @@ def test_a_run_equals_numpy(
     values = np.random.default_rng(1).normal(50, 2, (20, 3, 2, 12, 8))
     run = write(tmp_path / "s", samples(20), values, part_size=part_size, dtype=dtype)
     found = measure(run, "key", 0)
-    assert [(row["layer"], row["kv_head"]) for row in found] == [(i, h) for i in range(3) for h in range(2)]
-    stored = np.array([[run.read("key", i, h).values.reshape(20, 12, 8) for h in range(2)] for i in range(3)])
+    assert [(row["layer"], row["kv_head"]) for row in found] == [
+        (i, h) for i in range(3) for h in range(2)
+    ]
+    stored = np.array(
+        [[run.read("key", i, h).values.reshape(20, 12, 8) for h in range(2)] for i in range(3)]
+    )
     expected = np.concatenate([by_numpy(layer) for layer in stored])
     np.testing.assert_allclose([row["variance"] for row in found], expected, rtol=1e-10)
 
@@ -93,7 +97,10 @@ def test_a_run_equals_numpy(
 def test_only_the_base_grid_counts(tmp_path: Path) -> None:
     """Tokens before the grid, at the ends of its rows and after it are not part of it; of the last, images may have
     different numbers, as the tiles of the full view have."""
-    images = [replace(image, n_tokens=image.n_tokens + image.index) for image in samples(6, newline=True, start=2)]
+    images = [
+        replace(image, n_tokens=image.n_tokens + image.index)
+        for image in samples(6, newline=True, start=2)
+    ]
     rng = np.random.default_rng(0)
     values = [rng.normal(0, 1, (2, 3, image.n_tokens, 8)).astype(np.float32) for image in images]
     found = measure(write(tmp_path / "s", images, values), "key", 0)
@@ -101,21 +108,29 @@ def test_only_the_base_grid_counts(tmp_path: Path) -> None:
     assert len(tokens) == 12 < images[0].n_tokens
     on_grid = np.stack([one[:, :, tokens] for one in values])
     expected = [by_numpy(on_grid[:, layer].transpose(1, 0, 2, 3)) for layer in range(2)]
-    np.testing.assert_allclose([row["variance"] for row in found], np.concatenate(expected), rtol=1e-10)
+    np.testing.assert_allclose(
+        [row["variance"] for row in found], np.concatenate(expected), rtol=1e-10
+    )
 
 
 def test_partial_sums_of_processes_are_those_of_the_run(tmp_path: Path) -> None:
     run = planted(tmp_path / "s", 12, layers=2)
-    whole = {layer: reduce(Moments.merge, groups).variance for layer, groups in stream_groups(run, "key")}
+    whole = {
+        layer: reduce(Moments.merge, groups).variance for layer, groups in stream_groups(run, "key")
+    }
     shares = [dict(stream_groups(run, "key", ids=run.ids[share::3])) for share in range(3)]
     for layer, expected in whole.items():
         merged = reduce(Moments.merge, [group for share in shares for group in share[layer]])
         assert merged.n == 12
         np.testing.assert_allclose(merged.variance, expected, rtol=1e-12)
-        np.testing.assert_allclose(whole[layer], [row["variance"] for row in measure(run, "key", 0)][4 * layer :][:4])
+        np.testing.assert_allclose(
+            whole[layer], [row["variance"] for row in measure(run, "key", 0)][4 * layer :][:4]
+        )
 
 
-def test_keys_before_and_after_the_rotary_embedding(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
+def test_keys_before_and_after_the_rotary_embedding(
+    tmp_path: Path, tiny_model: Path, pictures: Path
+) -> None:
     found = {}
     for keys in ("post-rope", "pre-rope"):
         dataset = f"folder:{pictures}"
@@ -130,7 +145,9 @@ def test_keys_before_and_after_the_rotary_embedding(tmp_path: Path, tiny_model: 
         )
         found[keys] = kvtool.variance(tmp_path / keys)
     run = {keys: kvtool.open(tmp_path / keys).run() for keys in found}
-    assert not np.allclose(run["pre-rope"].read("key", 1, 0).values, run["post-rope"].read("key", 1, 0).values)
+    assert not np.allclose(
+        run["pre-rope"].read("key", 1, 0).values, run["post-rope"].read("key", 1, 0).values
+    )
     np.testing.assert_allclose(column(found["pre-rope"]), column(found["post-rope"]), rtol=1e-5)
     assert min(column(found["pre-rope"])) > 0
 
@@ -139,11 +156,21 @@ def test_the_planted_constant_keys_are_found_exactly(tmp_path: Path) -> None:
     result = variance(planted(tmp_path / "s", constant=CONSTANT))
     assert len(CONSTANT) == 14
     assert len(result.rows) == 112
-    assert {(row["layer"], row["kv_head"]) for row in result.rows if row["input_agnostic"]} == set(CONSTANT)
-    assert all(row["input_agnostic"] is False for row in result.rows if (row["layer"], row["kv_head"]) not in CONSTANT)
+    assert {(row["layer"], row["kv_head"]) for row in result.rows if row["input_agnostic"]} == set(
+        CONSTANT
+    )
+    assert all(
+        row["input_agnostic"] is False
+        for row in result.rows
+        if (row["layer"], row["kv_head"]) not in CONSTANT
+    )
     assert {row["variance"] for row in result.rows if row["input_agnostic"]} == {0.0}
     groups = {each["group"]: each for each in result.config["groups"]}
-    assert [groups[name]["layers"] for name in groups] == [list(range(8)), list(range(8, 18)), list(range(18, 28))]
+    assert [groups[name]["layers"] for name in groups] == [
+        list(range(8)),
+        list(range(8, 18)),
+        list(range(18, 28)),
+    ]
     assert [groups[name]["n_input_agnostic"] for name in groups] == [12, 0, 2]
     assert [groups[name]["n_keys"] for name in groups] == [32, 40, 40]
     assert result.config["distribution"]["bimodal"]
@@ -167,7 +194,9 @@ def test_one_mode_is_said_and_takes_no_cut(tmp_path: Path) -> None:
     assert not given.config["notes"]
 
 
-def test_results_are_kept_and_a_threshold_needs_no_new_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_kept_and_a_threshold_needs_no_new_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = planted(tmp_path / "s", constant=CONSTANT)
     first = variance(run)
     with monkeypatch.context() as patch:
@@ -184,12 +213,25 @@ def test_results_are_kept_and_a_threshold_needs_no_new_pass(tmp_path: Path, monk
 def test_other_kinds(tmp_path: Path) -> None:
     """Values are judged as keys are; what goes into the decoder is one block, of which there are no two modes."""
     rng = np.random.default_rng(0)
-    run = write(tmp_path / "s", samples(6), rng.normal(size=(6, 3, 2, 12, 8)), kinds=("key", "value"))
+    run = write(
+        tmp_path / "s", samples(6), rng.normal(size=(6, 3, 2, 12, 8)), kinds=("key", "value")
+    )
     assert column(variance(run, kind="value")) == column(variance(run))
-    narrow = write(tmp_path / "t", samples(6), rng.normal(size=(6, 1, 1, 12, 8)), kinds=("projected",), layers=())
+    narrow = write(
+        tmp_path / "t",
+        samples(6),
+        rng.normal(size=(6, 1, 1, 12, 8)),
+        kinds=("projected",),
+        layers=(),
+    )
     result = variance(narrow, kind="projected")
     (row,) = result.rows
-    assert (row["kind"], row["layer"], row["kv_head"], row["input_agnostic"]) == ("projected", 0, 0, None)
+    assert (row["kind"], row["layer"], row["kv_head"], row["input_agnostic"]) == (
+        "projected",
+        0,
+        0,
+        None,
+    )
     assert "group" not in row
     assert_documented(result.to_json())
 
@@ -211,7 +253,9 @@ def test_intervals_cover_the_truth() -> None:
     for _ in range(200):
         values = rng.standard_normal((1, 60, 16, 2))
         groups = [gather(part) for part in np.array_split(values, 30, axis=1)]
-        found = bootstrap(distances(groups), lambda sums: {"v": ratio(sums[..., 0], sums[..., 1])}, draws=300)["v"]
+        found = bootstrap(
+            distances(groups), lambda sums: {"v": ratio(sums[..., 0], sums[..., 1])}, draws=300
+        )["v"]
         assert found.low[0] <= found.value[0] <= found.high[0]
         inside += bool(found.low[0] <= 2 <= found.high[0])
     assert 160 <= inside <= 199
@@ -230,7 +274,10 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
 
 
 def uneven(path: Path) -> Run:
-    images = [*samples(3), *(replace(one, index=one.index + 3, id=f"b{one.index}") for one in samples(2, (4, 3)))]
+    images = [
+        *samples(3),
+        *(replace(one, index=one.index + 3, id=f"b{one.index}") for one in samples(2, (4, 3))),
+    ]
     return write(path, images, np.zeros((5, 2, 2, 12, 8)))
 
 
@@ -257,12 +304,18 @@ def shifted(path: Path) -> Run:
         (planted, {"kind": "value"}, "has no value, only key"),
         (planted, {"threshold": -1}, "found -1"),
         (planted, {"threshold": float("nan")}, "found nan"),
-        (planted, {"pca": ["folder/image 99"], "out": "x"}, "no image 'folder/image 99' among the 12"),
+        (
+            planted,
+            {"pca": ["folder/image 99"], "out": "x"},
+            "no image 'folder/image 99' among the 12",
+        ),
         (planted, {"pca": ["folder/image 1"]}, "-o DIR"),
         (planted, {"out": "x"}, "--pca ID"),
     ],
 )
-def test_bad_requests_are_one_line(tmp_path: Path, make: Any, options: dict[str, Any], said: str) -> None:
+def test_bad_requests_are_one_line(
+    tmp_path: Path, make: Any, options: dict[str, Any], said: str
+) -> None:
     run = make(tmp_path / "s")
     with pytest.raises(UsageError) as caught:
         variance(run, **options)
@@ -271,12 +324,16 @@ def test_bad_requests_are_one_line(tmp_path: Path, make: Any, options: dict[str,
     assert str(caught.value).startswith("variance: ")
 
 
-def test_prefixes_of_other_lengths_do_not_matter_before_the_rotary_embedding(tmp_path: Path) -> None:
+def test_prefixes_of_other_lengths_do_not_matter_before_the_rotary_embedding(
+    tmp_path: Path,
+) -> None:
     images = samples(4)
     images[3] = replace(images[3], image_start=4)
     values = np.random.default_rng(0).normal(size=(4, 2, 2, 12, 8))
     run = write(tmp_path / "s", images, values, keys="pre-rope")
-    np.testing.assert_allclose(column(variance(run))[:2], by_numpy(values[:, 0].transpose(1, 0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(
+        column(variance(run))[:2], by_numpy(values[:, 0].transpose(1, 0, 2, 3)), rtol=1e-6
+    )
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
@@ -298,7 +355,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     few, many = peak(64), peak(256)
     sums = moments.GROUPS * 2 * 256 * 32 * 8
     assert sums < few < 4 * sums
-    part = 16 * 2 * 256 * 32 * 4  # one layer of a part; how many are read ahead at a moment is up to the threads
+    part = (
+        16 * 2 * 256 * 32 * 4
+    )  # one layer of a part; how many are read ahead at a moment is up to the threads
     assert many < few + 3 * part
 
 

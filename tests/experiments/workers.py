@@ -17,8 +17,18 @@ from typing import Any
 
 HOLDING = "holding"
 COUNTED: dict[str, tuple[str, str, str, Callable[..., int]]] = {
-    "answers": ("kvtool.asking.answering", "Answerer", "_generate", lambda _, __, todo: sum(map(len, todo.values()))),
-    "several": ("kvtool.models.several", "SeveralImages", "ask_several", lambda _, __, texts, *___: len(texts)),
+    "answers": (
+        "kvtool.asking.answering",
+        "Answerer",
+        "_generate",
+        lambda _, __, todo: sum(map(len, todo.values())),
+    ),
+    "several": (
+        "kvtool.models.several",
+        "SeveralImages",
+        "ask_several",
+        lambda _, __, texts, *___: len(texts),
+    ),
     "probes": ("kvtool.tasks.scoring", "", "score_blocks", lambda *_: 1),
     "variance": ("kvtool.experiments.variance.run", "", "measure", lambda *_: 1),
 }

@@ -10,7 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from kvtool.features import logistic
 
 
-def planted(problems: int, n: int, dim: int, seed: int, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+def planted(
+    problems: int, n: int, dim: int, seed: int, kind: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (problem, n, dim) and shared labels (1, n) of the difficulties that real blocks have."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.rand(1, n, generator=generator) < 0.2
@@ -41,7 +43,9 @@ def test_objective_is_scikit_learns(kind: str, c: float) -> None:
     for i in range(3):
         model = LogisticRegression(C=c, tol=1e-12, max_iter=100_000, solver="newton-cholesky")
         model.fit(x[i, keep].double().numpy(), labels[0, keep].numpy())
-        peer = logistic.Fit(torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1])
+        peer = logistic.Fit(
+            torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1]
+        )
         theirs = logistic.objective(x[i : i + 1], labels, weights, peer, c=c)[0]
         assert float(ours[i]) <= float(theirs) * (1 + 1e-6)
         logits = x[i].double() @ found.weights[i] + found.bias[i]
@@ -74,14 +78,18 @@ def test_labels_that_only_the_left_out_rows_have() -> None:
     assert logistic.fit(x, labels, weights).bias.tolist() == [-logistic.CERTAIN]
 
 
-@pytest.mark.parametrize("dim", [logistic.NEWTON_TO, logistic.NEWTON_TO + 1, logistic.FULL_HESSIAN_TO + 1])
+@pytest.mark.parametrize(
+    "dim", [logistic.NEWTON_TO, logistic.NEWTON_TO + 1, logistic.FULL_HESSIAN_TO + 1]
+)
 def test_every_method_reaches_the_same_optimum(dim: int) -> None:
     x, labels = planted(2, 400, dim, 2, "plain")
     found = logistic.fit(x, labels, torch.ones(1, 400))
     assert found.converged.all()
     model = LogisticRegression(tol=1e-12, max_iter=100_000, solver="newton-cholesky")
     model.fit(x[0].double().numpy(), labels[0].numpy())
-    peer = logistic.Fit(torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1])
+    peer = logistic.Fit(
+        torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1]
+    )
     ours = logistic.objective(x, labels, torch.ones(1, 400), found)
     theirs = logistic.objective(x[:1], labels, torch.ones(1, 400), peer)
     assert float(ours[0]) <= float(theirs[0]) * (1 + 1e-6)

@@ -15,7 +15,9 @@ from kvtool.features import neighbors
 from kvtool.features.neighbors import Backend, Metric
 
 Array = np.ndarray[Any, Any]
-HERE: list[Backend] = [name for name in ("faiss-gpu", "faiss-cpu", "torch", "numpy") if neighbors.available()[name]]
+HERE: list[Backend] = [
+    name for name in ("faiss-gpu", "faiss-cpu", "torch", "numpy") if neighbors.available()[name]
+]
 
 
 def loop(queries: Array, targets: Array, k: int, metric: Metric) -> Array:
@@ -56,7 +58,9 @@ def test_ties_go_to_the_lowest_index(seed: int, metric: Metric, k: int) -> None:
     wanted = loop(queries, targets, k, metric)
     for backend in HERE:
         np.testing.assert_array_equal(
-            neighbors.nearest(queries, targets, k, metric=metric, backend=backend)[1], wanted, err_msg=backend
+            neighbors.nearest(queries, targets, k, metric=metric, backend=backend)[1],
+            wanted,
+            err_msg=backend,
         )
 
 

@@ -29,16 +29,22 @@ def main() -> int:
     for row in rows:
         print(json.dumps(row))
     for fault in json.loads((options.keep / "faults.json").read_text()):
-        print(f"{fault['outcome']}: {fault['what'][:160]} | {fault['where']} | {fault['times']} x | {fault['again']}")
+        print(
+            f"{fault['outcome']}: {fault['what'][:160]} | {fault['where']} | {fault['times']} x | {fault['again']}"
+        )
     return int(any(row[name] for row in rows for name in FAULTS))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=12_000, help="inputs of all kinds together")
-    parser.add_argument("--seconds", type=float, help="end each kind when its share of this time is over")
+    parser.add_argument(
+        "--seconds", type=float, help="end each kind when its share of this time is over"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", action="append", help="only this kind; may be given several times")
+    parser.add_argument(
+        "--kind", action="append", help="only this kind; may be given several times"
+    )
     parser.add_argument("--only", type=int, help="try this one input again, with its traceback")
     parser.add_argument("--out", type=Path, default=Path("build/campaign.json"))
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"))
@@ -50,7 +56,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     stored = json.loads(path.read_text()) if path.is_file() else []
     names = {row["name"] for row in rows}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([row for row in stored if row["name"] not in names] + rows, indent=1) + "\n")
+    path.write_text(
+        json.dumps([row for row in stored if row["name"] not in names] + rows, indent=1) + "\n"
+    )
 
 
 def _again(options: argparse.Namespace) -> int:

@@ -91,7 +91,9 @@ class Annotations(Kind):
         found = _read(name, root)
         for expected, actual in zip(self.expected[name], found or [("open", None)], strict=False):
             if expected != actual:
-                raise Wrong(f"{name}: {path.relative_to(root)} means the same, {expected[0]} does not: {actual!r:.200}")
+                raise Wrong(
+                    f"{name}: {path.relative_to(root)} means the same, {expected[0]} does not: {actual!r:.200}"
+                )
 
 
 def _damage(rng: random.Random, files: list[Path]) -> None:
@@ -130,7 +132,9 @@ def _hostile_parquet(rng: random.Random, path: Path) -> None:
     if change < 0.15:
         table = table.drop_columns([table.column_names[column]])
     elif change < 0.25:
-        table = table.rename_columns([f"{n}2" if i == column else n for i, n in enumerate(table.column_names)])
+        table = table.rename_columns(
+            [f"{n}2" if i == column else n for i, n in enumerate(table.column_names)]
+        )
     elif change < 0.3:
         table = table.slice(0, 0)
     elif change < 0.4:
@@ -140,8 +144,17 @@ def _hostile_parquet(rng: random.Random, path: Path) -> None:
         with_type = table.schema.field(column).type if rng.random() < 0.5 else None
         try:
             changed = pa.array(values, type=with_type)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError, UnicodeError):
-            changed = pa.array([repr(value)[:100].encode("ascii", "replace").decode() for value in values])
+        except (
+            pa.ArrowException,
+            ValueError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+            UnicodeError,
+        ):
+            changed = pa.array(
+                [repr(value)[:100].encode("ascii", "replace").decode() for value in values]
+            )
         table = table.set_column(column, table.column_names[column], changed)
     path.unlink()
     pq.write_table(table, path, row_group_size=rng.choice((1, 2, 1000)))
@@ -160,9 +173,21 @@ def _write_store(path: Path, name: str, root: Path) -> None:
     from tests.support.units import noise, sample, write_run
 
     dataset = open_dataset(f"{name}:{root}")
-    samples = [sample(ref.id, index, (32, 24), (3, 4)) for index, ref in enumerate(dataset.images())]
+    samples = [
+        sample(ref.id, index, (32, 24), (3, 4)) for index, ref in enumerate(dataset.images())
+    ]
     path.parent.mkdir(exist_ok=True)
-    run = write_run(path, name, dataset.split, root, samples, noise(0), layers=1, kinds=("value",), part_size=200)
+    run = write_run(
+        path,
+        name,
+        dataset.split,
+        root,
+        samples,
+        noise(0),
+        layers=1,
+        kinds=("value",),
+        part_size=200,
+    )
     if texts := dataset.texts():
         run.commit_text(texts, np.ones((len(texts), 1, 2, 16), np.uint16))
 

@@ -16,7 +16,13 @@ import numpy as np
 
 from kvtool.types import Kind as VectorKind
 from tests.fuzz.kind import Kind
-from tests.fuzz.mutate import harmless_json, harmless_text, hostile_json, hostile_text, hostile_value
+from tests.fuzz.mutate import (
+    harmless_json,
+    harmless_text,
+    hostile_json,
+    hostile_text,
+    hostile_value,
+)
 from tests.fuzz.oracle import Wrong, refused
 from tests.fuzz.places import copy_tree, damage_tree, files_of, odd_file, write
 from tests.fuzz.truths import check_finite
@@ -50,8 +56,18 @@ class Answers(Kind):
         from kvtool.types import Geometry
 
         self.geometry = Geometry(5, 4, 2, 8, 12, 3, 6)
-        self.ways = (self._scores, self._scores, self._scores, self._prefix, self._heads, self._listed, self._results)
-        self.expected = {name: _rows(kvtool.score(name, **of(self.seeds / name))) for name, of in SCORED.items()}
+        self.ways = (
+            self._scores,
+            self._scores,
+            self._scores,
+            self._prefix,
+            self._heads,
+            self._listed,
+            self._results,
+        )
+        self.expected = {
+            name: _rows(kvtool.score(name, **of(self.seeds / name))) for name, of in SCORED.items()
+        }
 
     def attempt(self, rng: random.Random, folder: Path) -> None:
         rng.choice(self.ways)(rng, folder)
@@ -152,7 +168,9 @@ def harmless_lines(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.5:
         return harmless_text(rng, data)
     lines = [harmless_json(random.Random(0), line) for line in data.splitlines()]
-    return b"".join(line.replace(b"\xef\xbb\xbf", b"").replace(b"\n", b" ") + b"\n" for line in lines)
+    return b"".join(
+        line.replace(b"\xef\xbb\xbf", b"").replace(b"\n", b" ") + b"\n" for line in lines
+    )
 
 
 def _rows(result: Any) -> list[Any]:
@@ -167,10 +185,14 @@ def _write_answers(seeds: Path) -> None:
     builders.write_text(seeds / "spair/answers.jsonl", "\n".join(lines) + "\n")
     for name in ("a", "b"):
         records = [{"answer": "Yes, there is.", "label": "yes"}, {"answer": "no", "label": "no"}]
-        builders.write_text(seeds / f"pope/{name}.json", "".join(json.dumps(r) + "\n" for r in records * 3))
+        builders.write_text(
+            seeds / f"pope/{name}.json", "".join(json.dumps(r) + "\n" for r in records * 3)
+        )
     for subset in ("count", "color"):
         line = "{}.jpg\tIs it a? Please answer yes or no.\tYes\tyes\n{}.jpg\tIs it b?\tNo\tyes, it is\n"
-        builders.write_text(seeds / f"mme/answers/{subset}.txt", "".join(line.format(i, i) for i in range(3)))
+        builders.write_text(
+            seeds / f"mme/answers/{subset}.txt", "".join(line.format(i, i) for i in range(3))
+        )
 
 
 def _write_maps(seeds: Path) -> None:
@@ -179,9 +201,14 @@ def _write_maps(seeds: Path) -> None:
     builders.davis(seeds / "davis/data")
     for path in files_of(seeds / "davis/data/Annotations/480p"):
         labels = read_label_map(path)
-        builders.label_png(seeds / "davis/results" / path.parent.name / path.name, np.where(labels == 255, 0, labels))
+        builders.label_png(
+            seeds / "davis/results" / path.parent.name / path.name,
+            np.where(labels == 255, 0, labels),
+        )
     builders.imagenet_s(seeds / "imagenet-s/data")
-    shutil.copytree(seeds / "imagenet-s/data/ImageNetS50/validation-segmentation", seeds / "imagenet-s/results")
+    shutil.copytree(
+        seeds / "imagenet-s/data/ImageNetS50/validation-segmentation", seeds / "imagenet-s/results"
+    )
     builders.bdd10k(seeds / "bdd10k/data")
     shutil.copytree(seeds / "bdd10k/data/labels/sem_seg/masks/val", seeds / "bdd10k/results")
 
@@ -189,8 +216,12 @@ def _write_maps(seeds: Path) -> None:
 def _write_lists(seeds: Path) -> None:
     text = 'image,text\na,a cat\nb,"two, dogs"\nc,"said ""no"""\n'
     builders.write_text(seeds / "lists/prefix.csv", text)
-    heads = [{"kind": "key", "layer": i % 5, "kv_head": i % 2, "input_agnostic": i < 3} for i in range(8)]
-    builders.write_text(seeds / "lists/heads.jsonl", "".join(json.dumps(row) + "\n" for row in heads))
+    heads = [
+        {"kind": "key", "layer": i % 5, "kv_head": i % 2, "input_agnostic": i < 3} for i in range(8)
+    ]
+    builders.write_text(
+        seeds / "lists/heads.jsonl", "".join(json.dumps(row) + "\n" for row in heads)
+    )
     names = [str(builders.picture(seeds / f"lists/{name}.png")) for name in "abc"]
     builders.write_text(seeds / "lists/names.txt", "\n".join(names) + "\n")
 
@@ -206,7 +237,9 @@ def _write_results(path: Path) -> None:
     refs = open_dataset(f"spair71k:{data}").images()
     samples = [sample(ref.id, index, (32, 24), (3, 4)) for index, ref in enumerate(refs)]
     kinds: tuple[VectorKind, ...] = ("key", "value", "vision")
-    run = write_run(path, "spair71k", "test", data, samples, noise(0), layers=2, kinds=kinds, name="tiny")
+    run = write_run(
+        path, "spair71k", "test", data, samples, noise(0), layers=2, kinds=kinds, name="tiny"
+    )
     run.commit_text(["dog", "cat"], np.ones((2, 2, 2, 16), np.uint16))
     kvtool.probe(run, "semantic-correspondence", data=data, device="cpu")
     kvtool.variance(run)

@@ -11,7 +11,17 @@ from tests.fuzz.mutate import EXTREME_TEXTS
 
 LEFT_OUT = (("demo",),)
 """Commands that take a minute whatever they are given."""
-WRITTEN = ("out", "log_file", "answers", "official", "plot", "pictures", "save_predictions", "dir", "store")
+WRITTEN = (
+    "out",
+    "log_file",
+    "answers",
+    "official",
+    "plot",
+    "pictures",
+    "save_predictions",
+    "dir",
+    "store",
+)
 """Options that name what is written: hostile values that lead out of the working folder are none of theirs."""
 LEADING_OUT = ("..", "/", "~", "../../etc/passwd")
 
@@ -31,15 +41,52 @@ NUMBERS = (
     "0x1",
     "",
 )
-LISTS = ("0", "0-1", "1,0", "0-999999999", "999999999-0", "-1", "a", "0,,1", "0-", "0:1", "1e3", "0," * 3000 + "1")
+LISTS = (
+    "0",
+    "0-1",
+    "1,0",
+    "0-999999999",
+    "999999999-0",
+    "-1",
+    "a",
+    "0,,1",
+    "0-",
+    "0:1",
+    "1e3",
+    "0," * 3000 + "1",
+)
 
 PLAUSIBLE: dict[str, tuple[str, ...]] = {
-    "store": ("tiny.kv", "tiny.kv", "asked.kv", "new.kv", "pics", "pics/0.png", "gone/x.kv", "s3://bucket/x.kv"),
+    "store": (
+        "tiny.kv",
+        "tiny.kv",
+        "asked.kv",
+        "new.kv",
+        "pics",
+        "pics/0.png",
+        "gone/x.kv",
+        "s3://bucket/x.kv",
+    ),
     "stores": ("tiny.kv", "asked.kv", "gone.kv"),
-    "task": ("semantic-correspondence", "all", "art-style", "foreground-segmentation", "relative-depth", "pope"),
+    "task": (
+        "semantic-correspondence",
+        "all",
+        "art-style",
+        "foreground-segmentation",
+        "relative-depth",
+        "pope",
+    ),
     "run": ("tiny", "tiny", "other", "*"),
     "run_name": ("tiny", "tiny"),
-    "model": ("models/llava", "models/llava", "models/siglip", "pics", "lab/none", "models", "lab/none@main"),
+    "model": (
+        "models/llava",
+        "models/llava",
+        "models/siglip",
+        "pics",
+        "lab/none",
+        "models",
+        "lab/none@main",
+    ),
     "models": ("planted", "a,b"),
     "dataset": (
         "folder:pics",
@@ -57,7 +104,15 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "image": ("0", "aeroplane/a1", "a1"),
     "images": ("aeroplane/a1", "0,1", "all"),
     "at": ("5,5", "0,0", "nan,nan", "1e9,5", "5", "5;5", "-1,-1"),
-    "prefix": ("none", "random", "correct", "text:the cat", "text:", "file:prefix.csv", "file:gone"),
+    "prefix": (
+        "none",
+        "random",
+        "correct",
+        "text:the cat",
+        "text:",
+        "file:prefix.csv",
+        "file:gone",
+    ),
     "kinds": ("value", "key,value", "projected", "vision", "value,value", "keys", ","),
     "kind": ("value", "key"),
     "block": ("value:0:1", "value:99:0", "value:0", "key:nan:0", "value:-1:-1"),
@@ -131,7 +186,9 @@ def hostile_line(rng: random.Random, command: Command) -> list[str]:
     """Arguments for a command: what it requires nearly always, each other option now and then."""
     line = list(command.path)
     if rng.random() < 0.05:
-        line[:0] = rng.choice((["-v"], ["-q"], ["--log-file", rng.choice(PLAUSIBLE["log_file"])], ["--nothing"]))
+        line[:0] = rng.choice(
+            (["-v"], ["-q"], ["--log-file", rng.choice(PLAUSIBLE["log_file"])], ["--nothing"])
+        )
     wildness = rng.choice((0.05, 0.15, 0.5))
     for parameter in command.parameters:
         positional = not parameter.opts[0].startswith("-")
@@ -172,7 +229,11 @@ def _value(rng: random.Random, parameter: Any, wildness: float) -> str:
 
 def _text(rng: random.Random) -> str:
     """A hostile text that the kernel lets through as an argument: no NUL, and surrogates only of undecodable bytes."""
-    return rng.choice((*EXTREME_TEXTS, *NUMBERS, *LISTS)).replace("\0", "\x01").replace("\ud800", "\udcff")
+    return (
+        rng.choice((*EXTREME_TEXTS, *NUMBERS, *LISTS))
+        .replace("\0", "\x01")
+        .replace("\ud800", "\udcff")
+    )
 
 
 def hostile_environment(rng: random.Random) -> dict[str, str]:

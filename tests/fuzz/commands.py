@@ -149,12 +149,16 @@ def run_process(rng: random.Random, line: list[str], environment: dict[str, str]
     known = {**os.environ, **environment, **more, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["sh", "-c", f'exec "$0" -m kvtool "$@" {odd}', sys.executable, *line]
     try:
-        found = subprocess.run(command, env=known, capture_output=True, timeout=PROCESS_S, check=False)
+        found = subprocess.run(
+            command, env=known, capture_output=True, timeout=PROCESS_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise Hang(f"no end after {PROCESS_S} s: {' '.join(line)[:200]}") from error
     err = found.stderr.decode("utf-8", "backslashreplace")
     if found.returncode not in EXIT_CODES or _FOREIGN.search(err):
-        raise Wrong(f"exit {found.returncode} with streams {odd!r}: {' '.join(line)[:150]}: {err[-300:]}")
+        raise Wrong(
+            f"exit {found.returncode} with streams {odd!r}: {' '.join(line)[:150]}: {err[-300:]}"
+        )
 
 
 def _write_data(seeds: Path) -> None:
@@ -164,7 +168,9 @@ def _write_data(seeds: Path) -> None:
     for number in range(3):
         builders.picture(seeds / f"pics/{number}.png", seed=number)
     builders.write_text(seeds / "prefix.csv", "image,text\n0,a cat\n1,the dog\n2,red\n")
-    builders.write_text(seeds / "heads.jsonl", '{"layer": 0, "kv_head": 1}\n{"layer": 1, "kv_head": 0}\n')
+    builders.write_text(
+        seeds / "heads.jsonl", '{"layer": 0, "kv_head": 1}\n{"layer": 1, "kv_head": 0}\n'
+    )
     record = {**builders.pair_record("a", "b", "cat"), "prd_kps": [[6, 7], [11, 20]]}
     builders.write_text(seeds / "answers.jsonl", json.dumps(record) + "\n")
 
@@ -181,8 +187,16 @@ def _write_stores(seeds: Path) -> None:
     refs: Any = open_dataset(f"spair71k:{seeds / 'spair'}").images()
     samples = [sample(ref.id, index, (32, 24), (3, 4)) for index, ref in enumerate(refs)]
     data = Path("spair")
-    run = write_run(seeds / "tiny.kv", "spair71k", "test", data, samples, noise(0), layers=2, name="tiny")
+    run = write_run(
+        seeds / "tiny.kv", "spair71k", "test", data, samples, noise(0), layers=2, name="tiny"
+    )
     run.commit_text(["dog", "cat"], np.ones((2, 2, 2, 16), np.uint16))
     kvtool.probe(run, "semantic-correspondence", data=seeds / "spair", device="cpu")
     model = str(seeds / "models" / "llava")
-    kvtool.extract(seeds / "asked.kv", model=model, dataset=f"pope:{seeds / 'pope'}", devices=["cpu"], dtype="float32")
+    kvtool.extract(
+        seeds / "asked.kv",
+        model=model,
+        dataset=f"pope:{seeds / 'pope'}",
+        devices=["cpu"],
+        dtype="float32",
+    )

@@ -66,7 +66,11 @@ class Images(Kind):
 
     def attempt(self, rng: random.Random, folder: Path) -> None:
         seed = rng.choice(self.pictures)
-        path = folder / (seed.name if rng.random() < 0.9 else f"{seed.stem}.{rng.choice(('png', 'jpg', 'txt', 'mpo'))}")
+        path = folder / (
+            seed.name
+            if rng.random() < 0.9
+            else f"{seed.stem}.{rng.choice(('png', 'jpg', 'txt', 'mpo'))}"
+        )
         path.write_bytes(hostile_bytes(rng, seed.read_bytes()))
         if rng.random() < 0.03:
             odd_file(rng, path)
@@ -79,7 +83,11 @@ class Images(Kind):
 def postscript(rng: random.Random) -> bytes:
     """A program that Pillow would hand to an interpreter."""
     box = b"%%BoundingBox: 0 0 " + rng.choice((b"40 30", b"100000 100000"))
-    return b"%!PS-Adobe-3.0 EPSF-3.0\n" + box + b"\n%%EndComments\n(marker) (w) file closefile\nshowpage\n%%EOF\n"
+    return (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n"
+        + box
+        + b"\n%%EndComments\n(marker) (w) file closefile\nshowpage\n%%EOF\n"
+    )
 
 
 def _picture(rng: Any, mode: str) -> Image.Image:
@@ -89,7 +97,11 @@ def _picture(rng: Any, mode: str) -> Image.Image:
         return Image.fromarray(rng.integers(0, 65536, (18, 24), dtype=np.uint16))
     if mode == "RGBA":
         return Image.fromarray(rng.integers(0, 256, (18, 24, 4), dtype=np.uint8))
-    return rgb.convert(mode) if mode != "F" else Image.fromarray(rng.normal(size=(18, 24)).astype(np.float32))
+    return (
+        rgb.convert(mode)
+        if mode != "F"
+        else Image.fromarray(rng.normal(size=(18, 24)).astype(np.float32))
+    )
 
 
 def _as_picture(path: Path) -> None:
@@ -136,7 +148,9 @@ def _as_mask(path: Path) -> None:
         with Image.open(path) as image:
             expected = np.asarray(image)
         if labels.ndim != 2 or labels.dtype != np.uint8 or not np.array_equal(labels, expected):
-            raise Wrong(f"read_label_map: {labels.shape} {labels.dtype} are not the file's {expected.shape}")
+            raise Wrong(
+                f"read_label_map: {labels.shape} {labels.dtype} are not the file's {expected.shape}"
+            )
     if binary is not None and (binary.ndim != 2 or binary.max(initial=0) > 1):
         raise Wrong(f"read_binary: expected a map of 0 and 1, found {binary.shape}")
     if colours is not None and (colours.ndim != 3 or colours.shape[2] != 3):

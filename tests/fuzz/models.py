@@ -38,7 +38,9 @@ class Models(Kind):
     def attempt(self, rng: random.Random, folder: Path) -> None:
         name = rng.choice(FAMILIES)
         copy_tree(self.seeds / name, folder / name)
-        path = rng.choice([path for path in sorted((folder / name).iterdir()) if path.name != WEIGHTS])
+        path = rng.choice(
+            [path for path in sorted((folder / name).iterdir()) if path.name != WEIGHTS]
+        )
         with_weights = rng.random() < 0.3
         if with_weights and rng.random() < 0.6:
             path = folder / name / WEIGHTS

@@ -14,7 +14,24 @@ from typing import Any
 Random = random.Random
 
 EXTREME_NUMBERS: tuple[Any, ...] = (
-    *(0, -1, 1, 2, 255, 256, 65535, 2**31 - 1, 2**31, 2**32, 2**63, -(2**63), 2**64, 10**9, 10**18, 10**400),
+    *(
+        0,
+        -1,
+        1,
+        2,
+        255,
+        256,
+        65535,
+        2**31 - 1,
+        2**31,
+        2**32,
+        2**63,
+        -(2**63),
+        2**64,
+        10**9,
+        10**18,
+        10**400,
+    ),
     *(float("nan"), float("inf"), float("-inf"), 1e9, 1e18, 1e308, -1e308, 5e-324, -0.0, 0.5),
 )
 EXTREME_TEXTS = (
@@ -52,8 +69,23 @@ EXTREME_TEXTS = (
     ),
     "<script>alert(1)</script>",
 )
-OTHER_TYPES: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"a": None}, "text", 7, 0.5, [1, 2, 3])
-LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
+OTHER_TYPES: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": None},
+    "text",
+    7,
+    0.5,
+    [1, 2, 3],
+)
+LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
+)
 HTML_PAGE = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>no such file</body></html>\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -96,7 +128,9 @@ def dumped(rng: Random, value: Any) -> bytes:
     if rng.random() < 0.05:
         text = re.sub(r'("\w+": )', r"\1null, \1", text, count=1)
     if rng.random() < 0.05:
-        text = re.sub(r": -?\d+", ": " + rng.choice(("1e400", "-1e400", "9" * 5000, "0" * 30)), text, count=1)
+        text = re.sub(
+            r": -?\d+", ": " + rng.choice(("1e400", "-1e400", "9" * 5000, "0" * 30)), text, count=1
+        )
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -127,7 +161,10 @@ def _hostile_dict(rng: Random, value: dict[Any, Any]) -> dict[Any, Any]:
     if change < 0.12:
         return {name: item for name, item in value.items() if name != key}
     if change < 0.16:
-        return {(rng.choice(EXTREME_TEXTS) if name == key else name): item for name, item in value.items()}
+        return {
+            (rng.choice(EXTREME_TEXTS) if name == key else name): item
+            for name, item in value.items()
+        }
     if change < 0.20:
         return {**value, key: value[rng.choice(list(value))]}
     return {**value, key: hostile_value(rng, value[key])}
@@ -137,9 +174,18 @@ def _other_value(rng: Random, value: Any) -> Any:
     if isinstance(value, int | float) and rng.random() < 0.7:
         return rng.choice(EXTREME_NUMBERS)
     if isinstance(value, str) and rng.random() < 0.6:
-        return rng.choice((*EXTREME_TEXTS, value + "\0", value.upper(), value[: len(value) // 2], value * 3))
+        return rng.choice(
+            (*EXTREME_TEXTS, value + "\0", value.upper(), value[: len(value) // 2], value * 3)
+        )
     return rng.choice(
-        (*OTHER_TYPES, *EXTREME_NUMBERS, nested(rng.choice((5, 500))), [value] * 3, {"a": value}, str(value))
+        (
+            *OTHER_TYPES,
+            *EXTREME_NUMBERS,
+            nested(rng.choice((5, 500))),
+            [value] * 3,
+            {"a": value},
+            str(value),
+        )
     )
 
 
@@ -188,7 +234,9 @@ def _insert(rng: Random, data: bytes) -> bytes:
 def _overwrite_number(rng: Random, data: bytes) -> bytes:
     """An extreme integer over some bytes, as a size or an offset in a header would be."""
     width = rng.choice((1, 2, 4, 8))
-    extreme = rng.choice((0, 1, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 2 ** (8 * width - 1) - 1, 7))
+    extreme = rng.choice(
+        (0, 1, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 2 ** (8 * width - 1) - 1, 7)
+    )
     at = rng.randrange(min(len(data), rng.choice((64, 1 << 20))) + 1)
     return data[:at] + extreme.to_bytes(width, rng.choice(("little", "big"))) + data[at + width :]
 
@@ -204,7 +252,18 @@ def _append(rng: Random, data: bytes) -> bytes:
 
 
 def _replace(rng: Random, data: bytes) -> bytes:  # noqa: ARG001
-    return rng.choice((b"", b"\0", b"\n", LFS_POINTER, HTML_PAGE, b"\x1f\x8b\x08\0", b"PK\x03\x04", b"[" * 100_000))
+    return rng.choice(
+        (
+            b"",
+            b"\0",
+            b"\n",
+            LFS_POINTER,
+            HTML_PAGE,
+            b"\x1f\x8b\x08\0",
+            b"PK\x03\x04",
+            b"[" * 100_000,
+        )
+    )
 
 
 _BYTE_DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
@@ -236,7 +295,9 @@ def _extreme_number(rng: Random, data: bytes) -> bytes:
     if not numbers:
         return _flip(rng, data)
     start, stop = rng.choice(numbers).span()
-    other = rng.choice((b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e18", b"-1", b"9" * 400, b"", b"0", b'"7"'))
+    other = rng.choice(
+        (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e18", b"-1", b"9" * 400, b"", b"0", b'"7"')
+    )
     return data[:start] + other + data[stop:]
 
 
@@ -270,7 +331,15 @@ def _deep(rng: Random, data: bytes) -> bytes:
 
 
 _TEXT_DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
-    *(hostile_bytes, hostile_bytes, _swap_lines, _repeat_line, _drop_line, _extreme_number, _extreme_number),
+    *(
+        hostile_bytes,
+        hostile_bytes,
+        _swap_lines,
+        _repeat_line,
+        _drop_line,
+        _extreme_number,
+        _extreme_number,
+    ),
     *(_odd_characters, _odd_characters, _other_encoding, _deep),
 )
 
@@ -293,7 +362,9 @@ def harmless_json(rng: Random, data: bytes) -> bytes:
         return harmless_text(rng, data)
     if rng.random() < 0.3:
         return BYTE_ORDER_MARK + data
-    text = json.dumps(_reordered(rng, value), ensure_ascii=rng.random() < 0.5, indent=rng.choice((None, 1, "\t")))
+    text = json.dumps(
+        _reordered(rng, value), ensure_ascii=rng.random() < 0.5, indent=rng.choice((None, 1, "\t"))
+    )
     return text.encode()
 
 

@@ -67,7 +67,20 @@ def damage_tree(rng: random.Random, files: Sequence[Path]) -> None:
 def odd_file(rng: random.Random, path: Path) -> None:
     """Something that is not a regular file of content in the place of one, or nothing."""
     path.unlink()
-    odd = rng.choice(("gone", "folder", "fifo", "loop", "dangling", "device", "memory", "empty", "renamed", "full"))
+    odd = rng.choice(
+        (
+            "gone",
+            "folder",
+            "fifo",
+            "loop",
+            "dangling",
+            "device",
+            "memory",
+            "empty",
+            "renamed",
+            "full",
+        )
+    )
     if odd == "folder":
         path.mkdir()
     elif odd == "fifo":
@@ -83,7 +96,9 @@ def odd_file(rng: random.Random, path: Path) -> None:
     elif odd == "empty":
         path.touch()
     elif odd == "renamed":
-        name = rng.choice((b"\xff\xfe.png", b"a\nb.json", b"-rf", b" ", b"\x1b[31m.png", b".hidden"))
+        name = rng.choice(
+            (b"\xff\xfe.png", b"a\nb.json", b"-rf", b" ", b"\x1b[31m.png", b".hidden")
+        )
         (path.parent / os.fsdecode(name)).write_bytes(b"x")
     elif odd == "full":
         path.mkdir()

@@ -41,7 +41,9 @@ class Keeper:
         target = self.folder / self.kind / str(tried.number)
         clear(target)
         target.mkdir(parents=True)
-        subprocess.run(["cp", "-a", str(place), str(target)], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["cp", "-a", str(place), str(target)], check=False, stderr=subprocess.DEVNULL
+        )
         verdict = tried.verdict
         said = (self.command(tried.number), f"{verdict.outcome}: {verdict.what}", verdict.where)
         (target / "what.txt").write_text("\n".join(said) + "\n", errors="backslashreplace")
@@ -75,14 +77,26 @@ class Tally:
         self.counts[verdict.outcome] += 1
         self.peak_mb = max(self.peak_mb, tried.peak_mb)
         if verdict.outcome in OUTCOMES:
-            first = {"kind": self.name, "outcome": verdict.outcome, "what": verdict.what, "where": verdict.where}
-            fault = self.faults.setdefault(signature(verdict), {**first, "times": 0, "again": command})
+            first = {
+                "kind": self.name,
+                "outcome": verdict.outcome,
+                "what": verdict.what,
+                "where": verdict.where,
+            }
+            fault = self.faults.setdefault(
+                signature(verdict), {**first, "times": 0, "again": command}
+            )
             fault["times"] += 1
 
     def row(self) -> dict[str, Any]:
         """An entry of campaign.json."""
         figures = {name: self.counts[name] for name in ("tried", *OUTCOMES, "refused", "accepted")}
-        return {"name": f"fuzz-{self.name}", **figures, "peak_mb": self.peak_mb, "seconds": round(self.seconds, 1)}
+        return {
+            "name": f"fuzz-{self.name}",
+            **figures,
+            "peak_mb": self.peak_mb,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 def all_kinds() -> list[type[Kind]]:
@@ -122,7 +136,9 @@ def campaign(
     return [tally.row() for tally in tallies]
 
 
-def run_kind(kind: type[Kind], numbers: range, limit_s: float | None, seed: int, keep: Path) -> Tally:
+def run_kind(
+    kind: type[Kind], numbers: range, limit_s: float | None, seed: int, keep: Path
+) -> Tally:
     """The inputs of these numbers of one kind, or those that the time allows."""
     tally, keeper = Tally(kind.name), Keeper(keep, kind.name, seed)
     shutil.rmtree(keep / kind.name, ignore_errors=True)

@@ -57,8 +57,12 @@ class Stores(Kind):
 
     def _damage(self, rng: random.Random, root: Path) -> tuple[Path, bool]:
         """One file of the store made hostile: which, and whether its seal is right again."""
-        files = [path for path in files_of(root) if not set(path.relative_to(root).parts) & set(FOREIGN)]
-        path = rng.choice([path for path in files if path.name == "zarr.json"] if rng.random() < 0.6 else files)
+        files = [
+            path for path in files_of(root) if not set(path.relative_to(root).parts) & set(FOREIGN)
+        ]
+        path = rng.choice(
+            [path for path in files if path.name == "zarr.json"] if rng.random() < 0.6 else files
+        )
         before = path.read_bytes()
         kind = rng.random()
         if kind < 0.08:
@@ -84,9 +88,13 @@ class Stores(Kind):
             return
         run_of_damage = inside[1] if inside[0] == "runs" and len(inside) > 2 else ""
         for name in RUNS:
-            self._check_run(store, name, damaged=name == run_of_damage, same_values=not sealed_again)
+            self._check_run(
+                store, name, damaged=name == run_of_damage, same_values=not sealed_again
+            )
         result = refused(store.load_result, "k1")
-        if result != self.result and not (inside[0] == "results" and (sealed_again or result is None)):
+        if result != self.result and not (
+            inside[0] == "results" and (sealed_again or result is None)
+        ):
             raise Lost(f"{'/'.join(inside)} is damaged, and the kept result reads {result!r:.100}")
         refused(store.info)
         list(store.results())
@@ -100,7 +108,13 @@ class Stores(Kind):
         if not damaged and found != self.expected[name]:
             raise Lost(f"run {name} is whole, and cannot be read beside a damaged one")
         for (what, expected), (_, actual) in zip(self.expected[name], found, strict=True):
-            if damaged and same_values and actual is not None and actual != expected and what not in ("info", "parts"):
+            if (
+                damaged
+                and same_values
+                and actual is not None
+                and actual != expected
+                and what not in ("info", "parts")
+            ):
                 raise Wrong(f"run {name}: {what} is not what was stored")
 
     def _remove(self, store: Any, inside: tuple[str, ...]) -> None:
@@ -110,7 +124,9 @@ class Stores(Kind):
             try:
                 store.remove_run(name)
             except Exception as error:
-                raise Finding(f"run {name} cannot be removed: {type(error).__name__}, {'/'.join(inside)}") from error
+                raise Finding(
+                    f"run {name} cannot be removed: {type(error).__name__}, {'/'.join(inside)}"
+                ) from error
 
 
 def contents(store: Any, name: str) -> list[tuple[str, Any]]:

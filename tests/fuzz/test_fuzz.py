@@ -10,7 +10,14 @@ import pytest
 
 from tests.fuzz import campaign
 
-COUNTS = {"images": 150, "annotations": 150, "answers": 120, "stores": 60, "models": 25, "commands": 25}
+COUNTS = {
+    "images": 150,
+    "annotations": 150,
+    "answers": 120,
+    "stores": 60,
+    "models": 25,
+    "commands": 25,
+}
 FAULTS = ("lost", "doubled", "wrong", "tracebacks", "hangs", "memory")
 
 
@@ -19,4 +26,6 @@ FAULTS = ("lost", "doubled", "wrong", "tracebacks", "hangs", "memory")
 def test_hostile_input_is_one_line(kind: str, tmp_path: Path) -> None:
     (row,) = campaign(COUNTS[kind], seed=1, kinds=[kind], keep=tmp_path)
     assert row["tried"] == COUNTS[kind]
-    assert not any(row[fault] for fault in FAULTS), json.loads((tmp_path / "faults.json").read_text())
+    assert not any(row[fault] for fault in FAULTS), json.loads(
+        (tmp_path / "faults.json").read_text()
+    )

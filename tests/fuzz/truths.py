@@ -21,7 +21,12 @@ Fact = tuple[str, Any]
 def facts(dataset: Any) -> list[Fact]:
     """(call, plain value) of all calls; None where the package refused."""
     images = refused(dataset.images)
-    found = [("images", None if images is None else [(ref.id, ref.path and ref.path.name) for ref in images])]
+    found = [
+        (
+            "images",
+            None if images is None else [(ref.id, ref.path and ref.path.name) for ref in images],
+        )
+    ]
     found.append(("texts", plain(refused(dataset.texts))))
     for condition in dataset.about.conditions:
         for ref in (images or ())[:FEW]:
@@ -58,10 +63,14 @@ def check_finite(value: Any, what: str) -> None:
 def check_mask(mask: Any, what: str, values: int = 256) -> None:
     """A mask is two-dimensional and holds no value but 0 to `values` - 1 and void."""
     if mask is not None and (mask.ndim != 2 or ((mask >= values) & (mask != 255)).any()):
-        raise Wrong(f"{what}: expected a map of values below {values}, found {mask.shape} up to {mask.max(initial=0)}")
+        raise Wrong(
+            f"{what}: expected a map of values below {values}, found {mask.shape} up to {mask.max(initial=0)}"
+        )
 
 
-def _each(call: Callable[..., Any], every: Iterable[tuple[Any, ...]], what: str, values: int = 256) -> Iterator[Fact]:
+def _each(
+    call: Callable[..., Any], every: Iterable[tuple[Any, ...]], what: str, values: int = 256
+) -> Iterator[Fact]:
     """Masks of the first few arguments."""
     for arguments in list(every)[:FEW]:
         mask = refused(call, *arguments)
@@ -94,13 +103,17 @@ def _pascal(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
     yield "entries", plain(entries)
     yield "episodes", plain(refused(dataset.episodes, 3))
     yield from _each(dataset.label_map, ((entry.image_id,) for entry in entries), "label map")
-    yield from _each(dataset.mask, ((entry.image_id, entry.class_id) for entry in entries), "mask", 2)
+    yield from _each(
+        dataset.mask, ((entry.image_id, entry.class_id) for entry in entries), "mask", 2
+    )
 
 
 def _msrc(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
     groups = refused(dataset.groups) or {}
     yield "groups", plain(groups)
-    yield from _each(dataset.mask, ((members[0], name) for name, members in groups.items()), "mask", 2)
+    yield from _each(
+        dataset.mask, ((members[0], name) for name, members in groups.items()), "mask", 2
+    )
 
 
 def _imagenet_s(dataset: Any, ids: list[str]) -> Iterator[Fact]:

@@ -47,7 +47,9 @@ def input_random(kind: Kind, seed: int, number: int) -> random.Random:
     return random.Random(f"{kind.name}:{seed}:{number}")
 
 
-def try_inputs(kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, keep: Keep) -> Iterator[Tried]:
+def try_inputs(
+    kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, keep: Keep
+) -> Iterator[Tried]:
     """Try these inputs in one worker after another: after a crash or a hang another goes on with the next input."""
     left = list(numbers)
     while left:
@@ -56,7 +58,9 @@ def try_inputs(kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, kee
             yield tried
 
 
-def _one_worker(kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, keep: Keep) -> Iterator[Tried]:
+def _one_worker(
+    kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, keep: Keep
+) -> Iterator[Tried]:
     """What a worker says of its inputs; where it dies, the last one is the input that killed it."""
     reading, writing = os.pipe()
     crash = scratch / "crash.txt"
@@ -82,7 +86,9 @@ def _one_worker(kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, ke
         os.kill(pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if done < len(numbers):
-        outcome, what = ("hangs", "no end in C code") if hung else ("tracebacks", f"the process died: {status}")
+        outcome, what = (
+            ("hangs", "no end in C code") if hung else ("tracebacks", f"the process died: {status}")
+        )
         tried = Tried(numbers[done], Verdict(outcome, what, crash_place(crash)))
         keep(tried, scratch / "input")
         yield tried
@@ -104,12 +110,22 @@ def _lines(fd: int) -> Iterator[bytes]:
 
 def crash_place(report: Path) -> str:
     """The innermost place in the package of faulthandler's report, which names the innermost frame first."""
-    pattern = re.compile(rf'File "{re.escape(str(PACKAGE.parent))}/(kvtool/[^"]+)", line (\d+) in (\w+)')
+    pattern = re.compile(
+        rf'File "{re.escape(str(PACKAGE.parent))}/(kvtool/[^"]+)", line (\d+) in (\w+)'
+    )
     found = pattern.search(report.read_text(errors="replace"))
     return f"{found[1]}:{found[2]} {found[3]}" if found else ""
 
 
-def _work(kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, writing: int, crash: Path, keep: Keep) -> None:
+def _work(
+    kind: Kind,
+    numbers: Sequence[int],
+    seed: int,
+    scratch: Path,
+    writing: int,
+    crash: Path,
+    keep: Keep,
+) -> None:
     """The worker's whole life; it never returns."""
     exit_code = 1
     try:

@@ -75,14 +75,20 @@ def test_always_a_choice_or_nothing(answer: str, choices: list[str]) -> None:
     assert said in {"", *(f"({letter})" for letter in string.ascii_uppercase[: len(choices)])}
 
 
-@given(st.integers(0, 7), st.integers(1, 8), st.sampled_from(["({})", "{}", "{}.", "{}:", "Answer: {}", "I say ({})."]))
+@given(
+    st.integers(0, 7),
+    st.integers(1, 8),
+    st.sampled_from(["({})", "{}", "{}.", "{}:", "Answer: {}", "I say ({})."]),
+)
 def test_a_letter_is_read_up_to_the_number_of_choices(index: int, count: int, form: str) -> None:
     letter = string.ascii_uppercase[index]
     choices = [f"<{number}>" for number in range(count)]
     assert parse_choice(form.format(letter), choices) == (f"({letter})" if index < count else "")
 
 
-words = st.lists(st.sampled_from(["cat", "dog", "red dog", "big red dog", "owl", "and"]), min_size=1, max_size=4)
+words = st.lists(
+    st.sampled_from(["cat", "dog", "red dog", "big red dog", "owl", "and"]), min_size=1, max_size=4
+)
 
 
 @given(words, st.permutations(["cat", "dog", "red dog", "owl"]))

@@ -26,12 +26,18 @@ def read_png(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, Any]:
         return np.array(image)
 
 
-@pytest.mark.parametrize("case", ["davis_frames_480x854", "davis_frames_96x160", "davis_frames_edges"])
+@pytest.mark.parametrize(
+    "case", ["davis_frames_480x854", "davis_frames_96x160", "davis_frames_edges"]
+)
 def test_davis_frames(case: str) -> None:
     data = np.load(GOLDEN / f"{case}.npz")
     pairs = list(zip(data["pred"].astype(bool), data["gt"].astype(bool), strict=True))
-    np.testing.assert_allclose([video.region_similarity(p, g) for p, g in pairs], data["J"], atol=1e-9)
-    np.testing.assert_allclose([video.boundary_accuracy(p, g) for p, g in pairs], data["F"], atol=1e-9)
+    np.testing.assert_allclose(
+        [video.region_similarity(p, g) for p, g in pairs], data["J"], atol=1e-9
+    )
+    np.testing.assert_allclose(
+        [video.boundary_accuracy(p, g) for p, g in pairs], data["F"], atol=1e-9
+    )
 
 
 def test_davis_tree() -> None:
@@ -42,9 +48,14 @@ def test_davis_tree() -> None:
         for sequence in archive.read("DAVIS/ImageSets/2017/val.txt").decode().split():
             truth = [
                 read_png(archive, n)
-                for n in sorted(n for n in names if n.startswith(f"DAVIS/Annotations/480p/{sequence}/"))
+                for n in sorted(
+                    n for n in names if n.startswith(f"DAVIS/Annotations/480p/{sequence}/")
+                )
             ]
-            said = [read_png(archive, n) for n in sorted(n for n in names if n.startswith(f"results/{sequence}/"))]
+            said = [
+                read_png(archive, n)
+                for n in sorted(n for n in names if n.startswith(f"results/{sequence}/"))
+            ]
             j, f = video.object_frames(said, truth)
             np.testing.assert_allclose(j, expected["per_frame"][sequence]["J"], atol=1e-9)
             np.testing.assert_allclose(f, expected["per_frame"][sequence]["F"], atol=1e-9)
@@ -73,7 +84,10 @@ def test_pck(case: str) -> None:
     alphas = data["alphas"]
     flags = [
         correspondence.correct_keypoints(
-            np.array(p["prd_kps"]), np.array(p["trg_kps"]), correspondence.box_side_px(p["trg_bndbox"]), alphas
+            np.array(p["prd_kps"]),
+            np.array(p["trg_kps"]),
+            correspondence.box_side_px(p["trg_bndbox"]),
+            alphas,
         )
         for p in data["pairs"]
     ]
@@ -89,7 +103,9 @@ def test_pck(case: str) -> None:
         assert scores["pck_point"][i] == pytest.approx(survey["pck_point"], abs=1e-6)
         for category, wanted in hpf["pck_image_per_category"].items():
             units = correspondence.pck_units(correct, total)[i, categories == category]
-            assert correspondence.pck_scores(units.sum(axis=0))["pck_image"] == pytest.approx(wanted, abs=1e-6)
+            assert correspondence.pck_scores(units.sum(axis=0))["pck_image"] == pytest.approx(
+                wanted, abs=1e-6
+            )
     for alpha, dift in data["expected"].get("dift", {}).items():
         for name in ("pck_image", "pck_point"):
             assert scores[name][alphas.index(float(alpha))] == pytest.approx(dift[name], abs=1e-6)
@@ -124,7 +140,9 @@ def test_imagenet_s() -> None:
                     (rgb := read_png(archive, n).astype(np.int64))[..., 0] + 256 * rgb[..., 1]
                     for n in (name, name.replace("validation-segmentation", "predict"))
                 )
-                total += segmentation.class_counts(said, truth, n_classes, segmentation.IMAGENET_S_IGNORE)
+                total += segmentation.class_counts(
+                    said, truth, n_classes, segmentation.IMAGENET_S_IGNORE
+                )
     scores = segmentation.imagenet_s_scores(total.reshape(-1))
     assert 100 * scores["miou"] == pytest.approx(expected["mIoU"], abs=1e-3)
     iou = np.nan_to_num(segmentation.class_iou(total.reshape(-1)))
@@ -142,8 +160,12 @@ def test_bdd() -> None:
             truth = read_png(archive, name)
             other = name.replace("gt/", "pred/")
             said = read_png(archive, other) if other in names else np.full_like(truth, 255)
-            total += segmentation.class_counts(said, truth, segmentation.BDD_CLASSES, segmentation.VOID)
-    assert 100 * segmentation.bdd_scores(total.reshape(-1))["miou"] == pytest.approx(expected["mIoU"], abs=1e-6)
+            total += segmentation.class_counts(
+                said, truth, segmentation.BDD_CLASSES, segmentation.VOID
+            )
+    assert 100 * segmentation.bdd_scores(total.reshape(-1))["miou"] == pytest.approx(
+        expected["mIoU"], abs=1e-6
+    )
     iou = np.nan_to_num(segmentation.class_iou(total.reshape(-1)))
     np.testing.assert_allclose(100 * iou, list(expected["IoU_per_class"].values()), atol=1e-6)
 
@@ -157,7 +179,9 @@ def test_refcoco() -> None:
     units = segmentation.foreground_units(intersection, union)
     np.testing.assert_allclose(units[:, 4], data["iou"], atol=1e-9)
     scores = segmentation.refcoco_scores(units.sum(axis=0))
-    wanted = {"miou_fg": "mean_iou", "oiou": "oiou"} | {f"p@0.{i}": f"p@0.{i}" for i in range(5, 10)}
+    wanted = {"miou_fg": "mean_iou", "oiou": "oiou"} | {
+        f"p@0.{i}": f"p@0.{i}" for i in range(5, 10)
+    }
     for ours, official in wanted.items():
         assert 100 * scores[ours] == pytest.approx(expected[official], abs=1e-9)
 
@@ -171,7 +195,13 @@ def test_pope() -> None:
         official = file["official"]
         assert sums.tolist() == [official[key] for key in ("TP", "FP", "TN", "FN")]
         scores = answers.pope_scores(sums)
-        names = {"acc": "accuracy", "precision": "precision", "recall": "recall", "f1": "f1", "yes_ratio": "yes_ratio"}
+        names = {
+            "acc": "accuracy",
+            "precision": "precision",
+            "recall": "recall",
+            "f1": "f1",
+            "yes_ratio": "yes_ratio",
+        }
         for theirs, ours in names.items():
             assert scores[ours] == pytest.approx(official[theirs], abs=1e-9)
 

@@ -27,7 +27,11 @@ def slow_boundary_accuracy(predicted: Array, truth: Array) -> float:
         for y in range(height):
             for x in range(width):
                 right, below = x + 1 < width, y + 1 < height
-                neighbours = [(y, x + 1)] * right + [(y + 1, x)] * below + [(y + 1, x + 1)] * (right and below)
+                neighbours = (
+                    [(y, x + 1)] * right
+                    + [(y + 1, x)] * below
+                    + [(y + 1, x + 1)] * (right and below)
+                )
                 if any(mask[y, x] != mask[n] for n in neighbours):
                     found.add((y, x))
         return found
@@ -38,7 +42,9 @@ def slow_boundary_accuracy(predicted: Array, truth: Array) -> float:
     radius = ceil(0.008 * hypot(*truth.shape))
 
     def share(points: set[tuple[int, int]], others: set[tuple[int, int]]) -> float:
-        return sum(any(hypot(y - v, x - u) <= radius for v, u in others) for y, x in points) / len(points)
+        return sum(any(hypot(y - v, x - u) <= radius for v, u in others) for y, x in points) / len(
+            points
+        )
 
     precision, recall = share(said, true), share(true, said)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -47,7 +53,9 @@ def slow_boundary_accuracy(predicted: Array, truth: Array) -> float:
 @settings(max_examples=40, deadline=None)
 @given(masks, masks)
 def test_boundary_accuracy_is_the_definition(predicted: Array, truth: Array) -> None:
-    assert video.boundary_accuracy(predicted, truth) == pytest.approx(slow_boundary_accuracy(predicted, truth))
+    assert video.boundary_accuracy(predicted, truth) == pytest.approx(
+        slow_boundary_accuracy(predicted, truth)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -70,7 +78,11 @@ def test_masks_of_different_size_are_refused() -> None:
 
 def test_class_ids_out_of_range() -> None:
     truth, said = np.array([[0, 1, 2, 255]]), np.array([[0, 7, -1, 1]])
-    assert segmentation.class_counts(said, truth, 3, 255).tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 1]]
+    assert segmentation.class_counts(said, truth, 3, 255).tolist() == [
+        [1, 0, 0],
+        [1, 0, 0],
+        [1, 1, 1],
+    ]
     with pytest.raises(ValueError, match="holds id 7"):
         segmentation.class_counts(truth, said, 3, -1)
 
@@ -98,7 +110,9 @@ def test_threshold_ties_count_as_correct() -> None:
 
 
 def test_pope_without_a_predicted_yes() -> None:
-    scores = answers.pope_scores(answers.pope_units(np.zeros(4, bool), np.array([1, 0, 1, 0], bool)).sum(axis=0))
+    scores = answers.pope_scores(
+        answers.pope_units(np.zeros(4, bool), np.array([1, 0, 1, 0], bool)).sum(axis=0)
+    )
     assert {name: float(value) for name, value in scores.items()} == {
         "accuracy": 0.5,
         "precision": 0.0,
@@ -171,7 +185,14 @@ def test_answer_parsers_take_any_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [("Yes", "yes"), ("NO.", "no"), ("  no", "no"), ("   yes", "other"), ("I know", "other"), ("not", "no")],
+    [
+        ("Yes", "yes"),
+        ("NO.", "no"),
+        ("  no", "no"),
+        ("   yes", "other"),
+        ("I know", "other"),
+        ("not", "no"),
+    ],
 )
 def test_mme_reads_four_characters(answer: str, expected: str) -> None:
     assert answers.parse_mme(answer) == expected

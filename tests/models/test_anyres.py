@@ -19,7 +19,16 @@ from tests.models.test_llava_onevision import TestLlavaOnevision as Contract
 unpadded: Any = modeling_llava_onevision.unpad_image
 SIGLIP = Tower(384, 14)
 CLIP = Tower(336, 14)
-SIZES = [(640, 480), (480, 640), (1000, 100), (100, 1000), (384, 384), (37, 3001), (5000, 30), (1, 1)]
+SIZES = [
+    (640, 480),
+    (480, 640),
+    (1000, 100),
+    (100, 1000),
+    (384, 384),
+    (37, 3001),
+    (5000, 30),
+    (1, 1),
+]
 
 
 def test_base_view_sees_all_but_the_last_pixels() -> None:
@@ -61,10 +70,14 @@ def test_tokens_of_tiles_stand_where_the_pixels_went(size: tuple[int, int]) -> N
         ramp = np.linspace(16, 240, n)
         plane = np.tile(ramp, (size[1], 1)) if axis == 0 else np.tile(ramp[:, None], (1, size[0]))
         image = Image.fromarray(np.repeat(plane.round().astype(np.uint8)[..., None], 3, axis=2))
-        pixels = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])[1:, 0].astype(float)
+        pixels = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])[1:, 0].astype(
+            float
+        )
         stitched = pixels.reshape(*tiles, 384, 384)
         fitted_scale = max(size[0] / best[1], size[1] / best[0])
-        for row, col in ((r, c) for r in range(0, span.grid[0], 5) for c in range(0, span.grid[1], 5)):
+        for row, col in (
+            (r, c) for r in range(0, span.grid[0], 5) for c in range(0, span.grid[1], 5)
+        ):
             at_row, at_col = row + padding[0], col + padding[1]
             top, left = at_row % 27 * 14, at_col % 27 * 14
             seen = stitched[at_row // 27, at_col // 27, top : top + 14, left : left + 14]

@@ -17,7 +17,25 @@ from tests.support import tiny
 
 JSON_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 VALUES: list[Any] = [
-    *(None, True, "x", "", "é\ud800", -1, 0, 1, 7, 2**31, 2**63, -(2**70), 1e308, 0.5, float("nan"), [], {}),
+    *(
+        None,
+        True,
+        "x",
+        "",
+        "é\ud800",
+        -1,
+        0,
+        1,
+        7,
+        2**31,
+        2**63,
+        -(2**70),
+        1e308,
+        0.5,
+        float("nan"),
+        [],
+        {},
+    ),
     *([None], ["x"], {"a": 1}, [[1, 2], [3]], {"type": "x"}),
 ]
 DAMAGES = 15
@@ -30,7 +48,13 @@ def places(tree: Any, limit: int = 4000) -> list[tuple[Any, Any]]:
     todo = [tree]
     while todo and len(found) < limit:
         item = todo.pop()
-        keys: Any = list(item) if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else ()
+        keys: Any = (
+            list(item)
+            if isinstance(item, dict)
+            else range(len(item))
+            if isinstance(item, list)
+            else ()
+        )
         for key in keys:
             found.append((item, key))
             todo.append(item[key])
@@ -62,7 +86,11 @@ def change_bytes(path: Path, rng: random.Random) -> str:
             data[rng.randrange(min(len(data), 4000))] ^= rng.randrange(1, 256)
     else:
         deep = b'{"a":' * 100_000
-        data = bytearray(rng.choice((b"", b"\0" * 9, b"[]", b"null", b'"x"', b"\xff\xfe{}", deep, b"[" * 100_000)))
+        data = bytearray(
+            rng.choice(
+                (b"", b"\0" * 9, b"[]", b"null", b'"x"', b"\xff\xfe{}", deep, b"[" * 100_000)
+            )
+        )
     path.write_bytes(data)
     return f"{path.name}: {kind}"
 
@@ -109,7 +137,9 @@ def outcome(checkpoint: Path, folder: Path, seed: int) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("build", [tiny.llava_onevision, tiny.llava_next, tiny.qwen2_5_vl, tiny.clip])
+@pytest.mark.parametrize(
+    "build", [tiny.llava_onevision, tiny.llava_next, tiny.qwen2_5_vl, tiny.clip]
+)
 def test_damage_is_one_line(build: Callable[[Path], Path], tmp_path: Path) -> None:
     checkpoint = build(tmp_path / "model")
     outcomes = [outcome(checkpoint, tmp_path / "copy", seed) for seed in range(DAMAGES)]

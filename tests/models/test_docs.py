@@ -45,7 +45,9 @@ class TestDeit(EncoderContract):
     build = "deit"
     own_class: ClassVar[Any] = DeiTModel
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         assert view == "base"
         with torch.inference_mode():
             made = own(own_pixels(folder, image).to(own.dtype), output_hidden_states=True)
@@ -61,7 +63,9 @@ class TestLlava15(DecoderContract):
         options = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
         return own_processor(LlavaProcessor, CLIPImageProcessorPil, folder, patch_size=8, **options)
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         pixels = self.own_inputs(own, folder, image, view)["pixel_values"].to(own.dtype)
         with torch.inference_mode():
             made = own.model.vision_tower(pixels, output_hidden_states=True)

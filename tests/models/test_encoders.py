@@ -25,7 +25,9 @@ from tests.support import tiny
 
 def own_pixels(folder: Path, image: Image.Image) -> torch.Tensor:
     processors: Any = AutoImageProcessor
-    pixels: torch.Tensor = processors.from_pretrained(folder, backend="pil")(image, return_tensors="pt")["pixel_values"]
+    pixels: torch.Tensor = processors.from_pretrained(folder, backend="pil")(
+        image, return_tensors="pt"
+    )["pixel_values"]
     return pixels
 
 
@@ -37,7 +39,9 @@ class AloneContract(EncoderContract):
     seen_px: tuple[float, float, float, float] = (0, 0, 70 * 32 / 34, 45 * 32 / 34)
     """What the patches of a 70 x 45 px image show of it, worked out by hand: the last 2 of 34 px are never seen."""
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         assert view == "base"
         pixels = own_pixels(folder, image)
         options = {"interpolate_pos_encoding": True} if type(self) is TestDino else {}
@@ -52,7 +56,9 @@ class AloneContract(EncoderContract):
         assert sample.n_tokens == 0
 
     def test_a_decoders_choices_are_refused(self, model: Model) -> None:
-        with pytest.raises(UsageError, match=r"kinds: expected some of vision of this model, found 'key'"):
+        with pytest.raises(
+            UsageError, match=r"kinds: expected some of vision of this model, found 'key'"
+        ):
             model.request(("key",), None)
         with pytest.raises(UsageError, match=r"layers: expected numbers from 0 to 2, found 3"):
             model.request(None, [3])
@@ -118,7 +124,9 @@ def test_cropping_first_shows_the_same_pixels(tmp_path: Path, size: tuple[int, i
     """A very long image is cropped before it is resized; up to one level of 255 that changes nothing."""
     tiny.clip(tmp_path)
     image = tiny.noise(*size)
-    found = load_model(str(tmp_path), dtype="float32").prepare(image, id="a", index=0).tensors["pixels"]
+    found = (
+        load_model(str(tmp_path), dtype="float32").prepare(image, id="a", index=0).tensors["pixels"]
+    )
     expected = own_pixels(tmp_path, image)[0]
     step = 1 / 255 / 0.26
     assert float((found - expected).abs().max()) < 1.5 * step

@@ -60,7 +60,9 @@ def cached(hub: Path, model: Path, *references: str, commit: str = COMMIT) -> Pa
 
 
 def info(revision: str, commit: str | None = None) -> ModelInfo:
-    return ModelInfo("m", revision, "f", Geometry(1, 1, 1, 1, 1, 1, 1), "float32", "sdpa", commit=commit)
+    return ModelInfo(
+        "m", revision, "f", Geometry(1, 1, 1, 1, 1, 1, 1), "float32", "sdpa", commit=commit
+    )
 
 
 def test_every_row_of_large_weights_counts(folder: Path) -> None:
@@ -153,15 +155,24 @@ def test_weights_changed_at_the_same_place_are_another_model(folder: Path) -> No
 def test_one_checkpoint_by_any_name(hub: Path, qwen: Path, tmp_path: Path) -> None:
     """A folder, its copy, a hub id, its commit, a branch, a pull request, a tag and the snapshot's folder."""
     snapshot = cached(hub, qwen, "main", "refs/pr/5", "release/2.0", "v1.0")
-    names = ["acme/tiny", *(f"acme/tiny@{each}" for each in (COMMIT, "main", "refs/pr/5", "release/2.0", "v1.0"))]
-    snapshots = [resolve(name, weights) for name in [*names, str(snapshot)] for weights in (True, False)]
+    names = [
+        "acme/tiny",
+        *(f"acme/tiny@{each}" for each in (COMMIT, "main", "refs/pr/5", "release/2.0", "v1.0")),
+    ]
+    snapshots = [
+        resolve(name, weights) for name in [*names, str(snapshot)] for weights in (True, False)
+    ]
     assert {each.commit for each in snapshots} == {COMMIT}
     copy = Path(shutil.copytree(qwen, tmp_path / "copy"))
     snapshots += [resolve(str(qwen)), resolve(str(copy))]
     assert len({each.revision for each in snapshots}) == 1
     assert all(same_model(info(snapshots[0].revision), each) for each in snapshots)
     model = load_model("acme/tiny@v1.0", dtype="float32").info
-    assert (model.name, model.commit, model.revision) == ("acme/tiny@v1.0", COMMIT, snapshots[0].revision)
+    assert (model.name, model.commit, model.revision) == (
+        "acme/tiny@v1.0",
+        COMMIT,
+        snapshots[0].revision,
+    )
 
 
 def test_a_model_without_its_weights_is_known_by_its_commit(hub: Path, qwen: Path) -> None:
@@ -175,16 +186,22 @@ def test_a_model_without_its_weights_is_known_by_its_commit(hub: Path, qwen: Pat
     assert not same_model(replace(stored, commit=None), planned)
     assert not same_model(replace(stored, commit="f" * 40), planned)
     assert not same_model(info("", None), Snapshot("folder", qwen, "", None))
-    with pytest.raises(ModelError, match=r"expected weights in model\.safetensors, found no such file"):
+    with pytest.raises(
+        ModelError, match=r"expected weights in model\.safetensors, found no such file"
+    ):
         resolve("acme/tiny")
 
 
 def test_a_cache_without_references_names_its_commit(hub: Path, qwen: Path) -> None:
     cached(hub, qwen)
-    with pytest.raises(ModelError, match=f"found commit {COMMIT} in the cache alone; give acme/tiny@{COMMIT}"):
+    with pytest.raises(
+        ModelError, match=f"found commit {COMMIT} in the cache alone; give acme/tiny@{COMMIT}"
+    ):
         resolve("acme/tiny")
     assert resolve(f"acme/tiny@{COMMIT}").commit == COMMIT
-    with pytest.raises(ModelError, match=rf"found a model of the hub's cache; give .*snapshots/{COMMIT}"):
+    with pytest.raises(
+        ModelError, match=rf"found a model of the hub's cache; give .*snapshots/{COMMIT}"
+    ):
         resolve(str(hub / "models--acme--tiny"))
 
 
@@ -198,7 +215,9 @@ def test_a_name_that_is_not_found_does_not_suggest_itself(hub: Path) -> None:
 
 def test_a_missing_tokenizer_file_is_named(hub: Path, qwen: Path) -> None:
     (cached(hub, qwen, "main") / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"expected a tokenizer \(tokenizer\.json\), found no such file"):
+    with pytest.raises(
+        ModelError, match=r"expected a tokenizer \(tokenizer\.json\), found no such file"
+    ):
         load_model("acme/tiny", dtype="float32")
 
 

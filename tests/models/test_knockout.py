@@ -48,7 +48,9 @@ class Case:
         return sample, self.model.restore([sample], [self.contract.stored(captured)])
 
     def inputs(self, view: View, seed: int = 0) -> dict[str, Any]:
-        return self.contract.own_inputs(self.own, self.folder, tiny.noise(70, 45, seed), view, question=QUESTION)
+        return self.contract.own_inputs(
+            self.own, self.folder, tiny.noise(70, 45, seed), view, question=QUESTION
+        )
 
 
 @pytest.fixture(scope="module", params=CONTRACTS, ids=lambda contract: contract.build)
@@ -57,7 +59,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = getattr(tiny, contract.build)(tmp_path_factory.mktemp("knockout"))
     model = load_model(str(folder), dtype="float32")
     assert isinstance(model, LanguageModel)
-    own = contract.own_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    own = contract.own_class.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     return Case(contract, folder, model, own)
 
 
@@ -80,7 +84,9 @@ def masked(own: Any, heads: Sequence[Head], start: int, stop: int) -> Iterator[N
         return arguments, {**options, "attention_mask": mask}
 
     layers = own.model.language_model.layers
-    handles = [layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
+    handles = [
+        layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers
+    ]
     try:
         yield
     finally:
@@ -124,11 +130,15 @@ def test_answers_equal_eager_greedy_decoding_of_the_whole_prompt(case: Case) -> 
     sample, cache = case.stored(view)
     start, stop = placeholders(case, view, sample)
     with knocked_out(case.model, [sample], heads):
-        (answer,) = case.model.generate(cache, [sample], case.model.question(QUESTION), max_new_tokens=5)
+        (answer,) = case.model.generate(
+            cache, [sample], case.model.question(QUESTION), max_new_tokens=5
+        )
     inputs = case.inputs(view)
     with masked(case.own, heads, start, stop):
         first = inputs["input_ids"].shape[1]
-        ids = case.own.generate(**inputs, max_new_tokens=5, do_sample=False, use_cache=False)[0, first:]
+        ids = case.own.generate(**inputs, max_new_tokens=5, do_sample=False, use_cache=False)[
+            0, first:
+        ]
     tokenizer = case.contract.own_processor(case.folder).tokenizer
     assert answer == tokenizer.decode(ids, skip_special_tokens=True).strip()
 

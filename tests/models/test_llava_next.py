@@ -27,11 +27,17 @@ class TestLlavaNextLlama(DecoderContract):
 
     def own_processor(self, folder: Path) -> Any:
         options = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-        return own_processor(LlavaNextProcessor, LlavaNextImageProcessorPil, folder, patch_size=8, **options)
+        return own_processor(
+            LlavaNextProcessor, LlavaNextImageProcessorPil, folder, patch_size=8, **options
+        )
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         pixels = super().own_inputs(own, folder, image, "full")["pixel_values"][0].to(own.dtype)
-        return llava_vision(own, pixels if view == "full" else pixels[:1], layer, (2, 2))  # 70 x 45 px
+        return llava_vision(
+            own, pixels if view == "full" else pixels[:1], layer, (2, 2)
+        )  # 70 x 45 px
 
     def own_features(self, own: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if "inputs_embeds" not in inputs:
@@ -40,7 +46,13 @@ class TestLlavaNextLlama(DecoderContract):
         return features
 
     def own_inputs(
-        self, own: Any, folder: Path, image: Image.Image, view: View, prefix: str = "", question: str = "what is there"
+        self,
+        own: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str = "",
+        question: str = "what is there",
     ) -> dict[str, Any]:
         """transformers makes tiles of every image: the base view alone is its features' head and one newline."""
         inputs = super().own_inputs(own, folder, image, view, prefix, question)
@@ -56,7 +68,9 @@ class TestLlavaNextLlama(DecoderContract):
             prompt = [words[: self.start], features, newline, words[int(spots[-1]) + 1 :]]
         return {"inputs_embeds": torch.cat(prompt)[None]}
 
-    def test_base_view_is_the_head_of_transformers_whole_prompt(self, model: Model, own: Any, folder: Path) -> None:
+    def test_base_view_is_the_head_of_transformers_whole_prompt(
+        self, model: Model, own: Any, folder: Path
+    ) -> None:
         prefix = self.lane_filling_prefix(model, tiny.noise(70, 45), "base")
         prepared = model.prepare(tiny.noise(70, 45), id="a", index=0, prefix=prefix)
         captured = model.capture([prepared], model.request(("value",), None))
@@ -64,7 +78,9 @@ class TestLlavaNextLlama(DecoderContract):
         start = prepared.sample.image_start
         for layer in range(3):
             expected = values[layer][:, start : start + 16]
-            np.testing.assert_allclose(captured.arrays["value"][0][layer], expected, rtol=0, atol=3e-6)
+            np.testing.assert_allclose(
+                captured.arrays["value"][0][layer], expected, rtol=0, atol=3e-6
+            )
 
 
 class TestLlavaNextMistral(TestLlavaNextLlama):
@@ -84,5 +100,7 @@ def test_sliding_windows_go_on_from_a_whole_cache(tmp_path: Path, window: int) -
     own_class: Any = LlavaNextForConditionalGeneration
     own = own_class.from_pretrained(tmp_path, dtype=torch.float32).eval()
     with torch.inference_mode():
-        whole = own(**contract.own_inputs(own, tmp_path, tiny.noise(70, 45), "full")).logits[0].numpy()
+        whole = (
+            own(**contract.own_inputs(own, tmp_path, tiny.noise(70, 45), "full")).logits[0].numpy()
+        )
     np.testing.assert_allclose(found, whole[-len(found) :], rtol=0, atol=1e-4)

@@ -16,7 +16,9 @@ from tests.models.own import own_processor
 def llava_vision(own: Any, pixels: torch.Tensor, layer: int, tiles: tuple[int, int]) -> Array:
     """A tower layer's output by transformers: base patches, then the tiles' put together row by row."""
     with torch.inference_mode():
-        states = own.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer + 1][:, -16:]
+        states = own.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer + 1][
+            :, -16:
+        ]
     rows = [states[0]]
     if len(states) == 1:
         return to_array(states[0])
@@ -45,12 +47,20 @@ class TestLlavaOnevision(DecoderContract):
             **options,
         )
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         pixels = self.own_inputs(own, folder, image, view)["pixel_values"][0].to(own.dtype)
         return llava_vision(own, pixels, layer, (2, 3))  # 70 x 45 px
 
     def own_inputs(
-        self, own: Any, folder: Path, image: Image.Image, view: View, prefix: str = "", question: str = "what is there"
+        self,
+        own: Any,
+        folder: Path,
+        image: Image.Image,
+        view: View,
+        prefix: str = "",
+        question: str = "what is there",
     ) -> dict[str, Any]:
         """The base view alone is what transformers makes of an image among several: base tokens and one newline."""
         inputs = super().own_inputs(own, folder, image, view, prefix, question)

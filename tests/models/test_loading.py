@@ -60,7 +60,11 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
         ("config.json", "{", "expected JSON"),
         ("config.json", "[]", "expected a JSON object, found list"),
         ("config.json", "{}", "expected a model_type among llava_onevision"),
-        ("config.json", '{"model_type": "qwen3_vl"}', "found 'qwen3_vl'; take a model of one of these"),
+        (
+            "config.json",
+            '{"model_type": "qwen3_vl"}',
+            "found 'qwen3_vl'; take a model of one of these",
+        ),
         ("config.json", '{"model_type": "llava_qwen"}', "whose name ends in -hf"),
         (
             "config.json",
@@ -69,7 +73,11 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
         ),
         ("model.safetensors", None, "expected weights in model.safetensors, found no such file"),
         ("model.safetensors", "short", "expected weights of its configuration"),
-        ("preprocessor_config.json", None, "expected an image processor (preprocessor_config.json)"),
+        (
+            "preprocessor_config.json",
+            None,
+            "expected an image processor (preprocessor_config.json)",
+        ),
         ("tokenizer.json", None, "expected a tokenizer"),
     ],
 )
@@ -124,7 +132,9 @@ def test_published_layout_of_qwen(folder: Path, made: Path) -> None:
     models = [load_model(str(each), dtype="float32") for each in (folder, made)]
     assert models[0].info.geometry == models[1].info.geometry
     captured = [
-        model.capture([model.prepare(tiny.noise(70, 45), id="a", index=0)], model.request(None, None))
+        model.capture(
+            [model.prepare(tiny.noise(70, 45), id="a", index=0)], model.request(None, None)
+        )
         for model in models
     ]
     np.testing.assert_array_equal(captured[0].arrays["key"][0], captured[1].arrays["key"][0])
@@ -144,7 +154,9 @@ def test_devices_precisions_and_attentions(made: Path) -> None:
 def test_weights_are_loaded_in_the_asked_precision(made: Path) -> None:
     for precision in ("float16", "bfloat16", "float32"):
         model: Any = load_model(str(made), dtype=precision)
-        assert {parameter.dtype for parameter in model.net.parameters()} == {getattr(torch, precision)}
+        assert {parameter.dtype for parameter in model.net.parameters()} == {
+            getattr(torch, precision)
+        }
         assert not model.net.training
 
 

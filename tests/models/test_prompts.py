@@ -18,7 +18,9 @@ from kvtool.models.prompts import Prompt
 from tests.support import tiny
 
 
-def prompt(folder: Path, template: str | None = None, adds_start: bool = False, fallback: str = CHATML) -> Prompt:
+def prompt(
+    folder: Path, template: str | None = None, adds_start: bool = False, fallback: str = CHATML
+) -> Prompt:
     return Prompt(tiny.tokenizer(template, adds_start), folder, "<image>", "", fallback)
 
 
@@ -41,11 +43,17 @@ def test_templates_that_render_no_image_are_passed_over(tmp_path: Path) -> None:
     found = prompt(tmp_path, plain)
     assert found.source == "tokenizer_config.json"
     assert (found.head, found.question("red")) == ("", "\nred")
-    for broken in ("{{ raise_exception('no') }}", "{{ messages[0]['content'][0]['text'] + 1 }}", "only text"):
+    for broken in (
+        "{{ raise_exception('no') }}",
+        "{{ messages[0]['content'][0]['text'] + 1 }}",
+        "only text",
+    ):
         assert prompt(tmp_path, broken).source == "family default"
 
 
-def test_a_template_that_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_template_that_is_passed_over_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "chat_template.jinja").write_text("{{ 1 // 0 }}")
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
@@ -84,7 +92,11 @@ def test_the_template_that_is_used_is_recorded(tmp_path: Path) -> None:
         (CHATML, "<|im_start|>user ", "\nred<|im_end|>\n<|im_start|>assistant\n"),
         (MISTRAL, "[INST] ", "\nred [/INST]"),
         (VICUNA, " USER: ", "\nred ASSISTANT:"),
-        (LLAMA_3, "user<|end_header_id|>\n\n", "\nred<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
+        (
+            LLAMA_3,
+            "user<|end_header_id|>\n\n",
+            "\nred<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
     ],
 )
 def test_family_templates(tmp_path: Path, fallback: str, head: str, question: str) -> None:
@@ -96,7 +108,11 @@ def test_family_templates(tmp_path: Path, fallback: str, head: str, question: st
 def test_qwen_keeps_its_vision_marks_around_the_image(tmp_path: Path) -> None:
     found = Prompt(tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
     assert found.head.endswith("<|im_start|>user\n")
-    assert found.prefix_ids("red")[-3:] == (tiny.word_id("red"), tiny.word_id("\n"), tiny.token_id("<|vision_start|>"))
+    assert found.prefix_ids("red")[-3:] == (
+        tiny.word_id("red"),
+        tiny.word_id("\n"),
+        tiny.token_id("<|vision_start|>"),
+    )
     assert found.question("red") == "<|vision_end|>red<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -129,7 +145,8 @@ def test_a_template_of_one_image_only_is_named(tmp_path: Path) -> None:
     found = prompt(tmp_path, one)
     assert found.source == "tokenizer_config.json"
     with pytest.raises(
-        ModelError, match=r"that writes 2 images and a question, found another in tokenizer_config\.json"
+        ModelError,
+        match=r"that writes 2 images and a question, found another in tokenizer_config\.json",
     ):
         found.several_ids(2)
 

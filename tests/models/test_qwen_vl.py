@@ -31,14 +31,20 @@ class TestQwen2VL(DecoderContract):
     marker = "<|vision_start|><|image_pad|>"
 
     def own_processor(self, folder: Path) -> Any:
-        return own_processor(self.processor_class, Qwen2VLImageProcessorPil, folder, video_processor=None)
+        return own_processor(
+            self.processor_class, Qwen2VLImageProcessorPil, folder, video_processor=None
+        )
 
-    def own_vision(self, own: Any, folder: Path, image: Image.Image, view: View, layer: int) -> Array:
+    def own_vision(
+        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+    ) -> Array:
         """Put back row by row, patch by patch, from the place the tower itself says each patch has."""
         inputs = self.own_inputs(own, folder, image, view)
         with torch.inference_mode():
             states = own.model.visual(
-                inputs["pixel_values"].to(own.dtype), grid_thw=inputs["image_grid_thw"], output_hidden_states=True
+                inputs["pixel_values"].to(own.dtype),
+                grid_thw=inputs["image_grid_thw"],
+                output_hidden_states=True,
             ).hidden_states[layer + 1]
         rows, cols = inputs["image_grid_thw"][0, 1:].tolist()
         grid = torch.empty(rows, cols, states.shape[-1], dtype=states.dtype)
@@ -63,7 +69,9 @@ class TestQwen2VL(DecoderContract):
             sample = model.prepare(tiny.noise(*size), id="a", index=0, prefix="red cat").sample
             inputs = self.own_inputs(own, folder, tiny.noise(*size), "base", "red cat")
             positions, _ = own.model.get_rope_index(
-                inputs["input_ids"], inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
+                inputs["input_ids"],
+                inputs["mm_token_type_ids"],
+                image_grid_thw=inputs["image_grid_thw"],
             )
             end = sample.image_start + sample.n_tokens
             assert torch.equal(model.positions([sample]), positions[:, :, :end])
@@ -86,11 +94,17 @@ class TestQwen2VL(DecoderContract):
         sample, captured = self.capture(model, tiny.noise(70, 45))
         rows, cols = sample.vision_spans[0].grid
         vision = captured.arrays["vision"][0][0, 0].reshape(rows // 2, 2, cols // 2, 2, -1)
-        merged = own.model.visual.merger(torch.tensor(vision.swapaxes(1, 2).reshape(rows * cols, -1)))
-        np.testing.assert_allclose(captured.arrays["projected"][0][0, 0], to_array(merged), rtol=0, atol=1e-5)
+        merged = own.model.visual.merger(
+            torch.tensor(vision.swapaxes(1, 2).reshape(rows * cols, -1))
+        )
+        np.testing.assert_allclose(
+            captured.arrays["projected"][0][0, 0], to_array(merged), rtol=0, atol=1e-5
+        )
 
     def test_too_long_images_are_refused_by_name(self, model: Model) -> None:
-        with pytest.raises(ImageError, match=r"image long\.png: .* at most 200, found 20000 x 1 px; crop it"):
+        with pytest.raises(
+            ImageError, match=r"image long\.png: .* at most 200, found 20000 x 1 px; crop it"
+        ):
             model.prepare(tiny.noise(20_000, 1), id="long.png", index=0)
 
     def test_images_stay_within_the_checkpoints_pixel_limits(self, model: Model) -> None:

@@ -69,8 +69,15 @@ def test_weights_that_would_change_values_are_refused(folder: Path, name: str) -
 def test_weights_that_the_network_does_without_are_no_fault(folder: Path) -> None:
     """A pooling head, a task's head, and buffers of older releases."""
     names = [
-        *("vision_tower.head.probe", "vision_tower.head.attention.in_proj_weight", "value_head.weight"),
-        *("vision_tower.embeddings.position_ids", "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"),
+        *(
+            "vision_tower.head.probe",
+            "vision_tower.head.attention.in_proj_weight",
+            "value_head.weight",
+        ),
+        *(
+            "vision_tower.embeddings.position_ids",
+            "language_model.model.layers.0.self_attn.rotary_emb.inv_freq",
+        ),
     ]
     add_weights(folder, **{name: torch.ones(2) for name in names})
     load_model(str(folder), dtype="float32")
@@ -92,7 +99,9 @@ def test_an_adapter_beside_the_weights_is_refused(folder: Path, file: str) -> No
         assert "merge it into the weights of its base model" in error(folder)
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(float("nan"), "float32"), (float("inf"), "float32"), (1e30, "float16")])
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(float("nan"), "float32"), (float("inf"), "float32"), (1e30, "float16")]
+)
 def test_weights_that_are_not_finite_are_told(
     folder: Path, value: float, dtype: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,7 +121,14 @@ def test_finite_weights_say_nothing(folder: Path, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "file", ["model.safetensors", "tokenizer.json", "config.json", "preprocessor_config.json", "chat_template.jinja"]
+    "file",
+    [
+        "model.safetensors",
+        "tokenizer.json",
+        "config.json",
+        "preprocessor_config.json",
+        "chat_template.jinja",
+    ],
 )
 def test_git_lfs_pointers_are_named(folder: Path, file: str) -> None:
     (folder / file).write_text(POINTER)
@@ -121,7 +137,9 @@ def test_git_lfs_pointers_are_named(folder: Path, file: str) -> None:
     assert "git lfs pull" in message
 
 
-def test_weights_that_do_not_fit_are_refused_before_loading(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_are_refused_before_loading(
+    llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network: Any = load_model(str(llava), weights=False)
     needed = network_bytes(network.net, torch.float32)
     assert needed == sum(weight.numel() for weight in network.net.parameters()) * 4 + sum(
@@ -155,7 +173,11 @@ def test_memory_that_ends_while_loading_is_one_line(
 
 def test_room_within_limits_of_groups(tmp_path: Path) -> None:
     """Version 2, then 1: a group may have what its limit leaves, the page cache counted as free."""
-    for group, limit, used in (("slurm", "9000", 1000), ("slurm/job", "max", 1000), ("slurm/job/step", "5000", 4000)):
+    for group, limit, used in (
+        ("slurm", "9000", 1000),
+        ("slurm/job", "max", 1000),
+        ("slurm/job/step", "5000", 4000),
+    ):
         folder = tmp_path / group
         folder.mkdir()
         (folder / "memory.max").write_text(f"{limit}\n")
@@ -175,13 +197,31 @@ def test_room_within_limits_of_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "expected"),
     [
-        ("config.json", {"text_config": {"num_hidden_layers": 10**9}}, "num_hidden_layers of 0 to 1024, found 1e+09"),
-        ("config.json", {"vision_config": {"num_hidden_layers": -1}}, "num_hidden_layers of 0 to 1024, found -1"),
-        ("config.json", {"vision_aspect_ratio": "anyres"}, "expected vision_aspect_ratio anyres_max_N"),
-        ("preprocessor_config.json", {"size": {"height": 10**6, "width": 10**6}}, "an input of 1e+12 pixels"),
+        (
+            "config.json",
+            {"text_config": {"num_hidden_layers": 10**9}},
+            "num_hidden_layers of 0 to 1024, found 1e+09",
+        ),
+        (
+            "config.json",
+            {"vision_config": {"num_hidden_layers": -1}},
+            "num_hidden_layers of 0 to 1024, found -1",
+        ),
+        (
+            "config.json",
+            {"vision_aspect_ratio": "anyres"},
+            "expected vision_aspect_ratio anyres_max_N",
+        ),
+        (
+            "preprocessor_config.json",
+            {"size": {"height": 10**6, "width": 10**6}},
+            "an input of 1e+12 pixels",
+        ),
     ],
 )
-def test_settings_are_bounded(folder: Path, file: str, change: dict[str, Any], expected: str) -> None:
+def test_settings_are_bounded(
+    folder: Path, file: str, change: dict[str, Any], expected: str
+) -> None:
     settings = json.loads((folder / file).read_text())
     for name, value in change.items():
         settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
@@ -190,9 +230,9 @@ def test_settings_are_bounded(folder: Path, file: str, change: dict[str, Any], e
 
 
 def test_foreign_messages_become_one_plain_sentence() -> None:
-    assert one_line(ValueError("\x1b[1mWeights\x1b[0m only load failed. You have two options,")) == (
-        "Weights only load failed"
-    )
+    assert one_line(
+        ValueError("\x1b[1mWeights\x1b[0m only load failed. You have two options,")
+    ) == ("Weights only load failed")
     assert one_line(RuntimeError("Error(s) in loading:\n\tsize mismatch for a.b: 3.5 vs 4")) == (
         "Error(s) in loading: size mismatch for a.b: 3.5 vs 4"
     )
@@ -211,7 +251,9 @@ def test_pickled_objects_are_refused_in_our_words(folder: Path) -> None:
     torch.save({"x": Harmful()}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     message = error(folder)
-    assert message.endswith("pickled objects beside tensors, which could run code; convert the weights to safetensors")
+    assert message.endswith(
+        "pickled objects beside tensors, which could run code; convert the weights to safetensors"
+    )
 
 
 @pytest.mark.parametrize("name", ["mps", "meta", "cuda:-1", "cuda:x", "", "cpu\n", "cuda:٣"])

@@ -28,7 +28,10 @@ def test_two_images_of_a_run(tmp_path: Path) -> None:
     ids = ["folder/image 7", "folder/image 2"]
     result = variance(run, pca=ids, out=tmp_path / "made" / "pictures")
     paths = [Path(path) for path in result.config["pictures"]]
-    assert [path.name for path in paths] == ["0000007-folder_image_7-key.png", "0000002-folder_image_2-key.png"]
+    assert [path.name for path in paths] == [
+        "0000007-folder_image_7-key.png",
+        "0000002-folder_image_2-key.png",
+    ]
     pictures = [np.asarray(Image.open(path)) for path in paths]
     sheet = Sheet((3, 4), 8, 2)
     assert pictures[0].shape == (*sheet.picture.size[::-1], 3)
@@ -50,7 +53,9 @@ def test_without_a_cut_nothing_is_framed(tmp_path: Path) -> None:
     assert "pictures" not in variance(run).config
 
 
-@pytest.mark.parametrize(("layers", "heads", "grid"), [(28, 4, (27, 27)), (8, 2, (12, 12)), (32, 8, (24, 24))])
+@pytest.mark.parametrize(
+    ("layers", "heads", "grid"), [(28, 4, (27, 27)), (8, 2, (12, 12)), (32, 8, (24, 24))]
+)
 def test_a_sheet_is_readable(layers: int, heads: int, grid: tuple[int, int]) -> None:
     """Every token has a pixel or more, cells do not touch, and all fit a wide screen."""
     sheet = Sheet(grid, layers, heads)
@@ -66,7 +71,9 @@ def test_colours_are_the_first_three_components() -> None:
     rng = np.random.default_rng(0)
     scores = rng.uniform(-1, 1, (500, 3)) * [9, 4, 2]
     axes = np.linalg.qr(rng.normal(size=(6, 6)))[0][:3]
-    colours = rgb((5 + scores @ axes + rng.normal(0, 0.01, (500, 6))).astype(np.float32)).astype(float)
+    colours = rgb((5 + scores @ axes + rng.normal(0, 0.01, (500, 6))).astype(np.float32)).astype(
+        float
+    )
     for component in range(3):
         assert abs(np.corrcoef(colours[:, component], scores[:, component])[0, 1]) > 0.99
     assert (colours.min(), colours.max()) == (0, 255)
@@ -80,7 +87,9 @@ def test_what_does_not_vary_is_grey() -> None:
 def test_the_order_of_ids_and_repeats_do_not_matter(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(8, 2, 2, 12, 8))
     run = write(tmp_path / "s", samples(8), values, part_size=3)
-    first = variance(run, pca=[run.ids[7], run.ids[0], run.ids[7]], out=tmp_path / "a").config["pictures"]
+    first = variance(run, pca=[run.ids[7], run.ids[0], run.ids[7]], out=tmp_path / "a").config[
+        "pictures"
+    ]
     second = variance(run, pca=[run.ids[0], run.ids[7]], out=tmp_path / "b").config["pictures"]
     assert len(first) == 2
     pixels = {Path(path).name: np.asarray(Image.open(path)).astype(int) for path in first}
@@ -91,5 +100,7 @@ def test_the_order_of_ids_and_repeats_do_not_matter(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = planted(tmp_path / "s", 3, layers=2, heads=1)
-    with pytest.raises(KvtoolError, match=r"variance: -o: .*file.* cannot be written: Not a directory"):
+    with pytest.raises(
+        KvtoolError, match=r"variance: -o: .*file.* cannot be written: Not a directory"
+    ):
         variance(run, pca=[run.ids[0]], out=tmp_path / "file" / "under")

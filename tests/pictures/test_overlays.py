@@ -35,7 +35,9 @@ def test_only_what_is_predicted_is_tinted() -> None:
     np.testing.assert_array_equal(drawn[outside], pixels[outside])
     for number in (1, 2):
         inner = np.zeros(ids.shape, bool)
-        inner[(slice(12, 38), slice(22, 48)) if number == 1 else (slice(32, 53), slice(62, 78))] = True
+        inner[(slice(12, 38), slice(22, 48)) if number == 1 else (slice(32, 53), slice(62, 78))] = (
+            True
+        )
         tinted = (1 - TINT) * pixels[inner] + TINT * np.array(OBJECTS[number - 1])
         assert np.abs(drawn[inner] - tinted).max() <= 0.5
         assert (drawn[inner] != pixels[inner]).any(axis=-1).mean() > 0.95
@@ -71,7 +73,9 @@ def test_a_match_ends_at_the_point_found(right: bool) -> None:
     grey = (120, 120, 120)
     sizes = (800, 600), (200, 150)
     pictures = Image.new("RGB", (400, 300), grey), Image.new("RGB", (400, 300), grey)
-    drawn = np.asarray(draw_matches(pictures, sizes, [(100, 200)], [(150, 60)], [(30, 120)], [right]))
+    drawn = np.asarray(
+        draw_matches(pictures, sizes, [(100, 200)], [(150, 60)], [(30, 120)], [right])
+    )
     plain = np.asarray(side_by_side(pictures))
     colour = RIGHT if right else WRONG
     start_x = 400 + 8
@@ -82,8 +86,12 @@ def test_a_match_ends_at_the_point_found(right: bool) -> None:
     ring = drawn[240 - 9 : 240 + 10, start_x + 60 - 9 : start_x + 60 + 10]
     assert (ring == TRUTH).all(axis=-1).any()
     assert (drawn[240, start_x + 60] == grey).all()
-    at = [(round(100 + 20 * t), round(50 + (start_x + 250) * t)) for t in np.linspace(0.1, 0.9, 200)]
-    near = [np.abs(drawn[y - 2 : y + 3, x].astype(int) - colour).sum(axis=-1).min() < 110 for y, x in at]
+    at = [
+        (round(100 + 20 * t), round(50 + (start_x + 250) * t)) for t in np.linspace(0.1, 0.9, 200)
+    ]
+    near = [
+        np.abs(drawn[y - 2 : y + 3, x].astype(int) - colour).sum(axis=-1).min() < 110 for y, x in at
+    ]
     assert np.mean(near) > 0.95 if right else 0.4 < np.mean(near) < 0.8
 
 
@@ -96,12 +104,17 @@ def test_a_broken_line_ends_at_its_end() -> None:
 
 def test_a_sheet_holds_every_tile_and_cuts_texts_that_do_not_fit() -> None:
     pictures = [noise(300, 200 - 10 * i, i) for i in range(5)]
-    tiles = [Tile(picture, (f"image {i}", "a very long sentence " * 9)) for i, picture in enumerate(pictures)]
+    tiles = [
+        Tile(picture, (f"image {i}", "a very long sentence " * 9))
+        for i, picture in enumerate(pictures)
+    ]
     sheet = ContactSheet(tiles, 2, "a title " * 30, [*mask_marks(2), *match_marks()])
     pixels = np.asarray(sheet.picture)
     for index, picture in enumerate(pictures):
         x, y = sheet.corner_px(index)
-        np.testing.assert_array_equal(pixels[y : y + picture.height, x : x + picture.width], np.asarray(picture))
+        np.testing.assert_array_equal(
+            pixels[y : y + picture.height, x : x + picture.width], np.asarray(picture)
+        )
     ends = [sheet.corner_px(index)[0] + 300 for index in range(5)]
     assert max(ends) < sheet.picture.width
     assert (pixels[:, :20] == 255).all()

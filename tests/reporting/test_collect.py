@@ -40,7 +40,9 @@ def spair_run(folder: Path) -> Run:
     samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
     fill = spair.planted(dataset.pairs())
     kinds = ("key", "value", "projected", "vision")
-    return write_run(folder / "s.kv", "spair71k", "test", folder / "data", samples, fill, kinds=kinds)  # type: ignore[arg-type]
+    return write_run(
+        folder / "s.kv", "spair71k", "test", folder / "data", samples, fill, kinds=kinds
+    )  # type: ignore[arg-type]
 
 
 def read(page: Page) -> Reader:
@@ -72,7 +74,10 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 @pytest.mark.parametrize("task", RUNS)
 def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) -> None:
     run = RUNS[task](tmp_path)
-    few: dict[str, dict[str, Any]] = {pascal.TASK: {"episodes": 6}, msrc.TASK: {"layers": [PLANTED[0]]}}
+    few: dict[str, dict[str, Any]] = {
+        pascal.TASK: {"episodes": 6},
+        msrc.TASK: {"layers": [PLANTED[0]]},
+    }
     result = kvtool.probe(run, task, **few.get(task, {}))
     page = report(run.store, tmp_path / "page.html", examples=2, blocks=3)
     assert page.notes == ()
@@ -150,7 +155,9 @@ def test_several_stores(tmp_path: Path) -> None:
     runs = [spair_run(tmp_path / name) for name in ("a", "b")]
     for run in runs:
         kvtool.probe(run, spair.TASK, kinds=["value"])
-    page = kvtool.report([open_store(run.store) for run in runs], tmp_path / "page.html", examples=0)
+    page = kvtool.report(
+        [open_store(run.store) for run in runs], tmp_path / "page.html", examples=0
+    )
     assert page.n_results == 2
     assert page.n_pictures == 0
     assert {row[-1] for row in read(page).data["tables"]["runs"]["rows"]} == {"a/s.kv", "b/s.kv"}
@@ -170,7 +177,10 @@ def test_pictures_are_kept_once_and_within_bounds() -> None:
 
 def test_errors(tmp_path: Path) -> None:
     store = open_store(tmp_path / "s.kv", create=True)
-    with pytest.raises(UsageError, match=r"expected results of an analysis, found none in .*s.kv: run one first, e.g."):
+    with pytest.raises(
+        UsageError,
+        match=r"expected results of an analysis, found none in .*s.kv: run one first, e.g.",
+    ):
         report(store, tmp_path / "page.html")
     with pytest.raises(StoreError, match="expected a kvtool store"):
         report(tmp_path / "none.kv", tmp_path / "page.html")
@@ -195,14 +205,18 @@ def call(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
     return 0
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = spair_run(tmp_path)
     page = tmp_path / "page.html"
     assert call(monkeypatch, ["report", str(run.store), "-o", str(page)]) == 2
     assert f"kvtool probe {run.store} all" in capsys.readouterr().err
     kvtool.probe(run, spair.TASK, kinds=["value", "projected"], layers=[4, 5], select="split")
     monkeypatch.setenv("KVTOOL_STORE", str(run.store))
-    assert call(monkeypatch, ["report", "-o", str(page), "--title", "T <1>", "--examples", "1"]) == 0
+    assert (
+        call(monkeypatch, ["report", "-o", str(page), "--title", "T <1>", "--examples", "1"]) == 0
+    )
     said = capsys.readouterr()
     assert said.out == f"{page}\n"
     assert "results: 1, pictures: " in said.err
@@ -212,10 +226,20 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "expected NAME:PATH" in capsys.readouterr().err
 
 
-def test_the_commands_on_the_page_make_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_on_the_page_make_the_same_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Run again, they are answered by what the store keeps: their configuration is the same."""
     run = spair_run(tmp_path)
-    kvtool.probe(run, spair.TASK, kinds=["value", "projected"], layers=[4, 5], heads=[1], select="split", limit=5)
+    kvtool.probe(
+        run,
+        spair.TASK,
+        kinds=["value", "projected"],
+        layers=[4, 5],
+        heads=[1],
+        select="split",
+        limit=5,
+    )
     kvtool.variance(run, threshold=1.0, seed=3)
     store = open_store(run.store)
     page = report(store, tmp_path / "page.html").path.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from kvtool.experiments.paired import article as paired_article
 from kvtool.experiments.prefix import article as prefix_article
 from kvtool.experiments.probe import article as probe_article
 from kvtool.experiments.variance import article as variance_article
-from kvtool.reporting import Kept, Study, choose, render, sentences, trimming
+from kvtool.reporting import KeptResult, Study, choose, render, sentences, trimming
 from kvtool.reporting.axes import Axis, nice_steps
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.heatmap import heatmap, viridis
@@ -65,7 +65,9 @@ def read(*results: Result, **more: Any) -> Reader:
 
 def embedded_rows(data: Any, name: str) -> list[Row]:
     table = data["tables"][name]
-    return [table["same"] | dict(zip(table["own"], values, strict=True)) for values in table["rows"]]
+    return [
+        table["same"] | dict(zip(table["own"], values, strict=True)) for values in table["rows"]
+    ]
 
 
 def without_none(row: Row) -> Row:
@@ -77,7 +79,9 @@ def test_all_rows_are_in_the_page_with_every_digit(position: int) -> None:
     result = studies.every_result()[position]
     data = read(result).data
     name = next(iter(data["tables"]))
-    assert [without_none(row) for row in embedded_rows(data, name)] == [without_none(r) for r in result.flat_rows()]
+    assert [without_none(row) for row in embedded_rows(data, name)] == [
+        without_none(r) for r in result.flat_rows()
+    ]
 
 
 def test_nothing_of_a_result_gets_out_of_its_text() -> None:
@@ -104,7 +108,11 @@ def test_of_several_results_the_fullest_then_the_newest() -> None:
     small, whole = studies.probe_result(layers=2), studies.probe_result()
     older, fewer = replace(whole, best=None), replace(whole, n=5)
     records = [("a.kv", result.to_json()) for result in (small, fewer, whole, older)]
-    records += [("b.kv", small.to_json()), ("a.kv", {"kind": "answers"}), ("a.kv", {"schema": "later/2"})]
+    records += [
+        ("b.kv", small.to_json()),
+        ("a.kv", {"kind": "answers"}),
+        ("a.kv", {"schema": "later/2"}),
+    ]
     kept = choose(iter(records))
     assert [(one.store, one.others) for one in kept] == [("a.kv", 3), ("b.kv", 0)]
     assert kept[0].result == whole
@@ -113,8 +121,20 @@ def test_of_several_results_the_fullest_then_the_newest() -> None:
 def test_results_in_a_readers_order() -> None:
     made = choose(("s.kv", result.to_json()) for result in reversed(studies.every_result()))
     commands = [one.result.command for one in made]
-    assert commands == ["probe", "probe", "variance", "knockout", "prefix", "paired", "correlate", "hereafter"]
-    assert [one.run for one in made[:2]] == ["model-semantic-correspondence", "second-semantic-correspondence"]
+    assert commands == [
+        "probe",
+        "probe",
+        "variance",
+        "knockout",
+        "prefix",
+        "paired",
+        "correlate",
+        "hereafter",
+    ]
+    assert [one.run for one in made[:2]] == [
+        "model-semantic-correspondence",
+        "second-semantic-correspondence",
+    ]
 
 
 A, B, C = (scored("m", value) for value in (0.5, 0.52, 0.6))
@@ -134,18 +154,27 @@ def best_of(result: Result, value: float) -> Result:
 
 def test_best_block_and_its_choice() -> None:
     said = sentences.best_block(best_of(studies.probe_result(), 0.461))
-    assert "46.1 [44.1, 48.1] pck_image (n = 60). Optimistic: chosen as the best of 8 on the same data" in said
+    assert (
+        "46.1 [44.1, 48.1] pck_image (n = 60). Optimistic: chosen as the best of 8 on the same data"
+        in said
+    )
     split = sentences.best_block(studies.probe_result(select="split"))
     assert split.endswith("chosen on one half of the data and scored on the other.")
     assert "Optimistic" not in split
-    assert sentences.best_block(replace(studies.probe_result(), best=None)) == "pck_image is defined for no block."
+    assert (
+        sentences.best_block(replace(studies.probe_result(), best=None))
+        == "pck_image is defined for no block."
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
         (0.5, "It is above the projected features, 30.0 [28.0, 32.0]."),
-        (0.33, "It is not distinguishable from the projected features, 30.0 [28.0, 32.0]: the intervals overlap."),
+        (
+            0.33,
+            "It is not distinguishable from the projected features, 30.0 [28.0, 32.0]: the intervals overlap.",
+        ),
         (0.1, "It is below the projected features, 30.0 [28.0, 32.0]."),
     ],
 )
@@ -160,7 +189,9 @@ def test_against_a_baseline_of_another_model_and_without_interval() -> None:
         result, result.best or {}, result.baselines[1]
     )
     alone = {**result.baselines[0], "pck_image_low": None}
-    assert "nothing is said of a difference" in sentences.against_baseline(result, result.best or {}, alone)
+    assert "nothing is said of a difference" in sentences.against_baseline(
+        result, result.best or {}, alone
+    )
 
 
 def test_the_last_layer() -> None:
@@ -175,16 +206,31 @@ def test_the_last_layer() -> None:
 
 
 def test_between_models() -> None:
-    first, second = (best_of(studies.probe_result(model=name), value) for name, value in (("a", 0.6), ("b", 0.5)))
+    first, second = (
+        best_of(studies.probe_result(model=name), value) for name, value in (("a", 0.6), ("b", 0.5))
+    )
     assert sentences.between_models([second, first]) == (
         "Of 2 models the best block of a (60.0 [58.0, 62.0]) is above that of the next, b (50.0 [48.0, 52.0])."
     )
-    assert "are not distinguishable" in str(sentences.between_models([first, best_of(second, 0.59)]))
+    assert "are not distinguishable" in str(
+        sentences.between_models([first, best_of(second, 0.59)])
+    )
     assert sentences.between_models([first]) is None
     assert sentences.between_models([first, replace(second, n=61)]) is None
-    assert sentences.between_models([first, replace(second, config=second.config | {"model": "a"})]) is None
-    assert sentences.between_models([first, replace(second, config=second.config | {"prefix": "random"})]) is None
-    assert sentences.between_models([first, replace(second, config=second.config | {"split": "val"})]) is None
+    assert (
+        sentences.between_models([first, replace(second, config=second.config | {"model": "a"})])
+        is None
+    )
+    assert (
+        sentences.between_models(
+            [first, replace(second, config=second.config | {"prefix": "random"})]
+        )
+        is None
+    )
+    assert (
+        sentences.between_models([first, replace(second, config=second.config | {"split": "val"})])
+        is None
+    )
 
 
 def test_input_agnostic_keys() -> None:
@@ -200,7 +246,9 @@ def test_input_agnostic_keys() -> None:
 def test_knockouts() -> None:
     result = studies.knockout_result()
     none, _, chosen, dependent = result.rows
-    assert "made no difference that could be told: 79.0" in knockout_article.knockout_effect(result, none, chosen)
+    assert "made no difference that could be told: 79.0" in knockout_article.knockout_effect(
+        result, none, chosen
+    )
     lowered = knockout_article.knockout_effect(result, none, dependent)
     assert "lowered the score: 60.0 [58.0, 62.0] f1 against 80.0" in lowered
     assert "20 answers lost, 1 gained, p = 2e-05" in lowered
@@ -217,10 +265,13 @@ def test_knockouts() -> None:
 def test_prefixes() -> None:
     result = studies.prefix_result()
     correct, random = result.rows[1:]
-    assert "raised the score by 10.0 pck_image; difference 10.0 [8.0, 12.0]" in prefix_article.prefix_effect(
-        result, correct
+    assert (
+        "raised the score by 10.0 pck_image; difference 10.0 [8.0, 12.0]"
+        in prefix_article.prefix_effect(result, correct)
     )
-    assert "made no difference that could be told: 1.0 [-1.0, 3.0]" in prefix_article.prefix_effect(result, random)
+    assert "made no difference that could be told: 1.0 [-1.0, 3.0]" in prefix_article.prefix_effect(
+        result, random
+    )
     worse = {**correct, **scored("difference", -0.1)}
     assert "lowered the score by 10.0" in prefix_article.prefix_effect(result, worse)
     bare = {**correct, "difference_low": None}
@@ -238,7 +289,9 @@ def test_values_and_the_model() -> None:
     assert chosen.startswith("Optimistic")
     row = result.rows[0]
     assert "not distinguishable" in paired_article.paired_test(result, {**row, "mcnemar_p": 0.2})
-    assert paired_article.paired_test(result, {**row, **scored("value", 0.2)}).startswith("The model answers more")
+    assert paired_article.paired_test(result, {**row, **scored("value", 0.2)}).startswith(
+        "The model answers more"
+    )
     assert "not tested" in paired_article.paired_test(result, {**row, "mcnemar_p": None})
 
 
@@ -246,7 +299,9 @@ def test_correlations() -> None:
     assert sentences.sentences_of(studies.correlate_result()) == [
         "Pearson over 3 models is positive: 0.90 [0.20, 0.99], p = 0.040."
     ]
-    assert "cannot be told from none" in sentences.sentences_of(studies.correlate_result(low=-0.4))[0]
+    assert (
+        "cannot be told from none" in sentences.sentences_of(studies.correlate_result(low=-0.4))[0]
+    )
 
 
 def test_numbers_as_written() -> None:
@@ -263,7 +318,10 @@ def test_a_heatmap_says_what_the_rows_say() -> None:
     for row in rows:
         cell = drawn.cells[row["kv_head"]][row["layer"]]
         assert cell is not None
-        assert cell.label == f"value, layer {row['layer']}, head {row['kv_head']}: {interval(result, row)}, n = 60"
+        assert (
+            cell.label
+            == f"value, layer {row['layer']}, head {row['kv_head']}: {interval(result, row)}, n = 60"
+        )
         assert cell.best == (row["pck_image"] == (result.best or {})["pck_image"])
     holes = heatmap(result, "value", rows[:3])
     assert holes.cells[1][1] is None
@@ -272,7 +330,10 @@ def test_a_heatmap_says_what_the_rows_say() -> None:
 
 
 def test_colours_go_one_way() -> None:
-    levels = [sum(int(viridis(share)[i : i + 2], 16) for i in (0, 2, 4)) for share in (0, 0.25, 0.5, 0.75, 1)]
+    levels = [
+        sum(int(viridis(share)[i : i + 2], 16) for i in (0, 2, 4))
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    ]
     assert levels == sorted(levels)
 
 
@@ -299,7 +360,10 @@ INFO = {
 def test_commands_are_taken_by_the_command_line() -> None:
     """Each ends where the store is looked for, not in its options."""
     results = [*studies.every_result()[:6], studies.probe_result(layers=2, select="split")]
-    commands = [extract_command(INFO), *(result_command(Kept("/none/s.kv", result), INFO) for result in results)]
+    commands = [
+        extract_command(INFO),
+        *(result_command(KeptResult("/none/s.kv", result), INFO) for result in results),
+    ]
     assert commands[0].startswith("kvtool extract s.kv --model m --dataset 'spair71k:/d a@test'")
     assert "--layers" not in commands[1]
     assert "--layers 0-1" in commands[-1]
@@ -312,17 +376,26 @@ def test_commands_are_taken_by_the_command_line() -> None:
 
 def test_heads_from_standard_input_are_piped_again() -> None:
     result = studies.knockout_result()
-    chosen = {"conditions": [{"condition": "chosen", "heads": [[0, 1], [2, 0]]}], "heads": "standard input"}
-    command = result_command(Kept("s.kv", replace(result, config=result.config | chosen)), None)
+    chosen = {
+        "conditions": [{"condition": "chosen", "heads": [[0, 1], [2, 0]]}],
+        "heads": "standard input",
+    }
+    command = result_command(
+        KeptResult("s.kv", replace(result, config=result.config | chosen)), None
+    )
     lines, _, rest = command.partition(" | ")
-    printed = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["bash", "-c", lines], capture_output=True, text=True, check=True
+    ).stdout
     heads = [{"layer": 0, "kv_head": 1}, {"layer": 2, "kv_head": 0}]
     assert [json.loads(line) for line in printed.splitlines()] == heads
     assert rest.startswith("kvtool knockout s.kv --benchmark pope:/data/pope --heads - ")
 
 
 def test_sections_without_pictures_say_nothing_false() -> None:
-    reader = read(studies.variance_result(bimodal=False), notes=("No pictures for variance: <gone>",))
+    reader = read(
+        studies.variance_result(bimodal=False), notes=("No pictures for variance: <gone>",)
+    )
     assert "No pictures for variance: <gone>" in reader.text
     assert "Principal components" not in reader.text
     assert "not bimodal" in reader.text
@@ -348,18 +421,28 @@ def test_rows_beyond_a_pages_room(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = [row for row in result.rows if "category" not in row]
     monkeypatch.setattr(trimming, "MOST_CELLS", sum(cells) - 1)
     rows, left_out = trim(result, [result])
-    worst = min((row for row in summary if row["kind"] == "value"), key=lambda row: float(row["pck_image"]))
+    worst = min(
+        (row for row in summary if row["kind"] == "value"), key=lambda row: float(row["pck_image"])
+    )
     block = ["kind", "layer", "kv_head"]
     assert left_out == 1
-    assert rows == [row for row in result.rows if row in summary or any(row[name] != worst[name] for name in block)]
-    assert "rows by category of 1 block of lower score; --format csv prints all" in read(result).text
+    assert rows == [
+        row
+        for row in result.rows
+        if row in summary or any(row[name] != worst[name] for name in block)
+    ]
+    assert (
+        "rows by category of 1 block of lower score; --format csv prints all" in read(result).text
+    )
     monkeypatch.setattr(trimming, "MOST_CELLS", 1)
     assert trim(result, [result]) == (summary, 8)
 
 
 def test_of_equal_results_the_more_thorough_is_shown() -> None:
     quick, thorough = (
-        Result("probe", "co-segmentation", "j_mean", 70, [], config={"run": "r", "restarts": restarts})
+        Result(
+            "probe", "co-segmentation", "j_mean", 70, [], config={"run": "r", "restarts": restarts}
+        )
         for restarts in (1, 10)
     )
     (kept,) = choose([("s", quick.to_json()), ("s", thorough.to_json())])
@@ -372,7 +455,14 @@ def test_the_command_of_a_correlation_names_what_it_was_asked() -> None:
         "tasks": {"co-segmentation": {}},
         "benchmarks": ["blink"],
     }
-    options = {"options": {"co-segmentation": {"restarts": 1}}, "limit": None, "select": "max", "seed": 0}
-    (kept,) = choose([("s.kv", Result("correlate", None, "accuracy", 2, [], config=config | options).to_json())])
+    options = {
+        "options": {"co-segmentation": {"restarts": 1}},
+        "limit": None,
+        "select": "max",
+        "seed": 0,
+    }
+    (kept,) = choose(
+        [("s.kv", Result("correlate", None, "accuracy", 2, [], config=config | options).to_json())]
+    )
     wanted = "kvtool correlate s.kv --models demo@1,demo --tasks co-segmentation --benchmarks blink --restarts 1"
     assert result_command(kept, None) == wanted

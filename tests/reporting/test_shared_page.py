@@ -20,7 +20,9 @@ def test_no_folder_of_this_machine_is_in_a_page(tmp_path: Path) -> None:
     samples = [sample(ref.id, index, WH, GRID) for index, ref in enumerate(dataset.images())]
     model = str(secret / "weights" / "mine")
     fill = planted(dataset.pairs())
-    run = write_run(secret / "s.kv", "spair71k", "test", root, samples, fill, model=model, name="mine")
+    run = write_run(
+        secret / "s.kv", "spair71k", "test", root, samples, fill, model=model, name="mine"
+    )
     probe(run, "semantic-correspondence")
     report(secret / "s.kv", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

@@ -30,7 +30,9 @@ def slow_p(coefficient: float, x: Array, y: Array) -> float:
 def test_as_scipy_has_them(both: tuple[list[int], list[int]]) -> None:
     x, y = (np.array(one, float) for one in both)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        assert all(isnan(number) for found in (pearson(x, y), spearman(x, y)) for number in found[:4])
+        assert all(
+            isnan(number) for found in (pearson(x, y), spearman(x, y)) for number in found[:4]
+        )
         return
     ours, theirs = pearson(x, y), stats.pearsonr(x, y)
     assert ours.value == pytest.approx(theirs.statistic, abs=1e-9)
@@ -48,12 +50,16 @@ def test_by_hand() -> None:
     found = spearman(x, y)
     assert found.value == pytest.approx(0.8, abs=1e-12)
     half = 1.959963984540054 * sqrt((1 + 0.64 / 2) / 2)
-    assert found[1:3] == pytest.approx((tanh(atanh(0.8) - half), tanh(atanh(0.8) + half)), abs=1e-12)
+    assert found[1:3] == pytest.approx(
+        (tanh(atanh(0.8) - half), tanh(atanh(0.8) + half)), abs=1e-12
+    )
     # Of the orders of five, 8 have a sum of squared differences of 4 or less, and 8 have rho of -0.8 or less.
     assert found.p == pytest.approx(16 / 120)
     assert found.n == 5
     # Pearson of (0, 1, 2, 3) and (0, 0, 0, 4): covariance 6, squares 5 and 12.
-    assert pearson(np.arange(4), np.array([0, 0, 0, 4])).value == pytest.approx(6 / sqrt(60), abs=1e-12)
+    assert pearson(np.arange(4), np.array([0, 0, 0, 4])).value == pytest.approx(
+        6 / sqrt(60), abs=1e-12
+    )
 
 
 def test_more_than_eight_points_take_the_t_distribution() -> None:
@@ -67,7 +73,10 @@ def test_more_than_eight_points_take_the_t_distribution() -> None:
 
 def test_a_line_and_three_points_have_no_interval() -> None:
     for n in (3, 4, 7):
-        for found in (pearson(np.arange(n) / 7, -np.arange(n) / 3), spearman(np.arange(n), np.arange(n)[::-1])):
+        for found in (
+            pearson(np.arange(n) / 7, -np.arange(n) / 3),
+            spearman(np.arange(n), np.arange(n)[::-1]),
+        ):
             assert found.value == pytest.approx(-1)
             assert isnan(found.low)
             assert isnan(found.high)

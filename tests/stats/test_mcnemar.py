@@ -50,10 +50,14 @@ def test_equals_the_binomial_in_whole_numbers(lost: int, gained: int) -> None:
     assert found.p == pytest.approx(float(exact), rel=1e-9)
     if n:
         seen = Fraction(comb(n, low), 2**n)
-        assert found.mid_p == pytest.approx(float(exact - (seen / 2 if lost == gained else seen)), rel=1e-9)
+        assert found.mid_p == pytest.approx(
+            float(exact - (seen / 2 if lost == gained else seen)), rel=1e-9
+        )
 
 
 def test_many_questions() -> None:
     found = mcnemar(*answers(0, 4400, 4600, 0))
-    assert found.p == pytest.approx(0.0358, abs=2e-4)  # normal approximation with continuity: z = 199 / sqrt(9000)
+    assert found.p == pytest.approx(
+        0.0358, abs=2e-4
+    )  # normal approximation with continuity: z = 199 / sqrt(9000)
     assert 0 < found.mid_p < found.p

@@ -45,7 +45,9 @@ def test_scale_does_not_matter() -> None:
 
 @pytest.mark.parametrize("n", [16, 112])
 @pytest.mark.parametrize("shape", ["lognormal", "uniform", "exponential"])
-def test_one_mode_is_rarely_taken_for_two(monkeypatch: pytest.MonkeyPatch, n: int, shape: str) -> None:
+def test_one_mode_is_rarely_taken_for_two(
+    monkeypatch: pytest.MonkeyPatch, n: int, shape: str
+) -> None:
     """At a level of 5 %, 40 samples: more than 6 has a chance of 1.4 %."""
     monkeypatch.setattr(modes, "DRAWS", 99)
     rng = np.random.default_rng(5)
@@ -103,6 +105,6 @@ def test_valley_and_modes_are_those_of_scipys_density() -> None:
     density = gaussian_kde(logs, bw_method=bandwidth / logs.std(ddof=1))
     grid = np.linspace(valley.left, valley.right, 4000)
     assert grid[density(grid).argmin()] == pytest.approx(valley.at, abs=0.01)
-    assert density(valley.at)[0] / min(density(valley.left)[0], density(valley.right)[0]) == pytest.approx(
-        valley.ratio, rel=1e-6
-    )
+    assert density(valley.at)[0] / min(
+        density(valley.left)[0], density(valley.right)[0]
+    ) == pytest.approx(valley.ratio, rel=1e-6)

@@ -49,7 +49,9 @@ def assert_computed_again(
     monkeypatch.setattr(keeping, "_warned", set())
     opened = store if isinstance(store, Store) else open_store(store)
     expected = command().to_json()
-    before = [path for path in sorted(opened.results_dir.glob("*.json")) if kind in path.read_text()]
+    before = [
+        path for path in sorted(opened.results_dir.glob("*.json")) if kind in path.read_text()
+    ]
     for path, damage in zip(before, itertools.cycle(DAMAGES), strict=False):
         damage(path)
     caplog.clear()

@@ -22,14 +22,20 @@ PIPELINES = ["zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs.ZarrsCodecP
 
 
 def write(
-    folder: Path, lengths: list[int], dtype: Precision = "bfloat16", codec: Codec = "lz4", one_file: bool = False
+    folder: Path,
+    lengths: list[int],
+    dtype: Precision = "bfloat16",
+    codec: Codec = "lz4",
+    one_file: bool = False,
 ) -> tuple[StoredArray, Bits]:
     """An array of three layers and two heads of eight dims, and the values it holds."""
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
     files, _ = write_array(folder / "key", spec, [values])
-    return StoredArray(folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"), values
+    return StoredArray(
+        folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"
+    ), values
 
 
 def open_zarr(folder: Path, pipeline: str = PIPELINES[0]) -> Any:
@@ -61,7 +67,10 @@ def test_zarr_reads_an_array_in_one_file(tmp_path: Path) -> None:
 
 def test_a_layer_is_a_file_and_an_image_of_equal_length_is_a_chunk(tmp_path: Path) -> None:
     array, _ = write(tmp_path, [7, 7, 7])
-    assert sorted(path.name for path in array.folder.iterdir()) == [*(f"c.{i}.0.0.0" for i in range(3)), "zarr.json"]
+    assert sorted(path.name for path in array.folder.iterdir()) == [
+        *(f"c.{i}.0.0.0" for i in range(3)),
+        "zarr.json",
+    ]
     assert open_zarr(tmp_path).chunks == (1, 1, 7, 8)
     assert open_zarr(tmp_path).shards == (1, 2, 21, 8)
 
@@ -78,10 +87,15 @@ def test_check_sizes_names_what_is_lost_and_what_is_short(tmp_path: Path) -> Non
     short = array.folder / "c.1.0.0.0"
     size = short.stat().st_size
     short.write_bytes(short.read_bytes()[:-1])
-    with pytest.raises(CorruptError, match=f"run r, part p, array key: file c.1.0.0.0: expected {size} .* {size - 1}"):
+    with pytest.raises(
+        CorruptError,
+        match=f"run r, part p, array key: file c.1.0.0.0: expected {size} .* {size - 1}",
+    ):
         array.check_sizes()
     short.unlink()
-    with pytest.raises(CorruptError, match=r"run r, part p, array key: file c\.1\.0\.0\.0 is missing"):
+    with pytest.raises(
+        CorruptError, match=r"run r, part p, array key: file c\.1\.0\.0\.0 is missing"
+    ):
         array.check_sizes()
 
 

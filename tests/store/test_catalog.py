@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.errors import BusyError, CorruptError, ImageError, KvtoolError, RunConflictError, StoreError, UsageError
+from kvtool.errors import (
+    BusyError,
+    CorruptError,
+    ImageError,
+    KvtoolError,
+    RunConflictError,
+    StoreError,
+    UsageError,
+)
 from kvtool.store import existing_store, open_store, owners
 from kvtool.store.files import group_json
 from kvtool.store.verify import verify
@@ -45,18 +53,24 @@ def test_a_path_that_is_a_file(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("x")
     assert "found a folder without zarr.json" in error_of(tmp_path)
-    assert "expected an empty folder for a new store, found 'holiday.jpg'" in error_of(tmp_path, create=True)
+    assert "expected an empty folder for a new store, found 'holiday.jpg'" in error_of(
+        tmp_path, create=True
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["holiday.jpg"]
 
 
 def test_a_store_of_another_version(tmp_path: Path) -> None:
     new_store(tmp_path)
     (tmp_path / "tiny.kv" / "zarr.json").write_bytes(group_json({"kvtool_store_version": 1}))
-    assert "expected format version 2, found 1: use the kvtool that wrote it" in error_of(tmp_path / "tiny.kv")
+    assert "expected format version 2, found 1: use the kvtool that wrote it" in error_of(
+        tmp_path / "tiny.kv"
+    )
 
 
 def test_another_programs_zarr_group(tmp_path: Path) -> None:
-    (tmp_path / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+    (tmp_path / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
+    )
     assert "expected a checksum" in error_of(tmp_path)
 
 
@@ -97,7 +111,9 @@ def test_runs_that_an_analysis_added_do_not_hide_the_one_they_belong_to(tmp_path
         store.run()
 
 
-def test_another_configuration_under_the_name_is_a_conflict_that_names_the_fields(tmp_path: Path) -> None:
+def test_another_configuration_under_the_name_is_a_conflict_that_names_the_fields(
+    tmp_path: Path,
+) -> None:
     store = new_store(tmp_path)
     store.create_run(config())
     other = config(view="full", model=replace(config().model, revision="def"))
@@ -119,7 +135,9 @@ def test_a_run_by_name_or_the_only_one(tmp_path: Path) -> None:
     store.create_run(config())
     assert store.run().name == "tiny"
     store.create_run(config(name="full", view="full"))
-    with pytest.raises(UsageError, match=r"expected one run or a name \(--run\), found runs: full, tiny"):
+    with pytest.raises(
+        UsageError, match=r"expected one run or a name \(--run\), found runs: full, tiny"
+    ):
         store.run()
     assert store.run("full").config.view == "full"
     with pytest.raises(UsageError, match="no run 'none'; it has: full, tiny"):
@@ -164,7 +182,10 @@ def test_removing_a_run(tmp_path: Path) -> None:
     commit(run, [ragged(0)])
     store = open_store(run.store)
     store.create_run(config(name="other", view="full"))
-    with run.claim("0000001-0000002"), pytest.raises(BusyError, match="run tiny is being written by process"):
+    with (
+        run.claim("0000001-0000002"),
+        pytest.raises(BusyError, match="run tiny is being written by process"),
+    ):
         store.remove_run("tiny")
     store.remove_run("tiny")
     assert store.runs() == ["other"]
@@ -210,7 +231,9 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     path = store.save_result("abc", {"best": 0.5})
     path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6"))
-    with pytest.raises(CorruptError, match=r"abc\.json: expected crc32c.*drops it, then it is computed again"):
+    with pytest.raises(
+        CorruptError, match=r"abc\.json: expected crc32c.*drops it, then it is computed again"
+    ):
         store.load_result("abc")
     with pytest.raises(UsageError, match="result key"):
         store.load_result("../abc")
@@ -258,4 +281,6 @@ def test_pictures_are_kept_whole_and_once(tmp_path: Path) -> None:
     assert list((store.path / "tmp").iterdir()) == []
     assert verify(store) == []
     (store.path / "pictures" / "stray.png").write_bytes(b"")
-    assert [problem.what for problem in verify(store)] == ["pictures/stray.png: not a file of kvtool"]
+    assert [problem.what for problem in verify(store)] == [
+        "pictures/stray.png: not a file of kvtool"
+    ]

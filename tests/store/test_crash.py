@@ -20,7 +20,11 @@ from tests.support.runs import assert_holds, commit, new_store
 
 
 def files_of(run: Run) -> dict[str, bytes]:
-    return {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(run.folder)): path.read_bytes()
+        for path in run.folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,9 @@ def assert_as_unbroken(path: Path, unbroken: dict[str, bytes]) -> None:
     assert list((path / "tmp").iterdir()) == []
 
 
-def test_killed_twenty_times_at_random_moments(tmp_path: Path, unbroken: dict[str, bytes], part_s: list[float]) -> None:
+def test_killed_twenty_times_at_random_moments(
+    tmp_path: Path, unbroken: dict[str, bytes], part_s: list[float]
+) -> None:
     path = tmp_path / "tiny.kv"
     chance = random.Random(0)
     amid_writing = 0
@@ -55,13 +61,17 @@ def test_killed_twenty_times_at_random_moments(tmp_path: Path, unbroken: dict[st
     for _ in range(20):
         before = _n_parts(path)
         with subprocess.Popen(command) as worker:
-            while worker.poll() is None and not _writes(path, worker.pid) and _n_parts(path) == before:
+            while (
+                worker.poll() is None and not _writes(path, worker.pid) and _n_parts(path) == before
+            ):
                 time.sleep(0.001)
             moment = time.monotonic() + chance.uniform(0, 2 * part_s[0])
             while time.monotonic() < moment and _n_parts(path) < before + 2:
                 time.sleep(0.001)
             worker.kill()
-        assert worker.returncode == -signal.SIGKILL, "it finished before it was killed: the test shows nothing"
+        assert worker.returncode == -signal.SIGKILL, (
+            "it finished before it was killed: the test shows nothing"
+        )
         amid_writing += _writes(path, worker.pid)
         problems = [problem.what for problem in verify(open_store(path))]
         assert all("left by a process that is gone" in what for what in problems)

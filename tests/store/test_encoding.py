@@ -54,9 +54,14 @@ def test_chunks_round_trip(codec: Codec, data: st.DataObject) -> None:
     tokens, dim = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
     dtype = data.draw(st.sampled_from(["<u2", "<f2", "<f4"]))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    values = np.frombuffer(rng.bytes(tokens * dim * np.dtype(dtype).itemsize), dtype).reshape(tokens, dim)
+    values = np.frombuffer(rng.bytes(tokens * dim * np.dtype(dtype).itemsize), dtype).reshape(
+        tokens, dim
+    )
     chunk = as_bytes(encode_chunk(values, codec))
-    assert decode_chunk(chunk, codec, np.empty((dim, tokens), dtype), "here").tobytes() == values.tobytes()
+    assert (
+        decode_chunk(chunk, codec, np.empty((dim, tokens), dtype), "here").tobytes()
+        == values.tobytes()
+    )
 
 
 @pytest.mark.parametrize("codec", ["lz4", "none"])
@@ -66,7 +71,8 @@ def test_every_flipped_byte_of_a_chunk_is_found(codec: Codec) -> None:
     for position in range(len(chunk)):
         chunk[position] ^= 1
         with pytest.raises(
-            CorruptError, match=r"^here: expected crc32c [0-9a-f]{8}, found [0-9a-f]{8}: damaged: `kvtool store repair`"
+            CorruptError,
+            match=r"^here: expected crc32c [0-9a-f]{8}, found [0-9a-f]{8}: damaged: `kvtool store repair`",
         ):
             decode_chunk(chunk, codec, np.empty((6, 8), np.uint16), "here")
         chunk[position] ^= 1

@@ -43,7 +43,11 @@ def test_without_compression_the_estimate_is_what_lies_on_the_disk(tmp_path: Pat
 def test_expected_bytes_by_codec() -> None:
     assert estimate.expected_bytes(1000, "none") == 1000
     assert 700 < estimate.expected_bytes(1000, "lz4") < 900
-    assert estimate.expected_bytes(1000, "lz4") < estimate.expected_bytes(1000, "lz4", "float32") < 1000
+    assert (
+        estimate.expected_bytes(1000, "lz4")
+        < estimate.expected_bytes(1000, "lz4", "float32")
+        < 1000
+    )
 
 
 def test_expected_bytes_hold_for_smooth_values(tmp_path: Path) -> None:
@@ -51,11 +55,17 @@ def test_expected_bytes_hold_for_smooth_values(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     image = sample(0, n_tokens=729, n_prefix=0)
     run = new_run(tmp_path, kinds=("key",))
-    values = rng.standard_normal((2, 2, 729, 8)).cumsum(axis=2) / 20 + rng.standard_normal((2, 2, 729, 8))
+    values = rng.standard_normal((2, 2, 729, 8)).cumsum(axis=2) / 20 + rng.standard_normal(
+        (2, 2, 729, 8)
+    )
     scaled = (values * np.exp(rng.normal(0, 0.5, 8))).astype(np.float32)
     run.commit_part("0000000-0000001", [image], {"key": float32_to_bits(scaled)})
     raw = estimate.run_bytes([image], run.config.model, run.config)
-    assert 0.8 * estimate.expected_bytes(raw, "lz4") < run.info()["bytes"] < 1.1 * estimate.expected_bytes(raw, "lz4")
+    assert (
+        0.8 * estimate.expected_bytes(raw, "lz4")
+        < run.info()["bytes"]
+        < 1.1 * estimate.expected_bytes(raw, "lz4")
+    )
 
 
 def test_free_bytes_of_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -64,7 +74,9 @@ def test_free_bytes_of_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
     )
 
 
-def test_too_little_space_says_both_figures_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_says_both_figures_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(estimate, "free_bytes", lambda _: 1_500_000_000)
     estimate.check_space(tmp_path, 1_400_000_000)
     with pytest.raises(SpaceError) as caught:
@@ -75,7 +87,8 @@ def test_too_little_space_says_both_figures_and_what_to_do(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e6, "2.0 MB"), (4.2e10, "42.0 GB")]
+    ("nbytes", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e6, "2.0 MB"), (4.2e10, "42.0 GB")],
 )
 def test_human_units(nbytes: float, text: str) -> None:
     assert estimate.human(nbytes) == text

@@ -32,7 +32,11 @@ def test_sealed_json_round_trips(document: dict[str, object]) -> None:
 
 
 def test_any_flipped_bit_of_sealed_json_is_found() -> None:
-    data = bytearray(files.group_json({"ids": ["a", "é"], "n": 10, files.SEAL + "s": '"kvtool_crc32c": "00000000"'}))
+    data = bytearray(
+        files.group_json(
+            {"ids": ["a", "é"], "n": 10, files.SEAL + "s": '"kvtool_crc32c": "00000000"'}
+        )
+    )
     for position in range(len(data)):
         for bit in range(8):
             data[position] ^= 1 << bit
@@ -87,7 +91,9 @@ def test_scratch_folders_name_their_process_and_are_removed(tmp_path: Path) -> N
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_scratch_of_a_dead_process_is_stale_and_of_a_process_nobody_sees_unknown(tmp_path: Path) -> None:
+def test_scratch_of_a_dead_process_is_stale_and_of_a_process_nobody_sees_unknown(
+    tmp_path: Path,
+) -> None:
     def left(process: owners.Process) -> Path:
         folder = tmp_path / f"{process.tag}-0"
         folder.mkdir()
@@ -119,7 +125,11 @@ def test_scratch_of_a_process_nobody_sees_is_stale_when_it_is_old_and_seen_to_be
 ) -> None:
     folder = tmp_path / "tmp" / f"{dead_process(host='elsewhere').tag}-0"
     folder.mkdir(parents=True)
-    for age_s, stale in ((files.SCRATCH_EXPIRY_S - 60, None), (files.SCRATCH_EXPIRY_S + 60, True), (-1e6, None)):
+    for age_s, stale in (
+        (files.SCRATCH_EXPIRY_S - 60, None),
+        (files.SCRATCH_EXPIRY_S + 60, True),
+        (-1e6, None),
+    ):
         os.utime(folder, (time.time() - age_s,) * 2)
         assert files.is_stale_scratch(folder) is None
         assert files.sweep_scratch(tmp_path) == []
@@ -176,7 +186,9 @@ with files.scratch_folder(Path({str(tmp_path)!r})) as folder:
     print(folder, flush=True)
     input()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         assert child.stdout is not None
         folder = Path(child.stdout.readline().decode().strip())
         assert owners.is_locked(folder)
@@ -203,7 +215,9 @@ def test_a_commit_reads_back_what_was_written(tmp_path: Path) -> None:
         (tmp / "key" / "c").unlink()
         if damage is not None:
             (tmp / "key" / "c").write_bytes(damage)
-        with pytest.raises(durable.TornError, match=r"key/c: expected 5 bytes.*while it was written: run again"):
+        with pytest.raises(
+            durable.TornError, match=r"key/c: expected 5 bytes.*while it was written: run again"
+        ):
             files.commit_folder(tmp, tmp_path / "parts" / f"q{number}", written)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["p"]
 
@@ -230,9 +244,12 @@ def test_what_is_torn_while_it_is_renamed_is_taken_back(
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(errno.ENOSPC, SpaceError), (errno.EDQUOT, SpaceError), (errno.EACCES, StoreError)]
+    ("number", "expected"),
+    [(errno.ENOSPC, SpaceError), (errno.EDQUOT, SpaceError), (errno.EACCES, StoreError)],
 )
-def test_errors_of_the_system_become_ours_in_one_line(number: int, expected: type[StoreError]) -> None:
+def test_errors_of_the_system_become_ours_in_one_line(
+    number: int, expected: type[StoreError]
+) -> None:
     with pytest.raises(expected) as caught, files.os_errors("part p: cannot be written"):
         raise OSError(number, os.strerror(number), "/some/file")
     assert type(caught.value) is expected

@@ -21,11 +21,15 @@ RESULT = Result("probe", "task", "metric", 3, [{"metric": 0.5}]).to_json()
 
 
 def seal_other_types(path: Path) -> None:
-    path.write_bytes(sealed({SEAL: UNSEALED, "key": "abc", "kind": "result", "result": RESULT | {"rows": 5}}))
+    path.write_bytes(
+        sealed({SEAL: UNSEALED, "key": "abc", "kind": "result", "result": RESULT | {"rows": 5}})
+    )
 
 
 def seal_other_schema(path: Path) -> None:
-    path.write_bytes(sealed({SEAL: UNSEALED, "key": "abc", "kind": "result", "result": {"schema": 7}}))
+    path.write_bytes(
+        sealed({SEAL: UNSEALED, "key": "abc", "kind": "result", "result": {"schema": 7}})
+    )
 
 
 DAMAGES = (flip, truncate, empty, make_a_list, seal_other_types, seal_other_schema)
@@ -62,12 +66,17 @@ def test_a_damaged_result_is_named_and_replaced(
     assert verify(store) == []
 
 
-def test_a_folder_in_the_place_of_a_result_is_none(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_in_the_place_of_a_result_is_none(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     path = keeping.result_path(store.path, "abc")
     path.mkdir()
     assert store.kept("abc", Result.from_json) is None
     assert not store.keep("abc", RESULT)
-    assert [message.split(":")[0] for message in caplog.messages] == [f"result {path}", "result abc"]
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        f"result {path}",
+        "result abc",
+    ]
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, empty, make_a_list])

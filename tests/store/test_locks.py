@@ -55,7 +55,9 @@ def test_a_held_claim_is_busy_and_says_who_holds_it_and_what_to_do(tmp_path: Pat
     ):
         raise AssertionError("two holders")
     message = str(caught.value)
-    assert message.startswith(f"part p of run r is held by process {os.getpid()} on {host_name()} since 2")
+    assert message.startswith(
+        f"part p of run r is held by process {os.getpid()} on {host_name()} since 2"
+    )
     assert message.endswith(": wait for it, or use --wait SECONDS")
     assert caught.value.exit_code == 3
 
@@ -67,7 +69,9 @@ def test_the_claim_ends_with_an_error_too(tmp_path: Path) -> None:
         pass
 
 
-def test_waiting_gets_the_claim_once_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_gets_the_claim_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.01)
     held, release = threading.Event(), threading.Event()
 
@@ -79,7 +83,10 @@ def test_waiting_gets_the_claim_once_it_is_free(tmp_path: Path, monkeypatch: pyt
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    with pytest.raises(BusyError), locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=0.05):
+    with (
+        pytest.raises(BusyError),
+        locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=0.05),
+    ):
         raise AssertionError("two holders")
     threading.Timer(0.1, release.set).start()
     with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=30):
@@ -97,7 +104,10 @@ def test_a_claim_of_another_host_holds_until_it_was_not_touched_for_long(tmp_pat
     path = place(tmp_path) / "p.claim"
     owner = write_claim(path, elsewhere(), age_s=locks.EXPIRY_S - 60)
     assert locks.live_claims(place(tmp_path)) == {"p": owner}
-    with pytest.raises(BusyError, match="process 1 on elsewhere"), locks.claim(tmp_path, path, "part p"):
+    with (
+        pytest.raises(BusyError, match="process 1 on elsewhere"),
+        locks.claim(tmp_path, path, "part p"),
+    ):
         raise AssertionError("two holders")
     write_claim(path, elsewhere(), age_s=locks.EXPIRY_S + 60)
     with locks.claim(tmp_path, path, "part p"):
@@ -120,7 +130,9 @@ def test_a_claim_taken_over_meanwhile_is_left_to_its_new_owner(tmp_path: Path) -
     assert locks.read_owner(path) == other
 
 
-def test_a_new_claim_renamed_by_mistake_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_claim_renamed_by_mistake_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two find the same stale claim; the slower one must not delete the claim the quicker one made."""
     path = place(tmp_path) / "p.claim"
     write_claim(path, dead_process())
@@ -151,7 +163,9 @@ def test_no_space_for_a_claim_leaves_none(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(place(tmp_path).iterdir()) == []
 
 
-def test_without_hard_links_a_claim_is_made_with_o_excl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_a_claim_is_made_with_o_excl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_links(_source: Path, _target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -172,7 +186,9 @@ def test_sweeping_deletes_stale_claims_only(tmp_path: Path) -> None:
         assert sorted(path.name for path in folder.iterdir()) == ["elsewhere.claim", "mine.claim"]
 
 
-def test_of_many_threads_one_holds_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_threads_one_holds_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.001)
     inside, most = 0, 0
     write_claim(place(tmp_path) / "p.claim", dead_process())

@@ -34,12 +34,22 @@ def test_a_configuration_survives_json() -> None:
 def test_every_field_of_the_identity_changes_the_hash_and_is_named(field: str) -> None:
     other = config(**{field: CHANGED[field]})
     assert other.hash != config().hash
-    assert [difference.split(":")[0].split()[0] for difference in config().differences(other)] == [field]
+    assert [difference.split(":")[0].split()[0] for difference in config().differences(other)] == [
+        field
+    ]
 
 
 def test_name_place_of_the_data_and_size_of_parts_are_no_identity() -> None:
-    assert {field.name for field in fields(RunConfig)} == {*CHANGED, "name", "dataset_path", "part_size", "defaults"}
-    other = config(name="other", dataset_path="/elsewhere", part_size=8, defaults=Choice(("key",), (0,), (0,)))
+    assert {field.name for field in fields(RunConfig)} == {
+        *CHANGED,
+        "name",
+        "dataset_path",
+        "part_size",
+        "defaults",
+    }
+    other = config(
+        name="other", dataset_path="/elsewhere", part_size=8, defaults=Choice(("key",), (0,), (0,))
+    )
     assert config(model=replace(config().model, name="elsewhere/tiny")).hash == config().hash
     assert other.hash == config().hash
     assert config().differences(other) == []
@@ -69,8 +79,22 @@ def test_the_model_in_a_runs_name(model: str, word: str) -> None:
 def test_heads_dims_and_layers_of_each_array() -> None:
     run = config()
     assert run.array_names() == ["key", "value", "projected", "vision", "text_key", "text_value"]
-    assert [run.heads_and_dim(name) for name in run.array_names()] == [(2, 8), (2, 8), (1, 12), (1, 6), (2, 8), (2, 8)]
-    assert [run.stored_layers(name) for name in run.array_names()] == [(1, 3), (1, 3), (0,), (2,), (1, 3), (1, 3)]
+    assert [run.heads_and_dim(name) for name in run.array_names()] == [
+        (2, 8),
+        (2, 8),
+        (1, 12),
+        (1, 6),
+        (2, 8),
+        (2, 8),
+    ]
+    assert [run.stored_layers(name) for name in run.array_names()] == [
+        (1, 3),
+        (1, 3),
+        (0,),
+        (2,),
+        (1, 3),
+        (1, 3),
+    ]
     assert config(kinds=("value",)).array_names() == ["value", "text_value"]
     assert GEOMETRY.hidden == 12
 
@@ -81,7 +105,10 @@ def test_samples_survive_json_with_shared_fields_written_once() -> None:
     assert samples_from_json(record, "here") == samples
     assert record["shared"]["prefix"] == samples[0].prefix
     assert all("prefix" not in each for each in record["each"])
-    assert samples_from_json(json.loads(json.dumps(samples_to_json(samples[:1]))), "here") == samples[:1]
+    assert (
+        samples_from_json(json.loads(json.dumps(samples_to_json(samples[:1]))), "here")
+        == samples[:1]
+    )
 
 
 def test_offsets_count_each_arrays_own_tokens() -> None:

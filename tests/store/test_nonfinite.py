@@ -56,7 +56,8 @@ def test_a_run_says_where_they_are(tmp_path: Path, dtype: Precision) -> None:
     for start in (0, 3):
         images = [ragged(index) for index in range(start, start + 3)]
         arrays: dict[str, list[Bits]] = {
-            name: [image_arrays(run.config, image)[name].copy() for image in images] for name in run.config.kinds
+            name: [image_arrays(run.config, image)[name].copy() for image in images]
+            for name in run.config.kinds
         }
         text = {
             kind: [image_arrays(run.config, image)[f"text_{kind}"].copy() for image in images]
@@ -65,13 +66,20 @@ def test_a_run_says_where_they_are(tmp_path: Path, dtype: Precision) -> None:
         arrays["value"][1][1, 0, 2, 5] = nan  # layer 3, head 0, in both parts
         if start == 3:
             arrays["vision"][0][0, 0, 0, :2] = nan
-            text["key"][1][0, 1, :, :] = nan  # layer 1, head 1: as many as its tokens before the image, 8 dims each
+            text["key"][1][0, 1, :, :] = (
+                nan  # layer 1, head 1: as many as its tokens before the image, 8 dims each
+            )
         run.commit_part(f"{start:07d}-{start + 3:07d}", images, arrays, text)
     texts = np.zeros((4, 2, 2, 8), STORED_DTYPE[dtype])
     texts[3, 1, 1, 0] = nan
     run.commit_text(["a", "b", "c", "d"], texts)
     n_key = 8 * ragged(4).image_start
-    expected = {("value", 3, 0): 2, ("vision", 2, 0): 2, ("text_key", 1, 1): n_key, ("text", 3, 1): 1}
+    expected = {
+        ("value", 3, 0): 2,
+        ("vision", 2, 0): 2,
+        ("text_key", 1, 1): n_key,
+        ("text", 3, 1): 1,
+    }
     assert run.nonfinite() == {place: count for place, count in expected.items() if count}
     assert run.nonfinite(range(0, 3)) == {("value", 3, 0): 1}
     assert blocks(run.nonfinite()) == {
@@ -83,7 +91,10 @@ def test_a_run_says_where_they_are(tmp_path: Path, dtype: Precision) -> None:
 def test_finite_parts_record_nothing(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     images = [ragged(index) for index in range(3)]
-    arrays = {name: [image_arrays(run.config, image)[name] for image in images] for name in run.config.array_names()}
+    arrays = {
+        name: [image_arrays(run.config, image)[name] for image in images]
+        for name in run.config.array_names()
+    }
     text = {kind: arrays.pop(f"text_{kind}") for kind in ("key", "value")}
     run.commit_part("0000000-0000003", images, arrays, text)
     assert run.nonfinite() == {}
@@ -103,7 +114,10 @@ def test_verify_lists_them_and_nothing_else(tmp_path: Path) -> None:
     (problem,) = verify(open_store(run.store))
     assert (problem.run, problem.part, problem.array) == ("tiny", "0000000-0000001", "value")
     n = arrays["value"][0].size + 1
-    assert problem.what == f"{n} values that are not finite: value: layer 1, all heads; layer 3, head 1"
+    assert (
+        problem.what
+        == f"{n} values that are not finite: value: layer 1, all heads; layer 3, head 1"
+    )
 
 
 def test_neighbouring_layers_are_told_together() -> None:

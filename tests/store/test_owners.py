@@ -41,7 +41,9 @@ def test_an_id_used_again_by_a_younger_process_counts_as_dead() -> None:
     assert owners.is_dead(other(started=0)) is False
 
 
-@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"boot": "0" * 12}, {"space": "1"}, {"space": "x"}])
+@pytest.mark.parametrize(
+    "changes", [{"host": "elsewhere"}, {"boot": "0" * 12}, {"space": "1"}, {"space": "x"}]
+)
 def test_across_hosts_boots_and_namespaces_nobody_can_say(changes: dict[str, str]) -> None:
     assert owners.is_dead(other(**changes)) is None
     assert owners.is_dead(dead_process(**changes)) is None
@@ -87,7 +89,9 @@ def test_a_fork_is_another_process() -> None:
     assert owners.is_dead(child) is True
 
 
-def test_what_is_held_is_touched_until_it_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_held_is_touched_until_it_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(owners, "HEARTBEAT_S", 0.01)
     monkeypatch.setattr(owners, "_pulses", {})
     with owners.beating(tmp_path), owners.beating(tmp_path):

@@ -17,7 +17,15 @@ from kvtool.store import Store, open_store
 from kvtool.store.files import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.repair import prune, repair, restore_root
 from kvtool.store.verify import in_share, units, verify
-from tests.support.runs import assert_holds, commit, config, dead_process, finite_bits, new_store, ragged
+from tests.support.runs import (
+    assert_holds,
+    commit,
+    config,
+    dead_process,
+    finite_bits,
+    new_store,
+    ragged,
+)
 
 FIRST, SECOND = "0000000-0000003", "0000003-0000005"
 
@@ -31,7 +39,9 @@ def store(tmp_path: Path) -> Store:
     run.enroll([f"image{index}" for index in range(5)], "/data")
     commit(run, [ragged(index) for index in range(3)])
     commit(run, [ragged(index) for index in range(3, 5)])
-    run.commit_text(["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
+    run.commit_text(
+        ["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2"))
+    )
     about = {"run": "tiny", "run_hash": run.config.hash}
     store.save_result("abc", {"command": "probe", "config": {**about, "pictures": "drawn"}})
     store.save_result("abd", {"kind": "answers", "run": "tiny", "answers": {}})
@@ -63,7 +73,9 @@ def test_a_flipped_byte_of_any_file_is_found_and_mended(store: Store) -> None:
         assert row.did != "left as it is", relative
         assert verify(store) == [], relative
         # What is still there is as it was.
-        assert all(file.read_bytes() == data for file, data in before.items() if file.exists()), relative
+        assert all(file.read_bytes() == data for file, data in before.items() if file.exists()), (
+            relative
+        )
         shutil.rmtree(store.path)
         shutil.copytree(whole, store.path)
 
@@ -104,10 +116,14 @@ def test_what_is_gone_as_a_whole_is_missed_until_it_is_forgotten(store: Store, p
     assert verify(store) == []
 
 
-def test_a_segment_of_the_roster_that_is_gone_comes_back_and_no_part_is_dropped(store: Store) -> None:
+def test_a_segment_of_the_roster_that_is_gone_comes_back_and_no_part_is_dropped(
+    store: Store,
+) -> None:
     shutil.rmtree(store.path / "runs" / "tiny" / "roster" / "0000001")
     assert len(verify(store)) > 1
-    assert [(row.part, row.did.split()[0]) for row in repair(store)] == [("roster/0000001", "restored")]
+    assert [(row.part, row.did.split()[0]) for row in repair(store)] == [
+        ("roster/0000001", "restored")
+    ]
     assert verify(store) == []
     assert_holds(store.run(), [ragged(index) for index in range(5)])
 
@@ -127,7 +143,11 @@ def test_results_and_parts_that_changed_places_are_found(store: Store) -> None:
     with pytest.raises(CorruptError, match="expected the result abc, found abd"):
         store.load_result("abc")
     parts = store.path / "runs" / "tiny" / "parts"
-    (parts / FIRST).rename(aside), (parts / SECOND).rename(parts / FIRST), aside.rename(parts / SECOND)
+    (
+        (parts / FIRST).rename(aside),
+        (parts / SECOND).rename(parts / FIRST),
+        aside.rename(parts / SECOND),
+    )
     assert sum("it was moved here" in problem.what for problem in verify(store)) == 2
 
 
@@ -149,10 +169,15 @@ def test_shares_do_not_overlap_and_are_everything(store: Store) -> None:
     shares = [[label for label in labels if in_share(label, (number, 3))] for number in (1, 2, 3)]
     assert sorted(label for share in shares for label in share) == sorted(labels)
     assert all(shares)
-    for path in (store.path / "results" / "abc.json", store.path / "runs" / "tiny" / "parts" / FIRST / "zarr.json"):
+    for path in (
+        store.path / "results" / "abc.json",
+        store.path / "runs" / "tiny" / "parts" / FIRST / "zarr.json",
+    ):
         flip(path)
     found = [verify(store, share=(number, 3)) for number in (1, 2, 3)]
-    assert sorted(str(problem) for problems in found for problem in problems) == sorted(map(str, verify(store)))
+    assert sorted(str(problem) for problems in found for problem in problems) == sorted(
+        map(str, verify(store))
+    )
 
 
 @pytest.mark.parametrize("damage", ["flipped", "empty", "missing"])
@@ -174,7 +199,9 @@ def test_damage_of_one_run_stops_no_other_and_is_mended(
     assert store.create_run(config()).name == "tiny"
     with pytest.raises(CorruptError, match=r"run other: .*`kvtool store repair` mends it"):
         store.run("other")
-    assert [(row.run, row.did) for row in repair(store)] == [("other", "restored from its copy in the ledger")]
+    assert [(row.run, row.did) for row in repair(store)] == [
+        ("other", "restored from its copy in the ledger")
+    ]
     assert store.run("other").config.view == "full"
     path.unlink()
     store.remove_run("other")
@@ -200,12 +227,18 @@ def test_a_store_whose_own_file_is_damaged_is_restored(store: Store) -> None:
 
 def test_pruning_removes_what_belonged_to_a_run_that_is_gone(store: Store) -> None:
     store.create_run(config(name="other", view="full"))
-    store.save_result("of_other", {"config": {"run": "other", "run_hash": store.run("other").config.hash}})
+    store.save_result(
+        "of_other", {"config": {"run": "other", "run_hash": store.run("other").config.hash}}
+    )
     (store.path / "tmp" / f"{dead_process().tag}-0").mkdir()
     assert [row.why.split("/")[0] for row in prune(store)] == ["tmp"]
     store.remove_run("tiny")
     rows = prune(store, dry_run=True)
-    assert sorted(row.why.split(":")[0] for row in rows) == ["pictures/drawn", "results/abc.json", "results/abd.json"]
+    assert sorted(row.why.split(":")[0] for row in rows) == [
+        "pictures/drawn",
+        "results/abc.json",
+        "results/abd.json",
+    ]
     assert len(list(store.results())) == 3
     prune(store)
     assert [path.name for path in store.results_dir.iterdir()] == ["of_other.json"]
@@ -216,10 +249,17 @@ def test_info_counts_every_byte(store: Store) -> None:
     (store.path / "notes.txt").write_text("12345")
     info = store.info()
     total = sum(path.stat().st_size for path in store.path.rglob("*") if path.is_file())
-    purposes = {name: size for name, size in info.items() if name.endswith("_bytes") and name != "free_bytes"}
+    purposes = {
+        name: size
+        for name, size in info.items()
+        if name.endswith("_bytes") and name != "free_bytes"
+    }
     assert info["bytes"] == total == sum(purposes.values())
     assert purposes["other_bytes"] == 5
-    assert all(purposes[f"{name}_bytes"] for name in ("parts", "texts", "results", "answers", "pictures", "metadata"))
+    assert all(
+        purposes[f"{name}_bytes"]
+        for name in ("parts", "texts", "results", "answers", "pictures", "metadata")
+    )
     assert (info["results"], info["answers"]) == (1, 1)
 
 
@@ -256,7 +296,9 @@ def mutations(value: object) -> list[object]:
 
 
 @pytest.mark.parametrize("group", ["", f"parts/{FIRST}", "text/0000000", "roster/0000001"])
-def test_metadata_of_wrong_types_under_a_valid_seal_is_an_error_of_ours(store: Store, group: str) -> None:
+def test_metadata_of_wrong_types_under_a_valid_seal_is_an_error_of_ours(
+    store: Store, group: str
+) -> None:
     path = store.path / "runs" / "tiny" / group / "zarr.json"
     document = unsealed(path.read_bytes(), "")
     attributes = {key: value for key, value in document["attributes"].items() if key != SEAL}
@@ -298,7 +340,10 @@ def test_writers_in_containers_that_hide_their_processes_lose_nothing(tmp_path: 
     path = tmp_path / "tiny.kv"
     code = f"from tests.store.worker import work_to_the_end; work_to_the_end({str(path)!r})"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
-    workers = [subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) for _ in range(4)]
+    workers = [
+        subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+        for _ in range(4)
+    ]
     assert [worker.wait() for worker in workers] == [0] * 4
     from tests.store.worker import IMAGES
 

@@ -63,9 +63,12 @@ def test_it_holds_what_was_committed_by_dataset_index(run: Run, images: list[Sam
 
 
 @pytest.mark.parametrize(
-    ("kind", "layer", "head"), [("key", 1, 0), ("value", 3, 1), ("projected", 0, 0), ("vision", 2, 0)]
+    ("kind", "layer", "head"),
+    [("key", 1, 0), ("value", 3, 1), ("projected", 0, 0), ("vision", 2, 0)],
 )
-def test_a_block_over_all_images(run: Run, images: list[Sample], kind: Any, layer: int, head: int) -> None:
+def test_a_block_over_all_images(
+    run: Run, images: list[Sample], kind: Any, layer: int, head: int
+) -> None:
     block = run.read(kind, layer, head, raw=True)
     assert_same_bits(block.values, expected_block(run, images, kind, layer, head))
     assert block.samples == tuple(images)
@@ -77,7 +80,9 @@ def test_a_block_over_all_images(run: Run, images: list[Sample], kind: Any, laye
 
 def test_a_block_unpacks_into_values_and_images(run: Run, images: list[Sample]) -> None:
     values, found = run.read("key", 1, 0)
-    assert [(image.id, image.grid) for image in found] == [(image.id, image.base().grid) for image in images]
+    assert [(image.id, image.grid) for image in found] == [
+        (image.id, image.base().grid) for image in images
+    ]
     assert len(values) == found[-1].stop
 
 
@@ -103,13 +108,18 @@ def test_a_stream_goes_layer_by_layer_and_part_by_part(run: Run, images: list[Sa
     ]
     for layer, part in found:
         for head in range(2):
-            assert_same_bits(part.values[head], expected_block(run, list(part.samples), "value", layer, head))
+            assert_same_bits(
+                part.values[head], expected_block(run, list(part.samples), "value", layer, head)
+            )
         assert part.offsets[-1] == part.values.shape[1]
 
 
 def test_a_stream_of_chosen_layers_and_images(run: Run, images: list[Sample]) -> None:
     found = list(run.stream("key", layers=[3], ids=[images[9].id, images[2].id, images[0].id]))
-    assert [(layer, list(part.samples)) for layer, part in found] == [(3, [images[0], images[2]]), (3, [images[9]])]
+    assert [(layer, list(part.samples)) for layer, part in found] == [
+        (3, [images[0], images[2]]),
+        (3, [images[9]]),
+    ]
     block = run.read("key", 3, 1, ids=[images[0].id, images[2].id])
     assert_same_bits(found[0][1].values[1], block.values)
 
@@ -128,8 +138,14 @@ def test_one_image_with_the_text_before_it(run: Run, images: list[Sample]) -> No
         (lambda run: run.read("key", 2, 0), "run tiny: layer 2 of key is not stored, only 1, 3"),
         (lambda run: run.read("key", 1, 2), "run tiny: key has no kv_head 2: expected 0 to 1"),
         (lambda run: run.read("key", 1, -1), "run tiny: key has no kv_head -1"),
-        (lambda run: run.read("color", 1, 0), "run tiny: color is not stored, only key, value, projected, vision"),
-        (lambda run: run.read("key", 1, 0, ids=["x"]), "run tiny: no image 'x' among the 10 stored"),
+        (
+            lambda run: run.read("color", 1, 0),
+            "run tiny: color is not stored, only key, value, projected, vision",
+        ),
+        (
+            lambda run: run.read("key", 1, 0, ids=["x"]),
+            "run tiny: no image 'x' among the 10 stored",
+        ),
         (lambda run: run.read_image("x"), "run tiny: no image 'x'"),
         (lambda run: list(run.stream("key", [9])), "layer 9 of key is not stored"),
         (lambda run: run.text_values(2, 0), "run tiny: no texts for layer 2"),
@@ -143,7 +159,9 @@ def test_asking_for_what_is_not_there_says_what_is(run: Run, ask: Any, message: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_stretch_of_a_run_opens_its_own_parts_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stretch_of_a_run_opens_its_own_parts_only(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
     whole = Run.open_part
 
@@ -182,7 +200,9 @@ def test_a_late_image_takes_its_place_in_the_order(tmp_path: Path) -> None:
     commit(run, [ragged(1)])
     images = [ragged(index) for index in range(4)]
     assert_holds(run, images)
-    assert_same_bits(run.read("value", 3, 0, raw=True).values, expected_block(run, images, "value", 3, 0))
+    assert_same_bits(
+        run.read("value", 3, 0, raw=True).values, expected_block(run, images, "value", 3, 0)
+    )
 
 
 def test_images_another_writer_committed_meanwhile_are_left_out(tmp_path: Path) -> None:
@@ -206,7 +226,10 @@ def test_texts_are_stored_once_and_in_order(tmp_path: Path) -> None:
     assert reopened(run).text_names == ["cat", "dog", "red cat", "the cow", "é"]
     for stored, layer in enumerate((1, 3)):
         for head in range(2):
-            assert_same_bits(run.text_values(layer, head, raw=True), np.ascontiguousarray(values[:, stored, head]))
+            assert_same_bits(
+                run.text_values(layer, head, raw=True),
+                np.ascontiguousarray(values[:, stored, head]),
+            )
     assert_same_bits(run.text_values(3, 1), bits_to_float32(values[:, 1, 1]))
 
 
@@ -224,13 +247,16 @@ def test_a_missing_array_is_corrupt_not_empty(run: Run) -> None:
     for shard in (part.folder / "value").iterdir():
         shard.unlink()
     with pytest.raises(
-        CorruptError, match=r"run tiny, part 0000000-0000004, array value: file c\.0\.0\.0\.0 is missing"
+        CorruptError,
+        match=r"run tiny, part 0000000-0000004, array value: file c\.0\.0\.0\.0 is missing",
     ):
         reopened(run).read("value", 1, 0)
 
 
 @pytest.mark.parametrize("call", ["open", "preadv"])
-def test_a_disk_that_cannot_be_read_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_disk_that_cannot_be_read_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     assert run.samples
 
     def broken(*_: Any) -> int:
@@ -239,19 +265,28 @@ def test_a_disk_that_cannot_be_read_is_one_line(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, call, broken)
     with pytest.raises(StoreError) as caught:
         run.read("value", 1, 0)
-    assert str(caught.value).startswith("run tiny, part 0000000-0000004, array value: file c.0.0.0.0: cannot be read: ")
+    assert str(caught.value).startswith(
+        "run tiny, part 0000000-0000004, array value: file c.0.0.0.0: cannot be read: "
+    )
 
 
 def test_a_part_without_its_own_file_is_corrupt(run: Run) -> None:
     (run.folder / "parts" / "0000004-0000008" / "zarr.json").unlink()
-    with pytest.raises(CorruptError, match=r"run tiny, part 0000004-0000008: .*zarr\.json is missing"):
+    with pytest.raises(
+        CorruptError, match=r"run tiny, part 0000004-0000008: .*zarr\.json is missing"
+    ):
         _ = reopened(run).samples
 
 
 def test_info_counts_what_is_there(run: Run) -> None:
     info = run.info()
     on_disk = sum(path.stat().st_size for path in run.folder.rglob("c.*"))
-    assert (info["images"], info["images_total"], info["parts"], info["bytes"]) == (10, 10, 3, on_disk)
+    assert (info["images"], info["images_total"], info["parts"], info["bytes"]) == (
+        10,
+        10,
+        3,
+        on_disk,
+    )
     store = new_store(run.store.parent)
     assert (store.info()["images"], store.count_parts()) == (10, 3)
 
@@ -260,12 +295,18 @@ def test_info_counts_what_is_there(run: Run) -> None:
 @settings(max_examples=25, deadline=None)
 def test_any_shape_dtype_and_bits_round_trip(data: st.DataObject) -> None:
     n_layers, heads, dim = (data.draw(st.integers(1, 3)) for _ in range(3))
-    geometry = Geometry(9, heads, heads, dim, data.draw(st.integers(1, 9)), 4, data.draw(st.integers(1, 9)))
+    geometry = Geometry(
+        9, heads, heads, dim, data.draw(st.integers(1, 9)), 4, data.draw(st.integers(1, 9))
+    )
     dtype: Precision = data.draw(st.sampled_from(get_args(Precision)))
-    kinds = data.draw(st.lists(st.sampled_from(["key", "value", "projected", "vision"]), min_size=1, unique=True))
+    kinds = data.draw(
+        st.lists(st.sampled_from(["key", "value", "projected", "vision"]), min_size=1, unique=True)
+    )
     count = st.integers(0, 40) if data.draw(st.booleans()) else st.integers(257, 300)
     images = [
-        sample(index, data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)), data.draw(count))
+        sample(
+            index, data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)), data.draw(count)
+        )
         for index in sorted(data.draw(st.sets(st.integers(0, 50), min_size=1, max_size=5)))
     ]
     with tempfile.TemporaryDirectory() as place:
@@ -280,11 +321,31 @@ def test_any_shape_dtype_and_bits_round_trip(data: st.DataObject) -> None:
         assert_holds(reopened(run), images)
 
 
-@pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", "<u2"), ("float16", "<u2"), ("float32", "<u4")])
-def test_nan_payloads_infinities_and_subnormals_keep_their_bits(tmp_path: Path, dtype: Any, bits: str) -> None:
-    nonzero = {"<u2": [0x7FC1, 0xFFC5, 0x7F81, 0x7C00, 0xFC00, 0x7F80, 0xFF80, 1, 0x8001, 0x8000, 0x7C01, 0xFE03]}
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [("bfloat16", "<u2"), ("float16", "<u2"), ("float32", "<u4")]
+)
+def test_nan_payloads_infinities_and_subnormals_keep_their_bits(
+    tmp_path: Path, dtype: Any, bits: str
+) -> None:
+    nonzero = {
+        "<u2": [
+            0x7FC1,
+            0xFFC5,
+            0x7F81,
+            0x7C00,
+            0xFC00,
+            0x7F80,
+            0xFF80,
+            1,
+            0x8001,
+            0x8000,
+            0x7C01,
+            0xFE03,
+        ]
+    }
     patterns = nonzero.get(
-        bits, [0x7FC00001, 0xFFA00005, 0x7F800000, 0xFF800000, 1, 0x80000001, 0x80000000, 0x7F800001]
+        bits,
+        [0x7FC00001, 0xFFA00005, 0x7F800000, 0xFF800000, 1, 0x80000001, 0x80000000, 0x7F800001],
     )
     image = sample(0, n_tokens=4, n_prefix=0)
     stored = np.dtype("<u2") if dtype == "bfloat16" else np.dtype(f"<f{np.dtype(bits).itemsize}")
@@ -293,4 +354,6 @@ def test_nan_payloads_infinities_and_subnormals_keep_their_bits(tmp_path: Path, 
     run.commit_part("0000000-0000001", [image], {"key": values})
     for layer in range(2):
         for head in range(2):
-            assert_same_bits(run.read("key", (1, 3)[layer], head, raw=True).values, values[layer, head])
+            assert_same_bits(
+                run.read("key", (1, 3)[layer], head, raw=True).values, values[layer, head]
+            )

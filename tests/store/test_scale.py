@@ -45,12 +45,16 @@ def test_peak_memory_of_reading_a_head_is_little_more_than_its_values(tmp_path: 
     run = big_run(tmp_path)
     for form, itemsize in (("raw", 2), ("float32", 4)):
         command = [sys.executable, "-c", PEAK, str(run.store), form]
-        grown, nbytes = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+        grown, nbytes = map(
+            int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        )
         assert nbytes == 80 * 8000 * 128 * itemsize
         assert nbytes <= grown <= nbytes * 1.2 + 40e6  # a few chunks of 2 MB a thread
 
 
-def test_a_thousand_parts_open_by_reading_one_file_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_parts_open_by_reading_one_file_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = new_run(tmp_path, kinds=("projected",))
     run.commit_part(part_name(0, 1), [sample(0)], {"projected": np.zeros((1, 1, 6, 12), np.uint16)})
     template = (run.folder / "parts" / part_name(0, 1) / "zarr.json").read_bytes()

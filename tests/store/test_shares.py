@@ -23,11 +23,18 @@ def test_a_share_without_the_held_chunk_is_done_with_exit_0(run: Run) -> None:
     kept: dict[str, str] = {}
 
     def work(share: Share, names: list[str]) -> None:
-        share.each(names, lambda n: share.once(run, n, lambda: kept.get(n), lambda: kept.setdefault(n, n)), "chunks")
+        share.each(
+            names,
+            lambda n: share.once(run, n, lambda: kept.get(n), lambda: kept.setdefault(n, n)),
+            "chunks",
+        )
 
     with run.claim("b"):
         said = "1 of 3 chunks are held by others: b of run"
-        with pytest.raises(UnfinishedError, match=f"did its share, .*; {said}") as did, sharing(0) as share:
+        with (
+            pytest.raises(UnfinishedError, match=f"did its share, .*; {said}") as did,
+            sharing(0) as share,
+        ):
             work(share, ["a", "b", "c"])
         assert (did.value.exit_code, list(kept)) == (0, ["a", "c"])
         with (
@@ -41,7 +48,9 @@ def test_a_share_without_the_held_chunk_is_done_with_exit_0(run: Run) -> None:
     assert share.done == ["b"]
 
 
-def test_what_another_kept_while_one_waited_is_not_made(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_kept_while_one_waited_is_not_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept: list[str] = []
     other = run.claim("a")
     other.__enter__()
@@ -57,5 +66,8 @@ def test_what_another_kept_while_one_waited_is_not_made(run: Run, monkeypatch: p
 
 
 def test_names_of_chunks_are_file_names() -> None:
-    assert chunk_name("answers", "a/b c.png", "0123456789abcdef0") == "answers-a_b_c.png-0123456789abcdef"
+    assert (
+        chunk_name("answers", "a/b c.png", "0123456789abcdef0")
+        == "answers-a_b_c.png-0123456789abcdef"
+    )
     assert chunk_name("answers", "", "01") == "answers-01"

@@ -26,7 +26,9 @@ def store(tmp_path: Path) -> Store:
     run = store.create_run(config())
     commit(run, [ragged(index) for index in range(3)])
     commit(run, [ragged(index) for index in range(3, 5)])
-    run.commit_text(["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2")))
+    run.commit_text(
+        ["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2"))
+    )
     store.save_result("abc", {"best": 0.5})
     return store
 
@@ -96,7 +98,9 @@ def test_a_flipped_byte_stops_reading_with_run_part_and_array(store: Store) -> N
             for position in (0, 20, shard.stat().st_size - 1):
                 restore = flip(shard, position)
                 run = open_store(store.path).run()
-                with pytest.raises(CorruptError, match=f"run tiny, part {PART}, array {name}: file {shard.name}"):
+                with pytest.raises(
+                    CorruptError, match=f"run tiny, part {PART}, array {name}: file {shard.name}"
+                ):
                     read_all(run)
                 restore()
     flip(store.path / "runs" / "tiny" / "parts" / PART / "zarr.json", 100)

@@ -53,7 +53,9 @@ def test_arrays_that_are_no_contiguous_memory_are_fine(tmp_path: Path) -> None:
 def test_a_run_without_text_before_the_image_needs_no_text_arrays(tmp_path: Path) -> None:
     run = new_run(tmp_path, kinds=("value",))
     image = sample(0, n_prefix=0)
-    assert run.commit_part("0000000-0000001", [image], {"value": image_arrays(run.config, image)["value"]})
+    assert run.commit_part(
+        "0000000-0000001", [image], {"value": image_arrays(run.config, image)["value"]}
+    )
     assert run.read_image(image.id)["text_value"].shape == (2, 2, 0, 8)
 
 
@@ -68,18 +70,32 @@ def changed(name: str, values: Any) -> Any:
             changed("key", lambda a: a[:1]),
             r"array key: expected uint16 of shape (2, 2, 6, 8), found uint16 of shape (1",
         ),
-        (changed("key", lambda a: a[..., :4]), r"array key: expected uint16 of shape (2, 2, 6, 8), found"),
-        (changed("value", lambda a: a[0]), r"array value: expected uint16 of shape (2, 2, 6, 8), found"),
+        (
+            changed("key", lambda a: a[..., :4]),
+            r"array key: expected uint16 of shape (2, 2, 6, 8), found",
+        ),
+        (
+            changed("value", lambda a: a[0]),
+            r"array value: expected uint16 of shape (2, 2, 6, 8), found",
+        ),
         (
             changed("vision", lambda a: a.astype(np.float32)),
             r"array vision: expected uint16 of shape (1, 1, 4, 6), found float32",
         ),
-        (changed("value", lambda a: a[:, :, :5]), r"array value: expected 6 tokens in all, found 5"),
-        (lambda arrays: {"key": arrays["key"]}, r"expected arrays ['key', 'projected', 'text_key', "),
+        (
+            changed("value", lambda a: a[:, :, :5]),
+            r"array value: expected 6 tokens in all, found 5",
+        ),
+        (
+            lambda arrays: {"key": arrays["key"]},
+            r"expected arrays ['key', 'projected', 'text_key', ",
+        ),
         (lambda arrays: {**arrays, "color": arrays["key"]}, r"found ['color', "),
     ],
 )
-def test_arrays_that_are_not_the_runs_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+def test_arrays_that_are_not_the_runs_are_refused(
+    tmp_path: Path, change: Any, message: str
+) -> None:
     run = new_run(tmp_path)
     arrays, text = arrays_of(run)
     before = everything(run)
@@ -101,7 +117,9 @@ def test_arrays_that_are_not_the_runs_are_refused(tmp_path: Path, change: Any, m
         ("0000000-0000002", []),
     ],
 )
-def test_images_that_do_not_fit_the_parts_name_are_refused(tmp_path: Path, name: str, indices: list[int]) -> None:
+def test_images_that_do_not_fit_the_parts_name_are_refused(
+    tmp_path: Path, name: str, indices: list[int]
+) -> None:
     run = new_run(tmp_path)
     with pytest.raises(StoreError, match=f"run tiny, part {name}: expected"):
         run.commit_part(name, [sample(index) for index in indices], {})
@@ -156,7 +174,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     try:
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place],
+            capture_output=True,
+            text=True,
+        )
     except FileNotFoundError:
         pytest.skip("there is no mount command to make a small disk with")
     if made.returncode:
@@ -168,7 +190,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_a_clear_error_and_a_clean_store(small_disk: Path) -> None:
     run = new_run(small_disk, codec="none")
     images = [sample(index, n_tokens=200) for index in range(60)]
-    with pytest.raises(SpaceError, match=r"run tiny, part .*: cannot be written in .*: no space left on the disk"):
+    with pytest.raises(
+        SpaceError, match=r"run tiny, part .*: cannot be written in .*: no space left on the disk"
+    ):
         commit_each(run, images)
     done = len(run.parts())
     assert done > 1

@@ -14,7 +14,11 @@ def _as_mode(mode: str) -> Callable[[Path], None]:
         with Image.open(path) as image:
             image.load()
         pixels = np.asarray(image.convert("L"))
-        changed = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+        changed = (
+            Image.fromarray(pixels.astype(np.uint16) * 257)
+            if mode == "I;16"
+            else image.convert(mode)
+        )
         changed.save(path, format="PNG")
 
     return convert
@@ -58,7 +62,9 @@ FILES: dict[str, Callable[[Path], None]] = {
 }
 """What makes a mask of any kind unusable."""
 
-MODES: dict[str, Callable[[Path], None]] = {mode: _as_mode(mode) for mode in ("RGB", "RGBA", "LA", "I;16", "1")}
+MODES: dict[str, Callable[[Path], None]] = {
+    mode: _as_mode(mode) for mode in ("RGB", "RGBA", "LA", "I;16", "1")
+}
 """What makes a map of label ids unusable: the ids are gone, or are not what they seem."""
 
 

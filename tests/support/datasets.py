@@ -77,7 +77,12 @@ def pair_record(src: str, trg: str, category: str, **changes: Any) -> dict[str, 
     return {**record, **changes}
 
 
-PAIRS = (("a1", "a2", "aeroplane"), ("a2", "a3", "aeroplane"), ("p1", "a1", "pottedplant"), ("d1", "d2", "dog"))
+PAIRS = (
+    ("a1", "a2", "aeroplane"),
+    ("a2", "a3", "aeroplane"),
+    ("p1", "a1", "pottedplant"),
+    ("d1", "d2", "dog"),
+)
 
 
 def spair(root: Path, end: str = "\n") -> Path:
@@ -105,14 +110,19 @@ def pascal(root: Path, fold: int = 0, per_class: int = 7, end: str = "\n") -> Pa
             labels[3, 4:21] = 255
             if number == 0:
                 labels[18:22, 2:9] = class_id % 5 + 1 + 5 * fold
-            label_png(root / f"VOC2012/SegmentationClassAug/{name}.png", labels, palette=number % 2 == 0)
+            label_png(
+                root / f"VOC2012/SegmentationClassAug/{name}.png", labels, palette=number % 2 == 0
+            )
     write_text(root / f"splits/pascal/val/fold{fold}.txt", end.join(lines) + end)
     return root
 
 
 def coco_file(names: Sequence[str], **parts: Any) -> dict[str, Any]:
     """The shell of a COCO annotation file; image ids are the numbers at the end of the names."""
-    images = [{"id": int(name.split("_")[-1]), "file_name": f"{name}.jpg", "width": 32, "height": 24} for name in names]
+    images = [
+        {"id": int(name.split("_")[-1]), "file_name": f"{name}.jpg", "width": 32, "height": 24}
+        for name in names
+    ]
     return {"info": {}, "licenses": [], "images": images, **parts}
 
 
@@ -134,7 +144,9 @@ def coco(root: Path) -> Path:
             categories=[{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
             annotations=[
                 instance(8, 42, 18, [[2, 2, 12, 2, 12, 12, 2, 12], [8, 8, 20, 8, 20, 20, 8, 20]]),
-                instance(7, 42, 1, {"counts": [24 * 4, 24 * 3, 24 * 25], "size": [24, 32]}, iscrowd=1),
+                instance(
+                    7, 42, 1, {"counts": [24 * 4, 24 * 3, 24 * 25], "size": [24, 32]}, iscrowd=1
+                ),
                 instance(9, 998, 1, [[2, 2, 12, 2, 12, 12]]),
             ],
         ),
@@ -142,7 +154,9 @@ def coco(root: Path) -> Path:
     return root
 
 
-def instance(id: int, image_id: int, category_id: int, segmentation: Any, iscrowd: int = 0) -> dict[str, Any]:
+def instance(
+    id: int, image_id: int, category_id: int, segmentation: Any, iscrowd: int = 0
+) -> dict[str, Any]:
     return {
         "id": id,
         "image_id": image_id,
@@ -235,7 +249,8 @@ def refcoco(root: Path, protocol: int = 2) -> Path:
 
 def captions(root: Path) -> Path:
     record = coco_file(
-        ["COCO_train2014_000000000005"], annotations=[{"id": 1, "image_id": 5, "caption": "A dog\n runs."}]
+        ["COCO_train2014_000000000005"],
+        annotations=[{"id": 1, "image_id": 5, "caption": "A dog\n runs."}],
     )
     return write_json(root / "images/mscoco/annotations/captions_train2014.json", record)
 
@@ -271,8 +286,13 @@ def bdd10k(root: Path) -> Path:
         labels = np.full((24, 32), 255, np.uint8)
         labels[:20] = np.arange(20)[:, None] % 19
         label_png(root / f"labels/sem_seg/masks/val/{name}.png", labels, palette=False)
-    for file, names in (("train", ("night1", "elsewhere")), ("val", ("day1", "day2", "dusk1", "mixed1"))):
-        records = [{"name": f"{n}.jpg", "attributes": frame_attributes(n), "labels": []} for n in names]
+    for file, names in (
+        ("train", ("night1", "elsewhere")),
+        ("val", ("day1", "day2", "dusk1", "mixed1")),
+    ):
+        records = [
+            {"name": f"{n}.jpg", "attributes": frame_attributes(n), "labels": []} for n in names
+        ]
         write_json(root / f"labels/det_20/det_{file}.json", records)
     return root
 
@@ -289,10 +309,17 @@ def pope(root: Path, end: str = "\n") -> Path:
         picture(root.parent / f"coco/val2014/{name}")
     for file in ("random", "popular", "adversarial"):
         lines = [
-            {"question_id": i, "image": name, "text": f"Is there a {file} thing in the image?", "label": label}
+            {
+                "question_id": i,
+                "image": name,
+                "text": f"Is there a {file} thing in the image?",
+                "label": label,
+            }
             for i, (name, label) in enumerate(zip(names, ("yes", "no"), strict=True), 1)
         ]
-        write_text(root / f"coco_pope_{file}.json", "".join(json.dumps(line) + end for line in lines))
+        write_text(
+            root / f"coco_pope_{file}.json", "".join(json.dumps(line) + end for line in lines)
+        )
     return root
 
 
@@ -303,7 +330,10 @@ def mme(root: Path, end: str = "\n") -> Path:
             text = f"Is it {subset} a? Please answer yes or no.\tYes{end}Is it b? Please answer yes or no.\tNo"
             write_text(root / f"{subset}/{number:06d}.txt", text)
     picture(root / "artwork/images/1.jpg")
-    write_text(root / "artwork/questions_answers_YN/1.txt", f"Old? Please answer yes or no.\tNo{end}New?\tYes{end}")
+    write_text(
+        root / "artwork/questions_answers_YN/1.txt",
+        f"Old? Please answer yes or no.\tNo{end}New?\tYes{end}",
+    )
     (root / "eval_tool").mkdir()
     return root
 
@@ -318,11 +348,17 @@ def cell(seed: int) -> dict[str, Any]:
 IMAGE_CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def parquet(path: Path, rows: list[dict[str, Any]], images: Sequence[str], row_group_size: int = 2) -> Path:
+def parquet(
+    path: Path, rows: list[dict[str, Any]], images: Sequence[str], row_group_size: int = 2
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = pa.Table.from_pylist([{k: v for k, v in row.items() if k not in images} for row in rows])
+    plain = pa.Table.from_pylist(
+        [{k: v for k, v in row.items() if k not in images} for row in rows]
+    )
     for name in images:
-        plain = plain.append_column(name, pa.array([row.get(name) for row in rows], type=IMAGE_CELL))
+        plain = plain.append_column(
+            name, pa.array([row.get(name) for row in rows], type=IMAGE_CELL)
+        )
     pq.write_table(plain, path, row_group_size=row_group_size)
     return path
 

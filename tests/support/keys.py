@@ -21,12 +21,19 @@ def samples(count: int, grid: tuple[int, int] = (3, 4), **options: Any) -> list[
 
 
 def write(
-    path: Path, images: Sequence[Sample], values: Sequence[Array] | Array, *, part_size: int = 5, **changes: Any
+    path: Path,
+    images: Sequence[Sample],
+    values: Sequence[Array] | Array,
+    *,
+    part_size: int = 5,
+    **changes: Any,
 ) -> Run:
     """A run of keys with the `values` (layer, head, token, dim) of each image."""
     layers, heads, dim = values[0].shape[0], values[0].shape[1], values[0].shape[-1]
     dtype = changes.pop("dtype", "float32")
-    model = ModelInfo("planted", "0", "planted", Geometry(layers, heads, heads, dim, dim, 4, dim), dtype, "sdpa")
+    model = ModelInfo(
+        "planted", "0", "planted", Geometry(layers, heads, heads, dim, dim, 4, dim), dtype, "sdpa"
+    )
     config = RunConfig(
         name="keys",
         model=model,
@@ -44,20 +51,29 @@ def write(
     for start in range(0, len(images), part_size):
         of = list(images[start : start + part_size])
         arrays: dict[str, Any] = {
-            kind: [_stored(one, dtype) for one in values[start : start + part_size]] for kind in run.config.kinds
+            kind: [_stored(one, dtype) for one in values[start : start + part_size]]
+            for kind in run.config.kinds
         }
         text = np.zeros((layers, heads, sum(one.image_start for one in of), dim), np.float32)
-        texts: dict[str, Any] = {kind: _stored(text, dtype) for kind in run.config.kinds if kind in ("key", "value")}
+        texts: dict[str, Any] = {
+            kind: _stored(text, dtype) for kind in run.config.kinds if kind in ("key", "value")
+        }
         run.commit_part(part_name(start, start + len(of)), of, arrays, texts)
     return run
 
 
 def _stored(values: Array, dtype: str) -> Array:
-    return float32_to_bits(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
+    return (
+        float32_to_bits(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
+    )
 
 
 def planted(
-    path: Path, n_images: int = 12, constant: Sequence[tuple[int, int]] = (), layers: int = 28, heads: int = 4
+    path: Path,
+    n_images: int = 12,
+    constant: Sequence[tuple[int, int]] = (),
+    layers: int = 28,
+    heads: int = 4,
 ) -> Run:
     """A run of unit noise whose `constant` (layer, head) are the same in every image."""
     rng = np.random.default_rng(0)

@@ -79,7 +79,9 @@ def brightness_in_channel(net: Any) -> None:
     """The projector's last layer says +1/2 of a white image and -1/2 of a black one, on the mean over its tokens."""
     projector = net.model.multi_modal_projector
     shown = []
-    handle = projector.linear_2.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].mean(dim=(0, 1))))
+    handle = projector.linear_2.register_forward_pre_hook(
+        lambda _, inputs: shown.append(inputs[0].mean(dim=(0, 1)))
+    )
     for level in (1.0, -1.0):
         pixels = torch.full((1, 3, 34, 34), 2.0 * level)
         states = net.model.vision_tower(pixels, output_hidden_states=True).hidden_states
@@ -98,10 +100,17 @@ def planted_pope(folder: Path, n_images: int = 8) -> Path:
     lines: list[str] = []
     for index in range(n_images):
         name = f"{index:03d}.png"
-        Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(folder / "val2014" / name)
+        Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(
+            folder / "val2014" / name
+        )
         for wording in WORDINGS:
             for animal, label in (("cat", "yes"), ("dog", "no")):
-                record = {"question_id": len(lines) + 1, "image": name, "text": wording.format(animal), "label": label}
+                record = {
+                    "question_id": len(lines) + 1,
+                    "image": name,
+                    "text": wording.format(animal),
+                    "label": label,
+                }
                 lines.append(json.dumps(record) + "\n")
     (folder / "coco_pope_random.json").write_text("".join(lines))
     return folder

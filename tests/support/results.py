@@ -13,8 +13,18 @@ from kvtool.result import Result, Row, best_row
 MODEL = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
 
 
-def about(command: str, metric: str, rows: list[Row], *, task: str | None = None, n: int = 200, **more: Any) -> Result:
-    config = {"run": "r", "model": MODEL, "dataset": "spair71k", "split": "test"} | more.pop("config", {})
+def about(
+    command: str,
+    metric: str,
+    rows: list[Row],
+    *,
+    task: str | None = None,
+    n: int = 200,
+    **more: Any,
+) -> Result:
+    config = {"run": "r", "model": MODEL, "dataset": "spair71k", "split": "test"} | more.pop(
+        "config", {}
+    )
     return Result(command=command, task=task, metric=metric, n=n, rows=rows, config=config, **more)
 
 
@@ -24,12 +34,21 @@ def interval(name: str, value: float | None, half: float = 0.04) -> Row:
 
 
 def block(kind: str, layer: int, head: int, metric: str, value: float | None, **labels: Any) -> Row:
-    return {"kind": kind, "layer": layer, "kv_head": head, **labels, **interval(metric, value), "n": 200}
+    return {
+        "kind": kind,
+        "layer": layer,
+        "kv_head": head,
+        **labels,
+        **interval(metric, value),
+        "n": 200,
+    }
 
 
 def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
     groups = dict.fromkeys((row["kind"], row["layer"]) for row in rows)
-    found = [best_row([r for r in rows if (r["kind"], r["layer"]) == group], metric) for group in groups]
+    found = [
+        best_row([r for r in rows if (r["kind"], r["layer"]) == group], metric) for group in groups
+    ]
     return [row for row in found if row is not None]
 
 
@@ -63,7 +82,11 @@ def probe(
     for index in range(others):
         name = f"google/siglip-so400m-patch14-384-number-{index}"
         baselines.append(
-            {"run": f"siglip-{index}", "model": name, **block("vision", 25, 0, metric, 0.33 + 0.02 * index)}
+            {
+                "run": f"siglip-{index}",
+                "model": name,
+                **block("vision", 25, 0, metric, 0.33 + 0.02 * index),
+            }
         )
     return about(
         "probe",
@@ -82,7 +105,13 @@ def encoder(layers: Sequence[int] = (3,)) -> Result:
     best = {**(best_row(rows, "pck_image") or {}), "select": "max"}
     baselines = [{"run": "r", "model": MODEL, **row} for row in rows]
     return about(
-        "probe", "pck_image", rows, task="semantic-correspondence", best=best, per_layer=rows, baselines=baselines
+        "probe",
+        "pck_image",
+        rows,
+        task="semantic-correspondence",
+        best=best,
+        per_layer=rows,
+        baselines=baselines,
     )
 
 
@@ -99,7 +128,9 @@ def undefined(made: Result) -> Result:
     return replace(made, rows=rows, best=best, per_layer=per_layer(summaries, made.metric))
 
 
-def variance(layers: int = 28, heads: int = 4, *, bimodal: bool = True, kind: str = "key") -> Result:
+def variance(
+    layers: int = 28, heads: int = 4, *, bimodal: bool = True, kind: str = "key"
+) -> Result:
     rng = np.random.default_rng(1)
     low = rng.random((layers, heads)) < (0.4 if bimodal else 0)
     values = np.where(low, rng.normal(200, 30, low.shape), rng.normal(900, 150, low.shape))
@@ -125,24 +156,45 @@ def variance(layers: int = 28, heads: int = 4, *, bimodal: bool = True, kind: st
         "bin_edges": edges.tolist(),
         "counts": counts.tolist(),
     }
-    config: Row = {"kind": kind, "threshold": cut, "threshold_from": "auto", "distribution": distribution, "notes": []}
+    config: Row = {
+        "kind": kind,
+        "threshold": cut,
+        "threshold_from": "auto",
+        "distribution": distribution,
+        "notes": [],
+    }
     return about("variance", "variance", rows, n=1000, unit="variance", config=config)
 
 
 def knockout(
     parts: Sequence[str] = ("random", "popular", "adversarial"), draws: int = 1, label: str = "file"
 ) -> Result:
-    heads = {"none": 0, "chosen": 42, "early": 20, "middle": 8, "late": 14, "dependent": 42, "random": 42}
+    heads = {
+        "none": 0,
+        "chosen": 42,
+        "early": 20,
+        "middle": 8,
+        "late": 14,
+        "dependent": 42,
+        "random": 42,
+    }
     rows: list[Row] = []
     for index, (condition, n_heads) in enumerate(heads.items()):
         row: Row = {"condition": condition, "n_heads": n_heads}
         several = draws > 1 and condition in ("dependent", "random")
         if several:
-            rows += [row | {"draw": draw, **interval("f1", 0.75 - 0.03 * draw), "n": 900} for draw in range(draws)]
+            rows += [
+                row | {"draw": draw, **interval("f1", 0.75 - 0.03 * draw), "n": 900}
+                for draw in range(draws)
+            ]
             row["draw"] = "all"
         rows.append(row | interval("f1", 0.8 - 0.021 * index) | {"n": 900})
-        rows += [row | {label: part, **interval("f1", 0.82 - 0.03 * index), "n": 300} for part in parts]
-    return about("knockout", "f1", rows, task="pope", n=900, config={"dataset": "pope", "notes": []})
+        rows += [
+            row | {label: part, **interval("f1", 0.82 - 0.03 * index), "n": 300} for part in parts
+        ]
+    return about(
+        "knockout", "f1", rows, task="pope", n=900, config={"dataset": "pope", "notes": []}
+    )
 
 
 def prefix(own: str = "") -> Result:
@@ -150,7 +202,9 @@ def prefix(own: str = "") -> Result:
     rows = [
         {"condition": condition, "choice": choice, "kind": "value", "layer": 5, "kv_head": 1}
         | interval("miou_fgbg", 0.4 + 0.03 * index - 0.01 * at)
-        | interval("difference", 0.03 * index - 0.01 * at * (index > 0), 0.0 if index == 0 else 0.02)
+        | interval(
+            "difference", 0.03 * index - 0.01 * at * (index > 0), 0.0 if index == 0 else 0.02
+        )
         | {"n": 54, "run": "r"}
         for index, condition in enumerate(names)
         for at, choice in enumerate(("best", "fixed"))
@@ -163,7 +217,11 @@ def paired(layers: int = 28, heads: int = 4, metric: str = "value") -> Result:
     rows: list[Row] = []
     for layer in range(layers):
         for head in range(heads):
-            both, value_only, model_only = 0.25, 0.1 + 0.2 * np.sin(3 * layer / layers) + 0.01 * head, 0.06
+            both, value_only, model_only = (
+                0.25,
+                0.1 + 0.2 * np.sin(3 * layer / layers) + 0.01 * head,
+                0.06,
+            )
             shares = {
                 metric: both + value_only,
                 "model": both + model_only,
@@ -173,18 +231,36 @@ def paired(layers: int = 28, heads: int = 4, metric: str = "value") -> Result:
                 "model_only": model_only,
                 "neither": 1 - both - value_only - model_only,
             }
-            row: Row = {"kind": "value", "layer": layer, "kv_head": head, "n": 117, "chance": 0.5, "mcnemar_p": 3e-5}
+            row: Row = {
+                "kind": "value",
+                "layer": layer,
+                "kv_head": head,
+                "n": 117,
+                "chance": 0.5,
+                "mcnemar_p": 3e-5,
+            }
             for name, share in shares.items():
                 row |= interval(name, float(share), 0.03)
             rows.append(row)
     best = {**(best_row(rows, metric) or {}), "select": "max"}
     projected = rows[0] | {"kind": "projected", "layer": 0, "kv_head": 0}
-    return about("paired", metric, [*rows, projected], task="art-style", n=117, best=best, config={"dataset": "blink"})
+    return about(
+        "paired",
+        metric,
+        [*rows, projected],
+        task="art-style",
+        n=117,
+        best=best,
+        config={"dataset": "blink"},
+    )
 
 
 def correlate(models: int = 3, *, coefficients: bool = True) -> Result:
     names = [MODEL, "Qwen/Qwen2.5-VL-7B-Instruct", "llava-hf/llama3-llava-next-8b-hf"]
-    names += [f"some-organisation/a-model-of-a-long-name-number-{index}-instruct-hf" for index in range(models - 3)]
+    names += [
+        f"some-organisation/a-model-of-a-long-name-number-{index}-instruct-hf"
+        for index in range(models - 3)
+    ]
     rows: list[Row] = [
         {
             "model": name,
@@ -194,15 +270,23 @@ def correlate(models: int = 3, *, coefficients: bool = True) -> Result:
         for i, name in enumerate(names[:models])
     ]
     if coefficients:
-        rows.append({"coefficient": "pearson", **interval("value", 0.93, 0.05), "p": 0.04, "n": models})
+        rows.append(
+            {"coefficient": "pearson", **interval("value", 0.93, 0.05), "p": 0.04, "n": models}
+        )
         rows.append({"coefficient": "spearman", **interval("value", None), "p": None, "n": models})
-    notes = [] if coefficients else [f"no coefficient: expected 3 models or more, found {models}; extract more of them"]
+    notes = (
+        []
+        if coefficients
+        else [f"no coefficient: expected 3 models or more, found {models}; extract more of them"]
+    )
     config: Row = {
         "tasks": {"foreground-segmentation": {}, "co-segmentation": {}},
         "benchmarks": ["cvbench", "blink"],
         "notes": notes,
     }
-    return Result(command="correlate", task=None, metric="accuracy", n=models, rows=rows, config=config)
+    return Result(
+        command="correlate", task=None, metric="accuracy", n=models, rows=rows, config=config
+    )
 
 
 EVERY = {
@@ -213,7 +297,9 @@ EVERY = {
     "paired": paired(8, 2),
     "correlate": correlate(),
 }
-LONG = "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
+LONG = (
+    "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
+)
 SHAPES = {
     **EVERY,
     "28 x 4": probe(range(28), 4),

@@ -16,7 +16,9 @@ from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.manifest import token_counts
 from kvtool.types import Geometry, GridSpan, ModelInfo, Sample
 
-GEOMETRY = Geometry(layers=5, q_heads=4, kv_heads=2, head_dim=8, hidden=12, vision_layers=3, vision_dim=6)
+GEOMETRY = Geometry(
+    layers=5, q_heads=4, kv_heads=2, head_dim=8, hidden=12, vision_layers=3, vision_dim=6
+)
 MODEL = ModelInfo("lab/tiny", "abc", "llava-onevision", GEOMETRY, "bfloat16", "sdpa")
 
 
@@ -53,7 +55,17 @@ def sample(index: int, n_tokens: int = 6, n_vision_tokens: int = 4, n_prefix: in
     ids = tuple(range(n_prefix))
     position = n_prefix + n_tokens
     return Sample(
-        f"image{index}", index, (20, 10), n_tokens, spans, n_vision_tokens, vision, "é 'x'", ids, n_prefix, position
+        f"image{index}",
+        index,
+        (20, 10),
+        n_tokens,
+        spans,
+        n_vision_tokens,
+        vision,
+        "é 'x'",
+        ids,
+        n_prefix,
+        position,
     )
 
 
@@ -101,8 +113,14 @@ def commit(run: Run, images: Iterable[Sample], name: str | None = None) -> int:
     for image in images:
         for array, values in image_arrays(run.config, image).items():
             arrays[array].append(values)
-    text = {array.removeprefix("text_"): arrays.pop(array) for array in list(arrays) if array.startswith("text_")}
-    return run.commit_part(name or part_name(images[0].index, images[-1].index + 1), images, arrays, text)
+    text = {
+        array.removeprefix("text_"): arrays.pop(array)
+        for array in list(arrays)
+        if array.startswith("text_")
+    }
+    return run.commit_part(
+        name or part_name(images[0].index, images[-1].index + 1), images, arrays, text
+    )
 
 
 def assert_same_bits(found: Bits, expected: Bits) -> None:

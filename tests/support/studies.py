@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.reporting import Kept, Study
+from kvtool.reporting import KeptResult, Study
 from kvtool.result import Result, Row, best_row
 
 NASTY = "<script>alert(1)</script>"
@@ -28,7 +28,13 @@ def scored(name: str, value: float | None, half: float = 0.02) -> Row:
 
 
 def about(model: str = "model", dataset: str = "spair71k", **more: Any) -> dict[str, Any]:
-    return {"run": f"{model}-{dataset}", "model": model, "dataset": dataset, "split": "test", **more}
+    return {
+        "run": f"{model}-{dataset}",
+        "model": model,
+        "dataset": dataset,
+        "split": "test",
+        **more,
+    }
 
 
 def probe_result(
@@ -46,7 +52,11 @@ def probe_result(
 
     def row(kind: str, layer: int, head: int, **labels: str) -> Row:
         values = rng.uniform(0.15, 0.65, len(metrics)).tolist()
-        scores = {k: v for name, value in zip(metrics, values, strict=True) for k, v in scored(name, value).items()}
+        scores = {
+            k: v
+            for name, value in zip(metrics, values, strict=True)
+            for k, v in scored(name, value).items()
+        }
         return {"kind": kind, "layer": layer, "kv_head": head, **labels, **scores, "n": 60}
 
     blocks = [(layer, head) for layer in range(layers) for head in range(heads)]
@@ -58,7 +68,9 @@ def probe_result(
     best = best_row(summary, metrics[0])
     assert best is not None
     config = about(model, task, select=select, seed=0, options={"limit": None})
-    config["blocks"] = [{"kind": "value", "layers": list(range(layers)), "kv_heads": list(range(heads))}]
+    config["blocks"] = [
+        {"kind": "value", "layers": list(range(layers)), "kv_heads": list(range(heads))}
+    ]
     return Result(
         command="probe",
         task=task,
@@ -102,7 +114,16 @@ def variance_result(bimodal: bool = True) -> Result:
         groups=[{"group": "early", "layers": [0, 1], "n_keys": 4, "n_input_agnostic": 3 if bimodal else None}],
         notes=[] if bimodal else ["not bimodal"],
     )  # fmt: skip
-    return Result("variance", None, "variance", 60, rows=rows, config=config, versions=VERSIONS, unit="variance")
+    return Result(
+        "variance",
+        None,
+        "variance",
+        60,
+        rows=rows,
+        config=config,
+        versions=VERSIONS,
+        unit="variance",
+    )
 
 
 def knockout_result() -> Result:
@@ -117,7 +138,13 @@ def knockout_result() -> Result:
     tested = {"n_lost": 2, "n_gained": 1, "mcnemar_p": 1.0}
     rows = [row("none", 0.8), row("none", 0.81, file="random"), row("chosen", 0.79, **tested)]
     rows += [row("dependent", 0.6, n_lost=20, n_gained=1, mcnemar_p=0.00002)]
-    config = about(benchmark="pope:/data/pope", heads="agnostic", heads_run="model-spair71k", layers=None, controls=[])
+    config = about(
+        benchmark="pope:/data/pope",
+        heads="agnostic",
+        heads_run="model-spair71k",
+        layers=None,
+        controls=[],
+    )
     config |= {"draws": 1, "max_new_tokens": 16, "limit": None, "seed": 0, "notes": []}
     return Result("knockout", "pope", "f1", 90, rows=rows, config=config, versions=VERSIONS)
 
@@ -125,12 +152,28 @@ def knockout_result() -> Result:
 def prefix_result() -> Result:
     def row(condition: str, choice: str, value: float, difference: float | None) -> Row:
         block = {"kind": "value", "layer": 3, "kv_head": 1}
-        return {"condition": condition, "choice": choice, **block, **scored("pck_image", value), "n": 60} | (
-            {} if difference is None else scored("difference", difference)
-        )
+        return {
+            "condition": condition,
+            "choice": choice,
+            **block,
+            **scored("pck_image", value),
+            "n": 60,
+        } | ({} if difference is None else scored("difference", difference))
 
-    rows = [row("none", "best", 0.4, None), row("correct", "best", 0.5, 0.1), row("random", "best", 0.41, 0.01)]
-    return Result("prefix", "semantic-correspondence", "pck_image", 60, rows, config=about(), versions=VERSIONS)
+    rows = [
+        row("none", "best", 0.4, None),
+        row("correct", "best", 0.5, 0.1),
+        row("random", "best", 0.41, 0.01),
+    ]
+    return Result(
+        "prefix",
+        "semantic-correspondence",
+        "pck_image",
+        60,
+        rows,
+        config=about(),
+        versions=VERSIONS,
+    )
 
 
 def paired_result() -> Result:
@@ -146,8 +189,22 @@ def paired_result() -> Result:
     row: Row = {"kind": "value", "layer": 3, "kv_head": 1}
     for name, value in cells.items():
         row |= scored(name, value)
-    row |= {"n_both": 24, "n_value_only": 18, "n_model_only": 6, "n_neither": 12, "mcnemar_p": 0.02, "n": 60}
-    known = {"label": "A", "answer": NASTY, "said": "B", "model": False, "value": "A", "value_right": True}
+    row |= {
+        "n_both": 24,
+        "n_value_only": 18,
+        "n_model_only": 6,
+        "n_neither": 12,
+        "mcnemar_p": 0.02,
+        "n": 60,
+    }
+    known = {
+        "label": "A",
+        "answer": NASTY,
+        "said": "B",
+        "model": False,
+        "value": "A",
+        "value_right": True,
+    }
     items = [{"id": f"q{i}", "images": [f"im{i}"], **known, "cell": "value_only"} for i in range(3)]
     return Result(
         "paired", "semantic-correspondence", "value", 60, [row], best={**row, "select": "max"}, items=items,
@@ -160,19 +217,41 @@ def correlate_result(low: float = 0.2) -> Result:
         {"model": name, **scored("segmentation", 0.3 + i / 10), **scored("accuracy", 0.5 + i / 20)}
         for i, name in enumerate(("one", "two", NASTY))
     ]
-    rows.append({"coefficient": "pearson", "value": 0.9, "value_low": low, "value_high": 0.99, "p": 0.04, "n": 3})
+    rows.append(
+        {
+            "coefficient": "pearson",
+            "value": 0.9,
+            "value_low": low,
+            "value_high": 0.99,
+            "p": 0.04,
+            "n": 3,
+        }
+    )
     return Result("correlate", None, "accuracy", 3, rows, versions=VERSIONS)
 
 
 def unknown_result() -> Result:
-    return Result("hereafter", None, "score", 1, [{"what": NASTY, "score": 0.123456789}], versions=VERSIONS)
+    return Result(
+        "hereafter", None, "score", 1, [{"what": NASTY, "score": 0.123456789}], versions=VERSIONS
+    )
 
 
 def every_result() -> list[Result]:
     probes = [probe_result(), probe_result(model="second", seed=1)]
-    others = [knockout_result(), prefix_result(), paired_result(), correlate_result(), unknown_result()]
+    others = [
+        knockout_result(),
+        prefix_result(),
+        paired_result(),
+        correlate_result(),
+        unknown_result(),
+    ]
     return [*probes, variance_result(), *others]
 
 
 def study(*results: Result, **more: Any) -> Study:
-    return Study("A study", "Made by a test.", tuple(Kept("s.kv", result) for result in results), **more)
+    return Study(
+        "A study",
+        "Made by a test.",
+        tuple(KeptResult("s.kv", result) for result in results),
+        **more,
+    )

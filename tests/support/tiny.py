@@ -130,7 +130,12 @@ def llava_onevision(folder: Path) -> Path:
     )
 
     pinpoints = [[rows * 34, cols * 34] for rows in (1, 2, 3) for cols in (1, 2, 3)]
-    tower = {"model_type": "siglip_vision_model", "image_size": 34, "patch_size": 8, "vision_use_head": False}
+    tower = {
+        "model_type": "siglip_vision_model",
+        "image_size": 34,
+        "patch_size": 8,
+        "vision_use_head": False,
+    }
     config = LlavaOnevisionConfig(
         vision_config={**VISION, **tower},
         text_config={"model_type": "qwen2", **TEXT},
@@ -139,22 +144,37 @@ def llava_onevision(folder: Path) -> Path:
         image_grid_pinpoints=pinpoints,
         vision_aspect_ratio="anyres_max_3",
     )
-    processor = LlavaOnevisionImageProcessorPil(size={"height": 34, "width": 34}, image_grid_pinpoints=pinpoints)
-    return save(folder, LlavaOnevisionForConditionalGeneration(config), processor, tokenizer(LLAVA_TEMPLATE))
+    processor = LlavaOnevisionImageProcessorPil(
+        size={"height": 34, "width": 34}, image_grid_pinpoints=pinpoints
+    )
+    return save(
+        folder, LlavaOnevisionForConditionalGeneration(config), processor, tokenizer(LLAVA_TEMPLATE)
+    )
 
 
 def llava_next(folder: Path, decoder: str = "llama", **text: Any) -> Path:
-    from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration, LlavaNextImageProcessorPil
+    from transformers import (
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessorPil,
+    )
 
     pinpoints = [[34, 68], [68, 34], [68, 68], [102, 34], [34, 102]]
     config = LlavaNextConfig(
-        vision_config={**VISION, "model_type": "clip_vision_model", "image_size": 34, "patch_size": 8},
+        vision_config={
+            **VISION,
+            "model_type": "clip_vision_model",
+            "image_size": 34,
+            "patch_size": 8,
+        },
         text_config={"model_type": decoder, **TEXT, **text},
         image_token_index=token_id("<image>"),
         image_grid_pinpoints=pinpoints,
     )
     processor = LlavaNextImageProcessorPil(
-        size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34}, image_grid_pinpoints=pinpoints
+        size={"shortest_edge": 34},
+        crop_size={"height": 34, "width": 34},
+        image_grid_pinpoints=pinpoints,
     )
     words = tokenizer(LLAVA_TEMPLATE, adds_start=True)
     return save(folder, LlavaNextForConditionalGeneration(config), processor, words)
@@ -178,7 +198,12 @@ def qwen(folder: Path, generation: str) -> Path:
     if generation == "Qwen2VL":
         vision |= {"embed_dim": 24, "hidden_size": 32, "mlp_ratio": 2}
     else:
-        vision |= {"hidden_size": 24, "out_hidden_size": 32, "intermediate_size": 32, "window_size": 16}
+        vision |= {
+            "hidden_size": 24,
+            "out_hidden_size": 32,
+            "intermediate_size": 32,
+            "window_size": 16,
+        }
         vision |= {"fullatt_block_indexes": [1]}
     config = getattr(transformers, f"{generation}Config")(
         vision_config=vision,
@@ -207,7 +232,9 @@ def siglip(folder: Path) -> Path:
     from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 
     config = SiglipVisionConfig(**VISION, image_size=34, patch_size=8)
-    return save(folder, SiglipVisionModel(config), SiglipImageProcessorPil(size={"height": 34, "width": 34}))
+    return save(
+        folder, SiglipVisionModel(config), SiglipImageProcessorPil(size={"height": 34, "width": 34})
+    )
 
 
 def siglip_full(folder: Path) -> Path:
@@ -215,16 +242,24 @@ def siglip_full(folder: Path) -> Path:
     from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
     text = {**VISION, "vocab_size": 40, "max_position_embeddings": 16}
-    config = SiglipConfig(text_config=text, vision_config={**VISION, "image_size": 34, "patch_size": 8})
-    return save(folder, SiglipModel(config), SiglipImageProcessorPil(size={"height": 34, "width": 34}))
+    config = SiglipConfig(
+        text_config=text, vision_config={**VISION, "image_size": 34, "patch_size": 8}
+    )
+    return save(
+        folder, SiglipModel(config), SiglipImageProcessorPil(size={"height": 34, "width": 34})
+    )
 
 
 def clip_full(folder: Path) -> Path:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     text = {**VISION, "vocab_size": 40, "max_position_embeddings": 16}
-    config = CLIPConfig(text_config=text, vision_config={**VISION, "image_size": 34, "patch_size": 8})
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34})
+    config = CLIPConfig(
+        text_config=text, vision_config={**VISION, "image_size": 34, "patch_size": 8}
+    )
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34}
+    )
     return save(folder, CLIPModel(config), processor)
 
 
@@ -232,7 +267,9 @@ def clip(folder: Path) -> Path:
     from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
     config = CLIPVisionConfig(**VISION, image_size=34, patch_size=8)
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34})
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34}
+    )
     return save(folder, CLIPVisionModel(config), processor)
 
 
@@ -248,15 +285,23 @@ def dinov2(folder: Path) -> Path:
     from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
     config = Dinov2Config(**VISION, image_size=56, patch_size=8)
-    processor = BitImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 34, "width": 34})
+    processor = BitImageProcessorPil(
+        size={"shortest_edge": 40}, crop_size={"height": 34, "width": 34}
+    )
     return save(folder, Dinov2Model(config), processor)
 
 
 def dinov2_with_registers(folder: Path) -> Path:
-    from transformers import BitImageProcessorPil, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+    from transformers import (
+        BitImageProcessorPil,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
 
     config = Dinov2WithRegistersConfig(**VISION, image_size=56, patch_size=8, num_register_tokens=3)
-    processor = BitImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 34, "width": 34})
+    processor = BitImageProcessorPil(
+        size={"shortest_edge": 40}, crop_size={"height": 34, "width": 34}
+    )
     return save(folder, Dinov2WithRegistersModel(config), processor)
 
 
@@ -264,7 +309,9 @@ def deit(folder: Path) -> Path:
     from transformers import DeiTConfig, DeiTImageProcessorPil, DeiTModel
 
     config = DeiTConfig(**VISION, image_size=34, patch_size=8)
-    processor = DeiTImageProcessorPil(size={"height": 40, "width": 40}, crop_size={"height": 34, "width": 34})
+    processor = DeiTImageProcessorPil(
+        size={"height": 40, "width": 40}, crop_size={"height": 34, "width": 34}
+    )
     return save(folder, DeiTModel(config), processor)
 
 
@@ -272,11 +319,18 @@ def llava_15(folder: Path) -> Path:
     from transformers import CLIPImageProcessorPil, LlavaConfig, LlavaForConditionalGeneration
 
     config = LlavaConfig(
-        vision_config={**VISION, "model_type": "clip_vision_model", "image_size": 34, "patch_size": 8},
+        vision_config={
+            **VISION,
+            "model_type": "clip_vision_model",
+            "image_size": 34,
+            "patch_size": 8,
+        },
         text_config={"model_type": "llama", **TEXT},
         image_token_index=token_id("<image>"),
     )
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34})
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 34}, crop_size={"height": 34, "width": 34}
+    )
     words = tokenizer(LLAVA_TEMPLATE, adds_start=True)
     return save(folder, LlavaForConditionalGeneration(config), processor, words)
 

@@ -32,7 +32,9 @@ def sample(
 ) -> Sample:
     """One image of `grid` tokens; `newline` ends each row with a token, `start` puts tokens before the grid."""
     stride = grid[1] + newline
-    span = GridSpan("base", start, grid, stride, cover or (0.0, 0.0, float(wh_px[0]), float(wh_px[1])))
+    span = GridSpan(
+        "base", start, grid, stride, cover or (0.0, 0.0, float(wh_px[0]), float(wh_px[1]))
+    )
     count = start + grid[0] * stride
     vision = GridSpan("base", 0, grid, grid[1], span.cover_xyxy_px)
     return Sample(
@@ -90,12 +92,19 @@ def write_run(
     rng = np.random.default_rng(seed)
 
     def stored(values: Array) -> Array:
-        return float32_to_bits(values.astype(np.float32)) if dtype == "bfloat16" else values.astype(dtype)
+        return (
+            float32_to_bits(values.astype(np.float32))
+            if dtype == "bfloat16"
+            else values.astype(dtype)
+        )
 
     for start in range(0, len(samples), part_size):
         of = list(samples[start : start + part_size])
         arrays: dict[str, Any] = {}
-        value = [np.stack([np.stack([fill(s, i, h) for h in range(HEADS)]) for i in range(layers)]) for s in of]
+        value = [
+            np.stack([np.stack([fill(s, i, h) for h in range(HEADS)]) for i in range(layers)])
+            for s in of
+        ]
         for kind in kinds:
             if kind in ("key", "value"):
                 arrays[kind] = [stored(v) for v in value]

@@ -43,7 +43,9 @@ def test_golden_chain() -> None:
     np.testing.assert_allclose(sse[0, : k[0] - 1], expected[:-1], rtol=0.01)
     np.testing.assert_allclose(sse[0, k[0] - 1], expected[-1], rtol=0.03)
     assert np.isnan(sse[0, k[0] :]).all()
-    found = cs.cosegment(values, [torch.from_numpy(data[f"saliency_{i}"])[None] for i in range(count)])
+    found = cs.cosegment(
+        values, [torch.from_numpy(data[f"saliency_{i}"])[None] for i in range(count)]
+    )
     for i in range(count):
         token_mask = found[i][0].reshape(data[f"grid_{i}"])
         assert (token_mask == data[f"token_mask_{i}"]).mean() >= 0.995
@@ -63,13 +65,17 @@ def test_golden_votes() -> None:
     for i in range(count):
         mask = data[f"mask_{i}"]
         rows, cols = nearest_cells(span_of(data[f"grid_{i}"], *mask.shape), mask.shape[::-1])
-        np.testing.assert_array_equal(foreground[labels[i].reshape(data[f"grid_{i}"])][rows[:, None], cols], mask)
+        np.testing.assert_array_equal(
+            foreground[labels[i].reshape(data[f"grid_{i}"])][rows[:, None], cols], mask
+        )
 
 
 def test_kmeans_is_as_good_as_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(5, 12)) * 3
-    points = (centres[rng.integers(5, size=(3, 400))] + rng.normal(size=(3, 400, 12))).astype(np.float32)
+    points = (centres[rng.integers(5, size=(3, 400))] + rng.normal(size=(3, 400, 12))).astype(
+        np.float32
+    )
     for k in (1, 3, 5, 8):
         centroids = kmeans(torch.from_numpy(points), k)
         labels, distance = assign(torch.from_numpy(points), centroids)
@@ -126,7 +132,9 @@ def make_run(folder: Path) -> Any:
     masks = write_msrc(folder / "data")
     refs = Msrc(folder / "data").images()
     samples = [sample(ref.id, i, GRID[::-1], GRID) for i, ref in enumerate(refs)]
-    return write_run(folder / "store", "msrc", "all", folder / "data", samples, planted(masks), layers=6)
+    return write_run(
+        folder / "store", "msrc", "all", folder / "data", samples, planted(masks), layers=6
+    )
 
 
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
@@ -136,9 +144,15 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
     assert (result.best["layer"], result.best["kv_head"]) == PLANTED
     assert result.best["j_mean"] == pytest.approx((6 / 8 + 7) / 8)
     assert result.n == 8
-    cow = [r for r in result.rows if r.get("category") == "cow" and (r["layer"], r["kv_head"]) == PLANTED]
+    cow = [
+        r
+        for r in result.rows
+        if r.get("category") == "cow" and (r["layer"], r["kv_head"]) == PLANTED
+    ]
     assert cow[0]["j_mean"] == pytest.approx((6 / 8 + 3) / 4)
-    others = [r for r in result.rows if "category" not in r and r["kind"] == "value" and r["j_mean"] < 0.9]
+    others = [
+        r for r in result.rows if "category" not in r and r["kind"] == "value" and r["j_mean"] < 0.9
+    ]
     assert len(others) == 11
     assert max(r["j_mean"] for r in others) < 0.35
     assert_documented(result.to_json())
@@ -152,6 +166,8 @@ def test_wrong_requests(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected border, found 'centre'"):
         probe(run, TASK, saliency="centre")
     root = tmp_path / "data"
-    single = write_run(tmp_path / "one", "msrc", "all", root, [sample("cow/cow0", 0, (8, 6), GRID)], noise(0))
+    single = write_run(
+        tmp_path / "one", "msrc", "all", root, [sample("cow/cow0", 0, (8, 6), GRID)], noise(0)
+    )
     with pytest.raises(KvtoolError, match="two images of no class"):
         probe(single, TASK)

@@ -66,26 +66,46 @@ def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
 
 
 def make_run(
-    folder: Path, scale: int, *, wrong: int = 0, images: int | None = None, newline: bool = False, per_class: int = 7
+    folder: Path,
+    scale: int,
+    *,
+    wrong: int = 0,
+    images: int | None = None,
+    newline: bool = False,
+    per_class: int = 7,
 ) -> Run:
     dataset = Pascal5i(write_pascal(folder / "data", scale, per_class), "fold0")
     wh = (GRID[1] * scale, GRID[0] * scale)
-    samples = [sample(ref.id, i, wh, GRID, newline=newline and i % 2 == 0) for i, ref in enumerate(dataset.images())]
-    return write_run(folder / "store", "pascal5i", "fold0", folder / "data", samples[:images], planted(dataset, wrong))
+    samples = [
+        sample(ref.id, i, wh, GRID, newline=newline and i % 2 == 0)
+        for i, ref in enumerate(dataset.images())
+    ]
+    return write_run(
+        folder / "store",
+        "pascal5i",
+        "fold0",
+        folder / "data",
+        samples[:images],
+        planted(dataset, wrong),
+    )
 
 
 def dataset_of(run: Run) -> Pascal5i:
     return Pascal5i(Path(str(run.config.dataset_path)), "fold0")
 
 
-def slow_counts(run: Run, kind: Any, layer: int, head: int, episodes: int) -> tuple[Array, list[int]]:
+def slow_counts(
+    run: Run, kind: Any, layer: int, head: int, episodes: int
+) -> tuple[Array, list[int]]:
     """Background and foreground intersection and union of every episode, one episode and patch after the other."""
     dataset = dataset_of(run)
     block, images = run.read(kind, layer, head)
     samples = {image.id: image.sample for image in images}
     values = {}
     for image in images:
-        values[image.id] = block[image.start : image.stop][image.sample.base(kind).token_indices()].astype(np.float64)
+        values[image.id] = block[image.start : image.stop][
+            image.sample.base(kind).token_indices()
+        ].astype(np.float64)
     counts, classes = [], []
     entries = [entry for entry in dataset.entries() if entry.image_id in values]
     for episode in dataset.episodes(episodes, 5, 0, entries):
@@ -103,8 +123,12 @@ def slow_counts(run: Run, kind: Any, layer: int, head: int, episodes: int) -> tu
                     labels.append(ones > zeros)
         model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(np.array(features), labels)
         truth = dataset.mask(episode.query_id, episode.class_id)
-        logits = torch.from_numpy(model.decision_function(values[episode.query_id]).reshape(1, 1, *GRID))
-        dense = torch.nn.functional.interpolate(logits, size=truth.shape, mode="bilinear", align_corners=False)
+        logits = torch.from_numpy(
+            model.decision_function(values[episode.query_id]).reshape(1, 1, *GRID)
+        )
+        dense = torch.nn.functional.interpolate(
+            logits, size=truth.shape, mode="bilinear", align_corners=False
+        )
         said, keep = dense[0, 0].numpy() > 0, truth != VOID
         row = []
         for count in (np.logical_and, np.logical_or):
@@ -130,7 +154,12 @@ def slow_scores(counts: Array, classes: list[int]) -> dict[str, float]:
 
 def row_of(rows: list[Row], kind: str, layer: int, head: int, category: str | None = None) -> Row:
     for row in rows:
-        if (row["kind"], row["layer"], row["kv_head"], row.get("category")) == (kind, layer, head, category):
+        if (row["kind"], row["layer"], row["kv_head"], row.get("category")) == (
+            kind,
+            layer,
+            head,
+            category,
+        ):
             return row
     raise AssertionError("no such row")
 
@@ -141,7 +170,10 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
     run = make_run(tmp_path, 1, wrong=2, per_class=20)
     result = probe(run, TASK, episodes=100)
     assert result.best is not None
-    assert (result.best["kind"], result.best["layer"], result.best["kv_head"]) == ("value", *PLANTED)
+    assert (result.best["kind"], result.best["layer"], result.best["kv_head"]) == (
+        "value",
+        *PLANTED,
+    )
     assert result.best["miou"] == pytest.approx((10 / 12 + 4) / 5)
     assert result.best["n"] == result.n == 100
     assert row_of(result.rows, "value", *PLANTED, "aeroplane")["miou"] == pytest.approx(10 / 12)
@@ -158,7 +190,12 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
 def test_the_slow_reference_agrees(tmp_path: Path) -> None:
     run = make_run(tmp_path, 4, newline=True)
     result = probe(run, TASK, episodes=12, layers=[0, 5])
-    for kind, layer, head in (("value", *PLANTED), ("value", 0, 0), ("vision", 3, 0), ("projected", 0, 0)):
+    for kind, layer, head in (
+        ("value", *PLANTED),
+        ("value", 0, 0),
+        ("vision", 3, 0),
+        ("projected", 0, 0),
+    ):
         row = row_of(result.rows, kind, layer, head)
         wanted = slow_scores(*slow_counts(run, kind, layer, head, 12))
         assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=2e-3)
@@ -175,7 +212,9 @@ def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_two_computations_are_equal(tmp_path: Path) -> None:
     run = make_run(tmp_path, 2)
-    first, second = (probe(run, TASK, episodes=9, layers=[2, 5], fresh=True).to_json() for _ in range(2))
+    first, second = (
+        probe(run, TASK, episodes=9, layers=[2, 5], fresh=True).to_json() for _ in range(2)
+    )
     assert first == second
     other = probe(run, TASK, episodes=9, layers=[2, 5], seed=1)
     assert other.to_json()["rows"] != first["rows"]
@@ -210,12 +249,17 @@ def test_an_image_without_its_class_is_left_out(tmp_path: Path) -> None:
     label_png(path, np.zeros((12, 16), np.uint8))
     result = probe(run, TASK, episodes=20)
     assert result.n_skipped == 1
-    assert f"{path}: expected pixels of class 1 as the fold's list has it, found none" in result.skipped
+    assert (
+        f"{path}: expected pixels of class 1 as the fold's list has it, found none"
+        in result.skipped
+    )
 
 
 def test_patch_labels_by_majority() -> None:
     """Four patches of 2 x 2 pixels: a tie, a majority once void is ignored, void alone, and all background."""
-    mask = np.array([[1, 1, 1, 255], [0, 0, 255, 255], [255, 255, 0, 0], [255, 255, 0, 0]], np.uint8)
+    mask = np.array(
+        [[1, 1, 1, 255], [0, 0, 255, 255], [255, 255, 0, 0], [255, 255, 0, 0]], np.uint8
+    )
     foreground, kept = patch_labels(mask, GridSpan("base", 0, (2, 2), 2, (0.0, 0.0, 4.0, 4.0)))
     assert foreground.tolist() == [False, True, False, False]
     assert kept.tolist() == [True, True, False, True]

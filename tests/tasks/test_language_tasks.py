@@ -29,7 +29,9 @@ NAMES = ("red fish", "owl", "crane")
 
 def commit_texts(run: Run, names: Any, seed: int = 2) -> Array:
     """Random vectors (text, layer, head, dim) for the names, in the store's precision."""
-    values = np.random.default_rng(seed).normal(size=(len(names), LAYERS, HEADS, DIM)).astype(np.float32)
+    values = (
+        np.random.default_rng(seed).normal(size=(len(names), LAYERS, HEADS, DIM)).astype(np.float32)
+    )
     run.commit_text(list(names), float32_to_bits(values))
     run.refresh()
     return values
@@ -52,8 +54,14 @@ def imagenet(root: Path, scale: int = 1, per_class: int = 4) -> dict[str, Array]
             masks[name] = box(rng)
             ids = np.where(masks[name], number, 0)
             ids[tuple(np.argwhere(masks[name])[0])] = 1000
-            id_png(root / f"validation-segmentation/{name}.png", np.kron(ids, np.ones((scale, scale), int)))
-    write_text(root / "words.txt", "".join(f"{w}\t{n}, other\n" for w, n in zip(CLASSES, NAMES, strict=True)))
+            id_png(
+                root / f"validation-segmentation/{name}.png",
+                np.kron(ids, np.ones((scale, scale), int)),
+            )
+    write_text(
+        root / "words.txt",
+        "".join(f"{w}\t{n}, other\n" for w, n in zip(CLASSES, NAMES, strict=True)),
+    )
     return masks
 
 
@@ -83,7 +91,14 @@ def imagenet_run(folder: Path, scale: int = 1, wrong: str = "") -> Run:
     samples = [sample(ref.id, i, wh, GRID) for i, ref in enumerate(refs)]
     fill = planted(masks, values, row_of, wrong)
     return write_run(
-        folder / "store", "imagenet-s", "validation", folder / "data", samples, fill, layers=LAYERS, dtype="bfloat16"
+        folder / "store",
+        "imagenet-s",
+        "validation",
+        folder / "data",
+        samples,
+        fill,
+        layers=LAYERS,
+        dtype="bfloat16",
     )
 
 
@@ -99,10 +114,14 @@ def test_semantic_segmentation_by_hand(tmp_path: Path) -> None:
     assert result.best["iou_fg"] == pytest.approx(foreground)
     assert result.best["miou_fgbg"] == pytest.approx((foreground + background) / 2)
     assert result.best["miou_fgbg_image"] == pytest.approx((11 + (11 / 13 + 34 / 36) / 2) / 12)
-    others = [r for r in result.rows if "category" not in r and (r["layer"], r["kv_head"]) != PLANTED]
+    others = [
+        r for r in result.rows if "category" not in r and (r["layer"], r["kv_head"]) != PLANTED
+    ]
     assert max(r["miou_fgbg"] for r in others) < 0.6
     chance = np.mean([r["miou_fgbg"] for r in others])
-    assert sum(r["miou_fgbg_low"] <= chance <= r["miou_fgbg_high"] for r in others) >= len(others) - 2
+    assert (
+        sum(r["miou_fgbg_low"] <= chance <= r["miou_fgbg_high"] for r in others) >= len(others) - 2
+    )
     assert_documented(result.to_json())
     assert probe(run, "semantic-segmentation", fresh=True).to_json() == result.to_json()
 
@@ -121,7 +140,10 @@ def slow_maps(run: Run, layer: int, head: int) -> dict[str, Array]:
 def dense(one: Array, height: int, width: int) -> Array:
     return np.asarray(
         torch.nn.functional.interpolate(
-            torch.from_numpy(one)[None, None], size=(height, width), mode="bilinear", align_corners=False
+            torch.from_numpy(one)[None, None],
+            size=(height, width),
+            mode="bilinear",
+            align_corners=False,
         )[0, 0]
     )
 
@@ -132,7 +154,11 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
     dataset = ImageNetS(tmp_path / "data")
     result = probe(run, "semantic-segmentation", layers=[0, 5], all_classes=True)
     for layer, head in (PLANTED, (0, 0)):
-        row = next(r for r in result.rows if (r["layer"], r["kv_head"]) == (layer, head) and "category" not in r)
+        row = next(
+            r
+            for r in result.rows
+            if (r["layer"], r["kv_head"]) == (layer, head) and "category" not in r
+        )
         given, official = np.zeros((2, 2)), np.zeros((4, 2))
         for name, maps in slow_maps(run, layer, head).items():
             ids = dataset.label_map(name)
@@ -150,7 +176,9 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
                 a, b = (labels == c) & keep, (ids == c) & keep
                 official[c] += [(a & b).sum(), (a | b).sum()]
         assert row["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
-        assert row["miou"] == pytest.approx((official[:, 0] / (official[:, 1] + 1e-10)).mean(), abs=2e-3)
+        assert row["miou"] == pytest.approx(
+            (official[:, 0] / (official[:, 1] + 1e-10)).mean(), abs=2e-3
+        )
 
 
 def bdd_run(folder: Path) -> Run:
@@ -158,11 +186,15 @@ def bdd_run(folder: Path) -> Run:
     root, rng = folder / "data", np.random.default_rng(0)
     for i in range(6):
         picture(root / f"images/10k/val/s{i}.jpg", 24, 18)
-        labels = np.kron(rng.choice([0, 2, 10, 13], size=GRID, p=[0.4, 0.3, 0.2, 0.1]), np.ones((3, 3), int))
+        labels = np.kron(
+            rng.choice([0, 2, 10, 13], size=GRID, p=[0.4, 0.3, 0.2, 0.1]), np.ones((3, 3), int)
+        )
         labels[labels == (13 if i == 2 else -1)] = 0
         labels[5] = 255
         label_png(root / f"labels/sem_seg/masks/val/s{i}.png", labels, palette=False)
-    samples = [sample(ref.id, i, (24, 18), GRID) for i, ref in enumerate(Bdd10k(root, "val").images())]
+    samples = [
+        sample(ref.id, i, (24, 18), GRID) for i, ref in enumerate(Bdd10k(root, "val").images())
+    ]
     run = write_run(folder / "store", "bdd10k", "val", root, samples, noise(5), layers=LAYERS)
     commit_texts(run, Bdd10k(root, "val").texts())
     return run
@@ -190,11 +222,15 @@ def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
     assert result.best["n"] == 6
     assert result.best["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
     present = [0, 2, 10, 13]
-    assert result.best["miou"] == pytest.approx((official[present, 0] / official[present, 1]).mean(), abs=2e-3)
+    assert result.best["miou"] == pytest.approx(
+        (official[present, 0] / official[present, 1]).mean(), abs=2e-3
+    )
     categories = {row["category"]: row for row in result.rows if "category" in row}
     assert list(categories) == ["road", "building", "sky", "car"]
     assert categories["car"]["n"] == 5
-    assert categories["car"]["miou_fgbg"] == pytest.approx((of_car[:, 0] / of_car[:, 1]).mean(), abs=2e-3)
+    assert categories["car"]["miou_fgbg"] == pytest.approx(
+        (of_car[:, 0] / of_car[:, 1]).mean(), abs=2e-3
+    )
     assert_documented(result.to_json())
 
 
@@ -225,12 +261,24 @@ def refcoco(root: Path) -> dict[str, Array]:
         masks[name] = box(rng)
         ys, xs = np.nonzero(masks[name])
         x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
-        images.append({"id": i + 1, "file_name": f"{name}.jpg", "width": GRID[1], "height": GRID[0]})
+        images.append(
+            {"id": i + 1, "file_name": f"{name}.jpg", "width": GRID[1], "height": GRID[0]}
+        )
         polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
         annotations.append(
-            {"id": 10 + i, "image_id": i + 1, "category_id": 1, "segmentation": [polygon], "area": 12, "iscrowd": 0}
+            {
+                "id": 10 + i,
+                "image_id": i + 1,
+                "category_id": 1,
+                "segmentation": [polygon],
+                "area": 12,
+                "iscrowd": 0,
+            }
         )
-        sentences = [{"sent_id": 2 * i + j, "sent": f"thing {i} {j}", "raw": f"Thing {i} {j}"} for j in range(2)]
+        sentences = [
+            {"sent_id": 2 * i + j, "sent": f"thing {i} {j}", "raw": f"Thing {i} {j}"}
+            for j in range(2)
+        ]
         refs.append(
             {
                 "ref_id": i,
@@ -261,7 +309,9 @@ def test_referring_expression_by_hand(tmp_path: Path) -> None:
     row_of = {name: 2 * i for i, name in enumerate(masks)}
     samples = [sample(ref.id, i, GRID[::-1], GRID) for i, ref in enumerate(dataset.images())]
     fill = planted(masks, values, row_of, wrong=samples[0].id)
-    run = write_run(tmp_path / "store", "refcoco", "val", tmp_path / "data", samples, fill, layers=LAYERS)
+    run = write_run(
+        tmp_path / "store", "refcoco", "val", tmp_path / "data", samples, fill, layers=LAYERS
+    )
     commit_texts(run, texts)
     result = probe(run, "referring-expression")
     assert result.best is not None

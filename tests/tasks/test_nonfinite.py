@@ -32,7 +32,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_spair(tmp_path_factory.mktemp("spair"))
 
 
-def write(path: Path, root: Path, dtype: str = "bfloat16", value: float = np.nan, **options: Any) -> Run:
+def write(
+    path: Path, root: Path, dtype: str = "bfloat16", value: float = np.nan, **options: Any
+) -> Run:
     """The planted block would be the best, but for one number of one image, outside every keypoint's channel."""
     dataset = SPair71k(root, "test")
     sound = planted(dataset.pairs())
@@ -48,12 +50,18 @@ def write(path: Path, root: Path, dtype: str = "bfloat16", value: float = np.nan
 
 
 def rows_of(result: Result, layer: int, head: int) -> list[Row]:
-    return [row for row in result.rows if (row["kind"], row["layer"], row["kv_head"]) == ("value", layer, head)]
+    return [
+        row
+        for row in result.rows
+        if (row["kind"], row["layer"], row["kv_head"]) == ("value", layer, head)
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_one_number_spoils_the_block_and_no_other(tmp_path: Path, root: Path, dtype: str, value: float) -> None:
+def test_one_number_spoils_the_block_and_no_other(
+    tmp_path: Path, root: Path, dtype: str, value: float
+) -> None:
     run = write(tmp_path / "s.kv", root, dtype, value)
     assert run.nonfinite() == {("value", *PLANTED): 1}
     result = probe(run, TASK)
@@ -61,7 +69,9 @@ def test_one_number_spoils_the_block_and_no_other(tmp_path: Path, root: Path, dt
     assert len(spoiled) > 1
     for row in spoiled:
         assert row["nonfinite"] == 1
-        assert all(row[name + end] is None for name in metric_names(row) for end in ("", "_low", "_high"))
+        assert all(
+            row[name + end] is None for name in metric_names(row) for end in ("", "_low", "_high")
+        )
     sound = probe(write(tmp_path / "sound.kv", root, dtype, 0.5), TASK)
     others = [row for row in result.rows if row not in spoiled]
     assert others == [row for row in sound.rows if row not in rows_of(sound, *PLANTED)]
@@ -130,8 +140,18 @@ def test_vectors_of_texts_spoil_their_block(tmp_path: Path) -> None:
     refs = ImageNetS(tmp_path / "data").images()
     samples = [sample(ref.id, i, SMALL_GRID[::-1], SMALL_GRID) for i, ref in enumerate(refs)]
     assert len(masks) == len(samples)
-    run = write_run(tmp_path / "s.kv", "imagenet-s", "validation", tmp_path / "data", samples, noise(1), layers=LAYERS)
-    values = np.random.default_rng(0).normal(size=(len(NAMES), LAYERS, HEADS, 16)).astype(np.float32)
+    run = write_run(
+        tmp_path / "s.kv",
+        "imagenet-s",
+        "validation",
+        tmp_path / "data",
+        samples,
+        noise(1),
+        layers=LAYERS,
+    )
+    values = (
+        np.random.default_rng(0).normal(size=(len(NAMES), LAYERS, HEADS, 16)).astype(np.float32)
+    )
     values[1, 2, 1, 3] = np.inf
     run.commit_text(list(NAMES), float32_to_bits(values))
     result = probe(run, "semantic-segmentation")
@@ -145,7 +165,9 @@ SPOILED_BLOCKS = {(1, 0), (2, 1), (3, 0)}
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_task_scores_the_other_blocks_as_ever(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_task_scores_the_other_blocks_as_ever(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One NaN a token, infinities alone, and a few NaNs in heads that are scored together with sound ones."""
 
     def spoiled(values: Array) -> Array:
@@ -158,7 +180,9 @@ def test_every_task_scores_the_other_blocks_as_ever(name: str, tmp_path: Path, m
     sound = probe(RUNS[name](tmp_path / "sound"), task, kinds=["value"], layers=[0, 1, 2, 3])
     monkeypatch.setattr(builders, "float32_to_bits", spoiled)
     result = probe(RUNS[name](tmp_path / "spoiled"), task, kinds=["value"], layers=[0, 1, 2, 3])
-    assert {(row["layer"], row["kv_head"]) for row in result.rows if "nonfinite" in row} == SPOILED_BLOCKS
+    assert {
+        (row["layer"], row["kv_head"]) for row in result.rows if "nonfinite" in row
+    } == SPOILED_BLOCKS
     for row, before in zip(result.rows, sound.rows, strict=True):
         if (row["layer"], row["kv_head"]) in SPOILED_BLOCKS:
             assert {row[metric] for metric in metric_names(row)} == {None}

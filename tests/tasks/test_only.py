@@ -37,8 +37,19 @@ def imagenet_run(folder: Path) -> Run:
 def refcoco_run(folder: Path) -> Run:
     language.refcoco(folder / "data")
     dataset = RefCoco(folder / "data", "val")
-    samples = [sample(ref.id, i, language.GRID[::-1], language.GRID) for i, ref in enumerate(dataset.images())]
-    run = write_run(folder / "store", "refcoco", "val", folder / "data", samples, noise(3), layers=language.LAYERS)
+    samples = [
+        sample(ref.id, i, language.GRID[::-1], language.GRID)
+        for i, ref in enumerate(dataset.images())
+    ]
+    run = write_run(
+        folder / "store",
+        "refcoco",
+        "val",
+        folder / "data",
+        samples,
+        noise(3),
+        layers=language.LAYERS,
+    )
     language.commit_texts(run, dataset.texts())
     return run
 
@@ -76,8 +87,14 @@ def saved(
     if only is not None:
         task.only(only)
     folder.mkdir()
-    records = task.save(Layer(run, "value", block[0], [0, 1], torch.device("cpu")), block[1], folder)
-    return task, {record["file"]: (folder / record["file"]).read_bytes() for record in records}, records
+    records = task.save(
+        Layer(run, "value", block[0], [0, 1], torch.device("cpu")), block[1], folder
+    )
+    return (
+        task,
+        {record["file"]: (folder / record["file"]).read_bytes() for record in records},
+        records,
+    )
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -88,7 +105,11 @@ def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
     task, some, chosen = saved(run, name, tmp_path / "some", NOISE, wanted)
     if name == "semantic-correspondence":
         lines = every["answers.jsonl"].splitlines()
-        mine = [line for pair, line in zip(task.pairs, lines, strict=True) if {pair.src_id, pair.trg_id} == wanted]
+        mine = [
+            line
+            for pair, line in zip(task.pairs, lines, strict=True)
+            if {pair.src_id, pair.trg_id} == wanted
+        ]
         assert some["answers.jsonl"].splitlines() == mine
         assert len(mine) == 2
         task.only({run.ids[1]})
@@ -97,7 +118,9 @@ def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
     if name == "temporal-correspondence":
         assert [record["image"] for record in chosen] == run.ids[: davis.FRAMES]
     else:
-        assert chosen == [record for record in records if {record.get("image"), record.get("query")} & wanted]
+        assert chosen == [
+            record for record in records if {record.get("image"), record.get("query")} & wanted
+        ]
     assert 0 < len(chosen) < len(records)
     assert some == {record["file"]: every[record["file"]] for record in chosen}
 
@@ -113,7 +136,9 @@ def test_the_truth_is_what_is_scored(name: str, tmp_path: Path) -> None:
         assert said.shape == truth.shape
         said = said if name == "temporal-correspondence" else said > 0
         agree.append((said == truth)[truth != VOID].mean())
-    assert np.mean(agree) > (0.97 if name in ("co-segmentation", "temporal-correspondence") else 0.4)
+    assert np.mean(agree) > (
+        0.97 if name in ("co-segmentation", "temporal-correspondence") else 0.4
+    )
     if name == "foreground-segmentation":
         assert np.mean(agree) > 0.9
 

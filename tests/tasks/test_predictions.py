@@ -115,12 +115,27 @@ def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     block = best(result)
     for row in score("spair", answers=answers).rows:
         if row.get("category") is None:
-            wanted = spair.summary(result, block["kind"], block["layer"], block["kv_head"], alpha=row.get("alpha"))
-            assert (row["pck_image"], row["pck_point"]) == (wanted["pck_image"], wanted["pck_point"])
+            wanted = spair.summary(
+                result, block["kind"], block["layer"], block["kv_head"], alpha=row.get("alpha")
+            )
+            assert (row["pck_image"], row["pck_point"]) == (
+                wanted["pck_image"],
+                wanted["pck_point"],
+            )
     first = json.loads(answers.read_text().splitlines()[0])
-    record = json.loads(next((tmp_path / "data/PairAnnotation/test").glob("000000-*.json")).read_text())
+    record = json.loads(
+        next((tmp_path / "data/PairAnnotation/test").glob("000000-*.json")).read_text()
+    )
     shared = [name for name in first if name in record and name != "filename"]
-    assert {"src_imname", "trg_imname", "src_kps", "trg_kps", "kps_ids", "src_bndbox", "category"} <= set(shared)
+    assert {
+        "src_imname",
+        "trg_imname",
+        "src_kps",
+        "trg_kps",
+        "kps_ids",
+        "src_bndbox",
+        "category",
+    } <= set(shared)
     assert {name: first[name] for name in shared} == {name: record[name] for name in shared}
 
 
@@ -130,8 +145,14 @@ def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
     dataset = Pascal5i(tmp_path / "data", "fold0")
     files = index_of(tmp_path / "out", result)
     for record, episode in zip(files, dataset.episodes(11), strict=True):
-        assert (record["query"], tuple(record["supports"])) == (episode.query_id, episode.support_ids)
-    found = [iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["query"], r["class_id"])) for r in files]
+        assert (record["query"], tuple(record["supports"])) == (
+            episode.query_id,
+            episode.support_ids,
+        )
+    found = [
+        iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["query"], r["class_id"]))
+        for r in files
+    ]
     assert np.mean(found) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
 
 
@@ -140,7 +161,10 @@ def test_msrc_masks(tmp_path: Path) -> None:
     result = probe(run, msrc.TASK, save_predictions=tmp_path / "out")
     dataset = Msrc(tmp_path / "data")
     files = index_of(tmp_path / "out", result)
-    found = [iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["image"], r["category"])) for r in files]
+    found = [
+        iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["image"], r["category"]))
+        for r in files
+    ]
     assert {record["file"] for record in files} == {f"{name}.png" for name in run.ids}
     assert np.mean(found) == pytest.approx(best(result)["j_mean"], abs=1e-12)
 
@@ -155,8 +179,18 @@ def imagenet_50(folder: Path) -> Run:
         ids[0] = 1000
         id_png(root / f"validation-segmentation/{wnid}/{wnid}_1.png", ids)
     write_text(root / "words.txt", "".join(f"{wnid}\tthing {wnid}\n" for wnid in wnids))
-    samples = [sample(ref.id, i, (24, 18), language.GRID) for i, ref in enumerate(ImageNetS(root).images())]
-    run = write_run(folder / "store", "imagenet-s", "validation", root, samples, noise(1), layers=language.LAYERS)
+    samples = [
+        sample(ref.id, i, (24, 18), language.GRID) for i, ref in enumerate(ImageNetS(root).images())
+    ]
+    run = write_run(
+        folder / "store",
+        "imagenet-s",
+        "validation",
+        root,
+        samples,
+        noise(1),
+        layers=language.LAYERS,
+    )
     language.commit_texts(run, [f"thing {wnid}" for wnid in wnids])
     return run
 
@@ -188,7 +222,9 @@ def test_bdd_by_the_official_score(tmp_path: Path) -> None:
         for side in (0, 1):
             a, b = (said == side)[labels != VOID], (true == side)[labels != VOID]
             counts[side] += [(a & b).sum(), (a | b).sum()]
-    assert (counts[:, 0] / counts[:, 1]).mean() == pytest.approx(best(result)["miou_fgbg"], abs=1e-12)
+    assert (counts[:, 0] / counts[:, 1]).mean() == pytest.approx(
+        best(result)["miou_fgbg"], abs=1e-12
+    )
 
 
 def test_masks_of_the_given_class_are_no_benchmark_maps(tmp_path: Path) -> None:
@@ -209,15 +245,29 @@ def test_masks_of_the_given_class_are_no_benchmark_maps(tmp_path: Path) -> None:
 def test_refcoco_masks_of_sentences(tmp_path: Path) -> None:
     language.refcoco(tmp_path / "data")
     dataset = RefCoco(tmp_path / "data", "val")
-    samples = [sample(r.id, i, language.GRID[::-1], language.GRID) for i, r in enumerate(dataset.images())]
-    run = write_run(tmp_path / "store", "refcoco", "val", tmp_path / "data", samples, noise(3), layers=language.LAYERS)
+    samples = [
+        sample(r.id, i, language.GRID[::-1], language.GRID) for i, r in enumerate(dataset.images())
+    ]
+    run = write_run(
+        tmp_path / "store",
+        "refcoco",
+        "val",
+        tmp_path / "data",
+        samples,
+        noise(3),
+        layers=language.LAYERS,
+    )
     language.commit_texts(run, dataset.texts())
     result = probe(run, "referring-expression", save_predictions=tmp_path / "out")
     expressions = {one.sent_id: one for one in dataset.expressions()}
     found = []
     for record in index_of(tmp_path / "out", result):
         one = expressions[record["sent_id"]]
-        assert (record["sent"], record["image"], record["ann_id"]) == (one.text, one.image_id, one.ann_id)
+        assert (record["sent"], record["image"], record["ann_id"]) == (
+            one.text,
+            one.image_id,
+            one.ann_id,
+        )
         found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.mask(one)))
     assert len(found) == 8
     assert np.mean(found) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
@@ -229,13 +279,19 @@ def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
         probe(run, msrc.TASK, save_predictions=tmp_path / name, select="split", **OTHER)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
     assert len(files) == 9
-    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+    assert all(
+        (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files
+    )
 
 
-def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_overwritten_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, taken = msrc.make_run(tmp_path), tmp_path / "taken"
     write_text(taken / "x", "mine")
-    with pytest.raises(UsageError, match=r"expected a new or empty folder, found files in it: .*taken"):
+    with pytest.raises(
+        UsageError, match=r"expected a new or empty folder, found files in it: .*taken"
+    ):
         probe(run, msrc.TASK, save_predictions=taken)
     with pytest.raises(UsageError, match=r"found a file: .*taken/x"):
         probe(run, msrc.TASK, save_predictions=taken / "x")
@@ -262,7 +318,9 @@ def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
     assert count_blocks(run, msrc.TASK, kinds=["value"], **OTHER) == 1
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of one task into the folder, of all tasks into a folder each."""
     run = msrc.make_run(tmp_path)
 

@@ -38,7 +38,10 @@ def write_spair(root: Path, categories: int = 2, images: int = 6, seed: int = 0)
         for i in range(images):
             picture(root / f"JPEGImages/{category}/{category}i{i}.jpg", *WH)
             cells = rng.choice(GRID[0] * GRID[1], POINTS, replace=False)
-            points[i] = [[int(10 * (c % 8) + rng.integers(10)), int(10 * (c // 8) + rng.integers(10))] for c in cells]
+            points[i] = [
+                [int(10 * (c % 8) + rng.integers(10)), int(10 * (c // 8) + rng.integers(10))]
+                for c in cells
+            ]
         for a in range(images):
             for b in range(images):
                 if a == b:
@@ -86,7 +89,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("spair")
     dataset = SPair71k(write_spair(folder / "data"), "test")
     samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())]
-    return write_run(folder / "store", "spair71k", "test", folder / "data", samples, planted(dataset.pairs()))
+    return write_run(
+        folder / "store", "spair71k", "test", folder / "data", samples, planted(dataset.pairs())
+    )
 
 
 def pairs_of(run: Run) -> list[Pair]:
@@ -94,7 +99,9 @@ def pairs_of(run: Run) -> list[Pair]:
     return SPair71k(Path(run.config.dataset_path), "test").pairs()
 
 
-def slow_pck(run: Run, kind: Any, layer: int, head: int, pairs: list[Pair], alpha: float = 0.1) -> tuple[float, float]:
+def slow_pck(
+    run: Run, kind: Any, layer: int, head: int, pairs: list[Pair], alpha: float = 0.1
+) -> tuple[float, float]:
     """pck_image and pck_point of one block: one keypoint after the other."""
     block, images = run.read(kind, layer, head)
     values = {image.id: block[image.start : image.stop].astype(np.float64) for image in images}
@@ -121,7 +128,11 @@ def slow_pck(run: Run, kind: Any, layer: int, head: int, pairs: list[Pair], alph
 def summary(result: Result, kind: str, layer: int, head: int, **labels: Any) -> Row:
     for row in result.rows:
         block = (row["kind"], row["layer"], row["kv_head"]) == (kind, layer, head)
-        if block and {k: row.get(k) for k in ("alpha", "category")} == {"alpha": None, "category": None} | labels:
+        if (
+            block
+            and {k: row.get(k) for k in ("alpha", "category")}
+            == {"alpha": None, "category": None} | labels
+        ):
             return row
     raise AssertionError("no such row")
 
@@ -129,14 +140,20 @@ def summary(result: Result, kind: str, layer: int, head: int, **labels: Any) -> 
 def test_the_planted_block_is_named_and_scored_by_hand(run: Run) -> None:
     result = probe(run, TASK, fresh=True)
     assert result.best is not None
-    assert (result.best["kind"], result.best["layer"], result.best["kv_head"]) == ("value", *PLANTED)
+    assert (result.best["kind"], result.best["layer"], result.best["kv_head"]) == (
+        "value",
+        *PLANTED,
+    )
     pairs = pairs_of(run)
     assert result.n == len(pairs) == 60
     span, by_hand = sample("x", 0, WH, GRID).base(), []
     for pair in pairs:
         box = pair.trg_box_xyxy_px
         centres = [span.centre_px(*span.cell_at(*point)) for point in pair.trg_kps_px]
-        away = [np.hypot(c[0] - p[0], c[1] - p[1]) for c, p in zip(centres, pair.trg_kps_px, strict=True)]
+        away = [
+            np.hypot(c[0] - p[0], c[1] - p[1])
+            for c, p in zip(centres, pair.trg_kps_px, strict=True)
+        ]
         by_hand.append(np.mean([d <= 0.1 * max(box[2] - box[0], box[3] - box[1]) for d in away]))
     assert result.best["pck_image"] == pytest.approx(np.mean(by_hand), abs=1e-12)
     assert result.best["pck_image_low"] <= np.mean(by_hand) <= result.best["pck_image_high"]
@@ -166,12 +183,21 @@ def test_other_blocks_are_at_chance(run: Run) -> None:
 def test_the_slow_reference_agrees(run: Run) -> None:
     result = probe(run, TASK)
     pairs = pairs_of(run)
-    for kind, layer, head in (("value", *PLANTED), ("value", 0, 0), ("projected", 0, 0), ("vision", 3, 0)):
+    for kind, layer, head in (
+        ("value", *PLANTED),
+        ("value", 0, 0),
+        ("projected", 0, 0),
+        ("vision", 3, 0),
+    ):
         row = summary(result, kind, layer, head)
-        assert (row["pck_image"], row["pck_point"]) == pytest.approx(slow_pck(run, kind, layer, head, pairs))
+        assert (row["pck_image"], row["pck_point"]) == pytest.approx(
+            slow_pck(run, kind, layer, head, pairs)
+        )
         for alpha in (0.05, 0.15):
             row = summary(result, kind, layer, head, alpha=alpha)
-            assert row["pck_image"] == pytest.approx(slow_pck(run, kind, layer, head, pairs, alpha)[0])
+            assert row["pck_image"] == pytest.approx(
+                slow_pck(run, kind, layer, head, pairs, alpha)[0]
+            )
     of_category = [pair for pair in pairs if pair.category == "cat1"]
     row = summary(result, "value", 2, 0, alpha=0.1, category="cat1")
     assert row["pck_image"] == pytest.approx(slow_pck(run, "value", 2, 0, of_category)[0])
@@ -189,12 +215,22 @@ def test_awkward_grids(tmp_path: Path) -> None:
         sample(refs[2].id, 2, WH, (3, 9), cover=(10.0, 0.0, 70.0, 60.0)),
         sample(refs[3].id, 3, WH, GRID),
     ]
-    run = write_run(tmp_path / "store", "spair71k", "test", root, samples, planted(dataset.pairs()), dtype="float32")
+    run = write_run(
+        tmp_path / "store",
+        "spair71k",
+        "test",
+        root,
+        samples,
+        planted(dataset.pairs()),
+        dtype="float32",
+    )
     result = probe(run, TASK, kinds=["value"], layers=[0, 5], heads=[1])
     assert {(row["layer"], row["kv_head"]) for row in result.rows} == {(0, 1), (5, 1)}
     for layer in (0, 5):
         row = summary(result, "value", layer, 1)
-        assert (row["pck_image"], row["pck_point"]) == pytest.approx(slow_pck(run, "value", layer, 1, dataset.pairs()))
+        assert (row["pck_image"], row["pck_point"]) == pytest.approx(
+            slow_pck(run, "value", layer, 1, dataset.pairs())
+        )
 
 
 def test_upsampled_matching_is_the_upsampled_features() -> None:
@@ -208,7 +244,9 @@ def test_upsampled_matching_is_the_upsampled_features() -> None:
         dense = torch.nn.functional.interpolate(
             values[head].T.reshape(1, 6, 4, 5), size=(17, 23), mode="bilinear", align_corners=False
         )[0]
-        cosine = torch.nn.functional.cosine_similarity(queries[head][:, :, None, None], dense[None], dim=1)
+        cosine = torch.nn.functional.cosine_similarity(
+            queries[head][:, :, None, None], dense[None], dim=1
+        )
         for query in range(9):
             y, x = divmod(int(cosine[query].argmax()), 23)
             assert found[head, query].tolist() == [x, y]
@@ -237,7 +275,10 @@ def test_the_result_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_split_chooses_on_one_half(run: Run) -> None:
     result = probe(run, TASK, select="split")
     assert result.best is not None
-    assert (result.best["layer"], result.best["kv_head"], result.best["select"]) == (*PLANTED, "split")
+    assert (result.best["layer"], result.best["kv_head"], result.best["select"]) == (
+        *PLANTED,
+        "split",
+    )
     assert result.best["n"] == 30
     order = np.random.default_rng(0).permutation(60)
     pairs = pairs_of(run)
@@ -257,7 +298,9 @@ def test_limit_and_missing_images(run: Run, tmp_path: Path) -> None:
     pairs = pairs_of(run)
     dataset = SPair71k(Path(str(run.config.dataset_path)), "test")
     samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())][:3]
-    short = write_run(tmp_path / "store", "spair71k", "test", Path(str(dataset.root)), samples, planted(pairs))
+    short = write_run(
+        tmp_path / "store", "spair71k", "test", Path(str(dataset.root)), samples, planted(pairs)
+    )
     result = probe(short, TASK)
     held = {s.id for s in samples}
     whole = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= held]
@@ -270,7 +313,9 @@ def test_limit_and_missing_images(run: Run, tmp_path: Path) -> None:
 
 def test_nothing_to_score_is_one_line(run: Run, tmp_path: Path) -> None:
     root = Path(str(run.config.dataset_path))
-    lonely = write_run(tmp_path / "store", "spair71k", "test", root, [sample("cat0/cat0i0", 0, WH, GRID)], noise(0))
+    lonely = write_run(
+        tmp_path / "store", "spair71k", "test", root, [sample("cat0/cat0i0", 0, WH, GRID)], noise(0)
+    )
     with pytest.raises(KvtoolError, match="holds both images of none of 60 pairs"):
         probe(lonely, TASK)
 
@@ -282,9 +327,28 @@ def test_baselines_and_other_runs(tmp_path: Path) -> None:
     store, fill = tmp_path / "store", planted(dataset.pairs())
     main = write_run(store, "spair71k", "test", root, samples, fill, name="main")
     tower = write_run(
-        store, "spair71k", "test", root, samples, fill, name="tower", model="siglip", kinds=("vision",), seed=7
+        store,
+        "spair71k",
+        "test",
+        root,
+        samples,
+        fill,
+        name="tower",
+        model="siglip",
+        kinds=("vision",),
+        seed=7,
     )
-    write_run(store, "spair71k", "test", root, samples[:2], fill, name="short", model="clip", kinds=("vision",))
+    write_run(
+        store,
+        "spair71k",
+        "test",
+        root,
+        samples[:2],
+        fill,
+        name="short",
+        model="clip",
+        kinds=("vision",),
+    )
     write_run(store, "spair71k", "test", root, samples, fill, name="same-model", kinds=("vision",))
     result = probe(main, TASK)
     assert [(row["run"], row["kind"]) for row in result.baselines] == [
@@ -292,8 +356,12 @@ def test_baselines_and_other_runs(tmp_path: Path) -> None:
         ("main", "vision"),
         ("tower", "vision"),
     ]
-    assert result.baselines[2]["pck_image"] == pytest.approx(slow_pck(tower, "vision", 3, 0, dataset.pairs())[0])
-    assert any("run short is no baseline: it lacks 1 of the images" in line for line in result.skipped)
+    assert result.baselines[2]["pck_image"] == pytest.approx(
+        slow_pck(tower, "vision", 3, 0, dataset.pairs())[0]
+    )
+    assert any(
+        "run short is no baseline: it lacks 1 of the images" in line for line in result.skipped
+    )
     alone = probe(open_store(store).run("tower"), TASK)
     assert alone.best is not None
     assert alone.best["kind"] == "vision"
@@ -301,7 +369,9 @@ def test_baselines_and_other_runs(tmp_path: Path) -> None:
 
 def test_wrong_requests(run: Run) -> None:
     assert tasks_of(run) == [TASK]
-    with pytest.raises(UsageError, match=r"cannot serve foreground-segmentation; data sets that can: .*pascal5i"):
+    with pytest.raises(
+        UsageError, match=r"cannot serve foreground-segmentation; data sets that can: .*pascal5i"
+    ):
         probe(run, "foreground-segmentation")
     with pytest.raises(UsageError, match="did you mean 'semantic-correspondence'"):
         probe(run, "semantic-correspondance")
@@ -311,7 +381,9 @@ def test_wrong_requests(run: Run) -> None:
         probe(run, TASK, heads=[2])
     with pytest.raises(UsageError, match="key is not stored, only value"):
         probe(run, TASK, kinds=["key"])
-    with pytest.raises(UsageError, match=r"option 'upsmaple' is unknown; .* takes: backend, upsample"):
+    with pytest.raises(
+        UsageError, match=r"option 'upsmaple' is unknown; .* takes: backend, upsample"
+    ):
         probe(run, TASK, upsmaple=True)
     with pytest.raises(UsageError, match="option 'shots' is of foreground-segmentation alone"):
         probe(run, TASK, shots=1)
@@ -328,7 +400,9 @@ def test_wrong_requests(run: Run) -> None:
         probe(moved, TASK, fresh=True)
 
 
-def test_a_store_that_cannot_be_written_costs_no_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_written_costs_no_result(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
 
     class Ear(logging.Handler):
@@ -346,7 +420,9 @@ def test_a_store_that_cannot_be_written_costs_no_result(run: Run, monkeypatch: p
         assert probe(run, TASK, fresh=True).rows == kept.rows
     finally:
         logging.getLogger("kvtool").removeHandler(ear)
-    assert said == ["result abc: cannot be written: Read-only file system; the result is given all the same"]
+    assert said == [
+        "result abc: cannot be written: Read-only file system; the result is given all the same"
+    ]
 
 
 def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

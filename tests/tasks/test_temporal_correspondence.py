@@ -43,11 +43,15 @@ def test_golden_propagation() -> None:
         np.testing.assert_allclose(soft[0].reshape(3, *grid), data["soft"][i - 1], atol=1e-5)
         context.add(feats[i : i + 1], soft)
         ids = index_mask(soft[0], GridImage(padded, padded.base(), feats[i : i + 1]))
-        resized = Image.fromarray(ids.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        resized = Image.fromarray(ids.astype(np.uint8)).resize(
+            (width, height), Image.Resampling.NEAREST
+        )
         assert (np.asarray(resized) == data["index_mask"][i - 1]).mean() >= 0.999
 
 
-def slow_propagate(unit: Array, grid: Any, context: list[tuple[Array, Array, Any]], rule: Rule) -> Array:
+def slow_propagate(
+    unit: Array, grid: Any, context: list[tuple[Array, Array, Any]], rule: Rule
+) -> Array:
     """(channel, token) from unit vectors (token, dim) of one head: token by token."""
     found = np.zeros((context[0][1].shape[0], len(unit)))
     for token in range(len(unit)):
@@ -58,8 +62,12 @@ def slow_propagate(unit: Array, grid: Any, context: list[tuple[Array, Array, Any
                 r, c = divmod(index, other_grid[1])
                 if abs(r - row) <= rule.radius and abs(c - col) <= rule.radius:
                     candidates.append((float(unit[token] @ other[index]), masks[:, index]))
-        fifth = sorted((score for score, _ in candidates), reverse=True)[min(rule.top, len(candidates)) - 1]
-        kept = [(np.exp(score / rule.temperature), mask) for score, mask in candidates if score >= fifth]
+        fifth = sorted((score for score, _ in candidates), reverse=True)[
+            min(rule.top, len(candidates)) - 1
+        ]
+        kept = [
+            (np.exp(score / rule.temperature), mask) for score, mask in candidates if score >= fifth
+        ]
         found[:, token] = sum(w * m for w, m in kept) / sum(w for w, _ in kept)
     return found
 
@@ -75,12 +83,17 @@ RULES = [
 
 @pytest.mark.parametrize("band_tokens", [1, 10, 1000])
 @pytest.mark.parametrize("rule", RULES)
-def test_all_heads_at_once_are_the_loop(rule: Rule, band_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_heads_at_once_are_the_loop(
+    rule: Rule, band_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Five frames of vectors of any length: fewer than the context holds, and more, so that the oldest one goes."""
     monkeypatch.setitem(propagation.BAND_TOKENS, "cpu", band_tokens)
     rng = np.random.default_rng(0)
     grid = (4, 5)
-    frames, masks = rng.normal(size=(5, 3, 20, 6)) * rng.uniform(0.1, 9, (5, 3, 20, 1)), rng.random((4, 3, 2, 20))
+    frames, masks = (
+        rng.normal(size=(5, 3, 20, 6)) * rng.uniform(0.1, 9, (5, 3, 20, 1)),
+        rng.random((4, 3, 2, 20)),
+    )
     unit = frames / np.linalg.norm(frames, axis=-1, keepdims=True)
     context = Context(torch.from_numpy(frames[0]), torch.from_numpy(masks[0]), grid, rule)
     for i in range(1, 5):
@@ -88,7 +101,9 @@ def test_all_heads_at_once_are_the_loop(rule: Rule, band_tokens: int, monkeypatc
         voters = [0, *range(1, i)[-rule.last_frames :]]
         for head in range(3):
             of_head = [(unit[f, head], masks[f, head], grid) for f in voters]
-            np.testing.assert_allclose(soft[head], slow_propagate(unit[i, head], grid, of_head, rule), atol=1e-9)
+            np.testing.assert_allclose(
+                soft[head], slow_propagate(unit[i, head], grid, of_head, rule), atol=1e-9
+            )
         if i < 4:
             context.add(torch.from_numpy(frames[i]), torch.from_numpy(masks[i]))
 
@@ -107,7 +122,9 @@ def test_exact_ties_all_count() -> None:
 
 def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both agree with doubles."""
-    stored = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 56, 128))).to(torch.bfloat16)
+    stored = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 56, 128))).to(
+        torch.bfloat16
+    )
     masks = torch.rand(3, 2, 56)
     first, second = (Context(v[0], masks, (7, 8), Rule()) for v in (stored, stored.double()))
     with exact_products(first.of_bfloat16):
@@ -168,7 +185,9 @@ def make_run(folder: Path, lost: str = "", frames: int | None = None) -> Any:
     labels = write_davis(folder / "data")
     samples = [sample(name, i, GRID[::-1], GRID) for i, name in enumerate(labels)]
     fill = planted(labels, lost)
-    return write_run(folder / "store", "davis", "val", folder / "data", samples[:frames], fill, layers=6)
+    return write_run(
+        folder / "store", "davis", "val", folder / "data", samples[:frames], fill, layers=6
+    )
 
 
 @pytest.mark.parametrize("propagation", ["dino", "nearest"])
@@ -179,12 +198,18 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagati
     assert result.best is not None
     assert (result.best["layer"], result.best["kv_head"]) == PLANTED
     assert result.n == 4
-    row = next(r for r in result.rows if r.get("object") == "two_2" and (r["layer"], r["kv_head"]) == PLANTED)
+    row = next(
+        r
+        for r in result.rows
+        if r.get("object") == "two_2" and (r["layer"], r["kv_head"]) == PLANTED
+    )
     assert (row["j_mean"], row["j_recall"]) == (0.75, 0.75)
     assert boundary_accuracy(np.zeros(GRID, bool), np.eye(6, 8) > 0) == 0
     assert (result.best["j_mean"], result.best["f_mean"]) == (15 / 16, 15 / 16)
     assert result.best["j_and_f"] == pytest.approx(15 / 16)
-    others = [r for r in result.rows if "object" not in r and r["j_and_f"] != result.best["j_and_f"]]
+    others = [
+        r for r in result.rows if "object" not in r and r["j_and_f"] != result.best["j_and_f"]
+    ]
     assert len(others) == 13
     assert max(r["j_mean"] for r in others) < 0.5
     assert_documented(result.to_json())
@@ -217,5 +242,7 @@ def test_a_duplicate_of_the_last_neighbour_counts_too() -> None:
     values = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], [0.6, 0.8]]])
     masks, rule = torch.tensor([[[1.0, 0.0, 0.0, 1.0]]]), Rule(top=2, radius=99)
     soft = Context(values, masks, (1, 4), rule).propagate(values)
-    wanted = slow_propagate(values[0].numpy(), (1, 4), [(values[0].numpy(), masks[0].numpy(), (1, 4))], rule)
+    wanted = slow_propagate(
+        values[0].numpy(), (1, 4), [(values[0].numpy(), masks[0].numpy(), (1, 4))], rule
+    )
     np.testing.assert_allclose(soft[0], wanted, atol=1e-6)

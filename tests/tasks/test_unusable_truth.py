@@ -29,7 +29,10 @@ from tests.support.units import noise, sample, write_run
 from tests.tasks.test_only import RUNS
 
 LAYERS: dict[str, Any] = {"layers": [0], "kinds": ["value"]}
-OPTIONS: dict[str, dict[str, Any]] = {"foreground-segmentation": {"episodes": 20}, "co-segmentation": {"restarts": 1}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "foreground-segmentation": {"episodes": 20},
+    "co-segmentation": {"restarts": 1},
+}
 
 MASKS = {
     "foreground-segmentation": "VOC2012/SegmentationClassAug/*.png",
@@ -88,7 +91,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scene]:
     return made
 
 
-@pytest.mark.parametrize(("name", "how", "broken"), BREAKS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "how", "broken"), BREAKS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_broken_mask_is_as_good_as_none(
     scenes: Callable[[str], Scene], name: str, how: str, broken: Callable[[Path], None]
 ) -> None:
@@ -102,7 +107,9 @@ def test_a_broken_mask_is_as_good_as_none(
     assert (result.n, result.n_skipped) == (scene.without.n, 1)
     assert result.rows == scene.without.rows
     assert any(
-        word in line for word in (str(path), path.stem, f"sequence {path.parent.name}") for line in result.skipped
+        word in line
+        for word in (str(path), path.stem, f"sequence {path.parent.name}")
+        for line in result.skipped
     )
     assert how in ("missing", "black") or any(line.startswith(str(path)) for line in result.skipped)
     assert all("\n" not in line for line in result.skipped)
@@ -119,9 +126,15 @@ def test_where_nothing_can_be_used_one_line_says_so(tmp_path: Path, name: str) -
 
 
 def test_a_turned_mask_says_so() -> None:
-    with pytest.raises(KvtoolError, match=r"a: the annotation says 4 x 3 pixels, the picture has 3 x 4: it is turned"):
+    with pytest.raises(
+        KvtoolError,
+        match=r"a: the annotation says 4 x 3 pixels, the picture has 3 x 4: it is turned",
+    ):
         check_size((4, 3), (3, 4), "a")
-    with pytest.raises(KvtoolError, match=r"says 500 x 375 pixels, the picture has 250 x 188: take both from the same"):
+    with pytest.raises(
+        KvtoolError,
+        match=r"says 500 x 375 pixels, the picture has 250 x 188: take both from the same",
+    ):
         check_size((500, 375), (250, 188), "a")
     check_size((3, 3), (3, 3), "a")
 
@@ -135,20 +148,32 @@ def test_a_scored_frame_decides_too(scenes: Callable[[str], Scene]) -> None:
         breaking.truncated(path)
         result = scored(scene.run, "temporal-correspondence")
         path.write_bytes(data)
-        assert (result.n, result.n_skipped, result.rows) == (wanted.n, wanted.n_skipped, wanted.rows)
+        assert (result.n, result.n_skipped, result.rows) == (
+            wanted.n,
+            wanted.n_skipped,
+            wanted.rows,
+        )
 
 
 def test_frames_of_two_sizes_leave_out_their_sequence(tmp_path: Path) -> None:
     builders.davis(tmp_path / "data")
     samples = [
-        sample(f"{name}/{i:05d}", 4 * place + i, (24, 32) if (name, i) == ("two", 3) else (32, 24), (3, 4))
+        sample(
+            f"{name}/{i:05d}",
+            4 * place + i,
+            (24, 32) if (name, i) == ("two", 3) else (32, 24),
+            (3, 4),
+        )
         for place, name in enumerate(("two", "gone", "nothing"))
         for i in range(4)
     ]
     run = write_run(tmp_path / "s", "davis", "val", tmp_path / "data", samples, noise(0))
     result = scored(run, "temporal-correspondence")
     assert (result.n, result.n_skipped) == (1, 2)
-    assert "sequence two: expected frames of one size, 32 x 24, found two/00003 of 24 x 32" in result.skipped
+    assert (
+        "sequence two: expected frames of one size, 32 x 24, found two/00003 of 24 x 32"
+        in result.skipped
+    )
 
 
 def spair_annotations(run: Run) -> list[Path]:
@@ -189,7 +214,9 @@ def test_pictures_shrunk_beside_their_annotations_are_never_scored(tmp_path: Pat
     run = RUNS["semantic-correspondence"](tmp_path)
     small = [sample(s.id, s.index, (40, 30), (6, 8)) for s in run.samples]
     half = write_run(tmp_path / "half", "spair71k", "test", data_of(run), small, noise(0))
-    with pytest.raises(KvtoolError, match=r"says 80 x 60 pixels, the picture has 40 x 30") as caught:
+    with pytest.raises(
+        KvtoolError, match=r"says 80 x 60 pixels, the picture has 40 x 30"
+    ) as caught:
         scored(half, "semantic-correspondence")
     assert str(spair_annotations(run)[0].parent) in str(caught.value)
 
@@ -225,7 +252,9 @@ SEGMENTATIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("how", [*SEGMENTATIONS, "no segmentation", "no annotation", "other width", "no height"])
+@pytest.mark.parametrize(
+    "how", [*SEGMENTATIONS, "no segmentation", "no annotation", "other width", "no height"]
+)
 def test_a_broken_object_is_as_good_as_none(tmp_path: Path, how: str) -> None:
     run = RUNS["referring-expression"](tmp_path)
     whole = scored(run, "referring-expression")
@@ -248,7 +277,9 @@ def test_a_broken_object_is_as_good_as_none(tmp_path: Path, how: str) -> None:
     result = scored(run, "referring-expression")
     assert 0 < result.n < whole.n
     if how == "no annotation":
-        assert any(f"no annotation {annotation['id']} with an image" in line for line in result.skipped)
+        assert any(
+            f"no annotation {annotation['id']} with an image" in line for line in result.skipped
+        )
     else:
         assert result.n + result.n_skipped == whole.n
         assert all(line.startswith(f"{path}") for line in result.skipped)
@@ -279,7 +310,8 @@ def test_sentences_listed_twice_count_once_and_empty_ones_not(tmp_path: Path) ->
     result = scored(run, "referring-expression")
     assert (result.n, result.n_skipped) == (whole.n - 1, 1)
     assert any(
-        f"{path}: ref 0: sentence 0: expected sent to be a text, found {'  '!r}" in line for line in result.skipped
+        f"{path}: ref 0: sentence 0: expected sent to be a text, found {'  '!r}" in line
+        for line in result.skipped
     )
 
 
@@ -296,7 +328,10 @@ def test_msrc_v2_maps_in_other_colors_are_left_out(tmp_path: Path) -> None:
     run = write_run(tmp_path / "s", "msrc", "all", tmp_path / "data", samples, noise(0))
     result = scored(run, "co-segmentation")
     assert (result.n, result.n_skipped) == (3, 1)
-    assert any(line.startswith(f"{path}: expected MSRCv2's colors, found RGB (0, 0, 192)") for line in result.skipped)
+    assert any(
+        line.startswith(f"{path}: expected MSRCv2's colors, found RGB (0, 0, 192)")
+        for line in result.skipped
+    )
     Image.open(path).convert("L").save(path)
     result = scored(run, "co-segmentation")
     assert (result.n, result.n_skipped) == (3, 1)

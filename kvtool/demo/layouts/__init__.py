@@ -108,7 +108,9 @@ def _claim(root: Path, manifest: dict[str, Any]) -> None:
         return
     for name in LAYOUTS.names():
         if (root / name).exists():
-            raise DatasetError(f"{root / name}: exists without a {MANIFEST} beside it: choose another folder")
+            raise DatasetError(
+                f"{root / name}: exists without a {MANIFEST} beside it: choose another folder"
+            )
     root.mkdir(parents=True, exist_ok=True)
     aside = root / f"{_hidden_prefix()}{os.getpid()}-{MANIFEST}"
     save_json(aside, manifest)
@@ -122,7 +124,9 @@ def _compare(path: Path, manifest: dict[str, Any]) -> None:
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.get("schema") != manifest["schema"]:
-        raise DatasetError(f"{path}: expected a scenes folder's manifest, found something else: choose another folder")
+        raise DatasetError(
+            f"{path}: expected a scenes folder's manifest, found something else: choose another folder"
+        )
     for field in ("version", "seed", "size"):
         if found.get(field) != manifest[field]:
             raise DatasetError(

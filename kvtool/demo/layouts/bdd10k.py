@@ -24,7 +24,11 @@ N_IMAGES: dict[Size, dict[str, int]] = {
 DETECTED = {"person": "pedestrian", "car": "car", "truck": "truck", "bus": "bus", "traffic light": "traffic light",
             "traffic sign": "traffic sign"}  # fmt: skip
 """Train id name -> category of the detection labels."""
-CYCLE = (*3 * (("city street", "day"), ("highway", "night")), ("city street", "night"), ("highway", "day"))
+CYCLE = (
+    *3 * (("city street", "day"), ("highway", "night")),
+    ("city street", "night"),
+    ("highway", "day"),
+)
 TIME_OF_DAY = {"day": "daytime", "night": "night"}
 UNLABELLED_EVERY, N_FOREIGN, IGNORED_ROWS = 16, 4, 4
 """Every 16th image has no attributes; four frames of the label file have no image; the last rows of a mask are 255, as
@@ -39,10 +43,16 @@ def write(folder: Path, seed: int, size: Size) -> int:
             street, rendered = draw_picture(seed, split, index)
             stem = _stem(seed, split, index)
             save_jpeg(folder / "images" / "10k" / split / f"{stem}.jpg", rendered.image)
-            save_png(folder / "labels" / "sem_seg" / "masks" / split / f"{stem}.png", class_labels(rendered))
+            save_png(
+                folder / "labels" / "sem_seg" / "masks" / split / f"{stem}.png",
+                class_labels(rendered),
+            )
             if index % UNLABELLED_EVERY != UNLABELLED_EVERY // 2:
                 frames.append(_frame(f"{stem}.jpg", street, rendered))
-        save_json(folder / "labels" / "det_20" / f"det_{split}.json", sorted(frames, key=lambda frame: frame["name"]))
+        save_json(
+            folder / "labels" / "det_20" / f"det_{split}.json",
+            sorted(frames, key=lambda frame: frame["name"]),
+        )
     return sum(N_IMAGES[size].values())
 
 
@@ -85,11 +95,20 @@ def _frame(name: str, street: Street, rendered: Rendered) -> dict[str, Any]:
     for class_name, category in DETECTED.items():
         regions, _ = ndimage.label(rendered.class_map == TRAIN_IDS.index(class_name))
         for rows, columns in ndimage.find_objects(regions):
-            box = {"x1": columns.start, "y1": rows.start, "x2": columns.stop - 1, "y2": rows.stop - 1}
+            box = {
+                "x1": columns.start,
+                "y1": rows.start,
+                "x2": columns.stop - 1,
+                "y2": rows.stop - 1,
+            }
             labels.append(
                 {
                     "id": f"{len(labels)}",
-                    "attributes": {"occluded": False, "truncated": False, "trafficLightColor": "NA"},
+                    "attributes": {
+                        "occluded": False,
+                        "truncated": False,
+                        "trafficLightColor": "NA",
+                    },
                     "category": category,
                     "box2d": {side: float(value) for side, value in box.items()},
                 }

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from kvtool.demo import compare
 from kvtool.demo.draw import sample_rendered
 from kvtool.demo.layouts.files import Size, stream, touches
-from kvtool.demo.layouts.parquet import Choice, as_choice, embedded, save_table
+from kvtool.demo.layouts.parquet import ChoiceRecord, as_choice, embedded, save_table
 from kvtool.demo.questions import KINDS, YES_NO
 from kvtool.demo.world import categories
 
@@ -36,7 +36,7 @@ COLUMNS = {
     "prompt": "string",
 }
 Drawn = tuple[npt.NDArray[np.uint8], ...]
-Item = tuple[Drawn, Choice]
+Item = tuple[Drawn, ChoiceRecord]
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
@@ -49,7 +49,9 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 idx = f"{split}_{subset}_{index + 1}"
                 images, choice = make(stream(seed, "blink", subset, split, index))
                 n_images += len(images)
-                cells = [embedded(image, f"{idx}_{number}.jpg") for number, image in enumerate(images, 1)]
+                cells = [
+                    embedded(image, f"{idx}_{number}.jpg") for number, image in enumerate(images, 1)
+                ]
                 rows.append(
                     {
                         "idx": idx,
@@ -65,11 +67,13 @@ def write(folder: Path, seed: int, size: Size) -> int:
     return n_images
 
 
-def _compared(make: Callable[[np.random.Generator], compare.Comparison]) -> Callable[[np.random.Generator], Item]:
+def _compared(
+    make: Callable[[np.random.Generator], compare.Comparison],
+) -> Callable[[np.random.Generator], Item]:
     def item(rng: np.random.Generator) -> Item:
         made = make(rng)
         question = made.text.partition(" Select")[0]
-        return made.images, Choice(question, made.options, made.answer)
+        return made.images, ChoiceRecord(question, made.options, made.answer)
 
     return item
 
@@ -88,7 +92,9 @@ def spatial_relation(rng: np.random.Generator) -> Item:
         asked = KINDS["relation_yes_no"](scene, rng)
         if asked is not None:
             question = asked.text.removesuffix(f" {YES_NO}")
-            return (rendered.image,), Choice(question, ("yes", "no"), "(A)" if asked.answer == "yes" else "(B)")
+            return (rendered.image,), ChoiceRecord(
+                question, ("yes", "no"), "(A)" if asked.answer == "yes" else "(B)"
+            )
 
 
 def relative_depth(rng: np.random.Generator) -> Item:
@@ -96,15 +102,22 @@ def relative_depth(rng: np.random.Generator) -> Item:
     while True:
         scene, rendered = sample_rendered(rng, n_things=2, overlap=0.5, time="day", style="flat")
         asked = KINDS["depth_choice"](scene, rng)
-        points = [next(((x, y) for x, y, seen in found.values() if seen), None) for found in rendered.keypoints_xy_px]
+        points = [
+            next(((x, y) for x, y, seen in found.values() if seen), None)
+            for found in rendered.keypoints_xy_px
+        ]
         hidden = touches(rendered.thing_map, 0, 1)
         if asked is None or not hidden or points[0] is None or points[1] is None:
             continue
         first = int(rng.integers(2))
         placed = [points[first], points[1 - first]]
-        image = compare.mark_points(rendered.image, [point for point in placed if point], ["A", "B"])
-        choice = Choice(
-            "Which point is closer to the camera?", ("A is closer", "B is closer"), "(A)" if first else "(B)"
+        image = compare.mark_points(
+            rendered.image, [point for point in placed if point], ["A", "B"]
+        )
+        choice = ChoiceRecord(
+            "Which point is closer to the camera?",
+            ("A is closer", "B is closer"),
+            "(A)" if first else "(B)",
         )
         return (image,), choice
 
@@ -119,7 +132,7 @@ def object_localization(rng: np.random.Generator) -> Item:
     first = int(rng.integers(2))
     image = draw_boxes(rendered.image, (box, wrong) if first == 0 else (wrong, box))
     question = f"Which bounding box is around the {scene.things[0].category}?"
-    return (image,), Choice(question, ("Box A", "Box B"), "(A)" if first == 0 else "(B)")
+    return (image,), ChoiceRecord(question, ("Box A", "Box B"), "(A)" if first == 0 else "(B)")
 
 
 def shifted(
@@ -128,7 +141,9 @@ def shifted(
     """A box of about the same size inside the picture whose IoU with the given one is 0.1 to 0.5."""
     x0, y0, x1, y1 = box
     while True:
-        width, height = (max(8, round(side * float(rng.uniform(0.7, 1.2)))) for side in (x1 - x0, y1 - y0))
+        width, height = (
+            max(8, round(side * float(rng.uniform(0.7, 1.2)))) for side in (x1 - x0, y1 - y0)
+        )
         left = x0 + round((x1 - x0) * float(rng.uniform(-0.7, 0.7)))
         top = y0 + round((y1 - y0) * float(rng.uniform(-0.7, 0.7)))
         left, top = max(0, min(left, size_wh[0] - width)), max(0, min(top, size_wh[1] - height))
@@ -152,9 +167,13 @@ def draw_boxes(
     """A copy with the first box in red and named A, the second in blue and named B."""
     canvas = Image.fromarray(image)
     painter = ImageDraw.Draw(canvas)
-    for (x0, y0, x1, y1), colour, label in zip(boxes_xyxy_px, ((220, 20, 20), (20, 60, 220)), "AB", strict=True):
+    for (x0, y0, x1, y1), colour, label in zip(
+        boxes_xyxy_px, ((220, 20, 20), (20, 60, 220)), "AB", strict=True
+    ):
         painter.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=2)
-        painter.text((x0 + 3, y0 + 2), label, fill=colour, stroke_width=1, stroke_fill=(255, 255, 255))
+        painter.text(
+            (x0 + 3, y0 + 2), label, fill=colour, stroke_width=1, stroke_fill=(255, 255, 255)
+        )
     return np.asarray(canvas)
 
 

@@ -15,7 +15,16 @@ import numpy as np
 
 from kvtool.demo.draw import Rendered, sample_rendered
 from kvtool.demo.language import caption
-from kvtool.demo.layouts.files import Mask, Size, polygons, run_lengths, save_jpeg, save_json, stream, touches
+from kvtool.demo.layouts.files import (
+    Mask,
+    Size,
+    polygons,
+    run_lengths,
+    save_jpeg,
+    save_json,
+    stream,
+    touches,
+)
 from kvtool.demo.world import Scene, categories
 
 N_IMAGES: dict[Size, int] = {"small": 80, "medium": 300, "large": 3000}
@@ -26,25 +35,33 @@ SUPERCATEGORIES = {
     "vehicle": ("boat", "car", "kite", "plane", "rocket"),
 }
 """What is in none of these is an object."""
-LICENSE = {"id": 1, "name": "Apache License 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
+LICENSE = {
+    "id": 1,
+    "name": "Apache License 2.0",
+    "url": "https://www.apache.org/licenses/LICENSE-2.0",
+}
 
 
 @dataclass(frozen=True)
-class Picture:
+class CocoPicture:
     image_id: int
     file_name: str
     scene: Scene
     rendered: Rendered
 
 
-def pictures(seed: int, size: Size) -> Iterator[Picture]:
+def pictures(seed: int, size: Size) -> Iterator[CocoPicture]:
     """The images of the data set. Every other one has three or four unlike things, which is what POPE asks about."""
     for index in range(N_IMAGES[size]):
         rng = stream(seed, "coco", index)
-        unlike = [str(name) for name in rng.permutation(categories())[: rng.integers(3, 5)]] if index % 2 == 0 else None
+        unlike = (
+            [str(name) for name in rng.permutation(categories())[: rng.integers(3, 5)]]
+            if index % 2 == 0
+            else None
+        )
         scene, rendered = sample_rendered(rng, categories=unlike)
         image_id = 1000 + 7 * index
-        yield Picture(image_id, f"COCO_val2014_{image_id:012d}.jpg", scene, rendered)
+        yield CocoPicture(image_id, f"COCO_val2014_{image_id:012d}.jpg", scene, rendered)
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
@@ -56,22 +73,44 @@ def write(folder: Path, seed: int, size: Size) -> int:
         save_jpeg(folder / "val2014" / picture.file_name, picture.rendered.image)
         images.append(image_entry(picture.image_id, picture.file_name, picture.scene))
         for index in range(len(picture.scene.things)):
-            annotations.append(annotation(10_000 + 3 * len(annotations), picture.image_id, picture, index))
-        captions += caption_entries(picture.image_id, picture.scene, stream(seed, "coco captions", picture.image_id))
-    instances = {**header(), "images": images, "annotations": annotations, "categories": category_entries()}
+            annotations.append(
+                annotation(10_000 + 3 * len(annotations), picture.image_id, picture, index)
+            )
+        captions += caption_entries(
+            picture.image_id, picture.scene, stream(seed, "coco captions", picture.image_id)
+        )
+    instances = {
+        **header(),
+        "images": images,
+        "annotations": annotations,
+        "categories": category_entries(),
+    }
     save_json(folder / "annotations" / "instances_val2014.json", instances)
-    save_json(folder / "annotations" / "captions_val2014.json", {**header(), "images": images, "annotations": captions})
+    save_json(
+        folder / "annotations" / "captions_val2014.json",
+        {**header(), "images": images, "annotations": captions},
+    )
     return len(images)
 
 
 def header() -> dict[str, Any]:
-    info = {"description": "kvtool scenes in the layout of COCO 2014", "version": "1.0", "year": 2026}
+    info = {
+        "description": "kvtool scenes in the layout of COCO 2014",
+        "version": "1.0",
+        "year": 2026,
+    }
     return {"info": info, "licenses": [LICENSE]}
 
 
 def image_entry(image_id: int, file_name: str, scene: Scene) -> dict[str, Any]:
     width, height = scene.size_wh
-    return {"id": image_id, "file_name": file_name, "width": width, "height": height, "license": LICENSE["id"]}
+    return {
+        "id": image_id,
+        "file_name": file_name,
+        "width": width,
+        "height": height,
+        "license": LICENSE["id"],
+    }
 
 
 def category_entries() -> list[dict[str, Any]]:
@@ -83,7 +122,9 @@ def category_entries() -> list[dict[str, Any]]:
     ]
 
 
-def annotation(annotation_id: int, image_id: int, picture: Picture, index: int) -> dict[str, Any]:
+def annotation(
+    annotation_id: int, image_id: int, picture: CocoPicture, index: int
+) -> dict[str, Any]:
     """The entry of one thing: visible pixels, [x, y, width, height] around them, area in pixels."""
     mask: Mask = picture.rendered.thing_map == index + 1
     rows, columns = np.nonzero(mask)
@@ -114,6 +155,10 @@ def segmentation(mask: Mask, hidden: bool) -> list[list[float]] | dict[str, list
 def caption_entries(image_id: int, scene: Scene, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Captions that name the things in different orders, with and without their places in the picture."""
     return [
-        {"image_id": image_id, "id": 10 * image_id + number, "caption": caption(scene, rng, spots=number % 2 == 0)}
+        {
+            "image_id": image_id,
+            "id": 10 * image_id + number,
+            "caption": caption(scene, rng, spots=number % 2 == 0),
+        }
         for number in range(N_CAPTIONS)
     ]

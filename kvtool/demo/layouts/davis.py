@@ -27,17 +27,26 @@ def write(folder: Path, seed: int, size: Size) -> int:
         names = []
         for index in range(n_sequences):
             scenes, drawings = draw_sequence(seed, split, index, n_frames)
-            name = "-".join([*(thing.category for thing in scenes[0].things), f"{split}{index:02d}"])
+            name = "-".join(
+                [*(thing.category for thing in scenes[0].things), f"{split}{index:02d}"]
+            )
             names.append(name)
             for frame, drawing in enumerate(drawings):
                 save_jpeg(folder / "JPEGImages" / "480p" / name / f"{frame:05d}.jpg", drawing.image)
-                save_labels(folder / "Annotations" / "480p" / name / f"{frame:05d}.png", drawing.thing_map)
+                save_labels(
+                    folder / "Annotations" / "480p" / name / f"{frame:05d}.png", drawing.thing_map
+                )
             n_images += n_frames
-        save_text(folder / "ImageSets" / "2017" / f"{split}.txt", "".join(f"{name}\n" for name in sorted(names)))
+        save_text(
+            folder / "ImageSets" / "2017" / f"{split}.txt",
+            "".join(f"{name}\n" for name in sorted(names)),
+        )
     return n_images
 
 
-def draw_sequence(seed: int, split: str, index: int, n_frames: int) -> tuple[list[Scene], list[Rendered]]:
+def draw_sequence(
+    seed: int, split: str, index: int, n_frames: int
+) -> tuple[list[Scene], list[Rendered]]:
     """The scenes and drawings of one sequence whose things can all be seen in its first frame."""
     rng = stream(seed, "davis", split, index)
     height = int(rng.integers(112, 161))

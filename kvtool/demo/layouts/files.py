@@ -149,4 +149,6 @@ def _corners(loop: list[Vertex]) -> list[Vertex]:
 
 def _signed_area(loop: list[Vertex]) -> int:
     """Positive around a region, negative around a hole."""
-    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, [*loop[1:], loop[0]], strict=True))
+    return sum(
+        x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(loop, [*loop[1:], loop[0]], strict=True)
+    )

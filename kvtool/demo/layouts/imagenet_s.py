@@ -24,7 +24,10 @@ N_IMAGES: dict[Size, int] = {"small": 3, "medium": 10, "large": 60}
 def wnids() -> dict[str, str]:
     """wnid -> category, sorted by wnid: the position + 1 is the class id."""
     names = categories()
-    found = {f"n{91_000_000 + 40_123 * ((5 * index + 3) % len(names))}": name for index, name in enumerate(names)}
+    found = {
+        f"n{91_000_000 + 40_123 * ((5 * index + 3) % len(names))}": name
+        for index, name in enumerate(names)
+    }
     return dict(sorted(found.items()))
 
 
@@ -40,7 +43,9 @@ def write(folder: Path, seed: int, size: Size) -> int:
             stem = f"ILSVRC2012_val_{n_images:08d}"
             save_jpeg(folder / "ImageNetS50" / "validation" / wnid / f"{stem}.JPEG", rendered.image)
             mask = encode_ids(class_ids(scene, rendered))
-            save_png(folder / "ImageNetS50" / "validation-segmentation" / wnid / f"{stem}.png", mask)
+            save_png(
+                folder / "ImageNetS50" / "validation-segmentation" / wnid / f"{stem}.png", mask
+            )
     return n_images
 
 
@@ -48,7 +53,9 @@ def draw_picture(seed: int, category: str, index: int) -> tuple[Scene, Rendered]
     """The category, in one of three images with a thing of another class, which is labelled too."""
     rng = stream(seed, "imagenet-s", category, index)
     wanted = [category, *(str(rng.choice(categories())) for _ in range(int(rng.random() < 1 / 3)))]
-    return sample_rendered(rng, categories=[wanted[int(position)] for position in rng.permutation(len(wanted))])
+    return sample_rendered(
+        rng, categories=[wanted[int(position)] for position in rng.permutation(len(wanted))]
+    )
 
 
 def class_ids(scene: Scene, rendered: Rendered) -> npt.NDArray[np.int64]:

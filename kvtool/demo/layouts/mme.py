@@ -52,7 +52,10 @@ def _both_answers(scene: Scene, subset: str, rng: np.random.Generator) -> dict[s
     if subset == "existence":
         here = sorted({thing.category for thing in scene.things})
         absent = [name for name in categories() if name not in here]
-        asked = [existence_question(str(rng.choice(pool)), pool is here, wording=1) for pool in (here, absent)]
+        asked = [
+            existence_question(str(rng.choice(pool)), pool is here, wording=1)
+            for pool in (here, absent)
+        ]
         return {question.answer: question.text for question in asked}
     answers: dict[str, str] = {}
     for _ in range(10):

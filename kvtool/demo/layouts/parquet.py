@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from kvtool.demo.layouts.files import JPEG_QUALITY
-from kvtool.demo.questions import SELECT, Question
+from kvtool.demo.questions import SELECT, SceneQuestion
 
 FEATURES: dict[str, dict[str, Any]] = {
     "image": {"_type": "Image"},
@@ -29,7 +29,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceRecord:
     """A question with its options; `answer` is the letter in brackets."""
 
     question: str
@@ -39,15 +39,17 @@ class Choice:
     @property
     def prompt(self) -> str:
         """The question, the request to select, and one option a line, as BLINK and CV-Bench put it."""
-        listed = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCD", self.options, strict=False))
+        listed = "\n".join(
+            f"({letter}) {option}" for letter, option in zip("ABCD", self.options, strict=False)
+        )
         return f"{self.question} {SELECT}\n{listed}"
 
 
-def as_choice(asked: Question) -> Choice:
+def as_choice(asked: SceneQuestion) -> ChoiceRecord:
     """Take a multiple-choice question of the world apart again."""
     question, _, listed = asked.text.partition(f" {SELECT} ")
     options = re.split(r" ?\([A-D]\) ", listed)[1:]
-    return Choice(question, tuple(options), asked.answer)
+    return ChoiceRecord(question, tuple(options), asked.answer)
 
 
 def embedded(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
@@ -71,7 +73,8 @@ def save_table(path: Path, columns: dict[str, str], rows: list[dict[str, Any]]) 
     }
     described = {"info": {"features": {name: FEATURES[kind] for name, kind in columns.items()}}}
     schema = pa.schema(
-        [(name, kinds[kind]) for name, kind in columns.items()], metadata={"huggingface": json.dumps(described)}
+        [(name, kinds[kind]) for name, kind in columns.items()],
+        metadata={"huggingface": json.dumps(described)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.demo.draw import Rendered, sample_rendered
-from kvtool.demo.layouts.files import Labels, Size, border, save_jpeg, save_labels, save_text, stream
+from kvtool.demo.layouts.files import (
+    Labels,
+    Size,
+    border,
+    save_jpeg,
+    save_labels,
+    save_text,
+    stream,
+)
 from kvtool.demo.world import Scene, categories
 
 N_CLASSES, N_FOLDS, VOID = 20, 4, 255
@@ -39,9 +47,14 @@ def write(folder: Path, seed: int, size: Size) -> int:
             save_labels(folder / "VOC2012" / "SegmentationClassAug" / f"{name}.png", labels)
             for class_id in range(1, N_CLASSES + 1):
                 if np.count_nonzero(labels == class_id) >= MIN_AREA_PX:
-                    folds[(class_id - 1) // (N_CLASSES // N_FOLDS)].append(f"{name}__{class_id:02d}")
+                    folds[(class_id - 1) // (N_CLASSES // N_FOLDS)].append(
+                        f"{name}__{class_id:02d}"
+                    )
         for fold, lines in enumerate(folds):
-            save_text(folder / "splits" / "pascal" / split / f"fold{fold}.txt", "".join(f"{line}\n" for line in lines))
+            save_text(
+                folder / "splits" / "pascal" / split / f"fold{fold}.txt",
+                "".join(f"{line}\n" for line in lines),
+            )
     return n_images
 
 
@@ -50,12 +63,16 @@ def draw_picture(seed: int, split: str, index: int) -> tuple[Scene, Rendered]:
     rng = stream(seed, "pascal5i", split, index)
     names = categories()[:N_CLASSES]
     wanted = [names[index % N_CLASSES], *(str(rng.choice(names)) for _ in range(rng.integers(3)))]
-    return sample_rendered(rng, categories=[wanted[int(position)] for position in rng.permutation(len(wanted))])
+    return sample_rendered(
+        rng, categories=[wanted[int(position)] for position in rng.permutation(len(wanted))]
+    )
 
 
 def class_labels(scene: Scene, rendered: Rendered) -> Labels:
     """0 background, 1 to 20 the class, 255 along the outlines."""
-    ids = np.asarray([0, *(categories().index(thing.category) + 1 for thing in scene.things)], dtype=np.uint8)
+    ids = np.asarray(
+        [0, *(categories().index(thing.category) + 1 for thing in scene.things)], dtype=np.uint8
+    )
     labels: Labels = ids[rendered.thing_map]
     labels[border(rendered.thing_map)] = VOID
     return labels

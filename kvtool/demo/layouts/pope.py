@@ -27,25 +27,40 @@ STRATEGIES = ("random", "popular", "adversarial")
 def write(folder: Path, seed: int, size: Size) -> int:
     """Write the questions into the empty folder; the number of images is 0, for they lie in coco."""
     shown = {picture.file_name: picture.scene for picture in coco.pictures(seed, size)}
-    present = {name: list(dict.fromkeys(thing.category for thing in scene.things)) for name, scene in shown.items()}
+    present = {
+        name: list(dict.fromkeys(thing.category for thing in scene.things))
+        for name, scene in shown.items()
+    }
     for strategy in STRATEGIES:
         lines: list[dict[str, Any]] = []
         for name, here in present.items():
             if len(here) < N_EACH:
                 continue
             there = here[:N_EACH]
-            absent = choose_absent(strategy, here, list(present.values()), stream(seed, "pope", strategy, name))
+            absent = choose_absent(
+                strategy, here, list(present.values()), stream(seed, "pope", strategy, name)
+            )
             for pair in zip(there, absent, strict=True):
                 for category in pair:
                     question = existence_question(category, category in here)
                     lines.append(
-                        {"question_id": len(lines) + 1, "image": name, "text": question.text, "label": question.answer}
+                        {
+                            "question_id": len(lines) + 1,
+                            "image": name,
+                            "text": question.text,
+                            "label": question.answer,
+                        }
                     )
-        save_text(folder / f"coco_pope_{strategy}.json", "".join(f"{json.dumps(line)}\n" for line in lines))
+        save_text(
+            folder / f"coco_pope_{strategy}.json",
+            "".join(f"{json.dumps(line)}\n" for line in lines),
+        )
     return 0
 
 
-def choose_absent(strategy: str, here: list[str], images: list[list[str]], rng: np.random.Generator) -> list[str]:
+def choose_absent(
+    strategy: str, here: list[str], images: list[list[str]], rng: np.random.Generator
+) -> list[str]:
     """Three categories that are not in the image; ties of the two counting strategies go by the alphabet."""
     absent = [name for name in categories() if name not in here]
     if strategy == "random":

@@ -42,16 +42,20 @@ class Tables:
     refs: list[dict[str, Any]] = field(default_factory=list)
     n_sentences: int = 0
 
-    def add(self, split: str, picture: coco.Picture, rng: np.random.Generator) -> None:
+    def add(self, split: str, picture: coco.CocoPicture, rng: np.random.Generator) -> None:
         """The picture's things, its captions, and a ref for each thing that something can be said of."""
         self.images.append(coco.image_entry(picture.image_id, picture.file_name, picture.scene))
         self.captions += coco.caption_entries(picture.image_id, picture.scene, rng)
         said = _sentences(picture.scene, rng)
         for thing in range(len(picture.scene.things)):
-            entry = coco.annotation(1000 + 3 * len(self.annotations), picture.image_id, picture, thing)
+            entry = coco.annotation(
+                1000 + 3 * len(self.annotations), picture.image_id, picture, thing
+            )
             self.annotations.append(entry)
             if thing in said:
-                self.refs.append(_ref(len(self.refs), split, picture, entry, said[thing], self.n_sentences))
+                self.refs.append(
+                    _ref(len(self.refs), split, picture, entry, said[thing], self.n_sentences)
+                )
                 self.n_sentences += len(said[thing])
 
 
@@ -61,13 +65,18 @@ def write(folder: Path, seed: int, size: Size) -> int:
     for split, count in PLAN[size].items():
         for index in range(count):
             picture = draw_picture(seed, split, index, image_id=581_000 + 11 * len(tables.images))
-            save_jpeg(coco_folder / "images" / "train2014" / picture.file_name, picture.rendered.image)
+            save_jpeg(
+                coco_folder / "images" / "train2014" / picture.file_name, picture.rendered.image
+            )
             tables.add(split, picture, stream(seed, "refcoco sentences", split, index))
     head = {**coco.header(), "images": tables.images}
     instances = {**head, "annotations": tables.annotations, "categories": coco.category_entries()}
     save_json(folder / "refcoco" / "instances.json", instances)
     (folder / "refcoco" / "refs(unc).p").write_bytes(pickled(tables.refs))
-    save_json(coco_folder / "annotations" / "captions_train2014.json", {**head, "annotations": tables.captions})
+    save_json(
+        coco_folder / "annotations" / "captions_train2014.json",
+        {**head, "annotations": tables.captions},
+    )
     return len(tables.images)
 
 
@@ -76,19 +85,24 @@ def pickled(content: Any) -> bytes:
     return pickle.dumps(json.loads(json.dumps(content)), protocol=2)
 
 
-def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.Picture:
+def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.CocoPicture:
     """Two to four things, often several of one category, with something to say of one of them at least."""
     rng = stream(seed, "refcoco", split, index)
     animals = coco.SUPERCATEGORIES["animal"]
-    pool = {"testA": animals, "testB": tuple(name for name in categories() if name not in animals)}.get(
-        split, categories()
-    )
+    pool = {
+        "testA": animals,
+        "testB": tuple(name for name in categories() if name not in animals),
+    }.get(split, categories())
     while True:
         wanted = [str(name) for name in rng.choice(pool, size=rng.integers(2, 5))]
         wanted[-1] = wanted[0] if rng.random() < 0.5 else wanted[-1]
-        scene, rendered = sample_rendered(rng, categories=[wanted[int(i)] for i in rng.permutation(len(wanted))])
+        scene, rendered = sample_rendered(
+            rng, categories=[wanted[int(i)] for i in rng.permutation(len(wanted))]
+        )
         if expressions(scene):
-            return coco.Picture(image_id, f"COCO_train2014_{image_id:012d}.jpg", scene, rendered)
+            return coco.CocoPicture(
+                image_id, f"COCO_train2014_{image_id:012d}.jpg", scene, rendered
+            )
 
 
 def _sentences(scene: Scene, rng: np.random.Generator) -> dict[int, list[str]]:
@@ -103,7 +117,12 @@ def _sentences(scene: Scene, rng: np.random.Generator) -> dict[int, list[str]]:
 
 
 def _ref(
-    ref_id: int, split: str, picture: coco.Picture, entry: dict[str, Any], texts: list[str], first_sent_id: int
+    ref_id: int,
+    split: str,
+    picture: coco.CocoPicture,
+    entry: dict[str, Any],
+    texts: list[str],
+    first_sent_id: int,
 ) -> dict[str, Any]:
     sentences = [
         {"raw": _as_typed(text, sent_id), "sent": text, "sent_id": sent_id, "tokens": text.split()}

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 
 from kvtool.demo.training.card import facts_of, write_card
-from kvtool.demo.training.config import Settings, tiny
+from kvtool.demo.training.config import TrainingSettings, tiny
 from kvtool.demo.training.evaluate import evaluate, save_figures
 from kvtool.demo.training.export import export_model, export_stage, export_tower
-from kvtool.demo.training.run import KEPT_FRACTIONS, STAGES, Run
+from kvtool.demo.training.run import KEPT_FRACTIONS, STAGES, TrainingRun
 from kvtool.demo.training.text import token_ids
 
 
-def export(run: Run, folder: Path) -> None:
+def export(run: TrainingRun, folder: Path) -> None:
     """Everything that is shipped but the card, from the newest checkpoints."""
     run.load("joint")
     export_model(run.model, folder / "model")
@@ -28,36 +28,54 @@ def export(run: Run, folder: Path) -> None:
     for number in range(1, len(KEPT_FRACTIONS) + 1):
         path = run.checkpoint(f"joint-{number}")
         if path.exists():
-            export_stage(torch.load(path, weights_only=True)["model"], folder / "stages" / str(number))
+            export_stage(
+                torch.load(path, weights_only=True)["model"], folder / "stages" / str(number)
+            )
 
 
-def assess(run: Run, folder: Path, count: int, note: str = "") -> None:
+def assess(run: TrainingRun, folder: Path, count: int, note: str = "") -> None:
     """Figures (OUT/figures.json) and card of an exported model."""
     figures = evaluate(folder / "model", count)
     save_figures(figures, run.out / "figures.json")
     settings = run.settings
     steps = {stage: getattr(settings, f"{stage}_steps") for stage in STAGES}
     parameters = sum(weight.numel() for weight in run.model.parameters())
-    write_card(folder, figures, facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS), note)
+    write_card(
+        folder,
+        figures,
+        facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS),
+        note,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kvtool.demo.training", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder of the run: drawings, checkpoints, log, export")
+    parser.add_argument(
+        "out", type=Path, help="folder of the run: drawings, checkpoints, log, export"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--stage", choices=[*STAGES, "export", "evaluate"], help="this stage alone; the ones before must be done"
+        "--stage",
+        choices=[*STAGES, "export", "evaluate"],
+        help="this stage alone; the ones before must be done",
     )
-    parser.add_argument("--minutes", type=float, help="stop after so long, at a checkpoint; run again to go on")
+    parser.add_argument(
+        "--minutes", type=float, help="stop after so long, at a checkpoint; run again to go on"
+    )
     parser.add_argument("--questions", type=int, default=1000, help="per figure of the card")
     parser.add_argument("--note", default="", help="a paragraph for the end of the card")
-    parser.add_argument("--tiny", action="store_true", help="a few steps of everything, to try the script")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a few steps of everything, to try the script"
+    )
     options = parser.parse_args(arguments)
-    settings = replace(tiny() if options.tiny else Settings(), seed=options.seed)
-    run = Run(options.out, settings, options.minutes)
+    settings = replace(tiny() if options.tiny else TrainingSettings(), seed=options.seed)
+    run = TrainingRun(options.out, settings, options.minutes)
     for stage in STAGES:
         if options.stage in (None, stage) and not run.stage(stage):
-            print(f"stopped in stage {stage} after {options.minutes} minutes: run again to go on", file=sys.stderr)
+            print(
+                f"stopped in stage {stage} after {options.minutes} minutes: run again to go on",
+                file=sys.stderr,
+            )
             return 0
     if options.stage in (None, "export"):
         export(run, options.out / "demo")

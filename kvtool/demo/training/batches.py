@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kvtool.demo.language import caption, plural
-from kvtool.demo.questions import KINDS, Question
+from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.training.config import IGNORED, Slots
 from kvtool.demo.training.drills import drill
 from kvtool.demo.training.text import encode, token_ids
@@ -122,7 +122,7 @@ class Asker:
             found = question and slot(question.text, question.answer, length)
             if found:
                 return found
-        fallback: Question | None = KINDS["count_things"](scene, rng)
+        fallback: SceneQuestion | None = KINDS["count_things"](scene, rng)
         assert fallback is not None
         found = slot(fallback.text, fallback.answer, length)
         assert found is not None
@@ -141,7 +141,9 @@ class Asker:
                 inputs += [*asked[: names[-1] + 1], told]
                 labels += [*[IGNORED] * names[-1], told, IGNORED]
         padding = length - len(inputs)
-        return Slot(inputs + [token_ids()["<pad>"]] * padding, labels + [IGNORED] * padding, early=True)
+        return Slot(
+            inputs + [token_ids()["<pad>"]] * padding, labels + [IGNORED] * padding, early=True
+        )
 
     def chain(self, scene: Scene, rng: np.random.Generator, length: int) -> Slot:
         """Short questions one after the other, each answer directly behind: half way from drill to chat."""

@@ -67,7 +67,14 @@ def card(figures: Sequence[Figure], facts: dict[str, object], note: str = "") ->
         lines.append(
             f"| {meaning} | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {figure.n} | {target} |"
         )
-    return HEAD.format(**facts) + "\n".join(lines) + "\n\n" + verdict(figures) + "\n" + (f"\n{note}\n" if note else "")
+    return (
+        HEAD.format(**facts)
+        + "\n".join(lines)
+        + "\n\n"
+        + verdict(figures)
+        + "\n"
+        + (f"\n{note}\n" if note else "")
+    )
 
 
 def verdict(figures: Sequence[Figure]) -> str:
@@ -100,5 +107,7 @@ def facts_of(
     }
 
 
-def write_card(folder: Path, figures: Sequence[Figure], facts: dict[str, object], note: str = "") -> None:
+def write_card(
+    folder: Path, figures: Sequence[Figure], facts: dict[str, object], note: str = ""
+) -> None:
     (folder / "MODEL_CARD.md").write_text(card(figures, facts, note))

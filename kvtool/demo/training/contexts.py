@@ -10,8 +10,16 @@ import numpy.typing as npt
 from torch import Tensor
 
 from kvtool.demo.compare import Comparison
-from kvtool.demo.language import RANDOM_PREFIX, caption, domain_sentence, number, plural, spot, with_article
-from kvtool.demo.questions import KINDS, Question
+from kvtool.demo.language import (
+    RANDOM_PREFIX,
+    caption,
+    domain_sentence,
+    number,
+    plural,
+    spot,
+    with_article,
+)
+from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.street import TRAIN_IDS, Street
 from kvtool.demo.training.batches import Asker, Packed, Slot, draws, fill, padded, slot
 from kvtool.demo.training.config import IMAGE_TOKENS, Slots
@@ -25,7 +33,15 @@ PLAIN_CONTEXT = 2 + IMAGE_LENGTH
 PREFIX_CONTEXT = PLAIN_CONTEXT + 36
 MANY_CONTEXT = 2 + 3 * IMAGE_LENGTH
 ORDINALS = ("first", "second", "third")
-PER_IMAGE_KINDS = ("existence", "existence", "count", "colour_yes_no", "count_things", "time", "style")
+PER_IMAGE_KINDS = (
+    "existence",
+    "existence",
+    "count",
+    "colour_yes_no",
+    "count_things",
+    "time",
+    "style",
+)
 STREET_ASKED = ("truck", "bus", "person", "building", "sidewalk", "terrain", "wall")
 
 
@@ -43,33 +59,42 @@ class Batch:
 def prompt(prefix: str, images: int) -> list[int]:
     """Ids up to the last image: `<|im_start|> user prefix <image> ...`."""
     ids = token_ids()
-    return [ids["<|im_start|>"], ids["user"], *encode(prefix), *[ids["<image>"]] * (IMAGE_LENGTH * images)]
+    return [
+        ids["<|im_start|>"],
+        ids["user"],
+        *encode(prefix),
+        *[ids["<image>"]] * (IMAGE_LENGTH * images),
+    ]
 
 
-def street_question(rng: np.random.Generator, street: Street, present: npt.NDArray[np.bool_]) -> Question:
+def street_question(
+    rng: np.random.Generator, street: Street, present: npt.NDArray[np.bool_]
+) -> SceneQuestion:
     kind = rng.integers(4)
     if kind == 0:
-        return Question("Is it day or night in the image?", street.time, "time")
+        return SceneQuestion("Is it day or night in the image?", street.time, "time")
     if kind == 1:
-        return Question("What place is shown in the image?", street.kind, "place")
+        return SceneQuestion("What place is shown in the image?", street.kind, "place")
     if kind == 2:
-        return Question("Describe the image.", domain_sentence(street.time, street.kind) + ".", "caption")
+        return SceneQuestion(
+            "Describe the image.", domain_sentence(street.time, street.kind) + ".", "caption"
+        )
     name = STREET_ASKED[rng.integers(len(STREET_ASKED))]
     answer = "yes" if present[TRAIN_IDS.index(name)] else "no"
-    return Question(f"Is there {with_article(name)} in the image?", answer, "existence")
+    return SceneQuestion(f"Is there {with_article(name)} in the image?", answer, "existence")
 
 
-def about_it(rng: np.random.Generator, scene: Scene, name: str) -> Question:
+def about_it(rng: np.random.Generator, scene: Scene, name: str) -> SceneQuestion:
     """A question that says `it` of the category named before the image."""
     found = [thing for thing in scene.things if thing.category == name]
     kind = rng.integers(4) if found else 0
     if kind == 0:
-        return Question("Is it in the image?", "yes" if found else "no", "existence")
+        return SceneQuestion("Is it in the image?", "yes" if found else "no", "existence")
     if kind == 1 or len(found) > 1:
-        return Question("How many are there in the image?", number(len(found)), "count")
+        return SceneQuestion("How many are there in the image?", number(len(found)), "count")
     if kind == 2:
-        return Question("What color is it?", found[0].colour, "colour")
-    return Question("Where is it?", spot(scene, found[0]), "spot")
+        return SceneQuestion("What color is it?", found[0].colour, "colour")
+    return SceneQuestion("Where is it?", spot(scene, found[0]), "spot")
 
 
 class Contexts:
@@ -81,7 +106,9 @@ class Contexts:
     def _lengths(self) -> list[int]:
         return [length for count, length in self.slots for _ in range(count)]
 
-    def _put(self, question: Question, length: int, fallback: Scene | None, rng: np.random.Generator) -> Slot:
+    def _put(
+        self, question: SceneQuestion, length: int, fallback: Scene | None, rng: np.random.Generator
+    ) -> Slot:
         """The question's slot; where it is too long, another one."""
         found = slot(question.text, question.answer, length)
         if found is None:
@@ -103,9 +130,13 @@ class Contexts:
         ids, lengths, bias = padded(rows, PREFIX_CONTEXT if prefixed else PLAIN_CONTEXT)
         return Batch(ids, lengths, bias, np.stack(images), fill(asked))
 
-    def _street_row(self, rng: np.random.Generator, prefixed: bool) -> tuple[str, npt.NDArray[np.uint8], list[Slot]]:
+    def _street_row(
+        self, rng: np.random.Generator, prefixed: bool
+    ) -> tuple[str, npt.NDArray[np.uint8], list[Slot]]:
         index = next(draws(rng, len(self.world.streets), 1))
-        street, present = cast("tuple[Street, npt.NDArray[np.bool_]]", self.world.streets.items[index])
+        street, present = cast(
+            "tuple[Street, npt.NDArray[np.bool_]]", self.world.streets.items[index]
+        )
         asked = []
         for length in self._lengths():
             found = None
@@ -116,7 +147,9 @@ class Contexts:
         prefix = domain_sentence(street.time, street.kind) if prefixed else ""
         return prefix, self.world.streets.images[index], asked
 
-    def _scene_row(self, rng: np.random.Generator, prefixed: bool) -> tuple[str, npt.NDArray[np.uint8], list[Slot]]:
+    def _scene_row(
+        self, rng: np.random.Generator, prefixed: bool
+    ) -> tuple[str, npt.NDArray[np.uint8], list[Slot]]:
         index = next(draws(rng, len(self.world.scenes), 1))
         scene = cast(Scene, self.world.scenes.items[index])
         asked = [self.asker.ask(scene, rng, length) for length in self._lengths()]
@@ -126,12 +159,16 @@ class Contexts:
             pool = [thing.category for thing in scene.things] if here else list(categories())
             prefix = pool[rng.integers(len(pool))]
             for position in range(0, len(asked), 2):
-                asked[position] = self._put(about_it(rng, scene, prefix), self._lengths()[position], scene, rng)
+                asked[position] = self._put(
+                    about_it(rng, scene, prefix), self._lengths()[position], scene, rng
+                )
         elif prefixed and choice < 0.75:
             prefix = caption(scene, rng, spots=False)
         elif prefixed:
             prefix = (
-                RANDOM_PREFIX if choice < 0.9 else domain_sentence(("day", "night")[rng.integers(2)], "city street")
+                RANDOM_PREFIX
+                if choice < 0.9
+                else domain_sentence(("day", "night")[rng.integers(2)], "city street")
             )
         return prefix, self.world.scenes.images[index], asked
 
@@ -167,7 +204,9 @@ class Contexts:
             question = KINDS[kind](scenes[at], rng)
             if question is None:
                 continue
-            text = question.text.replace("this image", "the image").replace("the image", f"the {ORDINALS[at]} image")
+            text = question.text.replace("this image", "the image").replace(
+                "the image", f"the {ORDINALS[at]} image"
+            )
             found = slot(text, question.answer, length)
             if found:
                 return found

@@ -21,7 +21,7 @@ from kvtool.demo.compare import Comparison, corresponding_point, most_similar, s
 from kvtool.demo.draw import Rendered, sample_rendered
 from kvtool.demo.shapes import part_names, parts
 from kvtool.demo.street import Street, render_street, sample_street
-from kvtool.demo.training.config import GRID, IMAGE_PX, PATCH_PX, Settings
+from kvtool.demo.training.config import GRID, IMAGE_PX, PATCH_PX, TrainingSettings
 from kvtool.demo.world import Scene, sample_size
 
 Bytes = npt.NDArray[np.uint8]
@@ -57,7 +57,10 @@ def patch_labels(scene: Scene, rendered: Rendered) -> Bytes:
     columns = (np.arange(IMAGE_PX) + 0.5) * rendered.thing_map.shape[1] / IMAGE_PX
     pixel = np.ix_(rows.astype(int), columns.astype(int))
     tiles = [
-        each[pixel].reshape(GRID, PATCH_PX, GRID, PATCH_PX).transpose(0, 2, 1, 3).reshape(GRID, GRID, -1)
+        each[pixel]
+        .reshape(GRID, PATCH_PX, GRID, PATCH_PX)
+        .transpose(0, 2, 1, 3)
+        .reshape(GRID, GRID, -1)
         for each in (rendered.thing_map, rendered.part_map)
     ]
     labels = np.zeros((3, GRID, GRID), dtype=np.uint8)
@@ -68,8 +71,13 @@ def patch_labels(scene: Scene, rendered: Rendered) -> Bytes:
         wins = area > best
         best[wins] = area[wins]
         labels[0][wins] = index + 1
-        part_areas = [(inside & (tiles[1] == number + 1)).sum(axis=-1) for number in range(len(parts(thing.category)))]
-        ids = np.asarray([part_names().index(part) + 1 for part in parts(thing.category)], dtype=np.uint8)
+        part_areas = [
+            (inside & (tiles[1] == number + 1)).sum(axis=-1)
+            for number in range(len(parts(thing.category)))
+        ]
+        ids = np.asarray(
+            [part_names().index(part) + 1 for part in parts(thing.category)], dtype=np.uint8
+        )
         labels[1][wins] = ids[np.argmax(part_areas, axis=0)][wins]
     for index, thing in enumerate(scene.things):
         x, y = (
@@ -82,7 +90,11 @@ def patch_labels(scene: Scene, rendered: Rendered) -> Bytes:
 
 def draw_scene(rng: np.random.Generator) -> Drawn:
     scene, rendered = sample_rendered(rng)
-    image = through_jpeg(rendered.image, int(rng.integers(60, 96))) if rng.random() < 0.4 else rendered.image
+    image = (
+        through_jpeg(rendered.image, int(rng.integers(60, 96)))
+        if rng.random() < 0.4
+        else rendered.image
+    )
     return [shrink(image)], patch_labels(scene, rendered), scene
 
 
@@ -90,7 +102,9 @@ def draw_street(rng: np.random.Generator) -> Drawn:
     street = sample_street(rng, size_wh=(160, 90))
     rendered = render_street(street)
     assert rendered.class_map is not None
-    present = np.bincount(rendered.class_map.ravel(), minlength=19) > 0.004 * rendered.class_map.size
+    present = (
+        np.bincount(rendered.class_map.ravel(), minlength=19) > 0.004 * rendered.class_map.size
+    )
     return [shrink(rendered.image)], np.zeros((3, GRID, GRID), dtype=np.uint8), (street, present)
 
 
@@ -103,7 +117,9 @@ def draw_comparison(rng: np.random.Generator) -> Drawn:
     return images, np.zeros((3, GRID, GRID), dtype=np.uint8), kept
 
 
-def draw(path: Path, count: int, seed: tuple[int, int], one: Callable[[np.random.Generator], Drawn]) -> Collection:
+def draw(
+    path: Path, count: int, seed: tuple[int, int], one: Callable[[np.random.Generator], Drawn]
+) -> Collection:
     """Draw `count` items into the folder, unless it holds them already."""
     if not (path / "scenes.pkl").exists():
         path.mkdir(parents=True, exist_ok=True)
@@ -138,13 +154,15 @@ class World:
     held_out: Collection
 
 
-def draw_world(path: Path, settings: Settings) -> World:
+def draw_world(path: Path, settings: TrainingSettings) -> World:
     """Draw (or find) everything under `path`; two thousandths of a second a picture."""
     seed = settings.seed
     return World(
         scenes=draw(path / "scenes", settings.train_scenes, (seed, 1), draw_scene),
         streets=draw(path / "streets", settings.train_streets, (seed, 2), draw_street),
-        comparisons=draw(path / "comparisons", settings.train_comparisons, (seed, 3), draw_comparison),
+        comparisons=draw(
+            path / "comparisons", settings.train_comparisons, (seed, 3), draw_comparison
+        ),
         held_out=draw(path / "held_out", settings.held_out, (seed, 4), draw_scene),
     )
 

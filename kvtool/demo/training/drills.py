@@ -86,7 +86,11 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
 def _asked(scene: Scene, rng: np.random.Generator, task: str, room: int) -> list[str]:
     """Words to ask about, at most `room`, in a random order: what is there, and something that is not."""
     words = list(COLOURS) if task == "by_colour" else list(categories())
-    present = list(dict.fromkeys(thing.colour if task == "by_colour" else thing.category for thing in scene.things))
+    present = list(
+        dict.fromkeys(
+            thing.colour if task == "by_colour" else thing.category for thing in scene.things
+        )
+    )
     absent = [name for name in words if name not in present]
     few = len(present) if task in ("existence", "by_colour") else int(rng.random() < 0.4)
     names = present + [absent[int(index)] for index in rng.permutation(len(absent))[:few]]

@@ -17,13 +17,19 @@ from transformers import AutoImageProcessor, AutoTokenizer, LlavaOnevisionForCon
 
 from kvtool.demo.compare import corresponding_point, most_similar, same_style
 from kvtool.demo.draw import sample_rendered
-from kvtool.demo.questions import KINDS, Question, existence_question
+from kvtool.demo.questions import KINDS, SceneQuestion, existence_question
 from kvtool.demo.training.config import IMAGE_TOKENS
 from kvtool.demo.world import Scene, categories
 
 EVALUATION_SEED = 987_654_321
 BATCH = 32
-TARGETS = {"existence_f1": 0.85, "colour": 0.90, "count": 0.80, "left_right": 0.90, "top_bottom": 0.90}
+TARGETS = {
+    "existence_f1": 0.85,
+    "colour": 0.90,
+    "count": 0.80,
+    "left_right": 0.90,
+    "top_bottom": 0.90,
+}
 KINDS_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "colour": (("colour",), ("colour",)),
     "count": (("count",), ("count",)),
@@ -55,7 +61,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExamQuestion:
     """Images (H, W, 3) of a prompt, its question, and the answer expected."""
 
     images: tuple[npt.NDArray[np.uint8], ...]
@@ -77,27 +83,33 @@ def f1_interval(pairs: list[tuple[bool, bool]], draws: int = 2000) -> tuple[floa
     table = np.asarray(pairs, dtype=np.int64)
     cells = np.bincount(2 * table[:, 0] + table[:, 1], minlength=4)
     resampled = np.random.default_rng(0).multinomial(len(table), cells / len(table), size=draws)
-    scores = 2 * resampled[:, 3] / np.maximum(1, 2 * resampled[:, 3] + resampled[:, 2] + resampled[:, 1])
+    scores = (
+        2 * resampled[:, 3] / np.maximum(1, 2 * resampled[:, 3] + resampled[:, 2] + resampled[:, 1])
+    )
     value = 2 * cells[3] / max(1, 2 * cells[3] + cells[2] + cells[1])
     return float(value), float(np.quantile(scores, 0.025)), float(np.quantile(scores, 0.975))
 
 
-class Answerer:
+class Examiner:
     """Base views, ChatML prompt, greedy answers. Prompts of equal length are batched, never padded."""
 
     def __init__(self, folder: Path):
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.processor: Any = cast(Any, AutoImageProcessor).from_pretrained(folder)
-        self.model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+        self.model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(
+            folder, dtype=torch.bfloat16
+        )
 
-    def ids(self, asked: Asked) -> tuple[int, ...]:
+    def ids(self, asked: ExamQuestion) -> tuple[int, ...]:
         content = [{"type": "image"} for _ in asked.images] + [{"type": "text", "text": asked.text}]
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        return tuple(self.tokenizer(text.replace("<image>", "<image>" * (IMAGE_TOKENS + 1)))["input_ids"])
+        return tuple(
+            self.tokenizer(text.replace("<image>", "<image>" * (IMAGE_TOKENS + 1)))["input_ids"]
+        )
 
-    def answers(self, questions: list[Asked]) -> list[str]:
+    def answers(self, questions: list[ExamQuestion]) -> list[str]:
         """The generated texts, in the order of the questions."""
         prompts = [self.ids(asked) for asked in questions]
         order = sorted(range(len(questions)), key=lambda index: len(prompts[index]))
@@ -111,9 +123,14 @@ class Answerer:
         return found
 
     @torch.inference_mode()
-    def _generate(self, batch: list[int], prompts: list[tuple[int, ...]], questions: list[Asked]) -> list[str]:
+    def _generate(
+        self, batch: list[int], prompts: list[tuple[int, ...]], questions: list[ExamQuestion]
+    ) -> list[str]:
         images = [image for index in batch for image in questions[index].images]
-        views = [self.processor(images=image, return_tensors="pt")["pixel_values"][0, :1] for image in images]
+        views = [
+            self.processor(images=image, return_tensors="pt")["pixel_values"][0, :1]
+            for image in images
+        ]
         # More than one image "in a sample" is how transformers is told to use base views alone.
         views, count = (views * 2, 2) if len(views) == 1 else (views, len(views))
         features = self.model.model.get_image_features(
@@ -133,7 +150,7 @@ class Answerer:
         return texts
 
 
-def existence_questions(count: int, rng: np.random.Generator) -> list[Asked]:
+def existence_questions(count: int, rng: np.random.Generator) -> list[ExamQuestion]:
     """As POPE asks: per scene one yes, and one no that is random, popular or adversarial in turn.
 
     Popular: absent and frequent over all scenes. Adversarial: absent and often seen beside what is there.
@@ -156,40 +173,47 @@ def existence_questions(count: int, rng: np.random.Generator) -> list[Asked]:
         present = sorted(here)[rng.integers(len(here))]
         for name, truth in ((present, True), (missing, False)):
             question = existence_question(name, truth)
-            asked.append(Asked((rendered.image,), question.text, question.answer, "existence"))
+            asked.append(
+                ExamQuestion((rendered.image,), question.text, question.answer, "existence")
+            )
     return asked
 
 
 def questions_of(
     kinds: tuple[str, ...], makers: tuple[str, ...], count: int, rng: np.random.Generator
-) -> Iterator[Asked]:
+) -> Iterator[ExamQuestion]:
     """`count` questions of the kinds, one a scene."""
     while count:
         scene, rendered = sample_rendered(rng)
         question = _one_of(scene, kinds, makers, rng)
         if question:
             count -= 1
-            yield Asked((rendered.image,), question.text, question.answer, question.kind)
+            yield ExamQuestion((rendered.image,), question.text, question.answer, question.kind)
 
 
-def _one_of(scene: Scene, kinds: tuple[str, ...], makers: tuple[str, ...], rng: np.random.Generator) -> Question | None:
+def _one_of(
+    scene: Scene, kinds: tuple[str, ...], makers: tuple[str, ...], rng: np.random.Generator
+) -> SceneQuestion | None:
     question = KINDS[makers[rng.integers(len(makers))]](scene, rng)
     return question if question and question.kind in kinds else None
 
 
-def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[Asked]:
+def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[ExamQuestion]:
     """How many of a category, one to four equally often, with up to two other things beside them."""
     for index in range(count):
         number = index % 4 + 1
         name, *others = (
-            categories()[int(i)] for i in rng.permutation(len(categories()))[: 1 + int(rng.integers(0, 5 - number))]
+            categories()[int(i)]
+            for i in rng.permutation(len(categories()))[: 1 + int(rng.integers(0, 5 - number))]
         )
         names = [name] * number + others
-        scene, rendered = sample_rendered(rng, categories=[names[int(i)] for i in rng.permutation(len(names))])
+        scene, rendered = sample_rendered(
+            rng, categories=[names[int(i)] for i in rng.permutation(len(names))]
+        )
         question = None
         while question is None or question.text != _count_text(name):
             question = KINDS["count"](scene, rng)
-        yield Asked((rendered.image,), question.text, question.answer, "count")
+        yield ExamQuestion((rendered.image,), question.text, question.answer, "count")
 
 
 def _count_text(name: str) -> str:
@@ -200,28 +224,46 @@ def _count_text(name: str) -> str:
 
 def evaluate(folder: Path, count: int = 1000, several_images: bool = True) -> list[Figure]:
     """All figures of the card, on scenes that no training run has drawn."""
-    answerer, figures = Answerer(folder), []
+    answerer, figures = Examiner(folder), []
     asked = existence_questions(2 * count, np.random.default_rng((EVALUATION_SEED, 0)))
     said = answerer.answers(asked)
-    pairs = [(text == "yes", question.answer == "yes") for text, question in zip(said, asked, strict=True)]
+    pairs = [
+        (text == "yes", question.answer == "yes")
+        for text, question in zip(said, asked, strict=True)
+    ]
     figures.append(Figure("existence_f1", *f1_interval(pairs), len(pairs)))
     figures.append(_accuracy("existence", [one == other for one, other in pairs]))
     for index, (name, (makers, kinds)) in enumerate(KINDS_OF.items(), start=1):
         rng = np.random.default_rng((EVALUATION_SEED, index))
         asked_of = count if name in TARGETS else max(2, count // 2)
-        drawn = balanced_counts(count, rng) if name == "count" else questions_of(kinds, makers, asked_of, rng)
+        drawn = (
+            balanced_counts(count, rng)
+            if name == "count"
+            else questions_of(kinds, makers, asked_of, rng)
+        )
         asked = list(drawn)
-        right = [text == question.answer for text, question in zip(answerer.answers(asked), asked, strict=True)]
+        right = [
+            text == question.answer
+            for text, question in zip(answerer.answers(asked), asked, strict=True)
+        ]
         figures.append(_accuracy(name, right))
         for kind in kinds if len(kinds) > 1 else ():
-            chosen = [ok for ok, question in zip(right, asked, strict=True) if question.kind == kind]
+            chosen = [
+                ok for ok, question in zip(right, asked, strict=True) if question.kind == kind
+            ]
             figures.extend([_accuracy(kind, chosen)] if chosen else [])
-    for index, compare in enumerate((same_style, most_similar, corresponding_point) if several_images else ()):
+    for index, compare in enumerate(
+        (same_style, most_similar, corresponding_point) if several_images else ()
+    ):
         rng = np.random.default_rng((EVALUATION_SEED, 100 + index))
         compared = [compare(rng) for _ in range(max(2, count // 2))]
-        asked = [Asked(one.images, one.text, one.answer, one.kind) for one in compared]
+        asked = [ExamQuestion(one.images, one.text, one.answer, one.kind) for one in compared]
         said = answerer.answers(asked)
-        figures.append(_accuracy(asked[0].kind, [text == one.answer for text, one in zip(said, asked, strict=True)]))
+        figures.append(
+            _accuracy(
+                asked[0].kind, [text == one.answer for text, one in zip(said, asked, strict=True)]
+            )
+        )
     return figures
 
 

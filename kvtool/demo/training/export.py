@@ -74,10 +74,17 @@ def export_tower(state: dict[str, Tensor], folder: Path) -> None:
     tower: Any = SiglipVisionModel(vision_config())
     prefix = "model.vision_tower."
     tower.load_state_dict(
-        {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
+        {
+            name.removeprefix(prefix): weight
+            for name, weight in state.items()
+            if name.startswith(prefix)
+        }
     )
     tower.to(torch.bfloat16).save_pretrained(folder)
-    write_json(folder / "preprocessor_config.json", {"image_processor_type": "SiglipImageProcessor", **NORMALISATION})
+    write_json(
+        folder / "preprocessor_config.json",
+        {"image_processor_type": "SiglipImageProcessor", **NORMALISATION},
+    )
 
 
 def export_stage(state: dict[str, Tensor], folder: Path) -> None:

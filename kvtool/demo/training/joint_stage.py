@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from kvtool.demo.training.batches import Asker, draws
-from kvtool.demo.training.config import IMAGE_TOKENS, TEXT_DIM, Settings, Slots
+from kvtool.demo.training.config import IMAGE_TOKENS, TEXT_DIM, Slots, TrainingSettings
 from kvtool.demo.training.contexts import Batch, Contexts
 from kvtool.demo.training.data import World
 from kvtool.demo.training.language_stage import GridStage, answer_loss
@@ -26,7 +26,12 @@ from kvtool.demo.world import Scene
 class AlignStage:
     """The projector alone: squared distance to the symbolic token of each patch. Tower and embeddings stay."""
 
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
+    ):
         self.model, self.world, self.settings = model, world, settings
         self._look = torch.compile(look, dynamic=False) if settings.compiled else look
 
@@ -49,18 +54,29 @@ class AlignStage:
 class JointStage:
     """Real images through tower, projector and decoder; the loss is on the answers alone."""
 
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
+    ):
         self.model, self.settings = model, settings
         self.contexts = Contexts(
-            world, settings.slots, Asker(settings.joint_drills, settings.joint_stubs, settings.joint_chains)
+            world,
+            settings.slots,
+            Asker(settings.joint_drills, settings.joint_stubs, settings.joint_chains),
         )
         self.grid = GridStage(model, world, settings)
-        self._see = torch.compile(self._features, dynamic=False) if settings.compiled else self._features
+        self._see = (
+            torch.compile(self._features, dynamic=False) if settings.compiled else self._features
+        )
 
     def _features(self, values: Tensor) -> Tensor:
         """(n, 3, 96, 96) -> (n, 144, 128)."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            projected: Tensor = self.model.model.multi_modal_projector(look(tower(self.model), values))
+            projected: Tensor = self.model.model.multi_modal_projector(
+                look(tower(self.model), values)
+            )
             return projected
 
     def draw(self, rng: np.random.Generator) -> Batch | None:
@@ -87,7 +103,11 @@ class JointStage:
         seen = self._see(F.pad(images, (0, 0, 0, 0, 0, 0, 0, room - len(images))))[: len(images)]
         newline = model.model.image_newline.to(seen.dtype).expand(len(images), 1, -1)
         features = torch.cat((seen, newline), dim=1).reshape(-1, TEXT_DIM).to(torch.bfloat16)
-        x = decoder(model).embed_tokens(torch.cat((batch.context_ids, batch.packed.ids), dim=1)).to(torch.bfloat16)
+        x = (
+            decoder(model)
+            .embed_tokens(torch.cat((batch.context_ids, batch.packed.ids), dim=1))
+            .to(torch.bfloat16)
+        )
         context, slots = batch.context_ids.shape[1], slots or self.settings.slots
         at_image = torch.zeros(x.shape[:2], dtype=torch.bool)
         at_image[:, :context] = batch.context_ids == token_ids()["<image>"]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from kvtool.demo.training.batches import TEXT_CONTEXT, Asker, Packed, draws, padded, text_context
-from kvtool.demo.training.config import IGNORED, Settings
+from kvtool.demo.training.config import IGNORED, TrainingSettings
 from kvtool.demo.training.data import World
 from kvtool.demo.training.model import decoder
 from kvtool.demo.training.packed import decode, packed_positions
@@ -49,7 +49,12 @@ def _cross_entropy(
 class TextStage:
     """A scene in words, and questions on it."""
 
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
+    ):
         self.model, self.world, self.settings, self.asker = (
             model,
             world,
@@ -65,7 +70,9 @@ class TextStage:
         inputs = torch.cat((ids, packed.ids), dim=1)
         x = decoder(self.model).embed_tokens(inputs).to(torch.bfloat16)
         position = packed_positions(lengths, TEXT_CONTEXT, settings.slots)
-        states = decode(decoder(self.model), x, position, bias, TEXT_CONTEXT, settings.slots, settings.compiled)
+        states = decode(
+            decoder(self.model), x, position, bias, TEXT_CONTEXT, settings.slots, settings.compiled
+        )
         return answer_loss(self.model, states, packed)
 
 
@@ -75,7 +82,12 @@ class GridStage:
     Of four batches one is text. Of the others, a share `settings.compact` keeps a dozen patches instead of the grid.
     """
 
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings):
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
+    ):
         self.model, self.world, self.settings = model, world, settings
         self.asker, self.text = (
             Asker(settings.drills, settings.stubs, settings.chains),
@@ -85,7 +97,9 @@ class GridStage:
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
         if rng.random() < 0.25:
             figures = self.text.loss(rng)
-            return {f"text {name}": figure for name, figure in figures.items()} | {"loss": figures["loss"]}
+            return {f"text {name}": figure for name, figure in figures.items()} | {
+                "loss": figures["loss"]
+            }
         few = rng.random() < self.settings.compact
         return self.grid_loss(rng, few)
 
@@ -107,8 +121,12 @@ class GridStage:
         context = 2 + grid.shape[1] + 1
         position = packed_positions(torch.full((len(scenes),), context), context, settings.slots)
         bias = torch.zeros(len(scenes), context)
-        states = decode(decoder(self.model), x, position, bias, context, settings.slots, settings.compiled)
+        states = decode(
+            decoder(self.model), x, position, bias, context, settings.slots, settings.compiled
+        )
         figures = answer_loss(self.model, states, packed)
         return (
-            {f"few {name}": figure for name, figure in figures.items()} | {"loss": figures["loss"]} if few else figures
+            {f"few {name}": figure for name, figure in figures.items()} | {"loss": figures["loss"]}
+            if few
+            else figures
         )

@@ -31,7 +31,13 @@ def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
 class Muon:
     """Parameters of one rate. Matrices whose name has `.layers.` go to Muon, all others to AdamW at `adam_rate`."""
 
-    def __init__(self, parameters: Iterable[tuple[str, Tensor]], rate: float, adam_rate: float, decay: float = 0.01):
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, Tensor]],
+        rate: float,
+        adam_rate: float,
+        decay: float = 0.01,
+    ):
         self.rate, self.decay, self.momentum = rate, decay, 0.95
         self.by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         others = []
@@ -40,8 +46,12 @@ class Muon:
                 self.by_shape[tuple(parameter.shape)].append(parameter)
             else:
                 others.append(parameter)
-        self.buffers = {shape: torch.zeros(len(group), *shape) for shape, group in self.by_shape.items()}
-        self.adam = torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        self.buffers = {
+            shape: torch.zeros(len(group), *shape) for shape, group in self.by_shape.items()
+        }
+        self.adam = torch.optim.AdamW(
+            others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
         self.adam_rate = adam_rate
 
     @torch.no_grad()
@@ -50,7 +60,9 @@ class Muon:
         for shape, group in self.by_shape.items():
             if group[0].grad is None:
                 continue
-            gradients = torch.stack([parameter.grad for parameter in group if parameter.grad is not None])
+            gradients = torch.stack(
+                [parameter.grad for parameter in group if parameter.grad is not None]
+            )
             buffer = self.buffers[shape]
             buffer.lerp_(gradients, 1 - self.momentum)
             update = orthogonalise(gradients.lerp(buffer, self.momentum)).float()
@@ -71,7 +83,9 @@ class Muon:
         self.adam.load_state_dict(state["adam"])
 
 
-def schedule(step: int, steps: int, warmup: int = 100, cooldown: float = 0.3, floor: float = 0.02) -> float:
+def schedule(
+    step: int, steps: int, warmup: int = 100, cooldown: float = 0.3, floor: float = 0.02
+) -> float:
     """Warm up, stay, then fall linearly over the last `cooldown` of the steps."""
     rise = min(1.0, (step + 1) / warmup)
     fall = min(1.0, (steps - step) / max(1.0, cooldown * steps))

@@ -21,7 +21,9 @@ from kvtool.demo.training.config import EARLY_LAYERS, Slots
 
 def _norm(weight: Tensor, x: Tensor, eps: float) -> Tensor:
     wide = x.float()
-    return weight.to(x.dtype) * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+    return weight.to(x.dtype) * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(
+        x.dtype
+    )
 
 
 def _turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -34,7 +36,9 @@ def _softmax(scores: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.softmax(scores.float(), dim=-1).to(dtype)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, context: int, slots: Slots, context_bias: Tensor) -> Tensor:
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, context: int, slots: Slots, context_bias: Tensor
+) -> Tensor:
     """q (B, KV, G, T, D), k and v (B, KV, T, D), context_bias (B, C) -> (B, KV, G, T, D)."""
     batch, kv, group, _, dim = q.shape
     scale = 1 / math.sqrt(dim)
@@ -42,7 +46,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, context: int, slots: Slots, context
     causal = torch.full((context, context), -1e4, dtype=q.dtype).triu(1)
     bias = context_bias[:, None, None, None, :].to(q.dtype)
     rows = (q[:, :, :, :context] * scale).reshape(batch, kv, group * context, dim)
-    scores = (rows @ k_context.transpose(-1, -2)).view(batch, kv, group, context, context) + causal + bias
+    scores = (
+        (rows @ k_context.transpose(-1, -2)).view(batch, kv, group, context, context)
+        + causal
+        + bias
+    )
     weights = _softmax(scores, q.dtype).view(batch, kv, group * context, context)
     outputs = [(weights @ v_context).view(batch, kv, group, context, dim)]
     start = context
@@ -54,16 +62,26 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, context: int, slots: Slots, context
         own_k = k[:, :, start:stop].reshape(batch, kv, 1, count, length, dim)
         own_v = v[:, :, start:stop].reshape(batch, kv, 1, count, length, dim)
         # Slots as a batch dimension, the query heads of a group as more rows.
-        by_slot = rows.view(batch, kv, group, count, length, dim).transpose(2, 3).reshape(-1, group * length, dim)
+        by_slot = (
+            rows.view(batch, kv, group, count, length, dim)
+            .transpose(2, 3)
+            .reshape(-1, group * length, dim)
+        )
         near = by_slot @ own_k.reshape(-1, length, dim).transpose(-1, -2)
         near = near.view(batch, kv, count, group, length, length).transpose(2, 3)
         near = near + torch.full((length, length), -1e4, dtype=q.dtype).triu(1)
         weights = _softmax(torch.cat((far, near), dim=-1), q.dtype)
         far_weights, near_weights = weights[..., :context], weights[..., context:]
         seen = far_weights.reshape(batch, kv, group * count * length, context) @ v_context
-        by_slot = near_weights.transpose(2, 3).reshape(-1, group * length, length) @ own_v.reshape(-1, length, dim)
+        by_slot = near_weights.transpose(2, 3).reshape(-1, group * length, length) @ own_v.reshape(
+            -1, length, dim
+        )
         by_slot = by_slot.view(batch, kv, count, group, length, dim).transpose(2, 3)
-        outputs.append((seen.view(batch, kv, group, count, length, dim) + by_slot).reshape(batch, kv, group, -1, dim))
+        outputs.append(
+            (seen.view(batch, kv, group, count, length, dim) + by_slot).reshape(
+                batch, kv, group, -1, dim
+            )
+        )
         start = stop
     return torch.cat(outputs, dim=3)
 
@@ -145,7 +163,20 @@ def decode(
     run = _compiled_layer() if compiled else _layer
     states = []
     for layer in model.layers:
-        x = run(_weights(layer), x, cosine, sine, context_bias, heads, config.rms_norm_eps, context, slots)
+        x = run(
+            _weights(layer),
+            x,
+            cosine,
+            sine,
+            context_bias,
+            heads,
+            config.rms_norm_eps,
+            context,
+            slots,
+        )
         states.append(x)
-    last, early = (_norm(model.norm.weight, state, config.rms_norm_eps) for state in (x, states[EARLY_LAYERS - 1]))
+    last, early = (
+        _norm(model.norm.weight, state, config.rms_norm_eps)
+        for state in (x, states[EARLY_LAYERS - 1])
+    )
     return last, early

@@ -28,7 +28,9 @@ def _positions() -> Tensor:
     """(144, 4), row by row: how far left, right, up and down of the middle each patch is, 0 to 2; steep at first."""
     middle = (torch.arange(GRID) + 0.5) / GRID * 2 - 1
     rows, columns = torch.meshgrid(middle, middle, indexing="ij")
-    offsets = torch.stack((-columns, columns, -rows, rows), dim=-1).clamp_min(0).view(IMAGE_TOKENS, 4)
+    offsets = (
+        torch.stack((-columns, columns, -rows, rows), dim=-1).clamp_min(0).view(IMAGE_TOKENS, 4)
+    )
     return offsets + (3 * offsets).clamp_max(1)
 
 
@@ -71,7 +73,9 @@ def spread_opposites(table: Tensor, seed: int, distance: float = 3.2) -> None:
             table[ids[other]] -= way
 
 
-def symbolic_grid(table: Tensor, words: Tensor, weights: Tensor, chosen: Tensor | None = None) -> Tensor:
+def symbolic_grid(
+    table: Tensor, words: Tensor, weights: Tensor, chosen: Tensor | None = None
+) -> Tensor:
     """Embeddings `table` (words, dim) -> image tokens (B, 144, dim), or (B, n, dim) of the `chosen` patches (B, n)."""
     ids = token_ids()
     sides = table[torch.tensor([ids[name] for name in ("left", "right", "top", "bottom")])]

@@ -34,12 +34,24 @@ def encode(text: str) -> tuple[int, ...]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer that is shipped: lower case, words, digits, signs; ChatML marks and choices kept whole."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+    )
 
     tokenizer = Tokenizer(models.WordLevel(dict(token_ids()), unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]"), "removed", invert=True)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(r"[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]"), "removed", invert=True
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    )
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in CHOICES])
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from transformers import SiglipVisionModel
 from kvtool.demo.language import caption, vocabulary
 from kvtool.demo.shapes import part_names
 from kvtool.demo.training.batches import draws, padded
-from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, Settings
+from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, TrainingSettings
 from kvtool.demo.training.data import Collection, World
 from kvtool.demo.training.text import encode
 from kvtool.demo.world import COLOURS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
@@ -30,7 +30,9 @@ Labels = npt.NDArray[np.int64]
 
 def pixels(images: npt.NDArray[np.uint8]) -> Tensor:
     """(B, 96, 96, 3) uint8 -> (B, 3, 96, 96) in -1..1: rescale 1/255, mean and deviation 0.5."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return (
+        torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    )
 
 
 @cache
@@ -41,7 +43,12 @@ def _index(values: tuple[str, ...]) -> dict[str, int]:
 def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
     """Per head (B, 144): category, colour, texture, size (0 = background, else index + 1), part, middle (0 or 1),
     row and column (from 1)."""
-    attributes = {"category": categories(), "colour": tuple(COLOURS), "texture": TEXTURES, "size": SIZES}
+    attributes = {
+        "category": categories(),
+        "colour": tuple(COLOURS),
+        "texture": TEXTURES,
+        "size": SIZES,
+    }
     found: dict[str, Tensor] = {}
     seen = patches[:, 0].reshape(len(scenes), IMAGE_TOKENS)
     for name, values in attributes.items():
@@ -50,8 +57,12 @@ def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[s
             for index, thing in enumerate(scene.things):
                 ids[row, index + 1] = _index(values)[getattr(thing, name)] + 1
         found[name] = torch.from_numpy(np.take_along_axis(ids, seen.astype(np.int64), axis=1))
-    found["part"] = torch.from_numpy(patches[:, 1].reshape(len(scenes), IMAGE_TOKENS).astype(np.int64))
-    found["middle"] = torch.from_numpy((patches[:, 2].reshape(len(scenes), IMAGE_TOKENS) > 0).astype(np.int64))
+    found["part"] = torch.from_numpy(
+        patches[:, 1].reshape(len(scenes), IMAGE_TOKENS).astype(np.int64)
+    )
+    found["middle"] = torch.from_numpy(
+        (patches[:, 2].reshape(len(scenes), IMAGE_TOKENS) > 0).astype(np.int64)
+    )
     rows, columns = torch.meshgrid(torch.arange(GRID) + 1, torch.arange(GRID) + 1, indexing="ij")
     found["row"] = rows.reshape(1, -1).expand(len(scenes), -1)
     found["column"] = columns.reshape(1, -1).expand(len(scenes), -1)
@@ -119,7 +130,9 @@ def look(model: SiglipVisionModel, values: Tensor) -> Tensor:
 class VisionStage:
     """Tower and heads on random batches of scenes."""
 
-    def __init__(self, tower: SiglipVisionModel, heads: TowerHeads, world: World, settings: Settings):
+    def __init__(
+        self, tower: SiglipVisionModel, heads: TowerHeads, world: World, settings: TrainingSettings
+    ):
         self.tower, self.heads, self.world, self.settings = tower, heads, world, settings
         self._run = torch.compile(self._dense, dynamic=False) if settings.compiled else self._dense
 
@@ -129,7 +142,11 @@ class VisionStage:
             return features, self.heads.patch(features), self.heads.scene(features.mean(1))
 
     def batch(self, collection: Collection, indices: list[int]) -> tuple[list[Scene], Tensor]:
-        scenes = [scene for scene in (collection.items[index] for index in indices) if isinstance(scene, Scene)]
+        scenes = [
+            scene
+            for scene in (collection.items[index] for index in indices)
+            if isinstance(scene, Scene)
+        ]
         return scenes, pixels(collection.images[indices])
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -140,18 +157,24 @@ class VisionStage:
         targets = patch_targets(scenes, pool.patches[indices])
         total, report = torch.zeros(()), {}
         for name, logits in zip(
-            PATCH_CLASSES, torch.split(by_patch.float(), list(PATCH_CLASSES.values()), dim=-1), strict=True
+            PATCH_CLASSES,
+            torch.split(by_patch.float(), list(PATCH_CLASSES.values()), dim=-1),
+            strict=True,
         ):
             wanted = targets[name]
             # Background fills most patches: a tenth of its weight is enough, also for rows and columns.
             weight = torch.where(targets["category"] > 0, 1.0, 0.15)
             each = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-            total = total + HEAD_WEIGHTS.get(name, 1.0) * (each * weight.flatten()).sum() / weight.sum()
+            total = (
+                total + HEAD_WEIGHTS.get(name, 1.0) * (each * weight.flatten()).sum() / weight.sum()
+            )
             if name in ("category", "colour", "part", "column"):
                 inside = targets["category"] > 0
                 report[name] = (logits.argmax(-1) == wanted)[inside].float().mean()
         for name, logits in zip(
-            SCENE_CLASSES, torch.split(by_scene.float(), list(SCENE_CLASSES.values()), dim=-1), strict=True
+            SCENE_CLASSES,
+            torch.split(by_scene.float(), list(SCENE_CLASSES.values()), dim=-1),
+            strict=True,
         ):
             total = total + 0.2 * F.cross_entropy(logits, scene_targets(scenes)[name])
         ids, lengths, _ = padded(

@@ -11,7 +11,7 @@ from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import flags
 from kvtool.reporting.numbers import plural, probability
 from kvtool.reporting.sentences import capitalized
-from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
 
@@ -31,7 +31,9 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 
 def correlation(row: Row) -> str:
     """A coefficient over models; a relation only where its interval leaves out 0."""
-    name, value, low, high = (row.get(each) for each in ("coefficient", "value", "value_low", "value_high"))
+    name, value, low, high = (
+        row.get(each) for each in ("coefficient", "value", "value_low", "value_high")
+    )
     models = plural(row["n"], "model")
     if value is None:
         return f"{capitalized(str(name))} is not defined over {models}."
@@ -51,7 +53,7 @@ def sentences(result: Result) -> Iterator[str]:
             yield correlation(row)
 
 
-def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     own: dict[str, Any] = {}
     for options in (config.get("options") or {}).values():
@@ -63,4 +65,8 @@ def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[st
         **{name: config.get(name) for name in ("select", "limit", "max_new_tokens", "seed")},
         **own,
     }
-    return ["correlate", kept.store, *flags(asked, {"select": "max", "max_new_tokens": 16, "seed": 0})]
+    return [
+        "correlate",
+        kept.store,
+        *flags(asked, {"select": "max", "max_new_tokens": 16, "seed": 0}),
+    ]

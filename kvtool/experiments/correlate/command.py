@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import DeviceOption, FormatOption, PlotOption, WaitOption, bounded, given, need_store
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    PlotOption,
+    WaitOption,
+    bounded,
+    given,
+    need_store,
+)
 from kvtool.errors import PartialError, UsageError
 
 Named = list[str] | None
@@ -16,37 +24,60 @@ Named = list[str] | None
 
 def correlate(
     stores: Annotated[
-        list[Path] | None, typer.Argument(metavar="[STORE]...", help="Stores; default: $KVTOOL_STORE.")
+        list[Path] | None,
+        typer.Argument(metavar="[STORE]...", help="Stores; default: $KVTOOL_STORE."),
     ] = None,
-    models: Annotated[str | None, typer.Option("--models", help="Only these, comma-separated.")] = None,
-    runs: Annotated[str | None, typer.Option("--runs", help="Only these runs, comma-separated.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Only these, comma-separated.")
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="Only these runs, comma-separated.")
+    ] = None,
     tasks: Annotated[
-        str | None, typer.Option("--tasks", help="Segmentation tasks to average, comma-separated; default: all four.")
+        str | None,
+        typer.Option(
+            "--tasks", help="Segmentation tasks to average, comma-separated; default: all four."
+        ),
     ] = None,
-    benchmarks: Annotated[str | None, typer.Option("--benchmarks", help="Of cvbench,blink; default: both.")] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option("--benchmarks", help="Of cvbench,blink; default: both.")
+    ] = None,
     limit: Annotated[
         int | None,
         bounded("limit", help="Questions of each task or sub-task and image collection at most."),
     ] = None,
     max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
     model: Annotated[
-        Named, typer.Option("--model", metavar="NAME=FOLDER", help="Where a run's model is now; repeatable.")
+        Named,
+        typer.Option(
+            "--model", metavar="NAME=FOLDER", help="Where a run's model is now; repeatable."
+        ),
     ] = None,
     data: Annotated[
-        Named, typer.Option("--data", metavar="NAME=FOLDER", help="Where a data set is now; repeatable.")
+        Named,
+        typer.Option("--data", metavar="NAME=FOLDER", help="Where a data set is now; repeatable."),
     ] = None,
     select: Annotated[
         Literal["max", "split"],
-        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+        typer.Option(
+            "--select", help="Best block on the data it is scored on, or on the other half of it."
+        ),
     ] = "max",
-    episodes: Annotated[int | None, bounded("episodes", help="Few-shot episodes (default 1000).")] = None,
+    episodes: Annotated[
+        int | None, bounded("episodes", help="Few-shot episodes (default 1000).")
+    ] = None,
     restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
     cutoff: Annotated[
-        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+        str | None,
+        typer.Option(
+            "--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")
+    ] = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -80,7 +111,12 @@ def correlate(
             fresh=fresh,
             wait_s=wait,
             progress=advance,
-            **given(models=_names(models), runs=_names(runs), tasks=_names(tasks), benchmarks=_names(benchmarks)),
+            **given(
+                models=_names(models),
+                runs=_names(runs),
+                tasks=_names(tasks),
+                benchmarks=_names(benchmarks),
+            ),
             **given(episodes=episodes, restarts=restarts, cutoff=cutoff),
         )
     for note in result.config["notes"]:
@@ -92,7 +128,9 @@ def correlate(
     without = not any("coefficient" in row for row in result.rows)
     if result.n_skipped or without:
         tail = ", which is too few for a coefficient" if without else ""
-        raise PartialError(f"correlate: {result.n_skipped} models were left out, {result.n} compared{tail}")
+        raise PartialError(
+            f"correlate: {result.n_skipped} models were left out, {result.n} compared{tail}"
+        )
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.answering import Answerer, Found, Progress
-from kvtool.asking.choices import Asked, ask, first_of_cells, perception
+from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
@@ -31,35 +31,45 @@ class Common:
     of a task or no question of a benchmark is left.
     """
 
-    def __init__(self, subjects: Sequence[Subject], data: Mapping[str, str], limit: int | None) -> None:
+    def __init__(
+        self, subjects: Sequence[Subject], data: Mapping[str, str], limit: int | None
+    ) -> None:
         self.data = data
         self._opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
         self._probed: dict[Identity, dict[str, Result]] = {}
         self._found: dict[tuple[Path, str], Found] = {}
-        self._held = {subject.identity: held for subject, held in zip(subjects, self._holding(subjects), strict=True)}
+        self._held = {
+            subject.identity: held
+            for subject, held in zip(subjects, self._holding(subjects), strict=True)
+        }
         self.questions = first_of_cells(self._questions(subjects), limit)
         for run in (run for subject in subjects for run in subject.segmented.values()):
             self._dataset(run)
         self.truth_hashes = sorted(
-            [name, split, dataset.truth_digest()] for (name, split, _), dataset in self._opened.items()
+            [name, split, dataset.truth_digest()]
+            for (name, split, _), dataset in self._opened.items()
         )
 
     def _images(self, task: str, subjects: Sequence[Subject]) -> set[str]:
         held = [set(subject.segmented[task].ids) for subject in subjects]
         common = set.intersection(*held)
         if not common:
-            raise KvtoolError(f"correlate: {task}: expected images that the runs of every model hold, found none")
+            raise KvtoolError(
+                f"correlate: {task}: expected images that the runs of every model hold, found none"
+            )
         if some := set.union(*held) - common:
-            self.notes.append(f"{task}: {len(some)} images that some models lack are left out of all")
+            self.notes.append(
+                f"{task}: {len(some)} images that some models lack are left out of all"
+            )
         return common
 
-    def _holding(self, subjects: Sequence[Subject]) -> list[dict[Asked, Run]]:
+    def _holding(self, subjects: Sequence[Subject]) -> list[dict[ChoiceQuestion, Run]]:
         """For each model its questions, each with a run that holds the picture."""
         every = []
         for subject in subjects:
-            held: dict[Asked, Run] = {}
+            held: dict[ChoiceQuestion, Run] = {}
             for run in (run for of_benchmark in subject.asked.values() for run in of_benchmark):
                 for each in perception(self._dataset(run), set(run.ids)):
                     held.setdefault(each, run)
@@ -76,7 +86,7 @@ class Common:
             check_pictures(run, self._opened[key])
         return self._opened[key]
 
-    def _questions(self, subjects: Sequence[Subject]) -> list[Asked]:
+    def _questions(self, subjects: Sequence[Subject]) -> list[ChoiceQuestion]:
         every = list(self._held.values())
         common = [each for each in every[0] if all(each in held for held in every)]
         for name in subjects[0].asked:
@@ -85,8 +95,10 @@ class Common:
                     f"correlate: {name}: expected questions of which the runs of every model hold the picture, found "
                     "none; extract the same images for all"
                 )
-        if some := len(set[Asked]().union(*every)) - len(common):
-            self.notes.append(f"{some} questions about images that some models lack are left out of all")
+        if some := len(set[ChoiceQuestion]().union(*every)) - len(common):
+            self.notes.append(
+                f"{some} questions about images that some models lack are left out of all"
+            )
         return common
 
     def measure(
@@ -103,7 +115,7 @@ class Common:
         every probe. Raises BusyError where other processes hold some of it, when all else is done; called again, it
         goes on from there."""
         probed = self._probed.setdefault(subject.identity, {})
-        said: dict[Asked, str] = {}
+        said: dict[ChoiceQuestion, str] = {}
 
         def score(task: str) -> None:
             if task not in probed:
@@ -113,11 +125,16 @@ class Common:
             said.update(self._answers(subject, model, max_new_tokens, share, progress, **options))
 
         # Where another process is at a probe, there may still be something to ask.
-        work: list[Callable[[], None]] = [*(partial(score, task) for task in subject.segmented), answer]
+        work: list[Callable[[], None]] = [
+            *(partial(score, task) for task in subject.segmented),
+            answer,
+        ]
         share.each(work, lambda do: do(), "probes and answers")
         return self._segmentation(subject, probed), [said[each] for each in self.questions]
 
-    def _probe(self, subject: Subject, task: str, share: Share, progress: Progress, **options: Any) -> Result:
+    def _probe(
+        self, subject: Subject, task: str, share: Share, progress: Progress, **options: Any
+    ) -> Result:
         """A task's scores on the common images."""
         run = subject.segmented[task]
         ids = None if self.images[task] == set(run.ids) else self.images[task]
@@ -136,7 +153,9 @@ class Common:
         for task, run in subject.segmented.items():
             found = probed[task]
             if found.best is None:
-                raise KvtoolError(f"run {run.name}: {task} is defined for none of its values; nothing to correlate")
+                raise KvtoolError(
+                    f"run {run.name}: {task} is defined for none of its values; nothing to correlate"
+                )
             ends = (found.best[found.metric + end] for end in ("", "_low", "_high"))
             scores.append(Estimate(*(np.asarray(np.nan if end is None else end) for end in ends)))
             row |= with_interval(task, *map(float, scores[-1]))
@@ -153,18 +172,22 @@ class Common:
         device: str,
         fresh: bool,
         **_: Any,
-    ) -> dict[Asked, str]:
+    ) -> dict[ChoiceQuestion, str]:
         """What a model says to every question. Its weights are loaded once, if at all."""
         held = self._held[subject.identity]
         runs = {(held[each].store, held[each].name): held[each] for each in self.questions}
-        said: dict[Asked, str] = {}
+        said: dict[ChoiceQuestion, str] = {}
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:
             found, store = self._found.setdefault((run.store, run.name), {}), open_store(run.store)
             beside = answerers[0] if answerers else None
-            answerers.append(Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, found))
-            said.update(ask(answerers[-1], [each for each in self.questions if held[each] is run], progress))
+            answerers.append(
+                Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, found)
+            )
+            said.update(
+                ask(answerers[-1], [each for each in self.questions if held[each] is run], progress)
+            )
 
         share.each(runs.values(), ask_over, "runs")
         return said

@@ -66,7 +66,9 @@ def about(result: Result) -> list[str]:
 def words(result: Result) -> list[str]:
     """The coefficients, or why there are none."""
     found = [coefficient(row) for row in result.rows if "coefficient" in row]
-    return found or [note for note in result.config.get("notes", []) if note.startswith("no coefficient")]
+    return found or [
+        note for note in result.config.get("notes", []) if note.startswith("no coefficient")
+    ]
 
 
 def coefficient(row: Row) -> str:

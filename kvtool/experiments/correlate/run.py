@@ -21,7 +21,7 @@ from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import (
     SEGMENTATION,
     Identity,
-    Source,
+    RunSource,
     Subject,
     check_names,
     find_runs,
@@ -93,24 +93,38 @@ def correlate(
     subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
     if not subjects:
         why = f": {lacking[0]}" if lacking else ""
-        raise KvtoolError(f"correlate: expected models with runs of all tasks and benchmarks, found none{why}")
+        raise KvtoolError(
+            f"correlate: expected models with runs of all tasks and benchmarks, found none{why}"
+        )
     common = Common(subjects, data or {}, limit)
-    settings = {"select": select, "max_new_tokens": max_new_tokens, "limit": limit, "seed": seed, "options": own}
+    settings = {
+        "select": select,
+        "max_new_tokens": max_new_tokens,
+        "limit": limit,
+        "seed": seed,
+        "options": own,
+    }
     config = _config(subjects, sources, common, settings)
     key, home = result_key([config, lacking]), open_store(opened[0].path)
     if not fresh and (kept := home.kept(key, Result.from_json)) is not None:
         return kept
     alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
-    progress(0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions}))
+    progress(
+        0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions})
+    )
     measured: dict[Identity, tuple[Row, list[str]]] = {}
     tried: set[Identity] = set()
     with sharing(wait_s) as share:
 
         def measure(subject: Subject) -> None:
-            tell = silent if subject.identity in tried else progress  # what is read again is no progress
+            tell = (
+                silent if subject.identity in tried else progress
+            )  # what is read again is no progress
             tried.add(subject.identity)
             place = (model or {}).get(subject.identity.name)
-            measured[subject.identity] = common.measure(subject, own, place, max_new_tokens, share.part, tell, **alike)
+            measured[subject.identity] = common.measure(
+                subject, own, place, max_new_tokens, share.part, tell, **alike
+            )
 
         share.each(subjects, measure, "models")
     rows, items = [], []
@@ -139,14 +153,19 @@ def correlate(
 
 def _own_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The options of each task. Raises UsageError for one that none takes."""
-    own = {task: {name: options[name] for name in options.keys() & options_of(task)} for task in tasks}
+    own = {
+        task: {name: options[name] for name in options.keys() & options_of(task)} for task in tasks
+    }
     if idle := options.keys() - {name for of in own.values() for name in of}:
         raise UsageError(f"correlate: none of {', '.join(tasks)} takes {', '.join(sorted(idle))}")
     return own
 
 
 def _config(
-    subjects: Sequence[Subject], sources: Mapping[str, Source], common: Common, settings: Mapping[str, Any]
+    subjects: Sequence[Subject],
+    sources: Mapping[str, RunSource],
+    common: Common,
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that the numbers depend on; the cache's key is its hash."""
     questions = [[each.benchmark, asdict(each.question)] for each in common.questions]
@@ -159,7 +178,10 @@ def _config(
             | {"runs": [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]}
             for subject in subjects
         ],
-        "tasks": {task: {"data": str(sources[task]), "images": len(ids)} for task, ids in common.images.items()},
+        "tasks": {
+            task: {"data": str(sources[task]), "images": len(ids)}
+            for task, ids in common.images.items()
+        },
         "benchmarks": list(subjects[0].asked),
         "questions": len(questions),
         "questions_hash": hash_json(questions),
@@ -172,7 +194,9 @@ def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """A row for each coefficient of the models' rows, and notes on what is not defined; of too few models none."""
     n = len(rows)
     if n < FEWEST:
-        return [], [f"no coefficient: expected {FEWEST} models or more, found {n}; extract more of them"]
+        return [], [
+            f"no coefficient: expected {FEWEST} models or more, found {n}; extract more of them"
+        ]
     names = ("segmentation", "accuracy")
     x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
     found = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
@@ -183,11 +207,19 @@ def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     elif not notes:
         perfect = [name for name, each in found.items() if isnan(each.low)]
         notes = [
-            f"no interval of {name}: all {n} models lie on it, which says nothing of its spread" for name in perfect
+            f"no interval of {name}: all {n} models lie on it, which says nothing of its spread"
+            for name in perfect
         ]
     return [_coefficient(name, each) for name, each in found.items()], notes
 
 
 def _coefficient(name: str, found: Correlation) -> Row:
     value, low, high, p = (None if isnan(number) else number for number in found[:4])
-    return {"coefficient": name, "value": value, "value_low": low, "value_high": high, "p": p, "n": found.n}
+    return {
+        "coefficient": name,
+        "value": value,
+        "value_low": low,
+        "value_high": high,
+        "p": p,
+        "n": found.n,
+    }

@@ -24,7 +24,7 @@ SEGMENTATION = (
 """The tasks of the paper's table 6."""
 
 
-class Source(NamedTuple):
+class RunSource(NamedTuple):
     """What a run is over."""
 
     dataset: str
@@ -64,13 +64,18 @@ def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]
     runs = [run for store in places.values() for run in store.readable_runs(lambda _: True)]
     if unknown := set(names or ()) - {run.name for run in runs}:
         listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
-        raise UsageError(f"correlate: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}")
+        raise UsageError(
+            f"correlate: no run {', '.join(sorted(unknown))} in the stores; they have: {listed}"
+        )
     return [run for run in runs if names is None or run.name in names]
 
 
 def find_subjects(
-    runs: Sequence[Run], models: Sequence[str] | None, tasks: Sequence[str], benchmarks: Sequence[str]
-) -> tuple[list[Subject], dict[str, Source], list[str]]:
+    runs: Sequence[Run],
+    models: Sequence[str] | None,
+    tasks: Sequence[str],
+    benchmarks: Sequence[str],
+) -> tuple[list[Subject], dict[str, RunSource], list[str]]:
     """The models that have all it takes, what each task is scored on, and a line for each model that lacks something.
 
     Runs count that have no prefix and are of a language model. Of several data sets that serve a task it is the one
@@ -81,23 +86,34 @@ def find_subjects(
     identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
-        about = config.dataset in benchmarks or set(tasks) & set(DATASETS.load(config.dataset).about.tasks)
+        about = config.dataset in benchmarks or set(tasks) & set(
+            DATASETS.load(config.dataset).about.tasks
+        )
         if config.prefix == "none" and config.model.geometry.layers and about:
-            identity = Identity(config.model.name, config.model.revision, config.model.dtype, config.view)
+            identity = Identity(
+                config.model.name, config.model.revision, config.model.dtype, config.view
+            )
             # The same weights are one model, whatever it was called when a run was extracted.
-            identity = identities.setdefault((identity.revision, identity.dtype, identity.view), identity)
+            identity = identities.setdefault(
+                (identity.revision, identity.dtype, identity.view), identity
+            )
             groups.setdefault(identity, []).append(run)
     if models is not None:
         groups = _named(groups, models)
     sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
     subjects, lacking = [], []
     for identity, of_model in groups.items():
-        reasons = [*_lacks_tasks(of_model, tasks, sources), *_lacks_benchmarks(of_model, benchmarks)]
+        reasons = [
+            *_lacks_tasks(of_model, tasks, sources),
+            *_lacks_benchmarks(of_model, benchmarks),
+        ]
         if reasons:
             lacking.append(f"model {identity.name}: {'; '.join(reasons)}")
             continue
         segmented = {task: _fullest(_segmented(of_model, task, sources[task])) for task in tasks}
-        subjects.append(Subject(identity, segmented, {name: _askable(of_model, name) for name in benchmarks}))
+        subjects.append(
+            Subject(identity, segmented, {name: _askable(of_model, name) for name in benchmarks})
+        )
     _check_once(subjects)
     return subjects, sources, lacking
 
@@ -108,7 +124,9 @@ def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Ide
     known = {identity.name for identity in groups}
     if unknown := [name for name, ways in wanted.items() if not ways & known]:
         listed = ", ".join(sorted(known)) or "none"
-        raise UsageError(f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: {listed}")
+        raise UsageError(
+            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: {listed}"
+        )
     names = set().union(*wanted.values())
     return {identity: runs for identity, runs in groups.items() if identity.name in names}
 
@@ -124,7 +142,7 @@ def _check_once(subjects: Sequence[Subject]) -> None:
             )
 
 
-def _segmented(runs: Sequence[Run], task: str, source: Source) -> list[Run]:
+def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
     return [run for run in runs if _serves(run, task) and _source(run) == source]
 
 
@@ -132,16 +150,18 @@ def _serves(run: Run, task: str) -> bool:
     return "value" in run.config.kinds and task in DATASETS.load(run.config.dataset).about.tasks
 
 
-def _source(run: Run) -> Source:
-    return Source(run.config.dataset, run.config.split)
+def _source(run: Run) -> RunSource:
+    return RunSource(run.config.dataset, run.config.split)
 
 
-def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> Source | None:
+def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource | None:
     """What most models have a run over; the first in the order of the table of data sets where several do."""
     of_models = [{_source(run) for run in runs if _serves(run, task)} for runs in groups.values()]
     counts = Counter(source for sources in of_models for source in sources)
     order = DATASETS.names()
-    return min(counts, key=lambda one: (-counts[one], order.index(one.dataset), one.split), default=None)
+    return min(
+        counts, key=lambda one: (-counts[one], order.index(one.dataset), one.split), default=None
+    )
 
 
 def _fullest(runs: Sequence[Run]) -> Run:
@@ -151,7 +171,11 @@ def _fullest(runs: Sequence[Run]) -> Run:
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
     """Runs with whole caches of pictures whose answers are known, the one with most images first."""
-    able = [run for run in runs if run.config.dataset == benchmark and _answers_known(run) and _whole(run)]
+    able = [
+        run
+        for run in runs
+        if run.config.dataset == benchmark and _answers_known(run) and _whole(run)
+    ]
     return sorted(able, key=lambda run: (-len(run.ids), run.name))
 
 
@@ -160,13 +184,20 @@ def _answers_known(run: Run) -> bool:
 
 
 def _whole(run: Run) -> bool:
-    return set(CACHE) <= set(run.config.kinds) and len(run.config.layers) == run.config.model.geometry.layers
+    return (
+        set(CACHE) <= set(run.config.kinds)
+        and len(run.config.layers) == run.config.model.geometry.layers
+    )
 
 
-def _lacks_tasks(runs: Sequence[Run], tasks: Sequence[str], sources: Mapping[str, Source]) -> Iterator[str]:
+def _lacks_tasks(
+    runs: Sequence[Run], tasks: Sequence[str], sources: Mapping[str, RunSource]
+) -> Iterator[str]:
     for task in tasks:
         if task not in sources:
-            able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
+            able = ", ".join(
+                name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks
+            )
             yield f"{task}: no model has values over {able}: extract them"
         elif not _segmented(runs, task, sources[task]):
             yield f"{task}: no values over {sources[task]}, which most models have: extract them"
@@ -191,6 +222,11 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
 
 def check_names(tasks: Sequence[str], benchmarks: Sequence[str]) -> None:
     """Raises UsageError for a task or benchmark that is none of ours, and for none at all."""
-    for what, names, known in (("task", tasks, SEGMENTATION), ("benchmark", benchmarks, BENCHMARKS)):
+    for what, names, known in (
+        ("task", tasks, SEGMENTATION),
+        ("benchmark", benchmarks, BENCHMARKS),
+    ):
         if not names or not set(names) <= set(known):
-            raise UsageError(f"correlate: expected {what}s of {', '.join(known)}; found {', '.join(names) or 'none'}")
+            raise UsageError(
+                f"correlate: expected {what}s of {', '.join(known)}; found {', '.join(names) or 'none'}"
+            )

@@ -27,7 +27,10 @@ def tables(result: Result) -> Iterator[RenderableType]:
     named = list(zip(_short_names(models), models, strict=True))
     yield _table(
         f"%, 95 % interval; accuracy on {result.config['questions']} questions",
-        [(name, [interval(result, row, "segmentation"), interval(result, row, "accuracy")]) for name, row in named],
+        [
+            (name, [interval(result, row, "segmentation"), interval(result, row, "accuracy")])
+            for name, row in named
+        ],
         ("segmentation", "accuracy"),
     )
     shown = [name for name in (*SHORT, "cvbench", "blink") if name in models[0]]
@@ -44,7 +47,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 
 def _table(title: str, rows: Sequence[tuple[str, list[str]]], columns: Sequence[str]) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.min_width = len(title) + 2
     table.add_column("model", overflow="fold")
     for name in columns:

@@ -11,7 +11,7 @@ from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
 from kvtool.reporting.sentences import SURE
-from kvtool.reporting.study import Kept
+from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
 
 article = conditions_article
@@ -23,7 +23,11 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
     p = row.get("mcnemar_p")
-    test = "" if p is None else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {probability(p)}"
+    test = (
+        ""
+        if p is None
+        else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {probability(p)}"
+    )
     if side in ("above", "below"):
         return f"{how} {'raised' if side == 'above' else 'lowered'} the score: {scores}{'; ' * bool(test)}{test}."
     if p is not None and p < SURE and row["n_lost"] != row["n_gained"]:
@@ -46,14 +50,21 @@ def piped_rows(config: Mapping[str, Any]) -> str:
     if config.get("heads", "given") not in ("given", "standard input"):
         return ""
     conditions: list[Row] = config.get("conditions", [])
-    chosen = [head for condition in conditions if condition["condition"] == "chosen" for head in condition["heads"]]
+    chosen = [
+        head
+        for condition in conditions
+        if condition["condition"] == "chosen"
+        for head in condition["heads"]
+    ]
     lines = (json.dumps({"layer": layer, "kv_head": head}) for layer, head in chosen)
     return shlex.join(["printf", r"%s\n", *lines]) + " | "
 
 
-def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
-    heads = {"given": "-", "standard input": "-"}.get(config.get("heads", "given"), config.get("heads"))
+    heads = {"given": "-", "standard input": "-"}.get(
+        config.get("heads", "given"), config.get("heads")
+    )
     layers = None if config.get("layers") is None else ranges(config["layers"])
     asked = {
         "run": config.get("heads_run"),
@@ -61,5 +72,12 @@ def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[st
         "controls": ",".join(config.get("controls") or []) or None,
         **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
     }
-    words = ["knockout", kept.store, "--benchmark", config.get("benchmark", "SPEC"), "--heads", heads]
+    words = [
+        "knockout",
+        kept.store,
+        "--benchmark",
+        config.get("benchmark", "SPEC"),
+        "--heads",
+        heads,
+    ]
     return words + flags(asked, {"draws": 1, "max_new_tokens": 16, "seed": 0})

@@ -36,33 +36,47 @@ def knockout(
     heads: Annotated[
         str,
         typer.Option(
-            "--heads", metavar="SOURCE", help="agnostic, or JSON lines with layer and kv_head: a FILE, - for stdin."
+            "--heads",
+            metavar="SOURCE",
+            help="agnostic, or JSON lines with layer and kv_head: a FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", help="Block only there: early, middle, late, last:10 or 0-7,14.")
+        str | None,
+        typer.Option("--layers", help="Block only there: early, middle, late, last:10 or 0-7,14."),
     ] = None,
     controls: Annotated[
-        str | None, typer.Option("--controls", metavar="NAMES", help="Comma-separated: dependent, random.")
+        str | None,
+        typer.Option("--controls", metavar="NAMES", help="Comma-separated: dependent, random."),
     ] = None,
     draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
     max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
     answers: Annotated[
-        Path | None, typer.Option("--answers", metavar="FILE", help="Write every answer, JSON lines.")
+        Path | None,
+        typer.Option("--answers", metavar="FILE", help="Write every answer, JSON lines."),
     ] = None,
     official: Annotated[
         Path | None,
-        typer.Option("--official", metavar="DIR", help="Write answers in the benchmark's own format, DIR/CONDITION/."),
+        typer.Option(
+            "--official",
+            metavar="DIR",
+            help="Write answers in the benchmark's own format, DIR/CONDITION/.",
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Where the run's model is now; or, for a new store, the model.")
+        str | None,
+        typer.Option(
+            "--model", help="Where the run's model is now; or, for a new store, the model."
+        ),
     ] = None,
     run: RunOption = None,
     limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, bounded("seed", help="Of controls and intervals.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
+    ] = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",

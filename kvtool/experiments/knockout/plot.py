@@ -14,7 +14,10 @@ def draw(result: Result) -> Figure:
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     panels = [Panel("all", [row for row in result.rows if label not in row], result.metric)]
     if len(parts) > 1:
-        panels += [Panel(part, [row for row in result.rows if row.get(label) == part], result.metric) for part in parts]
+        panels += [
+            Panel(part, [row for row in result.rows if row.get(label) == part], result.metric)
+            for part in parts
+        ]
     counts = {row["condition"]: row["n_heads"] for row in result.rows}
     names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
     series = [Series("", lambda row: row.get("draw", "all") == "all")]
@@ -23,4 +26,6 @@ def draw(result: Result) -> Figure:
             Series("condition; of a control the mean of its draws", series[0].has),
             Series("one draw", lambda row: row.get("draw", "all") != "all", 0.3, filled=False),
         ]
-    return draw_panels(result, panels, names, series, ["conditions with the number of heads blocked"])
+    return draw_panels(
+        result, panels, names, series, ["conditions with the number of heads blocked"]
+    )

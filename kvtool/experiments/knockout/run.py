@@ -23,7 +23,15 @@ from kvtool.asking.answering import (
     unanswerable,
 )
 from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
-from kvtool.asking.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
+from kvtool.asking.heads import (
+    HeadCondition,
+    HeadSet,
+    Row,
+    head_set,
+    make_conditions,
+    read_rows,
+    resolve_layers,
+)
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError, UsageError
@@ -97,7 +105,7 @@ def knockout(
     holding, failed = holding_run(store, base, model, dataset, refs, device, progress)
     failed |= unanswerable(holding, {ref.id for ref in refs})
     questions, skipped = _split(dataset, refs, failed)
-    work = Work(store, holding, asked, dataset, tuple(questions), tuple(conditions))
+    work = KnockoutWork(store, holding, asked, dataset, tuple(questions), tuple(conditions))
     settings = {
         "benchmark": benchmark,
         "heads": source,
@@ -111,7 +119,10 @@ def knockout(
     }
     config = work.config() | settings
     key = result_key(config)
-    if not (fresh or answers or official) and (kept := store.kept(key, Result.from_json)) is not None:
+    if (
+        not (fresh or answers or official)
+        and (kept := store.kept(key, Result.from_json)) is not None
+    ):
         return kept
     with sharing(wait_s) as share:
         answerer = Answerer(store, holding, model, device, max_new_tokens, fresh, share=share)
@@ -123,7 +134,7 @@ def knockout(
 
 
 @dataclass(frozen=True)
-class Work:
+class KnockoutWork:
     """What is asked of which run under which conditions."""
 
     store: Store
@@ -131,7 +142,7 @@ class Work:
     benchmark: Benchmark
     dataset: DatasetBase
     questions: tuple[Question, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[HeadCondition, ...]
 
     def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
         """Answers of every condition, in the order of the questions. Questions asked twice are answered once."""
@@ -151,7 +162,9 @@ class Work:
             for condition in self.conditions
         ]
 
-    def result(self, every: Sequence[Answers], config: dict[str, Any], skipped: list[str], seed: int) -> Result:
+    def result(
+        self, every: Sequence[Answers], config: dict[str, Any], skipped: list[str], seed: int
+    ) -> Result:
         rows = list(score_conditions(self.benchmark, self.questions, every, seed))
         return Result(
             command="knockout",
@@ -188,10 +201,16 @@ class Work:
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "questions": len(self.questions),
-            "questions_hash": hash_json([[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]),
+            "questions_hash": hash_json(
+                [[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]
+            ),
             "attention": ATTENTION,
             "conditions": [
-                {"condition": each.name, "draw": each.draw, "heads": [list(head) for head in sorted(each.heads)]}
+                {
+                    "condition": each.name,
+                    "draw": each.draw,
+                    "heads": [list(head) for head in sorted(each.heads)],
+                }
                 for each in self.conditions
             ],
         }
@@ -201,15 +220,24 @@ def _rows(heads: HeadSource) -> list[tuple[str, Row]]:
     """Rows that name heads, each with where it stands."""
     if isinstance(heads, str | Path):
         return read_rows(str(heads))
-    rows = (row if isinstance(row, Mapping) else dict(zip(("layer", "kv_head"), row, strict=True)) for row in heads)
+    rows = (
+        row if isinstance(row, Mapping) else dict(zip(("layer", "kv_head"), row, strict=True))
+        for row in heads
+    )
     return [(f"heads: row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def _heads(rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run) -> tuple[HeadSet, str, list[str]]:
+def _heads(
+    rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run
+) -> tuple[HeadSet, str, list[str]]:
     """The heads to block, what to call their source, and notes; without rows, the run's input-agnostic keys."""
     notes: list[str] = []
     if rows is not None:
-        source = {"-": "standard input"}.get(str(heads), str(heads)) if isinstance(heads, str | Path) else "given"
+        source = (
+            {"-": "standard input"}.get(str(heads), str(heads))
+            if isinstance(heads, str | Path)
+            else "given"
+        )
     else:
         source = "agnostic"
         found = kept_variances(base, "key", 0, wait_s=WAIT_S)
@@ -230,7 +258,9 @@ def _split(
     wanted = {ref.id for ref in refs}
     every = [question for question in dataset.questions() if question.image_ids[0] in wanted]  # type: ignore[attr-defined]
     kept = [question for question in every if question.image_ids[0] not in failed]
-    skipped = [f"question {q.id}: {failed[q.image_ids[0]]}" for q in every if q.image_ids[0] in failed]
+    skipped = [
+        f"question {q.id}: {failed[q.image_ids[0]]}" for q in every if q.image_ids[0] in failed
+    ]
     skipped += dataset.skipped
     if not kept:
         why = f": {skipped[0]}" if skipped else ""

@@ -22,8 +22,12 @@ def tables(result: Result) -> Iterator[RenderableType]:
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     names = {name for row in result.rows for name in row}
     shown = parts if 1 < len(parts) <= PARTS_SHOWN else []
-    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * ("draw" in names)
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * (
+        "draw" in names
+    )
+    table = Table(
+        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     table.add_column("condition", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column(Text(result.metric), justify="right", no_wrap=True)
@@ -39,7 +43,11 @@ def tables(result: Result) -> Iterator[RenderableType]:
 def _part(rows: Sequence[Row], whole: Row, label: str, part: str) -> Row | None:
     """The row of one file or subset beside the row of all."""
     same = ("condition", "draw")
-    found = (r for r in rows if r.get(label) == part and all(r.get(name) == whole.get(name) for name in same))
+    found = (
+        r
+        for r in rows
+        if r.get(label) == part and all(r.get(name) == whole.get(name) for name in same)
+    )
     return next(found, None)
 
 

@@ -28,7 +28,7 @@ AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Prompt:
+class AnswerPrompt:
     """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model."""
 
     key: Any
@@ -48,7 +48,9 @@ class OneAnswer:
         return schema.read(cls, record, "answer")
 
 
-def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: Progress) -> list[str]:
+def ask_one_image(
+    answerer: Answerer, questions: Sequence[Question], progress: Progress
+) -> list[str]:
     """Answers that go on from the stored caches of the questions' single images. Raises UsageError where the run
     holds no whole caches."""
     config = answerer.run.config
@@ -65,7 +67,9 @@ def ask_one_image(answerer: Answerer, questions: Sequence[Question], progress: P
     return [found[question.image_ids[0]][question.prompt] for question in questions]
 
 
-def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: Progress) -> list[str]:
+def ask_several_images(
+    answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
+) -> list[str]:
     """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other processes still
     hold some; see Share.each."""
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
@@ -74,45 +78,64 @@ def ask_several_images(answerer: Answerer, prompts: Sequence[Prompt], progress: 
     # Cut before one knows what is kept, so that the same chunks are claimed by whoever comes when.
     chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
 
-    def ask(chunk: dict[str, Prompt]) -> None:
+    def ask(chunk: dict[str, AnswerPrompt]) -> None:
         def kept() -> dict[str, str] | None:
             known = _kept(answerer, chunk)
             return known if known.keys() == chunk.keys() else None
 
         name = chunk_name("answers", "", hash_json(list(chunk)))
-        answers.update(answerer.share.once(answerer.run, name, kept, lambda: _ask_rest(answerer, chunk)))
+        answers.update(
+            answerer.share.once(answerer.run, name, kept, lambda: _ask_rest(answerer, chunk))
+        )
         progress(len(chunk), "answers")
 
     answerer.share.each(chunks, ask, f"chunks of {AT_ONCE} questions")
     return [answers[key] for key in keys]
 
 
-def _kept(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
     """Answers that the store keeps, by key; none where all are asked again."""
-    kept = {} if answerer.fresh else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
+    kept = (
+        {}
+        if answerer.fresh
+        else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
+    )
     return {key: record.answer for key, record in kept.items() if record is not None}
 
 
-def _ask_rest(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
     """Answers by key; those that are not kept are asked together, and kept one by one."""
     known = _kept(answerer, chunk)
     todo = {key: prompt for key, prompt in chunk.items() if key not in known}
-    images, texts = [prompt.prepare() for prompt in todo.values()], [prompt.text for prompt in todo.values()]
-    said = dict(zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True))
+    images, texts = (
+        [prompt.prepare() for prompt in todo.values()],
+        [prompt.text for prompt in todo.values()],
+    )
+    said = dict(
+        zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True)
+    )
     for key, answer in said.items():
-        about = {"run": answerer.run.name, "pictures": todo[key].key, "max_new_tokens": answerer.max_new_tokens}
-        answerer.store.keep(key, {"kind": "answer", **about, "text": todo[key].text, "answer": answer})
+        about = {
+            "run": answerer.run.name,
+            "pictures": todo[key].key,
+            "max_new_tokens": answerer.max_new_tokens,
+        }
+        answerer.store.keep(
+            key, {"kind": "answer", **about, "text": todo[key].text, "answer": answer}
+        )
     return known | said
 
 
-def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]) -> Prompt:
+def stored_prompt(
+    answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]
+) -> AnswerPrompt:
     """Over pictures of the run: from what it holds of them before the decoder, or else from their pixels."""
 
     def prepare() -> list[Prepared]:
         return [_prepared(answerer, image, refs) for image in question.image_ids]
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
-    return Prompt(pictures, question.prompt, prepare)
+    return AnswerPrompt(pictures, question.prompt, prepare)
 
 
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
@@ -121,17 +144,22 @@ def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> P
         arrays = run.read_image(image, ["projected"], raw=True)
         check_finite(run, image, arrays)
         return model.prepare_stored(sample, arrays)
-    return model.prepare(load_image(refs[image]), id=image, index=sample.index, view=run.config.view)
+    return model.prepare(
+        load_image(refs[image]), id=image, index=sample.index, view=run.config.view
+    )
 
 
-def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Prompt:
+def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
     """Over the two marked pictures of a question, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
         refs = [ImageRef(file, folder / file) for file in point.files]
         model, view = answerer.loaded, answerer.run.config.view
-        return [model.prepare(load_image(ref), id=ref.id, index=at, view=view) for at, ref in enumerate(refs)]
+        return [
+            model.prepare(load_image(ref), id=ref.id, index=at, view=view)
+            for at, ref in enumerate(refs)
+        ]
 
     drawn = {name: value for name, value in point.record().items() if name != "files"}
     drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return Prompt(drawn, point.question.prompt, prepare)
+    return AnswerPrompt(drawn, point.question.prompt, prepare)

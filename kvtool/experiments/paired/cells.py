@@ -33,7 +33,7 @@ def letter(index: int) -> str:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedAnswers:
     """Answered questions, as kvtool.tasks.base.score_blocks scores them.
 
     said: of each question what the model chose, as a letter in brackets, or nothing. metric: "value", or a further one
@@ -66,7 +66,9 @@ class Compared:
 
     def right(self, measured: Array) -> dict[str, Array]:
         """(..., question) bool: whether the values are right, by each metric."""
-        further = {name: measured[..., 1 + index] == 1 for index, name in enumerate(self.reading.further)}
+        further = {
+            name: measured[..., 1 + index] == 1 for index, name in enumerate(self.reading.further)
+        }
         return {"value": measured[..., 0] == self.labels, **further}
 
     def tables(self, measured: Array) -> Iterator[Table]:
@@ -102,7 +104,9 @@ class Compared:
         tested = {"mcnemar_p": test.p, "mcnemar_mid_p": test.mid_p, "chance": self.chance}
         return row | {f"n_{cell}": count for cell, count in counts.items()} | tested
 
-    def items(self, measured: Array, answers: Sequence[str], scored: Array) -> Iterator[dict[str, Any]]:
+    def items(
+        self, measured: Array, answers: Sequence[str], scored: Array
+    ) -> Iterator[dict[str, Any]]:
         """A record a question, of one block: measured (question, 1 + further). Questions outside `scored` (indices)
         have no cell: they are those by which the block was chosen."""
         right, scored_ones = self.right(measured)[self.metric].tolist(), set(scored.tolist())

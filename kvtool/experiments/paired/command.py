@@ -30,7 +30,11 @@ Cell = Literal["both", "value-only", "model-only", "neither"]
 def paired(
     store: Annotated[
         str | None,
-        typer.Argument(metavar="[STORE]", autocompletion=complete_paired, help="The store; default: $KVTOOL_STORE."),
+        typer.Argument(
+            metavar="[STORE]",
+            autocompletion=complete_paired,
+            help="The store; default: $KVTOOL_STORE.",
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Argument(metavar="TASK", autocompletion=complete_paired, help="The task.")
@@ -38,13 +42,21 @@ def paired(
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    heads: Annotated[str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")] = None,
+    heads: Annotated[
+        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")
+    ] = None,
     select: Annotated[
         Literal["max", "split"],
-        typer.Option("--select", help="Best block on the questions it is scored on, or on the other half of them."),
+        typer.Option(
+            "--select",
+            help="Best block on the questions it is scored on, or on the other half of them.",
+        ),
     ] = "max",
     show: Annotated[
-        Cell | None, typer.Option("--show", help="Print this cell's questions (id, answers) in place of the rows.")
+        Cell | None,
+        typer.Option(
+            "--show", help="Print this cell's questions (id, answers) in place of the rows."
+        ),
     ] = None,
     n: Annotated[
         int | None,
@@ -52,7 +64,10 @@ def paired(
     ] = None,
     reading: Annotated[
         Literal["choice", "pck"] | None,
-        typer.Option("--reading", help="Semantic correspondence: values choose of four points, or are right by PCK."),
+        typer.Option(
+            "--reading",
+            help="Semantic correspondence: values choose of four points, or are right by PCK.",
+        ),
     ] = None,
     pictures: Annotated[
         Path | None,
@@ -62,19 +77,35 @@ def paired(
             help="Semantic correspondence: new folder for its marked pictures.",
         ),
     ] = None,
-    folds: Annotated[int | None, bounded("folds", help="Relative depth: folds of the probe (5).")] = None,
-    c: Annotated[float | None, bounded("c", help="Relative depth: the probe's inverse L2 strength (0.01).")] = None,
+    folds: Annotated[
+        int | None, bounded("folds", help="Relative depth: folds of the probe (5).")
+    ] = None,
+    c: Annotated[
+        float | None, bounded("c", help="Relative depth: the probe's inverse L2 strength (0.01).")
+    ] = None,
     answers: Annotated[
-        Path | None, typer.Option("--answers", metavar="FILE", help="Write every question and answer, JSON lines.")
+        Path | None,
+        typer.Option(
+            "--answers", metavar="FILE", help="Write every question and answer, JSON lines."
+        ),
     ] = None,
     max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
-    model: Annotated[str | None, typer.Option("--model", help="Where the run's model is now.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Where the run's model is now.")
+    ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+        Path | None,
+        typer.Option(
+            "--data", help="Where the data set is now, if not where it was extracted from."
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, bounded("seed", help="Of made questions, folds, halves and intervals.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")] = False,
+    seed: Annotated[
+        int, bounded("seed", help="Of made questions, folds, halves and intervals.")
+    ] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
+    ] = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -130,5 +161,7 @@ def paired(
     shown = [item for item in result.items if item["cell"] == show.replace("-", "_")]
     names = ("id", "label", "answer", "said", "value", "images", "files")
     title = f"{name}: {show}, {len(shown)} of {result.n} questions"
-    emit_rows([{key: item[key] for key in names if key in item} for item in shown], format, title=title)
+    emit_rows(
+        [{key: item[key] for key in names if key in item} for item in shown], format, title=title
+    )
     write_plots(result, plots)

@@ -17,7 +17,12 @@ from kvtool.result import Result, Row, block_name
 
 BARS_IN = 1.7
 RIGHT = (("model", "model right"), ("union", "either right"))
-CELLS = (("both", "both right"), ("value_only", "values only"), ("model_only", "model only"), ("neither", "neither"))
+CELLS = (
+    ("both", "both right"),
+    ("value_only", "values only"),
+    ("model_only", "model only"),
+    ("neither", "neither"),
+)
 HATCHES = {"both": "", "value_only": "////", "model_only": "\\\\\\\\", "neither": "...."}
 PLACES = (0.0, 1.0, 2.0, 3.5, 4.5, 5.5, 6.5)
 """Of the bars, down; the cells, which add up to one, stand apart from what chance is a measure of."""
@@ -28,7 +33,9 @@ def draw(result: Result) -> Figure:
     """Bars of the best block, and the accuracy of every block's values."""
     best = result.best
     if best is None:
-        raise KvtoolError("--plot: expected a best block, found none: no block's accuracy is defined")
+        raise KvtoolError(
+            "--plot: expected a best block, found none: no block's accuracy is defined"
+        )
     p = best["mcnemar_p"]
     words = [
         best_words(best, block_name(best), best["kind"] in map_rows(result.rows)),
@@ -55,7 +62,14 @@ def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
             axes.hlines([place], [found.low], [found.high], colors=[INK], linewidth=0.9)
         end = max((each for each in found if isfinite(each)), default=0.0)
         percent = in_words(result, found).split(" ")[0]
-        axes.annotate(percent, (end, place), (3, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)
+        axes.annotate(
+            percent,
+            (end, place),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL_PT,
+        )
     chance = f"chance: {in_words(result, scored(best, 'chance'))} %"
     axes.vlines(best["chance"], *CHANCE, colors=[INK], linestyles="dashed", label=chance)
     axes.set_yticks(PLACES, [label for _, label in names])

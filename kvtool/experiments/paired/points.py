@@ -90,7 +90,9 @@ class PointQuestion:
             "files": list(self.files),
             "keypoint": self.pair.kps_ids[self.source],
             "source_px": list(self.source_px),
-            "targets_px": {letter: list(point) for letter, point in zip(LETTERS, self.targets_px, strict=True)},
+            "targets_px": {
+                letter: list(point) for letter, point in zip(LETTERS, self.targets_px, strict=True)
+            },
             "choices": list(CHOICES),
             "answer": self.question.answer,
             "drawing": DRAWING,
@@ -108,7 +110,8 @@ def make_questions(pairs: Sequence[Pair], n: int, seed: int) -> list[PointQuesti
     turns = zip_longest(*(_of_pair(pair, drawn[pair.id]) for pair in order))
     found = (each for each in chain.from_iterable(turns) if each is not None)
     return [
-        PointQuestion(number, pair, source, targets) for number, (pair, source, targets) in enumerate(islice(found, n))
+        PointQuestion(number, pair, source, targets)
+        for number, (pair, source, targets) in enumerate(islice(found, n))
     ]
 
 
@@ -123,7 +126,9 @@ def _of_pair(pair: Pair, random: Random) -> Iterator[tuple[Pair, int, tuple[int,
     for source in random.sample(usable, len(usable)):
         targets = [source]
         for other in random.sample(usable, len(usable)):
-            if all(dist(pair.trg_kps_px[other], pair.trg_kps_px[index]) >= apart for index in targets):
+            if all(
+                dist(pair.trg_kps_px[other], pair.trg_kps_px[index]) >= apart for index in targets
+            ):
                 targets.append(other)
         if len(targets) >= len(LETTERS):
             yield pair, source, tuple(random.sample(targets[: len(LETTERS)], len(LETTERS)))
@@ -133,7 +138,9 @@ def _inside(point: Point, wh_px: tuple[int, int]) -> bool:
     return 0 <= point[0] < wh_px[0] and 0 <= point[1] < wh_px[1]
 
 
-def picture_files(questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]) -> Iterator[tuple[str, bytes]]:
+def picture_files(
+    questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]
+) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of the marked pictures and of QUESTIONS, which comes last. Raises ImageError."""
     for question in questions:
         marks = ([question.source_px], ["REF"]), (question.targets_px, LETTERS)
@@ -148,17 +155,25 @@ def picture_files(questions: Sequence[PointQuestion], refs: Mapping[str, ImageRe
 
 def questions_file(questions: Sequence[PointQuestion]) -> bytes:
     """A question a line: what is drawn, and the prompt."""
-    lines = (json.dumps({**each.record(), "prompt": PROMPT}, ensure_ascii=False) for each in questions)
+    lines = (
+        json.dumps({**each.record(), "prompt": PROMPT}, ensure_ascii=False) for each in questions
+    )
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def write_pictures(folder: Path, questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]) -> None:
+def write_pictures(
+    folder: Path, questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]
+) -> None:
     """The same files in a folder of the user's, whole or not at all. One that holds these very questions stays as it
     is; raises UsageError where it holds anything else."""
-    if (folder / QUESTIONS).is_file() and (folder / QUESTIONS).read_bytes() == questions_file(questions):
+    if (folder / QUESTIONS).is_file() and (folder / QUESTIONS).read_bytes() == questions_file(
+        questions
+    ):
         return
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"--pictures: expected a new or empty folder, found something in it: {folder}; name another")
+        raise UsageError(
+            f"--pictures: expected a new or empty folder, found something in it: {folder}; name another"
+        )
     with output_folder(folder, "--pictures") as aside:
         for name, data in picture_files(questions, refs):
             (aside / name).write_bytes(data)

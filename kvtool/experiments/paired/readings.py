@@ -76,10 +76,14 @@ class MeanCosine:
 
         ids = list(dict.fromkeys(image for of in self.images for image in of))
         width = max(map(len, self.images))
-        at = torch.tensor([[ids.index(image) for image in of] + [0] * (width - len(of)) for of in self.images])
+        at = torch.tensor(
+            [[ids.index(image) for image in of] + [0] * (width - len(of)) for of in self.images]
+        )
         there = torch.tensor([[slot < len(of) for slot in range(1, width)] for of in self.images])
         vectors = mean_vectors(layer, ids)[:, at.to(layer.device)]
-        return nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], there.to(layer.device))[:, :, None]
+        return nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], there.to(layer.device))[
+            :, :, None
+        ]
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class PointCosine:
         import torch
 
         vectors = self._vectors(layer)
-        there = torch.ones(vectors.shape[1], vectors.shape[2] - 1, dtype=torch.bool, device=vectors.device)
+        there = torch.ones(
+            vectors.shape[1], vectors.shape[2] - 1, dtype=torch.bool, device=vectors.device
+        )
         chosen = nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], there)
         return np.stack([chosen, self._found(layer)], axis=-1)
 
@@ -140,7 +146,12 @@ class _Pairs:
 def _of_one_point(question: PointQuestion) -> Pair:
     """The question's pair with its one keypoint."""
     pair, at = question.pair, slice(question.source, question.source + 1)
-    return replace(pair, src_kps_px=pair.src_kps_px[at], trg_kps_px=pair.trg_kps_px[at], kps_ids=pair.kps_ids[at])
+    return replace(
+        pair,
+        src_kps_px=pair.src_kps_px[at],
+        trg_kps_px=pair.trg_kps_px[at],
+        kps_ids=pair.kps_ids[at],
+    )
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,9 @@ class LinearProbe:
             held_out = torch.tensor([each == fold for each in self.folds], device=features.device)
             scaled = standardised(features, ~held_out)
             found = logistic.fit(scaled, labels, (~held_out).float()[None], c=self.c)
-            logits = torch.einsum("hnd,hd->hn", scaled.double(), found.weights) + found.bias[:, None]
+            logits = (
+                torch.einsum("hnd,hd->hn", scaled.double(), found.weights) + found.bias[:, None]
+            )
             chosen[:, held_out] = (logits[:, held_out] > 0).long()
         return np.asarray(torch.where(finite[:, None], chosen, NONE).cpu())[:, :, None]
 

@@ -20,10 +20,21 @@ from kvtool.bounds import checked
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.paired.answers import ask_one_image, ask_several_images, marked_prompt, stored_prompt
-from kvtool.experiments.paired.cells import Compared
+from kvtool.experiments.paired.answers import (
+    ask_one_image,
+    ask_several_images,
+    marked_prompt,
+    stored_prompt,
+)
+from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
-from kvtool.experiments.paired.tasks import HIDDEN_ANSWER, Asked, PairedTask, paired_task, serving_run
+from kvtool.experiments.paired.tasks import (
+    HIDDEN_ANSWER,
+    PairedQuestions,
+    PairedTask,
+    paired_task,
+    serving_run,
+)
 from kvtool.features.layers import Layer
 from kvtool.metrics.answers import parse_choice
 from kvtool.outputs import check_folder
@@ -102,8 +113,12 @@ def paired(
     if not asked.questions:
         raise UsageError(_none_left(found, wanted, asked.skipped))
     if select == "split" and len(asked.questions) < 2:
-        raise UsageError(f"paired {task}: --select split: expected two questions or more, found one; use max")
-    work = Work(store, found, wanted, asked, plan, {each.id: each for each in dataset.images()})
+        raise UsageError(
+            f"paired {task}: --select split: expected two questions or more, found one; use max"
+        )
+    work = PairedWork(
+        store, found, wanted, asked, plan, {each.id: each for each in dataset.images()}
+    )
     folder = work.draw(None if pictures is None else Path(pictures))
     metric = READINGS[options.get("reading", "choice")]
     config = work.config() | {
@@ -124,7 +139,9 @@ def paired(
                 found,
                 chunk_name("scores", task, key),
                 lambda: None if fresh else store.kept(key, Result.from_json),
-                lambda: keep_result(store, key, work.result(said, config, torch_device(device), progress)),
+                lambda: keep_result(
+                    store, key, work.result(said, config, torch_device(device), progress)
+                ),
             )
     if answers is not None:
         work.write(result, Path(answers))
@@ -174,13 +191,13 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Work:
+class PairedWork:
     """A task's questions over a run, and the blocks that answer them. refs: the data set's pictures."""
 
     store: Store
     run: Run
     task: PairedTask
-    asked: Asked
+    asked: PairedQuestions
     plan: BlockPlan
     refs: Mapping[str, ImageRef]
 
@@ -208,7 +225,11 @@ class Work:
     def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
         """The model's answers, in the order of the questions."""
         questions = self.asked.questions
-        progress(0, "", len(questions) + sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks))
+        progress(
+            0,
+            "",
+            len(questions) + sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks),
+        )
         if self.asked.points is not None and folder is not None:
             prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
         elif all(len(question.image_ids) == 1 for question in questions):
@@ -218,18 +239,30 @@ class Work:
         return ask_several_images(answerer, prompts, progress)
 
     def result(
-        self, answers: Sequence[str], config: dict[str, Any], device: torch.device, progress: Progress
+        self,
+        answers: Sequence[str],
+        config: dict[str, Any],
+        device: torch.device,
+        progress: Progress,
     ) -> Result:
         questions = self.asked.questions
-        said = [parse_choice(answer, each.choices) for answer, each in zip(answers, questions, strict=True)]
-        compared = Compared(questions, self.asked.reading, said, config["metric"])
+        said = [
+            parse_choice(answer, each.choices)
+            for answer, each in zip(answers, questions, strict=True)
+        ]
+        compared = ComparedAnswers(questions, self.asked.reading, said, config["metric"])
         select, seed, metric = config["select"], config["seed"], compared.metric
         rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
-        rows, half_rows = [compared.counted(row) for row in rows], [compared.counted(row) for row in half_rows]
+        rows, half_rows = (
+            [compared.counted(row) for row in rows],
+            [compared.counted(row) for row in half_rows],
+        )
         best = choose_best(rows, half_rows, metric)
         lines = nonfinite_lines(self.run, rows)
         if best is None:
-            raise KvtoolError(f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}")
+            raise KvtoolError(
+                f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
+            )
         scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
@@ -247,22 +280,33 @@ class Work:
             versions=versions(),
             n_skipped=len(self.asked.skipped),
             skipped=[*lines, *self.asked.skipped][:NAMED],
-            items=[self._with_files(item, at) for at, item in enumerate(compared.items(measured, answers, scored))],
+            items=[
+                self._with_files(item, at)
+                for at, item in enumerate(compared.items(measured, answers, scored))
+            ],
         )
 
     def _with_files(self, item: Row, at: int) -> Row:
-        return item if self.asked.points is None else {**item, "files": list(self.asked.points[at].files)}
+        return (
+            item
+            if self.asked.points is None
+            else {**item, "files": list(self.asked.points[at].files)}
+        )
 
     def write(self, result: Result, path: Path) -> None:
         """A JSON line a question: its record, and its text and choices."""
         pairs = zip(result.items, self.asked.questions, strict=True)
-        lines = ({**item, "text": asked.prompt, "choices": list(asked.choices)} for item, asked in pairs)
+        lines = (
+            {**item, "text": asked.prompt, "choices": list(asked.choices)} for item, asked in pairs
+        )
         write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
 
     def config(self) -> dict[str, Any]:
         """What the numbers depend on."""
         asked = self.asked
-        texts = [[each.id, list(each.image_ids), each.prompt, each.answer] for each in asked.questions]
+        texts = [
+            [each.id, list(each.image_ids), each.prompt, each.answer] for each in asked.questions
+        ]
         points = [] if asked.points is None else [point.record() for point in asked.points]
         return {
             "task": self.task.name,
@@ -274,5 +318,8 @@ class Work:
             "pictures": self.pictures_key,
             "drawing": None if asked.points is None else DRAWING,
             "attention": ATTENTION,
-            "blocks": [{"kind": k, "layers": list(ls), "kv_heads": list(hs)} for k, ls, hs in self.plan.blocks],
+            "blocks": [
+                {"kind": k, "layers": list(ls), "kv_heads": list(hs)}
+                for k, ls, hs in self.plan.blocks
+            ],
         }

@@ -30,7 +30,11 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool paired` shows below the headline."""
     best, config = result.best, result.config
     assert best is not None, "kvtool paired always has a best block"
-    words = [f"{config['dataset']}@{config['split']}", config.get("subset"), f"chance {show(result, best['chance'])} %"]
+    words = [
+        f"{config['dataset']}@{config['split']}",
+        config.get("subset"),
+        f"chance {show(result, best['chance'])} %",
+    ]
     yield Text(" · ".join(str(word) for word in words if word))
     yield _cells(result, best)
     yield Text(f"McNemar's test of the model against the values: p = {p_value(best['mcnemar_p'])} exact, "
@@ -40,7 +44,11 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 
 def _cells(result: Result, best: Row) -> Table:
-    how = "chosen on the other half" if best["select"] == "split" else "the best of all, which is optimistic"
+    how = (
+        "chosen on the other half"
+        if best["select"] == "split"
+        else "the best of all, which is optimistic"
+    )
     table = _table(f"{result.metric}: {block_name(best)}, {how}; n = {best['n']}")
     for name in ("", "questions", "%, 95 % interval"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
@@ -58,13 +66,23 @@ def _blocks(result: Result, best: Row) -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     kinds = dict.fromkeys(row["kind"] for row in result.baselines)
-    of_kinds = [best_row([row for row in result.baselines if row["kind"] == kind], result.metric) for kind in kinds]
-    for row in [best, *(row for row in of_kinds if row is not None and block_name(row) != block_name(best))]:
+    of_kinds = [
+        best_row([row for row in result.baselines if row["kind"] == kind], result.metric)
+        for kind in kinds
+    ]
+    for row in [
+        best,
+        *(row for row in of_kinds if row is not None and block_name(row) != block_name(best)),
+    ]:
         table.add_row(block_name(row), *(interval(result, row, name) for name in names))
     return table
 
 
 def _table(title: str) -> Table:
     return Table(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, min_width=len(title) + 2
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        min_width=len(title) + 2,
     )

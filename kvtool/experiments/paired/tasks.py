@@ -15,7 +15,13 @@ from typing import Any
 from kvtool.datasets.base import Question
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion, make_questions
-from kvtool.experiments.paired.readings import LinearProbe, MeanCosine, PointCosine, Reading, stratified_folds
+from kvtool.experiments.paired.readings import (
+    LinearProbe,
+    MeanCosine,
+    PointCosine,
+    Reading,
+    stratified_folds,
+)
 from kvtool.store import Run, Store
 from kvtool.tasks.semantic_correspondence import check_pair
 from kvtool.tasks.truth import LeftOut, Sizes
@@ -28,7 +34,7 @@ C = 0.01
 
 
 @dataclass(frozen=True)
-class Asked:
+class PairedQuestions:
     """The questions of a task over a run, how the values answer them, and a line for each that was left out.
 
     points: of semantic correspondence, each question's points; their pictures are marked before the model sees them.
@@ -49,7 +55,7 @@ class PairedTask:
     name: str
     dataset: str
     subset: str
-    make: Callable[..., Asked]
+    make: Callable[..., PairedQuestions]
     options: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("value",)
 
@@ -59,7 +65,9 @@ class PairedTask:
         return f"{self.dataset}:PATH" + ("@val" if self.dataset == "blink" else "")
 
 
-def semantic_correspondence(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int) -> Asked:
+def semantic_correspondence(
+    dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
+) -> PairedQuestions:
     """Questions made of the pairs whose images the run holds, in the size that the pair's annotation says."""
     del subset
     pairs = dataset.pairs()
@@ -69,11 +77,17 @@ def semantic_correspondence(dataset: Any, ids: Sizes, subset: str, n: int | None
     points = make_questions(usable, N_POINTS if n is None else n, seed)
     skipped = left_out.lines
     if len(held) < len(pairs):
-        skipped.append(f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold")
-    return Asked([each.question for each in points], PointCosine(tuple(points)), skipped, {}, points)
+        skipped.append(
+            f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"
+        )
+    return PairedQuestions(
+        [each.question for each in points], PointCosine(tuple(points)), skipped, {}, points
+    )
 
 
-def compared_images(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int) -> Asked:
+def compared_images(
+    dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
+) -> PairedQuestions:
     """Which option's image goes with the first one."""
     del seed
     questions, skipped = _of_subset(dataset, ids, subset)
@@ -81,18 +95,22 @@ def compared_images(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: 
     for question in questions:
         shown = option_images(question)
         if shown is None:
-            skipped.append(f"question {question.id}: its choices {list(question.choices)} do not name its images")
+            skipped.append(
+                f"question {question.id}: its choices {list(question.choices)} do not name its images"
+            )
             continue
         able.append(question)
         images.append((question.image_ids[0], *(question.image_ids[index] for index in shown)))
-    return Asked(able[:n], MeanCosine(tuple(images[:n])), skipped, {})
+    return PairedQuestions(able[:n], MeanCosine(tuple(images[:n])), skipped, {})
 
 
 def option_images(question: Question) -> tuple[int, ...] | None:
     """Index of the image that each choice speaks of: by its ordinal, else in order after the first; None where that
     fits neither way."""
     others = range(1, len(question.image_ids))
-    words = [re.findall(rf"\b({'|'.join(ORDINALS)})\b", choice.lower()) for choice in question.choices]
+    words = [
+        re.findall(rf"\b({'|'.join(ORDINALS)})\b", choice.lower()) for choice in question.choices
+    ]
     named = [ORDINALS.index(found[0]) for found in words if len(found) == 1]
     if named and len(named) == len(words) == len(set(named)) and set(named) <= set(others):
         return tuple(named)
@@ -102,13 +120,22 @@ def option_images(question: Question) -> tuple[int, ...] | None:
 
 
 def probed_image(
-    dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int, *, folds: int = FOLDS, c: float = C
-) -> Asked:
+    dataset: Any,
+    ids: Sizes,
+    subset: str,
+    n: int | None,
+    seed: int,
+    *,
+    folds: int = FOLDS,
+    c: float = C,
+) -> PairedQuestions:
     """A or B of one image. Raises UsageError where there are too few questions of either to leave a fold out."""
     questions, skipped = _of_subset(dataset, ids, subset)
     able = [each for each in questions if len(each.image_ids) == 1 and len(each.choices) == 2]
     fit = {each.id for each in able}
-    skipped += [f"question {q.id}: expected one image and two choices" for q in questions if q.id not in fit]
+    skipped += [
+        f"question {q.id}: expected one image and two choices" for q in questions if q.id not in fit
+    ]
     able = able[:n]
     labels = [int(question.answer == "(B)") for question in able]
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
@@ -120,7 +147,7 @@ def probed_image(
     folds = min(folds, max(fewest, 2))
     of = stratified_folds(labels, folds, seed)
     reading = LinearProbe(tuple(q.image_ids[0] for q in able), tuple(labels), of, c)
-    return Asked(able, reading, skipped, {"folds": folds, "c": c})
+    return PairedQuestions(able, reading, skipped, {"folds": folds, "c": c})
 
 
 HIDDEN_ANSWER = "its answer is hidden"
@@ -180,8 +207,12 @@ def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
         return able[0]
     if able:
         listed = ", ".join(run.name for run in able)
-        raise UsageError(f"paired {task.name}: expected one run or a name (--run), found runs that serve it: {listed}")
-    over = [reason for run in runs if run.config.dataset == task.dataset and (reason := why[run.name])]
+        raise UsageError(
+            f"paired {task.name}: expected one run or a name (--run), found runs that serve it: {listed}"
+        )
+    over = [
+        reason for run in runs if run.config.dataset == task.dataset and (reason := why[run.name])
+    ]
     found = "; ".join(over or why.values()) or f"store {store.path} has no run"
     raise UsageError(
         f"paired {task.name}: {found}; extract what it needs: "

@@ -8,7 +8,7 @@ from typing import Any
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, ranges, show
-from kvtool.reporting.study import Kept
+from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
 
 article = conditions_article
@@ -16,7 +16,9 @@ article = conditions_article
 
 def prefix_effect(result: Result, row: Row) -> str:
     """A prefix beside none, by the interval of the difference."""
-    low, high, value = (row.get(name) for name in ("difference_low", "difference_high", "difference"))
+    low, high, value = (
+        row.get(name) for name in ("difference_low", "difference_high", "difference")
+    )
     how = f"The {row['condition']} prefix ({_choice(row)})"
     if value is None:
         return f"{how} scores {interval(result, row)}; its difference to none is not known."
@@ -36,13 +38,15 @@ def sentences(result: Result) -> Iterator[str]:
 
 
 def _choice(row: Row) -> str:
-    return {"best": "best block of each condition", "fixed": "same block as without"}.get(row.get("choice", ""), "")
+    return {"best": "best block of each condition", "fixed": "same block as without"}.get(
+        row.get("choice", ""), ""
+    )
 
 
 PREFIXES = ("none", "correct", "random", "incorrect")
 
 
-def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     names = [each["condition"] for each in config.get("conditions", [])]
     layers = config.get("layers")
@@ -54,7 +58,12 @@ def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str
         "conditions": ",".join(name for name in names if name in PREFIXES) or None,
         **{name: config.get(name) for name in ("select", "seed")},
     }
-    words = ["prefix", kept.store, str(kept.result.task), *flags(asked, {"select": "max", "seed": 0})]
+    words = [
+        "prefix",
+        kept.store,
+        str(kept.result.task),
+        *flags(asked, {"select": "max", "seed": 0}),
+    ]
     for item in kept.result.items:
         if item.get("condition") not in PREFIXES and item.get("n_texts") == 1:
             words += ["--prefix", f"text:{item['text']}"]

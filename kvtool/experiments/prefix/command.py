@@ -27,31 +27,52 @@ from kvtool.errors import PartialError
 def prefix(
     store: Annotated[
         str | None,
-        typer.Argument(metavar="[STORE]", autocompletion=complete_prefix, help="The store; default: $KVTOOL_STORE."),
+        typer.Argument(
+            metavar="[STORE]",
+            autocompletion=complete_prefix,
+            help="The store; default: $KVTOOL_STORE.",
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Argument(metavar="TASK", autocompletion=complete_prefix, help="The task.")
     ] = None,
     conditions: Annotated[
         str | None,
-        typer.Option("--conditions", metavar="NAMES", help="Of none,correct,random,incorrect; default: all there are."),
+        typer.Option(
+            "--conditions",
+            metavar="NAMES",
+            help="Of none,correct,random,incorrect; default: all there are.",
+        ),
     ] = None,
     prefix: Annotated[
         list[str] | None,
-        typer.Option("--prefix", metavar="TEXT", help='Yours: text:"..." or file:CSV, a text an image; repeatable.'),
+        typer.Option(
+            "--prefix",
+            metavar="TEXT",
+            help='Yours: text:"..." or file:CSV, a text an image; repeatable.',
+        ),
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key.")
+        str | None,
+        typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key."),
     ] = None,
     layers: Annotated[
-        str | None, typer.Option("--layers", metavar="LAYERS", help="To choose blocks from, e.g. 1-27; default: all.")
+        str | None,
+        typer.Option(
+            "--layers", metavar="LAYERS", help="To choose blocks from, e.g. 1-27; default: all."
+        ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", autocompletion=complete_run, help="The run without prefix, where there are several."),
+        typer.Option(
+            "--run",
+            autocompletion=complete_run,
+            help="The run without prefix, where there are several.",
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Where the run's model is now; or, for a new run, the model.")
+        str | None,
+        typer.Option("--model", help="Where the run's model is now; or, for a new run, the model."),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -63,26 +84,42 @@ def prefix(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+        Path | None,
+        typer.Option(
+            "--data", help="Where the data set is now, if not where it was extracted from."
+        ),
     ] = None,
     select: Annotated[
         Literal["max", "split"],
-        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+        typer.Option(
+            "--select", help="Best block on the data it is scored on, or on the other half of it."
+        ),
     ] = "max",
     device: DeviceOption = "auto",
     limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
-    backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
+    backend: Annotated[
+        Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")
+    ] = None,
     upsample: Annotated[
-        bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
+        bool | None,
+        typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets."),
     ] = None,
     cutoff: Annotated[
-        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+        str | None,
+        typer.Option(
+            "--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P."
+        ),
     ] = None,
     all_classes: Annotated[
-        bool | None, typer.Option("--all-classes", help="Semantic segmentation: argmax over classes, official miou.")
+        bool | None,
+        typer.Option(
+            "--all-classes", help="Semantic segmentation: argmax over classes, official miou."
+        ),
     ] = None,
     seed: Annotated[int, bounded("seed", help="Of halves and intervals.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")
+    ] = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -106,7 +143,9 @@ def prefix(
         result = kvtool.prefix(
             path,
             name,
-            conditions=None if conditions is None else [word.strip() for word in conditions.split(",")],
+            conditions=None
+            if conditions is None
+            else [word.strip() for word in conditions.split(",")],
             prefix=prefix or (),
             run=run,
             model=model,

@@ -33,7 +33,7 @@ Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Condition:
+class PrefixCondition:
     """A condition by the name that `extract --prefix` takes, and the text before each image of the data set, by id;
     None where there is none for it."""
 
@@ -54,7 +54,9 @@ class Condition:
         return f"{self.recorded[:4]}-{digest_texts(texts)[:8]}"
 
 
-def condition_names(dataset: DatasetBase, chosen: Sequence[str] | None, own: Sequence[str]) -> list[str]:
+def condition_names(
+    dataset: DatasetBase, chosen: Sequence[str] | None, own: Sequence[str]
+) -> list[str]:
     """none, then those chosen (default: all) of what the data set offers, then the user's own. Raises UsageError."""
     offered = [name for name in ORDER if name in dataset.about.conditions]
     for name in chosen or ():
@@ -64,7 +66,9 @@ def condition_names(dataset: DatasetBase, chosen: Sequence[str] | None, own: Seq
             )
     for name in own:
         if not name.startswith((TEXT, FILE)):
-            raise UsageError(f'prefix: expected text:"..." or file:CSV, found {name!r}; data sets\' own: --conditions')
+            raise UsageError(
+                f'prefix: expected text:"..." or file:CSV, found {name!r}; data sets\' own: --conditions'
+            )
     named = [name for name in offered if chosen is None or name in (NONE, *chosen)]
     if len(named) + len(own) < 2:
         raise UsageError(
@@ -74,15 +78,20 @@ def condition_names(dataset: DatasetBase, chosen: Sequence[str] | None, own: Seq
     return [*named, *dict.fromkeys(own)]
 
 
-def make_condition(name: str, dataset: DatasetBase) -> Condition:
+def make_condition(name: str, dataset: DatasetBase) -> PrefixCondition:
     """A condition with its texts. Raises DatasetError where all of them lack."""
     refs = dataset.images()
     texts = prefix_texts(name, dataset, refs)
-    return Condition(name, {ref.id: text for ref, text in zip(refs, texts, strict=True)})
+    return PrefixCondition(name, {ref.id: text for ref, text in zip(refs, texts, strict=True)})
 
 
 def find_base(
-    store: Store, task: str, kinds: Sequence[Kind], name: str | None, model: str | None, spec: str | None
+    store: Store,
+    task: str,
+    kinds: Sequence[Kind],
+    name: str | None,
+    model: str | None,
+    spec: str | None,
 ) -> Run | None:
     """The run without prefix: the named one, or the only one that holds the kinds and whose data set (`spec`, if
     given) serves the task, of that model (`model`: its name, or where it is now). None where there is none and model
@@ -91,13 +100,19 @@ def find_base(
         run = store.run(name)
         check_served(run, task)
         if run.config.prefix != NONE:
-            raise UsageError(f"run {name}: expected the run without prefix, found {run.config.prefix!r}")
+            raise UsageError(
+                f"run {name}: expected the run without prefix, found {run.config.prefix!r}"
+            )
         return run
     every = store.readable_runs()
     runs = [run for run in every if _is_base(run, task, kinds)]
     if spec is not None:
         wanted = open_dataset(spec)
-        runs = [run for run in runs if (run.config.dataset, run.config.split) == (wanted.name, wanted.split)]
+        runs = [
+            run
+            for run in runs
+            if (run.config.dataset, run.config.split) == (wanted.name, wanted.split)
+        ]
     if model is not None and runs:
         revision = _revision(model, runs[0])
         runs = [run for run in runs if run.config.model.revision == revision]
@@ -117,7 +132,9 @@ def find_base(
 
 
 def _is_base(run: Run, task: str, kinds: Sequence[Kind]) -> bool:
-    return run.config.prefix == NONE and set(kinds) <= set(run.config.kinds) and task in tasks_of(run)
+    return (
+        run.config.prefix == NONE and set(kinds) <= set(run.config.kinds) and task in tasks_of(run)
+    )
 
 
 def _revision(model: str, run: Run) -> str:
@@ -126,7 +143,9 @@ def _revision(model: str, run: Run) -> str:
     return load_model(model, dtype=run.config.model.dtype, weights=False).info.revision
 
 
-def extract_base(store: Store, model: str | None, spec: str | None, device: str, progress: Progress) -> Run:
+def extract_base(
+    store: Store, model: str | None, spec: str | None, device: str, progress: Progress
+) -> Run:
     """The run of `kvtool extract` with nothing else said; find_base saw that both are given."""
     assert model is not None
     assert spec is not None
@@ -134,7 +153,9 @@ def extract_base(store: Store, model: str | None, spec: str | None, device: str,
     return store.run(name)
 
 
-def open_data(base: Run | None, task: str, data: str | Path | None, spec: str | None) -> DatasetBase:
+def open_data(
+    base: Run | None, task: str, data: str | Path | None, spec: str | None
+) -> DatasetBase:
     """The data set of the run without prefix, or where there is none, the one to extract. Raises DatasetError where it
     is no longer the one that the run was extracted from, UsageError where it cannot serve the task."""
     if base is None:
@@ -142,7 +163,9 @@ def open_data(base: Run | None, task: str, data: str | Path | None, spec: str | 
         opened: DatasetBase = open_dataset(spec)
         if task not in opened.tasks:
             served = ", ".join(opened.tasks) or "none"
-            raise UsageError(f"{spec}: expected a data set that serves {task}, found one that serves {served}")
+            raise UsageError(
+                f"{spec}: expected a data set that serves {task}, found one that serves {served}"
+            )
         return opened
     opened = dataset_of(base, data)
     there = {ref.id for ref in opened.images()}
@@ -157,7 +180,7 @@ def open_data(base: Run | None, task: str, data: str | Path | None, spec: str | 
 def condition_run(
     store: Store,
     base: Run,
-    condition: Condition,
+    condition: PrefixCondition,
     dataset: DatasetBase,
     kinds: Sequence[Kind],
     model: str | None,
@@ -182,11 +205,15 @@ def condition_run(
         name, failed = _extract(job, condition.name, device, progress)
         run, why = store.run(name), why | failed
     if held := set(base.ids) - set(run.ids) - why.keys():
-        raise BusyError(f"run {run.name}: {len(held)} images are held by another process: try again later")
+        raise BusyError(
+            f"run {run.name}: {len(held)} images are held by another process: try again later"
+        )
     return run, {image: reason for image, reason in why.items() if image not in run.ids}
 
 
-def _serves(run: Run, base: Run, wanted: RunConfig, condition: Condition, kinds: Sequence[Kind]) -> bool:
+def _serves(
+    run: Run, base: Run, wanted: RunConfig, condition: PrefixCondition, kinds: Sequence[Kind]
+) -> bool:
     """Whether a run holds these kinds of all wanted layers, made with the wanted settings, whatever else it holds, of
     the base run's pictures under the condition's texts."""
     ours = run.config
@@ -219,7 +246,12 @@ def check_model(base: Run, model: str | None) -> None:
 
 
 def _job(
-    store: Store, base: Run, run: Run | None, condition: Condition, dataset: DatasetBase, model: str | None
+    store: Store,
+    base: Run,
+    run: Run | None,
+    condition: PrefixCondition,
+    dataset: DatasetBase,
+    model: str | None,
 ) -> Job:
     """The rest of a condition's run, or a new one named after the base run."""
     config = base.config if run is None else run.config
@@ -230,7 +262,9 @@ def _job(
         model=model or config.model.name,
         dataset=spec_of(dataset),
         prefix=condition.name,
-        kinds=tuple(kind for kind in config.kinds if kind in DECODER) if run is None else config.kinds,
+        kinds=tuple(kind for kind in config.kinds if kind in DECODER)
+        if run is None
+        else config.kinds,
         layers=config.layers,
         limit=max(positions) + 1,
         view=config.view,
@@ -243,7 +277,9 @@ def _job(
     )
 
 
-def _extract(job: Job, condition: str, device: str, progress: Progress) -> tuple[str, dict[str, str]]:
+def _extract(
+    job: Job, condition: str, device: str, progress: Progress
+) -> tuple[str, dict[str, str]]:
     """Name of the extracted run, and id -> why of images that failed."""
     from kvtool.engine.local import extract
     from kvtool.engine.outcome import Report
@@ -253,7 +289,9 @@ def _extract(job: Job, condition: str, device: str, progress: Progress) -> tuple
 
     def begin(report: Report) -> None:
         todo = report.n_images - report.n_before
-        logging.getLogger("kvtool").info("prefix %s: extracting %d images into run %s", condition, todo, report.run)
+        logging.getLogger("kvtool").info(
+            "prefix %s: extracting %d images into run %s", condition, todo, report.run
+        )
 
     def tell(event: Event) -> None:
         nonlocal n_done

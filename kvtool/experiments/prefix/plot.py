@@ -17,8 +17,17 @@ def draw(result: Result) -> Figure:
     series = [
         Series("best block of the condition", lambda row: row["choice"] == "best", -0.15),
         Series(
-            f"best block of none: {fixed['kind']}, {block}", lambda row: row["choice"] == "fixed", 0.15, filled=False
+            f"best block of none: {fixed['kind']}, {block}",
+            lambda row: row["choice"] == "fixed",
+            0.15,
+            filled=False,
         ),
     ]
     how = "on the other half" if result.config.get("select") == "split" else "on the same data"
-    return draw_panels(result, panels, names, series, [f"blocks chosen {how}", "difference to none: paired interval"])
+    return draw_panels(
+        result,
+        panels,
+        names,
+        series,
+        [f"blocks chosen {how}", "difference to none: paired interval"],
+    )

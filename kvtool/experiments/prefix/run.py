@@ -19,7 +19,7 @@ from kvtool.bounds import checked
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.prefix.conditions import (
-    Condition,
+    PrefixCondition,
     Progress,
     condition_names,
     condition_run,
@@ -96,23 +96,38 @@ def prefix(
     every = [make_condition(name, opened) for name in condition_names(opened, conditions, prefix)]
     base = base or extract_base(store, model, dataset, device, progress)
     plan = plan_blocks(base, kinds, layers, None)
-    found = [condition_run(store, base, one, opened, kinds, model, device, progress) for one in every]
-    compared = Compared(base, plan.blocks[0][1], tuple(every), tuple(run for run, _ in found))
+    found = [
+        condition_run(store, base, one, opened, kinds, model, device, progress) for one in every
+    ]
+    compared = ComparedRuns(base, plan.blocks[0][1], tuple(every), tuple(run for run, _ in found))
     reasons = compared.reasons([ref.id for ref in opened.images()], [why for _, why in found])
     if not compared.ids:
-        raise KvtoolError(f"prefix: expected an image that every condition has a text for, found none: {reasons[0]}")
+        raise KvtoolError(
+            f"prefix: expected an image that every condition has a text for, found none: {reasons[0]}"
+        )
     config = compared.config(task, kinds, select, seed, own, opened.truth_digest())
     key = result_key(config)
     if not fresh and (kept := store.kept(key, Result.from_json)) is not None:
         return kept
-    alike = {"select": select, "limit": limit, "device": device, "data": data, "seed": seed, "fresh": fresh}
+    alike = {
+        "select": select,
+        "limit": limit,
+        "device": device,
+        "data": data,
+        "seed": seed,
+        "fresh": fresh,
+    }
     progress(0, "", sum(count_blocks(run, task, kinds, compared.layers) for run in compared.runs))
     where = torch_device(device)
     with sharing(wait_s) as share:
         best = compared.best(task, share, kinds=kinds, progress=progress, **alike, **options)
     work: Task = TASKS.load(task)(opened, sizes_of(base, compared.ids), where, **own)
-    rows = Scored(work, where, select, seed).rows(compared, best)
-    lines = [line for one in compared.runs for line in nonfinite_lines(one, [r for r in rows if r["run"] == one.name])]
+    rows = ScoredCondition(work, where, select, seed).rows(compared, best)
+    lines = [
+        line
+        for one in compared.runs
+        for line in nonfinite_lines(one, [r for r in rows if r["run"] == one.name])
+    ]
     result = Result(
         command="prefix",
         task=task,
@@ -129,10 +144,14 @@ def prefix(
     return result
 
 
-def _check(task: str, kinds: Sequence[Kind], select: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _check(
+    task: str, kinds: Sequence[Kind], select: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """The task's options, before anything is extracted. Raises UsageError."""
     if task not in PROMPTABLE:
-        raise UsageError(f"prefix: expected one of the tasks {', '.join(PROMPTABLE)}; found {task!r}")
+        raise UsageError(
+            f"prefix: expected one of the tasks {', '.join(PROMPTABLE)}; found {task!r}"
+        )
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     able = [kind for kind in DECODER if kind in TASKS.load(task).kinds]
@@ -145,12 +164,12 @@ def _check(task: str, kinds: Sequence[Kind], select: str, options: Mapping[str, 
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRuns:
     """The run without prefix, the layers to choose from, the conditions, none first, and a run of each."""
 
     base: Run
     layers: tuple[int, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[PrefixCondition, ...]
     runs: tuple[Run, ...]
 
     @cached_property
@@ -178,9 +197,13 @@ class Compared:
 
         def score(run: Run) -> None:
             ids = None if self.ids == set(run.ids) else self.ids
-            found = evaluate(run, task, ids=ids, layers=self.layers, share=share.part, **options).best
+            found = evaluate(
+                run, task, ids=ids, layers=self.layers, share=share.part, **options
+            ).best
             if found is None:
-                raise KvtoolError(f"run {run.name}: {task} is defined for none of its blocks; nothing can be compared")
+                raise KvtoolError(
+                    f"run {run.name}: {task} is defined for none of its blocks; nothing can be compared"
+                )
             blocks[run.name] = Block(found["kind"], found["layer"], found["kv_head"])
 
         share.each(self.runs, score, "conditions")
@@ -190,19 +213,39 @@ class Compared:
         """What stood before the images of each condition: the text, or the first image's, and how many there are."""
         items = []
         for condition, run in zip(self.conditions, self.runs, strict=True):
-            texts = list(dict.fromkeys(sample.prefix for sample in run.samples if sample.id in self.ids))
-            items.append({"condition": condition.name, "text": texts[0], "n_texts": len(texts), "run": run.name})
+            texts = list(
+                dict.fromkeys(sample.prefix for sample in run.samples if sample.id in self.ids)
+            )
+            items.append(
+                {
+                    "condition": condition.name,
+                    "text": texts[0],
+                    "n_texts": len(texts),
+                    "run": run.name,
+                }
+            )
         return items
 
     def texts_hashes(self) -> list[str]:
         """Of each condition, a digest of what stood before its images and of the pictures its run was made of."""
         return [
-            digest_texts(text for p in run.pictures if p.id in self.ids for text in (p.id, p.digest, p.prefix))
+            digest_texts(
+                text
+                for p in run.pictures
+                if p.id in self.ids
+                for text in (p.id, p.digest, p.prefix)
+            )
             for run in self.runs
         ]
 
     def config(
-        self, task: str, kinds: Sequence[Kind], select: str, seed: int, own: Mapping[str, Any], truth_hash: str
+        self,
+        task: str,
+        kinds: Sequence[Kind],
+        select: str,
+        seed: int,
+        own: Mapping[str, Any],
+        truth_hash: str,
     ) -> dict[str, Any]:
         """All that the numbers depend on; the cache's key is its hash."""
         return {
@@ -211,19 +254,28 @@ class Compared:
             **describe_run(self.base, self.ids),
             "truth_hash": truth_hash,
             "conditions": [
-                {"condition": condition.name, "run": run.name, "run_hash": run.config.hash, "texts_hash": hash}
-                for condition, run, hash in zip(self.conditions, self.runs, self.texts_hashes(), strict=True)
+                {
+                    "condition": condition.name,
+                    "run": run.name,
+                    "run_hash": run.config.hash,
+                    "texts_hash": hash,
+                }
+                for condition, run, hash in zip(
+                    self.conditions, self.runs, self.texts_hashes(), strict=True
+                )
             ],
             "kinds": list(kinds),
             "layers": list(self.layers),
             "select": select,
             "seed": seed,
-            "options": {name: value for name, value in own.items() if name not in ("seed", "backend")},
+            "options": {
+                name: value for name, value in own.items() if name not in ("seed", "backend")
+            },
         }
 
 
 @dataclass
-class Scored:
+class ScoredCondition:
     """Rows of conditions, all over the same units of a task; with select "split", those that chose no block."""
 
     work: Task
@@ -248,7 +300,7 @@ class Scored:
             units, strata = units[:, second], None if strata is None else strata[second]
         return table._replace(units=units, strata=strata), nonfinite[head]
 
-    def rows(self, compared: Compared, best: Sequence[Block]) -> list[Row]:
+    def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
         """Two rows a condition: its own best block, and the best block without prefix."""
         fixed = best[0]
         without, _ = self.table(compared.base, fixed)
@@ -268,16 +320,22 @@ def blind(blocks: Sequence[Block]) -> list[str]:
     """A note where a block was chosen whose vectors are made before any attention."""
     if not any(block.kind == "value" and block.layer == 0 for block in blocks):
         return []
-    return ["values of layer 0 do not see the text before them, and one was the best; --layers chooses among others"]
+    return [
+        "values of layer 0 do not see the text before them, and one was the best; --layers chooses among others"
+    ]
 
 
-def difference(ours: Table, without: Table, metric: str, seed: int, nonfinite: Array | None = None) -> Row:
+def difference(
+    ours: Table, without: Table, metric: str, seed: int, nonfinite: Array | None = None
+) -> Row:
     """A block's score less another's over the same units, with the interval of the paired bootstrap: each resample
     draws units, and with a unit both blocks' share of it. None where our block's values are not finite."""
     k = ours.units.shape[-1]
 
     def scores(sums: Array) -> dict[str, Array]:
-        return {"difference": ours.scores(sums[..., :k])[metric] - without.scores(sums[..., k:])[metric]}
+        return {
+            "difference": ours.scores(sums[..., :k])[metric] - without.scores(sums[..., k:])[metric]
+        }
 
     both = np.concatenate([ours.units, without.units], axis=-1)
     (row,) = table_rows([{}], Table({}, both, scores, ours.strata), seed, nonfinite)

@@ -22,21 +22,34 @@ def tables(result: Result) -> Iterator[RenderableType]:
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
     title = f"{result.metric}, %, 95 % interval; difference to none, paired"
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("condition", overflow="fold", max_width=12)
     table.add_column("best", no_wrap=True)
     for name in ("score", "difference", "fixed block", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
     for condition in dict.fromkeys(row["condition"] for row in result.rows):
         best = rows[condition, "best"]
-        cells = [condition if len(condition) <= NAME else f"{condition[: NAME - 1]}…", _block(result, best)]
+        cells = [
+            condition if len(condition) <= NAME else f"{condition[: NAME - 1]}…",
+            _block(result, best),
+        ]
         for choice in CHOICES:
             row = rows[condition, choice]
             cells.append(_cell(result, row, result.metric))
             cells.append("-" if condition == "none" else _cell(result, row, "difference"))
         table.add_row(*map(Text, cells))
     yield table
-    how = "on the other half of the data" if result.config["select"] == "split" else "on the same data: optimistic"
+    how = (
+        "on the other half of the data"
+        if result.config["select"] == "split"
+        else "on the same data: optimistic"
+    )
     block = f"{fixed['kind']}, layer {fixed['layer']}, kv_head {fixed['kv_head']}"
     lines = [f"fixed block: {block}, the best of none; blocks chosen {how}"]
     yield Text("\n".join(lines + [f"{item['condition']}: {_text(item)}" for item in result.items]))
@@ -44,7 +57,9 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 def _block(result: Result, row: Row) -> str:
     several = len(result.config["kinds"]) > 1
-    return f"{row['kind'] + chr(10) if several else ''}layer {row['layer']}\nkv_head {row['kv_head']}"
+    return (
+        f"{row['kind'] + chr(10) if several else ''}layer {row['layer']}\nkv_head {row['kv_head']}"
+    )
 
 
 def _cell(result: Result, row: Row, name: str) -> str:
@@ -59,4 +74,6 @@ def _text(item: Row) -> str:
     if not item["text"]:
         return "no text" if item["n_texts"] == 1 else f"{item['n_texts']} texts"
     more = item["n_texts"] - 1
-    return f'"{item["text"]}"' + (f" and {more} other texts" if more > 1 else " and another text" if more else "")
+    return f'"{item["text"]}"' + (
+        f" and {more} other texts" if more > 1 else " and another text" if more else ""
+    )

@@ -7,12 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from kvtool.reporting import charts
-from kvtool.reporting.articles import STYLES, Article, baseline_label, clickable_blocks, is_grid, level_style
+from kvtool.reporting.articles import (
+    STYLES,
+    Article,
+    baseline_label,
+    clickable_blocks,
+    is_grid,
+    level_style,
+)
 from kvtool.reporting.commands import block_flags, flags
 from kvtool.reporting.heatmap import heatmap
 from kvtool.reporting.numbers import interval, relation
 from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
-from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
 
@@ -22,12 +29,18 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     rows = [row for row in result.rows if is_summary(row) and "kv_head" in row]
     kinds = [kind for kind in dict.fromkeys(row["kind"] for row in rows) if is_grid(rows, kind)]
     baselines = leading_baselines(result)
-    series = [(kind, STYLES[kind], [r for r in result.per_layer if r["kind"] == kind]) for kind in kinds]
+    series = [
+        (kind, STYLES[kind], [r for r in result.per_layer if r["kind"] == kind]) for kind in kinds
+    ]
     levels = [(baseline_label(result, row), level_style(result, row), row) for row in baselines]
     best = [] if result.best is None else [(f"best: {block_name(result.best)}", result.best)]
     named = [*best, *((baseline_label(result, row), row) for row in baselines)]
     scored = [row for _, row in named]
-    tables = [scores_table(result, named, "Best block and baselines", data.add(f"{summary.rows}-best", scored))]
+    tables = [
+        scores_table(
+            result, named, "Best block and baselines", data.add(f"{summary.rows}-best", scored)
+        )
+    ]
     if result.per_layer:
         of_layers = [(block_name(row), row) for row in result.per_layer]
         name = data.add(f"{summary.rows}-per-layer", result.per_layer)
@@ -36,8 +49,12 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         summary,
         template="probe.html",
         charts={
-            "heatmaps": [heatmap(result, kind, [r for r in rows if r["kind"] == kind]) for kind in kinds],
-            "curve": charts.layers_chart(result, series, levels) if any(len(of) > 1 for _, _, of in series) else None,
+            "heatmaps": [
+                heatmap(result, kind, [r for r in rows if r["kind"] == kind]) for kind in kinds
+            ],
+            "curve": charts.layers_chart(result, series, levels)
+            if any(len(of) > 1 for _, _, of in series)
+            else None,
         },
         tables=tables,
         blocks=clickable_blocks(result, examples),
@@ -74,9 +91,11 @@ def sentences(result: Result) -> Iterator[str]:
         yield against_baseline(result, best, row)
 
 
-def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     words = ["probe", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
     words += block_flags(config.get("blocks", []), info)
-    words += flags({"select": config.get("select"), "seed": config.get("seed")}, {"select": "max", "seed": 0})
+    words += flags(
+        {"select": config.get("select"), "seed": config.get("seed")}, {"select": "max", "seed": 0}
+    )
     return words + flags(config.get("options", {}))

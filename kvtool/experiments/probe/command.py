@@ -30,50 +30,85 @@ from kvtool.errors import UsageError
 def probe(
     store: Annotated[
         str | None,
-        typer.Argument(metavar="[STORE]", autocompletion=complete_probe, help="The store; default: $KVTOOL_STORE."),
+        typer.Argument(
+            metavar="[STORE]",
+            autocompletion=complete_probe,
+            help="The store; default: $KVTOOL_STORE.",
+        ),
     ] = None,
     task: Annotated[
-        str | None, typer.Argument(metavar="TASK", autocompletion=complete_probe, help="The task, or all.")
+        str | None,
+        typer.Argument(metavar="TASK", autocompletion=complete_probe, help="The task, or all."),
     ] = None,
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    heads: Annotated[str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")] = None,
+    heads: Annotated[
+        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")
+    ] = None,
     select: Annotated[
         Literal["max", "split"],
-        typer.Option("--select", help="Best block on the data it is scored on, or on the other half of it."),
+        typer.Option(
+            "--select", help="Best block on the data it is scored on, or on the other half of it."
+        ),
     ] = "max",
     data: Annotated[
-        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+        Path | None,
+        typer.Option(
+            "--data", help="Where the data set is now, if not where it was extracted from."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
-    backend: Annotated[Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")] = None,
-    upsample: Annotated[
-        bool | None, typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets.")
+    backend: Annotated[
+        Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")
     ] = None,
-    episodes: Annotated[int | None, bounded("episodes", help="Few-shot episodes (default 1000).")] = None,
-    shots: Annotated[int | None, bounded("shots", help="Support images an episode (default 5).")] = None,
-    c: Annotated[float | None, bounded("c", help="Inverse L2 strength of the few-shot probe.")] = None,
+    upsample: Annotated[
+        bool | None,
+        typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets."),
+    ] = None,
+    episodes: Annotated[
+        int | None, bounded("episodes", help="Few-shot episodes (default 1000).")
+    ] = None,
+    shots: Annotated[
+        int | None, bounded("shots", help="Support images an episode (default 5).")
+    ] = None,
+    c: Annotated[
+        float | None, bounded("c", help="Inverse L2 strength of the few-shot probe.")
+    ] = None,
     cutoff: Annotated[
-        str | None, typer.Option("--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P.")
+        str | None,
+        typer.Option(
+            "--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P."
+        ),
     ] = None,
     all_classes: Annotated[
-        bool | None, typer.Option("--all-classes", help="Semantic segmentation: argmax over classes, official miou.")
+        bool | None,
+        typer.Option(
+            "--all-classes", help="Semantic segmentation: argmax over classes, official miou."
+        ),
     ] = None,
     propagation: Annotated[
-        Literal["dino", "nearest"] | None, typer.Option("--propagation", help="Of video masks (default dino).")
+        Literal["dino", "nearest"] | None,
+        typer.Option("--propagation", help="Of video masks (default dino)."),
     ] = None,
     restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
     saliency: Annotated[
-        str | None, typer.Option("--saliency", help="Co-segmentation: border; vision needs what runs do not hold.")
+        str | None,
+        typer.Option(
+            "--saliency", help="Co-segmentation: border; vision needs what runs do not hold."
+        ),
     ] = None,
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
+    ] = False,
     wait: WaitOption = 0.0,
     save_predictions: Annotated[
         Path | None,
-        typer.Option("--save-predictions", metavar="DIR", help="New folder for what the best block predicts."),
+        typer.Option(
+            "--save-predictions", metavar="DIR", help="New folder for what the best block predicts."
+        ),
     ] = None,
     plot: PlotOption = None,
     format: FormatOption = "auto",
@@ -92,7 +127,9 @@ def probe(
 
     path, name = store_and_word(store, task, "TASK")
     blocks = given(
-        kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers"), heads=parse_numbers(heads, "--heads")
+        kinds=parse_kinds(kinds),
+        layers=parse_numbers(layers, "--layers"),
+        heads=parse_numbers(heads, "--heads"),
     )
     opened = kvtool.open(path)
     found = opened.run(run)
@@ -110,8 +147,12 @@ def probe(
     )
     tasks = tasks_of(found) if name == "all" else [name]
     if not tasks:
-        raise UsageError(f"run {found.name} is over {found.config.dataset}, which serves no task: extract another one")
-    if name == "all" and (idle := own.keys() - {option for one in tasks for option in options_of(one)}):
+        raise UsageError(
+            f"run {found.name} is over {found.config.dataset}, which serves no task: extract another one"
+        )
+    if name == "all" and (
+        idle := own.keys() - {option for one in tasks for option in options_of(one)}
+    ):
         raise UsageError(
             f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: {', '.join(tasks)}"
         )
@@ -121,7 +162,9 @@ def probe(
 
     def score(one: str) -> None:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
-        with console.progress(f"probe {one}", count_blocks(found, one, **blocks), unit="blocks") as advance:
+        with console.progress(
+            f"probe {one}", count_blocks(found, one, **blocks), unit="blocks"
+        ) as advance:
             result = kvtool.probe(
                 found,
                 one,
@@ -130,7 +173,9 @@ def probe(
                 seed=seed,
                 fresh=fresh,
                 share=share.part,
-                save_predictions=save_predictions / one if save_predictions and name == "all" else save_predictions,
+                save_predictions=save_predictions / one
+                if save_predictions and name == "all"
+                else save_predictions,
                 progress=advance,
                 **blocks,
                 **given(data=data, limit=limit),

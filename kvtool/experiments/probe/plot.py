@@ -54,14 +54,22 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
         own = LOOKS.get(kind, 0)
         look: dict[str, Any] = {"color": COLOURS[own], "marker": MARKERS[own], "zorder": 3}
         label = f"{kind}, best head of each layer" if kind in DECODER else kind
-        points(axes, at, [scored(best.get(layer, {}), result.metric) for layer in layers], label=label, **look)
+        points(
+            axes,
+            at,
+            [scored(best.get(layer, {}), result.metric) for layer in layers],
+            label=label,
+            **look,
+        )
     for index, (name, row) in enumerate(baselines(result, kinds)):
         found = scored(row, result.metric)
         colour = COLOURS[(index + len(LOOKS)) % len(COLOURS)]
         label = f"{name}: {in_words(result, found)}"
         axes.axhline(found.value, color=colour, linestyle=DASHES[index % len(DASHES)], label=label)
     layers = [row["layer"] for row in blocks if row["kind"] in kinds]
-    axes.set(xlim=(min(layers) - 0.5, max(layers) + 0.5), ylabel=metric_label(result, result.metric))
+    axes.set(
+        xlim=(min(layers) - 0.5, max(layers) + 0.5), ylabel=metric_label(result, result.metric)
+    )
     axes.set_xticks(heatmap.ticks(layers, (width_in - heatmap.BESIDE_IN) / heatmap.span(layers)))
     axes.yaxis.set_major_formatter(metric_ticks(result))
     if not map_rows(blocks):
@@ -76,6 +84,11 @@ def baselines(result: Result, drawn: Sequence[str]) -> list[tuple[str, Row]]:
         if row.get("run") != here or row["kind"] not in drawn:
             groups.setdefault((row.get("run"), row["kind"]), []).append(row)
     rows = [best_row(group, result.metric) or group[0] for group in groups.values()]
-    names = [block_name(row) + (f", {row['model']}" if row.get("run") != here else "") for row in rows]
+    names = [
+        block_name(row) + (f", {row['model']}" if row.get("run") != here else "") for row in rows
+    ]
     times = Counter(names)
-    return [(f"{name}, {row['run']}" if times[name] > 1 else name, row) for name, row in zip(names, rows, strict=True)]
+    return [
+        (f"{name}, {row['run']}" if times[name] > 1 else name, row)
+        for name, row in zip(names, rows, strict=True)
+    ]

@@ -13,7 +13,7 @@ from kvtool.datasets.bdd10k import CLASSES, check_train_ids
 from kvtool.datasets.files import by_stem, class_names, found
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError, UsageError
-from kvtool.experiments.score.label_maps import Benchmark, count, missing_notes, rows
+from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import bdd_scores
 from kvtool.result import Result, versions
 from kvtool.stats.bootstrap import Array, ratio
@@ -22,7 +22,12 @@ SPLITS = ("val", "train")
 
 
 def score_bdd10k(
-    data: FilePath, results: FilePath, *, split: str = "val", seed: int = 0, progress: Progress | None = None
+    data: FilePath,
+    results: FilePath,
+    *,
+    split: str = "val",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Result:
     """miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png, 8-bit train ids as the ground truth.
 
@@ -34,9 +39,13 @@ def score_bdd10k(
     folder = results_folder(results, "a label map for each image")
     names = class_names(Path(data), CLASSES)
     if len(names) != len(CLASSES):
-        raise DatasetError(f"{Path(data) / 'classes.txt'}: expected {len(CLASSES)} names, found {len(names)}")
-    truth: dict[str, Callable[[], Array]] = {f"{stem}.png": partial(_truth, path) for stem, path in maps.items()}
-    benchmark = Benchmark(names, VOID, read_label_map)
+        raise DatasetError(
+            f"{Path(data) / 'classes.txt'}: expected {len(CLASSES)} names, found {len(names)}"
+        )
+    truth: dict[str, Callable[[], Array]] = {
+        f"{stem}.png": partial(_truth, path) for stem, path in maps.items()
+    }
+    benchmark = LabelMapBenchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
     counts, missing = counted.counts, counted.missing
     return Result(
@@ -44,7 +53,14 @@ def score_bdd10k(
         task="bdd10k",
         metric="miou",
         n=len(counts),
-        rows=rows(benchmark, counts, _scores, n_missing=len(missing), seed=seed, extra=given_class_units(counts)),
+        rows=rows(
+            benchmark,
+            counts,
+            _scores,
+            n_missing=len(missing),
+            seed=seed,
+            extra=given_class_units(counts),
+        ),
         config={"data": str(data), "results": str(results), "split": split, "seed": seed},
         versions=versions(),
         n_skipped=len(counted.left_out),
@@ -62,7 +78,9 @@ def _label_maps(data: Path, split: str) -> dict[str, Path]:
     maps = {stem: path for stem, path in by_stem(folder).items() if path.suffix.lower() == ".png"}
     if not maps:
         place = official.relative_to(root)
-        raise DatasetError(f"{root}: expected label maps (*.png) in {place}/, found {found(official / 'x', root)}")
+        raise DatasetError(
+            f"{root}: expected label maps (*.png) in {place}/, found {found(official / 'x', root)}"
+        )
     return maps
 
 

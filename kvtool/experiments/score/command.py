@@ -25,7 +25,9 @@ Split = Literal["val", "train"]
 @app.command("davis")
 def davis(
     data: DataOption,
-    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <sequence>/<frame>.png.")],
+    results: Annotated[
+        Path, typer.Option("--results", metavar="DIR", help="Holds <sequence>/<frame>.png.")
+    ],
     split: Annotated[Split, typer.Option("--split", help="Which list of sequences.")] = "val",
     format: FormatOption = "auto",
 ) -> None:
@@ -39,8 +41,12 @@ def davis(
 @app.command("imagenet-s")
 def imagenet_s(
     data: DataOption,
-    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <wnid>/<name>.png.")],
-    classes: Annotated[int, typer.Option("--classes", metavar="50|300|919", help="Which of the three sizes.")],
+    results: Annotated[
+        Path, typer.Option("--results", metavar="DIR", help="Holds <wnid>/<name>.png.")
+    ],
+    classes: Annotated[
+        int, typer.Option("--classes", metavar="50|300|919", help="Which of the three sizes.")
+    ],
     split: Annotated[Literal["validation", "train-semi"], typer.Option("--split")] = "validation",
     format: FormatOption = "auto",
 ) -> None:
@@ -53,7 +59,10 @@ def imagenet_s(
 
 @app.command("bdd10k")
 def bdd10k(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The data set's folder, or its label maps'.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="The data set's folder, or its label maps'."),
+    ],
     results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <name>.png.")],
     split: Annotated[Split, typer.Option("--split")] = "val",
     format: FormatOption = "auto",
@@ -67,7 +76,9 @@ def bdd10k(
 
 @app.command("spair")
 def spair(
-    answers: Annotated[Path, typer.Option("--answers", metavar="FILE", help="JSON lines, a pair each.")],
+    answers: Annotated[
+        Path, typer.Option("--answers", metavar="FILE", help="JSON lines, a pair each.")
+    ],
     format: FormatOption = "auto",
 ) -> None:
     """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
@@ -81,12 +92,19 @@ def spair(
 @app.command("pope")
 def pope(
     answers: Annotated[
-        list[Path] | None, typer.Option("--answers", metavar="FILE...", help="JSON lines or JSON lists; one or more.")
+        list[Path] | None,
+        typer.Option("--answers", metavar="FILE...", help="JSON lines or JSON lists; one or more."),
     ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")] = None,
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")
+    ] = None,
     labels: Annotated[
         list[Path] | None,
-        typer.Option("--labels", metavar="FILE", help="Labels in a file of their own, one for each file of answers."),
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="Labels in a file of their own, one for each file of answers.",
+        ),
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
@@ -124,4 +142,6 @@ def _score(name: str, unit: str, format: Format, **options: Any) -> None:
         console.log.warning("%s", line)
     emit(result, resolve(format))
     if result.n_skipped:
-        raise PartialError(f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} scored")
+        raise PartialError(
+            f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} scored"
+        )

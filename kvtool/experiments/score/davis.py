@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import NAMED, FilePath, Progress, none_left, results_folder, scored, size_error
+from kvtool.asking.records import (
+    NAMED,
+    FilePath,
+    Progress,
+    none_left,
+    results_folder,
+    scored,
+    size_error,
+)
 from kvtool.datasets.davis import Davis, Video
 from kvtool.datasets.masks import read_label_map
 from kvtool.errors import DatasetError
@@ -17,7 +25,12 @@ from kvtool.stats.bootstrap import Array
 
 
 def score_davis(
-    data: FilePath, results: FilePath, *, split: str | None = None, seed: int = 0, progress: Progress | None = None
+    data: FilePath,
+    results: FilePath,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Result:
     """J and F of RESULTS/<sequence>/<frame>.png, indexed PNGs as the annotations, over all objects and of each.
 
@@ -42,7 +55,8 @@ def score_davis(
         of_video = _video_units(video, truth, folder)
         units.append(of_video)
         objects += [
-            {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2} for i in range(1, len(of_video) + 1)
+            {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2}
+            for i in range(1, len(of_video) + 1)
         ]
         if progress is not None:
             progress(1, video.name, len(videos))
@@ -50,7 +64,10 @@ def score_davis(
         raise none_left(f"{data}: sequences", skipped)
     every = np.concatenate(units)
     rows: list[Row] = [{**scored(every, _scores, seed=seed), "n": len(every)}]
-    rows += [{**label, **scored(unit[None], _scores), "n": 1} for label, unit in zip(objects, every, strict=True)]
+    rows += [
+        {**label, **scored(unit[None], _scores), "n": 1}
+        for label, unit in zip(objects, every, strict=True)
+    ]
     return Result(
         command="score",
         task="davis",
@@ -71,22 +88,31 @@ def _truth(dataset: Davis, video: Video) -> list[Array]:
     truth: list[Array] = [dataset.label_map(frame) for frame in video.frame_ids]
     for frame, labels in zip(video.frame_ids, truth, strict=True):
         if labels.shape != truth[0].shape:
-            raise size_error(dataset.truth_file(frame), labels, truth[0], "the first annotation of its sequence")
+            raise size_error(
+                dataset.truth_file(frame), labels, truth[0], "the first annotation of its sequence"
+            )
     return truth
 
 
 def _video_units(video: Video, truth: Sequence[Array], results: Path) -> Array:
     """(object, 7): davis_units of a sequence."""
     if not (results / video.name).is_dir():
-        raise DatasetError(f"{results}: expected a folder {video.name}/ with the masks of this sequence, found none")
-    said = [_mask(results / f"{frame}.png", video, truth[i]) for i, frame in enumerate(video.frame_ids[1:-1], 1)]
+        raise DatasetError(
+            f"{results}: expected a folder {video.name}/ with the masks of this sequence, found none"
+        )
+    said = [
+        _mask(results / f"{frame}.png", video, truth[i])
+        for i, frame in enumerate(video.frame_ids[1:-1], 1)
+    ]
     ends = np.zeros_like(truth[0])  # never looked at
     return davis_units(*object_frames([ends, *said, ends], truth))
 
 
 def _mask(path: Path, video: Video, truth: Array) -> Array:
     if not path.is_file():
-        raise DatasetError(f"{path}: expected the mask of this frame, found nothing there; predict every frame")
+        raise DatasetError(
+            f"{path}: expected the mask of this frame, found nothing there; predict every frame"
+        )
     mask = read_label_map(path)
     if mask.shape != truth.shape:
         raise size_error(path, mask, truth, "its annotation")

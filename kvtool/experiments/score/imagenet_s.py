@@ -12,7 +12,7 @@ from PIL import Image
 from kvtool.asking.records import NAMED, FilePath, Progress, results_folder
 from kvtool.datasets.imagenet_s import IGNORE, SIZES, ImageNetS, read_ids
 from kvtool.errors import DatasetError, UsageError
-from kvtool.experiments.score.label_maps import Benchmark, count, missing_notes, rows
+from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import imagenet_s_scores
 from kvtool.result import Result, versions
 from kvtool.stats.bootstrap import Array
@@ -35,16 +35,22 @@ def score_imagenet_s(
     used is left out and counted in n_skipped.
     """
     if classes not in SIZES:
-        raise UsageError(f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {classes}")
+        raise UsageError(
+            f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {classes}"
+        )
     dataset = ImageNetS(Path(data), split)
     if dataset.size not in (None, classes):
         raise UsageError(f"classes: {data} is ImageNet-S{dataset.size}, not {classes}")
     folder = results_folder(results, "a folder of id maps for each wnid")
     images = dataset.labelled_ids()
     if not images:
-        raise DatasetError(f"{data}: expected maps in {dataset.split}-segmentation/<wnid>/, found none")
-    truth: dict[str, Callable[[], Array]] = {f"{name}.png": partial(dataset.label_map, name) for name in images}
-    benchmark = Benchmark(_names(dataset, classes), IGNORE, read_prediction)
+        raise DatasetError(
+            f"{data}: expected maps in {dataset.split}-segmentation/<wnid>/, found none"
+        )
+    truth: dict[str, Callable[[], Array]] = {
+        f"{name}.png": partial(dataset.label_map, name) for name in images
+    }
+    benchmark = LabelMapBenchmark(_names(dataset, classes), IGNORE, read_prediction)
     counted = count(benchmark, truth, folder, progress)
     missing = counted.missing
     folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]
@@ -53,7 +59,14 @@ def score_imagenet_s(
         task="imagenet-s",
         metric="miou",
         n=len(counted.names),
-        rows=rows(benchmark, counted.counts, imagenet_s_scores, n_missing=len(missing), seed=seed, strata=folders),
+        rows=rows(
+            benchmark,
+            counted.counts,
+            imagenet_s_scores,
+            n_missing=len(missing),
+            seed=seed,
+            strata=folders,
+        ),
         config={
             "data": str(data),
             "results": str(results),
@@ -73,7 +86,9 @@ def read_prediction(path: Path) -> Array:
     with Image.open(path) as image:
         mode = image.mode
     if mode != "RGB":
-        raise DatasetError(f"{path}: expected an RGB map with id = R + 256 G, found mode {mode}; write it as RGB")
+        raise DatasetError(
+            f"{path}: expected an RGB map with id = R + 256 G, found mode {mode}; write it as RGB"
+        )
     return ids
 
 

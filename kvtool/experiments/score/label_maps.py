@@ -17,7 +17,7 @@ from kvtool.stats.bootstrap import Array, Scores
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class LabelMapBenchmark:
     """Ids of the label maps 0 .. n_classes - 1 and `ignore`, how a result file is read, and its class names by id."""
 
     names: Sequence[str]
@@ -44,7 +44,10 @@ class Counted:
 
 
 def count(
-    benchmark: Benchmark, truth: Mapping[str, Callable[[], Array]], results: Path, progress: Progress | None
+    benchmark: LabelMapBenchmark,
+    truth: Mapping[str, Callable[[], Array]],
+    results: Path,
+    progress: Progress | None,
 ) -> Counted:
     """Pixels of every image by class, see Counted.
 
@@ -55,7 +58,9 @@ def count(
     missing = [name for name in truth if not (results / name).is_file()]
     if len(missing) == len(truth):
         instead = found(results / missing[0], results)
-        raise DatasetError(f"{results}: expected label maps such as {missing[0]}, found {instead}; check the path")
+        raise DatasetError(
+            f"{results}: expected label maps such as {missing[0]}, found {instead}; check the path"
+        )
     absent = set(missing)
     rows, names, left_out = [], [], []
     for name, load in truth.items():
@@ -77,20 +82,24 @@ def count(
         raise none_left(f"ground truth of {results}", left_out)
     counts = np.stack(rows)
     if not counts[:, 2].any():
-        raise DatasetError(f"{results}: expected pixels of some class in the ground truth, found ignored ones alone")
+        raise DatasetError(
+            f"{results}: expected pixels of some class in the ground truth, found ignored ones alone"
+        )
     return Counted(names, counts, [name for name in names if name in absent], left_out)
 
 
-def check_ids(benchmark: Benchmark, truth: Array, name: str) -> None:
+def check_ids(benchmark: LabelMapBenchmark, truth: Array, name: str) -> None:
     """Raises DatasetError where the truth holds an id that is neither a class nor ignored."""
     try:
         class_counts(truth, truth, benchmark.n_classes, benchmark.ignore)
     except ValueError as error:
-        raise DatasetError(f"ground truth of {name}: {error}; check the data set and its number of classes") from None
+        raise DatasetError(
+            f"ground truth of {name}: {error}; check the data set and its number of classes"
+        ) from None
 
 
 def rows(
-    benchmark: Benchmark,
+    benchmark: LabelMapBenchmark,
     counts: Array,
     scores: Scores,
     *,

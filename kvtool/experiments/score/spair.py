@@ -21,7 +21,13 @@ from kvtool.asking.records import (
     scored,
 )
 from kvtool.errors import DatasetError
-from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
+from kvtool.metrics.correspondence import (
+    ALPHAS,
+    box_side_px,
+    correct_keypoints,
+    pck_scores,
+    pck_units,
+)
 from kvtool.result import Result, Row, versions
 from kvtool.stats.bootstrap import Array
 
@@ -84,7 +90,9 @@ def _truth(record: dict[str, Any], where: str) -> Truth:
     category, target, box = need(record, TRUTH_FIELDS, where)
     x0, y0, x1, y1 = need_numbers(box, 4, "trg_bndbox", where)
     if x1 < x0 or y1 < y0:
-        raise DatasetError(f"{where}: expected trg_bndbox as x1, y1, x2, y2 from top left, found {box}")
+        raise DatasetError(
+            f"{where}: expected trg_bndbox as x1, y1, x2, y2 from top left, found {box}"
+        )
     points = _points(target, "trg_kps", where)
     return need_text(category, "category", where), points, box_side_px((x0, y0, x1, y1))
 
@@ -95,28 +103,38 @@ def _answer(record: dict[str, Any], truth: Truth, where: str) -> Answer:
     (points,) = need(record, ("prd_kps",), where)
     predicted = _points(points, "prd_kps", where)
     if len(true) != len(predicted):
-        raise DatasetError(f"{where}: expected as many prd_kps as trg_kps, found {len(predicted)} for {len(true)}")
+        raise DatasetError(
+            f"{where}: expected as many prd_kps as trg_kps, found {len(predicted)} for {len(true)}"
+        )
     return Answer(category, predicted, true, box_side)
 
 
 def _points(value: Any, name: str, where: str) -> Array:
     """(keypoint, 2) float64."""
     if not isinstance(value, list):
-        raise DatasetError(f"{where}: expected {name} to be a list of points, found {type(value).__name__}")
-    points = [need_numbers(point, 2, f"{name}[{number}]", where) for number, point in enumerate(value)]
+        raise DatasetError(
+            f"{where}: expected {name} to be a list of points, found {type(value).__name__}"
+        )
+    points = [
+        need_numbers(point, 2, f"{name}[{number}]", where) for number, point in enumerate(value)
+    ]
     return np.array(points, np.float64).reshape(-1, 2)
 
 
 def _rows(pairs: list[Answer], seed: int) -> Iterator[Row]:
     """The summary at alpha 0.1, then every alpha, of all pairs and of each category."""
-    right = [correct_keypoints(p.predicted_px, p.target_px, p.box_side_px).sum(axis=-1) for p in pairs]
+    right = [
+        correct_keypoints(p.predicted_px, p.target_px, p.box_side_px).sum(axis=-1) for p in pairs
+    ]
     units = pck_units(np.stack(right, axis=-1), np.array([len(pair.target_px) for pair in pairs]))
     categories = np.array([pair.category for pair in pairs])
     yield _row({}, units[ALPHAS.index(PRIMARY_ALPHA)], seed)
     for alpha, of_alpha in zip(ALPHAS, units, strict=True):
         yield _row({"alpha": alpha}, of_alpha, seed)
         for category in np.unique(categories):
-            yield _row({"alpha": alpha, "category": str(category)}, of_alpha[categories == category], seed)
+            yield _row(
+                {"alpha": alpha, "category": str(category)}, of_alpha[categories == category], seed
+            )
 
 
 def _row(labels: Row, units: Array, seed: int) -> Row:

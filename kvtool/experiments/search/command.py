@@ -9,25 +9,46 @@ import typer
 
 from kvtool.bounds import FARTHEST_PX
 from kvtool.cli import console
-from kvtool.cli.options import DeviceOption, FormatOption, RunOption, StoreArgument, bounded, need_store
+from kvtool.cli.options import (
+    DeviceOption,
+    FormatOption,
+    RunOption,
+    StoreArgument,
+    bounded,
+    need_store,
+)
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
 
 def search(
-    image: Annotated[str, typer.Option("--image", metavar="ID", help="Id of the image that holds the patch.")],
-    at: Annotated[str, typer.Option("--at", metavar="X,Y", help="A pixel of the patch, in the original image.")],
+    image: Annotated[
+        str, typer.Option("--image", metavar="ID", help="Id of the image that holds the patch.")
+    ],
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="X,Y", help="A pixel of the patch, in the original image."),
+    ],
     store: StoreArgument = None,
     run: RunOption = None,
-    kind: Annotated[Kind | None, typer.Option("--kind", help="Default: value, else what is stored.")] = None,
+    kind: Annotated[
+        Kind | None, typer.Option("--kind", help="Default: value, else what is stored.")
+    ] = None,
     layer: Annotated[
-        int | None, bounded("layer", help="Default: of the best block of the last correspondence probe kept.")
+        int | None,
+        bounded("layer", help="Default: of the best block of the last correspondence probe kept."),
     ] = None,
     kv_head: Annotated[int | None, bounded("kv_head", help="Default: as for --layer.")] = None,
     k: Annotated[int, bounded("k", "-k", "--k", metavar="N", help="Patches to find.")] = 10,
-    metric: Annotated[Literal["cosine", "l2"], typer.Option("--metric", help="How near is measured.")] = "cosine",
-    exclude_self: Annotated[bool, typer.Option("--exclude-self", help="Leave out the whole image asked for.")] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Read every patch instead of using the index.")] = False,
+    metric: Annotated[
+        Literal["cosine", "l2"], typer.Option("--metric", help="How near is measured.")
+    ] = "cosine",
+    exclude_self: Annotated[
+        bool, typer.Option("--exclude-self", help="Leave out the whole image asked for.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Read every patch instead of using the index.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build the index again.")] = False,
     device: DeviceOption = "auto",
     format: FormatOption = "auto",
@@ -64,8 +85,14 @@ def search(
     for note in result.config["notes"]:
         console.log.info("%s", note)
     if resolve(format) == "table":
-        rounded = [row | {name: round(row[name], 1) for name in ("x_px", "y_px")} for row in result.rows]
-        emit_rows([row | {"score": f"{row['score']:.4f}"} for row in rounded], "table", title=f"nearest of {result.n}")
+        rounded = [
+            row | {name: round(row[name], 1) for name in ("x_px", "y_px")} for row in result.rows
+        ]
+        emit_rows(
+            [row | {"score": f"{row['score']:.4f}"} for row in rounded],
+            "table",
+            title=f"nearest of {result.n}",
+        )
     else:
         emit(result, resolve(format))
 

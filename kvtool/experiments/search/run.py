@@ -11,7 +11,13 @@ import numpy as np
 
 from kvtool.bounds import checked
 from kvtool.errors import CorruptError, KvtoolError, StoreError, UsageError
-from kvtool.features.patch_index import PatchIndex, build_index, faiss_module, index_name, open_index
+from kvtool.features.patch_index import (
+    PatchIndex,
+    build_index,
+    faiss_module,
+    index_name,
+    open_index,
+)
 from kvtool.features.patches import Array, Best, Patches
 from kvtool.result import Result, Row, best_row, block_name, is_summary, versions
 from kvtool.store import Run, indexes, open_store
@@ -88,7 +94,16 @@ def search(
         "notes": notes,
     }
     rows = [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
-    return Result("search", None, "score", len(query.patches), rows, config=config, versions=versions(), unit="score")
+    return Result(
+        "search",
+        None,
+        "score",
+        len(query.patches),
+        rows,
+        config=config,
+        versions=versions(),
+        unit="score",
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,9 @@ class Query:
         """Of the patch with itself: 1, or 0 for a zero vector; 0 for "l2"."""
         from kvtool.features.neighbors import nearest
 
-        score, _ = nearest(self.vector[None], self.vector[None], metric=self.patches.metric, backend="numpy")
+        score, _ = nearest(
+            self.vector[None], self.vector[None], metric=self.patches.metric, backend="numpy"
+        )
         return float(score[0, 0, 0])
 
     @property
@@ -119,7 +136,9 @@ def _query(patches: Patches, image: str, at_px: tuple[float, float]) -> Query:
     if image not in ids:
         near = get_close_matches(image, ids, n=3, cutoff=0.4)
         hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
-        raise UsageError(f"search: no image {image!r} among the {len(ids)} of run {patches.run.name}{hint}")
+        raise UsageError(
+            f"search: no image {image!r} among the {len(ids)} of run {patches.run.name}{hint}"
+        )
     position = ids.index(image)
     sample = patches.samples[position]
     _check_inside(sample, patches, at_px)
@@ -128,7 +147,9 @@ def _query(patches: Patches, image: str, at_px: tuple[float, float]) -> Query:
     number = start + row * patches.span(sample).grid[1] + col
     _, vector = patches.gather(np.array([number], np.int64))
     if not len(vector):
-        raise KvtoolError(f"search: the vector at {_at(at_px)} of image {image} is not finite: choose another patch")
+        raise KvtoolError(
+            f"search: the vector at {_at(at_px)} of image {image} is not finite: choose another patch"
+        )
     return Query(patches, number, (start, stop), vector)
 
 
@@ -139,7 +160,11 @@ def _check_inside(sample: Sample, patches: Patches, at_px: tuple[float, float]) 
     x0, y0, x1, y1 = patches.span(sample).cover_xyxy_px
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if not (left <= x_px < right and top <= y_px < bottom):
-        cropped = "" if (left, top, right, bottom) == (0, 0, width, height) else ", of which the model saw a part"
+        cropped = (
+            ""
+            if (left, top, right, bottom) == (0, 0, width, height)
+            else ", of which the model saw a part"
+        )
         raise UsageError(
             f"search: {_at(at_px)} is outside image {sample.id} ({width} x {height} px{cropped}): expected x from "
             f"{left:g} to below {right:g}, y from {top:g} to below {bottom:g}"
@@ -150,27 +175,39 @@ def _at(at_px: tuple[float, float]) -> str:
     return f"--at {at_px[0]:g},{at_px[1]:g}"
 
 
-def choose_block(run: Run, kind: Kind | None, layer: int | None, kv_head: int | None) -> tuple[Block, str]:
+def choose_block(
+    run: Run, kind: Kind | None, layer: int | None, kv_head: int | None
+) -> tuple[Block, str]:
     """The block to search, and in words why it is that one. Raises UsageError where it is not stored."""
     stored = run.config.kinds
     kind = kind or next(one for one in PREFERRED if one in stored)
     if kind not in stored:
         listed = ", ".join(stored)
-        raise UsageError(f"search: run {run.name} has no {kind}, only {listed} of {', '.join(KINDS)}: see --kind")
+        raise UsageError(
+            f"search: run {run.name} has no {kind}, only {listed} of {', '.join(KINDS)}: see --kind"
+        )
     layers, heads = run.config.stored_layers(kind), run.config.heads_and_dim(kind)[0]
     if layer is not None and layer not in layers:
-        raise UsageError(f"search: run {run.name} has no layer {layer} of {kind}, only {', '.join(map(str, layers))}")
+        raise UsageError(
+            f"search: run {run.name} has no layer {layer} of {kind}, only {', '.join(map(str, layers))}"
+        )
     if kv_head is not None and not 0 <= kv_head < heads:
-        raise UsageError(f"search: run {run.name} has no kv_head {kv_head} of {kind}: expected 0 to {heads - 1}")
+        raise UsageError(
+            f"search: run {run.name} has no kv_head {kv_head} of {kind}: expected 0 to {heads - 1}"
+        )
     if layer is not None and kv_head is not None:
         return Block(kind, layer, kv_head), "as asked"
     for result in _probes(run):
         if (row := _best_of(result, kind, layer, kv_head)) is not None:
-            return Block(kind, row["layer"], row["kv_head"]), f"best of the kept probe {result.task}"
+            return Block(
+                kind, row["layer"], row["kv_head"]
+            ), f"best of the kept probe {result.task}"
     spoiled = run.nonfinite()
     sound = [number for number in layers if (kind, number, kv_head or 0) not in spoiled] or layers
     middle = sound[len(sound) // 2] if layer is None else layer
-    return Block(kind, middle, kv_head or 0), "no kept probe says which is best: middle layer, head 0 unless given"
+    return Block(
+        kind, middle, kv_head or 0
+    ), "no kept probe says which is best: middle layer, head 0 unless given"
 
 
 def _probes(run: Run) -> list[Result]:
@@ -187,7 +224,9 @@ def _best_of(result: Result, kind: Kind, layer: int | None, kv_head: int | None)
     """The best block of a kind in a result, among those of the layer or head asked for."""
 
     def fits(row: Row | None) -> bool:
-        asked = {"kind": kind} | {name: v for name, v in (("layer", layer), ("kv_head", kv_head)) if v is not None}
+        asked = {"kind": kind} | {
+            name: v for name, v in (("layer", layer), ("kv_head", kv_head)) if v is not None
+        }
         return row is not None and all(row.get(name) == value for name, value in asked.items())
 
     if fits(result.best):
@@ -199,7 +238,13 @@ def _fill(
     best: Best, patches: Patches, exact: bool, fresh: bool, notes: list[str], progress: Progress
 ) -> dict[str, Any]:
     """Show `best` the patches, by the index where there may be one; returns what served, and notes it."""
-    why = "as asked" if exact else "" if faiss_module() is not None else "FAISS is not installed: install kvtool[cpu]"
+    why = (
+        "as asked"
+        if exact
+        else ""
+        if faiss_module() is not None
+        else "FAISS is not installed: install kvtool[cpu]"
+    )
     for rebuild in () if why else (fresh, True):
         try:
             index, how = _index(best, patches, rebuild, progress)
@@ -221,7 +266,9 @@ def _fill(
     return {"kind": "none", "patches": len(patches), "recall_at_10": None, "n": 0}
 
 
-def _index(best: Best, patches: Patches, rebuild: bool, progress: Progress) -> tuple[PatchIndex, str]:
+def _index(
+    best: Best, patches: Patches, rebuild: bool, progress: Progress
+) -> tuple[PatchIndex, str]:
     if rebuild:
         indexes.drop(patches.run, index_name(patches))
     elif (kept := open_index(patches)) is not None:
@@ -230,7 +277,11 @@ def _index(best: Best, patches: Patches, rebuild: bool, progress: Progress) -> t
 
 
 def _describe(about: dict[str, Any]) -> str:
-    kind = "flat" if about["kind"] == "flat" else f"{about['lists']} lists of which {about['probed']} are read"
+    kind = (
+        "flat"
+        if about["kind"] == "flat"
+        else f"{about['lists']} lists of which {about['probed']} are read"
+    )
     recall = about["recall_at_10"]
     measured = "not measured" if recall is None else f"{recall:.3f} over {about['n']} queries"
     return f"{kind}, {about['patches']} patches, recall_at_10 {measured}"

@@ -29,9 +29,14 @@ if TYPE_CHECKING:
 
 def show(
     image: Annotated[
-        list[str], typer.Option("--image", metavar="ID", help="An image's id, or a DAVIS sequence; repeatable.")
+        list[str],
+        typer.Option(
+            "--image", metavar="ID", help="An image's id, or a DAVIS sequence; repeatable."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.png", help="The picture; overwritten.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE.png", help="The picture; overwritten.")
+    ],
     store: StoreArgument = None,
     run: RunOption = None,
     task: Annotated[
@@ -44,23 +49,39 @@ def show(
     ] = None,
     block: Annotated[
         str | None,
-        typer.Option("--block", metavar="KIND:LAYER:HEAD", help="Of --task, e.g. value:14:2; default: the best."),
+        typer.Option(
+            "--block",
+            metavar="KIND:LAYER:HEAD",
+            help="Of --task, e.g. value:14:2; default: the best.",
+        ),
     ] = None,
     kind: Annotated[
-        Kind | None, typer.Option("--kind", help="Of the maps; default: value, else what is stored.")
+        Kind | None,
+        typer.Option("--kind", help="Of the maps; default: value, else what is stored."),
     ] = None,
     layers: LayersOption = None,
     heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3; default: all.")
+        str | None,
+        typer.Option(
+            "--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3; default: all."
+        ),
     ] = None,
-    limit: Annotated[int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")] = 12,
+    limit: Annotated[
+        int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")
+    ] = 12,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Where the data set is now, if not where it was extracted from.")
+        Path | None,
+        typer.Option(
+            "--data", help="Where the data set is now, if not where it was extracted from."
+        ),
     ] = None,
     device: Annotated[
         str,
         typer.Option(
-            "--device", metavar="DEVICE", callback=device_name, help="With --task: auto, cpu, cuda or cuda:N."
+            "--device",
+            metavar="DEVICE",
+            callback=device_name,
+            help="With --task: auto, cpu, cuda or cuda:N.",
         ),
     ] = "auto",
     format: FormatOption = "auto",
@@ -87,7 +108,9 @@ def show(
     }
     found = kvtool.open(need_store(store)).run(run)
     n_blocks = None if task is None else count_blocks(found, task)
-    with console.progress("show" if task is None else f"show: probing {task}", n_blocks, unit="blocks") as advance:
+    with console.progress(
+        "show" if task is None else f"show: probing {task}", n_blocks, unit="blocks"
+    ) as advance:
         made = kvtool.show(
             found,
             image,
@@ -113,5 +136,7 @@ def parse_block(text: str | None) -> Block | None:
         return None
     match = re.fullmatch(rf"\s*({'|'.join(KINDS)}):(\d{{1,9}}):(\d{{1,9}})\s*", text)
     if match is None:
-        raise UsageError(f"--block: expected KIND:LAYER:HEAD such as value:14:2, found {text[:80]!r}")
+        raise UsageError(
+            f"--block: expected KIND:LAYER:HEAD such as value:14:2, found {text[:80]!r}"
+        )
     return Block(match[1], int(match[2]), int(match[3]))  # type: ignore[arg-type]

@@ -14,5 +14,9 @@ def check_images(run: Run, wanted: Sequence[str]) -> None:
     known = run.ids
     for image in sorted(set(wanted) - set(known)):
         near = get_close_matches(image, known, n=3, cutoff=0.4)
-        listed = f"{'nearest' if near else 'for example'}: {', '.join(map(repr, near or known[:3]))}"
-        raise UsageError(f"show: no image {image!r} among the {len(known)} of run {run.name}; {listed}")
+        listed = (
+            f"{'nearest' if near else 'for example'}: {', '.join(map(repr, near or known[:3]))}"
+        )
+        raise UsageError(
+            f"show: no image {image!r} among the {len(known)} of run {run.name}; {listed}"
+        )

@@ -47,9 +47,13 @@ def predictions(
     ids = _frames_of(run, names) if task == "temporal-correspondence" else names
     check_images(run, ids)
     dataset = dataset_of(run, data)
-    result = next((one for one in kept_results(run, "probe") if one.task == task and one.best), None)
+    result = next(
+        (one for one in kept_results(run, "probe") if one.task == task and one.best), None
+    )
     if result is None and block is None:
-        result = evaluate(run, task, data=data, device=device, share=Share(WAIT_S), progress=progress)
+        result = evaluate(
+            run, task, data=data, device=device, share=Share(WAIT_S), progress=progress
+        )
     chosen, heads = _choose(run, task, block, result, kind_of_task.kinds)
     work = kind_of_task(dataset, sizes_of(run), where, **_options(kind_of_task, result))
     work.only(set(ids))
@@ -57,13 +61,19 @@ def predictions(
         layer = Layer(run, chosen.kind, chosen.layer, heads, where)
         records = work.save(layer, heads.index(chosen.kv_head), Path(folder))
         if layer.nonfinite[heads.index(chosen.kv_head)]:
-            name = block_name({"kind": chosen.kind, "layer": chosen.layer, "kv_head": chosen.kv_head})
-            raise KvtoolError(f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another --block")
+            name = block_name(
+                {"kind": chosen.kind, "layer": chosen.layer, "kv_head": chosen.kv_head}
+            )
+            raise KvtoolError(
+                f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another --block"
+            )
         if not records or records[0].get("pairs") == 0:
             raise _unserved(work, ids, result)
         refs = {ref.id: ref for ref in dataset.images()}
         units = Units(work, records, Path(folder))
-        sheet, n_drawn, n = sheet_of(units, refs, set(ids), limit, _title(run, task, chosen, result))
+        sheet, n_drawn, n = sheet_of(
+            units, refs, set(ids), limit, _title(run, task, chosen, result)
+        )
     notes = (f"{n_drawn} of {n} drawn: --limit sets how many",) if n_drawn < n else ()
     return sheet.picture, chosen, notes
 
@@ -83,7 +93,9 @@ def _choose(
     if block is None:
         best = None if result is None else result.best
         if best is None:
-            raise KvtoolError(f"show: {task}: no block has a score, so none is best: give one with --block")
+            raise KvtoolError(
+                f"show: {task}: no block has a score, so none is best: give one with --block"
+            )
         block = Block(best["kind"], best["layer"], best["kv_head"])
     ((_, layers, heads),) = plan_blocks(run, [block.kind], None, None, able).blocks
     if block.layer not in layers or block.kv_head not in heads:
@@ -110,7 +122,11 @@ def _unserved(work: Any, ids: Sequence[str], result: Result | None) -> UsageErro
     limit = None if result is None else result.config["options"].get("limit")
     of_limit = f", --limit {limit}" if limit else ""
     listed = sorted(work.images())
-    near = list(dict.fromkeys(one for image in ids[:3] for one in get_close_matches(image, listed, n=3, cutoff=0.4)))
+    near = list(
+        dict.fromkeys(
+            one for image in ids[:3] for one in get_close_matches(image, listed, n=3, cutoff=0.4)
+        )
+    )
     hint = f"; it knows {', '.join(map(repr, (near or listed)[:3]))}" if listed else ""
     return UsageError(
         f"show: {work.name} predicts nothing of {', '.join(map(repr, ids[:3]))}: expected an image of its {work.n} "
@@ -127,7 +143,9 @@ def _title(run: Run, task: str, block: Block, result: Result | None) -> str:
 def _score(block: Row, result: Result | None) -> str:
     if result is None:
         return ""
-    scored = next((row for row in result.rows if is_summary(row) and block.items() <= row.items()), None)
+    scored = next(
+        (row for row in result.rows if is_summary(row) and block.items() <= row.items()), None
+    )
     if scored is None or scored.get(result.metric) is None:
         return ""
     is_best = result.best is not None and block.items() <= result.best.items()

@@ -42,7 +42,9 @@ class Shown:
     notes: tuple[str, ...] = ()
 
     def row(self) -> Row:
-        layer, kv_head = (None, None) if self.block is None else (self.block.layer, self.block.kv_head)
+        layer, kv_head = (
+            (None, None) if self.block is None else (self.block.layer, self.block.kv_head)
+        )
         where = {"run": self.run, "kind": self.kind, "layer": layer, "kv_head": kv_head}
         return {"path": str(self.path), "what": self.what, **where, "images": list(self.images)}
 
@@ -85,11 +87,15 @@ def show(
         raise UsageError("show: expected an image or more (--image), found none")
     if task is None:
         if block is not None:
-            raise UsageError("show: --block is of a task: give --task too, or choose maps with --layers and --heads")
+            raise UsageError(
+                "show: --block is of a task: give --task too, or choose maps with --layers and --heads"
+            )
         sheet, kind, notes = _components(run, ids, kind, layers, heads, data)
     else:
         if kind is not None or layers is not None or heads is not None:
-            raise UsageError("show: --kind, --layers and --heads are of the maps without --task: give --block instead")
+            raise UsageError(
+                "show: --kind, --layers and --heads are of the maps without --task: give --block instead"
+            )
         from kvtool.experiments.show.predictions import predictions
 
         sheet, block, notes = predictions(run, ids, task, block, limit, data, device, progress)
@@ -138,11 +144,15 @@ def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
     """Input-agnostic blocks by the last variance result that the store keeps of the run; None where it keeps none."""
     for result in kept_results(run, "variance"):
         if result.config.get("kind") == kind:
-            return {(row["layer"], row["kv_head"]) for row in result.rows if row.get("input_agnostic")}
+            return {
+                (row["layer"], row["kv_head"]) for row in result.rows if row.get("input_agnostic")
+            }
     return None
 
 
-def _pictures(run: Run, ids: Sequence[str], data: str | Path | None) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
+def _pictures(
+    run: Run, ids: Sequence[str], data: str | Path | None
+) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
     """The images' pictures, as far as the data set still has them, and a note where it has not."""
     from kvtool.datasets.identity import dataset_of
 
@@ -157,7 +167,9 @@ def _pictures(run: Run, ids: Sequence[str], data: str | Path | None) -> tuple[di
         try:
             found[image] = load_image(refs[image])
         except KeyError:
-            notes.append(f"without the picture of {image}: {run.config.dataset} does not list it any more")
+            notes.append(
+                f"without the picture of {image}: {run.config.dataset} does not list it any more"
+            )
         except KvtoolError as error:
             notes.append(f"without the picture of {image}: {error}")
     return found, tuple(notes)
@@ -167,7 +179,9 @@ def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:
     """As large as there is room beside an image's maps."""
     room = BESIDE_PX[0], max(BESIDE_PX[1], sheet.picture.height - TOP_PX - BOTTOM_PX)
     scale = min(side / have for side, have in zip(room, picture.size, strict=True))
-    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    return picture.resize(
+        (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS
+    )
 
 
 def beside(picture: Image.Image | None, sheet: Sheet, left_px: int) -> Image.Image:

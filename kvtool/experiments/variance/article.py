@@ -11,7 +11,7 @@ from kvtool.reporting.articles import Article, clickable_blocks
 from kvtool.reporting.commands import flags
 from kvtool.reporting.heatmap import heatmap
 from kvtool.reporting.numbers import plural
-from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
 
@@ -24,16 +24,24 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     marks += [("cut", threshold, "m-cut")] if threshold else []
     kind = result.config.get("kind", "key")
     groups = result.config.get("groups") or []
-    tables = [plain_table(groups, "By layers", data.add(f"{summary.rows}-groups", groups))] if groups else []
+    tables = (
+        [plain_table(groups, "By layers", data.add(f"{summary.rows}-groups", groups))]
+        if groups
+        else []
+    )
     drawn = None
     if about.get("counts") and max(about["counts"]):
-        drawn = charts.histogram(about["bin_edges"], about["counts"], marks, f"L2 variance of a {kind} block")
+        drawn = charts.histogram(
+            about["bin_edges"], about["counts"], marks, f"L2 variance of a {kind} block"
+        )
     return replace(
         summary,
         template="variance.html",
         charts={
             "histogram": drawn,
-            "heatmaps": [heatmap(result, kind, result.rows, logarithmic=True)] if result.rows else [],
+            "heatmaps": [heatmap(result, kind, result.rows, logarithmic=True)]
+            if result.rows
+            else [],
             "sheets": study.sheets.get(position, []),
         },
         tables=tables,
@@ -49,7 +57,11 @@ def agnostic_keys(result: Result) -> str:
         why = (result.config.get("distribution") or {}).get("why") or "no threshold"
         return f"No {kind} is called input-agnostic: the variances are not bimodal ({why})."
     count = sum(row["input_agnostic"] for row in known)
-    cut = "the valley between the two modes" if result.config.get("threshold_from") == "auto" else "as given"
+    cut = (
+        "the valley between the two modes"
+        if result.config.get("threshold_from") == "auto"
+        else "as given"
+    )
     where = [
         f"{group['n_input_agnostic']} of {group['n_keys']} {group['group']}"
         for group in result.config.get("groups", [])
@@ -66,8 +78,13 @@ def sentences(result: Result) -> Iterator[str]:
     yield agnostic_keys(result)
 
 
-def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     threshold = config.get("threshold") if config.get("threshold_from") == "given" else None
-    asked = {"run": config.get("run"), "kind": config.get("kind"), "threshold": threshold, "seed": config.get("seed")}
+    asked = {
+        "run": config.get("run"),
+        "kind": config.get("kind"),
+        "threshold": threshold,
+        "seed": config.get("seed"),
+    }
     return ["variance", kept.store, *flags(asked, {"kind": "key", "seed": 0})]

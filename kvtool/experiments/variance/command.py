@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import FormatOption, PlotOption, RunOption, StoreArgument, WaitOption, bounded, need_store
+from kvtool.cli.options import (
+    FormatOption,
+    PlotOption,
+    RunOption,
+    StoreArgument,
+    WaitOption,
+    bounded,
+    need_store,
+)
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
@@ -24,15 +32,24 @@ def variance(
     threshold: Annotated[
         str,
         typer.Option(
-            "--threshold", metavar="auto|NUMBER", help="Below it a key is input-agnostic. auto: between two modes."
+            "--threshold",
+            metavar="auto|NUMBER",
+            help="Below it a key is input-agnostic. auto: between two modes.",
         ),
     ] = "auto",
     pca: Annotated[
-        str | None, typer.Option("--pca", metavar="ID[,ID...]", help="Images to draw the components of; needs -o.")
+        str | None,
+        typer.Option(
+            "--pca", metavar="ID[,ID...]", help="Images to draw the components of; needs -o."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")
+    ] = None,
     seed: Annotated[int, bounded("seed", help="Of intervals and of the test for two modes.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
+    ] = False,
     wait: WaitOption = 0.0,
     plot: PlotOption = None,
     format: FormatOption = "auto",

@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from kvtool.reporting.plots import heatmap
-from kvtool.reporting.plots.style import COLOURS, LINE_IN, MARK, about, as_number, legend, new_figure, title
+from kvtool.reporting.plots.style import (
+    COLOURS,
+    LINE_IN,
+    MARK,
+    about,
+    as_number,
+    legend,
+    new_figure,
+    title,
+)
 from kvtool.result import Result, Row
 
 HISTOGRAM_IN = 1.4
@@ -45,7 +54,11 @@ def draw(result: Result) -> Figure:
     bar = heatmap.colour_bar(drawn, mesh, [panel], "L2 variance", map_in)
     if isinstance(mesh.norm, LogNorm):
         plain_ticks(bar.ax.yaxis, int(map_in / heatmap.TICK_IN))
-    lines += title(drawn, ["L2 variance", config["kind"], *about(result)[1:3], f"N = {result.n} images"], words(result))
+    lines += title(
+        drawn,
+        ["L2 variance", config["kind"], *about(result)[1:3], f"N = {result.n} images"],
+        words(result),
+    )
     drawn.set_figheight(sum(heights) + LABELS_IN * len(heights) + LINE_IN * lines + 0.1)
     return drawn
 
@@ -92,7 +105,9 @@ def plain_ticks(axis: Axis, most: int) -> None:
         axis.set_major_locator(MaxNLocator(max(1, most)))
     else:
         axis.set_major_locator(
-            LogLocator(subs=(1, 2, 5) if 3 * log10(high / low) <= most else (1,), numticks=max(2, most))
+            LogLocator(
+                subs=(1, 2, 5) if 3 * log10(high / low) <= most else (1,), numticks=max(2, most)
+            )
         )
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -71,7 +71,9 @@ def variance(
     return result
 
 
-def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: str | Path | None) -> None:
+def _check(
+    run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: str | Path | None
+) -> None:
     """What can be wrong with a request before anything is read. Raises UsageError."""
     if kind not in run.config.kinds:
         stored = ", ".join(run.config.kinds)
@@ -79,7 +81,9 @@ def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: 
             f"variance: run {run.name} has no {kind}, only {stored} of {', '.join(KINDS)}: see --kind, or extract it"
         )
     if threshold != "auto" and not (math.isfinite(threshold) and threshold >= 0):
-        raise UsageError(f"variance: threshold: expected auto or a number of 0 or more, found {threshold:g}")
+        raise UsageError(
+            f"variance: threshold: expected auto or a number of 0 or more, found {threshold:g}"
+        )
     if bool(pca) != (out is not None):
         raise UsageError("variance: pictures need both image ids (--pca ID) and a folder (-o DIR)")
     ids = run.ids
@@ -87,4 +91,6 @@ def _check(run: Run, kind: Kind, threshold: Threshold, pca: Sequence[str], out: 
         if image not in ids:
             near = ", ".join(map(repr, get_close_matches(image, ids, n=3, cutoff=0.4)))
             hint = f"; nearest: {near}" if near else ""
-            raise UsageError(f"variance: no image {image!r} among the {len(ids)} of run {run.name}{hint}")
+            raise UsageError(
+                f"variance: no image {image!r} among the {len(ids)} of run {run.name}{hint}"
+            )

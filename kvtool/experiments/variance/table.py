@@ -39,10 +39,14 @@ def _histogram(distribution: dict[str, Any], threshold: float | None) -> Table:
     most = max(distribution["counts"])
     marks = [("mode", place) for place in distribution["modes"]]
     marks += [("cut", threshold)] if threshold is not None else []
-    for (start, stop), count in zip(pairwise(distribution["bin_edges"]), distribution["counts"], strict=True):
+    for (start, stop), count in zip(
+        pairwise(distribution["bin_edges"]), distribution["counts"], strict=True
+    ):
         here = [f"{name} {place:.4g}" for name, place in marks if start <= place < stop]
         bar = "#" * -(-BAR * count // most)
-        table.add_row(f"{start:.4g}", f"{stop:.4g}", str(count), Text(" ".join([bar, *here]).strip()))
+        table.add_row(
+            f"{start:.4g}", f"{stop:.4g}", str(count), Text(" ".join([bar, *here]).strip())
+        )
     return table
 
 
@@ -52,7 +56,9 @@ def _map(result: Result) -> Table:
     table.add_column("layer", justify="right")
     heads = sorted({row["kv_head"] for row in result.rows})
     wide = len(heads) > HEADS_SHOWN
-    for name in ["lowest", "highest", "input-agnostic heads"] if wide else [f"h{head}" for head in heads]:
+    for name in (
+        ["lowest", "highest", "input-agnostic heads"] if wide else [f"h{head}" for head in heads]
+    ):
         table.add_column(name, justify="right")
     for layer in sorted({row["layer"] for row in result.rows}):
         rows = [row for row in result.rows if row["layer"] == layer]
@@ -66,7 +72,9 @@ def _cell(row: Row) -> str:
 
 
 def _range(rows: list[Row]) -> list[str]:
-    known = sorted((row["variance"], index) for index, row in enumerate(rows) if row["variance"] is not None)
+    known = sorted(
+        (row["variance"], index) for index, row in enumerate(rows) if row["variance"] is not None
+    )
     ends = [_cell(rows[known[place][1]]) for place in (0, -1)] if known else ["-", "-"]
     return [*ends, ", ".join(str(row["kv_head"]) for row in rows if row["input_agnostic"])]
 
@@ -90,5 +98,9 @@ def _groups(groups: list[Row]) -> Table:
 
 def _table(title: str) -> Table:
     return Table(
-        title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, min_width=len(title) + 2
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        min_width=len(title) + 2,
     )

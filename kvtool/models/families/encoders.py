@@ -20,7 +20,15 @@ from transformers import (
 )
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers, sample_of
+from kvtool.models.base import (
+    Array,
+    Captured,
+    Prepared,
+    Request,
+    chosen_kinds,
+    chosen_layers,
+    sample_of,
+)
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import one_head_arrays, to_device
 from kvtool.models.loading import Checkpoint, preparing
@@ -61,10 +69,14 @@ class Encoder:
         chosen = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
         return Request(chosen_kinds(kinds, ("vision",)), (), chosen, keys)
 
-    def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
         """See Model.prepare. An encoder has one view: base and full are the same."""
         if prefix:
-            raise UsageError(f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out")
+            raise UsageError(
+                f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out"
+            )
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
         with preparing(id):
@@ -80,7 +92,10 @@ class Encoder:
         assert len({item.signature for item in batch}) == 1, "a batch needs equal signatures"
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         layers = tower_layers(self.net, self.info.geometry.vision_layers)
-        with self.checkpoint.running(), layer_outputs(layers, request.vision_layers, stop=True) as outputs:
+        with (
+            self.checkpoint.running(),
+            layer_outputs(layers, request.vision_layers, stop=True) as outputs,
+        ):
             self.net(pixels, **self._forward_options(pixels))
         patches = batch[0].sample.n_vision_tokens
         kept = [outputs[layer][:, -patches:] for layer in request.vision_layers]
@@ -109,13 +124,20 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
     left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
     scale_x, scale_y = width / to_width, height / to_height
-    shown = (left * scale_x, top * scale_y, (left + crop_width) * scale_x, (top + crop_height) * scale_y)
+    shown = (
+        left * scale_x,
+        top * scale_y,
+        (left + crop_width) * scale_x,
+        (top + crop_height) * scale_y,
+    )
     options = {}
     if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
         # Columns, then rows, the order in which Pillow resizes a whole image.
         x0, y0, x1, y1 = shown
         image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
-        image = image.resize((crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1))
+        image = image.resize(
+            (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
+        )
         options = {"do_resize": False, "do_center_crop": False}
     return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
 
@@ -133,14 +155,18 @@ def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
     return int(edge * width / height), edge
 
 
-def patch_span(pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]) -> GridSpan:
+def patch_span(
+    pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]
+) -> GridSpan:
     """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are never seen."""
     height, width = pixels.shape[-2:]
     patch_height, patch_width = (patch_px, patch_px) if isinstance(patch_px, int) else patch_px
     rows, cols = height // patch_height, width // patch_width
     x0, y0, x1, y1 = shown_xyxy_px
     seen_x, seen_y = cols * patch_width / width, rows * patch_height / height
-    return GridSpan("base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y))
+    return GridSpan(
+        "base", 0, (rows, cols), cols, (x0, y0, x0 + (x1 - x0) * seen_x, y0 + (y1 - y0) * seen_y)
+    )
 
 
 class Siglip(Encoder):

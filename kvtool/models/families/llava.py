@@ -32,7 +32,9 @@ def base_only(processor_class: Any) -> Any:
 def squeezed(image: Image.Image, processor: Any) -> Image.Image:
     """The whole image at the base view's size. A processor does the same by way of arrays, twice as slow for photos."""
     size = processor.size
-    width_height = (size.width, size.height) if size.height else (size.shortest_edge, size.shortest_edge)
+    width_height = (
+        (size.width, size.height) if size.height else (size.shortest_edge, size.shortest_edge)
+    )
     return image.resize(width_height, processor.resample)
 
 
@@ -66,9 +68,13 @@ class Llava(DecoderModel):
         chosen = self.config.vision_feature_layer
         count = self.vision_size()[0]
         # hidden_states[i + 1] is the output of layer i, and -1 the last layer's
-        return tuple(n + count if n < 0 else n - 1 for n in ([chosen] if isinstance(chosen, int) else chosen))
+        return tuple(
+            n + count if n < 0 else n - 1 for n in ([chosen] if isinstance(chosen, int) else chosen)
+        )
 
-    def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
         """See Model.prepare."""
         if view not in self.processors:
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
@@ -86,17 +92,29 @@ class Llava(DecoderModel):
             spans=spans,
             vision_spans=vision_spans,
         )
-        signature = (view, sample.image_start, sample.n_tokens, tuple(pixels.shape), vision_spans[-1].grid)
+        signature = (
+            view,
+            sample.image_start,
+            sample.n_tokens,
+            tuple(pixels.shape),
+            vision_spans[-1].grid,
+        )
         return Prepared(sample, {"pixels": pixels.to(self.checkpoint.dtype)}, signature)
 
-    def _spans(self, image_wh_px: tuple[int, int], view: View) -> tuple[tuple[GridSpan, ...], tuple[GridSpan, ...]]:
+    def _spans(
+        self, image_wh_px: tuple[int, int], view: View
+    ) -> tuple[tuple[GridSpan, ...], tuple[GridSpan, ...]]:
         """Grids of the decoder's tokens and of the tower's."""
         base = base_span(image_wh_px, self.tower)
         if view == "base":
             return (base,), (base,)
         width, height = image_wh_px
         best = select_best_resolution((height, width), self.config.image_grid_pinpoints)
-        tiling = Tiling(image_wh_px, (best[0] // self.tower.image_px, best[1] // self.tower.image_px), self.tower)
+        tiling = Tiling(
+            image_wh_px,
+            (best[0] // self.tower.image_px, best[1] // self.tower.image_px),
+            self.tower,
+        )
         start = self.tower.side**2
         return (base, tiling.packed_span(start, self.max_tiles)), (base, tiling.whole_span(start))
 
@@ -111,7 +129,9 @@ class Llava(DecoderModel):
         layers = tower_layers(tower, self.info.geometry.vision_layers)
         with layer_outputs(layers, sorted({*feeding, *vision_layers}), stop=True) as outputs:
             tower(pixels.flatten(0, 1))
-        tokens = self._project(batch, [outputs[layer] for layer in feeding], views) if project else None
+        tokens = (
+            self._project(batch, [outputs[layer] for layer in feeding], views) if project else None
+        )
         patches = self.tower.side**2
         vision = {
             layer: self._row_major(by_image(outputs[layer][:, -patches:], views), batch[0].sample)
@@ -119,7 +139,9 @@ class Llava(DecoderModel):
         }
         return tokens, vision
 
-    def _project(self, batch: Sequence[Prepared], feeding: list[torch.Tensor], views: int) -> torch.Tensor:
+    def _project(
+        self, batch: Sequence[Prepared], feeding: list[torch.Tensor], views: int
+    ) -> torch.Tensor:
         """Image tokens as the decoder takes them, (image, token, hidden)."""
         features = torch.cat(feeding, dim=-1)
         if self.config.vision_feature_select_strategy == "default":
@@ -130,7 +152,9 @@ class Llava(DecoderModel):
             return base
         packed = self.pack(list(projected), [item.sample for item in batch])
         tokens = torch.stack(packed)
-        assert tokens.shape[1] == batch[0].sample.n_tokens, "the sample's spans count the tokens transformers packs"
+        assert tokens.shape[1] == batch[0].sample.n_tokens, (
+            "the sample's spans count the tokens transformers packs"
+        )
         return tokens
 
     def pack(self, features: list[torch.Tensor], samples: Sequence[Sample]) -> list[torch.Tensor]:

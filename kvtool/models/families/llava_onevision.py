@@ -28,7 +28,9 @@ class LlavaOnevision(Llava):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        ratio = re.fullmatch(r"anyres_max_(\d{1,3})", str(self.config.vision_aspect_ratio), re.ASCII)
+        ratio = re.fullmatch(
+            r"anyres_max_(\d{1,3})", str(self.config.vision_aspect_ratio), re.ASCII
+        )
         if ratio is None:
             raise ModelError(
                 f"model {checkpoint.snapshot.name}: config.json: expected vision_aspect_ratio anyres_max_N, which says "

@@ -58,7 +58,9 @@ class Qwen2VL(DecoderModel):
     def default_vision_layers(self) -> tuple[int, ...]:
         return (self.vision_size()[0] - 1,)
 
-    def prepare(self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base") -> Prepared:
+    def prepare(
+        self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
+    ) -> Prepared:
         """See Model.prepare. Qwen has one view: base and full are the same."""
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")

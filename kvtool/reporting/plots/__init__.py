@@ -33,7 +33,11 @@ def plot(result: Result, path: str | Path) -> None:
     with rc_context(parameters()):
         drawn = figure(result)
         # Neither a date nor a version: files of equal results are equal.
-        metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+        metadata = {
+            "png": {"Software": None},
+            "svg": {"Date": None, "Creator": None},
+            "pdf": {"CreationDate": None},
+        }
         format, data = suffix(path), BytesIO()
         drawn.savefig(data, format=format, dpi=DPI, metadata=metadata[format])
     write_output(path, data.getvalue(), "--plot")
@@ -55,7 +59,9 @@ def check(path: str | Path) -> Path:
     """Where a plot may go. Raises UsageError for a folder, a missing folder and an unknown format."""
     path = Path(path)
     if suffix(path) not in FORMATS:
-        raise UsageError(f"--plot: expected a name that ends in .{', .'.join(FORMATS)}; found {path}")
+        raise UsageError(
+            f"--plot: expected a name that ends in .{', .'.join(FORMATS)}; found {path}"
+        )
     return check_output(path, "--plot")
 
 

@@ -57,7 +57,11 @@ class Series:
 
 
 def draw_panels(
-    result: Result, panels: Sequence[Panel], names: dict[str, str], series: Sequence[Series], words: Sequence[str]
+    result: Result,
+    panels: Sequence[Panel],
+    names: dict[str, str],
+    series: Sequence[Series],
+    words: Sequence[str],
 ) -> Figure:
     """Conditions down, a panel for each metric or part. names: what to call each condition."""
     down = -(-len(panels) // ACROSS)
@@ -69,9 +73,13 @@ def draw_panels(
         axes = drawn.add_subplot(grid[index // across, index % across])
         draw_panel(axes, result, panel, conditions, series)
         labels = [fitted(names[one], NAME_IN) for one in conditions]
-        axes.set_yticks(range(len(conditions)), labels if index % across == 0 else [""] * len(labels))
+        axes.set_yticks(
+            range(len(conditions)), labels if index % across == 0 else [""] * len(labels)
+        )
         room_in = (drawn.get_figwidth() - NAME_IN) / across - 0.1
-        axes.set_title(fitted(panel.name, room_in, 8) if len(panels) > 1 else "", loc="left", fontsize=8)
+        axes.set_title(
+            fitted(panel.name, room_in, 8) if len(panels) > 1 else "", loc="left", fontsize=8
+        )
         axes.set_xlabel(fitted(metric_label(result, panel.metric), room_in))
     lines = 0
     if len(series) > 1:
@@ -81,7 +89,9 @@ def draw_panels(
     return drawn
 
 
-def draw_panel(axes: Axes, result: Result, panel: Panel, conditions: Sequence[str], series: Sequence[Series]) -> None:
+def draw_panel(
+    axes: Axes, result: Result, panel: Panel, conditions: Sequence[str], series: Sequence[Series]
+) -> None:
     reference = next((row for row in panel.rows if row["condition"] == "none"), None)
     if reference is not None:
         none = scored(reference, panel.metric)
@@ -96,7 +106,14 @@ def draw_panel(axes: Axes, result: Result, panel: Panel, conditions: Sequence[st
         }
         if not one.filled:
             look["markerfacecolor"] = "white"
-        points(axes, at, [scored(row, panel.metric) for row in rows], across=True, label=one.label, **look)
+        points(
+            axes,
+            at,
+            [scored(row, panel.metric) for row in rows],
+            across=True,
+            label=one.label,
+            **look,
+        )
     axes.set_ylim(len(conditions) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(metric_ticks(result))

@@ -15,7 +15,15 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import Formatter, MaxNLocator
 from numpy.typing import NDArray
 
-from kvtool.reporting.plots.style import COLUMN_IN, MAP, MARK, PAGE_IN, SMALL_PT, as_number, width_of
+from kvtool.reporting.plots.style import (
+    COLUMN_IN,
+    MAP,
+    MARK,
+    PAGE_IN,
+    SMALL_PT,
+    as_number,
+    width_of,
+)
 from kvtool.result import Row
 
 NARROW = 12
@@ -54,14 +62,18 @@ def norm(rows: Sequence[Row], metric: str) -> Normalize:
     return Normalize(min(known, default=0.0), max(known, default=1.0))
 
 
-def draw(axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_in: float) -> QuadMesh:
+def draw(
+    axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_in: float
+) -> QuadMesh:
     """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of the figure."""
     layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
     first, top = min(layers), min(heads)
     cells: NDArray[np.float64] = np.full((span(heads), span(layers)), np.nan)
     for row in rows:
         cells[row["kv_head"] - top, row["layer"] - first] = as_number(row[metric])
-    across, down = (np.arange(low, low + n + 1) - 0.5 for low, n in ((first, span(layers)), (top, span(heads))))
+    across, down = (
+        np.arange(low, low + n + 1) - 0.5 for low, n in ((first, span(layers)), (top, span(heads)))
+    )
     mesh = axes.pcolormesh(
         across,
         down,
@@ -71,7 +83,9 @@ def draw(axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_i
         edgecolors="face",
         linewidth=0.1,  # else viewers show seams
     )
-    lacking = [(row["layer"], row["kv_head"]) for row in rows if not np.isfinite(as_number(row[metric]))]
+    lacking = [
+        (row["layer"], row["kv_head"]) for row in rows if not np.isfinite(as_number(row[metric]))
+    ]
     frame(axes, lacking, facecolor="#dddddd", edgecolor="#888888", hatch="//////", linewidth=0)
     axes.set(xlim=(across[0], across[-1]), ylim=(down[-1], down[0]), ylabel="KV head")
     inner_in = width_in - BESIDE_IN
@@ -91,7 +105,9 @@ def colour_bar(
 ) -> Colorbar:
     """Beside all panels, `height_in` together. A label that is longer is left to the other panels and the title."""
     few = MaxNLocator(max(1, min(8, int(height_in / TICK_IN))))
-    bar = drawn.colorbar(mesh, ax=panels, aspect=height_in / BAR_IN, pad=0.015, format=format, ticks=few)
+    bar = drawn.colorbar(
+        mesh, ax=panels, aspect=height_in / BAR_IN, pad=0.015, format=format, ticks=few
+    )
     bar.outline.set_visible(False)
     bar.minorticks_off()
     if width_of(label, SMALL_PT) <= height_in:

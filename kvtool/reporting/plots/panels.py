@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kvtool.reporting.plots import heatmap
-from kvtool.reporting.plots.style import LINE_IN, about, legend, metric_label, metric_ticks, new_figure, title
+from kvtool.reporting.plots.style import (
+    LINE_IN,
+    about,
+    legend,
+    metric_label,
+    metric_ticks,
+    new_figure,
+    title,
+)
 from kvtool.result import Result, Row
 
 AXIS_IN = 0.42
@@ -20,7 +28,9 @@ Top = Callable[[Axes, float], None]
 """Draws the upper panel of a figure that is so many inches wide."""
 
 
-def over_maps(result: Result, blocks: Sequence[Row], top_in: float, top: Top, words: Sequence[str]) -> Figure:
+def over_maps(
+    result: Result, blocks: Sequence[Row], top_in: float, top: Top, words: Sequence[str]
+) -> Figure:
     """blocks: rows of single blocks. top_in: height of the upper panel. words: below the title.
 
     A kind of one block has no map. All maps share their colours, and the best block is framed.
@@ -29,7 +39,9 @@ def over_maps(result: Result, blocks: Sequence[Row], top_in: float, top: Top, wo
     layers = [row["layer"] for row in blocks if row["kind"] in main_kinds(blocks)]
     width_in = heatmap.width_for(layers)
     heights = [
-        heatmap.height_for([row["kv_head"] for row in rows], width_in, [row["layer"] for row in rows])
+        heatmap.height_for(
+            [row["kv_head"] for row in rows], width_in, [row["layer"] for row in rows]
+        )
         for rows in maps.values()
     ]
     drawn = new_figure(width_in, 1)
@@ -45,7 +57,14 @@ def over_maps(result: Result, blocks: Sequence[Row], top_in: float, top: Top, wo
         if result.best is not None and result.best["kind"] == kind:
             heatmap.frame(panel, [(result.best["layer"], result.best["kv_head"])])
     if panels:
-        heatmap.colour_bar(drawn, mesh, panels, metric_label(result, result.metric), sum(heights), metric_ticks(result))
+        heatmap.colour_bar(
+            drawn,
+            mesh,
+            panels,
+            metric_label(result, result.metric),
+            sum(heights),
+            metric_ticks(result),
+        )
     lines += title(drawn, about(result), words)
     drawn.set_figheight(top_in + sum(heights) + AXIS_IN * (1 + len(maps)) + LINE_IN * lines)
     return drawn
@@ -54,7 +73,11 @@ def over_maps(result: Result, blocks: Sequence[Row], top_in: float, top: Top, wo
 def main_kinds(blocks: Sequence[Row]) -> list[str]:
     """Kinds whose layers make the figure's width: the decoder's; of a run without them, the tower's."""
     kinds = list(dict.fromkeys(row["kind"] for row in blocks))
-    return [kind for kind in kinds if kind in DECODER] or [kind for kind in kinds if kind != "projected"] or kinds
+    return (
+        [kind for kind in kinds if kind in DECODER]
+        or [kind for kind in kinds if kind != "projected"]
+        or kinds
+    )
 
 
 def map_rows(blocks: Sequence[Row]) -> dict[str, list[Row]]:

@@ -34,7 +34,13 @@ MARK = "#D55E00"
 """Frames of cells: apart from both ends of the map."""
 MAP = "viridis"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    (0, (4, 1.5)),
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1)),
+    (0, (7, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 """As many colours, markers and dashes as have no common divisor: the pairs repeat late."""
 
 
@@ -48,9 +54,19 @@ class Interval(NamedTuple):
 
 def parameters() -> Any:
     """Settings of matplotlib for a plot: its own defaults, whatever the user's are, and ours on top."""
-    kept = ("backend", "backend_fallback", "interactive", "toolbar", "webagg", "date.epoch", "savefig.directory")
+    kept = (
+        "backend",
+        "backend_fallback",
+        "interactive",
+        "toolbar",
+        "webagg",
+        "date.epoch",
+        "savefig.directory",
+    )
     plain: dict[str, Any] = {
-        name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith(kept)
+        name: value
+        for name, value in matplotlib.rcParamsDefault.items()
+        if not name.startswith(kept)
     }
     return plain | {
         "font.family": FONT,
@@ -82,7 +98,9 @@ def parameters() -> Any:
 
 def new_figure(width_in: float, height_in: float) -> Figure:
     """An empty figure that makes room for its own labels."""
-    return Figure(figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04))
+    return Figure(
+        figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04)
+    )
 
 
 def scored(row: Row, name: str) -> Interval:
@@ -96,7 +114,13 @@ def as_number(value: Any) -> float:
 
 
 def points(
-    axes: Axes, at: Sequence[float], found: Sequence[Interval], *, across: bool = False, label: str = "", **look: Any
+    axes: Axes,
+    at: Sequence[float],
+    found: Sequence[Interval],
+    *,
+    across: bool = False,
+    label: str = "",
+    **look: Any,
 ) -> None:
     """Values with their intervals as bars; `across`: values to the right. What is not defined is a gap.
 
@@ -104,11 +128,22 @@ def points(
     """
     values = [each.value for each in found]
     (line,) = axes.plot(*((values, at) if across else (at, values)), label=label, **look)
-    ends = [(place, each.low, each.high) for place, each in zip(at, found, strict=True) if all(map(isfinite, each))]
+    ends = [
+        (place, each.low, each.high)
+        for place, each in zip(at, found, strict=True)
+        if all(map(isfinite, each))
+    ]
     if ends:
         places, lows, highs = zip(*ends, strict=True)
         lines = axes.hlines if across else axes.vlines
-        lines(places, lows, highs, colors=[line.get_color()], linewidth=0.8, zorder=line.get_zorder() - 0.1)
+        lines(
+            places,
+            lows,
+            highs,
+            colors=[line.get_color()],
+            linewidth=0.8,
+            zorder=line.get_zorder() - 0.1,
+        )
 
 
 def metric_label(result: Result, name: str) -> str:
@@ -130,7 +165,11 @@ def in_words(result: Result, ends: Interval) -> str:
 def title(drawn: Figure, *groups: Iterable[Any]) -> int:
     """Set the figure's title, a line or more for each group of parts. Returns the number of lines."""
     room = drawn.get_figwidth() - 0.15
-    lines = [line for group in groups for line in packed([str(part) for part in group if part], room, TEXT_PT)]
+    lines = [
+        line
+        for group in groups
+        for line in packed([str(part) for part in group if part], room, TEXT_PT)
+    ]
     drawn.suptitle("\n".join(lines), x=0.06 / drawn.get_figwidth(), ha="left", fontsize=TEXT_PT)
     return len(lines)
 
@@ -139,7 +178,13 @@ def about(result: Result) -> list[str]:
     """What a title says of every result."""
     config = result.config
     data = "@".join(str(config[name]) for name in ("dataset", "split") if config.get(name))
-    return [result.task or result.command, str(config.get("model") or ""), data, result.metric, f"N = {result.n}"]
+    return [
+        result.task or result.command,
+        str(config.get("model") or ""),
+        data,
+        result.metric,
+        f"N = {result.n}",
+    ]
 
 
 def packed(parts: Sequence[str], width_in: float, size_pt: float) -> list[str]:
@@ -149,7 +194,10 @@ def packed(parts: Sequence[str], width_in: float, size_pt: float) -> list[str]:
         glue = " · "
         whole = width_of(shown(part), size_pt) <= width_in
         for piece in [part] if whole else part.split():
-            if lines and width_of(longer := f"{lines[-1]}{glue}{shown(piece)}", size_pt) <= width_in:
+            if (
+                lines
+                and width_of(longer := f"{lines[-1]}{glue}{shown(piece)}", size_pt) <= width_in
+            ):
                 lines[-1] = longer
             else:
                 lines.append(fitted(piece, width_in, size_pt))
@@ -172,7 +220,10 @@ def fitted(text: str, width_in: float, size_pt: float = SMALL_PT) -> str:
 def shown(text: str) -> str:
     """What the font has a sign for, on one line."""
     signs = _signs()
-    return "".join(each if ord(each) in signs and each.isprintable() else "?" for each in " ".join(text.split()))
+    return "".join(
+        each if ord(each) in signs and each.isprintable() else "?"
+        for each in " ".join(text.split())
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,10 @@ def test_images_masks_and_frames(world: Path, split: str, count: int) -> None:
     masks = sorted((folder / "labels" / "sem_seg" / "masks" / split).iterdir())
     assert [path.stem for path in images] == [path.stem for path in masks]
     assert len(images) == count
-    frames = {f["name"]: f for f in json.loads((folder / "labels" / "det_20" / f"det_{split}.json").read_text())}
+    frames = {
+        f["name"]: f
+        for f in json.loads((folder / "labels" / "det_20" / f"det_{split}.json").read_text())
+    }
     shared = [path.name for path in images if path.name in frames]
     assert len(shared) == count - (2 if split == "val" else 1)
     assert len(frames) == len(shared) + 4
@@ -64,7 +67,9 @@ def test_all_four_domains_are_there_by_attributes_and_by_light(world: Path) -> N
             found = frame["attributes"]
             domains[found["timeofday"], found["scene"]] += 1
             light[found["timeofday"]].append(float(np.asarray(Image.open(path)).mean()))
-    assert set(domains) == {(time, scene) for time in ("daytime", "night") for scene in ("city street", "highway")}
+    assert set(domains) == {
+        (time, scene) for time in ("daytime", "night") for scene in ("city street", "highway")
+    }
     assert domains["daytime", "city street"] == 10
     assert domains["night", "highway"] == 12
     assert min(light["daytime"]) > max(light["night"])

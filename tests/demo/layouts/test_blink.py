@@ -21,7 +21,18 @@ from kvtool.demo.layouts.files import stream
 
 N_IMAGES = {"Art_Style": 3, "Visual_Similarity": 3, "Semantic_Correspondence": 2}
 COLUMNS = [
-    *("idx", "question", "sub_task", "image_1", "image_2", "image_3", "image_4", "choices", "answer", "prompt"),
+    *(
+        "idx",
+        "question",
+        "sub_task",
+        "image_1",
+        "image_2",
+        "image_3",
+        "image_4",
+        "choices",
+        "answer",
+        "prompt",
+    ),
 ]
 
 
@@ -36,8 +47,12 @@ def test_rows_are_complete(world: Path, subset: str, split: str) -> None:
         assert row["sub_task"] == subset
         letters = [f"({letter})" for letter in "ABCD"[: len(row["choices"])]]
         assert row["answer"] in (letters if split == "val" else ["hidden"])
-        lines = [f"{letter} {choice}" for letter, choice in zip(letters, row["choices"], strict=True)]
-        assert row["prompt"] == "\n".join([f"{row['question']} Select from the following choices.", *lines])
+        lines = [
+            f"{letter} {choice}" for letter, choice in zip(letters, row["choices"], strict=True)
+        ]
+        assert row["prompt"] == "\n".join(
+            [f"{row['question']} Select from the following choices.", *lines]
+        )
         images = [row[f"image_{n}"] for n in (1, 2, 3, 4)]
         present = N_IMAGES.get(subset, 1)
         assert all(image is None for image in images[present:])
@@ -52,7 +67,9 @@ def test_answers_vary_and_hub_features_are_named(world: Path) -> None:
     for subset in SUBSETS:
         table = pq.read_table(world / "blink" / subset / "val-00000-of-00001.parquet")
         answers.update(table.column("answer").to_pylist())
-        features: dict[str, Any] = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        features: dict[str, Any] = json.loads(table.schema.metadata[b"huggingface"])["info"][
+            "features"
+        ]
         assert list(features) == COLUMNS
         assert features["image_1"] == {"_type": "Image"}
     assert set(answers) == {"(A)", "(B)", "(C)", "(D)"}

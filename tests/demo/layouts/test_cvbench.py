@@ -18,7 +18,9 @@ TASKS = {"2d": ("Count", "Relation"), "3d": ("Depth", "Distance")}
 
 
 def rows_of(world: Path, kind: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(world / "cvbench" / f"test_{kind}.parquet").to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(
+        world / "cvbench" / f"test_{kind}.parquet"
+    ).to_pylist()
     return rows
 
 
@@ -31,9 +33,13 @@ def test_rows_are_complete(world: Path, kind: str) -> None:
     assert {row["source"] for row in rows} == ({"ADE20K", "COCO"} if kind == "2d" else {"Omni3D"})
     for row in rows:
         letters = [f"({letter})" for letter in "ABCDEF"[: len(row["choices"])]]
-        lines = [f"{letter} {choice}" for letter, choice in zip(letters, row["choices"], strict=True)]
+        lines = [
+            f"{letter} {choice}" for letter, choice in zip(letters, row["choices"], strict=True)
+        ]
         assert row["answer"] in letters
-        assert row["prompt"] == "\n".join([f"{row['question']} Select from the following choices.", *lines])
+        assert row["prompt"] == "\n".join(
+            [f"{row['question']} Select from the following choices.", *lines]
+        )
         with Image.open(io.BytesIO(row["image"]["bytes"])) as picture:
             x1, y1 = np.max(row["bbox"], axis=0)[2:]
             assert (x1, y1) <= (picture.width, picture.height)

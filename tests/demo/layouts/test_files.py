@@ -49,10 +49,17 @@ def test_palette_is_that_of_voc() -> None:
 
 def test_border_runs_between_regions() -> None:
     labels = np.asarray([[0, 0, 1], [0, 0, 1], [2, 2, 2]])
-    assert border(labels).tolist() == [[False, True, False], [True, True, True], [False, False, False]]
+    assert border(labels).tolist() == [
+        [False, True, False],
+        [True, True, True],
+        [False, False, False],
+    ]
 
 
 def test_streams_differ_by_name_and_seed_and_repeat() -> None:
     first = stream(0, "coco", 1).integers(2**31)
     assert first == stream(0, "coco", 1).integers(2**31)
-    assert len({first, stream(1, "coco", 1).integers(2**31), stream(0, "coco", 2).integers(2**31)}) == 3
+    assert (
+        len({first, stream(1, "coco", 1).integers(2**31), stream(0, "coco", 2).integers(2**31)})
+        == 3
+    )

@@ -27,7 +27,9 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def test_same_seed_gives_the_same_bytes_one_by_one_and_in_any_order(world: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_bytes_one_by_one_and_in_any_order(
+    world: Path, tmp_path: Path
+) -> None:
     for name in reversed(LAYOUTS.names()):
         write_scenes(tmp_path, only=[name])
     for name in LAYOUTS.names():
@@ -56,10 +58,14 @@ def test_pope_brings_the_images_it_asks_about(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("field", "asked"), [("seed", {"seed": 3}), ("size", {"size": "medium"})])
-def test_scenes_of_another_kind_are_left_alone(tmp_path: Path, field: str, asked: dict[str, int]) -> None:
+def test_scenes_of_another_kind_are_left_alone(
+    tmp_path: Path, field: str, asked: dict[str, int]
+) -> None:
     write_scenes(tmp_path, only=["msrc"])
     before = digest(tmp_path)
-    with pytest.raises(DatasetError, match=rf"holds scenes of {field} .*, asked for .*: choose another folder"):
+    with pytest.raises(
+        DatasetError, match=rf"holds scenes of {field} .*, asked for .*: choose another folder"
+    ):
         write_scenes(tmp_path, only=["davis"], **asked)  # type: ignore[arg-type]
     assert digest(tmp_path) == before
 
@@ -95,7 +101,9 @@ def _fails(folder: Path, _seed: int, _size: Size) -> int:
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_data_set_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_data_set_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = {**LAYOUTS.table, "davis": f"{__name__}:_fails"}
     with monkeypatch.context() as patch:
         patch.setattr(layouts, "LAYOUTS", Registry("scenes data set", table))
@@ -108,9 +116,14 @@ def test_an_interrupted_data_set_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 def test_a_killed_writer_leaves_no_half_and_is_cleaned_up(world: Path, tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from kvtool.demo.layouts import write_scenes\n"
     script += "write_scenes(Path(sys.argv[1]), only=['pascal5i'])"
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[3])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[3]
+    )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".scenes-*/VOC2012/JPEGImages/*.jpg")) and time.monotonic() < deadline:
+    while (
+        not list(tmp_path.glob(".scenes-*/VOC2012/JPEGImages/*.jpg"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -56,7 +56,12 @@ def test_coco_masks_and_captions(world: Path) -> None:
     image_id = dataset.images()[0].id
     for instance in dataset.instances(image_id):
         rows, columns = np.nonzero(instance.mask())
-        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == instance.box_xyxy_px
+        assert (
+            columns.min(),
+            rows.min(),
+            columns.max() + 1,
+            rows.max() + 1,
+        ) == instance.box_xyxy_px
     assert len(dataset.captions(image_id)) == 5
 
 
@@ -98,7 +103,10 @@ def test_davis_objects_are_numbered_from_one(world: Path) -> None:
 
 
 def test_bdd_domains_have_their_sentences(world: Path) -> None:
-    for kind, time, domain in (("city street", "day", "day+street"), ("highway", "night", "night+highway")):
+    for kind, time, domain in (
+        ("city street", "day", "day+street"),
+        ("highway", "night", "night+highway"),
+    ):
         dataset = open_dataset(f"bdd10k:{world / 'bdd10k'}@val-{domain}")
         assert isinstance(dataset, Bdd10k)
         assert len(dataset.images()) >= 10

@@ -26,14 +26,18 @@ def test_each_image_has_both_answers_and_they_are_true(world: Path, subset: str)
         assert sorted(answer for _, answer in lines) == ["No", "Yes"]
         for question, answer in lines:
             assert question.endswith(" Please answer yes or no.")
-            assert truth(scene, subset, question.removesuffix(" Please answer yes or no.")) == (answer == "Yes")
+            assert truth(scene, subset, question.removesuffix(" Please answer yes or no.")) == (
+                answer == "Yes"
+            )
 
 
 def truth(scene: Scene, subset: str, question: str) -> bool:
     """What the scene says, by listing every question that could be asked of it."""
     shown = [thing.category for thing in scene.things]
     if subset == "existence":
-        asked = {f"Is there {with_article(name)} in this image?": name in shown for name in categories()}
+        asked = {
+            f"Is there {with_article(name)} in this image?": name in shown for name in categories()
+        }
     elif subset == "color":
         pairs = {(thing.colour, thing.category) for thing in scene.things}
         asked = {
@@ -42,7 +46,9 @@ def truth(scene: Scene, subset: str, question: str) -> bool:
             for name in categories()
         }
     elif subset == "count":
-        asked = {f"Is there only one {name} in this image?": shown.count(name) == 1 for name in shown}
+        asked = {
+            f"Is there only one {name} in this image?": shown.count(name) == 1 for name in shown
+        }
         for name in shown:
             for n, number in enumerate(NUMBERS):
                 asked[f"Are there {number} {plural(name)} in this image?"] = shown.count(name) == n

@@ -30,7 +30,9 @@ def test_lists_name_exactly_what_the_labels_show(world: Path, split: str) -> Non
             assert image.size == labels.shape[::-1]
         shown, counts = np.unique(labels, return_counts=True)
         sizes = dict(zip(shown.tolist(), counts.tolist(), strict=True))
-        assert {label for label, size in sizes.items() if 1 <= label <= 20 and size >= 64} == classes
+        assert {
+            label for label, size in sizes.items() if 1 <= label <= 20 and size >= 64
+        } == classes
         assert set(sizes) <= {0, 255, *range(1, 21)}
 
 
@@ -40,7 +42,9 @@ def test_labels_are_the_scene_with_a_thin_void_line(world: Path) -> None:
         scene, rendered = draw_picture(0, "trn", index)
         labels = np.asarray(Image.open(path))
         things = rendered.thing_map.astype(int) - 1
-        truth = np.asarray([categories().index(thing.category) + 1 for thing in scene.things])[things] * (things >= 0)
+        truth = np.asarray([categories().index(thing.category) + 1 for thing in scene.things])[
+            things
+        ] * (things >= 0)
         void = labels == 255
         assert np.array_equal(labels[~void], truth[~void])
         assert 0 < void.mean() < 0.12
@@ -56,7 +60,11 @@ def test_labels_are_the_scene_with_a_thin_void_line(world: Path) -> None:
 
 def test_splits_share_no_image(world: Path) -> None:
     names = [
-        {line[:-4] for fold in range(4) for line in (folder / f"fold{fold}.txt").read_text().splitlines()}
+        {
+            line[:-4]
+            for fold in range(4)
+            for line in (folder / f"fold{fold}.txt").read_text().splitlines()
+        }
         for folder in sorted((world / "pascal5i" / "splits" / "pascal").iterdir())
     ]
     assert not names[0] & names[1]
@@ -67,6 +75,8 @@ def test_class_names_and_enough_images_for_five_shots(world: Path) -> None:
     assert tuple((folder / "classes.txt").read_text().split()) == categories()[:20]
     for split in ("trn", "val"):
         for fold in range(4):
-            lines = (folder / "splits" / "pascal" / split / f"fold{fold}.txt").read_text().splitlines()
+            lines = (
+                (folder / "splits" / "pascal" / split / f"fold{fold}.txt").read_text().splitlines()
+            )
             for class_id in range(5 * fold + 1, 5 * fold + 6):
                 assert sum(line.endswith(f"__{class_id:02d}") for line in lines) >= 6

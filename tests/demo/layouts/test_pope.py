@@ -48,14 +48,25 @@ def test_labels_are_true(world: Path, present: dict[str, set[str]], strategy: st
 
 def test_the_three_files_ask_after_the_same_present_things(world: Path) -> None:
     positives = [
-        [(entry["image"], entry["text"]) for entry in read(world, strategy) if entry["label"] == "yes"]
+        [
+            (entry["image"], entry["text"])
+            for entry in read(world, strategy)
+            if entry["label"] == "yes"
+        ]
         for strategy in STRATEGIES
     ]
     assert positives[0] == positives[1] == positives[2]
 
 
 def test_popular_and_adversarial_follow_the_counts() -> None:
-    images = [["bird", "fish", "cat"], ["fish", "boat"], ["fish", "boat"], ["tree", "lamp"], ["tree"], ["tree", "key"]]
+    images = [
+        ["bird", "fish", "cat"],
+        ["fish", "boat"],
+        ["fish", "boat"],
+        ["tree", "lamp"],
+        ["tree"],
+        ["tree", "key"],
+    ]
     rng = np.random.default_rng(0)
     assert choose_absent("popular", ["cat"], images, rng) == ["fish", "tree", "boat"]
     assert choose_absent("adversarial", ["tree"], images, rng) == ["key", "lamp", "bird"]

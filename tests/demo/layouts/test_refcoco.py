@@ -40,7 +40,9 @@ def coco(world: Path) -> COCO:
     return COCO(str(world / "refcoco" / "refcoco" / "instances.json"))
 
 
-def test_refs_belong_to_annotations_and_images(world: Path, refs: list[dict[str, Any]], coco: COCO) -> None:
+def test_refs_belong_to_annotations_and_images(
+    world: Path, refs: list[dict[str, Any]], coco: COCO
+) -> None:
     folder = world / "refcoco" / "images" / "mscoco" / "images" / "train2014"
     assert {ref["split"] for ref in refs} == {"train", "val", "testA", "testB"}
     assert [ref["ref_id"] for ref in refs] == list(range(len(refs)))

@@ -36,8 +36,12 @@ def test_every_pair_is_whole(world: Path, split: str, least: int) -> None:
         assert all(0 <= int(key) < len(parts(category)) for key in pair["kps_ids"])
         for side, name in (("src", names[1]), ("trg", names[2])):
             assert pair[f"{side}_imname"] == f"{name}.jpg"
-            _check_side(folder, pair[f"{side}_imsize"], pair[f"{side}_bndbox"], f"{category}/{name}")
-            annotation = json.loads((folder / "ImageAnnotation" / category / f"{name}.json").read_text())
+            _check_side(
+                folder, pair[f"{side}_imsize"], pair[f"{side}_bndbox"], f"{category}/{name}"
+            )
+            annotation = json.loads(
+                (folder / "ImageAnnotation" / category / f"{name}.json").read_text()
+            )
             assert [annotation["kps"][key] for key in pair["kps_ids"]] == pair[f"{side}_kps"]
         assert pair["mirror"] in (0, 1)
         assert pair["truncation"] in range(4)
@@ -58,8 +62,12 @@ def test_keypoints_lie_on_their_object(world: Path) -> None:
     folder, checked, hidden = world / "spair71k", 0, 0
     for path in (folder / "ImageAnnotation").rglob("*.json"):
         annotation = json.loads(path.read_text())
-        assert list(annotation["kps"]) == [str(i) for i in range(len(parts(annotation["category"])))]
-        mask = np.asarray(Image.open(folder / "Segmentation" / annotation["category"] / f"{path.stem}.png"))
+        assert list(annotation["kps"]) == [
+            str(i) for i in range(len(parts(annotation["category"])))
+        ]
+        mask = np.asarray(
+            Image.open(folder / "Segmentation" / annotation["category"] / f"{path.stem}.png")
+        )
         for point in annotation["kps"].values():
             hidden += point is None
             if point is not None:

@@ -19,7 +19,9 @@ from tests.support.results import EVERY, LONG
 
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
-@pytest.mark.parametrize("command", [name for name in EXPERIMENTS.names() if has_part(name, "plot")])
+@pytest.mark.parametrize(
+    "command", [name for name in EXPERIMENTS.names() if has_part(name, "plot")]
+)
 def test_files(command: str, format: str, tmp_path: Path) -> None:
     path = tmp_path / f"one.{format}"
     path.write_text("older")
@@ -41,7 +43,9 @@ def test_equal_results_give_equal_files(format: str, tmp_path: Path) -> None:
 
 def test_refused_before_any_work(tmp_path: Path) -> None:
     for name in ("a.jpg", "a", "a.png.txt"):
-        with pytest.raises(UsageError, match=r"a name that ends in \.png, \.svg, \.pdf; found .*" + name):
+        with pytest.raises(
+            UsageError, match=r"a name that ends in \.png, \.svg, \.pdf; found .*" + name
+        ):
             check(tmp_path / name)
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UsageError, match="expected a file, found a folder"):
@@ -88,5 +92,7 @@ plot(results.correlate(), {str(tmp_path / "two.png")!r})
 assert dict.items(matplotlib.rcParams) == dict.items(before)
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, cwd=Path(__file__).parents[3]
+    )
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

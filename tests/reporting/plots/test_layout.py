@@ -22,7 +22,10 @@ def test_every_text_has_its_place(result: Result) -> None:
     texts = [
         text
         for text in made.findobj(Text)
-        if isinstance(text, Text) and text.get_visible() and text.get_text().strip() and text not in out_of_view(made)
+        if isinstance(text, Text)
+        and text.get_visible()
+        and text.get_text().strip()
+        and text not in out_of_view(made)
     ]
     boxes = {text: text.get_window_extent() for text in texts}
     page = made.bbox
@@ -42,7 +45,9 @@ def test_every_text_has_its_place(result: Result) -> None:
         box = axes.get_window_extent()
         assert box.height > 0.15 * made.dpi, "panels keep their height"
         legend = axes.get_legend()
-        assert legend is None or legend.get_window_extent().y0 >= box.y1, "legends stand outside the data"
+        assert legend is None or legend.get_window_extent().y0 >= box.y1, (
+            "legends stand outside the data"
+        )
 
 
 def out_of_view(made: Figure) -> set[Text]:

@@ -28,7 +28,9 @@ def meshes(made: Figure) -> list[QuadMesh]:
 
 def framed(axes: Axes) -> set[tuple[int, int]]:
     """(layer, kv_head) of cells with a frame."""
-    boxes = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor() == to_rgba(MARK)]
+    boxes = [
+        p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor() == to_rgba(MARK)
+    ]
     return {(round(box.get_x() + 0.5), round(box.get_y() + 0.5)) for box in boxes}
 
 
@@ -46,11 +48,17 @@ def summaries(result: Result, kind: str) -> list[Row]:
     return [row for row in result.rows if is_summary(row) and row["kind"] == kind]
 
 
-@pytest.mark.parametrize("name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "paired", "encoder, layers"])
+@pytest.mark.parametrize(
+    "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "paired", "encoder, layers"]
+)
 def test_maps_hold_the_rows(name: str) -> None:
     result = SHAPES[name]
     made = drawn(result)
-    kinds = [k for k in dict.fromkeys(row["kind"] for row in result.rows) if len(summaries(result, k)) > 1]
+    kinds = [
+        k
+        for k in dict.fromkeys(row["kind"] for row in result.rows)
+        if len(summaries(result, k)) > 1
+    ]
     assert len(meshes(made)) == len(kinds) > 0
     for mesh, kind in zip(meshes(made), kinds, strict=True):
         rows = summaries(result, kind)
@@ -58,25 +66,35 @@ def test_maps_hold_the_rows(name: str) -> None:
         expected = np.full((max(heads) - min(heads) + 1, max(layers) - min(layers) + 1), np.nan)
         for row in rows:
             if row[result.metric] is not None:
-                expected[row["kv_head"] - min(heads), row["layer"] - min(layers)] = row[result.metric]
+                expected[row["kv_head"] - min(heads), row["layer"] - min(layers)] = row[
+                    result.metric
+                ]
         cells = mesh.get_array()
         assert cells is not None
         np.testing.assert_array_equal(np.ma.filled(cells, np.nan), expected)
         assert result.best is not None
-        best = {(result.best["layer"], result.best["kv_head"])} if result.best["kind"] == kind else set()
+        best = (
+            {(result.best["layer"], result.best["kv_head"])}
+            if result.best["kind"] == kind
+            else set()
+        )
         axes = mesh.axes
         assert isinstance(axes, Axes)
         assert framed(axes) == best
         hatched = {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)) for p in axes.patches
                    if isinstance(p, Rectangle) and p.get_hatch()}  # fmt: skip
-        assert hatched == {(row["layer"], row["kv_head"]) for row in rows if row[result.metric] is None}
+        assert hatched == {
+            (row["layer"], row["kv_head"]) for row in rows if row[result.metric] is None
+        }
         low, high = mesh.get_clim()
         assert low is not None
         assert high is not None
         assert low <= np.nanmin(expected) <= np.nanmax(expected) <= high
 
 
-@pytest.mark.parametrize("name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "encoder, layers"])
+@pytest.mark.parametrize(
+    "name", ["probe", "32 x 8, two kinds", "some layers", "nulls", "encoder, layers"]
+)
 def test_curves_are_the_best_of_each_layer(name: str) -> None:
     result = SHAPES[name]
     made = drawn(result)
@@ -95,13 +113,20 @@ def test_curves_are_the_best_of_each_layer(name: str) -> None:
         expected = [[row[f"{result.metric}_low"], row[f"{result.metric}_high"]] for row in rows]
         assert all(each in [bar[1:] for bar in intervals] for each in expected)
     assert curves == len(
-        {row["kind"] for row in result.per_layer} - ({"projected", "vision"} if "enc" not in name else set())
+        {row["kind"] for row in result.per_layer}
+        - ({"projected", "vision"} if "enc" not in name else set())
     )
-    flat = {label: np.asarray(line.get_ydata())[0] for label, line in lines.items() if line.get_marker() == "None"}
+    flat = {
+        label: np.asarray(line.get_ydata())[0]
+        for label, line in lines.items()
+        if line.get_marker() == "None"
+    }
     beside = [row for row in result.baselines if "enc" not in name]
     assert sorted(flat.values()) == sorted(row[result.metric] for row in beside)
     assert sum("siglip" in label for label in flat) == sum(row["run"] != "r" for row in beside)
-    styles = {(line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines.values()}
+    styles = {
+        (line.get_color(), line.get_marker(), str(line.get_linestyle())) for line in lines.values()
+    }
     assert len(styles) == len(lines)
 
 
@@ -147,7 +172,9 @@ def test_histogram_and_cut() -> None:
     places = {str(line.get_label()): np.asarray(line.get_xdata())[0] for line in histogram.lines}
     assert places["cut at 450"] == 450
     assert set(places.values()) == {200, 900, 450}
-    assert framed(panel) == {(row["layer"], row["kv_head"]) for row in result.rows if row["input_agnostic"]}
+    assert framed(panel) == {
+        (row["layer"], row["kv_head"]) for row in result.rows if row["input_agnostic"]
+    }
     (mesh,) = meshes(drawn(result))
     cells = mesh.get_array()
     assert cells is not None
@@ -170,9 +197,17 @@ def test_variances_of_zero_and_none() -> None:
     cells = mesh.get_array()
     assert cells is not None
     assert np.sum(np.ma.getmaskarray(cells)) == 1
-    flat = {"bimodal": False, "why": "no variance at all in 16 keys", "modes": [], "bin_edges": [], "counts": []}
+    flat = {
+        "bimodal": False,
+        "why": "no variance at all in 16 keys",
+        "modes": [],
+        "bin_edges": [],
+        "counts": [],
+    }
     zero = replace(
-        made, rows=[row | {"variance": 0.0} for row in made.rows], config=made.config | {"distribution": flat}
+        made,
+        rows=[row | {"variance": 0.0} for row in made.rows],
+        config=made.config | {"distribution": flat},
     )
     assert "no variance at all" in title(drawn(zero))
 
@@ -190,9 +225,13 @@ def test_conditions_and_their_parts(name: str) -> None:
     for panel, part in zip(panels, parts, strict=True):
         rows = [row for row in result.rows if row.get("file") == part]
         reference, *series = panel.lines
-        assert np.asarray(reference.get_xdata())[0] == next(row["f1"] for row in rows if row["condition"] == "none")
+        assert np.asarray(reference.get_xdata())[0] == next(
+            row["f1"] for row in rows if row["condition"] == "none"
+        )
         points = [(round(float(y)), x) for line in series for x, y in np.asarray(line.get_xydata())]
-        assert sorted(points) == sorted((conditions.index(row["condition"]), row["f1"]) for row in rows)
+        assert sorted(points) == sorted(
+            (conditions.index(row["condition"]), row["f1"]) for row in rows
+        )
         ends = [
             sorted((a[0], b[0]))
             for c in panel.collections
@@ -207,7 +246,9 @@ def test_prefix_choices_and_differences() -> None:
     for panel, metric in zip(drawn(result).axes, ("miou_fgbg", "difference"), strict=True):
         _, best, fixed = panel.lines
         for line, choice in ((best, "best"), (fixed, "fixed")):
-            assert list(np.asarray(line.get_xdata())) == [row[metric] for row in result.rows if row["choice"] == choice]
+            assert list(np.asarray(line.get_xdata())) == [
+                row[metric] for row in result.rows if row["choice"] == choice
+            ]
 
 
 @pytest.mark.parametrize("metric", ["value", "value_pck"])
@@ -217,13 +258,21 @@ def test_bars_of_the_best_block(metric: str) -> None:
     best = result.best
     assert best is not None
     names = [metric, "model", "union", "both", "value_only", "model_only", "neither"]
-    assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [best[name] for name in names]
+    assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [
+        best[name] for name in names
+    ]
     written = [text.get_text() for text in axes.texts]
     assert written == [f"{100 * best[name]:.1f}" for name in names]
-    lines = [line for c in axes.collections if isinstance(c, LineCollection) for line in c.get_segments()]
+    lines = [
+        line for c in axes.collections if isinstance(c, LineCollection) for line in c.get_segments()
+    ]
     ends = [[x0, x1] for (x0, _), (x1, _) in lines]
     assert ends == [*([best[f"{name}_low"], best[f"{name}_high"]] for name in names), [0.5, 0.5]]
-    assert [text.get_text() for text in axes.get_yticklabels()][:3] == ["values right", "model right", "either right"]
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == [
+        "values right",
+        "model right",
+        "either right",
+    ]
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["chance: 50.0 %"]
@@ -234,7 +283,11 @@ def test_models_as_points() -> None:
     made = drawn(result)
     axes = made.axes[0]
     models = [row for row in result.rows if "model" in row]
-    places = {line.get_xydata().tolist()[0][0]: line.get_xydata().tolist()[0][1] for line in axes.lines}  # type: ignore[union-attr]
+    places = {
+        line.get_xydata().tolist()[0][0]: line.get_xydata().tolist()[0][1] for line in axes.lines
+    }  # type: ignore[union-attr]
     assert places == {row["segmentation"]: row["accuracy"] for row in models}
-    assert [text.get_text() for text in made.legends[0].get_texts()] == [row["model"] for row in models]
+    assert [text.get_text() for text in made.legends[0].get_texts()] == [
+        row["model"] for row in models
+    ]
     assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == len(models)
