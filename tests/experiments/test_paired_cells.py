@@ -134,9 +134,9 @@ def test_random_answers_land_on_chance(n_choices: int) -> None:
 def test_a_layer_is_measured_by_the_reading() -> None:
     measured = torch.zeros(1, 2, 2, dtype=torch.long).numpy()
     assert (
-        ComparedAnswers(questions("AB"), Planted(measured), ["(A)", "(A)"]).measure(None)
+        ComparedAnswers(questions("AB"), Planted(measured), ["(A)", "(A)"]).measure(None)  # type: ignore[arg-type]
         is measured
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize(

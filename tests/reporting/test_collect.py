@@ -41,8 +41,14 @@ def spair_run(folder: Path) -> Run:
     fill = spair.planted(dataset.pairs())
     kinds = ("key", "value", "projected", "vision")
     return write_run(
-        folder / "s.kv", "spair71k", "test", folder / "data", samples, fill, kinds=kinds
-    )  # type: ignore[arg-type]
+        folder / "s.kv",
+        "spair71k",
+        "test",
+        folder / "data",
+        samples,
+        fill,
+        kinds=kinds,  # type: ignore[arg-type]
+    )
 
 
 def read(page: Page) -> Reader:
