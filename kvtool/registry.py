@@ -67,8 +67,8 @@ class Registry:
         if self.group is None:
             return {}
         from importlib.metadata import (
-            entry_points,
-        )  # slow to import, and needed for names of others alone
+            entry_points,  # slow to import, and needed for names of others alone
+        )
 
         added: dict[str, Any] = {
             entry.name: entry.value for entry in entry_points(group=self.group)

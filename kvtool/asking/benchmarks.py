@@ -134,14 +134,14 @@ def score_conditions(
 
     The first of `every` is what McNemar's test compares the others with. All intervals are over the same resamples.
     """
-    sheet = Sheet(benchmark, questions)
+    sheet = AnswerSheet(benchmark, questions)
     baseline = sheet.correct(every[0])
     for name in dict.fromkeys(answers.condition for answers in every):
         draws = [answers for answers in every if answers.condition == name]
         yield from sheet.rows(draws, None if name == every[0].condition else baseline, seed)
 
 
-class Sheet:
+class AnswerSheet:
     """The questions of a benchmark group by group, as their answers are scored."""
 
     def __init__(self, benchmark: Benchmark, questions: Sequence[Question]) -> None:

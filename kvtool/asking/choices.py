@@ -15,7 +15,7 @@ from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import parse_choice
-from kvtool.metrics.choices import BLINK, CVBENCH, Cell, accuracy, choice_scores, choice_units
+from kvtool.metrics.choices import BLINK, CVBENCH, ChoiceCell, accuracy, choice_scores, choice_units
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array
 
@@ -26,7 +26,7 @@ NO_HEADS: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChoiceQuestion:
     """A question of a benchmark. Equal ones are the same question: text, choices, answer and picture's id."""
 
     benchmark: str
@@ -37,8 +37,8 @@ class Asked:
         return self.question.image_ids[0]
 
     @property
-    def cell(self) -> Cell:
-        return Cell(self.benchmark, self.question.group, self.question.source)
+    def cell(self) -> ChoiceCell:
+        return ChoiceCell(self.benchmark, self.question.group, self.question.source)
 
     @property
     def truth(self) -> str:
@@ -49,14 +49,14 @@ class Asked:
         return parse_choice(answer, self.question.choices)
 
 
-def perception(dataset: DatasetBase, held: Collection[str]) -> list[Asked]:
+def perception(dataset: DatasetBase, held: Collection[str]) -> list[ChoiceQuestion]:
     """The questions of a benchmark whose picture is held, in its order; of BLINK those of PERCEPTION.
 
     Raises DatasetError for one whose answer names none of its choices.
     """
     questions: list[Question] = dataset.questions()  # type: ignore[attr-defined]
     asked = [
-        Asked(dataset.name, question)
+        ChoiceQuestion(dataset.name, question)
         for question in questions
         if len(question.image_ids) == 1
         and question.image_ids[0] in held
@@ -72,9 +72,9 @@ def perception(dataset: DatasetBase, held: Collection[str]) -> list[Asked]:
     return asked
 
 
-def first_of_cells(asked: Sequence[Asked], limit: int | None) -> list[Asked]:
+def first_of_cells(asked: Sequence[ChoiceQuestion], limit: int | None) -> list[ChoiceQuestion]:
     """The first questions of each task or sub-task and collection of images, at most `limit`; their order stays."""
-    seen: dict[Cell, int] = {}
+    seen: dict[ChoiceCell, int] = {}
     kept = []
     for each in asked:
         seen[each.cell] = seen.get(each.cell, 0) + 1
@@ -83,7 +83,9 @@ def first_of_cells(asked: Sequence[Asked], limit: int | None) -> list[Asked]:
     return kept
 
 
-def ask(answerer: Answerer, asked: Sequence[Asked], progress: Progress) -> dict[Asked, str]:
+def ask(
+    answerer: Answerer, asked: Sequence[ChoiceQuestion], progress: Progress
+) -> dict[ChoiceQuestion, str]:
     """What the model says to each question; the answerer's run holds the pictures."""
     texts: dict[str, list[str]] = {}
     for each in asked:
@@ -93,7 +95,7 @@ def ask(answerer: Answerer, asked: Sequence[Asked], progress: Progress) -> dict[
 
 
 def score_choices(
-    asked: Sequence[Asked], answers: Sequence[str], seed: int
+    asked: Sequence[ChoiceQuestion], answers: Sequence[str], seed: int
 ) -> tuple[Row, list[Row]]:
     """Scores with intervals, see choice_scores; and a row for each task or sub-task.
 

@@ -24,7 +24,7 @@ MAX_HEADS_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Condition:
+class HeadCondition:
     """One way of asking every question. draw: number of a control's draw, None for what is not drawn."""
 
     name: str
@@ -144,7 +144,7 @@ def make_conditions(
     controls: Sequence[str],
     draws: int,
     seed: int,
-) -> tuple[list[Condition], list[str]]:
+) -> tuple[list[HeadCondition], list[str]]:
     """none, chosen, its early, middle and late parts, and the controls; and what there is to say of them.
 
     layers: only heads in these are blocked, and controls are drawn from these; without, from every layer that holds
@@ -160,11 +160,11 @@ def make_conditions(
         raise UsageError(
             f"layers: expected some that hold a chosen head, found none of them; chosen heads are in {has}"
         )
-    conditions, notes = [Condition("none", frozenset()), Condition("chosen", chosen)], []
+    conditions, notes = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)], []
     for name, group in layer_groups(geometry.layers).items():
         part = frozenset(head for head in chosen if head[0] in group)
         if part:
-            conditions.append(Condition(name, part))
+            conditions.append(HeadCondition(name, part))
         else:
             notes.append(
                 f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left out"
@@ -184,7 +184,7 @@ def make_conditions(
 
 def draw_control(
     name: str, pool: Iterable[Head], count: int, draws: int, seed: int
-) -> list[Condition]:
+) -> list[HeadCondition]:
     """`draws` sets of `count` heads, or of all where there are fewer, each without repetition."""
     ordered = sorted(pool)
     count = min(count, len(ordered))
@@ -192,5 +192,5 @@ def draw_control(
     for draw in range(draws):
         rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
         picks = rng.choice(len(ordered), count, replace=False)
-        found.append(Condition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw))
+        found.append(HeadCondition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw))
     return found

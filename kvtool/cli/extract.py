@@ -27,7 +27,7 @@ from kvtool.errors import BusyError, PartialError
 from kvtool.types import KeyPosition, Precision, View
 
 if TYPE_CHECKING:
-    from kvtool.engine.outcome import Estimate, Report
+    from kvtool.engine.outcome import Report, SizeEstimate
     from kvtool.engine.plan import Job
 
 SHOWN_FAILURES = 20
@@ -238,7 +238,7 @@ def finish(report: Report, format: Format) -> None:
         )
 
 
-def show_estimate(estimate: Estimate, format: Format) -> None:
+def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     from kvtool.cli.output import emit_rows
     from kvtool.store.estimate import human
 

@@ -67,7 +67,7 @@ _STREET_WORDS = (
 
 
 @dataclass(frozen=True)
-class Expression:
+class SceneExpression:
     """A phrase that fits exactly one thing of the scene: `thing` is its index."""
 
     text: str
@@ -183,7 +183,7 @@ def domain_sentence(time: str, kind: str) -> str:
     return f"The image is taken at {taken} and it is from {'city street view' if kind == 'city street' else 'highway'}"
 
 
-def expressions(scene: Scene) -> list[Expression]:
+def expressions(scene: Scene) -> list[SceneExpression]:
     """All phrases of our patterns that fit one thing and one only, shortest attributes first.
 
     A side is named only where the thing is clearly there and no rival comes near that half.
@@ -193,18 +193,18 @@ def expressions(scene: Scene) -> list[Expression]:
         rivals = [other for position, other in enumerate(scene.things) if position != index]
         same = [other for other in rivals if other.category == thing.category]
         if not same:
-            found.append(Expression(f"the {thing.category}", index))
+            found.append(SceneExpression(f"the {thing.category}", index))
         for attribute in ("colour", "texture", "size"):
             value = getattr(thing, attribute)
             if all(getattr(other, attribute) != value for other in same):
-                found.append(Expression(f"the {value} {thing.category}", index))
+                found.append(SceneExpression(f"the {value} {thing.category}", index))
             if all(getattr(other, attribute) != value for other in rivals):
-                found.append(Expression(f"the {value} thing", index))
+                found.append(SceneExpression(f"the {value} thing", index))
         for side_of, words_of in ((horizontal, ("left", "right")), (vertical, ("top", "bottom"))):
             side = side_of(scene, thing, 0.1)
             opposite = words_of[side == words_of[0]]
             if side and all(side_of(scene, other, 0.0) == opposite for other in same):
-                found.append(Expression(f"the {thing.category} {SIDES[side]}", index))
+                found.append(SceneExpression(f"the {thing.category} {SIDES[side]}", index))
             if side and all(side_of(scene, other, 0.0) == opposite for other in rivals):
-                found.append(Expression(f"the thing {SIDES[side]}", index))
+                found.append(SceneExpression(f"the thing {SIDES[side]}", index))
     return found

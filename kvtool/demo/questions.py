@@ -32,7 +32,7 @@ SELECT = "Select from the following choices."
 
 
 @dataclass(frozen=True)
-class Question:
+class SceneQuestion:
     """A question on one scene, its answer, and its kind (a key of `KINDS`)."""
 
     text: str
@@ -61,20 +61,22 @@ def choice_text(options: Sequence[str]) -> str:
 
 def as_choice(
     rng: np.random.Generator, question: str, options: Sequence[str], answer: str, kind: str
-) -> Question:
+) -> SceneQuestion:
     """The options in a random order, the answer as the letter in brackets (CV-Bench, BLINK)."""
     order = [options[int(index)] for index in rng.permutation(len(options))]
-    return Question(f"{question} {SELECT} {choice_text(order)}", CHOICES[order.index(answer)], kind)
+    return SceneQuestion(
+        f"{question} {SELECT} {choice_text(order)}", CHOICES[order.index(answer)], kind
+    )
 
 
-def existence_question(category: str, present: bool, wording: int = 0) -> Question:
+def existence_question(category: str, present: bool, wording: int = 0) -> SceneQuestion:
     """POPE's wording (0), or MME's (1)."""
     name = with_article(category)
     texts = (f"Is there {name} in the image?", f"Is there {name} in this image? {YES_NO}")
-    return Question(texts[wording], _yes(present), "existence")
+    return SceneQuestion(texts[wording], _yes(present), "existence")
 
 
-def existence(scene: Scene, rng: np.random.Generator) -> Question | None:
+def existence(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """A category, present or absent with equal chances."""
     here = sorted({thing.category for thing in scene.things})
     present = bool(rng.integers(2))
@@ -82,17 +84,17 @@ def existence(scene: Scene, rng: np.random.Generator) -> Question | None:
     return existence_question(_pick(rng, pool), present, int(rng.random() < 0.3))
 
 
-def colour_of(scene: Scene, rng: np.random.Generator) -> Question | None:
+def colour_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     things = _alone(scene)
     if not things:
         return None
     thing = things[rng.integers(len(things))]
-    return Question(f"What color is the {thing.category}?", thing.colour, "colour")
+    return SceneQuestion(f"What color is the {thing.category}?", thing.colour, "colour")
 
 
 def _attribute_yes_no(
     scene: Scene, rng: np.random.Generator, attribute: str, values: Sequence[str], kind: str
-) -> Question:
+) -> SceneQuestion:
     """Is there a red fish? Where the answer is no, the fish, the red, or both are in the picture."""
     thing = scene.things[rng.integers(len(scene.things))]
     category, value, present = thing.category, getattr(thing, attribute), bool(rng.integers(2))
@@ -111,33 +113,33 @@ def _attribute_yes_no(
         if not pool:
             return existence_question(category, True)
         value = _pick(rng, pool)
-    return Question(
+    return SceneQuestion(
         f"Is there {with_article(value)} {category} in the image? {YES_NO}", _yes(present), kind
     )
 
 
-def colour_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
+def colour_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     return _attribute_yes_no(scene, rng, "colour", list(COLOURS), "colour_yes_no")
 
 
-def texture_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
+def texture_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     return _attribute_yes_no(scene, rng, "texture", TEXTURES, "texture_yes_no")
 
 
-def texture_of(scene: Scene, rng: np.random.Generator) -> Question | None:
+def texture_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     things = _alone(scene)
     if not things:
         return None
     thing = things[rng.integers(len(things))]
-    return Question(f"What texture is the {thing.category}?", thing.texture, "texture")
+    return SceneQuestion(f"What texture is the {thing.category}?", thing.texture, "texture")
 
 
-def size_of(scene: Scene, rng: np.random.Generator) -> Question | None:
+def size_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     things = _alone(scene)
     if not things:
         return None
     thing = things[rng.integers(len(things))]
-    return Question(f"What size is the {thing.category}?", thing.size, "size")
+    return SceneQuestion(f"What size is the {thing.category}?", thing.size, "size")
 
 
 def _counted(scene: Scene, rng: np.random.Generator) -> tuple[str, int]:
@@ -149,28 +151,30 @@ def _counted(scene: Scene, rng: np.random.Generator) -> tuple[str, int]:
     return name, counts[name]
 
 
-def count(scene: Scene, rng: np.random.Generator) -> Question | None:
+def count(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     name, answer = _counted(scene, rng)
-    return Question(f"How many {plural(name)} are there in the image?", number(answer), "count")
+    return SceneQuestion(
+        f"How many {plural(name)} are there in the image?", number(answer), "count"
+    )
 
 
-def count_things(scene: Scene, _rng: np.random.Generator) -> Question | None:
-    return Question(
+def count_things(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:
+    return SceneQuestion(
         "How many things are there in the image?", number(len(scene.things)), "count_things"
     )
 
 
-def count_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
+def count_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     name, answer = _counted(scene, rng)
     present = bool(rng.integers(2))
     asked = answer if present else int(rng.choice([n for n in range(1, 5) if n != answer]))
     start = (
         f"Is there only one {name}" if asked == 1 else f"Are there {number(asked)} {plural(name)}"
     )
-    return Question(f"{start} in this image? {YES_NO}", _yes(present), "count_yes_no")
+    return SceneQuestion(f"{start} in this image? {YES_NO}", _yes(present), "count_yes_no")
 
 
-def count_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
+def count_choice(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     name, answer = _counted(scene, rng)
     others = [n for n in range(1, 6) if n != answer]
     options = [answer, *(others[int(i)] for i in rng.permutation(len(others))[:3])]
@@ -199,7 +203,7 @@ def _relation(axis: int, one: Thing, other: Thing) -> str:
     return (("left", "right"), ("above", "below"))[axis][not first]
 
 
-def relation_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
+def relation_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     axis = int(rng.integers(2))
     pair = _pair(scene, rng, axis)
     if pair is None:
@@ -208,22 +212,24 @@ def relation_yes_no(scene: Scene, rng: np.random.Generator) -> Question | None:
     asked = _pick(rng, (("left", "right"), ("above", "below"))[axis])
     where = f"on the {asked} side of" if axis == 0 else asked
     text = f"Is the {pair[0].category} {where} the {pair[1].category}? {YES_NO}"
-    return Question(text, _yes(asked == truth), ("left_right_yes_no", "above_below_yes_no")[axis])
+    return SceneQuestion(
+        text, _yes(asked == truth), ("left_right_yes_no", "above_below_yes_no")[axis]
+    )
 
 
-def relation(scene: Scene, rng: np.random.Generator) -> Question | None:
+def relation(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     axis = int(rng.integers(2))
     pair = _pair(scene, rng, axis)
     if pair is None:
         return None
     between = ("on the left or on the right of", "above or below")[axis]
     text = f"Is the {pair[0].category} {between} the {pair[1].category}?"
-    return Question(
+    return SceneQuestion(
         text, _relation(axis, *pair), ("relation_left_right", "relation_above_below")[axis]
     )
 
 
-def relation_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
+def relation_choice(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     axis = int(rng.integers(2))
     pair = _pair(scene, rng, axis)
     if pair is None:
@@ -243,7 +249,7 @@ def relation_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
     )
 
 
-def side(scene: Scene, rng: np.random.Generator) -> Question | None:
+def side(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """On which half of the picture a thing is."""
     things = _alone(scene)
     if not things:
@@ -255,16 +261,18 @@ def side(scene: Scene, rng: np.random.Generator) -> Question | None:
     pair = (("left", "right"), ("top", "bottom"))[axis]
     if rng.random() < 0.5:
         asked = _pick(rng, pair)
-        return Question(
+        return SceneQuestion(
             f"Is the {thing.category} {SIDES[asked]} of the image? {YES_NO}",
             _yes(asked == answer),
             "side_yes_no",
         )
     kind = ("side_left_right", "side_top_bottom")[axis]
-    return Question(f"Is the {thing.category} {SIDES[pair[0]]} or {SIDES[pair[1]]}?", answer, kind)
+    return SceneQuestion(
+        f"Is the {thing.category} {SIDES[pair[0]]} or {SIDES[pair[1]]}?", answer, kind
+    )
 
 
-def depth_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
+def depth_choice(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """Which of two overlapping things is in front."""
     alone = _alone(scene)
     if len(alone) < 2:
@@ -279,69 +287,71 @@ def depth_choice(scene: Scene, rng: np.random.Generator) -> Question | None:
     return as_choice(rng, text, (first, second), front.category, "depth_choice")
 
 
-def place_of(scene: Scene, rng: np.random.Generator) -> Question | None:
+def place_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     if rng.random() < 0.5:
-        return Question("What place is shown in the image?", scene.place, "place")
+        return SceneQuestion("What place is shown in the image?", scene.place, "place")
     asked = scene.place if rng.random() < 0.5 else _pick(rng, PLACES)
-    return Question(
+    return SceneQuestion(
         f"Is the place shown in the image a {asked}? {YES_NO}",
         _yes(asked == scene.place),
         "place_yes_no",
     )
 
 
-def time_of(scene: Scene, _rng: np.random.Generator) -> Question | None:
-    return Question("Is it day or night in the image?", scene.time, "time")
+def time_of(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:
+    return SceneQuestion("Is it day or night in the image?", scene.time, "time")
 
 
-def style_of(scene: Scene, _rng: np.random.Generator) -> Question | None:
-    return Question("What style is the image drawn in?", scene.style, "style")
+def style_of(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:
+    return SceneQuestion("What style is the image drawn in?", scene.style, "style")
 
 
-def refer_colour(scene: Scene, rng: np.random.Generator) -> Question | None:
+def refer_colour(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """Which thing is it: an expression without the category is answered with the look of the thing."""
     found = [item for item in expressions(scene) if " thing" in item.text]
     if not found:
         return None
     item = found[rng.integers(len(found))]
-    return Question(f"What is {item.text}?", with_article(look(scene.things[item.thing])), "refer")
+    return SceneQuestion(
+        f"What is {item.text}?", with_article(look(scene.things[item.thing])), "refer"
+    )
 
 
-def describe_thing(scene: Scene, rng: np.random.Generator) -> Question | None:
+def describe_thing(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """An expression that names the thing is answered with its look and its place."""
     found = [item for item in expressions(scene) if " thing" not in item.text]
     if not found:
         return None
     item = found[rng.integers(len(found))]
     thing = scene.things[item.thing]
-    return Question(
+    return SceneQuestion(
         f"Describe {item.text}.", f"{with_article(look(thing))} {spot(scene, thing)}", "describe"
     )
 
 
-def list_colour(scene: Scene, rng: np.random.Generator) -> Question | None:
+def list_colour(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """All things of a colour, from left to right."""
     colour = _pick(rng, sorted({thing.colour for thing in scene.things}))
     found = sorted(
         (thing.centre_xy_px[0], thing.category) for thing in scene.things if thing.colour == colour
     )
-    return Question(
+    return SceneQuestion(
         f"List the {colour} things.", ", ".join(name for _, name in found), "list_colour"
     )
 
 
-def list_things(scene: Scene, _rng: np.random.Generator) -> Question | None:
+def list_things(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:
     """All things from left to right."""
     found = sorted(scene.things, key=lambda thing: thing.centre_xy_px[0])
     listed = ", ".join(look(thing, size=False, texture=False) for thing in found)
-    return Question("List the things from left to right.", listed, "list")
+    return SceneQuestion("List the things from left to right.", listed, "list")
 
 
-def describe_scene(scene: Scene, rng: np.random.Generator) -> Question | None:
-    return Question("Describe the image.", caption(scene, rng), "caption")
+def describe_scene(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
+    return SceneQuestion("Describe the image.", caption(scene, rng), "caption")
 
 
-KINDS: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
+KINDS: dict[str, Callable[[Scene, np.random.Generator], SceneQuestion | None]] = {
     "existence": existence,
     "colour": colour_of,
     "colour_yes_no": colour_yes_no,
@@ -370,7 +380,7 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
 
 def questions(
     scene: Scene, rng: np.random.Generator, kinds: Sequence[str] | None = None
-) -> list[Question]:
+) -> list[SceneQuestion]:
     """One question of each kind asked for (default: all kinds), where the scene allows it, in that order."""
     asked = [KINDS[kind](scene, rng) for kind in (kinds or KINDS)]
     return [question for question in asked if question is not None]

@@ -19,7 +19,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Piece:
+class ShapePiece:
     """One polygon: `part` it belongs to, its `shade`, and its `outline` (n, 2) in the unit box."""
 
     part: str
@@ -30,13 +30,13 @@ class Piece:
         return np.asarray(self.outline, dtype=np.float64)
 
 
-def _polygon(part: str, shade: str, *coordinates: float) -> Piece:
-    return Piece(part, shade, tuple(zip(coordinates[::2], coordinates[1::2], strict=True)))
+def _polygon(part: str, shade: str, *coordinates: float) -> ShapePiece:
+    return ShapePiece(part, shade, tuple(zip(coordinates[::2], coordinates[1::2], strict=True)))
 
 
 def _ellipse(
     part: str, shade: str, x: float, y: float, rx: float, ry: float | None = None, turn: float = 0
-) -> Piece:
+) -> ShapePiece:
     """Sixteen points of an ellipse turned by `turn` degrees."""
     ry = rx if ry is None else ry
     cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
@@ -44,10 +44,12 @@ def _ellipse(
     for step in range(16):
         u, v = rx * math.cos(step * math.pi / 8), ry * math.sin(step * math.pi / 8)
         outline.append((x + u * cosine - v * sine, y + u * sine + v * cosine))
-    return Piece(part, shade, tuple(outline))
+    return ShapePiece(part, shade, tuple(outline))
 
 
-def _bar(part: str, shade: str, x0: float, y0: float, x1: float, y1: float, width: float) -> Piece:
+def _bar(
+    part: str, shade: str, x0: float, y0: float, x1: float, y1: float, width: float
+) -> ShapePiece:
     """A straight stroke of the given width from one point to another."""
     length = math.hypot(x1 - x0, y1 - y0)
     dx, dy = -(y1 - y0) / length * width / 2, (x1 - x0) / length * width / 2
@@ -56,11 +58,11 @@ def _bar(part: str, shade: str, x0: float, y0: float, x1: float, y1: float, widt
     )
 
 
-def _box(part: str, shade: str, x0: float, y0: float, x1: float, y1: float) -> Piece:
+def _box(part: str, shade: str, x0: float, y0: float, x1: float, y1: float) -> ShapePiece:
     return _polygon(part, shade, x0, y0, x1, y0, x1, y1, x0, y1)
 
 
-def _animals() -> dict[str, list[Piece]]:
+def _animals() -> dict[str, list[ShapePiece]]:
     return {
         "bird": [
             _polygon("tail", "dark", -0.5, -0.02, -0.2, 0.02, -0.22, 0.16, -0.46, 0.16),
@@ -189,7 +191,7 @@ def _animals() -> dict[str, list[Piece]]:
     }
 
 
-def _plants_and_tools() -> dict[str, list[Piece]]:
+def _plants_and_tools() -> dict[str, list[ShapePiece]]:
     return {
         "flower": [
             _bar("stem", "ink", 0.0, 0.0, 0.0, 0.5, 0.06),
@@ -367,7 +369,7 @@ def _plants_and_tools() -> dict[str, list[Piece]]:
     }
 
 
-def _vehicles_and_buildings() -> dict[str, list[Piece]]:
+def _vehicles_and_buildings() -> dict[str, list[ShapePiece]]:
     return {
         "boat": [
             _bar("mast", "ink", 0.0, -0.46, 0.0, 0.2, 0.05),
@@ -421,7 +423,7 @@ def _vehicles_and_buildings() -> dict[str, list[Piece]]:
 
 
 @cache
-def shapes() -> dict[str, tuple[Piece, ...]]:
+def shapes() -> dict[str, tuple[ShapePiece, ...]]:
     """Every category's pieces, back to front, in the alphabetical order that numbers the categories."""
     table = {**_animals(), **_plants_and_tools(), **_vehicles_and_buildings()}
     return {name: tuple(table[name]) for name in sorted(table)}

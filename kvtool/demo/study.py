@@ -56,7 +56,7 @@ QUIETEST = 4
 
 
 @dataclass(frozen=True)
-class Study:
+class DemoStudy:
     """Where scenes and store lie, and whom to tell of each step. Nothing that is there is made again."""
 
     directory: Path
@@ -160,7 +160,7 @@ def run_demo(
     """
     from kvtool.demo.layouts import write_scenes
 
-    study = Study(directory, step)
+    study = DemoStudy(directory, step)
     step(f"writing scenes to {study.scenes}")
     write_scenes(study.scenes, seed=seed, size=size, only=sorted(_datasets()))
     for part in (study.probes, study.knockout, study.prefixes, study.paired, study.correlation):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kvtool.engine.match import Extraction, find_run, open_extraction, replace_changed, stale_parts
 from kvtool.engine.nonfinite import warn_of_nonfinite
-from kvtool.engine.outcome import Estimate, Report
+from kvtool.engine.outcome import Report, SizeEstimate
 from kvtool.engine.pipeline import Event, Tell
 from kvtool.engine.plan import Job, Plan, make_plan
 from kvtool.engine.processes import run_processes
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 
-def estimate(job: Job) -> Estimate:
+def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
     from kvtool.models import load_model
     from kvtool.store import existing_store
@@ -48,7 +48,7 @@ def estimate(job: Job) -> Estimate:
         todo |= {index for part in stale for index in part.indices} & set(plan.indices)
     n_todo = len(todo)
     todo_bytes = n_todo * plan.image_bytes
-    return Estimate(
+    return SizeEstimate(
         run=plan.config.name,
         n_images=len(plan.refs),
         n_before=len(plan.refs) - n_todo,

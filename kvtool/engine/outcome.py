@@ -57,7 +57,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SizeEstimate:
     """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it. `source`: the run
     that features before the decoder would come from."""
 

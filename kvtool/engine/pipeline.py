@@ -26,7 +26,7 @@ from kvtool.store import part_name
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
-    from kvtool.engine.reuse import Source
+    from kvtool.engine.reuse import FeatureSource
     from kvtool.models.base import Captured, LanguageModel, Model, Prepared
     from kvtool.store import Run
     from kvtool.types import Sample
@@ -73,7 +73,7 @@ def run_parts(
     batch_size: int,
     strict: bool,
     tell: Tell,
-    source: Source | None = None,
+    source: FeatureSource | None = None,
 ) -> None:
     """Extract those of `parts` that nobody else holds, what `source` holds of them from there. Raises KvtoolError;
     whatever was committed stays."""
@@ -123,7 +123,7 @@ def _prepare_parts(
     run: Run,
     model: Model,
     parts: Sequence[tuple[int, ...]],
-    source: Source | None,
+    source: FeatureSource | None,
     strict: bool,
     tell: Tell,
 ) -> None:
@@ -172,7 +172,12 @@ def covered_now(run: Run, indices: Sequence[int]) -> bool:
 
 
 def prepare_one(
-    plan: Plan, model: Model, index: int, strict: bool, tell: Tell, source: Source | None = None
+    plan: Plan,
+    model: Model,
+    index: int,
+    strict: bool,
+    tell: Tell,
+    source: FeatureSource | None = None,
 ) -> Prepared | None:
     """Decode and preprocess one image, or read what the source holds of it; a bad one is told and left out, or raised
     under `strict`."""

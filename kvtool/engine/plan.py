@@ -17,7 +17,7 @@ from kvtool.types import KeyPosition, Kind, Precision, View
 if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
     from kvtool.engine.match import Extraction
-    from kvtool.engine.reuse import Source
+    from kvtool.engine.reuse import FeatureSource
     from kvtool.models.base import LanguageModel, Model, Request
     from kvtool.store import Run, Store
     from kvtool.types import Sample
@@ -230,7 +230,7 @@ def mean_image_bytes(
     refs: Sequence[ImageRef],
     prefixes: Sequence[str | None],
     view: View,
-    source: Source | None = None,
+    source: FeatureSource | None = None,
 ) -> tuple[int, int]:
     """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split; and how many
     of them could be read. Their number of tokens may depend on their size (Qwen, full view)."""

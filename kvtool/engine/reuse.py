@@ -26,7 +26,7 @@ SHARED = ("dataset", "split", "view")
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureSource:
     """A run that holds what another one takes from before the decoder.
 
     samples: its images by id, of those whose pictures are the ones wanted now. vision_rows: where the layers of the
@@ -81,7 +81,7 @@ class Source:
         return np.moveaxis(np.array(blocks), 2, 0)
 
 
-def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> Source | None:
+def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource | None:
     """The run of a store, if there is one, whose features before the decoder a run of `config` can take: the one that
     holds most of the wanted pictures, of several the first by name."""
     able = store.readable_runs(lambda run: serves(run.config, config))
@@ -106,7 +106,7 @@ def _holds_vision(source: RunConfig, config: RunConfig) -> bool:
     return "vision" in source.kinds and set(config.vision_layers) <= set(source.vision_layers)
 
 
-def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Source:
+def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource:
     """A run as the source of a run of `config`, which it must serve, over pictures that are those it holds."""
     wanted = {ref.id for ref in refs}
     samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
@@ -118,7 +118,7 @@ def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Source
         if "vision" in config.kinds
         else ()
     )
-    return Source(run, samples, tuple(rows))
+    return FeatureSource(run, samples, tuple(rows))
 
 
 def warn_of_damage(error: CorruptError) -> None:

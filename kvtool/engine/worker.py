@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.engine.pipeline import Tell, run_parts
 from kvtool.engine.plan import Job, Plan
-from kvtool.engine.reuse import Source, open_source
+from kvtool.engine.reuse import FeatureSource, open_source
 from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.store.catalog import open_store
 from kvtool.store.manifest import same_numbers
@@ -84,7 +84,7 @@ def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
 TEXT_CLAIM = "text"
 
 
-def write_texts(plan: Plan, run: Run, model: Any, source: Source | None = None) -> None:
+def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None = None) -> None:
     """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):

@@ -14,7 +14,7 @@ TWO_D, THREE_D = ("ADE20K", "COCO"), ("Omni3D",)
 """CV-Bench's image collections."""
 
 
-class Cell(NamedTuple):
+class ChoiceCell(NamedTuple):
     """Questions that scores tell apart: a benchmark's task or sub-task, and its collection of images ("" of BLINK)."""
 
     benchmark: str
@@ -32,7 +32,7 @@ def accuracy(sums: Array) -> dict[str, Array]:
     return {"accuracy": ratio(sums[..., 0], sums[..., 1])}
 
 
-def choice_scores(cells: Sequence[Cell]) -> Scores:
+def choice_scores(cells: Sequence[ChoiceCell]) -> Scores:
     """Of choice_units' sums of cells side by side, (..., cell * 2):
 
     accuracy: over all questions of both benchmarks, as the paper pools them (appendix A.5).

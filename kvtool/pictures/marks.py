@@ -24,7 +24,7 @@ LEAST_RADIUS_PX, LEAST_LETTER_PX = 3.0, 10.0
 
 
 @dataclass(frozen=True)
-class Mark:
+class PointMark:
     """A ring around point_px and a name within name_xyxy_px; both reach no further than their boxes."""
 
     name: str
@@ -40,17 +40,17 @@ def ring_radius_px(wh_px: tuple[int, int]) -> float:
 
 def place_marks(
     points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]
-) -> list[Mark]:
+) -> list[PointMark]:
     """Names stand beside their rings, inside the picture, where they cover least of other marks and are as far from
     other points as makes no doubt whose they are."""
     radius = ring_radius_px(wh_px)
     rings = [_around(point, radius) for point in points_px]
-    marks: list[Mark] = []
+    marks: list[PointMark] = []
     for at, (name, point, ring) in enumerate(zip(names, points_px, rings, strict=True)):
         others = [other for index, other in enumerate(rings) if index != at]
         taken = [_around(point, INNER * radius), *others, *(mark.name_xyxy_px for mark in marks)]
         places = _places(ring, _name_size_px(name, wh_px), wh_px)
-        marks.append(Mark(name, point, ring, _clearest(places, others, taken, CLEAR * radius)))
+        marks.append(PointMark(name, point, ring, _clearest(places, others, taken, CLEAR * radius)))
     return marks
 
 
@@ -66,7 +66,7 @@ def _clearest(
     return min(places, key=key)
 
 
-def draw_marks(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
+def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
     """A copy with the marks on it; nothing changes outside their boxes."""
     drawn = image.convert("RGB")
     drawn = drawn.copy() if drawn is image else drawn

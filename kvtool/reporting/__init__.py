@@ -5,6 +5,6 @@
 """
 
 from kvtool.reporting.render import render
-from kvtool.reporting.study import Kept, Study, choose
+from kvtool.reporting.study import KeptResult, Study, choose
 
-__all__ = ["Kept", "Study", "choose", "render"]
+__all__ = ["KeptResult", "Study", "choose", "render"]

@@ -11,8 +11,8 @@ from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
 from kvtool.reporting.numbers import in_percent, model_name, plural, scale
 from kvtool.reporting.sentences import sentences_of
-from kvtool.reporting.study import Kept, Study
-from kvtool.reporting.tables import Data, Table, plain_table
+from kvtool.reporting.study import KeptResult, Study
+from kvtool.reporting.tables import Data, PageTable, plain_table
 from kvtool.reporting.trimming import trim
 from kvtool.result import LABELS, Result, Row, metric_names
 
@@ -36,7 +36,7 @@ class Article:
     found: list[str]
     rows: str
     charts: Mapping[str, Any] = field(default_factory=dict)
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     notes: Sequence[str] = ()
     blocks: Mapping[str, Any] | None = None
 
@@ -60,7 +60,7 @@ def build(position: int, study: Study, data: Data) -> Article:
     return (_plain if part is None else part.article)(article, position, study, data)
 
 
-def _facts(kept: Kept) -> list[tuple[str, str]]:
+def _facts(kept: KeptResult) -> list[tuple[str, str]]:
     config, n = kept.result.config, kept.result.n
     split = f", {config['split']}" if config.get("split") else ""
     facts = [

@@ -109,7 +109,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Mark:
+class ChartMark:
     """A vertical line with a name: a mode, or the cut."""
 
     at: float
@@ -120,7 +120,7 @@ class Mark:
 @dataclass(frozen=True)
 class Histogram:
     bars: list[Bar]
-    marks: list[Mark]
+    marks: list[ChartMark]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     x_name: str
@@ -148,7 +148,7 @@ def histogram(
         )
         for (a, b), count in zip(pairwise(edges), counts, strict=True)
     ]
-    lines = [Mark(x(place), f"{text} {place:.4g}", style) for text, place, style in marks]
+    lines = [ChartMark(x(place), f"{text} {place:.4g}", style) for text, place, style in marks]
     label = f"Histogram of {sum(counts)} variances; " + ", ".join(mark.name for mark in lines)
     whole = [tick for tick in y.ticks() if "." not in tick.text]
     return Histogram(bars, lines, x.ticks(6), whole, name, "blocks", label)

@@ -26,7 +26,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.overlays import fit
 from kvtool.pictures.thumbnails import Drawn, Pictures
-from kvtool.reporting import Kept, Study, choose, render
+from kvtool.reporting import KeptResult, Study, choose, render
 from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row, versions
 from kvtool.store import Run, Store
@@ -88,7 +88,7 @@ def report(
             f"report: expected results of an analysis, found none in {', '.join(opened) or 'no store'}: "
             f"run one first, e.g. kvtool probe {first} all"
         )
-    source = Source(opened, data or {})
+    source = RunPictures(opened, data or {})
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
     if progress is not None:
         progress(0, "", len(kept))
@@ -112,7 +112,7 @@ def report(
     return Page(Path(path), len(page), len(kept), len(study.pictures), study.notes)
 
 
-def without_places(page: str, source: Source) -> str:
+def without_places(page: str, source: RunPictures) -> str:
     """A page is made to be shared: in place of a folder of this machine it has the folder's name alone.
 
     The folders are those of the stores, their data sets and their models, as they stand in HTML and in JSON.
@@ -142,14 +142,14 @@ def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
 
 
 @dataclass
-class Source:
+class RunPictures:
     """The runs of some stores, and their data sets, each opened once. data: where data sets are now."""
 
     stores: Mapping[str, Store]
     data: Mapping[str, str | Path]
     _datasets: dict[tuple[str, str, str], DatasetBase] = field(default_factory=dict)
 
-    def run(self, kept: Kept) -> Run:
+    def run(self, kept: KeptResult) -> Run:
         """Raises UsageError where the store lacks it."""
         return self.stores[kept.store].run(kept.run or "")
 
@@ -178,7 +178,7 @@ class Source:
 class Gathered:
     """Pictures for the results of a page, and a line for each result that has to do without."""
 
-    source: Source
+    source: RunPictures
     pictures: Pictures
     n_examples: int
     n_blocks: int
@@ -188,7 +188,7 @@ class Gathered:
     thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def gather(self, position: int, kept: Kept) -> None:
+    def gather(self, position: int, kept: KeptResult) -> None:
         """The pictures of one result; a result whose run or files are gone has none, and a note says why."""
         make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(
             kept.result.command
@@ -209,7 +209,7 @@ class Gathered:
         )
         return list(dict.fromkeys(self.notes)) + [full] * bool(self.pictures.n_refused)
 
-    def _examples(self, position: int, kept: Kept, run: Run) -> None:
+    def _examples(self, position: int, kept: KeptResult, run: Run) -> None:
         from kvtool.pictures.examples import draw_examples
         from kvtool.tasks.blocks import torch_device
 
@@ -223,7 +223,7 @@ class Gathered:
             )
             self.examples[position] = draw_examples(run, self.source.dataset(run), *of)
 
-    def _sheets(self, position: int, kept: Kept, run: Run) -> None:
+    def _sheets(self, position: int, kept: KeptResult, run: Run) -> None:
         from kvtool.pictures.components import draw
 
         kind = kept.result.config.get("kind", "key")
@@ -242,7 +242,7 @@ class Gathered:
                 if drawn is not None:
                     self.sheets.setdefault(position, []).append(drawn)
 
-    def _questions(self, _position: int, kept: Kept, run: Run) -> None:
+    def _questions(self, _position: int, kept: KeptResult, run: Run) -> None:
         """Thumbnails of the questions that the page shows: their marked pictures, else the images they are about."""
         shown = [item for item in kept.result.items if item.get("cell") == "value_only"][
             :ITEMS_SHOWN

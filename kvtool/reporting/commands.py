@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.registry import experiment_part
 from kvtool.reporting.numbers import ranges
-from kvtool.reporting.study import Kept
+from kvtool.reporting.study import KeptResult
 from kvtool.result import Row
 
 DECODER = ("key", "value")
@@ -35,7 +35,7 @@ def extract_command(info: Row) -> str:
 EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope"}
 
 
-def result_command(kept: Kept, info: Row | None) -> str:
+def result_command(kept: KeptResult, info: Row | None) -> str:
     """The command of a result; of one that is not known, its name and the store."""
     part = experiment_part(kept.result.command, "article")
     if part is None:

@@ -28,7 +28,7 @@ NUMBERS_UP_TO = 16
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatmapCell:
     """One block: its colour, the ink on it, the number in it, and what a reader is told of it."""
 
     layer: int
@@ -48,7 +48,7 @@ class Heatmap:
     kind: str
     layers: list[int]
     heads: list[int]
-    cells: list[list[Cell | None]]
+    cells: list[list[HeatmapCell | None]]
     low: str
     high: str
     caption: str
@@ -68,7 +68,7 @@ def heatmap(
     for row in rows:
         value = row.get(result.metric)
         colour = "" if value is None else viridis(share_of(value, low, high, logarithmic))
-        made[row["kv_head"], row["layer"]] = Cell(
+        made[row["kv_head"], row["layer"]] = HeatmapCell(
             row["layer"],
             row["kv_head"],
             f"#{colour}" if colour else "var(--hole)",

@@ -18,7 +18,7 @@ from kvtool.reporting.articles import Article, build
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.numbers import interval, model_name, words
 from kvtool.reporting.study import Study
-from kvtool.reporting.tables import Data, Table
+from kvtool.reporting.tables import Data, PageTable
 from kvtool.result import Result, Row, best_row, block_name
 
 TITLES = {
@@ -156,7 +156,7 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _overview(study: Study, data: Data) -> Table | None:
+def _overview(study: Study, data: Data) -> PageTable | None:
     """The best block of each probe beside the best of its baselines."""
     probes = [
         kept.result
@@ -193,7 +193,7 @@ def _overview(study: Study, data: Data) -> Table | None:
         "vision, %",
         "n",
     ]
-    return Table("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
+    return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
 
 
 def _best_baseline(result: Result, kind: str) -> Row | None:
@@ -210,12 +210,12 @@ def _scores(name: str, row: Row, metric: str) -> Row:
     return {f"{name}{end}": row.get(f"{metric}{end}") for end in ("", "_low", "_high")}
 
 
-def _runs(study: Study, data: Data) -> Table | None:
+def _runs(study: Study, data: Data) -> PageTable | None:
     names = ("run", "model", "dataset", "split", "prefix", "images", "dtype", "revision", "store")
     rows = [{name: run[name] for name in names} for run in study.runs]
     if not rows:
         return None
-    return Table(
+    return PageTable(
         "Runs",
         list(names),
         [[words(row[name]) for name in names] for row in rows],

@@ -18,7 +18,7 @@ BlockKey = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptResult:
     """A result, the store that keeps it, and how many others of the same command, run and task the page leaves out."""
 
     store: str
@@ -41,7 +41,7 @@ class Study:
 
     title: str
     made: str
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptResult, ...]
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[int, Mapping[BlockKey, list[Drawn]]] = field(default_factory=dict)
@@ -49,14 +49,14 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def info(self, kept: Kept) -> Row | None:
+    def info(self, kept: KeptResult) -> Row | None:
         """Run.info() of a result's run, where the store still has it."""
         return next(
             (run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None
         )
 
 
-def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
+def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[KeptResult]:
     """Of kept records, (store, record) from the newest to the oldest, the results to show, in a reader's order.
 
     Of several results of one command, run and task: the one of most blocks, of these the one of most sampling units,
@@ -72,7 +72,7 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Kept]:
         store, result = max(
             group, key=lambda pair: _thoroughness(pair[1])
         )  # the first, newest of equals
-        kept.append(Kept(store, result, len(group) - 1))
+        kept.append(KeptResult(store, result, len(group) - 1))
     return sorted(kept, key=_order)
 
 
@@ -87,7 +87,7 @@ TASKS = (
 )
 
 
-def _order(kept: Kept) -> tuple[Any, ...]:
+def _order(kept: KeptResult) -> tuple[Any, ...]:
     result = kept.result
     place = COMMANDS.index(result.command) if result.command in COMMANDS else len(COMMANDS)
     task = TASKS.index(result.task) if result.task in TASKS else len(TASKS)

@@ -16,7 +16,7 @@ METRICS_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Cells as text, the first column a heading. data: name in Data of the rows in full precision. n_left_out: rows
     beyond ROWS_SHOWN."""
 
@@ -55,7 +55,9 @@ def _shared(rows: Sequence[Row], column: str) -> bool:
     )
 
 
-def scores_table(result: Result, named: Sequence[tuple[str, Row]], title: str, data: str) -> Table:
+def scores_table(
+    result: Result, named: Sequence[tuple[str, Row]], title: str, data: str
+) -> PageTable:
     """A row for each (name, row): its metrics with their intervals, and n."""
     metrics = list(dict.fromkeys(metric for _, row in named for metric in metric_names(row)))[
         :METRICS_SHOWN
@@ -64,7 +66,7 @@ def scores_table(result: Result, named: Sequence[tuple[str, Row]], title: str, d
         [name, *(interval(result, row, m) for m in metrics), words(row.get("n"))]
         for name, row in named
     ]
-    return Table(
+    return PageTable(
         title,
         ["", *(f"{metric}{unit_mark(result)}" for metric in metrics), "n"],
         rows[:ROWS_SHOWN],
@@ -72,14 +74,14 @@ def scores_table(result: Result, named: Sequence[tuple[str, Row]], title: str, d
     )
 
 
-def label_table(result: Result, rows: Sequence[Row], title: str, data: str) -> Table:
+def label_table(result: Result, rows: Sequence[Row], title: str, data: str) -> PageTable:
     """Rows that have labels, e.g. the files of a benchmark under each condition."""
     labels = [name for name in LABELS if any(row.get(name) is not None for row in rows)]
     named = [(" · ".join(words(row.get(name, "all")) for name in labels), row) for row in rows]
     return scores_table(result, named, title, data)
 
 
-def plain_table(rows: Sequence[Mapping[str, Any]], title: str, data: str) -> Table:
+def plain_table(rows: Sequence[Mapping[str, Any]], title: str, data: str) -> PageTable:
     """All fields as they are, ends of intervals beside their value."""
     columns = [
         c
@@ -87,7 +89,7 @@ def plain_table(rows: Sequence[Mapping[str, Any]], title: str, data: str) -> Tab
         if not c.endswith(("_low", "_high"))
     ]
     cells = [[_cell(row, column) for column in columns] for row in rows[:ROWS_SHOWN]]
-    return Table(title, columns, cells, data, n_left_out=max(0, len(rows) - ROWS_SHOWN))
+    return PageTable(title, columns, cells, data, n_left_out=max(0, len(rows) - ROWS_SHOWN))
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:

@@ -18,7 +18,7 @@ LZ4_RATIO: dict[Precision, float] = {"bfloat16": 0.8, "float16": 0.96, "float32"
 MARGIN_BYTES = 64 << 20
 
 
-class Kept(Protocol):
+class KeptBytes(Protocol):
     """Which arrays a run keeps: models.base.Request and RunConfig are such."""
 
     @property
@@ -29,7 +29,7 @@ class Kept(Protocol):
     def vision_layers(self) -> tuple[int, ...]: ...
 
 
-def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: Kept) -> int:
+def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: KeptBytes) -> int:
     """Bytes of one token in one kind's array, over all kept layers and heads, before compression."""
     values = {
         "key": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
@@ -40,7 +40,7 @@ def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: Kept) ->
     return values[kind] * STORED_DTYPE[dtype].itemsize
 
 
-def sample_bytes(sample: Sample, model: ModelInfo, kept: Kept) -> int:
+def sample_bytes(sample: Sample, model: ModelInfo, kept: KeptBytes) -> int:
     """Bytes of one image with the text before it, before compression."""
     total = 0
     for kind in kept.kinds:
@@ -51,7 +51,9 @@ def sample_bytes(sample: Sample, model: ModelInfo, kept: Kept) -> int:
     return total
 
 
-def run_bytes(samples: Sequence[Sample], model: ModelInfo, kept: Kept, n_texts: int = 0) -> int:
+def run_bytes(
+    samples: Sequence[Sample], model: ModelInfo, kept: KeptBytes, n_texts: int = 0
+) -> int:
     """Bytes of a run of these images and of value vectors of n_texts texts, before compression."""
     texts = n_texts * token_bytes("value", model.geometry, model.dtype, kept)
     return texts + sum(sample_bytes(sample, model, kept) for sample in samples)

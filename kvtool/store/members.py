@@ -19,7 +19,7 @@ from kvtool.store.nonfinite import WHAT, describe
 from kvtool.store.parts import Part
 from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files
 from kvtool.store.run import Run
-from kvtool.store.shards import OpenShard, Request, Rows
+from kvtool.store.shards import OpenShard, ReadRequest, Rows
 
 
 def check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
@@ -169,12 +169,12 @@ def _damaged_chunks(array: StoredArray, layer: int) -> Iterator[str]:
         for start in range(0, spec.shape[2], spec.chunk_tokens):
             rows = Rows(start, min(start + spec.chunk_tokens, spec.shape[2]), 0)
             try:
-                _read(Request(array, layer, range(head, head + 1), [rows]), out)
+                _read(ReadRequest(array, layer, range(head, head + 1), [rows]), out)
             except StoreError as error:
                 yield str(error).removeprefix(f"{array.where}: ")
 
 
-def _read(request: Request, out: Bits) -> None:
+def _read(request: ReadRequest, out: Bits) -> None:
     shard = OpenShard(request)
     try:
         shard.read_into(out)

@@ -17,7 +17,7 @@ from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
 from kvtool.store.manifest import TEXT_KINDS, RunConfig
 from kvtool.store.parts import Part
-from kvtool.store.shards import Request, Rows, open_ahead, read_all
+from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Kind, Sample
 
 
@@ -65,7 +65,7 @@ class PartSlice:
     values: Bits
 
 
-class Plan(NamedTuple):
+class ReadPlan(NamedTuple):
     """Images in the order of the output, their offsets there, and the rows to take of each part's array."""
 
     samples: tuple[Sample, ...]
@@ -79,7 +79,7 @@ class PartsReader:
     def __init__(self, config: RunConfig, parts: Sequence[Part]) -> None:
         self.config = config
         self.parts = sorted(parts, key=lambda part: (part.indices[0], part.name))
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, ReadPlan] = {}
         self._checked: set[tuple[str, str]] = set()
 
     @cached_property
@@ -109,7 +109,7 @@ class PartsReader:
         head = range(kv_head, kv_head + 1)
         read_all(
             [
-                Request(self._array(part, kind), stored_layer, head, rows)
+                ReadRequest(self._array(part, kind), stored_layer, head, rows)
                 for part, rows in plan.rows
             ],
             values[None],
@@ -126,7 +126,7 @@ class PartsReader:
         heads, dim = self.config.heads_and_dim(kind)
         slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
         requests = (
-            Request(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
+            ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
             for layer, stored in zip(wanted, stored_layers, strict=True)
             for plan in slices
             for part, rows in plan.rows
@@ -152,13 +152,14 @@ class PartsReader:
         if out.size:
             array, rows = self._array(part, name), [Rows(start, stop, 0)]
             requests = (
-                Request(array, layer, range(heads), rows, tag=layer) for layer in range(len(out))
+                ReadRequest(array, layer, range(heads), rows, tag=layer)
+                for layer in range(len(out))
             )
             for shard in open_ahead(requests):
                 shard.read_into(out[shard.request.tag])
         return out
 
-    def _plan(self, array: str, ids: Sequence[str] | None) -> Plan:
+    def _plan(self, array: str, ids: Sequence[str] | None) -> ReadPlan:
         """Where each wanted image goes; the plan of all images is kept, since every block of a kind shares it."""
         if ids is None and array in self._plans:
             return self._plans[array]
@@ -173,7 +174,7 @@ class PartsReader:
             parts[part.name] = part
             rows[part.name].append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
-        plan = Plan(
+        plan = ReadPlan(
             tuple(samples),
             np.array(ends, np.int64),
             [(parts[name], sorted(rows[name])) for name in rows],
@@ -182,14 +183,14 @@ class PartsReader:
             self._plans[array] = plan
         return plan
 
-    def _plan_part(self, array: str, part: Part, positions: list[int]) -> Plan:
+    def _plan_part(self, array: str, part: Part, positions: list[int]) -> ReadPlan:
         offsets, ends, rows = part.offsets(array), [0], []
         for position in positions:
             start, stop = offsets[position : position + 2]
             rows.append(Rows(start, stop, ends[-1]))
             ends.append(ends[-1] + stop - start)
         samples = tuple(part.samples[position] for position in positions)
-        return Plan(samples, np.array(ends, np.int64), [(part, rows)])
+        return ReadPlan(samples, np.array(ends, np.int64), [(part, rows)])
 
     def _by_part(self, ids: Sequence[str] | None) -> list[tuple[Part, list[int]]]:
         """Wanted positions of each part, in the parts' order."""

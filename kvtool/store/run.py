@@ -22,7 +22,7 @@ from kvtool.store.nonfinite import Place
 from kvtool.store.parts import Part, Picture, check_part, check_text
 from kvtool.store.reader import BlockValues, PartSlice, PartsReader
 from kvtool.store.roster import Roster, extend_roster, read_roster
-from kvtool.store.shards import Request, Rows, read_all
+from kvtool.store.shards import ReadRequest, Rows, read_all
 from kvtool.store.writer import Pieces
 from kvtool.types import Kind, Sample
 
@@ -137,7 +137,9 @@ class Run:
         requests = []
         for part in self._scan("text"):
             count = len(part.attributes["names"])
-            requests.append(Request(part.arrays["value"], stored, head, [Rows(0, count, start)]))
+            requests.append(
+                ReadRequest(part.arrays["value"], stored, head, [Rows(0, count, start)])
+            )
             start += count
         values = np.empty((start, dim), dtype)
         read_all(requests, values[None])

@@ -39,7 +39,7 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class ReadRequest:
     """Tokens of some heads of one stored layer (0-based among those stored). `tag` is the caller's."""
 
     array: StoredArray
@@ -49,7 +49,7 @@ class Request:
     tag: Any = None
 
 
-class Piece(NamedTuple):
+class ShardPiece(NamedTuple):
     """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place in the file."""
 
     head: int
@@ -63,7 +63,7 @@ class Piece(NamedTuple):
 class OpenShard:
     """A shard whose index is read and whose wanted bytes are on their way."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ReadRequest) -> None:
         self.request = request
         spec = request.array.spec
         shard = request.layer // spec.shard_layers
@@ -135,7 +135,7 @@ class OpenShard:
             )
         return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
 
-    def _pieces(self, index: NDArray[np.uint64]) -> Iterator[Piece]:
+    def _pieces(self, index: NDArray[np.uint64]) -> Iterator[ShardPiece]:
         request, spec = self.request, self.request.array.spec
         size = spec.chunk_tokens
         chunks: list[list[tuple[int, int]]] = index[request.layer % spec.shard_layers].tolist()
@@ -144,7 +144,7 @@ class OpenShard:
                 for chunk in range(start // size, ceil(stop / size)):
                     lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
                     offset, nbytes = chunks[head][chunk]
-                    yield Piece(
+                    yield ShardPiece(
                         position,
                         out + lo - start,
                         lo - chunk * size,
@@ -166,7 +166,7 @@ class OpenShard:
         return buffer
 
 
-def open_ahead(requests: Iterable[Request]) -> Iterator[OpenShard]:
+def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
     """The shards of the requests, in order, each open until the next is asked for, with a few more under way."""
     waiting: deque[OpenShard] = deque()
     try:
@@ -183,13 +183,13 @@ def open_ahead(requests: Iterable[Request]) -> Iterator[OpenShard]:
             shard.close()
 
 
-def read_all(requests: Sequence[Request], out: Bits) -> None:
+def read_all(requests: Sequence[ReadRequest], out: Bits) -> None:
     """Fill `out` from all requests, several shards at once: while one waits for the disk, others are decoded.
 
     Their rows must not overlap. Reading, decompressing and copying run outside Python's lock.
     """
 
-    def read(request: Request) -> None:
+    def read(request: ReadRequest) -> None:
         with closing(OpenShard(request)) as shard:
             shard.read_into(out)
 
@@ -201,13 +201,13 @@ def read_all(requests: Sequence[Request], out: Bits) -> None:
                 pass
 
 
-def _end(piece: Piece) -> int:
+def _end(piece: ShardPiece) -> int:
     return piece.offset + piece.nbytes
 
 
-def _spans(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def _spans(pieces: Iterable[ShardPiece]) -> Iterator[list[ShardPiece]]:
     """Groups of pieces that follow each other in the file, READ_NBYTES or one chunk long at most."""
-    span: list[Piece] = []
+    span: list[ShardPiece] = []
     for piece in pieces:
         same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))
         if same_or_next and _end(piece) - span[0].offset <= READ_NBYTES:

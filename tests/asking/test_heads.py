@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kvtool.asking.heads import (
-    Condition,
+    HeadCondition,
     HeadSet,
     head_set,
     make_conditions,
@@ -166,7 +166,7 @@ def test_controls_are_as_many_of_the_same_layers() -> None:
     conditions, _ = make_conditions(
         heads, PAPER, resolve_layers("last:10", 28), ("random", "dependent"), 5, 0
     )
-    named: dict[str, list[Condition]] = {}
+    named: dict[str, list[HeadCondition]] = {}
     for each in conditions:
         named.setdefault(each.name, []).append(each)
     assert list(named) == ["none", "chosen", "late", "random", "dependent"]

@@ -123,13 +123,13 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     run = new_run(tmp_path / "s.kv")
     calls: list[tuple[Any, str]] = [
         (
-            lambda: kvtool.extract(run.store, model="m", dataset=["folder:a"]),
+            lambda: kvtool.extract(run.store, model="m", dataset=["folder:a"]),  # type: ignore[arg-type]
             "dataset: expected a text, found list",
-        ),  # type: ignore[arg-type]
+        ),
         (
-            lambda: kvtool.extract(run.store, model=None, dataset="scenes"),
+            lambda: kvtool.extract(run.store, model=None, dataset="scenes"),  # type: ignore[arg-type]
             "model: expected a text, found NoneType",
-        ),  # type: ignore[arg-type]
+        ),
         (
             lambda: kvtool.extract("a\0b", model="m", dataset="scenes"),
             "store: expected text in UTF-8 without a NUL",
@@ -154,9 +154,9 @@ def test_the_same_from_python(tmp_path: Path) -> None:
         ),
         (lambda: kvtool.probe(run, "all", limit=True), "limit: expected a whole number"),
         (
-            lambda: kvtool.variance(run, seed="1"),
+            lambda: kvtool.variance(run, seed="1"),  # type: ignore[arg-type]
             "seed: expected a whole number from 0 to 4294967295, found '1'",
-        ),  # type: ignore[arg-type]
+        ),
         (lambda: kvtool.report(run.store, tmp_path / "p", title="\ud800"), "title: expected text"),
         (lambda: kvtool.score("pope", answers="\ud800"), "answers: expected text"),
         (lambda: kvtool.search(run, "a", (0, 0), k=10**4000), "k: expected a whole number"),

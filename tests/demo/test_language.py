@@ -12,7 +12,7 @@ from kvtool.demo.language import (
     CHOICES,
     NUMBERS,
     RANDOM_PREFIX,
-    Expression,
+    SceneExpression,
     caption,
     domain_sentence,
     expressions,
@@ -21,7 +21,7 @@ from kvtool.demo.language import (
     with_article,
     words,
 )
-from kvtool.demo.questions import KINDS, Question, existence_question, questions
+from kvtool.demo.questions import KINDS, SceneQuestion, existence_question, questions
 from kvtool.demo.world import COLOURS, Scene, Thing, categories, sample_scene
 
 
@@ -32,7 +32,7 @@ def scenes() -> list[Scene]:
 
 
 @pytest.fixture(scope="module")
-def asked(scenes: list[Scene]) -> list[tuple[Scene, Question]]:
+def asked(scenes: list[Scene]) -> list[tuple[Scene, SceneQuestion]]:
     rng = np.random.default_rng(12)
     return [(scene, question) for scene in scenes for question in questions(scene, rng)]
 
@@ -45,7 +45,7 @@ def _category(word: str) -> str:
     return next(name for name in categories() if word in (name, plural(name)))
 
 
-def _truth(scene: Scene, question: Question) -> str | None:
+def _truth(scene: Scene, question: SceneQuestion) -> str | None:
     """The answer found again from the words of the question; None for kinds with no closed answer."""
     text = question.text.split(" Select")[0].replace(" Please answer yes or no.", "")
     if match := re.fullmatch(r"Is there an? (\w+) in (?:the|this) image\?", text):
@@ -98,7 +98,7 @@ def _half(scene: Scene, name: str, where: str) -> bool:
     return (thing.centre_xy_px[axis] < scene.size_wh[axis] / 2) == (where in ("left", "top"))
 
 
-def test_answers_are_true(asked: list[tuple[Scene, Question]]) -> None:
+def test_answers_are_true(asked: list[tuple[Scene, SceneQuestion]]) -> None:
     checked = 0
     for scene, question in asked:
         truth = _truth(scene, question)
@@ -113,7 +113,7 @@ def test_answers_are_true(asked: list[tuple[Scene, Question]]) -> None:
 
 
 def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
-    asked: list[tuple[Scene, Question]],
+    asked: list[tuple[Scene, SceneQuestion]],
 ) -> None:
     kinds = {question.kind for _, question in asked}
     assert {
@@ -137,7 +137,7 @@ def test_questions_come_from_the_generator_alone(scenes: list[Scene]) -> None:
 
 
 def test_popes_wording() -> None:
-    assert existence_question("umbrella", True) == Question(
+    assert existence_question("umbrella", True) == SceneQuestion(
         "Is there an umbrella in the image?", "yes", "existence"
     )
     assert (
@@ -155,7 +155,7 @@ def _fits(scene: Scene, thing: Thing, text: str) -> bool:
 
 
 def test_expressions_fit_one_thing_only(scenes: list[Scene]) -> None:
-    found: list[tuple[Scene, Expression]] = [
+    found: list[tuple[Scene, SceneExpression]] = [
         (scene, item) for scene in scenes for item in expressions(scene)
     ]
     assert len(found) > 1000
@@ -176,7 +176,7 @@ def test_captions_name_everything(scenes: list[Scene]) -> None:
         assert {scene.place, scene.time} <= set(said)
 
 
-def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, Question]]) -> None:
+def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, SceneQuestion]]) -> None:
     known = set(vocabulary())
     texts = [text for _, question in asked for text in (question.text, question.answer)]
     rng = np.random.default_rng(0)

@@ -29,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], lis
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(study, name, value)
-        patch.setattr(study.Study, "correlation", lambda _: iter(()))
+        patch.setattr(study.DemoStudy, "correlation", lambda _: iter(()))
         results = list(study.run_demo(folder, step=steps.append))
         assert list(study.run_demo(folder)) == results
     return folder, steps, results

@@ -25,17 +25,17 @@ from transformers import (
 from kvtool.demo import weights as demo
 from kvtool.demo.draw import render, sample_rendered
 from kvtool.demo.language import RANDOM_PREFIX, caption, domain_sentence, vocabulary
-from kvtool.demo.questions import Question, questions
+from kvtool.demo.questions import SceneQuestion, questions
 from kvtool.demo.training.__main__ import assess, export, main
 from kvtool.demo.training.batches import Asker, padded, slot
 from kvtool.demo.training.card import card, facts_of
-from kvtool.demo.training.config import IGNORED, IMAGE_TOKENS, Settings, tiny
+from kvtool.demo.training.config import IGNORED, IMAGE_TOKENS, TrainingSettings, tiny
 from kvtool.demo.training.contexts import Contexts, prompt
 from kvtool.demo.training.data import World, draw_world, patch_labels, shrink
 from kvtool.demo.training.drills import TASKS, answer, drill
 from kvtool.demo.training.evaluate import (
-    Answerer,
-    Asked,
+    Examiner,
+    ExamQuestion,
     Figure,
     existence_questions,
     f1_interval,
@@ -46,7 +46,7 @@ from kvtool.demo.training.joint_stage import JointStage
 from kvtool.demo.training.model import decoder, new_model
 from kvtool.demo.training.optimizer import Muon, orthogonalise, schedule
 from kvtool.demo.training.packed import decode, packed_positions
-from kvtool.demo.training.run import STAGES, Run
+from kvtool.demo.training.run import STAGES, TrainingRun
 from kvtool.demo.training.symbols import few_patches, symbolic_grid, symbols
 from kvtool.demo.training.text import build_tokenizer, encode, token_ids
 from kvtool.demo.world import Scene, sample_scene
@@ -349,7 +349,7 @@ def test_killed_and_resumed_gives_the_same_weights(trained: Path, tmp_path: Path
 
 def test_stopped_by_the_clock_it_leaves_a_checkpoint(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "world").symlink_to(trained / "world")
-    run = Run(tmp_path, tiny(), minutes=0.0)
+    run = TrainingRun(tmp_path, tiny(), minutes=0.0)
     assert not run.stage("text")
     assert torch.load(run.checkpoint("text"), weights_only=True)["step"] == 0
 
@@ -373,8 +373,8 @@ def test_the_card_holds_the_evaluations_figures(trained: Path) -> None:
 def test_evaluation_asks_of_scenes_and_reads_answers(trained: Path) -> None:
     asked = existence_questions(24, np.random.default_rng(0))
     assert [question.answer for question in asked] == ["yes", "no"] * 12
-    answerer = Answerer(trained / "demo" / "model")
-    several = Asked(
+    answerer = Examiner(trained / "demo" / "model")
+    several = ExamQuestion(
         asked[0].images * 3,
         "Which image has the same style as the first image?",
         "(A)",
@@ -409,13 +409,15 @@ def test_int8_stages_come_back_close() -> None:
 
 
 def test_settings_reach_the_run(trained: Path) -> None:
-    run = Run(trained, tiny())
-    assert isinstance(run.settings, Settings)
+    run = TrainingRun(trained, tiny())
+    assert isinstance(run.settings, TrainingSettings)
     export(run, trained / "again")
     assess(run, trained / "again", 4)
     assert (trained / "again" / "MODEL_CARD.md").exists()
     assert isinstance(run.world.scenes.items[0], Scene)
-    assert isinstance(questions(run.world.scenes.items[0], np.random.default_rng(0))[0], Question)
+    assert isinstance(
+        questions(run.world.scenes.items[0], np.random.default_rng(0))[0], SceneQuestion
+    )
 
 
 def test_stages_unpack_into_folders_that_load(

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binomtest
 
 from kvtool.datasets.base import Question
-from kvtool.experiments.paired.cells import CELLS, Compared, letter
+from kvtool.experiments.paired.cells import CELLS, ComparedAnswers, letter
 from kvtool.experiments.paired.readings import NONE
 from kvtool.experiments.paired.tasks import option_images
 from kvtool.result import Row
@@ -41,7 +41,7 @@ class Planted:
         return self.measured
 
 
-def rows(compared: Compared, measured: Array) -> list[Row]:
+def rows(compared: ComparedAnswers, measured: Array) -> list[Row]:
     (table,) = compared.tables(measured)
     return [compared.counted(row) for row in table_rows(BLOCKS, table, 0)]
 
@@ -56,7 +56,7 @@ def test_cells_by_hand() -> None:
     pck = [1, 0] * 6
     measured = np.stack([np.stack([VALUE, pck], -1), np.stack([[0] * 12, [0] * 12], -1)])
     said = [f"({each})" for each in MODEL]
-    compared = Compared(questions("A" * 12), Planted(measured), said)
+    compared = ComparedAnswers(questions("A" * 12), Planted(measured), said)
     first, second = rows(compared, measured)
     assert [first[f"n_{cell}"] for cell in CELLS] == [4, 5, 2, 1]
     expected = {
@@ -84,7 +84,7 @@ def test_cells_by_hand() -> None:
 def test_cells_by_the_other_metric() -> None:
     pck = [1] * 2 + [0] * 10
     measured = np.stack([np.stack([VALUE, pck], -1)] * 2)
-    compared = Compared(
+    compared = ComparedAnswers(
         questions("A" * 12), Planted(measured), [f"({each})" for each in MODEL], "value_pck"
     )
     row = rows(compared, measured)[0]
@@ -96,7 +96,7 @@ def test_an_item_a_question() -> None:
     measured = np.stack([VALUE, [0] * 12], -1)
     said = [f"({each})" for each in MODEL[:-1]] + [""]
     answers = [f"it is {each}" for each in said]
-    compared = Compared(questions("A" * 12), Planted(measured[None]), said)
+    compared = ComparedAnswers(questions("A" * 12), Planted(measured[None]), said)
     items = list(compared.items(measured, answers, np.arange(12)))
     assert Counter(item["cell"] for item in items) == {
         "both": 4,
@@ -120,7 +120,7 @@ def test_random_answers_land_on_chance(n_choices: int) -> None:
     n, chance = 400, 1 / n_choices
     truth, said = ("".join(rng.choice(list("ABCD"[:n_choices]), n)) for _ in range(2))
     measured = np.stack([rng.integers(0, n_choices, (2, n)), np.zeros((2, n), int)], -1)
-    compared = Compared(
+    compared = ComparedAnswers(
         questions(truth, n_choices), Planted(measured), [f"({each})" for each in said]
     )
     for row in rows(compared, measured):
@@ -133,7 +133,10 @@ def test_random_answers_land_on_chance(n_choices: int) -> None:
 
 def test_a_layer_is_measured_by_the_reading() -> None:
     measured = torch.zeros(1, 2, 2, dtype=torch.long).numpy()
-    assert Compared(questions("AB"), Planted(measured), ["(A)", "(A)"]).measure(None) is measured  # type: ignore[arg-type]
+    assert (
+        ComparedAnswers(questions("AB"), Planted(measured), ["(A)", "(A)"]).measure(None)  # type: ignore[arg-type]
+        is measured
+    )
 
 
 @pytest.mark.parametrize(

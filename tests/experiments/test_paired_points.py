@@ -29,7 +29,7 @@ from kvtool.experiments.paired.points import (
     questions_file,
     write_pictures,
 )
-from kvtool.pictures.marks import Box, Mark, draw_marks, place_marks, ring_radius_px
+from kvtool.pictures.marks import Box, PointMark, draw_marks, place_marks, ring_radius_px
 from tests.support.pairs import pair
 from tests.support.tiny import noise
 
@@ -83,7 +83,7 @@ def test_pairs_without_four_points_apart_inside_both_pictures_give_none() -> Non
     assert len(make_questions([pair("inside", 4, wh_px=(171, 300))], 9, seed=0)) == 4
 
 
-def boxes(marks: list[Mark], shape: tuple[int, int]) -> Array:
+def boxes(marks: list[PointMark], shape: tuple[int, int]) -> Array:
     """(height, width) bool: pixels that a mark may change."""
     allowed = np.zeros(shape, bool)
     for mark in marks:

@@ -18,7 +18,7 @@ from kvtool.experiments.paired import article as paired_article
 from kvtool.experiments.prefix import article as prefix_article
 from kvtool.experiments.probe import article as probe_article
 from kvtool.experiments.variance import article as variance_article
-from kvtool.reporting import Kept, Study, choose, render, sentences, trimming
+from kvtool.reporting import KeptResult, Study, choose, render, sentences, trimming
 from kvtool.reporting.axes import Axis, nice_steps
 from kvtool.reporting.commands import extract_command, result_command
 from kvtool.reporting.heatmap import heatmap, viridis
@@ -333,7 +333,7 @@ def test_commands_are_taken_by_the_command_line() -> None:
     results = [*studies.every_result()[:6], studies.probe_result(layers=2, select="split")]
     commands = [
         extract_command(INFO),
-        *(result_command(Kept("/none/s.kv", result), INFO) for result in results),
+        *(result_command(KeptResult("/none/s.kv", result), INFO) for result in results),
     ]
     assert commands[0].startswith("kvtool extract s.kv --model m --dataset 'spair71k:/d a@test'")
     assert "--layers" not in commands[1]
@@ -351,7 +351,9 @@ def test_heads_from_standard_input_are_piped_again() -> None:
         "conditions": [{"condition": "chosen", "heads": [[0, 1], [2, 0]]}],
         "heads": "standard input",
     }
-    command = result_command(Kept("s.kv", replace(result, config=result.config | chosen)), None)
+    command = result_command(
+        KeptResult("s.kv", replace(result, config=result.config | chosen)), None
+    )
     lines, _, rest = command.partition(" | ")
     printed = subprocess.run(
         ["bash", "-c", lines], capture_output=True, text=True, check=True

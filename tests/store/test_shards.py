@@ -16,12 +16,12 @@ from kvtool.errors import CorruptError
 from kvtool.store import shards
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
-from kvtool.store.shards import Request, Rows, open_ahead, read_all
+from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Precision
 from tests.support.arrays import open_zarr, write
 
 
-def read(request: Request, dtype: np.dtype[np.generic] | None = None) -> Bits:
+def read(request: ReadRequest, dtype: np.dtype[np.generic] | None = None) -> Bits:
     spec = request.array.spec
     n_rows = max((rows.out + rows.stop - rows.start for rows in request.rows), default=0)
     out = np.zeros((len(request.heads), n_rows, spec.shape[3]), dtype or spec.storage)
@@ -54,7 +54,7 @@ def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
             rows.append(Rows(start, stop, len(wanted)))
             wanted += range(start, stop)
         reference = open_zarr(Path(place))[layer][heads.start : heads.stop][:, wanted]
-        assert read(Request(array, layer, heads, rows)).tobytes() == reference.tobytes()
+        assert read(ReadRequest(array, layer, heads, rows)).tobytes() == reference.tobytes()
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -64,7 +64,7 @@ def test_many_shards_at_once_fill_their_own_rows(
     monkeypatch.setattr(shards, "READ_THREADS", threads)
     array, values = write(tmp_path, [300, 5])
     requests = [
-        Request(array, layer, range(1, 2), [Rows(40, 305, 265 * layer)]) for layer in range(3)
+        ReadRequest(array, layer, range(1, 2), [Rows(40, 305, 265 * layer)]) for layer in range(3)
     ]
     out = np.zeros((1, 3 * 265, 8), np.uint16)
     read_all(requests, out)
@@ -76,7 +76,7 @@ def test_many_shards_at_once_fill_their_own_rows(
 
 def test_bits_become_float32_on_the_way(tmp_path: Path) -> None:
     array, values = write(tmp_path, [300, 5])
-    found = read(Request(array, 1, range(2), [Rows(10, 290, 0)]), np.dtype(np.float32))
+    found = read(ReadRequest(array, 1, range(2), [Rows(10, 290, 0)]), np.dtype(np.float32))
     assert found.tobytes() == bits_to_float32(values[1, :, 10:290]).tobytes()
 
 
@@ -92,16 +92,16 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(
         zarr.open_array(tmp_path / "key", mode="r+")[:] = values
     sizes = tuple((tmp_path / "key" / spec.shard_name(shard)).stat().st_size for shard in range(2))
     array = StoredArray(tmp_path / "key", spec, sizes, (), "", "run r, part p, array key")
-    index = next(open_ahead([Request(array, 1, range(4), [Rows(0, 40, 0)])])).spans
+    index = next(open_ahead([ReadRequest(array, 1, range(4), [Rows(0, 40, 0)])])).spans
     assert len(index) > 1, "expected chunks that do not follow each other"
-    assert np.array_equal(read(Request(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
+    assert np.array_equal(read(ReadRequest(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
 
 
 def test_neighbouring_chunks_are_read_with_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array, _ = write(tmp_path, [7] * 10)
-    request = Request(array, 0, range(1, 2), [Rows(0, 70, 0)])
+    request = ReadRequest(array, 0, range(1, 2), [Rows(0, 70, 0)])
     assert [len(shard.spans) for shard in open_ahead([request])] == [1]
     monkeypatch.setattr(shards, "READ_NBYTES", 1)
     assert [len(shard.spans) for shard in open_ahead([request])] == [10]
@@ -120,13 +120,15 @@ def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> N
         CorruptError,
         match=r"run r, part p, array key: file c\.0\.0\.0\.0: expected an index of chunks",
     ):
-        read(Request(array, 0, range(1), [Rows(0, 16, 0)]))
+        read(ReadRequest(array, 0, range(1), [Rows(0, 16, 0)]))
 
 
 def test_open_files_are_few_and_all_are_closed(tmp_path: Path) -> None:
     array, _ = write(tmp_path, [7])
     before = len(list(Path("/proc/self/fd").iterdir()))
-    opened = open_ahead(Request(array, layer % 3, range(1), [Rows(0, 7, 0)]) for layer in range(30))
+    opened = open_ahead(
+        ReadRequest(array, layer % 3, range(1), [Rows(0, 7, 0)]) for layer in range(30)
+    )
     next(opened)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + shards.LOOKAHEAD_SHARDS + 2
     opened.close()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.reporting import Kept, Study
+from kvtool.reporting import KeptResult, Study
 from kvtool.result import Result, Row, best_row
 
 NASTY = "<script>alert(1)</script>"
@@ -250,5 +250,8 @@ def every_result() -> list[Result]:
 
 def study(*results: Result, **more: Any) -> Study:
     return Study(
-        "A study", "Made by a test.", tuple(Kept("s.kv", result) for result in results), **more
+        "A study",
+        "Made by a test.",
+        tuple(KeptResult("s.kv", result) for result in results),
+        **more,
     )

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from kvtool.demo import compare
 from kvtool.demo.draw import sample_rendered
 from kvtool.demo.layouts.files import Size, stream, touches
-from kvtool.demo.layouts.parquet import Choice, as_choice, embedded, save_table
+from kvtool.demo.layouts.parquet import ChoiceRecord, as_choice, embedded, save_table
 from kvtool.demo.questions import KINDS, YES_NO
 from kvtool.demo.world import categories
 
@@ -36,7 +36,7 @@ COLUMNS = {
     "prompt": "string",
 }
 Drawn = tuple[npt.NDArray[np.uint8], ...]
-Item = tuple[Drawn, Choice]
+Item = tuple[Drawn, ChoiceRecord]
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
@@ -73,7 +73,7 @@ def _compared(
     def item(rng: np.random.Generator) -> Item:
         made = make(rng)
         question = made.text.partition(" Select")[0]
-        return made.images, Choice(question, made.options, made.answer)
+        return made.images, ChoiceRecord(question, made.options, made.answer)
 
     return item
 
@@ -92,7 +92,7 @@ def spatial_relation(rng: np.random.Generator) -> Item:
         asked = KINDS["relation_yes_no"](scene, rng)
         if asked is not None:
             question = asked.text.removesuffix(f" {YES_NO}")
-            return (rendered.image,), Choice(
+            return (rendered.image,), ChoiceRecord(
                 question, ("yes", "no"), "(A)" if asked.answer == "yes" else "(B)"
             )
 
@@ -114,7 +114,7 @@ def relative_depth(rng: np.random.Generator) -> Item:
         image = compare.mark_points(
             rendered.image, [point for point in placed if point], ["A", "B"]
         )
-        choice = Choice(
+        choice = ChoiceRecord(
             "Which point is closer to the camera?",
             ("A is closer", "B is closer"),
             "(A)" if first else "(B)",
@@ -132,7 +132,7 @@ def object_localization(rng: np.random.Generator) -> Item:
     first = int(rng.integers(2))
     image = draw_boxes(rendered.image, (box, wrong) if first == 0 else (wrong, box))
     question = f"Which bounding box is around the {scene.things[0].category}?"
-    return (image,), Choice(question, ("Box A", "Box B"), "(A)" if first == 0 else "(B)")
+    return (image,), ChoiceRecord(question, ("Box A", "Box B"), "(A)" if first == 0 else "(B)")
 
 
 def shifted(

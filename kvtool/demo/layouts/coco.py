@@ -43,14 +43,14 @@ LICENSE = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class CocoPicture:
     image_id: int
     file_name: str
     scene: Scene
     rendered: Rendered
 
 
-def pictures(seed: int, size: Size) -> Iterator[Picture]:
+def pictures(seed: int, size: Size) -> Iterator[CocoPicture]:
     """The images of the data set. Every other one has three or four unlike things, which is what POPE asks about."""
     for index in range(N_IMAGES[size]):
         rng = stream(seed, "coco", index)
@@ -61,7 +61,7 @@ def pictures(seed: int, size: Size) -> Iterator[Picture]:
         )
         scene, rendered = sample_rendered(rng, categories=unlike)
         image_id = 1000 + 7 * index
-        yield Picture(image_id, f"COCO_val2014_{image_id:012d}.jpg", scene, rendered)
+        yield CocoPicture(image_id, f"COCO_val2014_{image_id:012d}.jpg", scene, rendered)
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
@@ -122,7 +122,9 @@ def category_entries() -> list[dict[str, Any]]:
     ]
 
 
-def annotation(annotation_id: int, image_id: int, picture: Picture, index: int) -> dict[str, Any]:
+def annotation(
+    annotation_id: int, image_id: int, picture: CocoPicture, index: int
+) -> dict[str, Any]:
     """The entry of one thing: visible pixels, [x, y, width, height] around them, area in pixels."""
     mask: Mask = picture.rendered.thing_map == index + 1
     rows, columns = np.nonzero(mask)

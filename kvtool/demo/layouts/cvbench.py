@@ -16,8 +16,8 @@ import numpy as np
 from kvtool.demo.draw import Rendered, render, visible_enough
 from kvtool.demo.language import plural
 from kvtool.demo.layouts.files import Size, stream, touches
-from kvtool.demo.layouts.parquet import Choice, as_choice, embedded, save_table
-from kvtool.demo.questions import KINDS, Question
+from kvtool.demo.layouts.parquet import ChoiceRecord, as_choice, embedded, save_table
+from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.questions import as_choice as with_options
 from kvtool.demo.world import Scene, sample_scene
 
@@ -56,7 +56,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
     return n_images
 
 
-Make = Callable[[Scene, np.random.Generator], Question | None]
+Make = Callable[[Scene, np.random.Generator], SceneQuestion | None]
 
 
 def asked_about(scene: Scene, question: str) -> list[int]:
@@ -69,7 +69,7 @@ def asked_about(scene: Scene, question: str) -> list[int]:
     ]
 
 
-def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, Choice]:
+def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, ChoiceRecord]:
     """A scene that allows the question, its drawing, and the question."""
     while True:
         scene = sample_scene(rng)
@@ -86,7 +86,7 @@ def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered
             return scene, rendered, choice
 
 
-def distance(scene: Scene, rng: np.random.Generator) -> Question | None:
+def distance(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """Which of two things is nearer to a third: nearer by a third of the way at least, between centres."""
     counts = [thing.category for thing in scene.things]
     alone = [thing for thing in scene.things if counts.count(thing.category) == 1]
@@ -111,7 +111,13 @@ TASKS: dict[str, dict[str, Make]] = {
 
 
 def _row(
-    idx: int, kind: str, task: str, index: int, scene: Scene, rendered: Rendered, choice: Choice
+    idx: int,
+    kind: str,
+    task: str,
+    index: int,
+    scene: Scene,
+    rendered: Rendered,
+    choice: ChoiceRecord,
 ) -> dict[str, Any]:
     source = ("ADE20K", "COCO")[index % 2] if kind == "2D" else "Omni3D"
     name = f"img/{kind}/{task.lower()}/{source.lower()}_{index}.jpg"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from kvtool.demo.layouts.files import JPEG_QUALITY
-from kvtool.demo.questions import SELECT, Question
+from kvtool.demo.questions import SELECT, SceneQuestion
 
 FEATURES: dict[str, dict[str, Any]] = {
     "image": {"_type": "Image"},
@@ -29,7 +29,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceRecord:
     """A question with its options; `answer` is the letter in brackets."""
 
     question: str
@@ -45,11 +45,11 @@ class Choice:
         return f"{self.question} {SELECT}\n{listed}"
 
 
-def as_choice(asked: Question) -> Choice:
+def as_choice(asked: SceneQuestion) -> ChoiceRecord:
     """Take a multiple-choice question of the world apart again."""
     question, _, listed = asked.text.partition(f" {SELECT} ")
     options = re.split(r" ?\([A-D]\) ", listed)[1:]
-    return Choice(question, tuple(options), asked.answer)
+    return ChoiceRecord(question, tuple(options), asked.answer)
 
 
 def embedded(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:

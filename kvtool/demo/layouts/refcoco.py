@@ -42,7 +42,7 @@ class Tables:
     refs: list[dict[str, Any]] = field(default_factory=list)
     n_sentences: int = 0
 
-    def add(self, split: str, picture: coco.Picture, rng: np.random.Generator) -> None:
+    def add(self, split: str, picture: coco.CocoPicture, rng: np.random.Generator) -> None:
         """The picture's things, its captions, and a ref for each thing that something can be said of."""
         self.images.append(coco.image_entry(picture.image_id, picture.file_name, picture.scene))
         self.captions += coco.caption_entries(picture.image_id, picture.scene, rng)
@@ -85,7 +85,7 @@ def pickled(content: Any) -> bytes:
     return pickle.dumps(json.loads(json.dumps(content)), protocol=2)
 
 
-def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.Picture:
+def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.CocoPicture:
     """Two to four things, often several of one category, with something to say of one of them at least."""
     rng = stream(seed, "refcoco", split, index)
     animals = coco.SUPERCATEGORIES["animal"]
@@ -100,7 +100,9 @@ def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.Pictu
             rng, categories=[wanted[int(i)] for i in rng.permutation(len(wanted))]
         )
         if expressions(scene):
-            return coco.Picture(image_id, f"COCO_train2014_{image_id:012d}.jpg", scene, rendered)
+            return coco.CocoPicture(
+                image_id, f"COCO_train2014_{image_id:012d}.jpg", scene, rendered
+            )
 
 
 def _sentences(scene: Scene, rng: np.random.Generator) -> dict[int, list[str]]:
@@ -117,7 +119,7 @@ def _sentences(scene: Scene, rng: np.random.Generator) -> dict[int, list[str]]:
 def _ref(
     ref_id: int,
     split: str,
-    picture: coco.Picture,
+    picture: coco.CocoPicture,
     entry: dict[str, Any],
     texts: list[str],
     first_sent_id: int,

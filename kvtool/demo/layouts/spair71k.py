@@ -30,7 +30,7 @@ PLAN: dict[Size, dict[str, tuple[int, int]]] = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class ScenePicture:
     """One image of the data set; its object is thing number `index` of the scene."""
 
     name: str
@@ -96,7 +96,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
     return n_images
 
 
-def draw_picture(seed: int, split: str, category: str, index: int, name: str) -> Picture:
+def draw_picture(seed: int, split: str, category: str, index: int, name: str) -> ScenePicture:
     """A thing of the category, big in three of four pictures, alone or beside another; most of its points visible."""
     rng = stream(seed, "spair71k", split, category, index)
     others = [other for other in categories() if other != category]
@@ -105,7 +105,7 @@ def draw_picture(seed: int, split: str, category: str, index: int, name: str) ->
         wanted = [category, *(str(rng.choice(others)) for _ in range(rng.integers(2)))]
         wanted = [wanted[int(position)] for position in rng.permutation(len(wanted))]
         scene, rendered = sample_rendered(rng, categories=wanted, overlap=0.6)
-        picture = Picture(name, scene, rendered, wanted.index(category))
+        picture = ScenePicture(name, scene, rendered, wanted.index(category))
         if picture.thing.size == side and len(picture.points()) >= max(
             SHARED_POINTS, 0.7 * len(parts(category))
         ):
@@ -113,8 +113,8 @@ def draw_picture(seed: int, split: str, category: str, index: int, name: str) ->
 
 
 def _choose_pairs(
-    pictures: list[Picture], limit: int, rng: np.random.Generator
-) -> list[tuple[Picture, Picture]]:
+    pictures: list[ScenePicture], limit: int, rng: np.random.Generator
+) -> list[tuple[ScenePicture, ScenePicture]]:
     able = [
         (a, b)
         for a, b in permutations(pictures, 2)
@@ -123,7 +123,7 @@ def _choose_pairs(
     return [able[int(position)] for position in rng.permutation(len(able))[:limit]]
 
 
-def _save_picture(folder: Path, picture: Picture, names: tuple[str, ...]) -> None:
+def _save_picture(folder: Path, picture: ScenePicture, names: tuple[str, ...]) -> None:
     category, (width, height) = picture.thing.category, picture.scene.size_wh
     visible, place = picture.points(), f"{category}/{picture.name}"
     save_jpeg(folder / "JPEGImages" / f"{place}.jpg", picture.rendered.image)
@@ -153,11 +153,11 @@ def _save_picture(folder: Path, picture: Picture, names: tuple[str, ...]) -> Non
     save_json(folder / "ImageAnnotation" / f"{place}.json", annotation)
 
 
-def _facing(picture: Picture) -> str:
+def _facing(picture: ScenePicture) -> str:
     return "Left" if picture.thing.mirror else "Right"
 
 
-def _pair(number: int, line: str, source: Picture, target: Picture) -> dict[str, Any]:
+def _pair(number: int, line: str, source: ScenePicture, target: ScenePicture) -> dict[str, Any]:
     """A pair's annotation; variations are graded 0 (easy) to 2 (hard), truncation and occlusion 0 none, 1 source,
     2 target, 3 both."""
     ids = [key for key in source.points() if key in target.points()]

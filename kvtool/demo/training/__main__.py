@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 
 from kvtool.demo.training.card import facts_of, write_card
-from kvtool.demo.training.config import Settings, tiny
+from kvtool.demo.training.config import TrainingSettings, tiny
 from kvtool.demo.training.evaluate import evaluate, save_figures
 from kvtool.demo.training.export import export_model, export_stage, export_tower
-from kvtool.demo.training.run import KEPT_FRACTIONS, STAGES, Run
+from kvtool.demo.training.run import KEPT_FRACTIONS, STAGES, TrainingRun
 from kvtool.demo.training.text import token_ids
 
 
-def export(run: Run, folder: Path) -> None:
+def export(run: TrainingRun, folder: Path) -> None:
     """Everything that is shipped but the card, from the newest checkpoints."""
     run.load("joint")
     export_model(run.model, folder / "model")
@@ -33,7 +33,7 @@ def export(run: Run, folder: Path) -> None:
             )
 
 
-def assess(run: Run, folder: Path, count: int, note: str = "") -> None:
+def assess(run: TrainingRun, folder: Path, count: int, note: str = "") -> None:
     """Figures (OUT/figures.json) and card of an exported model."""
     figures = evaluate(folder / "model", count)
     save_figures(figures, run.out / "figures.json")
@@ -68,8 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--tiny", action="store_true", help="a few steps of everything, to try the script"
     )
     options = parser.parse_args(arguments)
-    settings = replace(tiny() if options.tiny else Settings(), seed=options.seed)
-    run = Run(options.out, settings, options.minutes)
+    settings = replace(tiny() if options.tiny else TrainingSettings(), seed=options.seed)
+    run = TrainingRun(options.out, settings, options.minutes)
     for stage in STAGES:
         if options.stage in (None, stage) and not run.stage(stage):
             print(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kvtool.demo.language import caption, plural
-from kvtool.demo.questions import KINDS, Question
+from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.training.config import IGNORED, Slots
 from kvtool.demo.training.drills import drill
 from kvtool.demo.training.text import encode, token_ids
@@ -122,7 +122,7 @@ class Asker:
             found = question and slot(question.text, question.answer, length)
             if found:
                 return found
-        fallback: Question | None = KINDS["count_things"](scene, rng)
+        fallback: SceneQuestion | None = KINDS["count_things"](scene, rng)
         assert fallback is not None
         found = slot(fallback.text, fallback.answer, length)
         assert found is not None

@@ -26,7 +26,7 @@ Slots = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """Everything a training run depends on. Steps are optimizer steps; learning rates are Muon's (AdamW's follow)."""
 
     seed: int = 0
@@ -58,9 +58,9 @@ class Settings:
     checkpoint_every: int = 500
 
 
-def tiny() -> Settings:
+def tiny() -> TrainingSettings:
     """A few steps of everything, for tests."""
-    return Settings(
+    return TrainingSettings(
         train_scenes=24, train_streets=4, train_comparisons=4, held_out=8, batch=2, text_steps=4, grid_steps=4,
         tower_steps=4, tower_batch=4, align_steps=4, joint_steps=9, checkpoint_every=2,
         slots=((2, 16), (1, 24), (1, 52)), compiled=False,

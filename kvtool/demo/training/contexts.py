@@ -19,7 +19,7 @@ from kvtool.demo.language import (
     spot,
     with_article,
 )
-from kvtool.demo.questions import KINDS, Question
+from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.street import TRAIN_IDS, Street
 from kvtool.demo.training.batches import Asker, Packed, Slot, draws, fill, padded, slot
 from kvtool.demo.training.config import IMAGE_TOKENS, Slots
@@ -69,32 +69,32 @@ def prompt(prefix: str, images: int) -> list[int]:
 
 def street_question(
     rng: np.random.Generator, street: Street, present: npt.NDArray[np.bool_]
-) -> Question:
+) -> SceneQuestion:
     kind = rng.integers(4)
     if kind == 0:
-        return Question("Is it day or night in the image?", street.time, "time")
+        return SceneQuestion("Is it day or night in the image?", street.time, "time")
     if kind == 1:
-        return Question("What place is shown in the image?", street.kind, "place")
+        return SceneQuestion("What place is shown in the image?", street.kind, "place")
     if kind == 2:
-        return Question(
+        return SceneQuestion(
             "Describe the image.", domain_sentence(street.time, street.kind) + ".", "caption"
         )
     name = STREET_ASKED[rng.integers(len(STREET_ASKED))]
     answer = "yes" if present[TRAIN_IDS.index(name)] else "no"
-    return Question(f"Is there {with_article(name)} in the image?", answer, "existence")
+    return SceneQuestion(f"Is there {with_article(name)} in the image?", answer, "existence")
 
 
-def about_it(rng: np.random.Generator, scene: Scene, name: str) -> Question:
+def about_it(rng: np.random.Generator, scene: Scene, name: str) -> SceneQuestion:
     """A question that says `it` of the category named before the image."""
     found = [thing for thing in scene.things if thing.category == name]
     kind = rng.integers(4) if found else 0
     if kind == 0:
-        return Question("Is it in the image?", "yes" if found else "no", "existence")
+        return SceneQuestion("Is it in the image?", "yes" if found else "no", "existence")
     if kind == 1 or len(found) > 1:
-        return Question("How many are there in the image?", number(len(found)), "count")
+        return SceneQuestion("How many are there in the image?", number(len(found)), "count")
     if kind == 2:
-        return Question("What color is it?", found[0].colour, "colour")
-    return Question("Where is it?", spot(scene, found[0]), "spot")
+        return SceneQuestion("What color is it?", found[0].colour, "colour")
+    return SceneQuestion("Where is it?", spot(scene, found[0]), "spot")
 
 
 class Contexts:
@@ -107,7 +107,7 @@ class Contexts:
         return [length for count, length in self.slots for _ in range(count)]
 
     def _put(
-        self, question: Question, length: int, fallback: Scene | None, rng: np.random.Generator
+        self, question: SceneQuestion, length: int, fallback: Scene | None, rng: np.random.Generator
     ) -> Slot:
         """The question's slot; where it is too long, another one."""
         found = slot(question.text, question.answer, length)

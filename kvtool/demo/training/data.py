@@ -21,7 +21,7 @@ from kvtool.demo.compare import Comparison, corresponding_point, most_similar, s
 from kvtool.demo.draw import Rendered, sample_rendered
 from kvtool.demo.shapes import part_names, parts
 from kvtool.demo.street import Street, render_street, sample_street
-from kvtool.demo.training.config import GRID, IMAGE_PX, PATCH_PX, Settings
+from kvtool.demo.training.config import GRID, IMAGE_PX, PATCH_PX, TrainingSettings
 from kvtool.demo.world import Scene, sample_size
 
 Bytes = npt.NDArray[np.uint8]
@@ -154,7 +154,7 @@ class World:
     held_out: Collection
 
 
-def draw_world(path: Path, settings: Settings) -> World:
+def draw_world(path: Path, settings: TrainingSettings) -> World:
     """Draw (or find) everything under `path`; two thousandths of a second a picture."""
     seed = settings.seed
     return World(

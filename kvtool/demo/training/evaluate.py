@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, LlavaOnevisionForCon
 
 from kvtool.demo.compare import corresponding_point, most_similar, same_style
 from kvtool.demo.draw import sample_rendered
-from kvtool.demo.questions import KINDS, Question, existence_question
+from kvtool.demo.questions import KINDS, SceneQuestion, existence_question
 from kvtool.demo.training.config import IMAGE_TOKENS
 from kvtool.demo.world import Scene, categories
 
@@ -61,7 +61,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExamQuestion:
     """Images (H, W, 3) of a prompt, its question, and the answer expected."""
 
     images: tuple[npt.NDArray[np.uint8], ...]
@@ -90,7 +90,7 @@ def f1_interval(pairs: list[tuple[bool, bool]], draws: int = 2000) -> tuple[floa
     return float(value), float(np.quantile(scores, 0.025)), float(np.quantile(scores, 0.975))
 
 
-class Answerer:
+class Examiner:
     """Base views, ChatML prompt, greedy answers. Prompts of equal length are batched, never padded."""
 
     def __init__(self, folder: Path):
@@ -100,7 +100,7 @@ class Answerer:
             folder, dtype=torch.bfloat16
         )
 
-    def ids(self, asked: Asked) -> tuple[int, ...]:
+    def ids(self, asked: ExamQuestion) -> tuple[int, ...]:
         content = [{"type": "image"} for _ in asked.images] + [{"type": "text", "text": asked.text}]
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -109,7 +109,7 @@ class Answerer:
             self.tokenizer(text.replace("<image>", "<image>" * (IMAGE_TOKENS + 1)))["input_ids"]
         )
 
-    def answers(self, questions: list[Asked]) -> list[str]:
+    def answers(self, questions: list[ExamQuestion]) -> list[str]:
         """The generated texts, in the order of the questions."""
         prompts = [self.ids(asked) for asked in questions]
         order = sorted(range(len(questions)), key=lambda index: len(prompts[index]))
@@ -124,7 +124,7 @@ class Answerer:
 
     @torch.inference_mode()
     def _generate(
-        self, batch: list[int], prompts: list[tuple[int, ...]], questions: list[Asked]
+        self, batch: list[int], prompts: list[tuple[int, ...]], questions: list[ExamQuestion]
     ) -> list[str]:
         images = [image for index in batch for image in questions[index].images]
         views = [
@@ -150,7 +150,7 @@ class Answerer:
         return texts
 
 
-def existence_questions(count: int, rng: np.random.Generator) -> list[Asked]:
+def existence_questions(count: int, rng: np.random.Generator) -> list[ExamQuestion]:
     """As POPE asks: per scene one yes, and one no that is random, popular or adversarial in turn.
 
     Popular: absent and frequent over all scenes. Adversarial: absent and often seen beside what is there.
@@ -173,30 +173,32 @@ def existence_questions(count: int, rng: np.random.Generator) -> list[Asked]:
         present = sorted(here)[rng.integers(len(here))]
         for name, truth in ((present, True), (missing, False)):
             question = existence_question(name, truth)
-            asked.append(Asked((rendered.image,), question.text, question.answer, "existence"))
+            asked.append(
+                ExamQuestion((rendered.image,), question.text, question.answer, "existence")
+            )
     return asked
 
 
 def questions_of(
     kinds: tuple[str, ...], makers: tuple[str, ...], count: int, rng: np.random.Generator
-) -> Iterator[Asked]:
+) -> Iterator[ExamQuestion]:
     """`count` questions of the kinds, one a scene."""
     while count:
         scene, rendered = sample_rendered(rng)
         question = _one_of(scene, kinds, makers, rng)
         if question:
             count -= 1
-            yield Asked((rendered.image,), question.text, question.answer, question.kind)
+            yield ExamQuestion((rendered.image,), question.text, question.answer, question.kind)
 
 
 def _one_of(
     scene: Scene, kinds: tuple[str, ...], makers: tuple[str, ...], rng: np.random.Generator
-) -> Question | None:
+) -> SceneQuestion | None:
     question = KINDS[makers[rng.integers(len(makers))]](scene, rng)
     return question if question and question.kind in kinds else None
 
 
-def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[Asked]:
+def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[ExamQuestion]:
     """How many of a category, one to four equally often, with up to two other things beside them."""
     for index in range(count):
         number = index % 4 + 1
@@ -211,7 +213,7 @@ def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[Asked]:
         question = None
         while question is None or question.text != _count_text(name):
             question = KINDS["count"](scene, rng)
-        yield Asked((rendered.image,), question.text, question.answer, "count")
+        yield ExamQuestion((rendered.image,), question.text, question.answer, "count")
 
 
 def _count_text(name: str) -> str:
@@ -222,7 +224,7 @@ def _count_text(name: str) -> str:
 
 def evaluate(folder: Path, count: int = 1000, several_images: bool = True) -> list[Figure]:
     """All figures of the card, on scenes that no training run has drawn."""
-    answerer, figures = Answerer(folder), []
+    answerer, figures = Examiner(folder), []
     asked = existence_questions(2 * count, np.random.default_rng((EVALUATION_SEED, 0)))
     said = answerer.answers(asked)
     pairs = [
@@ -255,7 +257,7 @@ def evaluate(folder: Path, count: int = 1000, several_images: bool = True) -> li
     ):
         rng = np.random.default_rng((EVALUATION_SEED, 100 + index))
         compared = [compare(rng) for _ in range(max(2, count // 2))]
-        asked = [Asked(one.images, one.text, one.answer, one.kind) for one in compared]
+        asked = [ExamQuestion(one.images, one.text, one.answer, one.kind) for one in compared]
         said = answerer.answers(asked)
         figures.append(
             _accuracy(

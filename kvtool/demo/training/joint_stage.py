@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from kvtool.demo.training.batches import Asker, draws
-from kvtool.demo.training.config import IMAGE_TOKENS, TEXT_DIM, Settings, Slots
+from kvtool.demo.training.config import IMAGE_TOKENS, TEXT_DIM, Slots, TrainingSettings
 from kvtool.demo.training.contexts import Batch, Contexts
 from kvtool.demo.training.data import World
 from kvtool.demo.training.language_stage import GridStage, answer_loss
@@ -27,7 +27,10 @@ class AlignStage:
     """The projector alone: squared distance to the symbolic token of each patch. Tower and embeddings stay."""
 
     def __init__(
-        self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
     ):
         self.model, self.world, self.settings = model, world, settings
         self._look = torch.compile(look, dynamic=False) if settings.compiled else look
@@ -52,7 +55,10 @@ class JointStage:
     """Real images through tower, projector and decoder; the loss is on the answers alone."""
 
     def __init__(
-        self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
     ):
         self.model, self.settings = model, settings
         self.contexts = Contexts(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from kvtool.demo.training.batches import TEXT_CONTEXT, Asker, Packed, draws, padded, text_context
-from kvtool.demo.training.config import IGNORED, Settings
+from kvtool.demo.training.config import IGNORED, TrainingSettings
 from kvtool.demo.training.data import World
 from kvtool.demo.training.model import decoder
 from kvtool.demo.training.packed import decode, packed_positions
@@ -50,7 +50,10 @@ class TextStage:
     """A scene in words, and questions on it."""
 
     def __init__(
-        self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
     ):
         self.model, self.world, self.settings, self.asker = (
             model,
@@ -80,7 +83,10 @@ class GridStage:
     """
 
     def __init__(
-        self, model: LlavaOnevisionForConditionalGeneration, world: World, settings: Settings
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        world: World,
+        settings: TrainingSettings,
     ):
         self.model, self.world, self.settings = model, world, settings
         self.asker, self.text = (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from kvtool.demo.training.config import Settings
+from kvtool.demo.training.config import TrainingSettings
 from kvtool.demo.training.data import World, draw_world
 from kvtool.demo.training.joint_stage import AlignStage, JointStage
 from kvtool.demo.training.language_stage import GridStage, TextStage
@@ -41,7 +41,7 @@ class Stage(Protocol):
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """A stage with what it trains, for how many steps, and the modules of its own that a checkpoint must hold."""
 
     stage: Stage
@@ -50,10 +50,10 @@ class Job:
     extra: nn.Module | None = None
 
 
-class Run:
+class TrainingRun:
     """One training run in the folder `out`: `world/`, `checkpoints/`, `log.jsonl`."""
 
-    def __init__(self, out: Path, settings: Settings, minutes: float | None = None):
+    def __init__(self, out: Path, settings: TrainingSettings, minutes: float | None = None):
         self.out, self.settings = out, settings
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,9 @@ class Run:
         # The plain attention is the fastest backward pass on a CPU at 144 tokens.
         tower(self.model).set_attn_implementation("eager")
 
-    def job(self, name: str) -> Job:
+    def job(self, name: str) -> TrainingJob:
         """The stage's job on the present weights."""
-        make: dict[str, Callable[[], Job]] = {
+        make: dict[str, Callable[[], TrainingJob]] = {
             "text": self._text, "grid": self._grid, "tower": self._tower, "align": self._align, "joint": self._joint,
         }  # fmt: skip
         return make[name]()
@@ -75,44 +75,44 @@ class Run:
         named = [(name, weight) for module in modules for name, weight in module.named_parameters()]
         return Muon([*named, *more], rate, 0.2 * rate)
 
-    def _text(self) -> Job:
+    def _text(self) -> TrainingJob:
         optimizer = self._optimizer(decoder(self.model), rate=self.settings.learning_rate)
-        return Job(
+        return TrainingJob(
             TextStage(self.model, self.world, self.settings), [optimizer], self.settings.text_steps
         )
 
     def _newline(self) -> tuple[tuple[str, Tensor], ...]:
         return (("image_newline", self.model.model.image_newline),)
 
-    def _grid(self) -> Job:
+    def _grid(self) -> TrainingJob:
         optimizer = self._optimizer(
             decoder(self.model), rate=self.settings.learning_rate, more=self._newline()
         )
-        return Job(
+        return TrainingJob(
             GridStage(self.model, self.world, self.settings), [optimizer], self.settings.grid_steps
         )
 
-    def _tower(self) -> Job:
+    def _tower(self) -> TrainingJob:
         torch.manual_seed(self.settings.seed + 1)
         heads = TowerHeads()
         optimizer = self._optimizer(tower(self.model), heads, rate=self.settings.tower_rate)
         stage = VisionStage(tower(self.model), heads, self.world, self.settings)
-        return Job(stage, [optimizer], self.settings.tower_steps, heads)
+        return TrainingJob(stage, [optimizer], self.settings.tower_steps, heads)
 
-    def _align(self) -> Job:
+    def _align(self) -> TrainingJob:
         projector = self.model.model.multi_modal_projector
         optimizer = Muon(
             [(f"layers.{name}", weight) for name, weight in projector.named_parameters()],
             0.02,
             0.002,
         )
-        return Job(
+        return TrainingJob(
             AlignStage(self.model, self.world, self.settings),
             [optimizer],
             self.settings.align_steps,
         )
 
-    def _joint(self) -> Job:
+    def _joint(self) -> TrainingJob:
         settings, model = self.settings, self.model.model
         # Tower and projector are aligned already: fast steps would only blur what the decoder has learnt to read.
         optimizers = [
@@ -120,7 +120,9 @@ class Run:
             self._optimizer(model.multi_modal_projector, rate=settings.joint_projector_rate),
             self._optimizer(tower(self.model), rate=settings.joint_tower_rate),
         ]
-        return Job(JointStage(self.model, self.world, settings), optimizers, settings.joint_steps)
+        return TrainingJob(
+            JointStage(self.model, self.world, settings), optimizers, settings.joint_steps
+        )
 
     def checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name}.pt"
@@ -129,7 +131,7 @@ class Run:
         """The model's weights as they stand in a checkpoint."""
         self.model.load_state_dict(torch.load(self.checkpoint(name), weights_only=True)["model"])
 
-    def save(self, name: str, job: Job, step: int) -> None:
+    def save(self, name: str, job: TrainingJob, step: int) -> None:
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in job.optimizers],
@@ -140,7 +142,7 @@ class Run:
         torch.save(state, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
 
-    def resume(self, name: str, job: Job) -> int:
+    def resume(self, name: str, job: TrainingJob) -> int:
         """Load the stage's checkpoint, if any; the step to go on from."""
         if not self.checkpoint(name).exists():
             return 0

@@ -18,7 +18,7 @@ from transformers import SiglipVisionModel
 from kvtool.demo.language import caption, vocabulary
 from kvtool.demo.shapes import part_names
 from kvtool.demo.training.batches import draws, padded
-from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, Settings
+from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, TrainingSettings
 from kvtool.demo.training.data import Collection, World
 from kvtool.demo.training.text import encode
 from kvtool.demo.world import COLOURS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
@@ -131,7 +131,7 @@ class VisionStage:
     """Tower and heads on random batches of scenes."""
 
     def __init__(
-        self, tower: SiglipVisionModel, heads: TowerHeads, world: World, settings: Settings
+        self, tower: SiglipVisionModel, heads: TowerHeads, world: World, settings: TrainingSettings
     ):
         self.tower, self.heads, self.world, self.settings = tower, heads, world, settings
         self._run = torch.compile(self._dense, dynamic=False) if settings.compiled else self._dense

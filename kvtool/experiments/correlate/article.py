@@ -11,7 +11,7 @@ from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import flags
 from kvtool.reporting.numbers import plural, probability
 from kvtool.reporting.sentences import capitalized
-from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
 
@@ -53,7 +53,7 @@ def sentences(result: Result) -> Iterator[str]:
             yield correlation(row)
 
 
-def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     own: dict[str, Any] = {}
     for options in (config.get("options") or {}).values():

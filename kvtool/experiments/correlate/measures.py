@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.answering import Answerer, Found, Progress
-from kvtool.asking.choices import Asked, ask, first_of_cells, perception
+from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
@@ -65,11 +65,11 @@ class Common:
             )
         return common
 
-    def _holding(self, subjects: Sequence[Subject]) -> list[dict[Asked, Run]]:
+    def _holding(self, subjects: Sequence[Subject]) -> list[dict[ChoiceQuestion, Run]]:
         """For each model its questions, each with a run that holds the picture."""
         every = []
         for subject in subjects:
-            held: dict[Asked, Run] = {}
+            held: dict[ChoiceQuestion, Run] = {}
             for run in (run for of_benchmark in subject.asked.values() for run in of_benchmark):
                 for each in perception(self._dataset(run), set(run.ids)):
                     held.setdefault(each, run)
@@ -86,7 +86,7 @@ class Common:
             check_pictures(run, self._opened[key])
         return self._opened[key]
 
-    def _questions(self, subjects: Sequence[Subject]) -> list[Asked]:
+    def _questions(self, subjects: Sequence[Subject]) -> list[ChoiceQuestion]:
         every = list(self._held.values())
         common = [each for each in every[0] if all(each in held for held in every)]
         for name in subjects[0].asked:
@@ -95,7 +95,7 @@ class Common:
                     f"correlate: {name}: expected questions of which the runs of every model hold the picture, found "
                     "none; extract the same images for all"
                 )
-        if some := len(set[Asked]().union(*every)) - len(common):
+        if some := len(set[ChoiceQuestion]().union(*every)) - len(common):
             self.notes.append(
                 f"{some} questions about images that some models lack are left out of all"
             )
@@ -115,7 +115,7 @@ class Common:
         every probe. Raises BusyError where other processes hold some of it, when all else is done; called again, it
         goes on from there."""
         probed = self._probed.setdefault(subject.identity, {})
-        said: dict[Asked, str] = {}
+        said: dict[ChoiceQuestion, str] = {}
 
         def score(task: str) -> None:
             if task not in probed:
@@ -172,11 +172,11 @@ class Common:
         device: str,
         fresh: bool,
         **_: Any,
-    ) -> dict[Asked, str]:
+    ) -> dict[ChoiceQuestion, str]:
         """What a model says to every question. Its weights are loaded once, if at all."""
         held = self._held[subject.identity]
         runs = {(held[each].store, held[each].name): held[each] for each in self.questions}
-        said: dict[Asked, str] = {}
+        said: dict[ChoiceQuestion, str] = {}
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:

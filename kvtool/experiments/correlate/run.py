@@ -21,7 +21,7 @@ from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import (
     SEGMENTATION,
     Identity,
-    Source,
+    RunSource,
     Subject,
     check_names,
     find_runs,
@@ -163,7 +163,7 @@ def _own_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, 
 
 def _config(
     subjects: Sequence[Subject],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, RunSource],
     common: Common,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:

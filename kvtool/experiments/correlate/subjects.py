@@ -24,7 +24,7 @@ SEGMENTATION = (
 """The tasks of the paper's table 6."""
 
 
-class Source(NamedTuple):
+class RunSource(NamedTuple):
     """What a run is over."""
 
     dataset: str
@@ -75,7 +75,7 @@ def find_subjects(
     models: Sequence[str] | None,
     tasks: Sequence[str],
     benchmarks: Sequence[str],
-) -> tuple[list[Subject], dict[str, Source], list[str]]:
+) -> tuple[list[Subject], dict[str, RunSource], list[str]]:
     """The models that have all it takes, what each task is scored on, and a line for each model that lacks something.
 
     Runs count that have no prefix and are of a language model. Of several data sets that serve a task it is the one
@@ -142,7 +142,7 @@ def _check_once(subjects: Sequence[Subject]) -> None:
             )
 
 
-def _segmented(runs: Sequence[Run], task: str, source: Source) -> list[Run]:
+def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
     return [run for run in runs if _serves(run, task) and _source(run) == source]
 
 
@@ -150,11 +150,11 @@ def _serves(run: Run, task: str) -> bool:
     return "value" in run.config.kinds and task in DATASETS.load(run.config.dataset).about.tasks
 
 
-def _source(run: Run) -> Source:
-    return Source(run.config.dataset, run.config.split)
+def _source(run: Run) -> RunSource:
+    return RunSource(run.config.dataset, run.config.split)
 
 
-def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> Source | None:
+def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource | None:
     """What most models have a run over; the first in the order of the table of data sets where several do."""
     of_models = [{_source(run) for run in runs if _serves(run, task)} for runs in groups.values()]
     counts = Counter(source for sources in of_models for source in sources)
@@ -191,7 +191,7 @@ def _whole(run: Run) -> bool:
 
 
 def _lacks_tasks(
-    runs: Sequence[Run], tasks: Sequence[str], sources: Mapping[str, Source]
+    runs: Sequence[Run], tasks: Sequence[str], sources: Mapping[str, RunSource]
 ) -> Iterator[str]:
     for task in tasks:
         if task not in sources:

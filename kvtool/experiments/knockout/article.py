@@ -11,7 +11,7 @@ from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
 from kvtool.reporting.sentences import SURE
-from kvtool.reporting.study import Kept
+from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
 
 article = conditions_article
@@ -60,7 +60,7 @@ def piped_rows(config: Mapping[str, Any]) -> str:
     return shlex.join(["printf", r"%s\n", *lines]) + " | "
 
 
-def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     heads = {"given": "-", "standard input": "-"}.get(
         config.get("heads", "given"), config.get("heads")

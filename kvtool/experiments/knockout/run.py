@@ -24,7 +24,7 @@ from kvtool.asking.answering import (
 )
 from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
 from kvtool.asking.heads import (
-    Condition,
+    HeadCondition,
     HeadSet,
     Row,
     head_set,
@@ -105,7 +105,7 @@ def knockout(
     holding, failed = holding_run(store, base, model, dataset, refs, device, progress)
     failed |= unanswerable(holding, {ref.id for ref in refs})
     questions, skipped = _split(dataset, refs, failed)
-    work = Work(store, holding, asked, dataset, tuple(questions), tuple(conditions))
+    work = KnockoutWork(store, holding, asked, dataset, tuple(questions), tuple(conditions))
     settings = {
         "benchmark": benchmark,
         "heads": source,
@@ -134,7 +134,7 @@ def knockout(
 
 
 @dataclass(frozen=True)
-class Work:
+class KnockoutWork:
     """What is asked of which run under which conditions."""
 
     store: Store
@@ -142,7 +142,7 @@ class Work:
     benchmark: Benchmark
     dataset: DatasetBase
     questions: tuple[Question, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[HeadCondition, ...]
 
     def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
         """Answers of every condition, in the order of the questions. Questions asked twice are answered once."""

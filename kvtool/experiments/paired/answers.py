@@ -28,7 +28,7 @@ AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Prompt:
+class AnswerPrompt:
     """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model."""
 
     key: Any
@@ -68,7 +68,7 @@ def ask_one_image(
 
 
 def ask_several_images(
-    answerer: Answerer, prompts: Sequence[Prompt], progress: Progress
+    answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
 ) -> list[str]:
     """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other processes still
     hold some; see Share.each."""
@@ -78,7 +78,7 @@ def ask_several_images(
     # Cut before one knows what is kept, so that the same chunks are claimed by whoever comes when.
     chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
 
-    def ask(chunk: dict[str, Prompt]) -> None:
+    def ask(chunk: dict[str, AnswerPrompt]) -> None:
         def kept() -> dict[str, str] | None:
             known = _kept(answerer, chunk)
             return known if known.keys() == chunk.keys() else None
@@ -93,7 +93,7 @@ def ask_several_images(
     return [answers[key] for key in keys]
 
 
-def _kept(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
     """Answers that the store keeps, by key; none where all are asked again."""
     kept = (
         {}
@@ -103,7 +103,7 @@ def _kept(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
     return {key: record.answer for key, record in kept.items() if record is not None}
 
 
-def _ask_rest(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]:
+def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
     """Answers by key; those that are not kept are asked together, and kept one by one."""
     known = _kept(answerer, chunk)
     todo = {key: prompt for key, prompt in chunk.items() if key not in known}
@@ -126,14 +126,16 @@ def _ask_rest(answerer: Answerer, chunk: Mapping[str, Prompt]) -> dict[str, str]
     return known | said
 
 
-def stored_prompt(answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]) -> Prompt:
+def stored_prompt(
+    answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]
+) -> AnswerPrompt:
     """Over pictures of the run: from what it holds of them before the decoder, or else from their pixels."""
 
     def prepare() -> list[Prepared]:
         return [_prepared(answerer, image, refs) for image in question.image_ids]
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
-    return Prompt(pictures, question.prompt, prepare)
+    return AnswerPrompt(pictures, question.prompt, prepare)
 
 
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
@@ -147,7 +149,7 @@ def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> P
     )
 
 
-def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Prompt:
+def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
     """Over the two marked pictures of a question, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
@@ -160,4 +162,4 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Pro
 
     drawn = {name: value for name, value in point.record().items() if name != "files"}
     drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return Prompt(drawn, point.question.prompt, prepare)
+    return AnswerPrompt(drawn, point.question.prompt, prepare)

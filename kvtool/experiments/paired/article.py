@@ -11,7 +11,7 @@ from kvtool.reporting.articles import Article
 from kvtool.reporting.commands import block_flags, flags
 from kvtool.reporting.numbers import interval, plural, probability
 from kvtool.reporting.sentences import SURE, chosen_how
-from kvtool.reporting.study import ITEMS_SHOWN, Kept, Study
+from kvtool.reporting.study import ITEMS_SHOWN, KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
 from kvtool.result import Result, Row, best_row, block_name
 
@@ -55,7 +55,7 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
     )
 
 
-def _question(item: Row, kept: Kept, study: Study) -> dict[str, Any]:
+def _question(item: Row, kept: KeptResult, study: Study) -> dict[str, Any]:
     """A question, its answers and its pictures: marked ones where the result names them, else the images."""
     names = item.get("files") or item.get("images") or ()
     drawn = [study.thumbnails.get((kept.store, str(kept.run), str(name))) for name in names]
@@ -99,7 +99,7 @@ def sentences(result: Result) -> Iterator[str]:
             yield chosen_how(result)
 
 
-def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     words = ["paired", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
     words += block_flags(config.get("blocks", []), info)

@@ -33,7 +33,7 @@ def letter(index: int) -> str:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedAnswers:
     """Answered questions, as kvtool.tasks.base.score_blocks scores them.
 
     said: of each question what the model chose, as a letter in brackets, or nothing. metric: "value", or a further one

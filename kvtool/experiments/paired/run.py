@@ -26,11 +26,11 @@ from kvtool.experiments.paired.answers import (
     marked_prompt,
     stored_prompt,
 )
-from kvtool.experiments.paired.cells import Compared
+from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
 from kvtool.experiments.paired.tasks import (
     HIDDEN_ANSWER,
-    Asked,
+    PairedQuestions,
     PairedTask,
     paired_task,
     serving_run,
@@ -116,7 +116,9 @@ def paired(
         raise UsageError(
             f"paired {task}: --select split: expected two questions or more, found one; use max"
         )
-    work = Work(store, found, wanted, asked, plan, {each.id: each for each in dataset.images()})
+    work = PairedWork(
+        store, found, wanted, asked, plan, {each.id: each for each in dataset.images()}
+    )
     folder = work.draw(None if pictures is None else Path(pictures))
     metric = READINGS[options.get("reading", "choice")]
     config = work.config() | {
@@ -189,13 +191,13 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Work:
+class PairedWork:
     """A task's questions over a run, and the blocks that answer them. refs: the data set's pictures."""
 
     store: Store
     run: Run
     task: PairedTask
-    asked: Asked
+    asked: PairedQuestions
     plan: BlockPlan
     refs: Mapping[str, ImageRef]
 
@@ -248,7 +250,7 @@ class Work:
             parse_choice(answer, each.choices)
             for answer, each in zip(answers, questions, strict=True)
         ]
-        compared = Compared(questions, self.asked.reading, said, config["metric"])
+        compared = ComparedAnswers(questions, self.asked.reading, said, config["metric"])
         select, seed, metric = config["select"], config["seed"], compared.metric
         rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
         rows, half_rows = (

@@ -34,7 +34,7 @@ C = 0.01
 
 
 @dataclass(frozen=True)
-class Asked:
+class PairedQuestions:
     """The questions of a task over a run, how the values answer them, and a line for each that was left out.
 
     points: of semantic correspondence, each question's points; their pictures are marked before the model sees them.
@@ -55,7 +55,7 @@ class PairedTask:
     name: str
     dataset: str
     subset: str
-    make: Callable[..., Asked]
+    make: Callable[..., PairedQuestions]
     options: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("value",)
 
@@ -67,7 +67,7 @@ class PairedTask:
 
 def semantic_correspondence(
     dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
-) -> Asked:
+) -> PairedQuestions:
     """Questions made of the pairs whose images the run holds, in the size that the pair's annotation says."""
     del subset
     pairs = dataset.pairs()
@@ -80,12 +80,14 @@ def semantic_correspondence(
         skipped.append(
             f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"
         )
-    return Asked(
+    return PairedQuestions(
         [each.question for each in points], PointCosine(tuple(points)), skipped, {}, points
     )
 
 
-def compared_images(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int) -> Asked:
+def compared_images(
+    dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
+) -> PairedQuestions:
     """Which option's image goes with the first one."""
     del seed
     questions, skipped = _of_subset(dataset, ids, subset)
@@ -99,7 +101,7 @@ def compared_images(dataset: Any, ids: Sizes, subset: str, n: int | None, seed: 
             continue
         able.append(question)
         images.append((question.image_ids[0], *(question.image_ids[index] for index in shown)))
-    return Asked(able[:n], MeanCosine(tuple(images[:n])), skipped, {})
+    return PairedQuestions(able[:n], MeanCosine(tuple(images[:n])), skipped, {})
 
 
 def option_images(question: Question) -> tuple[int, ...] | None:
@@ -126,7 +128,7 @@ def probed_image(
     *,
     folds: int = FOLDS,
     c: float = C,
-) -> Asked:
+) -> PairedQuestions:
     """A or B of one image. Raises UsageError where there are too few questions of either to leave a fold out."""
     questions, skipped = _of_subset(dataset, ids, subset)
     able = [each for each in questions if len(each.image_ids) == 1 and len(each.choices) == 2]
@@ -145,7 +147,7 @@ def probed_image(
     folds = min(folds, max(fewest, 2))
     of = stratified_folds(labels, folds, seed)
     reading = LinearProbe(tuple(q.image_ids[0] for q in able), tuple(labels), of, c)
-    return Asked(able, reading, skipped, {"folds": folds, "c": c})
+    return PairedQuestions(able, reading, skipped, {"folds": folds, "c": c})
 
 
 HIDDEN_ANSWER = "its answer is hidden"

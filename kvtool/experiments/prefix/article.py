@@ -8,7 +8,7 @@ from typing import Any
 from kvtool.reporting.commands import flags
 from kvtool.reporting.conditions import condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, ranges, show
-from kvtool.reporting.study import Kept
+from kvtool.reporting.study import KeptResult
 from kvtool.result import Result, Row
 
 article = conditions_article
@@ -46,7 +46,7 @@ def _choice(row: Row) -> str:
 PREFIXES = ("none", "correct", "random", "incorrect")
 
 
-def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     names = [each["condition"] for each in config.get("conditions", [])]
     layers = config.get("layers")

@@ -33,7 +33,7 @@ Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Condition:
+class PrefixCondition:
     """A condition by the name that `extract --prefix` takes, and the text before each image of the data set, by id;
     None where there is none for it."""
 
@@ -78,11 +78,11 @@ def condition_names(
     return [*named, *dict.fromkeys(own)]
 
 
-def make_condition(name: str, dataset: DatasetBase) -> Condition:
+def make_condition(name: str, dataset: DatasetBase) -> PrefixCondition:
     """A condition with its texts. Raises DatasetError where all of them lack."""
     refs = dataset.images()
     texts = prefix_texts(name, dataset, refs)
-    return Condition(name, {ref.id: text for ref, text in zip(refs, texts, strict=True)})
+    return PrefixCondition(name, {ref.id: text for ref, text in zip(refs, texts, strict=True)})
 
 
 def find_base(
@@ -180,7 +180,7 @@ def open_data(
 def condition_run(
     store: Store,
     base: Run,
-    condition: Condition,
+    condition: PrefixCondition,
     dataset: DatasetBase,
     kinds: Sequence[Kind],
     model: str | None,
@@ -212,7 +212,7 @@ def condition_run(
 
 
 def _serves(
-    run: Run, base: Run, wanted: RunConfig, condition: Condition, kinds: Sequence[Kind]
+    run: Run, base: Run, wanted: RunConfig, condition: PrefixCondition, kinds: Sequence[Kind]
 ) -> bool:
     """Whether a run holds these kinds of all wanted layers, made with the wanted settings, whatever else it holds, of
     the base run's pictures under the condition's texts."""
@@ -249,7 +249,7 @@ def _job(
     store: Store,
     base: Run,
     run: Run | None,
-    condition: Condition,
+    condition: PrefixCondition,
     dataset: DatasetBase,
     model: str | None,
 ) -> Job:

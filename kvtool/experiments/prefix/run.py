@@ -19,7 +19,7 @@ from kvtool.bounds import checked
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.prefix.conditions import (
-    Condition,
+    PrefixCondition,
     Progress,
     condition_names,
     condition_run,
@@ -99,7 +99,7 @@ def prefix(
     found = [
         condition_run(store, base, one, opened, kinds, model, device, progress) for one in every
     ]
-    compared = Compared(base, plan.blocks[0][1], tuple(every), tuple(run for run, _ in found))
+    compared = ComparedRuns(base, plan.blocks[0][1], tuple(every), tuple(run for run, _ in found))
     reasons = compared.reasons([ref.id for ref in opened.images()], [why for _, why in found])
     if not compared.ids:
         raise KvtoolError(
@@ -122,7 +122,7 @@ def prefix(
     with sharing(wait_s) as share:
         best = compared.best(task, share, kinds=kinds, progress=progress, **alike, **options)
     work: Task = TASKS.load(task)(opened, sizes_of(base, compared.ids), where, **own)
-    rows = Scored(work, where, select, seed).rows(compared, best)
+    rows = ScoredCondition(work, where, select, seed).rows(compared, best)
     lines = [
         line
         for one in compared.runs
@@ -164,12 +164,12 @@ def _check(
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRuns:
     """The run without prefix, the layers to choose from, the conditions, none first, and a run of each."""
 
     base: Run
     layers: tuple[int, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[PrefixCondition, ...]
     runs: tuple[Run, ...]
 
     @cached_property
@@ -275,7 +275,7 @@ class Compared:
 
 
 @dataclass
-class Scored:
+class ScoredCondition:
     """Rows of conditions, all over the same units of a task; with select "split", those that chose no block."""
 
     work: Task
@@ -300,7 +300,7 @@ class Scored:
             units, strata = units[:, second], None if strata is None else strata[second]
         return table._replace(units=units, strata=strata), nonfinite[head]
 
-    def rows(self, compared: Compared, best: Sequence[Block]) -> list[Row]:
+    def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
         """Two rows a condition: its own best block, and the best block without prefix."""
         fixed = best[0]
         without, _ = self.table(compared.base, fixed)

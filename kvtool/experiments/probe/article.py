@@ -19,7 +19,7 @@ from kvtool.reporting.commands import block_flags, flags
 from kvtool.reporting.heatmap import heatmap
 from kvtool.reporting.numbers import interval, relation
 from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
-from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
 from kvtool.result import Result, Row, block_name, is_summary
 
@@ -91,7 +91,7 @@ def sentences(result: Result) -> Iterator[str]:
         yield against_baseline(result, best, row)
 
 
-def command(kept: Kept, config: Mapping[str, Any], info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     words = ["probe", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
     words += block_flags(config.get("blocks", []), info)

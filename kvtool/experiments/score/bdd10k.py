@@ -13,7 +13,7 @@ from kvtool.datasets.bdd10k import CLASSES, check_train_ids
 from kvtool.datasets.files import by_stem, class_names, found
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.errors import DatasetError, UsageError
-from kvtool.experiments.score.label_maps import Benchmark, count, missing_notes, rows
+from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import bdd_scores
 from kvtool.result import Result, versions
 from kvtool.stats.bootstrap import Array, ratio
@@ -45,7 +45,7 @@ def score_bdd10k(
     truth: dict[str, Callable[[], Array]] = {
         f"{stem}.png": partial(_truth, path) for stem, path in maps.items()
     }
-    benchmark = Benchmark(names, VOID, read_label_map)
+    benchmark = LabelMapBenchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
     counts, missing = counted.counts, counted.missing
     return Result(

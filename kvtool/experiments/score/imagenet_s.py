@@ -12,7 +12,7 @@ from PIL import Image
 from kvtool.asking.records import NAMED, FilePath, Progress, results_folder
 from kvtool.datasets.imagenet_s import IGNORE, SIZES, ImageNetS, read_ids
 from kvtool.errors import DatasetError, UsageError
-from kvtool.experiments.score.label_maps import Benchmark, count, missing_notes, rows
+from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
 from kvtool.metrics.segmentation import imagenet_s_scores
 from kvtool.result import Result, versions
 from kvtool.stats.bootstrap import Array
@@ -50,7 +50,7 @@ def score_imagenet_s(
     truth: dict[str, Callable[[], Array]] = {
         f"{name}.png": partial(dataset.label_map, name) for name in images
     }
-    benchmark = Benchmark(_names(dataset, classes), IGNORE, read_prediction)
+    benchmark = LabelMapBenchmark(_names(dataset, classes), IGNORE, read_prediction)
     counted = count(benchmark, truth, folder, progress)
     missing = counted.missing
     folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]

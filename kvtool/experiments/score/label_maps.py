@@ -17,7 +17,7 @@ from kvtool.stats.bootstrap import Array, Scores
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class LabelMapBenchmark:
     """Ids of the label maps 0 .. n_classes - 1 and `ignore`, how a result file is read, and its class names by id."""
 
     names: Sequence[str]
@@ -44,7 +44,7 @@ class Counted:
 
 
 def count(
-    benchmark: Benchmark,
+    benchmark: LabelMapBenchmark,
     truth: Mapping[str, Callable[[], Array]],
     results: Path,
     progress: Progress | None,
@@ -88,7 +88,7 @@ def count(
     return Counted(names, counts, [name for name in names if name in absent], left_out)
 
 
-def check_ids(benchmark: Benchmark, truth: Array, name: str) -> None:
+def check_ids(benchmark: LabelMapBenchmark, truth: Array, name: str) -> None:
     """Raises DatasetError where the truth holds an id that is neither a class nor ignored."""
     try:
         class_counts(truth, truth, benchmark.n_classes, benchmark.ignore)
@@ -99,7 +99,7 @@ def check_ids(benchmark: Benchmark, truth: Array, name: str) -> None:
 
 
 def rows(
-    benchmark: Benchmark,
+    benchmark: LabelMapBenchmark,
     counts: Array,
     scores: Scores,
     *,

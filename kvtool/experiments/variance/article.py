@@ -11,7 +11,7 @@ from kvtool.reporting.articles import Article, clickable_blocks
 from kvtool.reporting.commands import flags
 from kvtool.reporting.heatmap import heatmap
 from kvtool.reporting.numbers import plural
-from kvtool.reporting.study import Kept, Study
+from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, plain_table
 from kvtool.result import Result, Row
 
@@ -78,7 +78,7 @@ def sentences(result: Result) -> Iterator[str]:
     yield agnostic_keys(result)
 
 
-def command(kept: Kept, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
     """The words of the command that would make the result again."""
     threshold = config.get("threshold") if config.get("threshold_from") == "given" else None
     asked = {

@@ -284,8 +284,9 @@ def test_models_as_points() -> None:
     axes = made.axes[0]
     models = [row for row in result.rows if "model" in row]
     places = {
-        line.get_xydata().tolist()[0][0]: line.get_xydata().tolist()[0][1] for line in axes.lines
-    }  # type: ignore[union-attr]
+        line.get_xydata().tolist()[0][0]: line.get_xydata().tolist()[0][1]
+        for line in axes.lines  # type: ignore[union-attr]
+    }
     assert places == {row["segmentation"]: row["accuracy"] for row in models}
     assert [text.get_text() for text in made.legends[0].get_texts()] == [
         row["model"] for row in models
