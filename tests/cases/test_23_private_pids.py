@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows, told
 from tests.cases.spaces import needs
 from tests.support import tiny
+from tests.support.shell import Shell
 
 PRIVATE = ("--pid", "--fork", "--mount-proc")
 WORKERS, IMAGES = 4, 320

@@ -21,8 +21,8 @@ from kvtool.bounds import BOUNDS, check_number, check_options
 from kvtool.cli import console
 from kvtool.cli.app import app
 from kvtool.errors import UsageError
-from tests.cli.conftest import Shell
 from tests.support.runs import new_run
+from tests.support.shell import Shell
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from kvtool.experiments.variance.run import variance
 from kvtool.models.families.llava import Llava
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
-from tests.store.damage import assert_computed_again
+from tests.support.damage import assert_computed_again
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
 ASKED: dict[str, Any] = {"max_new_tokens": 1}

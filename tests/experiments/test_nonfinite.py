@@ -14,16 +14,10 @@ from kvtool.errors import KvtoolError
 from kvtool.pictures.components import PAPER, rgb
 from kvtool.store import Run, open_store
 from kvtool.types import Block, Sample
-from tests.experiments.test_paired import (
-    MODEL_RIGHT,
-    VALUE_RIGHT,
-    plant_answers,
-    planted_run,
-    questions_of,
-)
-from tests.experiments.test_prefix import TASK, WITHOUT, half_planted, write_conditions
+from tests.support.paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
+from tests.support.prefixes import TASK, WITHOUT, half_planted, write_conditions
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import PLANTED, Array, Fill, noise, sample, write_run
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from kvtool.experiments.probe.run import probe
 from kvtool.result import Result
 from kvtool.store import Run, open_store, provenance
 from kvtool.types import Sample
-from tests.store.damage import assert_computed_again
+from tests.support.damage import assert_computed_again
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import noise, sample, write_run
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
 
 TASK = "semantic-correspondence"
 
