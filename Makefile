@@ -38,7 +38,7 @@ lint: setup
 	$(BIN)/python -m tests.tools.house
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow" -n $(CORES)
+	$(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test: lint
 	$(BIN)/python -m pytest
