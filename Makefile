@@ -38,7 +38,7 @@ lint: setup
 	$(BIN)/python -m tests.tools.house
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow" -n $(CORES)
+	$(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test: lint
 	$(BIN)/python -m pytest
@@ -57,7 +57,7 @@ bench: setup
 docs: $(VENV)/.docs
 	$(BIN)/python -m kvtool.cli.reference > docs/cli.md
 	$(BIN)/python -m tests.tools.links
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -24,7 +24,6 @@ html_show_sphinx = False
 
 # Headings are targets of links, as they are on code hosts.
 myst_heading_anchors = 4
-# Files of the repository that are no pages, for example the model's card, come along as downloads.
 myst_enable_extensions = ["colon_fence"]
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
@@ -33,3 +32,4 @@ autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -158,3 +159,20 @@ def test_no_test_imports_another_test(module: str) -> None:
             f"{other}: move what is shared to tests/support"
         )
         assert not other.split(".")[-1].startswith(("test_", "conftest")), other
+
+
+def test_the_documented_levels_are_these() -> None:
+    """Every folder and module of the top stands in docs/architecture.md, on its level."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
+    for number, parts in enumerate(LEVELS, 1):
+        listed = {
+            name.rstrip("/").removesuffix(".py").replace("__init__", "kvtool")
+            for level, cell in rows
+            if int(level) == number
+            for name in re.findall("`(.*?)`", cell)
+        }
+        assert listed == set(parts)
+    for folder in PACKAGE.glob("**/"):
+        if folder != PACKAGE and folder.name != "__pycache__" and any(folder.glob("*.py")):
+            assert f"`{folder.name}/`" in page, folder

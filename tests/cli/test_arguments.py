@@ -346,6 +346,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     return iter([random_line(dice, table, places) for _ in range(QUICK_LINES)])
 
 
+@pytest.mark.slow
 def test_no_argument_leaves_a_traceback(
     lines: Iterator[list[str]], shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -319,6 +319,7 @@ def test_the_log_file_has_the_command_and_what_came_of_it(
     assert "extracted 0, stored_by_others 0, failed 30" in log
 
 
+@pytest.mark.slow
 def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     """In a process of its own, as in a pipe; with two workers the list still is read once."""
     paths = "\n".join(str(path) for path in sorted(few.iterdir())) + "\n\n"

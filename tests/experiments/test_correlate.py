@@ -151,6 +151,7 @@ def test_few_models(stores: list[Path], count: int, rows: int, said: str) -> Non
     )
 
 
+@pytest.mark.slow
 def test_scores_that_are_all_the_same_have_no_coefficient(tmp_path: Path, data: Path) -> None:
     for number in range(4):
         segmented(tmp_path / "s.kv", data, f"planted-{number}", number)
@@ -184,6 +185,7 @@ def test_table(stores: list[Path]) -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_only_what_every_model_holds(tmp_path: Path, data: Path) -> None:
     """One model lacks two of the images and one of the 3D questions, one has BLINK in two runs."""
     path, cvbench, blink = tmp_path / "s.kv", CvBench(data / "cvbench"), Blink(data / "blink")
@@ -348,6 +350,7 @@ def test_an_answer_that_is_no_choice(tmp_path: Path, data: Path) -> None:
         correlated(tmp_path / "s.kv")
 
 
+@pytest.mark.slow
 def test_tiny_models_from_pictures_to_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

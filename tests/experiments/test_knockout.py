@@ -228,6 +228,7 @@ def test_the_tower_never_runs_when_the_run_holds_the_images(
     assert by_condition(found)["chosen"]["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on_at_the_next_image(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

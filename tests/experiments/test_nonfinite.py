@@ -103,6 +103,7 @@ def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> N
     assert any("run correct: values that are not finite" in note for note in result.config["notes"])
 
 
+@pytest.mark.slow
 def test_paired_leaves_it_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     from kvtool.demo.layouts import write_scenes
 

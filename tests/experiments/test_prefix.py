@@ -419,6 +419,7 @@ def test_a_prefix_changes_values_behind_the_first_layer(
     assert found.items[1]["text"].startswith("A rustic wooden table")
 
 
+@pytest.mark.slow
 def test_missing_conditions_are_extracted_once(
     scenes: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,6 +509,7 @@ def printed(result: Result) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_from_nothing_but_a_model_and_a_data_set(
     scenes: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

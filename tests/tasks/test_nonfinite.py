@@ -165,6 +165,7 @@ SPOILED_BLOCKS = {(1, 0), (2, 1), (3, 0)}
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
 def test_every_task_scores_the_other_blocks_as_ever(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
