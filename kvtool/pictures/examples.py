@@ -77,8 +77,7 @@ def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: to
 
 def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
     """The best block of each kind, the kind of the best first; then the others by score."""
-    rows = [row for row in result.rows if is_summary(row) and row.get(result.metric) is not None]
-    rows.sort(key=lambda row: -float(row[result.metric]))
+    rows = result.ranked([row for row in result.rows if is_summary(row)])
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
     return list(dict.fromkeys((row["kind"], row["layer"], row["kv_head"]) for row in ordered))[:count]

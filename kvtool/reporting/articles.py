@@ -9,7 +9,7 @@ from typing import Any
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
-from kvtool.reporting.numbers import in_percent, model_name, plural, scale
+from kvtool.reporting.numbers import in_percent, model_name, plural, scale, unit_mark
 from kvtool.reporting.sentences import sentences_of
 from kvtool.reporting.study import Kept, Study
 from kvtool.reporting.tables import Data, Table, plain_table
@@ -103,6 +103,7 @@ def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dic
         "labels": [name for name in LABELS if any(row.get(name) is not None for row in result.rows)],
         "scale": scale(result),
         "percent": in_percent(result),
+        "unit": unit_mark(result),
         "best": best,
         "legend": LEGENDS.get(str(result.task), MASKS_LEGEND),
         "examples": {"/".join(map(str, block)): [vars(one) for one in drawn] for block, drawn in examples.items()},

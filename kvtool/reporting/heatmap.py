@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvtool.reporting.axes import share_of
 from kvtool.reporting.numbers import in_percent, interval, scale, show, unit_mark
-from kvtool.result import Result, Row, best_row
+from kvtool.result import Result, Row
 
 VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 """Ten steps of matplotlib's perceptually even map, between which colours are mixed."""
@@ -32,7 +32,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Layers across, heads down. cells: by head, then layer; None where a block is not scored."""
+    """Layers across, heads down. cells: by head, then layer; None where a block is not scored. low, high: what the
+    darkest and the brightest colour stand for."""
 
     kind: str
     layers: list[int]
@@ -49,12 +50,14 @@ def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool
     layers, heads = sorted({row["layer"] for row in rows}), sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
     low, high = min(scored, default=0.0), max(scored, default=1.0)
-    best = None if result.command == "variance" else best_row(rows, result.metric)
+    # The brightest is the best: of an error the lowest.
+    ends = (low, high) if result.higher_is_better else (high, low)
+    best = None if result.command == "variance" else result.best_of(rows)
     tight = len(layers) > NUMBERS_UP_TO
     made = {}
     for row in rows:
         value = row.get(result.metric)
-        colour = "" if value is None else viridis(share_of(value, low, high, logarithmic))
+        colour = "" if value is None else viridis(share_of(value, *ends, logarithmic))
         made[row["kv_head"], row["layer"]] = Cell(
             row["layer"],
             row["kv_head"],
@@ -67,7 +70,8 @@ def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool
         )
     cells = [[made.get((head, layer)) for layer in layers] for head in heads]
     caption = f"{kind}: {result.metric}{unit_mark(result)}"
-    return Heatmap(kind, layers, heads, cells, show(result, low), show(result, high), caption, tight)
+    low_text, high_text = (show(result, end) for end in ends)
+    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight)
 
 
 def cell_label(result: Result, row: Row) -> str:

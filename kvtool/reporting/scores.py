@@ -10,7 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.result import LABELS, Result, Row, best_row, block_name, is_summary, metric_names
+from kvtool.reporting.numbers import interval, show, unit_mark
+from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
 HEADS_SHOWN = 10
 """More heads than this do not fit 80 columns: only each layer's best is shown."""
@@ -33,7 +34,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
     groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
-    for row in (best_row(group, result.metric) or group[0] for group in groups.values()):
+    for row in (result.best_of(group) or group[0] for group in groups.values()):
         name = row.get("run")
         if result.best is not None and name == here and block_name(row) == block_name(result.best):
             continue  # an encoder's best block is the baseline itself
@@ -43,13 +44,13 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
 
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:SHOWN]
-    title = Text(f"scores{_unit(result)}, 95 % interval")
+    title = Text(f"scores{unit_mark(result)}, 95 % interval")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("block" if result.best is not None else "", overflow="fold")
     for name in metrics:
         table.add_column(Text(name), justify="right", no_wrap=True)
     for label, row in rows:
-        table.add_row(Text(label), *(Text(_with_interval(result, row, name)) for name in metrics))
+        table.add_row(Text(label), *(Text(interval(result, row, name)) for name in metrics))
     return table
 
 
@@ -65,7 +66,7 @@ def _label_rows(result: Result) -> list[Row]:
 def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     labels = [name for name in LABELS if any(row.get(name) not in (None, "all") for row in rows)]
     metrics = metric_names(rows[0])[:SHOWN]
-    table = Table(title=Text(f"the best block{_unit(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(f"the best block{unit_mark(result)}"), title_justify="left", box=box.SIMPLE_HEAD)
     for name in labels:
         table.add_column(Text(name), overflow="fold")
     for name in metrics:
@@ -73,20 +74,20 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     table.add_column("n", justify="right")
     for row in rows:
         cells = [str(row.get(name, "")) for name in labels]
-        cells += [_with_interval(result, row, name) for name in metrics]
+        cells += [interval(result, row, name) for name in metrics]
         table.add_row(*map(Text, [*cells, str(row.get("n", ""))]))
     return table
 
 
 def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
-    """Layers down, heads across; the layer's maximum last. The best of all is starred."""
+    """Layers down, heads across; the layer's best last. The best of all is starred, and the hottest."""
     heads = sorted({row["kv_head"] for row in rows})
     shown = heads if len(heads) <= HEADS_SHOWN else []
-    top = best_row(rows, result.metric)
+    top = result.best_of(rows)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     table = Table(
-        title=Text(f"{kind}: {result.metric}{_unit(result)}"),
+        title=Text(f"{kind}: {result.metric}{unit_mark(result)}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -95,12 +96,12 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     table.add_column("layer", justify="right", no_wrap=True)
     for head in shown:
         table.add_column(f"h{head}", justify="right", no_wrap=True)
-    table.add_column("max", justify="right", no_wrap=True)
+    table.add_column("max" if result.higher_is_better else "min", justify="right", no_wrap=True)
     table.add_column("head", justify="right", no_wrap=True)
     for layer in sorted({row["layer"] for row in rows}):
         of_layer = {row["kv_head"]: row for row in rows if row["layer"] == layer}
         cells = [_cell(result, of_layer.get(head), low, high, top) for head in shown]
-        best = best_row(list(of_layer.values()), result.metric)
+        best = result.best_of(list(of_layer.values()))
         table.add_row(
             Text(str(layer)),
             *cells,
@@ -115,25 +116,10 @@ def _cell(result: Result, row: Row | None, low: float, high: float, top: Row | N
     if value is None:
         return Text("-")
     share = (value - low) / (high - low) if high > low else 0.0
+    share = share if result.higher_is_better else 1 - share
     colour = ",".join(str(round(a + share * (b - a))) for a, b in zip(COLD, HOT, strict=True))
     star = "*" if row is top else ""
-    return Text(f"{star}{_number(result, value)}", style=f"white on rgb({colour})")
-
-
-def _with_interval(result: Result, row: Row, name: str) -> str:
-    value, low, high = (row.get(each) for each in (name, f"{name}_low", f"{name}_high"))
-    if value is None:
-        return "-"
-    text = _number(result, value)
-    return text if low is None or high is None else f"{text} [{_number(result, low)}, {_number(result, high)}]"
-
-
-def _number(result: Result, value: Any) -> str:
-    return f"{100 * value if result.unit == 'fraction' else value:.1f}"
-
-
-def _unit(result: Result) -> str:
-    return ", %" if result.unit in ("fraction", "percent") else ""
+    return Text(f"{star}{show(result, value)}", style=f"white on rgb({colour})")
 
 
 def score_tables(result: Result) -> Iterator[RenderableType]:

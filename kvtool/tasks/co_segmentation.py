@@ -43,6 +43,10 @@ FIT_ALL_BELOW, FIT_EVERY = 10_000, 100
 class CoSegmentation:
     name: ClassVar[str] = "co-segmentation"
     metric: ClassVar[str] = "j_mean"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from inspect import signature
+from inspect import getfile, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.datasets import DATASETS
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
 from kvtool.errors import UsageError
@@ -15,7 +14,7 @@ from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.tasks import TASKS
+from kvtool.tasks import TASKS, datasets_for, load_task, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
 from kvtool.tasks.predictions import check_free, save_best
@@ -52,7 +51,7 @@ def evaluate(
 
     The parameters are those of kvtool.probe, and so are the errors.
     """
-    kind_of_task = TASKS.load(task)
+    kind_of_task = load_task(task)
     check_served(run, task)
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
@@ -84,8 +83,7 @@ def evaluate(
 
 def tasks_of(run: Run) -> list[str]:
     """The tasks that a run's data set can serve, in the order of the table."""
-    served = DATASETS.load(run.config.dataset).about.tasks
-    return [name for name in TASKS.names() if name in served]
+    return tasks_over(run.config.dataset)
 
 
 def count_blocks(
@@ -96,7 +94,7 @@ def count_blocks(
     heads: Sequence[int] | None = None,
 ) -> int:
     """How many blocks a probe scores, those of other runs included. Errors as probe's."""
-    able = TASKS.load(task).kinds
+    able = load_task(task).kinds
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, able)]
     plans += [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
@@ -106,9 +104,9 @@ def count_blocks(
 def check_served(run: Run, task: str) -> None:
     """Raises UsageError where a run's data set cannot serve a task."""
     if task not in tasks_of(run):
-        able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
         raise UsageError(
-            f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
+            f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; "
+            f"data sets that can: {', '.join(datasets_for(task)) or 'none'}"
         )
 
 
@@ -128,6 +126,11 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         )
     known = signature(TASKS.load(name)).parameters
     return {option: value for option, value in options.items() if option in known}
+
+
+def algorithm_of(task: str) -> Any:
+    """The version of what computes a task's numbers; of a plug-in's task, which has none, a digest of its file."""
+    return ALGORITHMS.get(task) or digest_texts([Path(getfile(load_task(task))).read_text(encoding="utf-8")])
 
 
 def _other_runs(run: Run) -> list[Run]:
@@ -154,7 +157,7 @@ def _config(
     """All that the numbers of a run's own blocks depend on; the result is kept under its hash."""
     return {
         "task": task,
-        "algorithm": ALGORITHMS[task],
+        "algorithm": algorithm_of(task),
         **describe_run(plan.run, ids),
         **({} if ids is None else {"ids_hash": digest_texts(sorted(ids))}),
         "truth_hash": dataset.truth_digest(),

@@ -42,6 +42,10 @@ LABELS_KEPT = 4096
 class ForegroundSegmentation:
     name: ClassVar[str] = "foreground-segmentation"
     metric: ClassVar[str] = "miou"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(

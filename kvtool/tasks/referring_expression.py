@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 class ReferringExpression:
     name: ClassVar[str] = "referring-expression"
     metric: ClassVar[str] = "miou_fgbg"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __init__(

@@ -49,6 +49,10 @@ class _Target:
 class SemanticCorrespondence:
     name: ClassVar[str] = "semantic-correspondence"
     metric: ClassVar[str] = "pck_image"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(

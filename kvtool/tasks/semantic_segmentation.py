@@ -65,6 +65,10 @@ BDD10K = Convention(0, VOID, bdd_scores)
 class SemanticSegmentation:
     name: ClassVar[str] = "semantic-segmentation"
     metric: ClassVar[str] = "miou_fgbg"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __init__(

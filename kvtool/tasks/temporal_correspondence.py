@@ -37,6 +37,10 @@ PROPAGATIONS = ("dino", "nearest")
 class TemporalCorrespondence:
     name: ClassVar[str] = "temporal-correspondence"
     metric: ClassVar[str] = "j_and_f"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(

@@ -33,10 +33,10 @@ from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_store
-from kvtool.tasks import TASKS
+from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, plan_blocks, torch_device
-from kvtool.tasks.evaluation import count_blocks, evaluate, own_options
+from kvtool.tasks.evaluation import algorithm_of, count_blocks, evaluate, own_options
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Block, Kind
@@ -44,8 +44,6 @@ from kvtool.types import Block, Kind
 if TYPE_CHECKING:
     import torch
 
-PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
-"""Tasks of the paper's table 4."""
 NAMED = 10
 """How many left-out images are named; all are counted."""
 
@@ -119,6 +117,8 @@ def prefix(
         n_skipped=len(reasons),
         skipped=reasons[:NAMED],
         items=compared.items(),
+        unit=work.unit,
+        higher_is_better=work.higher_is_better,
     )
     keep_result(store, key, result)
     return result
@@ -126,8 +126,9 @@ def prefix(
 
 def _check(task: str, kinds: Sequence[Kind], select: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The task's options, before anything is extracted. Raises UsageError."""
-    if task not in PROMPTABLE:
-        raise UsageError(f"prefix: expected one of the tasks {', '.join(PROMPTABLE)}; found {task!r}")
+    able_tasks = promptable_tasks()
+    if task not in able_tasks:
+        raise UsageError(f"prefix: expected one of the tasks {', '.join(able_tasks)}; found {task!r}")
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     able = [kind for kind in DECODER if kind in TASKS.load(task).kinds]
@@ -198,7 +199,7 @@ class Compared:
         """All that the numbers depend on; the cache's key is its hash."""
         return {
             "task": task,
-            "algorithm": [ALGORITHMS["prefix"], ALGORITHMS[task]],
+            "algorithm": [ALGORITHMS["prefix"], algorithm_of(task)],
             **describe_run(self.base, self.ids),
             "truth_hash": truth_hash,
             "conditions": [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvtool.reporting.numbers import show, unit_mark
 from kvtool.result import Result, Row
 
 CHOICES = ("best", "fixed")
@@ -21,7 +21,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool prefix` shows below the headline; intervals stand below their numbers."""
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
-    title = f"{result.metric}, %, 95 % interval; difference to none, paired"
+    title = f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("condition", overflow="fold", max_width=12)
     table.add_column("best", no_wrap=True)
@@ -48,14 +48,9 @@ def _block(result: Result, row: Row) -> str:
 
 
 def _cell(result: Result, row: Row, name: str) -> str:
-    scale = 100 if result.unit == "fraction" else 1
-
-    def number(value: Any, sign: str = "") -> str:
-        return "-" if value is None else f"{round(scale * value, 1) + 0.0:{sign}.1f}"  # no -0.0
-
-    value = number(row[name], "+" if name == "difference" else "")
+    value = show(result, row[name], "+" if name == "difference" else "")
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return value if low is None or high is None else f"{value}\n[{number(low)}, {number(high)}]"
+    return value if low is None or high is None else f"{value}\n[{show(result, low)}, {show(result, high)}]"
 
 
 def _text(item: Row) -> str:

@@ -192,7 +192,8 @@ def _best_of(result: dict[str, Any], kind: Kind, layer: int | None, kv_head: int
     if fits(result["best"]):
         best: Row = result["best"]
         return best
-    return best_row([row for row in result["rows"] if fits(row) and is_summary(row)], result["metric"])
+    rows = [row for row in result["rows"] if fits(row) and is_summary(row)]
+    return best_row(rows, result["metric"], result.get("higher_is_better", True))
 
 
 def _fill(

@@ -16,11 +16,12 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
 from kvtool.features.layers import Layer
 from kvtool.pictures.tiles import Units, sheet_of
+from kvtool.reporting.numbers import in_percent, unit_word
 from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
 from kvtool.store.nonfinite import WHAT
-from kvtool.tasks import TASKS
+from kvtool.tasks import load_task
 from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.evaluation import check_served, evaluate
 from kvtool.tasks.truth import sizes_of
@@ -38,7 +39,7 @@ def predictions(
     progress: Callable[..., None] | None,
 ) -> tuple[Image.Image, Block, tuple[str, ...]]:
     """A contact sheet, the block that predicted, and notes; see kvtool.experiments.show.run.show."""
-    kind_of_task, where = TASKS.load(task), torch_device(device)
+    kind_of_task, where = load_task(task), torch_device(device)
     check_served(run, task)
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
@@ -129,4 +130,5 @@ def _score(block: Row, result: Result | None) -> str:
     if scored is None or scored.get(result.metric) is None:
         return ""
     is_best = result.best is not None and block.items() <= result.best.items()
-    return f" ({'best block, ' * is_best}{result.metric} {scored[result.metric]:.3f})"
+    unit = "" if in_percent(result) else f" {unit_word(result)}".rstrip()
+    return f" ({'best block, ' * is_best}{result.metric} {scored[result.metric]:.3f}{unit})"

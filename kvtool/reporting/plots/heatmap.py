@@ -54,8 +54,13 @@ def norm(rows: Sequence[Row], metric: str) -> Normalize:
     return Normalize(min(known, default=0.0), max(known, default=1.0))
 
 
-def draw(axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_in: float) -> QuadMesh:
-    """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of the figure."""
+def draw(
+    axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_in: float, colours: str = MAP
+) -> QuadMesh:
+    """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of the figure.
+
+    colours: a map of matplotlib's.
+    """
     layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
     first, top = min(layers), min(heads)
     cells: NDArray[np.float64] = np.full((span(heads), span(layers)), np.nan)
@@ -66,7 +71,7 @@ def draw(axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_i
         across,
         down,
         np.ma.masked_invalid(cells),
-        cmap=MAP,
+        cmap=colours,
         norm=scale,
         edgecolors="face",
         linewidth=0.1,  # else viewers show seams

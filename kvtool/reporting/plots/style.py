@@ -14,6 +14,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
+from kvtool.reporting.numbers import scale, show, unit_mark
 from kvtool.result import Result, Row
 
 COLUMN_IN, PAGE_IN = 3.5, 7.0
@@ -111,19 +112,18 @@ def points(
 
 
 def metric_label(result: Result, name: str) -> str:
-    return f"{name}, %" if result.unit in ("fraction", "percent") else name
+    return f"{name}{unit_mark(result)}"
 
 
 def metric_ticks(result: Result) -> FuncFormatter:
     """Fractions as percent; the numbers drawn stay the result's own."""
-    scale = 100 if result.unit == "fraction" else 1
-    return FuncFormatter(lambda value, _: f"{round(scale * value, 9):g}")
+    factor = scale(result)
+    return FuncFormatter(lambda value, _: f"{round(factor * value, 9):g}")
 
 
 def in_words(result: Result, found: Interval) -> str:
     """'11.3 [8.2, 14.7]'; what is not defined is '-'."""
-    scale = 100 if result.unit == "fraction" else 1
-    value, low, high = (f"{scale * each:.1f}" if isfinite(each) else "-" for each in found)
+    value, low, high = (show(result, each) for each in found)
     return value if "-" in (low, high) else f"{value} [{low}, {high}]"
 
 
