@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import isfunction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,11 +88,12 @@ app.command("demo")(demo.demo)
 
 def _plugin_command(name: str) -> Any:
     """The command of a plug-in's experiment. Raises UsageError where it has none."""
-    function = getattr(experiment_part(name, "command"), name.replace("-", "_"), None)
+    part, function_name = experiment_part(name, "command"), name.replace("-", "_")
+    function = part if isfunction(part) else getattr(part, function_name, None)
     if function is None:
         raise UsageError(
-            f"experiment {name} of a plug-in: expected a part `command` with a function "
-            f"{name.replace('-', '_')}, found none"
+            f"experiment {name} of a plug-in: expected a part `command` that is a function or has one "
+            f"called {function_name}, found none"
         )
     single = typer.Typer(rich_markup_mode=None)
     single.command(name)(function)

@@ -56,8 +56,8 @@ def build(position: int, study: Study, data: Data) -> Article:
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
     )
-    part = experiment_part(result.command, "article")
-    return (_plain if part is None else part.article)(article, position, study, data)
+    make = getattr(experiment_part(result.command, "article"), "article", _plain)
+    return make(article, position, study, data)
 
 
 def _facts(kept: Kept) -> list[tuple[str, str]]:

@@ -101,5 +101,5 @@ def capitalized(text: str) -> str:
 
 def sentences_of(result: Result) -> list[str]:
     """The sentences about one result, as its experiment makes them; none for a command that is not known."""
-    part = experiment_part(result.command, "article")
-    return [] if part is None else list(part.sentences(result))
+    make = getattr(experiment_part(result.command, "article"), "sentences", None)
+    return [] if make is None else list(make(result))
