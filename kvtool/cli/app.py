@@ -77,7 +77,7 @@ for _name in EXPERIMENTS.table:
     if hasattr(_command, "app"):  # an experiment with subcommands of its own
         app.add_typer(_command.app, name=_name)
     else:
-        app.command(_name)(getattr(_command, _name))
+        app.command(_name, cls=getattr(_command, "Command", None))(getattr(_command, _name))
 app.command("report")(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
@@ -96,7 +96,7 @@ def _plugin_command(name: str) -> Any:
             f"called {function_name}, found none"
         )
     single = typer.Typer(rich_markup_mode=None)
-    single.command(name)(function)
+    single.command(name, cls=getattr(part, "Command", None))(function)
     return get_command(single)
 
 

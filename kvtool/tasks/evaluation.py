@@ -17,6 +17,7 @@ from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.tasks import TASKS, datasets_for, load_task, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
+from kvtool.tasks.options import COMMON, check_values, task_options
 from kvtool.tasks.predictions import check_free, save_best
 from kvtool.tasks.scoring import Scoring
 from kvtool.tasks.truth import sizes_of
@@ -24,9 +25,6 @@ from kvtool.types import Kind
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase
-
-COMMON = {"limit", "seed"}
-"""Options that every task is given, whether it draws anything or not."""
 
 
 def evaluate(
@@ -112,7 +110,7 @@ def check_served(run: Run, task: str) -> None:
 
 def options_of(task: str) -> set[str]:
     """Names of a task's own options, e.g. {"upsample", "backend"}."""
-    return set(signature(TASKS.load(task)).parameters) - {"dataset", "ids", "device", *COMMON}
+    return set(task_options(task))
 
 
 def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +122,8 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"probe: the option {option!r} {what}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}"
         )
-    known = signature(TASKS.load(name)).parameters
+    check_values(name, options)
+    known = signature(load_task(name)).parameters
     return {option: value for option, value in options.items() if option in known}
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -23,14 +23,14 @@ from kvtool.features.layers import GridImage, Layer, upsampling
 from kvtool.metrics.correspondence import ALPHAS, box_side_px, correct_keypoints, pck_scores, pck_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_lines
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
-from kvtool.types import KINDS, Kind
+from kvtool.types import KINDS, Backend, Kind
 
 if TYPE_CHECKING:
     import torch
 
-    from kvtool.features.neighbors import Backend
 
 PRIMARY_ALPHA = 0.1
 
@@ -62,8 +62,8 @@ class SemanticCorrespondence:
         device: torch.device,
         *,
         limit: int | None = None,
-        upsample: bool = False,
-        backend: Backend = "auto",
+        upsample: Annotated[bool, Flag("Look for points among bilinearly upsampled targets.")] = False,
+        backend: Annotated[Backend, Flag("What finds the nearest neighbors.", hidden=("numpy",))] = "auto",
     ) -> None:
         pairs = dataset.pairs()
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device
