@@ -82,7 +82,7 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["co-segmentation"], "expected one of the tasks referring-expression"),
+        (["co-segmentation"], "expected one of the tasks semantic-segmentation, referring-expression"),
         ([TASK, "--conditions", "incorrect"], "some of none, correct, random, which refcoco offers, found 'incorrect'"),
         ([TASK, "--conditions", "none"], "expected another one than none"),
         ([TASK, "--prefix", "text:"], "expected a text after the colon"),
