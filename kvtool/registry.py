@@ -34,12 +34,20 @@ class Registry:
         what: what the table holds, as messages name it.
         table: the names that kvtool brings itself, in the order in which they are listed.
         group: entry points of this group, and a plug-in's dictionary of the group's last word in capitals, add to it.
+        needs: attributes that every object has; one of a plug-in that lacks some is refused.
     """
 
-    def __init__(self, what: str, table: dict[str, str], group: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        table: dict[str, str],
+        group: str | None = None,
+        needs: tuple[str, ...] = (),
+    ) -> None:
         self.what = what
         self.table = table
         self.group = group
+        self.needs = needs
 
     def names(self) -> list[str]:
         """The names of the table, then those of plug-ins and of installed packages."""
@@ -53,9 +61,27 @@ class Registry:
         if target is None:
             raise UsageError(self.unknown(name))
         try:
-            return load_object(target)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"{self.what} {name}: expected {target} of a plug-in, found: {error}") from error
+            loaded = load_object(target)
+        except Exception as error:  # whatever other people's code raises when it is imported
+            raise UsageError(
+                f"{self.what} {name}: expected {target} of a plug-in, found {type(error).__name__}: {error}"
+            ) from error
+        if missing := [attribute for attribute in self.needs if not hasattr(loaded, attribute)]:
+            raise UsageError(
+                f"{self.what} {name} of a plug-in: expected an object with {', '.join(self.needs)}; "
+                f"found none of its {', '.join(missing)}"
+            )
+        return loaded
+
+    def usable(self) -> dict[str, Any]:
+        """All objects by name. One of a plug-in that cannot be loaded is left out, with a warning."""
+        objects = {}
+        for name in self.names():
+            try:
+                objects[name] = self.load(name)
+            except UsageError as error:
+                warn_once(f"left out: {error}")
+        return objects
 
     def unknown(self, name: str) -> str:
         """The message about a name that is not known."""
@@ -92,6 +118,12 @@ class Registry:
         for path in plugin_paths():
             added |= self.entries(load_plugin(path))
         return added
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Warn of a text once in a process."""
+    log.warning("%s", text)
 
 
 @cache

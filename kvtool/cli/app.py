@@ -20,7 +20,7 @@ from kvtool.cli import console, data, demo, ending, extract, listing, report, st
 from kvtool.cli.ending import Stopped
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.errors import UsageError
-from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part
+from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 
 
 class Commands(TyperGroup):
@@ -30,7 +30,7 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those of plug-ins last."""
         own = super().list_commands(ctx)
-        return [*own, *(name for name in EXPERIMENTS.names() if name not in own)]
+        return [*own, *(name for name in EXPERIMENTS.names() if name not in own and _is_usable(name))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command by its name. Entry points are only looked at for a name that is not kvtool's own."""
@@ -98,6 +98,16 @@ def _plugin_command(name: str) -> Any:
     single = typer.Typer(rich_markup_mode=None)
     single.command(name, cls=getattr(part, "Command", None))(function)
     return get_command(single)
+
+
+def _is_usable(name: str) -> bool:
+    """Whether a plug-in's experiment is a command; what is none is left out of the help, with a warning."""
+    try:
+        _plugin_command(name)
+    except UsageError as error:
+        warn_once(f"left out: {error}")
+        return False
+    return True
 
 
 def _load_plugins(paths: list[Path] | None) -> list[Path] | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kvtool.datasets import DATASETS
-from kvtool.errors import UsageError
 from kvtool.registry import Registry
+
+SAYS = ("name", "metric", "unit", "higher_is_better", "kinds", "serves", "promptable")
+"""What a task's class says of itself, see kvtool.tasks.base.Task."""
 
 TASKS = Registry(
     "task",
@@ -19,34 +19,21 @@ TASKS = Registry(
         "temporal-correspondence": "kvtool.tasks.temporal_correspondence:TemporalCorrespondence",
     },
     "kvtool.tasks",
+    SAYS,
 )
-
-SAID = ("name", "metric", "unit", "higher_is_better", "kinds", "serves", "promptable")
-"""What a task's class says of itself, see kvtool.tasks.base.Task."""
-
-
-def load_task(name: str) -> Any:
-    """The class of a task. Raises UsageError for an unknown name, and for a class that does not say all of itself."""
-    task = TASKS.load(name)
-    missing = [attribute for attribute in SAID if not hasattr(task, attribute)]
-    if missing:
-        raise UsageError(
-            f"task {name}: expected a class with {', '.join(SAID)}; found one without {', '.join(missing)}"
-        )
-    return task
 
 
 def tasks_over(dataset: str) -> list[str]:
     """Names of the tasks that a data set serves: those that it lists, and those that name it."""
     listed = DATASETS.load(dataset).about.tasks
-    return [name for name in TASKS.names() if name in listed or dataset in load_task(name).serves]
+    return [name for name, task in TASKS.usable().items() if name in listed or dataset in task.serves]
 
 
 def datasets_for(task: str) -> list[str]:
     """Names of the data sets that serve a task."""
-    return [name for name in DATASETS.names() if task in tasks_over(name)]
+    return [name for name in DATASETS.usable() if task in tasks_over(name)]
 
 
 def promptable_tasks() -> list[str]:
     """Names of the tasks that `kvtool prefix` compares under texts before the image."""
-    return [name for name in TASKS.names() if load_task(name).promptable]
+    return [name for name, task in TASKS.usable().items() if task.promptable]

@@ -14,7 +14,7 @@ from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
-from kvtool.tasks import TASKS, datasets_for, load_task, tasks_over
+from kvtool.tasks import TASKS, datasets_for, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
 from kvtool.tasks.options import COMMON, check_values, task_options
@@ -49,7 +49,7 @@ def evaluate(
 
     The parameters are those of kvtool.probe, and so are the errors.
     """
-    kind_of_task = load_task(task)
+    kind_of_task = TASKS.load(task)
     check_served(run, task)
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
@@ -92,7 +92,7 @@ def count_blocks(
     heads: Sequence[int] | None = None,
 ) -> int:
     """How many blocks a probe scores, those of other runs included. Errors as probe's."""
-    able = load_task(task).kinds
+    able = TASKS.load(task).kinds
     check_served(run, task)
     plans = [plan_blocks(run, kinds, layers, heads, able)]
     plans += [baseline_plan(other) for other in _other_runs(run)] if set(BASELINES) <= set(able) else []
@@ -117,19 +117,19 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the task takes them. Raises UsageError for one that is not the task's."""
     own = options_of(name)
     for option in options.keys() - own - COMMON:
-        owners = [task for task in TASKS.names() if option in options_of(task)]
+        owners = [task for task in TASKS.usable() if option in options_of(task)]
         what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
         raise UsageError(
             f"probe: the option {option!r} {what}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}"
         )
     check_values(name, options)
-    known = signature(load_task(name)).parameters
+    known = signature(TASKS.load(name)).parameters
     return {option: value for option, value in options.items() if option in known}
 
 
 def algorithm_of(task: str) -> Any:
     """The version of what computes a task's numbers; of a plug-in's task, which has none, a digest of its file."""
-    return ALGORITHMS.get(task) or digest_texts([Path(getfile(load_task(task))).read_text(encoding="utf-8")])
+    return ALGORITHMS.get(task) or digest_texts([Path(getfile(TASKS.load(task))).read_text(encoding="utf-8")])
 
 
 def _other_runs(run: Run) -> list[Run]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from kvtool.bounds import BOUNDS
 from kvtool.errors import UsageError
-from kvtool.tasks import load_task
+from kvtool.tasks import TASKS
 
 COMMON = {"limit", "seed"}
 """Options that every task is given, whether it draws anything or not."""
@@ -65,7 +65,7 @@ class Option:
 
 def task_options(task: str) -> dict[str, Option]:
     """A task's own options by name, in the order of its class. Raises UsageError where one is not declared well."""
-    kind = load_task(task)
+    kind = TASKS.load(task)
     given = {"dataset", "ids", "device", *COMMON}
     parameters = signature(kind).parameters.values()
     return {each.name: _option(task, kind, each) for each in parameters if each.name not in given}

@@ -26,7 +26,7 @@ from kvtool.cli.task_flags import command_with
 from kvtool.errors import UsageError
 from kvtool.tasks import TASKS
 
-Command = command_with(lambda: TASKS.names())
+Command = command_with(lambda: list(TASKS.usable()))
 
 
 def probe(

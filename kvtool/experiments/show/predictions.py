@@ -21,7 +21,7 @@ from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
 from kvtool.store.nonfinite import WHAT
-from kvtool.tasks import load_task
+from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks, torch_device
 from kvtool.tasks.evaluation import check_served, evaluate
 from kvtool.tasks.truth import sizes_of
@@ -39,7 +39,7 @@ def predictions(
     progress: Callable[..., None] | None,
 ) -> tuple[Image.Image, Block, tuple[str, ...]]:
     """A contact sheet, the block that predicted, and notes; see kvtool.experiments.show.run.show."""
-    kind_of_task, where = load_task(task), torch_device(device)
+    kind_of_task, where = TASKS.load(task), torch_device(device)
     check_served(run, task)
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
