@@ -139,10 +139,11 @@ class Kvtool:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def error(self, *words: object) -> str:
-        """The one line of a command that must be refused."""
+        """The last line of a command that must be refused, after warnings at most."""
         done = self.run(*words)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        (line,) = done.stderr.splitlines()
+        *warnings, line = done.stderr.splitlines()
+        assert all("left out: " in warning for warning in warnings)
         return line
 
 
@@ -196,7 +197,7 @@ def test_an_error_in_meters_of_which_the_lowest_is_best(kvtool: Kvtool, store: P
     assert "room5.png: expected a depth map" in done.stderr
     table = kvtool.run("probe", store, "all", "--format", "table").stdout
     assert "vision: depth_error, m" in table
-    assert re.search(r"layer +min +head", table)
+    assert re.search(r"layer +h0 +min +head", table)
     assert "%" not in table.replace("95 % interval", "")
     with Image.open(kvtool.folder / "probe.png") as drawn:
         assert drawn.width > 0
@@ -290,8 +291,10 @@ def test_an_experiment_without_a_command(tmp_path: Path) -> None:
 
 def test_a_task_that_does_not_say_all_of_itself(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("class A:\n    name = 'a'\n\n\nTASKS = {'a': A}")
-    line = Kvtool(tmp_path, [], "--plugin", "a.py").error("probe", "x.kv", "a")
-    assert "task a of a plug-in: expected an object with name, metric, unit" in line
+    done = Kvtool(tmp_path, [], "--plugin", "a.py").run("datasets", "--format", "jsonl")
+    assert done.returncode == 0
+    assert "left out: task a of a plug-in: expected an object with name, metric, unit" in done.stderr
+    assert "found none of its metric, unit, higher_is_better, kinds, serves, promptable" in done.stderr
 
 
 def test_packages_that_are_gone_or_take_a_name(tmp_path: Path) -> None:
