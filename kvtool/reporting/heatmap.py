@@ -55,9 +55,14 @@ def heatmap(result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool
     best = None if result.command == "variance" else result.best_of(rows)
     tight = len(layers) > NUMBERS_UP_TO
     made = {}
+
+    def brightness(value: float) -> float:
+        share = share_of(value, low, high, logarithmic)
+        return share if result.higher_is_better else 1 - share
+
     for row in rows:
         value = row.get(result.metric)
-        colour = "" if value is None else viridis(share_of(value, *ends, logarithmic))
+        colour = "" if value is None else viridis(brightness(value))
         made[row["kv_head"], row["layer"]] = Cell(
             row["layer"],
             row["kv_head"],
