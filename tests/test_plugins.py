@@ -227,6 +227,14 @@ def test_a_command_with_a_table_and_a_plot(kvtool: Kvtool, store: Path) -> None:
     assert ("longest: layer" in table) == (not kvtool.words)  # the file has no table of its own
 
 
+def test_a_function_of_kvtool(kvtool: Kvtool, store: Path) -> None:
+    """A folder's run.py is also a function of the library; a file has no such part."""
+    code = f"import kvtool; print(kvtool.norms({str(store)!r}, kind='vision').metric)"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=kvtool.environment, capture_output=True, text=True, check=False)
+    assert (done.stdout == "norm\n") == (not kvtool.words)
+
+
 def test_the_report(kvtool: Kvtool, store: Path) -> None:
     kvtool.rows("probe", store, TASK)
     kvtool.rows("norms", store, "--kind", "vision")

@@ -128,8 +128,13 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def algorithm_of(task: str) -> Any:
-    """The version of what computes a task's numbers; of a plug-in's task, which has none, a digest of its file."""
-    return ALGORITHMS.get(task) or digest_texts([Path(getfile(TASKS.load(task))).read_text(encoding="utf-8")])
+    """The version of what computes a task's numbers, or where its class says none, a digest of the class's file."""
+    if task in ALGORITHMS:
+        return ALGORITHMS[task]
+    kind = TASKS.load(task)
+    if (version := getattr(kind, "version", None)) is not None:
+        return version
+    return digest_texts([Path(getfile(kind)).read_text(encoding="utf-8")])
 
 
 def _other_runs(run: Run) -> list[Run]:
