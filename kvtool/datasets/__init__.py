@@ -31,6 +31,7 @@ DATASETS = Registry(
         "cvbench": "kvtool.datasets.cvbench:CvBench",
     },
     "kvtool.datasets",
+    ("about",),
 )
 
 
@@ -111,4 +112,4 @@ def _expanded(spec: Spec) -> Path:
 
 def list_datasets() -> list[About]:
     """What `kvtool datasets` shows, in the order of the table."""
-    return [DATASETS.load(name).about for name in DATASETS.names()]
+    return [dataset.about for dataset in DATASETS.usable().values()]

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
+from kvtool.types import Backend
 
 Array = np.ndarray[Any, Any]
 Metric = Literal["cosine", "l2"]
-Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch", "numpy"]
 
 MARGIN = 2e-5
 """Bound on the single-precision error of a score, relative to the scale of its vectors."""

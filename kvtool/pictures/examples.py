@@ -14,6 +14,7 @@ from PIL import Image
 
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.images import load_image
+from kvtool.errors import UsageError
 from kvtool.features.layers import Layer
 from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.pictures.overlays import Mask, draw_masks, draw_matches, fit
@@ -52,7 +53,7 @@ def draw_examples(
     """
     task = _task(run, dataset, result, count, device)
     refs = {ref.id: ref for ref in dataset.images()}
-    draw: Callable[..., Drawing] = DRAW.get(task.name, _masks)
+    draw = _drawing_of(task)
     found: dict[BlockKey, list[Drawn]] = {}
     for block in _leading_blocks(result, n_blocks):
         kind, number, head = block
@@ -65,6 +66,15 @@ def draw_examples(
             kept = [pictures.add(image, caption) for image, caption in drawn]
         found[block] = [one for one in kept if one is not None]
     return {block: drawn for block, drawn in found.items() if drawn}
+
+
+def _drawing_of(task: Any) -> Callable[..., Drawing]:
+    """How a task's predictions are drawn. Raises UsageError for a task of a plug-in that draws none."""
+    if task.name in DRAW or task.name in TRUTH:
+        return DRAW.get(task.name, _masks)
+    if hasattr(task, "draw"):
+        return _drawn
+    raise UsageError(f"{task.name} draws no pictures: its class has no draw")
 
 
 def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: torch.device) -> Any:
@@ -83,8 +93,7 @@ def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: to
 
 def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
     """The best block of each kind, the kind of the best first; then the others by score."""
-    rows = [row for row in result.rows if is_summary(row) and row.get(result.metric) is not None]
-    rows.sort(key=lambda row: -float(row[result.metric]))
+    rows = result.ranked([row for row in result.rows if is_summary(row)])
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
     return list(dict.fromkeys((row["kind"], row["layer"], row["kv_head"]) for row in ordered))[
@@ -151,6 +160,15 @@ def _matches(
         small = (fit(images[0], SIDE_PX), fit(images[1], SIDE_PX))
         points = (line["src_kps"], line["prd_kps"], line["trg_kps"])
         yield draw_matches(small, (images[0].size, images[1].size), *points, right), caption
+
+
+def _drawn(
+    task: Any, _dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int
+) -> Drawing:
+    """What a task of a plug-in draws of itself."""
+    for record in _spread(records, count):
+        picture = fit(load_image(refs[record["image"]]), SIDE_PX)
+        yield task.draw(picture, record, folder), str(record["image"])
 
 
 DRAW: Mapping[str, Callable[..., Drawing]] = {

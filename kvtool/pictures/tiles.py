@@ -14,6 +14,7 @@ from PIL import Image
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.images import load_image
 from kvtool.datasets.masks import VOID
+from kvtool.errors import UsageError
 from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.metrics.segmentation import binary_counts
 from kvtool.metrics.video import region_similarity
@@ -65,8 +66,18 @@ def sheet_of(
         found, legend = _pairs(units, refs), match_marks(*NEAR)
     elif units.task.name == "temporal-correspondence":
         found, panels, legend = _frames(units, refs, images), 1, mask_marks(_n_objects(units))
-    else:
+    elif hasattr(units.task, "draw"):
+        found, panels, legend = (
+            [partial(_drawn, units, refs, record) for record in units.records],
+            1,
+            [],
+        )
+    elif hasattr(units.task, "truth"):
         found = [partial(_mask, units, refs, record) for record in units.records]
+    else:
+        raise UsageError(
+            f"show: {units.task.name} draws no pictures: its class has neither draw nor truth"
+        )
     chosen = spread(found, limit)
     columns = columns_of(len(chosen), panels)
     side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (
@@ -97,6 +108,12 @@ def _mask(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
     picture = fit(load_image(refs[image]), side_px)
     both = side_by_side([draw_masks(picture, None, truth), draw_masks(grey(picture), said, truth)])
     return Tile(both, (f"{_words(units, record)} · IoU {_iou(said, truth)}", _place(image, record)))
+
+
+def _drawn(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
+    """What a task of a plug-in draws of itself."""
+    picture = fit(load_image(refs[record["image"]]), side_px)
+    return Tile(units.task.draw(picture, record, units.folder), (str(record["image"]),))
 
 
 def _words(units: Units, record: Row) -> str:

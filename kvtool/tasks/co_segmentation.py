@@ -14,7 +14,7 @@ from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from kvtool.features.layers import GridImage, Layer, nearest_cells
 from kvtool.metrics.segmentation import binary_counts, foreground_units, j_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, Kind
@@ -43,6 +44,10 @@ FIT_ALL_BELOW, FIT_EVERY = 10_000, 100
 class CoSegmentation:
     name: ClassVar[str] = "co-segmentation"
     metric: ClassVar[str] = "j_mean"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
@@ -52,8 +57,10 @@ class CoSegmentation:
         device: torch.device,
         *,
         limit: int | None = None,
-        saliency: str = "border",
-        restarts: int = 10,
+        saliency: Annotated[
+            str, Flag("Where the object is: border; vision needs what runs do not hold.")
+        ] = "border",
+        restarts: Annotated[int, Flag("Runs of k-means, of which the best counts.")] = 10,
         seed: int = 0,
     ) -> None:
         if saliency == "vision":

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
 from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
@@ -42,6 +43,10 @@ LABELS_KEPT = 4096
 class ForegroundSegmentation:
     name: ClassVar[str] = "foreground-segmentation"
     metric: ClassVar[str] = "miou"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
@@ -51,9 +56,9 @@ class ForegroundSegmentation:
         device: torch.device,
         *,
         limit: int | None = None,
-        episodes: int = 1000,
-        shots: int = 5,
-        c: float = 1.0,
+        episodes: Annotated[int, Flag("Few-shot episodes.")] = 1000,
+        shots: Annotated[int, Flag("Support images of an episode.")] = 5,
+        c: Annotated[float, Flag("Inverse strength of the few-shot probe's L2 penalty.")] = 1.0,
         seed: int = 0,
     ) -> None:
         self.dataset, self.device, self.c, self.shots, self.seed = dataset, device, c, shots, seed

@@ -21,7 +21,7 @@ from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.segmentation import binary_counts, foreground_units, refcoco_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
-from kvtool.tasks.language import centred_texts, check_cutoff, check_texts, foreground
+from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
 from kvtool.types import Kind
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 class ReferringExpression:
     name: ClassVar[str] = "referring-expression"
     metric: ClassVar[str] = "miou_fgbg"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __init__(
@@ -42,7 +46,7 @@ class ReferringExpression:
         device: torch.device,
         *,
         limit: int | None = None,
-        cutoff: str = "mean",
+        cutoff: Cutoff = "mean",
     ) -> None:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff

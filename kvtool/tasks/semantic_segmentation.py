@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +35,15 @@ from kvtool.metrics.segmentation import (
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Scores
 from kvtool.tasks.base import Array, Table
-from kvtool.tasks.language import centred_texts, check_cutoff, check_texts, foreground, thresholds
+from kvtool.tasks.language import (
+    Cutoff,
+    centred_texts,
+    check_cutoff,
+    check_texts,
+    foreground,
+    thresholds,
+)
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import Kind
@@ -65,6 +73,10 @@ BDD10K = Convention(0, VOID, bdd_scores)
 class SemanticSegmentation:
     name: ClassVar[str] = "semantic-segmentation"
     metric: ClassVar[str] = "miou_fgbg"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __init__(
@@ -74,8 +86,10 @@ class SemanticSegmentation:
         device: torch.device,
         *,
         limit: int | None = None,
-        cutoff: str = "mean",
-        all_classes: bool = False,
+        cutoff: Cutoff = "mean",
+        all_classes: Annotated[
+            bool, Flag("Each pixel to its best class, for the official miou.")
+        ] = False,
     ) -> None:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit = dataset, device, limit

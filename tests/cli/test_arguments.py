@@ -318,7 +318,7 @@ def random_line(
 
     path, command = dice.choice(table)
     line = [*dice.choice([[], [], ["-q"], ["-v"]]), *path]
-    for parameter in command.params:
+    for parameter in command.get_params(typer.Context(command)):
         required = parameter.required and dice.random() < 0.9
         if parameter.name == "help" or not (required or dice.random() < 0.3):
             continue

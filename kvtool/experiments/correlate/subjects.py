@@ -14,6 +14,7 @@ from kvtool.datasets import DATASETS
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run, Store
+from kvtool.tasks import datasets_for, tasks_over
 
 SEGMENTATION = (
     "foreground-segmentation",
@@ -86,9 +87,7 @@ def find_subjects(
     identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
-        about = config.dataset in benchmarks or set(tasks) & set(
-            DATASETS.load(config.dataset).about.tasks
-        )
+        about = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
         if config.prefix == "none" and config.model.geometry.layers and about:
             identity = Identity(
                 config.model.name, config.model.revision, config.model.dtype, config.view
@@ -147,7 +146,7 @@ def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
 
 
 def _serves(run: Run, task: str) -> bool:
-    return "value" in run.config.kinds and task in DATASETS.load(run.config.dataset).about.tasks
+    return "value" in run.config.kinds and task in tasks_over(run.config.dataset)
 
 
 def _source(run: Run) -> RunSource:
@@ -195,9 +194,7 @@ def _lacks_tasks(
 ) -> Iterator[str]:
     for task in tasks:
         if task not in sources:
-            able = ", ".join(
-                name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks
-            )
+            able = ", ".join(datasets_for(task))
             yield f"{task}: no model has values over {able}: extract them"
         elif not _segmented(runs, task, sources[task]):
             yield f"{task}: no values over {sources[task]}, which most models have: extract them"

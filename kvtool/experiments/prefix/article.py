@@ -26,7 +26,8 @@ def prefix_effect(result: Result, row: Row) -> str:
         return f"{how} differs from none by {show(result, value)}; without an interval nothing more is said."
     by = f"{show(result, abs(value))} {result.metric}; difference {interval(result, row, 'difference')}"
     if low > 0 or high < 0:
-        return f"{how} {'raised' if low > 0 else 'lowered'} the score by {by}."
+        what = "score" if result.higher_is_better else "error"
+        return f"{how} {'raised' if low > 0 else 'lowered'} the {what} by {by}."
     return f"{how} made no difference that could be told: {interval(result, row, 'difference')} {result.metric}."
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvtool.datasets import DATASETS, open_dataset, spec_of
+from kvtool.datasets import open_dataset, spec_of
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import count, dataset_of, listed
 from kvtool.digests import digest_texts
@@ -19,6 +19,7 @@ from kvtool.engine.plan import Job
 from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, DatasetError, ModelError, UsageError
 from kvtool.store import Run, RunConfig, Store
+from kvtool.tasks import datasets_for, tasks_over
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.evaluation import check_served, tasks_of
 from kvtool.types import Kind
@@ -123,7 +124,7 @@ def find_base(
             f"store {store.path}: expected one run without prefix for {task} or a name (--run), found runs: "
             f"{', '.join(run.name for run in runs)}"
         )
-    able = [each for each in DATASETS.names() if task in DATASETS.load(each).about.tasks]
+    able = datasets_for(task)
     raise UsageError(
         f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over {' or '.join(able)}"
         f"{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, found runs: "
@@ -161,8 +162,8 @@ def open_data(
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
-        if task not in opened.tasks:
-            served = ", ".join(opened.tasks) or "none"
+        if task not in tasks_over(opened.name):
+            served = ", ".join(tasks_over(opened.name)) or "none"
             raise UsageError(
                 f"{spec}: expected a data set that serves {task}, found one that serves {served}"
             )

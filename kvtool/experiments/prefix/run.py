@@ -34,10 +34,10 @@ from kvtool.store import Run
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import Share, sharing
-from kvtool.tasks import TASKS
+from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, plan_blocks, torch_device
-from kvtool.tasks.evaluation import count_blocks, evaluate, own_options
+from kvtool.tasks.evaluation import algorithm_of, count_blocks, evaluate, own_options
 from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Block, Kind
@@ -45,8 +45,6 @@ from kvtool.types import Block, Kind
 if TYPE_CHECKING:
     import torch
 
-PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
-"""Tasks of the paper's table 4."""
 NAMED = 10
 """How many left-out images are named; all are counted."""
 
@@ -139,6 +137,8 @@ def prefix(
         n_skipped=len(reasons),
         skipped=reasons[:NAMED],
         items=compared.items(),
+        unit=work.unit,
+        higher_is_better=work.higher_is_better,
     )
     keep_result(store, key, result)
     return result
@@ -148,9 +148,10 @@ def _check(
     task: str, kinds: Sequence[Kind], select: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The task's options, before anything is extracted. Raises UsageError."""
-    if task not in PROMPTABLE:
+    able_tasks = promptable_tasks()
+    if task not in able_tasks:
         raise UsageError(
-            f"prefix: expected one of the tasks {', '.join(PROMPTABLE)}; found {task!r}"
+            f"prefix: expected one of the tasks {', '.join(able_tasks)}; found {task!r}"
         )
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
@@ -250,7 +251,7 @@ class ComparedRuns:
         """All that the numbers depend on; the cache's key is its hash."""
         return {
             "task": task,
-            "algorithm": [ALGORITHMS["prefix"], ALGORITHMS[task]],
+            "algorithm": [ALGORITHMS["prefix"], algorithm_of(task)],
             **describe_run(self.base, self.ids),
             "truth_hash": truth_hash,
             "conditions": [
