@@ -55,7 +55,7 @@ def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
         values = background(s, layer, head)
         if (layer, head) == PLANTED:
             class_id = int(s.id[5:7])
-            foreground, kept = patch_labels(dataset.mask(s.id, class_id), s.base())
+            foreground, kept = patch_labels(dataset.class_mask(s.id, class_id), s.base())
             if class_id == 1:
                 foreground[np.flatnonzero(~foreground & kept)[:wrong]] = True
             values[s.base().token_indices()] = 0.05 * values[s.base().token_indices()]
@@ -91,7 +91,7 @@ def slow_counts(run: Run, kind: Any, layer: int, head: int, episodes: int) -> tu
     for episode in dataset.episodes(episodes, 5, 0, entries):
         features, labels = [], []
         for name in episode.support_ids:
-            mask, span = dataset.mask(name, episode.class_id), samples[name].base(kind)
+            mask, span = dataset.class_mask(name, episode.class_id), samples[name].base(kind)
             tally = np.zeros((*GRID, 2))
             for y in range(mask.shape[0]):
                 for x in range(mask.shape[1]):
@@ -102,7 +102,7 @@ def slow_counts(run: Run, kind: Any, layer: int, head: int, episodes: int) -> tu
                     features.append(values[name][cell])
                     labels.append(ones > zeros)
         model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(np.array(features), labels)
-        truth = dataset.mask(episode.query_id, episode.class_id)
+        truth = dataset.class_mask(episode.query_id, episode.class_id)
         logits = torch.from_numpy(model.decision_function(values[episode.query_id]).reshape(1, 1, *GRID))
         dense = torch.nn.functional.interpolate(logits, size=truth.shape, mode="bilinear", align_corners=False)
         said, keep = dense[0, 0].numpy() > 0, truth != VOID
