@@ -16,6 +16,7 @@ DATASETS = Registry(
     "data set",
     {
         "folder": "kvtool.datasets.folder:ImageFolder",
+        "own": "kvtool.datasets.own:Own",
         "scenes": "kvtool.datasets.scenes:scenes",
         "spair71k": "kvtool.datasets.spair71k:SPair71k",
         "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",

@@ -49,7 +49,9 @@ class Dataset(Protocol):
     name: str
     split: str
     root: Path | None
-    tasks: tuple[str, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
 
     def images(self) -> Sequence[ImageRef]:
         """All pictures of the split, each once, in a fixed order; ids are unique."""
@@ -125,7 +127,6 @@ class DatasetBase:
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         self.name = self.about.name
-        self.tasks = self.about.tasks
         self.root = root
         self.skipped: list[str] = []
         self.notes: list[str] = []
@@ -133,6 +134,20 @@ class DatasetBase:
             known = ", ".join(self.about.splits)
             raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
         self.split = split or self.default_split()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the data set can serve, as far as its files allow."""
+        return self.about.tasks
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The prefixes of PREFIX_CONDITIONS that the data set offers, as far as its files allow."""
+        return self.about.conditions
+
+    def lacks(self, task: str) -> str:
+        """What is missing for a task, in a few words; "" where it is served."""
+        return "" if task in self.tasks else f"{self.name} has no annotations for it"
 
     @property
     def folder(self) -> Path:
@@ -225,8 +240,8 @@ class DatasetBase:
 
     def prefix(self, image_id: str, condition: str) -> str:
         """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""
-        if condition not in self.about.conditions:
-            offered = ", ".join(self.about.conditions)
+        if condition not in self.conditions:
+            offered = ", ".join(self.conditions)
             raise UsageError(f"{self.name}: no prefix condition {condition!r}; it offers: {offered}")
         if condition == "none":
             return ""

@@ -56,7 +56,7 @@ class Condition:
 
 def condition_names(dataset: DatasetBase, chosen: Sequence[str] | None, own: Sequence[str]) -> list[str]:
     """none, then those chosen (default: all) of what the data set offers, then the user's own. Raises UsageError."""
-    offered = [name for name in ORDER if name in dataset.about.conditions]
+    offered = [name for name in ORDER if name in dataset.conditions]
     for name in chosen or ():
         if name not in offered:
             raise UsageError(
