@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.datasets import DATASETS
+from kvtool.datasets import DATASETS, Spec, open_dataset
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
-from kvtool.errors import UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
@@ -64,6 +65,8 @@ def evaluate(
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = own_options(task, {**options, "limit": limit, "seed": seed})
     dataset = dataset_of(run, data)
+    if lacking := dataset.lacks(task):
+        raise UsageError(f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lacking}")
     chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
     scoring = Scoring(
@@ -83,8 +86,12 @@ def evaluate(
 
 
 def tasks_of(run: Run) -> list[str]:
-    """The tasks that a run's data set can serve, in the order of the table."""
+    """The tasks that a run's data set can serve, in the order of the table: where it lies as far as its files allow,
+    and where it is not there, all that one of its name may serve."""
     served = DATASETS.load(run.config.dataset).about.tasks
+    if served and run.place is not None:
+        with contextlib.suppress(KvtoolError):
+            served = open_dataset(Spec(run.config.dataset, run.place, run.config.split or None)).tasks
     return [name for name in TASKS.names() if name in served]
 
 
@@ -105,7 +112,7 @@ def count_blocks(
 
 def check_served(run: Run, task: str) -> None:
     """Raises UsageError where a run's data set cannot serve a task."""
-    if task not in tasks_of(run):
+    if task not in DATASETS.load(run.config.dataset).about.tasks:
         able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
         raise UsageError(
             f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"

@@ -93,7 +93,9 @@ class Scoring:
         that lacks images is said to be none.
         """
         images = self._images(fresh) if others else []
-        able = [run for run in others if set(images) <= set(run.ids)]
+        ours = self.plan.run.images_hash(images)
+        whole = [run for run in others if set(images) <= set(run.ids)]
+        able = [run for run in whole if run.images_hash(images) == ours]
         entries = [[run.name, run.config.hash, run.images_hash(images)] for run in able]
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
@@ -116,7 +118,12 @@ class Scoring:
         lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
             for run in others
-            if not set(images) <= set(run.ids)
+            if run not in whole
+        ]
+        lines += [
+            f"run {run.name} is no baseline: its pictures are other ones"
+            for run in whole
+            if run.images_hash(images) != ours
         ]
         return replace(result, skipped=[*result.skipped, *lines][:NAMED]) if lines else result
 

@@ -43,6 +43,7 @@ def msrc_v2(root: Path) -> Path:
 
 
 TREES: dict[str, Callable[[Path], Path]] = {
+    "own": builders.own,
     "spair71k": builders.spair,
     "pascal5i": with_class_names(builders.pascal, 20),
     "msrc": builders.msrc7,

@@ -14,6 +14,7 @@ from kvtool.datasets import DATASETS
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run, Store
+from kvtool.tasks.evaluation import tasks_of
 
 SEGMENTATION = (
     "foreground-segmentation",
@@ -129,7 +130,7 @@ def _segmented(runs: Sequence[Run], task: str, source: Source) -> list[Run]:
 
 
 def _serves(run: Run, task: str) -> bool:
-    return "value" in run.config.kinds and task in DATASETS.load(run.config.dataset).about.tasks
+    return "value" in run.config.kinds and task in tasks_of(run)
 
 
 def _source(run: Run) -> Source:

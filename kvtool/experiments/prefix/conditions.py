@@ -140,9 +140,11 @@ def open_data(base: Run | None, task: str, data: str | Path | None, spec: str | 
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
-        if task not in opened.tasks:
+        if lacking := opened.lacks(task):
             served = ", ".join(opened.tasks) or "none"
-            raise UsageError(f"{spec}: expected a data set that serves {task}, found one that serves {served}")
+            raise UsageError(
+                f"{spec}: expected a data set that serves {task}, found one that serves {served}: {lacking}"
+            )
         return opened
     opened = dataset_of(base, data)
     there = {ref.id for ref in opened.images()}
