@@ -172,6 +172,15 @@ def _asks(name: str) -> bool:
     return hasattr(DATASETS.load(name), "questions")
 
 
+def unaskable(question: Question, failed: Mapping[str, str]) -> str:
+    """Why a question cannot be asked from one stored cache; "" where it can. failed: why, of images without one."""
+    if len(question.image_ids) > 1:
+        return f"it is about {len(question.image_ids)} images, and a stored cache is of one"
+    if not question.answer:
+        return "its answer is not public"
+    return failed.get(question.image_ids[0], "")
+
+
 @dataclass(frozen=True)
 class Answers:
     """What one condition, or one draw of it, answered: a text for each question."""

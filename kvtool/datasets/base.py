@@ -18,6 +18,8 @@ from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
+QUESTIONS = "questions"
+"""What a data set may serve beside tasks: kvtool.datasets.protocols.HasQuestions."""
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
 
 RANDOM_PREFIX = (
@@ -145,9 +147,11 @@ class DatasetBase:
         """The prefixes of PREFIX_CONDITIONS that the data set offers, as far as its files allow."""
         return self.about.conditions
 
-    def lacks(self, task: str) -> str:
-        """What is missing for a task, in a few words; "" where it is served."""
-        return "" if task in self.tasks else f"{self.name} has no annotations for it"
+    def lacks(self, service: str) -> str:
+        """What is missing for a task, or for "questions", in a few words; "" where nothing is."""
+        if service in self.tasks or (service == QUESTIONS and hasattr(self, QUESTIONS)):
+            return ""
+        return f"{self.name} has no {'' if service == QUESTIONS else 'annotations for '}{service}"
 
     @property
     def folder(self) -> Path:

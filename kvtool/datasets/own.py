@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.datasets import own_records as records
-from kvtool.datasets.base import About, Question, another
+from kvtool.datasets.base import QUESTIONS, About, Question, another
 from kvtool.datasets.davis import Video, object_count
 from kvtool.datasets.images import read_size
 from kvtool.datasets.masks import LabelMap, read_binary
@@ -72,18 +72,20 @@ class Own(OwnMasks):
             return self.about.conditions
         return tuple(name for name in self.about.conditions if name not in ("correct", "incorrect"))
 
-    def lacks(self, task: str) -> str:
-        if task in MASK_TASKS:
+    def lacks(self, service: str) -> str:
+        if service in MASK_TASKS:
             missing = [name for name in ("masks/", "classes.json") if not self._has(name)]
             return f"no {' and no '.join(missing)}" if missing else ""
-        if task == "referring-expression":
+        if service == "referring-expression":
             return "" if self._refers() else "no line of captions.jsonl that has a class or a mask"
-        if task == "semantic-correspondence":
+        if service == "semantic-correspondence":
             return "" if self._has("pairs.jsonl") else "no pairs.jsonl"
-        if task == "temporal-correspondence":
+        if service == "temporal-correspondence":
             some = any(self._frame_masks(video).names for video in self._frames)
             return "" if some else f"no {VIDEOS}/<name>/masks/"
-        return f"{self.name} has no annotations for it"
+        if service == QUESTIONS:
+            return "" if self._has("questions.jsonl") else "no questions.jsonl"
+        return f"{self.name} has no annotations for {service}"
 
     def _refers(self) -> bool:
         """Whether some caption says what it refers to; a list that cannot be read may, and the task will say why."""

@@ -325,7 +325,12 @@ def test_the_table_has_a_line_for_each_condition(store: Path, pope: Path, capsys
 @pytest.mark.parametrize(
     ("benchmark", "options", "match"),
     [
-        ("coco:{pope}", {}, "benchmark: expected one of pope:PATH, mme:PATH, own:PATH, blink:PATH, cvbench:PATH, scenes, scenes@mme; found 'coco:"),
+        (
+            "coco:{pope}",
+            {},
+            "benchmark: expected one of pope:PATH, mme:PATH, own:PATH, blink:PATH, cvbench:PATH, scenes, scenes@mme; "
+            "found 'coco:",
+        ),
         ("scenes@coco", {}, "benchmark: expected one of"),
         ("pope:{pope}", {"heads": [(9, 0)]}, "heads: row 1: expected layer from 0 to 5, found 9"),
         ("pope:{pope}", {"heads": []}, "heads given: expected at least one head, found none"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from kvtool.asking.answer_files import check_answers, write_answers, write_official
 from kvtool.asking.answering import ATTENTION, Answerer, Progress, find_base, holding_run, silent, unanswerable
-from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
+from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions, unaskable
 from kvtool.asking.heads import Condition, HeadSet, Row, head_set, make_conditions, read_rows, resolve_layers
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
@@ -232,7 +232,7 @@ def _split(
     """The questions that can be asked, and a line for each that cannot. Raises KvtoolError where none is left."""
     wanted = {ref.id for ref in refs}
     every = [question for question in _questions(dataset) if question.image_ids[0] in wanted]
-    why = {question.id: reason for question in every if (reason := _unaskable(question, failed))}
+    why = {question.id: reason for question in every if (reason := unaskable(question, failed))}
     kept = [question for question in every if question.id not in why]
     skipped = [f"question {question}: {reason}" for question, reason in why.items()]
     skipped += dataset.skipped
@@ -242,12 +242,3 @@ def _split(
             f"{dataset.name} {dataset.root}: expected questions about images that are there, found none{first}"
         )
     return kept, skipped
-
-
-def _unaskable(question: Question, failed: Mapping[str, str]) -> str:
-    """Why a question cannot be asked from one stored cache; "" where it can."""
-    if len(question.image_ids) > 1:
-        return f"it is about {len(question.image_ids)} images, and a stored cache is of one"
-    if not question.answer:
-        return "its answer is not public"
-    return failed.get(question.image_ids[0], "")

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kvtool.datasets.base import Question
-from kvtool.errors import UsageError
+from kvtool.datasets.base import QUESTIONS, DatasetBase, Question
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.paired.points import PointQuestion, make_questions
 from kvtool.experiments.paired.readings import LinearProbe, MeanCosine, PointCosine, Reading, stratified_folds
 from kvtool.store import Run, Store
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.semantic_correspondence import check_pair
+from kvtool.tasks.survey import Served
 from kvtool.tasks.truth import LeftOut, Sizes
 
 ORDINALS = ("first", "second", "third", "fourth")
@@ -116,8 +117,8 @@ def probed_image(
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
     if able and fewest < 2:
         raise UsageError(
-            f"{subset or dataset.name}: expected two questions or more with each answer to train a probe, found {labels.count(0)} "
-            f"with (A) and {labels.count(1)} with (B); extract more of them"
+            f"{subset or dataset.name}: expected two questions or more with each answer to train a probe, "
+            f"found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more of them"
         )
     folds = min(folds, max(fewest, 2))
     of = stratified_folds(labels, folds, seed)
@@ -178,6 +179,11 @@ PAIRED = {
 }
 
 
+def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
+    """The tasks that may be put to a run over a data set."""
+    return [task for task in PAIRED.values() if task.dataset == dataset.name or task.name in dataset.tasks]
+
+
 def paired_task(name: str) -> PairedTask:
     """Raises UsageError that lists the tasks."""
     if name not in PAIRED:
@@ -215,3 +221,26 @@ def _unfit(run: Run, task: PairedTask) -> str | None:
     if config.prefix != "none":
         return f"run {run.name} has text before its images (prefix {config.prefix}), which questions have not"
     return None
+
+
+def survey_paired(dataset: DatasetBase, sizes: Sizes) -> list[Served]:
+    """What a data set serves of the paired tasks that may be put to a run over it, or one row that says none."""
+    able = tasks_over(dataset)
+    if not able:
+        return [Served("paired", unit="questions", missing=f"{dataset.name} has no pairs or choices for it")]
+    return [_survey(dataset, sizes, task) for task in able]
+
+
+def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
+    what = f"paired {task.name}"
+    if task.name not in dataset.tasks and (lacking := dataset.lacks(QUESTIONS)):
+        return Served(what, unit="questions", missing=lacking)
+    try:
+        asked = task.make(dataset, sizes, task.subset, None, 0)
+    except KvtoolError as error:
+        return Served(what, unit="questions", missing=str(error))
+    images = {image for question in asked.questions for image in question.image_ids}
+    missing = "" if asked.questions else "no question of this kind"
+    n = len(asked.questions)
+    reasons = tuple(asked.skipped)
+    return Served(what, n, "questions", len(images), None, len(reasons), reasons, missing)
