@@ -93,6 +93,16 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
     return dataset
 
 
+def tasks_named(name: str) -> tuple[str, ...]:
+    """The tasks that a data set of this name may serve; none for one that is in no table, of an object given in
+    Python or of a plug-in that is not there."""
+    try:
+        tasks: tuple[str, ...] = DATASETS.load(name).about.tasks
+    except UsageError:
+        return ()
+    return tasks
+
+
 def spec_of(dataset: DatasetBase) -> str:
     """The NAME:PATH[@SPLIT] that opens a data set again."""
     root = None if dataset.root is None else str(dataset.root)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from kvtool.datasets.listing import absent_files
 from kvtool.datasets.values import first_few
@@ -45,6 +45,7 @@ class ImageRef:
     container: Path | None = None
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A data set of one split. `tasks` names what `kvtool probe` can do with a run over it."""
 
@@ -61,6 +62,10 @@ class Dataset(Protocol):
 
     def present(self) -> Sequence[ImageRef]:
         """Those of the pictures whose files are there."""
+        ...
+
+    def left_out(self, most: int) -> list[str]:
+        """Lines about what was left out so far, of many the first `most`."""
         ...
 
     def texts(self) -> Sequence[str]:

@@ -48,9 +48,7 @@ def draw_episodes(entries: Sequence[Entry], n: int, shots: int, seed: int) -> li
     return [_episode(i, queries[i % len(queries)], of_class, shots, seed) for i in range(n)]
 
 
-def _episode(
-    index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int
-) -> Episode:
+def _episode(index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int) -> Episode:
     others = [name for name in of_class[query.class_id] if name != query.image_id]
     rng = np.random.default_rng([seed, index])
     chosen = rng.choice(len(others), size=shots, replace=False)

@@ -138,9 +138,7 @@ class Own(OwnMasks):
         """The captions that say what they refer to; ids are the numbers of their lines."""
         self.skipped = [*self._unlisted, *self._captions[1]]
         return [
-            Expression(
-                line, line, line, caption.image_id, caption.category, caption.text, caption.text
-            )
+            Expression(line, line, line, caption.image_id, caption.category, caption.text, caption.text)
             for line, caption in self._referring.items()
         ]
 
@@ -167,11 +165,7 @@ class Own(OwnMasks):
     def pairs(self) -> list[Pair]:
         """The lines of pairs.jsonl, each with the keypoints that its two pictures share, by name."""
         listed, left_out = self._lines("pairs.jsonl", records.pair_of)
-        names = list(
-            dict.fromkeys(
-                name for pair in listed for name in (*pair.points_px[0], *pair.points_px[1])
-            )
-        )
+        names = list(dict.fromkeys(name for pair in listed for name in (*pair.points_px[0], *pair.points_px[1])))
         number_of = {name: number for number, name in enumerate(names)}
         pairs: dict[str, Pair] = {}
         for record in listed:
@@ -183,19 +177,13 @@ class Own(OwnMasks):
                 left_out.append(f"{self.folder / 'pairs.jsonl'}: line {record.line}: {error}")
         self.skipped = [*self._unlisted, *left_out]
         if not pairs:
-            raise DatasetError(
-                f"{self.folder / 'pairs.jsonl'}: no usable pair; first problem: {left_out[0]}"
-            )
+            raise DatasetError(f"{self.folder / 'pairs.jsonl'}: no usable pair; first problem: {left_out[0]}")
         return list(pairs.values())
 
     def _pair(self, record: records.PairRecord, number_of: dict[str, int]) -> Pair:
         """A pair. Where no sizes are given they are the pictures' own, where no boxes, the whole pictures."""
-        sizes = record.sizes_wh_px or tuple(
-            read_size(self._refs[name]) for name in record.image_ids
-        )
-        boxes: Sequence[Box] = record.boxes_xyxy_px or [
-            (0.0, 0.0, float(w), float(h)) for w, h in sizes
-        ]
+        sizes = record.sizes_wh_px or tuple(read_size(self._refs[name]) for name in record.image_ids)
+        boxes: Sequence[Box] = record.boxes_xyxy_px or [(0.0, 0.0, float(w), float(h)) for w, h in sizes]
         source, target = record.points_px
         shared = [name for name in source if name in target]
         return checked_pair(
@@ -228,11 +216,7 @@ class Own(OwnMasks):
         """The videos whose first mask shows an object; others, and frames without, are in `skipped`."""
         videos, left_out = [], []
         for name, frames in self._frames.items():
-            left_out += [
-                f"{self.truth_file(i)}: no mask of frame {i}"
-                for i in frames
-                if not self.has_label_map(i)
-            ]
+            left_out += [f"{self.truth_file(i)}: no mask of frame {i}" for i in frames if not self.has_label_map(i)]
             if not self.has_label_map(next(iter(frames))):
                 continue
             try:
@@ -242,9 +226,7 @@ class Own(OwnMasks):
         self.skipped = [*self._unlisted, *left_out]
         if not videos:
             why = f"; first problem: {left_out[0]}" if left_out else ""
-            raise DatasetError(
-                f"{self.folder / VIDEOS}: expected videos with masks, found none to use{why}"
-            )
+            raise DatasetError(f"{self.folder / VIDEOS}: expected videos with masks, found none to use{why}")
         return videos
 
     def _video(self, name: str, frame_ids: tuple[str, ...]) -> Video:
@@ -253,14 +235,10 @@ class Own(OwnMasks):
         stems = [Path(file).stem for file in sorted(masks.names) if file.endswith(".png")]
         absent = [stem for stem in stems if f"{VIDEOS}/{name}/{stem}" not in frame_ids]
         if absent:
-            raise DatasetError(
-                f"{masks.folder}: expected a frame for each mask, found none of {first_few(absent)}"
-            )
+            raise DatasetError(f"{masks.folder}: expected a frame for each mask, found none of {first_few(absent)}")
         n_objects = object_count(self.label_map(frame_ids[0]))
         if not n_objects:
-            raise DatasetError(
-                f"{self.truth_file(frame_ids[0])}: expected an object in the first mask, found none"
-            )
+            raise DatasetError(f"{self.truth_file(frame_ids[0])}: expected an object in the first mask, found none")
         return Video(name, frame_ids, n_objects)
 
     def questions(self) -> list[Question]:
@@ -268,9 +246,6 @@ class Own(OwnMasks):
         listed, left_out = self._lines("questions.jsonl", records.question_of)
         questions = {question.id: question for question in reversed(listed)}
         repeated = [question.id for question in listed if questions[question.id] is not question]
-        left_out += [
-            f"{self.folder / 'questions.jsonl'}: question {i}: a second one of this id"
-            for i in repeated
-        ]
+        left_out += [f"{self.folder / 'questions.jsonl'}: question {i}: a second one of this id" for i in repeated]
         self.skipped = [*self._unlisted, *left_out]
         return [question for question in listed if questions[question.id] is question]

@@ -64,9 +64,7 @@ class OwnFiles(DatasetBase):
         refs = {name: ImageRef(name, path) for name, path in self._pictures.items()}
         for name, path in (item for frames in self._frames.values() for item in frames.items()):
             if name in refs:
-                self._unlisted.append(
-                    f"{path}: a second picture of the id {name}; rename images/videos/"
-                )
+                self._unlisted.append(f"{path}: a second picture of the id {name}; rename images/videos/")
             refs.setdefault(name, ImageRef(name, path))
         return refs
 
@@ -97,16 +95,10 @@ class OwnFiles(DatasetBase):
         """
         path = self.folder / name
         left_out: list[str] = []
-        items = list(
-            records.usable_lines(
-                path, lambda at, record: read(at, record, self._image_of), left_out
-            )
-        )
+        items = list(records.usable_lines(path, lambda at, record: read(at, record, self._image_of), left_out))
         if not items:
             why = f"; first problem: {left_out[0]}" if left_out else ""
-            raise DatasetError(
-                f"{path}: expected a JSON object a line, found none that can be used{why}"
-            )
+            raise DatasetError(f"{path}: expected a JSON object a line, found none that can be used{why}")
         return items, left_out
 
     @cached_property

@@ -46,9 +46,7 @@ class OwnMasks(OwnFiles):
         labels = np.unique(self.label_map(image_id)).tolist()
         shown = tuple(label for label in labels if label in self._classes.names)
         if not shown:
-            raise DatasetError(
-                f"{self.truth_file(image_id)}: expected pixels of a class, found none"
-            )
+            raise DatasetError(f"{self.truth_file(image_id)}: expected pixels of a class, found none")
         return shown
 
     @cached_property
@@ -63,9 +61,7 @@ class OwnMasks(OwnFiles):
                 left_out.append(str(error))
         if not shown:
             why = f"; first problem: {left_out[0]}" if left_out else ""
-            raise DatasetError(
-                f"{self._masks}: expected masks of the pictures, found none to use{why}"
-            )
+            raise DatasetError(f"{self._masks}: expected masks of the pictures, found none to use{why}")
         return shown, left_out
 
     def _shown(self) -> dict[str, tuple[int, ...]]:
@@ -101,9 +97,7 @@ class OwnMasks(OwnFiles):
         """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
         ids = {name: number for number, name in self._classes.names.items()}
         if category not in ids:
-            raise DatasetError(
-                f"{self.folder / 'classes.json'}: expected a class {category!r}, found none"
-            )
+            raise DatasetError(f"{self.folder / 'classes.json'}: expected a class {category!r}, found none")
         return self.class_mask(image_id, ids[category])
 
     def class_mask(self, image_id: str, class_id: int) -> LabelMap:

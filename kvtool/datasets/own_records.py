@@ -59,13 +59,8 @@ def read_classes(path: Path) -> Classes:
             f'{path}: expected {{"names": {{"1": "cat", ...}}}}, found {brief(record)}; see docs/datasets.md'
         )
     with values.at(str(path)):
-        names = {
-            values.whole(number, "an id of names"): name for number, name in record["names"].items()
-        }
-        names = {
-            number: values.text(name, f"the name of id {number}")
-            for number, name in sorted(names.items())
-        }
+        names = {values.whole(number, "an id of names"): name for number, name in record["names"].items()}
+        names = {number: values.text(name, f"the name of id {number}") for number, name in sorted(names.items())}
         void, background = record.get("void", VOID), record.get("background", 0 not in names)
         _check_classes(names, void, background)
     return Classes(names, void, background)
@@ -74,12 +69,7 @@ def read_classes(path: Path) -> Classes:
 def _check_classes(names: Mapping[int, str], void: Any, background: Any) -> None:
     """Raises DatasetError where ids have gaps, names repeat, or one id stands for two things."""
     first = min(names, default=0)
-    if (
-        not names
-        or first > 1
-        or max(names) >= VOID
-        or list(names) != list(range(first, first + len(names)))
-    ):
+    if not names or first > 1 or max(names) >= VOID or list(names) != list(range(first, first + len(names))):
         raise DatasetError(
             f"expected names of ids from 0 or 1 on without a gap, to 254, found {brief(list(names), 40)}"
         )
@@ -88,14 +78,10 @@ def _check_classes(names: Mapping[int, str], void: Any, background: Any) -> None
     if void is not None and (type(void) is not int or not 0 <= void <= VOID or void in names):
         raise DatasetError(f"expected void as an id of no class, or null, found {brief(void)}")
     if not isinstance(background, bool) or (background and (0 in names or void == 0)):
-        raise DatasetError(
-            f"expected background true where id 0 is no class and not void, found {brief(background)}"
-        )
+        raise DatasetError(f"expected background true where id 0 is no class and not void, found {brief(background)}")
 
 
-def usable_lines(
-    path: Path, read: Callable[[int, dict[str, Any]], Item], left_out: list[str]
-) -> Iterator[Item]:
+def usable_lines(path: Path, read: Callable[[int, dict[str, Any]], Item], left_out: list[str]) -> Iterator[Item]:
     """What `read(line number, record)` makes of each line of a JSON lines file, blank ones aside.
 
     A line that is no JSON object, or that cannot be used, is left out with its place and the reason. Raises
@@ -143,19 +129,13 @@ class Caption:
 def caption_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Caption:
     """A line of captions.jsonl."""
     image_id, text = image_of(_given(record, "image")), _text(record, "caption")
-    optional = {
-        name: _text(record, name) for name in ("incorrect", "class", "mask") if name in record
-    }
+    optional = {name: _text(record, name) for name in ("incorrect", "class", "mask") if name in record}
     if {"class", "mask"} <= optional.keys():
         raise DatasetError("expected a class or a mask, found both")
     mask = optional.get("mask", "")
     if mask.startswith("/") or ".." in mask.split("/") or "\0" in mask:
-        raise DatasetError(
-            f"expected mask as a file below the data set's folder, found {brief(mask)}"
-        )
-    return Caption(
-        line, image_id, text, optional.get("incorrect", ""), optional.get("class", ""), mask
-    )
+        raise DatasetError(f"expected mask as a file below the data set's folder, found {brief(mask)}")
+    return Caption(line, image_id, text, optional.get("incorrect", ""), optional.get("class", ""), mask)
 
 
 def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Question:
@@ -173,17 +153,11 @@ def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Questio
     letters = [f"({chr(ord('A') + index)})" for index in range(len(choices))]
     prompt = text
     if choices:
-        options = "\n".join(
-            f"{letter} {choice}" for letter, choice in zip(letters, choices, strict=True)
-        )
+        options = "\n".join(f"{letter} {choice}" for letter, choice in zip(letters, choices, strict=True))
         prompt = f"{text} Select from the following choices.\n{options}"
-        right = (
-            letters[choices.index(answer)] if answer in choices else parse_choice(answer, choices)
-        )
+        right = letters[choices.index(answer)] if answer in choices else parse_choice(answer, choices)
         if not right:
-            raise DatasetError(
-                f"expected an answer that is one of the {len(choices)} choices, found {brief(answer)}"
-            )
+            raise DatasetError(f"expected an answer that is one of the {len(choices)} choices, found {brief(answer)}")
         answer = right
     return Question(
         id=str(_named(record, "id", line)),
@@ -216,14 +190,8 @@ def pair_of(line: int, record: dict[str, Any], image_of: ImageOf) -> PairRecord:
     points = [_points(each) for each in _two(record, "keypoints")]
     if not points[0].keys() & points[1].keys():
         raise DatasetError("expected a keypoint that has the same name in both images, found none")
-    boxes = (
-        [values.box(each, "a box") for each in _two(record, "boxes")] if "boxes" in record else None
-    )
-    sizes = (
-        [values.size(each, "a size") for each in _two(record, "sizes")]
-        if "sizes" in record
-        else None
-    )
+    boxes = [values.box(each, "a box") for each in _two(record, "boxes")] if "boxes" in record else None
+    sizes = [values.size(each, "a size") for each in _two(record, "sizes")] if "sizes" in record else None
     return PairRecord(
         line=line,
         id=str(_named(record, "id", line)),
@@ -238,9 +206,7 @@ def pair_of(line: int, record: dict[str, Any], image_of: ImageOf) -> PairRecord:
 def _points(value: Any) -> dict[str, Point]:
     if not isinstance(value, dict) or not value:
         raise DatasetError(f'expected keypoints as {{"name": [x, y], ...}}, found {brief(value)}')
-    pairs = (
-        (name, values.numbers(point, 2, f"keypoint {brief(name)}")) for name, point in value.items()
-    )
+    pairs = ((name, values.numbers(point, 2, f"keypoint {brief(name)}")) for name, point in value.items())
     return {name: (x, y) for name, (x, y) in pairs}
 
 
@@ -263,9 +229,7 @@ def _text(record: dict[str, Any], name: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise DatasetError(
-            f"expected {name} as Unicode text, found half of a pair in {brief(value)}"
-        ) from None
+        raise DatasetError(f"expected {name} as Unicode text, found half of a pair in {brief(value)}") from None
     return value
 
 

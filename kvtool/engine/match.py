@@ -24,7 +24,7 @@ from kvtool.store import Run, RunConfig, Store
 from kvtool.store.manifest import Part
 
 if TYPE_CHECKING:
-    from kvtool.datasets.base import DatasetBase, ImageRef
+    from kvtool.datasets.base import Dataset, ImageRef
     from kvtool.engine.plan import Job
     from kvtool.types import Kind
 
@@ -41,7 +41,7 @@ class Extraction:
     """
 
     job: Job
-    dataset: DatasetBase
+    dataset: Dataset
     snapshot: Snapshot
     refs: tuple[ImageRef, ...]
     prefixes: tuple[str | None, ...]
@@ -69,9 +69,13 @@ class Extraction:
         return dict(zip(self.ids, self.prefixes, strict=True))
 
 
-def open_extraction(job: Job) -> Extraction:
-    """Open a job's data set and look at its model's files. Raises UsageError, DatasetError, ModelError."""
-    dataset = open_dataset(job.dataset)
+def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
+    """Open a job's data set, where it is not given, and look at its model's files.
+
+    Raises UsageError, DatasetError, ModelError.
+    """
+    if dataset is None:
+        dataset = open_dataset(job.dataset)
     refs = tuple(dataset.present())
     if not refs:
         raise UsageError(f"{job.dataset}: expected at least one image, found none; nothing to extract")

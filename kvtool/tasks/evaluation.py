@@ -8,7 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.datasets import DATASETS, Spec, open_dataset
+from kvtool.datasets import DATASETS, Spec, open_dataset, tasks_named
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
@@ -88,7 +88,7 @@ def evaluate(
 def tasks_of(run: Run) -> list[str]:
     """The tasks that a run's data set can serve, in the order of the table: where it lies as far as its files allow,
     and where it is not there, all that one of its name may serve."""
-    served = DATASETS.load(run.config.dataset).about.tasks
+    served = tasks_named(run.config.dataset)
     if served and run.place is not None:
         with contextlib.suppress(KvtoolError):
             served = open_dataset(Spec(run.config.dataset, run.place, run.config.split or None)).tasks
@@ -112,8 +112,8 @@ def count_blocks(
 
 def check_served(run: Run, task: str) -> None:
     """Raises UsageError where a run's data set cannot serve a task."""
-    if task not in DATASETS.load(run.config.dataset).about.tasks:
-        able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
+    if task not in tasks_named(run.config.dataset):
+        able = ", ".join(name for name in DATASETS.names() if task in tasks_named(name))
         raise UsageError(
             f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
         )

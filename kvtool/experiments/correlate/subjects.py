@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kvtool.asking.answering import CACHE
 from kvtool.asking.choices import BENCHMARKS
-from kvtool.datasets import DATASETS
+from kvtool.datasets import DATASETS, tasks_named
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run, Store
@@ -82,7 +82,7 @@ def find_subjects(
     identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
-        about = config.dataset in benchmarks or set(tasks) & set(DATASETS.load(config.dataset).about.tasks)
+        about = config.dataset in benchmarks or set(tasks) & set(tasks_named(config.dataset))
         if config.prefix == "none" and config.model.geometry.layers and about:
             identity = Identity(config.model.name, config.model.revision, config.model.dtype, config.view)
             # The same weights are one model, whatever it was called when a run was extracted.
@@ -167,7 +167,7 @@ def _whole(run: Run) -> bool:
 def _lacks_tasks(runs: Sequence[Run], tasks: Sequence[str], sources: Mapping[str, Source]) -> Iterator[str]:
     for task in tasks:
         if task not in sources:
-            able = ", ".join(name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks)
+            able = ", ".join(name for name in DATASETS.names() if task in tasks_named(name))
             yield f"{task}: no model has values over {able}: extract them"
         elif not _segmented(runs, task, sources[task]):
             yield f"{task}: no values over {sources[task]}, which most models have: extract them"

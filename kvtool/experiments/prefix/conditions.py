@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvtool.datasets import DATASETS, open_dataset, spec_of
+from kvtool.datasets import DATASETS, open_dataset, spec_of, tasks_named
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import count, dataset_of, listed
 from kvtool.digests import digest_texts
@@ -108,7 +108,7 @@ def find_base(
             f"store {store.path}: expected one run without prefix for {task} or a name (--run), found runs: "
             f"{', '.join(run.name for run in runs)}"
         )
-    able = [each for each in DATASETS.names() if task in DATASETS.load(each).about.tasks]
+    able = [each for each in DATASETS.names() if task in tasks_named(each)]
     raise UsageError(
         f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over {' or '.join(able)}"
         f"{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, found runs: "
