@@ -230,7 +230,7 @@ def cells(path: Path) -> Iterator[dict[str, Any]]:
     buffer = io.BytesIO()
     pictures(1)[0].save(buffer, "PNG")
     yield {"bytes": buffer.getvalue(), "path": None}
-    yield {"bytes": None, "path": str(builders.picture(path))}
+    yield {"bytes": None, "path": str(builders.picture(path, seed=5))}
     yield {"bytes": None, "path": None}
 
 
