@@ -135,11 +135,11 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVTOOL_STORE", "")
     make, use = blocks("python")
     exec(compile(make, str(PAGE), "exec"), {})
-    for line in "".join(blocks("")).splitlines():
+    for line in "".join(blocks("sh")).splitlines():
         piped = ""
         for command in line.split(" | "):
             code, piped = run(shlex.split(command)[1:], piped, monkeypatch)
-            assert code == 0, command
+            assert code == 0, (command, piped)
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         exec(compile(use, str(PAGE), "exec"), {})
     assert "miou_fgbg" in shown.getvalue()
@@ -149,4 +149,4 @@ def run(arguments: list[str], piped: str, monkeypatch: pytest.MonkeyPatch) -> tu
     from typer.testing import CliRunner
 
     outcome = CliRunner().invoke(app, arguments, input=piped)
-    return outcome.exit_code, outcome.stdout
+    return outcome.exit_code, outcome.stdout or repr(outcome.exception)
