@@ -28,7 +28,7 @@ def _lines(
     for answers in every:
         labels = {"condition": answers.condition, "draw": answers.draw}
         for question, text in zip(questions, answers.texts, strict=True):
-            said = benchmark.parse(text)
+            said = benchmark.said(text, question)
             yield {name: value for name, value in labels.items() if value is not None} | {
                 benchmark.label: question.group,
                 "question_id": question.id,
@@ -37,7 +37,7 @@ def _lines(
                 "label": question.answer,
                 "answer": text,
                 "said": said,
-                "correct": said == question.answer.lower(),
+                "correct": said == benchmark.truth(question),
             }
 
 

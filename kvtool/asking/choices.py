@@ -13,6 +13,7 @@ import numpy as np
 from kvtool.asking.answering import Answerer, Progress
 from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
+from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import parse_choice
 from kvtool.metrics.choices import BLINK, CVBENCH, ChoiceCell, accuracy, choice_scores, choice_units
@@ -54,7 +55,7 @@ def perception(dataset: DatasetBase, held: Collection[str]) -> list[ChoiceQuesti
 
     Raises DatasetError for one whose answer names none of its choices.
     """
-    questions: list[Question] = dataset.questions()  # type: ignore[attr-defined]
+    questions = dataset.questions() if isinstance(dataset, HasQuestions) else []
     asked = [
         ChoiceQuestion(dataset.name, question)
         for question in questions

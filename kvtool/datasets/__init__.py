@@ -16,6 +16,7 @@ DATASETS = Registry(
     "data set",
     {
         "folder": "kvtool.datasets.folder:ImageFolder",
+        "own": "kvtool.datasets.own:Own",
         "scenes": "kvtool.datasets.scenes:scenes",
         "spair71k": "kvtool.datasets.spair71k:SPair71k",
         "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
@@ -95,6 +96,16 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
         raise UsageError(f"{spec}: expected a path, found none; write {spec.name}:PATH")
     dataset: DatasetBase = kind(None if spec.path in (None, "-") else _expanded(spec), spec.split)
     return dataset
+
+
+def tasks_named(name: str) -> tuple[str, ...]:
+    """The tasks that a data set of this name may serve; none for one that is in no table, of an object given in
+    Python or of a plug-in that is not there."""
+    try:
+        tasks: tuple[str, ...] = DATASETS.load(name).about.tasks
+    except UsageError:
+        return ()
+    return tasks
 
 
 def spec_of(dataset: DatasetBase) -> str:

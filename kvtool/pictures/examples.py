@@ -132,7 +132,7 @@ def _masks(
 
 
 def _class_name(dataset: Any, record: Row) -> str:
-    return str(dataset.class_names[record["class_id"] - 1]) if "class_id" in record else ""
+    return str(dataset.name_of_class(record["class_id"])) if "class_id" in record else ""
 
 
 def _frames(
@@ -177,26 +177,24 @@ DRAW: Mapping[str, Callable[..., Drawing]] = {
 }
 
 
-def _semantic_truth(task: Any, dataset: Any, record: Row) -> Mask:
-    """ImageNet-S: the image's own class. BDD-10K: the class that was given."""
-    if hasattr(dataset, "class_id"):
-        mask: Mask = dataset.mask(record["image"])
-        return mask
-    class_id = task.convention.first_id + task.texts.index(record["category"])
-    return np.asarray(dataset.label_map(record["image"]) == class_id)
+def _semantic_truth(task: Any, _dataset: Any, record: Row) -> Mask:
+    truth: Mask = task.truth(record)
+    return truth
 
 
 def _referred(task: Any, dataset: Any, record: Row) -> Mask:
     expression = next(one for one in task.expressions if one.sent_id == record["sent_id"])
-    mask: Mask = dataset.mask(expression)
+    mask: Mask = dataset.object_mask(expression)
     return mask
 
 
 TRUTH: Mapping[str, Callable[[Any, Any, Row], Mask]] = {
-    "foreground-segmentation": lambda _, dataset, record: dataset.mask(
+    "foreground-segmentation": lambda _, dataset, record: dataset.class_mask(
         record["query"], record["class_id"]
     ),
-    "co-segmentation": lambda _, dataset, record: dataset.mask(record["image"], record["category"]),
+    "co-segmentation": lambda _, dataset, record: dataset.group_mask(
+        record["image"], record["category"]
+    ),
     "semantic-segmentation": _semantic_truth,
     "referring-expression": _referred,
 }

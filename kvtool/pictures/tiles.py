@@ -121,7 +121,7 @@ def _words(units: Units, record: Row) -> str:
     if "sent" in record:
         return f'"{record["sent"]}"'
     if "class_id" in record:
-        return str(units.task.dataset.class_names[record["class_id"] - 1])
+        return str(units.task.dataset.name_of_class(record["class_id"]))
     return str(record["category"])
 
 

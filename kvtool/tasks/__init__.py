@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvtool.datasets import DATASETS
+from kvtool.datasets import DATASETS, tasks_named
 from kvtool.registry import Registry
 
 SAYS = ("name", "metric", "unit", "higher_is_better", "kinds", "serves", "promptable")
@@ -25,7 +25,7 @@ TASKS = Registry(
 
 def tasks_over(dataset: str) -> list[str]:
     """Names of the tasks that a data set serves: those that it lists, and those that name it."""
-    listed = DATASETS.load(dataset).about.tasks
+    listed = tasks_named(dataset)
     return [
         name for name, task in TASKS.usable().items() if name in listed or dataset in task.serves
     ]

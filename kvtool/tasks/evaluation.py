@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import getfile, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
-from kvtool.errors import UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
@@ -63,6 +65,10 @@ def evaluate(
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = own_options(task, {**options, "limit": limit, "seed": seed})
     dataset = dataset_of(run, data)
+    if lacking := dataset.lacks(task):
+        raise UsageError(
+            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lacking}"
+        )
     chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
     scoring = Scoring(
@@ -82,8 +88,15 @@ def evaluate(
 
 
 def tasks_of(run: Run) -> list[str]:
-    """The tasks that a run's data set can serve, in the order of the table."""
-    return tasks_over(run.config.dataset)
+    """The tasks that a run's data set can serve, in the order of the table: where it lies as far as its files allow,
+    and where it is not there, all that one of its name may serve."""
+    name = run.config.dataset
+    served = tasks_over(name)
+    if served and run.place is not None:
+        with contextlib.suppress(KvtoolError):
+            listed = open_dataset(Spec(name, run.place, run.config.split or None)).tasks
+            served = [task for task in served if task in listed or name in TASKS.load(task).serves]
+    return served
 
 
 def count_blocks(
@@ -107,7 +120,7 @@ def count_blocks(
 
 def check_served(run: Run, task: str) -> None:
     """Raises UsageError where a run's data set cannot serve a task."""
-    if task not in tasks_of(run):
+    if task not in tasks_over(run.config.dataset):
         raise UsageError(
             f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; "
             f"data sets that can: {', '.join(datasets_for(task)) or 'none'}"

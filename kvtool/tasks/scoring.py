@@ -127,9 +127,12 @@ class Scoring:
     def _able(
         self, others: Sequence[Run], images: Sequence[str]
     ) -> tuple[list[Run], list[list[str]]]:
-        """The runs that hold all of these images, and what a result records of each as a baseline."""
-        able = [run for run in others if set(images) <= set(run.ids)]
-        return able, [[run.name, run.config.hash, run.images_hash(images)] for run in able]
+        """The runs that hold all of these images with the same pictures, and what a result records of each as a
+        baseline."""
+        ours = self.plan.run.images_hash(images)
+        whole = [run for run in others if set(images) <= set(run.ids)]
+        able = [run for run in whole if run.images_hash(images) == ours]
+        return able, [[run.name, run.config.hash, ours] for run in able]
 
     def _with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
         """The result beside the baselines of other runs that hold all of the task's images.
@@ -138,6 +141,8 @@ class Scoring:
         that lacks images is said to be none.
         """
         images = self._images(fresh) if others else []
+        whole = [run for run in others if set(images) <= set(run.ids)]
+        ours = self.plan.run.images_hash(images)
         able, entries = self._able(others, images)
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
@@ -164,7 +169,12 @@ class Scoring:
         lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
             for run in others
-            if not set(images) <= set(run.ids)
+            if run not in whole
+        ]
+        lines += [
+            f"run {run.name} is no baseline: its pictures are other ones"
+            for run in whole
+            if run.images_hash(images) != ours
         ]
         return replace(result, skipped=[*result.skipped, *lines][:NAMED]) if lines else result
 

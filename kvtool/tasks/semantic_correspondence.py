@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from kvtool.datasets.spair71k import Pair, SPair71k
+from kvtool.datasets.protocols import HasPairs
+from kvtool.datasets.spair71k import Pair
 from kvtool.errors import KvtoolError
 from kvtool.features.layers import GridImage, Layer, upsampling
 from kvtool.metrics.correspondence import (
@@ -63,7 +64,7 @@ class SemanticCorrespondence:
 
     def __init__(
         self,
-        dataset: SPair71k,
+        dataset: HasPairs,
         ids: Sizes,
         device: torch.device,
         *,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from kvtool.datasets.davis import Davis, Video
+from kvtool.datasets.davis import Video
 from kvtool.datasets.masks import VOID
+from kvtool.datasets.protocols import HasVideos
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, region_similarity
@@ -46,7 +47,7 @@ class TemporalCorrespondence:
 
     def __init__(
         self,
-        dataset: Davis,
+        dataset: HasVideos,
         ids: Sizes,
         device: torch.device,
         *,
@@ -177,7 +178,7 @@ class TemporalCorrespondence:
             )
 
 
-def check_video(dataset: Davis, video: Video, ids: Sizes) -> None:
+def check_video(dataset: HasVideos, video: Video, ids: Sizes) -> None:
     """Raises DatasetError where a sequence cannot be scored.
 
     Its frames are of one size, and the annotations of the first and of those that are scored can be used.

@@ -123,8 +123,8 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     run = new_run(tmp_path / "s.kv")
     calls: list[tuple[Any, str]] = [
         (
-            lambda: kvtool.extract(run.store, model="m", dataset=["folder:a"]),  # type: ignore[arg-type]
-            "dataset: expected a text, found list",
+            lambda: kvtool.extract(run.store, model="m", dataset=[3]),  # type: ignore[list-item]
+            "dataset: expected a list of paths, or one of PIL images",
         ),
         (
             lambda: kvtool.extract(run.store, model=None, dataset="scenes"),  # type: ignore[arg-type]

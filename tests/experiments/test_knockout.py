@@ -412,7 +412,8 @@ def test_the_table_has_a_line_for_each_condition(
         (
             "coco:{pope}",
             {},
-            "benchmark: expected one of pope:PATH, mme:PATH, scenes, scenes@mme; found 'coco:",
+            "benchmark: expected one of pope:PATH, mme:PATH, own:PATH, blink:PATH, cvbench:PATH, scenes, scenes@mme; "
+            "found 'coco:",
         ),
         ("scenes@coco", {}, "benchmark: expected one of"),
         ("pope:{pope}", {"heads": [(9, 0)]}, "heads: row 1: expected layer from 0 to 5, found 9"),

@@ -46,7 +46,7 @@ def slow_counts(
     for episode in dataset.episodes(episodes, 5, 0, entries):
         features, labels = [], []
         for name in episode.support_ids:
-            mask, span = dataset.mask(name, episode.class_id), samples[name].base(kind)
+            mask, span = dataset.class_mask(name, episode.class_id), samples[name].base(kind)
             tally = np.zeros((*GRID, 2))
             for y in range(mask.shape[0]):
                 for x in range(mask.shape[1]):
@@ -57,7 +57,7 @@ def slow_counts(
                     features.append(values[name][cell])
                     labels.append(ones > zeros)
         model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(np.array(features), labels)
-        truth = dataset.mask(episode.query_id, episode.class_id)
+        truth = dataset.class_mask(episode.query_id, episode.class_id)
         logits = torch.from_numpy(
             model.decision_function(values[episode.query_id]).reshape(1, 1, *GRID)
         )

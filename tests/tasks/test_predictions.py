@@ -150,7 +150,7 @@ def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
             episode.support_ids,
         )
     found = [
-        iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["query"], r["class_id"]))
+        iou(read_mask(tmp_path / "out" / r["file"]), dataset.class_mask(r["query"], r["class_id"]))
         for r in files
     ]
     assert np.mean(found) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
@@ -162,7 +162,7 @@ def test_msrc_masks(tmp_path: Path) -> None:
     dataset = Msrc(tmp_path / "data")
     files = index_of(tmp_path / "out", result)
     found = [
-        iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["image"], r["category"]))
+        iou(read_mask(tmp_path / "out" / r["file"]), dataset.group_mask(r["image"], r["category"]))
         for r in files
     ]
     assert {record["file"] for record in files} == {f"{name}.png" for name in run.ids}
@@ -268,7 +268,7 @@ def test_refcoco_masks_of_sentences(tmp_path: Path) -> None:
             one.image_id,
             one.ann_id,
         )
-        found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.mask(one)))
+        found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.object_mask(one)))
     assert len(found) == 8
     assert np.mean(found) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
 

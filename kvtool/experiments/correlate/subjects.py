@@ -15,6 +15,7 @@ from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run, Store
 from kvtool.tasks import datasets_for, tasks_over
+from kvtool.tasks.evaluation import tasks_of
 
 SEGMENTATION = (
     "foreground-segmentation",
@@ -146,7 +147,7 @@ def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
 
 
 def _serves(run: Run, task: str) -> bool:
-    return "value" in run.config.kinds and task in tasks_over(run.config.dataset)
+    return "value" in run.config.kinds and task in tasks_of(run)
 
 
 def _source(run: Run) -> RunSource:

@@ -22,7 +22,7 @@ from kvtool.asking.answering import (
     silent,
     unanswerable,
 )
-from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
+from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions, unaskable
 from kvtool.asking.heads import (
     HeadCondition,
     HeadSet,
@@ -34,6 +34,7 @@ from kvtool.asking.heads import (
 )
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
+from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.variances import kept_variances
 from kvtool.result import Result, result_key, versions
@@ -74,7 +75,8 @@ def knockout(
     """Scores of a benchmark under no knockout, the chosen heads, their early, middle and late parts, and controls.
 
     target: the store, or the run whose model, prefix and view are used (`run` names one of a store). Images that no
-    such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all], scenes or scenes@mme.
+    such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all], scenes,
+    scenes@mme, or any data set with questions about one image each, e.g. own:PATH.
     heads: "agnostic" (input-agnostic keys of the run, by their variance), a file of JSON lines, "-" for standard
     input, or rows with layer and kv_head, or (layer, kv_head) pairs. layers: early, middle, late, last:N or numbers;
     blocks only there. controls: "dependent" and "random", drawn `draws` times with `seed`, as many heads in the same
@@ -93,8 +95,12 @@ def knockout(
     check_answers(answers, official)
     rows = None if heads == "agnostic" else _rows(heads)
     asked, dataset = open_benchmark(benchmark)
+    if official is not None and not asked.is_official:
+        raise UsageError(
+            f"--official: expected pope or mme, found {dataset.name}, which has no such files: --answers"
+        )
     base = find_base(store, named, model, None if rows is None else dataset)
-    refs = dataset.images()[:limit]
+    refs = _pictures(dataset)[:limit]
     if base is None:
         base, _ = holding_run(store, None, model, dataset, refs, device, progress)
     chosen, source, unknown = _heads(rows, heads, base)
@@ -251,20 +257,32 @@ def _heads(
     return head_set(rows, base.config.model.geometry, source), source, notes
 
 
+def _pictures(dataset: DatasetBase) -> Sequence[ImageRef]:
+    """The pictures of a data set up to the last one that a question is about."""
+    asked_about = {question.image_ids[0] for question in _questions(dataset)}
+    refs = dataset.images()
+    last = max((place for place, ref in enumerate(refs) if ref.id in asked_about), default=-1)
+    return refs[: last + 1]
+
+
+def _questions(dataset: DatasetBase) -> list[Question]:
+    assert isinstance(dataset, HasQuestions)  # as open_benchmark chose it
+    return dataset.questions()
+
+
 def _split(
     dataset: DatasetBase, refs: Sequence[ImageRef], failed: Mapping[str, str]
 ) -> tuple[list[Question], list[str]]:
     """The questions that can be asked, and a line for each that cannot. Raises KvtoolError where none is left."""
     wanted = {ref.id for ref in refs}
-    every = [question for question in dataset.questions() if question.image_ids[0] in wanted]  # type: ignore[attr-defined]
-    kept = [question for question in every if question.image_ids[0] not in failed]
-    skipped = [
-        f"question {q.id}: {failed[q.image_ids[0]]}" for q in every if q.image_ids[0] in failed
-    ]
+    every = [question for question in _questions(dataset) if question.image_ids[0] in wanted]
+    why = {question.id: reason for question in every if (reason := unaskable(question, failed))}
+    kept = [question for question in every if question.id not in why]
+    skipped = [f"question {question}: {reason}" for question, reason in why.items()]
     skipped += dataset.skipped
     if not kept:
-        why = f": {skipped[0]}" if skipped else ""
+        first = f": {skipped[0]}" if skipped else ""
         raise KvtoolError(
-            f"{dataset.name} {dataset.root}: expected questions about images that are there, found none{why}"
+            f"{dataset.name} {dataset.root}: expected questions about images that are there, found none{first}"
         )
     return kept, skipped

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kvtool.datasets.base import Question
-from kvtool.errors import UsageError
+from kvtool.datasets.base import QUESTIONS, DatasetBase, Question
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.paired.points import PointQuestion, make_questions
 from kvtool.experiments.paired.readings import (
     LinearProbe,
@@ -23,7 +23,9 @@ from kvtool.experiments.paired.readings import (
     stratified_folds,
 )
 from kvtool.store import Run, Store
+from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.semantic_correspondence import check_pair
+from kvtool.tasks.survey import Served
 from kvtool.tasks.truth import LeftOut, Sizes
 
 ORDINALS = ("first", "second", "third", "fourth")
@@ -50,7 +52,8 @@ class PairedQuestions:
 
 @dataclass(frozen=True)
 class PairedTask:
-    """dataset: what a run must be over. subset: of BLINK. options: names of those that are the task's own."""
+    """dataset: what a run is over, or another data set that serves semantic correspondence. subset: of BLINK, "" for
+    all questions. options: names of those that are the task's own."""
 
     name: str
     dataset: str
@@ -90,7 +93,7 @@ def compared_images(
 ) -> PairedQuestions:
     """Which option's image goes with the first one."""
     del seed
-    questions, skipped = _of_subset(dataset, ids, subset)
+    questions, skipped = _of_subset(dataset, ids, subset, lambda each: len(each.image_ids) > 1)
     able, images = [], []
     for question in questions:
         shown = option_images(question)
@@ -130,8 +133,8 @@ def probed_image(
     c: float = C,
 ) -> PairedQuestions:
     """A or B of one image. Raises UsageError where there are too few questions of either to leave a fold out."""
-    questions, skipped = _of_subset(dataset, ids, subset)
-    able = [each for each in questions if len(each.image_ids) == 1 and len(each.choices) == 2]
+    questions, skipped = _of_subset(dataset, ids, subset, _is_of_one_image)
+    able = [each for each in questions if _is_of_one_image(each)]
     fit = {each.id for each in able}
     skipped += [
         f"question {q.id}: expected one image and two choices" for q in questions if q.id not in fit
@@ -141,8 +144,8 @@ def probed_image(
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
     if able and fewest < 2:
         raise UsageError(
-            f"{subset}: expected two questions or more with each answer to train a probe, found {labels.count(0)} "
-            f"with (A) and {labels.count(1)} with (B); extract more of them"
+            f"{subset or dataset.name}: expected two questions or more with each answer to train a probe, "
+            f"found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more of them"
         )
     folds = min(folds, max(fewest, 2))
     of = stratified_folds(labels, folds, seed)
@@ -150,14 +153,24 @@ def probed_image(
     return PairedQuestions(able, reading, skipped, {"folds": folds, "c": c})
 
 
+def _is_of_one_image(question: Question) -> bool:
+    return len(question.image_ids) == 1 and len(question.choices) == 2
+
+
 HIDDEN_ANSWER = "its answer is hidden"
 
 
-def _of_subset(dataset: Any, ids: Sizes, subset: str) -> tuple[list[Question], list[str]]:
-    """A subset's questions whose images the run holds and whose answer is one of the choices; the others' reasons."""
+def _of_subset(
+    dataset: Any, ids: Sizes, subset: str, is_meant: Callable[[Question], bool]
+) -> tuple[list[Question], list[str]]:
+    """A subset's questions whose images the run holds and whose answer is one of the choices; the others' reasons.
+
+    Where no subset is named, those count that are meant, and have choices.
+    """
+    questions = dataset.questions()
     kept, skipped = [], [*dataset.notes, *dataset.skipped]
-    for question in dataset.questions():
-        if question.group != subset:
+    for question in questions:
+        if not (question.group == subset if subset else question.choices and is_meant(question)):
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if lacking := [image for image in question.image_ids if image not in ids]:
@@ -187,8 +200,19 @@ PAIRED = {
         PairedTask("art-style", "blink", "Art_Style", compared_images),
         PairedTask("visual-similarity", "blink", "Visual_Similarity", compared_images),
         PairedTask("relative-depth", "blink", "Relative_Depth", probed_image, ("folds", "c")),
+        PairedTask("image-choice", "own", "", compared_images),
+        PairedTask("two-choice", "own", "", probed_image, ("folds", "c")),
     )
 }
+
+
+def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
+    """The tasks that may be put to a run over a data set."""
+    return [
+        task
+        for task in PAIRED.values()
+        if task.dataset == dataset.name or task.name in dataset.tasks
+    ]
 
 
 def paired_task(name: str) -> PairedTask:
@@ -223,12 +247,39 @@ def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
 def _unfit(run: Run, task: PairedTask) -> str | None:
     """Why a run cannot serve a task."""
     config = run.config
-    if config.dataset != task.dataset:
+    if config.dataset != task.dataset and task.name not in tasks_of(run):
         return f"run {run.name} is over {config.dataset}, not {task.dataset}"
-    if task.dataset == "blink" and config.split == "test":
+    if config.dataset == "blink" and config.split == "test":
         return f"run {run.name} is over blink@test: answers hidden: use @val"
     if not config.model.geometry.layers:
         return f"run {run.name} is of {config.model.name}, an encoder that answers nothing"
     if config.prefix != "none":
         return f"run {run.name} has text before its images (prefix {config.prefix}), which questions have not"
     return None
+
+
+def survey_paired(dataset: DatasetBase, sizes: Sizes) -> list[Served]:
+    """What a data set serves of the paired tasks that may be put to a run over it, or one row that says none."""
+    able = tasks_over(dataset)
+    if not able:
+        return [
+            Served(
+                "paired", unit="questions", missing=f"{dataset.name} has no pairs or choices for it"
+            )
+        ]
+    return [_survey(dataset, sizes, task) for task in able]
+
+
+def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
+    what = f"paired {task.name}"
+    if task.name not in dataset.tasks and (lacking := dataset.lacks(QUESTIONS)):
+        return Served(what, unit="questions", missing=lacking)
+    try:
+        asked = task.make(dataset, sizes, task.subset, None, 0)
+    except KvtoolError as error:
+        return Served(what, unit="questions", missing=str(error))
+    images = {image for question in asked.questions for image in question.image_ids}
+    missing = "" if asked.questions else "no question of this kind"
+    n = len(asked.questions)
+    reasons = tuple(asked.skipped)
+    return Served(what, n, "questions", len(images), None, len(reasons), reasons, missing)

@@ -19,7 +19,7 @@ from kvtool.engine.plan import Job
 from kvtool.engine.prefixes import FILE, TEXT, condition_name, prefix_texts
 from kvtool.errors import BusyError, DatasetError, ModelError, UsageError
 from kvtool.store import Run, RunConfig, Store
-from kvtool.tasks import datasets_for, tasks_over
+from kvtool.tasks import TASKS, datasets_for
 from kvtool.tasks.blocks import DECODER
 from kvtool.tasks.evaluation import check_served, tasks_of
 from kvtool.types import Kind
@@ -59,7 +59,7 @@ def condition_names(
     dataset: DatasetBase, chosen: Sequence[str] | None, own: Sequence[str]
 ) -> list[str]:
     """none, then those chosen (default: all) of what the data set offers, then the user's own. Raises UsageError."""
-    offered = [name for name in ORDER if name in dataset.about.conditions]
+    offered = [name for name in ORDER if name in dataset.conditions]
     for name in chosen or ():
         if name not in offered:
             raise UsageError(
@@ -162,10 +162,11 @@ def open_data(
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
-        if task not in tasks_over(opened.name):
-            served = ", ".join(tasks_over(opened.name)) or "none"
+        lacking = "" if opened.name in TASKS.load(task).serves else opened.lacks(task)
+        if lacking:
+            served = ", ".join(opened.tasks) or "none"
             raise UsageError(
-                f"{spec}: expected a data set that serves {task}, found one that serves {served}"
+                f"{spec}: expected a data set that serves {task}, found one that serves {served}: {lacking}"
             )
         return opened
     opened = dataset_of(base, data)

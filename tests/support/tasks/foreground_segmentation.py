@@ -46,7 +46,7 @@ def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
         values = background(s, layer, head)
         if (layer, head) == PLANTED:
             class_id = int(s.id[5:7])
-            foreground, kept = patch_labels(dataset.mask(s.id, class_id), s.base())
+            foreground, kept = patch_labels(dataset.class_mask(s.id, class_id), s.base())
             if class_id == 1:
                 foreground[np.flatnonzero(~foreground & kept)[:wrong]] = True
             values[s.base().token_indices()] = 0.05 * values[s.base().token_indices()]
