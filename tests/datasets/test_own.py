@@ -108,11 +108,11 @@ def test_captions_are_prefixes_and_say_what_they_refer_to(root: Path) -> None:
 
 def test_pairs_share_keypoints_by_name(root: Path) -> None:
     first, second = Own(root).pairs()
+    assert (first.src_wh_px, first.category, first.id) == ((32, 24), "all", "1")
     moved = [(x - 1, y + 1) for x, y in first.src_kps_px]
     assert list(first.trg_kps_px) == moved
     assert len(moved) == 4
-    assert first.trg_box_xyxy_px == (0, 0, 32, 24)
-    assert (first.src_wh_px, first.category, first.id) == ((32, 24), "all", "1")
+    assert list(first.trg_box_xyxy_px) == [0, 0, 32, 24]
     assert (second.src_kps_px, second.trg_kps_px, second.kps_ids) == (((4, 5),), ((6, 7),), (0,))
     assert (second.trg_box_xyxy_px, second.category, second.id) == ((2, 2, 22, 12), "dog", "second")
 
