@@ -16,7 +16,6 @@ DATASETS = Registry(
     "data set",
     {
         "folder": "kvtool.datasets.folder:ImageFolder",
-        "own": "kvtool.datasets.own:Own",
         "scenes": "kvtool.datasets.scenes:scenes",
         "spair71k": "kvtool.datasets.spair71k:SPair71k",
         "pascal5i": "kvtool.datasets.pascal5i:Pascal5i",
@@ -30,6 +29,7 @@ DATASETS = Registry(
         "mme": "kvtool.datasets.mme:Mme",
         "blink": "kvtool.datasets.blink:Blink",
         "cvbench": "kvtool.datasets.cvbench:CvBench",
+        "own": "kvtool.datasets.own:Own",
     },
     "kvtool.datasets",
     ("about",),
