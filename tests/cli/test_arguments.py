@@ -111,7 +111,7 @@ def test_flags_of_the_environment_are_no_exception(
 def test_the_same_from_python(tmp_path: Path) -> None:
     run = new_run(tmp_path / "s.kv")
     calls: list[tuple[Any, str]] = [
-        (lambda: kvtool.extract(run.store, model="m", dataset=[3]), "dataset: expected a list of paths, or one of PIL images"),  # type: ignore[list-item]
+        (lambda: kvtool.extract(run.store, model="m", dataset=[3]), "dataset: expected a list of paths"),  # type: ignore[list-item]
         (lambda: kvtool.extract(run.store, model=None, dataset="scenes"), "model: expected a text, found NoneType"),  # type: ignore[arg-type]
         (lambda: kvtool.extract("a\0b", model="m", dataset="scenes"), "store: expected text in UTF-8 without a NUL"),
         (lambda: kvtool.extract(run.store, model="m", dataset="scenes", prefix="text:\udce9"), "prefix: expected text"),
