@@ -84,7 +84,8 @@ def paired(
     """What the model says and what its image values know, question by question.
 
     task: semantic-correspondence (made of SPair-71k's pairs), or art-style, visual-similarity, relative-depth (BLINK's
-    val split), image-choice and two-choice (questions.jsonl of own:PATH). target: the run, or the store that holds it (`run` names one of several).
+    val split), image-choice and two-choice (questions.jsonl of own:PATH).
+    target: the run, or the store that holds it (`run` names one of several).
     kinds, layers, heads, select: blocks as in kvtool.tasks.probe; by default value, and projected and vision beside
     it. n: questions at most, by default 200 made ones, or all of BLINK's. seed: of made questions, folds, halves and
     intervals. pictures: a new folder for the marked pictures, by default one in the store. answers: a file for a JSON
