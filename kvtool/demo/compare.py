@@ -18,7 +18,7 @@ SECOND_OR_THIRD = ("the second image", "the third image")
 STYLE_PROMPT = "Which image has the same style as the first image?"
 SIMILARITY_PROMPT = "Which image is most similar to the first image?"
 POINT_PROMPT = "Which point corresponds to the reference point?"
-MARK_COLOUR = (230, 20, 60)
+MARK_COLOR = (230, 20, 60)
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ def mark_points(
     font = ImageFont.load_default(size=max(9.0, min(canvas.size) * 0.1))
     for (x, y), label in zip(points_xy_px, labels, strict=True):
         painter.ellipse(
-            (x - radius, y - radius, x + radius, y + radius), outline=MARK_COLOUR, width=2
+            (x - radius, y - radius, x + radius, y + radius), outline=MARK_COLOR, width=2
         )
         painter.text(
             (x + radius, y - 2 * radius),
             label,
-            fill=MARK_COLOUR,
+            fill=MARK_COLOR,
             font=font,
             stroke_width=1,
             stroke_fill=(255, 255, 255),
@@ -114,7 +114,7 @@ def corresponding_point(
             )
             width, height = size_wh
             thing = replace(
-                scene.things[0], scale_px=0.7 * min(size_wh), centre_xy_px=(width / 2, height / 2)
+                scene.things[0], scale_px=0.7 * min(size_wh), center_xy_px=(width / 2, height / 2)
             )
             scene = replace(scene, things=(thing,))
             rendered = render(scene)

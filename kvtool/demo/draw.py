@@ -11,11 +11,11 @@ import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw
 
 from kvtool.demo.shapes import Points, parts, shapes
-from kvtool.demo.world import COLOURS, Scene, Thing, sample_scene
+from kvtool.demo.world import COLORS, Scene, Thing, sample_scene
 
 INK, PAPER = (28, 26, 30), (252, 250, 244)
 GROUND: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], float]] = {
-    # Colour above, colour below, height of the horizon as a fraction of the picture.
+    # Color above, color below, height of the horizon as a fraction of the picture.
     "field": ((196, 222, 240), (172, 204, 140), 0.35),
     "sea": ((206, 230, 244), (120, 180, 206), 0.25),
     "desert": ((238, 226, 200), (226, 196, 148), 0.4),
@@ -51,7 +51,7 @@ def pose(thing: Thing, points: Points) -> Points:
     x = points[:, 0] * (-1 if thing.mirror else 1) * thing.scale_px
     y = points[:, 1] * thing.scale_px
     placed: Points = np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=1) + np.asarray(
-        thing.centre_xy_px
+        thing.center_xy_px
     )
     return placed
 
@@ -83,7 +83,7 @@ def keypoint_offsets(category: str) -> dict[str, tuple[float, float]]:
     for index, name in enumerate(parts(category)):
         first = next(piece for piece in shapes()[category] if piece.part == name)
         x, y = RASTER_SIDE * (first.points().mean(axis=0) + 0.5)
-        # Deep inside a part rather than on its rim: drawn small, the rim may belong to a neighbour.
+        # Deep inside a part rather than on its rim: drawn small, the rim may belong to a neighbor.
         rows, columns = np.nonzero(_eroded(_raster(category) == index + 1))
         nearest = int(((columns - x) ** 2 + (rows - y) ** 2).argmin())
         column, row = float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
@@ -118,23 +118,23 @@ def _texture(name: str, period: int) -> Image.Image:
 
 
 def _mix(
-    colour: tuple[int, int, int], other: tuple[int, int, int], share: float
+    color: tuple[int, int, int], other: tuple[int, int, int], share: float
 ) -> tuple[int, int, int]:
-    r, g, b = (round(c + share * (o - c)) for c, o in zip(colour, other, strict=True))
+    r, g, b = (round(c + share * (o - c)) for c, o in zip(color, other, strict=True))
     return r, g, b
 
 
-def _shades(colour: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
+def _shades(color: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
     return {
-        "main": colour,
-        "dark": _mix(colour, (0, 0, 0), 0.28),
-        "light": _mix(colour, (255, 255, 255), 0.3),
+        "main": color,
+        "dark": _mix(color, (0, 0, 0), 0.28),
+        "light": _mix(color, (255, 255, 255), 0.3),
         "ink": INK,
         "paper": PAPER,
         # The second shade of a texture must show on black too.
-        "texture": _mix(colour, (0, 0, 0), 0.5)
-        if sum(colour) > 200
-        else _mix(colour, (255, 255, 255), 0.45),
+        "texture": _mix(color, (0, 0, 0), 0.5)
+        if sum(color) > 200
+        else _mix(color, (255, 255, 255), 0.45),
     }
 
 
@@ -166,7 +166,7 @@ def _draw_thing(
     canvas: Image.Image, marks: Image.Image, thing: Thing, index: int, style: str
 ) -> None:
     """Draw one thing on the canvas and its (thing, part) number on `marks`, both at the drawing's size."""
-    shades = _shades(COLOURS[thing.colour])
+    shades = _shades(COLORS[thing.color])
     painter, marker = ImageDraw.Draw(canvas), ImageDraw.Draw(marks)
     line = {"outlined": INK, "pale": _mix(shades["dark"], (90, 90, 90), 0.5)}.get(
         style, _mix(shades["main"], (0, 0, 0), 0.55)
@@ -174,7 +174,7 @@ def _draw_thing(
     line_px = 3 if style == "outlined" else 1
     names = parts(thing.category)
     half = int(0.75 * thing.scale_px * OVERSAMPLING) + 2
-    left, top = (int(c * OVERSAMPLING) - half for c in thing.centre_xy_px)
+    left, top = (int(c * OVERSAMPLING) - half for c in thing.center_xy_px)
     mask = Image.new("L", (2 * half, 2 * half))
     masker = ImageDraw.Draw(mask)
     for piece in shapes()[thing.category]:

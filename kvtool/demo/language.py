@@ -14,7 +14,7 @@ import numpy as np
 
 from kvtool.demo.shapes import part_names
 from kvtool.demo.world import (
-    COLOURS,
+    COLORS,
     PLACES,
     SIZES,
     STYLES,
@@ -99,7 +99,7 @@ def vocabulary() -> tuple[str, ...]:
     world = [
         *names,
         *part_names(),
-        *COLOURS,
+        *COLORS,
         *TEXTURES,
         *SIZES,
         *PLACES,
@@ -134,13 +134,13 @@ def words(text: str) -> list[str]:
 
 def horizontal(scene: Scene, thing: Thing, margin: float = 0.08) -> str | None:
     """`left` or `right` half of the picture, None within `margin` (fraction of the width) of the middle."""
-    offset = thing.centre_xy_px[0] / scene.size_wh[0] - 0.5
+    offset = thing.center_xy_px[0] / scene.size_wh[0] - 0.5
     return None if abs(offset) < margin else ("left" if offset < 0 else "right")
 
 
 def vertical(scene: Scene, thing: Thing, margin: float = 0.08) -> str | None:
     """`top` or `bottom` half of the picture, None within `margin` (fraction of the height) of the middle."""
-    offset = thing.centre_xy_px[1] / scene.size_wh[1] - 0.5
+    offset = thing.center_xy_px[1] / scene.size_wh[1] - 0.5
     return None if abs(offset) < margin else ("top" if offset < 0 else "bottom")
 
 
@@ -154,10 +154,10 @@ def spot(scene: Scene, thing: Thing) -> str:
     return "in the middle"
 
 
-def look(thing: Thing, *, size: bool = True, colour: bool = True, texture: bool = True) -> str:
+def look(thing: Thing, *, size: bool = True, color: bool = True, texture: bool = True) -> str:
     """Adjectives and category: `big red striped fish`; a plain thing has no word for its texture."""
     adjectives = [thing.size] if size else []
-    adjectives += [thing.colour] if colour else []
+    adjectives += [thing.color] if color else []
     adjectives += [thing.texture] if texture and thing.texture != "plain" else []
     return " ".join([*adjectives, thing.category])
 
@@ -194,7 +194,7 @@ def expressions(scene: Scene) -> list[SceneExpression]:
         same = [other for other in rivals if other.category == thing.category]
         if not same:
             found.append(SceneExpression(f"the {thing.category}", index))
-        for attribute in ("colour", "texture", "size"):
+        for attribute in ("color", "texture", "size"):
             value = getattr(thing, attribute)
             if all(getattr(other, attribute) != value for other in same):
                 found.append(SceneExpression(f"the {value} {thing.category}", index))

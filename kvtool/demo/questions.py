@@ -1,7 +1,7 @@
 """Questions about one scene, with their answers, in the manner of POPE, MME and CV-Bench, and some of our own.
 
 Each question has a `kind`; `KINDS` lists them. Answers follow from the scene's data. A question is only asked where
-its answer is beyond doubt: positions need a margin, colours and relations a thing that its category names alone.
+its answer is beyond doubt: positions need a margin, colors and relations a thing that its category names alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kvtool.demo.language import (
     vertical,
     with_article,
 )
-from kvtool.demo.world import COLOURS, PLACES, TEXTURES, Scene, Thing, categories
+from kvtool.demo.world import COLORS, PLACES, TEXTURES, Scene, Thing, categories
 
 YES_NO = "Please answer yes or no."
 SELECT = "Select from the following choices."
@@ -84,12 +84,12 @@ def existence(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     return existence_question(_pick(rng, pool), present, int(rng.random() < 0.3))
 
 
-def colour_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
+def color_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     things = _alone(scene)
     if not things:
         return None
     thing = things[rng.integers(len(things))]
-    return SceneQuestion(f"What color is the {thing.category}?", thing.colour, "colour")
+    return SceneQuestion(f"What color is the {thing.category}?", thing.color, "color")
 
 
 def _attribute_yes_no(
@@ -118,8 +118,8 @@ def _attribute_yes_no(
     )
 
 
-def colour_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
-    return _attribute_yes_no(scene, rng, "colour", list(COLOURS), "colour_yes_no")
+def color_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
+    return _attribute_yes_no(scene, rng, "color", list(COLORS), "color_yes_no")
 
 
 def texture_yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
@@ -193,13 +193,13 @@ def _pair(scene: Scene, rng: np.random.Generator, axis: int) -> tuple[Thing, Thi
     pairs = []
     for one in things:
         for other in things:
-            if abs(one.centre_xy_px[axis] - other.centre_xy_px[axis]) >= 0.15 * scene.size_wh[axis]:
+            if abs(one.center_xy_px[axis] - other.center_xy_px[axis]) >= 0.15 * scene.size_wh[axis]:
                 pairs.append((one, other))
     return pairs[rng.integers(len(pairs))] if pairs else None
 
 
 def _relation(axis: int, one: Thing, other: Thing) -> str:
-    first = one.centre_xy_px[axis] < other.centre_xy_px[axis]
+    first = one.center_xy_px[axis] < other.center_xy_px[axis]
     return (("left", "right"), ("above", "below"))[axis][not first]
 
 
@@ -279,7 +279,7 @@ def depth_choice(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None
         return None
     back, front = (alone[int(index)] for index in sorted(rng.permutation(len(alone))[:2]))
     reach = (back.scale_px + front.scale_px) * 0.36
-    if any(abs(a - b) > reach for a, b in zip(back.centre_xy_px, front.centre_xy_px, strict=True)):
+    if any(abs(a - b) > reach for a, b in zip(back.center_xy_px, front.center_xy_px, strict=True)):
         return None
     names = [back.category, front.category]
     first, second = (names[int(index)] for index in rng.permutation(2))
@@ -306,7 +306,7 @@ def style_of(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:
     return SceneQuestion("What style is the image drawn in?", scene.style, "style")
 
 
-def refer_colour(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
+def refer_color(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """Which thing is it: an expression without the category is answered with the look of the thing."""
     found = [item for item in expressions(scene) if " thing" in item.text]
     if not found:
@@ -329,20 +329,20 @@ def describe_thing(scene: Scene, rng: np.random.Generator) -> SceneQuestion | No
     )
 
 
-def list_colour(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
-    """All things of a colour, from left to right."""
-    colour = _pick(rng, sorted({thing.colour for thing in scene.things}))
+def list_color(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
+    """All things of a color, from left to right."""
+    color = _pick(rng, sorted({thing.color for thing in scene.things}))
     found = sorted(
-        (thing.centre_xy_px[0], thing.category) for thing in scene.things if thing.colour == colour
+        (thing.center_xy_px[0], thing.category) for thing in scene.things if thing.color == color
     )
     return SceneQuestion(
-        f"List the {colour} things.", ", ".join(name for _, name in found), "list_colour"
+        f"List the {color} things.", ", ".join(name for _, name in found), "list_color"
     )
 
 
 def list_things(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:
     """All things from left to right."""
-    found = sorted(scene.things, key=lambda thing: thing.centre_xy_px[0])
+    found = sorted(scene.things, key=lambda thing: thing.center_xy_px[0])
     listed = ", ".join(look(thing, size=False, texture=False) for thing in found)
     return SceneQuestion("List the things from left to right.", listed, "list")
 
@@ -353,8 +353,8 @@ def describe_scene(scene: Scene, rng: np.random.Generator) -> SceneQuestion | No
 
 KINDS: dict[str, Callable[[Scene, np.random.Generator], SceneQuestion | None]] = {
     "existence": existence,
-    "colour": colour_of,
-    "colour_yes_no": colour_yes_no,
+    "color": color_of,
+    "color_yes_no": color_yes_no,
     "texture": texture_of,
     "texture_yes_no": texture_yes_no,
     "size": size_of,
@@ -370,9 +370,9 @@ KINDS: dict[str, Callable[[Scene, np.random.Generator], SceneQuestion | None]] =
     "place": place_of,
     "time": time_of,
     "style": style_of,
-    "refer": refer_colour,
+    "refer": refer_color,
     "describe": describe_thing,
-    "list_colour": list_colour,
+    "list_color": list_color,
     "list": list_things,
     "caption": describe_scene,
 }

@@ -2,7 +2,7 @@
 
 A category is drawn back to front as a list of `Piece`s. Coordinates run from -0.5 to 0.5, x to the right and y
 down, before mirroring, scaling and rotation. Every piece belongs to a named part, and every part has one keypoint
-(draw.py). `shade` says which colour the piece takes: `main` (the thing's colour, with its texture), `dark` and `light`
+(draw.py). `shade` says which color the piece takes: `main` (the thing's color, with its texture), `dark` and `light`
 (shades of it), `ink` (near black) or `paper` (near white).
 """
 

@@ -23,7 +23,7 @@ PAINTS = (
     (34, 160, 60),
 )
 Box = tuple[float, float, float, float]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def sample_street(
 
 
 class _Painter:
-    """Draws each polygon twice: its colour on the picture, its train id on the class map. Unit coordinates."""
+    """Draws each polygon twice: its color on the picture, its train id on the class map. Unit coordinates."""
 
     def __init__(self, size_wh: tuple[int, int], rng: np.random.Generator):
         self.rng = rng
@@ -60,28 +60,28 @@ class _Painter:
         self.canvas, self.marks = Image.new("RGB", self.full), Image.new("L", self.full, 255)
         self._canvas, self._marks = ImageDraw.Draw(self.canvas), ImageDraw.Draw(self.marks)
 
-    def polygon(self, name: str, colour: Colour, *corners: float) -> None:
+    def polygon(self, name: str, color: Color, *corners: float) -> None:
         points = [
             (x * self.full[0], y * self.full[1])
             for x, y in zip(corners[::2], corners[1::2], strict=True)
         ]
-        self._canvas.polygon(points, fill=colour)
+        self._canvas.polygon(points, fill=color)
         self._marks.polygon(points, fill=TRAIN_IDS.index(name))
 
-    def box(self, name: str, colour: Colour, box: Box) -> None:
+    def box(self, name: str, color: Color, box: Box) -> None:
         x0, y0, x1, y1 = box
-        self.polygon(name, colour, x0, y0, x1, y0, x1, y1, x0, y1)
+        self.polygon(name, color, x0, y0, x1, y0, x1, y1, x0, y1)
 
-    def disc(self, name: str, colour: Colour, x: float, y: float, radius: float) -> None:
+    def disc(self, name: str, color: Color, x: float, y: float, radius: float) -> None:
         ratio = self.full[0] / self.full[1]
         turns = np.linspace(0, 2 * np.pi, 13)[:-1]
         corners = np.stack([x + radius * np.cos(turns), y + radius * ratio * np.sin(turns)], axis=1)
-        self.polygon(name, colour, *corners.ravel().tolist())
+        self.polygon(name, color, *corners.ravel().tolist())
 
-    def shade(self, colour: Colour, spread: int = 16) -> Colour:
+    def shade(self, color: Color, spread: int = 16) -> Color:
         r, g, b = (
             int(np.clip(channel + self.rng.integers(-spread, spread + 1), 0, 255))
-            for channel in colour
+            for channel in color
         )
         return r, g, b
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from kvtool.demo.shapes import shapes
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 38, 38),
     "orange": (250, 140, 20),
     "yellow": (250, 224, 40),
@@ -37,13 +37,13 @@ SIZE_FRACTION = {"big": (0.40, 0.52), "small": (0.25, 0.32)}
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: what it is, and its pose. `scale_px` is the side of its unit box, `centre_xy_px` the box's middle."""
+    """One object: what it is, and its pose. `scale_px` is the side of its unit box, `center_xy_px` the box's middle."""
 
     category: str
-    colour: str
+    color: str
     texture: str
     size: str
-    centre_xy_px: tuple[float, float]
+    center_xy_px: tuple[float, float]
     scale_px: float
     angle_deg: float = 0.0
     mirror: bool = False
@@ -77,10 +77,10 @@ def sample_thing(
     x, y = (float(rng.uniform(half, side - half)) for side in size_wh)
     return Thing(
         category=category,
-        colour=list(COLOURS)[rng.integers(len(COLOURS))],
+        color=list(COLORS)[rng.integers(len(COLORS))],
         texture=TEXTURES[rng.integers(len(TEXTURES))],
         size=size,
-        centre_xy_px=(x, y),
+        center_xy_px=(x, y),
         scale_px=scale,
         angle_deg=float(rng.uniform(-20, 20)),
         mirror=bool(rng.integers(2)),
@@ -90,7 +90,7 @@ def sample_thing(
 def _overlap(thing: Thing, other: Thing) -> float:
     """Intersection of the two things' boxes over the smaller box."""
     shared = 1.0
-    for a, b in zip(thing.centre_xy_px, other.centre_xy_px, strict=True):
+    for a, b in zip(thing.center_xy_px, other.center_xy_px, strict=True):
         length = min(a + thing.scale_px / 2, b + other.scale_px / 2) - max(
             a - thing.scale_px / 2, b - other.scale_px / 2
         )
@@ -112,7 +112,7 @@ def _place_apart(
         if attempt:
             half = 0.45 * thing.scale_px
             x, y = (float(rng.uniform(half, side - half)) for side in size_wh)
-            candidate = replace(thing, centre_xy_px=(x, y))
+            candidate = replace(thing, center_xy_px=(x, y))
         worst = max((_overlap(candidate, other) for other in placed), default=0.0)
         if worst < best_overlap:
             best, best_overlap = candidate, worst
@@ -205,12 +205,12 @@ def sample_motion(
             centre = []
             for axis, side in enumerate(size_wh):
                 reach = 0.45 * thing.scale_px
-                spot = thing.centre_xy_px[axis] + swing[index, axis] * wave * side
+                spot = thing.center_xy_px[axis] + swing[index, axis] * wave * side
                 centre.append(float(np.clip(spot, reach, side - reach)))
             moved.append(
                 replace(
                     thing,
-                    centre_xy_px=(centre[0], centre[1]),
+                    center_xy_px=(centre[0], centre[1]),
                     scale_px=thing.scale_px * (1 + float(breath[index]) * wave),
                     angle_deg=thing.angle_deg + float(spin[index]) * wave,
                 )

@@ -30,7 +30,7 @@ CYCLE = (
     ("highway", "day"),
 )
 TIME_OF_DAY = {"day": "daytime", "night": "night"}
-UNLABELLED_EVERY, N_FOREIGN, IGNORED_ROWS = 16, 4, 4
+UNLABELED_EVERY, N_FOREIGN, IGNORED_ROWS = 16, 4, 4
 """Every 16th image has no attributes; four frames of the label file have no image; the last rows of a mask are 255, as
 the ego car's bonnet often is."""
 
@@ -47,7 +47,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 folder / "labels" / "sem_seg" / "masks" / split / f"{stem}.png",
                 class_labels(rendered),
             )
-            if index % UNLABELLED_EVERY != UNLABELLED_EVERY // 2:
+            if index % UNLABELED_EVERY != UNLABELED_EVERY // 2:
                 frames.append(_frame(f"{stem}.jpg", street, rendered))
         save_json(
             folder / "labels" / "det_20" / f"det_{split}.json",

@@ -167,12 +167,12 @@ def draw_boxes(
     """A copy with the first box in red and named A, the second in blue and named B."""
     canvas = Image.fromarray(image)
     painter = ImageDraw.Draw(canvas)
-    for (x0, y0, x1, y1), colour, label in zip(
+    for (x0, y0, x1, y1), color, label in zip(
         boxes_xyxy_px, ((220, 20, 20), (20, 60, 220)), "AB", strict=True
     ):
-        painter.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=2)
+        painter.rectangle((x0, y0, x1 - 1, y1 - 1), outline=color, width=2)
         painter.text(
-            (x0 + 3, y0 + 2), label, fill=colour, stroke_width=1, stroke_fill=(255, 255, 255)
+            (x0 + 3, y0 + 2), label, fill=color, stroke_width=1, stroke_fill=(255, 255, 255)
         )
     return np.asarray(canvas)
 

@@ -87,14 +87,14 @@ def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered
 
 
 def distance(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
-    """Which of two things is nearer to a third: nearer by a third of the way at least, between centres."""
+    """Which of two things is nearer to a third: nearer by a third of the way at least, between centers."""
     counts = [thing.category for thing in scene.things]
     alone = [thing for thing in scene.things if counts.count(thing.category) == 1]
     if len(alone) < 3:
         return None
     target, one, other = (alone[int(index)] for index in rng.permutation(len(alone))[:3])
     lengths = [
-        float(np.hypot(*np.subtract(target.centre_xy_px, thing.centre_xy_px)))
+        float(np.hypot(*np.subtract(target.center_xy_px, thing.center_xy_px)))
         for thing in (one, other)
     ]
     if min(lengths) > 0.67 * max(lengths):

@@ -28,7 +28,7 @@ def save_jpeg(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 
 def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """(H, W) as grey levels, (H, W, 3) as RGB."""
+    """(H, W) as gray levels, (H, W, 3) as RGB."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, format="PNG")
 
@@ -52,7 +52,7 @@ def save_json(path: Path, content: Any) -> None:
 
 
 def label_palette() -> list[int]:
-    """The 256 colours of VOC's and DAVIS's label maps: the bits of the id dealt to R, G and B, highest first."""
+    """The 256 colors of VOC's and DAVIS's label maps: the bits of the id dealt to R, G and B, highest first."""
     palette = []
     for label in range(256):
         for channel in range(3):
@@ -106,15 +106,15 @@ def _loops(mask: Mask) -> list[list[Vertex]]:
     padded = np.pad(mask, 1)
     steps: dict[Vertex, list[Vertex]] = {}
     inside = padded[1:-1, 1:-1]
-    # Neighbour outside, the edge's start and its direction (dx, dy), both from the pixel's upper left corner.
+    # Neighbor outside, the edge's start and its direction (dx, dy), both from the pixel's upper left corner.
     sides = (
         (padded[:-2, 1:-1], (0, 0), (1, 0)),
         (padded[1:-1, 2:], (1, 0), (0, 1)),
         (padded[2:, 1:-1], (1, 1), (-1, 0)),
         (padded[1:-1, :-2], (0, 1), (0, -1)),
     )
-    for neighbour, (x0, y0), step in sides:
-        for row, column in zip(*np.nonzero(inside & ~neighbour), strict=True):
+    for neighbor, (x0, y0), step in sides:
+        for row, column in zip(*np.nonzero(inside & ~neighbor), strict=True):
             steps.setdefault((int(column) + x0, int(row) + y0), []).append(step)
     loops = []
     while steps:

@@ -50,7 +50,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def draw_picture(seed: int, category: str, index: int) -> tuple[Scene, Rendered]:
-    """The category, in one of three images with a thing of another class, which is labelled too."""
+    """The category, in one of three images with a thing of another class, which is labeled too."""
     rng = stream(seed, "imagenet-s", category, index)
     wanted = [category, *(str(rng.choice(categories())) for _ in range(int(rng.random() < 1 / 3)))]
     return sample_rendered(

@@ -18,7 +18,7 @@ SUBSETS = {
     "existence": "existence",
     "count": "count_yes_no",
     "position": "relation_yes_no",
-    "color": "colour_yes_no",
+    "color": "color_yes_no",
 }
 """Subset -> the kind of question asked."""
 N_IMAGES: dict[Size, int] = {"small": 15, "medium": 60, "large": 500}
@@ -60,7 +60,7 @@ def _both_answers(scene: Scene, subset: str, rng: np.random.Generator) -> dict[s
     answers: dict[str, str] = {}
     for _ in range(10):
         question = KINDS[SUBSETS[subset]](scene, rng)
-        # Where no colour is left to deny, that kind of question turns into one of existence.
+        # Where no color is left to deny, that kind of question turns into one of existence.
         if question is not None and question.kind != "existence":
             answers.setdefault(question.answer, question.text)
     return answers

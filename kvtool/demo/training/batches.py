@@ -23,20 +23,20 @@ TEXT_CONTEXT = 60
 
 Mix = dict[str, float]
 SHORT: Mix = {
-    "existence": 0.14, "colour": 0.1, "count": 0.34, "side": 0.12, "relation": 0.14, "texture": 0.05, "size": 0.04,
+    "existence": 0.14, "color": 0.1, "count": 0.34, "side": 0.12, "relation": 0.14, "texture": 0.05, "size": 0.04,
     "count_things": 0.03, "time": 0.01, "style": 0.015, "place": 0.015,
 }  # fmt: skip
 MIDDLE: Mix = {
-    "relation": 0.14, "relation_yes_no": 0.24, "side": 0.26, "colour_yes_no": 0.08, "count_yes_no": 0.08,
-    "existence": 0.04, "refer": 0.05, "describe": 0.03, "list_colour": 0.02, "list": 0.03, "texture_yes_no": 0.02,
+    "relation": 0.14, "relation_yes_no": 0.24, "side": 0.26, "color_yes_no": 0.08, "count_yes_no": 0.08,
+    "existence": 0.04, "refer": 0.05, "describe": 0.03, "list_color": 0.02, "list": 0.03, "texture_yes_no": 0.02,
     "place": 0.01,
 }  # fmt: skip
 LONG: Mix = {"caption": 0.12, "relation_choice": 0.6, "count_choice": 0.23, "depth_choice": 0.05}
 
 
 STUBBED = (
-    "relation", "relation", "relation_yes_no", "relation_yes_no", "colour_yes_no", "texture_yes_no", "count", "count",
-    "count_yes_no", "existence", "colour",
+    "relation", "relation", "relation_yes_no", "relation_yes_no", "color_yes_no", "texture_yes_no", "count", "count",
+    "count_yes_no", "existence", "color",
 )  # fmt: skip
 """Kinds whose questions end, but for set phrases, with the thing they ask about."""
 

@@ -12,7 +12,7 @@ from kvtool.demo.world import categories
 MEANING = {
     "existence_f1": "existence of a category, as POPE asks (F1; half yes; random, popular and adversarial no)",
     "existence": "the same, accuracy",
-    "colour": "colour of a thing, ten colours (`What color is the fish?`)",
+    "color": "color of a thing, ten colors (`What color is the fish?`)",
     "count": "how many of a category, one to four equally often",
     "left_right": "left or right: of another thing, or half of the picture (answered `left` or `right`)",
     "top_bottom": "above or below another thing, top or bottom half of the picture (answered so)",
@@ -22,7 +22,7 @@ MEANING = {
     "left_right_choice": "left or right of another thing as CV-Bench asks (A or B, chance 0.5)",
     "above_below_choice": "above or below another thing as CV-Bench asks (A or B, chance 0.5)",
     "texture": "texture of a thing (three)",
-    "colour_yes_no": "`Is there a red fish in the image?`, half yes",
+    "color_yes_no": "`Is there a red fish in the image?`, half yes",
     "count_choice": "how many, as a choice of four (CV-Bench's manner)",
     "place": "place shown (six; half as yes/no)",
     "time": "day or night",
@@ -35,7 +35,7 @@ HEAD = """# Demo model
 
 A small multimodal language model of the LLaVA-OneVision class, trained on scenes (`kvtool.demo`) and on nothing
 else. It is made for studying and testing kvtool offline, not for photographs: it knows {categories} categories drawn
-as polygons, ten colours, and the {words} words of `kvtool.demo.language`.
+as polygons, ten colors, and the {words} words of `kvtool.demo.language`.
 
 - `model/`: SigLIP tower ({vision} wide, {pixels} px, patch {patch}: {tokens} image tokens), two-layer projector, Qwen2
   decoder ({layers} layers x {text}, {q_heads} query and {kv_heads} KV heads); {parameters:,} parameters, bfloat16.
@@ -44,7 +44,7 @@ as polygons, ten colours, and the {words} words of `kvtool.demo.language`.
   (`kvtool.demo.load_stage`).
 
 Trained by `python -m kvtool.demo.training OUT`: the decoder on scenes in words ({text_steps} steps) and on symbolic
-grids ({grid_steps}); the tower on captions (sigmoid loss) and dense maps of category, colour and part ({tower_steps});
+grids ({grid_steps}); the tower on captions (sigmoid loss) and dense maps of category, color and part ({tower_steps});
 the projector fitted to the symbolic grids ({align_steps}); then everything on answers ({joint_steps} steps of
 {batch} images). Image prompts hold base views: {tokens} image tokens and one newline each.
 

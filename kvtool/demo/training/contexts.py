@@ -37,7 +37,7 @@ PER_IMAGE_KINDS = (
     "existence",
     "existence",
     "count",
-    "colour_yes_no",
+    "color_yes_no",
     "count_things",
     "time",
     "style",
@@ -93,7 +93,7 @@ def about_it(rng: np.random.Generator, scene: Scene, name: str) -> SceneQuestion
     if kind == 1 or len(found) > 1:
         return SceneQuestion("How many are there in the image?", number(len(found)), "count")
     if kind == 2:
-        return SceneQuestion("What color is it?", found[0].colour, "colour")
+        return SceneQuestion("What color is it?", found[0].color, "color")
     return SceneQuestion("Where is it?", spot(scene, found[0]), "spot")
 
 

@@ -82,7 +82,7 @@ def patch_labels(scene: Scene, rendered: Rendered) -> Bytes:
     for index, thing in enumerate(scene.things):
         x, y = (
             int(np.clip(spot / side * GRID, 0, GRID - 1))
-            for spot, side in zip(thing.centre_xy_px, scene.size_wh, strict=True)
+            for spot, side in zip(thing.center_xy_px, scene.size_wh, strict=True)
         )
         labels[2, y, x] = index + 1
     return labels

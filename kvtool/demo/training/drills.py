@@ -13,18 +13,18 @@ import numpy as np
 from kvtool.demo.language import horizontal, number, plural, vertical
 from kvtool.demo.training.config import IGNORED
 from kvtool.demo.training.text import token_ids
-from kvtool.demo.world import COLOURS, Scene, Thing, categories
+from kvtool.demo.world import COLORS, Scene, Thing, categories
 
 TASKS: dict[str, tuple[str, ...]] = {
-    "colour": ("what", "color", "?"),
+    "color": ("what", "color", "?"),
     "texture": ("what", "texture", "?"),
     "size": ("what", "size", "?"),
     "count": ("how", "many", "?"),
     "existence": ("is", "there", "?"),
     "horizontal": ("left", "or", "right", "?"),
     "vertical": ("top", "or", "bottom", "?"),
-    "by_colour": ("which", "thing", "?"),
-    "coloured": ("is", "it", "?"),
+    "by_color": ("which", "thing", "?"),
+    "colored": ("is", "it", "?"),
     "left_right": ("left", "or", "right", ":"),
     "above_below": ("above", "or", "below", ":"),
 }
@@ -33,8 +33,8 @@ WEIGHTS = (0.06, 0.03, 0.03, 0.16, 0.05, 0.08, 0.08, 0.04, 0.17, 0.15, 0.15)
 
 def answer(scene: Scene, task: str, asked: str) -> str | None:
     """What follows the word in a drill; `no` where the scene has no such thing, None where there is no one answer."""
-    if task == "by_colour":
-        named = {thing.category for thing in scene.things if thing.colour == asked}
+    if task == "by_color":
+        named = {thing.category for thing in scene.things if thing.color == asked}
         return next(iter(named)) if len(named) == 1 else (None if named else "no")
     found = [thing for thing in scene.things if thing.category == asked]
     if task == "existence":
@@ -67,7 +67,7 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
         room = length - len(inputs) - len(head)
         inputs += head
         labels += [IGNORED] * len(head)
-        if task in ("coloured", "left_right", "above_below"):
+        if task in ("colored", "left_right", "above_below"):
             for first, second, told in _pairs(scene, rng, task)[: room // 3]:
                 inputs += [ids[first], ids[second], ids[told]]
                 labels += [IGNORED, ids[told], IGNORED]
@@ -85,14 +85,14 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
 
 def _asked(scene: Scene, rng: np.random.Generator, task: str, room: int) -> list[str]:
     """Words to ask about, at most `room`, in a random order: what is there, and something that is not."""
-    words = list(COLOURS) if task == "by_colour" else list(categories())
+    words = list(COLORS) if task == "by_color" else list(categories())
     present = list(
         dict.fromkeys(
-            thing.colour if task == "by_colour" else thing.category for thing in scene.things
+            thing.color if task == "by_color" else thing.category for thing in scene.things
         )
     )
     absent = [name for name in words if name not in present]
-    few = len(present) if task in ("existence", "by_colour") else int(rng.random() < 0.4)
+    few = len(present) if task in ("existence", "by_color") else int(rng.random() < 0.4)
     names = present + [absent[int(index)] for index in rng.permutation(len(absent))[:few]]
     return [names[int(index)] for index in rng.permutation(len(names))][:room]
 
@@ -100,19 +100,19 @@ def _asked(scene: Scene, rng: np.random.Generator, task: str, room: int) -> list
 def _pairs(scene: Scene, rng: np.random.Generator, task: str) -> list[tuple[str, str, str]]:
     """Two words and what follows them: `red fish yes`, `fish cup left` (the fish is left of the cup)."""
     found = []
-    if task == "coloured":
-        seen = [thing.colour for thing in scene.things] + [str(rng.choice(list(COLOURS)))]
+    if task == "colored":
+        seen = [thing.color for thing in scene.things] + [str(rng.choice(list(COLORS)))]
         for thing in scene.things:
-            colour = thing.colour if rng.random() < 0.5 else str(rng.choice(seen))
-            held = {other.colour for other in scene.things if other.category == thing.category}
-            found.append((colour, thing.category, "yes" if colour in held else "no"))
+            color = thing.color if rng.random() < 0.5 else str(rng.choice(seen))
+            held = {other.color for other in scene.things if other.category == thing.category}
+            found.append((color, thing.category, "yes" if color in held else "no"))
     else:
         axis = 0 if task == "left_right" else 1
         counts = Counter(thing.category for thing in scene.things)
         alone = [thing for thing in scene.things if counts[thing.category] == 1]
         for one in alone:
             for other in alone:
-                apart = (one.centre_xy_px[axis] - other.centre_xy_px[axis]) / scene.size_wh[axis]
+                apart = (one.center_xy_px[axis] - other.center_xy_px[axis]) / scene.size_wh[axis]
                 if abs(apart) >= 0.12:
                     told = (("left", "above"), ("right", "below"))[apart > 0][axis]
                     found.append((one.category, other.category, told))

@@ -25,13 +25,13 @@ EVALUATION_SEED = 987_654_321
 BATCH = 32
 TARGETS = {
     "existence_f1": 0.85,
-    "colour": 0.90,
+    "color": 0.90,
     "count": 0.80,
     "left_right": 0.90,
     "top_bottom": 0.90,
 }
 KINDS_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "colour": (("colour",), ("colour",)),
+    "color": (("color",), ("color",)),
     "count": (("count",), ("count",)),
     "left_right": (("relation", "side"), ("relation_left_right", "side_left_right")),
     "top_bottom": (("relation", "side"), ("relation_above_below", "side_top_bottom")),
@@ -41,7 +41,7 @@ KINDS_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "left_right_choice": (("relation_choice",), ("left_right_choice",)),
     "above_below_choice": (("relation_choice",), ("above_below_choice",)),
     "count_choice": (("count_choice",), ("count_choice",)),
-    "colour_yes_no": (("colour_yes_no",), ("colour_yes_no",)),
+    "color_yes_no": (("color_yes_no",), ("color_yes_no",)),
     "texture": (("texture",), ("texture",)),
     "place": (("place",), ("place",)),
     "time": (("time",), ("time",)),

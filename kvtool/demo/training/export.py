@@ -15,7 +15,7 @@ from kvtool.demo.training import config as sizes
 from kvtool.demo.training.model import new_model, vision_config
 from kvtool.demo.training.text import build_tokenizer, token_ids
 
-NORMALISATION = {
+NORMALIZATION = {
     "do_rescale": True,
     "rescale_factor": 1 / 255,
     "do_normalize": True,
@@ -32,7 +32,7 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def quantized(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as int8 with one float32 scale a row (`NAME.scale`), everything else as bfloat16."""
     small = {}
     for name, weight in state.items():
@@ -63,7 +63,7 @@ def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) ->
             "image_processor_type": "LlavaOnevisionImageProcessor",
             "image_grid_pinpoints": sizes.PINPOINTS,
             "do_pad": True,
-            **NORMALISATION,
+            **NORMALIZATION,
         },
     )
 
@@ -83,12 +83,12 @@ def export_tower(state: dict[str, Tensor], folder: Path) -> None:
     tower.to(torch.bfloat16).save_pretrained(folder)
     write_json(
         folder / "preprocessor_config.json",
-        {"image_processor_type": "SiglipImageProcessor", **NORMALISATION},
+        {"image_processor_type": "SiglipImageProcessor", **NORMALIZATION},
     )
 
 
 def export_stage(state: dict[str, Tensor], folder: Path) -> None:
-    """An early checkpoint, small: see `quantised`; kvtool.demo.weights reads it back."""
+    """An early checkpoint, small: see `quantized`; kvtool.demo.weights reads it back."""
     folder.mkdir(parents=True, exist_ok=True)
     tied = {name: weight for name, weight in state.items() if name != "lm_head.weight"}
-    save_file(quantised(tied), str(folder / "weights.int8.safetensors"))
+    save_file(quantized(tied), str(folder / "weights.int8.safetensors"))

@@ -25,7 +25,7 @@ FEW_TOKENS = 12
 def answer_loss(
     model: LlavaOnevisionForConditionalGeneration, states: tuple[Tensor, Tensor], packed: Packed
 ) -> dict[str, Tensor]:
-    """Cross-entropy over the labelled positions, with that of the drills on the early states; share of right tokens.
+    """Cross-entropy over the labeled positions, with that of the drills on the early states; share of right tokens.
 
     `states` as `decode` gives them, of contexts and slots.
     """

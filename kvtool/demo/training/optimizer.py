@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(gradients: Tensor, steps: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix to each of (n, rows, cols), roughly (singular values 0.7 to 1.2)."""
     x = gradients.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
@@ -65,7 +65,7 @@ class Muon:
             )
             buffer = self.buffers[shape]
             buffer.lerp_(gradients, 1 - self.momentum)
-            update = orthogonalise(gradients.lerp(buffer, self.momentum)).float()
+            update = orthogonalize(gradients.lerp(buffer, self.momentum)).float()
             size = self.rate * scale * max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, direction in zip(group, update, strict=True):
                 parameter.mul_(1 - self.rate * scale * self.decay).add_(direction, alpha=-size)

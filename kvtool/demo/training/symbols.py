@@ -18,7 +18,7 @@ from kvtool.demo.training.config import GRID, IMAGE_TOKENS
 from kvtool.demo.training.text import token_ids
 from kvtool.demo.world import Scene
 
-THING_WEIGHTS = {"category": 1.0, "colour": 1.0, "texture": 0.7, "size": 0.7}
+THING_WEIGHTS = {"category": 1.0, "color": 1.0, "texture": 0.7, "size": 0.7}
 PART_WEIGHT, MIDDLE_WEIGHT, SCENE_WEIGHT, BACKGROUND_WEIGHT = 0.5, 1.0, 0.5, 0.5
 WORDS_A_PATCH = 9
 

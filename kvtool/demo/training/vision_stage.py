@@ -21,7 +21,7 @@ from kvtool.demo.training.batches import draws, padded
 from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, TrainingSettings
 from kvtool.demo.training.data import Collection, World
 from kvtool.demo.training.text import encode
-from kvtool.demo.world import COLOURS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
+from kvtool.demo.world import COLORS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
 
 CAPTION_TOKENS = 60
 EMBEDDING = 96
@@ -41,11 +41,11 @@ def _index(values: tuple[str, ...]) -> dict[str, int]:
 
 
 def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-    """Per head (B, 144): category, colour, texture, size (0 = background, else index + 1), part, middle (0 or 1),
+    """Per head (B, 144): category, color, texture, size (0 = background, else index + 1), part, middle (0 or 1),
     row and column (from 1)."""
     attributes = {
         "category": categories(),
-        "colour": tuple(COLOURS),
+        "color": tuple(COLORS),
         "texture": TEXTURES,
         "size": SIZES,
     }
@@ -80,7 +80,7 @@ def scene_targets(scenes: list[Scene]) -> dict[str, Tensor]:
 
 PATCH_CLASSES = {
     "category": len(categories()) + 1,
-    "colour": len(COLOURS) + 1,
+    "color": len(COLORS) + 1,
     "texture": len(TEXTURES) + 1,
     "size": len(SIZES) + 1,
     "part": len(part_names()) + 1,
@@ -168,7 +168,7 @@ class VisionStage:
             total = (
                 total + HEAD_WEIGHTS.get(name, 1.0) * (each * weight.flatten()).sum() / weight.sum()
             )
-            if name in ("category", "colour", "part", "column"):
+            if name in ("category", "color", "part", "column"):
                 inside = targets["category"] > 0
                 report[name] = (logits.argmax(-1) == wanted)[inside].float().mean()
         for name, logits in zip(
