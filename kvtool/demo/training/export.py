@@ -29,11 +29,12 @@ NORMALIZATION = {
 
 
 def write_json(path: Path, content: object) -> None:
+    """Write the content as indented JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def quantized(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with one float32 scale a row (`NAME.scale`), everything else as bfloat16."""
+    """Store matrices as int8 with a float32 scale a row (`NAME.scale`), the rest as bfloat16."""
     small = {}
     for name, weight in state.items():
         if weight.ndim < 2:
@@ -47,7 +48,10 @@ def quantized(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) -> None:
-    """A folder that from_pretrained, AutoTokenizer and AutoImageProcessor read; weights in bfloat16."""
+    """Write a folder that transformers reads as a model, a tokenizer and an image processor.
+
+    The weights are in bfloat16.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     copy: Any = new_model(0)
     copy.load_state_dict(model.state_dict())
@@ -69,7 +73,7 @@ def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) ->
 
 
 def export_tower(state: dict[str, Tensor], folder: Path) -> None:
-    """The tower's weights (names of the whole model's state) as a SiglipVisionModel of its own."""
+    """Write the tower within a whole model's state as a SiglipVisionModel."""
     folder.mkdir(parents=True, exist_ok=True)
     tower: Any = SiglipVisionModel(vision_config())
     prefix = "model.vision_tower."
@@ -88,7 +92,10 @@ def export_tower(state: dict[str, Tensor], folder: Path) -> None:
 
 
 def export_stage(state: dict[str, Tensor], folder: Path) -> None:
-    """An early checkpoint, small: see `quantized`; kvtool.demo.weights reads it back."""
+    """Write an early checkpoint in the small form of `quantized`.
+
+    `kvtool.demo.weights` reads it back.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tied = {name: weight for name, weight in state.items() if name != "lm_head.weight"}
     save_file(quantized(tied), str(folder / "weights.int8.safetensors"))

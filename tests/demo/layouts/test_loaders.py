@@ -77,7 +77,7 @@ def test_imagenet_s_names_and_masks(world: Path) -> None:
     dataset = open_dataset(f"imagenet-s:{world / 'imagenet-s'}")
     assert isinstance(dataset, ImageNetS)
     assert dict(zip(dataset.wnids, dataset.texts(), strict=True)) == wnids()
-    for image_id in dataset.labeled_ids():
+    for image_id in dataset.labelled_ids():
         assert (dataset.mask(image_id) == 1).sum() > 30
     assert not dataset.skipped
 
