@@ -101,7 +101,7 @@ def run_lengths(mask: Mask) -> dict[str, list[int]]:
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     ends = np.concatenate([[0], changes, [mask.size]])
     counts = np.diff(ends)
-    # A mask that reaches the last pixel has its final change at the very end: no empty run after it.
+    # A mask that reaches the last pixel has its final change at the very end: no run follows.
     counts = counts[:-1] if len(changes) and changes[-1] == mask.size else counts
     return {"counts": [int(count) for count in counts], "size": [int(side) for side in mask.shape]}
 
