@@ -1,4 +1,4 @@
-"""The demo study: the embedded world, the shipped model, and all analyses, from nothing to tables."""
+"""The demo study: the embedded world, the shipped model, and all analyses in a row."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class DemoStudy:
             yield kvtool.prefix(run, analysis.task, layers=run.config.layers[1:])
 
     def paired(self) -> Iterator[Result]:
-        """Compare what the model answers with what its values know, as the paper's table 5 does."""
+        """Compare the model's answers with what its values know, as the paper's table 5 does."""
         import kvtool
 
         for analysis in PAIRED:

@@ -363,8 +363,7 @@ def test_the_card_holds_the_evaluations_figures(trained: Path) -> None:
         )
     assert "Missed: existence f1" in text
     better = [
-        replace(figure, value=0.5, n=77) if figure.name == "color" else figure
-        for figure in figures
+        replace(figure, value=0.5, n=77) if figure.name == "color" else figure for figure in figures
     ]
     facts = facts_of(1, 2, dict.fromkeys(STAGES, 3), 4, (0.5,))
     assert "| 0.500 |" in card(better, facts)

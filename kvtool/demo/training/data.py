@@ -64,7 +64,8 @@ def patch_labels(scene: Scene, rendered: Rendered) -> Bytes:
     """Say what each patch shows, (3, 12, 12).
 
     The first map has index + 1 of the thing seen in the patch, of which a fifth suffices, the
-    second has the most frequent part of it there, and the third index + 1 where a thing has its middle.
+    second has the most frequent part of it there, and the third has index + 1 where a thing has
+    its middle.
     """
     # The pixels of the maps that lie under the resized image's, cut into patches.
     rows = (np.arange(IMAGE_PX) + 0.5) * rendered.thing_map.shape[0] / IMAGE_PX

@@ -125,7 +125,7 @@ class JointStage:
         return decode(decoder(model), x, position, batch.bias, context, slots, compiled=compiled)
 
     def _image_tokens(self, batch: Batch) -> Tensor:
-        """Return the tokens of all images one after the other, each with a newline, (tokens, 128)."""
+        """Return the tokens (tokens, 128) of all images in a row, each with a newline."""
         images = pixels(batch.images)
         # One compiled shape for any number of images: fill up, then cut.
         room = self.settings.batch * -(-len(images) // self.settings.batch)

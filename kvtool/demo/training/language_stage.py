@@ -138,5 +138,5 @@ class GridStage:
 
 def _prefixed(prefix: str, figures: dict[str, Tensor]) -> dict[str, Tensor]:
     """Log the figures under names with a prefix; the loss remains what is descended."""
-    named = {f"{prefix} {name}": figure for name, figure in figures.items()}
-    return named | {"loss": figures["loss"]}
+    log = {f"{prefix} {name}": figure for name, figure in figures.items()}
+    return log | {"loss": figures["loss"]}

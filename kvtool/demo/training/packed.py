@@ -19,7 +19,6 @@ from transformers import Qwen2Model
 
 from kvtool.demo.training.config import EARLY_LAYERS, Slots
 
-
 HIDDEN = -1e4
 """The bias of a token that must not be seen."""
 
