@@ -40,11 +40,11 @@ def test_polygons_decode_to_the_mask_or_refuse_holes(mask: npt.NDArray[np.bool_]
 
 
 def test_palette_is_that_of_voc() -> None:
-    colours = np.asarray(label_palette()).reshape(256, 3).tolist()
-    assert colours[:4] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
-    assert colours[8] == [64, 0, 0]
-    assert colours[15] == [192, 128, 128]
-    assert colours[255] == [224, 224, 192]
+    colors = np.asarray(label_palette()).reshape(256, 3).tolist()
+    assert colors[:4] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert colors[8] == [64, 0, 0]
+    assert colors[15] == [192, 128, 128]
+    assert colors[255] == [224, 224, 192]
 
 
 def test_border_runs_between_regions() -> None:

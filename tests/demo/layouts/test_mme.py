@@ -9,7 +9,7 @@ from PIL import Image
 
 from kvtool.demo.language import NUMBERS, plural, with_article
 from kvtool.demo.layouts.mme import SUBSETS, draw_picture
-from kvtool.demo.world import COLOURS, Scene, categories
+from kvtool.demo.world import COLORS, Scene, categories
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
@@ -39,10 +39,10 @@ def truth(scene: Scene, subset: str, question: str) -> bool:
             f"Is there {with_article(name)} in this image?": name in shown for name in categories()
         }
     elif subset == "color":
-        pairs = {(thing.colour, thing.category) for thing in scene.things}
+        pairs = {(thing.color, thing.category) for thing in scene.things}
         asked = {
-            f"Is there {with_article(colour)} {name} in the image?": (colour, name) in pairs
-            for colour in COLOURS
+            f"Is there {with_article(color)} {name} in the image?": (color, name) in pairs
+            for color in COLORS
             for name in categories()
         }
     elif subset == "count":
@@ -56,7 +56,7 @@ def truth(scene: Scene, subset: str, question: str) -> bool:
         asked = {}
         for one in scene.things:
             for other in scene.things:
-                (x, y), (other_x, other_y) = one.centre_xy_px, other.centre_xy_px
+                (x, y), (other_x, other_y) = one.center_xy_px, other.center_xy_px
                 start, end = f"Is the {one.category}", f"the {other.category}?"
                 asked[f"{start} on the left side of {end}"] = x < other_x
                 asked[f"{start} on the right side of {end}"] = x > other_x
