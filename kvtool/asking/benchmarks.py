@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,8 @@ class Benchmark:
     """An answer's text as yes, no (or other)."""
     units: Callable[[Array, Array], Array]
     """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be summed."""
+    unit_of: Callable[[Question], Hashable]
+    """What a question is scored together with; questions of one unit follow each other within their group."""
     group_scores: Scores
     all_scores: Callable[[Sequence[str]], Scores]
     """Of groups' names: scores of their sums side by side, (..., group * k)."""
@@ -84,6 +86,7 @@ BENCHMARKS = {
         unit="fraction",
         parse=parse_pope,
         units=lambda said, correct: pope_units(said, said == correct),
+        unit_of=lambda question: question.id,
         group_scores=lambda sums: _led(pope_scores(sums)),
         all_scores=_pope_summary,
     ),
@@ -94,6 +97,7 @@ BENCHMARKS = {
         unit="percent",
         parse=parse_mme,
         units=_mme_units,
+        unit_of=lambda question: (question.group, question.image_ids[0]),
         group_scores=_mme_scores,
         all_scores=_mme_summary,
     ),
