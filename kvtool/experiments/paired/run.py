@@ -28,6 +28,7 @@ from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
 from kvtool.experiments.paired.tasks import (
     HIDDEN_ANSWER,
+    NOT_HELD,
     PairedQuestions,
     PairedTask,
     paired_task,
@@ -182,6 +183,8 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     why = f" ({skipped[0]}, ...)" if skipped else ""
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
         return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
+    if skipped and not any(NOT_HELD in line for line in skipped):
+        return f"paired {task.name}: expected {what} that can be asked, found none{why}; use the official files"
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found none{why}; extract them: "
         f"kvtool extract {run.store} --model M --dataset {task.spec}"
