@@ -68,5 +68,6 @@ def test_no_is_an_answer(
     run = new_run(tmp_path / "s.kv")
     monkeypatch.setattr(typer, "confirm", no)
     assert call(monkeypatch, "store", "remove", str(run.store), run.name) == 1
-    assert capsys.readouterr().err == "kvtool: aborted: nothing was changed\n"
+    # The prompt stands in a line of its own, whether its answer ended with a line break or not.
+    assert capsys.readouterr().err == "\nkvtool: aborted: nothing was changed\n"
     assert run.folder.is_dir()
