@@ -13,6 +13,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ FilePath = str | os.PathLike[str]
 
 DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d{1,9})")
 NAMED_DESCRIPTORS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+READER_WAIT_S = 10.0
+"""How long a FIFO may be without a reader."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 """Why a file may be writable though nothing can be renamed onto it: its folder is another user's, or the file alone is
@@ -98,8 +101,25 @@ def write_output(
                 _target(given).parent.mkdir(parents=True, exist_ok=True)
             _replace(_target(given), data)
         else:
-            with os.fdopen(os.open(given, os.O_WRONLY), "wb") as file:
+            with os.fdopen(_open_in_place(given), "wb") as file:
                 file.writelines(data)
+
+
+def _open_in_place(path: Path) -> int:
+    """A descriptor to write into a device or a FIFO. Raises OSError where nothing reads a FIFO in READER_WAIT_S."""
+    deadline = time.monotonic() + READER_WAIT_S
+    while True:
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() >= deadline:
+                raise OSError(errno.ENXIO, "nothing reads this FIFO; start its reader") from None
+            time.sleep(0.05)
+        else:
+            os.set_blocking(number, True)
+            return number
 
 
 @contextmanager

@@ -18,10 +18,10 @@ import numpy as np
 from kvtool import schema
 from kvtool.asking.heads import Heads
 from kvtool.datasets import spec_of
-from kvtool.datasets.base import DatasetBase, ImageRef
+from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.identity import compare
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, KvtoolError, ModelError, UsageError
+from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.models.hub import resolve, same_model
 from kvtool.result import result_key
 from kvtool.store import Run, RunConfig, Store, hash_json, same_numbers
@@ -41,9 +41,11 @@ Progress = Callable[..., None]
 """Called with (images or questions answered, note), and once or more with how many there will be as a third."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
-Found = dict[Heads, dict[str, dict[str, str]]]
+Answer = str | None
+"""What the model said; None where it could not: its logits, or the stored cache, are not all finite."""
+Found = dict[Heads, dict[str, dict[str, Answer]]]
 """Answers by heads blocked, image and text."""
-Known = dict[str, dict[str, str]]
+Known = dict[str, dict[str, Answer]]
 """Answers about an image by heads_key and text."""
 CACHE: tuple[Kind, ...] = ("key", "value")
 WAIT_S = 600.0
@@ -149,23 +151,27 @@ def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
     parts = [part for part in run.parts() if any(part.nonfinite(name) for name in arrays)]
     reasons = {}
     for image in (sample.id for part in parts for sample in part.samples if sample.id in ids):
-        try:
-            check_finite(run, image, run.read_image(image, CACHE, raw=True))
-        except KvtoolError as error:
-            reasons[image] = str(error)
+        if spoiled := spoiled_arrays(run.read_image(image, CACHE, raw=True)):
+            reasons[image] = (
+                f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in "
+                f"{', '.join(spoiled)}: extract it again, with --dtype bfloat16 where it is float16"
+            )
     return reasons
 
 
-def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
-    """Raises KvtoolError where some values of an image, as stored, are not finite."""
-    spoiled = [
+def no_answer(question: Question) -> str:
+    """Why a question that has no answer is left out, for the line that names it."""
+    return (
+        f"question {question.id}: expected finite logits or caches to answer from, found {WHAT}; "
+        "try another --dtype"
+    )
+
+
+def spoiled_arrays(arrays: Mapping[str, Bits]) -> list[str]:
+    """Names of an image's arrays, as stored, that hold values that are not finite."""
+    return [
         name for name, values in arrays.items() if count_nonfinite(np.ascontiguousarray(values))
     ]
-    if spoiled:
-        raise KvtoolError(
-            f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in {', '.join(spoiled)}: "
-            "extract it again, with --dtype bfloat16 where it is float16"
-        )
 
 
 def _job(
@@ -220,7 +226,7 @@ def _extract(job: Job, device: str, progress: Progress) -> Any:
 class ImageAnswers:
     """The record kept of an image: its answers by heads_key and text."""
 
-    answers: dict[str, dict[str, str]]
+    answers: Known
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ImageAnswers:
@@ -301,7 +307,7 @@ class Answerer:
 
     def ask_image(
         self, image: str, texts: Sequence[str], sets: Sequence[Heads]
-    ) -> dict[Heads, dict[str, str]]:
+    ) -> dict[Heads, dict[str, Answer]]:
         """What ask() says of one image. Raises BusyError where another process asks about it now."""
         key = hash_json([self.key, image, self.samples[image].digest])
 
@@ -311,14 +317,20 @@ class Answerer:
 
         def make() -> Known:
             known = self._known(key)
-            for heads, answers in self._generate(image, self._lacking(known, texts, sets)).items():
+            answered = self._generate(image, self._lacking(known, texts, sets))
+            if not answered:  # its cache may be extracted anew, and then has answers
+                return known
+            for heads, answers in answered.items():
                 known.setdefault(heads_key(heads), {}).update(answers)
             about = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
             self.store.keep(key, {"kind": "answers", **about, "answers": known})
             return known
 
         known = self.share.once(self.run, chunk_name("answers", image, key), kept, make)
-        return {heads: {text: known[heads_key(heads)][text] for text in texts} for heads in sets}
+        return {
+            heads: {text: known.get(heads_key(heads), {}).get(text) for text in texts}
+            for heads in sets
+        }
 
     def _known(self, key: str) -> Known:
         """An image's kept answers; none where they are damaged."""
@@ -336,12 +348,13 @@ class Answerer:
 
     def _generate(
         self, image: str, todo: Mapping[Heads, Sequence[str]]
-    ) -> dict[Heads, dict[str, str]]:
-        """The image's cache, read once, asked under each set of blocked heads."""
+    ) -> dict[Heads, dict[str, Answer]]:
+        """The image's cache, read once, asked under each set of blocked heads; nothing where it is not finite."""
         from kvtool.models.knockout import knocked_out
 
         arrays = self.run.read_image(image, CACHE, raw=True)
-        check_finite(self.run, image, arrays)
+        if spoiled_arrays(arrays):
+            return {}
         model = self.loaded
         sample = self.samples[image]
         cache = model.restore([sample], [arrays], self.run.config.keys)

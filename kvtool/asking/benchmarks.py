@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,8 @@ class Benchmark:
     """What an answer's text says to a question: yes, no, an option; "other" where it says none of what it may."""
     units: Callable[[Array, Array], Array]
     """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be summed."""
+    unit_of: Callable[[Question], Hashable]
+    """What a question is scored together with; questions of one unit follow each other within their group."""
     group_scores: Scores
     all_scores: Callable[[Sequence[str]], Scores]
     """Of groups' names: scores of their sums side by side, (..., group * k)."""
@@ -93,6 +95,7 @@ BENCHMARKS = {
         unit="fraction",
         said=lambda answer, _: parse_pope(answer),
         units=lambda said, correct: pope_units(said, said == correct),
+        unit_of=lambda question: question.id,
         group_scores=lambda sums: _led(pope_scores(sums)),
         all_scores=_pope_summary,
     ),
@@ -103,6 +106,7 @@ BENCHMARKS = {
         unit="percent",
         said=lambda answer, _: parse_mme(answer),
         units=_mme_units,
+        unit_of=lambda question: (question.group, question.image_ids[0]),
         group_scores=_mme_scores,
         all_scores=_mme_summary,
     ),
@@ -122,6 +126,7 @@ def own_benchmark(name: str) -> Benchmark:
         unit="fraction",
         said=_said,
         units=lambda _, correct: choice_units(correct),
+        unit_of=lambda question: question.id,
         group_scores=accuracy,
         all_scores=lambda _: _pooled_accuracy,
         truth=_plain_answer,

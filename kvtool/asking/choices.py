@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer, Progress
+from kvtool.asking.answering import Answer, Answerer, Progress
 from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.datasets.protocols import HasQuestions
@@ -86,7 +86,7 @@ def first_of_cells(asked: Sequence[ChoiceQuestion], limit: int | None) -> list[C
 
 def ask(
     answerer: Answerer, asked: Sequence[ChoiceQuestion], progress: Progress
-) -> dict[ChoiceQuestion, str]:
+) -> dict[ChoiceQuestion, Answer]:
     """What the model says to each question; the answerer's run holds the pictures."""
     texts: dict[str, list[str]] = {}
     for each in asked:

@@ -36,12 +36,25 @@ class LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  logging's name
         log.removeHandler(self)
         log.warning(
             "--log-file %s: %s; notes go on without it", self.baseFilename, sys.exc_info()[1]
+        )
+
+
+class Printable(logging.Formatter):
+    """Names of files may hold anything; what a terminal would obey is escaped, line by line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")
+        return "\n".join(
+            "".join(
+                each if each.isprintable() or each == "\t" else repr(each)[1:-1] for each in line
+            )
+            for line in lines
         )
 
 
@@ -53,7 +66,7 @@ def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
     log.setLevel(logging.DEBUG)
     log.propagate = False
     screen = Screen()
-    screen.setFormatter(logging.Formatter("%(message)s"))
+    screen.setFormatter(Printable("%(message)s"))
     screen.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
     log.addHandler(screen)
     if log_file is not None:

@@ -81,6 +81,7 @@ def exit_code_of(error: BaseException) -> int:
         case typer.TyperException():
             return _refused(error)
         case typer.Abort():
+            typer.echo(err=True)  # the prompt's line
             say("aborted: nothing was changed")
             return KvtoolError.exit_code
     say(describe(error))

@@ -21,7 +21,8 @@ from kvtool.engine.processes import run_processes
 from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
 from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
-from kvtool.store import open_store
+from kvtool.outputs import check_folder
+from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import Place
 
@@ -35,7 +36,6 @@ POLL_SECONDS = 0.5
 def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
     from kvtool.models import load_model
-    from kvtool.store import existing_store
     from kvtool.store.estimate import expected_bytes, free_bytes
 
     extraction = open_extraction(job)
@@ -85,8 +85,10 @@ def extract(
     """
     started = time.monotonic()
     extraction = open_extraction(job, dataset)
-    store = open_store(job.store, create=True)
-    run = find_run(extraction, store)
+    store = existing_store(job.store)
+    if store is None:  # made once the model is known to be one: a refusal leaves nothing behind
+        check_folder(job.store, "store")
+    run = find_run(extraction, store) if store else None
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
         report = Report(
             run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite()
@@ -99,7 +101,7 @@ def extract(
         not extraction.snapshot.revision
     ):  # a hub model whose weights are not here yet: fetch them, then look again
         extraction = replace(extraction, snapshot=resolve(job.model))
-        run = find_run(extraction, store)
+        run = find_run(extraction, store) if store else None
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
@@ -124,7 +126,7 @@ def is_done(extraction: Extraction, run: Run) -> bool:
 
 def _extract(
     extraction: Extraction,
-    store: Store,
+    store: Store | None,
     run: Run | None,
     devices: Sequence[str],
     engine: str,
@@ -141,6 +143,7 @@ def _extract(
     job = extraction.job
     model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
     plan = make_plan(extraction, model, run, store)
+    store = store or open_store(job.store, create=True)
     store.sweep_tmp()
     # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
     report = Report(plan.config.name, len(plan.refs), source=plan.source)

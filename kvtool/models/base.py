@@ -145,16 +145,17 @@ class LanguageModel(Model, Protocol):
         samples: Sequence[Sample],
         text: str | Sequence[str],
         max_new_tokens: int = 32,
-    ) -> list[str]:
+    ) -> list[str | None]:
         """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`.
 
         Plainly greedy: sampling settings and penalties of the checkpoint's generation_config.json are not applied.
+        None for a row whose logits are not all finite at some token of its answer.
         """
         ...
 
     def ask(
         self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """Greedy answers to several texts about one image, from a cache of one row.
 
         Texts of equal numbers of tokens run together, so that nothing is padded.
@@ -163,7 +164,7 @@ class LanguageModel(Model, Protocol):
 
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """Greedy answers to questions over several images each: texts[i] is what a user asks of images[i], in order.
 
         The prompt is the chat template's turn of that many images, first the images, then the text, which is the user's

@@ -156,16 +156,22 @@ class Continuation:
         samples: Sequence[Sample],
         text: str | Sequence[str],
         max_new_tokens: int = 32,
-    ) -> list[str]:
+    ) -> list[str | None]:
         """See LanguageModel.generate."""
         ends = self._end_ids()
         grown = fork(cache)
         ids = self._text_ids(samples, text)
         answers: list[list[int]] = [[] for _ in samples]
         open_rows = set(range(len(samples)))
+        undecided = set[int]()
         for _ in range(max_new_tokens):
             states = self._follow(grown, samples, ids)
-            ids = self.net.lm_head(states[:, -1:]).argmax(dim=-1)
+            logits = self.net.lm_head(states[:, -1])
+            ids = logits.argmax(dim=-1, keepdim=True)
+            # The largest of logits that are not all finite says nothing, though argmax names one.
+            finite = logits.isfinite().all(dim=-1)
+            undecided |= open_rows & set(finite.logical_not().nonzero()[:, 0].tolist())
+            open_rows -= undecided
             for row, token in enumerate(ids[:, 0].tolist()):
                 if token in ends:
                     open_rows.discard(row)
@@ -174,16 +180,18 @@ class Continuation:
             if not open_rows:
                 break
         return [
-            self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip()
-            for answer in answers
+            None
+            if row in undecided
+            else self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip()
+            for row, answer in enumerate(answers)
         ]
 
     def ask(
         self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """See LanguageModel.ask."""
         lengths = [len(self.prompt.text_ids(text)) for text in texts]
-        answers = [""] * len(texts)
+        answers: list[str | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lengths.__getitem__)
         for _, group in groupby(order, key=lengths.__getitem__):
             same = list(group)

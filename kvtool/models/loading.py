@@ -93,7 +93,7 @@ def check_layers(name: str, config: Any) -> None:
             count = part.get(key)
             if isinstance(count, int | float) and not 0 <= count <= MOST_LAYERS:
                 raise ModelError(
-                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found {count:.6g}; "
+                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found {str(count)[:20]}; "
                     "fetch the file again"
                 )
 

@@ -28,14 +28,14 @@ class SeveralImages(Continuation):
 
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """See LanguageModel.ask_several."""
         _check(images, texts)
         asked = [
             self.prompt.question(text, len(each)) for each, text in zip(images, texts, strict=True)
         ]
         lengths = [len(self.prompt.text_ids(text)) for text in asked]
-        answers = [""] * len(asked)
+        answers: list[str | None] = [None] * len(asked)
         for same in _grouped(
             [(*map(_shape, each), n) for each, n in zip(images, lengths, strict=True)]
         ):
@@ -52,7 +52,7 @@ class SeveralImages(Continuation):
 
     def _answers(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int
-    ) -> list[str]:
+    ) -> list[str | None]:
         """Answers to questions of equal shapes; where the device has no room for them, those of each half."""
         try:
             return self.generate(*self.prefill_several(images), texts, max_new_tokens)

@@ -5,11 +5,8 @@ No model is loaded. What cannot be had any more (a run that was removed, a data 
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +27,7 @@ from kvtool.reporting import KeptResult, Study, choose, render
 from kvtool.reporting.study import ITEMS_SHOWN
 from kvtool.result import Row, versions
 from kvtool.store import Run, Store
+from kvtool.store.places import places_of, without_places
 from kvtool.store.select import StorePath, open_stores
 
 PICTURE_BYTES = 4_500_000
@@ -107,31 +105,12 @@ def report(
         thumbnails=pictures.thumbnails,
         notes=tuple(pictures.all_notes()),
     )
-    page = without_places(render(study), source).encode()
+    every = list(source.stores.values())
+    places = places_of(run for store in every for run in store.readable_runs())
+    places |= {str(store.path.absolute()) for store in every}
+    page = without_places(render(study), places, [store.path for store in every]).encode()
     write_output(path, page, "report")
     return Page(Path(path), len(page), len(kept), len(study.pictures), study.notes)
-
-
-def without_places(page: str, source: RunPictures) -> str:
-    """A page is made to be shared: in place of a folder of this machine it has the folder's name alone.
-
-    The folders are those of the stores, their data sets and their models, as they stand in HTML and in JSON.
-    """
-    places = {str(Path.home()), str(Path.cwd())}
-    for store in source.stores.values():
-        places.add(str(store.path.absolute()))
-        for run in store.readable_runs():
-            places |= {run.place or "", run.config.dataset_path or "", run.config.model.name}
-    names = Counter(store.path.name for store in source.stores.values())
-    for place in sorted(
-        (name for name in places if name.startswith("/") and len(name) > 1), key=len, reverse=True
-    ):
-        name = Path(place).name
-        if names[name] > 1:  # stores of one name in several folders
-            name = f"{Path(place).parent.name}/{name}"
-        for written in dict.fromkeys((place, html.escape(place), json.dumps(place)[1:-1])):
-            page = page.replace(written, name)
-    return page
 
 
 def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -168,11 +168,6 @@ def _word(text: str) -> str:
 def hash_json(value: Any) -> str:
     """16 hex digits of a JSON value, whatever the order of its members."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def hash_ids(ids: Iterable[str]) -> str:
-    """16 hex digits of ids in order."""
-    return hash_json(list(ids))
 
 
 def token_counts(samples: Sequence[Sample], array: str) -> list[int]:

@@ -146,7 +146,7 @@ def check_arrays(
     for name, array in arrays.items():
         if name not in tokens:
             raise CorruptError(
-                f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}"
+                f"{where}: expected arrays {', '.join(tokens)}, found {name!r}: {layout.REPAIR}"
             )
         heads, dim = config.heads_and_dim(name)
         expected = (len(config.stored_layers(name)), heads, tokens[name], dim)

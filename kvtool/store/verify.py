@@ -159,7 +159,9 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         try:
             unsealed(read_file(path), f"file {path.relative_to(store.path)}")
         except FileNotFoundError:
-            continue
+            if path == copies[0] and path.parent.exists():  # every store is made with one
+                what = f"{path.relative_to(store.path)}: it was written and is gone"
+                yield Problem("", "", "", what, "copy", path)
         except (CorruptError, OSError) as error:
             yield Problem(
                 "", "", "", str(error), "copy" if isinstance(error, CorruptError) else "", path

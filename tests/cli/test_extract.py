@@ -229,6 +229,7 @@ def test_bad_requests_are_one_line(
     filled = [argument.format(**places) for argument in arguments]
     model = [] if "--model" in filled else ["--model", tiny_model]
     found, out, err = kvtool("extract", tmp_path / "s.kv", *model, *filled)
+    assert not (tmp_path / "s.kv").exists()
     assert found == code
     assert out == []
     assert expected in err[-1]

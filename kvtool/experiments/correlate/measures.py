@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer, Found, Progress
+from kvtool.asking.answering import Answer, Answerer, Found, Progress
 from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
 from kvtool.datasets.base import DatasetBase
@@ -110,12 +110,12 @@ class Common:
         share: Share,
         progress: Progress,
         **options: Any,
-    ) -> tuple[Row, list[str]]:
+    ) -> tuple[Row, list[Answer]]:
         """A model's segmentation, and its answers. own: a task's own options; model: where it is now; options: those of
         every probe. Raises BusyError where other processes hold some of it, when all else is done; called again, it
         goes on from there."""
         probed = self._probed.setdefault(subject.identity, {})
-        said: dict[ChoiceQuestion, str] = {}
+        said: dict[ChoiceQuestion, Answer] = {}
 
         def score(task: str) -> None:
             if task not in probed:
@@ -172,11 +172,11 @@ class Common:
         device: str,
         fresh: bool,
         **_: Any,
-    ) -> dict[ChoiceQuestion, str]:
+    ) -> dict[ChoiceQuestion, Answer]:
         """What a model says to every question. Its weights are loaded once, if at all."""
         held = self._held[subject.identity]
         runs = {(held[each].store, held[each].name): held[each] for each in self.questions}
-        said: dict[ChoiceQuestion, str] = {}
+        said: dict[ChoiceQuestion, Answer] = {}
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:

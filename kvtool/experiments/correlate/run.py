@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import ATTENTION, Progress, silent
+from kvtool.asking.answering import ATTENTION, Answer, Progress, no_answer, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
@@ -76,10 +76,10 @@ def correlate(
     model's weights are loaded for the first question that is new to its store. wait_s: how long to wait for models that
     other processes probe and ask, once all others are done.
 
-    Models that lack a run are left out and counted in n_skipped. All coefficients are over n models; of fewer than
-    three there are none, and config["notes"] says so. Raises UsageError for unknown names and a model that would
-    count twice, KvtoolError where no model or no question is left; where others still probe or ask models,
-    UnfinishedError if this process did some of it, else BusyError.
+    Models that lack a run, or have no answer to some question, are left out and counted in n_skipped. All coefficients
+    are over n models; of fewer than three there are none, and config["notes"] says so. Raises UsageError for unknown
+    names and a model that would count twice, KvtoolError where no model or no question is left; where others still
+    probe or ask models, UnfinishedError if this process did some of it, else BusyError.
     """
     progress = progress or silent
     check_names(tasks, benchmarks)
@@ -112,7 +112,7 @@ def correlate(
     progress(
         0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions})
     )
-    measured: dict[Identity, tuple[Row, list[str]]] = {}
+    measured: dict[Identity, tuple[Row, list[Answer]]] = {}
     tried: set[Identity] = set()
     with sharing(wait_s) as share:
 
@@ -129,17 +129,27 @@ def correlate(
         share.each(subjects, measure, "models")
     rows, items = [], []
     for subject in subjects:
-        segmented, answers = measured[subject.identity]
+        segmented, said = measured[subject.identity]
+        answers = [answer for answer in said if answer is not None]
+        if len(answers) < len(said):
+            first = common.questions[said.index(None)].question
+            lacking.append(
+                f"model {subject.identity.name}: {len(said) - len(answers)} of {len(said)} questions without "
+                f"an answer, first: {no_answer(first)}"
+            )
+            continue
         answered, parts = score_choices(common.questions, answers, seed)
         labels = {"model": subject.identity.name, "revision": subject.identity.revision}
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
+    if not rows:
+        raise KvtoolError(f"correlate: expected models that answer, found none: {lacking[0]}")
     coefficients, notes = correlations(rows)
     result = Result(
         command="correlate",
         task=None,
         metric="accuracy",
-        n=len(subjects),
+        n=len(rows),
         rows=rows + coefficients,
         config=config | {"notes": [*common.notes, *notes]},
         versions=versions(),

@@ -7,7 +7,7 @@ kvtool.models.knockout for what is blocked, kvtool.asking.heads for the conditio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from kvtool.asking.answer_files import check_answers, write_answers, write_offic
 from kvtool.asking.answering import (
     ATTENTION,
     WAIT_S,
+    Answer,
     Answerer,
     Progress,
     find_base,
     holding_run,
+    no_answer,
     silent,
     unanswerable,
 )
@@ -84,7 +86,8 @@ def knockout(
     fresh: ask and score anew; else what the store keeps is not asked again, so that an interrupted call goes on.
     wait_s: how long to wait for images that other processes ask about, once all others are done.
 
-    Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for heads out of
+    Questions whose image is not there, and those without an answer under some condition, are left out of all and
+    counted in n_skipped. Raises UsageError for heads out of
     range or none, ModelError where the run's model is not there, KvtoolError where no question is left; where others
     still hold images, UnfinishedError if this process asked about some, else BusyError.
     """
@@ -132,7 +135,9 @@ def knockout(
         return kept
     with sharing(wait_s) as share:
         answerer = Answerer(store, holding, model, device, max_new_tokens, fresh, share=share)
-        every = work.ask(answerer, progress)
+        texts = work.ask(answerer, progress)
+    work, every, unanswered = work.answered(texts)
+    skipped = [*unanswered, *skipped]
     result = work.result(every, config | {"notes": notes}, skipped, seed)
     work.write(every, answers, official, refs)
     store.keep(key, result.to_json())
@@ -150,23 +155,45 @@ class KnockoutWork:
     questions: tuple[Question, ...]
     conditions: tuple[HeadCondition, ...]
 
-    def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
-        """Answers of every condition, in the order of the questions. Questions asked twice are answered once."""
+    def ask(self, answerer: Answerer, progress: Progress) -> list[tuple[Answer, ...]]:
+        """What is answered under each condition, in the order of the questions; asked twice, answered once."""
         texts: dict[str, list[str]] = {}
         for question in self.questions:
             texts.setdefault(question.image_ids[0], []).append(question.prompt)
         sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
         progress(0, "", len(texts))
         found = answerer.ask(texts, sets, progress)
+        of_conditions = (found[condition.heads] for condition in self.conditions)
         return [
-            Answers(
-                condition.name,
-                condition.draw,
-                len(condition.heads),
-                tuple(found[condition.heads][q.image_ids[0]][q.prompt] for q in self.questions),
-            )
-            for condition in self.conditions
+            tuple(answers[q.image_ids[0]][q.prompt] for q in self.questions)
+            for answers in of_conditions
         ]
+
+    def answered(
+        self, texts: Sequence[Sequence[Answer]]
+    ) -> tuple[KnockoutWork, list[Answers], list[str]]:
+        """The questions that have an answer under every condition, with what is scored together with them; their
+        answers; and a line for each of the others. Raises KvtoolError where none is left."""
+        unit_of = self.benchmark.unit_of
+        lacking = {at for of_one in texts for at, text in enumerate(of_one) if text is None}
+        units = {unit_of(self.questions[index]) for index in lacking}
+        left = [at for at, question in enumerate(self.questions) if unit_of(question) not in units]
+        lines = [
+            no_answer(question)
+            if at in lacking
+            else f"question {question.id}: the other one about its image has no answer"
+            for at, question in enumerate(self.questions)
+            if unit_of(question) in units
+        ]
+        if not left:
+            raise KvtoolError(
+                f"knockout: expected questions that have an answer under every condition, found none: {lines[0]}"
+            )
+        answered = [
+            Answers(each.name, each.draw, len(each.heads), tuple(of_one[at] or "" for at in left))
+            for each, of_one in zip(self.conditions, texts, strict=True)
+        ]
+        return replace(self, questions=tuple(self.questions[at] for at in left)), answered, lines
 
     def result(
         self, every: Sequence[Answers], config: dict[str, Any], skipped: list[str], seed: int

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.answering import CACHE, Answerer, Progress, check_finite
+from kvtool.asking.answering import CACHE, Answer, Answerer, Progress, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
@@ -29,18 +29,19 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class AnswerPrompt:
-    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model."""
+    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model, or gives
+    None where what is stored of one is not finite."""
 
     key: Any
     text: str
-    prepare: Callable[[], list[Prepared]]
+    prepare: Callable[[], list[Prepared] | None]
 
 
 @dataclass(frozen=True)
 class OneAnswer:
     """The record kept of a prompt."""
 
-    answer: str
+    answer: Answer
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OneAnswer:
@@ -50,7 +51,7 @@ class OneAnswer:
 
 def ask_one_image(
     answerer: Answerer, questions: Sequence[Question], progress: Progress
-) -> list[str]:
+) -> list[Answer]:
     """Answers that go on from the stored caches of the questions' single images. Raises UsageError where the run
     holds no whole caches."""
     config = answerer.run.config
@@ -69,17 +70,17 @@ def ask_one_image(
 
 def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
-) -> list[str]:
+) -> list[Answer]:
     """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other processes still
     hold some; see Share.each."""
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
-    answers: dict[str, str] = {}
+    answers: dict[str, Answer] = {}
     every = list(dict(zip(keys, prompts, strict=True)).items())
     # Cut before one knows what is kept, so that the same chunks are claimed by whoever comes when.
     chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
 
     def ask(chunk: dict[str, AnswerPrompt]) -> None:
-        def kept() -> dict[str, str] | None:
+        def kept() -> dict[str, Answer] | None:
             known = _kept(answerer, chunk)
             return known if known.keys() == chunk.keys() else None
 
@@ -93,7 +94,7 @@ def ask_several_images(
     return [answers[key] for key in keys]
 
 
-def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
+def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
     """Answers that the store keeps, by key; none where all are asked again."""
     kept = (
         {}
@@ -103,18 +104,19 @@ def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, st
     return {key: record.answer for key, record in kept.items() if record is not None}
 
 
-def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
+def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
     """Answers by key; those that are not kept are asked together, and kept one by one."""
     known = _kept(answerer, chunk)
     todo = {key: prompt for key, prompt in chunk.items() if key not in known}
-    images, texts = (
-        [prompt.prepare() for prompt in todo.values()],
-        [prompt.text for prompt in todo.values()],
-    )
-    said = dict(
-        zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True)
-    )
-    for key, answer in said.items():
+    prepared = {key: prompt.prepare() for key, prompt in todo.items()}
+    images = {key: of_prompt for key, of_prompt in prepared.items() if of_prompt is not None}
+    texts = [todo[key].text for key in images]
+    said: dict[str, Answer] = dict.fromkeys(todo)
+    if images:
+        answers = answerer.loaded.ask_several(list(images.values()), texts, answerer.max_new_tokens)
+        said |= zip(images, answers, strict=True)
+    # What was not asked is not kept: its pictures may be extracted anew, and then have an answer.
+    for key, answer in ((key, said[key]) for key in images):
         about = {
             "run": answerer.run.name,
             "pictures": todo[key].key,
@@ -131,19 +133,21 @@ def stored_prompt(
 ) -> AnswerPrompt:
     """Over pictures of the run: from what it holds of them before the decoder, or else from their pixels."""
 
-    def prepare() -> list[Prepared]:
-        return [_prepared(answerer, image, refs) for image in question.image_ids]
+    def prepare() -> list[Prepared] | None:
+        prepared = [_prepared(answerer, image, refs) for image in question.image_ids]
+        sound = [item for item in prepared if item is not None]
+        return sound if len(sound) == len(prepared) else None
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
     return AnswerPrompt(pictures, question.prompt, prepare)
 
 
-def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
+def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared | None:
+    """An image as the model takes it; None where what is stored of it is not finite."""
     run, model, sample = answerer.run, answerer.loaded, answerer.samples[image]
     if "projected" in run.config.kinds:
         arrays = run.read_image(image, ["projected"], raw=True)
-        check_finite(run, image, arrays)
-        return model.prepare_stored(sample, arrays)
+        return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
     return model.prepare(
         load_image(refs[image]), id=image, index=sample.index, view=run.config.view
     )

@@ -36,13 +36,14 @@ def letter(index: int) -> str:
 class ComparedAnswers:
     """Answered questions, as kvtool.tasks.base.score_blocks scores them.
 
-    said: of each question what the model chose, as a letter in brackets, or nothing. metric: "value", or a further one
-    of the reading's: the one whose rights and wrongs make the cells.
+    said: of each question what the model chose, as a letter in brackets, or nothing; None where it gave no answer:
+    such a question is scored on neither side. metric: "value", or a further one of the reading's: the one whose
+    rights and wrongs make the cells.
     """
 
     questions: Sequence[Question]
     reading: Reading
-    said: Sequence[str]
+    said: Sequence[str | None]
     metric: str = "value"
 
     @cached_property
@@ -57,8 +58,14 @@ class ComparedAnswers:
         return np.array([said == question.answer for question, said in pairs])
 
     @cached_property
+    def answered(self) -> Array:
+        """Indices of the questions that the model answered: those that are scored."""
+        return np.flatnonzero([said is not None for said in self.said])
+
+    @cached_property
     def chance(self) -> float:
-        return float(np.mean([1 / len(question.choices) for question in self.questions]))
+        scored = (self.questions[index] for index in self.answered)
+        return float(np.mean([1 / len(question.choices) for question in scored]))
 
     def measure(self, layer: Layer) -> Array:
         """(head, question, 1 + further), see Reading.read."""
@@ -78,6 +85,7 @@ class ComparedAnswers:
         cells = [value & model, value & ~model, ~value & model, ~value & ~model]
         others = [name for name in right if name != self.metric]
         units = np.stack([*cells, *(right[name] for name in others)], axis=-1).astype(np.float64)
+        units = units[:, self.answered]
 
         def scores(sums: Array) -> dict[str, Array]:
             shares = np.moveaxis(sums / sums[..., :4].sum(-1, keepdims=True), -1, 0)
@@ -105,21 +113,23 @@ class ComparedAnswers:
         return row | {f"n_{cell}": count for cell, count in counts.items()} | tested
 
     def items(
-        self, measured: Array, answers: Sequence[str], scored: Array
+        self, measured: Array, answers: Sequence[str | None], scored: Array
     ) -> Iterator[dict[str, Any]]:
         """A record a question, of one block: measured (question, 1 + further). Questions outside `scored` (indices)
-        have no cell: they are those by which the block was chosen."""
+        have no cell: they are those by which the block was chosen, and those without an answer."""
         right, scored_ones = self.right(measured)[self.metric].tolist(), set(scored.tolist())
         for index, question in enumerate(self.questions):
-            model = bool(self.model_right[index])
+            said = self.said[index]
+            model = None if said is None else said == question.answer
+            cell = None if model is None else CELL_OF[right[index], model]
             yield {
                 "id": question.id,
                 "images": list(question.image_ids),
                 "label": question.answer,
                 "answer": answers[index],
-                "said": self.said[index],
+                "said": said,
                 "model": model,
                 "value": letter(int(measured[index, 0])),
                 "value_right": right[index],
-                "cell": CELL_OF[right[index], model] if index in scored_ones else None,
+                "cell": cell if index in scored_ones else None,
             }

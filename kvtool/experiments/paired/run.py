@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kvtool.asking.answer_files import check_answers, write_lines
-from kvtool.asking.answering import ATTENTION, Answerer, Progress, silent
+from kvtool.asking.answering import ATTENTION, Answer, Answerer, Progress, no_answer, silent
 from kvtool.bounds import checked
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.identity import dataset_of
@@ -30,6 +28,7 @@ from kvtool.experiments.paired.cells import ComparedAnswers
 from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
 from kvtool.experiments.paired.tasks import (
     HIDDEN_ANSWER,
+    NOT_HELD,
     PairedQuestions,
     PairedTask,
     paired_task,
@@ -187,6 +186,8 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     why = f" ({skipped[0]}, ...)" if skipped else ""
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
         return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
+    if skipped and not any(NOT_HELD in line for line in skipped):
+        return f"paired {task.name}: expected {what} that can be asked, found none{why}; use the official files"
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found none{why}; extract them: "
         f"kvtool extract {run.store} --model M --dataset {task.spec}"
@@ -225,7 +226,7 @@ class PairedWork:
         images = {image for point in points for image in point.question.image_ids}
         return hash_json([[point.record() for point in points], self.run.images_hash(images)])
 
-    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
+    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[Answer]:
         """The model's answers, in the order of the questions."""
         questions = self.asked.questions
         progress(
@@ -243,17 +244,26 @@ class PairedWork:
 
     def result(
         self,
-        answers: Sequence[str],
+        answers: Sequence[Answer],
         config: dict[str, Any],
         device: torch.device,
         progress: Progress,
     ) -> Result:
         questions = self.asked.questions
         said = [
-            parse_choice(answer, each.choices)
+            None if answer is None else parse_choice(answer, each.choices)
             for answer, each in zip(answers, questions, strict=True)
         ]
         compared = ComparedAnswers(questions, self.asked.reading, said, config["metric"])
+        unanswered = [
+            no_answer(each) for each, one in zip(questions, said, strict=True) if one is None
+        ]
+        n = len(compared.answered)
+        if n < (2 if config["select"] == "split" else 1):
+            raise KvtoolError(
+                f"paired {self.task.name}: expected questions that the model answers, found {n} of "
+                f"{len(questions)}: {unanswered[0]}"
+            )
         select, seed, metric = config["select"], config["seed"], compared.metric
         rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
         rows, half_rows = (
@@ -266,7 +276,8 @@ class PairedWork:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
-        scored = halves(len(questions), seed)[1] if select == "split" else np.arange(len(questions))
+        scored = compared.answered
+        scored = scored[halves(n, seed)[1]] if select == "split" else scored
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
         measured = compared.measure(layer)[heads.index(best["kv_head"])]
@@ -274,15 +285,15 @@ class PairedWork:
             command="paired",
             task=self.task.name,
             metric=metric,
-            n=len(questions),
+            n=n,
             rows=rows,
             best=best,
             per_layer=per_layer(rows, metric),
             baselines=[{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES],
             config=config,
             versions=versions(),
-            n_skipped=len(self.asked.skipped),
-            skipped=[*lines, *self.asked.skipped][:NAMED],
+            n_skipped=len(unanswered) + len(self.asked.skipped),
+            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
             items=[
                 self._with_files(item, at)
                 for at, item in enumerate(compared.items(measured, answers, scored))

@@ -81,7 +81,7 @@ def semantic_correspondence(
     skipped = left_out.lines
     if len(held) < len(pairs):
         skipped.append(
-            f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"
+            f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that {NOT_HELD}"
         )
     return PairedQuestions(
         [each.question for each in points], PointCosine(tuple(points)), skipped, {}, points
@@ -158,6 +158,7 @@ def _is_of_one_image(question: Question) -> bool:
 
 
 HIDDEN_ANSWER = "its answer is hidden"
+NOT_HELD = "the run does not hold"
 
 
 def _of_subset(
@@ -174,7 +175,7 @@ def _of_subset(
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if lacking := [image for image in question.image_ids if image not in ids]:
-            skipped.append(f"question {question.id}: the run does not hold {', '.join(lacking)}")
+            skipped.append(f"question {question.id}: {NOT_HELD} {', '.join(lacking)}")
         elif not question.answer:
             skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:
