@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import BusyError, RunConflictError, StoreError, UsageError
 from kvtool.store import keeping, layout, usage
 from kvtool.store.durable import make_folder
@@ -98,11 +99,45 @@ def _check_version(folder: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Store:
-    """An open store. Its runs are opened on each call; nothing is held between calls."""
+@dataclass(frozen=True, repr=False)
+class Store(Displayed):
+    """An open store. Its runs are opened on each call; nothing is held between calls.
+
+    As a collection it is one of runs by name: `len(store)`, `for name in store`, `store["name"]`.
+    """
 
     path: Path
+
+    def __len__(self) -> int:
+        """Return how many runs there are, damaged ones included."""
+        return len(self.runs())
+
+    def __bool__(self) -> bool:
+        """Return True: a store without a run is a store."""
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the runs, sorted."""
+        return iter(self.runs())
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a run of this name."""
+        return name in self.runs()
+
+    def __getitem__(self, name: str) -> Run:
+        """Return the run of this name. Raises UsageError that lists the runs where there is none."""
+        return self.run(name)
+
+    def _title(self) -> str:
+        return f"Store {self.path}"
+
+    def _facts(self) -> Facts:
+        """Return the names of the runs; what cannot be listed is said, since `repr` must never fail."""
+        try:
+            names = self.runs()
+            return {"runs": f"{len(names)}: {listing(names)}" if names else "none"}
+        except (StoreError, OSError) as error:
+            return {"damaged": error}
 
     @property
     def results_dir(self) -> Path:

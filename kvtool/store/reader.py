@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.filesize import decimal
 
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import CorruptError, UsageError
 from kvtool.store.arrays import StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits
@@ -18,12 +20,13 @@ from kvtool.store.layout import REPAIR
 from kvtool.store.manifest import TEXT_KINDS, RunConfig
 from kvtool.store.parts import Part
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
+from kvtool.store.tokens import ALL_TOKENS, TokenChoice, consecutive
 from kvtool.types import Kind, Sample
 
 
-@dataclass(frozen=True)
-class ImageTokens:
-    """Where one image's tokens lie: values[start:stop]."""
+@dataclass(frozen=True, repr=False)
+class ImageTokens(Displayed):
+    """Where one image's tokens lie in the values of a block: values[..., start:stop, :]."""
 
     sample: Sample
     start: int
@@ -35,13 +38,27 @@ class ImageTokens:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, cols) of the base view."""
+        """The (rows, cols) of the base view."""
         return self.sample.base().grid
 
+    def _title(self) -> str:
+        return f"Tokens of image {self.id}"
 
-@dataclass(frozen=True)
-class BlockValues:
-    """One block over images: values (token, dim), samples, offsets (n + 1). Unpacks as `values, images`."""
+    def _facts(self) -> Facts:
+        rows, cols = self.grid
+        return {
+            "tokens": f"values[..., {self.start}:{self.stop}, :]",
+            "base grid": f"{rows} x {cols}",
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class BlockValues(Displayed):
+    """What a run holds of one block over images, or of several: it unpacks as `values, images`.
+
+    values: (token, dim), with (layer,), (kv_head,) or (layer, kv_head) in front where several were asked for.
+    samples: the images in the order of the tokens. offsets: (image + 1) the first token of each, and their number.
+    """
 
     values: Bits
     samples: tuple[Sample, ...]
@@ -53,16 +70,39 @@ class BlockValues:
         return list(map(ImageTokens, self.samples, starts, stops))
 
     def __iter__(self) -> Iterator[Any]:
+        """Yield the values, then the images."""
         return iter((self.values, self.images))
 
+    def _title(self) -> str:
+        return f"Values of {len(self.samples)} images"
 
-@dataclass(frozen=True)
-class PartSlice:
-    """One layer of the wanted images of one part: values (head, token, dim), samples, offsets (n + 1)."""
+    def _facts(self) -> Facts:
+        return _facts_of_values(self.values, self.samples)
+
+
+@dataclass(frozen=True, repr=False)
+class PartSlice(Displayed):
+    """One layer of the chosen images of one part: values (head, token, dim), samples, offsets (n + 1)."""
 
     samples: tuple[Sample, ...]
     offsets: NDArray[np.int64]
     values: Bits
+
+    def _title(self) -> str:
+        return f"A layer of {len(self.samples)} images"
+
+    def _facts(self) -> Facts:
+        return _facts_of_values(self.values, self.samples)
+
+
+def _facts_of_values(values: Bits, samples: Sequence[Sample]) -> Facts:
+    """Return what `repr` shows of an array over images; its numbers are not looked at."""
+    return {
+        "shape": values.shape,
+        "dtype": values.dtype,
+        "bytes": decimal(values.nbytes),
+        "images": listing([sample.id for sample in samples]),
+    }
 
 
 class ReadPlan(NamedTuple):
@@ -96,24 +136,34 @@ class PartsReader:
         return part.samples[position]
 
     def read(
-        self, kind: Kind, layer: int, kv_head: int, ids: Sequence[str] | None, raw: bool
+        self,
+        kind: Kind,
+        layer: int | Sequence[int],
+        kv_head: int | Sequence[int],
+        ids: Sequence[str] | None,
+        raw: bool,
+        choice: TokenChoice = ALL_TOKENS,
     ) -> BlockValues:
-        stored_layer = self._stored_layer(kind, layer)
-        heads, dim = self.config.heads_and_dim(kind)
-        if not 0 <= kv_head < heads:
-            raise UsageError(
-                f"run {self.config.name}: {kind} has no kv_head {kv_head}: expected 0 to {heads - 1}"
-            )
-        plan = self._plan(kind, ids)
-        values = np.empty((int(plan.offsets[-1]), dim), self._dtype(raw))
-        head = range(kv_head, kv_head + 1)
-        read_all(
-            [
-                ReadRequest(self._array(part, kind), stored_layer, head, rows)
+        """Read one block or several, see Run.read."""
+        layers = list(layer) if isinstance(layer, Iterable) else [layer]
+        heads = list(kv_head) if isinstance(kv_head, Iterable) else [kv_head]
+        stored_layers = [self._stored_layer(kind, number) for number in layers]
+        self._check_heads(kind, heads)
+        plan = self._plan(kind, ids, choice)
+        dim = self.config.heads_and_dim(kind)[1]
+        values = np.empty((len(layers), len(heads), int(plan.offsets[-1]), dim), self._dtype(raw))
+        # One layer is one file of each part: the parts of a layer are read side by side.
+        for position, stored_layer in enumerate(stored_layers if heads else ()):
+            requests = [
+                ReadRequest(self._array(part, kind), stored_layer, heads, rows)
                 for part, rows in plan.rows
-            ],
-            values[None],
-        )
+            ]
+            read_all(requests, values[position])
+        # A single layer or head has no axis of its own, as in NumPy's indexing.
+        if not isinstance(kv_head, Iterable):
+            values = values[:, 0]
+        if not isinstance(layer, Iterable):
+            values = values[0]
         return BlockValues(values, plan.samples, plan.offsets)
 
     def stream(
@@ -159,28 +209,40 @@ class PartsReader:
                 shard.read_into(out[shard.request.tag])
         return out
 
-    def _plan(self, array: str, ids: Sequence[str] | None) -> ReadPlan:
-        """Where each wanted image goes; the plan of all images is kept, since every block of a kind shares it."""
-        if ids is None and array in self._plans:
-            return self._plans[array]
+    def _plan(
+        self, kind: Kind, ids: Sequence[str] | None, choice: TokenChoice = ALL_TOKENS
+    ) -> ReadPlan:
+        """Return where each wanted image goes.
+
+        The plan of all tokens of all images is remembered, since every block of a kind shares it.
+        """
+        is_whole = ids is None and choice.is_all
+        if is_whole and kind in self._plans:
+            return self._plans[kind]
         samples: list[Sample] = []
         ends = [0]
         rows: defaultdict[str, list[Rows]] = defaultdict(list)
         parts: dict[str, Part] = {}
         for image in self.places if ids is None else ids:
             part, position = self._place(image)
-            start, stop = part.offsets(array)[position : position + 2]
-            samples.append(part.samples[position])
+            sample = part.samples[position]
+            first, last = part.offsets(kind)[position : position + 2]
+            samples.append(sample)
             parts[part.name] = part
-            rows[part.name].append(Rows(start, stop, ends[-1]))
-            ends.append(ends[-1] + stop - start)
+            end = ends[-1]
+            whole = [(0, last - first)]
+            stretches = whole if choice.is_all else consecutive(choice.indices(sample, kind))
+            for start, stop in stretches:
+                rows[part.name].append(Rows(first + start, first + stop, end))
+                end += stop - start
+            ends.append(end)
         plan = ReadPlan(
             tuple(samples),
             np.array(ends, np.int64),
             [(parts[name], sorted(rows[name])) for name in rows],
         )
-        if ids is None:
-            self._plans[array] = plan
+        if is_whole:
+            self._plans[kind] = plan
         return plan
 
     def _plan_part(self, array: str, part: Part, positions: list[int]) -> ReadPlan:
@@ -237,6 +299,16 @@ class PartsReader:
                 f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}"
             )
         return layers.index(layer)
+
+    def _check_heads(self, kind: Kind, heads: Sequence[int]) -> None:
+        """Raise UsageError for a head that the kind has not."""
+        count = self.config.heads_and_dim(kind)[0]
+        for head in heads:
+            if not 0 <= head < count:
+                raise UsageError(
+                    f"run {self.config.name}: {kind} has no kv_head {head}: "
+                    f"expected 0 to {count - 1}"
+                )
 
     def _dtype(self, raw: bool) -> np.dtype[Any]:
         return STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)

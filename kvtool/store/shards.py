@@ -44,7 +44,7 @@ class ReadRequest:
 
     array: StoredArray
     layer: int
-    heads: range
+    heads: Sequence[int]
     rows: list[Rows]
     tag: Any = None
 

@@ -1,0 +1,67 @@
+"""How the public objects show themselves at a prompt and in a notebook: a title and a few facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+MOST_FACTS = 9
+"""Lines below the title, so that no object takes more than ten."""
+WIDTH = 100
+MOST_NAMES = 5
+
+Facts = dict[str, Any]
+
+
+class Displayed:
+    """An object with a short `repr` and the same facts as a table in a notebook.
+
+    A subclass says what it is in `_title` and what is worth knowing in `_facts`. Facts that are None are left out.
+    """
+
+    def _title(self) -> str:
+        """Return what the object is, in a few words."""
+        return type(self).__name__
+
+    def _facts(self) -> Facts:
+        """Return the facts below the title, by name."""
+        return {}
+
+    def __repr__(self) -> str:
+        """Return the title and a line for each fact, ten lines at most."""
+        lines = [f"  {name}: {value}" for name, value in self._lines()]
+        return "\n".join(shorten(line) for line in [" ".join(self._title().split()), *lines])
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table for a notebook."""
+        cells = "".join(
+            f'<tr><th style="text-align:left">{escape(name)}</th>'
+            f'<td style="text-align:left">{escape(shorten(value))}</td></tr>'
+            for name, value in self._lines()
+        )
+        return f"<table><caption>{escape(shorten(self._title()))}</caption>{cells}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Return the facts as text, each on one line."""
+        facts = [(name, value) for name, value in self._facts().items() if value is not None]
+        return [(name, " ".join(str(value).split())) for name, value in facts[:MOST_FACTS]]
+
+
+def shorten(text: str) -> str:
+    """Return a text that fits on a line."""
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+
+
+def listing(names: Sequence[object]) -> str:
+    """Return the first few of many names, and how many more there are."""
+    shown = ", ".join(str(name) for name in names[:MOST_NAMES])
+    more = len(names) - MOST_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown or "none"
+
+
+def numbers(values: Sequence[int]) -> str:
+    """Return whole numbers in few characters: "0 to 27", or one by one where they have gaps."""
+    if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    return listing(values)
