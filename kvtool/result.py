@@ -11,22 +11,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal, get_args
 
 from kvtool import schema
 from kvtool._version import __version__
-from kvtool.errors import KvtoolError
+from kvtool.display import Displayed, Facts
+from kvtool.errors import KvtoolError, UsageError
 
 SCHEMA = "kvtool.result/1"
 FORMATS = ("table", "json", "jsonl", "csv")
 LABELS = ("condition", "choice", "subset", "file", "alpha", "category", "object", "draw")
 """What a row may be about besides its block; a row with none of these, or `all`, is a summary."""
 
+Level = Literal["summary", "category", "per_layer", "baselines", "items"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""The kinds of rows that a result has, see Result.to_pandas."""
+
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Displayed):
     """What a command found.
 
     command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best and per_layer
@@ -69,15 +74,46 @@ class Result:
             )
         return schema.read(cls, record, "result")
 
-    def to_pandas(self) -> Any:
-        """The rows as a pandas.DataFrame. Raises KvtoolError where pandas is not installed."""
+    def to_pandas(self, level: Level = "summary") -> Any:
+        """Return the rows of one level as a pandas.DataFrame, so that no two kinds of rows are mixed.
+
+        Args:
+            level: "summary", a row for each block as a whole; "category", the rows about a part of it (a category, a
+                condition, a threshold, see LABELS); "per_layer", "baselines" or "items", the fields of these names.
+
+        Raises UsageError for another level, KvtoolError where pandas is not installed.
+        """
+        if level not in LEVELS:
+            raise UsageError(f"level {level!r}: expected one of {', '.join(LEVELS)}")
         try:
             pandas = import_module("pandas")
         except ImportError:
             raise KvtoolError(
                 "to_pandas needs pandas, which is not installed: pip install pandas"
             ) from None
-        return pandas.DataFrame(self.rows)
+        return pandas.DataFrame(self.level_rows(level))
+
+    def level_rows(self, level: Level) -> list[Row]:
+        """Return the rows of one level, see to_pandas."""
+        if level == "summary":
+            return [row for row in self.rows if is_summary(row)]
+        if level == "category":
+            return [row for row in self.rows if not is_summary(row)]
+        rows: list[Row] = getattr(self, level)
+        return rows
+
+    def _title(self) -> str:
+        return f"Result of {self.command} {self.task or ''}".strip()
+
+    def _facts(self) -> Facts:
+        counts = {level: len(self.level_rows(level)) for level in LEVELS}
+        return {
+            "run": self.config.get("run"),
+            "metric": f"{self.metric} ({self.unit})",
+            "n": f"{self.n}, and {self.n_skipped} left out" if self.n_skipped else self.n,
+            "rows": ", ".join(f"{count} {level}" for level, count in counts.items() if count),
+            "best": self.best and f"{block_name(self.best)}: {self.best.get(self.metric)}",
+        }
 
     def flat_rows(self) -> Iterator[Row]:
         """The rows as lines of their own: each also says which task and run it belongs to."""

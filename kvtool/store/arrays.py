@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -83,8 +84,11 @@ class ArraySpec:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def zarr_json(self) -> bytes:
-        """zarr.json of the array. The fill value is NaN: to plain zarr a lost shard reads as NaN, not as zeros."""
+    def zarr_json(self, dimensions: Sequence[str]) -> bytes:
+        """Return the array's zarr.json, with the names of its four dimensions.
+
+        The fill value is NaN: to plain zarr a lost shard reads as NaN, not as zeros.
+        """
         _, heads, _, dim = self.shape
         little = {"name": "bytes", "configuration": {"endian": "little"}}
         blosc = {
@@ -113,7 +117,7 @@ class ArraySpec:
             "fill_value": _FILL[self.dtype],
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
             "attributes": {"kv_dtype": self.dtype},
-            "dimension_names": ["layer", "head", "token", "dim"],
+            "dimension_names": list(dimensions),
         }
         return json.dumps(document).encode()
 

@@ -16,6 +16,7 @@ from kvtool.store import keeping, layout, usage
 from kvtool.store.durable import make_folder
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
+    close_plain_folders,
     group_json,
     os_errors,
     read_group,
@@ -80,6 +81,7 @@ def _create(folder: Path) -> None:
     with scratch_folder(folder) as tmp:
         root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
         replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
+        close_plain_folders(folder, tmp)
         replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
         replace_file(folder / layout.ZARR_JSON, root, tmp)
 

@@ -31,7 +31,7 @@ from kvtool.store.durable import (
     walk,
     write_file,
 )
-from kvtool.store.layout import ZARR_JSON, entries, tmp_path
+from kvtool.store.layout import PLAIN_FOLDERS, ZARR_JSON, entries, tmp_path
 from kvtool.store.owners import (
     Process,
     Watch,
@@ -96,6 +96,23 @@ def group_json(attributes: dict[str, Any]) -> bytes:
     )
 
 
+def leaf_json(attributes: dict[str, Any]) -> bytes:
+    """Return the zarr.json of a folder whose files are not Zarr, e.g. of results: an array without a value.
+
+    zarr never looks into the folder of an array, so that it finds nothing there that it would have to warn of.
+    """
+    geometry = {
+        "shape": [0],
+        "data_type": "uint8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": 0,
+        "codecs": [{"name": "bytes"}],
+    }
+    about = {SEAL: UNSEALED, "about": "files of kvtool that are not Zarr", **attributes}
+    return sealed({"zarr_format": 3, "node_type": "array", **geometry, "attributes": about})
+
+
 def read_group(folder: Path, where: str) -> dict[str, Any]:
     """Attributes of a group written with group_json. Raises CorruptError, or FileNotFoundError."""
     where = f"{where}: {ZARR_JSON}"
@@ -111,6 +128,14 @@ def replace_file(path: Path, data: bytes, tmp: Path) -> None:
     write_file(tmp / path.name, data)
     (tmp / path.name).replace(path)
     fsync_folder(path.parent)
+
+
+def close_plain_folders(store: Path, tmp: Path) -> None:
+    """Give each folder of a store whose files are not Zarr its zarr.json, where it has none."""
+    for name in PLAIN_FOLDERS:
+        folder = store / name
+        if folder.is_dir() and not (folder / ZARR_JSON).exists():
+            replace_file(folder / ZARR_JSON, leaf_json({}), tmp)
 
 
 def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | None = None) -> bool:

@@ -27,6 +27,7 @@ from kvtool.store.files import (
     commit_folder,
     crc32c,
     group_json,
+    leaf_json,
     os_errors,
     read_group,
     remove_committed,
@@ -137,7 +138,7 @@ def keep(
         tmp.mkdir()
         attributes, files = write(tmp)
         write_file(
-            tmp / layout.ZARR_JSON, group_json({"committed_as": name, **attributes, "files": files})
+            tmp / layout.ZARR_JSON, leaf_json({"committed_as": name, **attributes, "files": files})
         )
         commit_folder(tmp, folder_of(run) / name)
 

@@ -23,6 +23,7 @@ from kvtool.store.durable import FileRecord, make_folder, read_file, read_record
 from kvtool.store.files import (
     SEAL,
     UNSEALED,
+    close_plain_folders,
     commit_folder,
     os_errors,
     remove_committed,
@@ -139,6 +140,7 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
     folder = pictures_path(store, key)
     with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
         make_folder(folder.parent)
+        close_plain_folders(store, scratch)
         tmp = scratch / key
         tmp.mkdir()
         records = {name: write_recorded(tmp / name, data) for name, data in files}

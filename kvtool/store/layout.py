@@ -27,12 +27,16 @@ LEDGER = "ledger"
 ROOT_COPY = "store.json"
 """In the ledger, a copy of the store's own zarr.json."""
 ROSTER = "roster"
-RUN_FOLDERS = ("parts", "text", "locks", ROSTER)
+RESULTS = "results"
+LOCKS = "locks"
+RUN_FOLDERS = ("parts", "text", LOCKS, ROSTER)
 INDEXES = "indexes"
 """A folder that a run has once it was searched."""
 PICTURES = "pictures"
 """A folder that a store has once questions were drawn."""
-RUN_GROUPS = (*(name for name in RUN_FOLDERS if name != "locks"), INDEXES)
+PLAIN_FOLDERS = (RESULTS, "tmp", LEDGER, PICTURES)
+"""Folders of a store whose files are not Zarr: their zarr.json keeps zarr out of them, see files.leaf_json."""
+RUN_GROUPS = (*(name for name in RUN_FOLDERS if name != LOCKS), INDEXES)
 """Folders of a run whose members are committed one by one."""
 REPAIR = "`kvtool store repair` drops it, then extract again"
 

@@ -89,6 +89,7 @@ def spoiled(store: Path) -> Iterator[Path]:
                 name in (RUN_COPY, layout.ROOT_COPY)
                 or name.startswith(f".{RUN_COPY}.")
                 or layout.is_litter(name)
+                or folder / name == layout.ledger_path(store) / layout.ZARR_JSON
             ):
                 continue  # copies, those that a crash left half written, and litter
             status = (folder / name).lstat()

@@ -175,6 +175,20 @@ def hash_ids(ids: Iterable[str]) -> str:
     return hash_json(list(ids))
 
 
+def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
+    """Return the names of an array's four dimensions.
+
+    Arrays of a part share a name only where they share the dimension, so that xarray opens the part as one data set.
+
+    of_texts: whether the array holds the vectors of class names and expressions, a text in place of a token.
+    """
+    if array in ("projected", "vision"):
+        token = "token" if array == "projected" else "vision_token"
+        return f"{array}_layer", f"{array}_head", token, f"{array}_dim"
+    token = "text_token" if array in TEXT_KINDS else "token"
+    return "layer", "kv_head", "text" if of_texts else token, "dim"
+
+
 def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
     """Tokens of each image in an array: its image tokens, its tower's tokens, or the text tokens before it."""
     if array in TEXT_KINDS:

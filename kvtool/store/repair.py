@@ -13,10 +13,12 @@ from kvtool.store import keeping, layout, ledger, owners
 from kvtool.store.catalog import Store
 from kvtool.store.durable import read_file, write_file
 from kvtool.store.files import (
+    close_plain_folders,
     commit_folder,
     group_json,
     is_stale_scratch,
     is_watched_scratch,
+    leaf_json,
     os_errors,
     remove_committed,
     replace_file,
@@ -66,6 +68,11 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
                 done.add((problem.mend, problem.target))
     if not dry_run:
         ledger.mark_all(store.path)
+        with (
+            os_errors(f"store {store.path}: cannot be repaired"),
+            scratch_folder(store.path) as tmp,
+        ):
+            close_plain_folders(store.path, tmp)
     return rows
 
 
@@ -163,8 +170,10 @@ def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
                 _copy_anew(store.path, target)
             elif mend == "group":
                 target.mkdir(exist_ok=True)
+                is_plain = target.name in (layout.LOCKS, *layout.PLAIN_FOLDERS)
+                document = leaf_json({}) if is_plain else group_json({})
                 with scratch_folder(store.path) as tmp:
-                    replace_file(target / layout.ZARR_JSON, group_json({}), tmp)
+                    replace_file(target / layout.ZARR_JSON, document, tmp)
     return Mended(problem.run, problem.part, did, problem.what)
 
 

@@ -12,6 +12,7 @@ from kvtool.store import layout
 from kvtool.store.files import (
     commit_folder,
     group_json,
+    leaf_json,
     os_errors,
     read_group,
     scratch_folder,
@@ -61,7 +62,8 @@ def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = N
         )
         for name in layout.RUN_FOLDERS:
             (tmp / name).mkdir()
-            write_file(tmp / name / layout.ZARR_JSON, group_json({}))
+            document = leaf_json({}) if name == layout.LOCKS else group_json({})
+            write_file(tmp / name / layout.ZARR_JSON, document)
         if segment is not None:
             write_segment(tmp / layout.ROSTER / segment_name(0), segment)
         return commit_folder(tmp, layout.run_path(store, config.name))

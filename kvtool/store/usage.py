@@ -79,6 +79,8 @@ def _purpose(folders: tuple[str, ...], path: Path) -> str:
     root = folders[0] if folders else ""
     if layout.is_litter(path.name):
         return "other"
+    if path.name == layout.ZARR_JSON and len(folders) == 1:
+        return "metadata"
     if root == "results" and len(folders) == 1 and path.suffix == ".json":
         return "answers" if _holds_answers(path) else "results"
     if root in ("tmp", layout.PICTURES):

@@ -124,6 +124,9 @@ def _check_root(store: Store) -> Iterator[Problem]:
     ours = {layout.ZARR_JSON, *layout.ROOT_FOLDERS, layout.PICTURES, layout.LEDGER}
     yield from foreign_files(store.path, ours, "", "", "")
     yield from check_group(layout.runs_path(store.path), "", "runs")
+    for name in layout.PLAIN_FOLDERS:
+        if (store.path / name / layout.ZARR_JSON).exists():  # older stores have none there
+            yield from check_group(store.path / name, "", name)
 
 
 def _check_tmp(store: Store) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import (
     TEXT_KINDS,
     RunConfig,
+    dimension_names,
     samples_to_json,
     token_counts,
     token_offsets,
@@ -116,7 +117,9 @@ def _write_and_rename(
         for name, pieces in arrays.items():
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
-                written, places = write_array(tmp / name, spec, pieces)
+                written, places = write_array(
+                    tmp / name, spec, pieces, dimension_names(name, of_texts="names" in attributes)
+                )
                 arrays_written[name] = asdict(array_record(spec, written))
                 files |= {f"{name}/{file}": record for file, record in written.items()}
                 nonfinite |= {name: places} if places else {}
@@ -134,7 +137,7 @@ def _write_and_rename(
 
 
 def write_array(
-    folder: Path, spec: ArraySpec, pieces: Sequence[Bits]
+    folder: Path, spec: ArraySpec, pieces: Sequence[Bits], dimensions: Sequence[str]
 ) -> tuple[dict[str, FileRecord], list[list[int]]]:
     """Write an array's files, all fsynced, and return size and checksum of each; and [layer position, head, how many
     values are not finite] where there are any.
@@ -142,7 +145,7 @@ def write_array(
     While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
     """
     folder.mkdir()
-    files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json())}
+    files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json(dimensions))}
     heads, dim = spec.shape[1], spec.shape[3]
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
     buffer = np.full(

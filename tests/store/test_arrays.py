@@ -14,6 +14,7 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
+from kvtool.store.manifest import dimension_names
 from kvtool.store.writer import array_record, write_array
 from kvtool.types import Precision
 from tests.support.runs import random_bits
@@ -32,7 +33,7 @@ def write(
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
-    files, _ = write_array(folder / "key", spec, [values])
+    files, _ = write_array(folder / "key", spec, [values], dimension_names("key"))
     return StoredArray(
         folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"
     ), values
@@ -56,7 +57,7 @@ def test_zarr_reads_our_arrays(
     array = open_zarr(tmp_path, pipeline)
     assert array[:].tobytes() == values.tobytes()
     assert array.attrs["kv_dtype"] == dtype
-    assert array.metadata.dimension_names == ("layer", "head", "token", "dim")
+    assert array.metadata.dimension_names == ("layer", "kv_head", "token", "dim")
 
 
 def test_zarr_reads_an_array_in_one_file(tmp_path: Path) -> None:
