@@ -124,9 +124,11 @@ def _check_root(store: Store) -> Iterator[Problem]:
     ours = {layout.ZARR_JSON, *layout.ROOT_FOLDERS, layout.PICTURES, layout.LEDGER}
     yield from foreign_files(store.path, ours, "", "", "")
     yield from check_group(layout.runs_path(store.path), "", "runs")
-    for name in layout.PLAIN_FOLDERS:
-        if (store.path / name / layout.ZARR_JSON).exists():  # older stores have none there
-            yield from check_group(store.path / name, "", name)
+    # Stores that were made by an older kvtool have no zarr.json in any of these folders.
+    plain = [store.path / name for name in layout.PLAIN_FOLDERS if (store.path / name).is_dir()]
+    if any((folder / layout.ZARR_JSON).exists() for folder in plain):
+        for folder in plain:
+            yield from check_group(folder, "", folder.name)
 
 
 def _check_tmp(store: Store) -> Iterator[Problem]:
