@@ -49,6 +49,8 @@ __all__ = ["crc32c", "fsync_folder", "host_name", "write_file"]  # and what is d
 SEAL = "kvtool_crc32c"
 UNSEALED = "00000000"
 _SEAL_PATTERN = re.compile(rb'"kvtool_crc32c": "([0-9a-f]{8})"')
+_NO_ZARR = {"about": "files of kvtool that are not Zarr"}
+"""An attribute for those who meet such a folder with zarr."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 SCRATCH_EXPIRY_S = 86400.0
@@ -109,17 +111,18 @@ def leaf_json(attributes: dict[str, Any]) -> bytes:
         "fill_value": 0,
         "codecs": [{"name": "bytes"}],
     }
-    about = {SEAL: UNSEALED, "about": "files of kvtool that are not Zarr", **attributes}
+    about = {SEAL: UNSEALED, **_NO_ZARR, **attributes}
     return sealed({"zarr_format": 3, "node_type": "array", **geometry, "attributes": about})
 
 
 def read_group(folder: Path, where: str) -> dict[str, Any]:
-    """Attributes of a group written with group_json. Raises CorruptError, or FileNotFoundError."""
+    """Return the attributes that group_json or leaf_json was given. Raises CorruptError, or FileNotFoundError."""
     where = f"{where}: {ZARR_JSON}"
     attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
     if not isinstance(attributes, dict):
         raise CorruptError(f"{where}: expected the attributes of a group, found none")
-    attributes.pop(SEAL, None)
+    for name in (SEAL, *_NO_ZARR):
+        attributes.pop(name, None)
     return attributes
 
 

@@ -21,8 +21,9 @@ PARTS = ["0000000-0000004", "0000004-0000006"]
 
 
 def write_index(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    (folder / "0.faiss").write_bytes(b"12345678")
-    return {}, {}
+    data = np.frombuffer(b"12345678", np.uint8)
+    (folder / "0.faiss").write_bytes(data.tobytes())
+    return {"metric": "cosine"}, {"0.faiss": indexes.describe(data, [8])}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def run(tmp_path: Path) -> Run:
     commit(run, [ragged(index) for index in range(4)])
     commit(run, [ragged(index) for index in range(4, 6)])
     run.commit_text(["cat"], finite_bits(np.random.default_rng(0), (1, 2, 2, 8), np.dtype("<u2")))
-    indexes.commit(run, "an-index", write_index)
+    indexes.keep(run, "an-index", write_index)
     store = open_store(run.store)
     store.save_result("abc", {"best": 0.5})
     store.keep_pictures("drawn", [("a.png", b"png")])
