@@ -30,8 +30,8 @@ class Displayed:
 
     def __repr__(self) -> str:
         """Return the title and a line for each fact, ten lines at most."""
-        lines = [f"  {name}: {value}" for name, value in self._lines()]
-        return "\n".join(shorten(line) for line in [" ".join(self._title().split()), *lines])
+        lines = [f"  {shorten(f'{name}: {value}', WIDTH - 2)}" for name, value in self._lines()]
+        return "\n".join([shorten(self._title()), *lines])
 
     def _repr_html_(self) -> str:
         """Return the same as a table for a notebook."""
@@ -43,14 +43,15 @@ class Displayed:
         return f"<table><caption>{escape(shorten(self._title()))}</caption>{cells}</table>"
 
     def _lines(self) -> list[tuple[str, str]]:
-        """Return the facts as text, each on one line."""
-        facts = [(name, value) for name, value in self._facts().items() if value is not None]
-        return [(name, " ".join(str(value).split())) for name, value in facts[:MOST_FACTS]]
+        """Return the facts that are shown, as text."""
+        facts = [(name, str(value)) for name, value in self._facts().items() if value is not None]
+        return facts[:MOST_FACTS]
 
 
-def shorten(text: str) -> str:
-    """Return a text that fits on a line."""
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+def shorten(text: str, width: int = WIDTH) -> str:
+    """Return a text on one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
 def listing(names: Sequence[object]) -> str:

@@ -78,8 +78,9 @@ class Result(Displayed):
         """Return the rows of one level as a pandas.DataFrame, so that no two kinds of rows are mixed.
 
         Args:
-            level: "summary", a row for each block as a whole; "category", the rows about a part of it (a category, a
-                condition, a threshold, see LABELS); "per_layer", "baselines" or "items", the fields of these names.
+            level: "summary", the rows about all that was scored, one for each block (or condition); "category", those
+                about a part of it, such as a category, a subset or a threshold; "per_layer", "baselines" or "items",
+                the fields of these names.
 
         Raises UsageError for another level, KvtoolError where pandas is not installed.
         """
@@ -95,12 +96,16 @@ class Result(Displayed):
 
     def level_rows(self, level: Level) -> list[Row]:
         """Return the rows of one level, see to_pandas."""
-        if level == "summary":
-            return [row for row in self.rows if is_summary(row)]
-        if level == "category":
-            return [row for row in self.rows if not is_summary(row)]
-        rows: list[Row] = getattr(self, level)
-        return rows
+        if level not in ("summary", "category"):
+            rows: list[Row] = getattr(self, level)
+            return rows
+        # A condition is what a row is about, as a block is, and no part of what was scored.
+        wants_summary = level == "summary"
+        return [
+            row
+            for row in self.rows
+            if is_summary({**row, "condition": None, "choice": None}) == wants_summary
+        ]
 
     def _title(self) -> str:
         return f"Result of {self.command} {self.task or ''}".strip()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from kvtool.display import Displayed, Facts, listing
+
 Kind = Literal["key", "value", "projected", "vision"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BEFORE_DECODER: tuple[Kind, ...] = ("projected", "vision")
@@ -72,8 +74,8 @@ class GridSpan:
         return [self.start + r * self.row_stride + c for r in range(rows) for c in range(cols)]
 
 
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, repr=False)
+class Sample(Displayed):
     """What a part records of one image: enough to place every stored token on the image and in the prompt.
 
     image_start: position in the prompt of the first image token, equal to the number of prefix tokens.
@@ -101,6 +103,20 @@ class Sample:
     def base(self, kind: Kind = "value") -> GridSpan:
         """The base grid of a kind; `vision` may have a finer grid than the decoder's tokens."""
         return (self.vision_spans if kind == "vision" else self.spans)[0]
+
+    def _title(self) -> str:
+        return f"Sample {self.id}"
+
+    def _facts(self) -> Facts:
+        grids = [f"{span.name} {span.grid[0]} x {span.grid[1]}" for span in self.spans]
+        return {
+            "index": self.index,
+            "pixels": "{} x {}".format(*self.image_wh_px),
+            "tokens": f"{self.n_tokens} ({listing(grids)})",
+            "vision tokens": self.n_vision_tokens,
+            "text before it": f"{len(self.prefix_ids)} tokens: {self.prefix}",
+            "digest": self.digest or "not known",
+        }
 
     def token_marks(self) -> list[int]:
         """BASE, TILES or NEWLINE for each of the image's n_tokens tokens."""

@@ -16,8 +16,8 @@ from kvtool.registry import EXPERIMENTS, experiment_part
 
 PACKAGE = Path(__file__).parent.parent / "kvtool"
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors"),
-    ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema", "display"),
+    ("_version", "errors", "display"),
+    ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema"),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),
     ("features", "engine"),

@@ -166,7 +166,9 @@ def test_processes_that_make_the_same_store_and_run_at_once(tmp_path: Path) -> N
             found = pool.starmap(_make, [(path, view) for view in views])
             stored = open_store(path).run().config.view
             assert found == [view if view == stored else "RunConflictError" for view in views]
-            assert [path.name for path in (tmp_path / f"{attempt}.kv" / "tmp").iterdir()] == ["zarr.json"]
+            assert [path.name for path in (tmp_path / f"{attempt}.kv" / "tmp").iterdir()] == [
+                "zarr.json"
+            ]
 
 
 def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:

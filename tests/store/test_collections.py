@@ -109,5 +109,3 @@ def test_one_block_that_is_not_stored_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         run.read("value", layer, head)
-
-

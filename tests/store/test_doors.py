@@ -92,7 +92,9 @@ def test_zarr_arrays_come_with_their_images(run: Run) -> None:
         ids += part_ids
         for position, image in enumerate(part_ids):
             tokens = array[:, :, offsets[position] : offsets[position + 1]]
-            assert_same_bits(np.asarray(tokens), run.read_image(image, ["value"], raw=True)["value"])
+            assert_same_bits(
+                np.asarray(tokens), run.read_image(image, ["value"], raw=True)["value"]
+            )
     assert ids == run.ids
     assert [part.array.shape[2] for part in run.zarr("text_key")] == [6, 1]
 

@@ -106,9 +106,7 @@ def test_rows_and_columns_span_the_base_grid_row_by_row() -> None:
     ],
     ids=str,
 )
-def test_a_token_that_is_not_there_is_named(
-    run: Run, choice: dict[str, Any], message: str
-) -> None:
+def test_a_token_that_is_not_there_is_named(run: Run, choice: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         run.read("value", 1, **choice)
     with pytest.raises(UsageError, match=message):
