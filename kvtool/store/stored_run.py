@@ -234,7 +234,7 @@ class StoredRun(Displayed, RunParts):
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
             "kinds": listing(config.kinds),
             "layers": numbers(config.layers) if config.layers else None,
-            "kv heads": f"{geometry.kv_heads} of {geometry.head_dim}" if config.layers else None,
+            "kv heads": f"{geometry.kv_heads} of {geometry.head_dim} dims" if config.layers else None,
             "vision layers": numbers(config.vision_layers) if config.vision_layers else None,
             **self._holdings(),
         }
