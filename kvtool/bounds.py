@@ -1,6 +1,8 @@
-"""How large a number and what a text may be that someone asks for: one table for the command line and for Python.
+"""How large a number and what a text may be that someone asks for: one table for the command line
+and for Python.
 
-Numbers are bounded before anything is allocated for them. The bounds are far from what anyone needs.
+Numbers are bounded before anything is allocated for them. The bounds are far from what anyone
+needs.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 """Smallest and largest value of an option of this name, whatever command takes it."""
 FLOATS = ("c", "wait_s")
 TEXTS = ("title", "prefix")
-"""Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to them."""
+"""Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to
+them.
+"""
 ITEMS = ("layers", "heads")
 
 

@@ -1,8 +1,10 @@
-"""What a file holds, as a digest: of pictures, annotations and weights. Hashed once, then remembered.
+"""What a file holds, as a digest: of pictures, annotations and weights.
 
-A file is hashed again only where its stamp (size, times, inode) is not the remembered one. The memory is a
-small SQLite file in the user's cache folder, `$KVTOOL_CACHE/digests.sqlite`; where it cannot be read or
-written, files are hashed each time, and nothing else changes. No torch, no NumPy.
+Hashed once, then remembered.
+
+A file is hashed again only where its stamp (size, times, inode) is not the remembered one. The
+memory is a small SQLite file in the user's cache folder, `$KVTOOL_CACHE/digests.sqlite`; where it
+cannot be read or written, files are hashed each time, and nothing else changes. No torch, no NumPy.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ DIGITS = 32
 _BLOCK_BYTES = 1 << 22
 _BATCH_PATHS = 500
 _RACY_NS = 2_000_000_000
-"""A file that changed this shortly before it was hashed may change again within the same clock tick."""
+"""A file that changed this shortly before it was hashed may change again within the same clock
+tick.
+"""
 _BUSY_S = 5.0
 _HASH_THREADS = 4
 _TABLE = (
@@ -80,7 +84,10 @@ def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[int]:
-    """A file descriptor of a regular file. Raises OSError for anything else: a FIFO would wait for ever."""
+    """A file descriptor of a regular file.
+
+    Raises OSError for anything else: a FIFO would wait for ever.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -106,12 +113,15 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """32 hex digits of a file's bytes; an empty string where it cannot be read or is no regular file."""
+    """32 hex digits of a file's bytes; an empty string where it cannot be read or is no regular
+    file.
+    """
     return next(iter(digest_files([path]).values()))
 
 
 def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
-    """Digest of each file, in order; an empty string for those that cannot be read or are no regular files.
+    """Digest of each file, in order; an empty string for those that cannot be read or are no
+    regular files.
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
@@ -135,7 +145,9 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
 
 
 def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
-    """Bytes of those files that `digest_files` would have to read, since they are not remembered as they are."""
+    """Bytes of those files that `digest_files` would have to read, since they are not remembered as
+    they are.
+    """
     stamps = {_place(path): quick_look(path) for path in paths}
     remembered = _recall(stamps)
     unknown = [
@@ -170,7 +182,9 @@ def _hash(path: Path) -> tuple[str, Stamp | None]:
 
 
 def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> None:
-    """Keep digests of files that were read for another purpose: path -> (digest, stamp when it was opened)."""
+    """Keep digests of files that were read for another purpose: path -> (digest, stamp when it was
+    opened).
+    """
     now = time.time_ns()
     _remember(
         {
@@ -182,7 +196,9 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
 
 
 def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
-    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are left out."""
+    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are
+    left out.
+    """
     places = {_place(path): Path(path) for path in paths}
     return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
 

@@ -17,7 +17,8 @@ Facts = dict[str, Any]
 class Displayed:
     """An object with a short `repr` and the same facts as a table in a notebook.
 
-    A subclass says what it is in `_title` and what is worth knowing in `_facts`. Facts that are None are left out.
+    A subclass says what it is in `_title` and what is worth knowing in `_facts`. Facts that are
+    None are left out.
     """
 
     def _title(self) -> str:

@@ -1,7 +1,9 @@
-"""Files and folders that commands write for their user: checked before any work, and there whole or not at all.
+"""Files and folders that commands write for their user: checked before any work, and there whole or
+not at all.
 
-A regular file is written aside in its folder and renamed, with the permissions it had. What is no regular file, a
-device, a pipe or a FIFO, is written into and never renamed onto. A link is followed: its target is replaced.
+A regular file is written aside in its folder and renamed, with the permissions it had. What is no
+regular file, a device, a pipe or a FIFO, is written into and never renamed onto. A link is
+followed: its target is replaced.
 """
 
 from __future__ import annotations
@@ -27,15 +29,19 @@ DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d{1,9})")
 NAMED_DESCRIPTORS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
-"""Why a file may be writable though nothing can be renamed onto it: its folder is another user's, or the file alone is
-mounted into a container."""
+"""Why a file may be writable though nothing can be renamed onto it: its folder is another user's,
+or the file alone is mounted into a container.
+"""
 
 
 def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Path:
-    """Where a file may be written. `what` leads errors: the flag, or the command. make_folder: whether write_output is
-    to make the folder where it is missing.
+    """Where a file may be written.
 
-    Raises UsageError for a folder and where the file's folder is missing, StoreError where nothing can be written.
+    `what` leads errors: the flag, or the command. make_folder: whether write_output is to make the
+    folder where it is missing.
+
+    Raises UsageError for a folder and where the file's folder is missing, StoreError where nothing
+    can be written.
     """
     given = _file_name(path, what)
     if _descriptor(given) is not None:
@@ -60,7 +66,9 @@ def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Pat
 
 
 def is_regular(path: FilePath) -> bool:
-    """Whether a regular file is or will be there: what is written into a device or a pipe may have any name."""
+    """Whether a regular file is or will be there: what is written into a device or a pipe may have
+    any name.
+    """
     given = Path(path)
     if _descriptor(given) is not None:
         return False
@@ -83,7 +91,10 @@ def check_folder(path: FilePath, what: str) -> Path:
 def write_output(
     path: FilePath, pieces: bytes | Iterable[bytes], what: str, *, make_folder: bool = False
 ) -> None:
-    """Write a file: all pieces or, where it is a regular file, none. Raises SpaceError or StoreError."""
+    """Write a file: all pieces or, where it is a regular file, none.
+
+    Raises SpaceError or StoreError.
+    """
     given, data = _file_name(path, what), [pieces] if isinstance(pieces, bytes) else pieces
     with _named(given, what):
         number = _descriptor(given)
@@ -104,7 +115,8 @@ def write_output(
 
 @contextmanager
 def output_folder(path: FilePath, what: str) -> Iterator[Path]:
-    """A folder beside `path` to write into, which is renamed to it at the end; `path` is new, or an empty folder.
+    """A folder beside `path` to write into, which is renamed to it at the end; `path` is new, or an
+    empty folder.
 
     Raises StoreError where it cannot be written; nothing is left behind then.
     """
@@ -120,7 +132,9 @@ def output_folder(path: FilePath, what: str) -> Iterator[Path]:
 
 
 def _replace(target: Path, pieces: Iterable[bytes]) -> None:
-    """Write aside and rename; where the folder forbids it and the file is there, write into the file."""
+    """Write aside and rename; where the folder forbids it and the file is there, write into the
+    file.
+    """
     aside = target.with_name(_aside())
     data = list(pieces)
     try:
@@ -150,13 +164,18 @@ def _keep_permissions(target: Path, file: BinaryIO) -> None:
 
 
 def _try_to_write(folder: Path) -> None:
-    """Make a file that has no name, or is removed at once: root's access says nothing of a read-only disk."""
+    """Make a file that has no name, or is removed at once: root's access says nothing of a
+    read-only disk.
+    """
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
 def _file_name(path: FilePath, what: str) -> Path:
-    """A path that the system can be asked about. Raises UsageError for a NUL, and for text that is no file's name."""
+    """A path that the system can be asked about.
+
+    Raises UsageError for a NUL, and for text that is no file's name.
+    """
     try:
         able = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -176,7 +195,9 @@ def _existing(folder: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The open descriptor that a path of /dev stands for: opened anew, a file would be written from its start again."""
+    """The open descriptor that a path of /dev stands for: opened anew, a file would be written from
+    its start again.
+    """
     text = os.path.normpath(path)
     match = DESCRIPTOR.fullmatch(text)
     return int(match[1]) if match else NAMED_DESCRIPTORS.get(text)
@@ -207,6 +228,7 @@ def _named(path: Path, what: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         if error.errno in NO_SPACE:
             raise SpaceError(
-                f"{what}: {path} cannot be written: no space left on the disk ({reason}); free some, then run again"
+                f"{what}: {path} cannot be written: no space left on the disk ({reason}); free "
+                "some, then run again"
             ) from error
         raise StoreError(f"{what}: {path} cannot be written: {reason}") from error

@@ -1,5 +1,7 @@
-"""The result every command gives: one versioned schema, four formats. Fields are documented in docs/output.md and only
-ever added."""
+"""The result every command gives: one versioned schema, four formats.
+
+Fields are documented in docs/output.md and only ever added.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,15 @@ Row = dict[str, Any]
 class Result(Displayed):
     """What a command found.
 
-    command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best and per_layer
-    choose. n: sampling units scored; n_skipped: those left out because the run or the data set lacks what they
-    need, with up to ten reasons in `skipped`. rows: one per (kind, layer, kv_head) and label, each metric with
-    <metric>_low and <metric>_high. best: the best row of the decoder's kinds (of all, where there are none).
-    per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this and of other runs of
-    the data set. config: all that the numbers depend on. unit: "fraction" or "percent", of the metrics. items: single
-    records behind the rows, e.g. a question each, where a command keeps them.
+    command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best
+        and per_layer choose. n: sampling units scored; n_skipped: those left out because the run or
+        the data set lacks what they need, with up to ten reasons in `skipped`. rows: one per (kind,
+        layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best: the best
+        row of the decoder's kinds (of all, where there are none).
+    per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this
+        and of other runs of the data set. config: all that the numbers depend on. unit: "fraction"
+        or "percent", of the metrics. items: single records behind the rows, e.g. a question each,
+        where a command keeps them.
     """
 
     command: str
@@ -66,21 +70,25 @@ class Result(Displayed):
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
-        """Inverse of to_json; fields that a later version added are left out. Raises KvtoolError for another
-        schema, CorruptError where a field is none of its type."""
+        """Inverse of to_json; fields that a later version added are left out.
+
+        Raises KvtoolError for another schema, CorruptError where a field is none of its type.
+        """
         if record.get("schema") != SCHEMA:
             raise KvtoolError(
-                f"result: expected schema {SCHEMA}, found {record.get('schema')!r}; read it with a kvtool that knows it"
+                f"result: expected schema {SCHEMA}, found {record.get('schema')!r}; read it with "
+                "a kvtool that knows it"
             )
         return schema.read(cls, record, "result")
 
     def to_pandas(self, level: Level = "summary") -> Any:
-        """Return the rows of one level as a pandas.DataFrame, so that no two kinds of rows are mixed.
+        """Return the rows of one level as a pandas.DataFrame, so that no two kinds of rows are
+        mixed.
 
         Args:
-            level: "summary", the rows about all that was scored, one for each block (or condition); "category", those
-                about a part of it, such as a category, a subset or a threshold; "per_layer", "baselines" or "items",
-                the fields of these names.
+            level: "summary", the rows about all that was scored, one for each block (or condition);
+                "category", those about a part of it, such as a category, a subset or a threshold;
+                "per_layer", "baselines" or "items", the fields of these names.
 
         Raises UsageError for another level, KvtoolError where pandas is not installed.
         """
@@ -174,7 +182,9 @@ def versions() -> dict[str, str]:
 
 
 def _plain(value: Any, undefined: list[int]) -> Any:
-    """JSON values: tuples become lists, NumPy scalars Python's, and numbers that are not finite null, counted."""
+    """JSON values: tuples become lists, NumPy scalars Python's, and numbers that are not finite
+    null, counted.
+    """
     if isinstance(value, Mapping):
         return {str(name): _plain(one, undefined) for name, one in value.items()}
     if isinstance(value, list | tuple):

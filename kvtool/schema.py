@@ -1,5 +1,7 @@
-"""What is read from disk, checked against the dataclass it is to become: the one place where wrong types, missing
-members and numbers out of bounds become CorruptError. Members that a dataclass does not know are passed over."""
+"""What is read from disk, checked against the dataclass it is to become: the one place where wrong
+types, missing members and numbers out of bounds become CorruptError. Members that a dataclass does
+not know are passed over.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class _MismatchError(Exception):
 
 
 def read(kind: type[T], record: Any, where: str) -> T:
-    """A value of a type, most often a dataclass, from its JSON. Raises CorruptError that begins with `where`."""
+    """A value of a type, most often a dataclass, from its JSON. Raises CorruptError that begins
+    with `where`.
+    """
     try:
         value: T = _reader(kind)(record)  # type: ignore[arg-type]
     except _MismatchError as error:

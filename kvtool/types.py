@@ -1,7 +1,10 @@
-"""Plain data that every part of kvtool shares. No torch, no transformers, no zarr.
+"""Plain data that every part of kvtool shares.
 
-Glossary: layer, q_head, kv_head are 0-based; kv_head = q_head // group. `grid` is (rows, cols). Pixels are those of
-the original image after EXIF rotation, x to the right, y down, and (0, 0) is the upper left corner of the first pixel.
+No torch, no transformers, no zarr.
+
+Glossary: layer, q_head, kv_head are 0-based; kv_head = q_head // group. `grid` is (rows, cols).
+Pixels are those of the original image after EXIF rotation, x to the right, y down, and (0, 0) is
+the upper left corner of the first pixel.
 """
 
 from __future__ import annotations
@@ -36,11 +39,13 @@ class Block:
 class GridSpan:
     """A rectangular grid of tokens within one image's tokens, and the pixels it covers.
 
-    name: "base" (the whole image at the tower's size) or "tiles" (the high resolution part of the full view).
+    name: "base" (the whole image at the tower's size) or "tiles" (the high resolution part of the
+    full view).
     start: index of the grid's first token among the image's tokens.
-    row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends each row.
-    cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond the image where
-        the model pads and stays inside where it crops.
+    row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends each
+    row.
+    cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond the
+        image where the model pads and stays inside where it crops.
     """
 
     name: Literal["base", "tiles"]
@@ -50,7 +55,9 @@ class GridSpan:
     cover_xyxy_px: tuple[float, float, float, float]
 
     def cell_at(self, x_px: float, y_px: float) -> tuple[int, int]:
-        """(row, col) of the cell that holds a pixel position; positions outside go to the nearest cell."""
+        """(row, col) of the cell that holds a pixel position; positions outside go to the nearest
+        cell.
+        """
         x0, y0, x1, y1 = self.cover_xyxy_px
         rows, cols = self.grid
         col = int((x_px - x0) / (x1 - x0) * cols // 1)
@@ -76,14 +83,16 @@ class GridSpan:
 
 @dataclass(frozen=True, repr=False)
 class Sample(Displayed):
-    """What a part records of one image: enough to place every stored token on the image and in the prompt.
+    """What a part records of one image: enough to place every stored token on the image and in the
+    prompt.
 
-    image_start: position in the prompt of the first image token, equal to the number of prefix tokens.
-    next_position: rotary position of the token that follows the image (Qwen's 3-D positions make it smaller
-        than image_start + n_tokens).
+    image_start: position in the prompt of the first image token, equal to the number of prefix
+    tokens.
+    next_position: rotary position of the token that follows the image (Qwen's 3-D positions make it
+        smaller than image_start + n_tokens).
     digest: of the bytes of the picture's file (kvtool.digests), empty where it is not known.
-    stamp: size, modification time, change time (ns) and inode of that file, for the quick look; of pictures
-        inside a larger file, that file's. Empty where it is not known.
+    stamp: size, modification time, change time (ns) and inode of that file, for the quick look; of
+        pictures inside a larger file, that file's. Empty where it is not known.
     """
 
     id: str
@@ -171,8 +180,9 @@ class ModelInfo:
     """What a loaded model is, recorded with every run.
 
     name: as it was asked for: a hub id, a folder or a shipped model. No part of the identity.
-    revision: a digest of the weights and files that are read (kvtool.models.files.folder_revision), wherever they lie;
-        empty for a model whose weights are not here, which is known by its commit alone.
+    revision: a digest of the weights and files that are read (kvtool.models.files.folder_revision),
+        wherever they lie; empty for a model whose weights are not here, which is known by its
+        commit alone.
     template: a digest of the chat template that lays out its prompts; empty for an encoder alone.
     commit: the hub's commit, where it is known. No part of the identity.
     """

@@ -1,4 +1,7 @@
-"""The on-disk store: immutable parts of keys, values and other vectors, in Zarr v3. Format: docs/store-format.md."""
+"""The on-disk store: immutable parts of keys, values and other vectors, in Zarr v3.
+
+Format: docs/store-format.md.
+"""
 
 from kvtool.store.catalog import Store, existing_store, open_store
 from kvtool.store.encoding import bits_to_float32, float32_to_bits

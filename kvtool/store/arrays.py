@@ -1,6 +1,7 @@
 """One stored array: its geometry, its zarr.json, its files.
 
-Every array has shape (layer, head, token, dim), where `token` counts the tokens of all images of a part.
+Every array has shape (layer, head, token, dim), where `token` counts the tokens of all images of a
+part.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _FILL = {"bfloat16": 0x7FC0, "float16": "NaN", "float32": "NaN"}
 class ArraySpec:
     """Geometry of an array as recorded in its part's attributes.
 
-    shape: (layer, head, token, dim). chunk_tokens: tokens of an inner chunk, one image where all are equally long.
+    shape: (layer, head, token, dim). chunk_tokens: tokens of an inner chunk, one image where all
+        are equally long.
     shard_layers: layers of one file, 1 or all.
     """
 
@@ -128,7 +130,9 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class ArrayRecord:
-    """What a part records of an array: size and crc32c of each shard's file, checksum of zarr.json (8 hex digits)."""
+    """What a part records of an array: size and crc32c of each shard's file, checksum of zarr.json
+    (8 hex digits).
+    """
 
     spec: ArraySpec
     shard_nbytes: tuple[int, ...]
@@ -136,7 +140,9 @@ class ArrayRecord:
     metadata_crc32c: str
 
     def problem(self) -> str | None:
-        """Why no array can be so, or None: what is read must not ask for more memory than its files justify."""
+        """Why no array can be so, or None: what is read must not ask for more memory than its files
+        justify.
+        """
         spec = self.spec
         if (
             min(*spec.shape, spec.chunk_tokens, spec.shard_layers) < 1
@@ -154,7 +160,10 @@ class ArrayRecord:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array on disk as its part recorded it, see ArrayRecord. `where` names run, part and array in errors."""
+    """An array on disk as its part recorded it, see ArrayRecord.
+
+    `where` names run, part and array in errors.
+    """
 
     folder: Path
     spec: ArraySpec
@@ -164,9 +173,11 @@ class StoredArray:
     where: str
 
     def lacking(self) -> str | None:
-        """The first of its files that is missing or has another size than was written, in words; else None.
+        """The first of its files that is missing or has another size than was written, in words;
+        else None.
 
-        One listing of its folder: many arrays are looked at before a run is said to hold all. Raises OSError.
+        One listing of its folder: many arrays are looked at before a run is said to hold all.
+        Raises OSError.
         """
         try:
             with os.scandir(self.folder) as entries:
@@ -196,5 +207,6 @@ class StoredArray:
                     ) from None
             if found != expected:
                 raise CorruptError(
-                    f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: {REPAIR}"
+                    f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: "
+                    f"{REPAIR}"
                 )

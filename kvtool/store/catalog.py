@@ -44,7 +44,8 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     """
     if _URL.match(os.fspath(path)) and not Path(path).exists():
         raise StoreError(
-            f"store {path}: expected a local folder, found a URL: copy or mount it, then name that folder"
+            f"store {path}: expected a local folder, found a URL: copy or mount it, then name "
+            "that folder"
         )
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
@@ -74,7 +75,8 @@ def _create(folder: Path) -> None:
     ]
     if foreign:
         raise StoreError(
-            f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: name another path"
+            f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: "
+            "name another path"
         )
     for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
         make_folder(folder / name)
@@ -127,14 +129,19 @@ class Store(Displayed):
         return name in self.runs()
 
     def __getitem__(self, name: str) -> Run:
-        """Return the run of this name. Raises UsageError that lists the runs where there is none."""
+        """Return the run of this name.
+
+        Raises UsageError that lists the runs where there is none.
+        """
         return self.run(name)
 
     def _title(self) -> str:
         return f"Store {self.path}"
 
     def _facts(self) -> Facts:
-        """Return the names of the runs; what cannot be listed is said, since `repr` must never fail."""
+        """Return the names of the runs; what cannot be listed is said, since `repr` must never
+        fail.
+        """
         try:
             names = self.runs()
             return {"runs": f"{len(names)}: {listing(names)}" if names else "none"}
@@ -171,7 +178,10 @@ class Store(Displayed):
         return runs
 
     def run(self, name: str | None = None) -> Run:
-        """The named run, or the only one made for its own sake that opens. Raises UsageError that lists the runs."""
+        """The named run, or the only one made for its own sake that opens.
+
+        Raises UsageError that lists the runs.
+        """
         names = self.runs()
         listed = ", ".join(names) or "none"
         if name is None:
@@ -188,14 +198,18 @@ class Store(Displayed):
         return Run(self.path, read_config(self.path, name))
 
     def first_runs(self) -> list[Run]:
-        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
+        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or
+        "<run>+correct".
+        """
         names = set(self.runs())
         return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
-        """The run called config.name, or where that is empty, the first one of this configuration; else None.
+        """The run called config.name, or where that is empty, the first one of this configuration;
+        else None.
 
-        Raises RunConflictError, naming the fields that differ, where the name is taken by another configuration.
+        Raises RunConflictError, naming the fields that differ, where the name is taken by another
+        configuration.
         """
         named = [config.name] if config.name in self.runs() else []
         for name in named if config.name else [run.name for run in self.readable_runs()]:
@@ -204,7 +218,8 @@ class Store(Displayed):
                 return Run(self.path, stored)
             if config.name:
                 raise RunConflictError(
-                    f"run {name} of {self.path} has another configuration: {'; '.join(stored.differences(config))}: "
+                    f"run {name} of {self.path} has another configuration: "
+                    f"{'; '.join(stored.differences(config))}: "
                     "use another --run name"
                 )
         return None
@@ -212,7 +227,8 @@ class Store(Displayed):
     def create_run(self, config: RunConfig) -> Run:
         """The run of this configuration (see find_run), made where there is none.
 
-        Of several processes that make it at once, one does; leftovers of dead local processes are swept on the way.
+        Of several processes that make it at once, one does; leftovers of dead local processes are
+        swept on the way.
         """
         self.sweep_tmp()
         if (run := self.find_run(config)) is not None:
@@ -226,7 +242,8 @@ class Store(Displayed):
         return made
 
     def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
-        """A new run of these settings, named config.run_name, whose roster begins with these images.
+        """A new run of these settings, named config.run_name, whose roster begins with these
+        images.
 
         None where another process has just made one of that name.
         """
@@ -236,8 +253,10 @@ class Store(Displayed):
         return Run(self.path, named) if new else None
 
     def free_name(self, stem: str) -> str:
-        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has. Raises CorruptError
-        where the run of that name is damaged: it may be the one that is wanted."""
+        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has.
+
+        Raises CorruptError where the run of that name is damaged: it may be the one that is wanted.
+        """
         taken = set(self.runs())
         if stem in taken:
             self.run(stem)
@@ -245,8 +264,11 @@ class Store(Displayed):
         return next(name for name in names if name not in taken)
 
     def remove_run(self, name: str, force: bool = False) -> None:
-        """Delete a run, damaged or not. Raises UsageError where there is none; BusyError where someone works on it,
-        or may do so, unless `force`."""
+        """Delete a run, damaged or not.
+
+        Raises UsageError where there is none; BusyError where someone works on it, or may do so,
+        unless `force`.
+        """
         if name not in self.runs():
             raise UsageError(
                 f"store {self.path}: no run {name!r}; it has: {', '.join(self.runs()) or 'none'}"
@@ -255,7 +277,8 @@ class Store(Displayed):
         with os_errors(f"run {name}: cannot be removed"):
             for owner in () if force else live_claims(folder / "locks").values():
                 raise BusyError(
-                    f"run {name} is being written by {owner or 'an unknown process'}: wait for it, then remove; or "
+                    f"run {name} is being written by {owner or 'an unknown process'}: wait for "
+                    "it, then remove; or "
                     "use --force if nobody works on it"
                 )
             remove_committed(self.path, folder)
@@ -267,7 +290,10 @@ class Store(Displayed):
         return sweep_scratch(self.path)
 
     def count_parts(self, run: str | None = None) -> int:
-        """Folders of parts in all runs or in one, damaged ones included. Raises UsageError for a run it has not."""
+        """Folders of parts in all runs or in one, damaged ones included.
+
+        Raises UsageError for a run it has not.
+        """
         names = self.runs()
         if run is not None and run not in names:
             raise UsageError(
@@ -277,7 +303,9 @@ class Store(Displayed):
         return sum(len(layout.entries(folder)) for folder in folders)
 
     def info(self) -> dict[str, Any]:
-        """One row for `kvtool store info`: what is there, and the bytes of all its files by what they are for."""
+        """One row for `kvtool store info`: what is there, and the bytes of all its files by what
+        they are for.
+        """
         rows = [run.info() for run in self.readable_runs()]
         return {
             "store": str(self.path),
@@ -294,8 +322,10 @@ class Store(Displayed):
         return keeping.save_result(self.path, key, result)
 
     def keep(self, key: str, result: dict[str, Any]) -> bool:
-        """As save_result, but a store that cannot be written, a colleague's or a full one, costs nobody the result:
-        a warning says that it is not kept, and of answers, which are many, one for all."""
+        """As save_result, but a store that cannot be written, a colleague's or a full one, costs
+        nobody the result: a warning says that it is not kept, and of answers, which are many, one
+        for all.
+        """
         try:
             self.save_result(key, result)
         except StoreError as error:
@@ -315,12 +345,17 @@ class Store(Displayed):
         return keeping.load_result(keeping.result_path(self.path, key))
 
     def kept(self, key: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
-        """The result kept under a key, parsed; None where there is none. A damaged one is said in a warning and taken
-        for none: what is kept next takes its place. parse: raises KvtoolError where the record is none of its kind."""
+        """The result kept under a key, parsed; None where there is none.
+
+        A damaged one is said in a warning and taken for none: what is kept next takes its place.
+        parse: raises KvtoolError where the record is none of its kind.
+        """
         return keeping.find_result(keeping.result_path(self.path, key), parse)
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """All that save_result kept, the last saved first; damaged files are left out, and a warning names each."""
+        """All that save_result kept, the last saved first; damaged files are left out, and a
+        warning names each.
+        """
         return keeping.results(self.path)
 
     def pictures_dir(self, key: str) -> Path:
@@ -328,10 +363,13 @@ class Store(Displayed):
         return keeping.pictures_path(self.path, key)
 
     def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
-        """The folder of a key's pictures, drawn where they are not there whole; outside of a store that cannot be
-        written."""
+        """The folder of a key's pictures, drawn where they are not there whole; outside of a store
+        that cannot be written.
+        """
         return keeping.pictures(self.path, key, draw)
 
     def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
-        """Keep files, (name, bytes), in a folder of their own; where it is there already, that one stays."""
+        """Keep files, (name, bytes), in a folder of their own; where it is there already, that one
+        stays.
+        """
         return keeping.keep_pictures(self.path, key, files)

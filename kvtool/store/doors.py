@@ -1,4 +1,6 @@
-"""The public door to a run's arrays: plain Zarr arrays, for zarr's own interface and what is built on it."""
+"""The public door to a run's arrays: plain Zarr arrays, for zarr's own interface and what is built
+on it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class ZarrPart(NamedTuple):
-    """An array of one part: images i lies in array[:, :, offsets[i]:offsets[i + 1]] and has the id ids[i]."""
+    """An array of one part: images i lies in array[:, :, offsets[i]:offsets[i + 1]] and has the id
+    ids[i].
+    """
 
     array: zarr.Array[Any]
     ids: tuple[str, ...]
@@ -22,7 +26,9 @@ class ZarrPart(NamedTuple):
 
 
 def open_arrays(parts: Sequence[Part], config: RunConfig, name: str) -> list[ZarrPart]:
-    """Open an array of each part with zarr, for reading. Raises UsageError where the run has no such array.
+    """Open an array of each part with zarr, for reading.
+
+    Raises UsageError where the run has no such array.
 
     A part without a single value of the array, e.g. of no text before its images, is left out.
     """

@@ -43,7 +43,10 @@ def fsync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, whose names survive a power cut. One that is there is fine."""
+    """Make a folder, and those above it, whose names survive a power cut.
+
+    One that is there is fine.
+    """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for place in missing:
@@ -51,17 +54,25 @@ def make_folder(folder: Path) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file. Raises OSError for anything else in its place: a FIFO would wait for ever."""
+    """The bytes of a regular file.
+
+    Raises OSError for anything else in its place: a FIFO would wait for ever.
+    """
     return read_stamped(path, _MOST_BYTES)[0]
 
 
 def write_file(path: Path, *buffers: Any) -> int:
-    """Create a file with these bytes, fsync it and return its size. Exists already: FileExistsError."""
+    """Create a file with these bytes, fsync it and return its size.
+
+    Exists already: FileExistsError.
+    """
     return write_recorded(path, *buffers).nbytes
 
 
 def write_recorded(path: Path, *buffers: Any) -> FileRecord:
-    """As write_file; the checksum is that of the bytes given, whatever becomes of them on their way to the disk."""
+    """As write_file; the checksum is that of the bytes given, whatever becomes of them on their way
+    to the disk.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         size = checksum = 0
@@ -104,8 +115,10 @@ def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 
 def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder at and below one, and the names of its files. A folder that cannot be listed raises OSError, where
-    os.walk alone would pass over it."""
+    """Each folder at and below one, and the names of its files.
+
+    A folder that cannot be listed raises OSError, where os.walk alone would pass over it.
+    """
 
     def fail(error: OSError) -> None:
         raise error

@@ -1,9 +1,10 @@
 """Bits and bytes: bfloat16 as uint16, inner chunks (blosc, crc32c) and the index of a shard.
 
-A shard is the file of one or more whole layers: its inner chunks, one after the other, then the index: (offset,
-nbytes) as little-endian uint64 for each inner chunk in C order of (layer, head, chunk), then the crc32c of the index.
-An inner chunk is the blosc frame of its values, transposed to (dim, token), followed by the frame's crc32c. Transposed,
-because a channel's exponents hardly change from token to token (docs/decisions/store-format.md has the figures).
+A shard is the file of one or more whole layers: its inner chunks, one after the other, then the
+index: (offset, nbytes) as little-endian uint64 for each inner chunk in C order of (layer, head,
+chunk), then the crc32c of the index. An inner chunk is the blosc frame of its values, transposed to
+(dim, token), followed by the frame's crc32c. Transposed, because a channel's exponents hardly
+change from token to token (docs/decisions/store-format.md has the figures).
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ INDEX_ENTRY_NBYTES = 16
 def bits_to_float32(
     bits: NDArray[np.uint16], out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """float32 values of bfloat16 bits: exact, NaN payloads included. `out`: an array of the same shape to fill."""
+    """float32 values of bfloat16 bits: exact, NaN payloads included.
+
+    `out`: an array of the same shape to fill.
+    """
     if out is None:
         out = np.empty(bits.shape, np.float32)
     np.left_shift(bits, 16, out=out.view(np.uint32), dtype=np.uint32)
@@ -80,8 +84,9 @@ def _transposed(values: Bits) -> Bits:
 
 
 def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: str) -> Bits:
-    """Values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where nothing is compressed, of
-    `chunk`. Raises CorruptError that begins with `where`."""
+    """Values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where nothing is
+    compressed, of `chunk`. Raises CorruptError that begins with `where`.
+    """
     frame = chunk[:-CRC_NBYTES]
     stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
     if stored != found:
@@ -116,6 +121,7 @@ def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
     stored, found = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
     if stored != found:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: {REPAIR}"
+            f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: "
+            f"{REPAIR}"
         )
     return index.view("<u8").reshape(-1, 2)

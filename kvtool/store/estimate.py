@@ -78,7 +78,8 @@ def check_space(path: str | PathLike[str], needed_bytes: int) -> None:
     if needed_bytes + MARGIN_BYTES > free:
         raise SpaceError(
             f"store {path}: expected {human(needed_bytes)} and {human(MARGIN_BYTES)} to spare, "
-            f"found {human(free)} free: free some, or keep fewer --kinds, --layers or images (--limit)"
+            f"found {human(free)} free: free some, or keep fewer --kinds, --layers or images "
+            "(--limit)"
         )
 
 

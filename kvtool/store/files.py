@@ -1,7 +1,7 @@
 """Files that survive a crash: sealed JSON, fsync, rename, and a temporary folder of one's own.
 
-A sealed JSON file carries the crc32c of its own bytes (computed with the eight digits as zeros), so that a flipped
-bit anywhere in it is found, in a sample's id as much as in a brace.
+A sealed JSON file carries the crc32c of its own bytes (computed with the eight digits as zeros), so
+that a flipped bit anywhere in it is found, in a sample's id as much as in a brace.
 """
 
 from __future__ import annotations
@@ -54,14 +54,18 @@ _NO_ZARR = {"about": "files of kvtool that are not Zarr"}
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 SCRATCH_EXPIRY_S = 86400.0
-"""When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S while in use."""
+"""When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S
+while in use.
+"""
 _sequence = itertools.count()
 _swept: set[tuple[int, Path]] = set()
 _watch = Watch()
 
 
 def sealed(document: dict[str, Any]) -> bytes:
-    """JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum of those bytes."""
+    """JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum of those
+    bytes.
+    """
     text = json.dumps(document).encode()
     start, stop = _SEAL_PATTERN.search(text).span(1)  # type: ignore[union-attr]
     return text[:start] + b"%08x" % crc32c(text) + text[stop:]
@@ -92,16 +96,20 @@ def unsealed(data: bytes, where: str) -> dict[str, Any]:
 
 
 def group_json(attributes: dict[str, Any]) -> bytes:
-    """zarr.json of an explicit group; the seal is its first attribute, since zarr allows no other member."""
+    """zarr.json of an explicit group; the seal is its first attribute, since zarr allows no other
+    member.
+    """
     return sealed(
         {"zarr_format": 3, "node_type": "group", "attributes": {SEAL: UNSEALED, **attributes}}
     )
 
 
 def leaf_json(attributes: dict[str, Any]) -> bytes:
-    """Return the zarr.json of a folder whose files are not Zarr, e.g. of results: an array without a value.
+    """Return the zarr.json of a folder whose files are not Zarr, e.g. of results: an array without
+    a value.
 
-    zarr never looks into the folder of an array, so that it finds nothing there that it would have to warn of.
+    zarr never looks into the folder of an array, so that it finds nothing there that it would have
+    to warn of.
     """
     geometry = {
         "shape": [0],
@@ -116,7 +124,10 @@ def leaf_json(attributes: dict[str, Any]) -> bytes:
 
 
 def read_group(folder: Path, where: str) -> dict[str, Any]:
-    """Return the attributes that group_json or leaf_json was given. Raises CorruptError, or FileNotFoundError."""
+    """Return the attributes that group_json or leaf_json was given.
+
+    Raises CorruptError, or FileNotFoundError.
+    """
     where = f"{where}: {ZARR_JSON}"
     attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
     if not isinstance(attributes, dict):
@@ -127,7 +138,9 @@ def read_group(folder: Path, where: str) -> dict[str, Any]:
 
 
 def replace_file(path: Path, data: bytes, tmp: Path) -> None:
-    """Write `data` in the folder `tmp`, then rename it to `path`: readers see the old file or the new one."""
+    """Write `data` in the folder `tmp`, then rename it to `path`: readers see the old file or the
+    new one.
+    """
     write_file(tmp / path.name, data)
     (tmp / path.name).replace(path)
     fsync_folder(path.parent)
@@ -142,14 +155,16 @@ def close_plain_folders(store: Path, tmp: Path) -> None:
 
 
 def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | None = None) -> bool:
-    """Rename a folder whose files are fsynced to its final name, and enter it in the ledger. False: another writer
-    was first, `tmp` is dropped.
+    """Rename a folder whose files are fsynced to its final name, and enter it in the ledger.
 
-    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back before
-    and after the rename. What was renamed has the same files of the same sizes, too, or it is taken back. Raises
-    TornError.
+    False: another writer was first, `tmp` is dropped.
 
-    The target is never created first: renaming onto an empty folder silently succeeds, onto a full one fails.
+    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back
+    before and after the rename. What was renamed has the same files of the same sizes, too, or it
+    is taken back. Raises TornError.
+
+    The target is never created first: renaming onto an empty folder silently succeeds, onto a full
+    one fails.
     """
     check_files(tmp, files or {})
     expected = sizes(tmp)
@@ -177,7 +192,10 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
 
 
 def remove_committed(store: Path, target: Path) -> None:
-    """Remove a committed file or folder, at once for readers: its entry in the ledger goes first. None is fine."""
+    """Remove a committed file or folder, at once for readers: its entry in the ledger goes first.
+
+    None is fine.
+    """
     ledger.unmark(store, target)
     with scratch_folder(store) as scratch, suppress(FileNotFoundError):
         target.rename(scratch / target.name)
@@ -186,8 +204,11 @@ def remove_committed(store: Path, target: Path) -> None:
 
 @contextmanager
 def scratch_folder(store: Path) -> Iterator[Path]:
-    """A new folder STORE/tmp/<process>-<seq>/, removed at the end unless it was renamed away. The first one of a
-    process sweeps what dead ones left, and a later one what it has watched meanwhile."""
+    """A new folder STORE/tmp/<process>-<seq>/, removed at the end unless it was renamed away.
+
+    The first one of a process sweeps what dead ones left, and a later one what it has watched
+    meanwhile.
+    """
     if (os.getpid(), store) not in _swept or _watch.is_due():
         sweep_scratch(store)
     folder = tmp_path(store) / f"{this_process().tag}-{next(_sequence)}"
@@ -221,14 +242,19 @@ def is_stale_scratch(folder: Path) -> bool | None:
 
 
 def is_watched_scratch(folder: Path) -> bool:
-    """Whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether it is left alone."""
+    """Whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether it is
+    left alone.
+    """
     return is_stale_scratch(folder) is None and _watch.is_watched(folder)
 
 
 def sweep_scratch(store: Path) -> list[str]:
-    """Delete what dead processes left unfinished, and return the names. Nothing that may be in use is touched.
+    """Delete what dead processes left unfinished, and return the names.
 
-    It is moved aside before it is deleted: a writer that is alive after all finds its folder whole, or gone.
+    Nothing that may be in use is touched.
+
+    It is moved aside before it is deleted: a writer that is alive after all finds its folder whole,
+    or gone.
     """
     _swept.add((os.getpid(), store))
     swept = []
@@ -259,7 +285,8 @@ def os_errors(what: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         if error.errno in _NO_SPACE:
             raise SpaceError(
-                f"{what}: no space left on the disk ({reason}); nothing was kept of it: free some, then run again"
+                f"{what}: no space left on the disk ({reason}); nothing was kept of it: free "
+                "some, then run again"
             ) from error
         name = f" ({error.filename})" if error.filename else ""
         raise StoreError(f"{what}: {reason}{name}") from error

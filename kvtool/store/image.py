@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class RunImage(Displayed):
-    """One image that a run holds, as `run["id"]` and `run.image("id")` give it. Its arrays are read on demand."""
+    """One image that a run holds, as `run["id"]` and `run.image("id")` give it.
+
+    Its arrays are read on demand.
+    """
 
     run: StoredRun
     sample: Sample
@@ -53,7 +56,9 @@ class RunImage(Displayed):
         cols: Numbers | None = None,
         raw: bool = False,
     ) -> Bits:
-        """Return the image's vectors (token, dim), with an axis in front for layers and heads, as Run.read does."""
+        """Return the image's vectors (token, dim), with an axis in front for layers and heads, as
+        Run.read does.
+        """
         return self.run.read(
             kind, layer, kv_head, [self.id], raw, tokens=tokens, rows=rows, cols=cols
         ).values

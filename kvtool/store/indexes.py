@@ -52,7 +52,9 @@ class CheckedFile:
     pieces: Sequence[tuple[int, str]]
 
     def check(self, piece: int) -> None:
-        """Raise DamagedIndexError where a piece's bytes are not those written, or the file has another size."""
+        """Raise DamagedIndexError where a piece's bytes are not those written, or the file has
+        another size.
+        """
         if piece in self._checked:
             return
         start, stop = self._bounds[piece : piece + 2]
@@ -67,7 +69,8 @@ class CheckedFile:
             raise DamagedIndexError(f"{self.path}: expected {self._bounds[-1]} bytes, found {size}")
         if found != (expected := self.pieces[piece][1]):
             raise DamagedIndexError(
-                f"{self.path}: expected crc32c {expected} of bytes {start} to {stop}, found {found}: damaged"
+                f"{self.path}: expected crc32c {expected} of bytes {start} to {stop}, found "
+                f"{found}: damaged"
             )
         self._checked.add(piece)
 
@@ -102,7 +105,10 @@ def names(run: Run) -> list[str]:
 
 
 def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] | None:
-    """An index's attributes and files; None where there is none of this name. Raises DamagedIndexError."""
+    """An index's attributes and files; None where there is none of this name.
+
+    Raises DamagedIndexError.
+    """
     folder = folder_of(run) / name
     if not folder.is_dir():
         return None
@@ -121,8 +127,8 @@ def keep(
 ) -> None:
     """Commit an index; where another process was first, that one stays.
 
-    write: puts fsynced files in a folder and returns the index's attributes and their pieces. Raises StoreError where
-    the store cannot be written; nothing is left behind then.
+    write: puts fsynced files in a folder and returns the index's attributes and their pieces.
+    Raises StoreError where the store cannot be written; nothing is left behind then.
     """
     layout.check_name(name, "index name")
     with (

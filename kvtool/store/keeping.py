@@ -82,7 +82,10 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
 
 
 def load_result(path: Path) -> dict[str, Any] | None:
-    """The result in a file, None where there is none. Raises CorruptError where it is not what was kept there."""
+    """The result in a file, None where there is none.
+
+    Raises CorruptError where it is not what was kept there.
+    """
     try:
         return _read_result(path)
     except CorruptError as error:
@@ -90,8 +93,10 @@ def load_result(path: Path) -> dict[str, Any] | None:
 
 
 def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
-    """As load_result, parsed; a damaged one, or one that cannot be read, is said in a warning and taken for none, so
-    that it is computed again. Nothing is written: what is kept next under the key takes its place."""
+    """As load_result, parsed; a damaged one, or one that cannot be read, is said in a warning and
+    taken for none, so that it is computed again. Nothing is written: what is kept next under the
+    key takes its place.
+    """
     try:
         record = _read_result(path)
         return None if record is None else parse(record)
@@ -136,7 +141,10 @@ def pictures_path(store: Path, key: str) -> Path:
 
 
 def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
-    """Keep files in a folder of their own; one that is there stays, unless it is damaged. Raises StoreError."""
+    """Keep files in a folder of their own; one that is there stays, unless it is damaged.
+
+    Raises StoreError.
+    """
     folder = pictures_path(store, key)
     with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
         make_folder(folder.parent)
@@ -155,8 +163,8 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
 def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
     """The folder of pictures, drawn where they are not there or damaged.
 
-    Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder until the process
-    ends, and a warning says so.
+    Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder
+    until the process ends, and a warning says so.
     """
     folder = pictures_path(store, key)
     try:

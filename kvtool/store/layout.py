@@ -35,7 +35,9 @@ INDEXES = "indexes"
 PICTURES = "pictures"
 """A folder that a store has once questions were drawn."""
 PLAIN_FOLDERS = (RESULTS, "tmp", LEDGER, PICTURES)
-"""Folders of a store whose files are not Zarr: their zarr.json keeps zarr out of them, see files.leaf_json."""
+"""Folders of a store whose files are not Zarr: their zarr.json keeps zarr out of them, see
+files.leaf_json.
+"""
 RUN_GROUPS = (*(name for name in RUN_FOLDERS if name != LOCKS), INDEXES)
 """Folders of a run whose members are committed one by one."""
 REPAIR = "`kvtool store repair` drops it, then extract again"
@@ -76,7 +78,9 @@ def is_litter(name: str) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder by name, but its zarr.json and litter; nothing where there is no such folder."""
+    """What lies in a folder by name, but its zarr.json and litter; nothing where there is no such
+    folder.
+    """
     try:
         found = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -88,7 +92,8 @@ def check_name(name: str, what: str) -> str:
     """A name that is also a file name on every system. Raises UsageError."""
     if not _SAFE_NAME.fullmatch(name):
         raise UsageError(
-            f"{what} {name!r}: expected a letter or digit, then letters, digits and . _ + = @ - (200 at most)"
+            f"{what} {name!r}: expected a letter or digit, then letters, digits and . _ + = @ - "
+            "(200 at most)"
         )
     return name
 

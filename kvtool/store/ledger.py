@@ -1,9 +1,9 @@
 """The ledger: what was committed, so that what is gone as a whole is missed.
 
-STORE/ledger/ has an empty file for each committed part, text, segment, index, result and folder of pictures, under
-the path it has in the store, and copies of the zarr.json of each run and of each segment of its roster, with which
-damaged ones are mended. An entry is made
-after the commit and taken away before a removal; what a crash leaves without an entry is only not missed.
+STORE/ledger/ has an empty file for each committed part, text, segment, index, result and folder of
+pictures, under the path it has in the store, and copies of the zarr.json of each run and of each
+segment of its roster, with which damaged ones are mended. An entry is made after the commit and
+taken away before a removal; what a crash leaves without an entry is only not missed.
 """
 
 from __future__ import annotations

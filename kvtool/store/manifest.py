@@ -28,7 +28,9 @@ _NOT_IDENTITY_OF_MODEL = ("name", "commit")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which arrays a run holds; as `RunConfig.defaults`, what its model gives a user who chooses nothing."""
+    """Which arrays a run holds; as `RunConfig.defaults`, what its model gives a user who chooses
+    nothing.
+    """
 
     kinds: tuple[Kind, ...] = ()
     layers: tuple[int, ...] = ()
@@ -37,16 +39,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The settings of a run. What pictures it holds is said by its samples, in what order by its roster.
+    """The settings of a run.
 
-    Two runs of equal hash over the same pictures hold the same numbers. Neither where model and data set lay
-    nor what they were called is part of the hash, nor the size of parts, which only cuts the same numbers.
+    What pictures it holds is said by its samples, in what order by its roster.
 
-    name: empty to open the run of this configuration whatever its name, or make one called run_name.
+    Two runs of equal hash over the same pictures hold the same numbers. Neither where model and
+    data set lay nor what they were called is part of the hash, nor the size of parts, which only
+    cuts the same numbers.
+
+    name: empty to open the run of this configuration whatever its name, or make one called
+        run_name.
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
-    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples have the texts.
+    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples
+        have the texts.
     keys: whether keys are stored after or before the rotary embedding.
-    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most.
+    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at
+        most.
     """
 
     name: str
@@ -79,7 +87,9 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """`name`, or where that is empty one made of model, data set (of a folder its name), split and hash."""
+        """`name`, or where that is empty one made of model, data set (of a folder its name), split
+        and hash.
+        """
         place = Path(self.dataset_path).name if self.dataset_path else "list"
         words = [
             _model_word(self.model.name),
@@ -90,18 +100,24 @@ class RunConfig:
         return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
 
     def claim_name(self, index: int) -> str:
-        """What to claim for a part that begins at an index: its whole block, so that all limits meet on one claim."""
+        """What to claim for a part that begins at an index: its whole block, so that all limits
+        meet on one claim.
+        """
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
     def stored_layers(self, kind: str) -> tuple[int, ...]:
-        """The model's number of each stored layer of a kind (or of text_key, text_value); projected has layer 0."""
+        """The model's number of each stored layer of a kind (or of text_key, text_value); projected
+        has layer 0.
+        """
         if kind == "projected":
             return (0,)
         return self.vision_layers if kind == "vision" else self.layers
 
     def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Heads and dim of a kind's (or text_key's, text_value's) vectors; projected and vision have one head."""
+        """Heads and dim of a kind's (or text_key's, text_value's) vectors; projected and vision
+        have one head.
+        """
         geometry = self.model.geometry
         if kind == "projected":
             return 1, geometry.hidden
@@ -110,11 +126,15 @@ class RunConfig:
         )
 
     def array_names(self) -> list[str]:
-        """Arrays of each part: the kinds, and the text before the image for those of the decoder's cache."""
+        """Arrays of each part: the kinds, and the text before the image for those of the decoder's
+        cache.
+        """
         return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
 
     def differences(self, other: RunConfig) -> list[str]:
-        """'field: ours, theirs' for each field of the identity that differs, those of the model one by one."""
+        """'field: ours, theirs' for each field of the identity that differs, those of the model one
+        by one.
+        """
         ours, theirs = self._identity, other._identity
         model, other_model = ours.pop("model"), theirs.pop("model")
         pairs = [(name, ours[name], theirs[name]) for name in ours]
@@ -152,7 +172,9 @@ def _model_identity(model: ModelInfo) -> dict[str, Any]:
 
 
 def _model_word(name: str) -> str:
-    """What a run's name says of its model: the last word of a hub id without its revision, or of a folder."""
+    """What a run's name says of its model: the last word of a hub id without its revision, or of a
+    folder.
+    """
     snapshot = re.search(r"/models--(?:[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}/?$", name)
     if snapshot:
         return snapshot[1]
@@ -178,9 +200,11 @@ def hash_ids(ids: Iterable[str]) -> str:
 def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
     """Return the names of an array's four dimensions.
 
-    Arrays of a part share a name only where they share the dimension, so that xarray opens the part as one data set.
+    Arrays of a part share a name only where they share the dimension, so that xarray opens the part
+    as one data set.
 
-    of_texts: whether the array holds the vectors of class names and expressions, a text in place of a token.
+    of_texts: whether the array holds the vectors of class names and expressions, a text in place of
+    a token.
     """
     if array in ("projected", "vision"):
         token = "token" if array == "projected" else "vision_token"
@@ -190,7 +214,9 @@ def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
 
 
 def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
-    """Tokens of each image in an array: its image tokens, its tower's tokens, or the text tokens before it."""
+    """Tokens of each image in an array: its image tokens, its tower's tokens, or the text tokens
+    before it.
+    """
     if array in TEXT_KINDS:
         return [sample.image_start for sample in samples]
     return [sample.n_vision_tokens if array == "vision" else sample.n_tokens for sample in samples]

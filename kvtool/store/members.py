@@ -121,13 +121,16 @@ def _check_samples(run: Run, part: Part) -> Iterator[Problem]:
 
 
 def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
-    """What is wrong with an array's files: each is read once; of a damaged one, every damaged chunk."""
+    """What is wrong with an array's files: each is read once; of a damaged one, every damaged
+    chunk.
+    """
     path = array.folder / layout.ZARR_JSON
     try:
         found = f"{crc32c(read_file(path)):08x}"
         if found != array.metadata_crc32c:
             yield (
-                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged",
+                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: "
+                "damaged",
                 "drop",
             )
     except FileNotFoundError:

@@ -17,19 +17,23 @@ WHAT = "values that are not finite"
 """How every message calls them."""
 
 Place = tuple[str, int, int]
-"""(array, layer, head): a kind, text_key or text_value (the prompt before the image), or text (class names and
-expressions); the model's numbers."""
+"""(array, layer, head): a kind, text_key or text_value (the prompt before the image), or text
+(class names and expressions); the model's numbers.
+"""
 
 _INFINITY_BITS = {"uint16": 0x7F80, "float16": 0x7C00, "float32": 0x7F800000}
-"""Bits of +infinity by stored type (uint16: bfloat16): the exponent all ones. NaN has greater ones."""
+"""Bits of +infinity by stored type (uint16: bfloat16): the exponent all ones.
+
+NaN has greater ones.
+"""
 
 
 def count_nonfinite(values: Bits) -> int:
     """How many of some stored values (contiguous) are NaN or infinite.
 
-    Bits are compared, not numbers. As signed integers, those of NaN and infinity of positive sign are the greatest of
-    all; as unsigned ones, those of negative sign: two maxima say whether there is any, in no memory and at a tenth of
-    the price of numpy.isfinite.
+    Bits are compared, not numbers. As signed integers, those of NaN and infinity of positive sign
+    are the greatest of all; as unsigned ones, those of negative sign: two maxima say whether there
+    is any, in no memory and at a tenth of the price of numpy.isfinite.
     """
     unsigned = values.view(f"u{values.itemsize}")
     signed = unsigned.view(f"i{values.itemsize}")

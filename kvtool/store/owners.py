@@ -1,8 +1,10 @@
-"""Who writes: processes told apart across containers, users and reboots, and the heartbeat of what they hold.
+"""Who writes: processes told apart across containers, users and reboots, and the heartbeat of what
+they hold.
 
-A process is named by host, boot, namespaces, id and start time, and by a random token. Whether it is dead can only
-be said by a process of the same boot and the same namespaces, where one id means one process. For all others what
-it holds ends when its owner has not touched it for long, by the clock of the file server.
+A process is named by host, boot, namespaces, id and start time, and by a random token. Whether it
+is dead can only be said by a process of the same boot and the same namespaces, where one id means
+one process. For all others what it holds ends when its owner has not touched it for long, by the
+clock of the file server.
 """
 
 from __future__ import annotations
@@ -40,8 +42,10 @@ _DEAD_STATES = ("Z", "X", "x")
 class Process:
     """A process that writes in a store.
 
-    started: when it began, in units of this system, 0 where that is not known; an id used again has another.
-    boot: 12 digits of the boot's id. space: the namespaces that give ids and start times their meaning.
+    started: when it began, in units of this system, 0 where that is not known; an id used again has
+        another.
+    boot: 12 digits of the boot's id. space: the namespaces that give ids and start times their
+        meaning.
     """
 
     host: str
@@ -106,7 +110,9 @@ def is_dead(process: Process) -> bool | None:
 
 @contextmanager
 def beating(path: Path) -> Iterator[None]:
-    """Touch a file or folder every HEARTBEAT_S meanwhile, so that others see that its owner is alive."""
+    """Touch a file or folder every HEARTBEAT_S meanwhile, so that others see that its owner is
+    alive.
+    """
     pulse = _pulse()
     pulse.add(path)
     try:
@@ -117,8 +123,11 @@ def beating(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder meanwhile, which the system ends with the process. No more than a sign of life: where
-    the file system has no locks, as NFS for folders, others go by the heartbeat alone."""
+    """Hold a lock on a folder meanwhile, which the system ends with the process.
+
+    No more than a sign of life: where the file system has no locks, as NFS for folders, others go
+    by the heartbeat alone.
+    """
     fd = None
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
@@ -132,7 +141,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process that this system can see holds the lock. False says nothing: it may be of another host."""
+    """Whether a process that this system can see holds the lock.
+
+    False says nothing: it may be of another host.
+    """
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:
@@ -151,15 +163,19 @@ def _flock(fd: int, exclusive: bool) -> None:
 
 
 class Watch:
-    """Folders seen to be left alone, by a clock that nobody sets: a heartbeat changes the times of a folder that is in
-    use, so one whose times stay as they are for WATCH_S on the monotonic clock of this process has no owner."""
+    """Folders seen to be left alone, by a clock that nobody sets: a heartbeat changes the times of
+    a folder that is in use, so one whose times stay as they are for WATCH_S on the monotonic clock
+    of this process has no owner.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, float]] = {}
         self._looked_s = 0.0
 
     def is_idle(self, folder: Path) -> bool:
-        """Whether a folder was not touched since this process first saw it so, WATCH_S ago or longer."""
+        """Whether a folder was not touched since this process first saw it so, WATCH_S ago or
+        longer.
+        """
         self._looked_s = time.monotonic()
         try:
             touched_ns = folder.stat().st_mtime_ns
@@ -185,7 +201,10 @@ class Watch:
 
 
 def server_now_s(folder: Path) -> float:
-    """The clock of the file server, which also stamps what is touched. Raises OSError where it cannot be written."""
+    """The clock of the file server, which also stamps what is touched.
+
+    Raises OSError where it cannot be written.
+    """
     probe = folder / f".now-{secrets.token_hex(8)}"
     probe.touch()
     try:
@@ -195,7 +214,9 @@ def server_now_s(folder: Path) -> float:
 
 
 def untouched_s(path: Path) -> float | None:
-    """Seconds since a file or folder was touched; None where it is gone, or where the clock cannot be read."""
+    """Seconds since a file or folder was touched; None where it is gone, or where the clock cannot
+    be read.
+    """
     with suppress(OSError):
         return server_now_s(path.parent) - path.stat().st_mtime
     return None
@@ -305,7 +326,9 @@ def _look_at(pid: int) -> tuple[str, int]:
 
 
 def _look_in_proc(pid: int) -> tuple[str, int]:
-    """As _look_at. A /proc that was mounted for other namespaces gives nothing: its ids are not ours."""
+    """As _look_at. A /proc that was mounted for other namespaces gives nothing: its ids are not
+    ours.
+    """
     try:
         if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115  a magic link, no path
             return "", 0

@@ -1,4 +1,6 @@
-"""A committed part, as its attributes say; they are checked against the settings of its run when it is opened."""
+"""A committed part, as its attributes say; they are checked against the settings of its run when it
+is opened.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from kvtool.types import Sample
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Who an image of a run is: its id, its index in the roster, what its picture was, and the text before it."""
+    """Who an image of a run is: its id, its index in the roster, what its picture was, and the text
+    before it.
+    """
 
     id: str
     index: int
@@ -68,7 +72,10 @@ class Part:
         return sum(sum(array.shard_nbytes) for array in self.arrays.values())
 
     def lacking(self) -> str | None:
-        """The first of its arrays' files that is missing or has another size, in words; else None. Raises OSError."""
+        """The first of its arrays' files that is missing or has another size, in words; else None.
+
+        Raises OSError.
+        """
         return next(
             (what for array in self.arrays.values() if (what := array.lacking()) is not None), None
         )
@@ -93,7 +100,9 @@ class SampleRecords:
 
 
 def check_part(part: Part, config: RunConfig) -> None:
-    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of these settings."""
+    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of
+    these settings.
+    """
     where, attributes = part.where, part.attributes
     records = schema.read(SampleRecords, attributes.get("samples"), f"{where}: samples").each
     counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
@@ -111,7 +120,8 @@ def check_part(part: Part, config: RunConfig) -> None:
             or not records
         ):
             raise CorruptError(
-                f"{where}, array {name}: expected offsets of {len(records)} images, found {len(ends)}: {layout.REPAIR}"
+                f"{where}, array {name}: expected offsets of {len(records)} images, found "
+                f"{len(ends)}: {layout.REPAIR}"
             )
 
 
@@ -125,7 +135,9 @@ def check_text(part: Part, config: RunConfig) -> None:
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:
-    """Raises CorruptError where the record of values that are not finite names blocks that the run has not."""
+    """Raises CorruptError where the record of values that are not finite names blocks that the run
+    has not.
+    """
     records = schema.read(
         dict[str, list[tuple[int, int, int]]],
         part.attributes.get("nonfinite", {}),
@@ -135,14 +147,17 @@ def _check_nonfinite(part: Part, config: RunConfig) -> None:
         layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
         if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in places):
             raise CorruptError(
-                f"{part.where}: nonfinite: expected blocks of the run, found {places}: {layout.REPAIR}"
+                f"{part.where}: nonfinite: expected blocks of the run, found {places}: "
+                f"{layout.REPAIR}"
             )
 
 
 def check_arrays(
     arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]
 ) -> None:
-    """Raises CorruptError where an array is none of the run's, or has another shape than so many tokens make."""
+    """Raises CorruptError where an array is none of the run's, or has another shape than so many
+    tokens make.
+    """
     for name, array in arrays.items():
         if name not in tokens:
             raise CorruptError(
@@ -153,7 +168,8 @@ def check_arrays(
         found = (array.spec.shape, array.spec.dtype)
         if found != (expected, config.model.dtype):
             raise CorruptError(
-                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, found {found[1]} of "
+                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, "
+                f"found {found[1]} of "
                 f"shape {found[0]}: {layout.REPAIR}"
             )
 

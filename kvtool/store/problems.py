@@ -17,8 +17,8 @@ Mend = Literal["", "drop", "group", "restore", "copy", "forget"]
 class Problem:
     """One thing that is wrong; run, part and array are empty where it lies above them.
 
-    mend: what `store repair` does about `target`: drop it; write an empty group's zarr.json; restore zarr.json from
-    its copy; make that copy again; forget that it was committed; or nothing.
+    mend: what `store repair` does about `target`: drop it; write an empty group's zarr.json;
+    restore zarr.json from its copy; make that copy again; forget that it was committed; or nothing.
     """
 
     run: str

@@ -1,4 +1,6 @@
-"""Reading what a run's parts hold: one block over all images, a stream over layers and parts, or one image."""
+"""Reading what a run's parts hold: one block over all images, a stream over layers and parts, or
+one image.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,10 @@ class ImageTokens(Displayed):
 class BlockValues(Displayed):
     """What a run holds of one block over images, or of several: it unpacks as `values, images`.
 
-    values: (token, dim), with (layer,), (kv_head,) or (layer, kv_head) in front where several were asked for.
-    samples: the images in the order of the tokens. offsets: (image + 1) the first token of each, and their number.
+    values: (token, dim), with (layer,), (kv_head,) or (layer, kv_head) in front where several were
+        asked for.
+    samples: the images in the order of the tokens. offsets: (image + 1) the first token of each,
+        and their number.
     """
 
     values: Bits
@@ -82,7 +86,9 @@ class BlockValues(Displayed):
 
 @dataclass(frozen=True, repr=False)
 class PartSlice(Displayed):
-    """One layer of the chosen images of one part: values (head, token, dim), samples, offsets (n + 1)."""
+    """One layer of the chosen images of one part: values (head, token, dim), samples, offsets (n +
+    1).
+    """
 
     samples: tuple[Sample, ...]
     offsets: NDArray[np.int64]
@@ -106,7 +112,9 @@ def _facts_of_values(values: Bits, samples: Sequence[Sample]) -> Facts:
 
 
 class ReadPlan(NamedTuple):
-    """Images in the order of the output, their offsets there, and the rows to take of each part's array."""
+    """Images in the order of the output, their offsets there, and the rows to take of each part's
+    array.
+    """
 
     samples: tuple[Sample, ...]
     offsets: NDArray[np.int64]
@@ -124,7 +132,9 @@ class PartsReader:
 
     @cached_property
     def places(self) -> dict[str, tuple[Part, int]]:
-        """Part of each image id and position in it, by dataset index; where parts overlap, the first one's."""
+        """Part of each image id and position in it, by dataset index; where parts overlap, the
+        first one's.
+        """
         by_index: dict[int, tuple[str, Part, int]] = {}
         for part in self.parts:
             for position, sample in enumerate(part.samples):
@@ -287,7 +297,8 @@ class PartsReader:
         if kind not in self.config.kinds:
             stored = ", ".join(self.config.kinds)
             raise UsageError(
-                f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with --kinds"
+                f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with "
+                "--kinds"
             )
         return kind
 

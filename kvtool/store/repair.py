@@ -1,5 +1,6 @@
-"""Mend a store: drop what is damaged, so that the same extraction fills it; restore what has a copy; prune what
-belongs to nothing any more. What verifies is never touched."""
+"""Mend a store: drop what is damaged, so that the same extraction fills it; restore what has a
+copy; prune what belongs to nothing any more. What verifies is never touched.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ _DID: dict[Mend, str] = {
 
 @dataclass(frozen=True)
 class Mended:
-    """What was done (or would be) about one thing, and why. run and part are empty where it lies above them."""
+    """What was done (or would be) about one thing, and why. run and part are empty where it lies
+    above them.
+    """
 
     run: str
     part: str
@@ -49,10 +52,11 @@ class Mended:
 
 
 def repair(store: Store, dry_run: bool = False) -> list[Mended]:
-    """Mend all that `store verify` finds, as far as it can be mended; with `dry_run`, say what would be done.
+    """Mend all that `store verify` finds, as far as it can be mended; with `dry_run`, say what
+    would be done.
 
-    What could not be read, which is another thing than damage, and what is not kvtool's is left as it is. Raises
-    StoreError where the store cannot be written.
+    What could not be read, which is another thing than damage, and what is not kvtool's is left as
+    it is. Raises StoreError where the store cannot be written.
     """
     rows: list[Mended] = []
     if not dry_run:
@@ -77,7 +81,9 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
 
 
 def restore_root(path: Path) -> bool:
-    """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy is whole."""
+    """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy
+    is whole.
+    """
     root, copy = path / layout.ZARR_JSON, layout.ledger_path(path) / layout.ROOT_COPY
     try:
         unsealed(read_file(root), str(root))
@@ -87,10 +93,12 @@ def restore_root(path: Path) -> bool:
 
 
 def prune(store: Store, dry_run: bool = False) -> list[Mended]:
-    """Remove results, answers and pictures of runs that are gone, and what dead processes left in tmp/.
+    """Remove results, answers and pictures of runs that are gone, and what dead processes left in
+    tmp/.
 
-    A result of a run that is not there, or has other settings now, belongs to none; one that names no run stays. Where
-    old folders in tmp/ are those of other machines, it watches for WATCH_S whether their owners still touch them.
+    A result of a run that is not there, or has other settings now, belongs to none; one that names
+    no run stays. Where old folders in tmp/ are those of other machines, it watches for WATCH_S
+    whether their owners still touch them.
     """
     rows = []
     orphans, pictures = _orphans(store)

@@ -20,14 +20,17 @@ from kvtool.types import Sample
 
 @dataclass(repr=False)
 class Run(StoredRun):
-    """A run of a store, as `kvtool.open(store).run(name)` gives it: read from it, or commit more to it.
+    """A run of a store, as `kvtool.open(store).run(name)` gives it: read from it, or commit more to
+    it.
 
-    It reads the images that were committed when it first looked, so that all blocks have the same; refresh() looks
-    again. Texts, covered_indices and parts are as of now.
+    It reads the images that were committed when it first looked, so that all blocks have the same;
+    refresh() looks again. Texts, covered_indices and parts are as of now.
     """
 
     def enroll(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
-        """Put images that are new at the end of the roster, and note those gone and the data set's place."""
+        """Put images that are new at the end of the roster, and note those gone and the data set's
+        place.
+        """
         return extend_roster(self.store, self.folder, f"run {self.name}", ids, place, gone)
 
     def claimed(self, name: str) -> bool:
@@ -43,7 +46,8 @@ class Run(StoredRun):
     def claim(self, name: str, wait_s: float = 0.0) -> AbstractContextManager[locks.Owner]:
         """Return a context in which this process alone works on `name`.
 
-        name: a part's name, or that of another piece of work over the run. Raises BusyError, naming the owner.
+        name: a part's name, or that of another piece of work over the run. Raises BusyError, naming
+        the owner.
         """
         what = name if layout.part_range(name) is None else f"part {name}"
         return locks.claim(self.store, self._claim_path(name), f"{what} of run {self.name}", wait_s)
@@ -55,14 +59,17 @@ class Run(StoredRun):
         arrays: Mapping[str, Pieces],
         text: Mapping[str, Pieces] | None = None,
     ) -> int:
-        """Commit images and return the bytes written; images that another writer committed meanwhile are dropped.
+        """Commit images and return the bytes written; images that another writer committed
+        meanwhile are dropped.
 
         Args:
             name: layout.part_name(first index, last index + 1).
             samples: the images by rising index.
-            arrays: kind -> (layer, head, token, dim) with the tokens of all images after each other, or a list of
-                such arrays to join (one an image); bfloat16 comes as uint16 bits.
-            text: "key" and "value" (layer, kv_head, prefix token, dim) of the tokens before each image.
+            arrays: kind -> (layer, head, token, dim) with the tokens of all images after each
+                other, or a list of such arrays to join (one an image); bfloat16 comes as uint16
+                bits.
+            text: "key" and "value" (layer, kv_head, prefix token, dim) of the tokens before each
+                image.
 
         Raises SpaceError or StoreError; nothing is left behind then.
         """
@@ -89,14 +96,19 @@ class Run(StoredRun):
         return nbytes
 
     def drop_part(self, name: str) -> None:
-        """Take a part away, at once for readers; whoever does so holds its claim. None of this name is fine."""
+        """Take a part away, at once for readers; whoever does so holds its claim.
+
+        None of this name is fine.
+        """
         with os_errors(f"run {self.name}: part {name} cannot be dropped"):
             remove_committed(self.store, self.folder / "parts" / name)
         self._known.pop(f"parts/{name}", None)
         self.refresh()
 
     def commit_text(self, names: Sequence[str], values: Bits) -> None:
-        """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known names are left out."""
+        """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known
+        names are left out.
+        """
         # Another writer may commit texts at the same place meanwhile: then what is new is looked for again.
         while True:
             stored = set(self.text_names)
@@ -109,7 +121,9 @@ class Run(StoredRun):
                 return
 
     def info(self) -> dict[str, Any]:
-        """Return one row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
+        """Return one row for `kvtool store runs`: settings, images, parts, bytes of the stored
+        arrays.
+        """
         return summary.summarize(self)
 
     def _next_text(self) -> str:

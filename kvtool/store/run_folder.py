@@ -46,14 +46,18 @@ def read_config(store: Path, name: str) -> RunConfig:
     config = record.config
     if config.hash != record.hash or config.name != name:
         raise CorruptError(
-            f"run {name}: expected configuration {record.hash}, found {config.hash} of {config.name}: "
+            f"run {name}: expected configuration {record.hash}, found {config.hash} of "
+            f"{config.name}: "
             "give a renamed folder its name back, or remove it and extract again"
         )
     return config
 
 
 def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
-    """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
+    """Commit a run's folder, with the first segment of its roster.
+
+    False: another writer was first.
+    """
     with scratch_folder(store) as scratch:
         tmp = scratch / config.name
         tmp.mkdir()

@@ -58,7 +58,8 @@ class RunParts:
         return covered if within is None else covered & set(within)
 
     def check_files(self) -> None:
-        """Raise CorruptError where a file of a committed part or text is missing or has another size.
+        """Raise CorruptError where a file of a committed part or text is missing or has another
+        size.
 
         This looks at every folder and reads no file.
         """
@@ -70,10 +71,11 @@ class RunParts:
             raise CorruptError(f"{whats[0]}{others}: {layout.REPAIR}")
 
     def nonfinite(self, within: range | None = None) -> dict[Place, int]:
-        """Return how many values are NaN or infinite, by (array, layer, head) where there are any, as of now.
+        """Return how many values are NaN or infinite, by (array, layer, head) where there are any,
+        as of now.
 
-        The array is a kind, text_key, text_value, or "text" for the vectors of text_names. No array is read: parts
-        record the counts when they are written.
+        The array is a kind, text_key, text_value, or "text" for the vectors of text_names. No array
+        is read: parts record the counts when they are written.
 
         within: only parts that may hold images of this range of dataset indices, and no texts.
         """
@@ -88,7 +90,9 @@ class RunParts:
         return dict(counts)
 
     def readable(self, group: str) -> list[Part]:
-        """Return the parts or texts that open, damaged ones left out: for tables, never for numbers."""
+        """Return the parts or texts that open, damaged ones left out: for tables, never for
+        numbers.
+        """
         parts = []
         for name in sorted(member_names(self.folder / group)):
             with suppress(StoreError):
@@ -114,7 +118,9 @@ class RunParts:
         return part
 
     def _scan(self, group: str, within: range | None = None) -> list[Part]:
-        """Return the committed parts or texts by name; with a range, only parts that may hold images of it."""
+        """Return the committed parts or texts by name; with a range, only parts that may hold
+        images of it.
+        """
         parts = []
         for entry in sorted(member_names(self.folder / group)):
             span = layout.part_range(entry)

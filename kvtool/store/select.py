@@ -1,4 +1,6 @@
-"""Which store and which run a request means: what the library's functions take in place of an open run."""
+"""Which store and which run a request means: what the library's functions take in place of an open
+run.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ Target = StorePath | Store | Run
 
 
 def select_run(target: Target) -> Run:
-    """The run itself, or the only run of a store. Raises StoreError where a store holds none or several."""
+    """The run itself, or the only run of a store.
+
+    Raises StoreError where a store holds none or several.
+    """
     if isinstance(target, Run):
         return target
     return (target if isinstance(target, Store) else open_store(target)).run()

@@ -1,8 +1,8 @@
 """The fast reader: wanted tokens of wanted heads out of a shard, decoded one by one.
 
-The shard's index says where each inner chunk lies; neighbours are read with one call, and while one shard is decoded
-others are fetched. Every index and chunk is checked against its crc32c. zarr reads the same
-files more slowly; tests/store/test_shards.py compares.
+The shard's index says where each inner chunk lies; neighbours are read with one call, and while one
+shard is decoded others are fetched. Every index and chunk is checked against its crc32c. zarr reads
+the same files more slowly; tests/store/test_shards.py compares.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Tokens of some heads of one stored layer (0-based among those stored). `tag` is the caller's."""
+    """Tokens of some heads of one stored layer (0-based among those stored).
+
+    `tag` is the caller's.
+    """
 
     array: StoredArray
     layer: int
@@ -50,7 +53,9 @@ class ReadRequest:
 
 
 class ShardPiece(NamedTuple):
-    """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place in the file."""
+    """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place
+    in the file.
+    """
 
     head: int
     out: int
@@ -88,7 +93,9 @@ class OpenShard:
             os.close(self.fd)
 
     def _announce(self) -> None:
-        """Let the kernel fetch the wanted bytes while others are decoded, where it takes such advice."""
+        """Let the kernel fetch the wanted bytes while others are decoded, where it takes such
+        advice.
+        """
         if hasattr(os, "posix_fadvise"):
             for span in self.spans:
                 start = span[0].offset
@@ -96,7 +103,9 @@ class OpenShard:
                     os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, out: Bits) -> None:
-        """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
+        """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the
+        array's is not.
+        """
         spec = self.request.array.spec
         scratch = np.empty((spec.shape[3], spec.chunk_tokens), spec.storage)
         buffer = np.empty(
@@ -131,7 +140,8 @@ class OpenShard:
         end = index.astype(np.float64).sum(1).max(initial=0)
         if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
             raise CorruptError(
-                f"{self.where}: expected an index of chunks within the file, found one outside: {REPAIR}"
+                f"{self.where}: expected an index of chunks within the file, found one outside: "
+                f"{REPAIR}"
             )
         return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
 
@@ -167,7 +177,9 @@ class OpenShard:
 
 
 def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
-    """The shards of the requests, in order, each open until the next is asked for, with a few more under way."""
+    """The shards of the requests, in order, each open until the next is asked for, with a few more
+    under way.
+    """
     waiting: deque[OpenShard] = deque()
     try:
         for request in requests:
@@ -184,7 +196,8 @@ def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
 
 
 def read_all(requests: Sequence[ReadRequest], out: Bits) -> None:
-    """Fill `out` from all requests, several shards at once: while one waits for the disk, others are decoded.
+    """Fill `out` from all requests, several shards at once: while one waits for the disk, others
+    are decoded.
 
     Their rows must not overlap. Reading, decompressing and copying run outside Python's lock.
     """

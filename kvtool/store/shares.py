@@ -1,7 +1,9 @@
-"""Work that several processes share chunk by chunk: each does what nobody else holds and reads what the others kept.
+"""Work that several processes share chunk by chunk: each does what nobody else holds and reads what
+the others kept.
 
-A chunk is done under a claim of its run (locks.py), and what came of it is kept in the store before the claim ends. So
-the same command started twice does nothing twice, and a killed process loses no more than the chunk in its hands.
+A chunk is done under a claim of its run (locks.py), and what came of it is kept in the store before
+the claim ends. So the same command started twice does nothing twice, and a killed process loses no
+more than the chunk in its hands.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ Kept = TypeVar("Kept")
 
 @dataclass
 class Share:
-    """What one process does of the work. wait_s: how long it waits for chunks of others once there are no more free
-    ones. done: names of the chunks that it did."""
+    """What one process does of the work. wait_s: how long it waits for chunks of others once there
+    are no more free ones. done: names of the chunks that it did.
+    """
 
     wait_s: float = 0.0
     done: list[str] = field(default_factory=list)
@@ -36,10 +39,11 @@ class Share:
         return replace(self, wait_s=0.0)
 
     def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], object], what: str) -> None:
-        """Do all chunks, those that others hold once these are done with them. what: their name, in the plural.
+        """Do all chunks, those that others hold once these are done with them. what: their name, in
+        the plural.
 
-        do: raises BusyError where another process holds the chunk, as once() does. Raises BusyError, naming a
-        holder, for chunks that are held when the time is up.
+        do: raises BusyError where another process holds the chunk, as once() does. Raises
+        BusyError, naming a holder, for chunks that are held when the time is up.
         """
         left = list(chunks)
         total = len(left)
@@ -60,9 +64,11 @@ class Share:
     def once(
         self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
     ) -> Kept:
-        """What is kept of a chunk; where that is nothing, it is made, which keeps it, by one process at a time.
+        """What is kept of a chunk; where that is nothing, it is made, which keeps it, by one
+        process at a time.
 
-        name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds it.
+        name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds
+        it.
         """
         found = kept()
         if found is not None:
@@ -87,7 +93,8 @@ class Share:
 def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
     """The share of a command, or `share`, that of the command that this one is a part of.
 
-    Where others still hold what is left, this raises UnfinishedError if the process did something, else BusyError.
+    Where others still hold what is left, this raises UnfinishedError if the process did something,
+    else BusyError.
     """
     if share is not None:
         yield share
@@ -99,12 +106,15 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
         if not own.done:
             raise
         raise UnfinishedError(
-            f"this process did its share, and the same command gives the result once all is done; {busy}"
+            "this process did its share, and the same command gives the result once all is "
+            f"done; {busy}"
         ) from None
 
 
 def chunk_name(what: str, about: str, key: str) -> str:
-    """The name of a chunk's claim: what it is, about what, and the beginning of the key under which it is kept."""
+    """The name of a chunk's claim: what it is, about what, and the beginning of the key under which
+    it is kept.
+    """
     words = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
     return "-".join(filter(None, (what, words, key[:16])))
 

@@ -26,8 +26,9 @@ from kvtool.types import Kind, ModelInfo, Sample
 
 @dataclass(repr=False)
 class StoredRun(Displayed, RunParts):
-    """What a run holds. It reads the images that were committed when it first looked, so that all blocks have the
-    same; refresh() looks again. As a collection it is one of image ids: `len(run)`, `for id in run`, `run["id"]`.
+    """What a run holds. It reads the images that were committed when it first looked, so that all
+    blocks have the same; refresh() looks again. As a collection it is one of image ids: `len(run)`,
+    `for id in run`, `run["id"]`.
     """
 
     @property
@@ -67,7 +68,9 @@ class StoredRun(Displayed, RunParts):
 
     @property
     def pictures(self) -> list[Picture]:
-        """The identity of each image that the run reads, by index; no array and no geometry is read."""
+        """The identity of each image that the run reads, by index; no array and no geometry is
+        read.
+        """
         by_index: dict[int, Picture] = {}
         for part in self._reader.parts:
             for picture in part.pictures:
@@ -95,11 +98,16 @@ class StoredRun(Displayed, RunParts):
         return self.image(image)
 
     def image(self, image: str) -> RunImage:
-        """Return the image of this id, from which its tokens are read. Raises UsageError where it is not stored."""
+        """Return the image of this id, from which its tokens are read.
+
+        Raises UsageError where it is not stored.
+        """
         return RunImage(self, self._reader.sample(image))
 
     def images_hash(self, ids: Collection[str] | None = None) -> str:
-        """Return a digest of which pictures the run holds, or of some of them: their ids and their bytes' digests."""
+        """Return a digest of which pictures the run holds, or of some of them: their ids and their
+        bytes' digests.
+        """
         chosen = None if ids is None else set(ids)
         entries = [(p.id, p.digest) for p in self.pictures if chosen is None or p.id in chosen]
         return digest_texts(text for entry in sorted(entries) for text in entry)
@@ -122,9 +130,9 @@ class StoredRun(Displayed, RunParts):
     ) -> BlockValues:
         """Read one block, or several, over all images or over some.
 
-        The values have the shape (token, dim), with the tokens of all images one after the other. Several layers add
-        an axis in front, and so do several heads: (layer, token, dim), (kv_head, token, dim) or (layer, kv_head,
-        token, dim). A sequence of one number has its axis, too.
+        The values have the shape (token, dim), with the tokens of all images one after the other.
+        Several layers add an axis in front, and so do several heads: (layer, token, dim), (kv_head,
+        token, dim) or (layer, kv_head, token, dim). A sequence of one number has its axis, too.
 
         Args:
             kind: key, value, projected or vision; the last two have one head, number 0.
@@ -133,10 +141,11 @@ class StoredRun(Displayed, RunParts):
             ids: the images, in this order; None reads all, by dataset index.
             raw: return the values as stored (bfloat16 as uint16 bits), else float32.
             tokens: indices, or a slice, of the tokens to take of each image.
-            rows, cols: rows and columns of the base grid to take of each image, row by row, in place of `tokens`.
+            rows, cols: rows and columns of the base grid to take of each image, row by row, in
+                place of `tokens`.
 
-        Raises UsageError where a block, an image or a token is not stored, CorruptError where bytes are not those
-        that were written.
+        Raises UsageError where a block, an image or a token is not stored, CorruptError where bytes
+        are not those that were written.
         """
         choice = TokenChoice(tokens, rows, cols)
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
@@ -150,10 +159,12 @@ class StoredRun(Displayed, RunParts):
         rows: Numbers | None = None,
         cols: Numbers | None = None,
     ) -> Any:
-        """Return a table of tokens: row i belongs to the vector i that `read` gives for the same arguments.
+        """Return a table of tokens: row i belongs to the vector i that `read` gives for the same
+        arguments.
 
-        It is a pandas.DataFrame where pandas is installed, else a structured NumPy array, of the columns image,
-        token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises UsageError as read does.
+        It is a pandas.DataFrame where pandas is installed, else a structured NumPy array, of the
+        columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
+        UsageError as read does.
         """
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
         return token_table(samples, kind, TokenChoice(tokens, rows, cols))
@@ -165,7 +176,8 @@ class StoredRun(Displayed, RunParts):
         ids: Sequence[str] | None = None,
         raw: bool = False,
     ) -> Iterator[tuple[int, PartSlice]]:
-        """Yield (layer, slice) with all heads, layer by layer, part by part, images in the parts' order.
+        """Yield (layer, slice) with all heads, layer by layer, part by part, images in the parts'
+        order.
 
         Raises the same errors as read.
         """
@@ -176,16 +188,18 @@ class StoredRun(Displayed, RunParts):
     ) -> dict[str, Bits]:
         """Read all of one image: kind -> (layer, head, token, dim).
 
-        With key and value come text_key and text_value, the prompt's tokens before the image. `kinds`: all stored
-        ones by default. Raises the same errors as read.
+        With key and value come text_key and text_value, the prompt's tokens before the image.
+        `kinds`: all stored ones by default. Raises the same errors as read.
         """
         return self._reader.read_image(image, kinds, raw)
 
     def zarr(self, array: str) -> list[ZarrPart]:
-        """Return the Zarr arrays of a kind (or of text_key, text_value), one for each part that has it.
+        """Return the Zarr arrays of a kind (or of text_key, text_value), one for each part that has
+        it.
 
-        Each comes with its image ids and token offsets: `for array, ids, offsets in run.zarr("value")`. The arrays
-        have the shape (layer, head, token, dim), bfloat16 as uint16 bits. Raises UsageError where it is not stored.
+        Each comes with its image ids and token offsets: `for array, ids, offsets in
+        run.zarr("value")`. The arrays have the shape (layer, head, token, dim), bfloat16 as uint16
+        bits. Raises UsageError where it is not stored.
         """
         return open_arrays(self._reader.parts, self.config, array)
 
@@ -234,7 +248,9 @@ class StoredRun(Displayed, RunParts):
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
             "kinds": listing(config.kinds),
             "layers": numbers(config.layers) if config.layers else None,
-            "kv heads": f"{geometry.kv_heads} of {geometry.head_dim} dims" if config.layers else None,
+            "kv heads": f"{geometry.kv_heads} of {geometry.head_dim} dims"
+            if config.layers
+            else None,
             "vision layers": numbers(config.vision_layers) if config.vision_layers else None,
             **self._holdings(),
         }

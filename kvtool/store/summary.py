@@ -1,4 +1,7 @@
-"""A run in one row: its settings, what it holds, who works on it and how fast. Damage is counted, and stops nothing."""
+"""A run in one row: its settings, what it holds, who works on it and how fast.
+
+Damage is counted, and stops nothing.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,9 @@ def _readable_roster(run: Run) -> Roster:
 
 
 def pace(parts: Sequence[Part]) -> float | None:
-    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
+    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None
+    for fewer than two.
+    """
     times = sorted(
         (stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None
     )

@@ -1,4 +1,6 @@
-"""Which tokens of an image are meant, and where the tokens of images lie: on the grid and in pixels."""
+"""Which tokens of an image are meant, and where the tokens of images lie: on the grid and in
+pixels.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class TokenChoice:
 
     Args:
         tokens: indices among the image's tokens, or a slice of them.
-        rows, cols: rows and columns of the base grid; one that is None means all of them. The tokens come row by row.
+        rows, cols: rows and columns of the base grid; one that is None means all of them. The
+            tokens come row by row.
     """
 
     tokens: Numbers | None = None
@@ -45,7 +48,8 @@ class TokenChoice:
     def indices(self, sample: Sample, kind: Kind) -> Indices:
         """Return the (token,) indices that are meant of one image.
 
-        Raises UsageError where the image has no such token, row or column; slices end where the image does.
+        Raises UsageError where the image has no such token, row or column; slices end where the
+        image does.
         """
         n_tokens = count_tokens(sample, kind)
         if self.is_all:
@@ -76,13 +80,16 @@ def consecutive(indices: Indices) -> Iterator[tuple[int, int]]:
 
 
 def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> Any:
-    """Return one row for each chosen token of the images, in the order in which `read` gives their vectors.
+    """Return one row for each chosen token of the images, in the order in which `read` gives their
+    vectors.
 
-    The columns are COLUMNS: the image's id, the token's index in the image, its row and column on the grid, the
-    center of its cell in pixels of the original image, and the grid ("base" or "tiles"). A token on no grid, such
-    as a newline, has row and col -1, NaN pixels and an empty grid.
+    The columns are COLUMNS: the image's id, the token's index in the image, its row and column on
+    the grid, the center of its cell in pixels of the original image, and the grid ("base" or
+    "tiles"). A token on no grid, such as a newline, has row and col -1, NaN pixels and an empty
+    grid.
 
-    The table is a pandas.DataFrame where pandas is installed, else a structured NumPy array with these fields.
+    The table is a pandas.DataFrame where pandas is installed, else a structured NumPy array with
+    these fields.
     """
     choices = [choice.indices(sample, kind) for sample in samples]
     counts = [len(indices) for indices in choices]

@@ -1,7 +1,7 @@
 """Read every byte of a store against its checksums and list all that is wrong or gone.
 
-A store is checked unit by unit: a part, a text, a result, a folder of pictures, an index, and so on. A unit is what
-`store repair` drops as a whole, and what `store verify --part i/n` deals out.
+A store is checked unit by unit: a part, a text, a result, a folder of pictures, an index, and so
+on. A unit is what `store repair` drops as a whole, and what `store verify --part i/n` deals out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Unit:
     counts: bool = False
 
     def problems(self) -> Iterator[Problem]:
-        """What its check finds. A disk that cannot be read is one more problem, and no end of the others."""
+        """What its check finds. A disk that cannot be read is one more problem, and no end of the
+        others.
+        """
         try:
             yield from self.check()
         except (StoreError, OSError) as error:
@@ -48,8 +50,8 @@ def verify(
 ) -> list[Problem]:
     """All problems of a store, none raised. progress(1) is called after each part.
 
-    share: the i-th of n shares, from 1 on. They do not overlap, together they are everything, and what is in a share
-    stays in it, whatever else comes or goes.
+    share: the i-th of n shares, from 1 on. They do not overlap, together they are everything, and
+    what is in a share stays in it, whatever else comes or goes.
     """
     problems: list[Problem] = []
     for unit in units(store):
@@ -206,7 +208,9 @@ def _check_run(run: Run) -> Iterator[Problem]:
 
 
 def _check_roster(run: Run) -> Iterator[Problem]:
-    """Segments that follow each other and can be read, and parts whose images are those that the roster lists."""
+    """Segments that follow each other and can be read, and parts whose images are those that the
+    roster lists.
+    """
     try:
         roster = run.roster
     except StoreError as error:
@@ -236,7 +240,9 @@ def _check_roster(run: Run) -> Iterator[Problem]:
 
 
 def _parts_with_samples(run: Run) -> list[Part]:
-    """Parts whose images can be read; what is wrong with others is told where they are checked themselves."""
+    """Parts whose images can be read; what is wrong with others is told where they are checked
+    themselves.
+    """
     parts = []
     for part in run.readable("parts"):
         with suppress(StoreError):

@@ -29,7 +29,9 @@ from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]
-"""One array (layer, head, token, dim), or several to be joined on the token axis, e.g. one an image."""
+"""One array (layer, head, token, dim), or several to be joined on the token axis, e.g. one an
+image.
+"""
 
 ENCODE_THREADS = 4
 WRITES_UNDER_WAY = 2
@@ -42,10 +44,11 @@ def write_part(
     samples: Sequence[Sample],
     arrays: Mapping[str, Pieces],
 ) -> int:
-    """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer committed it first.
+    """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer
+    committed it first.
 
-    arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the run's, SpaceError
-    where the disk is full; nothing is left behind then.
+    arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the
+    run's, SpaceError where the disk is full; nothing is left behind then.
     """
     where = f"run {config.name}, part {folder.name}"
     _check_samples(samples, folder.name, where)
@@ -61,7 +64,9 @@ def write_part(
 def write_text(
     store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits
 ) -> int:
-    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another was first."""
+    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another
+    was first.
+    """
     where = f"run {config.name}, text {folder.name}"
     arrays = {"value": np.moveaxis(values, 0, 2)}
     return _commit(
@@ -70,7 +75,9 @@ def write_text(
 
 
 def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> list[Bits]:
-    """The images at `positions` of an array whose images begin at `offsets` (n + 1) on the token axis."""
+    """The images at `positions` of an array whose images begin at `offsets` (n + 1) on the token
+    axis.
+    """
     whole = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
     return [whole[:, :, offsets[position] : offsets[position + 1]] for position in positions]
 
@@ -84,7 +91,10 @@ def _commit(
     attributes: dict[str, Any],
     where: str,
 ) -> int:
-    """Write arrays and attributes aside, then rename. Arrays without a single value are not written."""
+    """Write arrays and attributes aside, then rename.
+
+    Arrays without a single value are not written.
+    """
     checked = {
         name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{where}, array {name}")
         for name, pieces in arrays.items()
@@ -107,7 +117,10 @@ def _write_and_rename(
     config: RunConfig,
     attributes: dict[str, Any],
 ) -> int:
-    """Bytes written, or 0 where another writer was first. Every file is read back before it is committed."""
+    """Bytes written, or 0 where another writer was first.
+
+    Every file is read back before it is committed.
+    """
     files: dict[str, FileRecord] = {}
     arrays_written: dict[str, dict[str, Any]] = {}
     with scratch_folder(store) as scratch:
@@ -139,10 +152,11 @@ def _write_and_rename(
 def write_array(
     folder: Path, spec: ArraySpec, pieces: Sequence[Bits], dimensions: Sequence[str]
 ) -> tuple[dict[str, FileRecord], list[list[int]]]:
-    """Write an array's files, all fsynced, and return size and checksum of each; and [layer position, head, how many
-    values are not finite] where there are any.
+    """Write an array's files, all fsynced, and return size and checksum of each; and [layer
+    position, head, how many values are not finite] where there are any.
 
-    While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
+    While one shard is written and synced, the next is encoded; one buffer of a shard's size is
+    reused.
     """
     folder.mkdir()
     files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json(dimensions))}
@@ -218,7 +232,8 @@ def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
     indices = [sample.index for sample in samples]
     if span is None or not indices:
         raise StoreError(
-            f"{where}: expected a name like 0000000-0000032 and at least one image, found {len(indices)}"
+            f"{where}: expected a name like 0000000-0000032 and at least one image, found "
+            f"{len(indices)}"
         )
     if indices != sorted(set(indices)) or indices[0] < span[0] or indices[-1] >= span[1]:
         raise StoreError(
@@ -243,7 +258,8 @@ def _check_pieces(
             or piece.dtype != dtype
         ):
             raise StoreError(
-                f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape {piece.shape}"
+                f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape "
+                f"{piece.shape}"
             )
     found = sum(piece.shape[2] for piece in parts)
     if found != tokens or not parts:
