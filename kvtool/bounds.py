@@ -79,8 +79,10 @@ def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Re
 
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
-        given = parameters.bind(*args, **options).arguments
-        check_options({**given, **given.get("options", {})} if "options" in given else given)
+        arguments = parameters.bind(*args, **options).arguments
+        check_options(
+            {**arguments, **arguments.get("options", {})} if "options" in arguments else arguments
+        )
         return function(*args, **options)
 
     return call
@@ -91,11 +93,13 @@ def check_number(name: str, value: Any) -> None:
     low, high = BOUNDS[name]
     kind = "a number" if name in FLOATS else "a whole number"
     try:
-        able = not isinstance(value, bool | str) and math.isfinite(value) and low <= value <= high
-        able = able and (name in FLOATS or value == int(value))
+        is_valid = (
+            not isinstance(value, bool | str) and math.isfinite(value) and low <= value <= high
+        )
+        is_valid = is_valid and (name in FLOATS or value == int(value))
     except (TypeError, ValueError, OverflowError):
-        able = False
-    if not able:
+        is_valid = False
+    if not is_valid:
         raise UsageError(
             f"{name}: expected {kind} from {low:.10g} to {high:.10g}, found {_short(value)}"
         )

@@ -54,8 +54,8 @@ class Stamp(NamedTuple):
 def cache_folder() -> Path:
     """The user's cache folder: $KVTOOL_CACHE, else kvtool below $XDG_CACHE_HOME or ~/.cache."""
     user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    named = os.environ.get(CACHE_VARIABLE) or f"{user}/kvtool"
-    return Path(os.path.expanduser(named))  # noqa: PTH111  without a home the path stays as it is
+    folder = os.environ.get(CACHE_VARIABLE) or f"{user}/kvtool"
+    return Path(os.path.expanduser(folder))  # noqa: PTH111  without a home the path stays as it is
 
 
 def digest_bytes(data: bytes) -> str:
@@ -125,23 +125,23 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
-    wanted = list(dict.fromkeys(map(_as_path, paths)))
-    stamps = {path: quick_look(path) for path in wanted}
-    places = {path: _place(path) for path in wanted if stamps[path] is not None}
-    remembered = _recall(places.values())
+    unique_paths = list(dict.fromkeys(map(_as_path, paths)))
+    stamps = {path: quick_look(path) for path in unique_paths}
+    names = {path: _place(path) for path in unique_paths if stamps[path] is not None}
+    remembered = _recall(names.values())
     digests: dict[Path, str] = {}
     unknown: list[Path] = []
-    for path in wanted:
+    for path in unique_paths:
         stamp = stamps[path]
-        known = remembered.get(places.get(path, ""))
-        if stamp is not None and known is not None and known[0] == stamp:
-            digests[path] = known[1]
+        memory = remembered.get(names.get(path, ""))
+        if stamp is not None and memory is not None and memory[0] == stamp:
+            digests[path] = memory[1]
         elif stamp is not None:
             unknown.append(path)
     fresh = _hash_all(unknown)
     digests.update({path: digest for path, (digest, _) in fresh.items()})
-    _remember({places[path]: entry for path, entry in fresh.items() if entry[0]})
-    return {path: digests.get(path, "") for path in wanted}
+    _remember({names[path]: entry for path, entry in fresh.items() if entry[0]})
+    return {path: digests.get(path, "") for path in unique_paths}
 
 
 def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
@@ -150,9 +150,7 @@ def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
     """
     stamps = {_place(path): quick_look(path) for path in paths}
     remembered = _recall(stamps)
-    unknown = [
-        stamp for place, stamp in stamps.items() if remembered.get(place, (None,))[0] != stamp
-    ]
+    unknown = [stamp for name, stamp in stamps.items() if remembered.get(name, (None,))[0] != stamp]
     return sum(stamp.size for stamp in unknown if stamp is not None)
 
 
@@ -199,8 +197,11 @@ def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Sta
     """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are
     left out.
     """
-    places = {_place(path): Path(path) for path in paths}
-    return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
+    paths_by_name = {_place(path): Path(path) for path in paths}
+    return {
+        paths_by_name[place]: (digest, stamp)
+        for place, (stamp, digest) in _recall(paths_by_name).items()
+    }
 
 
 def _memory(create: bool) -> sqlite3.Connection | None:
@@ -233,17 +234,17 @@ def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
     if connection is None:
         return {}
     entries: dict[str, tuple[Stamp, str]] = {}
-    asked = [place for place in places if _is_text(place)]
+    paths = [path for path in places if _is_text(path)]
     with closing(connection):
         try:
-            for start in range(0, len(asked), _BATCH_PATHS):
-                batch = asked[start : start + _BATCH_PATHS]
+            for start in range(0, len(paths), _BATCH_PATHS):
+                batch = paths[start : start + _BATCH_PATHS]
                 marks = ",".join("?" * len(batch))
                 query = f"SELECT * FROM digests WHERE path IN ({marks})"
-                for place, size, mtime_ns, ctime_ns, inode, digest in connection.execute(
+                for path, size, mtime_ns, ctime_ns, inode, digest in connection.execute(
                     query, batch
                 ):
-                    entries[place] = Stamp(size, mtime_ns, ctime_ns, inode), digest
+                    entries[path] = Stamp(size, mtime_ns, ctime_ns, inode), digest
         except sqlite3.Error:
             return {}
     return entries
@@ -251,9 +252,9 @@ def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
 
 def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
     rows = [
-        (place, *stamp, digest)
-        for place, (digest, stamp) in entries.items()
-        if stamp and _is_text(place)
+        (name, *stamp, digest)
+        for name, (digest, stamp) in entries.items()
+        if stamp and _is_text(name)
     ]
     if not rows or (connection := _memory(create=True)) is None:
         return

@@ -57,9 +57,9 @@ def shorten(text: str, width: int = WIDTH) -> str:
 
 def listing(names: Sequence[object]) -> str:
     """Return the first few of many names, and how many more there are."""
-    shown = ", ".join(str(name) for name in names[:MOST_NAMES])
-    more = len(names) - MOST_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown or "none"
+    first_names = ", ".join(str(name) for name in names[:MOST_NAMES])
+    n_hidden = len(names) - MOST_NAMES
+    return f"{first_names} and {n_hidden} more" if n_hidden > 0 else first_names or "none"
 
 
 def numbers(values: Sequence[int]) -> str:

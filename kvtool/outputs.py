@@ -43,14 +43,14 @@ def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Pat
     Raises UsageError for a folder and where the file's folder is missing, StoreError where nothing
     can be written.
     """
-    given = _file_name(path, what)
-    if _descriptor(given) is not None:
-        return given
-    with _named(given, what):
-        mode = _mode(given)
+    file = _file_name(path, what)
+    if _descriptor(file) is not None:
+        return file
+    with _named(file, what):
+        mode = _mode(file)
         if mode is not None and stat.S_ISDIR(mode):
-            raise UsageError(f"{what}: expected a file, found a folder: {given}")
-        folder = _target(given).parent
+            raise UsageError(f"{what}: expected a file, found a folder: {file}")
+        folder = _target(file).parent
         if make_folder:
             folder = _existing(folder)
         elif not folder.is_dir():
@@ -58,34 +58,34 @@ def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Pat
                 f"{what}: expected an existing folder, found none: {folder}; make it first"
             )
         if mode is not None and (not stat.S_ISREG(mode) or not os.access(folder, os.W_OK)):
-            if not os.access(given, os.W_OK):
+            if not os.access(file, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         else:
             _try_to_write(folder)
-    return given
+    return file
 
 
 def is_regular(path: FilePath) -> bool:
     """Whether a regular file is or will be there: what is written into a device or a pipe may have
     any name.
     """
-    given = Path(path)
-    if _descriptor(given) is not None:
+    file = Path(path)
+    if _descriptor(file) is not None:
         return False
     try:
-        return stat.S_ISREG(given.stat().st_mode)
+        return stat.S_ISREG(file.stat().st_mode)
     except (OSError, ValueError):
         return True
 
 
 def check_folder(path: FilePath, what: str) -> Path:
     """Where a folder of files may be written, which need not exist. Errors as check_output's."""
-    given = _file_name(path, what)
-    with _named(given, what):
-        if given.exists() and not given.is_dir():
-            raise UsageError(f"{what}: expected a folder, found a file: {given}")
-        _try_to_write(_existing(_target(given)))
-    return given
+    folder = _file_name(path, what)
+    with _named(folder, what):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{what}: expected a folder, found a file: {folder}")
+        _try_to_write(_existing(_target(folder)))
+    return folder
 
 
 def write_output(
@@ -95,10 +95,10 @@ def write_output(
 
     Raises SpaceError or StoreError.
     """
-    given, data = _file_name(path, what), [pieces] if isinstance(pieces, bytes) else pieces
-    with _named(given, what):
-        number = _descriptor(given)
-        mode = None if number is not None else _mode(given)
+    target, data = _file_name(path, what), [pieces] if isinstance(pieces, bytes) else pieces
+    with _named(target, what):
+        number = _descriptor(target)
+        mode = None if number is not None else _mode(target)
         if number is not None:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what was printed before comes before
@@ -106,10 +106,10 @@ def write_output(
                 file.writelines(data)
         elif mode is None or stat.S_ISREG(mode):
             if make_folder:
-                _target(given).parent.mkdir(parents=True, exist_ok=True)
-            _replace(_target(given), data)
+                _target(target).parent.mkdir(parents=True, exist_ok=True)
+            _replace(_target(target), data)
         else:
-            with os.fdopen(os.open(given, os.O_WRONLY), "wb") as file:
+            with os.fdopen(os.open(target, os.O_WRONLY), "wb") as file:
                 file.writelines(data)
 
 
@@ -177,10 +177,10 @@ def _file_name(path: FilePath, what: str) -> Path:
     Raises UsageError for a NUL, and for text that is no file's name.
     """
     try:
-        able = b"\0" not in os.fsencode(path)
+        is_name = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
-        able = False
-    if not able:
+        is_name = False
+    if not is_name:
         raise UsageError(f"{what}: expected the name of a file, found {os.fspath(path)!r}")
     return Path(path)
 

@@ -65,7 +65,7 @@ class Result(Displayed):
     def to_json(self) -> dict[str, Any]:
         """JSON values only; a number that is not finite becomes null and is counted in n_undefined."""
         counter = [0]
-        body = {one.name: _plain(getattr(self, one.name), counter) for one in fields(self)}
+        body = {member.name: _plain(getattr(self, member.name), counter) for member in fields(self)}
         return {"schema": SCHEMA, **body, "n_undefined": counter[0]}
 
     @classmethod
@@ -130,9 +130,9 @@ class Result(Displayed):
 
     def flat_rows(self) -> Iterator[Row]:
         """The rows as lines of their own: each also says which task and run it belongs to."""
-        about = {"task": self.task, "run": self.config.get("run")}
+        labels = {"task": self.task, "run": self.config.get("run")}
         for row in self.rows:
-            yield {name: value for name, value in about.items() if value is not None} | _plain(
+            yield {name: value for name, value in labels.items() if value is not None} | _plain(
                 row, [0]
             )
 
@@ -155,13 +155,13 @@ def best_row(rows: Sequence[Row], metric: str) -> Row | None:
 
 def block_name(row: Row) -> str:
     """A row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
-    words = [str(row["kind"])] if row.get("kind") else []
+    parts = [str(row["kind"])] if row.get("kind") else []
     if row.get("layer") is not None and row.get("kind") != "projected":
-        words.append(f"layer {row['layer']}")
+        parts.append(f"layer {row['layer']}")
     if row.get("kv_head") is not None and row.get("kind") in ("key", "value"):
-        words.append(f"head {row['kv_head']}")
-    words += [str(row[label]) for label in LABELS if row.get(label) not in (None, "all")]
-    return ", ".join(words) or "all"
+        parts.append(f"head {row['kv_head']}")
+    parts += [str(row[label]) for label in LABELS if row.get(label) not in (None, "all")]
+    return ", ".join(parts) or "all"
 
 
 def result_key(depends_on: Any) -> str:
@@ -172,13 +172,13 @@ def result_key(depends_on: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what computed a result."""
-    found = {"kvtool": __version__, "python": platform.python_version()}
+    installed = {"kvtool": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "torch", "faiss-cpu", "faiss-gpu"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _plain(value: Any, undefined: list[int]) -> Any:
@@ -186,9 +186,9 @@ def _plain(value: Any, undefined: list[int]) -> Any:
     null, counted.
     """
     if isinstance(value, Mapping):
-        return {str(name): _plain(one, undefined) for name, one in value.items()}
+        return {str(name): _plain(item, undefined) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one, undefined) for one in value]
+        return [_plain(item, undefined) for item in value]
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

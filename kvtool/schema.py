@@ -35,10 +35,12 @@ def read(kind: type[T], record: Any, where: str) -> T:
     try:
         value: T = _reader(kind)(record)  # type: ignore[arg-type]
     except _MismatchError as error:
-        place = "".join(f"{member}: " for member in reversed(error.path))
-        found = repr(error.found)
-        shown = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
-        raise CorruptError(f"{where}: {place}expected {error.expected}, found {shown}") from None
+        members = "".join(f"{member}: " for member in reversed(error.path))
+        text = repr(error.found)
+        short_text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise CorruptError(
+            f"{where}: {members}expected {error.expected}, found {short_text}"
+        ) from None
     except RecursionError:
         raise CorruptError(f"{where}: expected fewer levels of JSON") from None
     return value
@@ -96,14 +98,14 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
         item = _reader(arguments[0])
         return lambda value: tuple(_items(item, _of(list, value)))
     readers = [_reader(argument) for argument in arguments]
-    alike = readers[0] if len(set(arguments)) == 1 else None
+    shared_reader = readers[0] if len(set(arguments)) == 1 else None
 
     def reader(value: Any) -> Any:
         if type(value) is not list or len(value) != len(readers):
             raise _MismatchError(f"{len(readers)} values", value)
         return tuple(
-            _items(alike, value)
-            if alike
+            _items(shared_reader, value)
+            if shared_reader
             else (read(item) for read, item in zip(readers, value, strict=True))
         )
 

@@ -181,17 +181,17 @@ class StoredArray:
         """
         try:
             with os.scandir(self.folder) as entries:
-                found = {entry.name: entry.stat().st_size for entry in entries}
+                size_of_file = {entry.name: entry.stat().st_size for entry in entries}
         except (FileNotFoundError, NotADirectoryError):
-            found = {}
-        if ZARR_JSON not in found:
+            size_of_file = {}
+        if ZARR_JSON not in size_of_file:
             return f"{self.where}: file {ZARR_JSON} is missing"
         for shard, expected in enumerate(self.shard_nbytes):
             name = self.spec.shard_name(shard)
-            if name not in found:
+            if name not in size_of_file:
                 return f"{self.where}: file {name} is missing"
-            if found[name] != expected:
-                return f"{self.where}: file {name}: expected {expected} bytes, found {found[name]}"
+            if size_of_file[name] != expected:
+                return f"{self.where}: file {name}: expected {expected} bytes, found {size_of_file[name]}"
         return None
 
     def check_sizes(self) -> None:
@@ -200,13 +200,13 @@ class StoredArray:
             path = self.folder / self.spec.shard_name(shard)
             with os_errors(f"{self.where}: file {path.name} cannot be read"):
                 try:
-                    found = path.stat().st_size
+                    nbytes = path.stat().st_size
                 except FileNotFoundError:
                     raise CorruptError(
                         f"{self.where}: file {path.name} is missing: {REPAIR}"
                     ) from None
-            if found != expected:
+            if nbytes != expected:
                 raise CorruptError(
-                    f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: "
+                    f"{self.where}: file {path.name}: expected {expected} bytes, found {nbytes}: "
                     f"{REPAIR}"
                 )

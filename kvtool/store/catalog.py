@@ -211,8 +211,8 @@ class Store(Displayed):
         Raises RunConflictError, naming the fields that differ, where the name is taken by another
         configuration.
         """
-        named = [config.name] if config.name in self.runs() else []
-        for name in named if config.name else [run.name for run in self.readable_runs()]:
+        candidates = [config.name] if config.name in self.runs() else []
+        for name in candidates if config.name else [run.name for run in self.readable_runs()]:
             stored = read_config(self.path, name)
             if stored.hash == config.hash:
                 return Run(self.path, stored)
@@ -233,13 +233,13 @@ class Store(Displayed):
         self.sweep_tmp()
         if (run := self.find_run(config)) is not None:
             return run
-        named = replace(config, name=layout.check_name(config.run_name, "run name"))
-        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
-            write_run(self.path, named)
-        made = self.find_run(named)
-        if made is None:
-            raise StoreError(f"run {named.name}: it was removed while it was made: run again")
-        return made
+        full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
+            write_run(self.path, full_config)
+        run_of_config = self.find_run(full_config)
+        if run_of_config is None:
+            raise StoreError(f"run {full_config.name}: it was removed while it was made: run again")
+        return run_of_config
 
     def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
         """A new run of these settings, named config.run_name, whose roster begins with these
@@ -247,21 +247,21 @@ class Store(Displayed):
 
         None where another process has just made one of that name.
         """
-        named = replace(config, name=layout.check_name(config.run_name, "run name"))
-        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
-            new = write_run(self.path, named, segment_attributes(ids, place))
-        return Run(self.path, named) if new else None
+        full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
+            new = write_run(self.path, full_config, segment_attributes(ids, place))
+        return Run(self.path, full_config) if new else None
 
     def free_name(self, stem: str) -> str:
         """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has.
 
         Raises CorruptError where the run of that name is damaged: it may be the one that is wanted.
         """
-        taken = set(self.runs())
-        if stem in taken:
+        existing_names = set(self.runs())
+        if stem in existing_names:
             self.run(stem)
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        return next(name for name in names if name not in taken)
+        return next(name for name in names if name not in existing_names)
 
     def remove_run(self, name: str, force: bool = False) -> None:
         """Delete a run, damaged or not.

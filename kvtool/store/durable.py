@@ -47,10 +47,10 @@ def make_folder(folder: Path) -> None:
 
     One that is there is fine.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for place in missing:
-        fsync_folder(place.parent)
+    for path in new_folders:
+        fsync_folder(path.parent)
 
 
 def read_file(path: Path) -> bytes:
@@ -80,9 +80,9 @@ def write_recorded(path: Path, *buffers: Any) -> FileRecord:
             view = memoryview(buffer).cast("B")
             checksum = google_crc32c.extend(checksum, np.frombuffer(view, np.uint8))
             while view.nbytes:
-                written = os.write(fd, view)
-                size += written
-                view = view[written:]
+                count = os.write(fd, view)
+                size += count
+                view = view[count:]
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -104,14 +104,14 @@ def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
     """Read files back. Raises TornError where one is missing or has other bytes than were written."""
     for name, record in files.items():
         try:
-            found = read_record(folder / name)
+            current = read_record(folder / name)
         except FileNotFoundError:
             raise TornError(_torn(folder / name, f"{record.nbytes} bytes", "no file")) from None
-        if found != record:
-            expected, other = (
-                f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, found)
+        if current != record:
+            expected, actual = (
+                f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, current)
             )
-            raise TornError(_torn(folder / name, expected, other))
+            raise TornError(_torn(folder / name, expected, actual))
 
 
 def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]:
@@ -123,29 +123,29 @@ def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]
     def fail(error: OSError) -> None:
         raise error
 
-    for place, _, names in os.walk(folder, topdown, onerror=fail):
-        yield Path(place), names
+    for subfolder, _, names in os.walk(folder, topdown, onerror=fail):
+        yield Path(subfolder), names
 
 
 def sizes(folder: Path) -> dict[str, int]:
     """Size of every file below a folder, by its path from there."""
-    found = {}
-    for place, names in walk(folder):
+    nbytes_of_path = {}
+    for subfolder, names in walk(folder):
         for name in names:
-            path = place / name
-            found[str(path.relative_to(folder))] = path.stat().st_size
-    return found
+            path = subfolder / name
+            nbytes_of_path[str(path.relative_to(folder))] = path.stat().st_size
+    return nbytes_of_path
 
 
 def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
     """Raises TornError where a file is missing or has another size."""
     for name, expected in files.items():
         try:
-            found = (folder / name).stat().st_size
+            nbytes = (folder / name).stat().st_size
         except FileNotFoundError:
             raise TornError(_torn(folder / name, f"{expected} bytes", "no file")) from None
-        if found != expected:
-            raise TornError(_torn(folder / name, f"{expected} bytes", f"{found}"))
+        if nbytes != expected:
+            raise TornError(_torn(folder / name, f"{expected} bytes", f"{nbytes}"))
 
 
 def _torn(path: Path, expected: str, found: str) -> str:

@@ -88,10 +88,10 @@ def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: s
     compressed, of `chunk`. Raises CorruptError that begins with `where`.
     """
     frame = chunk[:-CRC_NBYTES]
-    stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
-    if stored != found:
+    stored, checksum = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
+    if stored != checksum:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x}, found {found:08x}: damaged: {REPAIR}"
+            f"{where}: expected crc32c {stored:08x}, found {checksum:08x}: damaged: {REPAIR}"
         )
     nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
     if nbytes != scratch.nbytes:
@@ -118,10 +118,10 @@ def encode_index(chunk_nbytes: list[int]) -> bytes:
 def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
     """(chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
     index = data[:-CRC_NBYTES]
-    stored, found = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
-    if stored != found:
+    stored, checksum = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
+    if stored != checksum:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: "
+            f"{where}: expected crc32c {stored:08x} of the index, found {checksum:08x}: damaged: "
             f"{REPAIR}"
         )
     return index.view("<u8").reshape(-1, 2)

@@ -79,10 +79,10 @@ def unsealed(data: bytes, where: str) -> dict[str, Any]:
             f"{where}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
         )
     start, stop = match.span(1)
-    found = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
-    if found != match[1]:
+    checksum = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
+    if checksum != match[1]:
         raise CorruptError(
-            f"{where}: expected crc32c {match[1].decode()}, found {found.decode()}: damaged"
+            f"{where}: expected crc32c {match[1].decode()}, found {checksum.decode()}: damaged"
         )
     try:
         document = json.loads(data)
@@ -119,8 +119,10 @@ def leaf_json(attributes: dict[str, Any]) -> bytes:
         "fill_value": 0,
         "codecs": [{"name": "bytes"}],
     }
-    about = {SEAL: UNSEALED, **_NO_ZARR, **attributes}
-    return sealed({"zarr_format": 3, "node_type": "array", **geometry, "attributes": about})
+    all_attributes = {SEAL: UNSEALED, **_NO_ZARR, **attributes}
+    return sealed(
+        {"zarr_format": 3, "node_type": "array", **geometry, "attributes": all_attributes}
+    )
 
 
 def read_group(folder: Path, where: str) -> dict[str, Any]:

@@ -62,15 +62,15 @@ class CheckedFile:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(start)
-                found = f"{crc32c(file.read(stop - start)):08x}"
+                checksum = f"{crc32c(file.read(stop - start)):08x}"
         except OSError as error:
             raise DamagedIndexError(f"{self.path}: {error.strerror}") from None
         if size != self._bounds[-1]:
             raise DamagedIndexError(f"{self.path}: expected {self._bounds[-1]} bytes, found {size}")
-        if found != (expected := self.pieces[piece][1]):
+        if checksum != (expected := self.pieces[piece][1]):
             raise DamagedIndexError(
                 f"{self.path}: expected crc32c {expected} of bytes {start} to {stop}, found "
-                f"{found}: damaged"
+                f"{checksum}: damaged"
             )
         self._checked.add(piece)
 

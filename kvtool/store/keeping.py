@@ -101,32 +101,32 @@ def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
         record = _read_result(path)
         return None if record is None else parse(record)
     except KvtoolError as error:
-        where = "" if str(path) in str(error) else f"result {path}: "
-        warn_once(f"{where}{error}; it is computed again")
+        label = "" if str(path) in str(error) else f"result {path}: "
+        warn_once(f"{label}{error}; it is computed again")
         return None
 
 
 def _read_result(path: Path) -> dict[str, Any] | None:
-    where = f"result {path}"
-    with os_errors(f"{where}: cannot be read"):
+    label = f"result {path}"
+    with os_errors(f"{label}: cannot be read"):
         try:
             data = read_file(path)
         except FileNotFoundError:
             return None
-    kept = schema.read(_Kept, unsealed(data, where), where)
-    if kept.key != path.stem:
-        raise CorruptError(f"{where}: expected the result {path.stem}, found {kept.key}")
-    return kept.result
+    record = schema.read(_Kept, unsealed(data, label), label)
+    if record.key != path.stem:
+        raise CorruptError(f"{label}: expected the result {path.stem}, found {record.key}")
+    return record.result
 
 
 def results(store: Path) -> Iterator[dict[str, Any]]:
     """All results, the last saved first; damaged files are left out, and a warning names each."""
-    found = []
+    paths = []
     for path in layout.entries(layout.results_path(store)):
         with suppress(FileNotFoundError):  # replaced or removed in this moment
             if path.suffix == ".json":
-                found.append((path.stat().st_mtime_ns, path))
-    for _, path in sorted(found, reverse=True):
+                paths.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(paths, reverse=True):
         try:
             result = load_result(path)
         except StoreError as error:
@@ -182,25 +182,25 @@ def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes
 
 def picture_problems(folder: Path) -> Iterator[str]:
     """What is wrong with a folder of pictures, by file."""
-    where = f"file {MANIFEST}"
+    label = f"file {MANIFEST}"
     try:
-        manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), where), where)
+        manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), label), label)
     except FileNotFoundError:
-        yield f"{where} is missing: {_AGAIN}"
+        yield f"{label} is missing: {_AGAIN}"
         return
     except CorruptError as error:
         yield f"{error}: {_AGAIN}"
         return
     if manifest.key != folder.name:
-        yield f"{where}: expected pictures {folder.name}, found those of {manifest.key}: {_AGAIN}"
+        yield f"{label}: expected pictures {folder.name}, found those of {manifest.key}: {_AGAIN}"
     for name, (nbytes, crc) in manifest.files.items():
         try:
-            found = read_record(folder / name)
+            current = read_record(folder / name)
         except FileNotFoundError:
             yield f"file {name} is missing: {_AGAIN}"
             continue
-        if found != FileRecord(nbytes, crc):
-            yield f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, found {found[0]} of {found[1]:08x}"
+        if current != FileRecord(nbytes, crc):
+            yield f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, found {current[0]} of {current[1]:08x}"
 
 
 def picture_files(folder: Path) -> set[str]:

@@ -82,10 +82,10 @@ def entries(folder: Path) -> list[Path]:
     folder.
     """
     try:
-        found = list(folder.iterdir())
+        paths = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in found if path.name != ZARR_JSON and not is_litter(path.name))
+    return sorted(path for path in paths if path.name != ZARR_JSON and not is_litter(path.name))
 
 
 def check_name(name: str, what: str) -> str:

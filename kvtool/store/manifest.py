@@ -90,13 +90,13 @@ class RunConfig:
         """`name`, or where that is empty one made of model, data set (of a folder its name), split
         and hash.
         """
-        place = Path(self.dataset_path).name if self.dataset_path else "list"
-        words = [
+        folder_name = Path(self.dataset_path).name if self.dataset_path else "list"
+        name_parts = [
             _model_word(self.model.name),
             self.dataset,
-            place if self.dataset == FOLDER else self.split,
+            folder_name if self.dataset == FOLDER else self.split,
         ]
-        stem = "-".join(_word(word) for word in words)
+        stem = "-".join(_word(word) for word in name_parts)
         return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
 
     def claim_name(self, index: int) -> str:
@@ -140,9 +140,9 @@ class RunConfig:
         pairs = [(name, ours[name], theirs[name]) for name in ours]
         pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
         return [
-            f"{name}: stored {stored!r}, asked {asked!r}"
-            for name, stored, asked in pairs
-            if stored != asked
+            f"{name}: stored {stored!r}, asked {requested!r}"
+            for name, stored, requested in pairs
+            if stored != requested
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -235,10 +235,10 @@ def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
         for key, value in records[0].items()
         if all(record[key] == value for record in records)
     }
-    each = [
+    own_fields = [
         {key: value for key, value in record.items() if key not in shared} for record in records
     ]
-    return {"shared": shared, "each": each}
+    return {"shared": shared, "each": own_fields}
 
 
 def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:

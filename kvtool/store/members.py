@@ -101,11 +101,11 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
             yield Problem(run.name, label, name, what, mend, folder)
         if counts := part.nonfinite(name):
             layers = run.config.stored_layers(name)
-            places = describe(
+            blocks = describe(
                 [(name, layers[layer], head) for layer, head, _ in counts], run.config
             )
             yield Problem(
-                run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {places}"
+                run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {blocks}"
             )
 
 
@@ -126,10 +126,10 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
     """
     path = array.folder / layout.ZARR_JSON
     try:
-        found = f"{crc32c(read_file(path)):08x}"
-        if found != array.metadata_crc32c:
+        checksum = f"{crc32c(read_file(path)):08x}"
+        if checksum != array.metadata_crc32c:
             yield (
-                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: "
+                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {checksum}: "
                 "damaged",
                 "drop",
             )

@@ -64,8 +64,8 @@ def describe(places: Iterable[Place], config: RunConfig) -> str:
     for array, layer, head in sorted(set(places)):
         heads_at.setdefault(array, {}).setdefault(layer, []).append(head)
     return ", and ".join(
-        f"{array}: {'; '.join(_layer_groups(of_layer, config.heads_and_dim(array)[0]))}"
-        for array, of_layer in heads_at.items()
+        f"{array}: {'; '.join(_layer_groups(heads_at_layer, config.heads_and_dim(array)[0]))}"
+        for array, heads_at_layer in heads_at.items()
     )
 
 

@@ -87,8 +87,8 @@ def is_dead(process: Process) -> bool | None:
     ours = this_process()
     if process.token == ours.token:
         return False
-    known = UNKNOWN not in (ours.boot, ours.space)
-    if not known or (process.host, process.boot, process.space) != (
+    is_identified = UNKNOWN not in (ours.boot, ours.space)
+    if not is_identified or (process.host, process.boot, process.space) != (
         ours.host,
         ours.boot,
         ours.space,
@@ -302,16 +302,16 @@ def _space() -> str:
     """The namespaces of process ids and of clocks; systems without them have one of each."""
     if not _LINUX:
         return "0"
-    found = []
+    inodes = []
     for kind in ("pid", "time"):
         link = Path(f"/proc/self/ns/{kind}")
         if kind == "time" and not link.is_symlink():  # kernels before 5.6 have one clock
             continue
         try:
-            found.append("".join(filter(str.isdigit, os.readlink(link))))  # noqa: PTH115  a magic link, no path
+            inodes.append("".join(filter(str.isdigit, os.readlink(link))))  # noqa: PTH115  a magic link, no path
         except OSError:
             return UNKNOWN
-    return "_".join(found) or UNKNOWN
+    return "_".join(inodes) or UNKNOWN
 
 
 def _look_at(pid: int) -> tuple[str, int]:

@@ -59,8 +59,8 @@ class Part:
         """Who each image is, without the rest of its sample: cheap for many parts."""
         record = self.attributes["samples"]
         shared = {"digest": "", "stamp": [], **record["shared"]}
-        where = f"{self.where}, image"
-        return tuple(schema.read(Picture, {**shared, **entry}, where) for entry in record["each"])
+        label = f"{self.where}, image"
+        return tuple(schema.read(Picture, {**shared, **entry}, label) for entry in record["each"])
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
@@ -103,13 +103,13 @@ def check_part(part: Part, config: RunConfig) -> None:
     """Raises CorruptError where the attributes of a part cannot be those of a part of a run of
     these settings.
     """
-    where, attributes = part.where, part.attributes
-    records = schema.read(SampleRecords, attributes.get("samples"), f"{where}: samples").each
-    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
-    schema.read(tuple[int, ...], list(part.indices), f"{where}: index")
+    label, attributes = part.where, part.attributes
+    records = schema.read(SampleRecords, attributes.get("samples"), f"{label}: samples").each
+    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{label}: offsets")
+    schema.read(tuple[int, ...], list(part.indices), f"{label}: index")
     _check_nonfinite(part, config)
     check_arrays(
-        part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends}
+        part.arrays, config, label, {name: ends[-1] for name, ends in counts.items() if ends}
     )
     for name in config.array_names():
         ends = counts.get(name, ())
@@ -120,7 +120,7 @@ def check_part(part: Part, config: RunConfig) -> None:
             or not records
         ):
             raise CorruptError(
-                f"{where}, array {name}: expected offsets of {len(records)} images, found "
+                f"{label}, array {name}: expected offsets of {len(records)} images, found "
                 f"{len(ends)}: {layout.REPAIR}"
             )
 
@@ -143,11 +143,11 @@ def _check_nonfinite(part: Part, config: RunConfig) -> None:
         part.attributes.get("nonfinite", {}),
         f"{part.where}: nonfinite",
     )
-    for name, places in records.items():
+    for name, blocks in records.items():
         layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
-        if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in places):
+        if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in blocks):
             raise CorruptError(
-                f"{part.where}: nonfinite: expected blocks of the run, found {places}: "
+                f"{part.where}: nonfinite: expected blocks of the run, found {blocks}: "
                 f"{layout.REPAIR}"
             )
 
@@ -165,12 +165,12 @@ def check_arrays(
             )
         heads, dim = config.heads_and_dim(name)
         expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
-        found = (array.spec.shape, array.spec.dtype)
-        if found != (expected, config.model.dtype):
+        actual = (array.spec.shape, array.spec.dtype)
+        if actual != (expected, config.model.dtype):
             raise CorruptError(
                 f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, "
-                f"found {found[1]} of "
-                f"shape {found[0]}: {layout.REPAIR}"
+                f"found {actual[1]} of "
+                f"shape {actual[0]}: {layout.REPAIR}"
             )
 
 

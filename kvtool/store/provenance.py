@@ -42,7 +42,7 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
     `images_hash` of the ids and the contents of the pictures.
     """
     config = run.config
-    held = set(run.ids)
+    stored_ids = set(run.ids)
     return {
         "run": run.name,
         "run_hash": config.hash,
@@ -54,6 +54,6 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "prefix": config.prefix,
         "view": config.view,
         "keys": config.keys,
-        "images": len(held if ids is None else held & set(ids)),
+        "images": len(stored_ids if ids is None else stored_ids & set(ids)),
         "images_hash": run.images_hash(ids),
     }

@@ -179,15 +179,15 @@ class PartsReader:
     def stream(
         self, kind: Kind, layers: Sequence[int] | None, ids: Sequence[str] | None, raw: bool
     ) -> Iterator[tuple[int, PartSlice]]:
-        wanted = (
+        numbers = (
             self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
         )
-        stored_layers = [self._stored_layer(kind, layer) for layer in wanted]
+        stored_layers = [self._stored_layer(kind, layer) for layer in numbers]
         heads, dim = self.config.heads_and_dim(kind)
         slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
         requests = (
             ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
-            for layer, stored in zip(wanted, stored_layers, strict=True)
+            for layer, stored in zip(numbers, stored_layers, strict=True)
             for plan in slices
             for part, rows in plan.rows
         )
@@ -240,8 +240,8 @@ class PartsReader:
             samples.append(sample)
             parts[part.name] = part
             end = ends[-1]
-            whole = [(0, last - first)]
-            stretches = whole if choice.is_all else consecutive(choice.indices(sample, kind))
+            all_tokens = [(0, last - first)]
+            stretches = all_tokens if choice.is_all else consecutive(choice.indices(sample, kind))
             for start, stop in stretches:
                 rows[part.name].append(Rows(first + start, first + stop, end))
                 end += stop - start

@@ -131,34 +131,34 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
     """Results of runs that are gone, and pictures that only they show, each with the run's name."""
     runs = {run.name: run.config.hash for run in store.readable_runs()}
     damaged = set(store.runs()) - runs.keys()
-    orphans, shown, shown_by_orphans = [], set(), {}
+    orphans, shown_keys, shown_by_orphans = [], set(), {}
     for path in layout.entries(store.results_dir):
         try:
             result = keeping.load_result(path)
         except StoreError:
             continue
         name, settings, pictures = _about(result or {})
-        gone = name not in runs or (settings and settings != runs[name])
-        if name and name not in damaged and gone:
+        is_orphan = name not in runs or (settings and settings != runs[name])
+        if name and name not in damaged and is_orphan:
             orphans.append((path, name))
             shown_by_orphans[pictures] = name
         else:
-            shown.add(pictures)
+            shown_keys.add(pictures)
     folders = (
         (key, keeping.pictures_path(store.path, key), run)
         for key, run in shown_by_orphans.items()
         if key
     )
     return orphans, [
-        (folder, run) for key, folder, run in folders if key not in shown and folder.is_dir()
+        (folder, run) for key, folder, run in folders if key not in shown_keys and folder.is_dir()
     ]
 
 
 def _about(result: dict[str, Any]) -> tuple[str, str, str]:
     """Name and hash of the run of a result, and the key of its pictures; empty where it names none."""
     config = result.get("config")
-    about = config if isinstance(config, dict) else result
-    name, settings, pictures = (about.get(member) for member in ("run", "run_hash", "pictures"))
+    record = config if isinstance(config, dict) else result
+    name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
     return tuple(value if isinstance(value, str) else "" for value in (name, settings, pictures))  # type: ignore[return-value]
 
 

@@ -76,19 +76,19 @@ class Run(StoredRun):
         everything = {**arrays, **{f"text_{kind}": pieces for kind, pieces in (text or {}).items()}}
         span = range(samples[0].index, samples[-1].index + 1) if samples else range(0)
         covered = self.covered_indices(span) if samples else set()
-        missing = [
+        positions = [
             position for position, sample in enumerate(samples) if sample.index not in covered
         ]
-        if len(missing) < len(samples):
-            if not missing:
+        if len(positions) < len(samples):
+            if not positions:
                 with os_errors(f"run {self.name}: its parts cannot be synced"):
                     fsync_folder(self.folder / "parts")  # the winner may not have come to it
                 return 0
             everything = {
-                array: writer.select(pieces, token_offsets(samples, array), missing)
+                array: writer.select(pieces, token_offsets(samples, array), positions)
                 for array, pieces in everything.items()
             }
-            samples = [samples[position] for position in missing]
+            samples = [samples[position] for position in positions]
             name = layout.part_name(samples[0].index, samples[-1].index + 1)
         folder = self.folder / "parts" / name
         nbytes = writer.write_part(self.store, folder, self.config, samples, everything)

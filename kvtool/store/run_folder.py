@@ -34,13 +34,13 @@ class _RunRecord:
 
 def read_config(store: Path, name: str) -> RunConfig:
     """The settings of the run called `name`. Raises CorruptError."""
-    where = f"run {name}"
-    with os_errors(f"{where}: cannot be read"):
+    label = f"run {name}"
+    with os_errors(f"{label}: cannot be read"):
         try:
-            attributes = read_group(layout.run_path(store, name), where)
-            record = schema.read(_RunRecord, attributes, f"{where}: {layout.ZARR_JSON}")
+            attributes = read_group(layout.run_path(store, name), label)
+            record = schema.read(_RunRecord, attributes, f"{label}: {layout.ZARR_JSON}")
         except FileNotFoundError:
-            raise CorruptError(f"{where}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
+            raise CorruptError(f"{label}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
         except CorruptError as error:
             raise CorruptError(f"{error}: {_MEND_RUN}") from None
     config = record.config

@@ -67,8 +67,8 @@ class RunParts:
         with os_errors(f"run {self.name}: its parts cannot be looked at"):
             whats = [what for part in parts if (what := part.lacking()) and part.folder.exists()]
         if whats:
-            others = f" ({len(whats)} of {len(parts)} parts are damaged)" if len(whats) > 1 else ""
-            raise CorruptError(f"{whats[0]}{others}: {layout.REPAIR}")
+            extent = f" ({len(whats)} of {len(parts)} parts are damaged)" if len(whats) > 1 else ""
+            raise CorruptError(f"{whats[0]}{extent}: {layout.REPAIR}")
 
     def nonfinite(self, within: range | None = None) -> dict[Place, int]:
         """Return how many values are NaN or infinite, by (array, layer, head) where there are any,
@@ -103,13 +103,13 @@ class RunParts:
         """Open a folder of parts/ or text/ and read its attributes anew. Raises CorruptError."""
         folder = self.folder / group / name
         label = name if group == "parts" else f"text/{name}"
-        where = f"run {self.name}, part {label}"
-        with os_errors(f"{where}: cannot be read"):
+        label_in_errors = f"run {self.name}, part {label}"
+        with os_errors(f"{label_in_errors}: cannot be read"):
             try:
-                attributes = read_group(folder, where)
+                attributes = read_group(folder, label_in_errors)
             except FileNotFoundError:
                 raise CorruptError(
-                    f"{where}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}"
+                    f"{label_in_errors}: {folder / layout.ZARR_JSON} is missing: {layout.REPAIR}"
                 ) from None
             except CorruptError as error:
                 raise CorruptError(f"{error}: {layout.REPAIR}") from None

@@ -129,10 +129,10 @@ class OpenShard:
     def _index(self) -> NDArray[np.uint64]:
         """(layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
         with os_errors(f"{self.where}: cannot be read"):
-            found = os.fstat(self.fd).st_size
-        if found != self.nbytes:
+            nbytes = os.fstat(self.fd).st_size
+        if nbytes != self.nbytes:
             raise CorruptError(
-                f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}"
+                f"{self.where}: expected {self.nbytes} bytes, found {nbytes}: {REPAIR}"
             )
         spec = self.request.array.spec
         tail = np.empty(spec.index_nbytes, np.uint8)

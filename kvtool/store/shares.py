@@ -45,20 +45,20 @@ class Share:
         do: raises BusyError where another process holds the chunk, as once() does. Raises
         BusyError, naming a holder, for chunks that are held when the time is up.
         """
-        left = list(chunks)
-        total = len(left)
+        todo = list(chunks)
+        total = len(todo)
         deadline = None
-        while left:
-            before = len(left), len(self.done)
-            held = _go_over(left, do)
-            left = [chunk for chunk, _ in held]
-            if not left or (len(left), len(self.done)) != before:
+        while todo:
+            before = len(todo), len(self.done)
+            busy_chunks = _go_over(todo, do)
+            todo = [chunk for chunk, _ in busy_chunks]
+            if not todo or (len(todo), len(self.done)) != before:
                 continue  # what was held a moment ago may be free or done by now
             now = time.monotonic()
             deadline = now + self.wait_s if deadline is None else deadline
             if now >= deadline:
-                which = f"{len(left)} of {total} {what} are held by others: " if total > 1 else ""
-                raise BusyError(f"{which}{held[0][1]}")
+                which = f"{len(todo)} of {total} {what} are held by others: " if total > 1 else ""
+                raise BusyError(f"{which}{busy_chunks[0][1]}")
             time.sleep(min(POLL_S, deadline - now))
 
     def once(
@@ -70,23 +70,23 @@ class Share:
         name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds
         it.
         """
-        found = kept()
-        if found is not None:
-            return found
+        outcome = kept()
+        if outcome is not None:
+            return outcome
         with _held(run, name):
-            found = kept()  # another process may have made it since
-            if found is None:
-                found = make()
+            outcome = kept()  # another process may have made it since
+            if outcome is None:
+                outcome = make()
                 self.done.append(name)
-        return found
+        return outcome
 
     def result(
         self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
     ) -> Kept:
         """As once(), for work of one chunk: it waits for another process as each() does."""
-        found: list[Kept] = []
-        self.each([name], lambda _: found.append(self.once(run, name, kept, make)), "results")
-        return found[0]
+        outcomes: list[Kept] = []
+        self.each([name], lambda _: outcomes.append(self.once(run, name, kept, make)), "results")
+        return outcomes[0]
 
 
 @contextmanager
@@ -99,11 +99,11 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
     if share is not None:
         yield share
         return
-    own = Share(wait_s)
+    new_share = Share(wait_s)
     try:
-        yield own
+        yield new_share
     except BusyError as busy:
-        if not own.done:
+        if not new_share.done:
             raise
         raise UnfinishedError(
             "this process did its share, and the same command gives the result once all is "
@@ -115,8 +115,8 @@ def chunk_name(what: str, about: str, key: str) -> str:
     """The name of a chunk's claim: what it is, about what, and the beginning of the key under which
     it is kept.
     """
-    words = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
-    return "-".join(filter(None, (what, words, key[:16])))
+    subject = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
+    return "-".join(filter(None, (what, subject, key[:16])))
 
 
 @contextmanager
@@ -132,10 +132,10 @@ def _held(run: Run, name: str) -> Iterator[None]:
 
 def _go_over(chunks: list[Chunk], do: Callable[[Chunk], object]) -> list[tuple[Chunk, BusyError]]:
     """Do the chunks that nobody holds; the others, with who holds them."""
-    held = []
+    busy_chunks = []
     for chunk in chunks:
         try:
             do(chunk)
         except BusyError as busy:
-            held.append((chunk, busy))
-    return held
+            busy_chunks.append((chunk, busy))
+    return busy_chunks

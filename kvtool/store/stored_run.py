@@ -108,8 +108,10 @@ class StoredRun(Displayed, RunParts):
         """Return a digest of which pictures the run holds, or of some of them: their ids and their
         bytes' digests.
         """
-        chosen = None if ids is None else set(ids)
-        entries = [(p.id, p.digest) for p in self.pictures if chosen is None or p.id in chosen]
+        chosen_ids = None if ids is None else set(ids)
+        entries = [
+            (p.id, p.digest) for p in self.pictures if chosen_ids is None or p.id in chosen_ids
+        ]
         return digest_texts(text for entry in sorted(entries) for text in entry)
 
     def refresh(self) -> None:

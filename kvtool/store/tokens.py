@@ -94,13 +94,13 @@ def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> A
     choices = [choice.indices(sample, kind) for sample in samples]
     counts = [len(indices) for indices in choices]
     ids = np.array([sample.id for sample in samples], dtype=np.str_)
-    places = [
+    locations = [
         _places(sample, kind)[indices] for sample, indices in zip(samples, choices, strict=True)
     ]
     table = np.zeros(sum(counts), [("image", ids.dtype), *_PLACE.descr])
     table["image"] = np.repeat(ids, counts)
-    if places:
-        joined = np.concatenate(places)
+    if locations:
+        joined = np.concatenate(locations)
         for name in _PLACE.names or ():
             table[name] = joined[name]
     return _as_frame(table)
@@ -120,13 +120,13 @@ _PLACE = np.dtype(
 
 def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
     """Return the (token,) records of where each token of an image lies."""
-    places = np.zeros(count_tokens(sample, kind), _PLACE)
-    places["token"] = np.arange(len(places))
+    locations = np.zeros(count_tokens(sample, kind), _PLACE)
+    locations["token"] = np.arange(len(locations))
     for name, nowhere in (("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)):
-        places[name] = nowhere
+        locations[name] = nowhere
     for span in sample.vision_spans if kind == "vision" else sample.spans:
-        _place_span(places, span)
-    return places
+        _place_span(locations, span)
+    return locations
 
 
 def _place_span(places: NDArray[Any], span: GridSpan) -> None:

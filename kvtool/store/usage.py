@@ -49,11 +49,11 @@ def measure(store: Path) -> Usage:
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for folder, _, names in os.walk(store):
-        place = Path(folder)
+        path = Path(folder)
         for name in names:
             with suppress(OSError):
-                nbytes = (place / name).lstat().st_size
-                purpose = _purpose(place.relative_to(store).parts, place / name)
+                nbytes = (path / name).lstat().st_size
+                purpose = _purpose(path.relative_to(store).parts, path / name)
                 sizes[purpose] += nbytes
                 counts[purpose] += 1
     purposes = (

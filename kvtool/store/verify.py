@@ -63,8 +63,8 @@ def verify(
 
 
 def in_share(label: str, share: tuple[int, int]) -> bool:
-    number, of = share
-    return crc32c(label.encode("utf-8", "surrogateescape")) % of == number - 1
+    number, count = share
+    return crc32c(label.encode("utf-8", "surrogateescape")) % count == number - 1
 
 
 def units(store: Store) -> Iterator[Unit]:
@@ -85,12 +85,12 @@ def _units_in(
 ) -> Iterator[Unit]:
     """The units of each entry of a folder."""
     try:
-        found = layout.entries(folder)
+        paths = layout.entries(folder)
     except OSError as error:
         problem = unreadable(label, error)
         yield Unit(label, lambda: [problem])
         return
-    for path in found:
+    for path in paths:
         yield from units_of(path)
 
 
@@ -143,9 +143,9 @@ def _check_tmp(store: Store) -> Iterator[Problem]:
 def _check_ledger(store: Store) -> Iterator[Problem]:
     for target in ledger.gone(store.path):
         relative = target.relative_to(store.path)
-        of_run = relative.parts[0] == "runs"
-        run = relative.parts[1] if of_run else ""
-        part = "/".join(relative.parts[2:]).removeprefix("parts/") if of_run else ""
+        in_run = relative.parts[0] == "runs"
+        run = relative.parts[1] if in_run else ""
+        part = "/".join(relative.parts[2:]).removeprefix("parts/") if in_run else ""
         what = f"{'' if part else f'{relative}: '}it was committed and is gone"
         yield Problem(
             run,
@@ -257,9 +257,9 @@ def _check_twice(run: Run) -> Iterator[Problem]:
     for part in sorted(_parts_with_samples(run), key=lambda part: not is_in_place(run, part)):
         for sample in part.samples:
             for key, what in ((sample.index, "image with index"), (sample.id, "image with id")):
-                other = owners.setdefault(key, part)
-                if other is not part:
-                    first, second = sorted((other.name, part.name))
+                owner = owners.setdefault(key, part)
+                if owner is not part:
+                    first, second = sorted((owner.name, part.name))
                     what = f"{what} {key!r} is in part {first} too: remove one part"
                     yield Problem(
                         run.name,

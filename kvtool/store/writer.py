@@ -50,15 +50,15 @@ def write_part(
     arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the
     run's, SpaceError where the disk is full; nothing is left behind then.
     """
-    where = f"run {config.name}, part {folder.name}"
-    _check_samples(samples, folder.name, where)
+    label = f"run {config.name}, part {folder.name}"
+    _check_samples(samples, folder.name, label)
     lengths = {name: token_counts(samples, name) for name in config.array_names()}
     needed = {name for name in lengths if name not in TEXT_KINDS or any(lengths[name])}
     if not needed <= set(arrays) <= set(lengths):
-        raise StoreError(f"{where}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
+        raise StoreError(f"{label}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
     offsets = {name: token_offsets(samples, name) for name in lengths}
     attributes = {"samples": samples_to_json(samples), "offsets": offsets}
-    return _commit(store, folder, config, arrays, lengths, attributes, where)
+    return _commit(store, folder, config, arrays, lengths, attributes, label)
 
 
 def write_text(
@@ -67,10 +67,10 @@ def write_text(
     """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another
     was first.
     """
-    where = f"run {config.name}, text {folder.name}"
+    label = f"run {config.name}, text {folder.name}"
     arrays = {"value": np.moveaxis(values, 0, 2)}
     return _commit(
-        store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, where
+        store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, label
     )
 
 
@@ -78,8 +78,8 @@ def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> 
     """The images at `positions` of an array whose images begin at `offsets` (n + 1) on the token
     axis.
     """
-    whole = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
-    return [whole[:, :, offsets[position] : offsets[position + 1]] for position in positions]
+    joined = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
+    return [joined[:, :, offsets[position] : offsets[position + 1]] for position in positions]
 
 
 def _commit(
@@ -130,19 +130,19 @@ def _write_and_rename(
         for name, pieces in arrays.items():
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
-                written, places = write_array(
+                records_of_files, nonfinite_blocks = write_array(
                     tmp / name, spec, pieces, dimension_names(name, of_texts="names" in attributes)
                 )
-                arrays_written[name] = asdict(array_record(spec, written))
-                files |= {f"{name}/{file}": record for file, record in written.items()}
-                nonfinite |= {name: places} if places else {}
-        about = {
+                arrays_written[name] = asdict(array_record(spec, records_of_files))
+                files |= {f"{name}/{file}": record for file, record in records_of_files.items()}
+                nonfinite |= {name: nonfinite_blocks} if nonfinite_blocks else {}
+        record_of_part = {
             "committed_as": str(folder.relative_to(store)),
             **attributes,
             "arrays": arrays_written,
         }
-        about |= {"nonfinite": nonfinite} if nonfinite else {}
-        files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(about))
+        record_of_part |= {"nonfinite": nonfinite} if nonfinite else {}
+        files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(record_of_part))
         nbytes = sum(
             record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}")
         )
@@ -261,7 +261,7 @@ def _check_pieces(
                 f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape "
                 f"{piece.shape}"
             )
-    found = sum(piece.shape[2] for piece in parts)
-    if found != tokens or not parts:
-        raise StoreError(f"{where}: expected {tokens} tokens in all, found {found}")
+    total = sum(piece.shape[2] for piece in parts)
+    if total != tokens or not parts:
+        raise StoreError(f"{where}: expected {tokens} tokens in all, found {total}")
     return parts
