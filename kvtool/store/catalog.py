@@ -5,24 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import BusyError, RunConflictError, StoreError, UsageError
 from kvtool.store import keeping, layout, usage
-from kvtool.store.durable import make_folder
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
-    close_plain_folders,
-    group_json,
     os_errors,
-    read_group,
     remove_committed,
-    replace_file,
-    scratch_folder,
     sweep_scratch,
 )
 from kvtool.store.locks import live_claims, sweep
@@ -30,9 +24,9 @@ from kvtool.store.manifest import RunConfig
 from kvtool.store.roster import segment_attributes
 from kvtool.store.run import Run
 from kvtool.store.run_folder import read_config, write_run
+from kvtool.store.store_folder import check_version, create_store
+from kvtool.store.stored_results import StoredResults
 
-T = TypeVar("T")
-VERSION_FIELD = "kvtool_store_version"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """A pathlib.Path has lost the second slash. One letter may be a drive."""
 
@@ -52,8 +46,8 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"store {folder}: expected a folder, found a file: name another path")
         if create and not (folder / layout.ZARR_JSON).exists():
-            _create(folder)
-        _check_version(folder)
+            create_store(folder)
+        check_version(folder)
     return Store(folder)
 
 
@@ -65,52 +59,12 @@ def existing_store(path: str | os.PathLike[str]) -> Store | None:
     return open_store(folder)
 
 
-def _create(folder: Path) -> None:
-    make_folder(folder)
-    ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
-    foreign = [
-        entry.name
-        for entry in folder.iterdir()
-        if entry.name not in ours and not entry.name.startswith(".")
-    ]
-    if foreign:
-        raise StoreError(
-            f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: "
-            "name another path"
-        )
-    for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
-        make_folder(folder / name)
-    with scratch_folder(folder) as tmp:
-        root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
-        replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
-        close_plain_folders(folder, tmp)
-        replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
-        replace_file(folder / layout.ZARR_JSON, root, tmp)
-
-
-def _check_version(folder: Path) -> None:
-    try:
-        version = read_group(folder, f"store {folder}").get(VERSION_FIELD)
-    except FileNotFoundError:
-        what = "a folder without zarr.json" if folder.exists() else "nothing"
-        raise StoreError(
-            f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
-        ) from None
-    if version != layout.FORMAT_VERSION:
-        raise StoreError(
-            f"store {folder}: expected format version {layout.FORMAT_VERSION}, found {version}: "
-            "use the kvtool that wrote it"
-        )
-
-
 @dataclass(frozen=True, repr=False)
-class Store(Displayed):
+class Store(Displayed, StoredResults):
     """An open store. Its runs are opened on each call; nothing is held between calls.
 
     As a collection it is one of runs by name: `len(store)`, `for name in store`, `store["name"]`.
     """
-
-    path: Path
 
     def __len__(self) -> int:
         """Return how many runs there are, damaged ones included."""
@@ -147,10 +101,6 @@ class Store(Displayed):
             return {"runs": f"{len(names)}: {listing(names)}" if names else "none"}
         except (StoreError, OSError) as error:
             return {"damaged": error}
-
-    @property
-    def results_dir(self) -> Path:
-        return layout.results_path(self.path)
 
     def runs(self) -> list[str]:
         """Names of the runs, sorted; of damaged ones too."""
@@ -316,60 +266,3 @@ class Store(Displayed):
             **usage.measure(self.path).row(),
             "free_bytes": free_bytes(self.path),
         }
-
-    def save_result(self, key: str, result: dict[str, Any]) -> Path:
-        """Keep a JSON result under a key (a hash of what it depends on); the last one saved stays."""
-        return keeping.save_result(self.path, key, result)
-
-    def keep(self, key: str, result: dict[str, Any]) -> bool:
-        """As save_result, but a store that cannot be written, a colleague's or a full one, costs
-        nobody the result: a warning says that it is not kept, and of answers, which are many, one
-        for all.
-        """
-        try:
-            self.save_result(key, result)
-        except StoreError as error:
-            what = (
-                f"store {self.path}: answers cannot be kept"
-                if result.get("kind") in keeping.ANSWERS
-                else str(error)
-            )
-            keeping.warn_once(
-                f"{what}; the result is given all the same", always=what == str(error)
-            )
-            return False
-        return True
-
-    def load_result(self, key: str) -> dict[str, Any] | None:
-        """The result kept under a key, or None. Raises CorruptError where the file is damaged."""
-        return keeping.load_result(keeping.result_path(self.path, key))
-
-    def kept(self, key: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
-        """The result kept under a key, parsed; None where there is none.
-
-        A damaged one is said in a warning and taken for none: what is kept next takes its place.
-        parse: raises KvtoolError where the record is none of its kind.
-        """
-        return keeping.find_result(keeping.result_path(self.path, key), parse)
-
-    def results(self) -> Iterator[dict[str, Any]]:
-        """All that save_result kept, the last saved first; damaged files are left out, and a
-        warning names each.
-        """
-        return keeping.results(self.path)
-
-    def pictures_dir(self, key: str) -> Path:
-        """The folder that keep_pictures makes for a key; whole where it is there."""
-        return keeping.pictures_path(self.path, key)
-
-    def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
-        """The folder of a key's pictures, drawn where they are not there whole; outside of a store
-        that cannot be written.
-        """
-        return keeping.pictures(self.path, key, draw)
-
-    def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
-        """Keep files, (name, bytes), in a folder of their own; where it is there already, that one
-        stays.
-        """
-        return keeping.keep_pictures(self.path, key, files)

@@ -10,71 +10,25 @@ clock of the file server.
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from kvtool.store.process import UNKNOWN, Process, describe_process, host_name, look_at
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+__all__ = ["UNKNOWN", "Process", "host_name"]  # and what is defined here
+
 HEARTBEAT_S = 30.0
 WATCH_S = 4 * HEARTBEAT_S
-UNKNOWN = "x"
-"""Stands for a boot or a namespace that this system does not tell; it is equal to no other."""
-
-_LINUX: bool = sys.platform.startswith("linux")
-_TAG = re.compile(r"(.+)-(\d+)-(\d+)-([0-9a-f]{12}|x)-(\w+)-([0-9a-f]{8})")
 _DEAD_STATES = ("Z", "X", "x")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that writes in a store.
-
-    started: when it began, in units of this system, 0 where that is not known; an id used again has
-        another.
-    boot: 12 digits of the boot's id. space: the namespaces that give ids and start times their
-        meaning.
-    """
-
-    host: str
-    pid: int
-    started: int
-    boot: str
-    space: str
-    token: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
-
-    @property
-    def tag(self) -> str:
-        """All of it as a part of a file name."""
-        return f"{self.host}-{self.pid}-{self.started}-{self.boot}-{self.space}-{self.token}"
-
-    @classmethod
-    def from_tag(cls, tag: str) -> Process | None:
-        """Inverse of tag; None where it is none."""
-        match = _TAG.fullmatch(tag)
-        if match is None or len(match[2]) > 10 or len(match[3]) > 20:
-            return None
-        host, pid, started, *names = match.groups()
-        return cls(host, int(pid), int(started), *names)
-
-
-def host_name() -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:64]
 
 
 def this_process() -> Process:
@@ -103,7 +57,7 @@ def is_dead(process: Process) -> bool | None:
         pass
     except (OSError, OverflowError):
         return None
-    state, started = _look_at(process.pid)
+    state, started = look_at(process.pid)
     reused = bool(started and process.started and started != process.started)
     return state in _DEAD_STATES or reused
 
@@ -193,6 +147,7 @@ class Watch:
         return bool(self._seen) and time.monotonic() - self._looked_s >= WATCH_S
 
     def is_watched(self, folder: Path) -> bool:
+        """Return whether a folder is being watched."""
         return folder in self._seen
 
     def end(self, folder: Path) -> None:
@@ -226,12 +181,13 @@ class _Pulse:
     """The process as others see it, and one thread that touches all it holds."""
 
     def __init__(self) -> None:
-        self.process = _describe()
+        self.process = describe_process()
         self._paths: dict[Path, int] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def add(self, path: Path) -> None:
+        """Touch a path from now on, as often as it was added."""
         with self._lock:
             self._paths[path] = self._paths.get(path, 0) + 1
             if self._thread is None:
@@ -241,6 +197,7 @@ class _Pulse:
                 self._thread.start()
 
     def remove(self, path: Path) -> None:
+        """Take one addition of a path back."""
         with self._lock:
             self._paths[path] -= 1
             if not self._paths[path]:
@@ -278,61 +235,3 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _describe() -> Process:
-    pid = os.getpid()
-    _, started = _look_at(pid)
-    return Process(host_name(), pid, started, _boot(), _space(), secrets.token_hex(4))
-
-
-def _boot() -> str:
-    """12 hex digits that change with each boot."""
-    with suppress(OSError):
-        text = Path("/proc/sys/kernel/random/boot_id").read_text()
-        return re.sub(r"[^0-9a-f]", "", text.lower())[:12].ljust(12, "0")
-    if _LINUX:
-        return UNKNOWN
-    with suppress(OSError, psutil.Error):
-        return f"{int(psutil.boot_time()):012x}"[-12:]
-    return UNKNOWN
-
-
-def _space() -> str:
-    """The namespaces of process ids and of clocks; systems without them have one of each."""
-    if not _LINUX:
-        return "0"
-    inodes = []
-    for kind in ("pid", "time"):
-        link = Path(f"/proc/self/ns/{kind}")
-        if kind == "time" and not link.is_symlink():  # kernels before 5.6 have one clock
-            continue
-        try:
-            inodes.append("".join(filter(str.isdigit, os.readlink(link))))  # noqa: PTH115  a magic link, no path
-        except OSError:
-            return UNKNOWN
-    return "_".join(inodes) or UNKNOWN
-
-
-def _look_at(pid: int) -> tuple[str, int]:
-    """State and start time of a process; empty and 0 where they cannot be seen."""
-    if _LINUX:
-        return _look_in_proc(pid)
-    try:
-        process = psutil.Process(pid)
-        return ("Z" if process.status() == psutil.STATUS_ZOMBIE else ""), int(process.create_time())
-    except psutil.Error:
-        return "", 0
-
-
-def _look_in_proc(pid: int) -> tuple[str, int]:
-    """As _look_at. A /proc that was mounted for other namespaces gives nothing: its ids are not
-    ours.
-    """
-    try:
-        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115  a magic link, no path
-            return "", 0
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return fields[0], int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return "", 0

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.filesize import decimal
 
-from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import CorruptError, UsageError
 from kvtool.store.arrays import StoredArray
+from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
 from kvtool.store.manifest import TEXT_KINDS, RunConfig
@@ -24,91 +22,6 @@ from kvtool.store.parts import Part
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.store.tokens import ALL_TOKENS, TokenChoice, consecutive
 from kvtool.types import Kind, Sample
-
-
-@dataclass(frozen=True, repr=False)
-class ImageTokens(Displayed):
-    """Where one image's tokens lie in the values of a block: values[..., start:stop, :]."""
-
-    sample: Sample
-    start: int
-    stop: int
-
-    @property
-    def id(self) -> str:
-        return self.sample.id
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """The (rows, cols) of the base view."""
-        return self.sample.base().grid
-
-    def _title(self) -> str:
-        return f"Tokens of image {self.id}"
-
-    def _facts(self) -> Facts:
-        rows, cols = self.grid
-        return {
-            "tokens": f"values[..., {self.start}:{self.stop}, :]",
-            "base grid": f"{rows} x {cols}",
-        }
-
-
-@dataclass(frozen=True, repr=False)
-class BlockValues(Displayed):
-    """What a run holds of one block over images, or of several: it unpacks as `values, images`.
-
-    values: (token, dim), with (layer,), (kv_head,) or (layer, kv_head) in front where several were
-        asked for.
-    samples: the images in the order of the tokens. offsets: (image + 1) the first token of each,
-        and their number.
-    """
-
-    values: Bits
-    samples: tuple[Sample, ...]
-    offsets: NDArray[np.int64]
-
-    @property
-    def images(self) -> list[ImageTokens]:
-        starts, stops = self.offsets[:-1].tolist(), self.offsets[1:].tolist()
-        return list(map(ImageTokens, self.samples, starts, stops))
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the values, then the images."""
-        return iter((self.values, self.images))
-
-    def _title(self) -> str:
-        return f"Values of {len(self.samples)} images"
-
-    def _facts(self) -> Facts:
-        return _facts_of_values(self.values, self.samples)
-
-
-@dataclass(frozen=True, repr=False)
-class PartSlice(Displayed):
-    """One layer of the chosen images of one part: values (head, token, dim), samples, offsets (n +
-    1).
-    """
-
-    samples: tuple[Sample, ...]
-    offsets: NDArray[np.int64]
-    values: Bits
-
-    def _title(self) -> str:
-        return f"A layer of {len(self.samples)} images"
-
-    def _facts(self) -> Facts:
-        return _facts_of_values(self.values, self.samples)
-
-
-def _facts_of_values(values: Bits, samples: Sequence[Sample]) -> Facts:
-    """Return what `repr` shows of an array over images; its numbers are not looked at."""
-    return {
-        "shape": values.shape,
-        "dtype": values.dtype,
-        "bytes": decimal(values.nbytes),
-        "images": listing([sample.id for sample in samples]),
-    }
 
 
 class ReadPlan(NamedTuple):

@@ -13,11 +13,12 @@ from rich.filesize import decimal
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts, listing, numbers
 from kvtool.errors import StoreError, UsageError
+from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.image import RunImage
 from kvtool.store.parts import Picture
-from kvtool.store.reader import BlockValues, PartSlice, PartsReader
+from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
 from kvtool.store.shards import ReadRequest, Rows, read_all
 from kvtool.store.tokens import Numbers, TokenChoice, token_table
