@@ -74,11 +74,12 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """A public function whose options are checked before it begins; its signature stays what it is."""
+    """Return a public function that checks its options first; its signature stays what it is."""
     parameters = signature(function)
 
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
+        """Check the options, then call the function."""
         arguments = parameters.bind(*args, **options).arguments
         check_options(
             {**arguments, **arguments.get("options", {})} if "options" in arguments else arguments
@@ -89,7 +90,7 @@ def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Re
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raises UsageError for what is no number, not finite or out of the bounds of its name."""
+    """Raise UsageError for what is no number, not finite or out of the bounds of its name."""
     low, high = BOUNDS[name]
     kind = "a number" if name in FLOATS else "a whole number"
     try:
@@ -106,7 +107,7 @@ def check_number(name: str, value: Any) -> None:
 
 
 def check_text(name: str, text: str | bytes) -> None:
-    """Raises UsageError for characters that neither a file's name nor, of TEXTS, a text can hold."""
+    """Raise UsageError for characters that no file's name or, of TEXTS, no text can hold."""
     try:
         encoded = text.encode() if name in TEXTS and isinstance(text, str) else os.fsencode(text)
     except UnicodeEncodeError:
@@ -116,7 +117,7 @@ def check_text(name: str, text: str | bytes) -> None:
 
 
 def _short(value: Any) -> str:
-    """A value in a few characters; a number too long to be written has no other."""
+    """Return a value in a few characters; a number too long to be written has no other."""
     try:
         text = repr(value)
     except ValueError:

@@ -48,23 +48,26 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp that a file's status holds."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: $KVTOOL_CACHE, else kvtool below $XDG_CACHE_HOME or ~/.cache."""
+    """Return the user's cache folder: $KVTOOL_CACHE, or kvtool in $XDG_CACHE_HOME or ~/.cache."""
     user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = os.environ.get(CACHE_VARIABLE) or f"{user}/kvtool"
     return Path(os.path.expanduser(folder))  # noqa: PTH111  without a home the path stays as it is
 
 
 def digest_bytes(data: bytes) -> str:
-    """32 hex digits of some bytes."""
+    """Return 32 hex digits of some bytes."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
 def digest_texts(texts: Iterable[str]) -> str:
-    """32 hex digits of texts in order, each with its length, so that no two lists run together."""
+    """Return 32 hex digits of texts in order, each with its length, so that no two lists run
+    together.
+    """
     sha = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -74,7 +77,7 @@ def digest_texts(texts: Iterable[str]) -> str:
 
 
 def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
-    """The stamp of a regular file; None where there is none that can be looked at."""
+    """Return the stamp of a regular file; None where there is none that can be looked at."""
     try:
         status = _as_path(path).stat()
     except (OSError, ValueError):
@@ -98,7 +101,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[int]:
 
 
 def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, Stamp]:
-    """The bytes of a regular file and the stamp it had when it was opened.
+    """Return the bytes of a regular file and the stamp it had when it was opened.
 
     Raises OSError where it cannot be read, is no regular file, or holds more than `most_bytes`.
     """
@@ -113,15 +116,15 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """32 hex digits of a file's bytes; an empty string where it cannot be read or is no regular
-    file.
+    """Return 32 hex digits of a file's bytes; an empty string where it cannot be read or is no
+    regular file.
     """
     return next(iter(digest_files([path]).values()))
 
 
 def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
-    """Digest of each file, in order; an empty string for those that cannot be read or are no
-    regular files.
+    """Return the digest of each file, in order; an empty string for those that cannot be read or
+    are no regular files.
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
@@ -145,9 +148,7 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
 
 
 def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
-    """Bytes of those files that `digest_files` would have to read, since they are not remembered as
-    they are.
-    """
+    """Return how many bytes `digest_files` has to read of files that it does not remember."""
     stamps = {_place(path): quick_look(path) for path in paths}
     remembered = _recall(stamps)
     unknown = [stamp for name, stamp in stamps.items() if remembered.get(name, (None,))[0] != stamp]
@@ -155,7 +156,7 @@ def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
 
 
 def _hash_all(paths: Sequence[Path]) -> dict[Path, tuple[str, Stamp | None]]:
-    """Digest and stamp of each file, hashed now."""
+    """Return the digest and stamp of each file, hashed now."""
     if len(paths) < 2:
         return {path: _hash(path) for path in paths}
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
@@ -163,7 +164,9 @@ def _hash_all(paths: Sequence[Path]) -> dict[Path, tuple[str, Stamp | None]]:
 
 
 def _hash(path: Path) -> tuple[str, Stamp | None]:
-    """Digest and stamp of a file; the stamp is None where the file may still be changing."""
+    """Return the digest and stamp of a file; the stamp is None where the file may still be
+    changing.
+    """
     sha = hashlib.sha256()
     buffer = bytearray(_BLOCK_BYTES)
     try:
@@ -194,8 +197,8 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
 
 
 def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
-    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are
-    left out.
+    """Return what `remember` kept of each path: (digest, stamp then); paths that are not remembered
+    are left out.
     """
     paths_by_name = {_place(path): Path(path) for path in paths}
     return {
@@ -205,7 +208,7 @@ def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Sta
 
 
 def _memory(create: bool) -> sqlite3.Connection | None:
-    """The remembered digests; None where there are none, or the file is of no use."""
+    """Return the remembered digests; None where there are none, or the file is of no use."""
     path = cache_folder() / "digests.sqlite"
     try:
         if create:
@@ -229,7 +232,7 @@ def _memory(create: bool) -> sqlite3.Connection | None:
 
 
 def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
-    """Stamp and digest of each place that is remembered."""
+    """Return the stamp and digest of each place that is remembered."""
     connection = _memory(create=False)
     if connection is None:
         return {}
@@ -269,17 +272,19 @@ def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
-    """A path as it is, since taking thousands apart again costs as much as looking at the files."""
+    """Return a path as it is, since taking thousands apart again costs as much as looking at the
+    files.
+    """
     return path if isinstance(path, Path) else Path(path)
 
 
 def _place(path: str | os.PathLike[str]) -> str:
-    """The name under which a file is remembered: absolute, links left as they are."""
+    """Return the name under which a file is remembered: absolute, links left as they are."""
     return os.path.abspath(path)  # noqa: PTH100  links are not resolved
 
 
 def _is_text(place: str) -> bool:
-    """Whether SQLite can hold a path: names that are no UTF-8 have surrogates in them."""
+    """Return whether SQLite can hold a path: names that are no UTF-8 have surrogates in them."""
     try:
         place.encode()
     except UnicodeEncodeError:

@@ -23,7 +23,7 @@ POLL_MS = 50
 
 
 def read_input(source: FilePath, most_bytes: int) -> bytes:
-    """The bytes of a regular file, of a pipe or FIFO, or of standard input for "-".
+    """Return the bytes of a regular file, of a pipe or FIFO, or of standard input for "-".
 
     Raises OSError where there is none of these, nobody writes into a FIFO, or there are more than
     `most_bytes`.

@@ -35,7 +35,7 @@ or the file alone is mounted into a container.
 
 
 def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Path:
-    """Where a file may be written.
+    """Return where a file may be written.
 
     `what` leads errors: the flag, or the command. make_folder: whether write_output is to make the
     folder where it is missing.
@@ -66,8 +66,8 @@ def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Pat
 
 
 def is_regular(path: FilePath) -> bool:
-    """Whether a regular file is or will be there: what is written into a device or a pipe may have
-    any name.
+    """Return whether a regular file is or will be there: what is written into a device or a pipe
+    may have any name.
     """
     file = Path(path)
     if _descriptor(file) is not None:
@@ -79,7 +79,10 @@ def is_regular(path: FilePath) -> bool:
 
 
 def check_folder(path: FilePath, what: str) -> Path:
-    """Where a folder of files may be written, which need not exist. Errors as check_output's."""
+    """Return where a folder of files may be written, which need not exist.
+
+    Errors as check_output's.
+    """
     folder = _file_name(path, what)
     with _named(folder, what):
         if folder.exists() and not folder.is_dir():
@@ -172,7 +175,7 @@ def _try_to_write(folder: Path) -> None:
 
 
 def _file_name(path: FilePath, what: str) -> Path:
-    """A path that the system can be asked about.
+    """Return a path that the system can be asked about.
 
     Raises UsageError for a NUL, and for text that is no file's name.
     """
@@ -186,7 +189,7 @@ def _file_name(path: FilePath, what: str) -> Path:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest one above it that is there."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
@@ -195,8 +198,8 @@ def _existing(folder: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The open descriptor that a path of /dev stands for: opened anew, a file would be written from
-    its start again.
+    """Return the open descriptor that a path of /dev stands for: opened anew, a file would be
+    written from its start again.
     """
     text = os.path.normpath(path)
     match = DESCRIPTOR.fullmatch(text)
@@ -204,7 +207,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _mode(path: Path) -> int | None:
-    """Kind and permissions of what is there, links followed; None where nothing is."""
+    """Return the kind and permissions of what is there, links followed; None where nothing is."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:

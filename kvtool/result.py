@@ -63,14 +63,14 @@ class Result(Displayed):
     items: list[Row] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values only; a number that is not finite becomes null and is counted in n_undefined."""
+        """Return JSON values; a number that is not finite becomes null, counted in n_undefined."""
         counter = [0]
         body = {member.name: _plain(getattr(self, member.name), counter) for member in fields(self)}
         return {"schema": SCHEMA, **body, "n_undefined": counter[0]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
-        """Inverse of to_json; fields that a later version added are left out.
+        """Return the inverse of to_json; fields that a later version added are left out.
 
         Raises KvtoolError for another schema, CorruptError where a field is none of its type.
         """
@@ -129,7 +129,7 @@ class Result(Displayed):
         }
 
     def flat_rows(self) -> Iterator[Row]:
-        """The rows as lines of their own: each also says which task and run it belongs to."""
+        """Yield the rows as lines of their own: each also says which task and run it belongs to."""
         labels = {"task": self.task, "run": self.config.get("run")}
         for row in self.rows:
             yield {name: value for name, value in labels.items() if value is not None} | _plain(
@@ -138,23 +138,25 @@ class Result(Displayed):
 
 
 def is_summary(row: Row) -> bool:
-    """Whether a row is about its whole block."""
+    """Return whether a row is about its whole block."""
     return all(row.get(label, "all") in ("all", None) for label in LABELS)
 
 
 def metric_names(row: Row) -> list[str]:
-    """The metrics of a row: the fields that have an interval."""
+    """Return the metrics of a row: the fields that have an interval."""
     return [name for name in row if f"{name}_low" in row]
 
 
 def best_row(rows: Sequence[Row], metric: str) -> Row | None:
-    """The row with the highest metric; the first of equals; None where it is defined nowhere."""
+    """Return the row with the highest metric; the first of equals; None where it is defined
+    nowhere.
+    """
     scored = [row for row in rows if row.get(metric) is not None and not math.isnan(row[metric])]
     return max(scored, key=lambda row: float(row[metric]), default=None)
 
 
 def block_name(row: Row) -> str:
-    """A row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
+    """Return a row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
     parts = [str(row["kind"])] if row.get("kind") else []
     if row.get("layer") is not None and row.get("kind") != "projected":
         parts.append(f"layer {row['layer']}")
@@ -165,13 +167,15 @@ def block_name(row: Row) -> str:
 
 
 def result_key(depends_on: Any) -> str:
-    """Name of a kept result: a hash of everything it depends on, see kvtool.store.provenance."""
+    """Return the name of a kept result: a hash of everything it depends on, see
+    kvtool.store.provenance.
+    """
     text = json.dumps([SCHEMA, depends_on], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
+    """Return the versions of what computed a result."""
     installed = {"kvtool": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "torch", "faiss-cpu", "faiss-gpu"):
         try:
@@ -182,8 +186,8 @@ def versions() -> dict[str, str]:
 
 
 def _plain(value: Any, undefined: list[int]) -> Any:
-    """JSON values: tuples become lists, NumPy scalars Python's, and numbers that are not finite
-    null, counted.
+    """Return JSON values: tuples become lists, NumPy scalars Python's, and numbers that are not
+    finite null, counted.
     """
     if isinstance(value, Mapping):
         return {str(name): _plain(item, undefined) for name, item in value.items()}

@@ -29,8 +29,8 @@ class _MismatchError(Exception):
 
 
 def read(kind: type[T], record: Any, where: str) -> T:
-    """A value of a type, most often a dataclass, from its JSON. Raises CorruptError that begins
-    with `where`.
+    """Return a value of a type, most often a dataclass, from its JSON. Raises CorruptError that
+    begins with `where`.
     """
     try:
         value: T = _reader(kind)(record)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def read(kind: type[T], record: Any, where: str) -> T:
 
 @cache
 def _reader(kind: Any) -> Reader:
-    """The function that checks and converts JSON to a type, made once a type."""
+    """Return the function that checks and converts JSON to a type, made once a type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         needed = {
@@ -80,6 +80,7 @@ def _record_reader(kind: Any, names: Sequence[str], needed: set[str]) -> Reader:
     readers = {name: _reader(hints[name]) for name in names}
 
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) is not dict:
             raise _MismatchError("an object", value)
         if needed - value.keys():
@@ -101,6 +102,7 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
     shared_reader = readers[0] if len(set(arguments)) == 1 else None
 
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) is not list or len(value) != len(readers):
             raise _MismatchError(f"{len(readers)} values", value)
         return tuple(
@@ -114,6 +116,7 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
 
 def _literal_reader(values: tuple[Any, ...]) -> Reader:
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) not in (str, int) or value not in values:
             raise _MismatchError(" or ".join(map(str, values)), value)
         return value
@@ -134,6 +137,7 @@ def _scalar_reader(kind: Any) -> Reader:
         return _finite
 
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) is not kind:
             raise _MismatchError(f"a value of type {kind.__name__}", value)
         return value

@@ -55,8 +55,8 @@ class GridSpan:
     cover_xyxy_px: tuple[float, float, float, float]
 
     def cell_at(self, x_px: float, y_px: float) -> tuple[int, int]:
-        """(row, col) of the cell that holds a pixel position; positions outside go to the nearest
-        cell.
+        """Return the (row, col) of the cell that holds a pixel position; positions outside go to
+        the nearest cell.
         """
         x0, y0, x1, y1 = self.cover_xyxy_px
         rows, cols = self.grid
@@ -70,13 +70,13 @@ class GridSpan:
         return self.start + row * self.row_stride + col
 
     def centre_px(self, row: int, col: int) -> tuple[float, float]:
-        """(x, y) of the centre of a cell in pixels of the original image."""
+        """Return the (x, y) of the center of a cell in pixels of the original image."""
         x0, y0, x1, y1 = self.cover_xyxy_px
         rows, cols = self.grid
         return x0 + (col + 0.5) * (x1 - x0) / cols, y0 + (row + 0.5) * (y1 - y0) / rows
 
     def token_indices(self) -> list[int]:
-        """Indices of the grid's tokens in row-major order, newline tokens left out."""
+        """Return the indices of the grid's tokens in row-major order, newline tokens left out."""
         rows, cols = self.grid
         return [self.start + r * self.row_stride + c for r in range(rows) for c in range(cols)]
 
@@ -110,7 +110,7 @@ class Sample(Displayed):
     stamp: tuple[int, ...] = ()
 
     def base(self, kind: Kind = "value") -> GridSpan:
-        """The base grid of a kind; `vision` may have a finer grid than the decoder's tokens."""
+        """Return the base grid of a kind; that of `vision` may be finer than the decoder's."""
         return (self.vision_spans if kind == "vision" else self.spans)[0]
 
     def _title(self) -> str:
@@ -136,15 +136,17 @@ class Sample(Displayed):
         return marks
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         from dataclasses import asdict
 
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Sample:
-        """Inverse of to_json, after a trip through JSON (lists become tuples again)."""
+        """Return the inverse of to_json, after a trip through JSON (lists become tuples again)."""
 
         def span(s: dict[str, Any]) -> GridSpan:
+            """Return a grid from its JSON."""
             return GridSpan(
                 **{**s, "grid": tuple(s["grid"]), "cover_xyxy_px": tuple(s["cover_xyxy_px"])}
             )

@@ -52,25 +52,29 @@ class ArraySpec:
         dtype: Precision,
         codec: Codec,
     ) -> ArraySpec:
-        """The geometry for images of these token counts."""
+        """Return the geometry for images of these token counts."""
         equal = len(set(lengths)) == 1
         chunk_tokens = lengths[0] if equal else min(AUTO_CHUNK_TOKENS, shape[2])
         return cls(shape, chunk_tokens, shape[0] if one_file else 1, dtype, codec)
 
     @property
     def storage(self) -> np.dtype[Any]:
+        """The NumPy dtype of the stored values; bfloat16 is stored as uint16 bits."""
         return STORED_DTYPE[self.dtype]
 
     @property
     def chunks_per_head(self) -> int:
+        """How many inner chunks hold the tokens of one head."""
         return ceil(self.shape[2] / self.chunk_tokens)
 
     @property
     def n_shards(self) -> int:
+        """How many files the array has."""
         return self.shape[0] // self.shard_layers
 
     @property
     def index_nbytes(self) -> int:
+        """The size of the index at the end of each file."""
         return (
             self.shard_layers * self.shape[1] * self.chunks_per_head * INDEX_ENTRY_NBYTES
             + CRC_NBYTES
@@ -78,12 +82,15 @@ class ArraySpec:
 
     @property
     def nbytes(self) -> int:
+        """The size of the values before compression."""
         return prod(self.shape) * self.storage.itemsize
 
     def shard_name(self, shard: int) -> str:
+        """Return the name of a shard's file."""
         return f"c.{shard}.0.0.0"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the geometry as JSON, as a part records it."""
         return asdict(self)
 
     def zarr_json(self, dimensions: Sequence[str]) -> bytes:
@@ -124,7 +131,7 @@ class ArraySpec:
         return json.dumps(document).encode()
 
     def fill_value(self) -> Any:
-        """What pads the last inner chunk of a head."""
+        """Return what pads the last inner chunk of a head."""
         return _FILL[self.dtype] if self.dtype == "bfloat16" else np.nan
 
 
@@ -140,8 +147,8 @@ class ArrayRecord:
     metadata_crc32c: str
 
     def problem(self) -> str | None:
-        """Why no array can be so, or None: what is read must not ask for more memory than its files
-        justify.
+        """Return why no array can be so, or None: what is read must not ask for more memory than
+        its files justify.
         """
         spec = self.spec
         if (
@@ -152,9 +159,15 @@ class ArrayRecord:
         if not spec.n_shards == len(self.shard_nbytes) == len(self.shard_crc32c):
             return f"expected {spec.n_shards} files, found {len(self.shard_nbytes)}"
         if min(self.shard_nbytes) < spec.index_nbytes or spec.chunk_tokens > spec.shape[2]:
-            return f"expected files of at least {spec.index_nbytes} bytes, found {min(self.shard_nbytes)}"
+            return (
+                f"expected files of at least {spec.index_nbytes} bytes, "
+                f"found {min(self.shard_nbytes)}"
+            )
         if spec.nbytes > MOST_COMPRESSION * sum(self.shard_nbytes):
-            return f"expected at most {MOST_COMPRESSION} bytes of values a byte stored, found {spec.nbytes}"
+            return (
+                f"expected at most {MOST_COMPRESSION} bytes of values a byte stored, "
+                f"found {spec.nbytes}"
+            )
         return None
 
 
@@ -173,8 +186,8 @@ class StoredArray:
     where: str
 
     def lacking(self) -> str | None:
-        """The first of its files that is missing or has another size than was written, in words;
-        else None.
+        """Return the first of its files that is missing or has another size than was written, in
+        words; else None.
 
         One listing of its folder: many arrays are looked at before a run is said to hold all.
         Raises OSError.
@@ -191,11 +204,14 @@ class StoredArray:
             if name not in size_of_file:
                 return f"{self.where}: file {name} is missing"
             if size_of_file[name] != expected:
-                return f"{self.where}: file {name}: expected {expected} bytes, found {size_of_file[name]}"
+                return (
+                    f"{self.where}: file {name}: expected {expected} bytes, "
+                    f"found {size_of_file[name]}"
+                )
         return None
 
     def check_sizes(self) -> None:
-        """Raises CorruptError where a shard is missing or has another size than was written."""
+        """Raise CorruptError where a shard is missing or has another size than was written."""
         for shard, expected in enumerate(self.shard_nbytes):
             path = self.folder / self.spec.shard_name(shard)
             with os_errors(f"{self.where}: file {path.name} cannot be read"):

@@ -1,4 +1,4 @@
-"""What reading a run gives: the vectors of a block over images, and where each image's tokens lie."""
+"""What reading a run gives: vectors of a block over images, and where each image's tokens lie."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
 
 
 def existing_store(path: str | os.PathLike[str]) -> Store | None:
-    """The store at `path` if there is one already; writes nothing. Raises as open_store."""
+    """Return the store at `path` if there is one already; writes nothing. Raises as open_store."""
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -103,14 +103,14 @@ class Store(Displayed, StoredResults):
             return {"damaged": error}
 
     def runs(self) -> list[str]:
-        """Names of the runs, sorted; of damaged ones too."""
+        """Return the names of the runs, sorted; of damaged ones too."""
         with os_errors(f"store {self.path}: its runs cannot be listed"):
             return [
                 path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()
             ]
 
     def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
-        """All runs that open, by name; a warning tells of the others, once.
+        """Return all runs that open, by name; a warning tells of the others, once.
 
         wanted: only these, and their images must open, too.
         """
@@ -128,7 +128,7 @@ class Store(Displayed, StoredResults):
         return runs
 
     def run(self, name: str | None = None) -> Run:
-        """The named run, or the only one made for its own sake that opens.
+        """Return the named run, or the only one made for its own sake that opens.
 
         Raises UsageError that lists the runs.
         """
@@ -148,15 +148,15 @@ class Store(Displayed, StoredResults):
         return Run(self.path, read_config(self.path, name))
 
     def first_runs(self) -> list[Run]:
-        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or
-        "<run>+correct".
+        """Return the readable runs, those left out that an analysis of another one added,
+        "<run>+pope" or "<run>+correct".
         """
         names = set(self.runs())
         return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
-        """The run called config.name, or where that is empty, the first one of this configuration;
-        else None.
+        """Return the run called config.name, or where that is empty, the first one of this
+        configuration; else None.
 
         Raises RunConflictError, naming the fields that differ, where the name is taken by another
         configuration.
@@ -175,7 +175,7 @@ class Store(Displayed, StoredResults):
         return None
 
     def create_run(self, config: RunConfig) -> Run:
-        """The run of this configuration (see find_run), made where there is none.
+        """Return the run of this configuration (see find_run), made where there is none.
 
         Of several processes that make it at once, one does; leftovers of dead local processes are
         swept on the way.
@@ -192,7 +192,7 @@ class Store(Displayed, StoredResults):
         return run_of_config
 
     def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
-        """A new run of these settings, named config.run_name, whose roster begins with these
+        """Return a new run of these settings, named config.run_name, whose roster begins with these
         images.
 
         None where another process has just made one of that name.
@@ -240,7 +240,7 @@ class Store(Displayed, StoredResults):
         return sweep_scratch(self.path)
 
     def count_parts(self, run: str | None = None) -> int:
-        """Folders of parts in all runs or in one, damaged ones included.
+        """Return how many folders of parts there are in all runs or in one, damaged ones included.
 
         Raises UsageError for a run it has not.
         """
@@ -253,8 +253,8 @@ class Store(Displayed, StoredResults):
         return sum(len(layout.entries(folder)) for folder in folders)
 
     def info(self) -> dict[str, Any]:
-        """One row for `kvtool store info`: what is there, and the bytes of all its files by what
-        they are for.
+        """Return one row for `kvtool store info`: what is there, and the bytes of all its files by
+        what they are for.
         """
         rows = [run.info() for run in self.readable_runs()]
         return {

@@ -35,6 +35,7 @@ def crc32c(data: Any) -> int:
 
 
 def fsync_folder(folder: Path) -> None:
+    """Sync a folder, so that the names in it survive a power cut. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -54,7 +55,7 @@ def make_folder(folder: Path) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises OSError for anything else in its place: a FIFO would wait for ever.
     """
@@ -90,7 +91,7 @@ def write_recorded(path: Path, *buffers: Any) -> FileRecord:
 
 
 def read_record(path: Path) -> FileRecord:
-    """Size and crc32c of a file as it can be read now."""
+    """Return the size and crc32c of a file as it can be read now."""
     size = checksum = 0
     buffer = np.empty(_BLOCK_BYTES, np.uint8)
     with path.open("rb", buffering=0) as file:
@@ -101,7 +102,7 @@ def read_record(path: Path) -> FileRecord:
 
 
 def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Read files back. Raises TornError where one is missing or has other bytes than were written."""
+    """Read files back. Raises TornError where one is missing or was written otherwise."""
     for name, record in files.items():
         try:
             current = read_record(folder / name)
@@ -115,12 +116,13 @@ def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
 
 
 def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder at and below one, and the names of its files.
+    """Yield each folder at and below one, and the names of its files.
 
     A folder that cannot be listed raises OSError, where os.walk alone would pass over it.
     """
 
     def fail(error: OSError) -> None:
+        """Raise the error that os.walk would pass over."""
         raise error
 
     for subfolder, _, names in os.walk(folder, topdown, onerror=fail):
@@ -128,7 +130,7 @@ def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Size of every file below a folder, by its path from there."""
+    """Return the size of every file below a folder, by its path from there."""
     nbytes_of_path = {}
     for subfolder, names in walk(folder):
         for name in names:
@@ -138,7 +140,7 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
-    """Raises TornError where a file is missing or has another size."""
+    """Raise TornError where a file is missing or has another size."""
     for name, expected in files.items():
         try:
             nbytes = (folder / name).stat().st_size
@@ -149,4 +151,7 @@ def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
 
 
 def _torn(path: Path, expected: str, found: str) -> str:
-    return f"{path}: expected {expected}, found {found}: it was removed or changed while it was written: run again"
+    return (
+        f"{path}: expected {expected}, found {found}: it was removed or changed while it was "
+        "written: run again"
+    )

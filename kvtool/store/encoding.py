@@ -64,7 +64,7 @@ def to_float32(stored: Bits, out: NDArray[np.float32]) -> None:
 
 
 def encode_chunk(values: Bits, codec: Codec) -> bytes:
-    """Bytes of one inner chunk of values (token, dim)."""
+    """Return the bytes of one inner chunk of values (token, dim)."""
     if codec == "none":
         frame = values.tobytes()
     else:
@@ -75,7 +75,7 @@ def encode_chunk(values: Bits, codec: Codec) -> bytes:
 
 
 def _transposed(values: Bits) -> Bits:
-    """A transposed copy, made in blocks that stay in the cache: twice as fast as in one go."""
+    """Return a transposed copy, made in blocks that stay in the cache, which is twice as fast."""
     out = np.empty(values.shape[::-1], values.dtype)
     for start in range(0, len(values), TRANSPOSE_TOKENS):
         stop = start + TRANSPOSE_TOKENS
@@ -84,8 +84,8 @@ def _transposed(values: Bits) -> Bits:
 
 
 def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: str) -> Bits:
-    """Values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where nothing is
-    compressed, of `chunk`. Raises CorruptError that begins with `where`.
+    """Return values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where
+    nothing is compressed, of `chunk`. Raises CorruptError that begins with `where`.
     """
     frame = chunk[:-CRC_NBYTES]
     stored, checksum = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
@@ -116,7 +116,7 @@ def encode_index(chunk_nbytes: list[int]) -> bytes:
 
 
 def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
-    """(chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
+    """Return (chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
     index = data[:-CRC_NBYTES]
     stored, checksum = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
     if stored != checksum:

@@ -63,8 +63,8 @@ _watch = Watch()
 
 
 def sealed(document: dict[str, Any]) -> bytes:
-    """JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum of those
-    bytes.
+    """Return JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum
+    of those bytes.
     """
     text = json.dumps(document).encode()
     start, stop = _SEAL_PATTERN.search(text).span(1)  # type: ignore[union-attr]
@@ -72,7 +72,10 @@ def sealed(document: dict[str, Any]) -> bytes:
 
 
 def unsealed(data: bytes, where: str) -> dict[str, Any]:
-    """Inverse of sealed, SEAL left in place. Raises CorruptError that begins with `where`."""
+    """Return the inverse of sealed, SEAL left in place.
+
+    Raises CorruptError that begins with `where`.
+    """
     match = _SEAL_PATTERN.search(data)
     if match is None:
         raise CorruptError(
@@ -223,12 +226,14 @@ def scratch_folder(store: Path) -> Iterator[Path]:
 
 
 def scratch_owner(folder: Path) -> Process | None:
-    """The process that made a folder of tmp/; None where it is no scratch folder."""
+    """Return the process that made a folder of tmp/; None where it is no scratch folder."""
     return Process.from_tag(folder.name.rpartition("-")[0])
 
 
 def is_stale_scratch(folder: Path) -> bool | None:
-    """Whether the process that made a folder of tmp/ is gone; None where that cannot be said."""
+    """Return whether the process that made a folder of tmp/ is gone; None where that cannot be
+    said.
+    """
     owner = scratch_owner(folder)
     if owner is None:
         return None
@@ -237,15 +242,16 @@ def is_stale_scratch(folder: Path) -> bool | None:
         return False
     if dead:
         return True
-    # A clock that jumps makes every folder look old, so its age alone is no proof: it must be seen to be left alone.
+    # A clock that jumps makes every folder look old, so its age alone is no proof: it must be
+    # seen to be left alone.
     idle_s = untouched_s(folder)
     is_old = idle_s is not None and idle_s > SCRATCH_EXPIRY_S
     return True if is_old and _watch.is_idle(folder) else None
 
 
 def is_watched_scratch(folder: Path) -> bool:
-    """Whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether it is
-    left alone.
+    """Return whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether
+    it is left alone.
     """
     return is_stale_scratch(folder) is None and _watch.is_watched(folder)
 
@@ -273,14 +279,14 @@ def sweep_scratch(store: Path) -> list[str]:
 
 
 def member_names(folder: Path) -> list[str]:
-    """Names of the members of a run's group; hidden ones are none. Raises StoreError."""
+    """Return the names of the members of a run's group; hidden ones are none. Raises StoreError."""
     with os_errors(f"{folder}: cannot be listed"):
         return [entry.name for entry in entries(folder) if not entry.name.startswith(".")]
 
 
 @contextmanager
 def os_errors(what: str) -> Iterator[None]:
-    """OSErrors become SpaceError or StoreError of one line; `what` says who was doing what, where."""
+    """Turn OSErrors into a SpaceError or StoreError of one line that begins with `what`."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,11 @@
-"""Search indexes of a run: files that can be computed again at any time, checked piece by piece before they are used.
+"""Search indexes of a run: files that can be computed again, checked piece by piece before use.
 
 RUN/indexes/zarr.json             group
-RUN/indexes/<name>/zarr.json      what the index is; size and crc32c of each piece of each of its files
+RUN/indexes/<name>/zarr.json      what the index is; size and crc32c of the pieces of its files
 RUN/indexes/<name>/<file>         the index itself, in its library's own format
 
-They are committed as parts are: written aside, fsynced, renamed. `store remove` drops them with the run.
+They are committed as parts are: written aside, fsynced, renamed. `store remove` drops them with
+the run.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class CheckedFile:
 
 
 def describe(data: NDArray[np.uint8], sizes: Sequence[int]) -> Pieces:
-    """Checksums of consecutive pieces of these sizes, which make up all of `data`."""
+    """Return the checksums of consecutive pieces of these sizes, which make up all of `data`."""
     bounds = [0, *accumulate(sizes)]
     if bounds[-1] != len(data):
         raise ValueError(f"expected pieces of {len(data)} bytes in all, found {bounds[-1]}")
@@ -95,17 +96,18 @@ def describe(data: NDArray[np.uint8], sizes: Sequence[int]) -> Pieces:
 
 
 def folder_of(run: Run) -> Path:
+    """Return the folder of a run's indexes, which is there once the run was searched."""
     return run.folder / layout.INDEXES
 
 
 def names(run: Run) -> list[str]:
-    """Names of a run's indexes, damaged ones included."""
+    """Return the names of a run's indexes, damaged ones included."""
     folder = folder_of(run)
     return [path.name for path in layout.entries(folder) if path.is_dir()]
 
 
 def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] | None:
-    """An index's attributes and files; None where there is none of this name.
+    """Return an index's attributes and files; None where there is none of this name.
 
     Raises DamagedIndexError.
     """
@@ -156,7 +158,7 @@ def drop(run: Run, name: str) -> None:
 
 
 def problems(run: Run, folder: Path) -> Iterator[tuple[str, bool]]:
-    """(what is wrong with an index, whether it is damaged), for `store verify`."""
+    """Yield (what is wrong with an index, whether it is damaged), for `store verify`."""
     if not folder.is_dir():
         yield "not a file of kvtool", False
         return

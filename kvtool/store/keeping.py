@@ -1,7 +1,7 @@
-"""What a store keeps beside its runs: results by key, and pictures drawn for questions, each with its checksum.
+"""What a store keeps beside its runs: results by key, and pictures, each with its checksum.
 
 results/<key>.json     sealed JSON: the key, whether it is a result or answers, and the result
-pictures/<key>/        the pictures, and manifest.json, sealed: the key, size and crc32c of each file
+pictures/<key>/        the pictures, and manifest.json: the key, size and crc32c of each file
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def warn_once(message: str, always: bool = False) -> None:
 
 
 def result_path(store: Path, key: str) -> Path:
+    """Return the file of a result. Raises UsageError for a key that is no file's name."""
     return layout.results_path(store) / f"{layout.check_name(key, 'result key')}.json"
 
 
@@ -82,7 +83,7 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
 
 
 def load_result(path: Path) -> dict[str, Any] | None:
-    """The result in a file, None where there is none.
+    """Return the result in a file, None where there is none.
 
     Raises CorruptError where it is not what was kept there.
     """
@@ -120,7 +121,9 @@ def _read_result(path: Path) -> dict[str, Any] | None:
 
 
 def results(store: Path) -> Iterator[dict[str, Any]]:
-    """All results, the last saved first; damaged files are left out, and a warning names each."""
+    """Yield all results, the last saved first; damaged files are left out, and a warning names
+    each.
+    """
     paths = []
     for path in layout.entries(layout.results_path(store)):
         with suppress(FileNotFoundError):  # replaced or removed in this moment
@@ -137,6 +140,10 @@ def results(store: Path) -> Iterator[dict[str, Any]]:
 
 
 def pictures_path(store: Path, key: str) -> Path:
+    """Return the folder of a key's pictures.
+
+    Raises UsageError for a key that is no folder's name.
+    """
     return layout.pictures_path(store) / layout.check_name(key, "key of pictures")
 
 
@@ -161,7 +168,7 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
 
 
 def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
-    """The folder of pictures, drawn where they are not there or damaged.
+    """Return the folder of pictures, drawn where they are not there or damaged.
 
     Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder
     until the process ends, and a warning says so.
@@ -181,7 +188,7 @@ def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes
 
 
 def picture_problems(folder: Path) -> Iterator[str]:
-    """What is wrong with a folder of pictures, by file."""
+    """Yield what is wrong with a folder of pictures, by file."""
     label = f"file {MANIFEST}"
     try:
         manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), label), label)
@@ -200,11 +207,16 @@ def picture_problems(folder: Path) -> Iterator[str]:
             yield f"file {name} is missing: {_AGAIN}"
             continue
         if current != FileRecord(nbytes, crc):
-            yield f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, found {current[0]} of {current[1]:08x}"
+            yield (
+                f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, "
+                f"found {current[0]} of {current[1]:08x}"
+            )
 
 
 def picture_files(folder: Path) -> set[str]:
-    """Names of the files that belong in a folder of pictures, as far as its manifest says."""
+    """Return the names of the files that belong in a folder of pictures, as far as its manifest
+    says.
+    """
     with suppress(CorruptError, OSError):
         return {
             MANIFEST,

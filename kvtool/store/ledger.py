@@ -22,7 +22,7 @@ RUN_COPY = "run.json"
 
 
 def entry_of(store: Path, target: Path) -> Path:
-    """The entry of a committed file or folder."""
+    """Return the entry of a committed file or folder."""
     return layout.ledger_path(store) / target.relative_to(store)
 
 
@@ -65,7 +65,7 @@ def unmark(store: Path, target: Path) -> None:
 
 
 def gone(store: Path) -> Iterator[Path]:
-    """What was committed and is not there; of a run that is gone as a whole, the run alone."""
+    """Yield what was committed and is not there; of a run that is gone, the run alone."""
     ledger = layout.ledger_path(store)
     for group in (layout.results_path(store), layout.pictures_path(store)):
         for entry in layout.entries(entry_of(store, group)):
@@ -98,12 +98,12 @@ def spoiled(store: Path) -> Iterator[Path]:
 
 
 def run_copy(store: Path, run: str) -> Path:
-    """Where the copy of a run's zarr.json is."""
+    """Return where the copy of a run's zarr.json is."""
     return entry_of(store, layout.run_path(store, run)) / RUN_COPY
 
 
 def segment_copies(store: Path, run: str) -> list[Path]:
-    """Where the copies of the segments of a run's roster are; each has its segment's name."""
+    """Return the copies of the segments of a run's roster; each has its segment's name."""
     entries = layout.entries(entry_of(store, layout.run_path(store, run) / layout.ROSTER))
     return [entry for entry in entries if not entry.name.startswith(".")]
 

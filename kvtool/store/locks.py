@@ -78,8 +78,8 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
 
 
 def read_owner(path: Path) -> Owner | None:
-    """The owner of a claim; None where there is no claim, or its maker has not yet written its
-    name.
+    """Return the owner of a claim; None where there is no claim, or its maker has not yet written
+    its name.
     """
     try:
         record = json.loads(read_file(path))
@@ -91,8 +91,8 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a claim's owner is gone: known at once where one can see it, after EXPIRY_S without a
-    touch elsewhere.
+    """Return whether a claim's owner is gone: known at once where one can see it, after EXPIRY_S
+    without a touch elsewhere.
     """
     owner = read_owner(path)
     dead = None if owner is None else is_dead(owner.process)
@@ -103,8 +103,8 @@ def is_stale(path: Path) -> bool:
 
 
 def live_claims(folder: Path) -> dict[str, Owner | None]:
-    """Owners of the claims in a folder that are not stale, by what they claim (None: owner
-    unknown).
+    """Return the owners of the claims in a folder that are not stale, by what they claim (None:
+    owner unknown).
     """
     claims = (path for path in layout.entries(folder) if path.suffix == SUFFIX)
     return {path.stem: read_owner(path) for path in claims if not is_stale(path)}

@@ -100,23 +100,23 @@ class RunConfig:
         return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
 
     def claim_name(self, index: int) -> str:
-        """What to claim for a part that begins at an index: its whole block, so that all limits
-        meet on one claim.
+        """Return what to claim for a part that begins at an index: its whole block, so that all
+        limits meet on one claim.
         """
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
     def stored_layers(self, kind: str) -> tuple[int, ...]:
-        """The model's number of each stored layer of a kind (or of text_key, text_value); projected
-        has layer 0.
+        """Return the model's number of each stored layer of a kind (or of text_key, text_value);
+        projected has layer 0.
         """
         if kind == "projected":
             return (0,)
         return self.vision_layers if kind == "vision" else self.layers
 
     def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Heads and dim of a kind's (or text_key's, text_value's) vectors; projected and vision
-        have one head.
+        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected and
+        vision have one head.
         """
         geometry = self.model.geometry
         if kind == "projected":
@@ -126,8 +126,8 @@ class RunConfig:
         )
 
     def array_names(self) -> list[str]:
-        """Arrays of each part: the kinds, and the text before the image for those of the decoder's
-        cache.
+        """Return the arrays of each part: the kinds, and the text before the image for those of the
+        decoder's cache.
         """
         return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
 
@@ -146,10 +146,12 @@ class RunConfig:
         ]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunConfig:
+        """Return the inverse of to_json, after a trip through JSON."""
         model = ModelInfo(
             **{**record["model"], "geometry": Geometry(**record["model"]["geometry"])}
         )
@@ -161,7 +163,9 @@ class RunConfig:
 
 
 def same_numbers(model: ModelInfo, other: ModelInfo) -> bool:
-    """Whether two models give the same numbers, whatever they are called and wherever they lie."""
+    """Return whether two models give the same numbers, whatever they are called and wherever they
+    lie.
+    """
     return _model_identity(model) == _model_identity(other)
 
 
@@ -172,8 +176,8 @@ def _model_identity(model: ModelInfo) -> dict[str, Any]:
 
 
 def _model_word(name: str) -> str:
-    """What a run's name says of its model: the last word of a hub id without its revision, or of a
-    folder.
+    """Return what a run's name says of its model: the last word of a hub id without its revision,
+    or of a folder.
     """
     snapshot = re.search(r"/models--(?:[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}/?$", name)
     if snapshot:
@@ -183,17 +187,17 @@ def _model_word(name: str) -> str:
 
 
 def _word(text: str) -> str:
-    """A word of a run's name: letters, digits and dots of any text."""
+    """Return a word of a run's name: letters, digits and dots of any text."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_.") or "x"
 
 
 def hash_json(value: Any) -> str:
-    """16 hex digits of a JSON value, whatever the order of its members."""
+    """Return 16 hex digits of a JSON value, whatever the order of its members."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def hash_ids(ids: Iterable[str]) -> str:
-    """16 hex digits of ids in order."""
+    """Return 16 hex digits of ids in order."""
     return hash_json(list(ids))
 
 
@@ -214,8 +218,8 @@ def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
 
 
 def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
-    """Tokens of each image in an array: its image tokens, its tower's tokens, or the text tokens
-    before it.
+    """Return how many tokens each image has in an array: its image tokens, its tower's tokens, or
+    the text tokens before it.
     """
     if array in TEXT_KINDS:
         return [sample.image_start for sample in samples]
@@ -223,12 +227,12 @@ def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
 
 
 def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
-    """(n + 1) first token of each image in an array, and the total."""
+    """Return the (n + 1) positions in an array where each image begins, and where the last ends."""
     return [0, *accumulate(token_counts(samples, array))]
 
 
 def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Samples with what all of them share (often the prefix) written once."""
+    """Return the samples with what all of them share (often the prefix) written once."""
     records = [sample.to_json() for sample in samples]
     shared = {
         key: value
@@ -242,7 +246,7 @@ def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:
-    """Inverse of samples_to_json. Raises CorruptError that begins with `where`."""
+    """Return the inverse of samples_to_json. Raises CorruptError that begins with `where`."""
     return tuple(
         schema.read(Sample, {**record["shared"], **entry}, f"{where}, image")
         for entry in record["each"]

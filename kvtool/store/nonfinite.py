@@ -1,4 +1,4 @@
-"""Values that are not finite (NaN, infinities): counted while a part is written, and told in words."""
+"""Values that are not finite: they are counted while a part is written, and told in words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NaN has greater ones.
 
 
 def count_nonfinite(values: Bits) -> int:
-    """How many of some stored values (contiguous) are NaN or infinite.
+    """Return how many of some stored values (contiguous) are NaN or infinite.
 
     Bits are compared, not numbers. As signed integers, those of NaN and infinity of positive sign
     are the greatest of all; as unsigned ones, those of negative sign: two maxima say whether there
@@ -50,7 +50,7 @@ def records(counts: Sequence[int], heads: int) -> list[list[int]]:
 
 
 def blocks(places: Iterable[Place]) -> set[Place]:
-    """(kind, layer, head) of places; vectors of texts count for the kind whose geometry they share."""
+    """Return the (kind, layer, head) of places; texts count for the kind of their geometry."""
     kinds = {"text_key": "key", "text_value": "value", "text": "value"}
     return {(kinds.get(array, array), layer, head) for array, layer, head in places}
 

@@ -32,12 +32,12 @@ _DEAD_STATES = ("Z", "X", "x")
 
 
 def this_process() -> Process:
-    """The running process; after a fork the child is another one."""
+    """Return the running process; after a fork the child is another one."""
     return _pulse().process
 
 
 def is_dead(process: Process) -> bool | None:
-    """Whether a process is gone; None where another boot or namespace would have to say."""
+    """Return whether a process is gone; None where another boot or namespace would have to say."""
     ours = this_process()
     if process.token == ours.token:
         return False
@@ -95,7 +95,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process that this system can see holds the lock.
+    """Return whether a process that this system can see holds the lock.
 
     False says nothing: it may be of another host.
     """
@@ -111,7 +111,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _flock(fd: int, exclusive: bool) -> None:
-    """Raises BlockingIOError where another holds it, OSError where there are no locks."""
+    """Raise BlockingIOError where another holds it, OSError where there are no locks."""
     if fcntl is not None:
         fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
 
@@ -127,8 +127,8 @@ class Watch:
         self._looked_s = 0.0
 
     def is_idle(self, folder: Path) -> bool:
-        """Whether a folder was not touched since this process first saw it so, WATCH_S ago or
-        longer.
+        """Return whether a folder was not touched since this process first saw it so, WATCH_S ago
+        or longer.
         """
         self._looked_s = time.monotonic()
         try:
@@ -143,7 +143,7 @@ class Watch:
         return self._looked_s - since_s >= WATCH_S
 
     def is_due(self) -> bool:
-        """Whether folders are watched and nobody looked at them for WATCH_S."""
+        """Return whether folders are watched and nobody looked at them for WATCH_S."""
         return bool(self._seen) and time.monotonic() - self._looked_s >= WATCH_S
 
     def is_watched(self, folder: Path) -> bool:
@@ -156,7 +156,7 @@ class Watch:
 
 
 def server_now_s(folder: Path) -> float:
-    """The clock of the file server, which also stamps what is touched.
+    """Return the clock of the file server, which also stamps what is touched.
 
     Raises OSError where it cannot be written.
     """
@@ -169,8 +169,8 @@ def server_now_s(folder: Path) -> float:
 
 
 def untouched_s(path: Path) -> float | None:
-    """Seconds since a file or folder was touched; None where it is gone, or where the clock cannot
-    be read.
+    """Return the seconds since a file or folder was touched; None where it is gone, or where the
+    clock cannot be read.
     """
     with suppress(OSError):
         return server_now_s(path.parent) - path.stat().st_mtime
@@ -218,7 +218,7 @@ _pulses_lock = threading.Lock()
 
 
 def _pulse() -> _Pulse:
-    """The pulse of this process, not that of the one it was forked from."""
+    """Return the pulse of this process, not that of the one it was forked from."""
     pid = os.getpid()
     with _pulses_lock:
         if pid not in _pulses:

@@ -41,10 +41,12 @@ class Part:
 
     @property
     def where(self) -> str:
+        """What leads errors: the run and the part."""
         return f"run {self.run}, part {self.name}"
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
+        """The images of the part, by rising index. Raises CorruptError."""
         return samples_from_json(self.attributes["samples"], self.where)
 
     @cached_property
@@ -64,6 +66,7 @@ class Part:
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
+        """The arrays of the part, by name. Raises CorruptError."""
         return stored_arrays(self.folder, self.attributes, self.where)
 
     @property
@@ -72,7 +75,8 @@ class Part:
         return sum(sum(array.shard_nbytes) for array in self.arrays.values())
 
     def lacking(self) -> str | None:
-        """The first of its arrays' files that is missing or has another size, in words; else None.
+        """Return the first of its arrays' files that is missing or has another size, in words; else
+        None.
 
         Raises OSError.
         """
@@ -81,12 +85,14 @@ class Part:
         )
 
     def nonfinite(self, array: str) -> list[list[int]]:
-        """[layer position, head, how many values are not finite] of an array, where there are any."""
+        """Return [layer position, head, count] of an array's values that are not finite."""
         counts: list[list[int]] = self.attributes.get("nonfinite", {}).get(array, [])
         return counts
 
     def offsets(self, array: str) -> list[int]:
-        """(n + 1) first token of each image in an array, and the total."""
+        """Return the (n + 1) positions in an array where each image begins, and where the last
+        ends.
+        """
         offsets: list[int] = self.attributes["offsets"][array]
         return offsets
 
@@ -100,7 +106,7 @@ class SampleRecords:
 
 
 def check_part(part: Part, config: RunConfig) -> None:
-    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of
+    """Raise CorruptError where the attributes of a part cannot be those of a part of a run of
     these settings.
     """
     label, attributes = part.where, part.attributes
@@ -135,7 +141,7 @@ def check_text(part: Part, config: RunConfig) -> None:
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:
-    """Raises CorruptError where the record of values that are not finite names blocks that the run
+    """Raise CorruptError where the record of values that are not finite names blocks that the run
     has not.
     """
     records = schema.read(
@@ -155,7 +161,7 @@ def _check_nonfinite(part: Part, config: RunConfig) -> None:
 def check_arrays(
     arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]
 ) -> None:
-    """Raises CorruptError where an array is none of the run's, or has another shape than so many
+    """Raise CorruptError where an array is none of the run's, or has another shape than so many
     tokens make.
     """
     for name, array in arrays.items():
@@ -175,7 +181,7 @@ def check_arrays(
 
 
 def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
-    """The arrays that a group's attributes list, by name. Raises CorruptError."""
+    """Return the arrays that a group's attributes list, by name. Raises CorruptError."""
     records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{where}: arrays")
     arrays = {}
     for name, record in records.items():

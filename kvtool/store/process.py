@@ -48,7 +48,7 @@ class Process:
 
     @classmethod
     def from_tag(cls, tag: str) -> Process | None:
-        """Inverse of tag; None where it is none."""
+        """Return the inverse of tag; None where it is none."""
         match = _TAG.fullmatch(tag)
         if match is None or len(match[2]) > 10 or len(match[3]) > 20:
             return None
@@ -69,7 +69,7 @@ def describe_process() -> Process:
 
 
 def _boot() -> str:
-    """12 hex digits that change with each boot."""
+    """Return 12 hex digits that change with each boot."""
     with suppress(OSError):
         text = Path("/proc/sys/kernel/random/boot_id").read_text()
         return re.sub(r"[^0-9a-f]", "", text.lower())[:12].ljust(12, "0")
@@ -81,7 +81,7 @@ def _boot() -> str:
 
 
 def _space() -> str:
-    """The namespaces of process ids and of clocks; systems without them have one of each."""
+    """Return the namespaces of process ids and of clocks; systems without them have one of each."""
     if not _LINUX:
         return "0"
     inodes = []
@@ -90,7 +90,8 @@ def _space() -> str:
         if kind == "time" and not link.is_symlink():  # kernels before 5.6 have one clock
             continue
         try:
-            inodes.append("".join(filter(str.isdigit, os.readlink(link))))  # noqa: PTH115  a magic link, no path
+            target = os.readlink(link)  # noqa: PTH115  a magic link, no path
+            inodes.append("".join(filter(str.isdigit, target)))
         except OSError:
             return UNKNOWN
     return "_".join(inodes) or UNKNOWN

@@ -35,8 +35,8 @@ then computed anew, and no others.
 
 
 def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]:
-    """What numbers computed from a run depend on: its settings, and which pictures it holds (of
-    `ids` alone).
+    """Return what numbers computed from a run depend on: its settings, and which pictures it holds
+    (of `ids` alone).
 
     `run` and `model` are names for the reader. Beside them `run_hash` is of all settings,
     `images_hash` of the ids and the contents of the pictures.

@@ -55,6 +55,7 @@ class PartsReader:
         return {by_index[index][0]: by_index[index][1:] for index in sorted(by_index)}
 
     def sample(self, image: str) -> Sample:
+        """Return what is recorded of an image. Raises UsageError where it is not stored."""
         part, position = self._place(image)
         return part.samples[position]
 
@@ -92,6 +93,7 @@ class PartsReader:
     def stream(
         self, kind: Kind, layers: Sequence[int] | None, ids: Sequence[str] | None, raw: bool
     ) -> Iterator[tuple[int, PartSlice]]:
+        """Yield (layer, slice) with all heads, see StoredRun.stream."""
         numbers = (
             self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
         )
@@ -111,6 +113,7 @@ class PartsReader:
             yield layer, PartSlice(plan.samples, plan.offsets, values)
 
     def read_image(self, image: str, kinds: Sequence[Kind] | None, raw: bool) -> dict[str, Bits]:
+        """Read all arrays of one image, see StoredRun.read_image."""
         part, position = self._place(image)
         names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
         names += [name for name, kind in TEXT_KINDS.items() if kind in names]
@@ -195,7 +198,7 @@ class PartsReader:
         return self.places[image]
 
     def _array(self, part: Part, name: str) -> StoredArray:
-        """The part's array, its files' sizes compared with the record on first use."""
+        """Return the part's array, its files' sizes compared with the record on first use."""
         array = part.arrays.get(name)
         if array is None:
             raise CorruptError(

@@ -63,7 +63,7 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
         _restore_runs(store, rows)
     done: set[tuple[Mend, Path | None]] = set()
     for unit in units(store):
-        # Problem by problem, so that nothing is dropped that came while the rest of the store was read.
+        # Problem by problem, so that nothing is dropped that came while the rest was read.
         for problem in unit.problems():
             if (problem.mend, problem.target) in done:
                 continue
@@ -128,7 +128,9 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
 
 
 def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
-    """Results of runs that are gone, and pictures that only they show, each with the run's name."""
+    """Return the results of runs that are gone, and pictures that only they show, each with the
+    run's name.
+    """
     runs = {run.name: run.config.hash for run in store.readable_runs()}
     damaged = set(store.runs()) - runs.keys()
     orphans, shown_keys, shown_by_orphans = [], set(), {}
@@ -155,11 +157,12 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
 
 
 def _about(result: dict[str, Any]) -> tuple[str, str, str]:
-    """Name and hash of the run of a result, and the key of its pictures; empty where it names none."""
+    """Return the name and hash of a result's run and the key of its pictures, or empty texts."""
     config = result.get("config")
     record = config if isinstance(config, dict) else result
     name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
-    return tuple(value if isinstance(value, str) else "" for value in (name, settings, pictures))  # type: ignore[return-value]
+    texts = (value if isinstance(value, str) else "" for value in (name, settings, pictures))
+    return tuple(texts)  # type: ignore[return-value]
 
 
 def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
@@ -219,7 +222,7 @@ def _restore_roster(store: Path, run: str, rows: list[Mended]) -> None:
 
 
 def _copy_of(store: Path, target: Path) -> Path:
-    """The copy of the zarr.json of a run, or of a segment of its roster."""
+    """Return the copy of the zarr.json of a run, or of a segment of its roster."""
     entry = ledger.entry_of(store, target)
     return entry if target.parent.name == layout.ROSTER else entry / ledger.RUN_COPY
 

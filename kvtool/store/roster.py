@@ -72,7 +72,7 @@ class Roster:
 
 
 def read_roster(folder: Path, where: str) -> Roster:
-    """The roster in a run's folder; empty where it has no segment yet.
+    """Return the roster in a run's folder; empty where it has no segment yet.
 
     Raises CorruptError that begins with `where`.
     """
@@ -133,8 +133,8 @@ def extend_roster(
 def segment_attributes(
     ids: Sequence[str], place: str | None, start: int = 0, gone: Collection[int] = ()
 ) -> dict[str, Any]:
-    """What a segment records: ids of the indices from `start` on, indices gone since, the data
-    set's place.
+    """Return what a segment records: ids of the indices from `start` on, indices gone since, the
+    data set's place.
     """
     return {"start": start, "ids": list(ids), "gone": sorted(gone), "place": place}
 
@@ -146,11 +146,12 @@ def write_segment(folder: Path, attributes: dict[str, Any]) -> None:
 
 
 def segment_name(number: int) -> str:
+    """Return the name of the n-th segment of a roster."""
     return f"{number:07d}"
 
 
 def _read_segment(folder: Path, number: int, where: str) -> _Segment:
-    """The attributes of a segment, checked. Raises CorruptError."""
+    """Return the attributes of a segment, checked. Raises CorruptError."""
     name = f"{where}: roster {segment_name(number)}"
     with os_errors(f"{name}: cannot be read"):
         try:

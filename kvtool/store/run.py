@@ -109,7 +109,7 @@ class Run(StoredRun):
         """Store value vectors (text, layer, kv_head, dim) of class names or expressions; known
         names are left out.
         """
-        # Another writer may commit texts at the same place meanwhile: then what is new is looked for again.
+        # Another writer may commit texts at the same place meanwhile: then this looks again.
         while True:
             stored = set(self.text_names)
             new = {name: position for position, name in enumerate(names) if name not in stored}
@@ -127,7 +127,7 @@ class Run(StoredRun):
         return summary.summarize(self)
 
     def _next_text(self) -> str:
-        """Return the name of the next part of texts: where it starts, were none before it dropped."""
+        """Return the name of the next part of texts: how many texts there are before it."""
         ends = [
             int(part.folder.name) + len(part.attributes["names"])
             for part in self._scan("text")

@@ -33,7 +33,7 @@ class _RunRecord:
 
 
 def read_config(store: Path, name: str) -> RunConfig:
-    """The settings of the run called `name`. Raises CorruptError."""
+    """Return the settings of the run called `name`. Raises CorruptError."""
     label = f"run {name}"
     with os_errors(f"{label}: cannot be read"):
         try:

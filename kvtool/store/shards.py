@@ -127,7 +127,7 @@ class OpenShard:
                     to_float32(values[piece.lo : piece.hi], target)
 
     def _index(self) -> NDArray[np.uint64]:
-        """(layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
+        """Return (layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
         with os_errors(f"{self.where}: cannot be read"):
             nbytes = os.fstat(self.fd).st_size
         if nbytes != self.nbytes:
@@ -177,8 +177,8 @@ class OpenShard:
 
 
 def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
-    """The shards of the requests, in order, each open until the next is asked for, with a few more
-    under way.
+    """Yield the shards of the requests, in order, each open until the next is asked for, with a few
+    more under way.
     """
     waiting: deque[OpenShard] = deque()
     try:
@@ -203,6 +203,7 @@ def read_all(requests: Sequence[ReadRequest], out: Bits) -> None:
     """
 
     def read(request: ReadRequest) -> None:
+        """Read the rows of one request."""
         with closing(OpenShard(request)) as shard:
             shard.read_into(out)
 
@@ -219,7 +220,7 @@ def _end(piece: ShardPiece) -> int:
 
 
 def _spans(pieces: Iterable[ShardPiece]) -> Iterator[list[ShardPiece]]:
-    """Groups of pieces that follow each other in the file, READ_NBYTES or one chunk long at most."""
+    """Yield groups of pieces that follow each other, READ_NBYTES or one chunk long at most."""
     span: list[ShardPiece] = []
     for piece in pieces:
         same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))

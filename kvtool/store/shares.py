@@ -35,7 +35,7 @@ class Share:
 
     @property
     def part(self) -> Share:
-        """For work that is one chunk of more: it counts here, and leaves the waiting to the whole."""
+        """The share of a chunk's own work: it counts here, and leaves the waiting to the whole."""
         return replace(self, wait_s=0.0)
 
     def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], object], what: str) -> None:
@@ -64,7 +64,7 @@ class Share:
     def once(
         self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
     ) -> Kept:
-        """What is kept of a chunk; where that is nothing, it is made, which keeps it, by one
+        """Return what is kept of a chunk; where that is nothing, it is made, which keeps it, by one
         process at a time.
 
         name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds
@@ -112,8 +112,8 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
 
 
 def chunk_name(what: str, about: str, key: str) -> str:
-    """The name of a chunk's claim: what it is, about what, and the beginning of the key under which
-    it is kept.
+    """Return the name of a chunk's claim: what it is, about what, and the beginning of the key
+    under which it is kept.
     """
     subject = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
     return "-".join(filter(None, (what, subject, key[:16])))
@@ -121,7 +121,7 @@ def chunk_name(what: str, about: str, key: str) -> str:
 
 @contextmanager
 def _held(run: Run, name: str) -> Iterator[None]:
-    """Hold a claim. In a store that cannot be written, a colleague's or a full one, there are none."""
+    """Hold a claim. In a store that cannot be written, such as a full one, there are none."""
     with ExitStack() as stack:
         try:
             stack.enter_context(run.claim(name))

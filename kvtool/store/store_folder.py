@@ -19,7 +19,10 @@ VERSION_FIELD = "kvtool_store_version"
 
 
 def create_store(folder: Path) -> None:
-    """Make a store in a new or an empty folder, its zarr.json last. Raises StoreError or OSError."""
+    """Make a store in a new or an empty folder, its zarr.json last.
+
+    Raises StoreError or OSError.
+    """
     make_folder(folder)
     ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
     foreign = [

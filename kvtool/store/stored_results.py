@@ -25,7 +25,7 @@ class StoredResults:
         return layout.results_path(self.path)
 
     def save_result(self, key: str, result: dict[str, Any]) -> Path:
-        """Keep a JSON result under a key (a hash of what it depends on); the last one saved stays."""
+        """Keep a JSON result under a key, a hash of what it depends on; the last one stays."""
         return keeping.save_result(self.path, key, result)
 
     def keep(self, key: str, result: dict[str, Any]) -> bool:
@@ -48,11 +48,14 @@ class StoredResults:
         return True
 
     def load_result(self, key: str) -> dict[str, Any] | None:
-        """The result kept under a key, or None. Raises CorruptError where the file is damaged."""
+        """Return the result kept under a key, or None.
+
+        Raises CorruptError where the file is damaged.
+        """
         return keeping.load_result(keeping.result_path(self.path, key))
 
     def kept(self, key: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
-        """The result kept under a key, parsed; None where there is none.
+        """Return the result kept under a key, parsed; None where there is none.
 
         A damaged one is said in a warning and taken for none: what is kept next takes its place.
         parse: raises KvtoolError where the record is none of its kind.
@@ -60,18 +63,18 @@ class StoredResults:
         return keeping.find_result(keeping.result_path(self.path, key), parse)
 
     def results(self) -> Iterator[dict[str, Any]]:
-        """All that save_result kept, the last saved first; damaged files are left out, and a
+        """Return all that save_result kept, the last saved first; damaged files are left out, and a
         warning names each.
         """
         return keeping.results(self.path)
 
     def pictures_dir(self, key: str) -> Path:
-        """The folder that keep_pictures makes for a key; whole where it is there."""
+        """Return the folder that keep_pictures makes for a key; whole where it is there."""
         return keeping.pictures_path(self.path, key)
 
     def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
-        """The folder of a key's pictures, drawn where they are not there whole; outside of a store
-        that cannot be written.
+        """Return the folder of a key's pictures, drawn where they are not there whole; outside of a
+        store that cannot be written.
         """
         return keeping.pictures(self.path, key, draw)
 

@@ -35,7 +35,7 @@ class Usage:
     n_answers: int
 
     def row(self) -> dict[str, int]:
-        """Columns of a table."""
+        """Return the columns of a table."""
         sizes = {
             f"{name}_bytes": size
             for name, size in asdict(self).items()
@@ -45,7 +45,7 @@ class Usage:
 
 
 def measure(store: Path) -> Usage:
-    """Bytes of all files below a store; files that go meanwhile are left out."""
+    """Return the bytes of all files below a store; files that go meanwhile are left out."""
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for folder, _, names in os.walk(store):
@@ -76,7 +76,7 @@ def measure(store: Path) -> Usage:
 
 
 def _purpose(folders: tuple[str, ...], path: Path) -> str:
-    """What a file is for, by the folders from the store down to it."""
+    """Return what a file is for, by the folders from the store down to it."""
     root = folders[0] if folders else ""
     if layout.is_litter(path.name):
         return "other"

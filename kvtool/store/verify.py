@@ -36,8 +36,9 @@ class Unit:
     counts: bool = False
 
     def problems(self) -> Iterator[Problem]:
-        """What its check finds. A disk that cannot be read is one more problem, and no end of the
-        others.
+        """Yield what its check finds.
+
+        A disk that cannot be read is one more problem, and no end of the others.
         """
         try:
             yield from self.check()
@@ -48,7 +49,7 @@ class Unit:
 def verify(
     store: Store, progress: Progress | None = None, share: tuple[int, int] = (1, 1)
 ) -> list[Problem]:
-    """All problems of a store, none raised. progress(1) is called after each part.
+    """Return all problems of a store, none raised. progress(1) is called after each part.
 
     share: the i-th of n shares, from 1 on. They do not overlap, together they are everything, and
     what is in a share stays in it, whatever else comes or goes.
@@ -63,12 +64,15 @@ def verify(
 
 
 def in_share(label: str, share: tuple[int, int]) -> bool:
+    """Return whether a unit is in the i-th of n shares, by a hash of its label."""
     number, count = share
     return crc32c(label.encode("utf-8", "surrogateescape")) % count == number - 1
 
 
 def units(store: Store) -> Iterator[Unit]:
-    """All there is to check in a store; a folder that cannot be listed is a unit that says so."""
+    """Yield all there is to check in a store; a folder that cannot be listed is a unit that says
+    so.
+    """
     yield Unit("store", partial(_check_root, store))
     yield Unit("tmp", partial(_check_tmp, store))
     yield Unit(layout.LEDGER, partial(_check_ledger, store))
@@ -83,7 +87,7 @@ def units(store: Store) -> Iterator[Unit]:
 def _units_in(
     folder: Path, label: str, units_of: Callable[[Path], Iterable[Unit]]
 ) -> Iterator[Unit]:
-    """The units of each entry of a folder."""
+    """Yield the units of each entry of a folder."""
     try:
         paths = layout.entries(folder)
     except OSError as error:
@@ -134,7 +138,7 @@ def _check_root(store: Store) -> Iterator[Problem]:
 
 
 def _check_tmp(store: Store) -> Iterator[Problem]:
-    """What dead processes left there is no problem: it is swept in time."""
+    """Yield what is not kvtool's; what dead processes left is no problem: it is swept in time."""
     for path in layout.entries(layout.tmp_path(store.path)):
         if scratch_owner(path) is None:
             yield Problem("", "", "", f"tmp/{path.name}: not a file of kvtool")
@@ -222,7 +226,10 @@ def _check_roster(run: Run) -> Iterator[Problem]:
         return
     names = {path.name for path in layout.entries(run.folder / layout.ROSTER)}
     for name in sorted(names - {segment_name(number) for number in range(roster.n_segments)}):
-        what = f"not among the {roster.n_segments} segments that follow each other: one before it is gone"
+        what = (
+            f"not among the {roster.n_segments} segments that follow each other: "
+            "one before it is gone"
+        )
         yield Problem(run.name, f"{layout.ROSTER}/{name}", "", what)
     if not roster.n_segments:
         return
@@ -233,15 +240,16 @@ def _check_roster(run: Run) -> Iterator[Problem]:
             listed = roster.ids[index] if index < len(roster.ids) else None
             if name != listed:
                 what = f"image {index} is {name!r}, and in the run's roster {listed!r}"
-                # An index that no segment lists may be of one that is lost: then the part is all that is left of it.
+                # An index that no segment lists may be of a segment that is lost: then the part
+                # is all that remains of it.
                 yield Problem(
                     run.name, part.name, "", what, "" if listed is None else "drop", part.folder
                 )
 
 
 def _parts_with_samples(run: Run) -> list[Part]:
-    """Parts whose images can be read; what is wrong with others is told where they are checked
-    themselves.
+    """Return parts whose images can be read; what is wrong with others is told where they are
+    checked themselves.
     """
     parts = []
     for part in run.readable("parts"):
@@ -252,7 +260,7 @@ def _parts_with_samples(run: Run) -> list[Part]:
 
 
 def _check_twice(run: Run) -> Iterator[Problem]:
-    """Images that are in two parts: the one that was committed under its name stays."""
+    """Yield the images that are in two parts: the one that was committed under its name stays."""
     owners: dict[int | str, Part] = {}
     for part in sorted(_parts_with_samples(run), key=lambda part: not is_in_place(run, part)):
         for sample in part.samples:

@@ -75,8 +75,8 @@ def write_text(
 
 
 def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> list[Bits]:
-    """The images at `positions` of an array whose images begin at `offsets` (n + 1) on the token
-    axis.
+    """Return the images at `positions` of an array whose images begin at `offsets` (n + 1) on the
+    token axis.
     """
     joined = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
     return [joined[:, :, offsets[position] : offsets[position + 1]] for position in positions]
@@ -105,7 +105,8 @@ def _commit(
         except (FileNotFoundError, TornError):
             if not folder.parent.is_dir():
                 raise
-            # Something removed what was being written. The arrays are still here, so it is written again, once.
+            # Something removed what was being written. The arrays are still here, so it is
+            # written again, once.
             return _write_and_rename(store, folder, checked, lengths, config, attributes)
 
 
@@ -117,7 +118,7 @@ def _write_and_rename(
     config: RunConfig,
     attributes: dict[str, Any],
 ) -> int:
-    """Bytes written, or 0 where another writer was first.
+    """Return the bytes written, or 0 where another writer was first.
 
     Every file is read back before it is committed.
     """
@@ -188,7 +189,7 @@ def write_array(
 
 
 def array_record(spec: ArraySpec, files: Mapping[str, FileRecord]) -> ArrayRecord:
-    """What a part records of an array whose files were written."""
+    """Return what a part records of an array whose files were written."""
     shards = [files[spec.shard_name(shard)] for shard in range(spec.n_shards)]
     return ArrayRecord(
         spec,
@@ -207,7 +208,7 @@ def _fill(buffer: Bits, pieces: Sequence[Bits], first_layer: int) -> None:
 
 
 def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
-    """The inner chunks of a shard, in C order of (layer, head, chunk)."""
+    """Return the inner chunks of a shard, in C order of (layer, head, chunk)."""
     chunks = buffer.reshape(-1, spec.chunk_tokens, buffer.shape[-1])
     return list(encoders.map(lambda chunk: encode_chunk(chunk, spec.codec), chunks))
 
@@ -246,7 +247,7 @@ def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
 def _check_pieces(
     pieces: Pieces, config: RunConfig, name: str, tokens: int, where: str
 ) -> list[Bits]:
-    """The array as a list of pieces of the run's geometry and dtype, or StoreError."""
+    """Return the array as a list of pieces of the run's geometry and dtype, or StoreError."""
     parts = [pieces] if isinstance(pieces, np.ndarray) else list(pieces)
     heads, dim = config.heads_and_dim(name)
     expected = (len(config.stored_layers(name)), heads, tokens, dim)
