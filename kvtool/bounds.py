@@ -75,6 +75,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
     """Return a public function that checks its options first; its signature stays what it is."""
+    # Read once, since the signature of a function never changes.
     parameters = signature(function)
 
     @wraps(function)

@@ -129,6 +129,7 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
     unique_paths = list(dict.fromkeys(map(_as_path, paths)))
+    # One quick look at each file, and one question to the memory for all.
     stamps = {path: quick_look(path) for path in unique_paths}
     names = {path: _place(path) for path in unique_paths if stamps[path] is not None}
     remembered = _recall(names.values())
@@ -141,6 +142,7 @@ def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
             digests[path] = memory[1]
         elif stamp is not None:
             unknown.append(path)
+    # Only what is new or changed is read.
     fresh = _hash_all(unknown)
     digests.update({path: digest for path, (digest, _) in fresh.items()})
     _remember({names[path]: entry for path, entry in fresh.items() if entry[0]})

@@ -98,7 +98,8 @@ def write_output(
 
     Raises SpaceError or StoreError.
     """
-    target, data = _file_name(path, what), [pieces] if isinstance(pieces, bytes) else pieces
+    target = _file_name(path, what)
+    data = [pieces] if isinstance(pieces, bytes) else pieces
     with _named(target, what):
         number = _descriptor(target)
         mode = None if number is not None else _mode(target)
@@ -107,6 +108,7 @@ def write_output(
                 sys.stdout.flush()  # what was printed before comes before
             with os.fdopen(os.dup(number), "wb") as file:
                 file.writelines(data)
+        # A regular file is replaced as a whole, so that a reader never sees half of it.
         elif mode is None or stat.S_ISREG(mode):
             if make_folder:
                 _target(target).parent.mkdir(parents=True, exist_ok=True)

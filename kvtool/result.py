@@ -195,6 +195,7 @@ def _plain(value: Any, undefined: list[int]) -> Any:
         return [_plain(item, undefined) for item in value]
     if value is None or isinstance(value, str | bool | int):
         return value
+    # JSON has no NaN and no infinity.
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)

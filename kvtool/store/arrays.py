@@ -109,6 +109,7 @@ class ArraySpec:
         }
         transpose = {"name": "transpose", "configuration": {"order": [0, 1, 3, 2]}}
         compressed = [transpose, little, {"name": "blosc", "configuration": blosc}]
+        # An inner chunk is one head of chunk_tokens tokens; the index lies behind all of them.
         sharding = {
             "chunk_shape": [1, 1, self.chunk_tokens, dim],
             "codecs": [*([little] if self.codec == "none" else compressed), {"name": "crc32c"}],
@@ -163,6 +164,7 @@ class ArrayRecord:
                 f"expected files of at least {spec.index_nbytes} bytes, "
                 f"found {min(self.shard_nbytes)}"
             )
+        # Values that no compression could have made so small are damage, not data.
         if spec.nbytes > MOST_COMPRESSION * sum(self.shard_nbytes):
             return (
                 f"expected at most {MOST_COMPRESSION} bytes of values a byte stored, "

@@ -80,6 +80,7 @@ def write_recorded(path: Path, *buffers: Any) -> FileRecord:
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
             checksum = google_crc32c.extend(checksum, np.frombuffer(view, np.uint8))
+            # The system may write less than it was given.
             while view.nbytes:
                 count = os.write(fd, view)
                 size += count

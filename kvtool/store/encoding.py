@@ -50,7 +50,9 @@ def bits_to_float32(
 def float32_to_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """bfloat16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN (quiet)."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    # Half of the last kept bit, and one more where that bit is odd: ties go to even.
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    # Rounding could carry a NaN's payload into infinity, so its quiet bit is set instead.
     quiet = (bits >> 16) | 0x0040
     return np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
 
@@ -88,11 +90,13 @@ def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: s
     nothing is compressed, of `chunk`. Raises CorruptError that begins with `where`.
     """
     frame = chunk[:-CRC_NBYTES]
-    stored, checksum = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
+    stored = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little")
+    checksum = crc32c(frame)
     if stored != checksum:
         raise CorruptError(
             f"{where}: expected crc32c {stored:08x}, found {checksum:08x}: damaged: {REPAIR}"
         )
+    # blosc's header has the size of what it compressed; nothing else is to be written to scratch.
     nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
     if nbytes != scratch.nbytes:
         raise CorruptError(
@@ -110,6 +114,7 @@ def encode_index(chunk_nbytes: list[int]) -> bytes:
     """Index of a shard whose chunks follow each other in C order."""
     index = np.empty((len(chunk_nbytes), 2), "<u8")
     index[:, 1] = chunk_nbytes
+    # Each chunk begins where the one before it ends.
     index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
     data = index.tobytes()
     return data + crc32c(data).to_bytes(CRC_NBYTES, "little")
@@ -118,7 +123,8 @@ def encode_index(chunk_nbytes: list[int]) -> bytes:
 def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
     """Return (chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
     index = data[:-CRC_NBYTES]
-    stored, checksum = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
+    stored = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little")
+    checksum = crc32c(index)
     if stored != checksum:
         raise CorruptError(
             f"{where}: expected crc32c {stored:08x} of the index, found {checksum:08x}: damaged: "

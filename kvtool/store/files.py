@@ -172,6 +172,7 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
     one fails.
     """
     check_files(tmp, files or {})
+    # Names in a folder survive a power cut only once the folder itself is synced, the inner first.
     expected = sizes(tmp)
     for folder, _ in walk(tmp, topdown=False):
         fsync_folder(folder)

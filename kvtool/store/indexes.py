@@ -137,6 +137,7 @@ def keep(
         os_errors(f"run {run.name}: index {name} cannot be written"),
         scratch_folder(run.store) as scratch,
     ):
+        # A run that was never searched has no group of indexes yet.
         if not folder_of(run).exists():
             group = scratch / layout.INDEXES
             group.mkdir()

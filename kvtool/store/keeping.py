@@ -94,9 +94,10 @@ def load_result(path: Path) -> dict[str, Any] | None:
 
 
 def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
-    """As load_result, parsed; a damaged one, or one that cannot be read, is said in a warning and
-    taken for none, so that it is computed again. Nothing is written: what is kept next under the
-    key takes its place.
+    """Return the result in a file, parsed; None where there is none.
+
+    A damaged one, or one that cannot be read, is said in a warning and taken for none, so that it
+    is computed again. Nothing is written: what is kept next under the key takes its place.
     """
     try:
         record = _read_result(path)
@@ -129,6 +130,7 @@ def results(store: Path) -> Iterator[dict[str, Any]]:
         with suppress(FileNotFoundError):  # replaced or removed in this moment
             if path.suffix == ".json":
                 paths.append((path.stat().st_mtime_ns, path))
+    # By the time of the last save, the newest first.
     for _, path in sorted(paths, reverse=True):
         try:
             result = load_result(path)
@@ -161,6 +163,7 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
         records = {name: write_recorded(tmp / name, data) for name, data in files}
         manifest = sealed({SEAL: UNSEALED, "key": key, "files": records})
         records[MANIFEST] = write_recorded(tmp / MANIFEST, manifest)
+        # A damaged folder makes room for the whole one.
         if folder.exists() and any(picture_problems(folder)):
             remove_committed(store, folder)
         commit_folder(tmp, folder, records)

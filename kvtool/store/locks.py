@@ -56,6 +56,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
         while not _create(store, path, mine):
+            # The claim of a dead process is taken over without waiting.
             if _drop_if_stale(path):
                 continue
             left_s = deadline - time.monotonic()
@@ -95,6 +96,7 @@ def is_stale(path: Path) -> bool:
     without a touch elsewhere.
     """
     owner = read_owner(path)
+    # What the system says of the process counts at once; else the heartbeat decides.
     dead = None if owner is None else is_dead(owner.process)
     if dead is not None:
         return dead
@@ -125,6 +127,7 @@ def sweep(folder: Path) -> None:
 def _create(store: Path, path: Path, owner: Owner) -> bool:
     if path.exists():
         return False
+    # Written aside and linked, the claim is never seen half written.
     data = json.dumps(asdict(owner)).encode()
     with scratch_folder(store) as tmp:
         write_file(tmp / path.name, data)
@@ -139,6 +142,7 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
                 raise
         else:
             return True
+    # Without hard links, O_EXCL decides who makes the file.
     try:
         write_file(path, data)
     except FileExistsError:

@@ -135,9 +135,12 @@ class RunConfig:
         """'field: ours, theirs' for each field of the identity that differs, those of the model one
         by one.
         """
-        ours, theirs = self._identity, other._identity
-        model, other_model = ours.pop("model"), theirs.pop("model")
+        ours = self._identity
+        theirs = other._identity
+        model = ours.pop("model")
+        other_model = theirs.pop("model")
         pairs = [(name, ours[name], theirs[name]) for name in ours]
+        # The model is compared field by field, since it is what mostly differs.
         pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
         return [
             f"{name}: stored {stored!r}, asked {requested!r}"
@@ -234,15 +237,15 @@ def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
 def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
     """Return the samples with what all of them share (often the prefix) written once."""
     records = [sample.to_json() for sample in samples]
-    shared = {
-        key: value
-        for key, value in records[0].items()
-        if all(record[key] == value for record in records)
-    }
-    own_fields = [
-        {key: value for key, value in record.items() if key not in shared} for record in records
-    ]
-    return {"shared": shared, "each": own_fields}
+    shared = dict(records[0])
+    for record in records:
+        shared = {key: value for key, value in shared.items() if record[key] == value}
+    return {"shared": shared, "each": [_without(record, shared) for record in records]}
+
+
+def _without(record: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a record that are not among the shared ones."""
+    return {key: value for key, value in record.items() if key not in shared}
 
 
 def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:

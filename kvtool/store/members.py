@@ -93,6 +93,7 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
         )
     yield from problems
     yield from foreign_files(folder, {layout.ZARR_JSON, *arrays}, run.name, label, "")
+    # Every file of every array, and every file that is none of its array's.
     for name, array in arrays.items():
         expected = {
             layout.ZARR_JSON,

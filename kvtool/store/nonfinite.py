@@ -70,6 +70,7 @@ def describe(places: Iterable[Place], config: RunConfig) -> str:
 
 
 def _layer_groups(heads_at: Mapping[int, Sequence[int]], n_heads: int) -> list[str]:
+    # Layers with the same heads are told together.
     groups = groupby(heads_at, key=lambda layer: tuple(heads_at[layer]))
     return [
         f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups
@@ -83,7 +84,7 @@ def _heads(heads: Sequence[int], n_heads: int) -> str:
 
 
 def _numbers(what: str, numbers: Sequence[int]) -> str:
-    """ "layer 3", or "layers 3-5, 7": rising numbers, neighbours as ranges."""
+    """ "layer 3", or "layers 3-5, 7": rising numbers, neighbors as ranges."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -57,6 +57,7 @@ def is_dead(process: Process) -> bool | None:
         pass
     except (OSError, OverflowError):
         return None
+    # A process id is used again: then the start times differ.
     state, started = look_at(process.pid)
     reused = bool(started and process.started and started != process.started)
     return state in _DEAD_STATES or reused

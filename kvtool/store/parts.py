@@ -109,7 +109,8 @@ def check_part(part: Part, config: RunConfig) -> None:
     """Raise CorruptError where the attributes of a part cannot be those of a part of a run of
     these settings.
     """
-    label, attributes = part.where, part.attributes
+    label = part.where
+    attributes = part.attributes
     records = schema.read(SampleRecords, attributes.get("samples"), f"{label}: samples").each
     counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{label}: offsets")
     schema.read(tuple[int, ...], list(part.indices), f"{label}: index")
@@ -117,6 +118,7 @@ def check_part(part: Part, config: RunConfig) -> None:
     check_arrays(
         part.arrays, config, label, {name: ends[-1] for name, ends in counts.items() if ends}
     )
+    # The offsets must be those of as many images, rising from 0.
     for name in config.array_names():
         ends = counts.get(name, ())
         if (

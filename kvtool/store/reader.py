@@ -100,6 +100,7 @@ class PartsReader:
         stored_layers = [self._stored_layer(kind, layer) for layer in numbers]
         heads, dim = self.config.heads_and_dim(kind)
         slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
+        # A generator, so that files are opened only shortly before they are read.
         requests = (
             ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
             for layer, stored in zip(numbers, stored_layers, strict=True)
@@ -116,6 +117,7 @@ class PartsReader:
         """Read all arrays of one image, see StoredRun.read_image."""
         part, position = self._place(image)
         names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
+        # The text before the image comes with the kind whose geometry it shares.
         names += [name for name, kind in TEXT_KINDS.items() if kind in names]
         return {name: self._read_image_array(part, position, name, raw) for name in names}
 
@@ -158,6 +160,7 @@ class PartsReader:
             end = ends[-1]
             all_tokens = [(0, last - first)]
             stretches = all_tokens if choice.is_all else consecutive(choice.indices(sample, kind))
+            # Rows of the part's array, and where they go in the output.
             for start, stop in stretches:
                 rows[part.name].append(Rows(first + start, first + stop, end))
                 end += stop - start
@@ -204,6 +207,7 @@ class PartsReader:
             raise CorruptError(
                 f"{part.where}: expected an array {name}, found {', '.join(part.arrays)}: {REPAIR}"
             )
+        # The sizes are looked at once: a lost file must not read as NaN.
         if (part.name, name) not in self._checked:
             array.check_sizes()
             self._checked.add((part.name, name))

@@ -84,7 +84,8 @@ def restore_root(path: Path) -> bool:
     """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy
     is whole.
     """
-    root, copy = path / layout.ZARR_JSON, layout.ledger_path(path) / layout.ROOT_COPY
+    root = path / layout.ZARR_JSON
+    copy = layout.ledger_path(path) / layout.ROOT_COPY
     try:
         unsealed(read_file(root), str(root))
     except (CorruptError, OSError):
@@ -111,6 +112,7 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
     for path, run in pictures:
         rows.append(Mended(run, "", "removed", f"pictures/{path.name}: no result shows them"))
     scratch = layout.entries(layout.tmp_path(store.path))
+    # Only time can tell whether folders of other machines are still touched.
     watched = [path for path in scratch if is_watched_scratch(path)]
     if watched and not dry_run:
         time.sleep(owners.WATCH_S)
@@ -133,6 +135,7 @@ def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str
     """
     runs = {run.name: run.config.hash for run in store.readable_runs()}
     damaged = set(store.runs()) - runs.keys()
+    # Pictures go with the last result that shows them.
     orphans, shown_keys, shown_by_orphans = [], set(), {}
     for path in layout.entries(store.results_dir):
         try:
@@ -166,7 +169,8 @@ def _about(result: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
-    mend, target = problem.mend, problem.target
+    mend = problem.mend
+    target = problem.target
     did = _DID[mend]
     if mend == "restore" and target is not None and not _is_whole(_copy_of(store.path, target)):
         did = "left as it is, since it has no copy: `kvtool store remove` drops it"

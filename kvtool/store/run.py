@@ -74,16 +74,15 @@ class Run(StoredRun):
         Raises SpaceError or StoreError; nothing is left behind then.
         """
         everything = {**arrays, **{f"text_{kind}": pieces for kind, pieces in (text or {}).items()}}
-        span = range(samples[0].index, samples[-1].index + 1) if samples else range(0)
-        covered = self.covered_indices(span) if samples else set()
+        covered = self._covered(samples)
         positions = [
             position for position, sample in enumerate(samples) if sample.index not in covered
         ]
+        if not positions and samples:
+            with os_errors(f"run {self.name}: its parts cannot be synced"):
+                fsync_folder(self.folder / "parts")  # the winner may not have come to it
+            return 0
         if len(positions) < len(samples):
-            if not positions:
-                with os_errors(f"run {self.name}: its parts cannot be synced"):
-                    fsync_folder(self.folder / "parts")  # the winner may not have come to it
-                return 0
             everything = {
                 array: writer.select(pieces, token_offsets(samples, array), positions)
                 for array, pieces in everything.items()
@@ -134,6 +133,12 @@ class Run(StoredRun):
             if part.folder.name.isdecimal()
         ]
         return f"{max(ends, default=0):07d}"
+
+    def _covered(self, samples: Sequence[Sample]) -> set[int]:
+        """Return the indices of those images, by rising index, that are committed by now."""
+        if not samples:
+            return set()
+        return self.covered_indices(range(samples[0].index, samples[-1].index + 1))
 
     def _claim_path(self, name: str) -> Path:
         return self.folder / "locks" / f"{layout.check_name(name, 'claim')}{locks.SUFFIX}"

@@ -68,6 +68,7 @@ def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = N
             (tmp / name).mkdir()
             document = leaf_json({}) if name == layout.LOCKS else group_json({})
             write_file(tmp / name / layout.ZARR_JSON, document)
+        # A new run and the order of its images are committed together.
         if segment is not None:
             write_segment(tmp / layout.ROSTER / segment_name(0), segment)
         return commit_folder(tmp, layout.run_path(store, config.name))

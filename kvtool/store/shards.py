@@ -1,6 +1,6 @@
 """The fast reader: wanted tokens of wanted heads out of a shard, decoded one by one.
 
-The shard's index says where each inner chunk lies; neighbours are read with one call, and while one
+The shard's index says where each inner chunk lies; neighbors are read with one call, and while one
 shard is decoded others are fetched. Every index and chunk is checked against its crc32c. zarr reads
 the same files more slowly; tests/store/test_shards.py compares.
 """
@@ -107,14 +107,17 @@ class OpenShard:
         array's is not.
         """
         spec = self.request.array.spec
+        # Both buffers are used for every chunk and every span of this shard.
         scratch = np.empty((spec.shape[3], spec.chunk_tokens), spec.storage)
         buffer = np.empty(
             max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8
         )
         for span in self.spans:
-            base, decoded = span[0].offset, -1
+            base = span[0].offset
+            decoded = -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
             for piece in span:
+                # Several stretches of one chunk follow each other: it is decoded once.
                 if piece.offset != decoded:
                     where = f"{self.where}, bytes {piece.offset} to {_end(piece)}"
                     chunk = data[piece.offset - base : _end(piece) - base]
@@ -135,8 +138,10 @@ class OpenShard:
                 f"{self.where}: expected {self.nbytes} bytes, found {nbytes}: {REPAIR}"
             )
         spec = self.request.array.spec
+        # The index lies at the end of the file.
         tail = np.empty(spec.index_nbytes, np.uint8)
         index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.where)
+        # As floats, offset and size cannot overflow, whatever a damaged index says.
         end = index.astype(np.float64).sum(1).max(initial=0)
         if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
             raise CorruptError(
@@ -146,11 +151,13 @@ class OpenShard:
         return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
 
     def _pieces(self, index: NDArray[np.uint64]) -> Iterator[ShardPiece]:
-        request, spec = self.request, self.request.array.spec
+        request = self.request
+        spec = request.array.spec
         size = spec.chunk_tokens
         chunks: list[list[tuple[int, int]]] = index[request.layer % spec.shard_layers].tolist()
         for position, head in enumerate(request.heads):
             for start, stop, out in request.rows:
+                # A stretch of tokens may cross the borders of inner chunks.
                 for chunk in range(start // size, ceil(stop / size)):
                     lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
                     offset, nbytes = chunks[head][chunk]
@@ -223,6 +230,7 @@ def _spans(pieces: Iterable[ShardPiece]) -> Iterator[list[ShardPiece]]:
     """Yield groups of pieces that follow each other, READ_NBYTES or one chunk long at most."""
     span: list[ShardPiece] = []
     for piece in pieces:
+        # A piece of the same chunk, or of the next one in the file, joins the span.
         same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))
         if same_or_next and _end(piece) - span[0].offset <= READ_NBYTES:
             span.append(piece)

@@ -54,6 +54,7 @@ class Share:
             todo = [chunk for chunk, _ in busy_chunks]
             if not todo or (len(todo), len(self.done)) != before:
                 continue  # what was held a moment ago may be free or done by now
+            # Nothing was done in this round: wait for the others, as long as was asked for.
             now = time.monotonic()
             deadline = now + self.wait_s if deadline is None else deadline
             if now >= deadline:

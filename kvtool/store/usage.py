@@ -51,6 +51,7 @@ def measure(store: Path) -> Usage:
     for folder, _, names in os.walk(store):
         path = Path(folder)
         for name in names:
+            # Another process may remove the file at this moment.
             with suppress(OSError):
                 nbytes = (path / name).lstat().st_size
                 purpose = _purpose(path.relative_to(store).parts, path / name)

@@ -262,6 +262,7 @@ def _parts_with_samples(run: Run) -> list[Part]:
 def _check_twice(run: Run) -> Iterator[Problem]:
     """Yield the images that are in two parts: the one that was committed under its name stays."""
     owners: dict[int | str, Part] = {}
+    # Parts that lie where they were committed come first, and so own their images.
     for part in sorted(_parts_with_samples(run), key=lambda part: not is_in_place(run, part)):
         for sample in part.samples:
             for key, what in ((sample.index, "image with index"), (sample.id, "image with id")):

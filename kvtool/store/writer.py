@@ -53,6 +53,7 @@ def write_part(
     label = f"run {config.name}, part {folder.name}"
     _check_samples(samples, folder.name, label)
     lengths = {name: token_counts(samples, name) for name in config.array_names()}
+    # Text arrays may be left out where no image has text before it.
     needed = {name for name in lengths if name not in TEXT_KINDS or any(lengths[name])}
     if not needed <= set(arrays) <= set(lengths):
         raise StoreError(f"{label}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
@@ -129,6 +130,7 @@ def _write_and_rename(
         tmp.mkdir()
         nonfinite: dict[str, list[list[int]]] = {}
         for name, pieces in arrays.items():
+            # An array without a value, e.g. of no text before the images, has no folder.
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
                 records_of_files, nonfinite_blocks = write_array(
@@ -137,6 +139,7 @@ def _write_and_rename(
                 arrays_written[name] = asdict(array_record(spec, records_of_files))
                 files |= {f"{name}/{file}": record for file, record in records_of_files.items()}
                 nonfinite |= {name: nonfinite_blocks} if nonfinite_blocks else {}
+        # The part's own zarr.json comes last, with the sizes and checksums of all others.
         record_of_part = {
             "committed_as": str(folder.relative_to(store)),
             **attributes,
@@ -160,9 +163,11 @@ def write_array(
     reused.
     """
     folder.mkdir()
+    # The metadata first: its checksum goes into the part's record as those of the shards do.
     files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json(dimensions))}
     heads, dim = spec.shape[1], spec.shape[3]
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
+    # The padding of the last chunk of each head stays NaN in every shard.
     buffer = np.full(
         (spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage
     )
@@ -179,6 +184,7 @@ def write_array(
             nonfinite += encoders.map(count_nonfinite, blocks)
             chunks = _encode(buffer, spec, encoders)
             index = encode_index([len(chunk) for chunk in chunks])
+            # Wait for an earlier write, so that memory holds a few shards at most.
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
             writes.append(
