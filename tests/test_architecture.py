@@ -15,7 +15,7 @@ from kvtool.registry import EXPERIMENTS, experiment_part
 from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reachable
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors"),
+    ("_version", "errors", "display"),
     ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema"),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from rich.filesize import decimal
 
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.datasets.images import load_image
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.overlays import fit
@@ -40,8 +42,8 @@ SHEETS = 2
 Progress = Callable[..., object]
 
 
-@dataclass(frozen=True)
-class Page:
+@dataclass(frozen=True, repr=False)
+class Page(Displayed):
     """What was written: where, how many bytes, of how many results and pictures, and what could not be had."""
 
     path: Path
@@ -49,6 +51,17 @@ class Page:
     n_results: int
     n_pictures: int
     notes: tuple[str, ...]
+
+    def _title(self) -> str:
+        return f"Page {self.path}"
+
+    def _facts(self) -> Facts:
+        return {
+            "bytes": decimal(self.n_bytes),
+            "results": self.n_results,
+            "pictures": self.n_pictures,
+            "notes": f"{len(self.notes)}: {listing(self.notes)}" if self.notes else None,
+        }
 
 
 @checked

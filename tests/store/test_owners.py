@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.store import owners
+from kvtool.store import owners, process
 from tests.support.runs import dead_process
 
 
@@ -62,7 +62,7 @@ def test_a_process_that_may_not_be_signalled_is_alive(monkeypatch: pytest.Monkey
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refused)
-    monkeypatch.setattr(owners, "_look_in_proc", lambda _pid: ("", 0))
+    monkeypatch.setattr(process, "_look_in_proc", lambda _pid: ("", 0))
     assert owners.is_dead(other(pid=1, started=5)) is False
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.result import Result
-from kvtool.store import Store, keeping, open_store
+from kvtool.store import Store, keeping, layout, open_store
 from kvtool.store.verify import verify
 
 
@@ -49,9 +49,7 @@ def assert_computed_again(
     monkeypatch.setattr(keeping, "_warned", set())
     opened = store if isinstance(store, Store) else open_store(store)
     expected = command().to_json()
-    before = [
-        path for path in sorted(opened.results_dir.glob("*.json")) if kind in path.read_text()
-    ]
+    before = [path for path in layout.entries(opened.results_dir) if kind in path.read_text()]
     for path, damage in zip(before, itertools.cycle(DAMAGES), strict=False):
         damage(path)
     caplog.clear()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from kvtool.bounds import checked
 from kvtool.datasets.images import load_image
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
 from kvtool.outputs import check_output, is_regular, write_output
@@ -28,8 +29,8 @@ BESIDE_PX = (420, 240)
 Progress = Callable[..., None]
 
 
-@dataclass(frozen=True)
-class Shown:
+@dataclass(frozen=True, repr=False)
+class Shown(Displayed):
     """A picture that was written. what: the task, or "pca". block: of the task. images: ids. notes: for the user."""
 
     path: Path
@@ -40,6 +41,21 @@ class Shown:
     images: tuple[str, ...]
     wh_px: tuple[int, int]
     notes: tuple[str, ...] = ()
+
+    def _title(self) -> str:
+        return f"Picture {self.path}"
+
+    def _facts(self) -> Facts:
+        block = self.block
+        return {
+            "what": self.what,
+            "run": self.run,
+            "kind": self.kind,
+            "block": block and f"layer {block.layer}, kv_head {block.kv_head}",
+            "images": f"{len(self.images)}: {listing(self.images)}",
+            "pixels": "{} x {}".format(*self.wh_px),
+            "notes": f"{len(self.notes)}: {listing(self.notes)}" if self.notes else None,
+        }
 
     def row(self) -> Row:
         layer, kv_head = (
