@@ -17,6 +17,7 @@ from kvtool._version import __version__
 from kvtool.bounds import check_text
 from kvtool.cli import console, data, demo, ending, extract, listing, report, store
 from kvtool.cli.ending import Stopped
+from kvtool.cli.everywhere import QuietOption, VerboseOption, add_verbosity, epilog
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.errors import UsageError
 from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part
@@ -25,6 +26,11 @@ from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part
 class Commands(TyperGroup):
     """kvtool's commands and those of plug-ins. Hands Ctrl-C and a closed pipe to the net; Typer would end the process
     without a word."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in self.commands.values():
+            add_verbosity(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those of plug-ins last."""
@@ -36,6 +42,7 @@ class Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in EXPERIMENTS.names():
             command = _plugin_command(cmd_name)
+            add_verbosity(command)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -65,36 +72,42 @@ app = typer.Typer(
     help="Extract the image keys and values of multimodal language models once; probe them from disk.\n\n"
     "Data goes to standard output, everything else to standard error. Exit codes: 0 done or nothing to do, 1 error, "
     "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as KVTOOL_<COMMAND>_<FLAG>.",
+    epilog=epilog(
+        "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
+        "kvtool probe study.kv semantic-correspondence",
+        "kvtool report study.kv -o page.html",
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract")(extract.extract)
+app.command("extract", epilog=epilog(*extract.EXAMPLES))(extract.extract)
 for _name in EXPERIMENTS.table:
     _command = experiment_part(_name, "command")
     if hasattr(_command, "app"):  # an experiment with subcommands of its own
         app.add_typer(_command.app, name=_name)
     else:
-        app.command(_name)(getattr(_command, _name))
-app.command("report")(report.report)
+        app.command(_name, epilog=epilog(*_command.EXAMPLES))(getattr(_command, _name))
+app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
-app.command("models")(listing.models)
-app.command("datasets")(listing.datasets)
-app.command("demo")(demo.demo)
+app.command("models", epilog=epilog(*listing.MODELS_EXAMPLES))(listing.models)
+app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)
+app.command("demo", epilog=epilog(*demo.EXAMPLES))(demo.demo)
 
 
 def _plugin_command(name: str) -> Any:
     """The command of a plug-in's experiment. Raises UsageError where it has none."""
-    function = getattr(experiment_part(name, "command"), name.replace("-", "_"), None)
+    part = experiment_part(name, "command")
+    function = getattr(part, name.replace("-", "_"), None)
     if function is None:
         raise UsageError(
             f"experiment {name} of a plug-in: expected a part `command` with a function "
             f"{name.replace('-', '_')}, found none"
         )
     single = typer.Typer(rich_markup_mode=None)
-    single.command(name)(function)
+    single.command(name, epilog=epilog(*getattr(part, "EXAMPLES", ())))(function)
     return get_command(single)
 
 
@@ -112,8 +125,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main_flags(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     log_file: Annotated[
         Path | None, typer.Option("--log-file", help="Also write all notes to this file.")
     ] = None,

@@ -54,10 +54,19 @@ def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
     log.propagate = False
     screen = Screen()
     screen.setFormatter(logging.Formatter("%(message)s"))
-    screen.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    screen.setLevel(logging.INFO)
     log.addHandler(screen)
+    set_level(quiet=quiet, verbose=verbose)
     if log_file is not None:
         log.addHandler(LogFile(log_file))
+
+
+def set_level(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Let standard error show errors only, or all notes; where both are asked for, errors only."""
+    if quiet:
+        log.handlers[0].setLevel(logging.ERROR)
+    elif verbose and not is_quiet():
+        log.handlers[0].setLevel(logging.DEBUG)
 
 
 def is_quiet() -> bool:

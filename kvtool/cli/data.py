@@ -8,16 +8,28 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import FormatOption, bounded
 from kvtool.errors import UsageError
 
-app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Make data sets.",
+    epilog=epilog("kvtool data scenes scenes", "kvtool data scenes scenes --only msrc,davis"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 Size = Literal["small", "medium", "large"]
 
 
-@app.command("scenes")
+@app.command(
+    "scenes",
+    epilog=epilog(
+        "kvtool data scenes scenes",
+        "kvtool data scenes scenes --only msrc,davis --seed 1",
+    ),
+)
 def scenes(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")

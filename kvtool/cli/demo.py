@@ -11,6 +11,11 @@ from kvtool.cli import console
 from kvtool.cli.data import Size
 from kvtool.cli.options import FormatOption, bounded
 
+EXAMPLES = (
+    "kvtool demo",
+    "kvtool demo large-demo --size large --seed 1",
+)
+
 
 def demo(
     directory: Annotated[

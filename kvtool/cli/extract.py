@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 
 
+EXAMPLES = (
+    "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
+    "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-7b-ov-hf \\\n"
+    "    --dataset spair71k:SPair-71k --devices cuda:0,cuda:1",
+    "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
+)
+
+
 def extract(
     store: StoreArgument = None,
     model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]

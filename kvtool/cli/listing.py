@@ -8,6 +8,9 @@ import typer
 
 from kvtool.cli.options import FormatOption
 
+MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
+DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
+
 
 def models(format: FormatOption = "auto") -> None:
     """The model families that `extract --model` takes: any checkpoint of them, by hub id or folder."""

@@ -11,6 +11,11 @@ from kvtool.cli import console
 from kvtool.cli.options import bounded, device_name, need_store
 from kvtool.errors import UsageError
 
+EXAMPLES = (
+    "kvtool report study.kv -o page.html",
+    'kvtool report first.kv second.kv -o page.html --title "Two models" --examples 0',
+)
+
 
 def report(
     out: Annotated[

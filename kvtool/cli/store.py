@@ -10,6 +10,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.completion import complete_run
+from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
 from kvtool.errors import CorruptError, UsageError
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Look at a store, check it, mend it, remove runs.",
+    epilog=epilog(
+        "kvtool store info study.kv",
+        "kvtool store verify study.kv",
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,7 +32,13 @@ DryRunOption = Annotated[
 ]
 
 
-@app.command("info")
+@app.command(
+    "info",
+    epilog=epilog(
+        "kvtool store info study.kv",
+        "kvtool store info study.kv --format json",
+    ),
+)
 def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """What a store holds: version, runs, images, parts, results, free space, and the bytes of all its files.
 
@@ -47,7 +58,13 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     )
 
 
-@app.command("runs")
+@app.command(
+    "runs",
+    epilog=epilog(
+        "kvtool store runs study.kv",
+        "kvtool store runs study.kv --format csv > runs.csv",
+    ),
+)
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """The runs of a store with their settings, a row each, and who works on them since when.
 
@@ -88,7 +105,13 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@app.command("verify")
+@app.command(
+    "verify",
+    epilog=epilog(
+        "kvtool store verify study.kv",
+        "kvtool store verify study.kv --part 3/7",
+    ),
+)
 def verify(
     store: StoreArgument = None,
     part: Annotated[
@@ -130,7 +153,13 @@ def _share(part: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-@app.command("repair")
+@app.command(
+    "repair",
+    epilog=epilog(
+        "kvtool store repair study.kv --dry-run",
+        "kvtool store repair study.kv",
+    ),
+)
 def repair(
     store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
 ) -> None:
@@ -149,7 +178,13 @@ def repair(
     _tell(mend(opened, dry_run), format, f"{opened.path}: nothing to repair")
 
 
-@app.command("prune")
+@app.command(
+    "prune",
+    epilog=epilog(
+        "kvtool store prune study.kv --dry-run",
+        "kvtool store prune study.kv",
+    ),
+)
 def prune(
     store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
 ) -> None:
@@ -171,7 +206,13 @@ def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
         console.log.info("%s", nothing)
 
 
-@app.command("remove")
+@app.command(
+    "remove",
+    epilog=epilog(
+        "kvtool store remove study.kv first-try",
+        "kvtool store remove study.kv first-try --yes",
+    ),
+)
 def remove(
     store: Annotated[
         str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")

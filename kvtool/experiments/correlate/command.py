@@ -22,6 +22,13 @@ from kvtool.errors import PartialError, UsageError
 Named = list[str] | None
 
 
+EXAMPLES = (
+    "kvtool correlate study.kv --tasks semantic-segmentation --benchmarks cvbench",
+    "kvtool correlate first.kv second.kv third.kv --tasks semantic-segmentation \\\n"
+    "    --benchmarks cvbench --plot figure.pdf",
+)
+
+
 def correlate(
     stores: Annotated[
         list[Path] | None,

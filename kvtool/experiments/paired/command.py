@@ -27,6 +27,13 @@ from kvtool.cli.options import (
 Cell = Literal["both", "value-only", "model-only", "neither"]
 
 
+EXAMPLES = (
+    "kvtool paired study.kv art-style",
+    "kvtool paired study.kv art-style --show value-only",
+    "kvtool paired study.kv art-style --kinds key,value --answers answers.jsonl",
+)
+
+
 def paired(
     store: Annotated[
         str | None,

@@ -23,6 +23,12 @@ from kvtool.cli.options import (
 )
 from kvtool.errors import PartialError
 
+EXAMPLES = (
+    "kvtool prefix study.kv referring-expression",
+    "kvtool prefix study.kv referring-expression --conditions none,random --layers late",
+    "kvtool prefix study.kv referring-expression --prefix 'text:a photo of a cat'",
+)
+
 
 def prefix(
     store: Annotated[

@@ -26,6 +26,12 @@ from kvtool.cli.options import (
 )
 from kvtool.errors import UsageError
 
+EXAMPLES = (
+    "kvtool probe study.kv all",
+    "kvtool probe study.kv semantic-correspondence --layers middle",
+    "kvtool probe study.kv semantic-correspondence --heads 0-1 --plot scores.pdf",
+)
+
 
 def probe(
     store: Annotated[

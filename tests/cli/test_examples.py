@@ -1,0 +1,267 @@
+"""Every --help ends with examples, and each of them does what it says, in a folder that holds what it names."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.main import get_command
+
+import kvtool
+from kvtool.cli.app import app
+from kvtool.cli.everywhere import HEADING, examples_of
+from kvtool.cli.reference import help_text
+from kvtool.datasets.cvbench import CvBench
+from kvtool.demo import study
+from kvtool.demo.layouts import write_scenes
+from tests.cli.conftest import Shell
+from tests.experiments.test_correlate import answered, right_for, segmented, write_cvbench
+from tests.support import datasets, results, tiny
+from tests.tasks.test_language_tasks import imagenet
+
+Examples = dict[tuple[str, ...], list[str]]
+PAIRED_WITH = ("first.kv", "second.kv", "third.kv")
+
+
+def examples_below(command: Any, words: tuple[str, ...] = ()) -> Examples:
+    """The examples of a command and of all below it, by the words that call them."""
+    examples = {words: examples_of(command)}
+    for name, subcommand in getattr(command, "commands", {}).items():
+        examples |= examples_below(subcommand, (*words, name))
+    return examples
+
+
+EXAMPLES = examples_below(get_command(app))
+LINES = sorted({line for lines in EXAMPLES.values() for line in lines})
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words) or "kvtool")
+def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
+    lines = EXAMPLES[words]
+    assert 2 <= len(lines) <= 3
+    assert all(shlex.join(("kvtool", *words)) in line for line in lines)
+    _, _, end = help_text(words).partition(f"  {HEADING}\n")
+    assert [line.strip() for line in end.replace("\\\n", " ").splitlines()] == lines
+    assert max(map(len, end.splitlines())) <= 80
+
+
+class Workspaces:
+    """Folders with what examples name, made once and copied for each example.
+
+    Attributes:
+        root: where they are made.
+        model: the tiny model that stands for every other.
+    """
+
+    def __init__(self, root: Path, model: Path) -> None:
+        self.root = root
+        self.model = model
+
+    def copy(self, words: tuple[str, ...], target: Path) -> None:
+        """Fill a folder for a command of these words."""
+        name = "_".join(words).replace("-", "_")
+        group = words[0] if words else "probe"
+        source = getattr(self, name, None) or getattr(self, group, self.probe)
+        shutil.copytree(source, target, dirs_exist_ok=True)
+
+    def _new(self, name: str) -> Path:
+        folder = self.root / name
+        folder.mkdir()
+        return folder
+
+    def _extract(self, folder: Path, layout: str, **options: Any) -> Path:
+        """Store a run of the tiny model over one of the embedded world's data sets."""
+        write_scenes(self.root / "scenes", only=[layout])
+        dataset = f"{layout}:{self.root}/scenes/{layout}{options.pop('split', '')}"
+        store = folder / "study.kv"
+        kvtool.extract(store, model=str(self.model), dataset=dataset, run="first-try", **options)
+        return store
+
+    @cached_property
+    def extract(self) -> Path:
+        folder = self._new("extract")
+        datasets.spair(folder / "SPair-71k")
+        for number in range(3):
+            datasets.picture(folder / "pictures" / f"{number}.png", seed=number)
+        return folder
+
+    @cached_property
+    def probe(self) -> Path:
+        """A store over eight images of SPair-71k, with a result and a page to write of it."""
+        folder = self._new("probe")
+        store = self._extract(folder, "spair71k", limit=8)
+        kvtool.probe(store, "semantic-correspondence")
+        for name in PAIRED_WITH:
+            shutil.copytree(store, folder / name)
+        return folder
+
+    @cached_property
+    def knockout(self) -> Path:
+        """A store as that of probe, of a model of which half the keys hardly depend on the input."""
+        folder = self._new("knockout")
+        model, self.model = self.model, polarized(self.root / "polarized")
+        self._extract(folder, "spair71k", limit=8)
+        self.model = model
+        for layout, name in (("pope", "POPE"), ("mme", "MME")):
+            write_scenes(self.root / "scenes", only=[layout])
+            shutil.copytree(self.root / "scenes" / layout, folder / name)
+        (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
+        return folder
+
+    @cached_property
+    def paired(self) -> Path:
+        folder = self._new("paired")
+        self._extract(folder, "blink", split="/Art_Style@val")
+        return folder
+
+    @cached_property
+    def prefix(self) -> Path:
+        folder = self._new("prefix")
+        self._extract(folder, "refcoco", limit=3)
+        return folder
+
+    @cached_property
+    def correlate(self) -> Path:
+        """Three models in one store, and in a store each."""
+        folder, data = self._new("correlate"), self._new("data")
+        imagenet(data / "imagenet-s")
+        cvbench = CvBench(write_cvbench(data / "cvbench"))
+        for number, name in enumerate(PAIRED_WITH):
+            for store in (folder / name, folder / "study.kv"):
+                segmented(store, data, f"model-{number}", number)
+                answered(store, cvbench, f"model-{number}", right_for((20, 12, 16)[number]))
+        return folder
+
+    @cached_property
+    def score_davis(self) -> Path:
+        folder = datasets.golden("davis_tree_a", self._new("davis"))
+        shutil.move(folder / "results", folder / "masks")
+        return folder
+
+    @cached_property
+    def score_imagenet_s(self) -> Path:
+        folder = self._new("imagenet-s")
+        data = datasets.golden("imagenets_a", folder / "ImageNetS50")
+        shutil.move(data / "predict", folder / "maps")
+        return folder
+
+    @cached_property
+    def score_bdd10k(self) -> Path:
+        folder = datasets.golden("bdd_a", self._new("bdd10k"))
+        shutil.move(folder / "gt", folder / "bdd100k")
+        shutil.move(folder / "pred", folder / "maps")
+        return folder
+
+    @cached_property
+    def score_spair(self) -> Path:
+        folder = self._new("spair")
+        record = json.loads((datasets.GOLDEN / "pck_float_a.json").read_text())
+        write_lines(folder / "keypoints.jsonl", record["pairs"])
+        return folder
+
+    @cached_property
+    def score_pope(self) -> Path:
+        folder = self._new("pope")
+        record = json.loads((datasets.GOLDEN / "pope_a.json").read_text())
+        questions = record["files"][0]["items"]
+        labels = [{"label": question["label"]} for question in questions]
+        write_lines(folder / "questions.jsonl", labels)
+        write_lines(folder / "answers.jsonl", [{"answer": q["answer"]} for q in questions])
+        for name in ("random", "popular"):
+            write_lines(folder / f"{name}.jsonl", questions)
+        return folder
+
+    @cached_property
+    def score_mme(self) -> Path:
+        folder = self._new("mme")
+        datasets.golden("mme_lavin_a", folder / "answers")
+        return folder
+
+
+def polarized(folder: Path) -> Path:
+    """A tiny model of four layers; the keys of head 0 are nearly their bias, whatever the input."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.TEXT, "num_hidden_layers", 4)
+        tiny.llava_onevision(folder)
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith("self_attn.k_proj.weight"):
+            half = len(weight) // 2
+            weights[name] = torch.cat([weight[:half] * 0.02, weight[half:]])
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workspaces:
+    return Workspaces(tmp_path_factory.mktemp("workspaces"), tiny_model)
+
+
+@pytest.fixture
+def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/demo runs the demo itself, which takes minutes."""
+
+    def demo(folder: Path, **_options: Any) -> Iterator[Any]:
+        yield results.probe()
+
+    monkeypatch.setattr(study, "run_demo", demo)
+
+
+def words_of(line: str) -> tuple[str, ...]:
+    """The command that a line calls last."""
+    words = tuple(line.rpartition("kvtool ")[2].split())
+    return max((known for known in EXAMPLES if words[: len(known)] == known), key=len)
+
+
+@pytest.mark.usefixtures("short_demo")
+@pytest.mark.parametrize("line", LINES)
+def test_an_example_does_what_it_says(
+    line: str,
+    shell: Shell,
+    workspaces: Workspaces,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspaces.copy(words_of(line), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    # "y" answers the question of `store remove`.
+    run_line(line, shell, monkeypatch, workspaces.model, "y\n")
+
+
+def run_line(
+    line: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, model: Path, text: str
+) -> None:
+    """Run a line of the shell in this process, with its pipes and files; `text` is its standard input."""
+    for command in line.split("|"):
+        words = shlex.split(command)
+        target = Path(words.pop()) if ">" in words else None
+        source = Path(words.pop()) if "<" in words else None
+        text = source.read_text() if source else text
+        words = [stand_in(word, model) for word in words if word not in ("<", ">")]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        exit_code, text, notes = shell(*words[1:])
+        assert exit_code == 0, notes
+        if target is not None:
+            assert text
+            target.write_text(text)
+
+
+def stand_in(word: str, model: Path) -> str:
+    """The tiny model for every other, and this machine's processor for cards it may not have."""
+    if word == "demo" or word.startswith("llava-hf/"):
+        return str(model)
+    return word.replace("cuda:0,cuda:1", "cpu")
