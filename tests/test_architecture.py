@@ -17,7 +17,7 @@ from kvtool.registry import EXPERIMENTS, experiment_part
 PACKAGE = Path(__file__).parent.parent / "kvtool"
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors"),
-    ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema"),
+    ("types", "registry", "bounds", "digests", "outputs", "inputs", "layers", "schema"),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),
     ("features", "engine"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -23,10 +24,10 @@ def epilog(*examples: str) -> str | None:
     return "\n".join(["\b", HEADING, *(f"  {line}" for line in lines)])
 
 
-def examples_of(command: Any) -> list[str]:
-    """Return the examples that end a command's help, a line of the shell each; none where it has none."""
-    _, _, lines = (command.epilog or "").partition(f"{HEADING}\n")
-    joined = lines.replace("\\\n", " ")
+def examples_in(help_text: str) -> list[str]:
+    """Return the examples that end a help or an epilog, a line of the shell each; none where it has none."""
+    _, _, lines = help_text.partition(f"{HEADING}\n")
+    joined = re.sub(r"\s*\\\n\s*", " ", lines)
     return [line.strip() for line in joined.splitlines()]
 
 

@@ -11,17 +11,17 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set
 from kvtool.cli.options import (
+    DevicesOption,
     Format,
     FormatOption,
     KindsOption,
     LayersOption,
     StoreArgument,
     bounded,
-    device_names,
     need_store,
     parse_bytes,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
 )
 from kvtool.errors import BusyError, PartialError
 from kvtool.types import KeyPosition, Precision, View
@@ -69,12 +69,7 @@ def extract(
         Precision, typer.Option("--dtype", help="Of the weights, and as stored.")
     ] = "bfloat16",
     batch_size: Annotated[int, bounded("batch_size", help="Images a batch, of equal length.")] = 16,
-    devices: Annotated[
-        str,
-        typer.Option(
-            "--devices", callback=device_names, help="E.g. cuda:0,cuda:1 or cpu; one process each."
-        ),
-    ] = "auto",
+    devices: DevicesOption = "auto",
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option("--engine", help="ray: workers as tasks of a Ray cluster."),
@@ -132,7 +127,7 @@ def extract(
         dataset=dataset,
         prefix=prefix,
         kinds=parse_kinds(kinds),
-        layers=parse_numbers(layers, "--layers"),
+        layers=parse_layers(layers),
         limit=limit,
         view=view,
         keys=keys,

@@ -26,7 +26,7 @@ def prepare() -> None:
         if getattr(sys, name) is None:
             setattr(
                 sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False)
-            )  # noqa: SIM115
+            )
     codecs.register_error(ESCAPE, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

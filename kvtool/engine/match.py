@@ -19,6 +19,7 @@ from kvtool.datasets.identity import Difference, compare
 from kvtool.datasets.images import digest_pictures
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
 from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
+from kvtool.layers import named_layers
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
@@ -165,7 +166,13 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
     revision = stored.model.revision if same_model(stored.model, snapshot) else snapshot.revision
     defaults = stored.defaults
     is_encoder = not defaults.layers
-    layers = None if job.layers is None else tuple(sorted(set(job.layers)))
+    geometry = stored.model.geometry
+    depth = geometry.vision_layers if is_encoder else geometry.layers
+    layers = job.layers
+    if isinstance(layers, str):
+        layers = tuple(named_layers(layers, depth))
+    if layers is not None:
+        layers = tuple(sorted(set(layers)))
     return replace(
         stored,
         model=replace(stored.model, revision=revision, dtype=job.dtype, attention=job.attention),

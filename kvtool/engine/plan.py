@@ -32,7 +32,8 @@ PROBED_IMAGES = 16
 class Job:
     """One `kvtool extract`, as plain data: it travels to worker processes and machines unchanged.
 
-    layers: of the decoder, or of the tower for an encoder alone; None keeps all, or the tower's last.
+    layers: of the decoder, or of the tower for an encoder alone: numbers, or early, middle, late or last:N; None keeps
+    all, or the tower's last.
     prefix: none, correct, incorrect, random, text:... (literal text before every image), or file:CSV (one an image).
     reuse: take what does not depend on the prefix from a run of the store that holds it, where there is one.
     limit: only the first N images of the split; a later run with a larger limit goes on from there.
@@ -45,7 +46,7 @@ class Job:
     dataset: str
     prefix: str = "none"
     kinds: tuple[Kind, ...] | None = None
-    layers: tuple[int, ...] | None = None
+    layers: str | tuple[int, ...] | None = None
     limit: int | None = None
     view: View = "base"
     keys: KeyPosition = "post-rope"

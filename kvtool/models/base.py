@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice, named_layers
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +63,7 @@ class Model(Protocol):
     def request(
         self,
         kinds: Sequence[Kind] | None,
-        layers: Sequence[int] | None,
+        layers: LayerChoice | None,
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
@@ -225,11 +226,13 @@ def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[K
 
 
 def chosen_layers(
-    layers: Sequence[int] | None, count: int, default: Sequence[int]
+    layers: LayerChoice | None, count: int, default: Sequence[int]
 ) -> tuple[int, ...]:
     """Layers that a user chose, sorted, each once; None means the default. Raises UsageError."""
     if layers is None:
         return tuple(default)
+    if isinstance(layers, str):
+        layers = named_layers(layers, count)
     if outside := [layer for layer in layers if not 0 <= layer < count]:
         raise UsageError(
             f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among these"

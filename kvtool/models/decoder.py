@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice
 from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
 from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
@@ -84,7 +85,7 @@ class DecoderModel(SeveralImages):
     def request(
         self,
         kinds: Sequence[Kind] | None,
-        layers: Sequence[int] | None,
+        layers: LayerChoice | None,
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:

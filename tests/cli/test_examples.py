@@ -7,7 +7,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typer.main import get_command
 
 import kvtool
 from kvtool.cli.app import app
-from kvtool.cli.everywhere import HEADING, examples_of
+from kvtool.cli.everywhere import HEADING, examples_in
 from kvtool.cli.reference import help_text
 from kvtool.datasets.cvbench import CvBench
 from kvtool.demo import study
@@ -29,13 +29,14 @@ from tests.experiments.test_correlate import answered, right_for, segmented, wri
 from tests.support import datasets, results, tiny
 from tests.tasks.test_language_tasks import imagenet
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 Examples = dict[tuple[str, ...], list[str]]
-PAIRED_WITH = ("first.kv", "second.kv", "third.kv")
+NUMBERED = ("first.kv", "second.kv", "third.kv")
 
 
 def examples_below(command: Any, words: tuple[str, ...] = ()) -> Examples:
     """The examples of a command and of all below it, by the words that call them."""
-    examples = {words: examples_of(command)}
+    examples = {words: examples_in(command.epilog or "")}
     for name, subcommand in getattr(command, "commands", {}).items():
         examples |= examples_below(subcommand, (*words, name))
     return examples
@@ -50,9 +51,9 @@ def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
     lines = EXAMPLES[words]
     assert 2 <= len(lines) <= 3
     assert all(shlex.join(("kvtool", *words)) in line for line in lines)
-    _, _, end = help_text(words).partition(f"  {HEADING}\n")
-    assert [line.strip() for line in end.replace("\\\n", " ").splitlines()] == lines
-    assert max(map(len, end.splitlines())) <= 80
+    text = help_text(words)
+    assert examples_in(text) == lines
+    assert max(map(len, text.partition(HEADING)[2].splitlines())) <= 88
 
 
 class Workspaces:
@@ -101,7 +102,7 @@ class Workspaces:
         folder = self._new("probe")
         store = self._extract(folder, "spair71k", limit=8)
         kvtool.probe(store, "semantic-correspondence")
-        for name in PAIRED_WITH:
+        for name in NUMBERED:
             shutil.copytree(store, folder / name)
         return folder
 
@@ -112,7 +113,7 @@ class Workspaces:
         model, self.model = self.model, polarized(self.root / "polarized")
         self._extract(folder, "spair71k", limit=8)
         self.model = model
-        for layout, name in (("pope", "POPE"), ("mme", "MME")):
+        for layout, name in (("pope", "POPE"), ("mme", "MME"), ("coco", "coco")):
             write_scenes(self.root / "scenes", only=[layout])
             shutil.copytree(self.root / "scenes" / layout, folder / name)
         (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
@@ -136,7 +137,7 @@ class Workspaces:
         folder, data = self._new("correlate"), self._new("data")
         imagenet(data / "imagenet-s")
         cvbench = CvBench(write_cvbench(data / "cvbench"))
-        for number, name in enumerate(PAIRED_WITH):
+        for number, name in enumerate(NUMBERED):
             for store in (folder / name, folder / "study.kv"):
                 segmented(store, data, f"model-{number}", number)
                 answered(store, cvbench, f"model-{number}", right_for((20, 12, 16)[number]))
@@ -144,20 +145,20 @@ class Workspaces:
 
     @cached_property
     def score_davis(self) -> Path:
-        folder = datasets.golden("davis_tree_a", self._new("davis"))
+        folder = datasets.golden("davis_tree_a.zip", self._new("davis"))
         shutil.move(folder / "results", folder / "masks")
         return folder
 
     @cached_property
     def score_imagenet_s(self) -> Path:
         folder = self._new("imagenet-s")
-        data = datasets.golden("imagenets_a", folder / "ImageNetS50")
+        data = datasets.golden("imagenets_a.zip", folder / "ImageNetS")
         shutil.move(data / "predict", folder / "maps")
         return folder
 
     @cached_property
     def score_bdd10k(self) -> Path:
-        folder = datasets.golden("bdd_a", self._new("bdd10k"))
+        folder = datasets.golden("bdd_a.zip", self._new("bdd10k"))
         shutil.move(folder / "gt", folder / "bdd100k")
         shutil.move(folder / "pred", folder / "maps")
         return folder
@@ -165,14 +166,14 @@ class Workspaces:
     @cached_property
     def score_spair(self) -> Path:
         folder = self._new("spair")
-        record = json.loads((datasets.GOLDEN / "pck_float_a.json").read_text())
+        record = json.loads((GOLDEN / "pck_float_a.json").read_text())
         write_lines(folder / "keypoints.jsonl", record["pairs"])
         return folder
 
     @cached_property
     def score_pope(self) -> Path:
         folder = self._new("pope")
-        record = json.loads((datasets.GOLDEN / "pope_a.json").read_text())
+        record = json.loads((GOLDEN / "pope_a.json").read_text())
         questions = record["files"][0]["items"]
         labels = [{"label": question["label"]} for question in questions]
         write_lines(folder / "questions.jsonl", labels)
@@ -184,7 +185,7 @@ class Workspaces:
     @cached_property
     def score_mme(self) -> Path:
         folder = self._new("mme")
-        datasets.golden("mme_lavin_a", folder / "answers")
+        datasets.golden("mme_lavin_a.zip", folder / "answers")
         return folder
 
 
@@ -215,7 +216,7 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Wo
 def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """tests/demo runs the demo itself, which takes minutes."""
 
-    def demo(folder: Path, **_options: Any) -> Iterator[Any]:
+    def demo(*_: Any, **_options: Any) -> Iterator[Any]:
         yield results.probe()
 
     monkeypatch.setattr(study, "run_demo", demo)
@@ -251,17 +252,17 @@ def run_line(
         target = Path(words.pop()) if ">" in words else None
         source = Path(words.pop()) if "<" in words else None
         text = source.read_text() if source else text
-        words = [stand_in(word, model) for word in words if word not in ("<", ">")]
+        words = [word for word in words if word not in ("<", ">")]
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-        exit_code, text, notes = shell(*words[1:])
+        exit_code, text, notes = shell(*stand_in(words[1:], model))
         assert exit_code == 0, notes
         if target is not None:
             assert text
             target.write_text(text)
 
 
-def stand_in(word: str, model: Path) -> str:
-    """The tiny model for every other, and this machine's processor for cards it may not have."""
-    if word == "demo" or word.startswith("llava-hf/"):
-        return str(model)
-    return word.replace("cuda:0,cuda:1", "cpu")
+def stand_in(words: Sequence[str], model: Path) -> list[str]:
+    """The tiny model for every other, and this machine's processor for cards that it may lack."""
+    stand_ins = {"--model": str(model), "--devices": "cpu"}
+    before = ["", *words[:-1]]
+    return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]

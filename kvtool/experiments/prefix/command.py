@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,14 +10,18 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
 from kvtool.cli.options import (
     Backend,
+    DataOption,
     DeviceOption,
     FormatOption,
+    LayersOption,
     PlotOption,
     WaitOption,
     bounded,
     given,
+    parse_folder,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
+    parse_model,
     store_and_word,
 )
 from kvtool.errors import PartialError
@@ -62,12 +65,7 @@ def prefix(
         str | None,
         typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key."),
     ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers", metavar="LAYERS", help="To choose blocks from, e.g. 1-27; default: all."
-        ),
-    ] = None,
+    layers: LayersOption = None,
     run: Annotated[
         str | None,
         typer.Option(
@@ -89,12 +87,7 @@ def prefix(
             help="Over which the run is, or is to be extracted.",
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
+    data: DataOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
@@ -154,9 +147,9 @@ def prefix(
             else [word.strip() for word in conditions.split(",")],
             prefix=prefix or (),
             run=run,
-            model=model,
+            model=parse_model(model),
             dataset=dataset,
-            data=data,
+            data=parse_folder(data),
             select=select,
             device=device,
             limit=limit,
@@ -164,7 +157,7 @@ def prefix(
             fresh=fresh,
             wait_s=wait,
             progress=advance,
-            **given(kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers")),
+            **given(kinds=parse_kinds(kinds), layers=parse_layers(layers)),
             **own,
         )
     for note in result.config["notes"]:

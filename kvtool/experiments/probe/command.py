@@ -11,8 +11,10 @@ from kvtool.cli import console
 from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
     Backend,
+    DataOption,
     DeviceOption,
     FormatOption,
+    HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
@@ -20,7 +22,9 @@ from kvtool.cli.options import (
     WaitOption,
     bounded,
     given,
+    parse_folder,
     parse_kinds,
+    parse_layers,
     parse_numbers,
     store_and_word,
 )
@@ -49,21 +53,14 @@ def probe(
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")
-    ] = None,
+    heads: HeadsOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
             "--select", help="Best block on the data it is scored on, or on the other half of it."
         ),
     ] = "max",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
+    data: DataOption = None,
     device: DeviceOption = "auto",
     limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
     backend: Annotated[
@@ -134,7 +131,7 @@ def probe(
     path, name = store_and_word(store, task, "TASK")
     blocks = given(
         kinds=parse_kinds(kinds),
-        layers=parse_numbers(layers, "--layers"),
+        layers=parse_layers(layers),
         heads=parse_numbers(heads, "--heads"),
     )
     opened = kvtool.open(path)
@@ -184,7 +181,7 @@ def probe(
                 else save_predictions,
                 progress=advance,
                 **blocks,
-                **given(data=data, limit=limit),
+                **given(data=parse_folder(data), limit=limit),
                 **options,
             )
         for line in result.skipped:

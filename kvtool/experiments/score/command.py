@@ -17,7 +17,7 @@ app = typer.Typer(
     "Every score comes with its number of sampling units and a 95 % interval over them.",
     epilog=epilog(
         "kvtool score davis --data DAVIS --results masks",
-        "kvtool score pope --answers answers.jsonl --format csv",
+        "kvtool score pope --answers random.jsonl popular.jsonl",
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -52,8 +52,8 @@ def davis(
 @app.command(
     "imagenet-s",
     epilog=epilog(
-        "kvtool score imagenet-s --data ImageNetS50 --results maps --classes 50",
-        "kvtool score imagenet-s --data ImageNetS50 --results maps --classes 50 --split validation",
+        "kvtool score imagenet-s --data ImageNetS --results maps --classes 50",
+        "kvtool score imagenet-s --data ImageNetS --results maps --classes 50 --format csv",
     ),
 )
 def imagenet_s(

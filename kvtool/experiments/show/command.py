@@ -11,13 +11,17 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_probe_task
 from kvtool.cli.options import (
+    DataOption,
+    DeviceOption,
     FormatOption,
+    HeadsOption,
     LayersOption,
     RunOption,
     StoreArgument,
     bounded,
-    device_name,
     need_store,
+    parse_folder,
+    parse_layers,
     parse_numbers,
 )
 from kvtool.errors import UsageError
@@ -68,30 +72,12 @@ def show(
         typer.Option("--kind", help="Of the maps; default: value, else what is stored."),
     ] = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None,
-        typer.Option(
-            "--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3; default: all."
-        ),
-    ] = None,
+    heads: HeadsOption = None,
     limit: Annotated[
         int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")
     ] = 12,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            callback=device_name,
-            help="With --task: auto, cpu, cuda or cuda:N.",
-        ),
-    ] = "auto",
+    data: DataOption = None,
+    device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:
     """Write one PNG about some images of a run. Never loads the model.
@@ -111,7 +97,7 @@ def show(
 
     chosen: dict[str, Any] = {
         "block": parse_block(block),
-        "layers": parse_numbers(layers, "--layers"),
+        "layers": parse_layers(layers),
         "heads": parse_numbers(heads, "--heads"),
     }
     found = kvtool.open(need_store(store)).run(run)
@@ -126,7 +112,7 @@ def show(
             task=task,
             kind=kind,
             limit=limit,
-            data=data,
+            data=parse_folder(data),
             device=device,
             progress=advance,
             **chosen,

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice
 from kvtool.models.base import (
     Array,
     Captured,
@@ -60,7 +61,7 @@ class Encoder:
     def request(
         self,
         kinds: Sequence[Kind] | None,
-        layers: Sequence[int] | None,
+        layers: LayerChoice | None,
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
