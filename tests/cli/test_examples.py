@@ -7,7 +7,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ def examples_below(command: Any, words: tuple[str, ...] = ()) -> Examples:
 
 EXAMPLES = examples_below(get_command(app))
 LINES = sorted({line for lines in EXAMPLES.values() for line in lines})
+SLOW = {"kvtool data scenes scenes": pytest.mark.slow}
+"""It draws all of the embedded world."""
 
 
 @pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words) or "kvtool")
@@ -229,7 +231,7 @@ def words_of(line: str) -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("short_demo")
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
 def test_an_example_does_what_it_says(
     line: str,
     shell: Shell,

@@ -229,7 +229,7 @@ def test_the_command(
     reader = Reader(page.read_text(encoding="utf-8"))
     assert "T <1>" in reader.text
     assert call(monkeypatch, ["report", "-o", str(page), "--data", "spair71k"]) == 2
-    assert "expected NAME:PATH" in capsys.readouterr().err
+    assert "expected NAME=FOLDER" in capsys.readouterr().err
 
 
 def test_the_commands_on_the_page_make_the_same_results(
