@@ -13,7 +13,7 @@ import typer
 from kvtool.bounds import BOUNDS
 from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
-from kvtool.layers import LayerChoice, parse_numbers
+from kvtool.layers import parse_numbers
 from kvtool.types import KINDS, Kind
 
 Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
@@ -158,11 +158,16 @@ def store_and_word(store: str | None, word: str | None, what: str) -> tuple[Path
     return need_store(None if store is None else Path(store)), word
 
 
-def parse_layers(text: str | None) -> LayerChoice | None:
+def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
     """Return the layers of a flag: numbers as numbers, names as they are, for the library knows them."""
     if text is not None and text[:1].isalpha():
         return text
     return parse_numbers(text, "--layers")
+
+
+def parse_heads(text: str | None) -> tuple[int, ...] | None:
+    """Return the KV heads of a flag such as 0-3,5; None stays None. Raises UsageError."""
+    return parse_numbers(text, "--heads")
 
 
 def parse_folder(text: str | None) -> Path | None:

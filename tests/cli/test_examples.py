@@ -72,9 +72,8 @@ class Workspaces:
 
     def copy(self, words: tuple[str, ...], target: Path) -> None:
         """Fill a folder for a command of these words."""
-        name = "_".join(words).replace("-", "_")
-        group = words[0] if words else "probe"
-        source = getattr(self, name, None) or getattr(self, group, self.probe)
+        names = ["_".join(words).replace("-", "_"), words[0] if words else "probe"]
+        source = next((getattr(self, name) for name in names if hasattr(self, name)), self.probe)
         shutil.copytree(source, target, dirs_exist_ok=True)
 
     def _new(self, name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def test_quiet_and_verbose_anywhere(
     assert any("no problem" in note for note in notes) == has_notes
     console.log.debug("a note for -v")
     assert len(console.log.handlers) == 1
-    assert (console.log.handlers[0].level < console.logging.INFO) == has_debug
+    assert (console.log.handlers[0].level < logging.INFO) == has_debug
 
 
 def test_a_value_is_no_flag(shell: Shell, tmp_path: Path) -> None:
@@ -139,7 +140,10 @@ def test_an_extraction_of_layers_by_name_goes_on(
     assert "expected early, middle, late, last:N or numbers, found 'deep'" in notes[-1]
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=f"folder:{pictures}",
                    limit=1, layers="early")  # fmt: skip
-    assert [run.config.layers for run in kvtool.open(tmp_path / "s.kv").runs] == [(1, 2), (0,)]
+    assert [run.config.layers for run in kvtool.open(tmp_path / "s.kv").readable_runs()] == [
+        (1, 2),
+        (0,),
+    ]
 
 
 def test_heads_of_a_knockout_by_number(shell: Shell, tmp_path: Path, tiny_model: Path) -> None:

@@ -22,10 +22,10 @@ from kvtool.cli.options import (
     bounded,
     given,
     parse_folder,
+    parse_heads,
     parse_kinds,
     parse_layers,
     parse_model,
-    parse_numbers,
     store_and_word,
 )
 
@@ -153,7 +153,7 @@ def paired(
             **given(
                 kinds=parse_kinds(kinds),
                 layers=parse_layers(layers),
-                heads=parse_numbers(heads, "--heads"),
+                heads=parse_heads(heads),
                 n=n,
                 reading=reading,
                 pictures=pictures,

@@ -23,9 +23,9 @@ from kvtool.cli.options import (
     bounded,
     given,
     parse_folder,
+    parse_heads,
     parse_kinds,
     parse_layers,
-    parse_numbers,
     store_and_word,
 )
 from kvtool.errors import UsageError
@@ -132,7 +132,7 @@ def probe(
     blocks = given(
         kinds=parse_kinds(kinds),
         layers=parse_layers(layers),
-        heads=parse_numbers(heads, "--heads"),
+        heads=parse_heads(heads),
     )
     opened = kvtool.open(path)
     found = opened.run(run)

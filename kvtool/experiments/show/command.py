@@ -21,8 +21,8 @@ from kvtool.cli.options import (
     bounded,
     need_store,
     parse_folder,
+    parse_heads,
     parse_layers,
-    parse_numbers,
 )
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
@@ -98,7 +98,7 @@ def show(
     chosen: dict[str, Any] = {
         "block": parse_block(block),
         "layers": parse_layers(layers),
-        "heads": parse_numbers(heads, "--heads"),
+        "heads": parse_heads(heads),
     }
     found = kvtool.open(need_store(store)).run(run)
     n_blocks = None if task is None else count_blocks(found, task)
