@@ -1,4 +1,6 @@
-"""How layers and heads are named: by their numbers; layers also as a third of the depth or as the last ones."""
+"""How layers and heads are named: by their numbers; layers also as a third of the depth or as the
+last ones.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from kvtool.errors import UsageError
 
 PAPER_LAYERS = 28
 THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
-"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same fractions."""
+"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same fractions.
+"""
 LayerChoice = str | Sequence[int]
 """early, middle, late, last:N, or the numbers themselves."""
 

@@ -1,4 +1,6 @@
-"""What the shell offers at Tab. It has to be there at once: registries and folders are listed, nothing is opened."""
+"""What the shell offers at Tab. It has to be there at once: registries and folders are listed,
+nothing is opened.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from pathlib import Path
 import typer
 
 RUNS = "runs"
-"""The folder of a store that has a folder for each run (kvtool.store.layout, which would import NumPy here)."""
+"""The folder of a store that has a folder for each run (kvtool.store.layout, which would import
+NumPy here).
+"""
 PREFIXED = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
 PAIRED = ("semantic-correspondence", "art-style", "visual-similarity", "relative-depth")
 

@@ -1,4 +1,6 @@
-"""Everything a person reads while a command runs: progress, notes and errors, all on standard error."""
+"""Everything a person reads while a command runs: progress, notes and errors, all on standard
+error.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ HEARTBEAT_SECONDS = 60.0
 
 
 class Screen(logging.StreamHandler[TextIO]):
-    """Standard error as it is now: while a bar is shown, rich stands there and keeps lines and bar apart."""
+    """Standard error as it is now: while a bar is shown, rich stands there and keeps lines and bar
+    apart.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -46,7 +50,9 @@ class LogFile(logging.FileHandler):
 
 
 def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
-    """Notes at INFO go to standard error (errors only with -q, debug with -v); everything to the log file."""
+    """Notes at INFO go to standard error (errors only with -q, debug with -v); everything to the
+    log file.
+    """
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
@@ -74,7 +80,9 @@ def is_quiet() -> bool:
 
 
 class Advance(Protocol):
-    """Say that `n` more units are done, with a short note on the state of things; `total`, where it becomes known."""
+    """Say that `n` more units are done, with a short note on the state of things; `total`, where it
+    becomes known.
+    """
 
     def __call__(self, n: int, note: str = "", total: int | None = None) -> None: ...
 
@@ -131,7 +139,9 @@ def _clock(seconds: float) -> str:
 def progress(
     what: str, total: int | None, *, done: int = 0, unit: str = "images"
 ) -> Iterator[Advance]:
-    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note, total)."""
+    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note,
+    total).
+    """
     tally = Tally(total, done)
     if is_quiet():
         yield silent

@@ -25,7 +25,8 @@ def demo(
     seed: Annotated[int, bounded("seed", help="Of the scenes.")] = 0,
     format: FormatOption = "auto",
 ) -> None:
-    """Write scenes, extract them with the shipped model, run every analysis, print the tables, write a page. Offline.
+    """Write scenes, extract them with the shipped model, run every analysis, print the tables,
+    write a page. Offline.
 
     The page, DIR/report.html, has all of it; the store is DIR/study.kv. A second call only reads.
     """

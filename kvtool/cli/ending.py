@@ -1,4 +1,6 @@
-"""The last net: however a command ends, it is one line on standard error, or none, and an exit code."""
+"""The last net: however a command ends, it is one line on standard error, or none, and an exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from kvtool.cli import console, signals, streams
 from kvtool.errors import KvtoolError
 
 TRACEBACK = "KVTOOL_TRACEBACK"
-"""Where this is set, the traceback of what is no KvtoolError goes to standard error without -v too."""
+"""Where this is set, the traceback of what is no KvtoolError goes to standard error without -v too.
+"""
 LONGEST = 2000
 """Characters of a message at most; arguments that it repeats may have any length."""
 REPORT = f"this is a fault of kvtool: run again with -v (or {TRACEBACK}=1) for the traceback, and report it"
@@ -28,7 +31,9 @@ ESCAPE_CODE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\
 
 
 class Stopped(Exception):  # noqa: N818  not an error of ours
-    """The user or the reader of our output ended the command; Typer would end the process without a word."""
+    """The user or the reader of our output ended the command; Typer would end the process without a
+    word.
+    """
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -123,7 +128,9 @@ def _stopped(exit_code: int) -> int:
 
 
 def _refused(error: typer.TyperException) -> int:
-    """What Typer refuses, as one line in place of its three; a group without a command still prints its help."""
+    """What Typer refuses, as one line in place of its three; a group without a command still prints
+    its help.
+    """
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context is None:
         say(message)
@@ -144,7 +151,9 @@ def say(message: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Foreign text without line breaks, terminal codes and other characters that do not print, and not without end."""
+    """Foreign text without line breaks, terminal codes and other characters that do not print, and
+    not without end.
+    """
     line = " ".join(ESCAPE_CODE.sub("", text).split())
     line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
     return (

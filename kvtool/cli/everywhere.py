@@ -1,4 +1,6 @@
-"""What every command has: examples at the end of its help, and the flags -q and -v wherever they stand on the line."""
+"""What every command has: examples at the end of its help, and the flags -q and -v wherever they
+stand on the line.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def epilog(*examples: str) -> str | None:
 
 
 def examples_in(help_text: str) -> list[str]:
-    """Return the examples that end a help or an epilog, a line of the shell each; none where it has none."""
+    """Return the examples that end a help or an epilog, a line of the shell each; none where it has
+    none.
+    """
     _, _, lines = help_text.partition(f"{HEADING}\n")
     joined = re.sub(r"\s*\\\n\s*", " ", lines)
     return [line.strip() for line in joined.splitlines()]

@@ -112,12 +112,14 @@ def extract(
     ] = False,
     format: FormatOption = "auto",
 ) -> None:
-    """Run a model over a data set once and store keys, values, projected and vision features of its images.
+    """Run a model over a data set once and store keys, values, projected and vision features of its
+    images.
 
-    The same command again goes on where it was interrupted, or says that there is nothing to do. Several at once
-    share the work. A run belongs to its pictures: a data set that only moved or grew continues its run; where
-    pictures changed or vanished, --changed refuse names them and touches nothing, --changed replace extracts the
-    changed ones again and leaves the vanished out, and --run NAME makes another run.
+    The same command again goes on where it was interrupted, or says that there is nothing to do.
+    Several at once share the work. A run belongs to its pictures: a data set that only moved or
+    grew continues its run; where pictures changed or vanished, --changed refuse names them and
+    touches nothing, --changed replace extracts the changed ones again and leaves the vanished out,
+    and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
 
@@ -197,8 +199,10 @@ def say_source(source: str | None) -> None:
 
 
 def finish(report: Report, format: Format) -> None:
-    """Say what was done. Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
-    where others hold all that was left; a worker that did its share is done, whatever others still hold."""
+    """Say what was done. Raises PartialError (exit 4) for pictures that failed or could not be
+    listed, BusyError (3) where others hold all that was left; a worker that did its share is done,
+    whatever others still hold.
+    """
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
 

@@ -35,7 +35,9 @@ def datasets(
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
-    """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks for `probe`."""
+    """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks
+    for `probe`.
+    """
     from dataclasses import asdict
 
     from kvtool.cli.output import emit_rows, resolve

@@ -54,7 +54,9 @@ PlotOption = Annotated[
 
 
 def bounded(name: str, *flags: str, **about: Any) -> Any:
-    """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag has it too."""
+    """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag
+    has it too.
+    """
     low, high = BOUNDS[name]
     return typer.Option(
         *(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about
@@ -159,7 +161,9 @@ def store_and_word(store: str | None, word: str | None, what: str) -> tuple[Path
 
 
 def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
-    """Return the layers of a flag: numbers as numbers, names as they are, for the library knows them."""
+    """Return the layers of a flag: numbers as numbers, names as they are, for the library knows
+    them.
+    """
     if text is not None and text[:1].isalpha():
         return text
     return parse_numbers(text, "--layers")
@@ -171,7 +175,9 @@ def parse_heads(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_folder(text: str | None) -> Path | None:
-    """Return the folder of --data: a path, or NAME=PATH or NAME:PATH with the name of a data set; None stays None."""
+    """Return the folder of --data: a path, or NAME=PATH or NAME:PATH with the name of a data set;
+    None stays None.
+    """
     from kvtool.datasets import DATASETS
 
     if text is None:
@@ -190,7 +196,9 @@ def parse_model(text: str | None) -> str | None:
 
 
 def parse_folders(texts: list[str] | None, flag: str) -> dict[str, str]:
-    """Return the folder of each name in NAME=FOLDER, or NAME:FOLDER for --data. Raises UsageError for other texts."""
+    """Return the folder of each name in NAME=FOLDER, or NAME:FOLDER for --data. Raises UsageError
+    for other texts.
+    """
     folders = {}
     for text in texts or ():
         name, folder = _named(text) if flag == "--data" else text.partition("=")[::2]
@@ -207,7 +215,9 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
-    """'key,value' -> ('key', 'value') in the fixed order of KINDS. None stays None. Raises UsageError."""
+    """'key,value' -> ('key', 'value') in the fixed order of KINDS. None stays None. Raises
+    UsageError.
+    """
     if text is None:
         return None
     names = [item.strip() for item in text.split(",")]

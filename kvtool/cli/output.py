@@ -29,8 +29,9 @@ def resolve(format: Format, stream: IO[str] | None = None) -> Format:
 
 
 def plot_files(plots: Sequence[Path] | None, name: str = "") -> list[Path]:
-    """Where --plot writes; with a name, of one result among several, it stands before the suffix: x.png, x-name.png.
-    Raises UsageError for what cannot be written, before any work is done."""
+    """Where --plot writes; with a name, of one result among several, it stands before the suffix:
+    x.png, x-name.png. Raises UsageError for what cannot be written, before any work is done.
+    """
     from kvtool.reporting.plots import check
 
     return [
@@ -49,7 +50,9 @@ def write_plots(result: Result, paths: Sequence[Path]) -> None:
 
 
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
-    """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV join lists."""
+    """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV
+    join lists.
+    """
     chosen, out = resolve(format), sys.stdout
     if not rows and chosen in ("table", "csv"):
         return
@@ -79,7 +82,9 @@ WHOLE = "run"
 
 
 def print_table(rows: Rows, title: str) -> None:
-    """A table; where it is wider than the terminal its runs are numbers, and their names stand below, a line each."""
+    """A table; where it is wider than the terminal its runs are numbers, and their names stand
+    below, a line each.
+    """
     from rich.console import Console
 
     console, table = Console(), _table(rows, title)

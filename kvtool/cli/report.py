@@ -39,12 +39,14 @@ def report(
     data: DataFoldersOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Write one self-contained HTML page about all results of one or several stores, and print its path.
+    """Write one self-contained HTML page about all results of one or several stores, and print its
+    path.
 
-    It opens from disk and asks nothing of any server. On it: what was found, in sentences with intervals; heatmaps
-    that show a block's categories and examples of what it predicts; curves, tables (each also as CSV), input-agnostic
-    keys, knockouts, prefixes, questions whose answer the values know and the model does not; configurations, versions
-    and the commands that make it again. Never loads the model.
+    It opens from disk and asks nothing of any server. On it: what was found, in sentences with
+    intervals; heatmaps that show a block's categories and examples of what it predicts; curves,
+    tables (each also as CSV), input-agnostic keys, knockouts, prefixes, questions whose answer the
+    values know and the model does not; configurations, versions and the commands that make it
+    again. Never loads the model.
     """
     import kvtool
     from kvtool.store.estimate import human

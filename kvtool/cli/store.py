@@ -40,7 +40,8 @@ DryRunOption = Annotated[
     ),
 )
 def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
-    """What a store holds: version, runs, images, parts, results, free space, and the bytes of all its files.
+    """What a store holds: version, runs, images, parts, results, free space, and the bytes of all
+    its files.
 
     bytes is their sum; parts_bytes, texts_bytes and so on say what they are for.
     """
@@ -68,8 +69,9 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """The runs of a store with their settings, a row each, and who works on them since when.
 
-    held names each part that someone works on, and answers and scores that someone makes; images_per_minute is the
-    pace of the last ten minutes of commits. The table shows some of the columns, the other formats all.
+    held names each part that someone works on, and answers and scores that someone makes;
+    images_per_minute is the pace of the last ten minutes of commits. The table shows some of the
+    columns, the other formats all.
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
@@ -86,7 +88,9 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """What fits the width of a terminal: what sets runs apart that are named by their settings, and their sizes."""
+    """What fits the width of a terminal: what sets runs apart that are named by their settings, and
+    their sizes.
+    """
     settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
     layers = row["layers"] or row["vision_layers"]
     images = f"{row['images']} of {row['images_total']}"
@@ -124,7 +128,9 @@ def verify(
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Read every byte of a store against its checksums and list what is wrong or gone; exit 1 where something is."""
+    """Read every byte of a store against its checksums and list what is wrong or gone; exit 1 where
+    something is.
+    """
     from kvtool.cli.output import emit_rows
     from kvtool.store import open_store
     from kvtool.store.verify import verify as check
@@ -163,9 +169,11 @@ def _share(part: str | None) -> tuple[int, int]:
 def repair(
     store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
 ) -> None:
-    """Drop what `store verify` finds damaged, so that the same commands make it again; restore what has a copy.
+    """Drop what `store verify` finds damaged, so that the same commands make it again; restore what
+    has a copy.
 
-    Nothing that verifies is touched. What is left as it is has to be looked at: the last column says why.
+    Nothing that verifies is touched. What is left as it is has to be looked at: the last column
+    says why.
     """
     from kvtool.store import open_store
     from kvtool.store.repair import repair as mend

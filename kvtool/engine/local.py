@@ -72,13 +72,14 @@ def extract(
     tell: Tell | None = None,
     begin: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Extract what a run still lacks. Images that cannot be read are left out and listed in the report.
+    """Extract what a run still lacks. Images that cannot be read are left out and listed in the
+    report.
 
     devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
     wait_s: how long to wait for parts that other processes hold once all others are done.
-    begin: called once with the report when it is known what is to do, before the weights are loaded.
-    Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError; what was committed by then
-    stays, and the same call goes on from there.
+    begin: called once with the report when it is known what is to do, before the weights are
+    loaded. Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError;
+    what was committed by then stays, and the same call goes on from there.
     """
     started = time.monotonic()
     extraction = open_extraction(job)
@@ -108,7 +109,9 @@ def extract(
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:
-    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the roster says so."""
+    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the
+    roster says so.
+    """
     wanted = set(extraction.ids[: extraction.job.limit])
     if not wanted <= {picture.id for picture in run.pictures}:
         return False
@@ -186,7 +189,9 @@ def missing(plan: Plan, run: Run | None) -> set[int]:
 
 
 def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
-    """Wait until a part that another process held is free or done; False when there is none, or time is up."""
+    """Wait until a part that another process held is free or done; False when there is none, or
+    time is up.
+    """
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
         parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
@@ -202,7 +207,9 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
 def run_devices(
     job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
 ) -> None:
-    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker looks at its own."""
+    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker
+    looks at its own.
+    """
     if engine == "ray":
         from kvtool.engine.ray import run_ray
 

@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 
 CLAIM_WAIT_S = 60.0
 NAMED = 10
-"""How many of the pictures and annotations that a data set leaves out are named; all are counted."""
+"""How many of the pictures and annotations that a data set leaves out are named; all are counted.
+"""
 
 
 @dataclass(frozen=True)
 class Extraction:
     """A job with its data set opened and its model's files looked at.
 
-    refs: all pictures of the split; prefixes: the text before each of them, None where there is none for it.
+    refs: all pictures of the split; prefixes: the text before each of them, None where there is
+    none for it.
     """
 
     job: Job
@@ -59,7 +61,9 @@ class Extraction:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """A line for each picture that is there but cannot be listed; none where as many as were asked for can be."""
+        """A line for each picture that is there but cannot be listed; none where as many as were
+        asked for can be.
+        """
         limit = self.job.limit
         return () if limit is not None and limit <= len(self.refs) else tuple(self.dataset.unread)
 
@@ -77,7 +81,9 @@ class Extraction:
 
 
 def open_extraction(job: Job) -> Extraction:
-    """Open a job's data set and look at its model's files. Raises UsageError, DatasetError, ModelError."""
+    """Open a job's data set and look at its model's files. Raises UsageError, DatasetError,
+    ModelError.
+    """
     dataset = open_dataset(job.dataset)
     refs = tuple(dataset.present())
     if not refs:
@@ -98,10 +104,11 @@ def open_extraction(job: Job) -> Extraction:
 def find_run(extraction: Extraction, store: Store) -> Run | None:
     """The run that an extraction goes on with, None where it needs a new one.
 
-    Of several, the one at the same place, then the one that holds most. Raises ChangedError where the run of this
-    place (or of the name asked for) holds pictures that changed or vanished since, and they are not to be replaced;
-    RunConflictError where the name asked for belongs to a run of other settings; CorruptError where the run has lost
-    files, since only `store repair` drops what is stored.
+    Of several, the one at the same place, then the one that holds most. Raises ChangedError where
+    the run of this place (or of the name asked for) holds pictures that changed or vanished since,
+    and they are not to be replaced; RunConflictError where the name asked for belongs to a run of
+    other settings; CorruptError where the run has lost files, since only `store repair` drops what
+    is stored.
     """
     candidates = _readable(
         Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store)
@@ -127,8 +134,9 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
 
 
 def _readable(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those whose pictures can be read. Raises CorruptError where the damaged one is of this very place or name; the
-    damage of any other is said, and stops nothing."""
+    """Those whose pictures can be read. Raises CorruptError where the damaged one is of this very
+    place or name; the damage of any other is said, and stops nothing.
+    """
     readable = []
     for candidate in candidates:
         try:
@@ -161,7 +169,9 @@ def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
 
 
 def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
-    """The settings of a job if its model is that of a stored run, whose defaults then are the job's too."""
+    """The settings of a job if its model is that of a stored run, whose defaults then are the job's
+    too.
+    """
     job, dataset, snapshot = extraction.job, extraction.dataset, extraction.snapshot
     revision = stored.model.revision if same_model(stored.model, snapshot) else snapshot.revision
     defaults = stored.defaults
@@ -307,7 +317,8 @@ def stale_parts(extraction: Extraction, run: Run) -> tuple[list[Part], Differenc
 
 
 def replace_changed(extraction: Extraction, run: Run) -> int:
-    """Drop the parts that hold pictures which changed or vanished, so that they are extracted again; how many images.
+    """Drop the parts that hold pictures which changed or vanished, so that they are extracted
+    again; how many images.
 
     Raises BusyError where another process works on one of the parts.
     """

@@ -38,8 +38,10 @@ _END = object()
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, images
-    whose features are `reused` from another run, and places that hold `nonfinite` values, each once."""
+    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
+    written, images whose features are `reused` from another run, and places that hold `nonfinite`
+    values, each once.
+    """
 
     what: str
     n: int = 0
@@ -75,8 +77,9 @@ def run_parts(
     tell: Tell,
     source: FeatureSource | None = None,
 ) -> None:
-    """Extract those of `parts` that nobody else holds, what `source` holds of them from there. Raises KvtoolError;
-    whatever was committed stays."""
+    """Extract those of `parts` that nobody else holds, what `source` holds of them from there.
+    Raises KvtoolError; whatever was committed stays.
+    """
     stop = threading.Event()
     ready: Queue[Any] = Queue(1)
     done: Queue[Any] = Queue(1)
@@ -179,8 +182,9 @@ def prepare_one(
     tell: Tell,
     source: FeatureSource | None = None,
 ) -> Prepared | None:
-    """Decode and preprocess one image, or read what the source holds of it; a bad one is told and left out, or raised
-    under `strict`."""
+    """Decode and preprocess one image, or read what the source holds of it; a bad one is told and
+    left out, or raised under `strict`.
+    """
     ref, prefix = plan.ref(index), plan.prefix(index)
     try:
         if prefix is None:
@@ -216,7 +220,9 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
 def capture_part(
     model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
 ) -> tuple[Arrays, Arrays]:
-    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in `prepared`."""
+    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in
+    `prepared`.
+    """
     arrays: dict[str, list[Any]] = {}
     text: dict[str, list[Any]] = {}
     for positions in batches(prepared, batch_size):
@@ -232,7 +238,9 @@ def capture_part(
 
 
 def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
-    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part is held once."""
+    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part
+    is held once.
+    """
     first = items[0]
     tokens = [item.shape[2] for item in items]
     whole = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)

@@ -1,4 +1,6 @@
-"""The text before each image: a condition of the data set, one text for all, or a user's file of one text an image."""
+"""The text before each image: a condition of the data set, one text for all, or a user's file of
+one text an image.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,18 @@ ID_COLUMNS = ("image", "id")
 
 
 def condition_name(prefix: str) -> str:
-    """What a run records of a job's prefix: a file's place is not recorded, since its texts alone count."""
+    """What a run records of a job's prefix: a file's place is not recorded, since its texts alone
+    count.
+    """
     return "file" if prefix.startswith(FILE) else prefix
 
 
 def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    """The text before each image; None where there is none for it, so that the image is counted as failed.
+    """The text before each image; None where there is none for it, so that the image is counted as
+    failed.
 
-    prefix: none, correct, incorrect, random, text:... or file:CSV. Raises UsageError; and the data set's DatasetError
-    where it lacks all of them: a file is missing, not a text.
+    prefix: none, correct, incorrect, random, text:... or file:CSV. Raises UsageError; and the data
+    set's DatasetError where it lacks all of them: a file is missing, not a text.
     """
     if prefix.startswith(TEXT):
         text = prefix.removeprefix(TEXT)
@@ -83,7 +88,8 @@ def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...
 
 
 def read_texts(name: str) -> dict[str, str]:
-    """Image id -> text of a CSV: UTF-8, a header, columns `image` (or `id`) and `text`; rows of no text are left out.
+    """Image id -> text of a CSV: UTF-8, a header, columns `image` (or `id`) and `text`; rows of no
+    text are left out.
 
     Raises UsageError that names the file and the line.
     """

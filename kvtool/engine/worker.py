@@ -23,8 +23,9 @@ def lacks_texts(plan: Plan, run: Run | None) -> bool:
 
 
 def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
-    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU was to have free
-    VRAM; BusyError where too little of it is free."""
+    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU
+    was to have free VRAM; BusyError where too little of it is free.
+    """
     import torch
 
     from kvtool.models.device import find_device
@@ -73,7 +74,9 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
 
 
 def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
-    """Raises ModelError where a worker's copy of the model is not the one that the plan was made with."""
+    """Raises ModelError where a worker's copy of the model is not the one that the plan was made
+    with.
+    """
     if not same_numbers(planned, loaded):
         raise ModelError(
             f"model {loaded.name}: expected revision {planned.revision}, with which the run was planned, found "
@@ -85,7 +88,9 @@ TEXT_CLAIM = "text"
 
 
 def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None = None) -> None:
-    """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
+    """Vectors of the data set's class names and expressions, once a run; another worker may be at
+    it.
+    """
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
             found = source.text_values(plan.texts, plan.request.layers) if source else None

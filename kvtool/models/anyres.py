@@ -16,7 +16,9 @@ from kvtool.types import GridSpan
 
 @dataclass(frozen=True)
 class Tower:
-    """image_px: side of a tile; patch_px: side of a patch. What is left of image_px / patch_px is never seen."""
+    """image_px: side of a tile; patch_px: side of a patch. What is left of image_px / patch_px is
+    never seen.
+    """
 
     image_px: int
     patch_px: int
@@ -34,8 +36,9 @@ class Tower:
     def stretch_px(self, tiles: int) -> tuple[float, float]:
         """Extent in pixels of the stitched grid along an axis of `tiles` tiles.
 
-        The unseen rest ends every tile, so that the stitched cells are not quite even. An even grid over the tiles,
-        moved back by half the rest, is off by at most half the rest (3 of 384 pixels); one tile alone is exact.
+        The unseen rest ends every tile, so that the stitched cells are not quite even. An even grid
+        over the tiles, moved back by half the rest, is off by at most half the rest (3 of 384
+        pixels); one tile alone is exact.
         """
         rest = self.image_px - self.side * self.patch_px
         if tiles == 1:
@@ -86,7 +89,9 @@ class Tiling:
         return self._span(start, (0, 0), None, newline=0)
 
     def packed_span(self, start: int, max_tiles: int | None) -> GridSpan:
-        """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a newline per row."""
+        """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a
+        newline per row.
+        """
         return self._span(start, self.padding(), max_tiles, newline=1)
 
     def _span(

@@ -1,4 +1,6 @@
-"""What every model family provides: prepare an image, capture what the decoder holds of it, continue from it."""
+"""What every model family provides: prepare an image, capture what the decoder holds of it,
+continue from it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """Which arrays a run keeps. `layers` are the decoder's, 0-based; `vision_layers` index the tower's layer outputs,
-    0-based too."""
+    """Which arrays a run keeps. `layers` are the decoder's, 0-based; `vision_layers` index the
+    tower's layer outputs, 0-based too.
+    """
 
     kinds: tuple[Kind, ...]
     layers: tuple[int, ...]
@@ -29,7 +32,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image made ready on the CPU: tensors by name, its sample record, and the signature of its shapes.
+    """One image made ready on the CPU: tensors by name, its sample record, and the signature of its
+    shapes.
 
     Only images of equal signature may share a batch: nothing is ever padded.
     """
@@ -67,7 +71,8 @@ class Model(Protocol):
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """Resolve the user's choice against this model; None means the family's default. Raises UsageError.
+        """Resolve the user's choice against this model; None means the family's default. Raises
+        UsageError.
 
         `layers` are the decoder's; of an encoder alone, which has none, they are the tower's.
         """
@@ -76,24 +81,31 @@ class Model(Protocol):
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
     ) -> Prepared:
-        """Preprocess one RGB image and lay out its prompt up to the last image token. Raises ImageError."""
+        """Preprocess one RGB image and lay out its prompt up to the last image token. Raises
+        ImageError.
+        """
         ...
 
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
-        """Run the tower and the decoder over prefix and image tokens; no head. Batch of equal signatures only."""
+        """Run the tower and the decoder over prefix and image tokens; no head. Batch of equal
+        signatures only.
+        """
         ...
 
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
-        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim), in the run's
-        precision."""
+        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim),
+        in the run's precision.
+        """
         ...
 
 
 @runtime_checkable
 class LanguageModel(Model, Protocol):
-    """A model that goes on from what a run holds: [text before][image] from the store, then any text.
+    """A model that goes on from what a run holds: [text before][image] from the store, then any
+    text.
 
-    A cache is opaque to callers and is never changed by `logits` and `generate`: one cache serves every question.
+    A cache is opaque to callers and is never changed by `logits` and `generate`: one cache serves
+    every question.
     """
 
     language_model: Any
@@ -110,7 +122,9 @@ class LanguageModel(Model, Protocol):
         ...
 
     def question(self, text: str) -> str:
-        """What follows the image in the chat template when a user asks `text`, up to the assistant's turn."""
+        """What follows the image in the chat template when a user asks `text`, up to the
+        assistant's turn.
+        """
         ...
 
     def restore(
@@ -133,10 +147,12 @@ class LanguageModel(Model, Protocol):
     def logits(
         self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], last: bool = False
     ) -> Any:
-        """Logits (sample, token, vocabulary) in float32 at each token of `text`, or (sample, vocabulary) at its last.
+        """Logits (sample, token, vocabulary) in float32 at each token of `text`, or (sample,
+        vocabulary) at its last.
 
-        One text for all, or one a sample of equal numbers of tokens (UsageError). Where the model puts a token of its
-        own between the image and the text (LLaVA's newline), it runs it first and leaves its logits out.
+        One text for all, or one a sample of equal numbers of tokens (UsageError). Where the model
+        puts a token of its own between the image and the text (LLaVA's newline), it runs it first
+        and leaves its logits out.
         """
         ...
 
@@ -147,9 +163,11 @@ class LanguageModel(Model, Protocol):
         text: str | Sequence[str],
         max_new_tokens: int = 32,
     ) -> list[str]:
-        """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`.
+        """Greedy answers, special tokens left out, up to the end of the assistant's turn or
+        `max_new_tokens`.
 
-        Plainly greedy: sampling settings and penalties of the checkpoint's generation_config.json are not applied.
+        Plainly greedy: sampling settings and penalties of the checkpoint's generation_config.json
+        are not applied.
         """
         ...
 
@@ -165,16 +183,20 @@ class LanguageModel(Model, Protocol):
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
     ) -> list[str]:
-        """Greedy answers to questions over several images each: texts[i] is what a user asks of images[i], in order.
+        """Greedy answers to questions over several images each: texts[i] is what a user asks of
+        images[i], in order.
 
-        The prompt is the chat template's turn of that many images, first the images, then the text, which is the user's
-        plain words (not `question`'s). Images may be prepared from pixels or from a run, in any view, without a prefix.
-        Questions of equal shapes run together. Raises UsageError; KvtoolError where one prompt does not fit the device.
+        The prompt is the chat template's turn of that many images, first the images, then the text,
+        which is the user's plain words (not `question`'s). Images may be prepared from pixels or
+        from a run, in any view, without a prefix. Questions of equal shapes run together. Raises
+        UsageError; KvtoolError where one prompt does not fit the device.
         """
         ...
 
     def image_end(self, sample: Sample) -> int:
-        """Position in the prompt of the first token after the image, a newline of LLaVA's counted to the image."""
+        """Position in the prompt of the first token after the image, a newline of LLaVA's counted
+        to the image.
+        """
         ...
 
 
@@ -191,7 +213,8 @@ def sample_of(
 ) -> Sample:
     """The record of an image whose tokens end with the last row of their last span.
 
-    advance: rotary positions from the image's first token to the text's; one a token unless the family says otherwise.
+    advance: rotary positions from the image's first token to the text's; one a token unless the
+    family says otherwise.
     """
     n_tokens, n_vision_tokens = (
         each[-1].start + each[-1].grid[0] * each[-1].row_stride if each else 0
@@ -213,7 +236,9 @@ def sample_of(
 
 
 def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `known`; None means all. Raises UsageError."""
+    """A family's kinds that a user chose, in the order of `known`; None means all. Raises
+    UsageError.
+    """
     if kinds is None:
         return tuple(known)
     if unknown := [kind for kind in kinds if kind not in known]:

@@ -44,7 +44,9 @@ class Continuation:
         raise NotImplementedError
 
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor | None:  # noqa: ARG002
-        """Rotary positions of prefix and image tokens, (axis, image, token); None where they are just counted."""
+        """Rotary positions of prefix and image tokens, (axis, image, token); None where they are
+        just counted.
+        """
         return None
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
@@ -52,11 +54,15 @@ class Continuation:
         return positions
 
     def after_image(self, sample: Sample) -> torch.Tensor | None:  # noqa: ARG002
-        """Embeddings (token, hidden) that stand between the image's stored tokens and the text that follows."""
+        """Embeddings (token, hidden) that stand between the image's stored tokens and the text that
+        follows.
+        """
         return None
 
     def after_images(self, samples: Sequence[Sample], text: torch.Tensor) -> torch.Tensor:
-        """Embeddings (row, token, hidden) of text that follows images, with what `after_image` puts before it."""
+        """Embeddings (row, token, hidden) of text that follows images, with what `after_image` puts
+        before it.
+        """
         between = [row for row in map(self.after_image, samples) if row is not None]
         return torch.cat([torch.stack(between).to(text), text], dim=1) if between else text
 
@@ -129,7 +135,9 @@ class Continuation:
         )
 
     def rotated(self, samples: Sequence[Sample], keys: torch.Tensor) -> torch.Tensor:
-        """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt positions."""
+        """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt
+        positions.
+        """
         positions = self.positions(samples)
         if positions is None:
             positions = torch.arange(keys.shape[3], device=keys.device).expand(len(samples), -1)
@@ -203,7 +211,9 @@ class Continuation:
         return sample.image_start + sample.n_tokens + (0 if between is None else len(between))
 
     def _follow(self, cache: Any, samples: Sequence[Sample], ids: torch.Tensor) -> torch.Tensor:
-        """Run token ids (row, token) after a cache, which grows; their last hidden states (row, token, hidden)."""
+        """Run token ids (row, token) after a cache, which grows; their last hidden states (row,
+        token, hidden).
+        """
         embeddings = self.embed(ids)
         seen = cache.get_seq_length()
         since_image = [seen - sample.image_start - sample.n_tokens for sample in samples]
@@ -217,7 +227,9 @@ class Continuation:
         return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]
 
     def _text_ids(self, samples: Sequence[Sample], text: str | Sequence[str]) -> torch.Tensor:
-        """Token ids (row, token) of one text for all samples or one each. Raises UsageError on unequal lengths."""
+        """Token ids (row, token) of one text for all samples or one each. Raises UsageError on
+        unequal lengths.
+        """
         texts = [text] * len(samples) if isinstance(text, str) else list(text)
         ids = [self.prompt.text_ids(each) for each in texts]
         lengths = sorted({len(each) for each in ids})

@@ -25,10 +25,11 @@ TEXT_BATCH = 64
 
 
 class DecoderModel(SeveralImages):
-    """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and encodes images.
+    """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and
+    encodes images.
 
-    A subclass names its transformers class and says what the methods that raise NotImplementedError say here; see
-    docs/adding-a-model.md.
+    A subclass names its transformers class and says what the methods that raise NotImplementedError
+    say here; see docs/adding-a-model.md.
     """
 
     family: ClassVar[str]
@@ -59,8 +60,9 @@ class DecoderModel(SeveralImages):
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
-        """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if `project`; and
-        outputs of tower layers, (image, vision_token, dim), row-major."""
+        """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if
+        `project`; and outputs of tower layers, (image, vision_token, dim), row-major.
+        """
         raise NotImplementedError
 
     def vision_size(self) -> tuple[int, int]:
@@ -89,7 +91,9 @@ class DecoderModel(SeveralImages):
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """See Model.request. The default is every kind, every decoder layer, and the tower layer that is projected."""
+        """See Model.request. The default is every kind, every decoder layer, and the tower layer
+        that is projected.
+        """
         geometry = self.info.geometry
         if keys not in get_args(KeyPosition):
             raise UsageError(
@@ -157,7 +161,9 @@ class DecoderModel(SeveralImages):
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
-        """What `encode` gives, from the tower or, where the batch was prepared from a run, as that run stored it."""
+        """What `encode` gives, from the tower or, where the batch was prepared from a run, as that
+        run stored it.
+        """
         if "projected" not in batch[0].tensors:
             return self.encode(batch, vision_layers, project)
         device = self.checkpoint.device

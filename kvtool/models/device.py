@@ -53,8 +53,8 @@ def to_device(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Te
 class HostBuffer:
     """Host memory of a batch's kind, (layer, image, head, token, dim), filled layer by layer.
 
-    The layer comes first so that each copy is one contiguous block; on CUDA it is pinned, and copies return before
-    they are done: `arrays` waits for them.
+    The layer comes first so that each copy is one contiguous block; on CUDA it is pinned, and
+    copies return before they are done: `arrays` waits for them.
     """
 
     def __init__(self, n_layers: int) -> None:
@@ -99,7 +99,9 @@ def to_numpy(tensor: torch.Tensor) -> Array:
 
 
 def from_numpy(array: Array, dtype: torch.dtype) -> torch.Tensor:
-    """Inverse of to_numpy: uint16 is taken for bfloat16 bits, then converted to `dtype` if that differs."""
+    """Inverse of to_numpy: uint16 is taken for bfloat16 bits, then converted to `dtype` if that
+    differs.
+    """
     tensor = torch.tensor(array)
     if tensor.dtype == torch.uint16:
         tensor = tensor.view(torch.bfloat16)

@@ -49,7 +49,9 @@ ORIGINS = (
     "transformers_version",
     "tokenizer_file",
 )
-"""Members of the small files that say where a model came from, and change nothing of what it computes."""
+"""Members of the small files that say where a model came from, and change nothing of what it
+computes.
+"""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = 1024
@@ -63,7 +65,9 @@ MESSAGE_LENGTH = 300
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of a foreign message in plain text: no terminal escapes, no line breaks, no full stop."""
+    """The first sentence of a foreign message in plain text: no terminal escapes, no line breaks,
+    no full stop.
+    """
     message = error.strerror if isinstance(error, OSError) else None
     words = _ESCAPE.sub("", message or str(error)).split()
     sentence = _SENTENCE_END.split(" ".join(words))[0].rstrip(" .:;,")
@@ -74,7 +78,9 @@ def one_line(error: BaseException) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A small text file. Raises ModelError where it cannot be read, is too large or is a git-lfs pointer."""
+    """A small text file. Raises ModelError where it cannot be read, is too large or is a git-lfs
+    pointer.
+    """
     try:
         data, _ = read_stamped(path, SMALL_FILE_BYTES)
         if data.startswith(LFS_POINTER):
@@ -106,9 +112,11 @@ def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def weight_files(path: Path) -> list[str]:
-    """Names of the files that transformers loads weights from, in its order of preference; empty where none is there.
+    """Names of the files that transformers loads weights from, in its order of preference; empty
+    where none is there.
 
-    One file before several, safetensors before pickled tensors; of several files, those that the index names.
+    One file before several, safetensors before pickled tensors; of several files, those that the
+    index names.
     """
     named = (
         read_json(path / CONFIG).get("transformers_weights") if (path / CONFIG).is_file() else None
@@ -211,12 +219,14 @@ def first_pointer(path: Path, weights: bool) -> Path | None:
 
 
 def folder_revision(path: Path) -> str:
-    """Identity of what a folder's model computes: "files-" and 16 hex digits over all that is read of it.
+    """Identity of what a folder's model computes: "files-" and 16 hex digits over all that is read
+    of it.
 
-    These are every byte of the weights that are loaded, the tokenizer's files and chat templates, and the settings of
-    the JSON files, whatever their layout and whatever they say of where the model came from. The folder's place, names
-    of weight files, README and the like are no part of it. A file is hashed once and then known by size, times and
-    inode, so that this takes milliseconds from the second time on. Raises ModelError.
+    These are every byte of the weights that are loaded, the tokenizer's files and chat templates,
+    and the settings of the JSON files, whatever their layout and whatever they say of where the
+    model came from. The folder's place, names of weight files, README and the like are no part of
+    it. A file is hashed once and then known by size, times and inode, so that this takes
+    milliseconds from the second time on. Raises ModelError.
     """
     # Files of a hub cache are links to blobs: what two commits share is hashed once.
     weights = [(path / name).resolve() for name in weight_files(path)]

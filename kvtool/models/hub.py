@@ -49,7 +49,9 @@ class Snapshot:
 
 
 def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
-    """Whether a stored run is of this model: equal revisions, or equal commits where one of them has no revision."""
+    """Whether a stored run is of this model: equal revisions, or equal commits where one of them
+    has no revision.
+    """
     if stored.revision and snapshot.revision:
         return stored.revision == snapshot.revision
     return snapshot.commit is not None and stored.commit == snapshot.commit
@@ -58,7 +60,8 @@ def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
 def resolve(name: str, weights: bool = True) -> Snapshot:
     """The local snapshot of a hub id, a folder or a shipped model. Raises ModelError.
 
-    Without weights only the small files of a hub model are needed, and fetched where they are missing.
+    Without weights only the small files of a hub model are needed, and fetched where they are
+    missing.
     """
     if re.fullmatch(r"demo(-tower|@\w+)?", name):
         from kvtool.demo.weights import demo_path
@@ -107,7 +110,9 @@ def nearest(name: str) -> str:
 
 
 def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
-    """What a folder's model is known by. Raises ModelError where something is missing or not what it should be."""
+    """What a folder's model is known by. Raises ModelError where something is missing or not what
+    it should be.
+    """
     check_folder(path, name, weights)
     complete = weights or not (
         missing_files(path, weights=True) or first_pointer(path, weights=True)
@@ -118,7 +123,9 @@ def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
 
 
 def check_folder(path: Path, name: str, weights: bool) -> None:
-    """Raises ModelError unless a folder holds a config and, if asked for, all of its weights and no adapter."""
+    """Raises ModelError unless a folder holds a config and, if asked for, all of its weights and no
+    adapter.
+    """
     if not (path / CONFIG).is_file():
         raise ModelError(f"model {name}: expected a folder with config.json, {_other_folder(path)}")
     if missing := missing_files(path, weights):
@@ -165,7 +172,9 @@ def _repo_folder(repo: str) -> Path:
 
 
 def cached_snapshot(repo: str, revision: str) -> Path | None:
-    """The folder of a cached commit, branch, tag or pull request (main if empty); None where there is none."""
+    """The folder of a cached commit, branch, tag or pull request (main if empty); None where there
+    is none.
+    """
     folder = _repo_folder(repo)
     reference = folder / "refs" / (revision or "main")
     try:
@@ -198,7 +207,9 @@ def _is_incomplete(path: Path, weights: bool) -> bool:
 
 
 def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -> Path:
-    """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it. Raises ModelError."""
+    """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it.
+    Raises ModelError.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,

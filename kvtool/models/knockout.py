@@ -34,7 +34,9 @@ Head = tuple[int, int]
 
 @dataclass(frozen=True)
 class Blocked:
-    """What one layer's queries may not see: of each row the image's positions, and the query heads concerned."""
+    """What one layer's queries may not see: of each row the image's positions, and the query heads
+    concerned.
+    """
 
     q_heads: torch.Tensor
     """(q_head,) bool."""
@@ -44,7 +46,9 @@ class Blocked:
     """Position of the first token after it, of the same shape."""
 
     def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
-        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for plain causal."""
+        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for
+        plain causal.
+        """
         keys = torch.arange(n_keys, device=self.starts.device)
         queries = keys[n_keys - n_queries :]
         if mask is None:
@@ -81,10 +85,12 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 def knocked_out(
     model: LanguageModel, samples: Sequence[Sample], heads: Iterable[Head]
 ) -> Iterator[None]:
-    """Within, tokens after the image do not see the image's tokens in `heads`, in all query heads of each group.
+    """Within, tokens after the image do not see the image's tokens in `heads`, in all query heads
+    of each group.
 
-    samples: of the cache's rows, or one where all rows are about one image. LLaVA's newline after a base view is a
-    token of the image, as in transformers' prompt. Raises UsageError for heads the decoder does not have.
+    samples: of the cache's rows, or one where all rows are about one image. LLaVA's newline after a
+    base view is a token of the image, as in transformers' prompt. Raises UsageError for heads the
+    decoder does not have.
     """
     by_layer = group_heads(heads, model.info.geometry)
     device = next(model.language_model.parameters()).device

@@ -1,4 +1,6 @@
-"""From a snapshot to its parts: configuration, network, tokenizer, image processor. transformers classes only."""
+"""From a snapshot to its parts: configuration, network, tokenizer, image processor. transformers
+classes only.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
 
 
 def _try_image(name: str, model: Model) -> None:
-    """Prepare a gray image: what is wrong with an image processor is found now, and not once a picture."""
+    """Prepare a gray image: what is wrong with an image processor is found now, and not once a
+    picture.
+    """
     for view in get_args(View):
         try:
             model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
@@ -87,7 +91,9 @@ def unknown_type(model_type: str) -> str:
 
 
 def check_layers(name: str, config: Any) -> None:
-    """Raises ModelError where a configuration, or a part of it, counts more layers than any model has."""
+    """Raises ModelError where a configuration, or a part of it, counts more layers than any model
+    has.
+    """
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         for key in LAYER_COUNTS:
             count = part.get(key)
@@ -129,12 +135,16 @@ class Checkpoint:
         )
 
     def config(self, network: Any) -> Any:
-        """The configuration of a transformers network class; of a composite checkpoint, the part it is for."""
+        """The configuration of a transformers network class; of a composite checkpoint, the part it
+        is for.
+        """
         with self.reading("a readable config.json"):
             return network.config_class.from_pretrained(self.snapshot.path, local_files_only=True)
 
     def network(self, network: Any, config: Any, **options: Any) -> nn.Module:
-        """The network on the device, in evaluation mode and the asked precision; its shape alone without weights."""
+        """The network on the device, in evaluation mode and the asked precision; its shape alone
+        without weights.
+        """
         with self.reading("a network of its configuration"), torch.device("meta"):
             shape = cast(nn.Module, network(config, **options).eval())
         if not self.weights:
@@ -162,7 +172,9 @@ class Checkpoint:
         return loaded
 
     def _check_room(self, needed: int) -> None:
-        """Raises ModelError unless the weights fit the device, and the machine by way of which they reach it."""
+        """Raises ModelError unless the weights fit the device, and the machine by way of which they
+        reach it.
+        """
         for device in dict.fromkeys((torch.device("cpu"), self.device)):
             free = free_bytes(device)
             if needed > free:
@@ -206,7 +218,9 @@ class Checkpoint:
 
     @contextmanager
     def reading(self, expected: str) -> Iterator[None]:
-        """Quiet transformers, and turn what it raises over a damaged checkpoint into one line: a ModelError."""
+        """Quiet transformers, and turn what it raises over a damaged checkpoint into one line: a
+        ModelError.
+        """
         with quiet():
             try:
                 yield
@@ -227,7 +241,9 @@ class Checkpoint:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Turn what a forward pass raises, but for a device that is full, into one line: a ModelError."""
+        """Turn what a forward pass raises, but for a device that is full, into one line: a
+        ModelError.
+        """
         try:
             yield
         except (KvtoolError, MemoryError, torch.OutOfMemoryError, AssertionError):
@@ -240,7 +256,9 @@ class Checkpoint:
 
 @contextmanager
 def preparing(id: str) -> Iterator[None]:
-    """Turn what an image processor raises over one image into an ImageError: the others are prepared all the same."""
+    """Turn what an image processor raises over one image into an ImageError: the others are
+    prepared all the same.
+    """
     try:
         yield
     except (KvtoolError, MemoryError):
@@ -252,7 +270,9 @@ def preparing(id: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the CPU."""
+    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the
+    CPU.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(
@@ -261,7 +281,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _said(error: BaseException) -> str:
-    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to run its code."""
+    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to
+    run its code.
+    """
     if isinstance(error, UnpicklingError):
         return "pickled objects beside tensors, which could run code; convert the weights to safetensors"
     return f"{type(error).__name__}: {one_line(error)}"
@@ -283,7 +305,9 @@ def largest_input(processor: Any) -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, log lines or warnings of transformers: what matters of a load is checked here."""
+    """No progress bars, log lines or warnings of transformers: what matters of a load is checked
+    here.
+    """
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

@@ -12,7 +12,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def network_bytes(network: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of a network's parameters in a precision, and of its buffers as they are; tied ones count once."""
+    """Bytes of a network's parameters in a precision, and of its buffers as they are; tied ones
+    count once.
+    """
     weights = sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize
     return weights + sum(buffer.nbytes for buffer in network.buffers())
 
@@ -37,7 +39,9 @@ def _own_cgroup() -> str:
 
 
 def cgroup_rooms(root: Path, group: str) -> list[int]:
-    """Bytes left within the memory limit of a group and of each group above it; what the page cache holds is free."""
+    """Bytes left within the memory limit of a group and of each group above it; what the page cache
+    holds is free.
+    """
     rooms: list[int] = []
     for base, limit, usage in (
         (root, "memory.max", "memory.current"),

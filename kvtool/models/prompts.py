@@ -24,7 +24,9 @@ FAMILY_DEFAULT = "family default"
 
 @dataclass(frozen=True)
 class Layout:
-    """A user's turn of some images and a question: texts before each image, and around the question after the last."""
+    """A user's turn of some images and a question: texts before each image, and around the question
+    after the last.
+    """
 
     before: tuple[str, ...]
     before_question: str
@@ -37,8 +39,9 @@ class Prompt:
     def __init__(
         self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str
     ) -> None:
-        """image: the placeholder token; opening: what a template writes directly before it as part of the image;
-        fallback: the family's template, for a checkpoint that has none."""
+        """image: the placeholder token; opening: what a template writes directly before it as part
+        of the image; fallback: the family's template, for a checkpoint that has none.
+        """
         self.tokenizer = tokenizer
         self.image = image
         self.image_id = tokenizer.convert_tokens_to_ids(image)
@@ -52,7 +55,9 @@ class Prompt:
         self._choose(fallback)
 
     def _choose(self, fallback: str) -> None:
-        """Take the first template that renders an image and a question, in this order; say what was passed over."""
+        """Take the first template that renders an image and a question, in this order; say what was
+        passed over.
+        """
         passed_over: list[str] = []
         for source, template in (
             *templates(self.folder, self.tokenizer),
@@ -70,7 +75,9 @@ class Prompt:
         raise AssertionError("a family's own template renders an image and a question")
 
     def _laid_out(self, template: str, parts: bool, n_images: int) -> Layout | None:
-        """What a template makes of a turn, given in parts or, as older ones take it, as one string; else None."""
+        """What a template makes of a turn, given in parts or, as older ones take it, as one string;
+        else None.
+        """
         content: Any = f"{self.image * n_images}\n{QUESTION}"
         if parts:
             content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
@@ -82,7 +89,9 @@ class Prompt:
         return Layout(tuple(before), before_question, after_question)
 
     def layout(self, n_images: int = 1) -> Layout:
-        """The chosen template's turn of so many images. Raises ModelError where it does not render them all."""
+        """The chosen template's turn of so many images. Raises ModelError where it does not render
+        them all.
+        """
         if n_images not in self._layouts:
             layout = self._laid_out(self.template, self._parts, n_images)
             if layout is None:
@@ -118,7 +127,9 @@ class Prompt:
         return text
 
     def question(self, text: str, n_images: int = 1) -> str:
-        """What follows the last of so many images when a user asks `text`, up to the assistant's turn."""
+        """What follows the last of so many images when a user asks `text`, up to the assistant's
+        turn.
+        """
         layout = self.layout(n_images)
         return layout.before_question + text + layout.after_question
 
@@ -133,7 +144,9 @@ class Prompt:
             return self._known[prefix]
 
     def several_ids(self, n_images: int) -> list[list[int]]:
-        """Token ids of what stands before each of several images: before the first, and between each and the next."""
+        """Token ids of what stands before each of several images: before the first, and between
+        each and the next.
+        """
         text = "".join(
             before + self.opening + self.image for before in self.layout(n_images).before
         )
@@ -148,14 +161,18 @@ class Prompt:
         return pieces[:n_images]
 
     def text_ids(self, text: str) -> list[int]:
-        """Token ids of text that follows the image; tokenized with the image before it, as in a whole prompt."""
+        """Token ids of text that follows the image; tokenized with the image before it, as in a
+        whole prompt.
+        """
         self._refuse_image("text", text)
         with self._lock:
             ids = self._ids(self.image + text, special=False)
         return ids[ids.index(self.image_id) + 1 :]
 
     def alone_ids(self, text: str) -> list[int]:
-        """Token ids of a text without any prompt, with the start token where the tokenizer adds one."""
+        """Token ids of a text without any prompt, with the start token where the tokenizer adds
+        one.
+        """
         with self._lock:
             ids = self._ids(text, special=True)
         end = self.tokenizer.eos_token_id
@@ -204,7 +221,9 @@ def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
 
 
 def _default(template: Any) -> Any:
-    """The template of that name where a file has several, by name or as a list of names and templates."""
+    """The template of that name where a file has several, by name or as a list of names and
+    templates.
+    """
     if isinstance(template, list):
         template = {
             each.get("name"): each.get("template") for each in template if isinstance(each, dict)

@@ -20,11 +20,15 @@ from kvtool.models.device import to_device
 from kvtool.types import Sample
 
 PROMPT_TOKENS = 16_384
-"""Image and question tokens that run at a time: at least one prompt, at most as many as stay within this."""
+"""Image and question tokens that run at a time: at least one prompt, at most as many as stay within
+this.
+"""
 
 
 class SeveralImages(Continuation):
-    """The part of a decoder family that asks over several images. See kvtool.models.base.LanguageModel."""
+    """The part of a decoder family that asks over several images. See
+    kvtool.models.base.LanguageModel.
+    """
 
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
@@ -53,7 +57,9 @@ class SeveralImages(Continuation):
     def _answers(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int
     ) -> list[str]:
-        """Answers to questions of equal shapes; where the device has no room for them, those of each half."""
+        """Answers to questions of equal shapes; where the device has no room for them, those of
+        each half.
+        """
         try:
             return self.generate(*self.prefill_several(images), texts, max_new_tokens)
         except torch.OutOfMemoryError as error:
@@ -68,8 +74,10 @@ class SeveralImages(Continuation):
 
     @torch.inference_mode()
     def prefill_several(self, images: Sequence[Sequence[Prepared]]) -> tuple[Any, list[Sample]]:
-        """A cache of prompts of equal shapes up to the last token of their last images, one row a prompt; and these
-        images' records moved to their places there. `logits` and `generate` go on from both."""
+        """A cache of prompts of equal shapes up to the last token of their last images, one row a
+        prompt; and these images' records moved to their places there. `logits` and `generate` go on
+        from both.
+        """
         n_images = len(images[0])
         tokens = self._image_tokens([item for each in images for item in each])
         embedded: list[torch.Tensor] = []
@@ -95,7 +103,9 @@ class SeveralImages(Continuation):
         ]
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
-        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature run together."""
+        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature
+        run together.
+        """
         found: dict[int, torch.Tensor] = {}
         for same in _grouped([item.signature for item in items]):
             tokens, _ = self.before_decoder([items[i] for i in same], (), project=True)
@@ -104,12 +114,16 @@ class SeveralImages(Continuation):
         return [found[i] for i in range(len(items))]
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
-        """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of one row."""
+        """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of
+        one row.
+        """
         return self.text_positions(torch.arange(sample.n_tokens)[None])
 
     def prompt_positions(self, parts: Sequence[tuple[int, Sample]]) -> tuple[torch.Tensor, int]:
-        """Rotary positions of a prompt up to its last image's last token, in the form of `text_positions` of one row;
-        and that of the token after it. parts: how many tokens stand before each image, and the image."""
+        """Rotary positions of a prompt up to its last image's last token, in the form of
+        `text_positions` of one row; and that of the token after it. parts: how many tokens stand
+        before each image, and the image.
+        """
         found: list[torch.Tensor] = []
         start = 0
         for n_text, sample in parts:
@@ -140,7 +154,9 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
 
 
 def _shape(item: Prepared) -> Hashable:
-    """What must be equal in a batch: the image's tokens and, since rotary positions follow them, its grids."""
+    """What must be equal in a batch: the image's tokens and, since rotary positions follow them,
+    its grids.
+    """
     return item.sample.n_tokens, tuple(span.grid for span in item.sample.spans)
 
 

@@ -1,4 +1,6 @@
-"""Loaded weights, checked: that all the network needs were there, that none was left over, that all are finite."""
+"""Loaded weights, checked: that all the network needs were there, that none was left over, that all
+are finite.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def check_missing(name: str, missing: Iterable[str]) -> None:
 
 
 def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit the network."""
+    """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit
+    the network.
+    """
     if others := sorted(mismatched):
         key, stored, expected = others[0]
         raise ModelError(
@@ -36,11 +40,12 @@ def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Seque
 
 
 def check_unexpected(name: str, network: nn.Module, unexpected: Iterable[str]) -> None:
-    """Raises ModelError where the checkpoint has weights that would change what the network computes.
+    """Raises ModelError where the checkpoint has weights that would change what the network
+    computes.
 
-    Whole modules that the network does without are no fault: the text model beside an encoder, a pooling head of a
-    tower, a task's head. Weights of modules that it has are: scales of quantized weights, adapters, norms inside a
-    layer, more layers than the configuration counts.
+    Whole modules that the network does without are no fault: the text model beside an encoder, a
+    pooling head of a tower, a task's head. Weights of modules that it has are: scales of quantized
+    weights, adapters, norms inside a layer, more layers than the configuration counts.
     """
     modules = {module_name for module_name, _ in network.named_modules()}
     ignored = sorted(key for key in unexpected if _changes_values(network, modules, key))
@@ -70,7 +75,9 @@ def _changes_values(network: nn.Module, modules: set[str], key: str) -> bool:
 
 
 def warn_of_values(name: str, network: nn.Module) -> None:
-    """Warn, in one line, of weights that are not finite: what is computed with them is not finite either."""
+    """Warn, in one line, of weights that are not finite: what is computed with them is not finite
+    either.
+    """
     broken = [key for key, weight in network.named_parameters() if not _is_finite(weight)]
     if broken:
         logging.getLogger("kvtool").warning(

@@ -1,4 +1,6 @@
-"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, outputs of chosen layers; they read no text."""
+"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, outputs of chosen layers; they
+read no text.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ class Encoder:
     processor_class: ClassVar[Any]
     options: ClassVar[dict[str, Any]] = {}
     interpolates: ClassVar[bool] = True
-    """Whether the class must be told to interpolate its position embeddings for another image size."""
+    """Whether the class must be told to interpolate its position embeddings for another image size.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -117,8 +120,9 @@ class Encoder:
 
 
 def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle]:
-    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a centre crop; and the
-    rectangle of the original image, in its pixels, that it shows."""
+    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
+    centre crop; and the rectangle of the original image, in its pixels, that it shows.
+    """
     width, height = image.size
     to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)
     crop = processor.crop_size if processor.do_center_crop else None
@@ -144,7 +148,9 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
 
 
 def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
-    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge; None keeps it."""
+    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge;
+    None keeps it.
+    """
     width, height = image_wh_px
     if size is None:
         return width, height
@@ -159,7 +165,9 @@ def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
 def patch_span(
     pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]
 ) -> GridSpan:
-    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are never seen."""
+    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are
+    never seen.
+    """
     height, width = pixels.shape[-2:]
     patch_height, patch_width = (patch_px, patch_px) if isinstance(patch_px, int) else patch_px
     rows, cols = height // patch_height, width // patch_width

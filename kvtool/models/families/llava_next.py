@@ -1,4 +1,6 @@
-"""LLaVA-NeXT (1.6): a CLIP tower, a projector, a Llama, Vicuna or Mistral decoder; 24 x 24 tokens at 336 px."""
+"""LLaVA-NeXT (1.6): a CLIP tower, a projector, a Llama, Vicuna or Mistral decoder; 24 x 24 tokens
+at 336 px.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""LLaVA-OneVision: a SigLIP tower, two projector layers, a Qwen2 decoder; 27 x 27 tokens of the base view at 384 px."""
+"""LLaVA-OneVision: a SigLIP tower, two projector layers, a Qwen2 decoder; 27 x 27 tokens of the
+base view at 384 px.
+"""
 
 from __future__ import annotations
 

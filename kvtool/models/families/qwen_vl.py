@@ -106,7 +106,9 @@ class Qwen2VL(DecoderModel):
         return tokens, {layer: self._row_major(outputs[layer], grids) for layer in vision_layers}
 
     def _row_major(self, states: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
-        """Tower outputs (patch of all images, dim), patches of a token together, as (image, patch, dim) row by row."""
+        """Tower outputs (patch of all images, dim), patches of a token together, as (image, patch,
+        dim) row by row.
+        """
         merge = self.config.vision_config.spatial_merge_size
         rows, cols = (int(n) // merge for n in grids[0, 1:])
         blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)
@@ -123,7 +125,9 @@ class Qwen2VL(DecoderModel):
         return torch.cat(rows, dim=1).to(self.checkpoint.device)
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
-        """An image stands at one time, its rows and cols counted from there (Qwen2-VL, section 2.1)."""
+        """An image stands at one time, its rows and cols counted from there (Qwen2-VL, section
+        2.1).
+        """
         rows, cols = sample.spans[0].grid
         time = torch.zeros(rows * cols, dtype=torch.long)
         height = torch.arange(rows).repeat_interleave(cols)
@@ -135,7 +139,9 @@ class Qwen2VL(DecoderModel):
 
 
 class Qwen25VL(Qwen2VL):
-    """Checkpoints of model_type qwen2_5_vl, whose tower attends within windows and reorders patches for it."""
+    """Checkpoints of model_type qwen2_5_vl, whose tower attends within windows and reorders patches
+    for it.
+    """
 
     family = "qwen2_5_vl"
     network = Qwen2_5_VLForConditionalGeneration
