@@ -20,7 +20,10 @@ TRACEBACK = "KVTOOL_TRACEBACK"
 """
 LONGEST = 2000
 """Characters of a message at most; arguments that it repeats may have any length."""
-REPORT = f"this is a fault of kvtool: run again with -v (or {TRACEBACK}=1) for the traceback, and report it"
+REPORT = (
+    f"this is a fault of kvtool: run again with -v (or {TRACEBACK}=1) for the traceback, "
+    "and report it"
+)
 INTERRUPTED = "interrupted; what was committed stays, the same command goes on from there"
 
 MEMORY = re.compile(
@@ -102,9 +105,15 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _is_torch(error, MEMORY):
-        return f"out of memory{': ' * bool(text)}{text}; try a smaller --limit or --batch-size, or another --device"
+        return (
+            f"out of memory{': ' * bool(text)}{text}; try a smaller --limit or --batch-size, "
+            "or another --device"
+        )
     if isinstance(error, RecursionError):
-        return f"something is nested too deeply ({text}), such as brackets in a JSON file or a chat template; {REPORT}"
+        return (
+            f"something is nested too deeply ({text}), such as brackets in a JSON file or a chat "
+            f"template; {REPORT}"
+        )
     if _is_torch(error, DEVICE):
         return f"the device failed: {text}; see nvidia-smi, or try --device cpu"
     if isinstance(error, OSError) and error.filename is None:

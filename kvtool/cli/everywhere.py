@@ -43,7 +43,7 @@ def add_verbosity(command: Any) -> None:
 
 
 def _verbosity_flags() -> list[Any]:
-    """Return the two flags, which set the console and are no arguments of the command's function."""
+    """Return the two flags; they set the console and are no arguments of the command."""
 
     # Typer makes flags of a function's parameters; this function is never called.
     def flags(quiet: QuietOption = False, verbose: VerboseOption = False) -> None: ...

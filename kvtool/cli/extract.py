@@ -1,4 +1,4 @@
-"""kvtool extract: run a model over a data set once and keep what its decoder holds of every image."""
+"""kvtool extract: run a model over a data set once and store what it holds of the images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ EXAMPLES = (
 
 def extract(
     store: StoreArgument = None,
-    model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]
+    model: Annotated[
+        str, typer.Option("--model", help="The model: a hub id, a folder, or demo.")
+    ] = ...,  # type: ignore[assignment]
     dataset: Annotated[
         str,
         typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set),
@@ -52,8 +54,8 @@ def extract(
         str,
         typer.Option(
             "--prefix",
-            help="Text before every image: none, correct, incorrect, random, text:..., or file:CSV with the columns "
-            "image and text.",
+            help="Text before every image: none, correct, incorrect, random, text:..., or "
+            "file:CSV with the columns image and text.",
         ),
     ] = "none",
     kinds: KindsOption = None,
@@ -104,7 +106,8 @@ def extract(
         bool,
         typer.Option(
             "--no-reuse",
-            help="Run the tower even where a run of another prefix holds its output, e.g. when that run is damaged.",
+            help="Run the tower even where a run of another prefix holds its output, e.g. when that "
+            "run is damaged.",
         ),
     ] = False,
     strict: Annotated[
@@ -240,7 +243,8 @@ def finish(report: Report, format: Format) -> None:
         console.log.info("%s", held)
     if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
-            f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed and were left out; "
+            f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed "
+            "and were left out; "
             "mend the files and run the same command again"
         )
 

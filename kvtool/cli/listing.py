@@ -13,7 +13,7 @@ DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
 
 
 def models(format: FormatOption = "auto") -> None:
-    """The model families that `extract --model` takes: any checkpoint of them, by hub id or folder."""
+    """List the model families that `extract --model` takes: any checkpoint, by hub id or folder."""
     from kvtool.cli.output import emit_rows
     from kvtool.models.families import EXAMPLES, FAMILIES
 

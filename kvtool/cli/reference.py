@@ -1,4 +1,4 @@
-"""docs/cli.md, generated from every command's --help: python -m kvtool.cli.reference > docs/cli.md."""
+"""docs/cli.md from the help of all commands: python -m kvtool.cli.reference > docs/cli.md."""
 
 from __future__ import annotations
 

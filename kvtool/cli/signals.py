@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM at any moment: the first one unwinds the command, and none ever leaves a traceback.
+"""Ctrl-C and SIGTERM at any moment: the first one unwinds the command, and none ever leaves a
+traceback.
 
 Next to nothing is imported here, since this has to be in place before anything else is.
 """

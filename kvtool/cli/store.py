@@ -196,7 +196,10 @@ def repair(
 def prune(
     store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
 ) -> None:
-    """Remove results, answers and pictures of runs that are gone, and what killed processes left."""
+    """Remove what belongs to runs that are gone, and what killed processes left.
+
+    Results, answers and pictures of runs that the store no longer has are removed.
+    """
     from kvtool.store import open_store
     from kvtool.store.repair import prune as drop
 

@@ -26,9 +26,9 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
-            setattr(
-                sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False)
-            )
+            mode = "w" if number else "r"
+            substitute = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, substitute)
     codecs.register_error(ESCAPE, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

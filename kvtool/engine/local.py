@@ -1,7 +1,8 @@
 """Extraction on this machine: one process a device, all running the same loop over the same parts.
 
-The processes share nothing but the store: a part belongs to whoever holds its claim, and a committed part is done.
-So more devices, more machines (SLURM arrays) or the same command started twice are all the same thing.
+The processes share nothing but the store: a part belongs to whoever holds its claim, and a
+committed part is done. So more devices, more machines (SLURM arrays) or the same command started
+twice are all the same thing.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ def _extract(
     model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
     plan = make_plan(extraction, model, run, store)
     store.sweep_tmp()
-    # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
+    # Made by the first worker whose model loads, so that a request that fails leaves no empty run
+    # behind.
     report = Report(plan.config.name, len(plan.refs), source=plan.source)
     report.n_before = report.n_images - len(missing(plan, run))
     if begin:

@@ -1,8 +1,9 @@
-"""Which run an extraction goes on with: the one of its settings that holds its pictures. No torch, no weights.
+"""Which run an extraction goes on with: the one of its settings that holds its pictures. No torch,
+no weights.
 
-A run goes on where its pictures are those of the data set: at the place it was extracted from, at another one to which
-the data set moved or was copied, or in a folder that has grown. Names alone prove nothing: what counts is what the
-pictures are (kvtool.datasets.identity).
+A run goes on where its pictures are those of the data set: at the place it was extracted from, at
+another one to which the data set moved or was copied, or in a folder that has grown. Names alone
+prove nothing: what counts is what the pictures are (kvtool.datasets.identity).
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     )
     if extraction.job.changed == "refuse":
         raise ChangedError(
-            f"run {run.name}: expected the pictures it was extracted from, found that {difference} since; nothing "
+            f"run {run.name}: expected the pictures it was extracted from, found that {difference} "
+            "since; nothing "
             "was touched: --changed replace extracts them again, --run NAME makes another run"
         )
     run.check_files()

@@ -1,8 +1,10 @@
-"""One device's share of an extraction: prepare the next part, run this one, write the last one, all at once.
+"""One device's share of an extraction: prepare the next part, run this one, write the last one, all
+at once.
 
-Three stages, each with at most one part in hand: a thread that claims and prepares, the caller's thread with the
-model, and a thread that writes. Between them stand queues of length one, so the memory held is bounded by the pixels
-of two parts and the arrays of three, however many images there are.
+Three stages, each with at most one part in hand: a thread that claims and prepares, the caller's
+thread with the model, and a thread that writes. Between them stand queues of length one, so the
+memory held is bounded by the pixels of two parts and the arrays of three, however many images there
+are.
 """
 
 from __future__ import annotations
@@ -148,7 +150,8 @@ def _prepare_parts(
                         tell(
                             Event("reused", sum(item.sample.id in source.samples for item in good))
                         )
-                    # Named after what it holds, so that images left out now find their own name free later.
+                    # Named after what it holds, so that images left out now find their own name
+                    # free later.
                     name = part_name(good[0].sample.index, good[-1].sample.index + 1)
                     work = PartWork(name, good, claim.pop_all())
                     if not _give(ready, work, stop):
@@ -189,7 +192,8 @@ def prepare_one(
     try:
         if prefix is None:
             raise ImageError(
-                f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it"
+                f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none "
+                "for it"
             )
         if source is not None and ref.id in source.samples:
             stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
@@ -261,8 +265,10 @@ def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
     except OutOfMemoryError as error:
         if len(batch) == 1:
             raise KvtoolError(
-                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} tokens to fit on the "
-                f"device, found no memory left; free the device, choose fewer --kinds, or --dtype bfloat16 ({error})"
+                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} "
+                "tokens to fit on the "
+                "device, found no memory left; free the device, choose fewer --kinds, or --dtype "
+                f"bfloat16 ({error})"
             ) from None
     half = len(batch) // 2
     first, second = _capture(model, plan, batch[:half]), _capture(model, plan, batch[half:])

@@ -135,7 +135,8 @@ class Plan:
         is_other = self.is_new and (run.roster.place, run.roster.ids) != (self.place, self.ids)
         if run.config.hash != self.config.hash or is_other:
             raise RunConflictError(
-                f"run {run.name}: it was made by another process for other settings or pictures: run again"
+                f"run {run.name}: it was made by another process for other settings or pictures: "
+                "run again"
             )
         return run
 
@@ -174,7 +175,8 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     request = model.request(job.kinds, job.layers, job.keys)
     if job.keys == "pre-rope" and "key" not in request.kinds:
         raise UsageError(
-            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave --keys out"
+            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave "
+            "--keys out"
         )
     config = new_config(extraction, model, request, store) if run is None else run.config
     refs, prefixes = extraction.refs[: job.limit], extraction.prefixes[: job.limit]

@@ -42,7 +42,8 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
         text = prefix.removeprefix(TEXT)
         if not text.strip():
             raise UsageError(
-                "--prefix text: expected a text after the colon, found none; --prefix none puts no text"
+                "--prefix text: expected a text after the colon, found none; --prefix none puts no "
+                "text"
             )
         return (text,) * len(refs)
     if prefix.startswith(FILE):
@@ -76,7 +77,8 @@ def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...
     unknown = found.keys() - {ref.id for ref in refs}
     if len(unknown) == len(found):
         raise UsageError(
-            f"{name}: expected images of the data set such as {refs[0].id!r}, found {next(iter(found))!r} and others "
+            f"{name}: expected images of the data set such as {refs[0].id!r}, found "
+            f"{next(iter(found))!r} and others "
             f"that it has not, {len(found)} in all; write the ids of the data set"
         )
     if unknown:
@@ -99,19 +101,22 @@ def read_texts(name: str) -> dict[str, str]:
     image = next((names.index(column) for column in ID_COLUMNS if column in names), None)
     if image is None or "text" not in names:
         raise UsageError(
-            f"{name}: line 1: expected the columns image and text, found {', '.join(header) or 'nothing'}"
+            f"{name}: line 1: expected the columns image and text, found "
+            f"{', '.join(header) or 'nothing'}"
         )
     texts: dict[str, str] = {}
     seen: dict[str, int] = {}
     for line, record in lines:
         if len(record) != len(names):
             raise UsageError(
-                f"{name}: line {line}: expected {len(names)} columns as in line 1, found {len(record)}; "
+                f"{name}: line {line}: expected {len(names)} columns as in line 1, found "
+                f"{len(record)}; "
                 'put a text that holds commas into "double quotes"'
             )
         if record[image] in seen:
             raise UsageError(
-                f"{name}: line {line}: expected one text an image, found {record[image]!r} again after line "
+                f"{name}: line {line}: expected one text an image, found {record[image]!r} again "
+                "after line "
                 f"{seen[record[image]]}; leave one of them out"
             )
         seen[record[image]] = line
@@ -132,7 +137,8 @@ def _records(name: str) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(
-            f"{name}: line {line}: expected UTF-8, found byte {data[error.start]:#04x}; save the file as UTF-8"
+            f"{name}: line {line}: expected UTF-8, found byte {data[error.start]:#04x}; save the "
+            "file as UTF-8"
         ) from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -84,7 +84,8 @@ def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:
             dead = [p for p in processes if p.exitcode not in (None, 0)]
             if dead:
                 raise KvtoolError(
-                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit {dead[0].exitcode}); "
+                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit "
+                    f"{dead[0].exitcode}); "
                     "what it had committed stays: run the same command again"
                 ) from None
             continue

@@ -1,4 +1,5 @@
-"""What no prefix changes, taken from a run that holds it: neither is a picture decoded nor does a tower run.
+"""What no prefix changes, taken from a run that holds it: neither is a picture decoded nor does a
+tower run.
 
 See docs/decisions/engine-reuse.md.
 """
@@ -52,7 +53,9 @@ class FeatureSource:
         from now on the image is none of the source's.
         """
         sample = replace(self.samples[image], index=index)
-        kinds: list[Kind] = ["projected", *(["vision"] if self.vision_rows else [])]  # type: ignore[list-item]
+        kinds: list[Kind] = ["projected"]
+        if self.vision_rows:
+            kinds.append("vision")
         try:
             arrays = self.run.read_image(sample.id, kinds, raw=True)
         except CorruptError as error:

@@ -38,12 +38,14 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
             continue
         if device.type != "cuda":
             raise UsageError(
-                f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices"
+                f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name "
+                "--devices"
             )
         free, total = torch.cuda.mem_get_info(device)
         if free < min_free_vram:
             raise BusyError(
-                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
+                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found "
+                f"{free / 1e9:.1f} of "
                 f"{total / 1e9:.1f}; try again later or choose another --devices"
             )
     return tuple(devices)
@@ -79,7 +81,8 @@ def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
     """
     if not same_numbers(planned, loaded):
         raise ModelError(
-            f"model {loaded.name}: expected revision {planned.revision}, with which the run was planned, found "
+            f"model {loaded.name}: expected revision {planned.revision}, with which the run was "
+            "planned, found "
             f"{loaded.revision} here; give every worker the same files"
         )
 

@@ -47,12 +47,15 @@ class Prepared:
 class Captured:
     """What one batch leaves behind, in the run's precision; bfloat16 as its uint16 bits.
 
-    arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image tokens in prompt
-        order; `projected` is (1, 1, token, hidden) in the same token order, `vision` (vision_layer, 1,
-        vision_token, vision_dim) in row-major order of the sample's vision_spans.
-    text: "key" and "value" of the text before the image, one array per image, (layer, kv_head, prefix_token, dim).
+    arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image
+        tokens in prompt order; `projected` is (1, 1, token, hidden) in the same token order,
+        `vision` (vision_layer, 1, vision_token, vision_dim) in row-major order of the sample's
+        vision_spans.
+    text: "key" and "value" of the text before the image, one array per image,
+        (layer, kv_head, prefix_token, dim).
 
-    The images of a batch share one host buffer per kind: an array may be strided, and holds the batch's memory.
+    The images of a batch share one host buffer per kind: an array may be strided, and holds the
+    batch's memory.
     """
 
     arrays: dict[Kind, list[Array]] = field(default_factory=dict)
@@ -114,10 +117,12 @@ class LanguageModel(Model, Protocol):
     def prepare_stored(
         self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
     ) -> Prepared:
-        """An image made ready from what a run stored before the decoder, whatever that run's prefix: no tower runs.
+        """Make an image ready from what a run stored before the decoder, whatever that run's
+        prefix: no tower runs.
 
-        arrays: `projected` (1, 1, token, hidden), and `vision` (vision_layer, 1, vision_token, dim) of the layers that
-            the request will name, if any. Batches of these give what batches of the pixels give.
+        arrays: `projected` (1, 1, token, hidden), and `vision` (vision_layer, 1, vision_token,
+            dim) of the layers that the request will name, if any. Batches of these give what
+            batches of the pixels give.
         """
         ...
 
@@ -133,10 +138,11 @@ class LanguageModel(Model, Protocol):
         arrays: Sequence[Mapping[str, Array]],
         keys: KeyPosition = "post-rope",
     ) -> Any:
-        """A cache of the prompts up to the last image token, one row a sample.
+        """Build a cache of the prompts up to the last image token, one row a sample.
 
-        arrays: per sample `key`, `value` (layer, kv_head, token, dim) and `text_key`, `text_value` (layer, kv_head,
-            prefix_token, dim) of every layer, as stored. Samples must have equal numbers of tokens (UsageError).
+        arrays: per sample `key`, `value` (layer, kv_head, token, dim) and `text_key`, `text_value`
+            (layer, kv_head, prefix_token, dim) of every layer, as stored. Samples must have equal
+            numbers of tokens (UsageError).
         """
         ...
 
@@ -260,7 +266,8 @@ def chosen_layers(
         layers = named_layers(layers, count)
     if outside := [layer for layer in layers if not 0 <= layer < count]:
         raise UsageError(
-            f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among these"
+            f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among "
+            "these"
         )
     if not layers:
         raise UsageError(f"layers: expected at least one from 0 to {count - 1}, found none")

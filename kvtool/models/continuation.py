@@ -1,7 +1,9 @@
-"""Going on from a stored cache: [text before][image] from disk, then any text, without the image's tower or pixels.
+"""Going on from a stored cache: [text before][image] from disk, then any text, without the image's
+tower or pixels.
 
-Image tokens never see what follows them, so that keys and values of one prefill serve every question and condition:
-`restore` builds the cache from a run's arrays, `logits` and `generate` run a text after it and leave it as it was.
+Image tokens never see what follows them, so that keys and values of one prefill serve every
+question and condition: `restore` builds the cache from a run's arrays, `logits` and `generate` run
+a text after it and leave it as it was.
 """
 
 from __future__ import annotations
@@ -120,8 +122,10 @@ class Continuation:
         layers = self.info.geometry.layers
         if len(shapes) != 1 or shapes[0][0] != layers:
             raise UsageError(
-                f"cache: expected {layers} layers and equal numbers of tokens, found shapes {shapes} "
-                "(layer, kv_head, token, dim); extract every layer, and go on from images of one size at a time"
+                f"cache: expected {layers} layers and equal numbers of tokens, found shapes "
+                f"{shapes} "
+                "(layer, kv_head, token, dim); extract every layer, and go on from images of one "
+                "size at a time"
             )
         key, value = (self._stacked(whole[name]) for name in ("key", "value"))
         if keys == "pre-rope":
@@ -235,7 +239,8 @@ class Continuation:
         lengths = sorted({len(each) for each in ids})
         if len(ids) != len(samples) or len(lengths) != 1 or lengths[0] == 0:
             raise UsageError(
-                f"texts: expected {len(samples)} of equal numbers of tokens, found {len(ids)} of lengths {lengths}; "
+                f"texts: expected {len(samples)} of equal numbers of tokens, found {len(ids)} of "
+                f"lengths {lengths}; "
                 "run those of one length at a time"
             )
         return to_device([torch.tensor(each) for each in ids], self.checkpoint.device)

@@ -152,7 +152,8 @@ class DecoderModel(SeveralImages):
         tensors: dict[str, Any] = {
             kind: from_numpy(arrays[kind][:, 0], self.checkpoint.dtype) for kind in stored
         }
-        # The tower's grids and the number of tokens: what tells batches of pixels apart, so that both are the same.
+        # The tower's grids and the number of tokens: what tells batches of pixels apart, so that
+        # both are the same.
         grids = tuple(span.grid for span in sample.vision_spans)
         return Prepared(
             moved, tensors, ("stored", *tensors, moved.image_start, moved.n_tokens, grids)

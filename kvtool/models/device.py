@@ -26,7 +26,8 @@ def find_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UsageError(
-                f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or another"
+                f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or "
+                "another"
             )
         return torch.device("cuda", device.index or 0)
     return device

@@ -1,6 +1,8 @@
-"""What a model's folder holds: the files that are read, those that are missing, and the identity of all of them.
+"""What a model's folder holds: the files that are read, those that are missing, and the identity of
+all of them.
 
-No torch and no transformers: whether a model is the stored one is decided before either is imported.
+No torch and no transformers: whether a model is the stored one is decided before either is
+imported.
 """
 
 from __future__ import annotations
@@ -143,7 +145,8 @@ def _shards(index: Path) -> list[str]:
         shard in ("", ".", "..") or re.search(r"[/\\\0]", shard) for shard in shards
     ):
         raise ModelError(
-            f"{index}: expected weight_map to name files of this folder, found something else; fetch the file again"
+            f"{index}: expected weight_map to name files of this folder, found something else; "
+            "fetch the file again"
         )
     return sorted(shards)
 
@@ -192,7 +195,8 @@ def _matching(path: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 def pointer_message(path: Path) -> str:
     return (
-        f"{path}: expected the file itself, found a git-lfs pointer to it; fetch the files of the clone with "
+        f"{path}: expected the file itself, found a git-lfs pointer to it; fetch the files of the "
+        "clone with "
         "`git lfs pull`"
     )
 

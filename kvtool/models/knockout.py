@@ -1,11 +1,13 @@
-"""Attention knockout (Geva et al. 2023): text after an image may not look at the image in chosen heads.
+"""Attention knockout (Geva et al. 2023): text after an image may not look at the image in chosen
+heads.
 
-What is blocked are pairs: a query of a token after the image, a key of a token of the image, in the query heads that
-share a (layer, kv_head). Text keys of these heads stay visible, and no image token's state changes, since image tokens
-never see what follows them: one cache of the image serves every set of heads.
+What is blocked are pairs: a query of a token after the image, a key of a token of the image, in the
+query heads that share a (layer, kv_head). Text keys of these heads stay visible, and no image
+token's state changes, since image tokens never see what follows them: one cache of the image serves
+every set of heads.
 
-Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. Layers without a blocked
-head run sdpa as it is; the others run it with a boolean mask for each query head.
+Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. Layers
+without a blocked head run sdpa as it is; the others run it with a boolean mask for each query head.
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ def knocked_out(
 
 
 def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Tensor]:
-    """Layer -> (q_head,) bool, true for the query heads of its chosen kv_heads. Raises UsageError."""
+    """Return layer -> (q_head,) bool, true for query heads of chosen kv_heads. Raises UsageError."""
     chosen: defaultdict[int, set[int]] = defaultdict(set)
     for layer, kv_head in heads:
         check_head(layer, kv_head, geometry)

@@ -75,7 +75,8 @@ def _try_image(name: str, model: Model) -> None:
         except ImageError as error:
             found = _said(error.__cause__ or error)
             raise ModelError(
-                f"model {name}: expected an image processor (preprocessor_config.json) that takes any image, found: "
+                f"model {name}: expected an image processor (preprocessor_config.json) that takes "
+                "any image, found: "
                 f"{found}; fetch the file again"
             ) from error
 
@@ -84,10 +85,14 @@ def unknown_type(model_type: str) -> str:
     """What is wrong with a model type that no family is for."""
     if ORIGINAL_FORMATS.fullmatch(model_type):
         return (
-            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's own repository; "
+            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's "
+            "own repository; "
             "take the converted checkpoint, whose name ends in -hf"
         )
-    return f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; take a model of one of these"
+    return (
+        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; "
+        "take a model of one of these"
+    )
 
 
 def check_layers(name: str, config: Any) -> None:
@@ -99,7 +104,8 @@ def check_layers(name: str, config: Any) -> None:
             count = part.get(key)
             if isinstance(count, int | float) and not 0 <= count <= MOST_LAYERS:
                 raise ModelError(
-                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found {count:.6g}; "
+                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found "
+                    f"{count:.6g}; "
                     "fetch the file again"
                 )
 
@@ -179,8 +185,10 @@ class Checkpoint:
             free = free_bytes(device)
             if needed > free:
                 raise ModelError(
-                    f"model {self.snapshot.name}: expected room for {needed / 1e9:.2f} GB of weights in "
-                    f"{self.settings.dtype} on {device}, found {free / 1e9:.2f} GB free; {self._smaller()}"
+                    f"model {self.snapshot.name}: expected room for {needed / 1e9:.2f} GB of "
+                    "weights in "
+                    f"{self.settings.dtype} on {device}, found {free / 1e9:.2f} GB free; "
+                    f"{self._smaller()}"
                 )
 
     def _smaller(self) -> str:
@@ -213,7 +221,8 @@ class Checkpoint:
     def _expect(self, is_there: bool, what: str) -> None:
         if not is_there:
             raise ModelError(
-                f"model {self.snapshot.name}: expected {what}, found no such file; copy or download the rest"
+                f"model {self.snapshot.name}: expected {what}, found no such file; copy or "
+                "download the rest"
             )
 
     @contextmanager
@@ -229,7 +238,8 @@ class Checkpoint:
             except BaseException as error:
                 if is_out_of_memory(error):
                     raise ModelError(
-                        f"model {self.snapshot.name}: expected {expected} to fit {self.settings.device}, found no "
+                        f"model {self.snapshot.name}: expected {expected} to fit "
+                        f"{self.settings.device}, found no "
                         f"memory left; {self._smaller()}"
                     ) from error
                 # tokenizers are written in Rust: a panic there is no Exception.
@@ -250,7 +260,8 @@ class Checkpoint:
             raise
         except Exception as error:
             raise ModelError(
-                f"model {self.snapshot.name}: expected a forward pass of its configuration, found: {_said(error)}"
+                f"model {self.snapshot.name}: expected a forward pass of its configuration, found: "
+                f"{_said(error)}"
             ) from error
 
 
@@ -265,7 +276,8 @@ def preparing(id: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ImageError(
-            f"image {id}: expected one that the model's image processor takes, found: {_said(error)}; leave it out"
+            f"image {id}: expected one that the model's image processor takes, found: "
+            f"{_said(error)}; leave it out"
         ) from error
 
 
@@ -285,12 +297,15 @@ def _said(error: BaseException) -> str:
     run its code.
     """
     if isinstance(error, UnpicklingError):
-        return "pickled objects beside tensors, which could run code; convert the weights to safetensors"
+        return (
+            "pickled objects beside tensors, which could run code; convert the weights to "
+            "safetensors"
+        )
     return f"{type(error).__name__}: {one_line(error)}"
 
 
 def largest_input(processor: Any) -> float:
-    """Pixels of the largest input that an image processor's settings ask for, whatever the image."""
+    """Return the pixels of the largest input that an image processor's settings ask for."""
     areas = [0.0]
     counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
     for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):

@@ -1,9 +1,10 @@
 """Prompts: what a chat template puts before and after a user's image, as text and as token ids.
 
-A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail come from the checkpoint's own chat
-template, rendered for one user turn of an image and a question; the prefix stands directly before the image in every
-family, since most templates move the image to the front of the turn whatever the order of its contents. A question
-over several images is the same template's turn of that many images, without a prefix.
+A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail come from the
+checkpoint's own chat template, rendered for one user turn of an image and a question; the prefix
+stands directly before the image in every family, since most templates move the image to the front
+of the turn whatever the order of its contents. A question over several images is the same
+template's turn of that many images, without a prefix.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Prompt:
         self.image_id = tokenizer.convert_tokens_to_ids(image)
         if self.image_id is None or self.image_id == getattr(tokenizer, "unk_token_id", None):
             raise ModelError(
-                f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such token"
+                f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such "
+                "token"
             )
         self.folder, self.opening = folder, opening
         self._lock = Lock()
@@ -96,7 +98,8 @@ class Prompt:
             layout = self._laid_out(self.template, self._parts, n_images)
             if layout is None:
                 raise ModelError(
-                    f"model {self.folder}: expected a chat template that writes {n_images} images and a question, "
+                    f"model {self.folder}: expected a chat template that writes {n_images} images "
+                    "and a question, "
                     f"found another in {self.source}; ask over one image, or mend the template"
                 )
             self._layouts[n_images] = layout
@@ -134,7 +137,7 @@ class Prompt:
         return layout.before_question + text + layout.after_question
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
-        """Token ids of everything before the first image token. Safe to call from several threads."""
+        """Return the token ids before the first image token. Safe to call from several threads."""
         self._refuse_image("prefix", prefix)
         with self._lock:
             if prefix not in self._known:
@@ -185,7 +188,8 @@ class Prompt:
     def _refuse_image(self, what: str, text: str) -> None:
         if self.image in text:
             raise UsageError(
-                f"{what}: expected text without {self.image}, which stands for the image; take it out"
+                f"{what}: expected text without {self.image}, which stands for the image; take it "
+                "out"
             )
 
     def _ids(self, text: str, special: bool) -> list[int]:
@@ -200,7 +204,8 @@ class Prompt:
 def _warn_of_template(folder: Path, passed_over: str, source: str) -> None:
     """Warn, once a checkpoint, that its chat template is not the one that lays out prompts."""
     logging.getLogger("kvtool").warning(
-        "model %s: the chat template of %s does not render a turn of an image and a question; that of %s is used, "
+        "model %s: the chat template of %s does not render a turn of an image and a question; that "
+        "of %s is used, "
         "which its runs record",
         folder,
         passed_over,

@@ -1,7 +1,9 @@
-"""Questions over several images: their prompt up to the last image as one cache, then on from it as from one image's.
+"""Questions over several images: their prompt up to the last image as one cache, then on from it as
+from one image's.
 
-A prompt is [text][image][text][image] ... [question], from the chat template's turn of that many images. An image's
-tokens are the decoder's input, whatever stands before them, so that a run's stored arrays serve as well as pixels.
+A prompt is [text][image][text][image] ... [question], from the chat template's turn of that many
+images. An image's tokens are the decoder's input, whatever stands before them, so that a run's
+stored arrays serve as well as pixels.
 """
 
 from __future__ import annotations
@@ -65,8 +67,10 @@ class SeveralImages(Continuation):
         except torch.OutOfMemoryError as error:
             if len(texts) == 1:
                 raise KvtoolError(
-                    f"question over {', '.join(item.sample.id for item in images[0])}: expected its prompt to fit on "
-                    f"the device, found no memory left; free the device, or load the model in bfloat16 ({error})"
+                    f"question over {', '.join(item.sample.id for item in images[0])}: expected "
+                    "its prompt to fit on "
+                    "the device, found no memory left; free the device, or load the model in "
+                    f"bfloat16 ({error})"
                 ) from None
         half = len(texts) // 2
         first = self._answers(images[:half], texts[:half], max_new_tokens)
@@ -137,18 +141,21 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
     """Raises UsageError."""
     if len(images) != len(texts):
         raise UsageError(
-            f"questions: expected as many texts as sets of images, found {len(texts)} texts and {len(images)} sets; "
+            f"questions: expected as many texts as sets of images, found {len(texts)} texts and "
+            f"{len(images)} sets; "
             "give one text for each set"
         )
     for each, text in zip(images, texts, strict=True):
         if not each:
             raise UsageError(
-                f"question {text!r}: expected at least one image, found none; leave the question out"
+                f"question {text!r}: expected at least one image, found none; leave the question "
+                "out"
             )
         for item in each:
             if item.sample.prefix:
                 raise UsageError(
-                    f"image {item.sample.id}: expected no prefix in a question over several images, found "
+                    f"image {item.sample.id}: expected no prefix in a question over several "
+                    "images, found "
                     f"{item.sample.prefix!r}; prepare it without one"
                 )
 

@@ -22,7 +22,8 @@ def check_missing(name: str, missing: Iterable[str]) -> None:
     """Raises ModelError where the network has weights that the checkpoint lacks."""
     if absent := sorted(missing):
         raise ModelError(
-            f"model {name}: expected weights of every layer, found none for {absent[0]} and {len(absent) - 1} others; "
+            f"model {name}: expected weights of every layer, found none for {absent[0]} and "
+            f"{len(absent) - 1} others; "
             "the checkpoint is incomplete or of another architecture"
         )
 
@@ -34,8 +35,10 @@ def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Seque
     if others := sorted(mismatched):
         key, stored, expected = others[0]
         raise ModelError(
-            f"model {name}: expected weights of its configuration, {tuple(expected)} for {key}, found {tuple(stored)}, "
-            f"and {len(others) - 1} others of another shape; take config.json and weights from one checkpoint"
+            f"model {name}: expected weights of its configuration, {tuple(expected)} for {key}, "
+            f"found {tuple(stored)}, "
+            f"and {len(others) - 1} others of another shape; take config.json and weights from one "
+            "checkpoint"
         )
 
 
@@ -51,9 +54,12 @@ def check_unexpected(name: str, network: nn.Module, unexpected: Iterable[str]) -
     ignored = sorted(key for key in unexpected if _changes_values(network, modules, key))
     if ignored:
         raise ModelError(
-            f"model {name}: expected weights of its configuration alone, found {len(ignored)} that it has no place "
-            f"for, {', '.join(ignored[:_SHOWN])}{', ...' if len(ignored) > _SHOWN else ''}; take the checkpoint whose "
-            "config.json says how its weights are stored (scales, adapters, layers), or its plain version"
+            f"model {name}: expected weights of its configuration alone, found {len(ignored)} that "
+            "it has no place "
+            f"for, {', '.join(ignored[:_SHOWN])}{', ...' if len(ignored) > _SHOWN else ''}; take "
+            "the checkpoint whose "
+            "config.json says how its weights are stored (scales, adapters, layers), or its plain "
+            "version"
         )
 
 
@@ -81,7 +87,8 @@ def warn_of_values(name: str, network: nn.Module) -> None:
     broken = [key for key, weight in network.named_parameters() if not _is_finite(weight)]
     if broken:
         logging.getLogger("kvtool").warning(
-            "model %s: %d of its weights are not finite (NaN or infinite), first %s; what it computes will not be "
+            "model %s: %d of its weights are not finite (NaN or infinite), first %s; what it "
+            "computes will not be "
             "finite either: fetch the checkpoint again, or load it in another precision",
             name,
             len(broken),

@@ -79,7 +79,8 @@ class Encoder:
         """See Model.prepare. An encoder has one view: base and full are the same."""
         if prefix:
             raise UsageError(
-                f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out"
+                f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave "
+                "it out"
             )
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")

@@ -64,8 +64,10 @@ class Llava(DecoderModel):
         cut, packed = self.processors["full"].image_grid_pinpoints, self.config.image_grid_pinpoints
         if [tuple(size) for size in cut] != [tuple(size) for size in packed]:
             raise ModelError(
-                f"model {checkpoint.snapshot.name}: expected equal image_grid_pinpoints in config.json and "
-                "preprocessor_config.json, found different ones; take both files from one checkpoint"
+                f"model {checkpoint.snapshot.name}: expected equal image_grid_pinpoints in "
+                "config.json and "
+                "preprocessor_config.json, found different ones; take both files from one "
+                "checkpoint"
             )
 
     def default_vision_layers(self) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from kvtool.models.loading import Checkpoint
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "
     "{% for part in message['content'] if part['type'] == 'image' %}<image>{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ '\\n' + part['text'] }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ '\\n' + part['text'] }}{% "
+    "endfor %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -35,8 +36,10 @@ class LlavaOnevision(Llava):
         )
         if ratio is None:
             raise ModelError(
-                f"model {checkpoint.snapshot.name}: config.json: expected vision_aspect_ratio anyres_max_N, which says "
-                f"how many tiles are kept, found {self.config.vision_aspect_ratio!r}; take the checkpoint's own config"
+                f"model {checkpoint.snapshot.name}: config.json: expected vision_aspect_ratio "
+                "anyres_max_N, which says "
+                f"how many tiles are kept, found {self.config.vision_aspect_ratio!r}; take the "
+                "checkpoint's own config"
             )
         self.max_tiles = int(ratio[1])
 

@@ -1,8 +1,9 @@
-"""Qwen2-VL and Qwen2.5-VL: dynamic resolution, patches merged two by two, three-dimensional rotary positions.
+"""Qwen2-VL and Qwen2.5-VL: dynamic resolution, patches merged two by two, three-dimensional rotary
+positions.
 
-One view: the image at its own aspect ratio, resized to multiples of 28 px within the checkpoint's pixel limits. Its
-patches (14 px) are the tower's tokens; each 2 x 2 of them becomes one token of the decoder, so that the token grid is
-half the patch grid.
+One view: the image at its own aspect ratio, resized to multiples of 28 px within the checkpoint's
+pixel limits. Its patches (14 px) are the tower's tokens; each 2 x 2 of them becomes one token of
+the decoder, so that the token grid is half the patch grid.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ "
+    "message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' "
+    "%}<|vision_start|><|image_pad|><|vision_end|>"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -67,7 +70,8 @@ class Qwen2VL(DecoderModel):
         width, height = image.size
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise ImageError(
-                f"image {id}: expected an aspect ratio of at most {MAX_ASPECT}, found {width} x {height} px; "
+                f"image {id}: expected an aspect ratio of at most {MAX_ASPECT}, found {width} x "
+                f"{height} px; "
                 "crop it or leave it out"
             )
         with preparing(id):
