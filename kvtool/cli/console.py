@@ -121,14 +121,14 @@ class Tally:
     def line(self, what: str, unit: str) -> str:
         """All of it in words."""
         if not self.made:
-            said = [f"{what}: at work for {_clock(self.elapsed_s)}"]
+            parts = [f"{what}: at work for {_clock(self.elapsed_s)}"]
         else:
-            of = f" of {self.total}" if self.total else ""
-            said = [f"{what}: {self.done + self.made}{of} {unit}", self.rate()]
+            total = f" of {self.total}" if self.total else ""
+            parts = [f"{what}: {self.done + self.made}{total} {unit}", self.rate()]
             if self.total:
-                left = self.total - self.done - self.made
-                said.append(f"{_clock(left * self.elapsed_s / self.made)} left")
-        return ", ".join([*said, self.note] if self.note else said)
+                remaining = self.total - self.done - self.made
+                parts.append(f"{_clock(remaining * self.elapsed_s / self.made)} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
 
 
 def _clock(seconds: float) -> str:

@@ -38,17 +38,17 @@ def demo(
     from kvtool.reporting.emit import emit
 
     number = 0
-    with ExitStack() as shown:
+    with ExitStack() as bars:
 
         def step(what: str) -> None:
             nonlocal number
             number += 1
-            shown.close()
+            bars.close()
             console.log.info("%d. %s", number, what)
-            shown.enter_context(console.progress(what, None, unit=""))
+            bars.enter_context(console.progress(what, None, unit=""))
 
         for result in run_demo(directory, size=size, seed=seed, step=step):
-            shown.close()
+            bars.close()
             emit(result, resolve(format), sys.stdout)
     console.log.info(
         "the store is %s; the page is %s", directory / "study.kv", directory / "report.html"

@@ -120,8 +120,8 @@ def describe(error: BaseException) -> str:
         return f"output: {error.strerror or text or name}"
     if isinstance(error, OSError):
         filename = error.filename
-        shown = os.fsdecode(filename) if isinstance(filename, bytes) else str(filename)
-        return f"{shown}: {error.strerror or text or name}"
+        path = os.fsdecode(filename) if isinstance(filename, bytes) else str(filename)
+        return f"{path}: {error.strerror or text or name}"
     return f"{name}{': ' * bool(text)}{text}; {REPORT}"
 
 
@@ -147,8 +147,8 @@ def _refused(error: typer.TyperException) -> int:
         print(message, file=sys.stderr)
     else:
         command = context.command_path
-        where = command.partition(" ")[2]
-        say(f"{where + ': ' * bool(where)}{message.rstrip('.')}: see {command} -h")
+        command_words = command.partition(" ")[2]
+        say(f"{command_words + ': ' * bool(command_words)}{message.rstrip('.')}: see {command} -h")
     return int(error.exit_code)
 
 

@@ -106,8 +106,8 @@ def extract(
         bool,
         typer.Option(
             "--no-reuse",
-            help="Run the tower even where a run of another prefix holds its output, e.g. when that "
-            "run is damaged.",
+            help="Run the tower even where a run of another prefix holds its output, e.g. when "
+            "that run is damaged.",
         ),
     ] = False,
     strict: Annotated[
@@ -166,7 +166,7 @@ def run_job(
 
     with ExitStack() as stack:
         advance: console.Advance = console.silent
-        written = 0
+        n_bytes = 0
 
         def begin(report: Report) -> None:
             nonlocal advance
@@ -178,9 +178,9 @@ def run_job(
                 advance = stack.enter_context(bar)
 
         def tell(event: Event) -> None:
-            nonlocal written
-            written += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{human(written)} written")
+            nonlocal n_bytes
+            n_bytes += event.n if event.what == "bytes" else 0
+            advance(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
 
         return local.extract(
             job,
@@ -209,8 +209,8 @@ def finish(report: Report, format: Format) -> None:
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
 
-    for shown, failure in enumerate(report.failed.values()):
-        level = logging.ERROR if shown < SHOWN_FAILURES else logging.DEBUG
+    for number, failure in enumerate(report.failed.values()):
+        level = logging.ERROR if number < SHOWN_FAILURES else logging.DEBUG
         console.log.log(level, "failed: %s", failure.reason)
     if len(report.failed) > SHOWN_FAILURES:
         console.log.error(
@@ -237,10 +237,10 @@ def finish(report: Report, format: Format) -> None:
         console.log.info("nothing to do: run %s holds all %d images", report.run, report.n_images)
     if report.n_missing > 0:
         owner = report.busy[0] if report.busy else "another process"
-        held = f"run {report.run}: {report.n_missing} images are still held by others: {owner}"
+        note = f"run {report.run}: {report.n_missing} images are still held by others: {owner}"
         if not report.n_done and not report.failed:
-            raise BusyError(held)
-        console.log.info("%s", held)
+            raise BusyError(note)
+        console.log.info("%s", note)
     if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
             f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed "

@@ -45,8 +45,8 @@ def datasets(
 
     if name is not None:
         DATASETS.load(name)
-    chosen = [about for about in list_datasets() if name in (None, about.name)]
-    rows = [asdict(about) for about in chosen]
+    selected = [entry for entry in list_datasets() if name in (None, entry.name)]
+    rows = [asdict(entry) for entry in selected]
     if resolve(format) != "table":
         emit_rows(rows, format)
     elif name is None:

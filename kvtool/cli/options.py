@@ -146,8 +146,8 @@ def need_store(store: Path | None) -> Path:
     """The store argument, or $KVTOOL_STORE. Raises UsageError where neither is given."""
     if store is not None:
         return store
-    if named := os.environ.get("KVTOOL_STORE"):
-        return Path(named)
+    if path := os.environ.get("KVTOOL_STORE"):
+        return Path(path)
     raise UsageError("STORE: expected a path as argument or in $KVTOOL_STORE, found neither")
 
 

@@ -53,14 +53,14 @@ def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
     """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV
     join lists.
     """
-    chosen, out = resolve(format), sys.stdout
-    if not rows and chosen in ("table", "csv"):
+    resolved, out = resolve(format), sys.stdout
+    if not rows and resolved in ("table", "csv"):
         return
-    if chosen == "table":
+    if resolved == "table":
         print_table(rows, title)
-    elif chosen == "jsonl":
+    elif resolved == "jsonl":
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    elif chosen == "json":
+    elif resolved == "json":
         out.write(json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n")
     else:
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -88,10 +88,10 @@ def print_table(rows: Rows, title: str) -> None:
     from rich.console import Console
 
     console, table = Console(), _table(rows, title)
-    named = any(WHOLE in row for row in rows)
+    has_runs = any(WHOLE in row for row in rows)
     # Measured as on a terminal of any width: on its own, every table would fit.
     if (
-        not named
+        not has_runs
         or console.measure(table, options=console.options.update(max_width=10_000)).maximum
         <= console.width
     ):

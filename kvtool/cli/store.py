@@ -53,9 +53,9 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     if resolve(format) != "table":
         emit_rows([row], format)
         return
-    shown = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
+    texts = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
     emit_rows(
-        [{"what": name.replace("_", " "), "value": value} for name, value in shown.items()], format
+        [{"what": name.replace("_", " "), "value": value} for name, value in texts.items()], format
     )
 
 

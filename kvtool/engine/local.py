@@ -113,8 +113,8 @@ def is_done(extraction: Extraction, run: Run) -> bool:
     """Whether a run holds all that an extraction asks for; where its data set moved or grew, the
     roster says so.
     """
-    wanted = set(extraction.ids[: extraction.job.limit])
-    if not wanted <= {picture.id for picture in run.pictures}:
+    requested_ids = set(extraction.ids[: extraction.job.limit])
+    if not requested_ids <= {picture.id for picture in run.pictures}:
         return False
     if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
         return False

@@ -116,9 +116,9 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     )
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
-        chosen = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
-        chosen.check_files()
-        return chosen
+        largest = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+        largest.check_files()
+        return largest
     changed = [candidate for candidate in candidates if candidate.is_changed]
     if not changed:
         return None
@@ -159,13 +159,13 @@ def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
         return []
     runs = []
     for run in store.readable_runs() if name is None else [store.run(name)]:
-        asked = asked_config(extraction, run.config)
-        if asked.hash == run.config.hash:
+        requested = asked_config(extraction, run.config)
+        if requested.hash == run.config.hash:
             runs.append(run)
         elif name is not None:
             raise RunConflictError(
                 f"run {name} of {store.path} has another configuration: "
-                f"{'; '.join(run.config.differences(asked))}: use another --run name"
+                f"{'; '.join(run.config.differences(requested))}: use another --run name"
             )
     return runs
 
@@ -239,9 +239,9 @@ class Candidate:
     @cached_property
     def is_here(self) -> bool:
         """Whether the data set lies where the run's did, or the run was asked for by its name."""
-        place = self.run.place
+        folder = self.run.place
         return self.extraction.job.run is not None or (
-            place is not None and place == self.extraction.place
+            folder is not None and folder == self.extraction.place
         )
 
     @property
@@ -277,26 +277,28 @@ class Candidate:
     @property
     def _moved(self) -> bool:
         """Whether the data set is the run's at another place: moved there, or a copy."""
-        place = self.run.place
-        if place is None or self.extraction.place is None or not self.run.pictures:
+        folder = self.run.place
+        if folder is None or self.extraction.place is None or not self.run.pictures:
             return False
-        if not _exists(place):
+        if not _exists(folder):
             return True
-        return self.roster_ids == set(self.extraction.ids) and self._is_copy(place)
+        return self.roster_ids == set(self.extraction.ids) and self._is_copy(folder)
 
     def _is_copy(self, place: str) -> bool:
         """Whether the pictures that the run does not hold yet are those of its own place, too."""
         stored = {picture.id for picture in self.run.pictures}
-        left = [ref for ref in self.extraction.refs if ref.id not in stored]
-        if not left:
+        unstored = [ref for ref in self.extraction.refs if ref.id not in stored]
+        if not unstored:
             return True
         config = self.run.config
         try:
             refs = open_dataset(Spec(config.dataset, place, config.split or None)).images()
         except KvtoolError:
             return False
-        wanted = {ref.id for ref in left}
-        return digest_pictures(left) == digest_pictures([ref for ref in refs if ref.id in wanted])
+        unstored_ids = {ref.id for ref in unstored}
+        return digest_pictures(unstored) == digest_pictures(
+            [ref for ref in refs if ref.id in unstored_ids]
+        )
 
 
 def _exists(place: str) -> bool:
@@ -330,6 +332,6 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
             run.drop_part(part.name)
     if difference.vanished:
         index_of = run.roster.index_of
-        gone = [index_of[name] for name in difference.vanished if name in index_of]
-        run.enroll((), extraction.place, gone)
+        vanished_rows = [index_of[name] for name in difference.vanished if name in index_of]
+        run.enroll((), extraction.place, vanished_rows)
     return sum(len(part.pictures) for part in parts)

@@ -217,8 +217,10 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
     """Positions of images of equal signature, at most `batch_size` at a time, in order."""
     order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
     for _, group in groupby(order, key=lambda i: prepared[i].signature):
-        same = list(group)
-        yield from (same[start : start + batch_size] for start in range(0, len(same), batch_size))
+        indices = list(group)
+        yield from (
+            indices[start : start + batch_size] for start in range(0, len(indices), batch_size)
+        )
 
 
 def capture_part(
@@ -231,8 +233,8 @@ def capture_part(
     text: dict[str, list[Any]] = {}
     for positions in batches(prepared, batch_size):
         captured = _capture(model, plan, [prepared[i] for i in positions])
-        for store, found in ((arrays, captured.arrays), (text, captured.text)):
-            for kind, items in found.items():
+        for store, captures in ((arrays, captured.arrays), (text, captured.text)):
+            for kind, items in captures.items():
                 slots = store.setdefault(kind, [None] * len(prepared))
                 for position, item in zip(positions, items, strict=True):
                     slots[position] = item
@@ -247,13 +249,13 @@ def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
     """
     first = items[0]
     tokens = [item.shape[2] for item in items]
-    whole = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
+    joined = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
     end = 0
     for i, n in enumerate(tokens):
-        whole[:, :, end : end + n] = items[i]
+        joined[:, :, end : end + n] = items[i]
         items[i] = None
         end += n
-    return whole
+    return joined
 
 
 def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
@@ -283,12 +285,12 @@ def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) 
     told: set[Place] = set()
     for work in _take(done, stop):
         with work.claim:
-            written = run.commit_part(work.name, work.samples, work.arrays, work.text)
+            n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)
         if places := run.nonfinite(span).keys() - told:
             told |= places
             tell(Event("nonfinite", places=tuple(sorted(places))))
-        tell(Event("bytes", written))
+        tell(Event("bytes", n_bytes))
         tell(Event("done", len(work.samples)))
 
 

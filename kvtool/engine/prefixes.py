@@ -56,37 +56,37 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
     if prefix == "none":
         return ("",) * len(refs)
     texts: list[str | None] = []
-    lacking: DatasetError | None = None
+    missing_error: DatasetError | None = None
     for ref in refs:
         try:
             texts.append(dataset.prefix(ref.id, prefix))
         except DatasetError as error:
-            lacking = lacking or error
+            missing_error = missing_error or error
             texts.append(None)
-    if lacking and all(text is None for text in texts):
-        raise lacking
+    if missing_error and all(text is None for text in texts):
+        raise missing_error
     return tuple(texts)
 
 
 def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    found = read_texts(name)
-    if not found:
+    texts = read_texts(name)
+    if not texts:
         raise UsageError(
             f"{name}: expected a text for at least one image, found none; fill the column text"
         )
-    unknown = found.keys() - {ref.id for ref in refs}
-    if len(unknown) == len(found):
+    unknown = texts.keys() - {ref.id for ref in refs}
+    if len(unknown) == len(texts):
         raise UsageError(
             f"{name}: expected images of the data set such as {refs[0].id!r}, found "
-            f"{next(iter(found))!r} and others "
-            f"that it has not, {len(found)} in all; write the ids of the data set"
+            f"{next(iter(texts))!r} and others "
+            f"that it has not, {len(texts)} in all; write the ids of the data set"
         )
     if unknown:
         logging.getLogger("kvtool").warning(
             "%s: %d of %d images are not in the data set, e.g. %r; their texts are left out",
-            *(name, len(unknown), len(found), min(unknown)),
+            *(name, len(unknown), len(texts), min(unknown)),
         )
-    return tuple(found.get(ref.id) for ref in refs)
+    return tuple(texts.get(ref.id) for ref in refs)
 
 
 def read_texts(name: str) -> dict[str, str]:

@@ -81,9 +81,10 @@ class FeatureSource:
                 or not set(texts) <= rows.keys()
             ):
                 return None
-            wanted, heads = [rows[text] for text in texts], range(config.heads_and_dim("value")[0])
+            text_rows = [rows[text] for text in texts]
+            heads = range(config.heads_and_dim("value")[0])
             blocks = [
-                [self.run.text_values(layer, head, raw=True)[wanted] for head in heads]
+                [self.run.text_values(layer, head, raw=True)[text_rows] for head in heads]
                 for layer in layers
             ]
         except CorruptError as error:
@@ -96,8 +97,8 @@ def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> Fe
     """The run of a store, if there is one, whose features before the decoder a run of `config` can
     take: the one that holds most of the wanted pictures, of several the first by name.
     """
-    able = store.readable_runs(lambda run: serves(run.config, config))
-    sources = [open_source(run, config, refs) for run in able]
+    candidates = store.readable_runs(lambda run: serves(run.config, config))
+    sources = [open_source(run, config, refs) for run in candidates]
     counts = [len(source.samples) for source in sources]
     return sources[counts.index(max(counts))] if any(counts) else None
 
@@ -122,8 +123,8 @@ def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Featur
     """A run as the source of a run of `config`, which it must serve, over pictures that are those
     it holds.
     """
-    wanted = {ref.id for ref in refs}
-    samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
+    ref_ids = {ref.id for ref in refs}
+    samples = {sample.id: sample for sample in run.samples if sample.id in ref_ids}
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]

@@ -96,8 +96,8 @@ def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None =
     """
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
-            found = source.text_values(plan.texts, plan.request.layers) if source else None
+            vectors = source.text_values(plan.texts, plan.request.layers) if source else None
             run.commit_text(
                 plan.texts,
-                model.text_values(plan.texts, plan.request.layers) if found is None else found,
+                model.text_values(plan.texts, plan.request.layers) if vectors is None else vectors,
             )

@@ -42,10 +42,10 @@ class Tower:
         over the tiles, moved back by half the rest, is off by at most half the rest (3 of 384
         pixels); one tile alone is exact.
         """
-        rest = self.image_px - self.side * self.patch_px
+        padding_px = self.image_px - self.side * self.patch_px
         if tiles == 1:
-            return 0.0, float(self.image_px - rest)
-        return -rest / 2, tiles * self.image_px - rest / 2
+            return 0.0, float(self.image_px - padding_px)
+        return -padding_px / 2, tiles * self.image_px - padding_px / 2
 
 
 def base_span(image_wh_px: tuple[int, int], tower: Tower) -> GridSpan:
@@ -100,8 +100,8 @@ class Tiling:
         self, start: int, padding: tuple[int, int], max_tiles: int | None, newline: int
     ) -> GridSpan:
         side = self.tower.side
-        kept = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
-        rows, cols = kept
+        content = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
+        rows, cols = content
         if max_tiles is not None:
             ratio = math.sqrt(rows * cols / (max_tiles * side**2))
             if ratio > 1.1:

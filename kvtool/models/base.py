@@ -223,8 +223,8 @@ def sample_of(
     family says otherwise.
     """
     n_tokens, n_vision_tokens = (
-        each[-1].start + each[-1].grid[0] * each[-1].row_stride if each else 0
-        for each in (spans, vision_spans)
+        grids[-1].start + grids[-1].grid[0] * grids[-1].row_stride if grids else 0
+        for grids in (spans, vision_spans)
     )
     return Sample(
         id=id,

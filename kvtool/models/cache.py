@@ -135,18 +135,18 @@ def layer_outputs(
     """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of
     them.
     """
-    found: dict[int, torch.Tensor] = {}
+    outputs: dict[int, torch.Tensor] = {}
 
     def watch(index: int) -> Callable[[torch.Tensor], None]:
         def see(output: torch.Tensor) -> None:
-            found[index] = output
+            outputs[index] = output
             if stop and index == max(wanted):
                 raise Finished
 
         return see
 
     with watched({layers[index]: watch(index) for index in wanted}), until_finished():
-        yield found
+        yield outputs
 
 
 def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
@@ -178,10 +178,10 @@ def fork(cache: DynamicCache) -> DynamicCache:
 
 def widened(cache: DynamicCache, rows: int) -> DynamicCache:
     """A cache of one row as one of several equal rows. Nothing is copied before it grows."""
-    wide = fork(cache)
-    layers: list[Any] = wide.layers
+    copies = fork(cache)
+    layers: list[Any] = copies.layers
     for layer in layers:
         layer.keys, layer.values = (
             states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
         )
-    return wide
+    return copies

@@ -114,11 +114,11 @@ class Continuation:
         keys: KeyPosition = "post-rope",
     ) -> Any:
         """See LanguageModel.restore."""
-        whole = {
+        joined = {
             name: [np.concatenate([each[f"text_{name}"], each[name]], axis=2) for each in arrays]
             for name in ("key", "value")
         }
-        shapes = sorted({array.shape for each in whole.values() for array in each})
+        shapes = sorted({array.shape for each in joined.values() for array in each})
         layers = self.info.geometry.layers
         if len(shapes) != 1 or shapes[0][0] != layers:
             raise UsageError(
@@ -127,7 +127,7 @@ class Continuation:
                 "(layer, kv_head, token, dim); extract every layer, and go on from images of one "
                 "size at a time"
             )
-        key, value = (self._stacked(whole[name]) for name in ("key", "value"))
+        key, value = (self._stacked(joined[name]) for name in ("key", "value"))
         if keys == "pre-rope":
             key = self.rotated(samples, key)
         return full_cache(key.unbind(1), value.unbind(1))
@@ -198,14 +198,14 @@ class Continuation:
         answers = [""] * len(texts)
         order = sorted(range(len(texts)), key=lengths.__getitem__)
         for _, group in groupby(order, key=lengths.__getitem__):
-            same = list(group)
-            for start in range(0, len(same), QUESTION_BATCH):
-                rows = same[start : start + QUESTION_BATCH]
-                wide = widened(cache, len(rows))
-                found = self.generate(
-                    wide, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
+            group_rows = list(group)
+            for start in range(0, len(group_rows), QUESTION_BATCH):
+                rows = group_rows[start : start + QUESTION_BATCH]
+                copies = widened(cache, len(rows))
+                batch_answers = self.generate(
+                    copies, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
                 )
-                for i, answer in zip(rows, found, strict=True):
+                for i, answer in zip(rows, batch_answers, strict=True):
                     answers[i] = answer
         return answers
 
@@ -248,6 +248,6 @@ class Continuation:
     def _end_ids(self) -> set[int]:
         """Tokens that end the assistant's turn."""
         ends: set[int] = set()
-        for found in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
-            ends |= {found} if isinstance(found, int) else set(found or ())
+        for eos in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
+            ends |= {eos} if isinstance(eos, int) else set(eos or ())
         return ends

@@ -209,9 +209,9 @@ class DecoderModel(SeveralImages):
         rows: list[Array | None] = [None] * len(ids)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for _, group in groupby(order, key=lambda i: len(ids[i])):
-            same = list(group)
-            for start in range(0, len(same), TEXT_BATCH):
-                chunk = same[start : start + TEXT_BATCH]
+            group_rows = list(group)
+            for start in range(0, len(group_rows), TEXT_BATCH):
+                chunk = group_rows[start : start + TEXT_BATCH]
                 for i, row in zip(
                     chunk, self._last_values([ids[i] for i in chunk], layers), strict=True
                 ):

@@ -80,8 +80,8 @@ class HostBuffer:
         assert self.tensor is not None, "no layer was captured"
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
-        whole = to_numpy(self.tensor)
-        return [whole[:, image] for image in range(whole.shape[1])]
+        array = to_numpy(self.tensor)
+        return [array[:, image] for image in range(array.shape[1])]
 
 
 def one_head_arrays(layers: Sequence[torch.Tensor]) -> list[Array]:

@@ -71,8 +71,8 @@ def one_line(error: BaseException) -> str:
     no full stop.
     """
     message = error.strerror if isinstance(error, OSError) else None
-    words = _ESCAPE.sub("", message or str(error)).split()
-    sentence = _SENTENCE_END.split(" ".join(words))[0].rstrip(" .:;,")
+    message_words = _ESCAPE.sub("", message or str(error)).split()
+    sentence = _SENTENCE_END.split(" ".join(message_words))[0].rstrip(" .:;,")
     sentence = "".join(character for character in sentence if character.isprintable())
     if len(sentence) > MESSAGE_LENGTH:
         sentence = sentence[:MESSAGE_LENGTH].rpartition(" ")[0] + " ..."
@@ -120,17 +120,17 @@ def weight_files(path: Path) -> list[str]:
     One file before several, safetensors before pickled tensors; of several files, those that the
     index names.
     """
-    named = (
+    file_names = (
         read_json(path / CONFIG).get("transformers_weights") if (path / CONFIG).is_file() else None
     )
     candidates = (
         *("model.safetensors", "model.safetensors.index.json"),
         *("pytorch_model.bin", "pytorch_model.bin.index.json"),
     )
-    for name in (named,) if isinstance(named, str) else candidates:
+    for name in (file_names,) if isinstance(file_names, str) else candidates:
         if (path / name).is_file():
             return _shards(path / name) if name.endswith(".index.json") else [name]
-    return [named] if isinstance(named, str) else []
+    return [file_names] if isinstance(file_names, str) else []
 
 
 def _shards(index: Path) -> list[str]:

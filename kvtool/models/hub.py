@@ -108,8 +108,8 @@ def nearest(name: str) -> str:
     """A hint for an unknown name."""
     known = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
     short = {example.rpartition("/")[2].lower(): example for example in known if example != name}
-    near = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
-    return f"did you mean {short[near[0]]}?" if near else "see `kvtool models`"
+    nearest_names = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
+    return f"did you mean {short[nearest_names[0]]}?" if nearest_names else "see `kvtool models`"
 
 
 def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
@@ -131,9 +131,9 @@ def check_folder(path: Path, name: str, weights: bool) -> None:
     """
     if not (path / CONFIG).is_file():
         raise ModelError(f"model {name}: expected a folder with config.json, {_other_folder(path)}")
-    if missing := missing_files(path, weights):
+    if absent := missing_files(path, weights):
         raise ModelError(
-            f"model {name}: expected weights in {missing}, found no such file; copy or download "
+            f"model {name}: expected weights in {absent}, found no such file; copy or download "
             "the rest"
         )
     if pointer := first_pointer(path, weights):
@@ -156,8 +156,8 @@ def _other_folder(path: Path) -> str:
             f"found an adapter ({ADAPTERS[0]}); merge it into the weights of its base model and "
             "give that folder"
         )
-    found = ", ".join(sorted(repr(item.name)[1:-1] for item in path.glob("*"))[:4]) or "nothing"
-    return f"found {found}; give a model's own folder"
+    listing = ", ".join(sorted(repr(item.name)[1:-1] for item in path.glob("*"))[:4]) or "nothing"
+    return f"found {listing}; give a model's own folder"
 
 
 def cached_commits(repo_folder: Path) -> list[str]:

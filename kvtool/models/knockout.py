@@ -55,8 +55,8 @@ class Blocked:
         queries = keys[n_keys - n_queries :]
         if mask is None:
             mask = keys <= queries[:, None]
-        of_image = (self.starts <= keys) & (keys < self.stops)
-        blocked = (queries >= self.stops)[:, :, None] & of_image[:, None]
+        is_image = (self.starts <= keys) & (keys < self.stops)
+        blocked = (queries >= self.stops)[:, :, None] & is_image[:, None]
         return mask & ~(blocked[:, None] & self.q_heads[:, None, None])
 
 
@@ -113,16 +113,16 @@ def knocked_out(
 
 
 def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Tensor]:
-    """Return layer -> (q_head,) bool, true for query heads of chosen kv_heads. Raises UsageError."""
-    chosen: defaultdict[int, set[int]] = defaultdict(set)
+    """Return layer -> (q_head,) bool, true for query heads of chosen KV heads."""
+    kv_heads_of: defaultdict[int, set[int]] = defaultdict(set)
     for layer, kv_head in heads:
         check_head(layer, kv_head, geometry)
-        chosen[layer].add(kv_head)
+        kv_heads_of[layer].add(kv_head)
     group = geometry.q_heads // geometry.kv_heads
-    of_q_head = [q_head // group for q_head in range(geometry.q_heads)]
+    kv_head_numbers = [q_head // group for q_head in range(geometry.q_heads)]
     return {
-        layer: torch.tensor([kv_head in chosen[layer] for kv_head in of_q_head])
-        for layer in sorted(chosen)
+        layer: torch.tensor([kv_head in kv_heads_of[layer] for kv_head in kv_head_numbers])
+        for layer in sorted(kv_heads_of)
     }
 
 

@@ -73,11 +73,11 @@ def _try_image(name: str, model: Model) -> None:
         try:
             model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
         except ImageError as error:
-            found = _said(error.__cause__ or error)
+            reason = _said(error.__cause__ or error)
             raise ModelError(
                 f"model {name}: expected an image processor (preprocessor_config.json) that takes "
                 "any image, found: "
-                f"{found}; fetch the file again"
+                f"{reason}; fetch the file again"
             ) from error
 
 
@@ -211,12 +211,12 @@ class Checkpoint:
             has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)"
         )
         with self.reading("an image processor (preprocessor_config.json)"):
-            made = processor.from_pretrained(self.snapshot.path, local_files_only=True)
-            if (pixels := largest_input(made)) > MOST_PIXELS:
+            image_processor = processor.from_pretrained(self.snapshot.path, local_files_only=True)
+            if (pixels := largest_input(image_processor)) > MOST_PIXELS:
                 raise ValueError(
                     f"an input of {pixels:.6g} pixels, more than the {MOST_PIXELS} that are allowed"
                 )
-            return made
+            return image_processor
 
     def _expect(self, is_there: bool, what: str) -> None:
         if not is_there:

@@ -49,10 +49,10 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
     ):
         folder = base / group.lstrip("/")
         # In a container the group's path may be that of the host: then only the root is there.
-        for place in (folder, *folder.parents):
-            if (room := _room(place, limit, usage)) is not None:
+        for path in (folder, *folder.parents):
+            if (room := _room(path, limit, usage)) is not None:
                 rooms.append(room)
-            if place == base:
+            if path == base:
                 break
     return rooms
 
@@ -60,7 +60,7 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
 def _room(folder: Path, limit: str, usage: str) -> int | None:
     """Bytes left within one group's limit; None where it has no limit, or cannot be read."""
     try:
-        most = int((folder / limit).read_text())
+        n_bytes = int((folder / limit).read_text())
         used = int((folder / usage).read_text())
         numbers = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
         cache = sum(
@@ -68,4 +68,4 @@ def _room(folder: Path, limit: str, usage: str) -> int | None:
         )
     except (OSError, ValueError):  # "max" is no limit
         return None
-    return max(0, most - used + cache)
+    return max(0, n_bytes - used + cache)

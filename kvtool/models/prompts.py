@@ -85,8 +85,8 @@ class Prompt:
             content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
         *before, tail = self._render(template, content).split(self.opening + self.image)
         before_question, question, after_question = tail.partition(QUESTION)
-        whole = "".join((*before, before_question, after_question))
-        if len(before) != n_images or not question or self.image in whole or QUESTION in whole:
+        text = "".join((*before, before_question, after_question))
+        if len(before) != n_images or not question or self.image in text or QUESTION in text:
             return None
         return Layout(tuple(before), before_question, after_question)
 

@@ -32,12 +32,13 @@ def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Seque
     """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit
     the network.
     """
-    if others := sorted(mismatched):
-        key, stored, expected = others[0]
+    if mismatches := sorted(mismatched):
+        key, stored, expected = mismatches[0]
         raise ModelError(
             f"model {name}: expected weights of its configuration, {tuple(expected)} for {key}, "
             f"found {tuple(stored)}, "
-            f"and {len(others) - 1} others of another shape; take config.json and weights from one "
+            f"and {len(mismatches) - 1} others of another shape; take config.json and weights "
+            "from one "
             "checkpoint"
         )
 

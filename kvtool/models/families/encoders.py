@@ -70,8 +70,8 @@ class Encoder:
     ) -> Request:
         """See Model.request. `layers` are the tower's here; the default is its last."""
         count = self.info.geometry.vision_layers
-        chosen = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
-        return Request(chosen_kinds(kinds, ("vision",)), (), chosen, keys)
+        selected = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
+        return Request(chosen_kinds(kinds, ("vision",)), (), selected, keys)
 
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
@@ -109,8 +109,8 @@ class Encoder:
     def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
         size = self.config.image_size
         trained_hw = (size, size) if isinstance(size, int) else tuple(size)
-        other = tuple(pixels.shape[-2:]) != trained_hw
-        return {"interpolate_pos_encoding": True} if self.interpolates and other else {}
+        is_resized = tuple(pixels.shape[-2:]) != trained_hw
+        return {"interpolate_pos_encoding": True} if self.interpolates and is_resized else {}
 
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:  # noqa: ARG002
         """An encoder has no decoder to read text: raises UsageError."""
@@ -130,7 +130,7 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
     left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
     scale_x, scale_y = width / to_width, height / to_height
-    shown = (
+    shown_xyxy_px = (
         left * scale_x,
         top * scale_y,
         (left + crop_width) * scale_x,
@@ -139,13 +139,13 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     options = {}
     if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
         # Columns, then rows, the order in which Pillow resizes a whole image.
-        x0, y0, x1, y1 = shown
+        x0, y0, x1, y1 = shown_xyxy_px
         image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
         image = image.resize(
             (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
         )
         options = {"do_resize": False, "do_center_crop": False}
-    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
+    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown_xyxy_px
 
 
 def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:

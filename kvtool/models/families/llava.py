@@ -71,11 +71,12 @@ class Llava(DecoderModel):
             )
 
     def default_vision_layers(self) -> tuple[int, ...]:
-        chosen = self.config.vision_feature_layer
+        feature_layer = self.config.vision_feature_layer
         count = self.vision_size()[0]
         # hidden_states[i + 1] is the output of layer i, and -1 the last layer's
         return tuple(
-            n + count if n < 0 else n - 1 for n in ([chosen] if isinstance(chosen, int) else chosen)
+            n + count if n < 0 else n - 1
+            for n in ([feature_layer] if isinstance(feature_layer, int) else feature_layer)
         )
 
     def prepare(

@@ -75,8 +75,8 @@ class Qwen2VL(DecoderModel):
                 "crop it or leave it out"
             )
         with preparing(id):
-            made = self.processor(image, return_tensors="pt")
-        rows, cols = (int(n) for n in made["image_grid_thw"][0, 1:])
+            features = self.processor(image, return_tensors="pt")
+        rows, cols = (int(n) for n in features["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
         cover = (0.0, 0.0, float(width), float(height))
@@ -90,7 +90,7 @@ class Qwen2VL(DecoderModel):
             vision_spans=(GridSpan("base", 0, (rows, cols), cols, cover),),
             advance=max(grid),
         )
-        pixels = made["pixel_values"].to(self.checkpoint.dtype)
+        pixels = features["pixel_values"].to(self.checkpoint.dtype)
         return Prepared(sample, {"pixels": pixels}, (sample.image_start, rows, cols))
 
     def encode(
