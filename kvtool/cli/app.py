@@ -46,10 +46,12 @@ class Commands(TyperGroup):
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the command line."""
         with _undisguised():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command and flush what it printed."""
         with _undisguised():
             result = super().invoke(ctx)
             sys.stdout.flush()

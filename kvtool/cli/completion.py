@@ -19,20 +19,24 @@ PAIRED = ("semantic-correspondence", "art-style", "visual-similarity", "relative
 
 
 def complete_probe(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `probe`, where STORE is known."""
     from kvtool.tasks import TASKS
 
     return _after_store(ctx, incomplete, (*TASKS.names(), "all"))
 
 
 def complete_prefix(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `prefix`, where STORE is known."""
     return _after_store(ctx, incomplete, PREFIXED)
 
 
 def complete_paired(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `paired`, where STORE is known."""
     return _after_store(ctx, incomplete, PAIRED)
 
 
 def complete_probe_task(incomplete: str) -> list[str]:
+    """Offer the tasks that a block can be shown on."""
     from kvtool.tasks import TASKS
 
     return _starting(incomplete, TASKS.names())
@@ -52,12 +56,14 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_data_set(incomplete: str) -> list[str]:
+    """Offer the names of data sets."""
     from kvtool.datasets import DATASETS
 
     return _starting(incomplete, DATASETS.names())
 
 
 def complete_benchmark(incomplete: str) -> list[str]:
+    """Offer the beginnings of benchmarks."""
     return _starting(incomplete, ("pope:", "mme:", "scenes", "scenes@mme"))
 
 

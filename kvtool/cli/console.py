@@ -29,6 +29,7 @@ class Screen(logging.StreamHandler[TextIO]):
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
+        """Return standard error as it is now."""
         return sys.stderr
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
@@ -76,6 +77,7 @@ def set_level(*, quiet: bool = False, verbose: bool = False) -> None:
 
 
 def is_quiet() -> bool:
+    """Return whether standard error shows errors only."""
     return bool(log.handlers) and log.handlers[0].level >= logging.ERROR
 
 
@@ -102,12 +104,14 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, n: int, note: str, total: int | None) -> None:
+        """Count `n` more units; `total` replaces the number of all units where it is known."""
         self.made += n
         self.note = note
         self.total = total or self.total
 
     @property
     def elapsed_s(self) -> float:
+        """Return the seconds since the start, never zero."""
         return max(time.monotonic() - self.started, 1e-9)
 
     def rate(self) -> str:
@@ -194,6 +198,7 @@ def _lines(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
     ended = Event()
 
     def beat() -> None:
+        """Write a line a minute until the command ends."""
         while not ended.wait(HEARTBEAT_SECONDS):
             log.info("%s", tally.line(what, unit))
 

@@ -194,6 +194,7 @@ def run_job(
 
 
 def say_source(source: str | None) -> None:
+    """Say which run features are taken from, if any."""
     if source:
         console.log.info(
             "projected features of the images that run %s holds come from there (--no-reuse)",
@@ -250,6 +251,7 @@ def finish(report: Report, format: Format) -> None:
 
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:
+    """Print what an extraction would take."""
     from kvtool.cli.output import emit_rows
     from kvtool.store.estimate import human
 

@@ -70,6 +70,7 @@ def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
 
 
 def cell(value: Any) -> str:
+    """Return the text of a value in a table or in CSV."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):

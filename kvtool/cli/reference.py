@@ -29,6 +29,7 @@ def help_text(command: tuple[str, ...]) -> str:
 
 
 def reference() -> str:
+    """Return the text of docs/cli.md."""
     parts = ["# Commands\n\nGenerated from `--help` by `make docs`; a test compares.\n"]
     for command in commands(get_command(app)):
         parts.append(f"## {' '.join(('kvtool', *command))}\n\n```\n{help_text(command)}\n```\n")

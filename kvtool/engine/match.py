@@ -230,10 +230,12 @@ class Candidate:
 
     @cached_property
     def roster_ids(self) -> set[str]:
+        """Return the ids that the run has listed."""
         return set(self.run.roster.index_of)
 
     @property
     def n_images(self) -> int:
+        """Return how many images the run holds."""
         return len(self.run.pictures)
 
     @cached_property

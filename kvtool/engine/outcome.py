@@ -45,6 +45,7 @@ class Report:
         return self.n_images - self.n_before - self.n_done - self.n_by_others - len(self.failed)
 
     def hear(self, event: Event) -> None:
+        """Count what an event of a worker tells."""
         if event.what == "done":
             self.n_done += event.n
         elif event.what == "bytes":

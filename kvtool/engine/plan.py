@@ -97,9 +97,11 @@ class Plan:
         return {index: position for position, index in enumerate(self.indices)}
 
     def ref(self, index: int) -> ImageRef:
+        """Return the picture at an index of the run."""
         return self.refs[self.position_of[index]]
 
     def prefix(self, index: int) -> str | None:
+        """Return the text before the picture at an index of the run."""
         return self.prefixes[self.position_of[index]]
 
     def parts(self, covered: Collection[int]) -> list[tuple[int, ...]]:

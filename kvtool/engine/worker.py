@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def lacks_texts(plan: Plan, run: Run | None) -> bool:
+    """Return whether text vectors of the plan are not stored yet."""
     return not set(plan.texts) <= set(run.text_names if run else ())
 
 

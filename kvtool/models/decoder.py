@@ -71,6 +71,7 @@ class DecoderModel(SeveralImages):
         return vision.num_hidden_layers, vision.hidden_size
 
     def geometry(self) -> Geometry:
+        """Return the sizes of the decoder and the tower."""
         text = self.config.text_config
         vision_layers, vision_dim = self.vision_size()
         return Geometry(

@@ -166,10 +166,12 @@ def missing_files(path: Path, weights: bool) -> str:
 
 
 def has_tokenizer(path: Path) -> bool:
+    """Return whether a model's folder has a tokenizer."""
     return any(True for _ in _matching(path, VOCABULARIES))
 
 
 def has_processor(path: Path) -> bool:
+    """Return whether a model's folder has an image processor."""
     return any((path / name).is_file() for name in PROCESSORS)
 
 
@@ -194,6 +196,7 @@ def _matching(path: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 
 def pointer_message(path: Path) -> str:
+    """Return the message about a file that is a git-lfs pointer."""
     return (
         f"{path}: expected the file itself, found a git-lfs pointer to it; fetch the files of the "
         "clone with "

@@ -113,7 +113,10 @@ def knocked_out(
 
 
 def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Tensor]:
-    """Return layer -> (q_head,) bool, true for query heads of chosen KV heads."""
+    """Return layer -> (q_head,) bool, true for query heads of chosen KV heads.
+
+    Raises UsageError for a head out of range.
+    """
     kv_heads_of: defaultdict[int, set[int]] = defaultdict(set)
     for layer, kv_head in heads:
         check_head(layer, kv_head, geometry)

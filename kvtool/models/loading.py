@@ -120,10 +120,12 @@ class Checkpoint:
 
     @cached_property
     def device(self) -> torch.device:
+        """Return the device of the weights."""
         return find_device(self.settings.device)
 
     @cached_property
     def dtype(self) -> torch.dtype:
+        """Return the precision of the weights."""
         return find_dtype(self.settings.dtype)
 
     def info(self, family: str, geometry: Geometry, template: str = "") -> ModelInfo:
@@ -197,6 +199,7 @@ class Checkpoint:
         return f"{halved}free memory, choose a larger device or a smaller model"
 
     def tokenizer(self) -> Any:
+        """Return the checkpoint's tokenizer."""
         from transformers import AutoTokenizer
 
         self._expect(has_tokenizer(self.snapshot.path), "a tokenizer (tokenizer.json)")

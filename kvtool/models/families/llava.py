@@ -71,6 +71,7 @@ class Llava(DecoderModel):
             )
 
     def default_vision_layers(self) -> tuple[int, ...]:
+        """Return the layers of the tower whose output is projected."""
         feature_layer = self.config.vision_feature_layer
         count = self.vision_size()[0]
         # hidden_states[i + 1] is the output of layer i, and -1 the last layer's

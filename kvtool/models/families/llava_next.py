@@ -45,10 +45,12 @@ class LlavaNext(Llava):
     processor_class = LlavaNextImageProcessorPil
 
     def fallback_template(self) -> str:
+        """Return the chat template for a checkpoint that has none."""
         text = self.config.text_config
         if text.model_type == "llama":  # Llama 3's vocabulary has 128,000 entries, Vicuna's 32,000
             return LLAMA_3 if text.vocab_size > 100_000 else VICUNA
         return MISTRAL if text.model_type == "mistral" else CHATML
 
     def pack_options(self) -> dict[str, Any]:
+        """Return options of the network's packing of tiles."""
         return {"vision_feature_select_strategy": self.config.vision_feature_select_strategy}

@@ -44,7 +44,9 @@ class LlavaOnevision(Llava):
         self.max_tiles = int(ratio[1])
 
     def fallback_template(self) -> str:
+        """Return the chat template for a checkpoint that has none."""
         return CHATML
 
     def pack_options(self) -> dict[str, Any]:
+        """Return options of the network's packing of tiles."""
         return {"vision_aspect_ratio": self.config.vision_aspect_ratio}

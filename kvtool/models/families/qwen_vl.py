@@ -52,13 +52,16 @@ class Qwen2VL(DecoderModel):
         self.processor = checkpoint.processor(Qwen2VLImageProcessorPil)
 
     def fallback_template(self) -> str:
+        """Return the chat template for a checkpoint that has none."""
         return CHATML
 
     def vision_size(self) -> tuple[int, int]:
+        """Return the layers and the width of the tower."""
         vision = self.config.vision_config
         return vision.depth, vision.embed_dim
 
     def default_vision_layers(self) -> tuple[int, ...]:
+        """Return the layer of the tower that is stored by default."""
         return (self.vision_size()[0] - 1,)
 
     def prepare(
@@ -151,6 +154,7 @@ class Qwen25VL(Qwen2VL):
     network = Qwen2_5_VLForConditionalGeneration
 
     def vision_size(self) -> tuple[int, int]:
+        """Return the layers and the width of the tower."""
         vision = self.config.vision_config
         return vision.depth, vision.hidden_size
 
