@@ -1,7 +1,8 @@
 """Extraction on this machine: one process a device, all running the same loop over the same parts.
 
-The processes share nothing but the store: a part belongs to whoever holds its claim, and a committed part is done.
-So more devices, more machines (SLURM arrays) or the same command started twice are all the same thing.
+The processes share nothing but the store: a part belongs to whoever holds its claim, and a
+committed part is done. So more devices, more machines (SLURM arrays) or the same command started
+twice are all the same thing.
 """
 
 from __future__ import annotations
@@ -74,14 +75,15 @@ def extract(
     tell: Tell | None = None,
     begin: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Extract what a run still lacks. Images that cannot be read are left out and listed in the report.
+    """Extract what a run still lacks. Images that cannot be read are left out and listed in the
+    report.
 
     dataset: one that is open already, in place of the one that the job names.
     devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
     wait_s: how long to wait for parts that other processes hold once all others are done.
-    begin: called once with the report when it is known what is to do, before the weights are loaded.
-    Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError; what was committed by then
-    stays, and the same call goes on from there.
+    begin: called once with the report when it is known what is to do, before the weights are
+    loaded. Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError;
+    what was committed by then stays, and the same call goes on from there.
     """
     started = time.monotonic()
     extraction = open_extraction(job, dataset)
@@ -113,9 +115,11 @@ def extract(
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:
-    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the roster says so."""
-    wanted = set(extraction.ids[: extraction.job.limit])
-    if not wanted <= {picture.id for picture in run.pictures}:
+    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the
+    roster says so.
+    """
+    requested_ids = set(extraction.ids[: extraction.job.limit])
+    if not requested_ids <= {picture.id for picture in run.pictures}:
         return False
     if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
         return False
@@ -145,7 +149,8 @@ def _extract(
     plan = make_plan(extraction, model, run, store)
     store = store or open_store(job.store, create=True)
     store.sweep_tmp()
-    # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
+    # Made by the first worker whose model loads, so that a request that fails leaves no empty run
+    # behind.
     report = Report(plan.config.name, len(plan.refs), source=plan.source)
     report.n_before = report.n_images - len(missing(plan, run))
     if begin:
@@ -192,7 +197,9 @@ def missing(plan: Plan, run: Run | None) -> set[int]:
 
 
 def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
-    """Wait until a part that another process held is free or done; False when there is none, or time is up."""
+    """Wait until a part that another process held is free or done; False when there is none, or
+    time is up.
+    """
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
         parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
@@ -208,7 +215,9 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
 def run_devices(
     job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
 ) -> None:
-    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker looks at its own."""
+    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker
+    looks at its own.
+    """
     if engine == "ray":
         from kvtool.engine.ray import run_ray
 

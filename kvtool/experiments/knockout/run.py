@@ -6,6 +6,7 @@ kvtool.models.knockout for what is blocked, kvtool.asking.heads for the conditio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,13 +33,13 @@ from kvtool.asking.heads import (
     head_set,
     make_conditions,
     read_rows,
-    resolve_layers,
 )
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.variances import kept_variances
+from kvtool.layers import parse_numbers, resolve_layers
 from kvtool.result import Result, result_key, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -77,9 +78,10 @@ def knockout(
     """Scores of a benchmark under no knockout, the chosen heads, their early, middle and late parts, and controls.
 
     target: the store, or the run whose model, prefix and view are used (`run` names one of a store). Images that no
-    such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all], scenes,
-    scenes@mme, or any data set with questions about one image each, e.g. own:PATH.
-    heads: "agnostic" (input-agnostic keys of the run, by their variance), a file of JSON lines, "-" for standard
+    such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with
+    questions about one image each, e.g. own:PATH.
+    heads: "agnostic" (input-agnostic keys of the run, by their variance), KV heads of all layers such as "0-3,5", a
+    file of JSON lines, "-" for standard
     input, or rows with layer and kv_head, or (layer, kv_head) pairs. layers: early, middle, late, last:N or numbers;
     blocks only there. controls: "dependent" and "random", drawn `draws` times with `seed`, as many heads in the same
     layers. limit: only the first images. answers, official: where to write the answers, see answer_files.
@@ -96,16 +98,20 @@ def knockout(
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    rows = None if heads == "agnostic" else _rows(heads)
+    is_agnostic, numbers = heads == "agnostic", _head_numbers(heads)
+    rows = None if is_agnostic or numbers else _rows(heads)
     asked, dataset = open_benchmark(benchmark)
     if official is not None and not asked.is_official:
         raise UsageError(
             f"--official: expected pope or mme, found {dataset.name}, which has no such files: --answers"
         )
-    base = find_base(store, named, model, None if rows is None else dataset)
+    base = find_base(store, named, model, None if is_agnostic else dataset)
     refs = _pictures(dataset)[:limit]
     if base is None:
         base, _ = holding_run(store, None, model, dataset, refs, device, progress)
+    if numbers:
+        layer_numbers = range(base.config.model.geometry.layers)
+        rows = _rows((layer, kv_head) for layer in layer_numbers for kv_head in numbers)
     chosen, source, unknown = _heads(rows, heads, base)
     geometry = base.config.model.geometry
     wanted = resolve_layers(layers, geometry.layers)
@@ -247,6 +253,13 @@ class KnockoutWork:
                 for each in self.conditions
             ],
         }
+
+
+def _head_numbers(heads: HeadSource) -> tuple[int, ...] | None:
+    """The KV heads of a text such as 0-3,5, which stand for those of all layers; None for any other source."""
+    if not isinstance(heads, str) or not re.fullmatch(r"[\d,\s-]*\d[\d,\s-]*", heads):
+        return None
+    return None if Path(heads).exists() else parse_numbers(heads, "--heads")
 
 
 def _rows(heads: HeadSource) -> list[tuple[str, Row]]:

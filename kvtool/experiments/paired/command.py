@@ -10,8 +10,10 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
+    DataOption,
     DeviceOption,
     FormatOption,
+    HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
@@ -19,12 +21,22 @@ from kvtool.cli.options import (
     WaitOption,
     bounded,
     given,
+    parse_folder,
+    parse_heads,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
+    parse_model,
     store_and_word,
 )
 
 Cell = Literal["both", "value-only", "model-only", "neither"]
+
+
+EXAMPLES = (
+    "kvtool paired study.kv art-style",
+    "kvtool paired study.kv art-style --show value-only",
+    "kvtool paired study.kv art-style --kinds key,value --answers answers.jsonl",
+)
 
 
 def paired(
@@ -42,9 +54,7 @@ def paired(
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")
-    ] = None,
+    heads: HeadsOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
@@ -60,7 +70,12 @@ def paired(
     ] = None,
     n: Annotated[
         int | None,
-        bounded("n", help="Questions at most; semantic-correspondence makes 200 by default."),
+        bounded(
+            "n",
+            "--limit",
+            "--n",
+            help="Questions at most; semantic-correspondence makes 200 by default.",
+        ),
     ] = None,
     reading: Annotated[
         Literal["choice", "pck"] | None,
@@ -93,12 +108,7 @@ def paired(
     model: Annotated[
         str | None, typer.Option("--model", help="Where the run's model is now.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
+    data: DataOption = None,
     device: DeviceOption = "auto",
     seed: Annotated[
         int, bounded("seed", help="Of made questions, folds, halves and intervals.")
@@ -134,7 +144,7 @@ def paired(
             select=select,
             answers=answers,
             max_new_tokens=max_new_tokens,
-            model=model,
+            model=parse_model(model),
             device=device,
             seed=seed,
             fresh=fresh,
@@ -142,14 +152,14 @@ def paired(
             progress=advance,
             **given(
                 kinds=parse_kinds(kinds),
-                layers=parse_numbers(layers, "--layers"),
-                heads=parse_numbers(heads, "--heads"),
+                layers=parse_layers(layers),
+                heads=parse_heads(heads),
                 n=n,
                 reading=reading,
                 pictures=pictures,
                 folds=folds,
                 c=c,
-                data=data,
+                data=parse_folder(data),
             ),
         )
     for line in result.skipped:

@@ -35,6 +35,7 @@ from kvtool.experiments.paired.tasks import (
     serving_run,
 )
 from kvtool.features.layers import Layer
+from kvtool.layers import LayerChoice
 from kvtool.metrics.answers import parse_choice
 from kvtool.outputs import check_folder
 from kvtool.result import Result, Row, result_key, versions
@@ -64,7 +65,7 @@ def paired(
     *,
     run: str | None = None,
     kinds: Sequence[Kind] | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
     select: str = "max",
     n: int | None = None,

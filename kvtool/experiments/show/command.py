@@ -11,20 +11,32 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_probe_task
 from kvtool.cli.options import (
+    DataOption,
+    DeviceOption,
     FormatOption,
+    HeadsOption,
     LayersOption,
     RunOption,
     StoreArgument,
     bounded,
-    device_name,
     need_store,
-    parse_numbers,
+    parse_folder,
+    parse_heads,
+    parse_layers,
 )
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
 
 if TYPE_CHECKING:
     from kvtool.types import Block
+
+
+EXAMPLES = (
+    "kvtool show study.kv --image bird/2026_000092 -o components.png",
+    "kvtool show study.kv --image bird/2026_000092 --layers 0-1 --kind key -o keys.png",
+    "kvtool show study.kv --image bird/2026_000092 --image bird/2026_000091 \\\n"
+    "    --task semantic-correspondence -o pairs.png",
+)
 
 
 def show(
@@ -60,30 +72,12 @@ def show(
         typer.Option("--kind", help="Of the maps; default: value, else what is stored."),
     ] = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None,
-        typer.Option(
-            "--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3; default: all."
-        ),
-    ] = None,
+    heads: HeadsOption = None,
     limit: Annotated[
         int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")
     ] = 12,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            callback=device_name,
-            help="With --task: auto, cpu, cuda or cuda:N.",
-        ),
-    ] = "auto",
+    data: DataOption = None,
+    device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:
     """Write one PNG about some images of a run. Never loads the model.
@@ -103,8 +97,8 @@ def show(
 
     chosen: dict[str, Any] = {
         "block": parse_block(block),
-        "layers": parse_numbers(layers, "--layers"),
-        "heads": parse_numbers(heads, "--heads"),
+        "layers": parse_layers(layers),
+        "heads": parse_heads(heads),
     }
     found = kvtool.open(need_store(store)).run(run)
     n_blocks = None if task is None else count_blocks(found, task)
@@ -118,7 +112,7 @@ def show(
             task=task,
             kind=kind,
             limit=limit,
-            data=data,
+            data=parse_folder(data),
             device=device,
             progress=advance,
             **chosen,

@@ -14,6 +14,7 @@ from kvtool.datasets.images import load_image
 from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
+from kvtool.layers import LayerChoice
 from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
 from kvtool.result import Row
@@ -74,7 +75,7 @@ def show(
     task: str | None = None,
     block: Block | None = None,
     kind: Kind | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
     limit: int = LIMIT,
     data: str | Path | None = None,
@@ -139,7 +140,7 @@ def _components(
     run: Run,
     ids: tuple[str, ...],
     kind: Kind | None,
-    layers: Sequence[int] | None,
+    layers: LayerChoice | None,
     heads: Sequence[int] | None,
     data: str | Path | None,
 ) -> tuple[Image.Image, Kind, tuple[str, ...]]:
