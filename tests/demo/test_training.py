@@ -1,4 +1,6 @@
-"""Training of the demo model: fast paths against transformers, all stages for a few steps, resumption, the card."""
+"""Training of the demo model: fast paths against transformers, all stages for a few steps,
+resumption, the card.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The subsets as parquet: columns, images that decode, answers that are options, test answers hidden."""
+"""The subsets as parquet: columns, images that decode, answers that are options, test answers
+hidden.
+"""
 
 from __future__ import annotations
 

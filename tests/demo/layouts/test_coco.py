@@ -1,4 +1,6 @@
-"""Instances and captions agree with the scenes; pycocotools reads them and decodes to the drawn masks."""
+"""Instances and captions agree with the scenes; pycocotools reads them and decodes to the drawn
+masks.
+"""
 
 from __future__ import annotations
 
