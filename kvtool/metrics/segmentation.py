@@ -95,6 +95,7 @@ def foreground_units(intersection: Array, union: Array) -> Array:
     IoU is 0.5, 0.6, ... 0.9 or more.
     """
     iou = ratio(intersection, union)
+    # An IoU without pixels is left out of the mean, and counts 0 by itself.
     foreground = ratio(intersection[..., 1], union[..., 1], empty=0.0)
     defined = ~np.isnan(iou)
     mean = ratio(np.nan_to_num(iou).sum(axis=-1), defined.sum(axis=-1), empty=0.0)

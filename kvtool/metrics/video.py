@@ -35,6 +35,7 @@ def boundary_map(mask: Array) -> Array:
     south = pixel != inner[1:, :-1]
     south_east = pixel != inner[1:, 1:]
     edge[:-1, :-1] = east | south | south_east
+    # The official code leaves out what lies beyond the last row and column.
     edge[-1, :-1] = inner[-1, :-1] != inner[-1, 1:]
     edge[:-1, -1] = inner[:-1, -1] != inner[1:, -1]
     return edge

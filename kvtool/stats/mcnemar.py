@@ -39,5 +39,6 @@ def mcnemar(before: Array, after: Array) -> McNemar:
     if n == 0:
         return McNemar(0, 0, 1.0, 1.0)
     p = min(1.0, 2 * float(bdtr(low, n, 0.5)))
+    # The probability of exactly these numbers, by logarithms so that large n do not overflow.
     seen = float(np.exp(gammaln(n + 1) - gammaln(low + 1) - gammaln(n - low + 1) - n * np.log(2)))
     return McNemar(lost, gained, p, p - (seen / 2 if lost == gained else seen))
