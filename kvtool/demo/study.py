@@ -144,7 +144,7 @@ class DemoStudy:
             yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task)
 
     def correlation(self) -> Iterator[Result]:
-        """Correlate probes and answers over stages of the training, as the paper's figure 3 does."""
+        """Correlate probes and answers over stages of training, as the paper's figure 3 does."""
         import kvtool
 
         for model in STAGES:

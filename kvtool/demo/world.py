@@ -1,6 +1,6 @@
 """What is in a scene: things with a pose, a place, a time and a drawing style, from a seed.
 
-A scene is plain data. `draw.py` turns it into pixels and maps, `language.py` and `questions.py`
+A scene is plain data. `draw.py` turns it into pixels and maps, `language.py` and `questions/`
 into words. Things are ordered from back to front. All lengths are pixels of the scene's own size,
 angles are degrees.
 """

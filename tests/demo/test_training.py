@@ -1,4 +1,6 @@
-"""Training of the demo model: fast paths against transformers, all stages for a few steps, resumption, the card."""
+"""Training of the demo model: fast paths against transformers, all stages for a few steps,
+resumption, the card.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,7 @@ from kvtool.demo.training.config import IGNORED, IMAGE_TOKENS, TrainingSettings,
 from kvtool.demo.training.contexts import Contexts, prompt
 from kvtool.demo.training.data import World, draw_world, patch_labels, shrink
 from kvtool.demo.training.drills import TASKS, answer, drill
-from kvtool.demo.training.evaluate import (
-    Examiner,
-    Figure,
-    f1_interval,
-    wilson,
-)
+from kvtool.demo.training.evaluate import Examiner, Figure, f1_interval, wilson
 from kvtool.demo.training.exam import ExamQuestion, existence_questions
 from kvtool.demo.training.export import quantized
 from kvtool.demo.training.joint_stage import JointStage

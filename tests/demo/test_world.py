@@ -41,10 +41,10 @@ def test_categories_are_told_apart_by_their_outline() -> None:
             scene.things[0], scale_px=90.0, center_xy_px=(50.0, 50.0), angle_deg=0.0, mirror=False
         )
         masks[name] = render(replace(scene, things=(thing,))).thing_map > 0
-    for one in categories():
-        for other in categories():
-            shared = (masks[one] & masks[other]).sum() / (masks[one] | masks[other]).sum()
-            assert one == other or shared < 0.8, (one, other)
+    for first in categories():
+        for second in categories():
+            shared = (masks[first] & masks[second]).sum() / (masks[first] | masks[second]).sum()
+            assert first == second or shared < 0.8, (first, second)
 
 
 @settings(max_examples=20, deadline=None)
@@ -123,8 +123,8 @@ def test_the_front_thing_hides_the_back_one() -> None:
     back = replace(scene.things[0], center_xy_px=(60.0, 60.0), scale_px=60.0)
     front = replace(back, category="fish", center_xy_px=(70.0, 64.0))
     alone = render(replace(scene, things=(front,))).thing_map == 1
-    both = render(replace(scene, things=(back, front))).thing_map
-    np.testing.assert_array_equal(both == 2, alone)
+    thing_map = render(replace(scene, things=(back, front))).thing_map
+    np.testing.assert_array_equal(thing_map == 2, alone)
     reversed_order = render(replace(scene, things=(front, back))).thing_map
     assert (reversed_order == 1).sum() < alone.sum()
 
@@ -190,9 +190,9 @@ def test_motion_is_smooth_and_keeps_its_things() -> None:
     names = [thing.category for thing in frames[0].things]
     for before, after in pairwise(frames):
         assert [thing.category for thing in after.things] == names
-        for one, other in zip(before.things, after.things, strict=True):
-            assert np.hypot(*np.subtract(one.center_xy_px, other.center_xy_px)) < 12
-            assert abs(one.angle_deg - other.angle_deg) < 8
+        for earlier, later in zip(before.things, after.things, strict=True):
+            assert np.hypot(*np.subtract(earlier.center_xy_px, later.center_xy_px)) < 12
+            assert abs(earlier.angle_deg - later.angle_deg) < 8
     moved = [
         np.hypot(*np.subtract(frames[0].things[0].center_xy_px, frame.things[0].center_xy_px))
         for frame in frames

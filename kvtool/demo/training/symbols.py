@@ -60,6 +60,7 @@ def symbols(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> tuple[Tensor
     parts = np.asarray([0, *(vocabulary[name] for name in part_names())])
     for row, scene in enumerate(scenes):
         seen, part, middle = patches[row].reshape(3, -1)
+        # Background is overwritten where a thing is seen.
         word_ids[row, :, 0] = vocabulary["background"]
         weights[row, :, 0] = BACKGROUND_WEIGHT
         for index, thing in enumerate(scene.things):
@@ -67,6 +68,7 @@ def symbols(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> tuple[Tensor
             for column, (name, weight) in enumerate(THING_WEIGHTS.items()):
                 word_ids[row, inside, column] = vocabulary[getattr(thing, name)]
                 weights[row, inside, column] = weight
+        # Columns that say nothing of a patch keep a word but get no weight.
         word_ids[row, :, 4] = parts[part]
         weights[row, :, 4] = PART_WEIGHT * (part > 0)
         word_ids[row, :, 5] = vocabulary["object"]
@@ -115,6 +117,7 @@ def symbolic_grid(
         word_ids = word_ids[rows, patches]
         weights = weights[rows, patches]
         positions = positions[patches]
+    # How far a patch is to the left is said by that much of the embedding of `left`.
     summed = torch.einsum("bpw,bpwd->bpd", weights, table[word_ids])
     return summed + positions @ sides
 
@@ -137,6 +140,7 @@ def few_patches(rng: np.random.Generator, patches: npt.NDArray[np.uint8], count:
     for row, (seen, _, middle) in enumerate(patches.reshape(len(patches), 3, -1)):
         thing_patches: list[int] = []
         for index in range(1, int(seen.max(initial=0)) + 1):
+            # The middle of a thing may be hidden: then any patch that shows it.
             spots = np.flatnonzero((seen == index) & (middle == index))
             spots = spots if len(spots) else np.flatnonzero(seen == index)
             if len(spots):
