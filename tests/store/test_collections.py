@@ -1,4 +1,6 @@
-"""A store is a collection of runs, and a run one of images; several layers and heads are read at once."""
+"""A store is a collection of runs, and a run one of images; several layers and heads are read at
+once.
+"""
 
 from __future__ import annotations
 

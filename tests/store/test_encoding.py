@@ -31,7 +31,10 @@ def test_float32_to_bits_inverts_every_bfloat16_that_is_a_number() -> None:
 
 
 def nearest_bfloat16(value: float) -> int:
-    """The obvious way: the closer of the two neighbours, the even one of equals. Beyond the last number: infinity."""
+    """The obvious way: the closer of the two neighbours, the even one of equals.
+
+    Beyond the last number: infinity.
+    """
     low = int(np.float32(abs(value)).view(np.uint32)) >> 16
     neighbours = [low, low + 1]
     exact = [float(bits_to_float32(np.array([bits], np.uint16))[0]) for bits in neighbours]

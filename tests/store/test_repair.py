@@ -1,4 +1,6 @@
-"""Repair drops what is damaged and nothing else; prune what belongs to nothing; the ledger misses what is gone."""
+"""Repair drops what is damaged and nothing else; prune what belongs to nothing; the ledger misses
+what is gone.
+"""
 
 from __future__ import annotations
 
