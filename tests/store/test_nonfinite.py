@@ -124,7 +124,7 @@ def test_verify_lists_them_and_nothing_else(tmp_path: Path) -> None:
     )
 
 
-def test_neighbouring_layers_are_told_together() -> None:
+def test_neighboring_layers_are_told_together() -> None:
     places = [("value", layer, head) for layer in (1, 3) for head in (0, 1)]
     assert describe(places, config()) == "value: layers 1, 3, all heads"
     many = [("value", layer, head) for layer in (3, 4, 5, 9) for head in (0, 1)]
