@@ -274,8 +274,8 @@ def test_a_file_is_no_store_to_extract_into(
 def test_a_store_of_another_version(
     kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    from kvtool.store.store_folder import VERSION_FIELD
     from kvtool.store.files import group_json
+    from kvtool.store.store_folder import VERSION_FIELD
 
     (tmp_path / "s.kv").mkdir()
     (tmp_path / "s.kv" / "zarr.json").write_bytes(group_json({VERSION_FIELD: 999}))
