@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_stores_runs_images_and_values(run: Run) -> None:
     check(open_store(run.store), f"Store {run.store}"[:WIDTH][:-3], "runs: 1: tiny")
-    check(run, "Run tiny", "lab/tiny (bfloat16)", "layers: 1, 3", "images: 9", "and 4 more")
+    check(run, "Run tiny", "lab/tiny (bfloat16)", "layers: 1, 3", "images: 9 (")
     check(run["image3"], "Image image3", "6, base grid 1 x 6", "20 x 10")
     block = run.read("value", [1, 3], [0, 1])
     check(block, "Values of 9 images", f"(2, 2, {block.offsets[-1]}, 8)", "float32")
@@ -75,9 +75,18 @@ def test_a_damaged_run_or_store_is_shown_too(run: Run) -> None:
     check(run)
 
 
+def test_showing_a_run_does_not_decide_which_images_it_reads(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    later = open_store(run.store).run()
+    assert "images: 0 (" in repr(later)
+    commit(run, [ragged(0)])
+    assert "images: 1 (" in repr(later)
+    assert later.ids == ["image0"]
+
+
 def test_an_empty_store_and_an_empty_run(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    check(run, "images: none")
+    check(run, "images: 0 (")
     store = open_store(run.store)
     store.remove_run("tiny")
     check(store, "runs: none")

@@ -1,4 +1,6 @@
-"""Files that commands write: whole or not at all, never onto what is no regular file, and refused before any work."""
+"""Files that commands write: whole or not at all, never onto what is no regular file, and refused
+before any work.
+"""
 
 from __future__ import annotations
 

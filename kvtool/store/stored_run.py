@@ -244,25 +244,28 @@ class StoredRun(Displayed, RunParts):
         return f"Run {self.name}"
 
     def _facts(self) -> Facts:
-        config, geometry = self.config, self.config.model.geometry
+        config = self.config
+        head_dim = config.model.geometry.head_dim
+        heads = f"{len(self.kv_heads)} of {head_dim} dims" if config.layers else None
         return {
             "store": self.store,
             "model": f"{config.model.name} ({config.model.dtype})",
             "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
             "kinds": listing(config.kinds),
             "layers": numbers(config.layers) if config.layers else None,
-            "kv heads": f"{geometry.kv_heads} of {geometry.head_dim} dims"
-            if config.layers
-            else None,
+            "kv heads": heads,
             "vision layers": numbers(config.vision_layers) if config.vision_layers else None,
             **self._holdings(),
         }
 
     def _holdings(self) -> Facts:
-        """Return how much is stored; a damaged run says so, since `repr` must never fail."""
+        """Return how much is stored as of now, without deciding which images the run reads.
+
+        A damaged run says so, since `repr` must never fail.
+        """
         try:
-            nbytes = sum(part.nbytes for part in self._reader.parts)
-            images = f"{len(self)} ({decimal(nbytes)}): {listing(self.ids)}"
-            return {"images": images if len(self) else "none"}
+            count = len(self.covered_indices())
+            nbytes = sum(part.nbytes for part in self.parts())
+            return {"images": f"{count} ({decimal(nbytes)})"}
         except (StoreError, OSError) as error:
             return {"damaged": error}

@@ -267,7 +267,8 @@ def test_pictures_are_kept_whole_and_once(tmp_path: Path) -> None:
     folder = store.keep_pictures("abc", [("1.png", b"one"), ("questions.jsonl", b"{}\n")])
     assert folder == store.pictures_dir("abc")
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [
-        ("1.png", b"one"), ("manifest.json", (folder / "manifest.json").read_bytes()), ("questions.jsonl", b"{}\n"),
+        ("1.png", b"one"), ("manifest.json", (folder / "manifest.json").read_bytes()),
+        ("questions.jsonl", b"{}\n"),
     ]  # fmt: skip
     assert store.keep_pictures("abc", [("1.png", b"another")]) == folder
     assert (folder / "1.png").read_bytes() == b"one"

@@ -1,4 +1,6 @@
-"""A store is a collection of runs, and a run one of images; several layers and heads are read at once."""
+"""A store is a collection of runs, and a run one of images; several layers and heads are read at
+once.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def test_an_image_gives_its_tokens(run: Run) -> None:
     arrays = run.read_image("image4")
     for kind, layer, head in (("value", 3, 1), ("key", 1, 0), ("vision", 2, 0)):
         stored = run.config.stored_layers(kind).index(layer)
-        assert_same_bits(image.read(kind, layer, head), arrays[kind][stored, head])  # type: ignore[arg-type]
+        vectors = image.read(kind, layer, head)  # type: ignore[arg-type]
+        assert_same_bits(vectors, arrays[kind][stored, head])
     assert_same_bits(image.read("key", [1, 3], [0, 1]), arrays["key"])
     assert_same_bits(image.read("value", 1, cols=[2]), arrays["value"][0, 0, 2:3])
     assert len(image.tokens(cols=[2, 0])) == 2

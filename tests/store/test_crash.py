@@ -1,4 +1,6 @@
-"""Writers that are killed, and writers that work at once: nothing lost, nothing twice, the bytes of an unbroken run."""
+"""Writers that are killed, and writers that work at once: nothing lost, nothing twice, the bytes of
+an unbroken run.
+"""
 
 from __future__ import annotations
 

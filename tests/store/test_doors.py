@@ -123,6 +123,7 @@ def test_dimensions_share_a_name_only_where_they_are_the_same(run: Run) -> None:
     sizes: dict[str, int] = {}
     for name in ARRAYS:
         array = run.zarr(name)[0].array
-        for dimension, size in zip(array.metadata.dimension_names, array.shape, strict=True):  # type: ignore[union-attr,arg-type]
+        dimensions: Any = array.metadata
+        for dimension, size in zip(dimensions.dimension_names, array.shape, strict=True):
             assert sizes.setdefault(str(dimension), size) == size
     assert len(sizes) == 12

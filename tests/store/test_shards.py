@@ -98,7 +98,7 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(
     assert np.array_equal(read(ReadRequest(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
 
 
-def test_neighbouring_chunks_are_read_with_one_call(
+def test_neighboring_chunks_are_read_with_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array, _ = write(tmp_path, [7] * 10)

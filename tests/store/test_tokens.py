@@ -19,7 +19,9 @@ HAS_PANDAS = importlib.util.find_spec("pandas") is not None
 
 
 def tiled(index: int, rows: int, cols: int) -> Sample:
-    """An image of a base grid, then tiles of 2 x 3 whose rows end with a newline; its vision grid is twice as fine."""
+    """An image of a base grid, then tiles of 2 x 3 whose rows end with a newline; its vision grid
+    is twice as fine.
+    """
     n_base = rows * cols
     cover = (0.0, 0.0, 10.0 * cols, 20.0 * rows)
     spans = (

@@ -1,4 +1,6 @@
-"""What may become of a file on disk, and commands run over a store whose kept results are damaged so."""
+"""What may become of a file on disk, and commands run over a store whose kept results are damaged
+so.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,8 @@ def assert_computed_again(
     caplog: pytest.LogCaptureFixture,
     kind: str = "result",
 ) -> None:
-    """All that a command keeps is damaged, each file in another way: it gives the same result, names files, and keeps
-    whole ones in their place.
+    """All that a command keeps is damaged, each file in another way: it gives the same result,
+    names files, and keeps whole ones in their place.
 
     kind: words that a file has which is damaged.
     """
