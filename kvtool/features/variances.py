@@ -1,4 +1,6 @@
-"""L2 variance over images of every (layer, kv_head), and which do not depend on the input (paper, section 3.2, A.6.1)."""
+"""L2 variance over images of every (layer, kv_head), and which do not depend on the input
+(paper, section 3.2, A.6.1).
+"""
 
 from __future__ import annotations
 

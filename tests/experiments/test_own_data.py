@@ -120,7 +120,7 @@ def test_what_the_files_do_not_serve_is_said(tmp_path: Path) -> None:
     run = open_store(tmp_path / "s.kv").run()
     assert "semantic-correspondence" not in tasks_of(run)
     with pytest.raises(
-        UsageError, match="data set that serves semantic-correspondence, found no pairs.jsonl"
+        UsageError, match=r"data set that serves semantic-correspondence, found no pairs\.jsonl"
     ):
         kvtool.probe(run, "semantic-correspondence")
 

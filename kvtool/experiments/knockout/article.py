@@ -46,7 +46,8 @@ def sentences(result: Result) -> Iterator[str]:
 
 
 def piped_rows(config: Mapping[str, Any]) -> str:
-    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line each, or nothing."""
+    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line
+    each, or nothing."""
     if config.get("heads", "given") not in ("given", "standard input"):
         return ""
     conditions: list[Row] = config.get("conditions", [])
