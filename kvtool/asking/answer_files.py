@@ -15,8 +15,9 @@ from kvtool.outputs import check_folder, check_output, write_output
 def write_answers(
     path: Path, benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers]
 ) -> None:
-    """A line an answer: condition, draw of a control, file or subset, question_id, image (its id), text, label (the
-    right answer), answer as generated, said (as the official rules read it) and correct."""
+    """A line an answer: condition, draw of a control, file or subset, question_id, image (its id),
+    text, label (the right answer), answer as generated, said (as the official rules read it) and
+    correct."""
     write_lines(
         path, (json.dumps(line, ensure_ascii=False) for line in _lines(benchmark, questions, every))
     )
@@ -48,8 +49,8 @@ def write_official(
     every: Sequence[Answers],
     pictures: Mapping[str, str],
 ) -> None:
-    """FOLDER/<condition>/ with what the benchmark's own script, and kvtool score, read: coco_pope_<file>.json or
-    <subset>.txt. pictures: file name of each image id."""
+    """FOLDER/<condition>/ with what the benchmark's own script, and kvtool score, read:
+    coco_pope_<file>.json or <subset>.txt. pictures: file name of each image id."""
     for answers in every:
         pairs = list(zip(questions, answers.texts, strict=True))
         for group in dict.fromkeys(question.group for question in questions):
@@ -79,7 +80,8 @@ def mme_line(question: Question, picture: str, answer: str) -> str:
 
 
 def check_answers(answers: str | Path | None, official: str | Path | None = None) -> None:
-    """Whether answers can be written there, before any question is asked. Raises UsageError or StoreError."""
+    """Whether answers can be written there, before any question is asked. Raises UsageError or
+    StoreError."""
     if answers is not None:
         check_output(answers, "--answers", make_folder=True)
     if official is not None:
@@ -87,6 +89,7 @@ def check_answers(answers: str | Path | None, official: str | Path | None = None
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Lines of UTF-8; a character that is none, half of a pair, is escaped as in JSON. Raises StoreError."""
+    """Lines of UTF-8; a character that is none, half of a pair, is escaped as in JSON. Raises
+    StoreError."""
     pieces = (f"{line}\n".encode(errors="backslashreplace") for line in lines)
     write_output(path, pieces, "answers", make_folder=True)

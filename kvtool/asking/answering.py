@@ -1,8 +1,10 @@
-"""Questions answered from the store: which run holds the images, and every image's answers, kept as they are made.
+"""Questions answered from the store: which run holds the images, and every image's answers, kept as
+they are made.
 
-The answers about an image lie in one result of the store, so that whatever was asked before is never asked again:
-an interrupted benchmark goes on at the next image, and a further condition runs alone. Who asks about an image holds
-its claim meanwhile, so that several processes share the images, and none writes over the answers of another.
+The answers about an image lie in one result of the store, so that whatever was asked before is
+never asked again: an interrupted benchmark goes on at the next image, and a further condition runs
+alone. Who asks about an image holds its claim meanwhile, so that several processes share the
+images, and none writes over the answers of another.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 ATTENTION = "sdpa"
 """What a knockout leaves as it is runs on this backend, and the unblocked condition with it."""
 Progress = Callable[..., None]
-"""Called with (images or questions answered, note), and once or more with how many there will be as a third."""
+"""Called with (images or questions answered, note), and once or more with how many there will be as
+a third."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
 Found = dict[Heads, dict[str, dict[str, str]]]
@@ -57,9 +60,10 @@ def silent(_n: int, _note: str = "", _total: int | None = None) -> None:
 def find_base(
     store: Store, name: str | None, model: str | None, dataset: DatasetBase | None
 ) -> Run | None:
-    """The run whose settings and model a knockout takes: the named one, else the only one left when leaving out those
-    that an earlier knockout extracted for its questions ("<run>+pope") and those of other models; where there still
-    are several, the only one over `dataset`, if given. None for a store without runs. Raises UsageError."""
+    """The run whose settings and model a knockout takes: the named one, else the only one left when
+    leaving out those that an earlier knockout extracted for its questions ("<run>+pope") and those
+    of other models; where there still are several, the only one over `dataset`, if given. None for
+    a store without runs. Raises UsageError."""
     if name is not None:
         return store.run(name)
     runs = store.first_runs()
@@ -73,7 +77,8 @@ def find_base(
 
 
 def is_of_model(config: RunConfig, model: str) -> bool:
-    """Whether a run was extracted with a model: by its name, its folder, or the same weights at another place."""
+    """Whether a run was extracted with a model: by its name, its folder, or the same weights at
+    another place."""
     if model in (config.model.name, Path(config.model.name).name):
         return True
     try:
@@ -83,9 +88,11 @@ def is_of_model(config: RunConfig, model: str) -> bool:
 
 
 def serves(run: Run, base: Run, refs: Sequence[ImageRef]) -> bool:
-    """Whether a run's images can stand for a benchmark's: whole caches, made with the base run's settings, of the very
-    pictures, by what they are. POPE asks about COCO's, so that a run over COCO serves it too."""
-    ours, theirs = run.config, base.config
+    """Whether a run's images can stand for a benchmark's: whole caches, made with the base run's
+    settings, of the very pictures, by what they are. POPE asks about COCO's, so that a run over
+    COCO serves it too."""
+    ours = run.config
+    theirs = base.config
     alike = same_numbers(ours.model, theirs.model) and (ours.prefix, ours.view) == (
         theirs.prefix,
         theirs.view,
@@ -113,7 +120,8 @@ def holding_run(
     device: str,
     progress: Progress,
 ) -> tuple[Run, dict[str, str]]:
-    """The run that holds these pictures, those extracted that no run holds; and id -> why of those that failed."""
+    """The run that holds these pictures, those extracted that no run holds; and id -> why of those
+    that failed."""
     runs = [] if base is None else [base, *store.readable_runs(lambda run: run.name != base.name)]
     able = [run for run in runs if base is not None and serves(run, base, refs)]
     there = {ref.id for ref in refs if ref.path is None or ref.path.is_file()}
@@ -141,7 +149,8 @@ def _is_over(run: Run, dataset: DatasetBase) -> bool:
 
 
 def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
-    """id -> why, of images from whose stored caches no model can say anything: some of their values are not finite.
+    """id -> why, of images from whose stored caches no model can say anything: some of their values
+    are not finite.
 
     Only caches of parts that record such values are read.
     """
@@ -163,7 +172,8 @@ def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
     ]
     if spoiled:
         raise KvtoolError(
-            f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in {', '.join(spoiled)}: "
+            f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in "
+            f"{', '.join(spoiled)}: "
             "extract it again, with --dtype bfloat16 where it is float16"
         )
 
@@ -176,7 +186,8 @@ def _job(
     dataset: DatasetBase,
     limit: int,
 ) -> Job:
-    """What to extract: the rest of the benchmark's own run, or a new one with the base run's settings."""
+    """What to extract: the rest of the benchmark's own run, or a new one with the base run's
+    settings."""
     spec = spec_of(dataset)
     if base is None:
         if model is None:
@@ -232,10 +243,11 @@ class ImageAnswers:
 class Answerer:
     """Answers questions about a run's images, from the store where they were asked before.
 
-    model: where the run's model is now, if its name does not say. Its weights are loaded for the first question that
-    is new. fresh: ask everything again. beside: an answerer over another run of the same model, whose weights serve
-    here too. share: what this process does of the questions, others being at it too. found: what was answered to it,
-    so that it asks nothing twice, even where everything is to be asked again.
+    model: where the run's model is now, if its name does not say. Its weights are loaded for the
+    first question that is new. fresh: ask everything again. beside: an answerer over another run of
+    the same model, whose weights serve here too. share: what this process does of the questions,
+    others being at it too. found: what was answered to it, so that it asks nothing twice, even
+    where everything is to be asked again.
     """
 
     store: Store
@@ -250,7 +262,8 @@ class Answerer:
 
     @cached_property
     def loaded(self) -> LanguageModel:
-        """The run's model. Raises ModelError where it is not the one that the run was extracted with."""
+        """The run's model. Raises ModelError where it is not the one that the run was extracted
+        with."""
         if self.beside is not None:
             return self.beside.loaded
         from kvtool.engine.worker import resolve_devices
@@ -264,12 +277,15 @@ class Answerer:
         )
         if found.info.revision != info.revision:
             raise ModelError(
-                f"model {found.info.name}: expected revision {info.revision}, with which run {self.run.name} was "
-                f"extracted, found {found.info.revision}; give the folder that holds it with --model, or extract anew"
+                f"model {found.info.name}: expected revision {info.revision}, with which run "
+                f"{self.run.name} was "
+                f"extracted, found {found.info.revision}; give the folder that holds it with "
+                "--model, or extract anew"
             )
         if not isinstance(found, LanguageModel):
             raise UsageError(
-                f"run {self.run.name}: expected a language model to ask, found the encoder {info.name}"
+                f"run {self.run.name}: expected a language model to ask, found the encoder "
+                f"{info.name}"
             )
         return found
 
@@ -285,8 +301,8 @@ class Answerer:
         return {sample.id: sample for sample in self.run.samples}
 
     def ask(self, texts: Texts, sets: Sequence[Heads], progress: Progress) -> Found:
-        """Answers by heads blocked, image and text. Each image's are kept before the next image's turn. Raises
-        BusyError where other processes still hold some images; see Share.each."""
+        """Answers by heads blocked, image and text. Each image's are kept before the next image's
+        turn. Raises BusyError where other processes still hold some images; see Share.each."""
         found = {heads: self.found.setdefault(heads, {}) for heads in sets}
 
         def ask(image: str) -> None:
@@ -302,7 +318,8 @@ class Answerer:
     def ask_image(
         self, image: str, texts: Sequence[str], sets: Sequence[Heads]
     ) -> dict[Heads, dict[str, str]]:
-        """What ask() says of one image. Raises BusyError where another process asks about it now."""
+        """What ask() says of one image. Raises BusyError where another process asks about it
+        now."""
         key = hash_json([self.key, image, self.samples[image].digest])
 
         def kept() -> Known | None:

@@ -1,4 +1,5 @@
-"""POPE and MME as questions to ask: their questions, official scores of conditions side by side, answer files."""
+"""POPE and MME as questions to ask: their questions, official scores of conditions side by side,
+answer files."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ FIRST = ("f1", "macro_f1", "score", "mme*", "accuracy", "acc", "acc_plus", "yes_
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Yes-or-no questions about images. label: what its groups are, as rows say it. metric, unit: as in Result."""
+    """Yes-or-no questions about images. label: what its groups are, as rows say it. metric, unit:
+    as in Result."""
 
     name: str
     label: str
@@ -40,7 +42,8 @@ class Benchmark:
     parse: Callable[[str], str]
     """An answer's text as yes, no (or other)."""
     units: Callable[[Array, Array], Array]
-    """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be summed."""
+    """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be
+    summed."""
     group_scores: Scores
     all_scores: Callable[[Sequence[str]], Scores]
     """Of groups' names: scores of their sums side by side, (..., group * k)."""
@@ -101,7 +104,8 @@ BENCHMARKS = {
 
 
 def open_benchmark(spec: str) -> tuple[Benchmark, DatasetBase]:
-    """A benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE) or scenes@mme. Raises UsageError."""
+    """A benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE) or scenes@mme.
+    Raises UsageError."""
     parsed = parse_spec(spec)
     if parsed.name == "scenes" and parsed.split is None:
         parsed = replace(parsed, split="pope")
@@ -130,9 +134,11 @@ class Answers:
 def score_conditions(
     benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers], seed: int
 ) -> Iterator[Row]:
-    """Rows of each condition: all groups together, then each; of several draws their mean, and each draw together.
+    """Rows of each condition: all groups together, then each; of several draws their mean, and each
+    draw together.
 
-    The first of `every` is what McNemar's test compares the others with. All intervals are over the same resamples.
+    The first of `every` is what McNemar's test compares the others with. All intervals are over the
+    same resamples.
     """
     sheet = AnswerSheet(benchmark, questions)
     baseline = sheet.correct(every[0])
@@ -160,7 +166,8 @@ class AnswerSheet:
         return correct
 
     def rows(self, draws: Sequence[Answers], baseline: Array | None, seed: int) -> Iterator[Row]:
-        """The condition's rows; with several draws the first ones are means over them, without McNemar's test."""
+        """The condition's rows; with several draws the first ones are means over them, without
+        McNemar's test."""
         labels: Row = {"condition": draws[0].condition}
         if len(draws) == 1:
             yield from self._rows(labels, draws, baseline, seed)
@@ -181,7 +188,8 @@ class AnswerSheet:
             side_by_side([of_draws[draw] for of_draws in parts.values()])
             for draw in range(len(draws))
         ]
-        together, of_group = np.concatenate([units for units, _ in wide], axis=1), wide[0][1]
+        together = np.concatenate([units for units, _ in wide], axis=1)
+        of_group = wide[0][1]
         scores = mean_over_draws(self.benchmark.all_scores(list(parts)), len(draws))
         everything = np.arange(len(self.truth))
         more = self._counts(draws, everything, baseline)
@@ -207,7 +215,8 @@ class AnswerSheet:
         return self.benchmark.units(self.said(answers)[at] == "yes", self.correct(answers)[at])
 
     def _counts(self, draws: Sequence[Answers], at: Array, baseline: Array | None) -> Row:
-        """Questions, answers that are neither yes nor no, and McNemar's test against the baseline."""
+        """Questions, answers that are neither yes nor no, and McNemar's test against the
+        baseline."""
         others = [int((self.said(answers)[at] == "other").sum()) for answers in draws]
         row: Row = {
             "n_questions": len(at),

@@ -1,4 +1,5 @@
-"""Multiple-choice questions about one picture: which a model can be asked and scored on, and how it fares.
+"""Multiple-choice questions about one picture: which a model can be asked and scored on, and how it
+fares.
 
 CV-Bench whole, and the four sub-tasks of BLINK that the paper calls perception (appendix A.5).
 """
@@ -27,7 +28,8 @@ NO_HEADS: frozenset[tuple[int, int]] = frozenset()
 
 @dataclass(frozen=True)
 class ChoiceQuestion:
-    """A question of a benchmark. Equal ones are the same question: text, choices, answer and picture's id."""
+    """A question of a benchmark. Equal ones are the same question: text, choices, answer and
+    picture's id."""
 
     benchmark: str
     question: Question
@@ -50,7 +52,8 @@ class ChoiceQuestion:
 
 
 def perception(dataset: DatasetBase, held: Collection[str]) -> list[ChoiceQuestion]:
-    """The questions of a benchmark whose picture is held, in its order; of BLINK those of PERCEPTION.
+    """The questions of a benchmark whose picture is held, in its order; of BLINK those of
+    PERCEPTION.
 
     Raises DatasetError for one whose answer names none of its choices.
     """
@@ -66,14 +69,16 @@ def perception(dataset: DatasetBase, held: Collection[str]) -> list[ChoiceQuesti
         if not each.truth:
             one = each.question
             raise DatasetError(
-                f"{dataset.name}: {dataset.root}: question {one.id}: expected an answer that names one of its "
+                f"{dataset.name}: {dataset.root}: question {one.id}: expected an answer that "
+                "names one of its "
                 f"{len(one.choices)} choices, found {one.answer!r}; use the official files"
             )
     return asked
 
 
 def first_of_cells(asked: Sequence[ChoiceQuestion], limit: int | None) -> list[ChoiceQuestion]:
-    """The first questions of each task or sub-task and collection of images, at most `limit`; their order stays."""
+    """The first questions of each task or sub-task and collection of images, at most `limit`; their
+    order stays."""
     seen: dict[ChoiceCell, int] = {}
     kept = []
     for each in asked:
@@ -99,8 +104,8 @@ def score_choices(
 ) -> tuple[Row, list[Row]]:
     """Scores with intervals, see choice_scores; and a row for each task or sub-task.
 
-    Questions are resampled within their task or sub-task and collection of images, the same resamples whoever
-    answers. n: questions; n_other: answers that name no choice, which are wrong.
+    Questions are resampled within their task or sub-task and collection of images, the same
+    resamples whoever answers. n: questions; n_other: answers that name no choice, which are wrong.
     """
     said = [each.read(answer) for each, answer in zip(asked, answers, strict=True)]
     correct = np.array([option == each.truth for option, each in zip(said, asked, strict=True)])

@@ -1,4 +1,5 @@
-"""Which heads a knockout blocks: head sets from rows, their split over the depth, and controls drawn beside them."""
+"""Which heads a knockout blocks: head sets from rows, their split over the depth, and controls
+drawn beside them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ MAX_HEADS_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class HeadCondition:
-    """One way of asking every question. draw: number of a control's draw, None for what is not drawn."""
+    """One way of asking every question. draw: number of a control's draw, None for what is not
+    drawn."""
 
     name: str
     heads: Heads
@@ -34,14 +36,16 @@ class HeadCondition:
 
 @dataclass(frozen=True)
 class HeadSet:
-    """What a knockout is about. dependent: those that depend on the input, from which one control is drawn."""
+    """What a knockout is about. dependent: those that depend on the input, from which one control
+    is drawn."""
 
     chosen: Heads
     dependent: Heads
 
 
 def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...] | None:
-    """early, middle, late, last:N or numbers as layer numbers; None stays None. Raises UsageError."""
+    """early, middle, late, last:N or numbers as layer numbers; None stays None. Raises
+    UsageError."""
     if layers is None:
         return None
     if isinstance(layers, str):
@@ -54,13 +58,15 @@ def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[i
         layers = range(max(0, n_layers - int(last[1])), n_layers) if last else groups[layers]
     if not layers or not all(0 <= layer < n_layers for layer in layers):
         raise UsageError(
-            f"layers: expected some of 0 to {n_layers - 1}, found {', '.join(map(str, layers)) or 'none'}"
+            f"layers: expected some of 0 to {n_layers - 1}, found "
+            f"{', '.join(map(str, layers)) or 'none'}"
         )
     return tuple(sorted(set(layers)))
 
 
 def read_rows(source: str) -> list[tuple[str, Row]]:
-    """JSON lines of a file or a pipe, or of standard input for "-", each with where it stands. Raises UsageError."""
+    """JSON lines of a file or a pipe, or of standard input for "-", each with where it stands.
+    Raises UsageError."""
     where = "standard input" if source == STANDARD_INPUT else source
     try:
         text = read_input(source, MAX_HEADS_BYTES).decode("utf-8-sig")
@@ -90,15 +96,17 @@ def _object(line: str, where: str) -> Row:
 
 
 def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -> HeadSet:
-    """Heads of rows with layer and kv_head; where rows say `input_agnostic`, those of the keys for which it is true.
+    """Heads of rows with layer and kv_head; where rows say `input_agnostic`, those of the keys for
+    which it is true.
 
-    dependent: rows that say false; where none says anything, every head that is not chosen. A row of which nobody knows
-    (null, since its values are not finite, or no threshold was found) is neither. Raises UsageError for
-    fields that are missing or out of range, and for an empty set.
+    dependent: rows that say false; where none says anything, every head that is not chosen. A row
+    of which nobody knows (null, since its values are not finite, or no threshold was found) is
+    neither. Raises UsageError for fields that are missing or out of range, and for an empty set.
     """
     taken: set[Head] = set()
     dependent: set[Head] = set()
-    n_rows, judged = 0, False
+    n_rows = 0
+    judged = False
     for where, row in rows:
         n_rows += 1
         head = _head(row, geometry, where)
@@ -123,7 +131,8 @@ def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -
 def _head(row: Row, geometry: Geometry, where: str) -> Head:
     if row.get("kind", "key") not in ("key", "value"):
         raise UsageError(
-            f"{where}: expected a head of the decoder (kind key or value), found kind {row['kind']!r}"
+            f"{where}: expected a head of the decoder (kind key or value), found kind "
+            f"{row['kind']!r}"
         )
     for name, count in (("layer", geometry.layers), ("kv_head", geometry.kv_heads)):
         number = row.get(name)
@@ -145,10 +154,12 @@ def make_conditions(
     draws: int,
     seed: int,
 ) -> tuple[list[HeadCondition], list[str]]:
-    """none, chosen, its early, middle and late parts, and the controls; and what there is to say of them.
+    """none, chosen, its early, middle and late parts, and the controls; and what there is to say of
+    them.
 
-    layers: only heads in these are blocked, and controls are drawn from these; without, from every layer that holds
-    a chosen head. Raises UsageError for a control of another name, and where no chosen head is left.
+    layers: only heads in these are blocked, and controls are drawn from these; without, from every
+    layer that holds a chosen head. Raises UsageError for a control of another name, and where no
+    chosen head is left.
     """
     if unknown := [name for name in controls if name not in CONTROLS]:
         raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
@@ -158,16 +169,19 @@ def make_conditions(
     if not chosen:
         has = ", ".join(map(str, sorted({layer for layer, _ in heads.chosen})))
         raise UsageError(
-            f"layers: expected some that hold a chosen head, found none of them; chosen heads are in {has}"
+            "layers: expected some that hold a chosen head, found none of them; chosen heads are "
+            f"in {has}"
         )
-    conditions, notes = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)], []
+    conditions = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)]
+    notes = []
     for name, group in layer_groups(geometry.layers).items():
         part = frozenset(head for head in chosen if head[0] in group)
         if part:
             conditions.append(HeadCondition(name, part))
         else:
             notes.append(
-                f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left out"
+                f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left "
+                "out"
             )
     pool = layers or tuple(sorted({layer for layer, _ in chosen}))
     every = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
@@ -175,7 +189,8 @@ def make_conditions(
     for name in dict.fromkeys(controls):
         if len(pools[name]) < len(chosen):
             notes.append(
-                f"control {name}: {len(pools[name])} heads to draw in these layers, not {len(chosen)}"
+                f"control {name}: {len(pools[name])} heads to draw in these layers, not "
+                f"{len(chosen)}"
             )
         if pools[name]:
             conditions += draw_control(name, pools[name], len(chosen), draws, seed)

@@ -27,11 +27,13 @@ COLUMNS = "image TAB question TAB ground truth TAB answer"
 
 
 def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = None) -> Result:
-    """acc, acc_plus and score (percent, as published) of each subset, their means over the subsets, and the total.
+    """acc, acc_plus and score (percent, as published) of each subset, their means over the subsets,
+    and the total.
 
-    answers: a folder of <subset>.txt, in each two consecutive lines an image: image TAB question TAB ground truth TAB
-    answer. `mme*`, the mean over count, color, position and existence, is there where these four are. An image
-    whose ground truth cannot be used is left out and counted. Raises DatasetError that names file and line.
+    answers: a folder of <subset>.txt, in each two consecutive lines an image: image TAB question
+    TAB ground truth TAB answer. `mme*`, the mean over count, color, position and existence, is
+    there where these four are. An image whose ground truth cannot be used is left out and counted.
+    Raises DatasetError that names file and line.
     """
     folder = results_folder(answers, "MME's <subset>.txt files")
     paths = sorted(path for path in folder.glob("*.txt") if path.is_file())
@@ -39,7 +41,9 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
         raise DatasetError(
             f"{folder}: expected <subset>.txt files, found {found(folder / 'x.txt', folder)}"
         )
-    units, others, skipped = {}, [], []
+    units = {}
+    others = []
+    skipped = []
     for path in paths:
         correct, n_other, unusable = _read(path)
         skipped += unusable
@@ -65,17 +69,21 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
 
 
 def _read(path: Path) -> tuple[Array, int, list[str]]:
-    """(image, 4) mme_units of a subset, how many answers are neither yes nor no, and a line for each image that is left
-    out, since the ground truth of one of its questions is neither Yes nor No."""
+    """(image, 4) mme_units of a subset, how many answers are neither yes nor no, and a line for
+    each image that is left out, since the ground truth of one of its questions is neither Yes nor
+    No."""
     lines = read_text(path).rstrip("\n").split("\n")
     rows = [_columns(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
     for number, (first, second) in enumerate(zip(rows[::2], [*rows[1::2], None], strict=False)):
         if second is None or first[0] != second[0]:
             instead = "the end of the file" if second is None else f"image {second[0]}"
             raise DatasetError(
-                f"{path}:{2 * number + 2}: expected a second question on image {first[0]}, found {instead}"
+                f"{path}:{2 * number + 2}: expected a second question on image {first[0]}, found "
+                f"{instead}"
             )
-    answers, correct, skipped = [], [], []
+    answers = []
+    correct = []
+    skipped = []
     for number in range(0, len(rows), 2):
         pair = rows[number : number + 2]
         unusable = [_unusable(row, f"{path}:{number + at}") for at, row in enumerate(pair, 1)]

@@ -41,27 +41,33 @@ def score_pope(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """accuracy, precision, recall, f1 and yes_ratio of each file, and over all: pooled, and macro_<metric>, the mean
-    over the files.
+    """accuracy, precision, recall, f1 and yes_ratio of each file, and over all: pooled, and
+    macro_<metric>, the mean over the files.
 
-    answers: files of JSON lines or a JSON list with `answer` (or LLaVA's `text`), free text read as the official script
-    reads it, and `label`, yes or no; "-" is standard input. labels: where the labels stand in files of their own, as
-    POPE's and LLaVA's scripts have them, one for each file of answers; a label belongs to the answer of its
-    `question_id`, or where answers have none, to the one at its place. Without a predicted yes precision and f1 are 0.
-    The official script takes an empty answer for a yes, and so does this; each row counts them as n_empty.
-    An answer whose label is neither, and a file of answers whose file of labels
-    cannot be read, are left out and counted. Raises DatasetError that names file and line.
+    answers: files of JSON lines or a JSON list with `answer` (or LLaVA's `text`), free text read as
+    the official script reads it, and `label`, yes or no; "-" is standard input. labels: where the
+    labels stand in files of their own, as POPE's and LLaVA's scripts have them, one for each file
+    of answers; a label belongs to the answer of its `question_id`, or where answers have none, to
+    the one at its place. Without a predicted yes precision and f1 are 0. The official script takes
+    an empty answer for a yes, and so does this; each row counts them as n_empty. An answer whose
+    label is neither, and a file of answers whose file of labels cannot be read, are left out and
+    counted. Raises DatasetError that names file and line.
     """
-    paths, label_paths = _paths(answers), None if labels is None else _paths(labels)
+    paths = _paths(answers)
+    label_paths = None if labels is None else _paths(labels)
     if not paths:
         raise UsageError("answers: expected one file or more, found none")
     if label_paths is not None and len(label_paths) != len(paths):
         raise UsageError(
-            f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}"
+            f"labels: expected a file for each of {len(paths)} files of answers, found "
+            f"{len(label_paths)}"
         )
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
-    units, n_empty, scored_paths, skipped = [], [], [], []
+    units = []
+    n_empty = []
+    scored_paths = []
+    skipped = []
     for number, path in enumerate(paths):
         try:
             labels_of_file = None if label_paths is None else _Labels(label_paths[number])
@@ -124,7 +130,8 @@ def _labeled(path: Path, given: _Labels | None) -> list[Labeled]:
     records = read_records(path)
     if given is None:
         return [_label_beside(where, record) for where, record in records]
-    label_path, labels = given.path, given.records
+    label_path = given.path
+    labels = given.records
     by_id = {
         str(record["question_id"]): entry
         for entry in labels
@@ -134,7 +141,8 @@ def _labeled(path: Path, given: _Labels | None) -> list[Labeled]:
         return [_by_id(where, record, by_id, label_path) for where, record in records]
     if len(labels) != len(records):
         raise DatasetError(
-            f"{label_path}: expected a label for each of the {len(records)} answers of {path}, found {len(labels)}"
+            f"{label_path}: expected a label for each of the {len(records)} answers of {path}, "
+            f"found {len(labels)}"
         )
     return [_pair(*answer, *label) for answer, label in zip(records, labels, strict=True)]
 
@@ -159,12 +167,14 @@ def _by_id(
 
 
 def _pair(where: str, record: dict[str, Any], label_where: str, label: dict[str, Any]) -> Labeled:
-    """An answer and the label that belongs to it; where both say their question, it must be the same one."""
+    """An answer and the label that belongs to it; where both say their question, it must be the
+    same one."""
     asked = record.get("question", record.get("prompt"))
     question = label.get("text")
     if isinstance(asked, str) and isinstance(question, str) and question.strip() not in asked:
         raise DatasetError(
-            f"{where}: expected the answer to {question!r} of {label_where}, found that to {asked!r}; "
+            f"{where}: expected the answer to {question!r} of {label_where}, found that to "
+            f"{asked!r}; "
             "answers and labels must be in one order"
         )
     field = "answer" if "answer" in record else "text"
@@ -210,7 +220,8 @@ def _scores(sums: Array) -> dict[str, Array]:
 
 
 def pooled_and_macro(sums: Array) -> dict[str, Array]:
-    """(..., 4 * file) sums of all files; macro_f1 stands beside f1, the two by which results are compared."""
+    """(..., 4 * file) sums of all files; macro_f1 stands beside f1, the two by which results are
+    compared."""
     by_file = sums.reshape(*sums.shape[:-1], -1, 4)
     pooled = _scores(by_file.sum(axis=-2))
     macro = {f"macro_{name}": each.mean(axis=-1) for name, each in _scores(by_file).items()}

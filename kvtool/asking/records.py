@@ -1,4 +1,5 @@
-"""What the benchmarks share: rows with intervals, and reading result files with errors that name file and line."""
+"""What the benchmarks share: rows with intervals, and reading result files with errors that name
+file and line."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ NAMED = 10
 def estimates(
     units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Scores of `units` (n, k) with their intervals; NaN for the ends where no unit can be drawn instead of another:
-    one alone has no interval."""
+    """Scores of `units` (n, k) with their intervals; NaN for the ends where no unit can be drawn
+    instead of another: one alone has no interval."""
     largest = len(units) if strata is None else int(np.unique(strata, return_counts=True)[1].max())
     if largest > 1:
         return bootstrap(units, scores, strata=strata, seed=seed)
@@ -52,8 +53,8 @@ def with_interval(name: str, value: float, low: float, high: float) -> Row:
 
 
 def side_by_side(groups: Sequence[Array]) -> tuple[Array, Array]:
-    """Units (n_g, k) of groups as one (n, group * k), each in its group's columns, so that sums keep the groups apart;
-    and the group of each unit (n,), within which to resample."""
+    """Units (n_g, k) of groups as one (n, group * k), each in its group's columns, so that sums
+    keep the groups apart; and the group of each unit (n,), within which to resample."""
     group = np.repeat(np.arange(len(groups)), [len(each) for each in groups])
     wide = np.zeros((len(group), len(groups), groups[0].shape[1]))
     wide[np.arange(len(group)), group] = np.concatenate(groups)
@@ -70,8 +71,9 @@ def results_folder(path: FilePath, what: str) -> Path:
 
 
 def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON lines file, or of a file that holds one JSON list, each with where it stands: FILE:LINE,
-    or FILE: item N. Raises DatasetError that names the line of what is not JSON, and for a file without any."""
+    """The objects of a JSON lines file, or of a file that holds one JSON list, each with where it
+    stands: FILE:LINE, or FILE: item N. Raises DatasetError that names the line of what is not JSON,
+    and for a file without any."""
     text = read_text(path, piped=True)
     if text.lstrip().startswith("["):
         items = [
@@ -92,7 +94,8 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers from 1, blank ones left out. Only line feeds end a line: text may hold other breaks."""
+    """Lines with their numbers from 1, blank ones left out. Only line feeds end a line: text may
+    hold other breaks."""
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
@@ -100,7 +103,8 @@ def _parse(text: str, path: Path, line: int) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        said, line = f"{error.msg} at column {error.colno}", line + error.lineno - 1
+        said = f"{error.msg} at column {error.colno}"
+        line = line + error.lineno - 1
     except (ValueError, RecursionError) as error:
         said = str(error)
     raise DatasetError(f"{path}:{line}: expected JSON, found: {said}")
@@ -161,5 +165,6 @@ def size_error(path: Path, found: Array, expected: Array, of: str) -> DatasetErr
     """A mask that is not of the size of its annotation, both (height, width, ...)."""
     sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, found)]
     return DatasetError(
-        f"{path}: expected {sizes[0]} pixels as {of} has, found {sizes[1]}; write masks in the original size"
+        f"{path}: expected {sizes[0]} pixels as {of} has, found {sizes[1]}; write masks in the "
+        "original size"
     )

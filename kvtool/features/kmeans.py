@@ -1,4 +1,5 @@
-"""k-means of many sets of points at once: Lloyd's algorithm from several seeded starts, the best one kept."""
+"""k-means of many sets of points at once: Lloyd's algorithm from several seeded starts, the best
+one kept."""
 
 from __future__ import annotations
 
@@ -13,17 +14,19 @@ AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
 def kmeans(
     points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300, seed: int = 0
 ) -> Tensor:
-    """Centroids (problem, k, dim) of points (problem, n, dim) with the least sum of squared distances found.
+    """Centroids (problem, k, dim) of points (problem, n, dim) with the least sum of squared
+    distances found.
 
-    Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point is nearest to
-    stays where it is.
+    Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point
+    is nearest to stays where it is.
     """
     problems, _, dim = points.shape
     draws = torch.from_numpy(np.random.default_rng([seed, k]).random((restarts, k))).to(
         points.device
     )
     at_once = max(1, min(restarts, AT_ONCE[points.device.type] // points.numel()))
-    found, sse = [], []
+    found = []
+    sse = []
     for some in torch.split(draws, at_once):
         copies = points.repeat(len(some), 1, 1)
         centroids = _lloyd(
@@ -38,7 +41,8 @@ def kmeans(
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest centroid of each point and the squared distance to it, both (problem, n); the lowest label wins a tie."""
+    """Nearest centroid of each point and the squared distance to it, both (problem, n); the lowest
+    label wins a tie."""
     affinity = torch.baddbmm(
         centroids.square().sum(-1)[:, None], points, centroids.transpose(1, 2), alpha=-2
     )
@@ -47,8 +51,8 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
-    """Starting centroids (problem, k, dim): each drawn with probability proportional to its squared distance from
-    those before it, by draws (problem, k) in 0 .. 1."""
+    """Starting centroids (problem, k, dim): each drawn with probability proportional to its squared
+    distance from those before it, by draws (problem, k) in 0 .. 1."""
     problems, n, _ = points.shape
     rows = torch.arange(problems, device=points.device)
     chosen = [points[rows, (draws[:, 0] * n).long().clamp_max(n - 1)]]
@@ -72,12 +76,11 @@ def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
 
 
 def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
-    """Until no point changes its cluster; problems that are done leave the computation, a quarter of them at a time."""
-    active, of, across = (
-        torch.arange(len(points), device=points.device),
-        points,
-        points.transpose(1, 2).contiguous(),
-    )
+    """Until no point changes its cluster; problems that are done leave the computation, a quarter
+    of them at a time."""
+    active = torch.arange(len(points), device=points.device)
+    of = points
+    across = points.transpose(1, 2).contiguous()
     member = points.new_zeros(len(points), centroids.shape[1], points.shape[1])
     for _ in range(iterations):
         new = _membership(across, centroids[active])
@@ -86,16 +89,20 @@ def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
         if n_moving == 0:
             break
         if n_moving <= 0.75 * len(active):
-            active, of, across, new = active[moving], of[moving], across[moving], new[moving]
-        member, counts = new, new.sum(2, keepdim=True)
+            active = active[moving]
+            of = of[moving]
+            across = across[moving]
+            new = new[moving]
+        member = new
+        counts = new.sum(2, keepdim=True)
         means = torch.bmm(member, of) / counts.clamp_min(1)
         centroids[active] = torch.where(counts > 0, means, centroids[active])
     return centroids
 
 
 def _membership(across: Tensor, centroids: Tensor) -> Tensor:
-    """(problem, k, n) one-hot over k: the nearest centroid of points (problem, dim, n). With points along the last
-    dimension it is several times as fast as `assign`."""
+    """(problem, k, n) one-hot over k: the nearest centroid of points (problem, dim, n). With points
+    along the last dimension it is several times as fast as `assign`."""
     affinity = torch.baddbmm(centroids.square().sum(-1)[:, :, None], centroids, across, alpha=-2)
     nearest = (affinity == affinity.amin(1, keepdim=True)).to(across)
     if bool((nearest.sum(1) > 1).any()):

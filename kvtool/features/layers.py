@@ -1,4 +1,5 @@
-"""The images of one layer of a run, as probes see them: vectors on the base grid, read once, in bounded memory."""
+"""The images of one layer of a run, as probes see them: vectors on the base grid, read once, in
+bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ HELD_BYTES = 2**30
 
 @dataclass(frozen=True)
 class GridImage:
-    """One image in one layer: `stored` (head, row * col, dim) on the base grid, row-major, in the run's precision."""
+    """One image in one layer: `stored` (head, row * col, dim) on the base grid, row-major, in the
+    run's precision."""
 
     sample: Sample
     span: GridSpan
@@ -62,10 +64,12 @@ class GridImage:
 
 
 class Layer:
-    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out.
+    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is
+    handed out.
 
-    nonfinite: (head,) how many NaNs and infinities were in what was handed out so far, each image counted once: the
-    images' base grids, and vectors of texts (see count_nonfinite). What is made of such values means nothing.
+    nonfinite: (head,) how many NaNs and infinities were in what was handed out so far, each image
+    counted once: the images' base grids, and vectors of texts (see count_nonfinite). What is made
+    of such values means nothing.
     """
 
     def __init__(
@@ -77,13 +81,11 @@ class Layer:
         device: torch.device,
         held_bytes: int | None = None,
     ) -> None:
-        self.run, self.kind, self.layer, self.heads, self.device = (
-            run,
-            kind,
-            layer,
-            list(heads),
-            device,
-        )
+        self.run = run
+        self.kind = kind
+        self.layer = layer
+        self.heads = list(heads)
+        self.device = device
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
         self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
         self.held_bytes = 0
@@ -98,7 +100,8 @@ class Layer:
         self.nonfinite += (~values.isfinite()).flatten(1).sum(1).cpu().numpy()
 
     def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
-        """Every image once, in no promised order: those held first, then the others part by part."""
+        """Every image once, in no promised order: those held first, then the others part by
+        part."""
         wanted = dict.fromkeys(ids)
         missing = [image for image in wanted if image not in self._held]
         for held in [self._held[image] for image in wanted if image in self._held]:
@@ -150,9 +153,11 @@ class Layer:
 
 
 def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
-    """Bilinear weights from a grid's cells to an image's pixels: (height, rows) and (width, cols) float32.
+    """Bilinear weights from a grid's cells to an image's pixels: (height, rows) and (width, cols)
+    float32.
 
-    Cell and pixel centres are at half positions; beyond the outermost cell centres the border's value holds.
+    Cell and pixel centres are at half positions; beyond the outermost cell centres the border's
+    value holds.
     """
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
@@ -178,13 +183,12 @@ def upsample(maps: torch.Tensor, span: GridSpan, wh_px: tuple[int, int]) -> torc
 
 
 def cell_shares(mask: Array, span: GridSpan) -> Array:
-    """(row * col,) true pixels of a (H, W) mask whose centre lies in each cell; none outside the grid's cover."""
+    """(row * col,) true pixels of a (H, W) mask whose centre lies in each cell; none outside the
+    grid's cover."""
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
-    down, across = (
-        _membership(mask.shape[0], y0, y1, rows),
-        _membership(mask.shape[1], x0, x1, cols),
-    )
+    down = _membership(mask.shape[0], y0, y1, rows)
+    across = _membership(mask.shape[1], x0, x1, cols)
     return np.asarray(down.T @ mask.astype(np.float32) @ across).reshape(-1)
 
 
@@ -196,7 +200,8 @@ def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
 
 
 def nearest_cells(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
-    """Row of the grid for each pixel row (height,), and column for each pixel column (width,): nearest neighbour."""
+    """Row of the grid for each pixel row (height,), and column for each pixel column (width,):
+    nearest neighbour."""
     x0, y0, x1, y1 = span.cover_xyxy_px
     down = np.floor((np.arange(wh_px[1]) + 0.5 - y0) / (y1 - y0) * span.grid[0]).astype(int)
     across = np.floor((np.arange(wh_px[0]) + 0.5 - x0) / (x1 - x0) * span.grid[1]).astype(int)

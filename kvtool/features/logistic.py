@@ -1,11 +1,12 @@
 """L2-regularised logistic regression, many problems at once, to scikit-learn's optimum.
 
-    minimise over w, b:   C * sum_i weight_i * log(1 + exp(-s_i (x_i . w + b))) + |w|^2 / 2        s_i = +1 or -1
+    minimise over w, b:   C * sum_i weight_i * log(1 + exp(-s_i (x_i . w + b))) + |w|^2 / 2
+    s_i = +1 or -1
 
-The intercept is not penalised, as in scikit-learn. Newton's method on centred features (which moves only the
-intercept), some ten steps; where the Hessian would be large, L-BFGS, preconditioned by the Hessian at w = 0 or, where
-even that would be large, by its diagonal. A step needs the logits of its direction once: along it the exact line search
-is free of matrix products.
+The intercept is not penalised, as in scikit-learn. Newton's method on centred features (which moves
+only the intercept), some ten steps; where the Hessian would be large, L-BFGS, preconditioned by the
+Hessian at w = 0 or, where even that would be large, by its diagonal. A step needs the logits of its
+direction once: along it the exact line search is free of matrix products.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ NEWTON_TO = 128
 FULL_HESSIAN_TO = 512
 """Largest dim for one such matrix, as the preconditioner."""
 GAP = 1e-8
-"""A problem is done when its estimated distance to the optimum is below this share of the objective."""
+"""A problem is done when its estimated distance to the optimum is below this share of the
+objective."""
 CERTAIN = 30.0
 """Logit where all labels are the same: there is nothing to fit."""
 
@@ -38,9 +40,9 @@ class Fit(NamedTuple):
 def fit(
     features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0, max_iterations: int = 300
 ) -> Fit:
-    """Solve all problems: features (problem, n, dim) float32 or float64, labels (problem, n) bool, weights
-    (problem, n), 0 for rows to leave out. Labels and weights broadcast over problems. A problem whose kept labels are
-    all the same has weights 0 and bias +-30.
+    """Solve all problems: features (problem, n, dim) float32 or float64, labels (problem, n) bool,
+    weights (problem, n), 0 for rows to leave out. Labels and weights broadcast over problems. A
+    problem whose kept labels are all the same has weights 0 and bias +-30.
     """
     count, n, dim = features.shape
     sample_weight = (weights.to(features).expand(count, n) * c).contiguous()
@@ -50,13 +52,12 @@ def fit(
     ].clamp_min(1e-30)
     centred = features - mean
     signs = truth.mul(2).sub(1)
-    positive, negative = (
-        (sample_weight * truth).sum(1) > 0,
-        (sample_weight * (1 - truth)).sum(1) > 0,
-    )
+    positive = (sample_weight * truth).sum(1) > 0
+    negative = (sample_weight * (1 - truth)).sum(1) > 0
     mixed = positive & negative
     solution, converged = _minimise(centred, signs, sample_weight, ~mixed, max_iterations)
-    w, b = solution[:, :dim], solution[:, dim]
+    w = solution[:, :dim]
+    b = solution[:, dim]
     b = b - (w * mean[:, 0].double()).sum(1)
     w = torch.where(mixed[:, None], w, 0.0)
     constant = torch.where(positive, CERTAIN, -CERTAIN).double()
@@ -78,7 +79,8 @@ def objective(
 def _minimise(
     x: Tensor, signs: Tensor, weight: Tensor, done: Tensor, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """(problem, dim + 1) float64 solutions, intercept last, and which converged. `done` problems stay at 0."""
+    """(problem, dim + 1) float64 solutions, intercept last, and which converged. `done` problems
+    stay at 0."""
     count, _, dim = x.shape
     solution = torch.zeros(count, dim + 1, dtype=torch.float64, device=x.device)
     logits = torch.zeros_like(signs)
@@ -97,8 +99,10 @@ def _minimise(
         ] + direction[:, dim:].to(x)
         step, value = _line_search(signs, weight, logits, step_logits, solution, direction, value)
         moved = step[:, None] * direction
-        solution, logits = solution + moved, logits + step[:, None].to(x) * step_logits
-        previous, gradient = gradient, _gradient(x, signs, weight, logits, solution)
+        solution = solution + moved
+        logits = logits + step[:, None].to(x) * step_logits
+        previous = gradient
+        gradient = _gradient(x, signs, weight, logits, solution)
         steps.add(moved, gradient - previous)
         done = done | (step == 0)
     return solution, done
@@ -124,9 +128,12 @@ def _line_search(
     direction: Tensor,
     value: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Step lengths (problem,) and the objective there: Newton's method in one dimension, then halved until it falls."""
-    w, d = solution[:, :-1], direction[:, :-1]
-    along, square = (w * d).sum(1), d.square().sum(1)
+    """Step lengths (problem,) and the objective there: Newton's method in one dimension, then
+    halved until it falls."""
+    w = solution[:, :-1]
+    d = direction[:, :-1]
+    along = (w * d).sum(1)
+    square = d.square().sum(1)
     step = torch.ones_like(value)
     for _ in range(3):
         at = logits + step[:, None].to(logits) * step_logits
@@ -156,12 +163,15 @@ class _Newton:
     """Newton's direction: minus the inverse Hessian times the gradient, intercept last."""
 
     def __init__(self, x: Tensor, signs: Tensor, weight: Tensor) -> None:
-        self.x, self.signs, self.weight = x, signs, weight
+        self.x = x
+        self.signs = signs
+        self.weight = weight
         count, _, dim = x.shape
         self.hessian = torch.empty(count, dim + 1, dim + 1, dtype=torch.float64, device=x.device)
 
     def direction(self, gradient: Tensor, logits: Tensor) -> Tensor:
-        dim, hessian = self.x.shape[2], self.hessian
+        dim = self.x.shape[2]
+        hessian = self.hessian
         wrong = torch.sigmoid(-self.signs * logits)
         curvature = self.weight * wrong * (1 - wrong)
         weighted = self.x * curvature[:, :, None]
@@ -203,7 +213,8 @@ class _Preconditioner:
 
 
 class _History:
-    """The last steps and changes of the gradient, for the two-loop recursion of L-BFGS over all problems."""
+    """The last steps and changes of the gradient, for the two-loop recursion of L-BFGS over all
+    problems."""
 
     def __init__(self, inverse: _Preconditioner) -> None:
         self.inverse = inverse
@@ -211,7 +222,8 @@ class _History:
         self.steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, moved: Tensor, change: Tensor) -> None:
-        """A problem without positive curvature along its step (it stood still) keeps what it knows."""
+        """A problem without positive curvature along its step (it stood still) keeps what it
+        knows."""
         inner = (moved * change).sum(1, keepdim=True)
         valid = inner > 0
         rho = torch.where(valid, 1 / torch.where(valid, inner, 1.0), 0.0)
@@ -220,7 +232,8 @@ class _History:
         self.steps = [*self.steps[1 - MEMORY :], (moved, change, rho)]
 
     def direction(self, gradient: Tensor, _logits: Tensor) -> Tensor:
-        q, alphas = gradient.clone(), []
+        q = gradient.clone()
+        alphas = []
         for moved, change, rho in reversed(self.steps):
             alpha = rho * (moved * q).sum(1, keepdim=True)
             alphas.append(alpha)

@@ -1,7 +1,9 @@
-"""Variance over images in one pass: partial sums that merge in any order, and are enough for an interval too.
+"""Variance over images in one pass: partial sums that merge in any order, and are enough for an
+interval too.
 
-The variance of a block is the mean over token positions of the trace of the covariance over images, that is of the sum
-over dim of Var_i x[i, token, dim], with the number of images as divisor (NumPy's default).
+The variance of a block is the mean over token positions of the trace of the covariance over images,
+that is of the sum over dim of Var_i x[i, token, dim], with the number of images as divisor (NumPy's
+default).
 """
 
 from __future__ import annotations
@@ -23,16 +25,18 @@ Array = NDArray[np.float64]
 T = TypeVar("T")
 
 GROUPS = 32
-"""Most groups of images whose sums are held at once: what the interval resamples, and what bounds the memory."""
+"""Most groups of images whose sums are held at once: what the interval resamples, and what bounds
+the memory."""
 WIDTH = 8192
-"""Columns worked on at once: few enough for the cache, and for BLAS not to start threads, which wait long for each
-other where the machine is busy."""
+"""Columns worked on at once: few enough for the cache, and for BLAS not to start threads, which
+wait long for each other where the machine is busy."""
 
 
 @dataclass
 class Moments:
-    """What n images leave behind, in float64: their sums (head, token, dim) and m2 (head,), the squared distances from
-    their mean, summed over images, tokens and dims. Partial results of parts, processes or runs merge."""
+    """What n images leave behind, in float64: their sums (head, token, dim) and m2 (head,), the
+    squared distances from their mean, summed over images, tokens and dims. Partial results of
+    parts, processes or runs merge."""
 
     n: int
     sums: Array
@@ -50,13 +54,16 @@ class Moments:
         return found
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take in more images: values (head, image, token, dim), bfloat16 as uint16 bits. Distances are from these
-        images' own mean first; then as in merge."""
+        """Take in more images: values (head, image, token, dim), bfloat16 as uint16 bits. Distances
+        are from these images' own mean first; then as in merge."""
         heads, n = values.shape[:2]
-        rows, sums = values.reshape(heads, n, -1), self.sums.reshape(heads, -1)
-        buffer, single = np.empty((n, WIDTH)), np.empty((n, WIDTH), np.float32)
+        rows = values.reshape(heads, n, -1)
+        sums = self.sums.reshape(heads, -1)
+        buffer = np.empty((n, WIDTH))
+        single = np.empty((n, WIDTH), np.float32)
         for head, start in product(range(heads), range(0, rows.shape[2], WIDTH)):
-            piece, known = rows[head, :, start : start + WIDTH], sums[head, start : start + WIDTH]
+            piece = rows[head, :, start : start + WIDTH]
+            known = sums[head, start : start + WIDTH]
             work = buffer[:, : piece.shape[1]]
             if piece.dtype == np.uint16:
                 piece = bits_to_float32(piece, single[:, : piece.shape[1]])
@@ -88,7 +95,8 @@ def _between(sums: Array, n: int, other_sums: Array, other_n: int) -> float:
 
 
 def distances(groups: Sequence[Moments]) -> Array:
-    """(head, group, 2): squared distances from the mean of all groups, summed, and the count they are a mean of.
+    """(head, group, 2): squared distances from the mean of all groups, summed, and the count they
+    are a mean of.
 
     Their ratio, each summed over the groups, is the variance over all images.
     """
@@ -113,10 +121,11 @@ def stream_groups(
 ) -> Iterator[tuple[int, list[Moments]]]:
     """(layer, groups) for each stored layer of a kind, in one pass over the stored vectors.
 
-    The images (all, or `ids`) are cut into GROUPS of neighbours in the data set's order, one image each where there
-    are fewer. Processes may take some of the ids each: functools.reduce(Moments.merge, ...) over all their groups is
-    that of all images. Memory: the groups of one layer and two parts of the run, whatever the number of images.
-    progress: called with 1 and a note for each part read. Raises UsageError as shared_tokens does.
+    The images (all, or `ids`) are cut into GROUPS of neighbours in the data set's order, one image
+    each where there are fewer. Processes may take some of the ids each:
+    functools.reduce(Moments.merge, ...) over all their groups is that of all images. Memory: the
+    groups of one layer and two parts of the run, whatever the number of images. progress: called
+    with 1 and a note for each part read. Raises UsageError as shared_tokens does.
     """
     wanted = None if ids is None else set(ids)
     samples = [sample for sample in run.samples if wanted is None or sample.id in wanted]
@@ -175,21 +184,25 @@ def _by_group(
 
 
 def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np.int64]:
-    """Where, among each image's tokens, those of the base grid are. Raises UsageError where images differ in it.
+    """Where, among each image's tokens, those of the base grid are. Raises UsageError where images
+    differ in it.
 
-    A token position then means the same place in every image and, for keys after the rotary embedding, has the same
-    rotation, so that the variance is that of the keys before it.
+    A token position then means the same place in every image and, for keys after the rotary
+    embedding, has the same rotation, so that the variance is that of the keys before it.
     """
     if len(samples) < 2:
         raise UsageError(
-            f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract more"
+            f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract "
+            "more"
         )
     first = samples[0]
     for other in samples:
         if _layout(other, kind) != _layout(first, kind):
             raise UsageError(
-                f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image {other.id} "
-                f"{_layout(other, kind)}: the variance over images is taken at fixed token positions: extract pictures "
+                f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image "
+                f"{other.id} "
+                f"{_layout(other, kind)}: the variance over images is taken at fixed token "
+                "positions: extract pictures "
                 "of one size, or with a model of one base view"
             )
         if (
@@ -198,8 +211,10 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
             and other.image_start != first.image_start
         ):
             raise UsageError(
-                f"variance: run {run.name}: image {first.id} starts at prompt position {first.image_start}, image "
-                f"{other.id} at {other.image_start}, so their keys are rotated differently: extract with --keys "
+                f"variance: run {run.name}: image {first.id} starts at prompt position "
+                f"{first.image_start}, image "
+                f"{other.id} at {other.image_start}, so their keys are rotated differently: "
+                "extract with --keys "
                 "pre-rope, or with prefixes of one length"
             )
     return np.array(first.base(kind).token_indices(), np.int64)

@@ -1,8 +1,10 @@
-"""Exact nearest neighbours, cosine and L2, batched over heads: FAISS on GPU or CPU, torch, and the NumPy reference.
+"""Exact nearest neighbours, cosine and L2, batched over heads: FAISS on GPU or CPU, torch, and the
+NumPy reference.
 
-All backends give the same answers. Single precision cannot tell near-ties apart, and each library breaks ties its own
-way; so wherever two of a query's k + 1 best scores lie within rounding error of each other, that query is decided
-by the reference: double precision, and the lowest index where scores agree to 10 digits.
+All backends give the same answers. Single precision cannot tell near-ties apart, and each library
+breaks ties its own way; so wherever two of a query's k + 1 best scores lie within rounding error of
+each other, that query is decided by the reference: double precision, and the lowest index where
+scores agree to 10 digits.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ MARGIN = 2e-5
 """Bound on the single-precision error of a score, relative to the scale of its vectors."""
 
 FAISS_CPU_FROM = 2**24
-"""Query-target pairs per head from which FAISS beats torch on a CPU: it never builds the matrix of scores."""
+"""Query-target pairs per head from which FAISS beats torch on a CPU: it never builds the matrix of
+scores."""
 
 CHUNK = 2**26
 """Most scores (queries x targets x heads) the torch path holds at once: 256 MiB."""
 
 SMALL_K = 8
-"""Up to this many, a CPU finds the best by so many searches for the greatest, sooner than by sorting."""
+"""Up to this many, a CPU finds the best by so many searches for the greatest, sooner than by
+sorting."""
 
 
 def nearest(
@@ -44,14 +48,16 @@ def nearest(
 ) -> tuple[Array, Array]:
     """The k best targets of every query, per head.
 
-    queries (head, query, dim) against targets (head, target, dim), both on one device, computed in float32 (faster for
-    bfloat16 tensors, see exact_products). Returns
-    scores (head, query, k) float32, best first: cosine similarity, or the negated squared distance for "l2"; and
-    indices (head, query, k) int64. Ties go to the lowest index. A zero vector has cosine 0 with everything.
+    queries (head, query, dim) against targets (head, target, dim), both on one device, computed in
+    float32 (faster for bfloat16 tensors, see exact_products). Returns scores (head, query, k)
+    float32, best first: cosine similarity, or the negated squared distance for "l2"; and indices
+    (head, query, k) int64. Ties go to the lowest index. A zero vector has cosine 0 with everything.
     """
-    q, t = torch.as_tensor(queries), torch.as_tensor(targets)
+    q = torch.as_tensor(queries)
+    t = torch.as_tensor(targets)
     of_bfloat16 = q.dtype == t.dtype == torch.bfloat16
-    q, t = q.float(), t.float()
+    q = q.float()
+    t = t.float()
     if metric not in get_args(Metric):
         raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
     if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
@@ -76,9 +82,10 @@ def nearest(
 
 @contextmanager
 def exact_products(of_bfloat16: bool) -> Iterator[None]:
-    """Within it, matrix products of float32 tensors use a processor's bfloat16 units (TF32 units on a GPU) where it has
-    them, if asked to: nothing is lost where every factor is a bfloat16 number, as a product of two such is exact in
-    float32 and sums stay in float32. Other factors would be rounded. Torch before 2.9 goes on as ever."""
+    """Within it, matrix products of float32 tensors use a processor's bfloat16 units (TF32 units on
+    a GPU) where it has them, if asked to: nothing is lost where every factor is a bfloat16 number,
+    as a product of two such is exact in float32 and sums stay in float32. Other factors would be
+    rounded. Torch before 2.9 goes on as ever."""
     faster: list[tuple[Any, str]] = [(torch.backends.cuda, "tf32")]
     if _has_bfloat16_units():
         faster.append((torch.backends.mkldnn, "bf16"))
@@ -99,13 +106,15 @@ def exact_products(of_bfloat16: bool) -> Iterator[None]:
 
 @cache
 def _has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16; without, torch would imitate it, slower than float32."""
+    """Whether the processor multiplies bfloat16; without, torch would imitate it, slower than
+    float32."""
     able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(value for name, value in able.items() if name.endswith("bf16"))
 
 
 def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
-    """The backend to use: forced by name, or FAISS GPU on a GPU, or on a CPU the faster for this many pairs a head."""
+    """The backend to use: forced by name, or FAISS GPU on a GPU, or on a CPU the faster for this
+    many pairs a head."""
     have = available()
     if backend == "auto":
         if on_gpu:
@@ -117,7 +126,8 @@ def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
         extra = "gpu" if backend == "faiss-gpu" else "cpu"
         needs = " and a CUDA device" if backend == "faiss-gpu" else ""
         raise UsageError(
-            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or take --backend auto"
+            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or "
+            "take --backend auto"
         )
     return backend
 
@@ -157,7 +167,8 @@ def _torch(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Ar
 def _torch_chunk(
     q: torch.Tensor, t: torch.Tensor, norms: torch.Tensor, k: int, metric: Metric
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """norms (head, 1, target): inverse norms of the targets for cosine, their squared norms for l2."""
+    """norms (head, 1, target): inverse norms of the targets for cosine, their squared norms for
+    l2."""
     scores = torch.bmm(q, t.transpose(1, 2))
     if metric == "cosine":
         values, indices = greatest(scores.mul_(norms), k)
@@ -166,12 +177,14 @@ def _torch_chunk(
 
 
 def greatest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k greatest of the last dimension, best first, and their indices, as torch.topk; may overwrite `scores`."""
+    """The k greatest of the last dimension, best first, and their indices, as torch.topk; may
+    overwrite `scores`."""
     if scores.is_cuda or k > SMALL_K:
         best = torch.topk(scores, k, dim=-1)
         return best.values, best.indices
     left = scores.flatten(0, -2).numpy()
-    values, indices = np.empty((len(left), k), left.dtype), np.empty((len(left), k), np.int64)
+    values = np.empty((len(left), k), left.dtype)
+    indices = np.empty((len(left), k), np.int64)
     rows = np.arange(len(left))
     for rank in range(k):
         indices[:, rank] = left.argmax(-1)
@@ -227,10 +240,12 @@ def _settle_ties(
     clear: Array = np.all(gaps > MARGIN * scale[..., None], axis=-1) & np.all(
         np.isfinite(scores), axis=-1
     )
-    scores, indices = np.ascontiguousarray(scores[..., :k]), np.ascontiguousarray(indices[..., :k])
+    scores = np.ascontiguousarray(scores[..., :k])
+    indices = np.ascontiguousarray(indices[..., :k])
     for head in np.flatnonzero(~clear.all(axis=-1)):
         rows = np.flatnonzero(~clear[head])
-        unclear, of_head = q[None, head, torch.as_tensor(rows, device=q.device)], t[None, head]
+        unclear = q[None, head, torch.as_tensor(rows, device=q.device)]
+        of_head = t[None, head]
         found = _reference(
             _array(_comparable(unclear, metric)), _array(_comparable(of_head, metric)), k, metric
         )
@@ -239,26 +254,28 @@ def _settle_ties(
 
 
 def _reference(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
-    """Brute force in double precision, sorted by (score, index); scores equal to 10 digits are ties."""
-    q64, t64 = q.astype(np.float64), t.astype(np.float64)
+    """Brute force in double precision, sorted by (score, index); scores equal to 10 digits are
+    ties."""
+    q64 = q.astype(np.float64)
+    t64 = t.astype(np.float64)
     found = [_reference_head(a, b, k, metric) for a, b in zip(q64, t64, strict=True)]
     scores, indices = (np.stack(each) for each in zip(*found, strict=True))
     return scores.astype(np.float32), indices
 
 
 def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
-    scores, indices = np.empty((len(q), k)), np.empty((len(q), k), np.int64)
+    scores = np.empty((len(q), k))
+    indices = np.empty((len(q), k), np.int64)
     rows = max(1, CHUNK // (4 * len(t)))
     for first in range(0, len(q), rows):
         part = slice(first, first + rows)
         exact = q[part] @ t.T
         scale = np.ones((len(exact), 1))
         if metric == "l2":
-            norms_q, norms_t = (q[part] ** 2).sum(-1)[:, None], (t**2).sum(-1)[None]
-            exact, scale = (
-                2 * exact - norms_q - norms_t,
-                np.maximum(norms_q + norms_t.max(), 1e-300),
-            )
+            norms_q = (q[part] ** 2).sum(-1)[:, None]
+            norms_t = (t**2).sum(-1)[None]
+            exact = 2 * exact - norms_q - norms_t
+            scale = np.maximum(norms_q + norms_t.max(), 1e-300)
         exact = np.where(np.isnan(exact), -np.inf, exact)
         order = np.argsort(-np.round(exact / scale, 10), axis=-1, kind="stable")[:, :k]
         indices[part], scores[part] = order, np.take_along_axis(exact, order, axis=-1)

@@ -1,13 +1,16 @@
-"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files, flat or inverted lists.
+"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files, flat or
+inverted lists.
 
-Flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some 360 images of LLaVA-OneVision 7B.
-Above that, about sqrt(patches) inverted lists, trained by k-means on a seeded sample, in shards of PIECE_BYTES; a
-search reads PROBED lists of each. Vectors are kept whole, so scores are exact and only what lies in other lists is
-missed; how much that is, is measured when the index is built.
+Flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some 360 images of
+LLaVA-OneVision 7B. Above that, about sqrt(patches) inverted lists, trained by k-means on a seeded
+sample, in shards of PIECE_BYTES; a search reads PROBED lists of each. Vectors are kept whole, so
+scores are exact and only what lies in other lists is missed; how much that is, is measured when the
+index is built.
 
-Memory while building, whatever the number of images: a sample or a shard, its bytes as they are written (FAISS grows
-both by doubling), and one read (patches.READ_BYTES) with its copies: under 1 GB, measured. While searching: the probed
-lists of one shard, which are mapped, not read whole; or the flat index. Each list is checked when it is read.
+Memory while building, whatever the number of images: a sample or a shard, its bytes as they are
+written (FAISS grows both by doubling), and one read (patches.READ_BYTES) with its copies: under 1
+GB, measured. While searching: the probed lists of one shard, which are mapped, not read whole; or
+the flat index. Each list is checked when it is read.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ FORMAT = 1
 PIECE_BYTES = 2**27
 TRAINING_PER_LIST = 64
 PROBED = 64
-RECALL_QUERIES, RECALL_AT = 100, 10
+RECALL_QUERIES = 100
+RECALL_AT = 10
 SEED = 0
 ID_BYTES = 8
 
@@ -50,14 +54,16 @@ def faiss_module() -> Any | None:
 
 @dataclass(frozen=True)
 class PatchIndex:
-    """An opened index. about: kind ("flat" or "ivf"), lists, probed, patches, recall_at_10, n (queries measured)."""
+    """An opened index. about: kind ("flat" or "ivf"), lists, probed, patches, recall_at_10, n
+    (queries measured)."""
 
     about: dict[str, Any]
     files: dict[str, CheckedFile]
     dim: int
 
     def search_into(self, *bests: Best) -> None:
-        """Give each Best, which has one query, the patches among which its nearest are. Raises DamagedIndexError.
+        """Give each Best, which has one query, the patches among which its nearest are. Raises
+        DamagedIndexError.
 
         Where the index is flat, a Best may have any number of queries.
         """
@@ -83,8 +89,8 @@ def build_index(
 
     progress: called with (patches added, "", of how many).
 
-    Where another process keeps the same index first, that one is opened. Raises StoreError where the store cannot be
-    written.
+    Where another process keeps the same index first, that one is opened. Raises StoreError where
+    the store cannot be written.
     """
     name = index_name(patches)
     with os_errors(f"store {patches.run.store}: cannot be swept"):
@@ -102,15 +108,18 @@ def build_index(
 
 
 def index_name(patches: Patches) -> str:
-    """Names the block, the metric, and a hash of all that the index depends on: a longer run has another one."""
-    block, run = patches.block, patches.run
+    """Names the block, the metric, and a hash of all that the index depends on: a longer run has
+    another one."""
+    block = patches.block
+    run = patches.run
     settings = [FORMAT, PIECE_BYTES, TRAINING_PER_LIST, PROBED, RECALL_QUERIES, SEED]
     depends_on = [run.config.hash, run.images_hash(), settings]
     return f"{block.kind}-{block.layer}-{block.kv_head}-{patches.metric}-{hash_json(depends_on)}"
 
 
 def n_lists(patches: int, dim: int) -> int:
-    """1 (flat) or the number of inverted lists: the power of two nearest to sqrt(patches) that a sample can train."""
+    """1 (flat) or the number of inverted lists: the power of two nearest to sqrt(patches) that a
+    sample can train."""
     if 4 * dim * patches <= PIECE_BYTES:
         return 1
     trained = max(1, PIECE_BYTES // (4 * dim * TRAINING_PER_LIST))
@@ -147,7 +156,8 @@ def _write(
 def _shards(
     index: Any, patches: Patches, exact: Best, progress: Callable[..., object]
 ) -> Iterator[Any]:
-    """The index again and again, each time with the next PIECE_BYTES of all patches; `exact` sees them on the way."""
+    """The index again and again, each time with the next PIECE_BYTES of all patches; `exact` sees
+    them on the way."""
     most = max(1, PIECE_BYTES // (4 * patches.dim))
     for numbers, vectors in patches.chunks():
         exact.add(numbers, vectors)
@@ -155,7 +165,8 @@ def _shards(
         while len(numbers):
             room = most - index.ntotal
             index.add_with_ids(vectors[:room], numbers[:room])
-            numbers, vectors = numbers[room:], vectors[room:]
+            numbers = numbers[room:]
+            vectors = vectors[room:]
             if index.ntotal == most:
                 yield index
                 index.reset()
@@ -173,11 +184,9 @@ def _trained(patches: Patches, lists: int) -> Any:
         )
     kind = faiss.METRIC_INNER_PRODUCT if patches.metric == "cosine" else faiss.METRIC_L2
     index = faiss.IndexIVFFlat(_one_list(patches), patches.dim, lists, kind)
-    index.cp.seed, index.cp.spherical, index.cp.min_points_per_centroid = (
-        SEED + 1,
-        patches.metric == "cosine",
-        1,
-    )
+    index.cp.seed = SEED + 1
+    index.cp.spherical = patches.metric == "cosine"
+    index.cp.min_points_per_centroid = 1
     index.train(sample)
     index.nprobe = min(PROBED, lists)
     return index
@@ -195,7 +204,8 @@ def _one_list(patches: Patches) -> Any:
 
 
 def _write_faiss(path: Path, index: Any, dim: int, lists: int) -> Pieces:
-    """Write an index. A flat one is a single piece; FAISS puts inverted lists last, and each of them is a piece."""
+    """Write an index. A flat one is a single piece; FAISS puts inverted lists last, and each of
+    them is a piece."""
     data = faiss_module().serialize_index(index)  # type: ignore[union-attr]
     sizes: list[int] = []
     if lists > 1:
@@ -228,10 +238,12 @@ def _add_all(index: Any, dim: int, best: Best) -> None:
 
 
 def _probed_lists(index: Any, file: CheckedFile, dim: int, query: Array) -> Chunk:
-    """The patches of the lists nearest to the query (1, dim), by rising number; only these lists are read."""
+    """The patches of the lists nearest to the query (1, dim), by rising number; only these lists
+    are read."""
     faiss: Any = faiss_module()
     _, nearest_lists = index.quantizer.search(query, index.nprobe)
-    numbers, vectors = [np.empty(0, np.int64)], [np.empty((0, dim), np.float32)]
+    numbers = [np.empty(0, np.int64)]
+    vectors = [np.empty((0, dim), np.float32)]
     for number in sorted(nearest_lists[0].tolist()):
         size = index.invlists.list_size(number)
         if size:
@@ -239,7 +251,8 @@ def _probed_lists(index: Any, file: CheckedFile, dim: int, query: Array) -> Chun
             codes = faiss.rev_swig_ptr(index.invlists.get_codes(number), size * 4 * dim)
             vectors.append(codes.view(np.float32).reshape(size, dim).copy())
             numbers.append(faiss.rev_swig_ptr(index.invlists.get_ids(number), size).copy())
-    found, read = np.concatenate(numbers), np.concatenate(vectors)
+    found = np.concatenate(numbers)
+    read = np.concatenate(vectors)
     order = np.argsort(found)
     return found[order], read[order]
 
@@ -259,7 +272,8 @@ def _found_by_index(index: PatchIndex, queries: Array, metric: Metric) -> Number
 
 
 def recall(asked: Numbers, exact: Numbers, found: Numbers) -> dict[str, Any]:
-    """Share of each query's RECALL_AT exact nearest patches, itself left out, that were found too: mean over queries.
+    """Share of each query's RECALL_AT exact nearest patches, itself left out, that were found too:
+    mean over queries.
 
     asked: (query,) the queries' own numbers. exact, found: (query, RECALL_AT + 1), best first.
     """

@@ -1,4 +1,5 @@
-"""The patches of one block of a run, numbered over all images, streamed in bounded memory, and the best of them."""
+"""The patches of one block of a run, numbered over all images, streamed in bounded memory, and the
+best of them."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ READ_BYTES = 2**24
 class Patches:
     """The base grids of all images of a run in one block; newline and tile tokens are no patches.
 
-    A patch's number counts cells row by row through the images by dataset index, so it rises with (image index, token).
-    For "cosine" vectors have unit length. Patches whose vector is not finite have a number but are never handed out.
+    A patch's number counts cells row by row through the images by dataset index, so it rises with
+    (image index, token). For "cosine" vectors have unit length. Patches whose vector is not finite
+    have a number but are never handed out.
     """
 
     run: Run
@@ -100,12 +102,15 @@ class Patches:
 
     def _groups(self, positions: Iterable[int]) -> Iterator[list[int]]:
         """Consecutive images whose patches fit one read."""
-        most, group, size = max(1, READ_BYTES // (4 * self.dim)), list[int](), 0
+        most = max(1, READ_BYTES // (4 * self.dim))
+        group = list[int]()
+        size = 0
         for position in positions:
             start, stop = self.image_range(position)
             if group and size + stop - start > most:
                 yield group
-                group, size = [], 0
+                group = []
+                size = 0
             group.append(position)
             size += stop - start
         if group:
@@ -114,7 +119,8 @@ class Patches:
     def _usable(self, numbers: Numbers, vectors: Array) -> Chunk:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
-            numbers, vectors = numbers[finite], vectors[finite]
+            numbers = numbers[finite]
+            vectors = vectors[finite]
         if self.metric == "cosine":
             import torch
 
@@ -123,11 +129,13 @@ class Patches:
 
 
 class Best:
-    """The k best patches of each query, over chunks that come in any order; ties go to the lowest number.
+    """The k best patches of each query, over chunks that come in any order; ties go to the lowest
+    number.
 
-    Scores are as in neighbors.nearest. Each chunk's own best join those so far, and the reference ranks them in double
-    precision: the answer is the same however the patches are cut into chunks. Memory: (query, 2 k, dim) and a chunk.
-    Patches numbered from leave_out[0] to leave_out[1] - 1 are passed over.
+    Scores are as in neighbors.nearest. Each chunk's own best join those so far, and the reference
+    ranks them in double precision: the answer is the same however the patches are cut into chunks.
+    Memory: (query, 2 k, dim) and a chunk. Patches numbered from leave_out[0] to leave_out[1] - 1
+    are passed over.
     """
 
     def __init__(
@@ -140,13 +148,11 @@ class Best:
     ) -> None:
         import torch
 
-        self.queries, self.k, self.metric, self.device, self.leave_out = (
-            queries,
-            k,
-            metric,
-            device,
-            leave_out,
-        )
+        self.queries = queries
+        self.k = k
+        self.metric = metric
+        self.device = device
+        self.leave_out = leave_out
         self._on_device = torch.from_numpy(queries).to(device)[None]
         self.clear()
 
@@ -165,10 +171,8 @@ class Best:
 
         start, stop = np.searchsorted(numbers, self.leave_out).tolist()
         if start < stop:
-            numbers, vectors = (
-                np.delete(numbers, slice(start, stop)),
-                np.delete(vectors, slice(start, stop), axis=0),
-            )
+            numbers = np.delete(numbers, slice(start, stop))
+            vectors = np.delete(vectors, slice(start, stop), axis=0)
         if not (self.k and len(numbers) and len(self.queries)):
             return
         targets = torch.from_numpy(vectors).to(self.device)[None]
@@ -176,21 +180,21 @@ class Best:
         pool = np.concatenate([self.numbers, numbers[found[0]]], axis=1)
         held = np.concatenate([self._vectors, vectors[found[0]]], axis=1)
         order = np.argsort(pool, axis=1, kind="stable")
-        pool, held = (
-            np.take_along_axis(pool, order, axis=1),
-            np.take_along_axis(held, order[..., None], axis=1),
-        )
+        pool = np.take_along_axis(pool, order, axis=1)
+        held = np.take_along_axis(held, order[..., None], axis=1)
         keep = min(self.k, pool.shape[1])
         scores, best = nearest(
             self.queries[:, None], held, keep, metric=self.metric, backend="numpy"
         )
-        self.scores, best = scores[:, 0], best[:, 0]
+        self.scores = scores[:, 0]
+        best = best[:, 0]
         self.numbers = np.take_along_axis(pool, best, axis=1)
         self._vectors = np.take_along_axis(held, best[..., None], axis=1)
 
 
 def sample_numbers(total: int, count: int, seed: int) -> Numbers:
-    """`count` different numbers below `total` (all, where there are fewer), rising, drawn from a seed."""
+    """`count` different numbers below `total` (all, where there are fewer), rising, drawn from a
+    seed."""
     drawn: Any = np.random.default_rng(seed).choice(
         total, min(count, total), replace=False, shuffle=False
     )

@@ -1,12 +1,12 @@
 """Label propagation as DINO's video evaluation does it (protocol 6), all heads of a layer at once.
 
-A token's soft mask is the weighted mean of those of its nearest context tokens, by exp(cosine / temperature), within a
-radius. The tokens of a grid row see the same rows of the context, and products are made of those alone. The nearest
-are found without sorting: a column of the context stands for its rows by its greatest product, and the k best
-tokens lie in the k best columns.
+A token's soft mask is the weighted mean of those of its nearest context tokens, by exp(cosine /
+temperature), within a radius. The tokens of a grid row see the same rows of the context, and
+products are made of those alone. The nearest are found without sorting: a column of the context
+stands for its rows by its greatest product, and the k best tokens lie in the k best columns.
 
-Memory: the context's vectors and masks, and for each thread the products of one head's BAND_TOKENS tokens with them (on
-CUDA of all heads').
+Memory: the context's vectors and masks, and for each thread the products of one head's BAND_TOKENS
+tokens with them (on CUDA of all heads').
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from torch import Tensor
 from kvtool.features.neighbors import exact_products, greatest, inverse_norms
 
 BAND_TOKENS = {"cpu": 243, "cuda": 2**14}
-"""Tokens of neighbouring rows whose products are made at once: what suits a CPU's cache, or fills a GPU."""
+"""Tokens of neighbouring rows whose products are made at once: what suits a CPU's cache, or fills a
+GPU."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How masks travel: context frames before the current one besides frame 0, patches in each direction, how many
-    neighbours, and the temperature of their weights."""
+    """How masks travel: context frames before the current one besides frame 0, patches in each
+    direction, how many neighbours, and the temperature of their weights."""
 
     last_frames: int = 7
     radius: int = 12
@@ -40,20 +41,24 @@ class Rule:
 class Context:
     """The frames that vote, of one grid: frame 0, and the last ones in turn.
 
-    vectors (head, row, frame, col, dim), masks (head, channel, row, frame, col): frames lie side by side in each row,
-    so that the rows which a token sees are one piece of memory. inverse_norms (head, row, frame, col) of the vectors.
+    vectors (head, row, frame, col, dim), masks (head, channel, row, frame, col): frames lie side by
+    side in each row, so that the rows which a token sees are one piece of memory. inverse_norms
+    (head, row, frame, col) of the vectors.
     """
 
     def __init__(self, values: Tensor, masks: Tensor, grid: tuple[int, int], rule: Rule) -> None:
         """Frame 0: values (head, token, dim), soft masks (head, channel, token)."""
-        self.grid, self.rule, self._added = grid, rule, 0
+        self.grid = grid
+        self.rule = rule
+        self._added = 0
         self.of_bfloat16 = values.dtype == torch.bfloat16
         self.vectors, self.masks = self._on_grid(values, masks)
         self.inverse_norms = inverse_norms(self.vectors)
         self._bias = self._column_bias()
 
     def add(self, values: Tensor, masks: Tensor) -> None:
-        """The next frame; it takes the place of the oldest but frame 0 once there are `last_frames`."""
+        """The next frame; it takes the place of the oldest but frame 0 once there are
+        `last_frames`."""
         vectors, masks = self._on_grid(values, masks)
         norms = inverse_norms(vectors)
         if self._added < self.rule.last_frames:
@@ -71,12 +76,14 @@ class Context:
         self._added += 1
 
     def propagate(self, values: Tensor) -> Tensor:
-        """Soft masks (head, channel, token) of a frame's values (head, token, dim): the weighted mean over the
-        `top` context tokens of all frames jointly, and those exactly as near as the last of them."""
+        """Soft masks (head, channel, token) of a frame's values (head, token, dim): the weighted
+        mean over the `top` context tokens of all frames jointly, and those exactly as near as the
+        last of them."""
         queries = _full(values)
         sharpen = inverse_norms(queries)[:, :, None] / self.rule.temperature
         soft = queries.new_empty(*self.masks.shape[:2], queries.shape[1])
-        on_cpu, rows = queries.device.type == "cpu", range(self.grid[0])
+        on_cpu = queries.device.type == "cpu"
+        rows = range(self.grid[0])
         at_once = max(1, BAND_TOKENS[queries.device.type] // self.grid[1])
         heads = [slice(i, i + 1) for i in range(len(queries))] if on_cpu else [slice(None)]
 
@@ -103,17 +110,19 @@ class Context:
     def _band(
         self, heads: slice, queries: Tensor, sharpen: Tensor, rows: range, soft: Tensor
     ) -> None:
-        """Some heads and neighbouring rows of `soft` (head, channel, token): queries (head, token, dim) of the frame,
-        and by what their products become exponents (head, token, 1)."""
+        """Some heads and neighbouring rows of `soft` (head, channel, token): queries (head, token,
+        dim) of the frame, and by what their products become exponents (head, token, 1)."""
         band = slice(rows[0] * self.grid[1], (rows[-1] + 1) * self.grid[1])
         seen = slice(self._seen(rows[0]).start, self._seen(rows[-1]).stop)
         within = [
             slice(of_row.start - seen.start, of_row.stop - seen.start)
             for of_row in map(self._seen, rows)
         ]
-        products, top = self._products(heads, queries[heads, band], seen), self.rule.top
+        products = self._products(heads, queries[heads, band], seen)
+        top = self.rule.top
         scores, at = nearest_tokens(products, self._bias, within, top + 1)
-        masks, sharpen = self.masks[heads, :, seen].flatten(2), sharpen[heads, band]
+        masks = self.masks[heads, :, seen].flatten(2)
+        sharpen = sharpen[heads, band]
         if top > 1 and _tied(scores, top):
             near = _only_within(products, self._bias, within).flatten(2)
             kept = torch.where(near >= scores[:, :, top - 1, None], near, -torch.inf)
@@ -127,7 +136,8 @@ class Context:
         soft[heads, :, band] = (voted * weights[:, None]).sum(3)
 
     def _products(self, heads: slice, queries: Tensor, seen: slice) -> Tensor:
-        """(head, query, row, frame * col): queries (head, query, dim) times the unit vectors of some rows."""
+        """(head, query, row, frame * col): queries (head, query, dim) times the unit vectors of
+        some rows."""
         vectors = self.vectors[heads, seen]
         count, rows, frames, cols, _ = vectors.shape
         products = queries.new_empty(count, queries.shape[1], rows * frames * cols)
@@ -151,10 +161,12 @@ class Context:
 def nearest_tokens(
     products: Tensor, bias: Tensor, within: Sequence[slice], k: int
 ) -> tuple[Tensor, Tensor]:
-    """The k best (or all) context tokens of each query: scores (head, query, k), best first, and row-major indices.
+    """The k best (or all) context tokens of each query: scores (head, query, k), best first, and
+    row-major indices.
 
-    products (head, query, row, column), the queries those of some rows. `within`: the context's rows that each row of
-    queries sees; bias (col, column) is -inf where a query's column does not see the context's. There the score is -inf.
+    products (head, query, row, column), the queries those of some rows. `within`: the context's
+    rows that each row of queries sees; bias (col, column) is -inf where a query's column does not
+    see the context's. There the score is -inf.
     """
     heads, queries, height, columns = products.shape
     by_row = products.view(heads, len(within), -1, height, columns)
@@ -169,13 +181,14 @@ def nearest_tokens(
     for i, rows in enumerate(within):
         of_rows[:, i, :, : rows.start], of_rows[:, i, :, rows.stop :] = -torch.inf, -torch.inf
     scores, at = greatest(candidates.flatten(2), min(k, height * best.shape[2]))
-    row, candidate = at // best.shape[2], at % best.shape[2]
+    row = at // best.shape[2]
+    candidate = at % best.shape[2]
     return scores, row * columns + torch.gather(best_at, 2, candidate)
 
 
 def _in_threads(run: Callable[[Any], None], items: Sequence[Any]) -> None:
-    """Every item on one of torch's threads alone. Threads that share each small operation wait for one another at its
-    end, for a scheduler's whole turn where the machine has other work."""
+    """Every item on one of torch's threads alone. Threads that share each small operation wait for
+    one another at its end, for a scheduler's whole turn where the machine has other work."""
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

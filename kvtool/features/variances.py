@@ -1,4 +1,5 @@
-"""L2 variance over images of every (layer, kv_head), and which do not depend on the input (paper, section 3.2, A.6.1)."""
+"""L2 variance over images of every (layer, kv_head), and which do not depend on the input (paper,
+section 3.2, A.6.1)."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ Progress = Callable[[int, str], object]
 
 
 THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
-"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same fractions."""
+"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same
+fractions."""
 
 
 def layer_groups(n_layers: int) -> dict[str, range]:
@@ -38,7 +40,8 @@ def layer_groups(n_layers: int) -> dict[str, range]:
 
 
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
-    """Rows with the variance of each (layer, kv_head) and its interval; None where values are not finite."""
+    """Rows with the variance of each (layer, kv_head) and its interval; None where values are not
+    finite."""
     rows = []
     for layer, groups in stream_groups(run, kind, progress=progress):
         with np.errstate(invalid="ignore"):
@@ -106,7 +109,8 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
 
 
 def _groups(run: Run, kind: Kind) -> dict[str, range]:
-    """Early, middle and late layers of the decoder or of the tower; what goes into the decoder has none."""
+    """Early, middle and late layers of the decoder or of the tower; what goes into the decoder has
+    none."""
     geometry = run.config.model.geometry
     if kind == "projected":
         return {}
@@ -138,9 +142,11 @@ def kept_variances(
     wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
-    """The variances of a run under the threshold "auto": as the store keeps them, or measured and kept, by one process
-    at a time. Raises BusyError where another one is still at it after wait_s seconds."""
-    config, store = variance_config(run, kind, seed), open_store(run.store)
+    """The variances of a run under the threshold "auto": as the store keeps them, or measured and
+    kept, by one process at a time. Raises BusyError where another one is still at it after wait_s
+    seconds."""
+    config = variance_config(run, kind, seed)
+    store = open_store(run.store)
     key = result_key([config, "auto"])
 
     def make() -> Result:

@@ -1,7 +1,9 @@
-"""Pictures of keys or values: the first three principal components of every block's base grid as red, green and blue.
+"""Pictures of keys or values: the first three principal components of every block's base grid as
+red, green and blue.
 
-As the paper's figures 4 and 16 to 18: layers across, heads down, input-agnostic blocks framed. Components are those of
-all images asked for together, and so are the ranges of the colours: what looks alike in two pictures is alike.
+As the paper's figures 4 and 16 to 18: layers across, heads down, input-agnostic blocks framed.
+Components are those of all images asked for together, and so are the ranges of the colours: what
+looks alike in two pictures is alike.
 """
 
 from __future__ import annotations
@@ -26,21 +28,26 @@ Vectors = NDArray[np.float32]
 WIDTH_PX = 1760
 """What a picture's cells share, unless a token is one pixel wide already."""
 CELL_PX = 128
-GAP_PX, LEFT_PX, TOP_PX, BOTTOM_PX = 8, 76, 56, 32
+GAP_PX = 8
+LEFT_PX = 76
+TOP_PX = 56
+BOTTOM_PX = 32
 FRAME_PX = 3
-INK, PAPER, FRAME = (40, 40, 40), (255, 255, 255), (225, 20, 100)
+INK = (40, 40, 40)
+PAPER = (255, 255, 255)
+FRAME = (225, 20, 100)
 TEXT_PX = 16
 
 
 def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Head]) -> list[Path]:
-    """Write a PNG for each image into `folder` and return the paths. Memory: one layer of these images, and pictures.
+    """Write a PNG for each image into `folder` and return the paths. Memory: one layer of these
+    images, and pictures.
 
-    framed: (layer, kv_head) of blocks to frame. Raises KvtoolError where the folder cannot be written.
+    framed: (layer, kv_head) of blocks to frame. Raises KvtoolError where the folder cannot be
+    written.
     """
-    sheets, index_of = (
-        draw_sheets(run, kind, ids, framed),
-        {sample.id: sample.index for sample in run.samples},
-    )
+    sheets = draw_sheets(run, kind, ids, framed)
+    index_of = {sample.id: sample.index for sample in run.samples}
     paths = [folder / f"{index_of[image]:07d}-{_safe(image)}-{kind}.png" for image in sheets]
     for sheet, path in zip(sheets.values(), paths, strict=True):
         data = BytesIO()
@@ -89,7 +96,8 @@ class Sheet:
     def __init__(self, grid: tuple[int, int], n_layers: int, n_heads: int) -> None:
         rows, cols = grid
         room = min(CELL_PX, WIDTH_PX // n_layers - GAP_PX)
-        self.grid, self.scale = grid, max(1, room // max(rows, cols))
+        self.grid = grid
+        self.scale = max(1, room // max(rows, cols))
         self.cell_px = cols * self.scale, rows * self.scale
         width = LEFT_PX + n_layers * (self.cell_px[0] + GAP_PX)
         height = TOP_PX + n_heads * (self.cell_px[1] + GAP_PX) + BOTTOM_PX
@@ -132,10 +140,11 @@ class Sheet:
 
 
 def rgb(vectors: Vectors) -> NDArray[np.uint8]:
-    """(token, 3) colours of vectors (token, dim): each principal component from its 1st to its 99th percentile.
+    """(token, 3) colours of vectors (token, dim): each principal component from its 1st to its 99th
+    percentile.
 
-    A component's sign is that its largest loading is positive. A component that does not vary is grey. A vector that is
-    not finite has no colour: white.
+    A component's sign is that its largest loading is positive. A component that does not vary is
+    grey. A vector that is not finite has no colour: white.
     """
     usable = np.isfinite(vectors).all(axis=1)
     colours = np.full((len(vectors), 3), PAPER, np.uint8)

@@ -8,8 +8,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-INK, PAPER = (30, 30, 30), (255, 255, 255)
-MARGIN_PX, GAP_PX, TITLE_PX, CAPTION_PX = 24, 20, 26, 19
+INK = (30, 30, 30)
+PAPER = (255, 255, 255)
+MARGIN_PX = 24
+GAP_PX = 20
+TITLE_PX = 26
+CAPTION_PX = 19
 LINE_SPACING = 1.35
 
 
@@ -22,7 +26,8 @@ class Tile:
 
 
 class ContactSheet:
-    """Tiles in rows, all cells of the largest one's size, under a title; marks and their meanings at the bottom."""
+    """Tiles in rows, all cells of the largest one's size, under a title; marks and their meanings
+    at the bottom."""
 
     def __init__(
         self,

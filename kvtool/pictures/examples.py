@@ -1,4 +1,5 @@
-"""Example pictures of what blocks predict: a few units of a probe's task, predicted again from the store."""
+"""Example pictures of what blocks predict: a few units of a probe's task, predicted again from the
+store."""
 
 from __future__ import annotations
 
@@ -45,10 +46,12 @@ def draw_examples(
     device: torch.device,
     pictures: Pictures,
 ) -> dict[BlockKey, list[Drawn]]:
-    """Up to `count` pictures of each of the n_blocks best blocks of a probe's result, the best of each kind first.
+    """Up to `count` pictures of each of the n_blocks best blocks of a probe's result, the best of
+    each kind first.
 
-    Masks are filled over the image and the truth outlined; matches are lines between two images. Blocks that the run
-    lacks are left out. Raises KvtoolError where the data set's files are not as they should be.
+    Masks are filled over the image and the truth outlined; matches are lines between two images.
+    Blocks that the run lacks are left out. Raises KvtoolError where the data set's files are not as
+    they should be.
     """
     task = _task(run, dataset, result, count, device)
     refs = {ref.id: ref for ref in dataset.images()}
@@ -68,7 +71,8 @@ def draw_examples(
 
 
 def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: torch.device) -> Any:
-    """The task with few units, else as it was scored. Images of one class are segmented together: all of the first."""
+    """The task with few units, else as it was scored. Images of one class are segmented together:
+    all of the first."""
     kind = TASKS.load(str(result.task))
     whole = {"co-segmentation": result.config.get("limit"), "temporal-correspondence": 1}
     options = {**result.config.get("options", {}), "seed": result.config.get("seed", 0)}
@@ -142,7 +146,8 @@ def _matches(
 ) -> Drawing:
     lines = (folder / records[0]["file"]).read_text(encoding="utf-8").splitlines()
     for pair, line in _spread(list(zip(task.pairs, map(json.loads, lines), strict=True)), count):
-        found, true = np.array(line["prd_kps"]), np.array(line["trg_kps"])
+        found = np.array(line["prd_kps"])
+        true = np.array(line["trg_kps"])
         right = correct_keypoints(found, true, box_side_px(line["trg_bndbox"]), [ALPHA])[0].tolist()
         images = (load_image(refs[pair.src_id]), load_image(refs[pair.trg_id]))
         caption = (

@@ -1,4 +1,5 @@
-"""Marks on a picture: a ring around a point and its name beside it, in red on white, sized by the picture."""
+"""Marks on a picture: a ring around a point and its name beside it, in red on white, sized by the
+picture."""
 
 from __future__ import annotations
 
@@ -11,21 +12,26 @@ from PIL import Image, ImageDraw, ImageFont
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
-COLOUR, HALO = (225, 20, 50), (255, 255, 255)
-RING, NAME = 0.025, 0.07
+COLOUR = (225, 20, 50)
+HALO = (255, 255, 255)
+RING = 0.025
+NAME = 0.07
 """Radius of a ring and height of a letter, as shares of the picture's shorter side."""
 BESIDE = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
 """Directions in which a name may stand, the first of equals first."""
 INNER = 0.71
-"""Half a circle's inscribed square, in radii: a name at a corner may reach into the ring's box that far."""
+"""Half a circle's inscribed square, in radii: a name at a corner may reach into the ring's box that
+far."""
 CLEAR = 4.0
 """Radii from a name to another point that are far enough."""
-LEAST_RADIUS_PX, LEAST_LETTER_PX = 3.0, 10.0
+LEAST_RADIUS_PX = 3.0
+LEAST_LETTER_PX = 10.0
 
 
 @dataclass(frozen=True)
 class PointMark:
-    """A ring around point_px and a name within name_xyxy_px; both reach no further than their boxes."""
+    """A ring around point_px and a name within name_xyxy_px; both reach no further than their
+    boxes."""
 
     name: str
     point_px: Point
@@ -41,8 +47,8 @@ def ring_radius_px(wh_px: tuple[int, int]) -> float:
 def place_marks(
     points_px: Sequence[Point], names: Sequence[str], wh_px: tuple[int, int]
 ) -> list[PointMark]:
-    """Names stand beside their rings, inside the picture, where they cover least of other marks and are as far from
-    other points as makes no doubt whose they are."""
+    """Names stand beside their rings, inside the picture, where they cover least of other marks and
+    are as far from other points as makes no doubt whose they are."""
     radius = ring_radius_px(wh_px)
     rings = [_around(point, radius) for point in points_px]
     marks: list[PointMark] = []
@@ -57,7 +63,8 @@ def place_marks(
 def _clearest(
     places: Sequence[Box], others: Sequence[Box], taken: Sequence[Box], clear_px: float
 ) -> Box:
-    """The first place that covers least of what is taken, and of those is furthest from other rings, up to clear_px."""
+    """The first place that covers least of what is taken, and of those is furthest from other
+    rings, up to clear_px."""
 
     def key(place: Box) -> tuple[float, float]:
         away = min((dist(_centre(place), _centre(other)) for other in others), default=clear_px)
@@ -70,7 +77,9 @@ def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
     """A copy with the marks on it; nothing changes outside their boxes."""
     drawn = image.convert("RGB")
     drawn = drawn.copy() if drawn is image else drawn
-    painter, line, font = ImageDraw.Draw(drawn), _line_px(image.size), _font(image.size)
+    painter = ImageDraw.Draw(drawn)
+    line = _line_px(image.size)
+    font = _font(image.size)
     for mark in marks:
         x0, y0, x1, y1 = mark.ring_xyxy_px
         painter.ellipse((x0, y0, x1, y1), outline=HALO, width=3 * line)
@@ -84,16 +93,16 @@ def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
 
 def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> list[Box]:
     """Boxes of a size that touch a ring's circle, the right one first, moved into the picture."""
-    (x, y), (width, height), radius = _centre(ring), size_px, (ring[2] - ring[0]) / 2
+    (x, y) = _centre(ring)
+    (width, height) = size_px
+    radius = (ring[2] - ring[0]) / 2
     boxes: list[Box] = []
     for across, down in BESIDE:
         reach = radius * (INNER if across and down else 1.0)
         left = x + across * (reach + width / 2) - width / 2
         top = y + down * (reach + height / 2) - height / 2
-        left, top = (
-            max(0, round(min(left, wh_px[0] - width))),
-            max(0, round(min(top, wh_px[1] - height))),
-        )
+        left = max(0, round(min(left, wh_px[0] - width)))
+        top = max(0, round(min(top, wh_px[1] - height)))
         boxes.append((left, top, left + width, top + height))
     return boxes
 

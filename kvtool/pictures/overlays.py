@@ -1,7 +1,9 @@
-"""What blocks predict, drawn over pictures: masks filled and outlined, matches as lines between two.
+"""What blocks predict, drawn over pictures: masks filled and outlined, matches as lines between
+two.
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart; what is right and what is wrong differ in shape too.
-Every function gives a new picture and takes positions and masks in pixels of the original image.
+Colours are Okabe and Ito's, which the colour-blind can tell apart; what is right and what is wrong
+differ in shape too. Every function gives a new picture and takes positions and masks in pixels of
+the original image.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ OBJECTS: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0), (0, 114, 178)
 )  # fmt: skip
 """Object 1 has the first; after the last they begin again."""
-RIGHT, WRONG = (0, 158, 115), (213, 94, 0)
-TRUTH, CASING = (255, 255, 255), (0, 0, 0)
+RIGHT = (0, 158, 115)
+WRONG = (213, 94, 0)
+TRUTH = (255, 255, 255)
+CASING = (0, 0, 0)
 PAPER = (255, 255, 255)
 TINT = 0.5
 VOID = 255
@@ -48,9 +52,11 @@ def grey(picture: Image.Image) -> Image.Image:
 def draw_masks(
     picture: Image.Image, predicted: Mask | None, truth: Mask | None = None
 ) -> Image.Image:
-    """Object ids (height, width) of a prediction as colours with an edge, and the outlines of those of the truth.
+    """Object ids (height, width) of a prediction as colours with an edge, and the outlines of those
+    of the truth.
 
-    Masks have the original image's size, or any of its shape; `picture` may be a scaled one. 0 is background, 255 void.
+    Masks have the original image's size, or any of its shape; `picture` may be a scaled one. 0 is
+    background, 255 void.
     """
     pixels = np.asarray(picture.convert("RGB"), np.float64).copy()
     width_px = max(1, round(max(picture.size) / 200))
@@ -81,7 +87,8 @@ def _objects(ids: Mask | None, wh_px: tuple[int, int]) -> list[tuple[int, NDArra
 
 
 def _edge(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
-    """Pixels of a mask with others within width_px, in steps to the side; the picture's border is none."""
+    """Pixels of a mask with others within width_px, in steps to the side; the picture's border is
+    none."""
     inner = mask
     for _ in range(width_px):
         padded = np.pad(inner, 1, mode="edge")
@@ -100,9 +107,9 @@ def draw_matches(
 ) -> Image.Image:
     """Two pictures side by side and a line from each source point to the point found in the other.
 
-    A right one is a whole line that ends in a disc, a wrong one a broken line that ends in a cross; a ring marks the
-    true point, and a thin line leads to it from what is wrong. sizes_px: width and height of the two originals, whose
-    pixels the points are in.
+    A right one is a whole line that ends in a disc, a wrong one a broken line that ends in a cross;
+    a ring marks the true point, and a thin line leads to it from what is wrong. sizes_px: width and
+    height of the two originals, whose pixels the points are in.
     """
     both = side_by_side(pictures)
     of_source, of_target = (
@@ -149,7 +156,8 @@ def over(picture: Image.Image, draw: Callable[[Pen], None]) -> Image.Image:
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws on a layer SMOOTHING times as large as the picture; positions are the picture's. unit: of all sizes."""
+    """Draws on a layer SMOOTHING times as large as the picture; positions are the picture's. unit:
+    of all sizes."""
 
     canvas: ImageDraw.ImageDraw
     unit: float
@@ -195,7 +203,8 @@ class Pen:
 
     def ring(self, centre: Point) -> None:
         for radius, width, colour in ((13.0, 5.0, CASING), (12.0, 3.0, TRUTH)):
-            box, px = self._box(centre, radius), max(1, round(width * self.size * SMOOTHING))
+            box = self._box(centre, radius)
+            px = max(1, round(width * self.size * SMOOTHING))
             self.canvas.ellipse(box, outline=(*colour, 255), width=px)
 
     def cross(self, centre: Point, radius: float, colour: Colour) -> None:
@@ -243,7 +252,8 @@ def mask_marks(n_objects: int = 1) -> list[tuple[Image.Image, str]]:
 def match_marks(right: str = "right", wrong: str = "wrong") -> list[tuple[Image.Image, str]]:
     """What stands for what in draw_matches, for a sheet's legend."""
     paper = Image.new("RGB", (72, 24), PAPER)
-    start, stop = (8.0, 12.0), (62.0, 12.0)
+    start = (8.0, 12.0)
+    stop = (62.0, 12.0)
 
     def match(is_right: bool) -> Image.Image:
         def draw(pen: Pen) -> None:

@@ -14,7 +14,8 @@ QUALITY = 78
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture: its name in Pictures.uris, what it shows (also its alternative text), its size in px."""
+    """One picture: its name in Pictures.uris, what it shows (also its alternative text), its size
+    in px."""
 
     picture: str
     caption: str
@@ -24,7 +25,8 @@ class Drawn:
 
 @dataclass
 class Pictures:
-    """WebP data URIs by name, equal ones once. What would exceed budget_bytes is refused and counted."""
+    """WebP data URIs by name, equal ones once. What would exceed budget_bytes is refused and
+    counted."""
 
     budget_bytes: int
     uris: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,5 @@
-"""A tile for each sampling unit that `kvtool show` draws: what a block predicts, over the picture, and the truth."""
+"""A tile for each sampling unit that `kvtool show` draws: what a block predicts, over the picture,
+and the truth."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ Refs = Mapping[str, ImageRef]
 
 
 class Units(NamedTuple):
-    """What a task saved of a block: the task, a record for each file, and the folder with the files."""
+    """What a task saved of a block: the task, a record for each file, and the folder with the
+    files."""
 
     task: Any
     records: list[Row]
@@ -56,15 +58,20 @@ Draw = Callable[[int], Tile]
 def sheet_of(
     units: Units, refs: Refs, images: Collection[str], limit: int, title: str
 ) -> tuple[ContactSheet, int, int]:
-    """A contact sheet of up to `limit` units, evenly chosen; how many are on it, and how many there are.
+    """A contact sheet of up to `limit` units, evenly chosen; how many are on it, and how many there
+    are.
 
     images: ids that were asked for; of a sequence, its frames.
     """
-    panels, legend = 2, mask_marks()
+    panels = 2
+    legend = mask_marks()
     if units.task.name == "semantic-correspondence":
-        found, legend = _pairs(units, refs), match_marks(*NEAR)
+        found = _pairs(units, refs)
+        legend = match_marks(*NEAR)
     elif units.task.name == "temporal-correspondence":
-        found, panels, legend = _frames(units, refs, images), 1, mask_marks(_n_objects(units))
+        found = _frames(units, refs, images)
+        panels = 1
+        legend = mask_marks(_n_objects(units))
     else:
         found = [partial(_mask, units, refs, record) for record in units.records]
     chosen = spread(found, limit)
@@ -158,7 +165,8 @@ def _frames(units: Units, refs: Refs, images: Collection[str]) -> list[Draw]:
 
 
 def _frame(units: Units, refs: Refs, record: Row, is_given: bool, side_px: int) -> Tile:
-    said, truth = np.asarray(Image.open(units.folder / record["file"])), units.task.truth(record)
+    said = np.asarray(Image.open(units.folder / record["file"]))
+    truth = units.task.truth(record)
     picture = grey(fit(load_image(refs[record["image"]]), side_px))
     drawn = draw_masks(picture, said, None if is_given else truth)
     return Tile(drawn, (record["image"], "given" if is_given else _similarity(said, truth)))

@@ -26,8 +26,8 @@ LEGENDS = {
 
 @dataclass(frozen=True)
 class Article:
-    """One result. id: of its element. rows: name in Data of all its rows. charts: what its template draws. blocks:
-    what a script needs to show one block."""
+    """One result. id: of its element. rows: name in Data of all its rows. charts: what its template
+    draws. blocks: what a script needs to show one block."""
 
     id: str
     template: str
@@ -61,7 +61,8 @@ def build(position: int, study: Study, data: Data) -> Article:
 
 
 def _facts(kept: KeptResult) -> list[tuple[str, str]]:
-    config, n = kept.result.config, kept.result.n
+    config = kept.result.config
+    n = kept.result.n
     split = f", {config['split']}" if config.get("split") else ""
     facts = [
         ("run", kept.run),
@@ -78,7 +79,8 @@ def _notes(result: Result, n_left_out: int) -> list[str]:
     if n_left_out:
         blocks = plural(n_left_out, "block")
         notes.append(
-            f"The page has no room for the rows by category of {blocks} of lower score; --format csv prints all."
+            f"The page has no room for the rows by category of {blocks} of lower score; --format "
+            "csv prints all."
         )
     return notes
 
@@ -97,7 +99,8 @@ def level_style(result: Result, row: Row) -> str:
 
 
 def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dict[str, Any]:
-    """What the script shows of a block that was clicked: how to write its numbers, and its pictures."""
+    """What the script shows of a block that was clicked: how to write its numbers, and its
+    pictures."""
     first = next((row for row in result.rows if metric_names(row)), {})
     best = (
         None

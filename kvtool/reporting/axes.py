@@ -14,7 +14,9 @@ class Tick:
 
 def share_of(value: float, low: float, high: float, logarithmic: bool) -> float:
     if logarithmic and low > 0:
-        value, low, high = math.log(value), math.log(low), math.log(high)
+        value = math.log(value)
+        low = math.log(low)
+        high = math.log(high)
     return (value - low) / (high - low) if high > low else 0.5
 
 
@@ -48,7 +50,8 @@ def nice_steps(low: float, high: float, count: int) -> list[float]:
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 

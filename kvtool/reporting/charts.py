@@ -1,4 +1,5 @@
-"""Charts as plain geometry, which templates draw as inline SVG or as boxes. Numbers are only scaled here."""
+"""Charts as plain geometry, which templates draw as inline SVG or as boxes. Numbers are only scaled
+here."""
 
 from __future__ import annotations
 
@@ -12,8 +13,12 @@ from kvtool.reporting.heatmap import cell_label
 from kvtool.reporting.numbers import interval, scale, unit_mark
 from kvtool.result import Result, Row
 
-WIDTH, HEIGHT = 720, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+WIDTH = 720
+HEIGHT = 280
+LEFT = 52
+RIGHT = 14
+TOP = 12
+BOTTOM = 40
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """A series over layers, or with one level a straight line. style: class of its colour and dashes."""
+    """A series over layers, or with one level a straight line. style: class of its colour and
+    dashes."""
 
     name: str
     style: str
@@ -49,8 +55,10 @@ def layers_chart(
     series: Sequence[tuple[str, str, list[Row]]],
     levels: Sequence[tuple[str, str, Row]],
 ) -> LineChart:
-    """The metric over layers: (name, style, rows by layer) as lines with intervals, (name, style, row) as levels."""
-    metric, factor = result.metric, scale(result)
+    """The metric over layers: (name, style, rows by layer) as lines with intervals, (name, style,
+    row) as levels."""
+    metric = result.metric
+    factor = scale(result)
     rows = [row for _, _, of in series for row in of] + [row for _, _, row in levels]
     ends = [
         factor * float(row[name])
@@ -58,7 +66,8 @@ def layers_chart(
         for name in (metric, f"{metric}_low", f"{metric}_high")
         if row.get(name) is not None
     ]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    low = min(ends, default=0.0)
+    high = max(ends, default=1.0)
     room = (high - low or 1.0) * 0.06
     layers = sorted({row["layer"] for _, _, of in series for row in of})
     x = Axis(min(layers, default=0) - 0.3, max(layers, default=0) + 0.3, LEFT, WIDTH - RIGHT)
@@ -195,7 +204,8 @@ def scatter(
     )
     points = []
     for row in rows:
-        (px, x_low, x_high), (py, y_low, y_high) = ends(row, x_field), ends(row, y_field)
+        (px, x_low, x_high) = ends(row, x_field)
+        (py, y_low, y_high) = ends(row, y_field)
         both = ", ".join(f"{name} {interval(result, row, name)}" for name in (x_field, y_field))
         tip = f"{row.get(name_field)}: {both}"
         points.append(
@@ -264,7 +274,8 @@ def whiskers(
         for each in (field, f"{field}_low", f"{field}_high")
         if row.get(each) is not None
     ]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    low = min(ends, default=0.0)
+    high = max(ends, default=1.0)
     room = (high - low or 1.0) * 0.08
     axis = Axis(min(0.0, low) if bars else low - room, high + room, 0.0, 100.0)
     rows = []

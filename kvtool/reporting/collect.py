@@ -1,6 +1,8 @@
-"""`kvtool report`: one page about the results that stores keep, with pictures from their runs and data sets.
+"""`kvtool report`: one page about the results that stores keep, with pictures from their runs and
+data sets.
 
-No model is loaded. What cannot be had any more (a run that was removed, a data set that moved) is said on the page.
+No model is loaded. What cannot be had any more (a run that was removed, a data set that moved) is
+said on the page.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ Progress = Callable[..., object]
 
 @dataclass(frozen=True)
 class Page:
-    """What was written: where, how many bytes, of how many results and pictures, and what could not be had."""
+    """What was written: where, how many bytes, of how many results and pictures, and what could not
+    be had."""
 
     path: Path
     n_bytes: int
@@ -67,13 +70,15 @@ def report(
 ) -> Page:
     """Write a self-contained HTML page about all results that the stores keep.
 
-    Probes of runs that another analysis added (a prefix's conditions) are on it as part of that analysis alone.
-    Of several results of one command, run and task the page shows the one with most blocks and sampling units, of
-    equals the newest. examples: pictures of predictions for each block of a probe, of the `blocks` best ones; 0 for
-    none. data: where data sets are now, by name, if not where they were extracted from. progress: called with (results
-    done, note), and once with how many there are as a third.
+    Probes of runs that another analysis added (a prefix's conditions) are on it as part of that
+    analysis alone. Of several results of one command, run and task the page shows the one with most
+    blocks and sampling units, of equals the newest. examples: pictures of predictions for each
+    block of a probe, of the `blocks` best ones; 0 for none. data: where data sets are now, by name,
+    if not where they were extracted from. progress: called with (results done, note), and once with
+    how many there are as a third.
 
-    Raises UsageError where there is no result, StoreError where a path is no store or the page cannot be written.
+    Raises UsageError where there is no result, StoreError where a path is no store or the page
+    cannot be written.
     """
     if examples < 0 or blocks < 1:
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
@@ -85,7 +90,8 @@ def report(
     if not kept:
         first = next(iter(opened), "STORE")
         raise UsageError(
-            f"report: expected results of an analysis, found none in {', '.join(opened) or 'no store'}: "
+            "report: expected results of an analysis, found none in "
+            f"{', '.join(opened) or 'no store'}: "
             f"run one first, e.g. kvtool probe {first} all"
         )
     source = RunPictures(opened, data or {})
@@ -113,9 +119,11 @@ def report(
 
 
 def without_places(page: str, source: RunPictures) -> str:
-    """A page is made to be shared: in place of a folder of this machine it has the folder's name alone.
+    """A page is made to be shared: in place of a folder of this machine it has the folder's name
+    alone.
 
-    The folders are those of the stores, their data sets and their models, as they stand in HTML and in JSON.
+    The folders are those of the stores, their data sets and their models, as they stand in HTML and
+    in JSON.
     """
     places = {str(Path.home()), str(Path.cwd())}
     for store in source.stores.values():
@@ -143,7 +151,8 @@ def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:
 
 @dataclass
 class RunPictures:
-    """The runs of some stores, and their data sets, each opened once. data: where data sets are now."""
+    """The runs of some stores, and their data sets, each opened once. data: where data sets are
+    now."""
 
     stores: Mapping[str, Store]
     data: Mapping[str, str | Path]
@@ -189,7 +198,8 @@ class Gathered:
     notes: list[str] = field(default_factory=list)
 
     def gather(self, position: int, kept: KeptResult) -> None:
-        """The pictures of one result; a result whose run or files are gone has none, and a note says why."""
+        """The pictures of one result; a result whose run or files are gone has none, and a note
+        says why."""
         make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(
             kept.result.command
         )
@@ -199,7 +209,8 @@ class Gathered:
             make(position, kept, self.source.run(kept))
         except (KvtoolError, OSError) as error:
             self.notes.append(
-                f"No pictures for {kept.result.command} {kept.result.task or ''} of {kept.run}: {error}"
+                f"No pictures for {kept.result.command} {kept.result.task or ''} of {kept.run}: "
+                f"{error}"
             )
 
     def all_notes(self) -> list[str]:
@@ -243,7 +254,8 @@ class Gathered:
                     self.sheets.setdefault(position, []).append(drawn)
 
     def _questions(self, _position: int, kept: KeptResult, run: Run) -> None:
-        """Thumbnails of the questions that the page shows: their marked pictures, else the images they are about."""
+        """Thumbnails of the questions that the page shows: their marked pictures, else the images
+        they are about."""
         shown = [item for item in kept.result.items if item.get("cell") == "value_only"][
             :ITEMS_SHOWN
         ]

@@ -13,7 +13,8 @@ from kvtool.result import Result, Row, block_name, is_summary
 
 
 def conditions_article(summary: Article, position: int, study: Study, data: Data) -> Article:
-    """An article of conditions side by side with their intervals, as knockout and prefix have them."""
+    """An article of conditions side by side with their intervals, as knockout and prefix have
+    them."""
     result = study.kept[position].result
     rows = condition_rows(result)
     named = [
@@ -43,7 +44,8 @@ def condition(row: Row) -> str:
     names = {"chosen": "the heads given", "dependent": "control: as many that depend on the input"}
     names |= {"random": "control: as many at random"}
     names |= {name: f"those in {name} layers" for name in ("early", "middle", "late")}
-    name, draw = str(row["condition"]), row.get("draw")
+    name = str(row["condition"])
+    draw = row.get("draw")
     return names.get(name, name) + (f", draw {draw}" if draw not in (None, "all") else "")
 
 

@@ -1,4 +1,5 @@
-"""Layers x heads in colour, as a table of buttons: readable by keyboard and by screen readers, and in print."""
+"""Layers x heads in colour, as a table of buttons: readable by keyboard and by screen readers, and
+in print."""
 
 from __future__ import annotations
 
@@ -59,9 +60,11 @@ def heatmap(
     result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool = False
 ) -> Heatmap:
     """The metric of summary rows of one kind. The best is marked, input-agnostic blocks framed."""
-    layers, heads = sorted({row["layer"] for row in rows}), sorted({row["kv_head"] for row in rows})
+    layers = sorted({row["layer"] for row in rows})
+    heads = sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
-    low, high = min(scored, default=0.0), max(scored, default=1.0)
+    low = min(scored, default=0.0)
+    high = max(scored, default=1.0)
     best = None if result.command == "variance" else best_row(rows, result.metric)
     tight = len(layers) > NUMBERS_UP_TO
     made = {}

@@ -1,4 +1,5 @@
-"""The page: sections of articles, a summary before them, configurations and commands after them, as one HTML file."""
+"""The page: sections of articles, a summary before them, configurations and commands after them, as
+one HTML file."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Made:
 
 
 def render(study: Study) -> str:
-    """The whole page. All text of results is escaped; nothing in it refers to another file or address."""
+    """The whole page. All text of results is escaped; nothing in it refers to another file or
+    address."""
     data = Data()
     sections = list(_sections(study, data))
     overview = _overview(study, data)
@@ -165,9 +167,11 @@ def _overview(study: Study, data: Data) -> PageTable | None:
     ]
     if not probes:
         return None
-    cells, rows = [], []
+    cells = []
+    rows = []
     for result in probes:
-        best, config = result.best or {}, result.config
+        best = result.best or {}
+        config = result.config
         of_kind = {kind: _best_baseline(result, kind) for kind in ("projected", "vision")}
         about = {
             "task": result.task,
@@ -225,7 +229,8 @@ def _runs(study: Study, data: Data) -> PageTable | None:
 
 def _made(position: int, study: Study) -> Made:
     kept = study.kept[position]
-    result, info = kept.result, study.info(kept)
+    result = kept.result
+    info = study.info(kept)
     return Made(
         article=f"r{position}",
         name=" · ".join(word for word in (_title(result.command, result.task), kept.run) if word),

@@ -1,4 +1,5 @@
-"""What a page is made of: the results that were chosen from stores, their runs, and pictures as data URIs."""
+"""What a page is made of: the results that were chosen from stores, their runs, and pictures as
+data URIs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ BlockKey = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class KeptResult:
-    """A result, the store that keeps it, and how many others of the same command, run and task the page leaves out."""
+    """A result, the store that keeps it, and how many others of the same command, run and task the
+    page leaves out."""
 
     store: str
     result: Result
@@ -34,9 +36,10 @@ class KeptResult:
 class Study:
     """What the page shows.
 
-    runs: Run.info() of every run of the stores, with `store`. pictures: data URIs by name, each held once. examples,
-    sheets: of a result by its position in `kept`: predictions drawn for some blocks, and principal components.
-    thumbnails: of an image of a run, by (store, run, image). notes: what could not be had, a line each.
+    runs: Run.info() of every run of the stores, with `store`. pictures: data URIs by name, each
+    held once. examples, sheets: of a result by its position in `kept`: predictions drawn for some
+    blocks, and principal components. thumbnails: of an image of a run, by (store, run, image).
+    notes: what could not be had, a line each.
     """
 
     title: str
@@ -57,11 +60,12 @@ class Study:
 
 
 def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[KeptResult]:
-    """Of kept records, (store, record) from the newest to the oldest, the results to show, in a reader's order.
+    """Of kept records, (store, record) from the newest to the oldest, the results to show, in a
+    reader's order.
 
-    Of several results of one command, run and task: the one of most blocks, of these the one of most sampling units,
-    of these the one of most restarts, of these the newest. Records that are no results of this schema, e.g. answers,
-    are passed over.
+    Of several results of one command, run and task: the one of most blocks, of these the one of
+    most sampling units, of these the one of most restarts, of these the newest. Records that are no
+    results of this schema, e.g. answers, are passed over.
     """
     groups: dict[str, list[tuple[str, Result]]] = {}
     for store, record in found:

@@ -1,4 +1,5 @@
-"""Tables of the page: what is shown of rows, and the rows themselves, from which the page makes CSV files."""
+"""Tables of the page: what is shown of rows, and the rows themselves, from which the page makes CSV
+files."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ METRICS_SHOWN = 4
 
 @dataclass(frozen=True)
 class PageTable:
-    """Cells as text, the first column a heading. data: name in Data of the rows in full precision. n_left_out: rows
-    beyond ROWS_SHOWN."""
+    """Cells as text, the first column a heading. data: name in Data of the rows in full precision.
+    n_left_out: rows beyond ROWS_SHOWN."""
 
     title: str
     columns: list[str]
@@ -30,16 +31,19 @@ class PageTable:
 
 @dataclass
 class Data:
-    """Rows by name, as the page embeds them: columns once, values by row, what all rows share apart."""
+    """Rows by name, as the page embeds them: columns once, values by row, what all rows share
+    apart."""
 
     tables: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, rows: Sequence[Row]) -> str:
         """Keep rows under a file name made of `name`; returns it."""
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:120] or "table"
-        unique, number = base, 2
+        unique = base
+        number = 2
         while unique in self.tables:
-            unique, number = f"{base}-{number}", number + 1
+            unique = f"{base}-{number}"
+            number = number + 1
         columns = list(dict.fromkeys(column for row in rows for column in row))
         same = {c: rows[0][c] for c in columns if rows and _shared(rows, c)}
         own = [column for column in columns if column not in same]
@@ -93,7 +97,8 @@ def plain_table(rows: Sequence[Mapping[str, Any]], title: str, data: str) -> Pag
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    low = row.get(f"{column}_low")
+    high = row.get(f"{column}_high")
     text = words(row.get(column))
     return text if low is None or high is None else f"{text} [{words(low)}, {words(high)}]"
 

@@ -1,4 +1,5 @@
-"""Rows by category of many blocks and many classes would make a page of tens of megabytes: some are left out."""
+"""Rows by category of many blocks and many classes would make a page of tens of megabytes: some are
+left out."""
 
 from __future__ import annotations
 
@@ -11,10 +12,12 @@ MOST_CELLS = 500_000
 
 
 def trim(result: Result, every: Sequence[Result]) -> tuple[list[Row], int]:
-    """The rows of one result that a page has room for, and of how many blocks those by label are left out.
+    """The rows of one result that a page has room for, and of how many blocks those by label are
+    left out.
 
-    All rows, where those of `every` result fit together. Else each result has an equal share: its summary rows, and
-    the others block by block, the highest score first. The order of the rows stays.
+    All rows, where those of `every` result fit together. Else each result has an equal share: its
+    summary rows, and the others block by block, the highest score first. The order of the rows
+    stays.
     """
     if sum(map(_count_cells, every)) <= MOST_CELLS:
         return result.rows, 0

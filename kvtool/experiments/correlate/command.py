@@ -82,16 +82,18 @@ def correlate(
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Correlate how well models' values segment with how well the models perceive (the paper's figure 3).
+    """Correlate how well models' values segment with how well the models perceive (the paper's
+    figure 3).
 
-    A point is a model: its best value's score averaged over foreground, co-, semantic and referring segmentation, and
-    its accuracy on CV-Bench and on BLINK's counting, localization, depth and spatial questions. All models are scored
-    on the same images and questions.
+    A point is a model: its best value's score averaged over foreground, co-, semantic and referring
+    segmentation, and its accuracy on CV-Bench and on BLINK's counting, localization, depth and
+    spatial questions. All models are scored on the same images and questions.
 
-    The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc, imagenet-s, refcoco
-    with values; cvbench and blink with --kinds key,value. What was probed and asked before is taken from the stores.
-    Several at once share probes and images, as kvtool knockout does.
-    Without three complete models there is no coefficient: the table all the same, and exit code 4.
+    The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc,
+    imagenet-s, refcoco with values; cvbench and blink with --kinds key,value. What was probed and
+    asked before is taken from the stores. Several at once share probes and images, as kvtool
+    knockout does. Without three complete models there is no coefficient: the table all the same,
+    and exit code 4.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots

@@ -1,4 +1,5 @@
-"""What `kvtool correlate` measures of every model: the same images segmented, the same questions asked."""
+"""What `kvtool correlate` measures of every model: the same images segmented, the same questions
+asked."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ from kvtool.tasks.evaluation import evaluate
 class Common:
     """The same images and questions for every model, those that the runs of all of them hold.
 
-    data: where data sets are now, by name. limit: of questions, see first_of_cells. images: ids by task; questions:
-    of all benchmarks. notes: how many are left out because some models lack them. Raises KvtoolError where no image
-    of a task or no question of a benchmark is left.
+    data: where data sets are now, by name. limit: of questions, see first_of_cells. images: ids by
+    task; questions: of all benchmarks. notes: how many are left out because some models lack them.
+    Raises KvtoolError where no image of a task or no question of a benchmark is left.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class Common:
         return every
 
     def _dataset(self, run: Run) -> DatasetBase:
-        """A run's data set, opened once for all runs over it; its pictures are compared with those of each run."""
+        """A run's data set, opened once for all runs over it; its pictures are compared with those
+        of each run."""
         config = run.config
         key = (config.dataset, config.split, run.place)
         if key not in self._opened:
@@ -92,7 +94,8 @@ class Common:
         for name in subjects[0].asked:
             if not any(each.benchmark == name for each in common):
                 raise KvtoolError(
-                    f"correlate: {name}: expected questions of which the runs of every model hold the picture, found "
+                    f"correlate: {name}: expected questions of which the runs of every model hold "
+                    "the picture, found "
                     "none; extract the same images for all"
                 )
         if some := len(set[ChoiceQuestion]().union(*every)) - len(common):
@@ -111,9 +114,9 @@ class Common:
         progress: Progress,
         **options: Any,
     ) -> tuple[Row, list[str]]:
-        """A model's segmentation, and its answers. own: a task's own options; model: where it is now; options: those of
-        every probe. Raises BusyError where other processes hold some of it, when all else is done; called again, it
-        goes on from there."""
+        """A model's segmentation, and its answers. own: a task's own options; model: where it is
+        now; options: those of every probe. Raises BusyError where other processes hold some of it,
+        when all else is done; called again, it goes on from there."""
         probed = self._probed.setdefault(subject.identity, {})
         said: dict[ChoiceQuestion, str] = {}
 
@@ -146,15 +149,16 @@ class Common:
         return evaluate(run, task, ids=ids, data=place, share=share, progress=tell, **options)
 
     def _segmentation(self, subject: Subject, probed: Mapping[str, Result]) -> Row:
-        """The mean over tasks of the best value's score, and each task's. Raises KvtoolError where a task is defined
-        for no value."""
+        """The mean over tasks of the best value's score, and each task's. Raises KvtoolError where
+        a task is defined for no value."""
         row: Row = {}
         scores = []
         for task, run in subject.segmented.items():
             found = probed[task]
             if found.best is None:
                 raise KvtoolError(
-                    f"run {run.name}: {task} is defined for none of its values; nothing to correlate"
+                    f"run {run.name}: {task} is defined for none of its values; nothing to "
+                    "correlate"
                 )
             ends = (found.best[found.metric + end] for end in ("", "_low", "_high"))
             scores.append(Estimate(*(np.asarray(np.nan if end is None else end) for end in ends)))
@@ -180,7 +184,8 @@ class Common:
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:
-            found, store = self._found.setdefault((run.store, run.name), {}), open_store(run.store)
+            found = self._found.setdefault((run.store, run.name), {})
+            store = open_store(run.store)
             beside = answerers[0] if answerers else None
             answerers.append(
                 Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, found)

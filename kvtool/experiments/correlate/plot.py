@@ -31,7 +31,8 @@ def draw(result: Result) -> Figure:
     drawn = new_figure(COLUMN_IN, 1)
     axes = drawn.add_subplot()
     for index, row in enumerate(models):
-        x, y = scored(row, "segmentation"), scored(row, "accuracy")
+        x = scored(row, "segmentation")
+        y = scored(row, "accuracy")
         colour = COLOURS[index % len(COLOURS)]
         look: dict[str, Any] = {
             "color": colour,

@@ -1,7 +1,8 @@
-"""`kvtool correlate`: do models whose values segment better perceive better? (paper, figure 3 and appendix A.5)
+"""`kvtool correlate`: do models whose values segment better perceive better? (paper, figure 3 and
+appendix A.5)
 
-A point is a model: the mean over segmentation tasks of its best value's score, and its accuracy on questions of
-perception. All models are scored on the same images and questions.
+A point is a model: the mean over segmentation tasks of its best value's score, and its accuracy on
+questions of perception. All models are scored on the same images and questions.
 """
 
 from __future__ import annotations
@@ -66,20 +67,23 @@ def correlate(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """A row a model, and Pearson's and Spearman's coefficients of segmentation and accuracy over the models.
+    """A row a model, and Pearson's and Spearman's coefficients of segmentation and accuracy over
+    the models.
 
-    stores: their runs without prefix are sorted by model (name, revision, precision, view), whatever store they are
-    in; models, runs: only these names. tasks: of the four segmentation tasks, those averaged; benchmarks: cvbench,
-    blink. select, seed, device, fresh and the tasks' own options are probe's. limit: questions of each CV-Bench task
-    and image collection and of each BLINK sub-task at most. model: where models are now, data: where data sets are
-    now, by their names in the runs. Probes and answers are taken from the stores where they were made before; a
-    model's weights are loaded for the first question that is new to its store. wait_s: how long to wait for models that
-    other processes probe and ask, once all others are done.
+    stores: their runs without prefix are sorted by model (name, revision, precision, view),
+    whatever store they are in; models, runs: only these names. tasks: of the four segmentation
+    tasks, those averaged; benchmarks: cvbench, blink. select, seed, device, fresh and the tasks'
+    own options are probe's. limit: questions of each CV-Bench task and image collection and of each
+    BLINK sub-task at most. model: where models are now, data: where data sets are now, by their
+    names in the runs. Probes and answers are taken from the stores where they were made before; a
+    model's weights are loaded for the first question that is new to its store. wait_s: how long to
+    wait for models that other processes probe and ask, once all others are done.
 
-    Models that lack a run are left out and counted in n_skipped. All coefficients are over n models; of fewer than
-    three there are none, and config["notes"] says so. Raises UsageError for unknown names and a model that would
-    count twice, KvtoolError where no model or no question is left; where others still probe or ask models,
-    UnfinishedError if this process did some of it, else BusyError.
+    Models that lack a run are left out and counted in n_skipped. All coefficients are over n
+    models; of fewer than three there are none, and config["notes"] says so. Raises UsageError for
+    unknown names and a model that would count twice, KvtoolError where no model or no question is
+    left; where others still probe or ask models, UnfinishedError if this process did some of it,
+    else BusyError.
     """
     progress = progress or silent
     check_names(tasks, benchmarks)
@@ -87,7 +91,8 @@ def correlate(
     opened = open_stores(stores)
     if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError(
-            f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or more; "
+            f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or "
+            "more; "
             f"found {select}, {max_new_tokens}, {limit}"
         )
     subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
@@ -105,7 +110,8 @@ def correlate(
         "options": own,
     }
     config = _config(subjects, sources, common, settings)
-    key, home = result_key([config, lacking]), open_store(opened[0].path)
+    key = result_key([config, lacking])
+    home = open_store(opened[0].path)
     if not fresh and (kept := home.kept(key, Result.from_json)) is not None:
         return kept
     alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
@@ -127,7 +133,8 @@ def correlate(
             )
 
         share.each(subjects, measure, "models")
-    rows, items = [], []
+    rows = []
+    items = []
     for subject in subjects:
         segmented, answers = measured[subject.identity]
         answered, parts = score_choices(common.questions, answers, seed)
@@ -191,7 +198,8 @@ def _config(
 
 
 def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A row for each coefficient of the models' rows, and notes on what is not defined; of too few models none."""
+    """A row for each coefficient of the models' rows, and notes on what is not defined; of too few
+    models none."""
     n = len(rows)
     if n < FEWEST:
         return [], [

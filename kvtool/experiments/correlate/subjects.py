@@ -1,4 +1,5 @@
-"""Which models several stores know enough of: a run of each segmentation task and runs of the benchmarks."""
+"""Which models several stores know enough of: a run of each segmentation task and runs of the
+benchmarks."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Subject:
 
 
 def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]:
-    """All runs of all stores, or those with these names. Raises UsageError for a name that no store has."""
+    """All runs of all stores, or those with these names. Raises UsageError for a name that no store
+    has."""
     places = {store.path.resolve(): store for store in stores}
     runs = [run for store in places.values() for run in store.readable_runs(lambda _: True)]
     if unknown := set(names or ()) - {run.name for run in runs}:
@@ -76,11 +78,12 @@ def find_subjects(
     tasks: Sequence[str],
     benchmarks: Sequence[str],
 ) -> tuple[list[Subject], dict[str, RunSource], list[str]]:
-    """The models that have all it takes, what each task is scored on, and a line for each model that lacks something.
+    """The models that have all it takes, what each task is scored on, and a line for each model
+    that lacks something.
 
-    Runs count that have no prefix and are of a language model. Of several data sets that serve a task it is the one
-    that most models have. A model of which no run is over any of this is none of the request. Raises UsageError for
-    an unknown name and for a model that would count twice.
+    Runs count that have no prefix and are of a language model. Of several data sets that serve a
+    task it is the one that most models have. A model of which no run is over any of this is none of
+    the request. Raises UsageError for an unknown name and for a model that would count twice.
     """
     groups: dict[Identity, list[Run]] = {}
     identities: dict[tuple[str, str, str], Identity] = {}
@@ -101,7 +104,8 @@ def find_subjects(
     if models is not None:
         groups = _named(groups, models)
     sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
-    subjects, lacking = [], []
+    subjects = []
+    lacking = []
     for identity, of_model in groups.items():
         reasons = [
             *_lacks_tasks(of_model, tasks, sources),
@@ -125,7 +129,8 @@ def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Ide
     if unknown := [name for name, ways in wanted.items() if not ways & known]:
         listed = ", ".join(sorted(known)) or "none"
         raise UsageError(
-            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: {listed}"
+            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: "
+            f"{listed}"
         )
     names = set().union(*wanted.values())
     return {identity: runs for identity, runs in groups.items() if identity.name in names}
@@ -134,10 +139,12 @@ def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Ide
 def _check_once(subjects: Sequence[Subject]) -> None:
     seen: dict[tuple[str, str], Identity] = {}
     for subject in subjects:
-        one, other = subject.identity, seen.setdefault(subject.identity[:2], subject.identity)
+        one = subject.identity
+        other = seen.setdefault(subject.identity[:2], subject.identity)
         if one != other:
             raise UsageError(
-                f"correlate: expected one set of runs of {one.name}, found some in {other.dtype}, {other.view} view, "
+                f"correlate: expected one set of runs of {one.name}, found some in {other.dtype}, "
+                f"{other.view} view, "
                 f"and some in {one.dtype}, {one.view} view; name those to take with --runs"
             )
 
@@ -155,7 +162,8 @@ def _source(run: Run) -> RunSource:
 
 
 def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource | None:
-    """What most models have a run over; the first in the order of the table of data sets where several do."""
+    """What most models have a run over; the first in the order of the table of data sets where
+    several do."""
     of_models = [{_source(run) for run in runs if _serves(run, task)} for runs in groups.values()]
     counts = Counter(source for sources in of_models for source in sources)
     order = DATASETS.names()
@@ -170,7 +178,8 @@ def _fullest(runs: Sequence[Run]) -> Run:
 
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
-    """Runs with whole caches of pictures whose answers are known, the one with most images first."""
+    """Runs with whole caches of pictures whose answers are known, the one with most images
+    first."""
     able = [
         run
         for run in runs
@@ -214,8 +223,10 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
         elif not any(map(_whole, known)):
             config = known[0].config
             yield (
-                f"{name}: run {known[0].name} holds {', '.join(config.kinds)} of {len(config.layers)} of "
-                f"{config.model.geometry.layers} layers, and questions need whole caches: extract it with "
+                f"{name}: run {known[0].name} holds {', '.join(config.kinds)} of "
+                f"{len(config.layers)} of "
+                f"{config.model.geometry.layers} layers, and questions need whole caches: extract "
+                "it with "
                 "--kinds key,value and every layer"
             )
 
@@ -228,5 +239,6 @@ def check_names(tasks: Sequence[str], benchmarks: Sequence[str]) -> None:
     ):
         if not names or not set(names) <= set(known):
             raise UsageError(
-                f"correlate: expected {what}s of {', '.join(known)}; found {', '.join(names) or 'none'}"
+                f"correlate: expected {what}s of {', '.join(known)}; found "
+                f"{', '.join(names) or 'none'}"
             )

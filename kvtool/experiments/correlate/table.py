@@ -1,4 +1,5 @@
-"""Correlated models on a terminal, the paper's figure 3 and table 6: a model a line, the coefficients below."""
+"""Correlated models on a terminal, the paper's figure 3 and table 6: a model a line, the
+coefficients below."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ article = conditions_article
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
-    """A condition beside no knockout: by the intervals of the score, then by McNemar's test of the answers."""
+    """A condition beside no knockout: by the intervals of the score, then by McNemar's test of the
+    answers."""
     how = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
@@ -46,7 +47,8 @@ def sentences(result: Result) -> Iterator[str]:
 
 
 def piped_rows(config: Mapping[str, Any]) -> str:
-    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line each, or nothing."""
+    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line
+    each, or nothing."""
     if config.get("heads", "given") not in ("given", "standard input"):
         return ""
     conditions: list[Row] = config.get("conditions", [])

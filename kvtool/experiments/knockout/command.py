@@ -81,15 +81,17 @@ def knockout(
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention heads.
+    """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention
+    heads.
 
-    Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the controls, as many
-    heads of the same layers: dependent (on the input) or random. Text keys of a blocked head stay visible.
+    Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the
+    controls, as many heads of the same layers: dependent (on the input) or random. Text keys of a
+    blocked head stay visible.
 
-    Questions go on from the stored cache of an image; images that no run holds are extracted first. Answers are kept
-    image by image: an interrupted command goes on where it was, and several at once share the images. One that did
-    its share ends with exit code 0 and no result while others are still at theirs, unless --wait; one that found
-    nothing to do with 3.
+    Questions go on from the stored cache of an image; images that no run holds are extracted first.
+    Answers are kept image by image: an interrupted command goes on where it was, and several at
+    once share the images. One that did its share ends with exit code 0 and no result while others
+    are still at theirs, unless --wait; one that found nothing to do with 3.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -124,7 +126,8 @@ def knockout(
         for line in result.skipped:
             console.log.error("left out: %s", line)
         raise PartialError(
-            f"knockout: {result.n_skipped} questions were left out, {result.n} {unit(result.task)} scored"
+            f"knockout: {result.n_skipped} questions were left out, {result.n} "
+            f"{unit(result.task)} scored"
         )
 
 

@@ -1,7 +1,8 @@
-"""`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads (paper, section 3.2).
+"""`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads
+(paper, section 3.2).
 
-Image tokens never see the question, so that one stored prefill serves every question under every condition; see
-kvtool.models.knockout for what is blocked, kvtool.asking.heads for the conditions.
+Image tokens never see the question, so that one stored prefill serves every question under every
+condition; see kvtool.models.knockout for what is blocked, kvtool.asking.heads for the conditions.
 """
 
 from __future__ import annotations
@@ -71,20 +72,23 @@ def knockout(
     wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
-    """Scores of a benchmark under no knockout, the chosen heads, their early, middle and late parts, and controls.
+    """Scores of a benchmark under no knockout, the chosen heads, their early, middle and late
+    parts, and controls.
 
-    target: the store, or the run whose model, prefix and view are used (`run` names one of a store). Images that no
-    such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all], scenes or scenes@mme.
-    heads: "agnostic" (input-agnostic keys of the run, by their variance), a file of JSON lines, "-" for standard
-    input, or rows with layer and kv_head, or (layer, kv_head) pairs. layers: early, middle, late, last:N or numbers;
-    blocks only there. controls: "dependent" and "random", drawn `draws` times with `seed`, as many heads in the same
-    layers. limit: only the first images. answers, official: where to write the answers, see answer_files.
-    fresh: ask and score anew; else what the store keeps is not asked again, so that an interrupted call goes on.
+    target: the store, or the run whose model, prefix and view are used (`run` names one of a
+    store). Images that no such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all],
+    scenes or scenes@mme. heads: "agnostic" (input-agnostic keys of the run, by their variance), a
+    file of JSON lines, "-" for standard input, or rows with layer and kv_head, or (layer, kv_head)
+    pairs. layers: early, middle, late, last:N or numbers; blocks only there. controls: "dependent"
+    and "random", drawn `draws` times with `seed`, as many heads in the same layers. limit: only the
+    first images. answers, official: where to write the answers, see answer_files. fresh: ask and
+    score anew; else what the store keeps is not asked again, so that an interrupted call goes on.
     wait_s: how long to wait for images that other processes ask about, once all others are done.
 
-    Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for heads out of
-    range or none, ModelError where the run's model is not there, KvtoolError where no question is left; where others
-    still hold images, UnfinishedError if this process asked about some, else BusyError.
+    Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for
+    heads out of range or none, ModelError where the run's model is not there, KvtoolError where no
+    question is left; where others still hold images, UnfinishedError if this process asked about
+    some, else BusyError.
     """
     progress = progress or silent
     store, named = select_store(target, run, create=model is not None)
@@ -145,7 +149,8 @@ class KnockoutWork:
     conditions: tuple[HeadCondition, ...]
 
     def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
-        """Answers of every condition, in the order of the questions. Questions asked twice are answered once."""
+        """Answers of every condition, in the order of the questions. Questions asked twice are
+        answered once."""
         texts: dict[str, list[str]] = {}
         for question in self.questions:
             texts.setdefault(question.image_ids[0], []).append(question.prompt)
@@ -230,7 +235,8 @@ def _rows(heads: HeadSource) -> list[tuple[str, Row]]:
 def _heads(
     rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run
 ) -> tuple[HeadSet, str, list[str]]:
-    """The heads to block, what to call their source, and notes; without rows, the run's input-agnostic keys."""
+    """The heads to block, what to call their source, and notes; without rows, the run's
+    input-agnostic keys."""
     notes: list[str] = []
     if rows is not None:
         source = (
@@ -244,7 +250,8 @@ def _heads(
         if not any(row["input_agnostic"] for row in found.rows):
             why = "; ".join(found.config["notes"]) or "every key is above the threshold"
             raise UsageError(
-                f"heads agnostic: run {base.name} has no input-agnostic key: {why}, and pipe it to --heads -"
+                f"heads agnostic: run {base.name} has no input-agnostic key: {why}, and pipe it "
+                "to --heads -"
             )
         notes = [f"heads agnostic: {note}" for note in found.config["notes"]]
         rows = [(f"variance of run {base.name}", row) for row in found.rows]
@@ -254,7 +261,8 @@ def _heads(
 def _split(
     dataset: DatasetBase, refs: Sequence[ImageRef], failed: Mapping[str, str]
 ) -> tuple[list[Question], list[str]]:
-    """The questions that can be asked, and a line for each that cannot. Raises KvtoolError where none is left."""
+    """The questions that can be asked, and a line for each that cannot. Raises KvtoolError where
+    none is left."""
     wanted = {ref.id for ref in refs}
     every = [question for question in dataset.questions() if question.image_ids[0] in wanted]  # type: ignore[attr-defined]
     kept = [question for question in every if question.image_ids[0] not in failed]
@@ -265,6 +273,7 @@ def _split(
     if not kept:
         why = f": {skipped[0]}" if skipped else ""
         raise KvtoolError(
-            f"{dataset.name} {dataset.root}: expected questions about images that are there, found none{why}"
+            f"{dataset.name} {dataset.root}: expected questions about images that are there, "
+            f"found none{why}"
         )
     return kept, skipped

@@ -1,4 +1,5 @@
-"""Conditions side by side on a terminal, one a line, the benchmark's parts across: the paper's tables 3 and 7 to 10."""
+"""Conditions side by side on a terminal, one a line, the benchmark's parts across: the paper's
+tables 3 and 7 to 10."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ PARTS_SHOWN = 4
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """Condition, blocked heads, the primary metric with its interval and in each part, yes-ratio, McNemar's exact p."""
+    """Condition, blocked heads, the primary metric with its interval and in each part, yes-ratio,
+    McNemar's exact p."""
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     names = {name for row in result.rows for name in row}

@@ -1,7 +1,8 @@
-"""What the model answers to questions over one or several pictures; every answer is kept in the store as it is made.
+"""What the model answers to questions over one or several pictures; every answer is kept in the
+store as it is made.
 
-Answers are kept under the run's model, the pictures and the question's text, so that an interrupted command goes on
-with the rest. The weights are loaded for the first question that is new.
+Answers are kept under the run's model, the pictures and the question's text, so that an interrupted
+command goes on with the rest. The weights are loaded for the first question that is new.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class AnswerPrompt:
-    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model."""
+    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded
+    model."""
 
     key: Any
     text: str
@@ -51,13 +53,15 @@ class OneAnswer:
 def ask_one_image(
     answerer: Answerer, questions: Sequence[Question], progress: Progress
 ) -> list[str]:
-    """Answers that go on from the stored caches of the questions' single images. Raises UsageError where the run
-    holds no whole caches."""
+    """Answers that go on from the stored caches of the questions' single images. Raises UsageError
+    where the run holds no whole caches."""
     config = answerer.run.config
     if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
         raise UsageError(
-            f"run {answerer.run.name}: expected keys and values of every layer, to ask about its images, found "
-            f"{', '.join(config.kinds)} of {len(config.layers)} layers; extract them with --kinds key,value"
+            f"run {answerer.run.name}: expected keys and values of every layer, to ask about its "
+            "images, found "
+            f"{', '.join(config.kinds)} of {len(config.layers)} layers; extract them with --kinds "
+            "key,value"
         )
     texts: dict[str, list[str]] = {}
     for question in questions:
@@ -70,8 +74,8 @@ def ask_one_image(
 def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
 ) -> list[str]:
-    """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other processes still
-    hold some; see Share.each."""
+    """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other
+    processes still hold some; see Share.each."""
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
     answers: dict[str, str] = {}
     every = list(dict(zip(keys, prompts, strict=True)).items())
@@ -107,10 +111,8 @@ def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str
     """Answers by key; those that are not kept are asked together, and kept one by one."""
     known = _kept(answerer, chunk)
     todo = {key: prompt for key, prompt in chunk.items() if key not in known}
-    images, texts = (
-        [prompt.prepare() for prompt in todo.values()],
-        [prompt.text for prompt in todo.values()],
-    )
+    images = [prompt.prepare() for prompt in todo.values()]
+    texts = [prompt.text for prompt in todo.values()]
     said = dict(
         zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True)
     )
@@ -129,7 +131,8 @@ def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str
 def stored_prompt(
     answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]
 ) -> AnswerPrompt:
-    """Over pictures of the run: from what it holds of them before the decoder, or else from their pixels."""
+    """Over pictures of the run: from what it holds of them before the decoder, or else from their
+    pixels."""
 
     def prepare() -> list[Prepared]:
         return [_prepared(answerer, image, refs) for image in question.image_ids]
@@ -139,7 +142,9 @@ def stored_prompt(
 
 
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
-    run, model, sample = answerer.run, answerer.loaded, answerer.samples[image]
+    run = answerer.run
+    model = answerer.loaded
+    sample = answerer.samples[image]
     if "projected" in run.config.kinds:
         arrays = run.read_image(image, ["projected"], raw=True)
         check_finite(run, image, arrays)
@@ -154,7 +159,8 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Ans
 
     def prepare() -> list[Prepared]:
         refs = [ImageRef(file, folder / file) for file in point.files]
-        model, view = answerer.loaded, answerer.run.config.view
+        model = answerer.loaded
+        view = answerer.run.config.view
         return [
             model.prepare(load_image(ref), id=ref.id, index=at, view=view)
             for at, ref in enumerate(refs)

@@ -56,7 +56,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 
 
 def _question(item: Row, kept: KeptResult, study: Study) -> dict[str, Any]:
-    """A question, its answers and its pictures: marked ones where the result names them, else the images."""
+    """A question, its answers and its pictures: marked ones where the result names them, else the
+    images."""
     names = item.get("files") or item.get("images") or ()
     drawn = [study.thumbnails.get((kept.store, str(kept.run), str(name))) for name in names]
     return {**item, "drawn": [one for one in drawn if one is not None]}
@@ -78,7 +79,9 @@ def paired_cells(result: Result, row: Row) -> str:
 
 def paired_test(result: Result, row: Row) -> str:
     """Whether values or model answer better, by McNemar's test."""
-    value, model, p = row.get("value"), row.get("model"), row.get("mcnemar_p")
+    value = row.get("value")
+    model = row.get("model")
+    p = row.get("mcnemar_p")
     sides = f"values {interval(result, row, 'value')}, model {interval(result, row, 'model')}"
     if value is None or model is None or p is None:
         return f"Which of them answers better was not tested: {sides}."

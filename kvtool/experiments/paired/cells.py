@@ -1,4 +1,5 @@
-"""Model and values on the same questions: four cells of right and wrong, block by block, and a record a question."""
+"""Model and values on the same questions: four cells of right and wrong, block by block, and a
+record a question."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ def letter(index: int) -> str:
 class ComparedAnswers:
     """Answered questions, as kvtool.tasks.base.score_blocks scores them.
 
-    said: of each question what the model chose, as a letter in brackets, or nothing. metric: "value", or a further one
-    of the reading's: the one whose rights and wrongs make the cells.
+    said: of each question what the model chose, as a letter in brackets, or nothing. metric:
+    "value", or a further one of the reading's: the one whose rights and wrongs make the cells.
     """
 
     questions: Sequence[Question]
@@ -93,8 +94,8 @@ class ComparedAnswers:
         yield Table({}, units, scores)
 
     def counted(self, row: Row) -> Row:
-        """A row with what follows from its shares: questions in each cell, McNemar's test, chance. A block without
-        scores has none of it."""
+        """A row with what follows from its shares: questions in each cell, McNemar's test, chance.
+        A block without scores has none of it."""
         if row.get("nonfinite"):
             unknown = [*(f"n_{cell}" for cell in CELLS), "mcnemar_p", "mcnemar_mid_p"]
             return row | dict.fromkeys(unknown) | {"chance": self.chance}
@@ -107,9 +108,10 @@ class ComparedAnswers:
     def items(
         self, measured: Array, answers: Sequence[str], scored: Array
     ) -> Iterator[dict[str, Any]]:
-        """A record a question, of one block: measured (question, 1 + further). Questions outside `scored` (indices)
-        have no cell: they are those by which the block was chosen."""
-        right, scored_ones = self.right(measured)[self.metric].tolist(), set(scored.tolist())
+        """A record a question, of one block: measured (question, 1 + further). Questions outside
+        `scored` (indices) have no cell: they are those by which the block was chosen."""
+        right = self.right(measured)[self.metric].tolist()
+        scored_ones = set(scored.tolist())
         for index, question in enumerate(self.questions):
             model = bool(self.model_right[index])
             yield {

@@ -112,13 +112,15 @@ def paired(
 ) -> None:
     """Set what the model answers beside what its image values know, question by question.
 
-    TASK: semantic-correspondence (four marked points, made of SPair-71k's pairs), art-style, visual-similarity,
-    relative-depth (BLINK's val split). Rows are one per (kind, layer, kv_head): shares of questions that both, the
-    values alone, the model alone or neither have right, with McNemar's test. With --show, rows are questions.
+    TASK: semantic-correspondence (four marked points, made of SPair-71k's pairs), art-style,
+    visual-similarity, relative-depth (BLINK's val split). Rows are one per (kind, layer, kv_head):
+    shares of questions that both, the values alone, the model alone or neither have right, with
+    McNemar's test. With --show, rows are questions.
 
-    Answers are kept one by one: an interrupted command goes on, and the weights are loaded for missing ones alone.
-    Several at once share the questions. One that did its share ends with exit code 0 and no result while others are
-    still at theirs, unless --wait; one that found nothing to do with 3.
+    Answers are kept one by one: an interrupted command goes on, and the weights are loaded for
+    missing ones alone. Several at once share the questions. One that did its share ends with exit
+    code 0 and no result while others are still at theirs, unless --wait; one that found nothing to
+    do with 3.
     """
     import kvtool
     from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots

@@ -1,4 +1,5 @@
-"""The model beside its image values: shares of questions that both, one or neither has right (the paper's table 5)."""
+"""The model beside its image values: shares of questions that both, one or neither has right (the
+paper's table 5)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CELLS = (
 )
 HATCHES = {"both": "", "value_only": "////", "model_only": "\\\\\\\\", "neither": "...."}
 PLACES = (0.0, 1.0, 2.0, 3.5, 4.5, 5.5, 6.5)
-"""Of the bars, down; the cells, which add up to one, stand apart from what chance is a measure of."""
+"""Of the bars, down; the cells, which add up to one, stand apart from what chance is a measure
+of."""
 CHANCE = (-0.5, 2.5)
 
 

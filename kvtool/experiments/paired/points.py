@@ -1,6 +1,8 @@
-"""Semantic correspondence as a four-way question, in BLINK's manner, made from SPair-71k's pairs (paper, section 4.2).
+"""Semantic correspondence as a four-way question, in BLINK's manner, made from SPair-71k's pairs
+(paper, section 4.2).
 
-One keypoint is marked in the first picture, four in the second; one of the four is the same part of the object.
+One keypoint is marked in the first picture, four in the second; one of the four is the same part of
+the object.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from kvtool.pictures.marks import Point, draw_marks, place_marks, ring_radius_px
 LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f"point {letter}" for letter in LETTERS)
 ASKED = (
-    "There is a point called REF in the first image, and there are four points called A, B, C and D in the second "
+    "There is a point called REF in the first image, and there are four points called A, B, C and "
+    "D in the second "
     "image. Which point corresponds to the reference point?"
 )
 PROMPT = f"{ASKED} Select from the following choices.\n" + "\n".join(
@@ -38,8 +41,9 @@ QUESTIONS = "questions.jsonl"
 
 @dataclass(frozen=True)
 class PointQuestion:
-    """A pair, the keypoint marked in its source, and the four marked in its target in the order of their letters;
-    all as indices of the pair's keypoints. number: place among the questions, from 0."""
+    """A pair, the keypoint marked in its source, and the four marked in its target in the order of
+    their letters; all as indices of the pair's keypoints. number: place among the questions, from
+    0."""
 
     number: int
     pair: Pair
@@ -102,8 +106,9 @@ class PointQuestion:
 def make_questions(pairs: Sequence[Pair], n: int, seed: int) -> list[PointQuestion]:
     """Up to n questions, the same for one seed in whatever order the pairs come.
 
-    Pairs take turns in a drawn order: none is asked about twice before all were once, and never twice about one
-    keypoint. A pair without four common keypoints inside both pictures, a ring apart in the second, gives none.
+    Pairs take turns in a drawn order: none is asked about twice before all were once, and never
+    twice about one keypoint. A pair without four common keypoints inside both pictures, a ring
+    apart in the second, gives none.
     """
     drawn = {pair.id: Random(f"{seed}:{pair.id}") for pair in pairs}
     order = sorted(pairs, key=lambda pair: (drawn[pair.id].random(), pair.id))
@@ -141,7 +146,8 @@ def _inside(point: Point, wh_px: tuple[int, int]) -> bool:
 def picture_files(
     questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]
 ) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of the marked pictures and of QUESTIONS, which comes last. Raises ImageError."""
+    """(name, bytes) of the marked pictures and of QUESTIONS, which comes last. Raises
+    ImageError."""
     for question in questions:
         marks = ([question.source_px], ["REF"]), (question.targets_px, LETTERS)
         images = question.pair.src_id, question.pair.trg_id
@@ -164,15 +170,16 @@ def questions_file(questions: Sequence[PointQuestion]) -> bytes:
 def write_pictures(
     folder: Path, questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]
 ) -> None:
-    """The same files in a folder of the user's, whole or not at all. One that holds these very questions stays as it
-    is; raises UsageError where it holds anything else."""
+    """The same files in a folder of the user's, whole or not at all. One that holds these very
+    questions stays as it is; raises UsageError where it holds anything else."""
     if (folder / QUESTIONS).is_file() and (folder / QUESTIONS).read_bytes() == questions_file(
         questions
     ):
         return
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(
-            f"--pictures: expected a new or empty folder, found something in it: {folder}; name another"
+            f"--pictures: expected a new or empty folder, found something in it: {folder}; name "
+            "another"
         )
     with output_folder(folder, "--pictures") as aside:
         for name, data in picture_files(questions, refs):

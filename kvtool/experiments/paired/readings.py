@@ -1,7 +1,8 @@
-"""What the values of a layer answer to questions: by mean vectors, by marked points, or by a linear probe.
+"""What the values of a layer answer to questions: by mean vectors, by marked points, or by a linear
+probe.
 
-A reading gives, for every head and question, the index of the choice it takes; NONE where a vector is not finite. The
-first of equal choices wins.
+A reading gives, for every head and question, the index of the choice it takes; NONE where a vector
+is not finite. The first of equal choices wins.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Reading(Protocol):
     """Names of other metrics that it gives beside its choice."""
 
     def read(self, layer: Layer) -> Array:
-        """(head, question, 1 + further): the choice, then 1 or 0 for right or wrong by each further metric."""
+        """(head, question, 1 + further): the choice, then 1 or 0 for right or wrong by each further
+        metric."""
         ...
 
 
@@ -52,7 +54,8 @@ def mean_vectors(layer: Layer, ids: Sequence[str]) -> torch.Tensor:
 def nearest_choice(first: torch.Tensor, options: torch.Tensor, there: torch.Tensor) -> Array:
     """(head, question) the option nearest to the first vector by cosine.
 
-    first (head, question, dim), options (head, question, option, dim), there (question, option) bool: which are.
+    first (head, question, dim), options (head, question, option, dim), there (question, option)
+    bool: which are.
     """
     import torch
     from torch.nn.functional import normalize
@@ -65,8 +68,8 @@ def nearest_choice(first: torch.Tensor, options: torch.Tensor, there: torch.Tens
 
 @dataclass(frozen=True)
 class MeanCosine:
-    """Which option's mean vector is nearest to the first image's. images: of each question the first image's id, then
-    one for each choice."""
+    """Which option's mean vector is nearest to the first image's. images: of each question the
+    first image's id, then one for each choice."""
 
     images: tuple[tuple[str, ...], ...]
     further: ClassVar[tuple[str, ...]] = ()
@@ -88,8 +91,9 @@ class MeanCosine:
 
 @dataclass(frozen=True)
 class PointCosine:
-    """Which marked target point's token is nearest to the source point's. value_pck: whether the nearest token of the
-    whole target picture lies within PCK's distance of the right point, as `kvtool probe` scores it."""
+    """Which marked target point's token is nearest to the source point's. value_pck: whether the
+    nearest token of the whole target picture lies within PCK's distance of the right point, as
+    `kvtool probe` scores it."""
 
     questions: tuple[PointQuestion, ...]
     further: ClassVar[tuple[str, ...]] = ("value_pck",)
@@ -105,7 +109,8 @@ class PointCosine:
         return np.stack([chosen, self._found(layer)], axis=-1)
 
     def _vectors(self, layer: Layer) -> torch.Tensor:
-        """(head, question, 1 + option, dim) the tokens under the source point and under the target points."""
+        """(head, question, 1 + option, dim) the tokens under the source point and under the target
+        points."""
         import torch
 
         wanted: defaultdict[str, list[tuple[int, int, tuple[float, float]]]] = defaultdict(list)
@@ -145,7 +150,8 @@ class _Pairs:
 
 def _of_one_point(question: PointQuestion) -> Pair:
     """The question's pair with its one keypoint."""
-    pair, at = question.pair, slice(question.source, question.source + 1)
+    pair = question.pair
+    at = slice(question.source, question.source + 1)
     return replace(
         pair,
         src_kps_px=pair.src_kps_px[at],
@@ -158,8 +164,9 @@ def _of_one_point(question: PointQuestion) -> Pair:
 class LinearProbe:
     """A or B by logistic regression on an image's mean vector, from the other folds' questions.
 
-    images, labels: of each question its image, and 1 where B is right. folds: the fold of each question. Features are
-    standardised on the folds that train; c is the inverse L2 strength, as in scikit-learn.
+    images, labels: of each question its image, and 1 where B is right. folds: the fold of each
+    question. Features are standardised on the folds that train; c is the inverse L2 strength, as in
+    scikit-learn.
     """
 
     images: tuple[str, ...]
@@ -191,11 +198,13 @@ class LinearProbe:
 
 
 def standardised(features: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
-    """(head, n, dim) with mean 0 and deviation 1 over the rows of `train` (n,); a constant feature becomes 0."""
+    """(head, n, dim) with mean 0 and deviation 1 over the rows of `train` (n,); a constant feature
+    becomes 0."""
     import torch
 
     of_train = features[:, train]
-    mean, deviation = of_train.mean(1, keepdim=True), of_train.std(1, correction=0, keepdim=True)
+    mean = of_train.mean(1, keepdim=True)
+    deviation = of_train.std(1, correction=0, keepdim=True)
     least = 1e-6 * of_train.abs().amax(1, keepdim=True)
     return torch.where(deviation > least, (features - mean) / deviation.clamp_min(1e-30), 0.0)
 

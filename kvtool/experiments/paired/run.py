@@ -1,7 +1,8 @@
-"""`kvtool paired`: the same questions put to the model and to its image values (paper, section 4.2 and table 5).
+"""`kvtool paired`: the same questions put to the model and to its image values (paper, section 4.2
+and table 5).
 
-The values answer block by block; the best block's answers are set beside the model's: both right, the values alone,
-the model alone, neither.
+The values answer block by block; the best block's answers are set beside the model's: both right,
+the values alone, the model alone, neither.
 """
 
 from __future__ import annotations
@@ -83,20 +84,21 @@ def paired(
 ) -> Result:
     """What the model says and what its image values know, question by question.
 
-    task: semantic-correspondence (made of SPair-71k's pairs), or art-style, visual-similarity, relative-depth (BLINK's
-    val split). target: the run, or the store that holds it (`run` names one of several).
-    kinds, layers, heads, select: blocks as in kvtool.tasks.probe; by default value, and projected and vision beside
-    it. n: questions at most, by default 200 made ones, or all of BLINK's. seed: of made questions, folds, halves and
-    intervals. pictures: a new folder for the marked pictures, by default one in the store. answers: a file for a JSON
-    line a question. model, data: where the run's model and data set are now. fresh: ask and score anew; else no
-    question is asked twice, so that an interrupted call goes on. wait_s: how long to wait for questions that other
-    processes ask, and for their scores, once all others are done.
-    options, of the task alone: reading ("choice" or "pck", which of its two scores makes the cells of
-    semantic-correspondence); folds and c (of relative-depth's linear probe).
+    task: semantic-correspondence (made of SPair-71k's pairs), or art-style, visual-similarity,
+    relative-depth (BLINK's val split). target: the run, or the store that holds it (`run` names one
+    of several). kinds, layers, heads, select: blocks as in kvtool.tasks.probe; by default value,
+    and projected and vision beside it. n: questions at most, by default 200 made ones, or all of
+    BLINK's. seed: of made questions, folds, halves and intervals. pictures: a new folder for the
+    marked pictures, by default one in the store. answers: a file for a JSON line a question. model,
+    data: where the run's model and data set are now. fresh: ask and score anew; else no question is
+    asked twice, so that an interrupted call goes on. wait_s: how long to wait for questions that
+    other processes ask, and for their scores, once all others are done. options, of the task alone:
+    reading ("choice" or "pck", which of its two scores makes the cells of semantic-correspondence);
+    folds and c (of relative-depth's linear probe).
 
-    Raises UsageError for unknown tasks and options and for runs that cannot serve, saying what to extract; ModelError
-    where an answer is missing and the run's model is not there; where others still hold questions or the scores,
-    UnfinishedError if this process did some, else BusyError.
+    Raises UsageError for unknown tasks and options and for runs that cannot serve, saying what to
+    extract; ModelError where an answer is missing and the run's model is not there; where others
+    still hold questions or the scores, UnfinishedError if this process did some, else BusyError.
     """
     progress = progress or silent
     wanted = paired_task(task)
@@ -173,7 +175,8 @@ def _check(
 def _default_kinds(run: Run) -> list[Kind]:
     if "value" not in run.config.kinds:
         raise UsageError(
-            f"run {run.name}: expected values, found {', '.join(run.config.kinds)}; extract with --kinds value among "
+            f"run {run.name}: expected values, found {', '.join(run.config.kinds)}; extract with "
+            "--kinds value among "
             "them, or name stored kinds with --kinds"
         )
     return ["value", *(kind for kind in BASELINES if kind in run.config.kinds)]
@@ -185,14 +188,16 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
         return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
     return (
-        f"paired {task.name}: expected {what} about images that run {run.name} holds, found none{why}; extract them: "
+        f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
+        f"none{why}; extract them: "
         f"kvtool extract {run.store} --model M --dataset {task.spec}"
     )
 
 
 @dataclass(frozen=True)
 class PairedWork:
-    """A task's questions over a run, and the blocks that answer them. refs: the data set's pictures."""
+    """A task's questions over a run, and the blocks that answer them. refs: the data set's
+    pictures."""
 
     store: Store
     run: Run
@@ -202,7 +207,8 @@ class PairedWork:
     refs: Mapping[str, ImageRef]
 
     def draw(self, folder: Path | None) -> Path | None:
-        """The folder of the questions' marked pictures, drawn where they are not there yet; None without any."""
+        """The folder of the questions' marked pictures, drawn where they are not there yet; None
+        without any."""
         points = self.asked.points
         if points is None:
             return None
@@ -215,7 +221,8 @@ class PairedWork:
 
     @property
     def pictures_key(self) -> str | None:
-        """Under what the store keeps the marked pictures: the points, and the pictures that they lie in."""
+        """Under what the store keeps the marked pictures: the points, and the pictures that they
+        lie in."""
         points = self.asked.points
         if points is None:
             return None
@@ -251,12 +258,12 @@ class PairedWork:
             for answer, each in zip(answers, questions, strict=True)
         ]
         compared = ComparedAnswers(questions, self.asked.reading, said, config["metric"])
-        select, seed, metric = config["select"], config["seed"], compared.metric
+        select = config["select"]
+        seed = config["seed"]
+        metric = compared.metric
         rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
-        rows, half_rows = (
-            [compared.counted(row) for row in rows],
-            [compared.counted(row) for row in half_rows],
-        )
+        rows = [compared.counted(row) for row in rows]
+        half_rows = [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
         lines = nonfinite_lines(self.run, rows)
         if best is None:

@@ -28,7 +28,8 @@ COUNTED = {"model": ("both", "model_only"), "union": ("both", "value_only", "mod
 
 def tables(result: Result) -> Iterator[RenderableType]:
     """What `kvtool paired` shows below the headline."""
-    best, config = result.best, result.config
+    best = result.best
+    config = result.config
     assert best is not None, "kvtool paired always has a best block"
     words = [
         f"{config['dataset']}@{config['split']}",

@@ -1,7 +1,8 @@
 """The paired tasks: which run serves one, its questions, and how the values are read.
 
-Of BLINK the subsets whose answer the values alone can give: options that are images of their own (by mean vectors),
-and A or B about one image (by a linear probe). See docs/decisions/paired.md for the others.
+Of BLINK the subsets whose answer the values alone can give: options that are images of their own
+(by mean vectors), and A or B about one image (by a linear probe). See docs/decisions/paired.md for
+the others.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ ORDINALS = ("first", "second", "third", "fourth")
 N_POINTS = 200
 FOLDS = 5
 C = 0.01
-"""Inverse L2 strength of the linear probe: some hundred questions have about as many as a head has channels."""
+"""Inverse L2 strength of the linear probe: some hundred questions have about as many as a head has
+channels."""
 
 
 @dataclass(frozen=True)
 class PairedQuestions:
-    """The questions of a task over a run, how the values answer them, and a line for each that was left out.
+    """The questions of a task over a run, how the values answer them, and a line for each that was
+    left out.
 
-    points: of semantic correspondence, each question's points; their pictures are marked before the model sees them.
-    settings: options that the questions or the reading depend on.
+    points: of semantic correspondence, each question's points; their pictures are marked before the
+    model sees them. settings: options that the questions or the reading depend on.
     """
 
     questions: list[Question]
@@ -50,7 +53,8 @@ class PairedQuestions:
 
 @dataclass(frozen=True)
 class PairedTask:
-    """dataset: what a run must be over. subset: of BLINK. options: names of those that are the task's own."""
+    """dataset: what a run must be over. subset: of BLINK. options: names of those that are the
+    task's own."""
 
     name: str
     dataset: str
@@ -68,7 +72,8 @@ class PairedTask:
 def semantic_correspondence(
     dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
 ) -> PairedQuestions:
-    """Questions made of the pairs whose images the run holds, in the size that the pair's annotation says."""
+    """Questions made of the pairs whose images the run holds, in the size that the pair's
+    annotation says."""
     del subset
     pairs = dataset.pairs()
     left_out = LeftOut.of(dataset)
@@ -78,7 +83,8 @@ def semantic_correspondence(
     skipped = left_out.lines
     if len(held) < len(pairs):
         skipped.append(
-            f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"
+            f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not "
+            "hold"
         )
     return PairedQuestions(
         [each.question for each in points], PointCosine(tuple(points)), skipped, {}, points
@@ -91,12 +97,14 @@ def compared_images(
     """Which option's image goes with the first one."""
     del seed
     questions, skipped = _of_subset(dataset, ids, subset)
-    able, images = [], []
+    able = []
+    images = []
     for question in questions:
         shown = option_images(question)
         if shown is None:
             skipped.append(
-                f"question {question.id}: its choices {list(question.choices)} do not name its images"
+                f"question {question.id}: its choices {list(question.choices)} do not name its "
+                "images"
             )
             continue
         able.append(question)
@@ -105,8 +113,8 @@ def compared_images(
 
 
 def option_images(question: Question) -> tuple[int, ...] | None:
-    """Index of the image that each choice speaks of: by its ordinal, else in order after the first; None where that
-    fits neither way."""
+    """Index of the image that each choice speaks of: by its ordinal, else in order after the first;
+    None where that fits neither way."""
     others = range(1, len(question.image_ids))
     words = [
         re.findall(rf"\b({'|'.join(ORDINALS)})\b", choice.lower()) for choice in question.choices
@@ -129,7 +137,8 @@ def probed_image(
     folds: int = FOLDS,
     c: float = C,
 ) -> PairedQuestions:
-    """A or B of one image. Raises UsageError where there are too few questions of either to leave a fold out."""
+    """A or B of one image. Raises UsageError where there are too few questions of either to leave a
+    fold out."""
     questions, skipped = _of_subset(dataset, ids, subset)
     able = [each for each in questions if len(each.image_ids) == 1 and len(each.choices) == 2]
     fit = {each.id for each in able}
@@ -141,7 +150,8 @@ def probed_image(
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
     if able and fewest < 2:
         raise UsageError(
-            f"{subset}: expected two questions or more with each answer to train a probe, found {labels.count(0)} "
+            f"{subset}: expected two questions or more with each answer to train a probe, found "
+            f"{labels.count(0)} "
             f"with (A) and {labels.count(1)} with (B); extract more of them"
         )
     folds = min(folds, max(fewest, 2))
@@ -154,8 +164,10 @@ HIDDEN_ANSWER = "its answer is hidden"
 
 
 def _of_subset(dataset: Any, ids: Sizes, subset: str) -> tuple[list[Question], list[str]]:
-    """A subset's questions whose images the run holds and whose answer is one of the choices; the others' reasons."""
-    kept, skipped = [], [*dataset.notes, *dataset.skipped]
+    """A subset's questions whose images the run holds and whose answer is one of the choices; the
+    others' reasons."""
+    kept = []
+    skipped = [*dataset.notes, *dataset.skipped]
     for question in dataset.questions():
         if question.group != subset:
             continue
@@ -166,7 +178,8 @@ def _of_subset(dataset: Any, ids: Sizes, subset: str) -> tuple[list[Question], l
             skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:
             skipped.append(
-                f"question {question.id}: expected an answer of {', '.join(letters)}, found {question.answer!r}"
+                f"question {question.id}: expected an answer of {', '.join(letters)}, found "
+                f"{question.answer!r}"
             )
         else:
             kept.append(question)
@@ -199,7 +212,8 @@ def paired_task(name: str) -> PairedTask:
 
 
 def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
-    """The named run, or the only one that serves the task. Raises UsageError that says what to extract."""
+    """The named run, or the only one that serves the task. Raises UsageError that says what to
+    extract."""
     runs = [store.run(name)] if name is not None else store.readable_runs(lambda _: True)
     why = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
     able = [run for run in runs if run.name not in why]
@@ -208,7 +222,8 @@ def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
     if able:
         listed = ", ".join(run.name for run in able)
         raise UsageError(
-            f"paired {task.name}: expected one run or a name (--run), found runs that serve it: {listed}"
+            f"paired {task.name}: expected one run or a name (--run), found runs that serve it: "
+            f"{listed}"
         )
     over = [
         reason for run in runs if run.config.dataset == task.dataset and (reason := why[run.name])

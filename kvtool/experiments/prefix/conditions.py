@@ -1,7 +1,8 @@
-"""The runs that `kvtool prefix` compares: one without prefix, and one of each condition over the same images.
+"""The runs that `kvtool prefix` compares: one without prefix, and one of each condition over the
+same images.
 
-A condition's run has the settings of the run without prefix and keeps the decoder's kinds alone: what comes before the
-decoder does not see the prefix.
+A condition's run has the settings of the run without prefix and keeps the decoder's kinds alone:
+what comes before the decoder does not see the prefix.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ Progress = Callable[..., None]
 
 @dataclass(frozen=True)
 class PrefixCondition:
-    """A condition by the name that `extract --prefix` takes, and the text before each image of the data set, by id;
-    None where there is none for it."""
+    """A condition by the name that `extract --prefix` takes, and the text before each image of the
+    data set, by id; None where there is none for it."""
 
     name: str
     texts: dict[str, str | None]
@@ -57,12 +58,14 @@ class PrefixCondition:
 def condition_names(
     dataset: DatasetBase, chosen: Sequence[str] | None, own: Sequence[str]
 ) -> list[str]:
-    """none, then those chosen (default: all) of what the data set offers, then the user's own. Raises UsageError."""
+    """none, then those chosen (default: all) of what the data set offers, then the user's own.
+    Raises UsageError."""
     offered = [name for name in ORDER if name in dataset.about.conditions]
     for name in chosen or ():
         if name not in offered:
             raise UsageError(
-                f"conditions: expected some of {', '.join(offered)}, which {dataset.name} offers, found {name!r}"
+                f"conditions: expected some of {', '.join(offered)}, which {dataset.name} offers, "
+                f"found {name!r}"
             )
     for name in own:
         if not name.startswith((TEXT, FILE)):
@@ -72,7 +75,8 @@ def condition_names(
     named = [name for name in offered if chosen is None or name in (NONE, *chosen)]
     if len(named) + len(own) < 2:
         raise UsageError(
-            f"conditions: expected another one than none; {dataset.name} offers: {', '.join(offered)}; "
+            f"conditions: expected another one than none; {dataset.name} offers: "
+            f"{', '.join(offered)}; "
             'or give --prefix text:"..."'
         )
     return [*named, *dict.fromkeys(own)]
@@ -93,9 +97,9 @@ def find_base(
     model: str | None,
     spec: str | None,
 ) -> Run | None:
-    """The run without prefix: the named one, or the only one that holds the kinds and whose data set (`spec`, if
-    given) serves the task, of that model (`model`: its name, or where it is now). None where there is none and model
-    and spec say what to extract. Raises UsageError."""
+    """The run without prefix: the named one, or the only one that holds the kinds and whose data
+    set (`spec`, if given) serves the task, of that model (`model`: its name, or where it is now).
+    None where there is none and model and spec say what to extract. Raises UsageError."""
     if name is not None:
         run = store.run(name)
         check_served(run, task)
@@ -120,14 +124,17 @@ def find_base(
         return runs[0] if runs else None
     if runs:
         raise UsageError(
-            f"store {store.path}: expected one run without prefix for {task} or a name (--run), found runs: "
+            f"store {store.path}: expected one run without prefix for {task} or a name (--run), "
+            "found runs: "
             f"{', '.join(run.name for run in runs)}"
         )
     able = [each for each in DATASETS.names() if task in DATASETS.load(each).about.tasks]
     raise UsageError(
-        f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over {' or '.join(able)}"
+        f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over "
+        f"{' or '.join(able)}"
         f"{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, found runs: "
-        f"{', '.join(run.name for run in every) or 'none'}; give --model and --dataset {able[0]}:PATH to extract it"
+        f"{', '.join(run.name for run in every) or 'none'}; give --model and --dataset "
+        f"{able[0]}:PATH to extract it"
     )
 
 
@@ -156,8 +163,9 @@ def extract_base(
 def open_data(
     base: Run | None, task: str, data: str | Path | None, spec: str | None
 ) -> DatasetBase:
-    """The data set of the run without prefix, or where there is none, the one to extract. Raises DatasetError where it
-    is no longer the one that the run was extracted from, UsageError where it cannot serve the task."""
+    """The data set of the run without prefix, or where there is none, the one to extract. Raises
+    DatasetError where it is no longer the one that the run was extracted from, UsageError where it
+    cannot serve the task."""
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
@@ -172,7 +180,8 @@ def open_data(
     if gone := [image for image in base.ids if image not in there]:
         raise DatasetError(
             f"{opened.name} {opened.root}: expected the images that run {base.name} holds, found "
-            f"{count(gone, 'image')} gone ({listed(gone)}); give their folder with --data, or extract anew"
+            f"{count(gone, 'image')} gone ({listed(gone)}); give their folder with --data, or "
+            "extract anew"
         )
     return opened
 
@@ -187,8 +196,9 @@ def condition_run(
     device: str,
     progress: Progress,
 ) -> tuple[Run, dict[str, str]]:
-    """The run of a condition, with what it lacks of the base run's images extracted; and id -> why of images that it
-    cannot hold. Raises ModelError where the model is another one, BusyError where others hold images."""
+    """The run of a condition, with what it lacks of the base run's images extracted; and id -> why
+    of images that it cannot hold. Raises ModelError where the model is another one, BusyError where
+    others hold images."""
     if condition.name == NONE:
         return base, {}
     why = {
@@ -203,7 +213,8 @@ def condition_run(
         check_model(base, model)
         job = _job(store, base, run, condition, dataset, model)
         name, failed = _extract(job, condition.name, device, progress)
-        run, why = store.run(name), why | failed
+        run = store.run(name)
+        why = why | failed
     if held := set(base.ids) - set(run.ids) - why.keys():
         raise BusyError(
             f"run {run.name}: {len(held)} images are held by another process: try again later"
@@ -214,8 +225,8 @@ def condition_run(
 def _serves(
     run: Run, base: Run, wanted: RunConfig, condition: PrefixCondition, kinds: Sequence[Kind]
 ) -> bool:
-    """Whether a run holds these kinds of all wanted layers, made with the wanted settings, whatever else it holds, of
-    the base run's pictures under the condition's texts."""
+    """Whether a run holds these kinds of all wanted layers, made with the wanted settings, whatever
+    else it holds, of the base run's pictures under the condition's texts."""
     ours = run.config
     aside = {name: getattr(wanted, name) for name in ("kinds", "layers", "vision_layers", "codec")}
     if replace(ours, **aside).hash != wanted.hash:
@@ -231,7 +242,8 @@ def _serves(
 
 
 def check_model(base: Run, model: str | None) -> None:
-    """Raises ModelError where the base run's model is not there any more, or `model` is another one."""
+    """Raises ModelError where the base run's model is not there any more, or `model` is another
+    one."""
     info = base.config.model
     try:
         revision = _revision(model or info.name, base)
@@ -240,7 +252,8 @@ def check_model(base: Run, model: str | None) -> None:
         raise ModelError(f"{error}{hint}") from None
     if revision != info.revision:
         raise ModelError(
-            f"model {model or info.name}: expected revision {info.revision}, with which run {base.name} was extracted, "
+            f"model {model or info.name}: expected revision {info.revision}, with which run "
+            f"{base.name} was extracted, "
             f"found {revision}; give the folder that holds it with --model, or extract anew"
         )
 

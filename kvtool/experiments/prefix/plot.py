@@ -9,7 +9,8 @@ from kvtool.result import Result
 
 
 def draw(result: Result) -> Figure:
-    """Scores by the condition's best block and by the fixed one, and their differences to `none`."""
+    """Scores by the condition's best block and by the fixed one, and their differences to
+    `none`."""
     panels = [Panel(name, result.rows, name) for name in (result.metric, "difference")]
     names = {row["condition"]: row["condition"] for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")

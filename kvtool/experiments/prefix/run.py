@@ -1,7 +1,9 @@
-"""`kvtool prefix`: what a text before the image does to what the image's tokens hold (paper, section 4.1, table 4).
+"""`kvtool prefix`: what a text before the image does to what the image's tokens hold (paper,
+section 4.1, table 4).
 
-Every condition is a run of its own over the same images. Its score is that of its own best block, and that of the
-best block without prefix; the difference to the latter's score without prefix is paired, unit by unit.
+Every condition is a run of its own over the same images. Its score is that of its own best block,
+and that of the best block without prefix; the difference to the latter's score without prefix is
+paired, unit by unit.
 """
 
 from __future__ import annotations
@@ -73,20 +75,22 @@ def prefix(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """Scores of a task without prefix and under each condition, two rows each: the best block, and the fixed one.
+    """Scores of a task without prefix and under each condition, two rows each: the best block, and
+    the fixed one.
 
-    target: the store, or the run without prefix (`run` names one of a store's). conditions: of those that the data
-    set offers (none, correct, random, incorrect; default all; none is always there). prefix: the user's own, each
-    text:... or file:CSV. Conditions that no run holds are extracted first, into runs named after the one without
-    prefix; and that one too where the store has none, from `model` and `dataset` (NAME[:PATH][@SPLIT]). model: else
-    where the run's model is now; data: where its data set is now. kinds: of the decoder; layers: to choose the blocks
-    from. select, limit, seed, fresh and the task's own options are probe's. wait_s: how long to wait for conditions
-    that other processes score, once all others are done.
+    target: the store, or the run without prefix (`run` names one of a store's). conditions: of
+    those that the data set offers (none, correct, random, incorrect; default all; none is always
+    there). prefix: the user's own, each text:... or file:CSV. Conditions that no run holds are
+    extracted first, into runs named after the one without prefix; and that one too where the store
+    has none, from `model` and `dataset` (NAME[:PATH][@SPLIT]). model: else where the run's model is
+    now; data: where its data set is now. kinds: of the decoder; layers: to choose the blocks from.
+    select, limit, seed, fresh and the task's own options are probe's. wait_s: how long to wait for
+    conditions that other processes score, once all others are done.
 
-    Images that any condition lacks are left out of all, and counted in n_skipped. Raises UsageError for another task
-    or condition and where it is not clear which run to start from, ModelError where its model is another one now,
-    KvtoolError where no image is left; where others still score conditions, UnfinishedError if this process scored
-    some, else BusyError.
+    Images that any condition lacks are left out of all, and counted in n_skipped. Raises UsageError
+    for another task or condition and where it is not clear which run to start from, ModelError
+    where its model is another one now, KvtoolError where no image is left; where others still score
+    conditions, UnfinishedError if this process scored some, else BusyError.
     """
     progress = progress or silent
     own = _check(task, kinds, select, {**options, "limit": limit, "seed": seed})
@@ -103,7 +107,8 @@ def prefix(
     reasons = compared.reasons([ref.id for ref in opened.images()], [why for _, why in found])
     if not compared.ids:
         raise KvtoolError(
-            f"prefix: expected an image that every condition has a text for, found none: {reasons[0]}"
+            "prefix: expected an image that every condition has a text for, found none: "
+            f"{reasons[0]}"
         )
     config = compared.config(task, kinds, select, seed, own, opened.truth_digest())
     key = result_key(config)
@@ -165,7 +170,8 @@ def _check(
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """The run without prefix, the layers to choose from, the conditions, none first, and a run of each."""
+    """The run without prefix, the layers to choose from, the conditions, none first, and a run of
+    each."""
 
     base: Run
     layers: tuple[int, ...]
@@ -178,8 +184,8 @@ class ComparedRuns:
         return set(self.base.ids).intersection(*(run.ids for run in self.runs))
 
     def reasons(self, listed: Sequence[str], why: Sequence[Mapping[str, str]]) -> list[str]:
-        """A line for each image left out, of the data set's list up to the last image that the base run holds; why:
-        of each condition, by id."""
+        """A line for each image left out, of the data set's list up to the last image that the base
+        run holds; why: of each condition, by id."""
         held = set(self.base.ids)
         last = max((position for position, image in enumerate(listed) if image in held), default=-1)
         lines = []
@@ -191,8 +197,8 @@ class ComparedRuns:
         return lines
 
     def best(self, task: str, share: Share, **options: Any) -> list[Block]:
-        """The best block of each run. Raises KvtoolError where none is defined, BusyError where others still score
-        some; see Share.each."""
+        """The best block of each run. Raises KvtoolError where none is defined, BusyError where
+        others still score some; see Share.each."""
         blocks: dict[str, Block] = {}
 
         def score(run: Run) -> None:
@@ -202,7 +208,8 @@ class ComparedRuns:
             ).best
             if found is None:
                 raise KvtoolError(
-                    f"run {run.name}: {task} is defined for none of its blocks; nothing can be compared"
+                    f"run {run.name}: {task} is defined for none of its blocks; nothing can be "
+                    "compared"
                 )
             blocks[run.name] = Block(found["kind"], found["layer"], found["kv_head"])
 
@@ -210,7 +217,8 @@ class ComparedRuns:
         return [blocks[run.name] for run in self.runs]
 
     def items(self) -> list[Row]:
-        """What stood before the images of each condition: the text, or the first image's, and how many there are."""
+        """What stood before the images of each condition: the text, or the first image's, and how
+        many there are."""
         items = []
         for condition, run in zip(self.conditions, self.runs, strict=True):
             texts = list(
@@ -227,7 +235,8 @@ class ComparedRuns:
         return items
 
     def texts_hashes(self) -> list[str]:
-        """Of each condition, a digest of what stood before its images and of the pictures its run was made of."""
+        """Of each condition, a digest of what stood before its images and of the pictures its run
+        was made of."""
         return [
             digest_texts(
                 text
@@ -276,7 +285,8 @@ class ComparedRuns:
 
 @dataclass
 class ScoredCondition:
-    """Rows of conditions, all over the same units of a task; with select "split", those that chose no block."""
+    """Rows of conditions, all over the same units of a task; with select "split", those that chose
+    no block."""
 
     work: Task
     device: torch.device
@@ -285,7 +295,8 @@ class ScoredCondition:
     _held: tuple[tuple[str, Kind, int], Table, Array] | None = field(default=None, repr=False)
 
     def table(self, run: Run, block: Block) -> tuple[Table, Array]:
-        """The summary's units (1, n, k) of a block, and how many values under them are not finite, (1,)."""
+        """The summary's units (1, n, k) of a block, and how many values under them are not finite,
+        (1,)."""
         key = (run.name, block.kind, block.layer)
         if self._held is None or self._held[0] != key:
             # All heads at once, as the probe has them: products of fewer might differ in the last bits.
@@ -293,11 +304,14 @@ class ScoredCondition:
             layer = Layer(run, block.kind, block.layer, heads, self.device)
             measured = self.work.measure(layer)
             self._held = key, next(iter(self.work.tables(measured))), layer.nonfinite
-        head, (_, table, nonfinite) = slice(block.kv_head, block.kv_head + 1), self._held
-        units, strata = table.units[head], table.strata
+        head = slice(block.kv_head, block.kv_head + 1)
+        (_, table, nonfinite) = self._held
+        units = table.units[head]
+        strata = table.strata
         if self.select == "split":
             _, second = halves(units.shape[1], self.seed)
-            units, strata = units[:, second], None if strata is None else strata[second]
+            units = units[:, second]
+            strata = None if strata is None else strata[second]
         return table._replace(units=units, strata=strata), nonfinite[head]
 
     def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
@@ -321,15 +335,17 @@ def blind(blocks: Sequence[Block]) -> list[str]:
     if not any(block.kind == "value" and block.layer == 0 for block in blocks):
         return []
     return [
-        "values of layer 0 do not see the text before them, and one was the best; --layers chooses among others"
+        "values of layer 0 do not see the text before them, and one was the best; --layers "
+        "chooses among others"
     ]
 
 
 def difference(
     ours: Table, without: Table, metric: str, seed: int, nonfinite: Array | None = None
 ) -> Row:
-    """A block's score less another's over the same units, with the interval of the paired bootstrap: each resample
-    draws units, and with a unit both blocks' share of it. None where our block's values are not finite."""
+    """A block's score less another's over the same units, with the interval of the paired
+    bootstrap: each resample draws units, and with a unit both blocks' share of it. None where our
+    block's values are not finite."""
     k = ours.units.shape[-1]
 
     def scores(sums: Array) -> dict[str, Array]:

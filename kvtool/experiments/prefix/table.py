@@ -1,4 +1,5 @@
-"""Prefix conditions on a terminal, the paper's table 4: score and difference by the best block and by the fixed one."""
+"""Prefix conditions on a terminal, the paper's table 4: score and difference by the best block and
+by the fixed one."""
 
 from __future__ import annotations
 

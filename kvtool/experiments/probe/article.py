@@ -1,4 +1,5 @@
-"""The page's article about a probe: heatmaps, the curve over layers, the best block beside the baselines."""
+"""The page's article about a probe: heatmaps, the curve over layers, the best block beside the
+baselines."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from kvtool.result import Result, Row, block_name, is_summary
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
-    result, examples = study.kept[position].result, study.examples.get(position, {})
+    result = study.kept[position].result
+    examples = study.examples.get(position, {})
     rows = [row for row in result.rows if is_summary(row) and "kv_head" in row]
     kinds = [kind for kind in dict.fromkeys(row["kind"] for row in rows) if is_grid(rows, kind)]
     baselines = leading_baselines(result)
@@ -62,7 +64,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 
 
 def last_layer(result: Result) -> str | None:
-    """The last layer's best block beside the best of all; None where they are one, or of several kinds."""
+    """The last layer's best block beside the best of all; None where they are one, or of several
+    kinds."""
     best = result.best
     if best is None or best.get("select") == "split":
         return None

@@ -1,5 +1,5 @@
-"""Scores of a task over layers: the best of each layer beside the baselines, and every head (the paper's figures 2 and
-5 to 13)."""
+"""Scores of a task over layers: the best of each layer beside the baselines, and every head (the
+paper's figures 2 and 5 to 13)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
 
 
 def baselines(result: Result, drawn: Sequence[str]) -> list[tuple[str, Row]]:
-    """The best of each run's projected and vision blocks that is not drawn as a curve, and what to call it."""
+    """The best of each run's projected and vision blocks that is not drawn as a curve, and what to
+    call it."""
     here = result.config.get("run")
     groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:

@@ -1,4 +1,5 @@
-"""`kvtool probe`: how well every (kind, layer, kv_head) of a run does a perception task (paper, section 3.1)."""
+"""`kvtool probe`: how well every (kind, layer, kv_head) of a run does a perception task (paper,
+section 3.1)."""
 
 from __future__ import annotations
 
@@ -37,18 +38,20 @@ def probe(
 ) -> Result:
     """Score every block of a run on a task.
 
-    kinds: by default value, or key where there is none, and the baselines projected and vision. layers, heads: of the
-    decoder's kinds, the baselines beside them are whole; of vision where no decoder's kind is asked for. ids: only
-    these of the run's images, so that runs which lack different ones can be compared. select: "max" takes the best
-    block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling units and
-    scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes, halves and
+    kinds: by default value, or key where there is none, and the baselines projected and vision.
+    layers, heads: of the decoder's kinds, the baselines beside them are whole; of vision where no
+    decoder's kind is asked for. ids: only these of the run's images, so that runs which lack
+    different ones can be compared. select: "max" takes the best block on the data it is scored on,
+    which is optimistic; "split" chooses on one half of the sampling units and scores on the other.
+    limit: sampling units at most. data: where the data set is now. seed: of episodes, halves and
     intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
-    wait_s: how long to wait for another process that scores the same. share: that of the command that this probe is a
-    part of, in place of wait_s. progress: called with (blocks done, note). options: the task's own, see options_of.
+    wait_s: how long to wait for another process that scores the same. share: that of the command
+    that this probe is a part of, in place of wait_s. progress: called with (blocks done, note).
+    options: the task's own, see options_of.
 
-    The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
-    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored,
-    BusyError where another process scores the same.
+    The result is kept in the store and given again when asked for the same, unless `fresh`. Raises
+    UsageError where the run's data set cannot serve the task or a block is not stored, KvtoolError
+    where nothing can be scored, BusyError where another process scores the same.
     """
     return evaluate(
         select_run(target),

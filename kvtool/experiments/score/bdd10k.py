@@ -29,11 +29,13 @@ def score_bdd10k(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png, 8-bit train ids as the ground truth.
+    """miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png, 8-bit train ids as the
+    ground truth.
 
-    data: the BDD folder, or one that holds the ground truth's label maps themselves. Ground truth of 255 is dropped, a
-    predicted id above 18 belongs to no class, and a missing file is a miss that `n_missing` counts. An image whose
-    ground truth cannot be used is left out and counted in n_skipped.
+    data: the BDD folder, or one that holds the ground truth's label maps themselves. Ground truth
+    of 255 is dropped, a predicted id above 18 belongs to no class, and a missing file is a miss
+    that `n_missing` counts. An image whose ground truth cannot be used is left out and counted in
+    n_skipped.
     """
     maps = _label_maps(Path(data), split)
     folder = results_folder(results, "a label map for each image")
@@ -47,7 +49,8 @@ def score_bdd10k(
     }
     benchmark = LabelMapBenchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
-    counts, missing = counted.counts, counted.missing
+    counts = counted.counts
+    missing = counted.missing
     return Result(
         command="score",
         task="bdd10k",
@@ -91,8 +94,8 @@ def _truth(path: Path) -> LabelMap:
 
 
 def given_class_units(counts: Array) -> Array:
-    """(image, 3, class) counts -> (image, 4): background and foreground intersection, then union, summed over the
-    classes of the image's ground truth, each in turn the foreground."""
+    """(image, 3, class) counts -> (image, 4): background and foreground intersection, then union,
+    summed over the classes of the image's ground truth, each in turn the foreground."""
     intersection, said, true = np.moveaxis(counts, 1, 0)
     union = said + true - intersection
     pixels = true.sum(axis=1, keepdims=True)

@@ -33,7 +33,8 @@ def davis(
 ) -> None:
     """J and F of video object masks over all objects and of each: means, recall, decay.
 
-    Masks are indexed PNGs as the annotations. The first and the last frame are not scored and need no mask.
+    Masks are indexed PNGs as the annotations. The first and the last frame are not scored and need
+    no mask.
     """
     _score("davis", "sequences", format, data=data, results=results, split=split)
 
@@ -52,7 +53,8 @@ def imagenet_s(
 ) -> None:
     """miou over all classes with background, and the IoU of each.
 
-    Maps are RGB PNGs, id = R + 256 G, as the ground truth. A missing file is a miss; n_missing counts them.
+    Maps are RGB PNGs, id = R + 256 G, as the ground truth. A missing file is a miss; n_missing
+    counts them.
     """
     _score("imagenet-s", "images", format, data=data, results=results, classes=classes, split=split)
 
@@ -69,7 +71,8 @@ def bdd10k(
 ) -> None:
     """miou over the classes of the ground truth, miou_fgbg, and the IoU of each class.
 
-    Maps are 8-bit PNGs of ids 0 to 18 as the ground truth. A missing file is a miss; n_missing counts them.
+    Maps are 8-bit PNGs of ids 0 to 18 as the ground truth. A missing file is a miss; n_missing
+    counts them.
     """
     _score("bdd10k", "images", format, data=data, results=results, split=split)
 
@@ -83,8 +86,8 @@ def spair(
 ) -> None:
     """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
 
-    A line holds a pair's fields of SPair-71k (category, trg_kps, trg_bndbox) and prd_kps, the predicted points [x, y]
-    in pixels of the original target image, in the order of trg_kps.
+    A line holds a pair's fields of SPair-71k (category, trg_kps, trg_bndbox) and prd_kps, the
+    predicted points [x, y] in pixels of the original target image, in the order of trg_kps.
     """
     _score("spair", "pairs", format, answers=answers)
 
@@ -108,10 +111,12 @@ def pope(
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
-    """accuracy, precision, recall, f1 and yes_ratio of each file, pooled, and as the mean over files (macro_f1 ...).
+    """accuracy, precision, recall, f1 and yes_ratio of each file, pooled, and as the mean over
+    files (macro_f1 ...).
 
-    A record holds answer (free text, read as the official script does) and label (yes or no). With --labels, the
-    official pair of files: answers without labels, and POPE's own file of questions. - is standard input.
+    A record holds answer (free text, read as the official script does) and label (yes or no). With
+    --labels, the official pair of files: answers without labels, and POPE's own file of questions.
+    - is standard input.
     """
     files = [*(answers or []), *(more or [])]
     if not files:
@@ -126,7 +131,8 @@ def mme(
 ) -> None:
     """acc, acc_plus and score of each subset, their means over the subsets, and the total.
 
-    A line of a file: image TAB question TAB ground truth TAB answer; two lines an image, one after the other.
+    A line of a file: image TAB question TAB ground truth TAB answer; two lines an image, one after
+    the other.
     """
     _score("mme", "subsets", format, answers=answers)
 
@@ -143,5 +149,6 @@ def _score(name: str, unit: str, format: Format, **options: Any) -> None:
     emit(result, resolve(format))
     if result.n_skipped:
         raise PartialError(
-            f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} scored"
+            f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} "
+            "scored"
         )

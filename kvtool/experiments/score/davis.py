@@ -1,4 +1,5 @@
-"""DAVIS-2017, semi-supervised: a tree of masks, scored as davis2017-evaluation does (protocol 6)."""
+"""DAVIS-2017, semi-supervised: a tree of masks, scored as davis2017-evaluation does (protocol
+6)."""
 
 from __future__ import annotations
 
@@ -32,18 +33,21 @@ def score_davis(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """J and F of RESULTS/<sequence>/<frame>.png, indexed PNGs as the annotations, over all objects and of each.
+    """J and F of RESULTS/<sequence>/<frame>.png, indexed PNGs as the annotations, over all objects
+    and of each.
 
-    data: the DAVIS folder; split: val or train. The first and the last frame are not scored and need no mask.
-    A sequence whose annotations are not all there, of one size and readable, is left out and counted in n_skipped.
-    Raises DatasetError for a missing sequence or frame of the results, a mask of another size, and an id above the
-    number of objects of the sequence, where the official script ends too.
+    data: the DAVIS folder; split: val or train. The first and the last frame are not scored and
+    need no mask. A sequence whose annotations are not all there, of one size and readable, is left
+    out and counted in n_skipped. Raises DatasetError for a missing sequence or frame of the
+    results, a mask of another size, and an id above the number of objects of the sequence, where
+    the official script ends too.
     """
     dataset = Davis(Path(data), split)
     folder = results_folder(results, "a folder of masks for each sequence")
     videos = dataset.videos()
     skipped = list(dataset.skipped)
-    units, objects = [], []
+    units = []
+    objects = []
     for video in videos:
         if not all(map(dataset.has_label_map, video.frame_ids)):
             continue  # it would shift the frames that are scored; those frames are named already
@@ -82,7 +86,8 @@ def score_davis(
 
 
 def _truth(dataset: Davis, video: Video) -> list[Array]:
-    """The annotations of a sequence's frames. Raises DatasetError where it cannot be scored by them."""
+    """The annotations of a sequence's frames. Raises DatasetError where it cannot be scored by
+    them."""
     if len(video.frame_ids) < 3:
         raise DatasetError(f"sequence {video.name}: no frame between its ends")
     truth: list[Array] = [dataset.label_map(frame) for frame in video.frame_ids]
@@ -98,7 +103,8 @@ def _video_units(video: Video, truth: Sequence[Array], results: Path) -> Array:
     """(object, 7): davis_units of a sequence."""
     if not (results / video.name).is_dir():
         raise DatasetError(
-            f"{results}: expected a folder {video.name}/ with the masks of this sequence, found none"
+            f"{results}: expected a folder {video.name}/ with the masks of this sequence, found "
+            "none"
         )
     said = [
         _mask(results / f"{frame}.png", video, truth[i])
@@ -119,7 +125,8 @@ def _mask(path: Path, video: Video, truth: Array) -> Array:
     highest = int(mask.max(initial=0))
     if highest > video.n_objects:
         raise DatasetError(
-            f"{path}: expected ids 0 to {video.n_objects}, the objects of {video.name}'s first annotation, found "
+            f"{path}: expected ids 0 to {video.n_objects}, the objects of {video.name}'s first "
+            "annotation, found "
             f"{highest}; the official evaluation ends here too"
         )
     return mask

@@ -27,16 +27,19 @@ def score_imagenet_s(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """miou and the IoU of every class of RESULTS/<wnid>/<name>.png, RGB with id = R + 256 G as the ground truth.
+    """miou and the IoU of every class of RESULTS/<wnid>/<name>.png, RGB with id = R + 256 G as the
+    ground truth.
 
-    data: the folder of one size; classes: 50, 300 or 919. Ground truth of 1000 is dropped, a predicted id above
-    `classes` belongs to no class, and a missing file is a miss that `n_missing` counts. Intervals draw images within
-    their wnid, as a resample without some class would score it 0. An image whose ground truth is missing or cannot be
-    used is left out and counted in n_skipped.
+    data: the folder of one size; classes: 50, 300 or 919. Ground truth of 1000 is dropped, a
+    predicted id above `classes` belongs to no class, and a missing file is a miss that `n_missing`
+    counts. Intervals draw images within their wnid, as a resample without some class would score it
+    0. An image whose ground truth is missing or cannot be used is left out and counted in
+    n_skipped.
     """
     if classes not in SIZES:
         raise UsageError(
-            f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {classes}"
+            f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not "
+            f"{classes}"
         )
     dataset = ImageNetS(Path(data), split)
     if dataset.size not in (None, classes):
@@ -81,7 +84,8 @@ def score_imagenet_s(
 
 
 def read_prediction(path: Path) -> Array:
-    """(height, width) int32 ids. Raises DatasetError for a file that is not RGB: its ids would read as others."""
+    """(height, width) int32 ids. Raises DatasetError for a file that is not RGB: its ids would read
+    as others."""
     ids = read_ids(path)
     with Image.open(path) as image:
         mode = image.mode
@@ -93,7 +97,8 @@ def read_prediction(path: Path) -> Array:
 
 
 def _names(dataset: ImageNetS, classes: int) -> list[str]:
-    """`other` and the wnids in the order of their ids; the ids where the data set's folders are not all there."""
+    """`other` and the wnids in the order of their ids; the ids where the data set's folders are not
+    all there."""
     try:
         wnids: tuple[str, ...] = dataset.wnids
     except DatasetError:

@@ -18,7 +18,8 @@ from kvtool.stats.bootstrap import Array, Scores
 
 @dataclass(frozen=True)
 class LabelMapBenchmark:
-    """Ids of the label maps 0 .. n_classes - 1 and `ignore`, how a result file is read, and its class names by id."""
+    """Ids of the label maps 0 .. n_classes - 1 and `ignore`, how a result file is read, and its
+    class names by id."""
 
     names: Sequence[str]
     ignore: int
@@ -33,8 +34,8 @@ class LabelMapBenchmark:
 class Counted:
     """The images that could be scored, by their result files' names.
 
-    counts: (image, 3, class) pixels of intersection, prediction and truth. missing: the result files that are not
-    there. left_out: a line for each image whose truth cannot be used.
+    counts: (image, 3, class) pixels of intersection, prediction and truth. missing: the result
+    files that are not there. left_out: a line for each image whose truth cannot be used.
     """
 
     names: Sequence[str]
@@ -51,9 +52,10 @@ def count(
 ) -> Counted:
     """Pixels of every image by class, see Counted.
 
-    truth: by the result file's name below `results`. The pixels of a missing file belong to no class: misses. An image
-    whose truth cannot be read, or holds other ids, is left out. Raises DatasetError where no result is there at all or
-    one has another size, and where no image's truth can be used.
+    truth: by the result file's name below `results`. The pixels of a missing file belong to no
+    class: misses. An image whose truth cannot be read, or holds other ids, is left out. Raises
+    DatasetError where no result is there at all or one has another size, and where no image's truth
+    can be used.
     """
     missing = [name for name in truth if not (results / name).is_file()]
     if len(missing) == len(truth):
@@ -62,7 +64,9 @@ def count(
             f"{results}: expected label maps such as {missing[0]}, found {instead}; check the path"
         )
     absent = set(missing)
-    rows, names, left_out = [], [], []
+    rows = []
+    names = []
+    left_out = []
     for name, load in truth.items():
         try:
             true = load()
@@ -83,7 +87,8 @@ def count(
     counts = np.stack(rows)
     if not counts[:, 2].any():
         raise DatasetError(
-            f"{results}: expected pixels of some class in the ground truth, found ignored ones alone"
+            f"{results}: expected pixels of some class in the ground truth, found ignored ones "
+            "alone"
         )
     return Counted(names, counts, [name for name in names if name in absent], left_out)
 
@@ -110,8 +115,8 @@ def rows(
 ) -> list[Row]:
     """The summary, and the accumulated IoU of every class; of a class that occurs nowhere it is 0.
 
-    scores: of sums (..., 3 * class + k) of `counts` and `extra` (image, k). strata: (image,), within which images are
-    drawn. A class's n is the number of images whose ground truth holds it.
+    scores: of sums (..., 3 * class + k) of `counts` and `extra` (image, k). strata: (image,),
+    within which images are drawn. A class's n is the number of images whose ground truth holds it.
     """
     units = counts.reshape(len(counts), -1)
     units = units if extra is None else np.concatenate([units, extra], axis=1)

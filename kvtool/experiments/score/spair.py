@@ -1,4 +1,5 @@
-"""SPair-71k: predicted keypoints, scored as HPF and the Semantic-Correspondence survey do (protocol 5)."""
+"""SPair-71k: predicted keypoints, scored as HPF and the Semantic-Correspondence survey do (protocol
+5)."""
 
 from __future__ import annotations
 
@@ -51,12 +52,15 @@ class Answer:
 def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None = None) -> Result:
     """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
 
-    answers: JSON lines or a JSON list of pairs with SPair's fields category, trg_kps and trg_bndbox, and prd_kps, the
-    predicted points in the order of trg_kps, (x, y) in pixels of the original target image. Pairs without a keypoint,
-    or whose truth cannot be used, are left out and counted. Raises DatasetError that names file and line of any pair
-    whose prediction cannot be used, and where no pair is left.
+    answers: JSON lines or a JSON list of pairs with SPair's fields category, trg_kps and
+    trg_bndbox, and prd_kps, the predicted points in the order of trg_kps, (x, y) in pixels of the
+    original target image. Pairs without a keypoint, or whose truth cannot be used, are left out and
+    counted. Raises DatasetError that names file and line of any pair whose prediction cannot be
+    used, and where no pair is left.
     """
-    path, pairs, skipped = Path(answers), [], []
+    path = Path(answers)
+    pairs = []
+    skipped = []
     for where, record in read_records(path):
         try:
             truth = _truth(record, where)

@@ -55,10 +55,11 @@ def search(
 ) -> None:
     """Find the patches of all images of a run that are nearest to one patch. Never loads the model.
 
-    The first search of a block builds an index, which the store keeps with the run: exact up to 128 MiB of vectors,
-    inverted lists (FAISS) above. How much of the exact answer it finds (recall_at_10) is measured then, and said with
-    each search. Without --layer or --kv-head the best block of the last correspondence probe in the store is taken,
-    else of the last probe, else the middle layer and head 0.
+    The first search of a block builds an index, which the store keeps with the run: exact up to 128
+    MiB of vectors, inverted lists (FAISS) above. How much of the exact answer it finds
+    (recall_at_10) is measured then, and said with each search. Without --layer or --kv-head the
+    best block of the last correspondence probe in the store is taken, else of the last probe, else
+    the middle layer and head 0.
     """
     import kvtool
     from kvtool.cli.output import emit_rows, resolve

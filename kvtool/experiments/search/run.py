@@ -1,4 +1,5 @@
-"""`kvtool search`: the nearest patches of a whole run for one patch, exact or by an index that the store keeps."""
+"""`kvtool search`: the nearest patches of a whole run for one patch, exact or by an index that the
+store keeps."""
 
 from __future__ import annotations
 
@@ -54,16 +55,18 @@ def search(
 ) -> Result:
     """The k patches of a run nearest to the one at a pixel, over the base grids of all its images.
 
-    image: an id; at_px: (x, y) in pixels of the original image. kind: by default value, else what is stored of key,
-    projected, vision. layer, kv_head: by default the best block of that kind in the last correspondence probe kept in
-    the store, else in the last probe of any task, else the middle stored layer, head 0. metric: the score is cosine
-    similarity, or the negated squared distance for "l2". Rank 1 is the patch itself; exclude_self leaves out its
-    whole image. exact: read every patch instead of using the index; fresh: build the index again. progress: called
-    with (patches read, note, of how many) while an index is built.
+    image: an id; at_px: (x, y) in pixels of the original image. kind: by default value, else what
+    is stored of key, projected, vision. layer, kv_head: by default the best block of that kind in
+    the last correspondence probe kept in the store, else in the last probe of any task, else the
+    middle stored layer, head 0. metric: the score is cosine similarity, or the negated squared
+    distance for "l2". Rank 1 is the patch itself; exclude_self leaves out its whole image. exact:
+    read every patch instead of using the index; fresh: build the index again. progress: called with
+    (patches read, note, of how many) while an index is built.
 
-    Rows: rank, image, x_px, y_px (the patch's centre), row, col, token (among the image's tokens), score; equal scores
-    by lowest (image index, token). config: block, index with its recall_at_10 over n queries, and notes for a reader.
-    Raises UsageError for an unknown image, a position outside it, a block that is not stored, k < 1.
+    Rows: rank, image, x_px, y_px (the patch's centre), row, col, token (among the image's tokens),
+    score; equal scores by lowest (image index, token). config: block, index with its recall_at_10
+    over n queries, and notes for a reader. Raises UsageError for an unknown image, a position
+    outside it, a block that is not stored, k < 1.
     """
     from kvtool.features.neighbors import Metric
 
@@ -148,7 +151,8 @@ def _query(patches: Patches, image: str, at_px: tuple[float, float]) -> Query:
     _, vector = patches.gather(np.array([number], np.int64))
     if not len(vector):
         raise KvtoolError(
-            f"search: the vector at {_at(at_px)} of image {image} is not finite: choose another patch"
+            f"search: the vector at {_at(at_px)} of image {image} is not finite: choose another "
+            "patch"
         )
     return Query(patches, number, (start, stop), vector)
 
@@ -158,7 +162,10 @@ def _check_inside(sample: Sample, patches: Patches, at_px: tuple[float, float]) 
     x_px, y_px = at_px
     width, height = sample.image_wh_px
     x0, y0, x1, y1 = patches.span(sample).cover_xyxy_px
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    left = max(x0, 0)
+    top = max(y0, 0)
+    right = min(x1, width)
+    bottom = min(y1, height)
     if not (left <= x_px < right and top <= y_px < bottom):
         cropped = (
             ""
@@ -166,7 +173,8 @@ def _check_inside(sample: Sample, patches: Patches, at_px: tuple[float, float]) 
             else ", of which the model saw a part"
         )
         raise UsageError(
-            f"search: {_at(at_px)} is outside image {sample.id} ({width} x {height} px{cropped}): expected x from "
+            f"search: {_at(at_px)} is outside image {sample.id} ({width} x {height} px{cropped}): "
+            "expected x from "
             f"{left:g} to below {right:g}, y from {top:g} to below {bottom:g}"
         )
 
@@ -178,7 +186,8 @@ def _at(at_px: tuple[float, float]) -> str:
 def choose_block(
     run: Run, kind: Kind | None, layer: int | None, kv_head: int | None
 ) -> tuple[Block, str]:
-    """The block to search, and in words why it is that one. Raises UsageError where it is not stored."""
+    """The block to search, and in words why it is that one. Raises UsageError where it is not
+    stored."""
     stored = run.config.kinds
     kind = kind or next(one for one in PREFERRED if one in stored)
     if kind not in stored:
@@ -186,10 +195,12 @@ def choose_block(
         raise UsageError(
             f"search: run {run.name} has no {kind}, only {listed} of {', '.join(KINDS)}: see --kind"
         )
-    layers, heads = run.config.stored_layers(kind), run.config.heads_and_dim(kind)[0]
+    layers = run.config.stored_layers(kind)
+    heads = run.config.heads_and_dim(kind)[0]
     if layer is not None and layer not in layers:
         raise UsageError(
-            f"search: run {run.name} has no layer {layer} of {kind}, only {', '.join(map(str, layers))}"
+            f"search: run {run.name} has no layer {layer} of {kind}, only "
+            f"{', '.join(map(str, layers))}"
         )
     if kv_head is not None and not 0 <= kv_head < heads:
         raise UsageError(
@@ -237,7 +248,8 @@ def _best_of(result: Result, kind: Kind, layer: int | None, kv_head: int | None)
 def _fill(
     best: Best, patches: Patches, exact: bool, fresh: bool, notes: list[str], progress: Progress
 ) -> dict[str, Any]:
-    """Show `best` the patches, by the index where there may be one; returns what served, and notes it."""
+    """Show `best` the patches, by the index where there may be one; returns what served, and notes
+    it."""
     why = (
         "as asked"
         if exact

@@ -1,4 +1,5 @@
-"""kvtool show: pictures of what a run holds of some images, and of what a block predicts of them."""
+"""kvtool show: pictures of what a run holds of some images, and of what a block predicts of
+them."""
 
 from __future__ import annotations
 
@@ -88,14 +89,15 @@ def show(
 ) -> None:
     """Write one PNG about some images of a run. Never loads the model.
 
-    Without --task: the first three principal components of every block as colours, layers across and heads down, beside
-    each image; input-agnostic blocks are framed where `kvtool variance` found them. Colours are comparable within a
-    file.
+    Without --task: the first three principal components of every block as colours, layers across
+    and heads down, beside each image; input-agnostic blocks are framed where `kvtool variance`
+    found them. Colours are comparable within a file.
 
-    With --task: what a block predicts, as the probe scores it. Segmentation: the mask over the image, beside the
-    truth's outline. semantic-correspondence: the keypoints found; of two images or more, the pairs among them.
-    temporal-correspondence: the propagated masks of a frame, or of a sequence's frames. The best block is that of the
-    last probe that the store keeps; where it keeps none, the task is probed first.
+    With --task: what a block predicts, as the probe scores it. Segmentation: the mask over the
+    image, beside the truth's outline. semantic-correspondence: the keypoints found; of two images
+    or more, the pairs among them. temporal-correspondence: the propagated masks of a frame, or of a
+    sequence's frames. The best block is that of the last probe that the store keeps; where it keeps
+    none, the task is probed first.
     """
     import kvtool
     from kvtool.cli.output import emit_rows

@@ -1,4 +1,5 @@
-"""What a block predicts of some images, as one contact sheet: the part of `kvtool show` that needs a probe's task."""
+"""What a block predicts of some images, as one contact sheet: the part of `kvtool show` that needs
+a probe's task."""
 
 from __future__ import annotations
 
@@ -39,8 +40,10 @@ def predictions(
     device: str,
     progress: Callable[..., None] | None,
 ) -> tuple[Image.Image, Block, tuple[str, ...]]:
-    """A contact sheet, the block that predicted, and notes; see kvtool.experiments.show.run.show."""
-    kind_of_task, where = TASKS.load(task), torch_device(device)
+    """A contact sheet, the block that predicted, and notes; see
+    kvtool.experiments.show.run.show."""
+    kind_of_task = TASKS.load(task)
+    where = torch_device(device)
     check_served(run, task)
     if limit < 1:
         raise UsageError(f"show: --limit: expected 1 or more, found {limit}")
@@ -65,7 +68,8 @@ def predictions(
                 {"kind": chosen.kind, "layer": chosen.layer, "kv_head": chosen.kv_head}
             )
             raise KvtoolError(
-                f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another --block"
+                f"show: run {run.name}: {name}: {WHAT}, so it predicts nothing: give another "
+                "--block"
             )
         if not records or records[0].get("pairs") == 0:
             raise _unserved(work, ids, result)
@@ -89,7 +93,8 @@ def _frames_of(run: Run, names: Sequence[str]) -> tuple[str, ...]:
 def _choose(
     run: Run, task: str, block: Block | None, result: Result | None, able: Sequence[Kind]
 ) -> tuple[Block, list[int]]:
-    """The block, and the heads that were scored with it: alone, it might round a pixel differently."""
+    """The block, and the heads that were scored with it: alone, it might round a pixel
+    differently."""
     if block is None:
         best = None if result is None else result.best
         if best is None:
@@ -100,7 +105,8 @@ def _choose(
     ((_, layers, heads),) = plan_blocks(run, [block.kind], None, None, able).blocks
     if block.layer not in layers or block.kv_head not in heads:
         raise UsageError(
-            f"show: --block: run {run.name} has no {block.kind}:{block.layer}:{block.kv_head}; layers of {block.kind}: "
+            f"show: --block: run {run.name} has no {block.kind}:{block.layer}:{block.kv_head}; "
+            f"layers of {block.kind}: "
             f"{', '.join(map(str, layers))}; kv_heads: {', '.join(map(str, heads))}"
         )
     for scored in [] if result is None else result.config["blocks"]:
@@ -129,7 +135,8 @@ def _unserved(work: Any, ids: Sequence[str], result: Result | None) -> UsageErro
     )
     hint = f"; it knows {', '.join(map(repr, (near or listed)[:3]))}" if listed else ""
     return UsageError(
-        f"show: {work.name} predicts nothing of {', '.join(map(repr, ids[:3]))}: expected an image of its {work.n} "
+        f"show: {work.name} predicts nothing of {', '.join(map(repr, ids[:3]))}: expected an "
+        f"image of its {work.n} "
         f"units (queries, pairs, sequences{of_limit}), found none{hint}"
     )
 

@@ -1,4 +1,5 @@
-"""`kvtool show`: pictures of what a run holds of some images, and of what a block predicts of them, as one PNG."""
+"""`kvtool show`: pictures of what a run holds of some images, and of what a block predicts of them,
+as one PNG."""
 
 from __future__ import annotations
 
@@ -24,13 +25,15 @@ from kvtool.types import Block, Kind
 LIMIT = 12
 """Sampling units on a sheet."""
 BESIDE_PX = (420, 240)
-"""Width that the original picture has at most beside its maps, and height that it has at least room for."""
+"""Width that the original picture has at most beside its maps, and height that it has at least room
+for."""
 Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture that was written. what: the task, or "pca". block: of the task. images: ids. notes: for the user."""
+    """A picture that was written. what: the task, or "pca". block: of the task. images: ids. notes:
+    for the user."""
 
     path: Path
     what: str
@@ -67,18 +70,20 @@ def show(
 ) -> Shown:
     """Write one PNG about some images of a run. Never loads the model.
 
-    Without a task: the first three principal components of every block as colours, layers across and heads down, each
-    image's picture beside (left out where the data set is gone). kind: by default value, else what is stored; layers,
-    heads: some of the stored ones.
+    Without a task: the first three principal components of every block as colours, layers across
+    and heads down, each image's picture beside (left out where the data set is gone). kind: by
+    default value, else what is stored; layers, heads: some of the stored ones.
 
-    With a task: what a block predicts of the images, exactly as the probe scores it. block: by default the best of the
-    last probe that the store keeps of the run as it is now; where it keeps none, the task is probed first, and
-    progress called with (blocks done, note). The task's options are that probe's, else the defaults. limit: sampling
-    units (sentences, episodes, pairs, frames) at most, evenly chosen. Of one image of SPair-71k all pairs are drawn, of
-    several those among them; a frame of DAVIS brings its sequence's first one, a sequence's name all its frames.
+    With a task: what a block predicts of the images, exactly as the probe scores it. block: by
+    default the best of the last probe that the store keeps of the run as it is now; where it keeps
+    none, the task is probed first, and progress called with (blocks done, note). The task's options
+    are that probe's, else the defaults. limit: sampling units (sentences, episodes, pairs, frames)
+    at most, evenly chosen. Of one image of SPair-71k all pairs are drawn, of several those among
+    them; a frame of DAVIS brings its sequence's first one, a sequence's name all its frames.
 
-    data: where the data set is now. An existing file is replaced. Raises UsageError for an image, a task or a block
-    that the run does not have, KvtoolError where the data set or the file's folder cannot be used.
+    data: where the data set is now. An existing file is replaced. Raises UsageError for an image, a
+    task or a block that the run does not have, KvtoolError where the data set or the file's folder
+    cannot be used.
     """
     run = select_run(target)
     ids = tuple(dict.fromkeys([images] if isinstance(images, str) else images))
@@ -88,13 +93,15 @@ def show(
     if task is None:
         if block is not None:
             raise UsageError(
-                "show: --block is of a task: give --task too, or choose maps with --layers and --heads"
+                "show: --block is of a task: give --task too, or choose maps with --layers and "
+                "--heads"
             )
         sheet, kind, notes = _components(run, ids, kind, layers, heads, data)
     else:
         if kind is not None or layers is not None or heads is not None:
             raise UsageError(
-                "show: --kind, --layers and --heads are of the maps without --task: give --block instead"
+                "show: --kind, --layers and --heads are of the maps without --task: give --block "
+                "instead"
             )
         from kvtool.experiments.show.predictions import predictions
 
@@ -141,7 +148,8 @@ def _components(
 
 
 def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
-    """Input-agnostic blocks by the last variance result that the store keeps of the run; None where it keeps none."""
+    """Input-agnostic blocks by the last variance result that the store keeps of the run; None where
+    it keeps none."""
     for result in kept_results(run, "variance"):
         if result.config.get("kind") == kind:
             return {
@@ -162,7 +170,8 @@ def _pictures(
         if data is not None:
             raise
         return {}, (f"without the original pictures: {error}",)
-    found, notes = {}, []
+    found = {}
+    notes = []
     for image in ids:
         try:
             found[image] = load_image(refs[image])

@@ -1,4 +1,5 @@
-"""The page's article about variances: their distribution, and which blocks do not depend on the input."""
+"""The page's article about variances: their distribution, and which blocks do not depend on the
+input."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 
 def agnostic_keys(result: Result) -> str:
     """How many vectors do not depend on the input, or that this cannot be told."""
-    kind, threshold = result.config.get("kind", "key"), result.config.get("threshold")
+    kind = result.config.get("kind", "key")
+    threshold = result.config.get("threshold")
     known = [row for row in result.rows if row.get("input_agnostic") is not None]
     if threshold is None or not known:
         why = (result.config.get("distribution") or {}).get("why") or "no threshold"

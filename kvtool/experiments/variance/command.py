@@ -1,4 +1,5 @@
-"""kvtool variance: how much each key changes from image to image, and which do not depend on the input."""
+"""kvtool variance: how much each key changes from image to image, and which do not depend on the
+input."""
 
 from __future__ import annotations
 
@@ -56,12 +57,13 @@ def variance(
 ) -> None:
     """L2 variance over images of every (layer, kv_head), and which keys do not depend on the input.
 
-    The cut is the valley between the two modes of the variances. Where there are not two, this says so, takes none and
-    leaves input_agnostic empty; --threshold gives one. Early, middle and late layers are 0-7, 8-17 and 18-27 of 28, and
-    the same fractions of other depths. Never loads the model.
+    The cut is the valley between the two modes of the variances. Where there are not two, this says
+    so, takes none and leaves input_agnostic empty; --threshold gives one. Early, middle and late
+    layers are 0-7, 8-17 and 18-27 of 28, and the same fractions of other depths. Never loads the
+    model.
 
-    --pca writes a PNG for each image: the first three principal components of every block as colours, layers across,
-    heads down, input-agnostic blocks framed.
+    --pca writes a PNG for each image: the first three principal components of every block as
+    colours, layers across, heads down, input-agnostic blocks framed.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots

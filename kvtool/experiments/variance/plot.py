@@ -1,4 +1,5 @@
-"""Variances: their distribution with its modes and the cut, and every head (the paper's figures 14 and 15)."""
+"""Variances: their distribution with its modes and the cut, and every head (the paper's figures 14
+and 15)."""
 
 from __future__ import annotations
 
@@ -34,8 +35,10 @@ FLOOR = 1e-6
 
 def draw(result: Result) -> Figure:
     """The histogram, where there is one, above the map with the input-agnostic blocks framed."""
-    rows, config = result.rows, result.config
-    layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
+    rows = result.rows
+    config = result.config
+    layers = [row["layer"] for row in rows]
+    heads = [row["kv_head"] for row in rows]
     width_in = heatmap.width_for(layers)
     map_in = heatmap.height_for(heads, width_in, layers)
     drawn = new_figure(width_in, 1)
@@ -65,7 +68,8 @@ def draw(result: Result) -> Figure:
 
 def histogram(axes: Axes, result: Result) -> None:
     """Blocks by variance, on a logarithmic axis; modes dotted, the cut dashed."""
-    distribution, cut = result.config["distribution"], result.config["threshold"]
+    distribution = result.config["distribution"]
+    cut = result.config["threshold"]
     edges = np.array(distribution["bin_edges"])
     axes.bar(
         edges[:-1],
@@ -89,7 +93,8 @@ def histogram(axes: Axes, result: Result) -> None:
 
 
 def colours(rows: list[Row]) -> Normalize:
-    """Logarithmic, as variances span orders of magnitude; plain where all are zero or not defined."""
+    """Logarithmic, as variances span orders of magnitude; plain where all are zero or not
+    defined."""
     known = np.array([as_number(row["variance"]) for row in rows])
     known = known[np.isfinite(known)]
     top = float(known.max(initial=0.0))
@@ -99,7 +104,8 @@ def colours(rows: list[Row]) -> Normalize:
 
 
 def plain_ticks(axis: Axis, most: int) -> None:
-    """Plain numbers on a logarithmic axis: at decades, with room at 1, 2 and 5 of each, and evenly within one."""
+    """Plain numbers on a logarithmic axis: at decades, with room at 1, 2 and 5 of each, and evenly
+    within one."""
     low, high = sorted(axis.get_view_interval())
     if high / low < 10:
         axis.set_major_locator(MaxNLocator(max(1, most)))
@@ -115,7 +121,8 @@ def plain_ticks(axis: Axis, most: int) -> None:
 
 def words(result: Result) -> list[str]:
     """What the title says of the cut."""
-    distribution, cut = result.config["distribution"], result.config["threshold"]
+    distribution = result.config["distribution"]
+    cut = result.config["threshold"]
     found = [] if distribution["bimodal"] else [f"not bimodal: {distribution['why']}"]
     if cut is None:
         return [*found, "no cut"]

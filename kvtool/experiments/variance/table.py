@@ -1,4 +1,5 @@
-"""Variances on a terminal: their distribution with its modes and cut, the layer x head map, counts per group."""
+"""Variances on a terminal: their distribution with its modes and cut, the layer x head map, counts
+per group."""
 
 from __future__ import annotations
 

@@ -19,11 +19,12 @@ DPI = 300
 
 
 def plot(result: Result, path: str | Path) -> None:
-    """Write the figure of a result; the name's end says the format, and a file that is there is replaced.
+    """Write the figure of a result; the name's end says the format, and a file that is there is
+    replaced.
 
-    The same result gives the same bytes, with one version of matplotlib, whose settings and backend stay as they are.
-    Raises UsageError for another format, a folder, and commands without a figure; KvtoolError where there is nothing
-    to draw or the file cannot be written.
+    The same result gives the same bytes, with one version of matplotlib, whose settings and backend
+    stay as they are. Raises UsageError for another format, a folder, and commands without a figure;
+    KvtoolError where there is nothing to draw or the file cannot be written.
     """
     from matplotlib import rc_context
 
@@ -38,7 +39,8 @@ def plot(result: Result, path: str | Path) -> None:
             "svg": {"Date": None, "Creator": None},
             "pdf": {"CreationDate": None},
         }
-        format, data = suffix(path), BytesIO()
+        format = suffix(path)
+        data = BytesIO()
         drawn.savefig(data, format=format, dpi=DPI, metadata=metadata[format])
     write_output(path, data.getvalue(), "--plot")
 
@@ -56,7 +58,8 @@ def figure(result: Result) -> Figure:
 
 
 def check(path: str | Path) -> Path:
-    """Where a plot may go. Raises UsageError for a folder, a missing folder and an unknown format."""
+    """Where a plot may go. Raises UsageError for a folder, a missing folder and an unknown
+    format."""
     path = Path(path)
     if suffix(path) not in FORMATS:
         raise UsageError(

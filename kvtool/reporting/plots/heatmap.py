@@ -45,7 +45,8 @@ def width_for(layers: Sequence[int]) -> float:
 
 
 def height_for(heads: Sequence[int], width_in: float, layers: Sequence[int]) -> float:
-    """Inches that a map's cells are high together: about square, as long as one can tell them apart."""
+    """Inches that a map's cells are high together: about square, as long as one can tell them
+    apart."""
     low, high = CELL_IN
     cell = min(high, max(low, (width_in - BESIDE_IN) / span(layers)))
     return min(TALLEST_IN, cell * span(heads))
@@ -65,9 +66,12 @@ def norm(rows: Sequence[Row], metric: str) -> Normalize:
 def draw(
     axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_in: float
 ) -> QuadMesh:
-    """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of the figure."""
-    layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
-    first, top = min(layers), min(heads)
+    """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of
+    the figure."""
+    layers = [row["layer"] for row in rows]
+    heads = [row["kv_head"] for row in rows]
+    first = min(layers)
+    top = min(heads)
     cells: NDArray[np.float64] = np.full((span(heads), span(layers)), np.nan)
     for row in rows:
         cells[row["kv_head"] - top, row["layer"] - first] = as_number(row[metric])
@@ -103,7 +107,8 @@ def colour_bar(
     height_in: float,
     format: Formatter | None = None,
 ) -> Colorbar:
-    """Beside all panels, `height_in` together. A label that is longer is left to the other panels and the title."""
+    """Beside all panels, `height_in` together. A label that is longer is left to the other panels
+    and the title."""
     few = MaxNLocator(max(1, min(8, int(height_in / TICK_IN))))
     bar = drawn.colorbar(
         mesh, ax=panels, aspect=height_in / BAR_IN, pad=0.015, format=format, ticks=few

@@ -71,7 +71,8 @@ def over_maps(
 
 
 def main_kinds(blocks: Sequence[Row]) -> list[str]:
-    """Kinds whose layers make the figure's width: the decoder's; of a run without them, the tower's."""
+    """Kinds whose layers make the figure's width: the decoder's; of a run without them, the
+    tower's."""
     kinds = list(dict.fromkeys(row["kind"] for row in blocks))
     return (
         [kind for kind in kinds if kind in DECODER]

@@ -17,9 +17,11 @@ from matplotlib.ticker import FuncFormatter
 from kvtool.reporting.numbers import scale, show
 from kvtool.result import Result, Row
 
-COLUMN_IN, PAGE_IN = 3.5, 7.0
+COLUMN_IN = 3.5
+PAGE_IN = 7.0
 """Widths of a figure: a paper's column, and its page."""
-TEXT_PT, SMALL_PT = 8, 7
+TEXT_PT = 8
+SMALL_PT = 7
 LINE_IN = 0.14
 """Height of a line of small text."""
 FINE_DPI = 720
@@ -27,7 +29,8 @@ FINE_DPI = 720
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a plot is the same everywhere."""
 
-INK, PALE = "#000000", "#999999"
+INK = "#000000"
+PALE = "#999999"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5C4A00")
 """Okabe and Ito's, told apart by the colour-blind; their yellow, too pale on white, darkened."""
 MARK = "#D55E00"
@@ -53,7 +56,8 @@ class Interval(NamedTuple):
 
 
 def parameters() -> Any:
-    """Settings of matplotlib for a plot: its own defaults, whatever the user's are, and ours on top."""
+    """Settings of matplotlib for a plot: its own defaults, whatever the user's are, and ours on
+    top."""
     kept = (
         "backend",
         "backend_fallback",
@@ -122,7 +126,8 @@ def points(
     label: str = "",
     **look: Any,
 ) -> None:
-    """Values with their intervals as bars; `across`: values to the right. What is not defined is a gap.
+    """Values with their intervals as bars; `across`: values to the right. What is not defined is a
+    gap.
 
     Bars are not errorbar's: the ends of a bootstrap may lie on one side of the value.
     """
@@ -163,7 +168,8 @@ def in_words(result: Result, ends: Interval) -> str:
 
 
 def title(drawn: Figure, *groups: Iterable[Any]) -> int:
-    """Set the figure's title, a line or more for each group of parts. Returns the number of lines."""
+    """Set the figure's title, a line or more for each group of parts. Returns the number of
+    lines."""
     room = drawn.get_figwidth() - 0.15
     lines = [
         line
@@ -188,7 +194,8 @@ def about(result: Result) -> list[str]:
 
 
 def packed(parts: Sequence[str], width_in: float, size_pt: float) -> list[str]:
-    """Parts joined by dots, as few lines as hold them; what is longer than a line is broken between words."""
+    """Parts joined by dots, as few lines as hold them; what is longer than a line is broken between
+    words."""
     lines: list[str] = []
     for part in parts:
         glue = " · "
@@ -236,7 +243,8 @@ def width_of(text: str, size_pt: float) -> float:
 
 
 def legend(axes: Axes, width_in: float) -> int:
-    """A legend above the axes, in as many columns as fit a width. Returns its height in lines, 0 for none."""
+    """A legend above the axes, in as many columns as fit a width. Returns its height in lines, 0
+    for none."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return 0
