@@ -173,8 +173,7 @@ def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
     if spoiled:
         raise KvtoolError(
             f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in "
-            f"{', '.join(spoiled)}: "
-            "extract it again, with --dtype bfloat16 where it is float16"
+            f"{', '.join(spoiled)}: extract it again, with --dtype bfloat16 where it is float16"
         )
 
 
@@ -278,9 +277,8 @@ class Answerer:
         if found.info.revision != info.revision:
             raise ModelError(
                 f"model {found.info.name}: expected revision {info.revision}, with which run "
-                f"{self.run.name} was "
-                f"extracted, found {found.info.revision}; give the folder that holds it with "
-                "--model, or extract anew"
+                f"{self.run.name} was extracted, found {found.info.revision}; give the folder that "
+                "holds it with --model, or extract anew"
             )
         if not isinstance(found, LanguageModel):
             raise UsageError(

@@ -174,8 +174,7 @@ def _pair(where: str, record: dict[str, Any], label_where: str, label: dict[str,
     if isinstance(asked, str) and isinstance(question, str) and question.strip() not in asked:
         raise DatasetError(
             f"{where}: expected the answer to {question!r} of {label_where}, found that to "
-            f"{asked!r}; "
-            "answers and labels must be in one order"
+            f"{asked!r}; answers and labels must be in one order"
         )
     field = "answer" if "answer" in record else "text"
     (answer,) = need(record, (field,), where)

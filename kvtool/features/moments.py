@@ -200,10 +200,8 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
         if _layout(other, kind) != _layout(first, kind):
             raise UsageError(
                 f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image "
-                f"{other.id} "
-                f"{_layout(other, kind)}: the variance over images is taken at fixed token "
-                "positions: extract pictures "
-                "of one size, or with a model of one base view"
+                f"{other.id} {_layout(other, kind)}: the variance over images is taken at fixed "
+                "token positions: extract pictures of one size, or with a model of one base view"
             )
         if (
             kind == "key"
@@ -212,10 +210,8 @@ def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np
         ):
             raise UsageError(
                 f"variance: run {run.name}: image {first.id} starts at prompt position "
-                f"{first.image_start}, image "
-                f"{other.id} at {other.image_start}, so their keys are rotated differently: "
-                "extract with --keys "
-                "pre-rope, or with prefixes of one length"
+                f"{first.image_start}, image {other.id} at {other.image_start}, so their keys are "
+                "rotated differently: extract with --keys pre-rope, or with prefixes of one length"
             )
     return np.array(first.base(kind).token_indices(), np.int64)
 

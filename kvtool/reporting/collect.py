@@ -91,8 +91,7 @@ def report(
         first = next(iter(opened), "STORE")
         raise UsageError(
             "report: expected results of an analysis, found none in "
-            f"{', '.join(opened) or 'no store'}: "
-            f"run one first, e.g. kvtool probe {first} all"
+            f"{', '.join(opened) or 'no store'}: run one first, e.g. kvtool probe {first} all"
         )
     source = RunPictures(opened, data or {})
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)

@@ -95,8 +95,7 @@ class Common:
             if not any(each.benchmark == name for each in common):
                 raise KvtoolError(
                     f"correlate: {name}: expected questions of which the runs of every model hold "
-                    "the picture, found "
-                    "none; extract the same images for all"
+                    "the picture, found none; extract the same images for all"
                 )
         if some := len(set[ChoiceQuestion]().union(*every)) - len(common):
             self.notes.append(

@@ -92,8 +92,7 @@ def correlate(
     if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError(
             f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or "
-            "more; "
-            f"found {select}, {max_new_tokens}, {limit}"
+            f"more; found {select}, {max_new_tokens}, {limit}"
         )
     subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
     if not subjects:

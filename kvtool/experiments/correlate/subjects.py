@@ -224,10 +224,8 @@ def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterato
             config = known[0].config
             yield (
                 f"{name}: run {known[0].name} holds {', '.join(config.kinds)} of "
-                f"{len(config.layers)} of "
-                f"{config.model.geometry.layers} layers, and questions need whole caches: extract "
-                "it with "
-                "--kinds key,value and every layer"
+                f"{len(config.layers)} of {config.model.geometry.layers} layers, and questions "
+                "need whole caches: extract it with --kinds key,value and every layer"
             )
 
 

@@ -59,9 +59,8 @@ def ask_one_image(
     if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
         raise UsageError(
             f"run {answerer.run.name}: expected keys and values of every layer, to ask about its "
-            "images, found "
-            f"{', '.join(config.kinds)} of {len(config.layers)} layers; extract them with --kinds "
-            "key,value"
+            f"images, found {', '.join(config.kinds)} of {len(config.layers)} layers; extract them "
+            "with --kinds key,value"
         )
     texts: dict[str, list[str]] = {}
     for question in questions:

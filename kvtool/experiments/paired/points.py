@@ -28,8 +28,7 @@ LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f"point {letter}" for letter in LETTERS)
 ASKED = (
     "There is a point called REF in the first image, and there are four points called A, B, C and "
-    "D in the second "
-    "image. Which point corresponds to the reference point?"
+    "D in the second image. Which point corresponds to the reference point?"
 )
 PROMPT = f"{ASKED} Select from the following choices.\n" + "\n".join(
     f"({letter}) {choice}" for letter, choice in zip(LETTERS, CHOICES, strict=True)

@@ -176,8 +176,7 @@ def _default_kinds(run: Run) -> list[Kind]:
     if "value" not in run.config.kinds:
         raise UsageError(
             f"run {run.name}: expected values, found {', '.join(run.config.kinds)}; extract with "
-            "--kinds value among "
-            "them, or name stored kinds with --kinds"
+            "--kinds value among them, or name stored kinds with --kinds"
         )
     return ["value", *(kind for kind in BASELINES if kind in run.config.kinds)]
 
@@ -189,8 +188,7 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
-        f"none{why}; extract them: "
-        f"kvtool extract {run.store} --model M --dataset {task.spec}"
+        f"none{why}; extract them: kvtool extract {run.store} --model M --dataset {task.spec}"
     )
 
 

@@ -151,8 +151,7 @@ def probed_image(
     if able and fewest < 2:
         raise UsageError(
             f"{subset}: expected two questions or more with each answer to train a probe, found "
-            f"{labels.count(0)} "
-            f"with (A) and {labels.count(1)} with (B); extract more of them"
+            f"{labels.count(0)} with (A) and {labels.count(1)} with (B); extract more of them"
         )
     folds = min(folds, max(fewest, 2))
     of = stratified_folds(labels, folds, seed)

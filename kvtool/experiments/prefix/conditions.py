@@ -125,15 +125,13 @@ def find_base(
     if runs:
         raise UsageError(
             f"store {store.path}: expected one run without prefix for {task} or a name (--run), "
-            "found runs: "
-            f"{', '.join(run.name for run in runs)}"
+            f"found runs: {', '.join(run.name for run in runs)}"
         )
     able = [each for each in DATASETS.names() if task in DATASETS.load(each).about.tasks]
     raise UsageError(
         f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over "
-        f"{' or '.join(able)}"
-        f"{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, found runs: "
-        f"{', '.join(run.name for run in every) or 'none'}; give --model and --dataset "
+        f"{' or '.join(able)}{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, "
+        f"found runs: {', '.join(run.name for run in every) or 'none'}; give --model and --dataset "
         f"{able[0]}:PATH to extract it"
     )
 

@@ -126,8 +126,7 @@ def _mask(path: Path, video: Video, truth: Array) -> Array:
     if highest > video.n_objects:
         raise DatasetError(
             f"{path}: expected ids 0 to {video.n_objects}, the objects of {video.name}'s first "
-            "annotation, found "
-            f"{highest}; the official evaluation ends here too"
+            f"annotation, found {highest}; the official evaluation ends here too"
         )
     return mask
 

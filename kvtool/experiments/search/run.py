@@ -174,8 +174,7 @@ def _check_inside(sample: Sample, patches: Patches, at_px: tuple[float, float]) 
         )
         raise UsageError(
             f"search: {_at(at_px)} is outside image {sample.id} ({width} x {height} px{cropped}): "
-            "expected x from "
-            f"{left:g} to below {right:g}, y from {top:g} to below {bottom:g}"
+            f"expected x from {left:g} to below {right:g}, y from {top:g} to below {bottom:g}"
         )
 
 

@@ -135,9 +135,8 @@ def _unserved(work: Any, ids: Sequence[str], result: Result | None) -> UsageErro
     )
     hint = f"; it knows {', '.join(map(repr, (near or listed)[:3]))}" if listed else ""
     return UsageError(
-        f"show: {work.name} predicts nothing of {', '.join(map(repr, ids[:3]))}: expected an "
-        f"image of its {work.n} "
-        f"units (queries, pairs, sequences{of_limit}), found none{hint}"
+        f"show: {work.name} predicts nothing of {', '.join(map(repr, ids[:3]))}: expected an image "
+        f"of its {work.n} units (queries, pairs, sequences{of_limit}), found none{hint}"
     )
 
 
