@@ -1,5 +1,5 @@
-"""POPE and MME as questions to ask: their questions, official scores of conditions side by side,
-answer files."""
+"""POPE and MME as questions to ask: their questions, and official scores of conditions side by
+side."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ FIRST = ("f1", "macro_f1", "score", "mme*", "accuracy", "acc", "acc_plus", "yes_
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Yes-or-no questions about images. label: what its groups are, as rows say it. metric, unit:
-    as in Result."""
+    """Yes-or-no questions about images; `label` is what rows call its groups, `metric` and `unit`
+    are as in Result."""
 
     name: str
     label: str
@@ -53,9 +53,9 @@ def _pope_summary(_files: Sequence[str]) -> Scores:
     return lambda sums: _led(pooled_and_macro(sums))
 
 
-def _mme_units(said: Array, correct: Array) -> Array:
-    """Of an image's two questions: mme_units, and how many were answered yes."""
-    yes = said.reshape(-1, 2).sum(axis=1).astype(np.float64)
+def _mme_units(answered: Array, correct: Array) -> Array:
+    """Return mme_units of each image's two questions, and how many were answered yes."""
+    yes = answered.reshape(-1, 2).sum(axis=1).astype(np.float64)
     return np.column_stack([mme_units(correct.reshape(-1, 2)), yes])
 
 
@@ -64,19 +64,25 @@ def _mme_scores(sums: Array) -> dict[str, Array]:
 
 
 def _mme_summary(subsets: Sequence[str]) -> Scores:
-    """As kvtool score's, and the mean over subsets of yes_ratio."""
-    of_scores = mean_scores(subsets)
+    """Return the scores of kvtool score, and the mean over subsets of yes_ratio."""
+    answer_scores = mean_scores(subsets)
 
     def scores(sums: Array) -> dict[str, Array]:
-        each = sums.reshape(*sums.shape[:-1], -1, 5)
-        own = each[..., :4].reshape(*sums.shape[:-1], -1)
-        return _led(of_scores(own) | {"yes_ratio": _mme_scores(each)["yes_ratio"].mean(axis=-1)})
+        """Score sums (..., 5 * subset)."""
+        by_subset = sums.reshape(*sums.shape[:-1], -1, 5)
+        answer_sums = by_subset[..., :4].reshape(*sums.shape[:-1], -1)
+        return _led(
+            answer_scores(answer_sums)
+            | {"yes_ratio": _mme_scores(by_subset)["yes_ratio"].mean(axis=-1)}
+        )
 
     return scores
 
 
 def _led(scores: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: scores[name] for name in (*(n for n in FIRST if n in scores), *scores)}
+    """Return scores in the order of rows: those of FIRST, then the others."""
+    leading = [name for name in FIRST if name in scores]
+    return {name: scores[name] for name in dict.fromkeys([*leading, *scores])}
 
 
 BENCHMARKS = {
@@ -104,21 +110,26 @@ BENCHMARKS = {
 
 
 def open_benchmark(spec: str) -> tuple[Benchmark, DatasetBase]:
-    """A benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE) or scenes@mme.
-    Raises UsageError."""
+    """Open a benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE) or
+    scenes@mme.
+
+    Raises UsageError.
+    """
     parsed = parse_spec(spec)
     if parsed.name == "scenes" and parsed.split is None:
         parsed = replace(parsed, split="pope")
-    name = parsed.split if parsed.name == "scenes" else parsed.name
-    if name not in BENCHMARKS:
-        known = ", ".join([*(f"{name}:PATH" for name in BENCHMARKS), "scenes", "scenes@mme"])
-        raise UsageError(f"benchmark: expected one of {known}; found {spec!r}")
-    return BENCHMARKS[name], open_dataset(parsed)
+    benchmark = parsed.split if parsed.name == "scenes" else parsed.name
+    if benchmark not in BENCHMARKS:
+        examples = ", ".join(
+            [*(f"{benchmark}:PATH" for benchmark in BENCHMARKS), "scenes", "scenes@mme"]
+        )
+        raise UsageError(f"benchmark: expected one of {examples}; found {spec!r}")
+    return BENCHMARKS[benchmark], open_dataset(parsed)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one condition, or one draw of it, answered: a text for each question."""
+    """The answers of one condition, or of one draw of it: a text for each question."""
 
     condition: str
     draw: int | None
@@ -132,19 +143,18 @@ class Answers:
 
 
 def score_conditions(
-    benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers], seed: int
+    benchmark: Benchmark, questions: Sequence[Question], conditions: Sequence[Answers], seed: int
 ) -> Iterator[Row]:
-    """Rows of each condition: all groups together, then each; of several draws their mean, and each
-    draw together.
+    """Yield the rows of each condition: all groups together, then each group.
 
-    The first of `every` is what McNemar's test compares the others with. All intervals are over the
-    same resamples.
+    Of several draws their mean comes first, then each draw with all groups together. McNemar's test
+    compares every condition with the first one. All intervals are over the same resamples.
     """
     sheet = AnswerSheet(benchmark, questions)
-    baseline = sheet.correct(every[0])
-    for name in dict.fromkeys(answers.condition for answers in every):
-        draws = [answers for answers in every if answers.condition == name]
-        yield from sheet.rows(draws, None if name == every[0].condition else baseline, seed)
+    baseline = sheet.correct(conditions[0])
+    for name in dict.fromkeys(condition.condition for condition in conditions):
+        draws = [condition for condition in conditions if condition.condition == name]
+        yield from sheet.rows(draws, None if name == conditions[0].condition else baseline, seed)
 
 
 class AnswerSheet:
@@ -159,15 +169,17 @@ class AnswerSheet:
         }
 
     def said(self, answers: Answers) -> Array:
+        """Return the options that the answers name, (question,)."""
         return np.array([self.benchmark.parse(text) for text in answers.texts])
 
     def correct(self, answers: Answers) -> Array:
+        """Return which answers are right, (question,) bool."""
         correct: Array = self.said(answers) == self.truth
         return correct
 
     def rows(self, draws: Sequence[Answers], baseline: Array | None, seed: int) -> Iterator[Row]:
-        """The condition's rows; with several draws the first ones are means over them, without
-        McNemar's test."""
+        """Yield the condition's rows; with several draws the first ones are means over them,
+        without McNemar's test."""
         labels: Row = {"condition": draws[0].condition}
         if len(draws) == 1:
             yield from self._rows(labels, draws, baseline, seed)
@@ -181,49 +193,51 @@ class AnswerSheet:
     ) -> Iterator[Row]:
         labels = labels | {"n_heads": draws[0].n_heads}
         parts = {
-            name: [self._units(answers, at) for answers in draws]
-            for name, at in self.groups.items()
+            name: [self._units(answers, rows) for answers in draws]
+            for name, rows in self.groups.items()
         }
-        wide = [
-            side_by_side([of_draws[draw] for of_draws in parts.values()])
-            for draw in range(len(draws))
-        ]
-        together = np.concatenate([units for units, _ in wide], axis=1)
-        of_group = wide[0][1]
+        # All groups together: each group in its columns, and the draws beside one another.
+        units_and_groups = [side_by_side(groups) for groups in zip(*parts.values(), strict=True)]
+        together = np.concatenate([units for units, _ in units_and_groups], axis=1)
+        strata = units_and_groups[0][1]
         scores = mean_over_draws(self.benchmark.all_scores(list(parts)), len(draws))
-        everything = np.arange(len(self.truth))
-        more = self._counts(draws, everything, baseline)
+        all_rows = np.arange(len(self.truth))
+        counts = self._counts(draws, all_rows, baseline)
         yield {
             **labels,
-            **scored(together, scores, strata=of_group, seed=seed),
+            **scored(together, scores, strata=strata, seed=seed),
             "n": len(together),
-            **more,
+            **counts,
         }
+        # Then each group alone.
         scores = mean_over_draws(self.benchmark.group_scores, len(draws))
-        for name, at in self.groups.items():
+        for name, rows in self.groups.items():
             units = np.concatenate(parts[name], axis=1)
-            more = self._counts(draws, at, baseline)
+            counts = self._counts(draws, rows, baseline)
             yield {
                 **labels,
                 self.benchmark.label: name,
                 **scored(units, scores, seed=seed),
                 "n": len(units),
-                **more,
+                **counts,
             }
 
-    def _units(self, answers: Answers, at: Array) -> Array:
-        return self.benchmark.units(self.said(answers)[at] == "yes", self.correct(answers)[at])
+    def _units(self, answers: Answers, rows: Array) -> Array:
+        return self.benchmark.units(self.said(answers)[rows] == "yes", self.correct(answers)[rows])
 
-    def _counts(self, draws: Sequence[Answers], at: Array, baseline: Array | None) -> Row:
-        """Questions, answers that are neither yes nor no, and McNemar's test against the
+    def _counts(self, draws: Sequence[Answers], rows: Array, baseline: Array | None) -> Row:
+        """Count questions and answers that are neither yes nor no, and test against the
         baseline."""
-        others = [int((self.said(answers)[at] == "other").sum()) for answers in draws]
+        n_unreadable = [int((self.said(answers)[rows] == "other").sum()) for answers in draws]
         row: Row = {
-            "n_questions": len(at),
-            "n_other": sum(others) / len(others) if len(others) > 1 else others[0],
+            "n_questions": len(rows),
+            "n_other": sum(n_unreadable) / len(n_unreadable)
+            if len(n_unreadable) > 1
+            else n_unreadable[0],
         }
+        # The test is of one draw: several have no common answer to a question.
         if baseline is not None:
-            test = mcnemar(baseline[at], self.correct(draws[0])[at])
+            test = mcnemar(baseline[rows], self.correct(draws[0])[rows])
             row |= {
                 "n_lost": test.lost,
                 "n_gained": test.gained,
@@ -234,9 +248,11 @@ class AnswerSheet:
 
 
 def mean_over_draws(scores: Scores, n_draws: int) -> Scores:
-    """Scores of sums of several draws side by side, (..., draw * k), averaged over the draws."""
+    """Return scores of sums of several draws side by side, (..., draw * k), averaged over the
+    draws."""
 
     def averaged(sums: Array) -> dict[str, Array]:
+        """Average the scores over the draws."""
         by_draw = scores(sums.reshape(*sums.shape[:-1], n_draws, -1))
         return {name: values.mean(axis=-1) for name, values in by_draw.items()}
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer, Found, Progress
+from kvtool.asking.answering import Answerer, AnswerTable
+from kvtool.asking.caches import Progress
 from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
 from kvtool.datasets.base import DatasetBase
@@ -40,7 +41,7 @@ class Common:
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
         self._probed: dict[Identity, dict[str, Result]] = {}
-        self._found: dict[tuple[Path, str], Found] = {}
+        self._found: dict[tuple[Path, str], AnswerTable] = {}
         self._held = {
             subject.identity: held
             for subject, held in zip(subjects, self._holding(subjects), strict=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import ATTENTION, Progress, silent
+from kvtool.asking.answering import ATTENTION
+from kvtool.asking.caches import Progress, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kvtool.asking.answering import CACHE
+from kvtool.asking.caches import CACHE
 from kvtool.asking.choices import BENCHMARKS
 from kvtool.datasets import DATASETS
 from kvtool.errors import UsageError

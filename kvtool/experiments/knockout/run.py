@@ -13,17 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import check_answers, write_answers, write_official
-from kvtool.asking.answering import (
-    ATTENTION,
-    WAIT_S,
-    Answerer,
-    Progress,
-    find_base,
-    holding_run,
-    silent,
-    unanswerable,
-)
+from kvtool.asking.answering import ATTENTION, Answerer
 from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
+from kvtool.asking.caches import WAIT_S, Progress, find_base, holding_run, silent, unanswerable
 from kvtool.asking.heads import (
     HeadCondition,
     HeadSet,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.answering import CACHE, Answerer, Progress, check_finite
+from kvtool.asking.answering import Answerer
+from kvtool.asking.caches import CACHE, Progress, check_finite
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvtool.asking.answer_files import check_answers, write_lines
-from kvtool.asking.answering import ATTENTION, Answerer, Progress, silent
+from kvtool.asking.answering import ATTENTION, Answerer
+from kvtool.asking.caches import Progress, silent
 from kvtool.bounds import checked
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.identity import dataset_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvtool.asking.answering import silent
+from kvtool.asking.caches import silent
 from kvtool.bounds import checked
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from kvtool.asking.answering import WAIT_S
+from kvtool.asking.caches import WAIT_S
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
