@@ -171,14 +171,11 @@ class Answerer:
         self, records: Records, texts: Sequence[str], sets: Sequence[Heads]
     ) -> dict[Heads, list[str]]:
         """Return the questions to ask under each set of blocked heads."""
-        return {
-            heads: [
-                text
-                for text in texts
-                if self.fresh or text not in records.get(heads_key(heads), {})
-            ]
-            for heads in sets
-        }
+        questions = {}
+        for heads in sets:
+            answers = records.get(heads_key(heads), {})
+            questions[heads] = [text for text in texts if self.fresh or text not in answers]
+        return questions
 
     def _generate(
         self, image: str, todo: Mapping[Heads, Sequence[str]]

@@ -62,6 +62,17 @@ def score_pope(
     paths = _paths(answers)
     label_paths = None if labels is None else _paths(labels)
     _check_paths(paths, label_paths)
+    rows, skipped = _score_files(paths, label_paths, seed, progress)
+    return _result(rows, paths, label_paths, seed, skipped)
+
+
+def _score_files(
+    paths: Sequence[Path],
+    label_paths: Sequence[Path] | None,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[list[Row], list[str]]:
+    """Score the files that can be read; a note for each answer or file that is left out."""
     units = []
     n_empty = []
     scored_paths = []
@@ -83,7 +94,7 @@ def score_pope(
             progress(1, path.name)
     if not units:
         raise none_left(f"{', '.join(map(str, paths))}: answers with a label", skipped)
-    return _result(_rows(scored_paths, units, n_empty, seed), paths, label_paths, seed, skipped)
+    return _rows(scored_paths, units, n_empty, seed), skipped
 
 
 def _check_paths(paths: Sequence[Path], label_paths: Sequence[Path] | None) -> None:
