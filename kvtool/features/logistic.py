@@ -161,24 +161,9 @@ def _line_search(
     """
     # Along the direction the penalty is a parabola: its slope and curvature need these products
     # alone.
-    w = solution[:, :-1]
-    d = direction[:, :-1]
-    along = (w * d).sum(1)
-    square = d.square().sum(1)
-    step = torch.ones_like(value)
-    # Three Newton steps of the one-dimensional problem, kept within sane lengths.
-    for _ in range(3):
-        moved_logits = logits + step[:, None].to(logits) * step_logits
-        wrong = torch.sigmoid(-signs * moved_logits)
-        slope = (
-            (-weight * signs * wrong * step_logits).sum(1, dtype=torch.float64)
-            + along
-            + step * square
-        )
-        curvature = (weight * wrong * (1 - wrong) * step_logits.square()).sum(
-            1, dtype=torch.float64
-        ) + square
-        step = (step - slope / curvature.clamp_min(1e-30)).clamp(0.05, 20.0)
+    along = (solution[:, :-1] * direction[:, :-1]).sum(1)
+    square = direction[:, :-1].square().sum(1)
+    step = _newton_length(signs, weight, logits, step_logits, along, square)
     # A direction of zeros has no length to search for.
     moving = square + direction[:, -1].square() > 0
     step = torch.where(moving, step, 0.0)
@@ -191,6 +176,34 @@ def _line_search(
             return step, new
         step = torch.where(worse, step / 2, step)
     return torch.where(worse, 0.0, step), torch.where(worse, value, new)
+
+
+def _newton_length(
+    signs: Tensor,
+    weight: Tensor,
+    logits: Tensor,
+    step_logits: Tensor,
+    along: Tensor,
+    square: Tensor,
+) -> Tensor:
+    """Return step lengths (problem,) by Newton's method; the penalty is along * s + square / 2 *
+    s^2."""
+    step = torch.ones_like(along)
+    # Three steps of the one-dimensional problem come close enough; lengths stay within sane bounds.
+    for _ in range(3):
+        moved_logits = logits + step[:, None].to(logits) * step_logits
+        wrong = torch.sigmoid(-signs * moved_logits)
+        # First and second derivative of losses and penalty by the step's length.
+        slope = (
+            (-weight * signs * wrong * step_logits).sum(1, dtype=torch.float64)
+            + along
+            + step * square
+        )
+        curvature = (weight * wrong * (1 - wrong) * step_logits.square()).sum(
+            1, dtype=torch.float64
+        ) + square
+        step = (step - slope / curvature.clamp_min(1e-30)).clamp(0.05, 20.0)
+    return step
 
 
 class _Newton:

@@ -9,8 +9,6 @@ scores agree to 10 digits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
+from kvtool.features.products import exact_products, greatest, inverse_norms
 
 Array = np.ndarray[Any, Any]
 Metric = Literal["cosine", "l2"]
@@ -32,10 +31,6 @@ scores."""
 
 CHUNK = 2**26
 """Most scores (queries x targets x heads) the torch path holds at once: 256 MiB."""
-
-SMALL_K = 8
-"""Up to this many, a CPU finds the best by so many searches for the greatest, sooner than by
-sorting."""
 
 
 def nearest(
@@ -65,14 +60,7 @@ def nearest(
     is_bfloat16 = q.dtype == t.dtype == torch.bfloat16
     q = q.float()
     t = t.float()
-    if metric not in get_args(Metric):
-        raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
-    if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
-        raise ValueError(
-            f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}"
-        )
-    if not 1 <= k <= t.shape[1]:
-        raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
+    _check(q, t, k, metric)
     name = choose(backend, q.shape[1] * t.shape[1], q.is_cuda)
     # One target more than asked for, so that a tie at the last place shows.
     fetch = min(k + 1, t.shape[1])
@@ -88,40 +76,16 @@ def nearest(
     return _settle_ties(q, t, scores, indices, k, metric)
 
 
-@contextmanager
-def exact_products(is_bfloat16: bool) -> Iterator[None]:
-    """Let matrix products of float32 tensors use a processor's bfloat16 units (TF32 units on a
-    GPU).
-
-    They do where `is_bfloat16` says that every factor is a bfloat16 number: nothing is lost, as a
-    product of two such is exact in float32 and sums stay in float32. Other factors would be
-    rounded. Torch before 2.9 goes on as ever.
-    """
-    faster: list[tuple[Any, str]] = [(torch.backends.cuda, "tf32")]
-    if _has_bfloat16_units():
-        faster.append((torch.backends.mkldnn, "bf16"))
-    settable = [
-        (backend.matmul, name)
-        for backend, name in faster
-        if hasattr(getattr(backend, "matmul", 0), "fp32_precision")
-    ]
-    # Torch's settings are global: they are restored even where the products fail.
-    before = [products.fp32_precision for products, _ in settable]
-    try:
-        for products, name in settable if is_bfloat16 else []:
-            products.fp32_precision = name
-        yield
-    finally:
-        for (products, _), name in zip(settable, before, strict=True):
-            products.fp32_precision = name
-
-
-@cache
-def _has_bfloat16_units() -> bool:
-    """Tell whether the processor multiplies bfloat16; without, torch would imitate it, slower than
-    float32."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(value for name, value in capabilities.items() if name.endswith("bf16"))
+def _check(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> None:
+    """Check shapes and options. Raises UsageError, and ValueError for shapes."""
+    if metric not in get_args(Metric):
+        raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
+    if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
+        raise ValueError(
+            f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}"
+        )
+    if not 1 <= k <= t.shape[1]:
+        raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
 
 
 def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
@@ -164,15 +128,6 @@ def _comparable(x: torch.Tensor, metric: Metric) -> torch.Tensor:
     return torch.nn.functional.normalize(x, dim=-1) if metric == "cosine" else x
 
 
-def inverse_norms(x: torch.Tensor) -> torch.Tensor:
-    """Return the factors (...) that turn vectors (..., dim) into unit vectors.
-
-    A zero vector stays zero.
-    """
-    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=-1)
-    return norms.clamp_min(1e-12).reciprocal()
-
-
 def _torch(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
     # As many queries at once as CHUNK scores allow.
     rows = max(1, CHUNK // (q.shape[0] * t.shape[1]))
@@ -194,25 +149,6 @@ def _torch_chunk(
         values, indices = greatest(scores.mul_(norms), k)
         return values * inverse_norms(q)[:, :, None], indices
     return greatest(2 * scores - norms - (q * q).sum(-1)[:, :, None], k)
-
-
-def greatest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the k greatest of the last dimension, best first, and their indices, as torch.topk;
-    may overwrite `scores`."""
-    if scores.is_cuda or k > SMALL_K:
-        best = torch.topk(scores, k, dim=-1)
-        return best.values, best.indices
-    remaining = scores.flatten(0, -2).numpy()
-    values = np.empty((len(remaining), k), remaining.dtype)
-    indices = np.empty((len(remaining), k), np.int64)
-    rows = np.arange(len(remaining))
-    # Take the greatest k times, each time striking it out.
-    for rank in range(k):
-        indices[:, rank] = remaining.argmax(-1)
-        values[:, rank] = remaining[rows, indices[:, rank]]
-        remaining[rows, indices[:, rank]] = -np.inf
-    shape = (*scores.shape[:-1], k)
-    return torch.from_numpy(values).reshape(shape), torch.from_numpy(indices).reshape(shape)
 
 
 def _faiss_cpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
@@ -275,7 +211,8 @@ def _settle_ties(
             k,
             metric,
         )
-        scores[head, rows], indices[head, rows] = exact[0][0], exact[1][0]
+        scores[head, rows] = exact[0][0]
+        indices[head, rows] = exact[1][0]
     return scores.astype(np.float32, copy=False), indices.astype(np.int64, copy=False)
 
 
@@ -309,7 +246,8 @@ def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, 
         exact = np.where(np.isnan(exact), -np.inf, exact)
         # A stable sort of rounded scores leaves ties in the order of their indices.
         order = np.argsort(-np.round(exact / scale, 10), axis=-1, kind="stable")[:, :k]
-        indices[part], scores[part] = order, np.take_along_axis(exact, order, axis=-1)
+        indices[part] = order
+        scores[part] = np.take_along_axis(exact, order, axis=-1)
     return scores, indices
 
 

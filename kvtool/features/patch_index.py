@@ -1,11 +1,10 @@
-"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files, flat or
-inverted lists.
+"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files.
 
-Flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some 360 images of
-LLaVA-OneVision 7B. Above that, the square root of the number of patches gives the inverted lists,
-trained by k-means on a seeded sample, in shards of PIECE_BYTES; a search reads PROBED lists of
-each. Vectors are stored as they are, so scores are exact and only what lies in unread lists is
-missed; how much that is, is measured when the index is built.
+The index is flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some
+360 images of LLaVA-OneVision 7B. Above that it has about sqrt(patches) inverted lists, trained by
+k-means on a seeded sample, in shards of PIECE_BYTES; a search reads PROBED lists of each. Vectors
+are stored as they are, so scores are exact and only what lies in unread lists is missed; how much
+that is, is measured when the index is built.
 
 Memory while building, whatever the number of images: a sample or a shard, its bytes as they are
 written (FAISS grows both by doubling), and one read (patches.READ_BYTES) with its copies: under 1
@@ -56,11 +55,10 @@ def faiss_module() -> Any | None:
 class PatchIndex:
     """An opened index.
 
-    `attributes` holds kind ("flat" or "ivf"), lists, probed, patches, recall_at_10 and n (queries
-    measured).
+    `attributes` holds kind ("flat" or "ivf"), lists, probed, patches, recall_at_10, n (queries).
     """
 
-    about: dict[str, Any]
+    attributes: dict[str, Any]
     files: dict[str, CheckedFile]
     dim: int
 
@@ -70,9 +68,9 @@ class PatchIndex:
         Where the index is flat, a Best may have any number of queries. Raises DamagedIndexError.
         """
         for file in self.files.values():
-            index = _read_faiss(file, self.about["kind"] == "ivf")
+            index = _read_faiss(file, self.attributes["kind"] == "ivf")
             for best in bests:
-                if self.about["kind"] == "flat":
+                if self.attributes["kind"] == "flat":
                     _add_all(index, self.dim, best)
                 else:
                     best.add(*_probed_lists(index, file, self.dim, best.queries))
@@ -140,7 +138,7 @@ def _write(
     query_numbers, queries = patches.gather(numbers)
     # The exact answers come from the same pass that builds the index.
     exact = Best(queries, RECALL_AT + 1, patches.metric, device)
-    empty = _flat(patches) if lists == 1 else _trained(patches, lists)
+    empty = _empty(patches, lists)
     files: dict[str, Pieces] = {}
     for index in _shards(empty, patches, exact, progress):
         file = f"{len(files):05d}.faiss"
@@ -185,9 +183,11 @@ def _shards(
         yield index
 
 
-def _trained(patches: Patches, lists: int) -> Any:
-    """Return an empty FAISS index of this many lists, trained on a seeded sample of the patches."""
+def _empty(patches: Patches, lists: int) -> Any:
+    """Return an empty FAISS index: flat, or lists trained on a seeded sample of the patches."""
     faiss: Any = faiss_module()
+    if lists == 1:
+        return faiss.IndexIDMap2(_one_list(patches))
     _, sample = patches.gather(sample_numbers(len(patches), TRAINING_PER_LIST * lists, SEED + 1))
     if len(sample) < lists:
         raise UsageError(
@@ -202,12 +202,6 @@ def _trained(patches: Patches, lists: int) -> Any:
     index.train(sample)
     index.nprobe = min(PROBED, lists)
     return index
-
-
-def _flat(patches: Patches) -> Any:
-    """Return an empty FAISS index of one list, with numbers."""
-    faiss: Any = faiss_module()
-    return faiss.IndexIDMap2(_one_list(patches))
 
 
 def _one_list(patches: Patches) -> Any:
@@ -277,7 +271,7 @@ def _found_by_index(index: PatchIndex, queries: Array, metric: Metric) -> Number
     fewer."""
     import torch
 
-    groups = [queries] if index.about["kind"] == "flat" else list(queries[:, None])
+    groups = [queries] if index.attributes["kind"] == "flat" else list(queries[:, None])
     bests = [Best(group, RECALL_AT + 1, metric, torch.device("cpu")) for group in groups]
     index.search_into(*bests)
     retrieved = np.full((len(queries), RECALL_AT + 1), -1, np.int64)

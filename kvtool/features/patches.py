@@ -49,7 +49,8 @@ class Patches:
     @cached_property
     def starts(self) -> Numbers:
         """The number of each image's first patch, and the count of all patches, (image + 1,)."""
-        cells = [rows * cols for rows, cols in (self.span(sample).grid for sample in self.samples)]
+        grids = [self.span(sample).grid for sample in self.samples]
+        cells = [rows * cols for rows, cols in grids]
         return np.concatenate([[0], np.cumsum(cells, dtype=np.int64)]).astype(np.int64)
 
     @property

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kvtool.features.neighbors import exact_products, greatest, inverse_norms
+from kvtool.features.products import exact_products, greatest, inverse_norms
 
 BAND_TOKENS = {"cpu": 243, "cuda": 2**14}
 """Tokens of adjacent rows whose products are computed at once: what suits a CPU's cache, or fills a
@@ -75,10 +75,8 @@ class Context:
         else:
             # Frame 0 stays in slot 0; the others take turns.
             slot = 1 + self._added % self.rule.last_frames
-            self.vectors[:, :, slot], self.inverse_norms[:, :, slot] = (
-                vectors[:, :, 0],
-                norms[:, :, 0],
-            )
+            self.vectors[:, :, slot] = vectors[:, :, 0]
+            self.inverse_norms[:, :, slot] = norms[:, :, 0]
             self.masks[:, :, :, slot] = masks[:, :, :, 0]
         self._added += 1
 
@@ -209,10 +207,8 @@ def nearest_tokens(
     # Rows out of sight do not count either.
     candidate_rows = candidates.view(heads, len(within), -1, height, best.shape[2])
     for i, rows in enumerate(within):
-        candidate_rows[:, i, :, : rows.start], candidate_rows[:, i, :, rows.stop :] = (
-            -torch.inf,
-            -torch.inf,
-        )
+        candidate_rows[:, i, :, : rows.start] = -torch.inf
+        candidate_rows[:, i, :, rows.stop :] = -torch.inf
     scores, positions = greatest(candidates.flatten(2), min(k, height * best.shape[2]))
     row = positions // best.shape[2]
     candidate = positions % best.shape[2]

@@ -13,7 +13,7 @@ import numpy as np
 from kvtool.features.moments import distances, stream_groups
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.bootstrap import bootstrap, ratio
-from kvtool.stats.modes import describe
+from kvtool.stats.modes import Distribution, describe
 from kvtool.store.catalog import open_store
 from kvtool.store.nonfinite import WHAT
 from kvtool.store.nonfinite import describe as describe_places
@@ -35,9 +35,10 @@ fractions."""
 
 def layer_groups(n_layers: int) -> dict[str, range]:
     """Return the early, middle and late layers of a decoder."""
+    scale = n_layers / 28
     return {
-        name: range(*(round(edge * n_layers / 28) for edge in edges))
-        for name, edges in THIRDS.items()
+        name: range(round(start * scale), round(stop * scale))
+        for name, (start, stop) in THIRDS.items()
     }
 
 
@@ -73,25 +74,8 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
     defined = np.array([row["variance"] for row in rows if row["variance"] is not None])
     distribution = describe(defined, config["seed"])
     cut = distribution.valley if threshold == "auto" else threshold
-    notes = []
-    if len(defined) < len(rows):
-        unknown = [
-            (row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None
-        ]
-        blocks = describe_places(unknown, run.config)
-        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {blocks}")
-    if cut is None:
-        notes.append(
-            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
-        )
-    group_of = {
-        layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers
-    }
-    judged = []
-    for row in rows:
-        agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
-        group = {"group": group_of[row["layer"]]} if group_of else {}
-        judged.append(row | {"input_agnostic": agnostic} | group)
+    judged = _judged_rows(rows, _groups(run, config["kind"]), cut)
+    groups = [name for name in dict.fromkeys(row.get("group") for row in judged) if name]
     return Result(
         command="variance",
         task=None,
@@ -103,16 +87,41 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
             "threshold": cut,
             "threshold_from": "auto" if threshold == "auto" else "given",
             "distribution": distribution.to_json(),
-            "groups": [
-                _count(name, judged, cut)
-                for name in dict.fromkeys(row.get("group") for row in judged)
-                if name
-            ],
-            "notes": notes,
+            "groups": [_count(name, judged, cut) for name in groups],
+            "notes": _notes(rows, run, distribution, cut),
         },
         versions=versions(),
         unit="variance",
     )
+
+
+def _judged_rows(rows: Sequence[Row], groups: dict[str, range], cut: float | None) -> list[Row]:
+    """Return rows with `input_agnostic`, None where it is not known, and the layer's group."""
+    group_of = {layer: name for name, layers in groups.items() for layer in layers}
+    judged = []
+    for row in rows:
+        agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
+        group = {"group": group_of[row["layer"]]} if group_of else {}
+        judged.append(row | {"input_agnostic": agnostic} | group)
+    return judged
+
+
+def _notes(
+    rows: Sequence[Row], run: Run, distribution: Distribution, cut: float | None
+) -> list[str]:
+    """Say which variances are not defined, and why no cut is taken."""
+    notes = []
+    unknown = [
+        (row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None
+    ]
+    if unknown:
+        blocks = describe_places(unknown, run.config)
+        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {blocks}")
+    if cut is None:
+        notes.append(
+            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
+        )
+    return notes
 
 
 def _groups(run: Run, kind: Kind) -> dict[str, range]:

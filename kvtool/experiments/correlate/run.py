@@ -1,14 +1,14 @@
-"""`kvtool correlate`: do models whose values segment better perceive better? (paper, figure 3 and
-appendix A.5)
+"""`kvtool correlate`: do models whose values segment better perceive better?
 
-A point is a model: the mean over segmentation tasks of its best value's score, and its accuracy on
-questions of perception. All models are scored on the same images and questions.
+See the paper's figure 3 and appendix A.5. A point is a model: the mean over segmentation tasks of
+its best value's score, and its accuracy on questions of perception. All models are scored on the
+same images and questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isnan
 from typing import Any
 
@@ -68,81 +68,149 @@ def correlate(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """A row a model, and Pearson's and Spearman's coefficients of segmentation and accuracy over
-    the models.
+    """Return a row for each model, and the coefficients of segmentation and accuracy over the
+    models.
 
-    stores: their runs without prefix are sorted by model (name, revision, precision, view),
-    whatever store they are in; models, runs: only these names. tasks: of the four segmentation
-    tasks, those averaged; benchmarks: cvbench, blink. select, seed, device, fresh and the tasks'
-    own options are probe's. limit: questions of each CV-Bench task and image collection and of each
-    BLINK sub-task at most. model: where models are now, data: where data sets are now, by their
-    names in the runs. Probes and answers are taken from the stores where they were made before; a
-    model's weights are loaded for the first question that is new to its store. wait_s: how long to
-    wait for models that other processes probe and ask, once all others are done.
+    Probes and answers are taken from the stores where they were computed before; a model's weights
+    are loaded for the first question that is new to its store. Models that lack a run are left out
+    and counted in n_skipped. All coefficients, Pearson's and Spearman's, are over n models; of
+    fewer than three there are none, and config["notes"] says so.
 
-    Models that lack a run are left out and counted in n_skipped. All coefficients are over n
-    models; of fewer than three there are none, and config["notes"] says so. Raises UsageError for
-    unknown names and a model that would count twice, KvtoolError where no model or no question is
-    left; where others still probe or ask models, UnfinishedError if this process did some of it,
-    else BusyError.
+    Raises UsageError for unknown names and a model that would count twice, KvtoolError where no
+    model or no question remains; where other processes still probe or ask models, UnfinishedError
+    if this process did some of it, else BusyError.
+
+    Args:
+        stores: their runs without prefix are sorted by model (name, revision, precision, view),
+            whatever store they are in.
+        models: the names of the models to compare, by default all.
+        runs: the names of the runs to use, by default all.
+        tasks: those of the four segmentation tasks whose scores are averaged.
+        benchmarks: cvbench, blink.
+        select: how the best value is chosen, as in probe.
+        limit: the most questions of each CV-Bench task and image collection and of each BLINK
+            sub-task.
+        max_new_tokens: the most tokens of an answer.
+        model: the places of models, by their names in the runs.
+        data: the places of data sets, by their names in the runs.
+        device: the device, as in probe.
+        seed: the random seed of probes and intervals.
+        fresh: whether everything is probed and asked again.
+        wait_s: how long to wait for models that other processes probe and ask, once all others are
+            done.
+        progress: called with 1 and a note for each question answered, and once with their number.
+        options: the tasks' options, as in probe.
     """
-    progress = progress or silent
     check_names(tasks, benchmarks)
-    own = _own_options(tasks, options)
+    task_options = _task_options(tasks, options)
     opened = open_stores(stores)
-    if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
-        raise UsageError(
-            f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or "
-            f"more; found {select}, {max_new_tokens}, {limit}"
-        )
+    _check_settings(select, max_new_tokens, limit)
     subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
-    if not subjects:
-        why = f": {lacking[0]}" if lacking else ""
-        raise KvtoolError(
-            f"correlate: expected models with runs of all tasks and benchmarks, found none{why}"
-        )
+    _check_subjects(subjects, lacking)
     common = Common(subjects, data or {}, limit)
     settings = {
         "select": select,
         "max_new_tokens": max_new_tokens,
         "limit": limit,
         "seed": seed,
-        "options": own,
+        "options": task_options,
     }
     config = _config(subjects, sources, common, settings)
     key = result_key([config, lacking])
     home = open_store(opened[0].path)
-    if not fresh and (kept := home.kept(key, Result.from_json)) is not None:
-        return kept
-    alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
-    progress(
-        0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions})
-    )
+    if not fresh and (stored := home.kept(key, Result.from_json)) is not None:
+        return stored
+    probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
+    request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
+    measured = _measure_all(subjects, common, request, wait_s, progress or silent)
+    return keep_result(home, key, _result(subjects, measured, common, config, lacking))
+
+
+def _check_settings(select: str, max_new_tokens: int, limit: int | None) -> None:
+    """Check numbers and names. Raises UsageError."""
+    if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
+        raise UsageError(
+            f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or "
+            f"more; found {select}, {max_new_tokens}, {limit}"
+        )
+
+
+def _check_subjects(subjects: Sequence[Subject], lacking: Sequence[str]) -> None:
+    """Check that a model remains. Raises KvtoolError with the first reason."""
+    if not subjects:
+        reason = f": {lacking[0]}" if lacking else ""
+        raise KvtoolError(
+            f"correlate: expected models with runs of all tasks and benchmarks, found none{reason}"
+        )
+
+
+@dataclass(frozen=True)
+class MeasureRequest:
+    """What is measured of every model.
+
+    Args:
+        task_options: the options of each task.
+        places: the places of models, by their names.
+        max_new_tokens: the most tokens of an answer.
+        probing: the options of all probes.
+    """
+
+    task_options: Mapping[str, Mapping[str, Any]]
+    places: Mapping[str, str]
+    max_new_tokens: int
+    probing: Mapping[str, Any]
+
+
+def _measure_all(
+    subjects: Sequence[Subject],
+    common: Common,
+    request: MeasureRequest,
+    wait_s: float,
+    progress: Progress,
+) -> dict[Identity, tuple[Row, list[str]]]:
+    """Measure every model: its segmentation scores and its answers, shared with other processes."""
+    asked_images = {(question.benchmark, question.image) for question in common.questions}
+    progress(0, "", len(subjects) * len(asked_images))
     measured: dict[Identity, tuple[Row, list[str]]] = {}
     tried: set[Identity] = set()
     with sharing(wait_s) as share:
 
         def measure(subject: Subject) -> None:
-            tell = (
-                silent if subject.identity in tried else progress
-            )  # what is read again is no progress
+            # A second try reads again what the first one computed: that is no progress.
+            tell = silent if subject.identity in tried else progress
             tried.add(subject.identity)
-            place = (model or {}).get(subject.identity.name)
             measured[subject.identity] = common.measure(
-                subject, own, place, max_new_tokens, share.part, tell, **alike
+                subject,
+                request.task_options,
+                request.places.get(subject.identity.name),
+                request.max_new_tokens,
+                share.part,
+                tell,
+                **request.probing,
             )
 
         share.each(subjects, measure, "models")
+    return measured
+
+
+def _result(
+    subjects: Sequence[Subject],
+    measured: Mapping[Identity, tuple[Row, list[str]]],
+    common: Common,
+    config: dict[str, Any],
+    lacking: list[str],
+) -> Result:
+    """Return the result: a row for each model, the coefficients, and each benchmark's parts."""
     rows = []
     items = []
     for subject in subjects:
         segmented, answers = measured[subject.identity]
-        answered, parts = score_choices(common.questions, answers, seed)
+        answered, parts = score_choices(common.questions, answers, config["seed"])
         labels = {"model": subject.identity.name, "revision": subject.identity.revision}
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     coefficients, notes = correlations(rows)
-    result = Result(
+    return Result(
         command="correlate",
         task=None,
         metric="accuracy",
@@ -154,18 +222,16 @@ def correlate(
         skipped=lacking[:NAMED],
         items=items,
     )
-    keep_result(home, key, result)
-    return result
 
 
-def _own_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The options of each task. Raises UsageError for one that none takes."""
-    own = {
-        task: {name: options[name] for name in options.keys() & options_of(task)} for task in tasks
-    }
-    if idle := options.keys() - {name for of in own.values() for name in of}:
+def _task_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each task. Raises UsageError for one that none takes."""
+    by_task: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        by_task[task] = {name: options[name] for name in options.keys() & options_of(task)}
+    if idle := options.keys() - set().union(*by_task.values()):
         raise UsageError(f"correlate: none of {', '.join(tasks)} takes {', '.join(sorted(idle))}")
-    return own
+    return by_task
 
 
 def _config(
@@ -174,17 +240,13 @@ def _config(
     common: Common,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that the numbers depend on; the cache's key is its hash."""
-    questions = [[each.benchmark, asdict(each.question)] for each in common.questions]
+    """Return all that the numbers depend on; the result's key is its hash."""
+    questions = [[entry.benchmark, asdict(entry.question)] for entry in common.questions]
     algorithms = [ALGORITHMS["correlate"], *(ALGORITHMS[task] for task in common.images)]
     return {
         "algorithm": algorithms,
         "truth_hashes": common.truth_hashes,
-        "models": [
-            subject.identity._asdict()
-            | {"runs": [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]}
-            for subject in subjects
-        ],
+        "models": [subject.identity._asdict() | _runs_config(subject) for subject in subjects],
         "tasks": {
             task: {"data": str(sources[task]), "images": len(ids)}
             for task, ids in common.images.items()
@@ -197,9 +259,16 @@ def _config(
     }
 
 
+def _runs_config(subject: Subject) -> dict[str, Any]:
+    """Return the runs of a model: name, configuration and images of each."""
+    return {"runs": [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]}
+
+
 def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A row for each coefficient of the models' rows, and notes on what is not defined; of too few
-    models none."""
+    """Return a row for each coefficient over the models' rows, and notes on what is not defined.
+
+    There is no coefficient of too few models.
+    """
     n = len(rows)
     if n < FEWEST:
         return [], [
@@ -207,27 +276,29 @@ def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         ]
     names = ("segmentation", "accuracy")
     x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
-    found = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
-    same = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
-    notes = [f"no coefficient: {name} is the same for all {n} models" for name in same]
+    coefficients = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
+    constant = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
+    notes = [f"no coefficient: {name} is the same for all {n} models" for name in constant]
     if not notes and n == FEWEST:
         notes = [f"no interval of a coefficient: expected {FEWEST + 1} models or more, found {n}"]
     elif not notes:
-        perfect = [name for name, each in found.items() if isnan(each.low)]
+        # Pearson's interval is not defined where the coefficient is 1 or -1.
+        perfect = [name for name, coefficient in coefficients.items() if isnan(coefficient.low)]
         notes = [
             f"no interval of {name}: all {n} models lie on it, which says nothing of its spread"
             for name in perfect
         ]
-    return [_coefficient(name, each) for name, each in found.items()], notes
+    return [_coefficient(name, coefficient) for name, coefficient in coefficients.items()], notes
 
 
-def _coefficient(name: str, found: Correlation) -> Row:
-    value, low, high, p = (None if isnan(number) else number for number in found[:4])
+def _coefficient(name: str, coefficient: Correlation) -> Row:
+    """Return a coefficient's row; a number that is not defined is null."""
+    value, low, high, p = (None if isnan(number) else number for number in coefficient[:4])
     return {
         "coefficient": name,
         "value": value,
         "value_low": low,
         "value_high": high,
         "p": p,
-        "n": found.n,
+        "n": coefficient.n,
     }

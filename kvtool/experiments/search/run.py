@@ -269,8 +269,8 @@ def _fill(
             why = str(error)
             break
         else:
-            notes.append(f"index: {how}, {_describe(index.about)}")
-            return index.about
+            notes.append(f"index: {how}, {_describe(index.attributes)}")
+            return index.attributes
     notes.append(f"no index: {why or 'it was damaged twice'}; every patch was read")
     for chunk in patches.chunks():
         best.add(*chunk)
