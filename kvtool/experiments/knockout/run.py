@@ -1,23 +1,22 @@
-"""`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads
-(paper, section 3.2).
+"""`kvtool knockout`: a benchmark's questions with text blocked from the image in chosen heads.
 
-Image tokens never see the question, so that one stored prefill serves every question under every
-condition; see kvtool.models.knockout for what is blocked, kvtool.asking.heads for the conditions.
+See the paper, section 3.2. Image tokens never see the question, so that one stored prefill serves
+every question under every condition; see kvtool.models.knockout for what is blocked,
+kvtool.asking.heads for the conditions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kvtool.asking.answer_files import check_answers, write_answers, write_official
-from kvtool.asking.answering import ATTENTION, Answerer
-from kvtool.asking.benchmarks import Answers, Benchmark, open_benchmark, score_conditions
+from kvtool.asking.answer_files import check_answers
+from kvtool.asking.answering import Answerer
+from kvtool.asking.benchmarks import open_benchmark
 from kvtool.asking.caches import WAIT_S, Progress, find_base, holding_run, silent, unanswerable
 from kvtool.asking.heads import (
-    HeadCondition,
     HeadSet,
     Row,
     head_set,
@@ -28,15 +27,13 @@ from kvtool.asking.heads import (
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.knockout.work import KnockoutWork
 from kvtool.features.variances import kept_variances
-from kvtool.result import Result, result_key, versions
-from kvtool.store import Run, Store, hash_json
-from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.result import Result, result_key
+from kvtool.store import Run, Store
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
 
-NAMED = 10
-"""How many left-out questions are named; all are counted."""
 MAX_NEW_TOKENS = 16
 
 
@@ -64,157 +61,141 @@ def knockout(
     wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
-    """Scores of a benchmark under no knockout, the chosen heads, their early, middle and late
-    parts, and controls.
-
-    target: the store, or the run whose model, prefix and view are used (`run` names one of a
-    store). Images that no such run holds are extracted first. benchmark: pope:PATH, mme:PATH[@all],
-    scenes or scenes@mme. heads: "agnostic" (input-agnostic keys of the run, by their variance), a
-    file of JSON lines, "-" for standard input, or rows with layer and kv_head, or (layer, kv_head)
-    pairs. layers: early, middle, late, last:N or numbers; blocks only there. controls: "dependent"
-    and "random", drawn `draws` times with `seed`, as many heads in the same layers. limit: only the
-    first images. answers, official: where to write the answers, see answer_files. fresh: ask and
-    score anew; else what the store keeps is not asked again, so that an interrupted call goes on.
-    wait_s: how long to wait for images that other processes ask about, once all others are done.
+    """Score a benchmark under no knockout, the chosen heads, their early, middle and late parts,
+    and controls.
 
     Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for
     heads out of range or none, ModelError where the run's model is not there, KvtoolError where no
-    question is left; where others still hold images, UnfinishedError if this process asked about
-    some, else BusyError.
+    question remains; where other processes still hold images, UnfinishedError if this process asked
+    about some, else BusyError.
+
+    Args:
+        target: the store, or the run whose model, prefix and view are used. Images that no such run
+            holds are extracted first.
+        benchmark: pope:PATH, mme:PATH[@all], scenes or scenes@mme.
+        heads: "agnostic" (input-agnostic keys of the run, by their variance), a file of JSON lines,
+            "-" for standard input, or rows with layer and kv_head, or (layer, kv_head) pairs.
+        layers: early, middle, late, last:N or numbers; blocks only there.
+        controls: "dependent" and "random": as many heads in the same layers.
+        draws: how often each control is drawn.
+        max_new_tokens: the most tokens of an answer.
+        limit: the number of images, by default all.
+        answers: a file for the answers, see answer_files.
+        official: a folder for the answers as the benchmark's script reads them.
+        run: the name of a run, where the target is a store.
+        model: the place of the run's model, if its name does not say it.
+        device: the device of the model.
+        seed: the random seed of controls and intervals.
+        fresh: whether everything is asked and scored again; else an interrupted call goes on.
+        wait_s: how long to wait for images that other processes ask about, once all others are
+            done.
+        progress: called with 1 and a note for each image, and once with their number.
     """
-    progress = progress or silent
-    store, named = select_store(target, run, create=model is not None)
+    store, run_name = select_store(target, run, create=model is not None)
     if max_new_tokens < 1 or (limit is not None and limit < 1):
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
-    rows = None if heads == "agnostic" else _rows(heads)
-    asked, dataset = open_benchmark(benchmark)
-    base = find_base(store, named, model, None if rows is None else dataset)
-    refs = dataset.images()[:limit]
-    if base is None:
-        base, _ = holding_run(store, None, model, dataset, refs, device, progress)
-    chosen, source, unknown = _heads(rows, heads, base)
-    geometry = base.config.model.geometry
-    wanted = resolve_layers(layers, geometry.layers)
-    conditions, notes = make_conditions(chosen, geometry, wanted, controls, draws, seed)
-    notes = [*unknown, *notes]
-    holding, failed = holding_run(store, base, model, dataset, refs, device, progress)
-    failed |= unanswerable(holding, {ref.id for ref in refs})
-    questions, skipped = _split(dataset, refs, failed)
-    work = KnockoutWork(store, holding, asked, dataset, tuple(questions), tuple(conditions))
-    settings = {
-        "benchmark": benchmark,
-        "heads": source,
-        "heads_run": base.name,
-        "layers": None if wanted is None else list(wanted),
-        "controls": list(controls),
-        "draws": draws,
-        "seed": seed,
-        "max_new_tokens": max_new_tokens,
-        "limit": limit,
-    }
-    config = work.config() | settings
-    key = result_key(config)
-    if (
-        not (fresh or answers or official)
-        and (kept := store.kept(key, Result.from_json)) is not None
-    ):
-        return kept
+    blocking = Blocking(heads, layers, controls, draws, seed)
+    asking = Asking(store, model, device, max_new_tokens, limit, fresh, progress or silent)
+    work = _prepare(benchmark, run_name, blocking, asking)
+    key = result_key(work.settings)
+    rereads = not (fresh or answers or official)
+    if rereads and (stored := store.kept(key, Result.from_json)) is not None:
+        return stored
     with sharing(wait_s) as share:
-        answerer = Answerer(store, holding, model, device, max_new_tokens, fresh, share=share)
-        every = work.ask(answerer, progress)
-    result = work.result(every, config | {"notes": notes}, skipped, seed)
-    work.write(every, answers, official, refs)
+        answerer = Answerer(store, work.run, model, device, max_new_tokens, fresh, share=share)
+        conditions = work.ask(answerer, asking.progress)
+    result = work.result(conditions)
+    work.write(conditions, answers, official)
     store.keep(key, result.to_json())
     return result
 
 
 @dataclass(frozen=True)
-class KnockoutWork:
-    """What is asked of which run under which conditions."""
+class Blocking:
+    """The heads to block and the controls to draw, as in knockout."""
+
+    heads: HeadSource
+    layers: str | Sequence[int] | None
+    controls: Sequence[str]
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Where and how the questions are asked, as in knockout."""
 
     store: Store
-    run: Run
-    benchmark: Benchmark
-    dataset: DatasetBase
-    questions: tuple[Question, ...]
-    conditions: tuple[HeadCondition, ...]
+    model: str | None
+    device: str
+    max_new_tokens: int
+    limit: int | None
+    fresh: bool
+    progress: Progress
 
-    def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
-        """Answers of every condition, in the order of the questions. Questions asked twice are
-        answered once."""
-        texts: dict[str, list[str]] = {}
-        for question in self.questions:
-            texts.setdefault(question.image_ids[0], []).append(question.prompt)
-        sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
-        progress(0, "", len(texts))
-        found = answerer.ask(texts, sets, progress)
-        return [
-            Answers(
-                condition.name,
-                condition.draw,
-                len(condition.heads),
-                tuple(found[condition.heads][q.image_ids[0]][q.prompt] for q in self.questions),
-            )
-            for condition in self.conditions
-        ]
 
-    def result(
-        self, every: Sequence[Answers], config: dict[str, Any], skipped: list[str], seed: int
-    ) -> Result:
-        rows = list(score_conditions(self.benchmark, self.questions, every, seed))
-        return Result(
-            command="knockout",
-            task=self.benchmark.name,
-            metric=self.benchmark.metric,
-            n=rows[0]["n"],
-            rows=rows,
-            config=config,
-            versions=versions(),
-            n_skipped=len(skipped),
-            skipped=skipped[:NAMED],
-            unit=self.benchmark.unit,
-        )
+def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking) -> KnockoutWork:
+    """Determine the run, the questions and the conditions; extract images that no run holds."""
+    rows = None if blocking.heads == "agnostic" else _rows(blocking.heads)
+    benchmark, dataset = open_benchmark(spec)
+    store = asking.store
+    # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
+    base = find_base(store, run_name, asking.model, None if rows is None else dataset)
+    refs = dataset.images()[: asking.limit]
+    extraction = (asking.model, dataset, refs, asking.device, asking.progress)
+    if base is None:
+        base, _ = holding_run(store, None, *extraction)
+    heads, source, head_notes = _heads(rows, blocking.heads, base)
+    geometry = base.config.model.geometry
+    layers = resolve_layers(blocking.layers, geometry.layers)
+    conditions, notes = make_conditions(
+        heads, geometry, layers, blocking.controls, blocking.draws, blocking.seed
+    )
+    # Whose caches answer: a run over the benchmark's pictures, of the same model and settings.
+    holding, failed = holding_run(store, base, *extraction)
+    failed |= unanswerable(holding, {ref.id for ref in refs})
+    questions, skipped = _split(dataset, refs, failed)
+    work = KnockoutWork(
+        store=store,
+        run=holding,
+        benchmark=benchmark,
+        dataset=dataset,
+        refs=tuple(refs),
+        questions=tuple(questions),
+        conditions=tuple(conditions),
+        skipped=tuple(skipped),
+        notes=(*head_notes, *notes),
+        seed=blocking.seed,
+    )
+    settings = _settings(spec, source, base, layers, blocking, asking)
+    return replace(work, settings=work.config() | settings)
 
-    def write(
-        self,
-        every: Sequence[Answers],
-        answers: str | Path | None,
-        official: str | Path | None,
-        refs: Sequence[ImageRef],
-    ) -> None:
-        if answers is not None:
-            write_answers(Path(answers), self.benchmark, self.questions, every)
-        if official is not None:
-            pictures = {ref.id: ref.path.name if ref.path else ref.id for ref in refs}
-            write_official(Path(official), self.benchmark, self.questions, every, pictures)
 
-    def config(self) -> dict[str, Any]:
-        """What the answers depend on."""
-        return {
-            "task": self.benchmark.name,
-            "algorithm": ALGORITHMS["knockout"],
-            **describe_run(self.run, {question.image_ids[0] for question in self.questions}),
-            "dataset": self.dataset.name,
-            "split": self.dataset.split,
-            "questions": len(self.questions),
-            "questions_hash": hash_json(
-                [[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]
-            ),
-            "attention": ATTENTION,
-            "conditions": [
-                {
-                    "condition": each.name,
-                    "draw": each.draw,
-                    "heads": [list(head) for head in sorted(each.heads)],
-                }
-                for each in self.conditions
-            ],
-        }
+def _settings(
+    spec: str,
+    source: str,
+    base: Run,
+    layers: tuple[int, ...] | None,
+    blocking: Blocking,
+    asking: Asking,
+) -> dict[str, Any]:
+    """Return the settings of a knockout as its result names them."""
+    return {
+        "benchmark": spec,
+        "heads": source,
+        "heads_run": base.name,
+        "layers": None if layers is None else list(layers),
+        "controls": list(blocking.controls),
+        "draws": blocking.draws,
+        "seed": blocking.seed,
+        "max_new_tokens": asking.max_new_tokens,
+        "limit": asking.limit,
+    }
 
 
 def _rows(heads: HeadSource) -> list[tuple[str, Row]]:
-    """Rows that name heads, each with where it stands."""
+    """Return the rows that name heads, and the location of each."""
     if isinstance(heads, str | Path):
         return read_rows(str(heads))
     rows = (
@@ -227,45 +208,50 @@ def _rows(heads: HeadSource) -> list[tuple[str, Row]]:
 def _heads(
     rows: list[tuple[str, Row]] | None, heads: HeadSource, base: Run
 ) -> tuple[HeadSet, str, list[str]]:
-    """The heads to block, what to call their source, and notes; without rows, the run's
-    input-agnostic keys."""
+    """Return the heads to block, the name of their source, and notes.
+
+    Without rows they are the run's input-agnostic keys. Raises UsageError.
+    """
     notes: list[str] = []
     if rows is not None:
-        source = (
-            {"-": "standard input"}.get(str(heads), str(heads))
-            if isinstance(heads, str | Path)
-            else "given"
-        )
+        source = "given"
+        if isinstance(heads, str | Path):
+            source = "standard input" if str(heads) == "-" else str(heads)
     else:
         source = "agnostic"
-        found = kept_variances(base, "key", 0, wait_s=WAIT_S)
-        if not any(row["input_agnostic"] for row in found.rows):
-            why = "; ".join(found.config["notes"]) or "every key is above the threshold"
+        variances = kept_variances(base, "key", 0, wait_s=WAIT_S)
+        if not any(row["input_agnostic"] for row in variances.rows):
+            reason = "; ".join(variances.config["notes"]) or "every key is above the threshold"
             raise UsageError(
-                f"heads agnostic: run {base.name} has no input-agnostic key: {why}, and pipe it "
+                f"heads agnostic: run {base.name} has no input-agnostic key: {reason}, and pipe it "
                 "to --heads -"
             )
-        notes = [f"heads agnostic: {note}" for note in found.config["notes"]]
-        rows = [(f"variance of run {base.name}", row) for row in found.rows]
+        notes = [f"heads agnostic: {note}" for note in variances.config["notes"]]
+        rows = [(f"variance of run {base.name}", row) for row in variances.rows]
     return head_set(rows, base.config.model.geometry, source), source, notes
 
 
 def _split(
     dataset: DatasetBase, refs: Sequence[ImageRef], failed: Mapping[str, str]
 ) -> tuple[list[Question], list[str]]:
-    """The questions that can be asked, and a line for each that cannot. Raises KvtoolError where
-    none is left."""
-    wanted = {ref.id for ref in refs}
-    every = [question for question in dataset.questions() if question.image_ids[0] in wanted]  # type: ignore[attr-defined]
-    kept = [question for question in every if question.image_ids[0] not in failed]
-    skipped = [
-        f"question {q.id}: {failed[q.image_ids[0]]}" for q in every if q.image_ids[0] in failed
-    ]
+    """Return the questions that can be asked, and a line for each that cannot. Raises KvtoolError
+    where none remains."""
+    ids = {ref.id for ref in refs}
+    questions = []
+    skipped = []
+    for question in dataset.questions():  # type: ignore[attr-defined]
+        image = question.image_ids[0]
+        if image not in ids:
+            continue
+        if image in failed:
+            skipped.append(f"question {question.id}: {failed[image]}")
+        else:
+            questions.append(question)
     skipped += dataset.skipped
-    if not kept:
-        why = f": {skipped[0]}" if skipped else ""
+    if not questions:
+        reason = f": {skipped[0]}" if skipped else ""
         raise KvtoolError(
             f"{dataset.name} {dataset.root}: expected questions about images that are there, "
-            f"found none{why}"
+            f"found none{reason}"
         )
-    return kept, skipped
+    return questions, skipped

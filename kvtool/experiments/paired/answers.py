@@ -1,8 +1,9 @@
-"""What the model answers to questions over one or several pictures; every answer is kept in the
-store as it is made.
+"""What the model answers to questions over one or several pictures, stored as soon as it is
+answered.
 
-Answers are kept under the run's model, the pictures and the question's text, so that an interrupted
-command goes on with the rest. The weights are loaded for the first question that is new.
+Answers are stored under the run's model, the pictures and the question's text, so that an
+interrupted command goes on with the rest. The weights are loaded for the first question that is
+new.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class AnswerPrompt:
-    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded
-    model."""
+    """A question over several pictures.
+
+    `key` identifies the pictures, `prepare` makes them ready for the loaded model.
+    """
 
     key: Any
     text: str
@@ -41,21 +44,23 @@ class AnswerPrompt:
 
 @dataclass(frozen=True)
 class OneAnswer:
-    """The record kept of a prompt."""
+    """The stored record of a prompt."""
 
     answer: str
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OneAnswer:
-        """Raises CorruptError."""
+        """Read a stored record. Raises CorruptError."""
         return schema.read(cls, record, "answer")
 
 
 def ask_one_image(
     answerer: Answerer, questions: Sequence[Question], progress: Progress
 ) -> list[str]:
-    """Answers that go on from the stored caches of the questions' single images. Raises UsageError
-    where the run holds no whole caches."""
+    """Return answers that go on from the stored caches of the questions' single images.
+
+    Raises UsageError where the run holds no whole caches.
+    """
     config = answerer.run.config
     if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
         raise UsageError(
@@ -67,29 +72,34 @@ def ask_one_image(
     for question in questions:
         texts.setdefault(question.image_ids[0], []).append(question.prompt)
     plain = frozenset[tuple[int, int]]()
-    found = answerer.ask(texts, [plain], progress)[plain]
-    return [found[question.image_ids[0]][question.prompt] for question in questions]
+    answers = answerer.ask(texts, [plain], progress)[plain]
+    return [answers[question.image_ids[0]][question.prompt] for question in questions]
 
 
 def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
 ) -> list[str]:
-    """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other
-    processes still hold some; see Share.each."""
+    """Return answers in the order of the prompts, AT_ONCE of them at a time.
+
+    Raises BusyError where other processes still hold some; see Share.each.
+    """
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
     answers: dict[str, str] = {}
-    every = list(dict(zip(keys, prompts, strict=True)).items())
-    # Cut before one knows what is kept, so that the same chunks are claimed by whoever comes when.
-    chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
+    distinct = list(dict(zip(keys, prompts, strict=True)).items())
+    # Chunks do not depend on what is stored, so that all processes claim the same ones.
+    chunks = [dict(distinct[start : start + AT_ONCE]) for start in range(0, len(distinct), AT_ONCE)]
 
     def ask(chunk: dict[str, AnswerPrompt]) -> None:
-        def kept() -> dict[str, str] | None:
-            known = _kept(answerer, chunk)
-            return known if known.keys() == chunk.keys() else None
+        """Ask one chunk."""
+
+        def stored() -> dict[str, str] | None:
+            """Return the chunk's stored answers where all are there."""
+            replies = _kept(answerer, chunk)
+            return replies if replies.keys() == chunk.keys() else None
 
         name = chunk_name("answers", "", hash_json(list(chunk)))
         answers.update(
-            answerer.share.once(answerer.run, name, kept, lambda: _ask_rest(answerer, chunk))
+            answerer.share.once(answerer.run, name, stored, lambda: _ask_rest(answerer, chunk))
         )
         progress(len(chunk), "answers")
 
@@ -98,43 +108,47 @@ def ask_several_images(
 
 
 def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
-    """Answers that the store keeps, by key; none where all are asked again."""
-    kept = (
+    """Return the stored answers, by key; none where all are asked again."""
+    records = (
         {}
         if answerer.fresh
         else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
     )
-    return {key: record.answer for key, record in kept.items() if record is not None}
+    return {key: record.answer for key, record in records.items() if record is not None}
 
 
 def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
-    """Answers by key; those that are not kept are asked together, and kept one by one."""
-    known = _kept(answerer, chunk)
-    todo = {key: prompt for key, prompt in chunk.items() if key not in known}
+    """Return answers by key; those that are not stored are asked together, and stored one by
+    one."""
+    stored = _kept(answerer, chunk)
+    todo = {key: prompt for key, prompt in chunk.items() if key not in stored}
     images = [prompt.prepare() for prompt in todo.values()]
     texts = [prompt.text for prompt in todo.values()]
-    said = dict(
+    replies = dict(
         zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True)
     )
-    for key, answer in said.items():
-        about = {
+    for key, answer in replies.items():
+        labels = {
             "run": answerer.run.name,
             "pictures": todo[key].key,
             "max_new_tokens": answerer.max_new_tokens,
         }
         answerer.store.keep(
-            key, {"kind": "answer", **about, "text": todo[key].text, "answer": answer}
+            key, {"kind": "answer", **labels, "text": todo[key].text, "answer": answer}
         )
-    return known | said
+    return stored | replies
 
 
 def stored_prompt(
     answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]
 ) -> AnswerPrompt:
-    """Over pictures of the run: from what it holds of them before the decoder, or else from their
-    pixels."""
+    """Return the prompt of a question over pictures of the run.
+
+    They are restored from what the run holds of them before the decoder, or else read as pixels.
+    """
 
     def prepare() -> list[Prepared]:
+        """Prepare the question's pictures."""
         return [_prepared(answerer, image, refs) for image in question.image_ids]
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
@@ -155,17 +169,18 @@ def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> P
 
 
 def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
-    """Over the two marked pictures of a question, which lie in a folder."""
+    """Return the prompt of a question over its two marked pictures, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
+        """Prepare the marked pictures."""
         refs = [ImageRef(file, folder / file) for file in point.files]
         model = answerer.loaded
         view = answerer.run.config.view
         return [
-            model.prepare(load_image(ref), id=ref.id, index=at, view=view)
-            for at, ref in enumerate(refs)
+            model.prepare(load_image(ref), id=ref.id, index=index, view=view)
+            for index, ref in enumerate(refs)
         ]
 
-    drawn = {name: value for name, value in point.record().items() if name != "files"}
-    drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(drawn, point.question.prompt, prepare)
+    record = {name: value for name, value in point.record().items() if name != "files"}
+    record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
+    return AnswerPrompt(record, point.question.prompt, prepare)

@@ -1,0 +1,116 @@
+"""A benchmark's questions under the conditions of a knockout: asked, scored and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kvtool.asking.answer_files import write_answers, write_official
+from kvtool.asking.answering import ATTENTION, Answerer
+from kvtool.asking.benchmarks import Answers, Benchmark, score_conditions
+from kvtool.asking.caches import Progress
+from kvtool.asking.heads import HeadCondition
+from kvtool.datasets.base import DatasetBase, ImageRef, Question
+from kvtool.result import Result, versions
+from kvtool.store import Run, Store, hash_json
+from kvtool.store.provenance import ALGORITHMS, describe_run
+
+NAMED = 10
+"""How many left-out questions are named; all are counted."""
+
+
+@dataclass(frozen=True)
+class KnockoutWork:
+    """What is asked of which run under which conditions.
+
+    `settings` are all that the numbers depend on.
+    """
+
+    store: Store
+    run: Run
+    benchmark: Benchmark
+    dataset: DatasetBase
+    refs: tuple[ImageRef, ...]
+    questions: tuple[Question, ...]
+    conditions: tuple[HeadCondition, ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
+        """Return the answers of every condition, in the order of the questions.
+
+        Questions asked twice are answered once.
+        """
+        texts: dict[str, list[str]] = {}
+        for question in self.questions:
+            texts.setdefault(question.image_ids[0], []).append(question.prompt)
+        sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
+        progress(0, "", len(texts))
+        answers = answerer.ask(texts, sets, progress)
+        return [
+            Answers(
+                condition.name,
+                condition.draw,
+                len(condition.heads),
+                tuple(
+                    answers[condition.heads][question.image_ids[0]][question.prompt]
+                    for question in self.questions
+                ),
+            )
+            for condition in self.conditions
+        ]
+
+    def result(self, conditions: Sequence[Answers]) -> Result:
+        """Score the answers of every condition."""
+        rows = list(score_conditions(self.benchmark, self.questions, conditions, self.seed))
+        return Result(
+            command="knockout",
+            task=self.benchmark.name,
+            metric=self.benchmark.metric,
+            n=rows[0]["n"],
+            rows=rows,
+            config=self.settings | {"notes": list(self.notes)},
+            versions=versions(),
+            n_skipped=len(self.skipped),
+            skipped=list(self.skipped[:NAMED]),
+            unit=self.benchmark.unit,
+        )
+
+    def write(
+        self,
+        conditions: Sequence[Answers],
+        answers: str | Path | None,
+        official: str | Path | None,
+    ) -> None:
+        """Write the answers that are asked for, see answer_files. Raises StoreError."""
+        if answers is not None:
+            write_answers(Path(answers), self.benchmark, self.questions, conditions)
+        if official is not None:
+            pictures = {ref.id: ref.path.name if ref.path else ref.id for ref in self.refs}
+            write_official(Path(official), self.benchmark, self.questions, conditions, pictures)
+
+    def config(self) -> dict[str, Any]:
+        """Return what the answers depend on."""
+        questions = [[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]
+        return {
+            "task": self.benchmark.name,
+            "algorithm": ALGORITHMS["knockout"],
+            **describe_run(self.run, {question.image_ids[0] for question in self.questions}),
+            "dataset": self.dataset.name,
+            "split": self.dataset.split,
+            "questions": len(self.questions),
+            "questions_hash": hash_json(questions),
+            "attention": ATTENTION,
+            "conditions": [
+                {
+                    "condition": condition.name,
+                    "draw": condition.draw,
+                    "heads": [list(head) for head in sorted(condition.heads)],
+                }
+                for condition in self.conditions
+            ],
+        }
