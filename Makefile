@@ -1,9 +1,19 @@
-# make setup | demo | test | campaign | fuzz | bench | docs. Every target builds the environment first when it is missing or out of date.
+# make setup      the environment .venv; every other target makes it first when it is missing or out of date
+# make demo       the whole study on the embedded world, into build/demo
+# make lint       ruff, mypy, and the counts of house style (tests/tools/house.py)
+# make check      lint and the fast tests, on CORES processes: what to run before a commit
+# make test       lint and every test, one after the other: what counts
+# make docs       docs/cli.md, the links of all pages, and the site build/site; whatever is broken fails
+# make campaign, fuzz, bench   long: commands that are killed, hostile inputs, and what things cost
+# Variables: PYTHON (the interpreter of .venv), CORES, CONSTRAINTS (empty: the newest versions that pyproject.toml allows)
 PYTHON ?= python3
+CORES ?= 2
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS))
 
-.PHONY: setup demo test lint campaign fuzz bench docs clean
+.PHONY: setup demo lint check test campaign fuzz bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -11,7 +21,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: kvtool needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); set PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv --upgrade-deps $(VENV) >/dev/null
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	$(PIP) -e '.[cpu,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 demo: setup
@@ -21,6 +35,10 @@ lint: setup
 	$(BIN)/ruff check kvtool tests
 	$(BIN)/ruff format --check kvtool tests
 	$(BIN)/mypy
+	$(BIN)/python -m tests.tools.house
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test: lint
 	$(BIN)/python -m pytest
@@ -36,8 +54,10 @@ fuzz: setup
 bench: setup
 	$(BIN)/python -m tests.bench
 
-docs: setup
+docs: $(VENV)/.docs
 	$(BIN)/python -m kvtool.cli.reference > docs/cli.md
+	$(BIN)/python -m tests.tools.links
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

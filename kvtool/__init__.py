@@ -73,14 +73,23 @@ def open(path: str | PathLike[str]) -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    """The function itself, with its own signature and help."""
-    if name not in _FUNCTIONS:
-        raise AttributeError(f"module 'kvtool' has no attribute {name!r}")
-    from importlib import import_module
+    """The function itself, with its own signature and help; of any other experiment, run.py's function of its name."""
+    if name in _FUNCTIONS:
+        from importlib import import_module
 
-    function = getattr(import_module(_FUNCTIONS[name]), name)
+        function = getattr(import_module(_FUNCTIONS[name]), name)
+    else:
+        function = None if name.startswith("_") else _function_of_experiment(name)
+        if function is None:
+            raise AttributeError(f"module 'kvtool' has no attribute {name!r}")
     globals()[name] = function
     return function
+
+
+def _function_of_experiment(name: str) -> Any:
+    from kvtool.registry import experiment_part
+
+    return getattr(experiment_part(name, "run"), name, None)
 
 
 def __dir__() -> list[str]:

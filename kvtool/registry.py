@@ -7,6 +7,8 @@ table's group (`kvtool.models`, `kvtool.datasets`, `kvtool.tasks`, `kvtool.exper
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import sys
 from difflib import get_close_matches
@@ -19,6 +21,8 @@ from typing import Any
 
 from kvtool.errors import UsageError
 
+log = logging.getLogger("kvtool")
+
 PLUGINS = "KVTOOL_PLUGINS"
 """The environment variable that names plug-in files, joined as in PATH: worker processes load them from it."""
 
@@ -30,16 +34,24 @@ class Registry:
         what: what the table holds, as messages name it.
         table: the names that kvtool brings itself, in the order in which they are listed.
         group: entry points of this group, and a plug-in's dictionary of the group's last word in capitals, add to it.
+        needs: attributes that every object has; one of a plug-in that lacks some is refused.
     """
 
-    def __init__(self, what: str, table: dict[str, str], group: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        table: dict[str, str],
+        group: str | None = None,
+        needs: tuple[str, ...] = (),
+    ) -> None:
         self.what = what
         self.table = table
         self.group = group
+        self.needs = needs
 
     def names(self) -> list[str]:
         """The names of the table, then those of plug-ins and of installed packages."""
-        return [*self.table, *(name for name in self._added() if name not in self.table)]
+        return [*self.table, *self._added()]
 
     def load(self, name: str) -> Any:
         """The object of a name. Raises UsageError that names the nearest known one."""
@@ -49,11 +61,27 @@ class Registry:
         if target is None:
             raise UsageError(self.unknown(name))
         try:
-            return load_object(target)
-        except (ImportError, AttributeError) as error:
+            loaded = load_object(target)
+        except Exception as error:  # whatever other people's code raises when it is imported
             raise UsageError(
-                f"{self.what} {name}: expected {target} of a plug-in, found: {error}"
+                f"{self.what} {name}: expected {target} of a plug-in, found {type(error).__name__}: {error}"
             ) from error
+        if missing := [attribute for attribute in self.needs if not hasattr(loaded, attribute)]:
+            raise UsageError(
+                f"{self.what} {name} of a plug-in: expected an object with {', '.join(self.needs)}; "
+                f"found none of its {', '.join(missing)}"
+            )
+        return loaded
+
+    def usable(self) -> dict[str, Any]:
+        """All objects by name. One of a plug-in that cannot be loaded is left out, with a warning."""
+        objects = {}
+        for name in self.names():
+            try:
+                objects[name] = self.load(name)
+            except UsageError as error:
+                warn_once(f"left out: {error}")
+        return objects
 
     def unknown(self, name: str) -> str:
         """The message about a name that is not known."""
@@ -62,21 +90,69 @@ class Registry:
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"{self.what}: unknown name {name!r}; {hint}known: {', '.join(names)}"
 
+    def places(self) -> dict[str, str]:
+        """Where each name comes from: "module:object", or the file of a plug-in."""
+        places = dict(self.table)
+        if self.group is not None:
+            places |= installed(self.group, frozenset(self.table))
+            for path in plugin_paths():
+                places |= dict.fromkeys(self.entries(load_plugin(path)), path)
+        return places
+
+    def entries(self, plugin: ModuleType) -> dict[str, Any]:
+        """What the module of a plug-in file adds to this table. Raises UsageError for what is no dictionary."""
+        dictionary = "" if self.group is None else self.group.rpartition(".")[2].upper()
+        entries = getattr(plugin, dictionary, {})
+        if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
+            raise UsageError(
+                f"--plugin {plugin.__file__}: {dictionary}: expected a dictionary by name, "
+                f"found {type(entries).__name__}"
+            )
+        return entries
+
     def _added(self) -> dict[str, Any]:
-        """Objects, or "module:object", of plug-in files and installed packages."""
+        """Objects, or "module:object", of installed packages and plug-in files."""
         if self.group is None:
             return {}
-        from importlib.metadata import (
-            entry_points,  # slow to import, and needed for names of others alone
-        )
-
-        added: dict[str, Any] = {
-            entry.name: entry.value for entry in entry_points(group=self.group)
-        }
-        dictionary = self.group.rpartition(".")[2].upper()
+        added: dict[str, Any] = dict(installed(self.group, frozenset(self.table)))
         for path in plugin_paths():
-            added |= getattr(load_plugin(path), dictionary, {})
+            added |= self.entries(load_plugin(path))
         return added
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Warn of a text once in a process."""
+    log.warning("%s", text)
+
+
+@cache
+def installed(group: str, taken: frozenset[str]) -> dict[str, str]:
+    """Name -> "module:object" of the entry points of a group. Names that are taken are left out, with a warning."""
+    from importlib.metadata import (
+        entry_points,  # slow to import, and needed for names of others alone
+    )
+
+    targets: dict[str, str] = {}
+    for entry in entry_points(group=group):
+        package = "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
+        if entry.name in taken or entry.name in RESERVED.get(group, ()):
+            log.warning(
+                "%s of %s is left out: %s: kvtool has this name itself",
+                entry.value,
+                package,
+                entry.name,
+            )
+        elif targets.setdefault(entry.name, entry.value) != entry.value:
+            other = targets[entry.name]
+            log.warning(
+                "%s of %s is left out: %s: %s has this name",
+                entry.value,
+                package,
+                entry.name,
+                other,
+            )
+    return targets
 
 
 def load_object(target: Any) -> Any:
@@ -98,9 +174,21 @@ def add_plugin(path: str | Path) -> None:
     Raises UsageError where the file is not there, cannot be loaded, or names what kvtool has already.
     """
     place = str(Path(path).absolute())
-    load_plugin(place)
-    if place not in plugin_paths():
-        os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), place])
+    if os.pathsep in place:
+        raise UsageError(f"--plugin {place}: expected a path without {os.pathsep!r}; move the file")
+    plugin = load_plugin(place)
+    if place in plugin_paths():
+        return
+    for table in TABLES:
+        registry: Registry = load_object(table)
+        entries = registry.entries(plugin)
+        places = registry.places() | dict.fromkeys(RESERVED.get(registry.group or "", ()), "kvtool")
+        for name in entries.keys() & places.keys():
+            raise UsageError(
+                f"--plugin {place}: {registry.what} {name}: expected a new name, found that of {places[name]}; "
+                "choose another one"
+            )
+    os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), place])
 
 
 @cache
@@ -108,7 +196,7 @@ def load_plugin(path: str) -> ModuleType:
     """The module of a plug-in file, loaded once."""
     if not Path(path).is_file():
         raise UsageError(f"--plugin {path}: expected a file of Python, found none; check the path")
-    name = f"kvtool_plugin_{Path(path).stem}"
+    name = f"kvtool_plugin_{Path(path).stem}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(
@@ -118,7 +206,7 @@ def load_plugin(path: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickles look their module up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(
             f"--plugin {path}: expected to load it, found {type(error).__name__}: {error}"
@@ -126,14 +214,27 @@ def load_plugin(path: str) -> ModuleType:
     return module
 
 
+TABLES = (
+    "kvtool.models.families:FAMILIES",
+    "kvtool.datasets:DATASETS",
+    "kvtool.tasks:TASKS",
+    "kvtool.registry:EXPERIMENTS",
+)
+"""The tables that plug-ins add to."""
+
+RESERVED = {
+    "kvtool.experiments": ("extract", "report", "store", "data", "models", "datasets", "demo")
+}
+"""Names of a group that are taken though they are in no table: kvtool's commands that are no experiments."""
+
 EXPERIMENTS = Registry(
     "experiment",
     {
         "probe": "kvtool.experiments.probe",
         "variance": "kvtool.experiments.variance",
         "knockout": "kvtool.experiments.knockout",
-        "paired": "kvtool.experiments.paired",
         "prefix": "kvtool.experiments.prefix",
+        "paired": "kvtool.experiments.paired",
         "correlate": "kvtool.experiments.correlate",
         "score": "kvtool.experiments.score",
         "search": "kvtool.experiments.search",

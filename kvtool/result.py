@@ -34,8 +34,9 @@ class Result:
     need, with up to ten reasons in `skipped`. rows: one per (kind, layer, kv_head) and label, each metric with
     <metric>_low and <metric>_high. best: the best row of the decoder's kinds (of all, where there are none).
     per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this and of other runs of
-    the data set. config: all that the numbers depend on. unit: "fraction" or "percent", of the metrics. items: single
-    records behind the rows, e.g. a question each, where a command keeps them.
+    the data set. config: all that the numbers depend on. unit: of the metrics: "fraction", "percent" or a physical
+    unit such as "m". items: single records behind the rows, e.g. a question each, where a command keeps them.
+    higher_is_better: False for an error, of which the best is the lowest.
     """
 
     command: str
@@ -52,6 +53,21 @@ class Result:
     skipped: list[str] = field(default_factory=list)
     unit: str = "fraction"
     items: list[Row] = field(default_factory=list)
+    higher_is_better: bool = True
+
+    def best_of(self, rows: Sequence[Row]) -> Row | None:
+        """The best of some rows by the primary metric; None where it is defined for none."""
+        return best_row(rows, self.metric, self.higher_is_better)
+
+    def ranked(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows of which the primary metric is defined, the best first; equals stay in their order."""
+        scored = [
+            row
+            for row in rows
+            if row.get(self.metric) is not None and not math.isnan(row[self.metric])
+        ]
+        sign = -1 if self.higher_is_better else 1
+        return sorted(scored, key=lambda row: sign * float(row[self.metric]))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only; a number that is not finite becomes null and is counted in n_undefined."""
@@ -98,10 +114,14 @@ def metric_names(row: Row) -> list[str]:
     return [name for name in row if f"{name}_low" in row]
 
 
-def best_row(rows: Sequence[Row], metric: str) -> Row | None:
-    """The row with the highest metric; the first of equals; None where it is defined nowhere."""
+def best_row(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:
+    """The row with the highest metric, of an error the lowest; the first of equals.
+
+    None where the metric is defined nowhere.
+    """
     scored = [row for row in rows if row.get(metric) is not None and not math.isnan(row[metric])]
-    return max(scored, key=lambda row: float(row[metric]), default=None)
+    choose = max if higher_is_better else min
+    return choose(scored, key=lambda row: float(row[metric]), default=None)
 
 
 def block_name(row: Row) -> str:

@@ -16,6 +16,8 @@ BEFORE_DECODER: tuple[Kind, ...] = ("projected", "vision")
 View = Literal["base", "full"]
 KeyPosition = Literal["post-rope", "pre-rope"]
 Precision = Literal["bfloat16", "float16", "float32"]
+Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch", "numpy"]
+"""What finds nearest neighbors; numpy is the slow, obvious one that the others are compared with."""
 
 BASE, TILES, NEWLINE = 0, 1, 2
 """Marks of image tokens, see Sample.token_marks."""
@@ -34,11 +36,14 @@ class Block:
 class GridSpan:
     """A rectangular grid of tokens within one image's tokens, and the pixels it covers.
 
-    name: "base" (the whole image at the tower's size) or "tiles" (the high resolution part of the full view).
-    start: index of the grid's first token among the image's tokens.
-    row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends each row.
-    cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond the image where
-        the model pads and stays inside where it crops.
+    Attributes:
+        name: "base" (the whole image at the tower's size) or "tiles" (the high resolution part of
+            the full view).
+        start: index of the grid's first token among the image's tokens.
+        row_stride: tokens from one row to the next: cols, or cols + 1 where a newline token ends
+            each row.
+        cover_xyxy_px: the rectangle of the original image that the grid covers; it reaches beyond
+            the image where the model pads and stays inside where it crops.
     """
 
     name: Literal["base", "tiles"]
@@ -76,12 +81,14 @@ class GridSpan:
 class Sample:
     """What a part records of one image: enough to place every stored token on the image and in the prompt.
 
-    image_start: position in the prompt of the first image token, equal to the number of prefix tokens.
-    next_position: rotary position of the token that follows the image (Qwen's 3-D positions make it smaller
-        than image_start + n_tokens).
-    digest: of the bytes of the picture's file (kvtool.digests), empty where it is not known.
-    stamp: size, modification time, change time (ns) and inode of that file, for the quick look; of pictures
-        inside a larger file, that file's. Empty where it is not known.
+    Attributes:
+        image_start: position in the prompt of the first image token, equal to the number of
+            prefix tokens.
+        next_position: rotary position of the token that follows the image (Qwen's 3-D positions
+            make it smaller than image_start + n_tokens).
+        digest: of the bytes of the picture's file (kvtool.digests), empty where it is not known.
+        stamp: size, modification time, change time (ns) and inode of that file, for the quick
+            look; of pictures inside a larger file, that file's. Empty where it is not known.
     """
 
     id: str
@@ -154,11 +161,14 @@ class Geometry:
 class ModelInfo:
     """What a loaded model is, recorded with every run.
 
-    name: as it was asked for: a hub id, a folder or a shipped model. No part of the identity.
-    revision: a digest of the weights and files that are read (kvtool.models.files.folder_revision), wherever they lie;
-        empty for a model whose weights are not here, which is known by its commit alone.
-    template: a digest of the chat template that lays out its prompts; empty for an encoder alone.
-    commit: the hub's commit, where it is known. No part of the identity.
+    Attributes:
+        name: as it was asked for: a hub id, a folder or a shipped model. No part of the identity.
+        revision: a digest of the weights and files that are read
+            (kvtool.models.files.folder_revision), wherever they lie; empty for a model whose
+            weights are not here, which is known by its commit alone.
+        template: a digest of the chat template that lays out its prompts; empty for an encoder
+            alone.
+        commit: the hub's commit, where it is known. No part of the identity.
     """
 
     name: str

@@ -1,12 +1,15 @@
-"""Fixtures that several parts share: a tiny real model and a folder of small pictures."""
+"""Fixtures that several parts share: a tiny real model, small pictures, a shell and a hub's cache."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests.support.shell import Shell, in_this_process
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Digests that tests remember stay out of the user's cache folder.
@@ -32,3 +35,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(70):
         noise(40 + i, 90 - i, i).save(folder / f"{i:03d}.png")
     return folder
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Run `kvtool ...` in this process: (exit code, standard output, lines of standard error)."""
+    return in_this_process(monkeypatch, capsys)
+
+
+@pytest.fixture
+def score(shell: Shell) -> Shell:
+    """Run `kvtool score ...`, as shell."""
+    return partial(shell, "score")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty hub cache of a machine without a network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -13,8 +12,8 @@ from typer.main import get_command
 import kvtool
 from kvtool.cli.app import app
 from kvtool.registry import EXPERIMENTS, experiment_part
+from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reachable
 
-PACKAGE = Path(__file__).parent.parent / "kvtool"
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors"),
     ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema"),
@@ -36,47 +35,8 @@ EXCEPTIONS = {
 """Modules that stand on a level of their own."""
 
 
-def module_names() -> dict[str, Path]:
-    """Every module of the package, by its name below kvtool."""
-    names = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        parts = parts[:-1] if parts[-1] == "__init__" else parts
-        names[".".join(parts)] = path
-    return names
-
-
-MODULES = module_names()
-
-
-def typing_nodes(tree: ast.AST) -> set[int]:
-    """Nodes that only a type checker sees."""
-    blocks = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-    ]
-    return {id(node) for block in blocks for node in ast.walk(block)}
-
-
-def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports when it runs, wherever in the file."""
-    tree = ast.parse(path.read_text())
-    unseen = typing_nodes(tree)
-    names = set()
-    for node in ast.walk(tree):
-        if id(node) in unseen:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                longer = f"{node.module}.{alias.name}"
-                names.add(longer if longer in MODULES else node.module)
-    return names & MODULES.keys()
-
-
-IMPORTS = {name: imported(path) - {name} for name, path in MODULES.items()}
+MODULES = module_files(PACKAGE)
+IMPORTS = import_graph(MODULES)
 
 
 def level(module: str) -> int:
@@ -94,13 +54,7 @@ def test_imports_follow_the_arrows(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_is_in_an_import_circle(module: str) -> None:
     """What a module imports, directly or not, never imports the module."""
-    reached: set[str] = set()
-    ahead = set(IMPORTS[module])
-    while ahead:
-        other = ahead.pop()
-        reached.add(other)
-        ahead |= IMPORTS[other] - reached
-    assert module not in reached
+    assert module not in reachable(module, IMPORTS)
 
 
 def experiment_of(module: str) -> str | None:
@@ -189,3 +143,36 @@ def test_tasks_load_without_what_computes() -> None:
     loaded = loaded_after(statement)
     assert "kvtool.tasks.temporal_correspondence" in loaded
     assert not loaded & HEAVY
+
+
+SHARED = ("tests.support", "tests.contracts", "tests.tools")
+"""What every test may import; besides, a helper or a program that lies in the test's own folder."""
+TESTS = module_files(ROOT / "tests")
+TEST_IMPORTS = import_graph(TESTS)
+
+
+@pytest.mark.parametrize("module", TESTS)
+def test_no_test_imports_another_test(module: str) -> None:
+    folder = ".".join(module.split(".")[:2])
+    for other in TEST_IMPORTS[module]:
+        assert other == folder or other.startswith((*SHARED, f"{folder}.")), (
+            f"{other}: move what is shared to tests/support"
+        )
+        assert not other.split(".")[-1].startswith(("test_", "conftest")), other
+
+
+def test_the_documented_levels_are_these() -> None:
+    """Every folder and module of the top stands in docs/architecture.md, on its level."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
+    for number, parts in enumerate(LEVELS, 1):
+        listed = {
+            name.rstrip("/").removesuffix(".py").replace("__init__", "kvtool")
+            for level, cell in rows
+            if int(level) == number
+            for name in re.findall("`(.*?)`", cell)
+        }
+        assert listed == set(parts)
+    for folder in PACKAGE.glob("**/"):
+        if folder != PACKAGE and folder.name != "__pycache__" and any(folder.glob("*.py")):
+            assert f"`{folder.name}/`" in page, folder

@@ -7,7 +7,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.reporting.emit import emit
 from kvtool.reporting.terminal import render
 from kvtool.result import Result, Row, best_row, is_summary, metric_names, result_key
-
-DOCS = Path(__file__).parents[1] / "docs/output.md"
+from tests.support.fields import assert_documented
 
 
 def row(kind: str, layer: int, head: int, value: float | None, **labels: Any) -> Row:
@@ -168,26 +166,6 @@ def test_pandas_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(KvtoolError, match="pip install pandas"):
         result(1, 1).to_pandas()
-
-
-def documented() -> set[str]:
-    """Names in the first column of the tables of docs/output.md."""
-    return set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text(), re.MULTILINE))
-
-
-def assert_documented(record: dict[str, Any]) -> None:
-    """Every field of a result as JSON stands in docs/output.md."""
-    names = documented()
-    metrics = set(re.findall(r"`([^`]+)`", DOCS.read_text()))
-    assert set(record) <= names
-    assert set(record["config"]) <= names
-    for one in [*record["rows"], record["best"] or {}, *record["baselines"]]:
-        scores = set(metric_names(one))
-        assert scores <= metrics
-        derived = {f"{name}{end}" for name in scores for end in ("_low", "_high")} | {
-            f"chosen_{n}" for n in scores
-        }
-        assert set(one) - scores - derived <= names
 
 
 def test_every_field_is_documented() -> None:

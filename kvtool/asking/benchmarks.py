@@ -1,5 +1,5 @@
-"""POPE and MME as questions to ask: their questions, and official scores of conditions side by
-side."""
+"""Questions to ask about one image each: POPE's, MME's and those of other data sets, and scores of
+their answers under conditions side by side."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import numpy as np
 from kvtool.asking.mme import mean_scores
 from kvtool.asking.pope import pooled_and_macro
 from kvtool.asking.records import scored, side_by_side
-from kvtool.datasets import open_dataset, parse_spec
+from kvtool.datasets import DATASETS, open_dataset, parse_spec
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.errors import UsageError
 from kvtool.metrics.answers import (
     mme_scores,
     mme_units,
+    parse_choice,
     parse_mme,
     parse_pope,
     pope_scores,
     pope_units,
 )
+from kvtool.metrics.choices import accuracy, choice_units
 from kvtool.result import Row
 from kvtool.stats.bootstrap import Array, Scores, ratio
 from kvtool.stats.mcnemar import mcnemar
@@ -32,21 +34,30 @@ FIRST = ("f1", "macro_f1", "score", "mme*", "accuracy", "acc", "acc_plus", "yes_
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Yes-or-no questions about images; `label` is what rows call its groups, `metric` and `unit`
-    are as in Result."""
+    """Questions about images, yes-or-no ones of POPE and MME.
+
+    Args:
+        label: what rows call its groups.
+        metric: as in Result.
+        unit: as in Result.
+        is_official: whether the benchmark has answer files of its own.
+    """
 
     name: str
     label: str
     metric: str
     unit: str
-    parse: Callable[[str], str]
-    """An answer's text as yes, no (or other)."""
+    said: Callable[[str, Question], str]
+    """What an answer's text says to a question: yes, no, an option; "other" where it says none of what it may."""
     units: Callable[[Array, Array], Array]
     """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be
     summed."""
     group_scores: Scores
     all_scores: Callable[[Sequence[str]], Scores]
     """Of groups' names: scores of their sums side by side, (..., group * k)."""
+    truth: Callable[[Question], str] = lambda question: question.answer.lower()
+    """What an answer has to say to be right."""
+    is_official: bool = True
 
 
 def _pope_summary(_files: Sequence[str]) -> Scores:
@@ -91,7 +102,7 @@ BENCHMARKS = {
         label="file",
         metric="f1",
         unit="fraction",
-        parse=parse_pope,
+        said=lambda answer, _: parse_pope(answer),
         units=lambda said, correct: pope_units(said, said == correct),
         group_scores=lambda sums: _led(pope_scores(sums)),
         all_scores=_pope_summary,
@@ -101,7 +112,7 @@ BENCHMARKS = {
         label="subset",
         metric="score",
         unit="percent",
-        parse=parse_mme,
+        said=lambda answer, _: parse_mme(answer),
         units=_mme_units,
         group_scores=_mme_scores,
         all_scores=_mme_summary,
@@ -109,22 +120,87 @@ BENCHMARKS = {
 }
 
 
+def own_benchmark(name: str) -> Benchmark:
+    """The questions of any other data set: the share of right answers, of all and of each group.
+
+    A question with choices is answered by one of them, see kvtool.metrics.answers.parse_choice; one whose answer is
+    yes or no as POPE reads answers; any other by the very answer, case and a period at its end aside.
+    """
+    return Benchmark(
+        name=name,
+        label="group",
+        metric="accuracy",
+        unit="fraction",
+        said=_said,
+        units=lambda _, correct: choice_units(correct),
+        group_scores=accuracy,
+        all_scores=lambda _: _pooled_accuracy,
+        truth=_plain_answer,
+        is_official=False,
+    )
+
+
+def _pooled_accuracy(sums: Array) -> dict[str, Array]:
+    """Of all questions, and the mean of the groups' accuracies."""
+    by_group = sums.reshape(*sums.shape[:-1], -1, 2)
+    macro = accuracy(by_group)["accuracy"].mean(axis=-1)
+    return accuracy(by_group.sum(axis=-2)) | {"macro_accuracy": macro}
+
+
+def _said(answer: str, question: Question) -> str:
+    if question.choices:
+        return parse_choice(answer, question.choices) or "other"
+    if _plain_answer(question) in ("yes", "no"):
+        return parse_pope(answer)
+    return plain_text(answer) or "other"
+
+
+def _plain_answer(question: Question) -> str:
+    return question.answer if question.choices else plain_text(question.answer)
+
+
+def plain_text(answer: str) -> str:
+    """A short answer in lower case on one line, without a period at its end."""
+    return " ".join(answer.split()).rstrip(".").casefold()
+
+
 def open_benchmark(spec: str) -> tuple[Benchmark, DatasetBase]:
-    """Open a benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE) or
-    scenes@mme.
+    """Open a benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE), scenes@mme,
+    or any other data set with questions, e.g. own:PATH.
 
     Raises UsageError.
     """
     parsed = parse_spec(spec)
     if parsed.name == "scenes" and parsed.split is None:
         parsed = replace(parsed, split="pope")
-    benchmark = parsed.split if parsed.name == "scenes" else parsed.name
-    if benchmark not in BENCHMARKS:
-        examples = ", ".join(
-            [*(f"{benchmark}:PATH" for benchmark in BENCHMARKS), "scenes", "scenes@mme"]
-        )
+    name = str(parsed.split) if parsed.name == "scenes" else parsed.name
+    if not _has_questions(name):
+        others = [
+            dataset
+            for dataset in DATASETS.names()
+            if dataset not in BENCHMARKS and _has_questions(dataset)
+        ]
+        specs = [f"{dataset}:PATH" for dataset in (*BENCHMARKS, *others)]
+        examples = ", ".join([*specs, "scenes", "scenes@mme"])
         raise UsageError(f"benchmark: expected one of {examples}; found {spec!r}")
-    return BENCHMARKS[benchmark], open_dataset(parsed)
+    return BENCHMARKS.get(name) or own_benchmark(name), open_dataset(parsed)
+
+
+def _has_questions(name: str) -> bool:
+    """Return whether a data set has questions, see kvtool.datasets.protocols.HasQuestions."""
+    return hasattr(DATASETS.load(name), "questions")
+
+
+def unaskable(question: Question, failures: Mapping[str, str]) -> str:
+    """Return why a question cannot be asked from one stored cache; "" where it can.
+
+    `failures` are the reasons, by id, of images without a cache.
+    """
+    if len(question.image_ids) > 1:
+        return f"it is about {len(question.image_ids)} images, and a stored cache is of one"
+    if not question.answer:
+        return "its answer is not public"
+    return failures.get(question.image_ids[0], "")
 
 
 @dataclass(frozen=True)
@@ -162,7 +238,8 @@ class AnswerSheet:
 
     def __init__(self, benchmark: Benchmark, questions: Sequence[Question]) -> None:
         self.benchmark = benchmark
-        self.truth = np.array([question.answer.lower() for question in questions])
+        self.questions = questions
+        self.truth = np.array([benchmark.truth(question) for question in questions])
         groups = np.array([question.group for question in questions])
         self.groups = {
             str(name): np.flatnonzero(groups == name) for name in dict.fromkeys(groups.tolist())
@@ -170,7 +247,8 @@ class AnswerSheet:
 
     def said(self, answers: Answers) -> Array:
         """Return the options that the answers name, (question,)."""
-        return np.array([self.benchmark.parse(text) for text in answers.texts])
+        pairs = zip(answers.texts, self.questions, strict=True)
+        return np.array([self.benchmark.said(text, question) for text, question in pairs])
 
     def correct(self, answers: Answers) -> Array:
         """Return which answers are right, (question,) bool."""

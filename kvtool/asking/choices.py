@@ -14,6 +14,7 @@ from kvtool.asking.answering import Answerer
 from kvtool.asking.caches import Progress
 from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
+from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import DatasetError
 from kvtool.metrics.answers import parse_choice
 from kvtool.metrics.choices import BLINK, CVBENCH, ChoiceCell, accuracy, choice_scores, choice_units
@@ -59,7 +60,7 @@ def perception(dataset: DatasetBase, images: Collection[str]) -> list[ChoiceQues
 
     Raises DatasetError for a question whose answer names none of its choices.
     """
-    questions: list[Question] = dataset.questions()  # type: ignore[attr-defined]
+    questions = dataset.questions() if isinstance(dataset, HasQuestions) else []
     choices = [
         ChoiceQuestion(dataset.name, entry)
         for entry in questions

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import isfunction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from kvtool.cli import console, data, demo, ending, extract, listing, report, st
 from kvtool.cli.ending import Stopped
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.errors import UsageError
-from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part
+from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 
 
 class Commands(TyperGroup):
@@ -29,7 +30,10 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those of plug-ins last."""
         own = super().list_commands(ctx)
-        return [*own, *(name for name in EXPERIMENTS.names() if name not in own)]
+        return [
+            *own,
+            *(name for name in EXPERIMENTS.names() if name not in own and _is_usable(name)),
+        ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command by its name. Entry points are only looked at for a name that is not kvtool's own."""
@@ -76,7 +80,7 @@ for _name in EXPERIMENTS.table:
     if hasattr(_command, "app"):  # an experiment with subcommands of its own
         app.add_typer(_command.app, name=_name)
     else:
-        app.command(_name)(getattr(_command, _name))
+        app.command(_name, cls=getattr(_command, "Command", None))(getattr(_command, _name))
 app.command("report")(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
@@ -87,15 +91,26 @@ app.command("demo")(demo.demo)
 
 def _plugin_command(name: str) -> Any:
     """The command of a plug-in's experiment. Raises UsageError where it has none."""
-    function = getattr(experiment_part(name, "command"), name.replace("-", "_"), None)
+    part, function_name = experiment_part(name, "command"), name.replace("-", "_")
+    function = part if isfunction(part) else getattr(part, function_name, None)
     if function is None:
         raise UsageError(
-            f"experiment {name} of a plug-in: expected a part `command` with a function "
-            f"{name.replace('-', '_')}, found none"
+            f"experiment {name} of a plug-in: expected a part `command` that is a function or has one "
+            f"called {function_name}, found none"
         )
     single = typer.Typer(rich_markup_mode=None)
-    single.command(name)(function)
+    single.command(name, cls=getattr(part, "Command", None))(function)
     return get_command(single)
+
+
+def _is_usable(name: str) -> bool:
+    """Whether a plug-in's experiment is a command; what is none is left out of the help, with a warning."""
+    try:
+        _plugin_command(name)
+    except UsageError as error:
+        warn_once(f"left out: {error}")
+        return False
+    return True
 
 
 def _load_plugins(paths: list[Path] | None) -> list[Path] | None:

@@ -11,7 +11,14 @@ import typer
 RUNS = "runs"
 """The folder of a store that has a folder for each run (kvtool.store.layout, which would import NumPy here)."""
 PREFIXED = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
-PAIRED = ("semantic-correspondence", "art-style", "visual-similarity", "relative-depth")
+PAIRED = (
+    "semantic-correspondence",
+    "art-style",
+    "visual-similarity",
+    "relative-depth",
+    "image-choice",
+    "two-choice",
+)
 
 
 def complete_probe(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -54,7 +61,7 @@ def complete_data_set(incomplete: str) -> list[str]:
 
 
 def complete_benchmark(incomplete: str) -> list[str]:
-    return _starting(incomplete, ("pope:", "mme:", "scenes", "scenes@mme"))
+    return _starting(incomplete, ("pope:", "mme:", "own:", "scenes", "scenes@mme"))
 
 
 def _after_store(ctx: typer.Context, incomplete: str, names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""kvtool data: write the embedded world to disk."""
+"""kvtool data: say what a data set serves, and write the embedded world to disk."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.completion import complete_data_set
 from kvtool.cli.options import FormatOption, bounded
-from kvtool.errors import UsageError
+from kvtool.errors import DatasetError, PartialError, UsageError
 
-app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Check data sets, and make some.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
+SHOWN = 20
+"""How many reasons are printed; all are counted."""
 Size = Literal["small", "medium", "large"]
 
 
@@ -54,6 +59,60 @@ def scenes(
     )
     if not counts:
         console.log.info("nothing to do: %s holds these scenes already", directory)
+
+
+@app.command("check")
+def check(
+    spec: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:PATH][@SPLIT]",
+            help="A data set as extract --dataset takes it.",
+            autocompletion=complete_data_set,
+        ),
+    ],
+    format: FormatOption = "auto",
+) -> None:
+    """Say what a data set serves, and what is missing for the rest, before anything is extracted.
+
+    Every picture and annotation is looked at as the commands would: a row for the images, the texts, each task,
+    knockout, the paired tasks and each prefix, with counts of what can be used and of what is left out. Exit code 0
+    where nothing is left out, 4 where something is, 1 where no picture can be used.
+
+    Examples:
+
+    kvtool data check own:photos
+
+    kvtool data check spair71k:/data/SPair-71k@test --format jsonl
+    """
+    from kvtool.cli.output import emit_rows, resolve
+    from kvtool.datasets import open_dataset
+    from kvtool.experiments.paired.tasks import survey_paired
+    from kvtool.tasks.survey import all_left_out, read_pictures, survey
+
+    dataset = open_dataset(spec)
+    with console.progress("pictures", len(dataset.images()), unit="images") as advance:
+        pictures = read_pictures(dataset, advance)
+    if not pictures.sizes:
+        first = next(iter(pictures.failed.values()))
+        raise DatasetError(
+            f"{spec}: expected pictures that can be read, found none; first problem: {first}"
+        )
+    served = [*survey(dataset, pictures), *survey_paired(dataset, pictures.sizes)]
+    rows = [one.row() for one in served]
+    if resolve(format) == "table":
+        hidden = ("reasons", "served")
+        rows = [{key: value for key, value in row.items() if key not in hidden} for row in rows]
+    emit_rows(rows, format, title=spec)
+    lines = all_left_out(served)
+    for line in lines[:SHOWN]:
+        console.log.warning("%s", line)
+    if len(lines) > SHOWN:
+        console.log.warning("%s: %d more reasons", spec, len(lines) - SHOWN)
+    if lines:
+        raise PartialError(
+            f"{spec}: expected to use all of it, found {len(lines)} reasons to leave something out"
+        )
 
 
 def parse_names(text: str) -> list[str]:

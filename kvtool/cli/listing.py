@@ -37,11 +37,12 @@ def datasets(
 
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.datasets import DATASETS, list_datasets
+    from kvtool.tasks import tasks_over
 
     if name is not None:
         DATASETS.load(name)
     chosen = [about for about in list_datasets() if name in (None, about.name)]
-    rows = [asdict(about) for about in chosen]
+    rows = [asdict(about) | {"tasks": tasks_over(about.name)} for about in chosen]
     if resolve(format) != "table":
         emit_rows(rows, format)
     elif name is None:

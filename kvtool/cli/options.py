@@ -15,8 +15,6 @@ from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
 
-Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch"]
-
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
 
 StoreArgument = Annotated[

@@ -29,8 +29,10 @@ DATASETS = Registry(
         "mme": "kvtool.datasets.mme:Mme",
         "blink": "kvtool.datasets.blink:Blink",
         "cvbench": "kvtool.datasets.cvbench:CvBench",
+        "own": "kvtool.datasets.own:Own",
     },
     "kvtool.datasets",
+    ("about",),
 )
 
 
@@ -96,6 +98,16 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
     return dataset
 
 
+def tasks_named(name: str) -> tuple[str, ...]:
+    """The tasks that a data set of this name may serve; none for one that is in no table, of an object given in
+    Python or of a plug-in that is not there."""
+    try:
+        tasks: tuple[str, ...] = DATASETS.load(name).about.tasks
+    except UsageError:
+        return ()
+    return tasks
+
+
 def spec_of(dataset: DatasetBase) -> str:
     """The NAME:PATH[@SPLIT] that opens a data set again."""
     root = None if dataset.root is None else str(dataset.root)
@@ -111,4 +123,4 @@ def _expanded(spec: Spec) -> Path:
 
 def list_datasets() -> list[About]:
     """What `kvtool datasets` shows, in the order of the table."""
-    return [DATASETS.load(name).about for name in DATASETS.names()]
+    return [dataset.about for dataset in DATASETS.usable().values()]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from kvtool.datasets.listing import absent_files
 from kvtool.datasets.values import first_few
@@ -19,6 +19,8 @@ from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+QUESTIONS = "questions"
+"""What a data set may serve beside tasks: kvtool.datasets.protocols.HasQuestions."""
 PREFIX_CONDITIONS = ("none", "correct", "incorrect", "random")
 
 RANDOM_PREFIX = (
@@ -44,13 +46,16 @@ class ImageRef:
     container: Path | None = None
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A data set of one split. `tasks` names what `kvtool probe` can do with a run over it."""
 
     name: str
     split: str
     root: Path | None
-    tasks: tuple[str, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
 
     def images(self) -> Sequence[ImageRef]:
         """All pictures of the split, each once, in a fixed order; ids are unique."""
@@ -58,6 +63,10 @@ class Dataset(Protocol):
 
     def present(self) -> Sequence[ImageRef]:
         """Those of the pictures whose files are there."""
+        ...
+
+    def left_out(self, most: int) -> list[str]:
+        """Lines about what was left out so far, of many the first `most`."""
         ...
 
     def texts(self) -> Sequence[str]:
@@ -128,7 +137,6 @@ class DatasetBase:
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         self.name = self.about.name
-        self.tasks = self.about.tasks
         self.root = root
         self.skipped: list[str] = []
         self.unread: list[str] = []
@@ -137,6 +145,22 @@ class DatasetBase:
             known = ", ".join(self.about.splits)
             raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
         self.split = split or self.default_split()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the data set can serve, as far as its files allow."""
+        return self.about.tasks
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The prefixes of PREFIX_CONDITIONS that the data set offers, as far as its files allow."""
+        return self.about.conditions
+
+    def lacks(self, service: str) -> str:
+        """What is missing for a task, or for "questions", in a few words; "" where nothing is."""
+        if service in self.tasks or (service == QUESTIONS and hasattr(self, QUESTIONS)):
+            return ""
+        return f"{self.name} has no {'' if service == QUESTIONS else 'annotations for '}{service}"
 
     @property
     def folder(self) -> Path:
@@ -246,8 +270,8 @@ class DatasetBase:
 
     def prefix(self, image_id: str, condition: str) -> str:
         """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""
-        if condition not in self.about.conditions:
-            offered = ", ".join(self.about.conditions)
+        if condition not in self.conditions:
+            offered = ", ".join(self.conditions)
             raise UsageError(
                 f"{self.name}: no prefix condition {condition!r}; it offers: {offered}"
             )

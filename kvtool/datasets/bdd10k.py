@@ -24,6 +24,7 @@ from kvtool.datasets.files import (
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.datasets.names import brief
+from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (
@@ -93,6 +94,17 @@ class Bdd10k(DatasetBase):
     def texts(self) -> Sequence[str]:
         """Names of the 19 classes by id."""
         return self.class_names
+
+    def class_texts(self) -> Sequence[str]:
+        return self.texts()
+
+    def label_convention(self) -> LabelConvention:
+        return LabelConvention(first_id=0, ignored_id=VOID, has_other=False)
+
+    def single_class(self, image_id: str) -> int | None:
+        """None: an image is asked about every class that its label map shows."""
+        del image_id
+        return None
 
     def correct_prefix(self, image_id: str) -> str:
         return SENTENCES[self._known_domain(image_id)]

@@ -157,7 +157,7 @@ class Davis(DatasetBase):
                 f"{first_few(absent)}; download the sequence again"
             )
         first = self.label_map(frame_ids[0])
-        n_objects = int(first[first != VOID].max(initial=0))
+        n_objects = object_count(first)
         if not n_objects:
             raise DatasetError(f"{self._masks}: sequence {name}: no object in its first annotation")
         return Video(name, frame_ids, n_objects)
@@ -176,3 +176,8 @@ class Davis(DatasetBase):
         ids = np.arange(1, n_objects + 1, dtype=np.int64)[:, None, None]
         masks: Masks = ids == self.label_map(image_id)
         return masks
+
+
+def object_count(labels: LabelMap) -> int:
+    """How many objects an annotation has: its greatest id, void aside."""
+    return int(labels[labels != VOID].max(initial=0))

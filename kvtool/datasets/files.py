@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -308,3 +309,22 @@ def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:
     """Names in the order of their ids: from `classes.txt` in the root, one a line, where there is one."""
     path = root / CLASSES_FILE
     return tuple(read_lines(path)) if path.is_file() else tuple(default)
+
+
+def pictures_below(folder: Path, left_out: list[str]) -> dict[str, Path]:
+    """The images in a folder and in the folders below it, by their place below it without suffix.
+
+    In the order of the folders, sorted within each. What by_stem leaves out, and folders that cannot be read, are
+    named in `left_out`; hidden folders are passed over. A folder that is not there has none.
+    """
+    pictures: dict[str, Path] = {}
+    for place, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        below = Path(place).relative_to(folder)
+        try:
+            here = by_stem(Path(place), left_out)
+        except DatasetError as error:
+            left_out.append(str(error))
+            continue
+        pictures |= {(below / stem).as_posix(): path for stem, path in here.items()}
+    return pictures

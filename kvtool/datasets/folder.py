@@ -41,7 +41,7 @@ class ImageFolder(DatasetBase):
         super().__init__(root, split or None)  # a run over a folder names its split ""
         self.unread = self.skipped  # a folder holds nothing but pictures
         if root is None:
-            self._images = _listed(_stdin_lines(), self.skipped)
+            self._images = listed_paths(_stdin_lines(), self.skipped)
         else:
             self._images = _pictures_below(self.folder, self.skipped)
 
@@ -174,7 +174,7 @@ def _stdin_lines() -> list[str]:
     return data.decode("utf-8-sig", "surrogateescape").split("\n")
 
 
-def _listed(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
+def listed_paths(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
     """One image a line, the first of equal lines kept, blank lines left out; names that are not UTF-8 in `skipped`."""
     names = dict.fromkeys(line.rstrip("\r") for line in lines if line.strip())
     usable = [name for name in names if is_utf8(name)]
@@ -186,6 +186,6 @@ def _listed(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
     if not usable:
         why = f": {skipped[0]}" if skipped else "; nothing to do"
         raise DatasetError(
-            f"folder: standard input: expected image paths, one a line, found none{why}"
+            f"folder: expected image paths, one a line of standard input or one an entry, found none{why}"
         )
     return [ImageRef(name, Path(name)) for name in usable]

@@ -106,7 +106,8 @@ def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
     place = run.place if data is None else str(data)
     if place is None:
         raise UsageError(
-            f"run {run.name}: it does not say where {run.config.dataset} is; give the folder with --data"
+            f"run {run.name}: expected the place of its pictures, found none, as it was extracted from a list or from "
+            f"pictures in memory; give the folder of {run.config.dataset} with --data"
         )
     try:
         dataset = open_dataset(Spec(run.config.dataset, place, run.config.split or None))

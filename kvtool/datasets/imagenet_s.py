@@ -13,6 +13,7 @@ import numpy as np
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.files import by_stem, read_lines, require, require_any
 from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_rgb
+from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError
 
 IGNORE = 1000
@@ -149,6 +150,21 @@ class ImageNetS(DatasetBase):
     def texts(self) -> Sequence[str]:
         """Class names in the order of their ids: the first of each synset's words."""
         return self._class_names
+
+    def class_texts(self) -> Sequence[str]:
+        return self.texts()
+
+    def label_convention(self) -> LabelConvention:
+        return LabelConvention(first_id=1, ignored_id=IGNORE, has_other=True)
+
+    def single_class(self, image_id: str) -> int | None:
+        """The image's own class, by its folder."""
+        wnid = image_id.partition("/")[0]
+        if wnid not in self.wnids:
+            raise DatasetError(
+                f"{self.truth_file(image_id)}: expected a folder of one of the {len(self.wnids)} classes, found {wnid}"
+            )
+        return self.wnids.index(wnid)
 
     def truth_files(self) -> Sequence[Path]:
         """Where the wnids and their names stand or may stand, and the maps."""

@@ -63,7 +63,7 @@ def decode(ref: ImageRef, data: bytes) -> Image.Image:
         with turn(image, data):
             load_raster(image, data)
             side = TRANSPOSE.get(orientation(image))
-            image = _to_rgb(image)  # the decoded picture is let go before another is made
+            image = to_rgb(image)  # the decoded picture is let go before another is made
             return image if side is None else image.transpose(side)
     except RasterError as error:
         raise ImageError(f"{label(ref)}: {error}") from None
@@ -146,7 +146,7 @@ def label(ref: ImageRef) -> str:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """The decoded picture as RGB. Raises RasterError."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image

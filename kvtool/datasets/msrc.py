@@ -129,7 +129,7 @@ class Msrc(DatasetBase):
             )
         return {category: tuple(ids) for category, ids in sorted(groups.items())}
 
-    def mask(self, image_id: str, category: str) -> LabelMap:
+    def group_mask(self, image_id: str, category: str) -> LabelMap:
         """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black). Raises DatasetError."""
         path = self.truth_file(image_id)
         if not self._v2:

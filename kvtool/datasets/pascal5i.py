@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
+from kvtool.datasets.episodes import Entry, Episode, draw_episodes, images_of_classes
 from kvtool.datasets.files import CLASSES_FILE, class_names, read_lines, require
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
@@ -20,24 +19,6 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a fold's list: an image and one of its classes (1-based)."""
-
-    image_id: str
-    class_id: int
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A query and its supports, all of one class; supports are distinct and never the query's image."""
-
-    index: int
-    class_id: int
-    query_id: str
-    support_ids: tuple[str, ...]
 
 
 class Pascal5i(DatasetBase):
@@ -131,6 +112,9 @@ class Pascal5i(DatasetBase):
         """Names of the fold's classes, in the order of class_ids()."""
         return tuple(self.class_names[c - 1] for c in self.class_ids())
 
+    def name_of_class(self, class_id: int) -> str:
+        return self.class_names[class_id - 1]
+
     def truth_file(self, image_id: str) -> Path:
         """Where an image's label map is, or should be."""
         return self._map_names.place(f"{image_id}.png")
@@ -139,7 +123,7 @@ class Pascal5i(DatasetBase):
         """(height, width) uint8: 0 background, 1-20 class, 255 void. Raises DatasetError."""
         return read_label_map(self.truth_file(image_id))
 
-    def mask(self, image_id: str, class_id: int) -> LabelMap:
+    def class_mask(self, image_id: str, class_id: int) -> LabelMap:
         """(height, width) uint8: 1 where the class is, 255 where the annotation is void, else 0."""
         labels = self.label_map(image_id)
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
@@ -154,9 +138,7 @@ class Pascal5i(DatasetBase):
         `skipped`.
         """
         entries = self.entries() if entries is None else entries
-        of_class: dict[int, list[str]] = defaultdict(list)
-        for entry in entries:
-            of_class[entry.class_id].append(entry.image_id)
+        of_class = images_of_classes(entries)
         for class_id in self.class_ids():
             names = of_class[class_id]
             if len(names) <= shots:
@@ -164,18 +146,10 @@ class Pascal5i(DatasetBase):
                     f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}: "
                     f"no score counts {self.class_names[class_id - 1]}"
                 )
-        queries = [entry for entry in entries if len(of_class[entry.class_id]) > shots]
-        if not queries:
+        episodes = draw_episodes(entries, n, shots, seed)
+        if not episodes:
             raise DatasetError(
                 f"{self._list}: expected a class with {shots + 1} images for {shots}-shot episodes, found none; "
                 "use more images or fewer shots"
             )
-        return [_episode(i, queries[i % len(queries)], of_class, shots, seed) for i in range(n)]
-
-
-def _episode(
-    index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int
-) -> Episode:
-    others = [name for name in of_class[query.class_id] if name != query.image_id]
-    chosen = np.random.default_rng([seed, index]).choice(len(others), size=shots, replace=False)
-    return Episode(index, query.class_id, query.image_id, tuple(others[i] for i in chosen))
+        return episodes

@@ -71,6 +71,9 @@ class RefCoco(DatasetBase):
         """The split's sentences, each once, in order."""
         return tuple(dict.fromkeys(e.text for e in self.expressions()))
 
+    def expression_texts(self) -> Sequence[str]:
+        return self.texts()
+
     def correct_prefix(self, image_id: str) -> str:
         """The image's first COCO caption."""
         captions = self._captions.get(image_id)
@@ -102,7 +105,7 @@ class RefCoco(DatasetBase):
         with values.at(str(self._instances_file)):
             return image_wh_px(self._objects[expression.ann_id][1])
 
-    def mask(self, expression: Expression) -> LabelMap:
+    def object_mask(self, expression: Expression) -> LabelMap:
         """(height, width) uint8 0/1: the union of the object's polygons. Raises DatasetError."""
         width, height = self.image_wh_px(expression)
         where, annotation = self.place_of(expression), self._objects[expression.ann_id][0]

@@ -202,7 +202,7 @@ class SPair71k(DatasetBase):
                 f"{path}: expected images {listed.src}, {listed.trg} as the list has, found {', '.join(ids)}"
             )
         with values.at(str(path)):
-            return replace(_checked(_read_pair(listed, measures, record)), file=str(path))
+            return replace(checked_pair(_read_pair(listed, measures, record)), file=str(path))
 
     def _why_absent(self, path: Path) -> str:
         """Most often the colon: file systems of Windows, and those shared with it, have none in their names."""
@@ -248,7 +248,7 @@ def _read_pair(listed: _Listed, measures: Sequence[Any], record: dict[str, Any])
     )
 
 
-def _checked(pair: Pair) -> Pair:
+def checked_pair(pair: Pair) -> Pair:
     """The pair. Raises DatasetError where its points cannot be told, or not be found."""
     counts = len(pair.src_kps_px), len(pair.trg_kps_px), len(pair.kps_ids)
     if len(set(counts)) > 1 or not pair.src_kps_px:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike, fspath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kvtool.bounds import checked
+from kvtool.datasets.base import Dataset
+from kvtool.datasets.given import check_travels, given_dataset
 from kvtool.engine import local
 from kvtool.engine.outcome import Report
 from kvtool.engine.pipeline import Tell
@@ -14,13 +16,24 @@ from kvtool.engine.plan import Changed, Job
 from kvtool.errors import UsageError
 from kvtool.types import KeyPosition, Kind, Precision, View
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class HuggingFaceDataset(Protocol):
+    """A datasets.Dataset: rows, and columns that can be cast; the package itself is not needed."""
+
+    def cast_column(self, column: str, feature: object) -> object: ...
+
+    def __len__(self) -> int: ...
+
 
 @checked
 def extract(
     store: str | PathLike[str],
     *,
     model: str,
-    dataset: str,
+    dataset: str | Sequence[str | PathLike[str] | Image] | Dataset | HuggingFaceDataset,
     prefix: str = "none",
     kinds: Sequence[Kind] | None = None,
     layers: Sequence[int] | None = None,
@@ -49,7 +62,10 @@ def extract(
     Args:
         store: the folder of the store, which is made where there is none.
         model: a hub id (optionally id@revision), a folder, "demo", "demo-tower" or "demo@1" to "demo@3".
-        dataset: NAME[:PATH][@SPLIT], e.g. "spair71k:/data/SPair-71k@test" or "folder:pictures".
+        dataset: NAME[:PATH][@SPLIT], e.g. "spair71k:/data/SPair-71k@test" or "folder:pictures"; or a list of paths, a
+            list of PIL images, a Hugging Face datasets.Dataset with a column of images, or any object of the protocol
+            kvtool.datasets.base.Dataset. The same pictures again go on with their run; pictures in memory cannot be
+            found again by what needs to look at them.
         prefix: the text before every image: none, correct, incorrect, random, text:... or file:CSV.
         kinds: of key, value, projected and vision; None stores all that the model has.
         layers: of the decoder, or of the tower for an encoder alone; None stores all, or the tower's last.
@@ -72,15 +88,15 @@ def extract(
 
     Raises KvtoolError; what was committed by then stays, and the same call goes on from there.
     """
-    texts: dict[str, object] = {"model": model, "dataset": dataset}
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            what = type(text).__name__
-            raise UsageError(f"{name}: expected a text, found {what}; extract one {name} a call")
+    if not isinstance(model, str):
+        raise UsageError(
+            f"model: expected a text, found {type(model).__name__}; extract one model a call"
+        )
+    given, spec = (None, dataset) if isinstance(dataset, str) else _given(dataset, devices, engine)
     job = Job(
         store=fspath(store),
         model=model,
-        dataset=dataset,
+        dataset=spec,
         prefix=prefix,
         kinds=None if kinds is None else tuple(kinds),
         layers=None if layers is None else tuple(layers),
@@ -98,6 +114,7 @@ def extract(
     )
     return local.extract(
         job,
+        dataset=given,
         devices=devices,
         engine=engine,
         wait_s=wait_s,
@@ -105,3 +122,11 @@ def extract(
         tell=tell,
         begin=begin,
     )
+
+
+def _given(value: object, devices: Sequence[str], engine: str) -> tuple[Dataset, str]:
+    """The data set of a value that is no text, and its name. Raises UsageError."""
+    dataset = given_dataset(value)
+    if len(devices) > 1 or engine != "local":
+        check_travels(dataset)
+    return dataset, dataset.name

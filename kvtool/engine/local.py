@@ -26,6 +26,7 @@ from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import Place
 
 if TYPE_CHECKING:
+    from kvtool.datasets.base import Dataset
     from kvtool.store import Run, Store
 
 POLL_SECONDS = 0.5
@@ -65,6 +66,7 @@ def estimate(job: Job) -> SizeEstimate:
 def extract(
     job: Job,
     *,
+    dataset: Dataset | None = None,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -74,6 +76,7 @@ def extract(
 ) -> Report:
     """Extract what a run still lacks. Images that cannot be read are left out and listed in the report.
 
+    dataset: one that is open already, in place of the one that the job names.
     devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
     wait_s: how long to wait for parts that other processes hold once all others are done.
     begin: called once with the report when it is known what is to do, before the weights are loaded.
@@ -81,7 +84,7 @@ def extract(
     stays, and the same call goes on from there.
     """
     started = time.monotonic()
-    extraction = open_extraction(job)
+    extraction = open_extraction(job, dataset)
     store = open_store(job.store, create=True)
     run = find_run(extraction, store)
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):

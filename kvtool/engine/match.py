@@ -24,7 +24,7 @@ from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
 
 if TYPE_CHECKING:
-    from kvtool.datasets.base import DatasetBase, ImageRef
+    from kvtool.datasets.base import Dataset, ImageRef
     from kvtool.engine.plan import Job
     from kvtool.types import Kind
 
@@ -41,7 +41,7 @@ class Extraction:
     """
 
     job: Job
-    dataset: DatasetBase
+    dataset: Dataset
     snapshot: Snapshot
     refs: tuple[ImageRef, ...]
     prefixes: tuple[str | None, ...]
@@ -60,7 +60,8 @@ class Extraction:
     def left_out(self) -> tuple[str, ...]:
         """A line for each picture that is there but cannot be listed; none where as many as were asked for can be."""
         limit = self.job.limit
-        return () if limit is not None and limit <= len(self.refs) else tuple(self.dataset.unread)
+        enough = limit is not None and limit <= len(self.refs)
+        return () if enough else unread_lines(self.dataset)
 
     @property
     def place(self) -> str | None:
@@ -75,9 +76,18 @@ class Extraction:
         return dict(zip(self.ids, self.prefixes, strict=True))
 
 
-def open_extraction(job: Job) -> Extraction:
-    """Open a job's data set and look at its model's files. Raises UsageError, DatasetError, ModelError."""
-    dataset = open_dataset(job.dataset)
+def unread_lines(dataset: Dataset) -> tuple[str, ...]:
+    """A line for each picture that a data set has and cannot list; an object given in Python may have none."""
+    return tuple(getattr(dataset, "unread", ()))
+
+
+def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
+    """Open a job's data set, where it is not given, and look at its model's files.
+
+    Raises UsageError, DatasetError, ModelError.
+    """
+    if dataset is None:
+        dataset = open_dataset(job.dataset)
     refs = tuple(dataset.present())
     if not refs:
         raise UsageError(
@@ -89,7 +99,9 @@ def open_extraction(job: Job) -> Extraction:
     if job.kinds is None or "value" in job.kinds:
         dataset.texts()  # its lines about what is left out belong to those of the pictures
     for line in dataset.left_out(NAMED):
-        level = logging.ERROR if line in dataset.unread else logging.WARNING  # said under -q, too
+        level = (
+            logging.ERROR if line in unread_lines(dataset) else logging.WARNING
+        )  # said under -q, too
         logging.getLogger("kvtool").log(level, "%s", line)
     return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
 

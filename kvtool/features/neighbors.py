@@ -17,10 +17,10 @@ import torch
 
 from kvtool.errors import UsageError
 from kvtool.features.products import exact_products, greatest, inverse_norms
+from kvtool.types import Backend
 
 Array = np.ndarray[Any, Any]
 Metric = Literal["cosine", "l2"]
-Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch", "numpy"]
 
 MARGIN = 2e-5
 """Bound on the single-precision error of a score, relative to the scale of its vectors."""

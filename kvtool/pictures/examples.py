@@ -15,6 +15,7 @@ from PIL import Image
 
 from kvtool.datasets.base import DatasetBase, ImageRef
 from kvtool.datasets.images import load_image
+from kvtool.errors import UsageError
 from kvtool.features.layers import Layer
 from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.pictures.overlays import Mask, draw_masks, draw_matches, fit
@@ -55,7 +56,7 @@ def draw_examples(
     """
     task = _task(run, dataset, result, count, device)
     refs = {ref.id: ref for ref in dataset.images()}
-    draw: Callable[..., Drawing] = DRAW.get(task.name, _masks)
+    draw = _drawing_of(task)
     found: dict[BlockKey, list[Drawn]] = {}
     for block in _leading_blocks(result, n_blocks):
         kind, number, head = block
@@ -68,6 +69,15 @@ def draw_examples(
             kept = [pictures.add(image, caption) for image, caption in drawn]
         found[block] = [one for one in kept if one is not None]
     return {block: drawn for block, drawn in found.items() if drawn}
+
+
+def _drawing_of(task: Any) -> Callable[..., Drawing]:
+    """How a task's predictions are drawn. Raises UsageError for a task of a plug-in that draws none."""
+    if task.name in DRAW or task.name in TRUTH:
+        return DRAW.get(task.name, _masks)
+    if hasattr(task, "draw"):
+        return _drawn
+    raise UsageError(f"{task.name} draws no pictures: its class has no draw")
 
 
 def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: torch.device) -> Any:
@@ -87,8 +97,7 @@ def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: to
 
 def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
     """The best block of each kind, the kind of the best first; then the others by score."""
-    rows = [row for row in result.rows if is_summary(row) and row.get(result.metric) is not None]
-    rows.sort(key=lambda row: -float(row[result.metric]))
+    rows = result.ranked([row for row in result.rows if is_summary(row)])
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
     return list(dict.fromkeys((row["kind"], row["layer"], row["kv_head"]) for row in ordered))[
@@ -127,7 +136,7 @@ def _masks(
 
 
 def _class_name(dataset: Any, record: Row) -> str:
-    return str(dataset.class_names[record["class_id"] - 1]) if "class_id" in record else ""
+    return str(dataset.name_of_class(record["class_id"])) if "class_id" in record else ""
 
 
 def _frames(
@@ -158,32 +167,39 @@ def _matches(
         yield draw_matches(small, (images[0].size, images[1].size), *points, right), caption
 
 
+def _drawn(
+    task: Any, _dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int
+) -> Drawing:
+    """What a task of a plug-in draws of itself."""
+    for record in _spread(records, count):
+        picture = fit(load_image(refs[record["image"]]), SIDE_PX)
+        yield task.draw(picture, record, folder), str(record["image"])
+
+
 DRAW: Mapping[str, Callable[..., Drawing]] = {
     "temporal-correspondence": _frames,
     "semantic-correspondence": _matches,
 }
 
 
-def _semantic_truth(task: Any, dataset: Any, record: Row) -> Mask:
-    """ImageNet-S: the image's own class. BDD-10K: the class that was given."""
-    if hasattr(dataset, "class_id"):
-        mask: Mask = dataset.mask(record["image"])
-        return mask
-    class_id = task.convention.first_id + task.texts.index(record["category"])
-    return np.asarray(dataset.label_map(record["image"]) == class_id)
+def _semantic_truth(task: Any, _dataset: Any, record: Row) -> Mask:
+    truth: Mask = task.truth(record)
+    return truth
 
 
 def _referred(task: Any, dataset: Any, record: Row) -> Mask:
     expression = next(one for one in task.expressions if one.sent_id == record["sent_id"])
-    mask: Mask = dataset.mask(expression)
+    mask: Mask = dataset.object_mask(expression)
     return mask
 
 
 TRUTH: Mapping[str, Callable[[Any, Any, Row], Mask]] = {
-    "foreground-segmentation": lambda _, dataset, record: dataset.mask(
+    "foreground-segmentation": lambda _, dataset, record: dataset.class_mask(
         record["query"], record["class_id"]
     ),
-    "co-segmentation": lambda _, dataset, record: dataset.mask(record["image"], record["category"]),
+    "co-segmentation": lambda _, dataset, record: dataset.group_mask(
+        record["image"], record["category"]
+    ),
     "semantic-segmentation": _semantic_truth,
     "referring-expression": _referred,
 }

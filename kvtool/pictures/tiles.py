@@ -15,6 +15,7 @@ from PIL import Image
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.images import load_image
 from kvtool.datasets.masks import VOID
+from kvtool.errors import UsageError
 from kvtool.metrics.correspondence import box_side_px, correct_keypoints
 from kvtool.metrics.segmentation import binary_counts
 from kvtool.metrics.video import region_similarity
@@ -72,8 +73,16 @@ def sheet_of(
         found = _frames(units, refs, images)
         panels = 1
         legend = mask_marks(_n_objects(units))
-    else:
+    elif hasattr(units.task, "draw"):
+        found = [partial(_drawn, units, refs, record) for record in units.records]
+        panels = 1
+        legend = []
+    elif hasattr(units.task, "truth"):
         found = [partial(_mask, units, refs, record) for record in units.records]
+    else:
+        raise UsageError(
+            f"show: {units.task.name} draws no pictures: its class has neither draw nor truth"
+        )
     chosen = spread(found, limit)
     columns = columns_of(len(chosen), panels)
     side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (
@@ -106,12 +115,18 @@ def _mask(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
     return Tile(both, (f"{_words(units, record)} · IoU {_iou(said, truth)}", _place(image, record)))
 
 
+def _drawn(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
+    """What a task of a plug-in draws of itself."""
+    picture = fit(load_image(refs[record["image"]]), side_px)
+    return Tile(units.task.draw(picture, record, units.folder), (str(record["image"]),))
+
+
 def _words(units: Units, record: Row) -> str:
     """What was to be found."""
     if "sent" in record:
         return f'"{record["sent"]}"'
     if "class_id" in record:
-        return str(units.task.dataset.class_names[record["class_id"] - 1])
+        return str(units.task.dataset.name_of_class(record["class_id"]))
     return str(record["category"])
 
 

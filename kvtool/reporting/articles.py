@@ -9,7 +9,7 @@ from typing import Any
 from kvtool.pictures.thumbnails import Drawn
 from kvtool.registry import experiment_part
 from kvtool.reporting import sentences
-from kvtool.reporting.numbers import in_percent, model_name, plural, scale
+from kvtool.reporting.numbers import in_percent, model_name, plural, scale, unit_mark
 from kvtool.reporting.sentences import sentences_of
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, PageTable, plain_table
@@ -56,8 +56,8 @@ def build(position: int, study: Study, data: Data) -> Article:
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
     )
-    part = experiment_part(result.command, "article")
-    return (_plain if part is None else part.article)(article, position, study, data)
+    make = getattr(experiment_part(result.command, "article"), "article", _plain)
+    return make(article, position, study, data)
 
 
 def _facts(kept: KeptResult) -> list[tuple[str, str]]:
@@ -115,6 +115,7 @@ def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dic
         ],
         "scale": scale(result),
         "percent": in_percent(result),
+        "unit": unit_mark(result),
         "best": best,
         "legend": LEGENDS.get(str(result.task), MASKS_LEGEND),
         "examples": {

@@ -38,7 +38,7 @@ EXTRACT_DEFAULTS = {"prefix": "none", "view": "base", "keys": "post-rope"}
 def result_command(kept: KeptResult, info: Row | None) -> str:
     """The command of a result; of one that is not known, its name and the store."""
     part = experiment_part(kept.result.command, "article")
-    if part is None:
+    if not hasattr(part, "command"):
         return _command([kept.result.command, kept.store])
     command = _command(part.command(kept, kept.result.config, info))
     piped = getattr(part, "piped_rows", None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvtool.reporting.axes import share_of
 from kvtool.reporting.numbers import in_percent, interval, scale, show, unit_mark
-from kvtool.result import Result, Row, best_row
+from kvtool.result import Result, Row
 
 VIRIDIS = (
     "440154",
@@ -44,7 +44,8 @@ class HeatmapCell:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Layers across, heads down. cells: by head, then layer; None where a block is not scored."""
+    """Layers across, heads down. cells: by head, then layer; None where a block is not scored. low, high: what the
+    darkest and the brightest colour stand for."""
 
     kind: str
     layers: list[int]
@@ -65,12 +66,19 @@ def heatmap(
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
     low = min(scored, default=0.0)
     high = max(scored, default=1.0)
-    best = None if result.command == "variance" else best_row(rows, result.metric)
+    # The brightest is the best: of an error the lowest.
+    ends = (low, high) if result.higher_is_better else (high, low)
+    best = None if result.command == "variance" else result.best_of(rows)
     tight = len(layers) > NUMBERS_UP_TO
     made = {}
+
+    def brightness(value: float) -> float:
+        share = share_of(value, low, high, logarithmic)
+        return share if result.higher_is_better else 1 - share
+
     for row in rows:
         value = row.get(result.metric)
-        colour = "" if value is None else viridis(share_of(value, low, high, logarithmic))
+        colour = "" if value is None else viridis(brightness(value))
         made[row["kv_head"], row["layer"]] = HeatmapCell(
             row["layer"],
             row["kv_head"],
@@ -83,9 +91,8 @@ def heatmap(
         )
     cells = [[made.get((head, layer)) for layer in layers] for head in heads]
     caption = f"{kind}: {result.metric}{unit_mark(result)}"
-    return Heatmap(
-        kind, layers, heads, cells, show(result, low), show(result, high), caption, tight
-    )
+    low_text, high_text = (show(result, end) for end in ends)
+    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight)
 
 
 def cell_label(result: Result, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from kvtool.result import Result, Row
@@ -9,11 +10,16 @@ from kvtool.result import Result, Row
 Relation = Literal["above", "below", "not distinguishable", "without an interval"]
 
 
-def show(result: Result, value: float | None) -> str:
-    """A metric in percent with one decimal, or in its own unit with four digits; "-" where it is not defined."""
-    if value is None:
+def show(result: Result, value: float | None, sign: str = "") -> str:
+    """A metric in percent with one decimal, or in its own unit with four digits; "-" where it is not defined.
+
+    sign: "+" to write it before what is above 0, as differences have it. There is no -0.0.
+    """
+    if value is None or math.isnan(value):
         return "-"
-    return f"{scale(result) * value:.1f}" if in_percent(result) else f"{value:.4g}"
+    if in_percent(result):
+        return f"{round(scale(result) * value, 1) + 0.0:{sign}.1f}"
+    return f"{value + 0.0:{sign}.4g}"
 
 
 def in_percent(result: Result) -> bool:
@@ -24,9 +30,22 @@ def scale(result: Result) -> int:
     return 100 if result.unit == "fraction" else 1
 
 
+def unit_word(result: Result) -> str:
+    """The unit that follows a number: "%", "m"; "" where the metric has none but its own name."""
+    if in_percent(result):
+        return "%"
+    return "" if result.unit == result.metric else result.unit
+
+
 def unit_mark(result: Result) -> str:
-    """What follows a metric's name."""
-    return ", %" if in_percent(result) else ""
+    """What follows a metric's name: ", %", ", m"."""
+    word = unit_word(result)
+    return f", {word}" if word else ""
+
+
+def better(result: Result) -> Relation:
+    """Where a better score lies: above, of an error below."""
+    return "above" if result.higher_is_better else "below"
 
 
 def interval(result: Result, row: Row, name: str | None = None) -> str:
@@ -46,13 +65,6 @@ def relation(first: Row, second: Row, name: str) -> Relation:
     if low is None or high is None or other_low is None or other_high is None:
         return "without an interval"
     return "above" if low > other_high else "below" if high < other_low else "not distinguishable"
-
-
-def signed(result: Result, value: float | None) -> str:
-    """A difference of a metric with its sign; one that rounds to zero is "+0.0"."""
-    if value is None or not in_percent(result):
-        return show(result, value)
-    return f"{round(scale(result) * value, 1) + 0.0:+.1f}"
 
 
 def p_value(p: float) -> str:

@@ -17,10 +17,10 @@ from markupsafe import Markup
 from kvtool.reporting import charts, sentences
 from kvtool.reporting.articles import Article, build
 from kvtool.reporting.commands import extract_command, result_command
-from kvtool.reporting.numbers import interval, model_name, words
+from kvtool.reporting.numbers import in_percent, interval, model_name, unit_mark, words
 from kvtool.reporting.study import Study
 from kvtool.reporting.tables import Data, PageTable
-from kvtool.result import Result, Row, best_row, block_name
+from kvtool.result import Result, Row, block_name
 
 TITLES = {
     "probe": "Probe",
@@ -167,6 +167,7 @@ def _overview(study: Study, data: Data) -> PageTable | None:
     ]
     if not probes:
         return None
+    percent = all(map(in_percent, probes))  # else each metric has its own unit
     cells = []
     rows = []
     for result in probes:
@@ -183,20 +184,12 @@ def _overview(study: Study, data: Data) -> PageTable | None:
         for kind, row in of_kind.items():
             rows[-1] |= _scores(kind, row or {}, result.metric)
         text = [interval(result, row) if row else "" for row in of_kind.values()]
-        texts = [model_name(result), words(about["dataset"]), result.metric]
+        metric = result.metric if percent else f"{result.metric}{unit_mark(result)}"
+        texts = [model_name(result), words(about["dataset"]), metric]
         score = [block_name(best), interval(result, best)]
         cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
-    columns = [
-        "task",
-        "model",
-        "data",
-        "metric",
-        "best block",
-        "score, %",
-        "projected, %",
-        "vision, %",
-        "n",
-    ]
+    scores = [f"{name}{', %' * percent}" for name in ("score", "projected", "vision")]
+    columns = ["task", "model", "data", "metric", "best block", *scores, "n"]
     return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
 
 
@@ -207,7 +200,7 @@ def _best_baseline(result: Result, kind: str) -> Row | None:
         for row in result.baselines
         if row["kind"] == kind and row.get("run") == result.config.get("run")
     ]
-    return best_row(here, result.metric)
+    return result.best_of(here)
 
 
 def _scores(name: str, row: Row, metric: str) -> Row:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvtool.reporting.numbers import interval, show, unit_mark
-from kvtool.result import LABELS, Result, Row, best_row, block_name, is_summary, metric_names
+from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_names
 
 HEADS_SHOWN = 10
 """More heads than this do not fit 80 columns: only each layer's best is shown."""
@@ -34,7 +34,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
     groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
-    for row in (best_row(group, result.metric) or group[0] for group in groups.values()):
+    for row in (result.best_of(group) or group[0] for group in groups.values()):
         name = row.get("run")
         if result.best is not None and name == here and block_name(row) == block_name(result.best):
             continue  # an encoder's best block is the baseline itself
@@ -82,10 +82,10 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
 
 
 def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
-    """Layers down, heads across; the layer's maximum last. The best of all is starred."""
+    """Layers down, heads across; the layer's best last. The best of all is starred, and the hottest."""
     heads = sorted({row["kv_head"] for row in rows})
     shown = heads if len(heads) <= HEADS_SHOWN else []
-    top = best_row(rows, result.metric)
+    top = result.best_of(rows)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     table = Table(
@@ -98,12 +98,12 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     table.add_column("layer", justify="right", no_wrap=True)
     for head in shown:
         table.add_column(f"h{head}", justify="right", no_wrap=True)
-    table.add_column("max", justify="right", no_wrap=True)
+    table.add_column("max" if result.higher_is_better else "min", justify="right", no_wrap=True)
     table.add_column("head", justify="right", no_wrap=True)
     for layer in sorted({row["layer"] for row in rows}):
         of_layer = {row["kv_head"]: row for row in rows if row["layer"] == layer}
         cells = [_cell(result, of_layer.get(head), low, high, top) for head in shown]
-        best = best_row(list(of_layer.values()), result.metric)
+        best = result.best_of(list(of_layer.values()))
         table.add_row(
             Text(str(layer)),
             *cells,
@@ -118,6 +118,7 @@ def _cell(result: Result, row: Row | None, low: float, high: float, top: Row | N
     if value is None:
         return Text("-")
     share = (value - low) / (high - low) if high > low else 0.0
+    share = share if result.higher_is_better else 1 - share
     colour = ",".join(str(round(a + share * (b - a))) for a, b in zip(COLD, HOT, strict=True))
     star = "*" if row is top else ""
     return Text(f"{star}{show(result, value)}", style=f"white on rgb({colour})")

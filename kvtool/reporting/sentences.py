@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvtool.registry import experiment_part
-from kvtool.reporting.numbers import interval, relation
-from kvtool.result import Result, Row, best_row, block_name
+from kvtool.reporting.numbers import better, in_percent, interval, relation, unit_word
+from kvtool.result import Result, Row, block_name
 
 SURE = 0.05
 """A test's p below which a difference is called one."""
@@ -19,8 +19,16 @@ def best_block(result: Result) -> str:
     best = result.best
     if best is None or best.get(result.metric) is None:
         return f"{result.metric} is defined for no block."
-    head = f"The best block, {block_name(best)}, scores {interval(result, best)} {result.metric} (n = {best['n']})."
+    of_error = "" if result.higher_is_better else "; lower is better"
+    score = f"{interval(result, best)} {_metric(result)}"
+    head = f"The best block, {block_name(best)}, scores {score} (n = {best['n']}{of_error})."
     return f"{head} {chosen_how(result)}"
+
+
+def _metric(result: Result) -> str:
+    """The metric after a number: percent stand without a mark, a physical unit before the metric's name."""
+    unit = "" if in_percent(result) else unit_word(result)
+    return f"{unit} in {result.metric}" if unit else result.metric
 
 
 def chosen_how(result: Result) -> str:
@@ -70,12 +78,14 @@ def between_models(results: Sequence[Result]) -> str | None:
     models = {found.config.get("model") for found in bare}
     if len(scored) < 2 or len(alike) > 2 or len(models) < len(bare):
         return None
-    ranked = sorted(scored, key=lambda pair: -float(pair[0][pair[1].metric]))
+    side = better(results[0])
+    sign = -1 if side == "above" else 1
+    ranked = sorted(scored, key=lambda pair: sign * float(pair[0][pair[1].metric]))
     first, second = (best for best, _ in ranked[:2])
     names = [f"{found.config.get('model')} ({interval(found, best)})" for best, found in ranked[:2]]
     match relation(first, second, results[0].metric):
-        case "above":
-            return f"Of {len(scored)} models the best block of {names[0]} is above that of the next, {names[1]}."
+        case relative if relative == side:
+            return f"Of {len(scored)} models the best block of {names[0]} is {side} that of the next, {names[1]}."
         case "not distinguishable":
             return f"The best blocks of {names[0]} and {names[1]} are not distinguishable."
     return f"Best blocks: {names[0]}, {names[1]}; without two intervals nothing is said of a difference."
@@ -90,7 +100,7 @@ def leading_baselines(result: Result) -> list[Row]:
     here = {name: best.get(name) for name in ("kind", "layer", "kv_head")} | {
         "run": result.config.get("run")
     }
-    found = [best_row(group, result.metric) for group in groups.values()]
+    found = [result.best_of(group) for group in groups.values()]
     return [
         row
         for row in found
@@ -105,5 +115,5 @@ def capitalized(text: str) -> str:
 
 def sentences_of(result: Result) -> list[str]:
     """The sentences about one result, as its experiment makes them; none for a command that is not known."""
-    part = experiment_part(result.command, "article")
-    return [] if part is None else list(part.sentences(result))
+    make = getattr(experiment_part(result.command, "article"), "sentences", None)
+    return [] if make is None else list(make(result))

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvtool.pictures.thumbnails import Drawn
+from kvtool.registry import EXPERIMENTS
 from kvtool.result import Result, Row
 from kvtool.store.kept import results_among
+from kvtool.tasks import TASKS
 
 ITEMS_SHOWN = 24
 """Questions with their pictures; the CSV has all."""
@@ -80,21 +82,11 @@ def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[KeptResult]:
     return sorted(kept, key=_order)
 
 
-COMMANDS = ("probe", "variance", "knockout", "prefix", "paired", "correlate")
-TASKS = (
-    "foreground-segmentation",
-    "co-segmentation",
-    "semantic-segmentation",
-    "referring-expression",
-    "semantic-correspondence",
-    "temporal-correspondence",
-)
-
-
 def _order(kept: KeptResult) -> tuple[Any, ...]:
     result = kept.result
-    place = COMMANDS.index(result.command) if result.command in COMMANDS else len(COMMANDS)
-    task = TASKS.index(result.task) if result.task in TASKS else len(TASKS)
+    commands, tasks = EXPERIMENTS.names(), TASKS.names()
+    place = commands.index(result.command) if result.command in commands else len(commands)
+    task = tasks.index(result.task) if result.task in tasks else len(tasks)
     named = [str(result.config.get(name) or "") for name in ("model", "run")]
     return place, result.command, task, result.task or "", *named, kept.store
 

@@ -16,19 +16,19 @@ def trim(result: Result, every: Sequence[Result]) -> tuple[list[Row], int]:
     left out.
 
     All rows, where those of `every` result fit together. Else each result has an equal share: its
-    summary rows, and the others block by block, the highest score first. The order of the rows
-    stays.
+    summary rows, and the others block by block, the best score first. The order of the rows stays.
     """
     if sum(map(_count_cells, every)) <= MOST_CELLS:
         return result.rows, 0
     room = MOST_CELLS // len(every) - sum(len(row) for row in result.rows if is_summary(row))
-    scores = {_block(row): row.get(result.metric) for row in result.rows if is_summary(row)}
+    ranked = result.ranked([row for row in result.rows if is_summary(row)])
+    ranks = {_block(row): rank for rank, row in enumerate(ranked)}
     sizes: dict[tuple[object, ...], int] = {}
     for row in result.rows:
         if not is_summary(row):
             sizes[_block(row)] = sizes.get(_block(row), 0) + len(row)
     out = set()
-    for block in sorted(sizes, key=lambda block: -(scores.get(block) or 0.0)):
+    for block in sorted(sizes, key=lambda block: ranks.get(block, len(ranks))):
         room -= sizes[block]
         if room < 0:
             out.add(block)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from kvtool.datasets import DATASETS, tasks_named
 from kvtool.registry import Registry
+
+SAYS = ("name", "metric", "unit", "higher_is_better", "kinds", "serves", "promptable")
+"""What a task's class says of itself, see kvtool.tasks.base.Task."""
 
 TASKS = Registry(
     "task",
@@ -15,4 +19,23 @@ TASKS = Registry(
         "temporal-correspondence": "kvtool.tasks.temporal_correspondence:TemporalCorrespondence",
     },
     "kvtool.tasks",
+    SAYS,
 )
+
+
+def tasks_over(dataset: str) -> list[str]:
+    """Names of the tasks that a data set serves: those that it lists, and those that name it."""
+    listed = tasks_named(dataset)
+    return [
+        name for name, task in TASKS.usable().items() if name in listed or dataset in task.serves
+    ]
+
+
+def datasets_for(task: str) -> list[str]:
+    """Names of the data sets that serve a task."""
+    return [name for name in DATASETS.usable() if task in tasks_over(name)]
+
+
+def promptable_tasks() -> list[str]:
+    """Names of the tasks that `kvtool prefix` compares under texts before the image."""
+    return [name for name, task in TASKS.usable().items() if task.promptable]

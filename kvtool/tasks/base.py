@@ -53,10 +53,18 @@ class Task(Scored, Protocol):
     (width, height) in pixels, which annotations are compared with.
 
     Options are keyword-only parameters with defaults; `settings` gives back those that the numbers depend on.
+
+    unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m" as it is, "" has
+    no mark. higher_is_better: False for an error. serves: names of data sets whose own list of tasks lacks this one.
+    promptable: whether `kvtool prefix` compares it under texts before the image.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    unit: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    serves: ClassVar[tuple[str, ...]]
+    promptable: ClassVar[bool]
     kinds: ClassVar[tuple[Kind, ...]]
     n: int
     skipped: list[str]

@@ -14,17 +14,18 @@ from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
 from kvtool.datasets.masks import VOID
-from kvtool.datasets.msrc import Msrc
+from kvtool.datasets.protocols import HasGroups
 from kvtool.errors import DatasetError, UsageError
 from kvtool.features.layers import GridImage, Layer, nearest_cells
 from kvtool.metrics.segmentation import binary_counts, foreground_units, j_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, Kind
@@ -43,17 +44,23 @@ FIT_ALL_BELOW, FIT_EVERY = 10_000, 100
 class CoSegmentation:
     name: ClassVar[str] = "co-segmentation"
     metric: ClassVar[str] = "j_mean"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,
-        dataset: Msrc,
+        dataset: HasGroups,
         ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
-        saliency: str = "border",
-        restarts: int = 10,
+        saliency: Annotated[
+            str, Flag("Where the object is: border; vision needs what runs do not hold.")
+        ] = "border",
+        restarts: Annotated[int, Flag("Runs of k-means, of which the best counts.")] = 10,
         seed: int = 0,
     ) -> None:
         if saliency == "vision":
@@ -78,7 +85,7 @@ class CoSegmentation:
             why = "the run holds two images of no class that can be used: extract more of the data set"
             raise left_out.none_left(self.name, why)
 
-    def _usable(self, dataset: Msrc, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:
+    def _usable(self, dataset: HasGroups, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:
         """Class -> its images that the run holds and whose masks can be used, of classes that have two."""
         listed = dataset.groups()
         left_out = LeftOut.of(dataset)
@@ -117,13 +124,14 @@ class CoSegmentation:
         for category, image, predicted in self._predict(layer):
             if image.id not in self._saved:
                 continue
-            name = f"{category}/{image.id.rpartition('/')[2]}.png"
+            # Ids that begin with their class, as MSRC7's, do not name it twice.
+            name = f"{category}/{image.id.removeprefix(f'{category}/')}.png"
             save_mask(folder / name, predicted[index])
             files.append({"file": name, "category": category, "image": image.id})
         return files
 
     def truth(self, record: Row) -> Array:
-        return self.dataset.mask(record["image"], record["category"])
+        return self.dataset.group_mask(record["image"], record["category"])
 
     def _predict(self, layer: Layer) -> Iterator[tuple[str, GridImage, Array]]:
         """Class, image and its mask (head, height, width), class after class."""
@@ -145,7 +153,7 @@ class CoSegmentation:
         return zip(of_image, found, strict=True)
 
     def _score(self, image: GridImage, predicted: Array, category: str) -> Array:
-        truth = self.dataset.mask(image.id, category)
+        truth = self.dataset.group_mask(image.id, category)
         check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
@@ -159,10 +167,10 @@ class CoSegmentation:
             yield Table({"category": name}, units[:, category == index], j_scores)
 
 
-def check_mask(dataset: Msrc, ids: Sizes, category: str, image_id: str) -> None:
+def check_mask(dataset: HasGroups, ids: Sizes, category: str, image_id: str) -> None:
     """Raises DatasetError where a mask cannot be used, is not of its image's size, or is empty."""
     where = str(dataset.truth_file(image_id))
-    mask = dataset.mask(image_id, category)
+    mask = dataset.group_mask(image_id, category)
     check_shape(mask, ids[image_id], where)
     if not (mask == 1).any():
         raise DatasetError(f"{where}: expected pixels of {category}, found none")

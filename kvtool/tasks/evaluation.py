@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from inspect import signature
+from inspect import getfile, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.datasets import DATASETS
+from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
-from kvtool.errors import UsageError
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share
-from kvtool.tasks import TASKS
+from kvtool.tasks import TASKS, datasets_for, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
 from kvtool.tasks.blocks import BASELINES, baseline_plan, plan_blocks
+from kvtool.tasks.options import COMMON, check_values, task_options
 from kvtool.tasks.predictions import check_free, save_best
 from kvtool.tasks.scoring import Scoring
 from kvtool.tasks.truth import sizes_of
@@ -26,9 +28,6 @@ from kvtool.types import Kind
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase
-
-COMMON = {"limit", "seed"}
-"""Options that every task is given, whether it draws anything or not."""
 
 
 def evaluate(
@@ -66,6 +65,10 @@ def evaluate(
     plan = plan_blocks(run, kinds, layers, heads, kind_of_task.kinds)
     own = own_options(task, {**options, "limit": limit, "seed": seed})
     dataset = dataset_of(run, data)
+    if lacking := dataset.lacks(task):
+        raise UsageError(
+            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lacking}"
+        )
     chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
     scoring = Scoring(
@@ -85,9 +88,15 @@ def evaluate(
 
 
 def tasks_of(run: Run) -> list[str]:
-    """The tasks that a run's data set can serve, in the order of the table."""
-    served = DATASETS.load(run.config.dataset).about.tasks
-    return [name for name in TASKS.names() if name in served]
+    """The tasks that a run's data set can serve, in the order of the table: where it lies as far as its files allow,
+    and where it is not there, all that one of its name may serve."""
+    name = run.config.dataset
+    served = tasks_over(name)
+    if served and run.place is not None:
+        with contextlib.suppress(KvtoolError):
+            listed = open_dataset(Spec(name, run.place, run.config.split or None)).tasks
+            served = [task for task in served if task in listed or name in TASKS.load(task).serves]
+    return served
 
 
 def count_blocks(
@@ -111,31 +120,40 @@ def count_blocks(
 
 def check_served(run: Run, task: str) -> None:
     """Raises UsageError where a run's data set cannot serve a task."""
-    if task not in tasks_of(run):
-        able = ", ".join(
-            name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks
-        )
+    if task not in tasks_over(run.config.dataset):
         raise UsageError(
-            f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; data sets that can: {able}"
+            f"run {run.name} is over {run.config.dataset}, which cannot serve {task}; "
+            f"data sets that can: {', '.join(datasets_for(task)) or 'none'}"
         )
 
 
 def options_of(task: str) -> set[str]:
     """Names of a task's own options, e.g. {"upsample", "backend"}."""
-    return set(signature(TASKS.load(task)).parameters) - {"dataset", "ids", "device", *COMMON}
+    return set(task_options(task))
 
 
 def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as the task takes them. Raises UsageError for one that is not the task's."""
     own = options_of(name)
     for option in options.keys() - own - COMMON:
-        owners = [task for task in TASKS.names() if option in options_of(task)]
+        owners = [task for task in TASKS.usable() if option in options_of(task)]
         what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
         raise UsageError(
             f"probe: the option {option!r} {what}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}"
         )
+    check_values(name, options)
     known = signature(TASKS.load(name)).parameters
     return {option: value for option, value in options.items() if option in known}
+
+
+def algorithm_of(task: str) -> Any:
+    """The version of what computes a task's numbers, or where its class says none, a digest of the class's file."""
+    if task in ALGORITHMS:
+        return ALGORITHMS[task]
+    kind = TASKS.load(task)
+    if (version := getattr(kind, "version", None)) is not None:
+        return version
+    return digest_texts([Path(getfile(kind)).read_text(encoding="utf-8")])
 
 
 def _other_runs(run: Run) -> list[Run]:
@@ -162,7 +180,7 @@ def _config(
     """All that the numbers of a run's own blocks depend on; the result is kept under its hash."""
     return {
         "task": task,
-        "algorithm": ALGORITHMS[task],
+        "algorithm": algorithm_of(task),
         **describe_run(plan.run, ids),
         **({} if ids is None else {"ids_hash": digest_texts(sorted(ids))}),
         "truth_hash": dataset.truth_digest(),

@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
+from kvtool.datasets.episodes import Entry, Episode
 from kvtool.datasets.masks import VOID
-from kvtool.datasets.pascal5i import Entry, Episode, Pascal5i
+from kvtool.datasets.protocols import HasEpisodes
 from kvtool.errors import DatasetError
 from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
 from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
@@ -42,18 +44,22 @@ LABELS_KEPT = 4096
 class ForegroundSegmentation:
     name: ClassVar[str] = "foreground-segmentation"
     metric: ClassVar[str] = "miou"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,
-        dataset: Pascal5i,
+        dataset: HasEpisodes,
         ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
-        episodes: int = 1000,
-        shots: int = 5,
-        c: float = 1.0,
+        episodes: Annotated[int, Flag("Few-shot episodes.")] = 1000,
+        shots: Annotated[int, Flag("Support images of an episode.")] = 5,
+        c: Annotated[float, Flag("Inverse strength of the few-shot probe's L2 penalty.")] = 1.0,
         seed: int = 0,
     ) -> None:
         self.dataset, self.device, self.c, self.shots, self.seed = dataset, device, c, shots, seed
@@ -174,7 +180,7 @@ class ForegroundSegmentation:
         return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
 
     def _read_truth(self, image_id: str, class_id: int) -> Array:
-        return self.dataset.mask(image_id, class_id)
+        return self.dataset.class_mask(image_id, class_id)
 
     def _read_labels(self, image_id: str, class_id: int, span: GridSpan) -> tuple[Array, Array]:
         """Whether each patch is foreground, and whether it counts: (row * col,) bool each."""
@@ -195,10 +201,10 @@ class ForegroundSegmentation:
         for index, class_id in enumerate(ids.tolist()):
             of = class_index == index
             units = fewshot_units(intersection[:, of], union[:, of], np.zeros(of.sum(), int), 1)
-            yield Table({"category": self.dataset.class_names[class_id - 1]}, units, fewshot_scores)
+            yield Table({"category": self.dataset.name_of_class(class_id)}, units, fewshot_scores)
 
 
-def check_entry(dataset: Pascal5i, entry: Entry, wh_px: Size) -> None:
+def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
     """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or lacks the class."""
     where = str(dataset.truth_file(entry.image_id))
     labels = dataset.label_map(entry.image_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
@@ -11,9 +11,12 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.store import Run
 from kvtool.tasks.base import Array
+from kvtool.tasks.options import Flag
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Cutoff = Annotated[str, Flag("Where a text's map is cut: mean, otsu or fraction:P.")]
 
 
 def check_texts(run: Run, texts: Sequence[str], task: str) -> None:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from kvtool.datasets.refcoco import Expression, RefCoco
+from kvtool.datasets.protocols import HasExpressions
 from kvtool.errors import DatasetError, KvtoolError
 from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.segmentation import binary_counts, foreground_units, refcoco_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
-from kvtool.tasks.language import centred_texts, check_cutoff, check_texts, foreground
+from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
 from kvtool.types import Kind
@@ -29,20 +29,26 @@ from kvtool.types import Kind
 if TYPE_CHECKING:
     import torch
 
+    from kvtool.datasets.refcoco import Expression
+
 
 class ReferringExpression:
     name: ClassVar[str] = "referring-expression"
     metric: ClassVar[str] = "miou_fgbg"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __init__(
         self,
-        dataset: RefCoco,
+        dataset: HasExpressions,
         ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
-        cutoff: str = "mean",
+        cutoff: Cutoff = "mean",
     ) -> None:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit, self.cutoff = dataset, device, limit, cutoff
@@ -64,7 +70,7 @@ class ReferringExpression:
             raise left_out.none_left(
                 self.name, f"the objects of none of {len(held)} sentences can be used"
             )
-        self.texts = tuple(dataset.texts())
+        self.texts = tuple(dataset.expression_texts())
         self._of_image: defaultdict[str, list[int]] = defaultdict(list)
         for index, expression in enumerate(self.expressions):
             self._of_image[expression.image_id].append(index)
@@ -108,7 +114,7 @@ class ReferringExpression:
 
     def truth(self, record: Row) -> Array:
         expression = next(one for one in self.expressions if one.sent_id == record["sent_id"])
-        return self.dataset.mask(expression)
+        return self.dataset.object_mask(expression)
 
     def _predict(self, layer: Layer) -> Iterator[tuple[GridImage, Iterator[tuple[int, Array]]]]:
         """Every image with its sentences: their indices and masks (head, height, width)."""
@@ -129,7 +135,7 @@ class ReferringExpression:
 
     def _truth(self, expression: Expression, image: GridImage, known: dict[int, Array]) -> Array:
         if expression.ann_id not in known:
-            known[expression.ann_id] = self.dataset.mask(expression) == 1
+            known[expression.ann_id] = self.dataset.object_mask(expression) == 1
             check_shape(known[expression.ann_id], image.wh_px, self.dataset.place_of(expression))
         return known[expression.ann_id]
 
@@ -137,11 +143,11 @@ class ReferringExpression:
         yield Table({}, foreground_units(measured[..., :2], measured[..., 2:]), refcoco_scores)
 
 
-def check_object(dataset: RefCoco, expression: Expression, wh_px: Size) -> None:
+def check_object(dataset: HasExpressions, expression: Expression, wh_px: Size) -> None:
     """Raises DatasetError where an expression's object cannot be used, is on a picture of another size, or is empty."""
     where = dataset.place_of(expression)
     check_size(dataset.image_wh_px(expression), wh_px, where)
-    if not dataset.mask(expression).any():
+    if not dataset.object_mask(expression).any():
         raise DatasetError(
             f"{where}: expected polygons or run lengths that enclose pixels, found none"
         )

@@ -111,8 +111,8 @@ class Scoring:
             metric=task.metric,
             n=task.n,
             rows=rows,
-            best=choose_best(rows, halves, task.metric),
-            per_layer=per_layer(rows, task.metric),
+            best=choose_best(rows, halves, task.metric, task.higher_is_better),
+            per_layer=per_layer(rows, task.metric, task.higher_is_better),
             baselines=[
                 _named(run, row) for row in rows if row["kind"] in BASELINES and is_summary(row)
             ],
@@ -120,14 +120,19 @@ class Scoring:
             versions=versions(),
             n_skipped=task.n_skipped,
             skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
+            unit=task.unit,
+            higher_is_better=task.higher_is_better,
         )
 
     def _able(
         self, others: Sequence[Run], images: Sequence[str]
     ) -> tuple[list[Run], list[list[str]]]:
-        """The runs that hold all of these images, and what a result records of each as a baseline."""
-        able = [run for run in others if set(images) <= set(run.ids)]
-        return able, [[run.name, run.config.hash, run.images_hash(images)] for run in able]
+        """The runs that hold all of these images with the same pictures, and what a result records of each as a
+        baseline."""
+        ours = self.plan.run.images_hash(images)
+        whole = [run for run in others if set(images) <= set(run.ids)]
+        able = [run for run in whole if run.images_hash(images) == ours]
+        return able, [[run.name, run.config.hash, ours] for run in able]
 
     def _with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
         """The result beside the baselines of other runs that hold all of the task's images.
@@ -136,6 +141,8 @@ class Scoring:
         that lacks images is said to be none.
         """
         images = self._images(fresh) if others else []
+        whole = [run for run in others if set(images) <= set(run.ids)]
+        ours = self.plan.run.images_hash(images)
         able, entries = self._able(others, images)
         before = [] if fresh else result.config.get("baseline_runs", [])
         lines: list[str] = []
@@ -162,7 +169,12 @@ class Scoring:
         lines += [
             f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
             for run in others
-            if not set(images) <= set(run.ids)
+            if run not in whole
+        ]
+        lines += [
+            f"run {run.name} is no baseline: its pictures are other ones"
+            for run in whole
+            if run.images_hash(images) != ours
         ]
         return replace(result, skipped=[*result.skipped, *lines][:NAMED]) if lines else result
 
@@ -196,7 +208,9 @@ def keep(store: Store, key: str, record: Mapping[str, Any]) -> None:
     store.keep(key, dict(record))
 
 
-def choose_best(rows: Sequence[Row], halves: Sequence[Row], metric: str) -> Row | None:
+def choose_best(
+    rows: Sequence[Row], halves: Sequence[Row], metric: str, higher_is_better: bool = True
+) -> Row | None:
     """The best block of the decoder's kinds, or of all where there are none; with halves, chosen on the first half."""
 
     def eligible(found: Sequence[Row]) -> list[Row]:
@@ -204,19 +218,20 @@ def choose_best(rows: Sequence[Row], halves: Sequence[Row], metric: str) -> Row 
         return [row for row in summary if row["kind"] in DECODER] or summary
 
     if not halves:
-        best = best_row(eligible(rows), metric)
+        best = best_row(eligible(rows), metric, higher_is_better)
         return None if best is None else {**best, "select": "max"}
-    best = best_row(eligible(halves), f"chosen_{metric}")
+    best = best_row(eligible(halves), f"chosen_{metric}", higher_is_better)
     return None if best is None else {**best, "select": "split"}
 
 
-def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
+def per_layer(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> list[Row]:
     """The best row of each (kind, layer)."""
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         if is_summary(row):
             groups.setdefault((row["kind"], row["layer"]), []).append(row)
-    return [best for group in groups.values() if (best := best_row(group, metric)) is not None]
+    bests = (best_row(group, metric, higher_is_better) for group in groups.values())
+    return [best for best in bests if best is not None]
 
 
 def _named(run: Run, row: Row) -> Row:

@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from kvtool.datasets.spair71k import Pair, SPair71k
+from kvtool.datasets.protocols import HasPairs
+from kvtool.datasets.spair71k import Pair
 from kvtool.errors import KvtoolError
 from kvtool.features.layers import GridImage, Layer, upsampling
 from kvtool.metrics.correspondence import (
@@ -29,14 +30,14 @@ from kvtool.metrics.correspondence import (
 )
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_lines
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
-from kvtool.types import KINDS, Kind
+from kvtool.types import KINDS, Backend, Kind
 
 if TYPE_CHECKING:
     import torch
 
-    from kvtool.features.neighbors import Backend
 
 PRIMARY_ALPHA = 0.1
 
@@ -55,17 +56,25 @@ class _Target:
 class SemanticCorrespondence:
     name: ClassVar[str] = "semantic-correspondence"
     metric: ClassVar[str] = "pck_image"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,
-        dataset: SPair71k,
+        dataset: HasPairs,
         ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
-        upsample: bool = False,
-        backend: Backend = "auto",
+        upsample: Annotated[
+            bool, Flag("Look for points among bilinearly upsampled targets.")
+        ] = False,
+        backend: Annotated[
+            Backend, Flag("What finds the nearest neighbors.", hidden=("numpy",))
+        ] = "auto",
     ) -> None:
         pairs = dataset.pairs()
         self.upsample, self.backend, self.limit, self.device = upsample, backend, limit, device

@@ -12,17 +12,15 @@ Memory: one image's maps; four counts per image, head and given class, with `all
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from kvtool.datasets.bdd10k import Bdd10k
-from kvtool.datasets.imagenet_s import IGNORE, ImageNetS
 from kvtool.datasets.masks import VOID
-from kvtool.errors import DatasetError, KvtoolError
+from kvtool.datasets.protocols import HasLabelMaps
+from kvtool.errors import KvtoolError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.metrics.segmentation import (
     bdd_scores,
@@ -33,9 +31,16 @@ from kvtool.metrics.segmentation import (
     imagenet_s_scores,
 )
 from kvtool.result import Row
-from kvtool.stats.bootstrap import Scores
 from kvtool.tasks.base import Array, Table
-from kvtool.tasks.language import centred_texts, check_cutoff, check_texts, foreground, thresholds
+from kvtool.tasks.language import (
+    Cutoff,
+    centred_texts,
+    check_cutoff,
+    check_texts,
+    foreground,
+    thresholds,
+)
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import Kind
@@ -48,39 +53,31 @@ GIVEN = 13
 """Columns of foreground_units; those of class_counts follow."""
 
 
-@dataclass(frozen=True)
-class Convention:
-    """How label maps name the classes: the first class's id (an id below it is `other`), the id of pixels that do not
-    count, and the official scores of class_counts."""
-
-    first_id: int
-    ignore: int
-    scores: Scores
-
-
-IMAGENET_S = Convention(1, IGNORE, imagenet_s_scores)
-BDD10K = Convention(0, VOID, bdd_scores)
-
-
 class SemanticSegmentation:
     name: ClassVar[str] = "semantic-segmentation"
     metric: ClassVar[str] = "miou_fgbg"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
 
     def __init__(
         self,
-        dataset: ImageNetS | Bdd10k,
+        dataset: HasLabelMaps,
         ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
-        cutoff: str = "mean",
-        all_classes: bool = False,
+        cutoff: Cutoff = "mean",
+        all_classes: Annotated[
+            bool, Flag("Each pixel to its best class, for the official miou.")
+        ] = False,
     ) -> None:
         check_cutoff(cutoff)
         self.dataset, self.device, self.limit = dataset, device, limit
         self.cutoff, self.all_classes = cutoff, all_classes
-        self.texts = dataset.texts()
+        self.texts = dataset.class_texts()
         labelled = dataset.labelled_ids()
         left_out = LeftOut.of(dataset)
         held = [image for image in labelled if image in ids]
@@ -97,8 +94,9 @@ class SemanticSegmentation:
             raise left_out.none_left(
                 self.name, f"the maps of none of {len(held)} images can be used"
             )
-        self.convention = IMAGENET_S if isinstance(dataset, ImageNetS) else BDD10K
-        self._slots = 1 if isinstance(dataset, ImageNetS) else len(self.texts)
+        self.convention = dataset.label_convention()
+        self._single = {image: dataset.single_class(image) for image in self.names}
+        self._slots = len(self.texts) if None in self._single.values() else 1
         self._saved = self.names
         self._rows = {image: row for row, image in enumerate(self.names)}
 
@@ -110,7 +108,7 @@ class SemanticSegmentation:
 
     def measure(self, layer: Layer) -> Array:
         """(head, image, 4 slots): pixels of background and foreground intersection and union for the image's own class
-        (ImageNet-S: one slot) or for each class (BDD: zeros where the image lacks it); with all_classes (head, image,
+        (ImageNet-S: one slot) or for each class (else: zeros where the image lacks it); with all_classes (head, image,
         4 slots + 3 ids): then intersection, prediction and truth of every id."""
         classes = self._classes(layer)
         ids = self.convention.first_id + len(self.texts)
@@ -122,13 +120,16 @@ class SemanticSegmentation:
             check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
             row = measured[:, self._rows[image.id]]
             for text in self._given(image.id, truth):
-                said, kept = self._foreground(image, classes, text), truth != self.convention.ignore
+                said, kept = (
+                    self._foreground(image, classes, text),
+                    truth != self.convention.ignored_id,
+                )
                 counts = binary_counts(said, truth == self.convention.first_id + text, kept)
                 row[:, 4 * (text % self._slots) :][:, :4] = np.concatenate(counts, axis=-1)
             if self.all_classes:
                 for head, best in enumerate(self._ids(image, classes)):
                     row[head, 4 * self._slots :] = class_counts(
-                        best, truth, ids, self.convention.ignore
+                        best, truth, ids, self.convention.ignored_id
                     ).reshape(-1)
         return measured
 
@@ -137,7 +138,7 @@ class SemanticSegmentation:
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """With all_classes <image>.png, ids as the ground truth has them; else masks of given classes: <image>.png of
-        an ImageNet-S image's own, <image>/<id>.png of BDD's."""
+        an ImageNet-S image's own, <image>/<id>.png of others'."""
         classes, files = self._classes(layer), []
         for image in layer.each(self._saved):
             if self.all_classes:
@@ -146,7 +147,11 @@ class SemanticSegmentation:
                 (save_ids if self._slots == 1 else save_labels)(folder / files[-1]["file"], ids)
                 continue
             for text in self._given(image.id, self.dataset.label_map(image.id)):
-                name = f"{image.id}.png" if self._slots == 1 else f"{image.id}/{text:02d}.png"
+                name = (
+                    f"{image.id}.png"
+                    if self._slots == 1
+                    else f"{image.id}/{self.convention.first_id + text:02d}.png"
+                )
                 files.append({"file": name, "image": image.id, "category": self.texts[text]})
                 save_mask(folder / name, self._foreground(image, classes, text)[index])
         return sorted(files, key=lambda record: record["file"])
@@ -155,7 +160,7 @@ class SemanticSegmentation:
         """Of a given class's record."""
         ids = self.dataset.label_map(record["image"])
         shown = ids == self.convention.first_id + self.texts.index(record["category"])
-        return np.where(ids == self.convention.ignore, np.uint8(VOID), shown.astype(np.uint8))
+        return np.where(ids == self.convention.ignored_id, np.uint8(VOID), shown.astype(np.uint8))
 
     def _classes(self, layer: Layer) -> Tensor:
         check_texts(layer.run, self.texts, self.name)
@@ -163,9 +168,13 @@ class SemanticSegmentation:
 
     def _given(self, image_id: str, truth: Array) -> list[int]:
         """Indices of the texts of an image's given classes."""
-        if isinstance(self.dataset, ImageNetS):
-            return [self.dataset.class_id(image_id) - 1]
-        return [int(label) for label in np.unique(truth) if label != self.convention.ignore]
+        single, first_id = self._single[image_id], self.convention.first_id
+        if single is not None:
+            return [single]
+        labels = np.unique(truth).tolist()
+        return [
+            label - first_id for label in labels if first_id <= label != self.convention.ignored_id
+        ]
 
     def _foreground(self, image: GridImage, classes: Tensor, text: int) -> Array:
         """(head, height, width) bool of a class."""
@@ -193,7 +202,7 @@ class SemanticSegmentation:
                 better = dense > best
                 best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
                 above = torch.where(better, dense > cut, above)
-            yield (torch.where(above, ids, 0) if self.convention.first_id else ids).cpu().numpy()
+            yield (torch.where(above, ids, 0) if self.convention.has_other else ids).cpu().numpy()
 
     def tables(self, measured: Array) -> Iterator[Table]:
         given = measured[..., : 4 * self._slots].reshape(*measured.shape[:2], self._slots, 4)
@@ -203,27 +212,26 @@ class SemanticSegmentation:
         )
         for text, category in enumerate(self.texts):
             one = given[:, :, text % self._slots]
-            if isinstance(self.dataset, ImageNetS):
-                shown = np.array([self.dataset.class_id(image) - 1 == text for image in self.names])
+            if self._slots == 1:
+                shown = np.array([self._single[image] == text for image in self.names])
             else:
                 shown = one[0].any(axis=-1)
             if shown.any():
                 yield Table({"category": category}, _units(one[:, shown]), fgbg_scores)
 
     def _scores(self, sums: Array) -> dict[str, Array]:
-        official = self.convention.scores(sums[..., GIVEN:]) if self.all_classes else {}
-        return fgbg_scores(sums[..., :GIVEN]) | official
+        if not self.all_classes:
+            return fgbg_scores(sums[..., :GIVEN])
+        official = imagenet_s_scores if self.convention.has_other else bdd_scores
+        return fgbg_scores(sums[..., :GIVEN]) | official(sums[..., GIVEN:])
 
 
 def _units(counts: Array) -> Array:
     return foreground_units(counts[..., :2], counts[..., 2:])
 
 
-def check_map(dataset: ImageNetS | Bdd10k, image_id: str, wh_px: Size) -> None:
+def check_map(dataset: HasLabelMaps, image_id: str, wh_px: Size) -> None:
     """Raises DatasetError where an image's label map cannot be used, or is not of the image's size."""
     where = str(dataset.truth_file(image_id))
     check_shape(dataset.label_map(image_id), wh_px, where)
-    if isinstance(dataset, ImageNetS) and (wnid := image_id.partition("/")[0]) not in dataset.wnids:
-        raise DatasetError(
-            f"{where}: expected a folder of one of the {len(dataset.wnids)} classes, found {wnid}"
-        )
+    dataset.single_class(image_id)

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from kvtool.datasets.davis import Davis, Video
+from kvtool.datasets.davis import Video
 from kvtool.datasets.masks import VOID
+from kvtool.datasets.protocols import HasVideos
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.metrics.video import boundary_accuracy, davis_scores, davis_units, region_similarity
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
+from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_labels
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, Kind
@@ -37,16 +39,22 @@ PROPAGATIONS = ("dino", "nearest")
 class TemporalCorrespondence:
     name: ClassVar[str] = "temporal-correspondence"
     metric: ClassVar[str] = "j_and_f"
+    unit: ClassVar[str] = "fraction"
+    higher_is_better: ClassVar[bool] = True
+    serves: ClassVar[tuple[str, ...]] = ()
+    promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
 
     def __init__(
         self,
-        dataset: Davis,
+        dataset: HasVideos,
         ids: Sizes,
         device: torch.device,
         *,
         limit: int | None = None,
-        propagation: str = "dino",
+        propagation: Annotated[
+            Literal["dino", "nearest"], Flag("How masks go from frame to frame.")
+        ] = "dino",
     ) -> None:
         if propagation not in PROPAGATIONS:
             raise UsageError(
@@ -170,7 +178,7 @@ class TemporalCorrespondence:
             )
 
 
-def check_video(dataset: Davis, video: Video, ids: Sizes) -> None:
+def check_video(dataset: HasVideos, video: Video, ids: Sizes) -> None:
     """Raises DatasetError where a sequence cannot be scored.
 
     Its frames are of one size, and the annotations of the first and of those that are scored can be used.

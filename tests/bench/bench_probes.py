@@ -227,7 +227,7 @@ def matching() -> Row:
     data = Pairs()
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(Path(folder), 40)
-        task = SemanticCorrespondence(data, sizes_of(run), CPU)  # type: ignore[arg-type]
+        task = SemanticCorrespondence(data, sizes_of(run), CPU)
 
         def ours() -> Any:
             return task.measure(Layer(run, "value", 0, range(HEADS), CPU))

@@ -14,9 +14,8 @@ from pathlib import Path
 import kvtool
 from kvtool.store import open_store
 from tests.bench.rows import Row, row
-from tests.reporting.test_collect import spair_run
 from tests.support import studies
-from tests.tasks import test_semantic_correspondence as spair
+from tests.support.tasks import semantic_correspondence as spair
 
 LAYERS, HEADS = 28, 4
 CATEGORIES = tuple(f"category {number}" for number in range(20))
@@ -30,7 +29,7 @@ def bench() -> list[Row]:
 
 
 def _bench(folder: Path) -> list[Row]:
-    run = spair_run(folder)
+    run = spair.make_run(folder, "s.kv", kinds=("key", "value", "projected", "vision"))
     kvtool.probe(run, spair.TASK)
     store = open_store(run.store)
     for model in MODELS:

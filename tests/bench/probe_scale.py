@@ -66,7 +66,7 @@ def probe_once(path: Path) -> dict[str, float]:
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        task = SemanticCorrespondence(Neighbours(run.ids), sizes_of(run), torch.device("cpu"))  # type: ignore[arg-type]
+        task = SemanticCorrespondence(Neighbours(run.ids), sizes_of(run), torch.device("cpu"))
         score_blocks(
             task, plan_blocks(run, ["value"], None, None), torch.device("cpu"), "max", 0, None
         )

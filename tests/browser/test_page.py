@@ -25,9 +25,8 @@ from kvtool.result import Result, is_summary
 from tests.support import studies
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: apt-get install chromium, or set CHROMIUM"
-)
+NO_CHROMIUM = "no chromium: apt-get install chromium, or set CHROMIUM"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
 
 RED = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSI4IiBoZWlnaHQ9IjgiLz4="
 LIGHT, DARK = (255, 255, 255), (20, 24, 29)

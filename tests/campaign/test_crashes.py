@@ -12,6 +12,8 @@ from tests.campaign.disk import Disk, Event, materialize
 from tests.campaign.extraction import STEPS, tree
 from tests.campaign.tally import Tally
 
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_reported_is_lost_in_any_state(place: Path) -> None:
     tallies = crashes.run(place, seed=1, draws=1, limit=60)

@@ -12,6 +12,8 @@ from tests.campaign import faults
 from tests.campaign.faults import Fault, Injector
 from tests.campaign.syscalls import watched_calls
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_nth_call_may_fail(place: Path) -> None:
     writing, reading = faults.run(place, step=47)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.campaign import images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(bool(images.missing()), reason=images.missing())
 def test_nothing_reported_before_a_cut_is_lost(place: Path) -> None:

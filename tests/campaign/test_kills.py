@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.campaign import kills
+
+pytestmark = pytest.mark.slow
 
 
 def test_nothing_is_lost_doubled_or_wrong(place: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.campaign import machine
+
+pytestmark = pytest.mark.slow
 
 
 def test_histories_of_a_store(place: Path) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from kvtool.demo.layouts import write_scenes
-from tests.cli.conftest import Shell as Shell
-from tests.cli.conftest import shell as shell
 from tests.support import tiny
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-Outcome = tuple[int, str, list[str]]
+from tests.support.shell import Outcome
+
 Weights = dict[str, Any]
 
 

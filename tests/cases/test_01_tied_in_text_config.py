@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kvtool.models import load_model
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import Weights, change_json, change_weights, copied, rows
+from tests.support.shell import Shell
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import kvtool
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import change_json, copied, rows
+from tests.support.shell import Shell
 
 
 def scaling(rope: dict[str, Any], **more: str) -> dict[str, Any]:

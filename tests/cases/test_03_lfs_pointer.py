@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import copied, refusal, told
-from tests.models.test_weights import POINTER
+from tests.support.hub import POINTER
+from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])

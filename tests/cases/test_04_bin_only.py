@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import Weights, copied, refusal, rows
+from tests.support.shell import Shell
 
 SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
 

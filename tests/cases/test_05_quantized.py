@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import Weights, change_json, change_weights, copied, refusal
+from tests.support.shell import Shell
 
 TENSOR = {"num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": True}
 METHODS: dict[str, dict[str, Any]] = {

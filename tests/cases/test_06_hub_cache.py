@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
-from tests.cases.outcomes import Outcome, refusal, rows
-from tests.models.test_identity import COMMIT, cached
-from tests.models.test_identity import hub as hub
+from tests.cases.outcomes import refusal, rows
+from tests.support.hub import COMMIT, cached
+from tests.support.shell import Outcome, Shell
 
 Extract = Callable[..., Outcome]
 

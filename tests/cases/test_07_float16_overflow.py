@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import kvtool
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import Weights, change_weights, copied, rows
+from tests.support.shell import Shell
 
 
 def loud(weights: Weights) -> Weights:

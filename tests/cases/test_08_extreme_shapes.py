@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import change_json, copied, rows, told
 from tests.support import tiny
+from tests.support.shell import Shell
 
 SIZES = (
     (1, 1),

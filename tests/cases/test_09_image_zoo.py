@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 import kvtool
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import told
+from tests.support.shell import Shell
 
 FORMATS = {
     "plain.png": "PNG",

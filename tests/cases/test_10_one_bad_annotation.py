@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import told
 from tests.support import breaking
 from tests.support import datasets as builders
+from tests.support.shell import Shell
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.cases.conftest import Shell
-from tests.cases.outcomes import Outcome, change_json, refusal, rows, told
+from tests.cases.outcomes import change_json, refusal, rows, told
 from tests.support import breaking
 from tests.support import datasets as builders
+from tests.support.shell import Outcome, Shell
 
 ANNOTATIONS, LIST = "PairAnnotation/test", "Layout/large/test.txt"
 PAIRS = len(builders.PAIRS)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases.conftest import Shell
-from tests.cases.outcomes import Outcome, change_json, refusal, rows, told
+from tests.cases.outcomes import change_json, refusal, rows, told
 from tests.support import datasets as builders
+from tests.support.shell import Outcome, Shell
 
 REFS, INSTANCES = "refcoco/refs(unc).p", "refcoco/instances.json"
 BROKEN_ID = 100

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cases.outcomes import refusal, rows, told
-from tests.cli.conftest import Score
-from tests.cli.conftest import score as score
+from tests.support.shell import Shell
 
 QUESTIONS = [
     {
@@ -69,19 +68,19 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("how", READ)
-def test_pope_is_scored(score: Score, tmp_path: Path, how: str) -> None:
+def test_pope_is_scored(score: Shell, tmp_path: Path, how: str) -> None:
     found = rows(score("pope", "--answers", write(tmp_path / "a", READ[how])))
     assert found[0]["f1"] == pytest.approx(F1)
     assert found[0]["n"] == len(GOOD)
 
 
 @pytest.mark.parametrize("how", REFUSED)
-def test_pope_is_refused_with_place_and_cause(score: Score, tmp_path: Path, how: str) -> None:
+def test_pope_is_refused_with_place_and_cause(score: Shell, tmp_path: Path, how: str) -> None:
     content, words = REFUSED[how]
     assert words in refusal(score("pope", "--answers", write(tmp_path / "a", content)))
 
 
-def test_the_official_pairs_of_files(score: Score, tmp_path: Path) -> None:
+def test_the_official_pairs_of_files(score: Shell, tmp_path: Path) -> None:
     """POPE's own evaluate.py and LLaVA's eval_pope.py take answers and labels from two files."""
     labels = write(tmp_path / "labels", lines(LABELED))
     official = [
@@ -99,7 +98,7 @@ def test_the_official_pairs_of_files(score: Score, tmp_path: Path) -> None:
 
 
 def test_two_files_and_standard_input(
-    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    score: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = write(tmp_path / "a", lines(GOOD)), write(tmp_path / "b", json.dumps(GOOD))
     assert len(rows(score("pope", "--answers", first, second))) == 3
@@ -107,7 +106,7 @@ def test_two_files_and_standard_input(
     assert rows(score("pope", "--answers", "-"))[0]["f1"] == pytest.approx(F1)
 
 
-def test_empty_answers_are_counted(score: Score, tmp_path: Path) -> None:
+def test_empty_answers_are_counted(score: Shell, tmp_path: Path) -> None:
     outcome = score("pope", "--answers", write(tmp_path / "a", each(answer="")))
     told(outcome, 0, "8 answers are empty and count as yes")
 
@@ -142,7 +141,7 @@ MME: dict[str, tuple[str, float | str]] = {
 
 
 @pytest.mark.parametrize("how", MME)
-def test_mme(score: Score, tmp_path: Path, how: str) -> None:
+def test_mme(score: Shell, tmp_path: Path, how: str) -> None:
     content, expected = MME[how]
     write(tmp_path / "m/existence.txt", content)
     outcome = score("mme", "--answers", tmp_path / "m")
@@ -152,7 +151,7 @@ def test_mme(score: Score, tmp_path: Path, how: str) -> None:
         assert rows(outcome)[0]["score"] == expected
 
 
-def test_mme_beside_other_files(score: Score, tmp_path: Path) -> None:
+def test_mme_beside_other_files(score: Shell, tmp_path: Path) -> None:
     for subset in ("existence", "count", "position", "color"):
         write(tmp_path / f"m/{subset}.txt", PAIR)
     assert {row["score"] for row in rows(score("mme", "--answers", tmp_path / "m"))} >= {200.0}

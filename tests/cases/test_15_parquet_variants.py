@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cases.conftest import Shell
-from tests.cases.outcomes import Outcome, refusal, rows, told
+from tests.cases.outcomes import refusal, rows, told
 from tests.support import datasets as builders
+from tests.support.shell import Outcome, Shell
 
 SUB_TASK = "Art_Style"
 FILE = f"{SUB_TASK}/val-00000-of-00001.parquet"

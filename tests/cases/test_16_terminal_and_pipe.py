@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kvtool
-from tests.cli.test_completion import complete
+from tests.support.shell import complete
 
 KVTOOL = (sys.executable, "-m", "kvtool")
 NAMES = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
-from tests.cases.outcomes import Outcome, refusal, rows, told
+from tests.cases.outcomes import refusal, rows, told
+from tests.support.shell import Outcome, Shell
 
 Extract = Callable[..., Outcome]
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")

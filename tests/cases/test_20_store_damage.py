@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import kvtool
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import refusal, rows, told
+from tests.support.shell import Shell
 
 Damage = Callable[[Path], object]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows
+from tests.support.shell import Shell
 
 
 def test_show_finds_the_pictures(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows
-from tests.models.test_identity import COMMIT, cached
-from tests.models.test_identity import hub as hub
+from tests.support.hub import COMMIT, cached
+from tests.support.shell import Shell
 
 
 def test_nothing_is_extracted_twice(

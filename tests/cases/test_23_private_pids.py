@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows, told
 from tests.cases.spaces import needs
 from tests.support import tiny
+from tests.support.shell import Shell
 
 PRIVATE = ("--pid", "--fork", "--mount-proc")
 WORKERS, IMAGES = 4, 320
@@ -20,6 +20,7 @@ WORKERS, IMAGES = 4, 320
 
 @pytest.mark.slow
 @needs(*PRIVATE)
+@pytest.mark.slow
 def test_no_part_is_torn_or_lost(shell: Shell, tiny_model: Path, tmp_path: Path) -> None:
     pictures, store = tmp_path / "pictures", tmp_path / "s.kv"
     pictures.mkdir()

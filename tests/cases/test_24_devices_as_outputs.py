@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows
 from tests.cases.spaces import needs
+from tests.support.shell import Shell
 
 
 @pytest.fixture

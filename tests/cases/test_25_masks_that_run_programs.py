@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.conftest import Shell
 from tests.cases.outcomes import rows, told
 from tests.support import datasets as builders
+from tests.support.shell import Shell
 
 POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n"
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from kvtool.cli import completion
@@ -12,28 +9,7 @@ from kvtool.experiments.paired.tasks import PAIRED
 from kvtool.store import layout, open_store
 from kvtool.tasks import TASKS
 from tests.support.runs import config, new_run
-
-
-def complete(line: str, **environment: str) -> list[str]:
-    """What bash is offered for the last word of a line, which may be empty."""
-    words = line.split(" ")
-    asked = {
-        "_KVTOOL_COMPLETE": "complete_bash",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(words) - 1),
-        **environment,
-    }
-    code = "import sys; sys.argv = ['kvtool']; from kvtool.__main__ import main\n"
-    code += "try: main()\nfinally: print('torch' in sys.modules or 'numpy' in sys.modules, file=sys.stderr)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **asked},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == "False\n"
-    return done.stdout.split()
+from tests.support.shell import complete
 
 
 def test_tasks() -> None:

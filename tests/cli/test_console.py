@@ -123,6 +123,7 @@ with console.progress("variance", 10, unit="parts") as advance:
     assert re.search(r"[\r\n]a note *\r\n", shown), shown
 
 
+@pytest.mark.slow
 def test_extract_on_a_terminal(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
     arguments = ("--model", tiny_model, "--dataset", f"folder:{pictures}", "--devices", "cpu")
     out, shown = on_a_terminal(

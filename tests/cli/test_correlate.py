@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from kvtool.datasets.cvbench import CvBench
-from tests.cli.conftest import Shell
-from tests.experiments.test_correlate import answered, right_for, segmented, write_cvbench
-from tests.tasks.test_language_tasks import imagenet
+from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.shell import Shell
+from tests.support.tasks.language import imagenet
 
 NARROW = ("--tasks", "semantic-segmentation", "--benchmarks", "cvbench")
 

@@ -16,7 +16,7 @@ import pytest
 
 from kvtool.cli import ending, signals
 from kvtool.errors import BusyError, PartialError
-from tests.cli.conftest import Shell
+from tests.support.shell import Shell
 
 REPORT = "this is a fault of kvtool: run again with -v (or KVTOOL_TRACEBACK=1) for the traceback, and report it"
 KVTOOL = (sys.executable, "-m", "kvtool")

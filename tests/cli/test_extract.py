@@ -12,27 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.cli import app
-
-Outcome = tuple[int, list[str], list[str]]
-Command = Callable[..., Outcome]
+from tests.support.shell import LineShell, Shell, in_lines
 
 
 @pytest.fixture
-def kvtool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def kvtool(shell: Shell) -> LineShell:
     """Run a command in this process: (exit code, lines of standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["kvtool", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
+    return in_lines(shell)
 
 
 @pytest.fixture
@@ -45,7 +31,7 @@ def few(tmp_path: Path, pictures: Path) -> Path:
 
 
 def test_extract_twice_and_look(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     command = ("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, _ = kvtool(*command)
@@ -72,7 +58,7 @@ def test_extract_twice_and_look(
 
 
 def test_dry_run_writes_nothing(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     code, out, err = kvtool(
         "extract",
@@ -90,7 +76,7 @@ def test_dry_run_writes_nothing(
 
 
 def test_what_another_prefix_left_is_reused_and_said(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     command = (
         "extract",
@@ -119,7 +105,7 @@ def test_what_another_prefix_left_is_reused_and_said(
 
 
 def test_a_flipped_byte_is_named(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     shard = next((tmp_path / "s.kv").rglob("value/c*"))
@@ -134,7 +120,7 @@ def test_a_flipped_byte_is_named(
 
 
 def test_failed_images_are_exit_4_and_listed(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     (few / "001.png").write_bytes(b"")
     code, out, err = kvtool(
@@ -147,7 +133,7 @@ def test_failed_images_are_exit_4_and_listed(
 
 
 def test_pictures_that_cannot_be_listed_are_exit_4_too(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     (few / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (few / "drawing.svg").write_text("<svg/>")
@@ -174,7 +160,7 @@ def test_pictures_that_cannot_be_listed_are_exit_4_too(
 
 
 def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     (tmp_path / "coco").mkdir()
     shutil.copytree(few, tmp_path / "coco/val2014")
@@ -188,7 +174,7 @@ def test_a_name_that_no_id_can_be_is_exit_4_in_a_benchmark(
 
 
 def test_held_parts_are_exit_3_and_name_the_owner(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     import kvtool as library
 
@@ -230,7 +216,7 @@ def test_held_parts_are_exit_3_and_name_the_owner(
     ],
 )
 def test_bad_requests_are_one_line(
-    kvtool: Command,
+    kvtool: LineShell,
     tmp_path: Path,
     tiny_model: Path,
     few: Path,
@@ -251,7 +237,7 @@ def test_bad_requests_are_one_line(
 
 
 @pytest.mark.parametrize("command", ["info", "runs", "verify"])
-def test_what_is_no_store(kvtool: Command, tmp_path: Path, command: str) -> None:
+def test_what_is_no_store(kvtool: LineShell, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     for name in ("file", "folder", "nothing"):
@@ -261,7 +247,7 @@ def test_what_is_no_store(kvtool: Command, tmp_path: Path, command: str) -> None
 
 
 def test_a_file_is_no_store_to_extract_into(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     (tmp_path / "file").write_text("kept")
     code, _, err = kvtool(
@@ -272,7 +258,7 @@ def test_a_file_is_no_store_to_extract_into(
 
 
 def test_a_store_of_another_version(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     from kvtool.store.catalog import VERSION_FIELD
     from kvtool.store.files import group_json
@@ -288,7 +274,7 @@ def test_a_store_of_another_version(
 
 
 def test_probe_all_where_there_is_no_task(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     kvtool("extract", tmp_path / "s.kv", "--model", tiny_model, "--dataset", f"folder:{few}")
     code, out, err = kvtool("probe", tmp_path / "s.kv", "all")
@@ -297,7 +283,7 @@ def test_probe_all_where_there_is_no_task(
 
 
 def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
-    kvtool: Command, tmp_path: Path, tiny_model: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path
 ) -> None:
     from kvtool.demo.layouts import write_scenes
 
@@ -318,7 +304,7 @@ def test_probe_says_what_it_left_out_and_refuses_what_no_task_takes(
 
 
 def test_the_log_file_has_the_command_and_what_came_of_it(
-    kvtool: Command, tmp_path: Path, tiny_model: Path, few: Path
+    kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     for i in range(30):
         (few / f"{i:03d}.png").write_bytes(b"")
@@ -333,6 +319,7 @@ def test_the_log_file_has_the_command_and_what_came_of_it(
     assert "extracted 0, stored_by_others 0, failed 30" in log
 
 
+@pytest.mark.slow
 def test_paths_from_standard_input(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     """In a process of its own, as in a pipe; with two workers the list still is read once."""
     paths = "\n".join(str(path) for path in sorted(few.iterdir())) + "\n\n"
@@ -375,7 +362,7 @@ def shorten(path: Path) -> None:
     ],
 )
 def test_a_run_that_lost_a_file_is_not_done(
-    kvtool: Command,
+    kvtool: LineShell,
     tmp_path: Path,
     tiny_model: Path,
     few: Path,

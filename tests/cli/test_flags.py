@@ -20,10 +20,9 @@ OF_OTHERS = {"--no-deps"}
 
 def all_flags(command: Any) -> set[str]:
     """Every flag of a command and of those below it."""
+    parameters = command.get_params(typer.Context(command))
     flags = {
-        flag
-        for parameter in command.params
-        for flag in (*parameter.opts, *parameter.secondary_opts)
+        flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)
     }
     for below in getattr(command, "commands", {}).values():
         flags |= all_flags(below)

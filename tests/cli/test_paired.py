@@ -13,7 +13,7 @@ import pytest
 
 import kvtool
 from kvtool.demo.layouts import write_scenes
-from tests.cli.conftest import Shell
+from tests.support.shell import Shell
 
 
 @pytest.fixture

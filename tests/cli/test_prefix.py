@@ -11,7 +11,7 @@ import pytest
 
 import kvtool
 from kvtool.demo.layouts import write_scenes
-from tests.cli.conftest import Shell
+from tests.support.shell import Shell
 
 TASK = "referring-expression"
 
@@ -106,7 +106,10 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["co-segmentation"], "expected one of the tasks referring-expression"),
+        (
+            ["co-segmentation"],
+            "expected one of the tasks semantic-segmentation, referring-expression",
+        ),
         (
             [TASK, "--conditions", "incorrect"],
             "some of none, correct, random, which refcoco offers, found 'incorrect'",

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Score
 from tests.support.datasets import write_text
-from tests.test_result import assert_documented
+from tests.support.fields import assert_documented
+from tests.support.shell import Shell
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def whole(score: Score, *arguments: object) -> dict[str, Any]:
+def whole(score: Shell, *arguments: object) -> dict[str, Any]:
     """The whole result, checked against its documentation."""
     code, out, _ = score(*arguments, "--format", "json")
     assert code == 0
@@ -49,7 +49,7 @@ OFFICIAL_DAVIS = {
 }  # fmt: skip
 
 
-def test_davis(score: Score, tmp_path: Path) -> None:
+def test_davis(score: Shell, tmp_path: Path) -> None:
     expected, root = golden("davis_tree_a"), unzipped("davis_tree_a", tmp_path)
     record = whole(score, "davis", "--data", root / "DAVIS", "--results", root / "results")
     first, *objects = record["rows"]
@@ -69,7 +69,7 @@ def test_davis(score: Score, tmp_path: Path) -> None:
     assert record["n"] == first["n"] == len(objects)
 
 
-def test_imagenet_s(score: Score, tmp_path: Path) -> None:
+def test_imagenet_s(score: Shell, tmp_path: Path) -> None:
     expected, root = golden("imagenets_a"), unzipped("imagenets_a", tmp_path)
     command = (
         "imagenet-s",
@@ -93,7 +93,7 @@ def test_imagenet_s(score: Score, tmp_path: Path) -> None:
     assert first["miou_present"] == pytest.approx(np.mean(present), abs=1e-9)
 
 
-def test_bdd10k(score: Score, tmp_path: Path) -> None:
+def test_bdd10k(score: Shell, tmp_path: Path) -> None:
     expected, root = golden("bdd_a"), unzipped("bdd_a", tmp_path)
     record = whole(score, "bdd10k", "--data", root / "gt", "--results", root / "pred")
     first, *classes = record["rows"]
@@ -106,7 +106,7 @@ def test_bdd10k(score: Score, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", ["pck_float_a", "pck_integer_a"])
 @pytest.mark.parametrize("as_list", [False, True])
-def test_spair(score: Score, tmp_path: Path, case: str, as_list: bool) -> None:
+def test_spair(score: Shell, tmp_path: Path, case: str, as_list: bool) -> None:
     data = golden(case)
     text = (
         json.dumps(data["pairs"])
@@ -135,7 +135,7 @@ def test_spair(score: Score, tmp_path: Path, case: str, as_list: bool) -> None:
         assert of_alpha[float(alpha)]["pck_point"] == pytest.approx(dift["pck_point"], abs=1e-6)
 
 
-def test_pope(score: Score, tmp_path: Path) -> None:
+def test_pope(score: Shell, tmp_path: Path) -> None:
     expected = golden("pope_a")
     paths = []
     for number, file in enumerate(expected["files"]):
@@ -173,7 +173,7 @@ def test_pope(score: Score, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", ["mme_lavin_a", "mme_synthetic_a"])
-def test_mme(score: Score, tmp_path: Path, case: str) -> None:
+def test_mme(score: Shell, tmp_path: Path, case: str) -> None:
     expected = golden(case)
     record = whole(score, "mme", "--answers", unzipped(case, tmp_path))
     first, *subsets = record["rows"]
@@ -189,7 +189,7 @@ def test_mme(score: Score, tmp_path: Path, case: str) -> None:
     assert "mme*" not in first
 
 
-def test_formats(score: Score, tmp_path: Path) -> None:
+def test_formats(score: Shell, tmp_path: Path) -> None:
     root = unzipped("davis_tree_a", tmp_path)
     command = ("davis", "--data", root / "DAVIS", "--results", root / "results")
     rows = whole(score, *command)["rows"]

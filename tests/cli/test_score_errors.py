@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Score
 from tests.support import datasets as builders
 from tests.support.datasets import id_png, label_png, write_text
+from tests.support.shell import Shell
 
 Make = Callable[[Path], list[Any]]
 
@@ -215,7 +215,7 @@ TRUTH: dict[str, tuple[Make, int, str]] = {
 
 @pytest.mark.parametrize("case", TRUTH)
 def test_truth_that_cannot_be_used_is_left_out_named_and_counted(
-    score: Score, tmp_path: Path, case: str
+    score: Shell, tmp_path: Path, case: str
 ) -> None:
     make, n_scored, message = TRUTH[case]
     code, out, err = score(*make(tmp_path), "--format", "json")
@@ -227,7 +227,7 @@ def test_truth_that_cannot_be_used_is_left_out_named_and_counted(
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line(score: Score, tmp_path: Path, case: str) -> None:
+def test_bad_input_is_one_line(score: Shell, tmp_path: Path, case: str) -> None:
     make, wanted, message = BAD[case]
     arguments = make(tmp_path)
     code, out, err = score(*arguments)
@@ -237,7 +237,7 @@ def test_bad_input_is_one_line(score: Score, tmp_path: Path, case: str) -> None:
     assert re.search(message, err[0]), err[0]
 
 
-def test_missing_maps_are_misses_and_counted(score: Score, tmp_path: Path) -> None:
+def test_missing_maps_are_misses_and_counted(score: Shell, tmp_path: Path) -> None:
     arguments = bdd_case(lambda t: (t / "results/day1.png").unlink())(tmp_path)
     first = json.loads(score(*arguments, "--format", "json")[1])["rows"][0]
     assert (first["n"], first["n_missing"]) == (6, 1)

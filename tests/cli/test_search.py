@@ -5,18 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kvtool.cli import app
 from kvtool.store import Run
+from tests.support.fields import assert_documented
+from tests.support.shell import Outcome, Shell
 from tests.support.units import noise, sample, write_run
-from tests.test_result import assert_documented
 
-Search = Callable[..., tuple[int, str, list[str]]]
 ROW = ["rank", "image", "x_px", "y_px", "row", "col", "token", "score"]
 
 
@@ -27,25 +24,16 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def search(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Search:
-    """Run `kvtool search STORE ...`: (exit code, standard output, lines of standard error)."""
+def search(run: Run, shell: Shell) -> Shell:
+    """Run `kvtool search STORE ...`, as shell."""
 
-    def call(*arguments: object, flags: tuple[str, ...] = ()) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(
-            sys, "argv", ["kvtool", *flags, "search", str(run.store), *map(str, arguments)]
-        )
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err.splitlines()
+    def call(*arguments: object, flags: tuple[str, ...] = ()) -> Outcome:
+        return shell(*flags, "search", run.store, *arguments)
 
     return call
 
 
-def test_rows_and_notes(search: Search, run: Run) -> None:
+def test_rows_and_notes(search: Shell, run: Run) -> None:
     code, out, err = search("--image", "cat[2]", "--at", "15,25", "-k", 5)
     rows = list(map(json.loads, out.splitlines()))
     assert code == 0
@@ -76,7 +64,7 @@ def test_rows_and_notes(search: Search, run: Run) -> None:
     assert search("--image", "cat[2]", "--at", "15,25", flags=("-q",))[2] == []
 
 
-def test_formats(search: Search) -> None:
+def test_formats(search: Shell) -> None:
     asked = ("--image", "cat[2]", "--at", "15,25", "-k", 3, "--metric", "l2", "--exclude-self")
     _, out, _ = search(*asked, "--format", "csv")
     read = list(csv.DictReader(io.StringIO(out)))
@@ -112,7 +100,7 @@ def test_formats(search: Search) -> None:
     ],
 )
 def test_bad_requests_are_one_line(
-    search: Search, run: Run, arguments: list[str], code: int, expected: str
+    search: Shell, run: Run, arguments: list[str], code: int, expected: str
 ) -> None:
     fine = {"--image": "cat[2]", "--at": "15,25"} | dict(
         zip(arguments[::2], arguments[1::2], strict=True)
@@ -124,7 +112,7 @@ def test_bad_requests_are_one_line(
     assert not (run.folder / "indexes").exists()
 
 
-def test_a_damaged_part_is_named(search: Search, run: Run) -> None:
+def test_a_damaged_part_is_named(search: Shell, run: Run) -> None:
     shard = next(run.folder.glob("parts/0000005-*/value/c.1.*"))
     data = bytearray(shard.read_bytes())
     data[10] ^= 1

@@ -5,37 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kvtool.cli import app
 from kvtool.errors import UsageError
 from kvtool.experiments.show.command import parse_block
 from kvtool.store import Run
 from kvtool.types import Block
-from tests.tasks.test_only import RUNS
-
-Command = Callable[..., tuple[int, list[str], list[str]]]
+from tests.support.shell import LineShell, Shell, in_lines
+from tests.support.tasks.runs import RUNS
 
 
 @pytest.fixture
-def show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def show(shell: Shell) -> LineShell:
     """Run `kvtool show ...`: (exit code, lines of standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "show", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
+    return in_lines(shell, "show")
 
 
 @pytest.fixture
@@ -43,7 +28,7 @@ def run(tmp_path: Path) -> Run:
     return RUNS["referring-expression"](tmp_path)
 
 
-def test_maps(show: Command, run: Run, tmp_path: Path) -> None:
+def test_maps(show: LineShell, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "maps.png"
     images = ("--image", run.ids[0], "--image", run.ids[2])
     code, rows, err = show(run.store, *images, "--layers", "0-2", "--heads", "1", "-o", out)
@@ -63,7 +48,7 @@ def test_maps(show: Command, run: Run, tmp_path: Path) -> None:
     assert "without the original pictures" in err[0]
 
 
-def test_predictions_of_a_block_and_of_the_best(show: Command, run: Run, tmp_path: Path) -> None:
+def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "masks.png"
     task = ("--image", run.ids[0], "--task", "referring-expression", "-o", out)
     code, rows, err = show(
@@ -91,7 +76,7 @@ def test_predictions_of_a_block_and_of_the_best(show: Command, run: Run, tmp_pat
     ],
 )
 def test_bad_requests_are_one_line(
-    show: Command, run: Run, tmp_path: Path, arguments: list[str], said: str
+    show: LineShell, run: Run, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     code, out, err = show(run.store, "--image", run.ids[0], "-o", tmp_path / "x.png", *arguments)
     assert (code, out, len(err)) == (2, [], 1)

@@ -35,6 +35,7 @@ def many(tmp_path: Path, pictures: Path) -> Path:
         (signal.SIGTERM, "cpu", 143, []),
     ],
 )
+@pytest.mark.slow
 def test_a_signal_releases_claims(
     tmp_path: Path,
     tiny_model: Path,

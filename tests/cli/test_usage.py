@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import typer
 
-from kvtool.cli import app
 from tests.support.runs import new_run
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["kvtool", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    return int(stop.value.code or 0)
+from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize(
@@ -31,42 +23,35 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("data scenes x --size huge", "kvtool: data scenes: Invalid value for '--size': "),
     ],
 )
-def test_one_line(
-    arguments: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, *arguments.split()) == 2
-    found = capsys.readouterr()
-    assert found.out == ""
-    (line,) = found.err.splitlines()
+def test_one_line(arguments: str, said: str, shell: Shell) -> None:
+    code, out, (line,) = shell(*arguments.split())
+    assert (code, out) == (2, "")
     assert line.startswith(said)
 
 
 @pytest.mark.parametrize("arguments", [(), ("store",)])
-def test_a_group_alone_prints_its_help(
-    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, *arguments) == 2
-    assert "Commands:" in capsys.readouterr().err
+def test_a_group_alone_prints_its_help(arguments: tuple[str, ...], shell: Shell) -> None:
+    code, _, err = shell(*arguments)
+    assert code == 2
+    assert "Commands:" in "\n".join(err)
 
 
-def test_help_and_version_are_no_errors(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_and_version_are_no_errors(shell: Shell) -> None:
     for arguments in (("--version",), ("-h",), ("store", "info", "-h")):
-        assert call(monkeypatch, *arguments) == 0
-        found = capsys.readouterr()
-        assert found.out
-        assert found.err == ""
+        code, out, err = shell(*arguments)
+        assert (code, err) == (0, [])
+        assert out
 
 
-def test_no_is_an_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
     def no(*_: object, **__: object) -> None:
         raise typer.Abort
 
     run = new_run(tmp_path / "s.kv")
     monkeypatch.setattr(typer, "confirm", no)
-    assert call(monkeypatch, "store", "remove", str(run.store), run.name) == 1
-    assert capsys.readouterr().err == "kvtool: aborted: nothing was changed\n"
+    assert shell("store", "remove", run.store, run.name) == (
+        1,
+        "",
+        ["kvtool: aborted: nothing was changed"],
+    )
     assert run.folder.is_dir()

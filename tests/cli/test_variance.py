@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kvtool.asking.heads import head_set, read_rows
-from kvtool.cli import app
 from kvtool.store import Run
 from tests.support.keys import planted
+from tests.support.shell import LineShell, Shell, in_lines
 
-Command = Callable[..., tuple[int, list[str], list[str]]]
 CONSTANT = [(0, 0), (0, 1), (1, 0), (7, 1)]
 
 
 @pytest.fixture
-def variance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def variance(shell: Shell) -> LineShell:
     """Run `kvtool variance ...`: (exit code, lines of standard output, lines of standard error)."""
-
-    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "variance", *map(str, arguments)])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
+    return in_lines(shell, "variance")
 
 
 @pytest.fixture
@@ -46,7 +32,7 @@ def plain(tmp_path: Path) -> Run:
     return planted(tmp_path / "plain.kv", layers=8, heads=2)
 
 
-def test_rows_are_what_a_knockout_reads(variance: Command, run: Run, tmp_path: Path) -> None:
+def test_rows_are_what_a_knockout_reads(variance: LineShell, run: Run, tmp_path: Path) -> None:
     code, out, err = variance(run.store)
     assert (code, err) == (0, [])
     rows = [json.loads(line) for line in out]
@@ -61,7 +47,7 @@ def test_rows_are_what_a_knockout_reads(variance: Command, run: Run, tmp_path: P
     assert len(heads.dependent) == 12
 
 
-def test_the_whole_result(variance: Command, run: Run) -> None:
+def test_the_whole_result(variance: LineShell, run: Run) -> None:
     code, out, _ = variance(run.store, "--format", "json")
     assert code == 0
     result = json.loads("\n".join(out))
@@ -72,7 +58,7 @@ def test_the_whole_result(variance: Command, run: Run) -> None:
     assert [each["n_input_agnostic"] for each in result["config"]["groups"]] == [3, 0, 1]
 
 
-def test_a_table(variance: Command, run: Run) -> None:
+def test_a_table(variance: LineShell, run: Run) -> None:
     code, out, _ = variance(run.store, "--format", "table")
     assert code == 0
     text = "\n".join(out)
@@ -82,7 +68,7 @@ def test_a_table(variance: Command, run: Run) -> None:
     assert any(line.split() == ["early", "0-1", "4", "3"] for line in out)
 
 
-def test_one_mode_is_said_on_standard_error(variance: Command, plain: Run) -> None:
+def test_one_mode_is_said_on_standard_error(variance: LineShell, plain: Run) -> None:
     code, out, err = variance(plain.store)
     assert code == 0
     assert {json.loads(line)["input_agnostic"] for line in out} == {None}
@@ -95,7 +81,7 @@ def test_one_mode_is_said_on_standard_error(variance: Command, plain: Run) -> No
     assert "not bimodal" in "\n".join(variance(plain.store, "--format", "table")[1])
 
 
-def test_pictures(variance: Command, run: Run, tmp_path: Path) -> None:
+def test_pictures(variance: LineShell, run: Run, tmp_path: Path) -> None:
     ids = f"{run.ids[1]}, {run.ids[3]}"
     code, out, err = variance(run.store, "--pca", ids, "-o", tmp_path / "p")
     assert (code, len(out)) == (0, 16)
@@ -116,7 +102,7 @@ def test_pictures(variance: Command, run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    variance: Command, run: Run, arguments: list[str], said: str
+    variance: LineShell, run: Run, arguments: list[str], said: str
 ) -> None:
     code, out, err = variance(run.store, *arguments)
     assert (code, out, len(err)) == (2, [], 1)
@@ -124,7 +110,7 @@ def test_bad_input_is_one_line(
     assert said in err[0]
 
 
-def test_one_image_is_one_line(variance: Command, tmp_path: Path) -> None:
+def test_one_image_is_one_line(variance: LineShell, tmp_path: Path) -> None:
     code, out, err = variance(planted(tmp_path / "one.kv", 1, layers=2, heads=1).store)
     assert (code, out, len(err)) == (2, [], 1)
     assert "expected 2 images or more, found 1" in err[0]

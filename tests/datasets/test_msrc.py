@@ -25,7 +25,7 @@ def test_msrc7_groups_and_masks(tmp_path: Path) -> None:
         "car": ("car/0", "car/1", "car/2"),
     }
     assert dataset.texts() == ("bird", "car")
-    mask = dataset.mask("car/2", "car")
+    mask = dataset.group_mask("car/2", "car")
     assert sorted(np.unique(mask)) == [0, 1]
     assert mask.sum() == mask[4:10, 2:10].sum() == 48
     assert dataset.skipped == []
@@ -39,7 +39,7 @@ def test_missing_mask_leaves_the_group(tmp_path: Path) -> None:
     assert dataset.skipped == [f"{tmp_path}/groundtruth: no mask of image bird/1"]
     assert len(dataset.images()) == 6
     with pytest.raises(DatasetError, match=r"no mask of image bird/1"):
-        dataset.mask("bird/1", "bird")
+        dataset.group_mask("bird/1", "bird")
 
 
 def test_msrc_v2_reads_colours_and_void(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_msrc_v2_reads_colours_and_void(tmp_path: Path) -> None:
         "5_1_s",
     ]  # what is in no group serves no task
     assert dataset.groups() == {"cow": ("5_1_s",), "plane": ("4_1_s",), "sheep": ("5_1_s",)}
-    mask = dataset.mask("5_1_s", "cow")
+    mask = dataset.group_mask("5_1_s", "cow")
     assert (mask == 1).sum() == 36
     assert (mask[1] == 255).all()
     assert mask[4, 22] == 0

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from kvtool.datasets import open_dataset
-from kvtool.datasets.pascal5i import VOC_CLASSES, Entry, Pascal5i
+from kvtool.datasets.episodes import Entry
+from kvtool.datasets.pascal5i import VOC_CLASSES, Pascal5i
 from kvtool.errors import DatasetError
 from tests.support import datasets as builders
 
@@ -40,10 +41,10 @@ def test_label_maps_palette_and_grey(tmp_path: Path) -> None:
         assert labels.shape == (24, 32)
         assert labels[10, 10] == 1
         assert labels[3, 10] == 255
-    mask = dataset.mask("2007_010000", 1)
+    mask = dataset.class_mask("2007_010000", 1)
     assert sorted(np.unique(mask)) == [0, 1, 255]
     assert mask.sum(where=mask < 255) == 12 * 15
-    assert dataset.mask("2007_010000", 2)[20, 4] == 1
+    assert dataset.class_mask("2007_010000", 2)[20, 4] == 1
 
 
 def test_colour_rendering_is_refused(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_one_sample_a_sentence(tmp_path: Path, protocol: int) -> None:
 def test_masks_of_overlapping_polygons_and_run_lengths(tmp_path: Path) -> None:
     dataset = RefCoco(builders.refcoco(tmp_path))
     left, _, overlapping = dataset.expressions()
-    assert dataset.mask(left).sum() == 24 * 3
-    mask = dataset.mask(overlapping)
+    assert dataset.object_mask(left).sum() == 24 * 3
+    mask = dataset.object_mask(overlapping)
     assert mask.shape == (24, 32)
     assert (mask.max(), mask.sum()) == (1, 10 * 10 + 12 * 12 - 4 * 4)  # the overlap counts once
 
@@ -56,7 +56,7 @@ def test_golden_tree(tmp_path: Path) -> None:
         "the single thing on the left, #0!",
         "the single thing on the left 0",
     )
-    seen = {e.ann_id: dataset.mask(e) for e in dataset.expressions()}
+    seen = {e.ann_id: dataset.object_mask(e) for e in dataset.expressions()}
     assert {f"union_{ann_id}" for ann_id in seen} == {
         name for name in golden.files if name.startswith("union_")
     }

@@ -45,6 +45,7 @@ def msrc_v2(root: Path) -> Path:
 
 
 TREES: dict[str, Callable[[Path], Path]] = {
+    "own": builders.own,
     "spair71k": builders.spair,
     "pascal5i": with_class_names(builders.pascal, 20),
     "msrc": builders.msrc7,
@@ -98,13 +99,13 @@ def _ask_groups(dataset: Any) -> None:
     if hasattr(dataset, "groups"):
         for category, images in dataset.groups().items():
             for image in images:
-                dataset.mask(image, category)
+                dataset.group_mask(image, category)
 
 
 def _ask_sentences(dataset: Any) -> None:
     if hasattr(dataset, "expressions"):
         for expression in dataset.expressions():
-            dataset.mask(expression)
+            dataset.object_mask(expression)
 
 
 def _ask_instances(dataset: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection
 from math import atanh, sqrt, tanh
 from pathlib import Path
 from typing import Any
@@ -14,52 +13,20 @@ from scipy import stats
 
 import kvtool
 import kvtool.models
-from kvtool.asking.answering import Answerer, heads_key
-from kvtool.asking.choices import NO_HEADS
 from kvtool.datasets.blink import Blink
 from kvtool.datasets.cvbench import CvBench
-from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
-from kvtool.store import Run, float32_to_bits, hash_json
-from tests.store.damage import assert_computed_again
+from kvtool.store import Run
 from tests.support import datasets as builders
 from tests.support import tiny
-from tests.support.units import DIM, HEADS, noise, sample, write_run
-from tests.tasks.test_language_tasks import CLASSES, GRID, LAYERS, NAMES, imagenet, planted
-from tests.test_result import assert_documented
+from tests.support.correlations import SOURCES, answered, right_for, segmented, write_cvbench
+from tests.support.damage import assert_computed_again
+from tests.support.fields import assert_documented
+from tests.support.tasks.language import imagenet
 
 TASK = ["semantic-segmentation"]
-SOURCES = (
-    ("2D", "Count", "ADE20K", 8),
-    ("2D", "Relation", "COCO", 4),
-    ("3D", "Depth", "Omni3D", 12),
-)
-"""Questions of each collection, all with answer (A) of two choices."""
-
-
-def write_cvbench(root: Path) -> Path:
-    rows: dict[str, list[dict[str, Any]]] = {"2D": [], "3D": []}
-    for kind, task, source, n in SOURCES:
-        for _ in range(n):
-            number = len(rows[kind])
-            record = {
-                "idx": number,
-                "type": kind,
-                "task": task,
-                "question": "Which?",
-                "choices": ["cat", "dog"],
-            }
-            record |= {
-                "answer": "(A)",
-                "prompt": f"Which? {number} (A) cat (B) dog",
-                "source": source,
-            }
-            rows[kind].append(record | {"image": builders.cell(number)})
-    for kind, of_kind in rows.items():
-        builders.parquet(root / f"test_{kind.lower()}.parquet", of_kind, ["image"])
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -72,89 +39,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def segmented(
-    store: Path, data: Path, model: str, n_wrong: int, images: int = 12, **options: Any
-) -> Run:
-    """Values that are right but for two background patches in each of `n_wrong` images."""
-    root = data / "imagenet-s"
-    masks = imagenet(root)
-    texts = np.random.default_rng(2).normal(size=(3, LAYERS, HEADS, DIM)).astype(np.float32)
-    row_of = {name: CLASSES.index(name[:3]) for name in masks}
-    refs = ImageNetS(root).images()[:images]
-    spoilt = {ref.id for ref in refs[:n_wrong]}
-    right = planted(masks, texts, row_of)
-    wrongs = {name: planted(masks, texts, row_of, name) for name in spoilt}
-
-    def fill(s: Any, layer: int, head: int) -> Any:
-        return wrongs.get(s.id, right)(s, layer, head)
-
-    samples = [sample(ref.id, i, (GRID[1], GRID[0]), GRID) for i, ref in enumerate(refs)]
-    run = write_run(
-        store,
-        "imagenet-s",
-        "validation",
-        root,
-        samples,
-        fill,
-        model=model,
-        layers=LAYERS,
-        kinds=("value",),
-        **options,
-    )
-    run.commit_text(
-        list(NAMES), float32_to_bits(texts) if run.config.model.dtype == "bfloat16" else texts
-    )
-    run.refresh()
-    return run
-
-
 def expected_score(n_wrong: int) -> float:
     """Of 12 images with 11 counted foreground and 36 background patches."""
     return (132 / (132 + 2 * n_wrong) + (432 - 2 * n_wrong) / 432) / 2
-
-
-def answered(
-    store: Path,
-    dataset: CvBench | Blink,
-    model: str,
-    says: Callable[[int], str],
-    *,
-    name: str = "",
-    lacking: Collection[str] = (),
-    **options: Any,
-) -> Run:
-    """A run over a benchmark with an answer to each of its questions: says(its number)."""
-    refs = [ref for ref in dataset.images() if ref.id not in lacking]
-    samples = [sample(ref.id, i, (8, 6), (2, 2)) for i, ref in enumerate(refs)]
-    options = {"kinds": ("key", "value"), "layers": 2, **options}
-    root = dataset.root or Path()
-    run = write_run(
-        store,
-        dataset.name,
-        dataset.split,
-        root,
-        samples,
-        noise(1),
-        model=model,
-        name=name,
-        **options,
-    )
-    held = kvtool.open(store)
-    answerer = Answerer(held, run, None, "cpu", 16)
-    for number, question in enumerate(dataset.questions()):
-        answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
-        held.save_result(
-            hash_json([answerer.key, question.image_ids[0], ""]),
-            {"kind": "answers", "answers": answers},
-        )
-    return run
-
-
-def right_for(n: int) -> Callable[[int], str]:
-    """Right answers to the first n questions, in different words; the next one is none at all."""
-    return lambda number: (
-        ("(A)", "It is the cat.", "A.")[number % 3] if number < n else "(B)" if number > n else "?"
-    )
 
 
 WRONG, RIGHT = (0, 1, 2, 4, 3), (20, 18, 10, 12, 8)
@@ -264,6 +151,7 @@ def test_few_models(stores: list[Path], count: int, rows: int, said: str) -> Non
     )
 
 
+@pytest.mark.slow
 def test_scores_that_are_all_the_same_have_no_coefficient(tmp_path: Path, data: Path) -> None:
     for number in range(4):
         segmented(tmp_path / "s.kv", data, f"planted-{number}", number)
@@ -297,6 +185,7 @@ def test_table(stores: list[Path]) -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_only_what_every_model_holds(tmp_path: Path, data: Path) -> None:
     """One model lacks two of the images and one of the 3D questions, one has BLINK in two runs."""
     path, cvbench, blink = tmp_path / "s.kv", CvBench(data / "cvbench"), Blink(data / "blink")
@@ -461,6 +350,7 @@ def test_an_answer_that_is_no_choice(tmp_path: Path, data: Path) -> None:
         correlated(tmp_path / "s.kv")
 
 
+@pytest.mark.slow
 def test_tiny_models_from_pictures_to_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

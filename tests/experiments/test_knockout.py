@@ -17,7 +17,7 @@ from kvtool.experiments.variance.run import variance
 from kvtool.models.families.llava import Llava
 from kvtool.reporting.emit import emit
 from kvtool.result import Result, Row
-from tests.store.damage import assert_computed_again
+from tests.support.damage import assert_computed_again
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
 ASKED: dict[str, Any] = {"max_new_tokens": 1}
@@ -228,6 +228,7 @@ def test_the_tower_never_runs_when_the_run_holds_the_images(
     assert by_condition(found)["chosen"]["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on_at_the_next_image(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +412,8 @@ def test_the_table_has_a_line_for_each_condition(
         (
             "coco:{pope}",
             {},
-            "benchmark: expected one of pope:PATH, mme:PATH, scenes, scenes@mme; found 'coco:",
+            "benchmark: expected one of pope:PATH, mme:PATH, blink:PATH, cvbench:PATH, own:PATH, scenes, scenes@mme; "
+            "found 'coco:",
         ),
         ("scenes@coco", {}, "benchmark: expected one of"),
         ("pope:{pope}", {"heads": [(9, 0)]}, "heads: row 1: expected layer from 0 to 5, found 9"),

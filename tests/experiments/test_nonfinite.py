@@ -15,16 +15,10 @@ from kvtool.errors import KvtoolError
 from kvtool.pictures.components import PAPER, rgb
 from kvtool.store import Run, open_store
 from kvtool.types import Block, Sample
-from tests.experiments.test_paired import (
-    MODEL_RIGHT,
-    VALUE_RIGHT,
-    plant_answers,
-    planted_run,
-    questions_of,
-)
-from tests.experiments.test_prefix import TASK, WITHOUT, half_planted, write_conditions
+from tests.support.paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
+from tests.support.prefixes import TASK, WITHOUT, half_planted, write_conditions
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import PLANTED, Array, Fill, noise, sample, write_run
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +104,7 @@ def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> N
     assert any("run correct: values that are not finite" in note for note in result.config["notes"])
 
 
+@pytest.mark.slow
 def test_paired_leaves_it_out(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     from kvtool.demo.layouts import write_scenes
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 import kvtool
 import kvtool.models
-from kvtool.asking.answering import Answerer, heads_key
 from kvtool.datasets import open_dataset, parse_spec
-from kvtool.datasets.base import Question
 from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import QUESTIONS
@@ -24,16 +20,14 @@ from kvtool.experiments.paired.run import paired
 from kvtool.models.several import SeveralImages
 from kvtool.reporting.emit import emit
 from kvtool.result import Result
-from kvtool.store import Run, Store, hash_json, open_store
+from kvtool.store import Store, open_store
 from kvtool.store.verify import verify
-from tests.store.damage import assert_computed_again
-from tests.support.units import DIM, PLANTED, Fill, noise, sample, write_run
-from tests.test_result import assert_documented, documented
+from tests.support.damage import assert_computed_again
+from tests.support.fields import assert_documented, documented
+from tests.support.paired import MODEL_RIGHT, VALUE_RIGHT, plant_answers, planted_run, questions_of
+from tests.support.units import PLANTED, noise, sample, write_run
 
-VALUE_RIGHT, MODEL_RIGHT = set(range(9)), {0, 1, 2, 3, 9, 10}
-"""Of 12 questions: 4 both, 5 the values alone, 2 the model alone, 1 neither."""
 CELLS = ["both"] * 4 + ["value_only"] * 5 + ["model_only"] * 2 + ["neither"]
-NO_HEADS = heads_key(frozenset())
 
 
 @pytest.fixture(scope="module")
@@ -49,63 +43,6 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr(kvtool.models, "load_model", refused)
-
-
-def questions_of(folder: Path, subset: str) -> list[Question]:
-    questions: list[Question] = open_dataset(parse_spec(f"blink:{folder / subset}@val")).questions()  # type: ignore[attr-defined]
-    return questions
-
-
-def planted_run(
-    path: Path,
-    folder: Path,
-    questions: Sequence[Question],
-    value_right: set[int],
-    change: Callable[[Fill], Fill] = lambda fill: fill,
-) -> Run:
-    """In block PLANTED the right option's vectors are the first image's where the values are to be right, else the
-    wrong one's; of one image alone, every channel says the answer. All other blocks are noise."""
-    rng = np.random.default_rng(1)
-    vectors: dict[str, Any] = {}
-    for number, question in enumerate(questions):
-        first, *others = question.image_ids
-        at = ord(question.answer[1]) - ord("A")
-        vectors[first] = rng.normal(size=DIM)
-        if others:
-            chosen = at if number in value_right else 1 - at
-            vectors |= {
-                image: vectors[first] * (-1 if i != chosen else 1) for i, image in enumerate(others)
-            }
-        else:
-            vectors[first] += 5.0 * (2 * at - 1)
-
-    def fill(s: Any, layer: int, head: int) -> Any:
-        return (
-            np.tile(vectors[s.id], (s.n_tokens, 1))
-            if (layer, head) == PLANTED
-            else noise(2)(s, layer, head)
-        )
-
-    samples = [sample(image, i, (80, 60), (3, 4), newline=True) for i, image in enumerate(vectors)]
-    kinds: Any = ("key", "value", "projected", "vision")
-    return write_run(path, "blink", "val", folder, samples, change(fill), kinds=kinds)
-
-
-def plant_answers(run: Run, questions: Sequence[Question], right: set[int]) -> None:
-    """What an earlier command would have kept of a model with these questions right."""
-    store = open_store(run.store)
-    key = Answerer(store, run, None, "cpu", 16).key
-    for number, question in enumerate(questions):
-        truth = question.answer[1]
-        answer = truth if number in right else f"The answer is ({'B' if truth == 'A' else 'A'})."
-        if len(question.image_ids) > 1:
-            store.save_result(
-                hash_json([key, [[image, ""] for image in question.image_ids], question.prompt]),
-                {"answer": answer},
-            )
-        else:
-            answers = {NO_HEADS: {question.prompt: answer}}
-            store.save_result(hash_json([key, question.image_ids[0], ""]), {"answers": answers})
 
 
 def shares(row: dict[str, Any]) -> list[float]:

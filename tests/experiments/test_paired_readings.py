@@ -24,7 +24,7 @@ from kvtool.experiments.paired.readings import (
 from kvtool.features.layers import Layer
 from kvtool.store import Run
 from kvtool.types import Kind
-from tests.experiments.test_paired_points import pair
+from tests.support.pairs import pair
 from tests.support.units import DIM, HEADS, noise, sample, write_run
 
 Array = np.ndarray[Any, Any]

@@ -17,7 +17,6 @@ import kvtool
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.demo.layouts import write_scenes
 from kvtool.engine import local
-from kvtool.engine.prefixes import prefix_texts
 from kvtool.errors import DatasetError, KvtoolError, ModelError, UsageError
 from kvtool.experiments.prefix.run import difference
 from kvtool.experiments.probe.run import probe
@@ -27,44 +26,16 @@ from kvtool.stats.bootstrap import bootstrap
 from kvtool.store import Run, Store
 from kvtool.tasks.base import Array, Table, halves
 from kvtool.types import Kind, Sample
-from tests.store.damage import assert_computed_again
-from tests.support.units import DIM, PLANTED, Fill, noise, sample, write_run
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
-from tests.test_result import assert_documented
-
-TASK = "semantic-correspondence"
-WITHOUT = (2, 0)
-"""The block that holds one category's answer without prefix, and that alone with the incorrect one."""
-
-
-def half_planted(pairs: list[Pair]) -> Fill:
-    """Block WITHOUT finds cat0's keypoints as `planted` does; in cat1 all its tokens are alike. PLANTED is noise."""
-    code, background = planted(pairs), noise(7)
-
-    def fill(s: Sample, layer: int, head: int) -> Array:
-        if (layer, head) != WITHOUT:
-            return background(s, layer, head)
-        return code(s, *PLANTED) if s.id.startswith("cat0/") else np.ones((s.n_tokens, DIM))
-
-    return fill
+from tests.support.damage import assert_computed_again
+from tests.support.fields import assert_documented
+from tests.support.prefixes import TASK, WITHOUT, half_planted, write_conditions
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
+from tests.support.units import PLANTED, noise, sample, write_run
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_spair(tmp_path_factory.mktemp("spair"))
-
-
-def write_conditions(path: Path, root: Path, fills: dict[str, Fill]) -> Store:
-    """A store with a run of each condition."""
-    dataset = SPair71k(root, "test")
-    for condition, fill in fills.items():
-        texts = prefix_texts(condition, dataset, dataset.images())
-        samples = [
-            replace(sample(ref.id, i, WH, GRID), prefix=text or "")
-            for i, (ref, text) in enumerate(zip(dataset.images(), texts, strict=True))
-        ]
-        write_run(path, "spair71k", "test", root, samples, fill, name=condition, prefix=condition)
-    return kvtool.open(path)
 
 
 @pytest.fixture(scope="module")
@@ -448,6 +419,7 @@ def test_a_prefix_changes_values_behind_the_first_layer(
     assert found.items[1]["text"].startswith("A rustic wooden table")
 
 
+@pytest.mark.slow
 def test_missing_conditions_are_extracted_once(
     scenes: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,6 +509,7 @@ def printed(result: Result) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_from_nothing_but_a_model_and_a_data_set(
     scenes: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

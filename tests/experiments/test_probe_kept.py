@@ -20,9 +20,9 @@ from kvtool.experiments.probe.run import probe
 from kvtool.result import Result
 from kvtool.store import Run, open_store, provenance
 from kvtool.types import Sample
-from tests.store.damage import assert_computed_again
+from tests.support.damage import assert_computed_again
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import noise, sample, write_run
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
 
 TASK = "semantic-correspondence"
 
@@ -183,10 +183,12 @@ def test_another_version_of_an_algorithm_computes_anew(
 
 
 def test_every_task_and_command_has_a_version() -> None:
+    """In the table, or said by the task's class."""
     from kvtool.tasks import TASKS
 
     commands = {"variance", "knockout", "paired", "prefix", "correlate", "search", "answers"}
-    assert {*TASKS.names(), *commands} == provenance.ALGORITHMS.keys()
+    without = {name for name in TASKS.names() if not hasattr(TASKS.load(name), "version")}
+    assert {*without, *commands} == provenance.ALGORITHMS.keys()
 
 
 def test_a_kept_result_is_given_without_torch(run: Run) -> None:

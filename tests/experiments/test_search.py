@@ -359,6 +359,7 @@ def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, which: str) 
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_a_flipped_byte_anywhere_never_changes_an_answer(tmp_path: Path) -> None:
     """Lists that are not read may be damaged unseen; any that is read is checked."""
     run = make_run(tmp_path, layers=6)
@@ -379,6 +380,7 @@ def test_a_flipped_byte_anywhere_never_changes_an_answer(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_every_list_is_checked_when_all_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from kvtool.store.verify import verify
 from tests.experiments.workers import Worker, counts
 from tests.support.planted import NOISY, planted_model, planted_pope
 
+pytestmark = pytest.mark.slow
+
 N_IMAGES, N_ANSWERS = 8, 8 * 6 * 2
 """Six questions an image, with no head blocked and with the chosen ones, all of which are late."""
 

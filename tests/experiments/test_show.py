@@ -25,10 +25,10 @@ from kvtool.store import Run, open_store
 from kvtool.types import Block
 from tests.support.datasets import picture
 from tests.support.keys import Array, planted
+from tests.support.tasks import semantic_correspondence as spair
+from tests.support.tasks import temporal_correspondence as davis
+from tests.support.tasks.runs import RUNS
 from tests.support.units import PLANTED
-from tests.tasks import test_semantic_correspondence as spair
-from tests.tasks import test_temporal_correspondence as davis
-from tests.tasks.test_only import RUNS
 
 BEST = Block("value", *PLANTED)
 SIDE_PX = 160

@@ -23,9 +23,9 @@ from kvtool.features.variances import measure
 from kvtool.result import Result
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.store import Run
-from tests.store.damage import assert_computed_again
+from tests.support.damage import assert_computed_again
+from tests.support.fields import assert_documented
 from tests.support.keys import Array, planted, samples, write
-from tests.test_result import assert_documented
 
 CONSTANT = [(layer, head) for layer in (0, 1, 2) for head in range(4)] + [(25, 3), (27, 0)]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kvtool.errors import UsageError
 from kvtool.features import neighbors
-from kvtool.features.neighbors import Backend, Metric
+from kvtool.features.neighbors import Metric
+from kvtool.types import Backend
 
 Array = np.ndarray[Any, Any]
 HERE: list[Backend] = [

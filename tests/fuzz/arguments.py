@@ -174,9 +174,16 @@ def commands() -> list[Command]:
 
 
 def _walk(command: Any, path: tuple[str, ...]) -> Iterator[Command]:
+    import typer
+
     inner = getattr(command, "commands", None)
     if inner is None:
-        yield Command(path, tuple(command.params))
+        yield Command(
+            path,
+            tuple(
+                each for each in command.get_params(typer.Context(command)) if each.name != "help"
+            ),
+        )
         return
     for name, one in inner.items():
         yield from _walk(one, (*path, name))

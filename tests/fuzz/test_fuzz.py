@@ -10,6 +10,8 @@ import pytest
 
 from tests.fuzz import campaign
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {
     "images": 150,
     "annotations": 150,

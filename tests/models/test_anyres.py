@@ -14,7 +14,7 @@ from transformers.image_processing_utils import select_best_resolution
 from transformers.models.llava_onevision import modeling_llava_onevision
 
 from kvtool.models.anyres import Tiling, Tower, base_span
-from tests.models.test_llava_onevision import TestLlavaOnevision as Contract
+from tests.contracts.families.llava_onevision import LlavaOnevision
 
 unpadded: Any = modeling_llava_onevision.unpad_image
 SIGLIP = Tower(384, 14)
@@ -105,7 +105,7 @@ def test_very_long_images_keep_no_tile_tokens(tmp_path_factory: pytest.TempPathF
     prepared = model.prepare(tiny.noise(9000, 1), id="a", index=0, view="full")
     assert prepared.sample.n_tokens == 16
     assert prepared.sample.spans[1].grid[0] == 0
-    processor = Contract().own_processor(folder)
+    processor = LlavaOnevision().own_processor(folder)
     made = processor(images=tiny.noise(9000, 1), text="the <image> cat")
     assert made["input_ids"][0].count(processor.image_token_id) == 16
     captured = model.capture([prepared], model.request(None, None))

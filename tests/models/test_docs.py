@@ -17,9 +17,9 @@ from transformers.models.llava.processing_llava import LlavaProcessor
 
 from kvtool.models.families import FAMILIES
 from kvtool.types import View
+from tests.contracts.families.processors import own_pixels, own_processor
 from tests.contracts.model_contract import Array, DecoderContract, EncoderContract, to_array
-from tests.models.own import own_processor
-from tests.models.test_encoders import own_pixels
+from tests.contracts.several_contract import SeveralContract
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
 
@@ -70,3 +70,9 @@ class TestLlava15(DecoderContract):
         with torch.inference_mode():
             made = own.model.vision_tower(pixels, output_hidden_states=True)
         return to_array(made.hidden_states[layer + 1][0, 1:])
+
+
+class TestLlava15Several(SeveralContract):
+    """The example says nothing about several images."""
+
+    family = TestLlava15

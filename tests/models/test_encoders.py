@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
-    AutoImageProcessor,
     CLIPVisionModel,
     Dinov2Model,
     Dinov2WithRegistersModel,
@@ -19,16 +18,9 @@ from kvtool.errors import UsageError
 from kvtool.models import load_model
 from kvtool.models.base import Model
 from kvtool.types import View
+from tests.contracts.families.processors import own_pixels
 from tests.contracts.model_contract import Array, EncoderContract, to_array
 from tests.support import tiny
-
-
-def own_pixels(folder: Path, image: Image.Image) -> torch.Tensor:
-    processors: Any = AutoImageProcessor
-    pixels: torch.Tensor = processors.from_pretrained(folder, backend="pil")(
-        image, return_tensors="pt"
-    )["pixel_values"]
-    return pixels
 
 
 class AloneContract(EncoderContract):

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from kvtool.errors import ModelError
 from kvtool.models import files, load_model
@@ -19,8 +18,8 @@ from kvtool.models.files import folder_revision
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.types import Geometry, ModelInfo
 from tests.support import tiny
+from tests.support.hub import COMMIT, cached
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROW_BYTES = 4096
 
 
@@ -33,30 +32,6 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(qwen: Path, tmp_path: Path) -> Path:
     """A copy to change."""
     return Path(shutil.copytree(qwen, tmp_path / "model"))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty hub cache of a machine without a network."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "hub"
-
-
-def cached(hub: Path, model: Path, *references: str, commit: str = COMMIT) -> Path:
-    """A snapshot of acme/tiny in a hub cache, its files links to blobs as the hub's client makes them."""
-    root = hub / "models--acme--tiny"
-    snapshot = root / "snapshots" / commit
-    (root / "blobs").mkdir(parents=True, exist_ok=True)
-    snapshot.mkdir(parents=True)
-    for number, file in enumerate(sorted(model.iterdir())):
-        blob = root / "blobs" / f"{commit[:4]}-{number}"
-        shutil.copy(file, blob)
-        (snapshot / file.name).symlink_to(blob)
-    for reference in references:
-        (root / "refs" / reference).parent.mkdir(parents=True, exist_ok=True)
-        (root / "refs" / reference).write_text(commit)
-    return snapshot
 
 
 def info(revision: str, commit: str | None = None) -> ModelInfo:

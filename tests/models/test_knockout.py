@@ -18,16 +18,16 @@ from kvtool.models import continuation, load_model
 from kvtool.models.base import LanguageModel
 from kvtool.models.knockout import Head, knocked_out
 from kvtool.types import Sample, View
+from tests.contracts.families import llava_next, llava_onevision, qwen_vl
 from tests.contracts.model_contract import DecoderContract
-from tests.models import test_llava_next, test_llava_onevision, test_qwen_vl
 from tests.support import tiny
 
 CONTRACTS: list[type[DecoderContract]] = [
-    test_llava_onevision.TestLlavaOnevision,
-    test_llava_next.TestLlavaNextLlama,
-    test_llava_next.TestLlavaNextMistral,
-    test_qwen_vl.TestQwen2VL,
-    test_qwen_vl.TestQwen25VL,
+    llava_onevision.LlavaOnevision,
+    llava_next.LlavaNextLlama,
+    llava_next.LlavaNextMistral,
+    qwen_vl.Qwen2VL,
+    qwen_vl.Qwen25VL,
 ]
 EVERY = [(layer, kv_head) for layer in range(3) for kv_head in range(2)]
 QUESTION = "what is there"

@@ -6,14 +6,12 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tests.contracts.families import llava_next, llava_onevision, qwen_vl
 from tests.contracts.several_contract import SeveralContract
-from tests.models import test_docs, test_llava_next, test_llava_onevision, test_qwen_vl
-
-examples = test_docs.examples
 
 
 class TestLlavaOnevision(SeveralContract):
-    family = test_llava_onevision.TestLlavaOnevision
+    family = llava_onevision.LlavaOnevision
 
     def own_inputs(
         self, own: Any, folder: Path, images: list[Image.Image], text: str
@@ -27,12 +25,12 @@ class TestLlavaOnevision(SeveralContract):
 class TestLlavaNextFull(SeveralContract):
     """Tiles of every image: what transformers makes of several."""
 
-    family = test_llava_next.TestLlavaNextLlama
+    family = llava_next.LlavaNextLlama
     view = "full"
 
 
 class TestLlavaNextBase(SeveralContract):
-    family = test_llava_next.TestLlavaNextLlama
+    family = llava_next.LlavaNextLlama
 
     def own_inputs(
         self, own: Any, folder: Path, images: list[Image.Image], text: str
@@ -57,14 +55,8 @@ class TestLlavaNextBase(SeveralContract):
 
 
 class TestQwen2VL(SeveralContract):
-    family = test_qwen_vl.TestQwen2VL
+    family = qwen_vl.Qwen2VL
 
 
 class TestQwen25VL(SeveralContract):
-    family = test_qwen_vl.TestQwen25VL
-
-
-class TestLlava15(SeveralContract):
-    """The example of docs/adding-a-model.md, which says nothing about several images."""
-
-    family = test_docs.TestLlava15
+    family = qwen_vl.Qwen25VL

@@ -18,8 +18,8 @@ from kvtool.models.device_names import check_device
 from kvtool.models.files import one_line
 from kvtool.models.memory import cgroup_rooms, free_bytes, network_bytes
 from tests.support import tiny
+from tests.support.hub import POINTER
 
-POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 987654321\n"
 V_PROJ = "language_model.model.layers.1.self_attn.v_proj"
 
 

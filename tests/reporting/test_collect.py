@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,36 +18,23 @@ import pytest
 from PIL import Image
 
 import kvtool
-from kvtool.cli import app
-from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import StoreError, UsageError
 from kvtool.pictures.thumbnails import Pictures
 from kvtool.reporting.collect import Page, report
 from kvtool.store import Run, open_store
-from tests.reporting.test_page import Reader
 from tests.support import studies
-from tests.support.units import PLANTED, sample, write_run
-from tests.tasks import test_co_segmentation as msrc
-from tests.tasks import test_foreground_segmentation as pascal
-from tests.tasks import test_language_tasks as language
-from tests.tasks import test_semantic_correspondence as spair
-from tests.tasks import test_temporal_correspondence as davis
+from tests.support.page import Reader
+from tests.support.shell import Shell
+from tests.support.tasks import co_segmentation as msrc
+from tests.support.tasks import foreground_segmentation as pascal
+from tests.support.tasks import language
+from tests.support.tasks import semantic_correspondence as spair
+from tests.support.tasks import temporal_correspondence as davis
+from tests.support.units import PLANTED
 
 
 def spair_run(folder: Path) -> Run:
-    dataset = SPair71k(spair.write_spair(folder / "data", images=4), "test")
-    samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
-    fill = spair.planted(dataset.pairs())
-    kinds = ("key", "value", "projected", "vision")
-    return write_run(
-        folder / "s.kv",
-        "spair71k",
-        "test",
-        folder / "data",
-        samples,
-        fill,
-        kinds=kinds,  # type: ignore[arg-type]
-    )
+    return spair.make_run(folder, "s.kv", kinds=("key", "value", "projected", "vision"))
 
 
 def read(page: Page) -> Reader:
@@ -202,38 +188,26 @@ def test_errors(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".page*"))
 
 
-def call(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
-    monkeypatch.setattr(sys, "argv", ["kvtool", *arguments])
-    try:
-        app.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
     run = spair_run(tmp_path)
     page = tmp_path / "page.html"
-    assert call(monkeypatch, ["report", str(run.store), "-o", str(page)]) == 2
-    assert f"kvtool probe {run.store} all" in capsys.readouterr().err
+    code, _, err = shell("report", run.store, "-o", page)
+    assert code == 2
+    assert f"kvtool probe {run.store} all" in "\n".join(err)
     kvtool.probe(run, spair.TASK, kinds=["value", "projected"], layers=[4, 5], select="split")
     monkeypatch.setenv("KVTOOL_STORE", str(run.store))
-    assert (
-        call(monkeypatch, ["report", "-o", str(page), "--title", "T <1>", "--examples", "1"]) == 0
-    )
-    said = capsys.readouterr()
-    assert said.out == f"{page}\n"
-    assert "results: 1, pictures: " in said.err
+    code, out, err = shell("report", "-o", page, "--title", "T <1>", "--examples", "1")
+    assert (code, out) == (0, f"{page}\n")
+    assert "results: 1, pictures: " in "\n".join(err)
     reader = Reader(page.read_text(encoding="utf-8"))
     assert "T <1>" in reader.text
-    assert call(monkeypatch, ["report", "-o", str(page), "--data", "spair71k"]) == 2
-    assert "expected NAME:PATH" in capsys.readouterr().err
+    code, _, err = shell("report", "-o", page, "--data", "spair71k")
+    assert code == 2
+    assert "expected NAME:PATH" in "\n".join(err)
 
 
 def test_the_commands_on_the_page_make_the_same_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell
 ) -> None:
     """Run again, they are answered by what the store keeps: their configuration is the same."""
     run = spair_run(tmp_path)
@@ -255,5 +229,5 @@ def test_the_commands_on_the_page_make_the_same_results(
     kept = {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()}
     monkeypatch.chdir(run.store.parent)  # the page says nothing of where the store lies
     for words in commands:
-        assert call(monkeypatch, words) == 0
+        assert shell(*words)[0] == 0
     assert {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()} == kept

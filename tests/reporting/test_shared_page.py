@@ -9,8 +9,8 @@ from pathlib import Path
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.experiments.probe.run import probe
 from kvtool.reporting.collect import report
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import sample, write_run
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
 
 
 def test_no_folder_of_this_machine_is_in_a_page(tmp_path: Path) -> None:

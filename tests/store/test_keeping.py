@@ -14,7 +14,7 @@ from kvtool.result import Result
 from kvtool.store import Store, keeping
 from kvtool.store.files import SEAL, UNSEALED, sealed
 from kvtool.store.verify import verify
-from tests.store.damage import empty, flip, make_a_list, truncate
+from tests.support.damage import empty, flip, make_a_list, truncate
 from tests.support.runs import new_store
 
 RESULT = Result("probe", "task", "metric", 3, [{"metric": 0.5}]).to_json()

@@ -18,7 +18,7 @@ from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Precision
-from tests.store.test_arrays import open_zarr, write
+from tests.support.arrays import open_zarr, write
 
 
 def read(request: ReadRequest, dtype: np.dtype[np.generic] | None = None) -> Bits:

@@ -16,12 +16,12 @@ from kvtool.result import Result, Row, is_summary, metric_names
 from kvtool.store import Run, float32_to_bits
 from kvtool.types import Sample
 from tests.support import units as builders
+from tests.support.fields import assert_documented
+from tests.support.tasks.language import GRID as SMALL_GRID
+from tests.support.tasks.language import LAYERS, NAMES, imagenet
+from tests.support.tasks.runs import RUNS
+from tests.support.tasks.semantic_correspondence import GRID, WH, planted, write_spair
 from tests.support.units import HEADS, PLANTED, Array, noise, sample, write_run
-from tests.tasks.test_language_tasks import GRID as SMALL_GRID
-from tests.tasks.test_language_tasks import LAYERS, NAMES, imagenet
-from tests.tasks.test_only import RUNS
-from tests.tasks.test_semantic_correspondence import GRID, WH, planted, write_spair
-from tests.test_result import assert_documented
 
 TASK = "semantic-correspondence"
 SPOILED = "cat0/cat0i2"
@@ -165,6 +165,7 @@ SPOILED_BLOCKS = {(1, 0), (2, 1), (3, 0)}
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
 def test_every_task_scores_the_other_blocks_as_ever(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,66 +11,16 @@ import torch
 from PIL import Image
 
 from kvtool.datasets.identity import dataset_of
-from kvtool.datasets.refcoco import RefCoco
-from kvtool.datasets.spair71k import SPair71k
 from kvtool.features.layers import Layer
 from kvtool.metrics.segmentation import VOID
 from kvtool.result import Row
 from kvtool.store import Run
 from kvtool.tasks import TASKS, co_segmentation
 from kvtool.tasks.truth import sizes_of
-from tests.support.units import PLANTED, noise, sample, write_run
-from tests.tasks import test_co_segmentation as msrc
-from tests.tasks import test_foreground_segmentation as pascal
-from tests.tasks import test_language_tasks as language
-from tests.tasks import test_semantic_correspondence as spair
-from tests.tasks import test_temporal_correspondence as davis
-
-
-def imagenet_run(folder: Path) -> Run:
-    run = language.imagenet_run(folder, scale=3)
-    language.commit_texts(run, language.NAMES)
-    return run
-
-
-def refcoco_run(folder: Path) -> Run:
-    language.refcoco(folder / "data")
-    dataset = RefCoco(folder / "data", "val")
-    samples = [
-        sample(ref.id, i, language.GRID[::-1], language.GRID)
-        for i, ref in enumerate(dataset.images())
-    ]
-    run = write_run(
-        folder / "store",
-        "refcoco",
-        "val",
-        folder / "data",
-        samples,
-        noise(3),
-        layers=language.LAYERS,
-    )
-    language.commit_texts(run, dataset.texts())
-    return run
-
-
-def spair_run(folder: Path) -> Run:
-    dataset = SPair71k(spair.write_spair(folder / "data", images=4), "test")
-    samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
-    fill = spair.planted(dataset.pairs())
-    return write_run(folder / "store", "spair71k", "test", folder / "data", samples, fill)
-
-
-RUNS: dict[str, Callable[[Path], Run]] = {
-    "foreground-segmentation": lambda folder: pascal.make_run(folder, 3),
-    "co-segmentation": msrc.make_run,
-    "semantic-segmentation": imagenet_run,
-    "bdd10k": language.bdd_run,
-    "referring-expression": refcoco_run,
-    "semantic-correspondence": spair_run,
-    "temporal-correspondence": davis.make_run,
-}
-"""A small run for each task, and of BDD for semantic segmentation."""
-
+from tests.support.tasks import co_segmentation as msrc
+from tests.support.tasks import temporal_correspondence as davis
+from tests.support.tasks.runs import RUNS
+from tests.support.units import PLANTED
 
 NOISE = (2, 1)
 """A block where nothing is planted: what is predicted of an image hangs on all that is predicted with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kvtool.cli import app
 from kvtool.datasets.bdd10k import Bdd10k
 from kvtool.datasets.imagenet_s import ImageNetS
 from kvtool.datasets.masks import VOID
@@ -31,12 +30,13 @@ from kvtool.store import Run
 from kvtool.tasks import predictions
 from kvtool.tasks.evaluation import count_blocks
 from tests.support.datasets import id_png, label_png, picture, write_text
+from tests.support.shell import Shell
+from tests.support.tasks import co_segmentation as msrc
+from tests.support.tasks import foreground_segmentation as pascal
+from tests.support.tasks import language
+from tests.support.tasks import semantic_correspondence as spair
+from tests.support.tasks import temporal_correspondence as davis
 from tests.support.units import noise, sample, write_run
-from tests.tasks import test_co_segmentation as msrc
-from tests.tasks import test_foreground_segmentation as pascal
-from tests.tasks import test_language_tasks as language
-from tests.tasks import test_semantic_correspondence as spair
-from tests.tasks import test_temporal_correspondence as davis
 
 DOCS = Path(__file__).parents[2] / "docs/output.md"
 OTHER: dict[str, Any] = {"layers": [2], "heads": [1]}
@@ -150,7 +150,7 @@ def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
             episode.support_ids,
         )
     found = [
-        iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["query"], r["class_id"]))
+        iou(read_mask(tmp_path / "out" / r["file"]), dataset.class_mask(r["query"], r["class_id"]))
         for r in files
     ]
     assert np.mean(found) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
@@ -162,7 +162,7 @@ def test_msrc_masks(tmp_path: Path) -> None:
     dataset = Msrc(tmp_path / "data")
     files = index_of(tmp_path / "out", result)
     found = [
-        iou(read_mask(tmp_path / "out" / r["file"]), dataset.mask(r["image"], r["category"]))
+        iou(read_mask(tmp_path / "out" / r["file"]), dataset.group_mask(r["image"], r["category"]))
         for r in files
     ]
     assert {record["file"] for record in files} == {f"{name}.png" for name in run.ids}
@@ -268,7 +268,7 @@ def test_refcoco_masks_of_sentences(tmp_path: Path) -> None:
             one.image_id,
             one.ann_id,
         )
-        found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.mask(one)))
+        found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.object_mask(one)))
     assert len(found) == 8
     assert np.mean(found) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
 
@@ -318,25 +318,15 @@ def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
     assert count_blocks(run, msrc.TASK, kinds=["value"], **OTHER) == 1
 
 
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command(tmp_path: Path, shell: Shell) -> None:
     """Of one task into the folder, of all tasks into a folder each."""
     run = msrc.make_run(tmp_path)
-
-    def command(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["kvtool", "probe", str(run.store), *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        return int(stop.value.code or 0)
-
+    probe_run = partial(shell, "probe", run.store)
     one, every = tmp_path / "one", tmp_path / "every"
-    assert command("co-segmentation", "--save-predictions", one) == 0
-    assert command("all", "--save-predictions", every) == 0
+    assert probe_run("co-segmentation", "--save-predictions", one)[0] == 0
+    assert probe_run("all", "--save-predictions", every)[0] == 0
     assert (one / "cow/cow0.png").is_file()
     assert (every / "co-segmentation/cow/cow0.png").is_file()
-    capsys.readouterr()
-    assert command("all", "--save-predictions", every) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
+    code, out, err = probe_run("all", "--save-predictions", every)
+    assert (code, out) == (2, "")
+    assert len(err) == 1

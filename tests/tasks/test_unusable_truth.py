@@ -25,8 +25,8 @@ from kvtool.store import Run
 from kvtool.tasks.truth import check_size
 from tests.support import breaking
 from tests.support import datasets as builders
+from tests.support.tasks.runs import RUNS
 from tests.support.units import noise, sample, write_run
-from tests.tasks.test_only import RUNS
 
 LAYERS: dict[str, Any] = {"layers": [0], "kinds": ["value"]}
 OPTIONS: dict[str, dict[str, Any]] = {

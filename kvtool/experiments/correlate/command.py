@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,12 +18,23 @@ from kvtool.cli.options import (
     given,
     need_store,
 )
+from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError, UsageError
 
 Named = list[str] | None
 
 
+def _tasks() -> Sequence[str]:
+    from kvtool.experiments.correlate.subjects import SEGMENTATION
+
+    return SEGMENTATION
+
+
+Command = command_with(_tasks)
+
+
 def correlate(
+    context: typer.Context,
     stores: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[STORE]...", help="Stores; default: $KVTOOL_STORE."),
@@ -63,16 +75,6 @@ def correlate(
             "--select", help="Best block on the data it is scored on, or on the other half of it."
         ),
     ] = "max",
-    episodes: Annotated[
-        int | None, bounded("episodes", help="Few-shot episodes (default 1000).")
-    ] = None,
-    restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
-    cutoff: Annotated[
-        str | None,
-        typer.Option(
-            "--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P."
-        ),
-    ] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[
@@ -119,7 +121,7 @@ def correlate(
                 tasks=_names(tasks),
                 benchmarks=_names(benchmarks),
             ),
-            **given(episodes=episodes, restarts=restarts, cutoff=cutoff),
+            **context.obj,
         )
     for note in result.config["notes"]:
         console.log.warning("correlate: %s", note)

@@ -16,6 +16,8 @@ from kvtool.datasets import DATASETS
 from kvtool.errors import UsageError
 from kvtool.metrics.choices import BLINK
 from kvtool.store import Run, Store
+from kvtool.tasks import datasets_for, tasks_over
+from kvtool.tasks.evaluation import tasks_of
 
 SEGMENTATION = (
     "foreground-segmentation",
@@ -116,9 +118,7 @@ def _by_model(
     identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
-        serves = config.dataset in benchmarks or set(tasks) & set(
-            DATASETS.load(config.dataset).about.tasks
-        )
+        serves = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
         if config.prefix == "none" and config.model.geometry.layers and serves:
             identity = Identity(
                 config.model.name, config.model.revision, config.model.dtype, config.view
@@ -165,7 +165,7 @@ def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
 
 
 def _serves(run: Run, task: str) -> bool:
-    return "value" in run.config.kinds and task in DATASETS.load(run.config.dataset).about.tasks
+    return "value" in run.config.kinds and task in tasks_of(run)
 
 
 def _source(run: Run) -> RunSource:
@@ -219,9 +219,7 @@ def _lacks_tasks(
 ) -> Iterator[str]:
     for task in tasks:
         if task not in sources:
-            names = ", ".join(
-                name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks
-            )
+            names = ", ".join(datasets_for(task))
             yield f"{task}: no model has values over {names}: extract them"
         elif not _segmented(runs, task, sources[task]):
             yield f"{task}: no values over {sources[task]}, which most models have: extract them"

@@ -30,7 +30,7 @@ def knockout(
             "--benchmark",
             metavar="SPEC",
             autocompletion=complete_benchmark,
-            help="pope:PATH, mme:PATH[@all], scenes or scenes@mme.",
+            help="pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions, e.g. own:PATH.",
         ),
     ],
     heads: Annotated[

@@ -14,7 +14,7 @@ from typing import Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
-from kvtool.asking.benchmarks import open_benchmark
+from kvtool.asking.benchmarks import open_benchmark, unaskable
 from kvtool.asking.caches import WAIT_S, Progress, find_base, holding_run, silent, unanswerable
 from kvtool.asking.heads import (
     HeadSet,
@@ -26,6 +26,7 @@ from kvtool.asking.heads import (
 )
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
+from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.knockout.work import KnockoutWork
 from kvtool.features.variances import kept_variances
@@ -72,7 +73,8 @@ def knockout(
     Args:
         target: the store, or the run whose model, prefix and view are used. Images that no such run
             holds are extracted first.
-        benchmark: pope:PATH, mme:PATH[@all], scenes or scenes@mme.
+        benchmark: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions
+            about one image each, e.g. own:PATH.
         heads: "agnostic" (input-agnostic keys of the run, by their variance), a file of JSON lines,
             "-" for standard input, or rows with layer and kv_head, or (layer, kv_head) pairs.
         layers: early, middle, late, last:N or numbers; blocks only there.
@@ -96,7 +98,9 @@ def knockout(
         raise UsageError("knockout: expected max_new_tokens and limit of 1 or more")
     check_answers(answers, official)
     blocking = Blocking(heads, layers, controls, draws, seed)
-    asking = Asking(store, model, device, max_new_tokens, limit, fresh, progress or silent)
+    asking = Asking(
+        store, model, device, max_new_tokens, limit, fresh, official is not None, progress or silent
+    )
     work = _prepare(benchmark, run_name, blocking, asking)
     key = result_key(work.settings)
     rereads = not (fresh or answers or official)
@@ -132,6 +136,7 @@ class Asking:
     max_new_tokens: int
     limit: int | None
     fresh: bool
+    official: bool
     progress: Progress
 
 
@@ -139,10 +144,15 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
     """Determine the run, the questions and the conditions; extract images that no run holds."""
     rows = None if blocking.heads == "agnostic" else _rows(blocking.heads)
     benchmark, dataset = open_benchmark(spec)
+    if asking.official and not benchmark.is_official:
+        raise UsageError(
+            f"--official: expected pope or mme, found {dataset.name}, which has no such files: "
+            "--answers"
+        )
     store = asking.store
     # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
     base = find_base(store, run_name, asking.model, None if rows is None else dataset)
-    refs = dataset.images()[: asking.limit]
+    refs = _pictures(dataset)[: asking.limit]
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
         base, _ = holding_run(store, None, *extraction)
@@ -231,6 +241,19 @@ def _heads(
     return head_set(rows, base.config.model.geometry, source), source, notes
 
 
+def _pictures(dataset: DatasetBase) -> Sequence[ImageRef]:
+    """Return the pictures of a data set up to the last one that a question is about."""
+    subjects = {question.image_ids[0] for question in _questions(dataset)}
+    refs = dataset.images()
+    last = max((place for place, ref in enumerate(refs) if ref.id in subjects), default=-1)
+    return refs[: last + 1]
+
+
+def _questions(dataset: DatasetBase) -> list[Question]:
+    assert isinstance(dataset, HasQuestions)  # as open_benchmark chose it
+    return dataset.questions()
+
+
 def _split(
     dataset: DatasetBase, refs: Sequence[ImageRef], failed: Mapping[str, str]
 ) -> tuple[list[Question], list[str]]:
@@ -239,19 +262,18 @@ def _split(
     ids = {ref.id for ref in refs}
     questions = []
     skipped = []
-    for question in dataset.questions():  # type: ignore[attr-defined]
-        image = question.image_ids[0]
-        if image not in ids:
+    for question in _questions(dataset):
+        if question.image_ids[0] not in ids:
             continue
-        if image in failed:
-            skipped.append(f"question {question.id}: {failed[image]}")
+        if reason := unaskable(question, failed):
+            skipped.append(f"question {question.id}: {reason}")
         else:
             questions.append(question)
     skipped += dataset.skipped
     if not questions:
-        reason = f": {skipped[0]}" if skipped else ""
+        first = f": {skipped[0]}" if skipped else ""
         raise KvtoolError(
             f"{dataset.name} {dataset.root}: expected questions about images that are there, "
-            f"found none{reason}"
+            f"found none{first}"
         )
     return questions, skipped

@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from kvtool.datasets.spair71k import Pair, SPair71k
+from kvtool.datasets.spair71k import Pair
 from kvtool.experiments.paired.points import LETTERS, PointQuestion
 from kvtool.features.layers import Layer
 from kvtool.metrics.correspondence import ALPHAS
@@ -149,7 +149,7 @@ class PointCosine:
         pairs = _Pairs([_of_one_point(question) for question in self.questions])
         sizes = {pair.src_id: pair.src_wh_px for pair in pairs.listed}
         sizes |= {pair.trg_id: pair.trg_wh_px for pair in pairs.listed}
-        task = SemanticCorrespondence(cast(SPair71k, pairs), sizes, layer.device)
+        task = SemanticCorrespondence(pairs, sizes, layer.device)
         return task.measure(layer)[:, :, ALPHAS.index(PRIMARY_ALPHA)]
 
 

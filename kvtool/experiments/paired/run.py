@@ -77,7 +77,8 @@ def paired(
     Args:
         target: the run, or the store that holds it.
         task: semantic-correspondence (from SPair-71k's pairs), or art-style, visual-similarity,
-            relative-depth (BLINK's val split).
+            relative-depth (BLINK's val split), image-choice and two-choice (questions.jsonl of
+            own:PATH).
         run: the name of a run, where the target is a store of several.
         kinds: the kinds as in kvtool.tasks.probe; by default value, with projected and vision.
         layers: the layers, by default all.
@@ -220,7 +221,9 @@ def _default_kinds(run: Run) -> list[Kind]:
 
 def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
     """Say why no question remains, and what to extract."""
-    what = f"questions of {task.subset}" if task.subset else "pairs with four common keypoints"
+    what = f"questions of {task.subset}" if task.subset else "questions with choices"
+    if task.name == "semantic-correspondence":
+        what = "pairs with four common keypoints"
     reason = f" ({skipped[0]}, ...)" if skipped else ""
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
         return (

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kvtool.datasets.base import Question
-from kvtool.errors import UsageError
+from kvtool.datasets.base import QUESTIONS, DatasetBase, Question
+from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.paired.points import PointQuestion, make_questions
 from kvtool.experiments.paired.readings import (
     LinearProbe,
@@ -24,7 +24,9 @@ from kvtool.experiments.paired.readings import (
     stratified_folds,
 )
 from kvtool.store import Run, Store
+from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.semantic_correspondence import check_pair
+from kvtool.tasks.survey import Served
 from kvtool.tasks.truth import LeftOut, Sizes
 
 ORDINALS = ("first", "second", "third", "fourth")
@@ -61,8 +63,8 @@ class PairedTask:
 
     Args:
         name: its name.
-        dataset: what a run must be over.
-        subset: the subset of BLINK.
+        dataset: what a run is over, or another data set that serves semantic correspondence.
+        subset: the subset of BLINK, "" for all questions.
         make: makes its questions.
         options: names of the options that belong to the task.
         metrics: the metrics of the values' answers.
@@ -109,7 +111,7 @@ def compared_images(
 ) -> PairedQuestions:
     """Ask which option's image goes with the first one."""
     del seed
-    questions, skipped = _of_subset(dataset, ids, subset)
+    questions, skipped = _of_subset(dataset, ids, subset, _is_of_several_images)
     usable = []
     images = []
     for question in questions:
@@ -156,12 +158,8 @@ def probed_image(
 
     Raises UsageError where there are too few questions of either to leave a fold out.
     """
-    questions, skipped = _of_subset(dataset, ids, subset)
-    usable = [
-        question
-        for question in questions
-        if len(question.image_ids) == 1 and len(question.choices) == 2
-    ]
+    questions, skipped = _of_subset(dataset, ids, subset, _is_of_one_image)
+    usable = [question for question in questions if _is_of_one_image(question)]
     fit = {question.id for question in usable}
     skipped += [
         f"question {question.id}: expected one image and two choices"
@@ -173,8 +171,9 @@ def probed_image(
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
     if usable and fewest < 2:
         raise UsageError(
-            f"{subset}: expected two questions or more with each answer to train a probe, found "
-            f"{labels.count(0)} with (A) and {labels.count(1)} with (B); extract more of them"
+            f"{subset or dataset.name}: expected two questions or more with each answer to train a "
+            f"probe, found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more "
+            "of them"
         )
     folds = min(folds, max(fewest, 2))
     fold_of_question = stratified_folds(labels, folds, seed)
@@ -184,19 +183,31 @@ def probed_image(
     return PairedQuestions(usable, reading, skipped, {"folds": folds, "c": c})
 
 
+def _is_of_several_images(question: Question) -> bool:
+    return len(question.image_ids) > 1
+
+
+def _is_of_one_image(question: Question) -> bool:
+    """Return whether a question is about one image and has two choices."""
+    return len(question.image_ids) == 1 and len(question.choices) == 2
+
+
 HIDDEN_ANSWER = "its answer is hidden"
 
 
-def _of_subset(dataset: Any, ids: Sizes, subset: str) -> tuple[list[Question], list[str]]:
+def _of_subset(
+    dataset: Any, ids: Sizes, subset: str, suits: Callable[[Question], bool]
+) -> tuple[list[Question], list[str]]:
     """Return a subset's questions whose images the run holds and whose answer is one of the
     choices.
 
-    A line for each of the others gives the reason.
+    Without a subset, these are among the questions with choices that suit. A line for each of the
+    others gives the reason.
     """
     usable = []
     skipped = [*dataset.notes, *dataset.skipped]
     for question in dataset.questions():
-        if question.group != subset:
+        if not (question.group == subset if subset else question.choices and suits(question)):
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if absent := [image for image in question.image_ids if image not in ids]:
@@ -227,8 +238,19 @@ PAIRED = {
         PairedTask("art-style", "blink", "Art_Style", compared_images),
         PairedTask("visual-similarity", "blink", "Visual_Similarity", compared_images),
         PairedTask("relative-depth", "blink", "Relative_Depth", probed_image, ("folds", "c")),
+        PairedTask("image-choice", "own", "", compared_images),
+        PairedTask("two-choice", "own", "", probed_image, ("folds", "c")),
     )
 }
+
+
+def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
+    """The tasks that may be put to a run over a data set."""
+    return [
+        task
+        for task in PAIRED.values()
+        if task.dataset == dataset.name or task.name in dataset.tasks
+    ]
 
 
 def paired_task(name: str) -> PairedTask:
@@ -263,9 +285,9 @@ def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
 def _unfit(run: Run, task: PairedTask) -> str | None:
     """Return why a run cannot serve a task; None for one that can."""
     config = run.config
-    if config.dataset != task.dataset:
+    if config.dataset != task.dataset and task.name not in tasks_of(run):
         return f"run {run.name} is over {config.dataset}, not {task.dataset}"
-    if task.dataset == "blink" and config.split == "test":
+    if config.dataset == "blink" and config.split == "test":
         return f"run {run.name} is over blink@test: answers hidden: use @val"
     if not config.model.geometry.layers:
         return f"run {run.name} is of {config.model.name}, an encoder that answers nothing"
@@ -275,3 +297,30 @@ def _unfit(run: Run, task: PairedTask) -> str | None:
             "have not"
         )
     return None
+
+
+def survey_paired(dataset: DatasetBase, sizes: Sizes) -> list[Served]:
+    """What a data set serves of the paired tasks that may be put to a run over it, or one row that says none."""
+    able = tasks_over(dataset)
+    if not able:
+        return [
+            Served(
+                "paired", unit="questions", missing=f"{dataset.name} has no pairs or choices for it"
+            )
+        ]
+    return [_survey(dataset, sizes, task) for task in able]
+
+
+def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
+    what = f"paired {task.name}"
+    if task.name not in dataset.tasks and (lacking := dataset.lacks(QUESTIONS)):
+        return Served(what, unit="questions", missing=lacking)
+    try:
+        asked = task.make(dataset, sizes, task.subset, None, 0)
+    except KvtoolError as error:
+        return Served(what, unit="questions", missing=str(error))
+    images = {image for question in asked.questions for image in question.image_ids}
+    missing = "" if asked.questions else "no question of this kind"
+    n = len(asked.questions)
+    reasons = tuple(asked.skipped)
+    return Served(what, n, "questions", len(images), None, len(reasons), reasons, missing)

@@ -30,8 +30,9 @@ def prefix_effect(result: Result, row: Row) -> str:
     difference = interval(result, row, "difference")
     if low > 0 or high < 0:
         verb = "raised" if low > 0 else "lowered"
+        what = "score" if result.higher_is_better else "error"
         amount = f"{show(result, abs(value))} {result.metric}; difference {difference}"
-        return f"{subject} {verb} the score by {amount}."
+        return f"{subject} {verb} the {what} by {amount}."
     return f"{subject} made no difference that could be told: {difference} {result.metric}."
 
 

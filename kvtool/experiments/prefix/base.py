@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvtool.datasets import DATASETS, open_dataset
+from kvtool.datasets import open_dataset
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import count, dataset_of, listed
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.prefix.conditions import NONE, model_revision
 from kvtool.store import Run, Store
+from kvtool.tasks import TASKS, datasets_for
 from kvtool.tasks.evaluation import check_served, tasks_of
 from kvtool.types import Kind
 
@@ -47,7 +48,7 @@ def find_base(
             f"store {store.path}: expected one run without prefix for {task} or a name (--run), "
             f"found runs: {', '.join(run.name for run in runs)}"
         )
-    serving = [name for name in DATASETS.names() if task in DATASETS.load(name).about.tasks]
+    serving = datasets_for(task)
     raise UsageError(
         f"store {store.path}: expected a run without prefix that holds {', '.join(kinds)} over "
         f"{' or '.join(serving)}{f' ({spec})' if spec else ''}{f' by {model}' if model else ''}, "
@@ -83,10 +84,12 @@ def open_data(
     if base is None:
         assert spec is not None
         opened: DatasetBase = open_dataset(spec)
-        if task not in opened.tasks:
+        lacking = "" if opened.name in TASKS.load(task).serves else opened.lacks(task)
+        if lacking:
             served = ", ".join(opened.tasks) or "none"
             raise UsageError(
-                f"{spec}: expected a data set that serves {task}, found one that serves {served}"
+                f"{spec}: expected a data set that serves {task}, found one that serves {served}: "
+                f"{lacking}"
             )
         return opened
     opened = dataset_of(base, data)

@@ -10,7 +10,6 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
 from kvtool.cli.options import (
-    Backend,
     DeviceOption,
     FormatOption,
     PlotOption,
@@ -21,10 +20,15 @@ from kvtool.cli.options import (
     parse_numbers,
     store_and_word,
 )
+from kvtool.cli.task_flags import command_with
 from kvtool.errors import PartialError
+from kvtool.tasks import promptable_tasks
+
+Command = command_with(promptable_tasks)
 
 
 def prefix(
+    context: typer.Context,
     store: Annotated[
         str | None,
         typer.Argument(
@@ -97,25 +101,6 @@ def prefix(
     ] = "max",
     device: DeviceOption = "auto",
     limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
-    backend: Annotated[
-        Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")
-    ] = None,
-    upsample: Annotated[
-        bool | None,
-        typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets."),
-    ] = None,
-    cutoff: Annotated[
-        str | None,
-        typer.Option(
-            "--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P."
-        ),
-    ] = None,
-    all_classes: Annotated[
-        bool | None,
-        typer.Option(
-            "--all-classes", help="Semantic segmentation: argmax over classes, official miou."
-        ),
-    ] = None,
     seed: Annotated[int, bounded("seed", help="Of halves and intervals.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Score again, even if the store holds the result.")
@@ -140,7 +125,6 @@ def prefix(
 
     plots = plot_files(plot)
     path, name = store_and_word(store, task, "TASK")
-    own = given(backend=backend, upsample=upsample, cutoff=cutoff, all_classes=all_classes)
     with console.progress(f"prefix {name}", None, unit="blocks") as advance:
         result = kvtool.prefix(
             path,
@@ -161,7 +145,7 @@ def prefix(
             wait_s=wait,
             progress=advance,
             **given(kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers")),
-            **own,
+            **context.obj,
         )
     for note in result.config["notes"]:
         console.log.info("%s: %s", name, note)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvtool.datasets.base import DatasetBase
 from kvtool.digests import digest_texts
@@ -21,11 +21,8 @@ from kvtool.store import Run, Store
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share
 from kvtool.tasks.blocks import plan_blocks
-from kvtool.tasks.evaluation import evaluate
+from kvtool.tasks.evaluation import algorithm_of, evaluate
 from kvtool.types import Block, Kind
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class ComparedRuns:
         """Return all that the numbers depend on; the result's key is its hash."""
         return {
             "task": task,
-            "algorithm": [ALGORITHMS["prefix"], ALGORITHMS[task]],
+            "algorithm": [ALGORITHMS["prefix"], algorithm_of(task)],
             **describe_run(self.base, self.ids),
             "truth_hash": truth_hash,
             "conditions": [

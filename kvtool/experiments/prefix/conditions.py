@@ -62,7 +62,7 @@ def condition_names(
 
     Raises UsageError.
     """
-    offered = [name for name in ORDER if name in dataset.about.conditions]
+    offered = [name for name in ORDER if name in dataset.conditions]
     for name in chosen or ():
         if name not in offered:
             raise UsageError(

@@ -30,7 +30,7 @@ from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
-from kvtool.tasks import TASKS
+from kvtool.tasks import TASKS, promptable_tasks
 from kvtool.tasks.base import Array, Select, Table, Task, halves, nonfinite_lines, table_rows
 from kvtool.tasks.blocks import DECODER, torch_device
 from kvtool.tasks.evaluation import count_blocks, own_options
@@ -41,8 +41,6 @@ from kvtool.types import Block, Kind
 if TYPE_CHECKING:
     import torch
 
-PROMPTABLE = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
-"""Tasks of the paper's table 4."""
 NAMED = 10
 """How many left-out images are named; all are counted."""
 
@@ -81,7 +79,7 @@ def prefix(
 
     Args:
         target: the store, or the run without prefix.
-        task: one of PROMPTABLE.
+        task: one of kvtool.tasks.promptable_tasks.
         conditions: those that the data set offers: none, correct, random, incorrect; by default
             all; none is always there.
         prefix: the user's own, each text:... or file:CSV.
@@ -158,6 +156,8 @@ def _result(
         n_skipped=len(reasons),
         skipped=reasons[:NAMED],
         items=compared.items(),
+        unit=work.unit,
+        higher_is_better=work.higher_is_better,
     )
 
 
@@ -165,10 +165,9 @@ def _check(
     task: str, kinds: Sequence[Kind], select: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the task's options, checked before anything is extracted. Raises UsageError."""
-    if task not in PROMPTABLE:
-        raise UsageError(
-            f"prefix: expected one of the tasks {', '.join(PROMPTABLE)}; found {task!r}"
-        )
+    tasks = promptable_tasks()
+    if task not in tasks:
+        raise UsageError(f"prefix: expected one of the tasks {', '.join(tasks)}; found {task!r}")
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     allowed = [kind for kind in DECODER if kind in TASKS.load(task).kinds]

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvtool.reporting.numbers import show, signed
+from kvtool.reporting.numbers import show, unit_mark
 from kvtool.result import Result, Row
 
 CHOICES = ("best", "fixed")
@@ -22,7 +22,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """Yield what `kvtool prefix` shows below the headline; intervals stand below their numbers."""
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
-    title = f"{result.metric}, %, 95 % interval; difference to none, paired"
+    title = f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired"
     table = Table(
         title=Text(title),
         title_justify="left",
@@ -64,11 +64,11 @@ def _block(result: Result, row: Row) -> str:
 
 
 def _cell(result: Result, row: Row, name: str) -> str:
-    number = signed if name == "difference" else show
-    value, low, high = (row[field] for field in (name, f"{name}_low", f"{name}_high"))
+    value = show(result, row[name], "+" if name == "difference" else "")
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
     if low is None or high is None:
-        return number(result, value)
-    return f"{number(result, value)}\n[{show(result, low)}, {show(result, high)}]"
+        return value
+    return f"{value}\n[{show(result, low)}, {show(result, high)}]"
 
 
 def _text(item: Row) -> str:

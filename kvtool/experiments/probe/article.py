@@ -18,7 +18,7 @@ from kvtool.reporting.articles import (
 )
 from kvtool.reporting.commands import block_flags, flags
 from kvtool.reporting.heatmap import heatmap
-from kvtool.reporting.numbers import interval, relation
+from kvtool.reporting.numbers import better, interval, relation
 from kvtool.reporting.sentences import against_baseline, best_block, leading_baselines
 from kvtool.reporting.study import KeptResult, Study
 from kvtool.reporting.tables import Data, scores_table
@@ -75,8 +75,8 @@ def last_layer(result: Result) -> str | None:
         return None
     what = f"the last layer's best ({block_name(last)}), {interval(result, last)}"
     match relation(best, last, result.metric):
-        case "above":
-            return f"The best is above {what}."
+        case side if side == better(result):
+            return f"The best is {side} {what}."
         case "not distinguishable":
             return f"It is not distinguishable from {what}."
     return None

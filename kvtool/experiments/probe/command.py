@@ -10,7 +10,6 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
-    Backend,
     DeviceOption,
     FormatOption,
     KindsOption,
@@ -24,10 +23,15 @@ from kvtool.cli.options import (
     parse_numbers,
     store_and_word,
 )
+from kvtool.cli.task_flags import command_with
 from kvtool.errors import UsageError
+from kvtool.tasks import TASKS
+
+Command = command_with(lambda: list(TASKS.usable()))
 
 
 def probe(
+    context: typer.Context,
     store: Annotated[
         str | None,
         typer.Argument(
@@ -60,45 +64,6 @@ def probe(
     ] = None,
     device: DeviceOption = "auto",
     limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
-    backend: Annotated[
-        Backend | None, typer.Option("--backend", help="Of nearest neighbours (default auto).")
-    ] = None,
-    upsample: Annotated[
-        bool | None,
-        typer.Option("--upsample", help="Semantic correspondence: bilinearly upsampled targets."),
-    ] = None,
-    episodes: Annotated[
-        int | None, bounded("episodes", help="Few-shot episodes (default 1000).")
-    ] = None,
-    shots: Annotated[
-        int | None, bounded("shots", help="Support images an episode (default 5).")
-    ] = None,
-    c: Annotated[
-        float | None, bounded("c", help="Inverse L2 strength of the few-shot probe.")
-    ] = None,
-    cutoff: Annotated[
-        str | None,
-        typer.Option(
-            "--cutoff", help="Text-scored segmentation: mean (default), otsu or fraction:P."
-        ),
-    ] = None,
-    all_classes: Annotated[
-        bool | None,
-        typer.Option(
-            "--all-classes", help="Semantic segmentation: argmax over classes, official miou."
-        ),
-    ] = None,
-    propagation: Annotated[
-        Literal["dino", "nearest"] | None,
-        typer.Option("--propagation", help="Of video masks (default dino)."),
-    ] = None,
-    restarts: Annotated[int | None, bounded("restarts", help="Of k-means (default 10).")] = None,
-    saliency: Annotated[
-        str | None,
-        typer.Option(
-            "--saliency", help="Co-segmentation: border; vision needs what runs do not hold."
-        ),
-    ] = None,
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
@@ -116,7 +81,8 @@ def probe(
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
 
     TASK: foreground-segmentation, co-segmentation, semantic-segmentation, referring-expression,
-    semantic-correspondence, temporal-correspondence; or all, for every one that the run's data set serves.
+    semantic-correspondence, temporal-correspondence or one of a plug-in; or all, for every one that the run's data set
+    serves. Options that only some tasks take name them.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -133,18 +99,7 @@ def probe(
     )
     opened = kvtool.open(path)
     found = opened.run(run)
-    own = given(
-        backend=backend,
-        upsample=upsample,
-        episodes=episodes,
-        shots=shots,
-        c=c,
-        cutoff=cutoff,
-        all_classes=all_classes,
-        propagation=propagation,
-        restarts=restarts,
-        saliency=saliency,
-    )
+    own = context.obj
     tasks = tasks_of(found) if name == "all" else [name]
     if not tasks:
         raise UsageError(

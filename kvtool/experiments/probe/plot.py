@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kvtool.reporting.numbers import unit_word
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.panels import DECODER, best_words, main_kinds, map_rows, over_maps
 from kvtool.reporting.plots.style import (
@@ -23,7 +24,7 @@ from kvtool.reporting.plots.style import (
     points,
     scored,
 )
-from kvtool.result import Result, Row, best_row, block_name, is_summary
+from kvtool.result import Result, Row, block_name, is_summary
 
 CURVE_IN = 1.7
 LOOKS = {"value": 0, "key": 1}
@@ -39,7 +40,9 @@ def draw(result: Result) -> Figure:
     mapped = best is not None and best["kind"] in map_rows(blocks)
     words = [best_words(best, block_name(best or {}), mapped)]
     if best is not None:
-        words.append(f"{in_words(result, scored(best, result.metric))} %")
+        words.append(
+            f"{in_words(result, scored(best, result.metric))} {unit_word(result)}".rstrip()
+        )
     return over_maps(result, blocks, CURVE_IN, partial(curves, result=result, blocks=blocks), words)
 
 
@@ -84,7 +87,7 @@ def baselines(result: Result, drawn: Sequence[str]) -> list[tuple[str, Row]]:
     for row in result.baselines:
         if row.get("run") != here or row["kind"] not in drawn:
             groups.setdefault((row.get("run"), row["kind"]), []).append(row)
-    rows = [best_row(group, result.metric) or group[0] for group in groups.values()]
+    rows = [result.best_of(group) or group[0] for group in groups.values()]
     names = [
         block_name(row) + (f", {row['model']}" if row.get("run") != here else "") for row in rows
     ]

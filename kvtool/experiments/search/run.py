@@ -241,7 +241,8 @@ def _best_of(result: Result, kind: Kind, layer: int | None, kv_head: int | None)
 
     if fits(result.best):
         return result.best
-    return best_row([row for row in result.rows if fits(row) and is_summary(row)], result.metric)
+    rows = [row for row in result.rows if fits(row) and is_summary(row)]
+    return best_row(rows, result.metric, result.higher_is_better)
 
 
 def _fill(

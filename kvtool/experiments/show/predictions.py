@@ -18,6 +18,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
 from kvtool.features.layers import Layer
 from kvtool.pictures.tiles import Units, sheet_of
+from kvtool.reporting.numbers import in_percent, unit_word
 from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
 from kvtool.store.kept import kept_results
@@ -155,4 +156,5 @@ def _score(block: Row, result: Result | None) -> str:
     if scored is None or scored.get(result.metric) is None:
         return ""
     is_best = result.best is not None and block.items() <= result.best.items()
-    return f" ({'best block, ' * is_best}{result.metric} {scored[result.metric]:.3f})"
+    unit = "" if in_percent(result) else f" {unit_word(result)}".rstrip()
+    return f" ({'best block, ' * is_best}{result.metric} {scored[result.metric]:.3f}{unit})"

@@ -49,4 +49,8 @@ ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemm
 
 def reads_text(model_type: str) -> bool:
     """Whether models of this type have a tokenizer; encoders alone have none."""
-    return not FAMILIES.table.get(model_type, "").startswith("kvtool.models.families.encoders:")
+    if model_type in FAMILIES.table:
+        return not FAMILIES.table[model_type].startswith("kvtool.models.families.encoders:")
+    return model_type not in FAMILIES.names() or getattr(
+        FAMILIES.load(model_type), "reads_text", True
+    )

@@ -48,6 +48,7 @@ class Encoder:
     options: ClassVar[dict[str, Any]] = {}
     interpolates: ClassVar[bool] = True
     """Whether the class must be told to interpolate its position embeddings for another image size."""
+    reads_text: ClassVar[bool] = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint

@@ -49,7 +49,7 @@ def figure(result: Result) -> Figure:
     """The figure of a result, under whatever settings matplotlib has now. Errors as plot's."""
     part = experiment_part(result.command, "plot")
     if part is None:
-        able = ", ".join(name for name in EXPERIMENTS.names() if has_part(name, "plot"))
+        able = ", ".join(name for name in EXPERIMENTS.usable() if has_part(name, "plot"))
         raise UsageError(f"--plot: {result.command} has no figure; commands that have one: {able}")
     if not result.rows:
         raise KvtoolError(f"--plot: expected a result with rows, found a {result.command} of none")

@@ -64,10 +64,17 @@ def norm(rows: Sequence[Row], metric: str) -> Normalize:
 
 
 def draw(
-    axes: Axes, rows: Sequence[Row], metric: str, scale: Normalize, width_in: float
+    axes: Axes,
+    rows: Sequence[Row],
+    metric: str,
+    scale: Normalize,
+    width_in: float,
+    colours: str = MAP,
 ) -> QuadMesh:
-    """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of
-    the figure."""
+    """Cells of rows; what is not defined is hatched, what was not scored stays white.
+
+    width_in: of the figure. colours: a map of matplotlib's.
+    """
     layers = [row["layer"] for row in rows]
     heads = [row["kv_head"] for row in rows]
     first = min(layers)
@@ -82,7 +89,7 @@ def draw(
         across,
         down,
         np.ma.masked_invalid(cells),
-        cmap=MAP,
+        cmap=colours,
         norm=scale,
         edgecolors="face",
         linewidth=0.1,  # else viewers show seams

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import (
     LINE_IN,
+    MAP,
     about,
     legend,
     metric_label,
@@ -51,8 +52,9 @@ def over_maps(
     lines = legend(upper, width_in - BESIDE_LEGEND_IN)
     panels = [drawn.add_subplot(grid[1 + index]) for index in range(len(maps))]
     scale = heatmap.norm([row for rows in maps.values() for row in rows], result.metric)
+    colours = MAP if result.higher_is_better else f"{MAP}_r"  # the brightest is the best
     for panel, (kind, rows) in zip(panels, maps.items(), strict=True):
-        mesh = heatmap.draw(panel, rows, result.metric, scale, width_in)
+        mesh = heatmap.draw(panel, rows, result.metric, scale, width_in, colours)
         panel.set_xlabel(f"{'layer' if kind in DECODER else 'layer of the tower'}, {kind}")
         if result.best is not None and result.best["kind"] == kind:
             heatmap.frame(panel, [(result.best["layer"], result.best["kv_head"])])

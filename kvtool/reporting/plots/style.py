@@ -14,7 +14,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
-from kvtool.reporting.numbers import scale, show
+from kvtool.reporting.numbers import scale, show, unit_mark
 from kvtool.result import Result, Row
 
 COLUMN_IN = 3.5
@@ -152,7 +152,7 @@ def points(
 
 
 def metric_label(result: Result, name: str) -> str:
-    return f"{name}, %" if result.unit in ("fraction", "percent") else name
+    return f"{name}{unit_mark(result)}"
 
 
 def metric_ticks(result: Result) -> FuncFormatter:

@@ -96,7 +96,7 @@ function showBlock(article, block) {
 
 function blockTable(about, block, rows, labels) {
   const table = element("table");
-  const unit = about.percent ? ", %" : "";
+  const unit = about.unit;
   const head = element("tr");
   for (const name of [labels.join(" · ") || "rows", ...about.metrics.map((metric) => metric + unit), "n"]) head.append(element("th", name, { scope: "col" }));
   table.append(element("thead"), element("tbody"));

@@ -70,7 +70,7 @@ def test_msrc_groups(world: Path) -> None:
     assert isinstance(dataset, Msrc)
     assert tuple(dataset.groups()) == CLASSES
     assert all(len(ids) == 10 for ids in dataset.groups().values())
-    assert set(np.unique(dataset.mask("fish/fish_0001", "fish"))) == {0, 1}
+    assert set(np.unique(dataset.group_mask("fish/fish_0001", "fish"))) == {0, 1}
 
 
 def test_imagenet_s_names_and_masks(world: Path) -> None:
@@ -88,7 +88,7 @@ def test_refcoco_masks_and_captions(world: Path, split: str) -> None:
     assert isinstance(dataset, RefCoco)
     assert len(dataset.expressions()) > 20
     for expression in dataset.expressions():
-        assert dataset.mask(expression).any()
+        assert dataset.object_mask(expression).any()
         assert dataset.prefix(expression.image_id, "correct")
     assert not dataset.skipped
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+import torch
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+)
 
 
 def own_processor(processor: Any, image_processor: Any, folder: Path, **options: Any) -> Any:
@@ -19,3 +24,11 @@ def own_processor(processor: Any, image_processor: Any, folder: Path, **options:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     images = image_processor.from_pretrained(folder)
     return Own(image_processor=images, tokenizer=tokenizer, chat_template=template, **options)
+
+
+def own_pixels(folder: Path, image: Image.Image) -> torch.Tensor:
+    processors: Any = AutoImageProcessor
+    pixels: torch.Tensor = processors.from_pretrained(folder, backend="pil")(
+        image, return_tensors="pt"
+    )["pixel_values"]
+    return pixels

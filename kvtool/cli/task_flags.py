@@ -1,0 +1,89 @@
+"""Flags of tasks: made of the options that tasks declare, so that a task is one file, and one of a plug-in too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from kvtool.cli.options import finite, given
+
+
+def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
+    """A command that also takes the options of some tasks; its function finds those that were given in `ctx.obj`.
+
+    tasks: gives their names. It is called when the command's flags are needed: the help of all commands loads no task.
+    """
+
+    class CommandOfTasks(TyperCommand):
+        @cached_property
+        def task_flags(self) -> list[Any]:
+            return flags_of(tasks())
+
+        def get_params(self, ctx: Any) -> list[Any]:
+            """The command's own flags, then those of its tasks, and --help."""
+            *own, help_flag = super().get_params(ctx)
+            if ctx.resilient_parsing and not _asks_for_others(
+                {flag for each in own for flag in each.opts}
+            ):
+                return [*own, help_flag]
+            return [*own, *self.task_flags, help_flag]
+
+        def invoke(self, ctx: Any) -> Any:
+            ctx.obj = given(
+                **{flag.name: ctx.params.pop(flag.name, None) for flag in self.task_flags}
+            )
+            return super().invoke(ctx)
+
+    return CommandOfTasks
+
+
+def _asks_for_others(own: set[str]) -> bool:
+    """Whether the line at Tab has a flag that is not among a command's own: only then tasks are worth their time."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return any(word.startswith("-") and word.partition("=")[0] not in own for word in line.split())
+
+
+def flags_of(tasks: Sequence[str]) -> list[Any]:
+    """A flag for each option of some tasks."""
+    from kvtool.tasks.options import options_of_all
+
+    # Typer makes flags of a function's parameters: this one has them all, and is never called.
+    def holder() -> None: ...
+
+    options = options_of_all(tasks)
+    parameters = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option))
+        for name, option in options.items()
+    ]
+    holder.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    holder.__annotations__ = {each.name: each.annotation for each in parameters}
+    single = typer.Typer(add_completion=False)
+    single.command()(holder)
+    return list(get_command(single).params)
+
+
+def _annotation(option: Any) -> Any:
+    """What Typer makes the flag of an option of."""
+    name = f"--{option.name.replace('_', '-')}"
+    default = "" if option.type is bool else f"; default {option.default}"
+    about: dict[str, Any] = {"help": f"{option.flag.help} ({', '.join(option.tasks)}{default})"}
+    if option.type in (int, float):
+        low, high = option.bounds
+        about |= {"min": low, "max": high, "callback": finite}
+    return Annotated[_offered(option) | None, typer.Option(name, **about)]
+
+
+def _offered(option: Any) -> Any:
+    """The type of a flag: the option's own, without the values that are not for users."""
+    if get_origin(option.type) is not Literal:
+        return option.type
+    return Literal[
+        tuple(value for value in get_args(option.type) if value not in option.flag.hidden)
+    ]

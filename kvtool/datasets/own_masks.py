@@ -1,0 +1,134 @@
+"""The masks of a data set of one's own: which classes each picture shows, their masks, groups and episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from kvtool.datasets import own_records as records
+from kvtool.datasets.episodes import Entry, Episode, draw_episodes, images_of_classes
+from kvtool.datasets.masks import VOID, LabelMap, read_label_map
+from kvtool.datasets.own_files import OwnFiles
+from kvtool.datasets.protocols import LabelConvention
+from kvtool.errors import DatasetError
+
+
+class OwnMasks(OwnFiles):
+    """What is read from masks/ and classes.json."""
+
+    @cached_property
+    def _classes(self) -> records.Classes:
+        return records.read_classes(self.folder / "classes.json")
+
+    def label_map(self, image_id: str) -> LabelMap:
+        """(height, width) uint8: of a picture class ids with 255 for void, of a frame object ids as on disk.
+
+        Raises DatasetError for an id that classes.json does not name.
+        """
+        path = self.truth_file(image_id)
+        labels = read_label_map(path)
+        if image_id not in self._pictures:
+            return labels
+        void = self._classes.void
+        if odd := sorted(set(np.unique(labels).tolist()) - self._classes.ids):
+            raise DatasetError(
+                f"{path}: expected ids that classes.json names, found {odd[0]}; name it there, "
+                "or save ids in place of colors"
+            )
+        return labels if void is None else np.where(labels == void, np.uint8(VOID), labels)
+
+    def _classes_in(self, image_id: str) -> tuple[int, ...]:
+        """The classes that a picture's mask shows. Raises DatasetError where there is none to use."""
+        if not self.has_label_map(image_id):
+            raise DatasetError(f"{self._masks}: no mask of image {image_id}")
+        labels = np.unique(self.label_map(image_id)).tolist()
+        shown = tuple(label for label in labels if label in self._classes.names)
+        if not shown:
+            raise DatasetError(
+                f"{self.truth_file(image_id)}: expected pixels of a class, found none"
+            )
+        return shown
+
+    @cached_property
+    def _all_shown(self) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+        """Picture -> the classes of its mask; and why others have none."""
+        shown, left_out = {}, []
+        _ = self._classes  # a fault of it is not each picture's
+        for name in self._pictures:
+            try:
+                shown[name] = self._classes_in(name)
+            except DatasetError as error:
+                left_out.append(str(error))
+        if not shown:
+            why = f"; first problem: {left_out[0]}" if left_out else ""
+            raise DatasetError(
+                f"{self._masks}: expected masks of the pictures, found none to use{why}"
+            )
+        return shown, left_out
+
+    def _shown(self) -> dict[str, tuple[int, ...]]:
+        """Picture -> the classes of its mask. Pictures without are in `skipped`."""
+        shown, left_out = self._all_shown
+        self.skipped = [*self._unlisted, *left_out]
+        return shown
+
+    def labelled_ids(self) -> list[str]:
+        return list(self._shown())
+
+    def class_texts(self) -> Sequence[str]:
+        return tuple(self._classes.names.values())
+
+    def label_convention(self) -> LabelConvention:
+        return self._classes.convention
+
+    def single_class(self, image_id: str) -> int | None:
+        """None: a picture is asked about every class that its mask shows."""
+        del image_id
+        return None
+
+    def name_of_class(self, class_id: int) -> str:
+        return self._classes.names[class_id]
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Class -> the pictures that show it."""
+        of_class = images_of_classes(self.entries())
+        names = self._classes.names.items()
+        return {name: tuple(of_class[number]) for number, name in names if number in of_class}
+
+    def group_mask(self, image_id: str, category: str) -> LabelMap:
+        """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
+        ids = {name: number for number, name in self._classes.names.items()}
+        if category not in ids:
+            raise DatasetError(
+                f"{self.folder / 'classes.json'}: expected a class {category!r}, found none"
+            )
+        return self.class_mask(image_id, ids[category])
+
+    def class_mask(self, image_id: str, class_id: int) -> LabelMap:
+        """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
+        labels = self.label_map(image_id)
+        return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
+
+    def entries(self) -> list[Entry]:
+        return [Entry(name, label) for name, labels in self._shown().items() for label in labels]
+
+    def episodes(
+        self, n: int = 1000, shots: int = 5, seed: int = 0, entries: Sequence[Entry] | None = None
+    ) -> list[Episode]:
+        """Seeded episodes, see kvtool.datasets.episodes. Classes with too few pictures are in `skipped`."""
+        entries = self.entries() if entries is None else entries
+        for class_id, names in images_of_classes(entries).items():
+            if len(names) <= shots:
+                self.skipped.append(
+                    f"{self._masks}: class {self.name_of_class(class_id)} has {len(names)} pictures, "
+                    f"an episode needs {shots + 1}: no score counts it"
+                )
+        episodes = draw_episodes(entries, n, shots, seed)
+        if not episodes:
+            raise DatasetError(
+                f"{self._masks}: expected a class with {shots + 1} pictures for {shots}-shot episodes, "
+                "found none; use more pictures or fewer shots"
+            )
+        return episodes

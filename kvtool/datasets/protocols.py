@@ -1,0 +1,184 @@
+"""What the tasks, and the questions asked, need of a data set: small protocols, each exactly what its user calls.
+
+A data set that has the members serves the task, whoever wrote it and whatever it derives from. Which of them its files
+allow is said by its `tasks` (kvtool.datasets.base.Dataset). In all of them an annotation that cannot be used costs
+itself alone: it is left out and gets a line in `skipped`; pixels are those of the upright picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from kvtool.datasets.base import Question
+    from kvtool.datasets.davis import Video
+    from kvtool.datasets.episodes import Entry, Episode
+    from kvtool.datasets.refcoco import Expression
+    from kvtool.datasets.spair71k import Pair
+
+Ids = np.ndarray[tuple[int, int], np.dtype[Any]]
+"""(height, width) of whole numbers: class ids, object ids, or 0, 1 and 255 for void."""
+
+
+class LeavesOut(Protocol):
+    """What every data set says of what it left out, see kvtool.datasets.base.DatasetBase."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+    @property
+    def skipped(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class LabelConvention:
+    """How label maps name the classes.
+
+    first_id: the id of the first class; those of the others follow in the order of the classes' names.
+    ignored_id: marks pixels that no metric counts.
+    has_other: whether the ids below the first one stand for everything that is of no class.
+    """
+
+    first_id: int
+    ignored_id: int
+    has_other: bool
+
+
+@runtime_checkable
+class HasEpisodes(LeavesOut, Protocol):
+    """Few-shot episodes of single classes: foreground segmentation."""
+
+    def entries(self) -> list[Entry]:
+        """Every image with every class that it serves, in a fixed order."""
+        ...
+
+    def episodes(
+        self, n: int = ..., shots: int = ..., seed: int = ..., entries: Sequence[Entry] | None = ...
+    ) -> list[Episode]:
+        """Seeded episodes of these entries, or of all. Raises DatasetError where no class has enough of them."""
+        ...
+
+    def truth_file(self, image_id: str) -> Path:
+        """Where an image's label map is, or should be."""
+        ...
+
+    def label_map(self, image_id: str) -> Ids:
+        """Class ids, 255 for void. Raises DatasetError where it cannot be used."""
+        ...
+
+    def class_mask(self, image_id: str, class_id: int) -> Ids:
+        """1 where the class is, 255 where the annotation is void, else 0."""
+        ...
+
+    def name_of_class(self, class_id: int) -> str: ...
+
+
+@runtime_checkable
+class HasGroups(LeavesOut, Protocol):
+    """Groups of images that share a class: co-segmentation."""
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Class -> ids of its images."""
+        ...
+
+    def truth_file(self, image_id: str) -> Path:
+        """An image's mask. Raises DatasetError where it has none."""
+        ...
+
+    def group_mask(self, image_id: str, category: str) -> Ids:
+        """1 the class, 0 anything else, 255 void. Raises DatasetError where it cannot be used."""
+        ...
+
+
+@runtime_checkable
+class HasLabelMaps(LeavesOut, Protocol):
+    """A class id at every pixel, and the classes' names: semantic segmentation."""
+
+    def labelled_ids(self) -> list[str]:
+        """Ids of the images that have a label map, in a fixed order."""
+        ...
+
+    def class_texts(self) -> Sequence[str]:
+        """The classes' names in the order of their ids; their vectors are those of `texts()`."""
+        ...
+
+    def label_convention(self) -> LabelConvention: ...
+
+    def single_class(self, image_id: str) -> int | None:
+        """Index among the names of the one class that the image is asked about; None where that is every class of its
+        label map. Raises DatasetError where it cannot be known."""
+        ...
+
+    def truth_file(self, image_id: str) -> Path:
+        """An image's label map. Raises DatasetError where it has none."""
+        ...
+
+    def label_map(self, image_id: str) -> Ids:
+        """Ids as label_convention() has them. Raises DatasetError where it cannot be used."""
+        ...
+
+
+@runtime_checkable
+class HasExpressions(LeavesOut, Protocol):
+    """Sentences about objects, and the objects' masks: referring expression."""
+
+    def expressions(self) -> list[Expression]: ...
+
+    def expression_texts(self) -> Sequence[str]:
+        """The sentences, each once; their vectors are those of `texts()`."""
+        ...
+
+    def place_of(self, expression: Expression) -> str:
+        """Where an expression's object stands, for messages."""
+        ...
+
+    def image_wh_px(self, expression: Expression) -> tuple[int, int]:
+        """(width, height) that the annotation gives the picture. Raises DatasetError."""
+        ...
+
+    def object_mask(self, expression: Expression) -> Ids:
+        """1 where the object is, else 0. Raises DatasetError."""
+        ...
+
+
+@runtime_checkable
+class HasPairs(LeavesOut, Protocol):
+    """Pairs of images with corresponding keypoints: semantic correspondence."""
+
+    def pairs(self) -> list[Pair]: ...
+
+
+@runtime_checkable
+class HasVideos(LeavesOut, Protocol):
+    """Sequences of frames with object ids: temporal correspondence."""
+
+    @property
+    def n_sequences(self) -> int:
+        """How many sequences there are, those that cannot be used among them."""
+        ...
+
+    def videos(self) -> list[Video]: ...
+
+    def truth_file(self, image_id: str) -> Path:
+        """Where a frame's annotation is, or should be."""
+        ...
+
+    def has_label_map(self, image_id: str) -> bool:
+        """Whether a frame has an annotation."""
+        ...
+
+    def label_map(self, image_id: str) -> Ids:
+        """0 background, 1.. object, 255 void. Raises DatasetError where it cannot be used."""
+        ...
+
+
+@runtime_checkable
+class HasQuestions(LeavesOut, Protocol):
+    """Questions about images, with answers: knockout, paired, correlate."""
+
+    def questions(self) -> list[Question]: ...

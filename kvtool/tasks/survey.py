@@ -1,0 +1,179 @@
+"""What a data set serves, and what is missing: every task is set up on its pictures as a probe would set it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from inspect import signature
+from typing import Any
+
+from kvtool.asking.benchmarks import unaskable
+from kvtool.datasets.base import PREFIX_CONDITIONS, QUESTIONS, DatasetBase
+from kvtool.datasets.images import read_size
+from kvtool.datasets.protocols import HasEpisodes, HasGroups, HasLabelMaps, HasQuestions
+from kvtool.engine.prefixes import prefix_texts
+from kvtool.errors import ImageError, KvtoolError
+from kvtool.tasks import TASKS
+from kvtool.tasks.blocks import torch_device
+from kvtool.tasks.truth import Size, Sizes
+
+UNITS = {
+    "foreground-segmentation": "episodes",
+    "co-segmentation": "masks",
+    "semantic-segmentation": "masks",
+    "referring-expression": "expressions",
+    "semantic-correspondence": "pairs",
+    "temporal-correspondence": "objects",
+}
+CLASSES: dict[str, Callable[[Any], int]] = {
+    "foreground-segmentation": lambda data: len({entry.class_id for entry in data.entries()}),
+    "co-segmentation": lambda data: len(data.groups()),
+    "semantic-segmentation": lambda data: len(data.class_texts()),
+}
+"""How many classes a data set has for a task, where it is about classes."""
+WITH_CLASSES = (HasEpisodes, HasGroups, HasLabelMaps)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One thing that a data set may serve.
+
+    n: how many `unit`s of it can be used, on how many `images`, of how many `classes` where there are any. left_out:
+    how many cannot; reasons: a line for each, or for many. missing: why nothing of it is served, "" where something is.
+    """
+
+    what: str
+    n: int = 0
+    unit: str = ""
+    images: int | None = None
+    classes: int | None = None
+    left_out: int = 0
+    reasons: tuple[str, ...] = ()
+    missing: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """As it is printed: the first reason stands for all."""
+        reasons = self.reasons[:1]
+        return {
+            "what": self.what,
+            "served": not self.missing,
+            **asdict(self),
+            "reasons": list(reasons),
+        }
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a data set that can be read, with their sizes; `failed`: why others cannot, by id."""
+
+    sizes: dict[str, Size]
+    failed: dict[str, str]
+
+
+def read_pictures(dataset: DatasetBase, progress: Callable[..., None] | None = None) -> Pictures:
+    """Look at every picture of a data set. Raises DatasetError where none is there."""
+    sizes, failed = {}, {}
+    for ref in dataset.images():
+        try:
+            sizes[ref.id] = read_size(ref)
+        except ImageError as error:
+            failed[ref.id] = str(error)
+        if progress is not None:
+            progress(1, ref.id)
+    return Pictures(sizes, failed)
+
+
+def survey(dataset: DatasetBase, pictures: Pictures) -> list[Served]:
+    """What a data set serves: its pictures and texts, each task, knockout and the prefixes."""
+    reasons = [*dataset.skipped, *pictures.failed.values()]
+    n = len(pictures.sizes)
+    missing = "" if n else "no picture can be read"
+    return [
+        Served("images", n, "images", n, None, len(reasons), tuple(reasons), missing),
+        _texts(dataset),
+        *(_task(dataset, name, pictures.sizes) for name in TASKS.names()),
+        _knockout(dataset, pictures),
+        *(_prefix(dataset, condition, pictures.sizes) for condition in PREFIX_CONDITIONS),
+    ]
+
+
+def _texts(dataset: DatasetBase) -> Served:
+    try:
+        n = len(dataset.texts())
+    except KvtoolError as error:
+        return _damaged("texts", "texts", error, dataset.skipped)
+    missing = "" if n else "no class names, expressions or captions"
+    return Served("texts", n, "texts", missing=missing)
+
+
+def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:
+    """A task with its own options, over all pictures as if a run held them."""
+    unit = UNITS.get(name, "units")
+    if lacking := dataset.lacks(name):
+        return Served(name, unit=unit, missing=lacking)
+    try:
+        task, unit = _made(dataset, name, sizes, unit)
+    except KvtoolError as error:
+        return _damaged(name, unit, error, dataset.skipped)
+    count = CLASSES.get(name) if isinstance(dataset, WITH_CLASSES) else None
+    classes = None if count is None else count(dataset)
+    reasons = tuple(dict.fromkeys(task.skipped))
+    return Served(name, task.n, unit, len(task.images()), classes, task.n_skipped, reasons)
+
+
+def _made(dataset: DatasetBase, name: str, sizes: Sizes, unit: str) -> tuple[Any, str]:
+    """The task and its units; where no class has pictures enough for its own number of shots, those of one shot."""
+    make, device = TASKS.load(name), torch_device("cpu")
+    try:
+        return make(dataset, sizes, device), unit
+    except KvtoolError:
+        if "shots" not in signature(make).parameters:
+            raise
+        return make(dataset, sizes, device, shots=1), f"{unit} of 1 shot"
+
+
+def _damaged(what: str, unit: str, error: KvtoolError, skipped: Sequence[str]) -> Served:
+    """Something that is there, and of which nothing can be used."""
+    reasons = tuple(dict.fromkeys([str(error), *skipped]))
+    return Served(what, unit=unit, left_out=len(reasons), reasons=reasons, missing=str(error))
+
+
+def _knockout(dataset: DatasetBase, pictures: Pictures) -> Served:
+    """Questions that can be asked from one stored cache."""
+    lacking = dataset.lacks(QUESTIONS)
+    if lacking or not isinstance(dataset, HasQuestions):
+        return Served("knockout", unit="questions", missing=lacking)
+    try:
+        questions = dataset.questions()
+    except KvtoolError as error:
+        return _damaged("knockout", "questions", error, dataset.skipped)
+    why = {question.id: unaskable(question, pictures.failed) for question in questions}
+    able = [question for question in questions if not why[question.id]]
+    # Those about several images are for the paired tasks, and not amiss.
+    amiss = [
+        f"question {q.id}: {why[q.id]}" for q in questions if why[q.id] and len(q.image_ids) == 1
+    ]
+    reasons = (*dataset.skipped, *amiss)
+    images = len({question.image_ids[0] for question in able})
+    missing = "" if able else "no question about one image, with a public answer"
+    return Served("knockout", len(able), "questions", images, None, len(reasons), reasons, missing)
+
+
+def _prefix(dataset: DatasetBase, condition: str, sizes: Sizes) -> Served:
+    """A text before each image."""
+    what = f"prefix {condition}"
+    if condition not in dataset.conditions:
+        offered = ", ".join(dataset.conditions)
+        return Served(what, unit="texts", missing=f"{dataset.name} offers {offered}")
+    refs = [ref for ref in dataset.images() if ref.id in sizes]
+    try:
+        texts = prefix_texts(condition, dataset, refs)
+    except KvtoolError as error:  # captions, say, may be left out
+        return Served(what, unit="texts", missing=str(error))
+    n = sum(text is not None for text in texts)
+    return Served(what, n, "texts", n)
+
+
+def all_left_out(served: Sequence[Served]) -> list[str]:
+    """The reasons of all, each once."""
+    return list(dict.fromkeys(reason for one in served for reason in one.reasons))
