@@ -48,7 +48,8 @@ class Benchmark:
     metric: str
     unit: str
     said: Callable[[str, Question], str]
-    """What an answer's text says to a question: yes, no, an option; "other" where it says none of what it may."""
+    """What an answer's text says to a question: yes, no, an option; "other" where it says none of
+    what it may."""
     units: Callable[[Array, Array], Array]
     """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be
     summed."""
@@ -121,10 +122,12 @@ BENCHMARKS = {
 
 
 def own_benchmark(name: str) -> Benchmark:
-    """The questions of any other data set: the share of right answers, of all and of each group.
+    """Return the benchmark of any other data set with questions: the share of right answers, of all
+    and of each group.
 
-    A question with choices is answered by one of them, see kvtool.metrics.answers.parse_choice; one whose answer is
-    yes or no as POPE reads answers; any other by the very answer, case and a period at its end aside.
+    A question with choices is answered by one of them, see kvtool.metrics.answers.parse_choice; one
+    whose answer is yes or no as POPE reads answers; any other by the very answer, case and a period
+    at its end aside.
     """
     return Benchmark(
         name=name,
@@ -141,13 +144,14 @@ def own_benchmark(name: str) -> Benchmark:
 
 
 def _pooled_accuracy(sums: Array) -> dict[str, Array]:
-    """Of all questions, and the mean of the groups' accuracies."""
+    """Return the accuracy of all questions, and the mean of the groups' accuracies."""
     by_group = sums.reshape(*sums.shape[:-1], -1, 2)
     macro = accuracy(by_group)["accuracy"].mean(axis=-1)
     return accuracy(by_group.sum(axis=-2)) | {"macro_accuracy": macro}
 
 
 def _said(answer: str, question: Question) -> str:
+    """Return what an answer says to a question of own_benchmark; "other" where it says nothing."""
     if question.choices:
         return parse_choice(answer, question.choices) or "other"
     if _plain_answer(question) in ("yes", "no"):
@@ -156,11 +160,12 @@ def _said(answer: str, question: Question) -> str:
 
 
 def _plain_answer(question: Question) -> str:
+    """Return what an answer has to say to be right: a choice's letter, or a plain text."""
     return question.answer if question.choices else plain_text(question.answer)
 
 
 def plain_text(answer: str) -> str:
-    """A short answer in lower case on one line, without a period at its end."""
+    """Return a short answer in lower case on one line, without a period at its end."""
     return " ".join(answer.split()).rstrip(".").casefold()
 
 

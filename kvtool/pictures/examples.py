@@ -72,7 +72,8 @@ def draw_examples(
 
 
 def _drawing_of(task: Any) -> Callable[..., Drawing]:
-    """How a task's predictions are drawn. Raises UsageError for a task of a plug-in that draws none."""
+    """How a task's predictions are drawn. Raises UsageError for a task of a plug-in that draws
+    none."""
     if task.name in DRAW or task.name in TRUTH:
         return DRAW.get(task.name, _masks)
     if hasattr(task, "draw"):

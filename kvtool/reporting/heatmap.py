@@ -44,8 +44,8 @@ class HeatmapCell:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Layers across, heads down. cells: by head, then layer; None where a block is not scored. low, high: what the
-    darkest and the brightest colour stand for."""
+    """Layers across, heads down. cells: by head, then layer; None where a block is not scored. low,
+    high: what the darkest and the brightest colour stand for."""
 
     kind: str
     layers: list[int]

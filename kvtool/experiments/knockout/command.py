@@ -30,7 +30,8 @@ def knockout(
             "--benchmark",
             metavar="SPEC",
             autocompletion=complete_benchmark,
-            help="pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions, e.g. own:PATH.",
+            help="pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions, "
+            "e.g. own:PATH.",
         ),
     ],
     heads: Annotated[

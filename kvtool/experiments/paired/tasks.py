@@ -184,6 +184,7 @@ def probed_image(
 
 
 def _is_of_several_images(question: Question) -> bool:
+    """Return whether a question is about several images."""
     return len(question.image_ids) > 1
 
 
@@ -245,7 +246,7 @@ PAIRED = {
 
 
 def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
-    """The tasks that may be put to a run over a data set."""
+    """Return the tasks that may be put to a run over a data set."""
     return [
         task
         for task in PAIRED.values()
@@ -300,18 +301,20 @@ def _unfit(run: Run, task: PairedTask) -> str | None:
 
 
 def survey_paired(dataset: DatasetBase, sizes: Sizes) -> list[Served]:
-    """What a data set serves of the paired tasks that may be put to a run over it, or one row that says none."""
-    able = tasks_over(dataset)
-    if not able:
+    """Return what a data set serves of the paired tasks that may be put to a run over it, or one
+    row that says none."""
+    tasks = tasks_over(dataset)
+    if not tasks:
         return [
             Served(
                 "paired", unit="questions", missing=f"{dataset.name} has no pairs or choices for it"
             )
         ]
-    return [_survey(dataset, sizes, task) for task in able]
+    return [_survey(dataset, sizes, task) for task in tasks]
 
 
 def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
+    """Return how many questions of one task a data set has, or why it has none."""
     what = f"paired {task.name}"
     if task.name not in dataset.tasks and (lacking := dataset.lacks(QUESTIONS)):
         return Served(what, unit="questions", missing=lacking)
