@@ -185,7 +185,5 @@ def listed_paths(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
     ]
     if not usable:
         why = f": {skipped[0]}" if skipped else "; nothing to do"
-        raise DatasetError(
-            f"folder: expected image paths, one a line of standard input or one an entry, found none{why}"
-        )
+        raise DatasetError(f"folder: expected image paths, one a line, found none{why}")
     return [ImageRef(name, Path(name)) for name in usable]

@@ -124,7 +124,7 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     calls: list[tuple[Any, str]] = [
         (
             lambda: kvtool.extract(run.store, model="m", dataset=[3]),  # type: ignore[list-item]
-            "dataset: expected a list of paths, or one of PIL images",
+            "dataset: expected a list of paths",
         ),
         (
             lambda: kvtool.extract(run.store, model=None, dataset="scenes"),  # type: ignore[arg-type]

@@ -154,14 +154,14 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in "".join(blocks("sh")).splitlines():
         piped = ""
         for command in line.split(" | "):
-            code, piped = run(shlex.split(command)[1:], piped, monkeypatch)
+            code, piped = run(shlex.split(command)[1:], piped)
             assert code == 0, (command, piped)
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         exec(compile(use, str(PAGE), "exec"), {})
     assert "miou_fgbg" in shown.getvalue()
 
 
-def run(arguments: list[str], piped: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+def run(arguments: list[str], piped: str) -> tuple[int, str]:
     from typer.testing import CliRunner
 
     outcome = CliRunner().invoke(app, arguments, input=piped)
