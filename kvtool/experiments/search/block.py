@@ -21,22 +21,23 @@ def choose_block(
 ) -> tuple[Block, str]:
     """Return the block to search, and the reason in words. Raises UsageError where it is not
     stored."""
-    kind = kind or next(name for name in PREFERRED if name in run.config.kinds)
-    _check_block(run, kind, layer, kv_head)
+    preferred = (name for name in PREFERRED if name in run.config.kinds)
+    block_kind: Kind = next(preferred) if kind is None else kind
+    _check_block(run, block_kind, layer, kv_head)
     if layer is not None and kv_head is not None:
-        return Block(kind, layer, kv_head), "as asked"
+        return Block(block_kind, layer, kv_head), "as asked"
     for result in _probes(run):
-        if (row := _best_of(result, kind, layer, kv_head)) is not None:
-            block = Block(kind, row["layer"], row["kv_head"])
+        if (row := _best_of(result, block_kind, layer, kv_head)) is not None:
+            block = Block(block_kind, row["layer"], row["kv_head"])
             return block, f"best of the kept probe {result.task}"
     # A block with values that are not finite is no good default.
-    layers = run.config.stored_layers(kind)
+    layers = run.config.stored_layers(block_kind)
     nonfinite = run.nonfinite()
     head = kv_head or 0
-    sound = [number for number in layers if (kind, number, head) not in nonfinite] or layers
+    sound = [number for number in layers if (block_kind, number, head) not in nonfinite] or layers
     middle = sound[len(sound) // 2] if layer is None else layer
     reason = "no kept probe says which is best: middle layer, head 0 unless given"
-    return Block(kind, middle, head), reason
+    return Block(block_kind, middle, head), reason
 
 
 def _check_block(run: Run, kind: Kind, layer: int | None, kv_head: int | None) -> None:
