@@ -1,5 +1,4 @@
-"""The one formatter of numbers, for tables, pictures and the page, and what intervals allow one to
-say."""
+"""The one formatter of numbers, for tables, pictures and the page, and what intervals allow one to say."""
 
 from __future__ import annotations
 
@@ -11,8 +10,7 @@ Relation = Literal["above", "below", "not distinguishable", "without an interval
 
 
 def show(result: Result, value: float | None) -> str:
-    """A metric in percent with one decimal, or in its own unit with four digits; "-" where it is
-    not defined."""
+    """A metric in percent with one decimal, or in its own unit with four digits; "-" where it is not defined."""
     if value is None:
         return "-"
     return f"{scale(result) * value:.1f}" if in_percent(result) else f"{value:.4g}"
@@ -69,8 +67,7 @@ def probability(p: float) -> str:
 
 def model_name(result: Result) -> str:
     """The model, and the text before its images where there was one."""
-    model = result.config.get("model")
-    prefix = result.config.get("prefix")
+    model, prefix = result.config.get("model"), result.config.get("prefix")
     name = str(model or result.config.get("run") or result.command)
     return name if prefix in (None, "none") else f"{name}, prefix {prefix}"
 

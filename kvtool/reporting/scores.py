@@ -1,5 +1,4 @@
-"""Scores on a terminal: the best block beside the baselines, the per-layer maximum, the layer x
-head map."""
+"""Scores on a terminal: the best block beside the baselines, the per-layer maximum, the layer x head map."""
 
 from __future__ import annotations
 
@@ -20,13 +19,11 @@ HEADS_SHOWN = 10
 SHOWN = 3
 """Metrics with an interval that fit there beside a name."""
 
-COLD = (38, 50, 90)
-HOT = (220, 120, 30)
+COLD, HOT = (38, 50, 90), (220, 120, 30)
 
 
 def _leading_rows(result: Result) -> list[tuple[str, Row]]:
-    """The best block and the best of each baseline, with what to call them; all rows where they are
-    no blocks."""
+    """The best block and the best of each baseline, with what to call them; all rows where they are no blocks."""
     rows: list[tuple[str, Row]] = []
     if result.best is not None:
         how = " (chosen on the other half)" if result.best.get("select") == "split" else ""
@@ -90,8 +87,7 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
     shown = heads if len(heads) <= HEADS_SHOWN else []
     top = best_row(rows, result.metric)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
-    low = min(values, default=0.0)
-    high = max(values, default=1.0)
+    low, high = min(values, default=0.0), max(values, default=1.0)
     table = Table(
         title=Text(f"{kind}: {result.metric}{unit_mark(result)}"),
         title_justify="left",
@@ -128,8 +124,7 @@ def _cell(result: Result, row: Row | None, low: float, high: float, top: Row | N
 
 
 def score_tables(result: Result) -> Iterator[RenderableType]:
-    """The best block beside the baselines, its rows by label, and a map of layers and heads for
-    each kind."""
+    """The best block beside the baselines, its rows by label, and a map of layers and heads for each kind."""
     leading = _leading_rows(result)
     if leading:
         yield _scores(result, leading)

@@ -1,5 +1,4 @@
-"""What was found, in sentences made from a result's numbers. None claims more than its interval or
-its test carries."""
+"""What was found, in sentences made from a result's numbers. None claims more than its interval or its test carries."""
 
 from __future__ import annotations
 
@@ -58,9 +57,8 @@ def baseline_name(result: Result, row: Row) -> str:
 
 
 def between_models(results: Sequence[Result]) -> str | None:
-    """The two best models on one task and data set, without prefix; None for fewer than two, or
-    where they are not comparable: other data, other sampling units, or several results of one
-    model."""
+    """The two best models on one task and data set, without prefix; None for fewer than two, or where they are not
+    comparable: other data, other sampling units, or several results of one model."""
     bare = [found for found in results if found.config.get("prefix") in (None, "none")]
     scored = [
         (found.best, found)
@@ -106,7 +104,6 @@ def capitalized(text: str) -> str:
 
 
 def sentences_of(result: Result) -> list[str]:
-    """The sentences about one result, as its experiment makes them; none for a command that is not
-    known."""
+    """The sentences about one result, as its experiment makes them; none for a command that is not known."""
     part = experiment_part(result.command, "article")
     return [] if part is None else list(part.sentences(result))
