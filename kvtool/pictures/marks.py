@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
-COLOUR = (225, 20, 50)
+COLOR = (225, 20, 50)
 HALO = (255, 255, 255)
 RING = 0.025
 NAME = 0.07
@@ -81,7 +81,7 @@ def _clearest(
     def key(box: Box) -> tuple[float, float]:
         """Return the covered area, and the distance to the next ring, negated."""
         away = min(
-            (dist(_centre(box), _centre(other_box)) for other_box in other_rings), default=clear_px
+            (dist(_center(box), _center(other_box)) for other_box in other_rings), default=clear_px
         )
         return sum(_overlap(box, other_box) for other_box in occupied), -min(away, clear_px)
 
@@ -98,12 +98,12 @@ def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
     for mark in marks:
         x0, y0, x1, y1 = mark.ring_xyxy_px
         painter.ellipse((x0, y0, x1, y1), outline=HALO, width=3 * line)
-        painter.ellipse((x0 + line, y0 + line, x1 - line, y1 - line), outline=COLOUR, width=line)
+        painter.ellipse((x0 + line, y0 + line, x1 - line, y1 - line), outline=COLOR, width=line)
     for mark in marks:
         ink_x, ink_y, _, _ = font.getbbox(mark.name, stroke_width=line)
         corner_px = (mark.name_xyxy_px[0] - ink_x, mark.name_xyxy_px[1] - ink_y)
         painter.text(
-            corner_px, mark.name, fill=COLOUR, font=font, stroke_width=line, stroke_fill=HALO
+            corner_px, mark.name, fill=COLOR, font=font, stroke_width=line, stroke_fill=HALO
         )
     return canvas
 
@@ -111,7 +111,7 @@ def draw_marks(image: Image.Image, marks: Sequence[PointMark]) -> Image.Image:
 def _places(ring: Box, size_px: tuple[float, float], wh_px: tuple[int, int]) -> list[Box]:
     """Return boxes of a size that touch a ring's circle, the right one first, moved into the
     picture."""
-    (x, y) = _centre(ring)
+    (x, y) = _center(ring)
     (width, height) = size_px
     radius = (ring[2] - ring[0]) / 2
     boxes: list[Box] = []
@@ -129,7 +129,7 @@ def _around(point: Point, reach: float) -> Box:
     return point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach
 
 
-def _centre(box: Box) -> Point:
+def _center(box: Box) -> Point:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Mask = NDArray[Any]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 
-OBJECTS: tuple[Colour, ...] = (
+OBJECTS: tuple[Color, ...] = (
     (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
@@ -50,7 +50,7 @@ def fit(image: Image.Image, side_px: int) -> Image.Image:
     return image.convert("RGB").resize(wh_px, Image.Resampling.LANCZOS)
 
 
-def grey(picture: Image.Image) -> Image.Image:
+def gray(picture: Image.Image) -> Image.Image:
     """Return a picture without its colors, so that those laid over it are the only ones."""
     return picture.convert("L").convert("RGB")
 
@@ -178,64 +178,64 @@ class Pen:
     def stroke(self, start: Point, stop: Point, right: bool) -> None:
         """Draw the line of a match: solid where it is right, else broken."""
         pieces = [(start, stop)] if right else dashes(start, stop, 12 * self.size, 8 * self.size)
-        for width, colour in ((3.8, CASING), (2.2, RIGHT if right else WRONG)):
+        for width, color in ((3.8, CASING), (2.2, RIGHT if right else WRONG)):
             for a, b in pieces:
-                self.line(a, b, colour, width)
+                self.line(a, b, color, width)
 
     def error(self, point: Point, true: Point) -> None:
         """Draw a thin line from a wrong point to the ring around the true one."""
         length = hypot(true[0] - point[0], true[1] - point[1])
         share = max(0.0, 1 - 12 * self.size / length) if length else 0.0
         stop = point[0] + share * (true[0] - point[0]), point[1] + share * (true[1] - point[1])
-        for width, colour in ((3.0, CASING), (1.4, TRUTH)):
-            self.line(point, stop, colour, width)
+        for width, color in ((3.0, CASING), (1.4, TRUTH)):
+            self.line(point, stop, color, width)
 
     def ends(self, start: Point, stop: Point, right: bool) -> None:
         """Draw the points of a match: a disc at its start, a larger one or a cross at its end."""
-        colour = RIGHT if right else WRONG
-        self.disc(start, 5, colour)
+        color = RIGHT if right else WRONG
+        self.disc(start, 5, color)
         if right:
-            self.disc(stop, 6.5, colour)
+            self.disc(stop, 6.5, color)
         else:
-            self.cross(stop, 7, colour)
+            self.cross(stop, 7, color)
 
     @property
     def size(self) -> float:
         """The scale of a line's width: 1 where the picture is 1000 px wide, never much less."""
         return max(0.6, self.unit)
 
-    def line(self, a: Point, b: Point, colour: Colour, width: float) -> None:
+    def line(self, a: Point, b: Point, color: Color, width: float) -> None:
         """Draw a line."""
         ends = [tuple(SMOOTHING * value for value in point) for point in (a, b)]
         self.canvas.line(
-            ends, fill=(*colour, 255), width=max(1, round(width * self.size * SMOOTHING))
+            ends, fill=(*color, 255), width=max(1, round(width * self.size * SMOOTHING))
         )
 
-    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+    def disc(self, center: Point, radius: float, color: Color) -> None:
         """Draw a disc with a casing."""
-        self._ellipse(centre, radius + 1.2, CASING)
-        self._ellipse(centre, radius, colour)
+        self._ellipse(center, radius + 1.2, CASING)
+        self._ellipse(center, radius, color)
 
-    def ring(self, centre: Point) -> None:
+    def ring(self, center: Point) -> None:
         """Draw a ring with a casing."""
-        for radius, width, colour in ((13.0, 5.0, CASING), (12.0, 3.0, TRUTH)):
-            box = self._box(centre, radius)
+        for radius, width, color in ((13.0, 5.0, CASING), (12.0, 3.0, TRUTH)):
+            box = self._box(center, radius)
             px = max(1, round(width * self.size * SMOOTHING))
-            self.canvas.ellipse(box, outline=(*colour, 255), width=px)
+            self.canvas.ellipse(box, outline=(*color, 255), width=px)
 
-    def cross(self, centre: Point, radius: float, colour: Colour) -> None:
+    def cross(self, center: Point, radius: float, color: Color) -> None:
         """Draw a cross with a casing."""
-        x, y = centre
+        x, y = center
         arm = radius * self.size
-        for ink, width in ((CASING, 5.4), (colour, 3.2)):
+        for ink, width in ((CASING, 5.4), (color, 3.2)):
             self.line((x - arm, y - arm), (x + arm, y + arm), ink, width)
             self.line((x - arm, y + arm), (x + arm, y - arm), ink, width)
 
-    def _ellipse(self, centre: Point, radius: float, colour: Colour) -> None:
-        self.canvas.ellipse(self._box(centre, radius), fill=(*colour, 255))
+    def _ellipse(self, center: Point, radius: float, color: Color) -> None:
+        self.canvas.ellipse(self._box(center, radius), fill=(*color, 255))
 
-    def _box(self, centre: Point, radius: float) -> tuple[float, float, float, float]:
-        x, y, r = (SMOOTHING * value for value in (*centre, radius * self.size))
+    def _box(self, center: Point, radius: float) -> tuple[float, float, float, float]:
+        x, y, r = (SMOOTHING * value for value in (*center, radius * self.size))
         return x - r, y - r, x + r, y + r
 
 
@@ -256,17 +256,17 @@ def dashes(a: Point, b: Point, on_px: float, off_px: float) -> list[tuple[Point,
 
 def mask_marks(n_objects: int = 1) -> list[tuple[Image.Image, str]]:
     """Return the marks of draw_masks and their meanings, for a sheet's legend."""
-    grey = Image.new("RGB", (26, 22), (150, 150, 150))
+    gray = Image.new("RGB", (26, 22), (150, 150, 150))
     inside = np.zeros((22, 26), np.uint8)
     inside[4:18, 4:22] = 1
     object_marks = [
-        (draw_masks(grey, inside * number), number) for number in range(1, n_objects + 1)
+        (draw_masks(gray, inside * number), number) for number in range(1, n_objects + 1)
     ]
     labeled = [
         (mark, "predicted" if n_objects == 1 else f"object {number}, predicted")
         for mark, number in object_marks
     ]
-    return [*labeled, (draw_masks(grey, None, inside), "truth")]
+    return [*labeled, (draw_masks(gray, None, inside), "truth")]
 
 
 def match_marks(right: str = "right", wrong: str = "wrong") -> list[tuple[Image.Image, str]]:

@@ -23,7 +23,7 @@ from kvtool.pictures.overlays import (
     draw_masks,
     draw_matches,
     fit,
-    grey,
+    gray,
     mask_marks,
     match_marks,
     side_by_side,
@@ -107,7 +107,7 @@ def _mask(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
     truth = units.task.truth(record)
     picture = fit(load_image(refs[image]), side_px)
     panels = side_by_side(
-        [draw_masks(picture, None, truth), draw_masks(grey(picture), predicted, truth)]
+        [draw_masks(picture, None, truth), draw_masks(gray(picture), predicted, truth)]
     )
     return Tile(
         panels, (f"{_words(units, record)} · IoU {_iou(predicted, truth)}", _place(image, record))
@@ -175,7 +175,7 @@ def _frames(units: Units, refs: Refs, images: Collection[str]) -> list[Draw]:
 def _frame(units: Units, refs: Refs, record: Row, is_given: bool, side_px: int) -> Tile:
     predicted = np.asarray(Image.open(units.folder / record["file"]))
     truth = units.task.truth(record)
-    picture = grey(fit(load_image(refs[record["image"]]), side_px))
+    picture = gray(fit(load_image(refs[record["image"]]), side_px))
     masks = draw_masks(picture, predicted, None if is_given else truth)
     return Tile(masks, (record["image"], "given" if is_given else _similarity(predicted, truth)))
 

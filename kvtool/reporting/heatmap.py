@@ -22,7 +22,7 @@ VIRIDIS = (
     "b5de2b",
     "fde725",
 )
-"""Ten steps of matplotlib's perceptually even map, between which colours are mixed."""
+"""Ten steps of matplotlib's perceptually even map, between which colors are mixed."""
 
 NUMBERS_UP_TO = 16
 """Columns beyond which a cell has no room for one decimal."""

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.panels import DECODER, best_words, main_kinds, map_rows, over_maps
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     DASHES,
     MARKERS,
     in_words,
@@ -54,7 +54,7 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
         layers = sorted({row["layer"] for row in blocks if row["kind"] == kind})
         positions = [layer + APART * (index - (len(kinds) - 1) / 2) for layer in layers]
         style = LOOKS.get(kind, 0)
-        look: dict[str, Any] = {"color": COLOURS[style], "marker": MARKERS[style], "zorder": 3}
+        look: dict[str, Any] = {"color": COLORS[style], "marker": MARKERS[style], "zorder": 3}
         label = f"{kind}, best head of each layer" if kind in DECODER else kind
         points(
             axes,
@@ -65,7 +65,7 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
         )
     for index, (name, row) in enumerate(baselines(result, kinds)):
         score = scored(row, result.metric)
-        color = COLOURS[(index + len(LOOKS)) % len(COLOURS)]
+        color = COLORS[(index + len(LOOKS)) % len(COLORS)]
         label = f"{name}: {in_words(result, score)}"
         axes.axhline(score.value, color=color, linestyle=DASHES[index % len(DASHES)], label=label)
     layers = [row["layer"] for row in blocks if row["kind"] in kinds]

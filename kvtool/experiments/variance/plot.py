@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     LINE_IN,
     MARK,
     about,
@@ -55,10 +55,10 @@ def draw(result: Result) -> Figure:
         histogram(top, result)
         lines += legend(top, width_in - 0.75)
     panel = figure.add_subplot(grid[-1])
-    mesh = heatmap.draw(panel, rows, result.metric, colours(rows), width_in)
+    mesh = heatmap.draw(panel, rows, result.metric, colors(rows), width_in)
     heatmap.frame(panel, [(row["layer"], row["kv_head"]) for row in rows if row["input_agnostic"]])
     panel.set_xlabel(f"layer, {config['kind']}")
-    bar = heatmap.colour_bar(figure, mesh, [panel], "L2 variance", map_in)
+    bar = heatmap.color_bar(figure, mesh, [panel], "L2 variance", map_in)
     if isinstance(mesh.norm, LogNorm):
         plain_ticks(bar.ax.yaxis, int(map_in / heatmap.TICK_IN))
     lines += title(
@@ -86,7 +86,7 @@ def histogram(axes: Axes, result: Result) -> None:
     )
     for index, mode in enumerate(distribution["modes"]):
         label = "mode" + "s" * (len(distribution["modes"]) > 1) if index == 0 else None
-        axes.axvline(mode, color=COLOURS[0], linestyle=(0, (1, 1)), label=label)
+        axes.axvline(mode, color=COLORS[0], linestyle=(0, (1, 1)), label=label)
     if cut is not None:
         origin = ", given" if result.config["threshold_from"] == "given" else ""
         axes.axvline(cut, color=MARK, linestyle=(0, (4, 1.5)), label=f"cut at {cut:.4g}{origin}")
@@ -96,7 +96,7 @@ def histogram(axes: Axes, result: Result) -> None:
     plain_ticks(axes.xaxis, MANY)
 
 
-def colours(rows: list[Row]) -> Normalize:
+def colors(rows: list[Row]) -> Normalize:
     """Return a logarithmic scale, as variances span orders of magnitude.
 
     It is linear where all are zero or not defined.

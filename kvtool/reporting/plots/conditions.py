@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     COLUMN_IN,
     INK,
     LINE_IN,
@@ -105,7 +105,7 @@ def draw_panel(
         rows = [row for row in panel.rows if group.has(row)]
         positions = [conditions.index(row["condition"]) + group.shift for row in rows]
         look: dict[str, Any] = {
-            "color": COLOURS[index] if len(series) > 1 else INK,
+            "color": COLORS[index] if len(series) > 1 else INK,
             "marker": MARKERS[index],
             "linestyle": "none",
         }

@@ -29,7 +29,7 @@ from kvtool.result import Row
 NARROW = 12
 """The most layers that fit a paper's column."""
 BESIDE_IN = 1.0
-"""Left and right of the cells: labels, colour bar."""
+"""Left and right of the cells: labels, color bar."""
 TICK_IN = 0.2
 """Tick labels closer than this touch."""
 BAR_IN = 0.09
@@ -103,7 +103,7 @@ def draw(
     return mesh
 
 
-def colour_bar(
+def color_bar(
     figure: Figure,
     mesh: QuadMesh,
     panels: Sequence[Axes],

@@ -53,7 +53,7 @@ def over_maps(
         if result.best is not None and result.best["kind"] == kind:
             heatmap.frame(panel, [(result.best["layer"], result.best["kv_head"])])
     if panels:
-        heatmap.colour_bar(
+        heatmap.color_bar(
             figure,
             mesh,
             panels,

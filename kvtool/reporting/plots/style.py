@@ -31,8 +31,8 @@ FONT = "DejaVu Sans"
 
 INK = "#000000"
 PALE = "#999999"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5C4A00")
-"""Okabe and Ito's, told apart by the colour-blind; their yellow, too pale on white, darkened."""
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5C4A00")
+"""Okabe and Ito's, told apart by the color-blind; their yellow, too pale on white, darkened."""
 MARK = "#D55E00"
 """Frames of cells: apart from both ends of the map."""
 MAP = "viridis"
@@ -44,7 +44,7 @@ DASHES: tuple[Any, ...] = (
     (0, (7, 2)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-"""As many colours, markers and dashes as have no common divisor: the pairs repeat late."""
+"""As many colors, markers and dashes as have no common divisor: the pairs repeat late."""
 
 
 USER_SETTINGS = (
