@@ -79,13 +79,13 @@ def nearest(
 def _check(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> None:
     """Check shapes and options. Raises UsageError, and ValueError for shapes."""
     if metric not in get_args(Metric):
-        raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
+        raise UsageError(f"neighbors: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
     if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
         raise ValueError(
             f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}"
         )
     if not 1 <= k <= t.shape[1]:
-        raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
+        raise UsageError(f"neighbors: k is 1 to the number of targets ({t.shape[1]}), not {k}")
 
 
 def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
@@ -101,12 +101,12 @@ def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
         # Torch is faster for few pairs, FAISS for many, as it never builds the matrix of scores.
         return "faiss-cpu" if have["faiss-cpu"] and pairs >= FAISS_CPU_FROM else "torch"
     if backend not in have:
-        raise UsageError(f"neighbours: unknown backend {backend!r}; known: auto, {', '.join(have)}")
+        raise UsageError(f"neighbors: unknown backend {backend!r}; known: auto, {', '.join(have)}")
     if not have[backend]:
         extra = "gpu" if backend == "faiss-gpu" else "cpu"
         needs = " and a CUDA device" if backend == "faiss-gpu" else ""
         raise UsageError(
-            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or "
+            f"neighbors: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or "
             "take --backend auto"
         )
     return backend

@@ -37,46 +37,64 @@ def correlate(
     context: typer.Context,
     stores: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[STORE]...", help="Stores; default: $KVTOOL_STORE."),
+        typer.Argument(metavar="[STORE]...", help="The stores. The default is $KVTOOL_STORE."),
     ] = None,
     models: Annotated[
-        str | None, typer.Option("--models", help="Only these, comma-separated.")
+        str | None, typer.Option("--models", help="Compare these models only, comma-separated.")
     ] = None,
     runs: Annotated[
-        str | None, typer.Option("--runs", help="Only these runs, comma-separated.")
+        str | None, typer.Option("--runs", help="Use these runs only, comma-separated.")
     ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(
-            "--tasks", help="Segmentation tasks to average, comma-separated; default: all four."
+            "--tasks",
+            help="Segmentation tasks to average, comma-separated. The default is all four.",
         ),
     ] = None,
     benchmarks: Annotated[
-        str | None, typer.Option("--benchmarks", help="Of cvbench,blink; default: both.")
+        str | None,
+        typer.Option(
+            "--benchmarks", help="Benchmarks to ask, of cvbench,blink. The default is both."
+        ),
     ] = None,
     limit: Annotated[
         int | None,
-        bounded("limit", help="Questions of each task or sub-task and image collection at most."),
+        bounded(
+            "limit",
+            help="Ask at most so many questions of each task or sub-task and image collection.",
+        ),
     ] = None,
-    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+    ] = 16,
     model: Annotated[
         Named,
         typer.Option(
-            "--model", metavar="NAME=FOLDER", help="Where a run's model is now; repeatable."
+            "--model",
+            metavar="NAME=FOLDER",
+            help="Folder of a run's model. The option may be repeated.",
         ),
     ] = None,
     data: Annotated[
         Named,
-        typer.Option("--data", metavar="NAME=FOLDER", help="Where a data set is now; repeatable."),
+        typer.Option(
+            "--data",
+            metavar="NAME=FOLDER",
+            help="Folder of a data set. The option may be repeated.",
+        ),
     ] = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
-            "--select", help="Best block on the data it is scored on, or on the other half of it."
+            "--select",
+            help="Choose the best block on the data it is scored on, or on the other half.",
         ),
     ] = "max",
     device: DeviceOption = "auto",
-    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the episodes and the intervals.")
+    ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")
     ] = False,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     COLUMN_IN,
     LINE_IN,
     MARKERS,
@@ -33,7 +33,7 @@ def draw(result: Result) -> Figure:
     for index, row in enumerate(models):
         x = scored(row, "segmentation")
         y = scored(row, "accuracy")
-        color = COLOURS[index % len(COLOURS)]
+        color = COLORS[index % len(COLORS)]
         look: dict[str, Any] = {
             "color": color,
             "marker": MARKERS[index % len(MARKERS)],

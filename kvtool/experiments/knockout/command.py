@@ -30,8 +30,8 @@ def knockout(
             "--benchmark",
             metavar="SPEC",
             autocompletion=complete_benchmark,
-            help="pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions, "
-            "e.g. own:PATH.",
+            help="Benchmark to ask: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set "
+            "with questions, e.g. own:PATH.",
         ),
     ],
     heads: Annotated[
@@ -39,42 +39,57 @@ def knockout(
         typer.Option(
             "--heads",
             metavar="SOURCE",
-            help="agnostic, or JSON lines with layer and kv_head: a FILE, - for stdin.",
+            help="Heads to block: agnostic, or JSON lines with layer and kv_head: a FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
     layers: Annotated[
         str | None,
-        typer.Option("--layers", help="Block only there: early, middle, late, last:10 or 0-7,14."),
+        typer.Option(
+            "--layers", help="Block only in these layers: early, middle, late, last:10 or 0-7,14."
+        ),
     ] = None,
     controls: Annotated[
         str | None,
-        typer.Option("--controls", metavar="NAMES", help="Comma-separated: dependent, random."),
+        typer.Option(
+            "--controls",
+            metavar="NAMES",
+            help="Controls to draw, comma-separated: dependent, random.",
+        ),
     ] = None,
     draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
-    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+    ] = 16,
     answers: Annotated[
         Path | None,
-        typer.Option("--answers", metavar="FILE", help="Write every answer, JSON lines."),
+        typer.Option(
+            "--answers", metavar="FILE", help="Write every answer to a file, as JSON lines."
+        ),
     ] = None,
     official: Annotated[
         Path | None,
         typer.Option(
             "--official",
             metavar="DIR",
-            help="Write answers in the benchmark's own format, DIR/CONDITION/.",
+            help="Write the answers in the benchmark's format, into DIR/CONDITION/.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="Where the run's model is now; or, for a new store, the model."
+            "--model",
+            help="Folder of the run's model, if its name does not say it; or, for a new store, the model.",
         ),
     ] = None,
     run: RunOption = None,
-    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
+    limit: Annotated[
+        int | None, bounded("limit", help="Ask about the first N images only.")
+    ] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, bounded("seed", help="Of controls and intervals.")] = 0,
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the controls and the intervals.")
+    ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
     ] = False,
@@ -133,11 +148,12 @@ def knockout(
 
 
 def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
-    """Numbers as numbers; names are the library's to know."""
+    """Return layer numbers; names are passed on, for the library knows them."""
     if text is not None and text[:1].isalpha():
         return text
     return parse_numbers(text, "--layers")
 
 
 def unit(task: str | None) -> str:
+    """Return the name of what a benchmark scores."""
     return "images" if task == "mme" else "questions"

@@ -33,7 +33,7 @@ def paired(
         typer.Argument(
             metavar="[STORE]",
             autocompletion=complete_paired,
-            help="The store; default: $KVTOOL_STORE.",
+            help="The store. The default is $KVTOOL_STORE.",
         ),
     ] = None,
     task: Annotated[
@@ -43,13 +43,13 @@ def paired(
     kinds: KindsOption = None,
     layers: LayersOption = None,
     heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")
+        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads to score, e.g. 0-3.")
     ] = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
             "--select",
-            help="Best block on the questions it is scored on, or on the other half of them.",
+            help="Choose the best block on the questions it is scored on, or on the other half.",
         ),
     ] = "max",
     show: Annotated[
@@ -60,13 +60,15 @@ def paired(
     ] = None,
     n: Annotated[
         int | None,
-        bounded("n", help="Questions at most; semantic-correspondence makes 200 by default."),
+        bounded(
+            "n", help="Ask at most so many questions. semantic-correspondence makes 200 by default."
+        ),
     ] = None,
     reading: Annotated[
         Literal["choice", "pck"] | None,
         typer.Option(
             "--reading",
-            help="Semantic correspondence: values choose of four points, or are right by PCK.",
+            help="Semantic correspondence: values choose one of four points, or are right by PCK.",
         ),
     ] = None,
     pictures: Annotated[
@@ -74,34 +76,41 @@ def paired(
         typer.Option(
             "--pictures",
             metavar="DIR",
-            help="Semantic correspondence: new folder for its marked pictures.",
+            help="Semantic correspondence: a new folder for the marked pictures.",
         ),
     ] = None,
     folds: Annotated[
-        int | None, bounded("folds", help="Relative depth: folds of the probe (5).")
+        int | None,
+        bounded("folds", help="Relative depth: number of folds of the probe (default 5)."),
     ] = None,
     c: Annotated[
-        float | None, bounded("c", help="Relative depth: the probe's inverse L2 strength (0.01).")
+        float | None,
+        bounded("c", help="Relative depth: inverse L2 strength of the probe (default 0.01)."),
     ] = None,
     answers: Annotated[
         Path | None,
         typer.Option(
-            "--answers", metavar="FILE", help="Write every question and answer, JSON lines."
+            "--answers",
+            metavar="FILE",
+            help="Write every question and answer to a file, as JSON lines.",
         ),
     ] = None,
-    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+    ] = 16,
     model: Annotated[
-        str | None, typer.Option("--model", help="Where the run's model is now.")
+        str | None,
+        typer.Option("--model", help="Folder of the run's model, if its name does not say it."),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
+            "--data", help="Folder of the data set, if it is not where it was extracted from."
         ),
     ] = None,
     device: DeviceOption = "auto",
     seed: Annotated[
-        int, bounded("seed", help="Of made questions, folds, halves and intervals.")
+        int, bounded("seed", help="Random seed of the questions, folds, halves and intervals.")
     ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
@@ -160,10 +169,12 @@ def paired(
         emit(result, resolve(format))
         write_plots(result, plots)
         return
-    shown = [item for item in result.items if item["cell"] == show.replace("-", "_")]
+    questions = [item for item in result.items if item["cell"] == show.replace("-", "_")]
     names = ("id", "label", "answer", "said", "value", "images", "files")
-    title = f"{name}: {show}, {len(shown)} of {result.n} questions"
+    title = f"{name}: {show}, {len(questions)} of {result.n} questions"
     emit_rows(
-        [{key: item[key] for key in names if key in item} for item in shown], format, title=title
+        [{key: item[key] for key in names if key in item} for item in questions],
+        format,
+        title=title,
     )
     write_plots(result, plots)

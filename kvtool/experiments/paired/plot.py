@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from kvtool.errors import KvtoolError
 from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.panels import best_words, map_rows, over_maps
-from kvtool.reporting.plots.style import COLOURS, INK, SMALL_PT, in_words, metric_ticks, scored
+from kvtool.reporting.plots.style import COLORS, INK, SMALL_PT, in_words, metric_ticks, scored
 from kvtool.result import Result, Row, block_name
 
 BARS_IN = 1.7
@@ -54,7 +54,7 @@ def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
     names = [(result.metric, "values right"), *RIGHT, *CELLS]
     for index, (y, (name, _)) in enumerate(zip(PLACES, names, strict=True)):
         score = scored(best, name)
-        color = COLOURS[index] if index < len(names) - len(CELLS) else "#cccccc"
+        color = COLORS[index] if index < len(names) - len(CELLS) else "#cccccc"
         look: dict[str, Any] = {
             "color": color,
             "hatch": HATCHES.get(name, ""),

@@ -26,9 +26,10 @@ Split = Literal["val", "train"]
 def davis(
     data: DataOption,
     results: Annotated[
-        Path, typer.Option("--results", metavar="DIR", help="Holds <sequence>/<frame>.png.")
+        Path,
+        typer.Option("--results", metavar="DIR", help="Folder that holds <sequence>/<frame>.png."),
     ],
-    split: Annotated[Split, typer.Option("--split", help="Which list of sequences.")] = "val",
+    split: Annotated[Split, typer.Option("--split", help="List of sequences to score.")] = "val",
     format: FormatOption = "auto",
 ) -> None:
     """J and F of video object masks over all objects and of each: means, recall, decay.
@@ -43,10 +44,13 @@ def davis(
 def imagenet_s(
     data: DataOption,
     results: Annotated[
-        Path, typer.Option("--results", metavar="DIR", help="Holds <wnid>/<name>.png.")
+        Path, typer.Option("--results", metavar="DIR", help="Folder that holds <wnid>/<name>.png.")
     ],
     classes: Annotated[
-        int, typer.Option("--classes", metavar="50|300|919", help="Which of the three sizes.")
+        int,
+        typer.Option(
+            "--classes", metavar="50|300|919", help="Number of classes: one of the three sizes."
+        ),
     ],
     split: Annotated[Literal["validation", "train-semi"], typer.Option("--split")] = "validation",
     format: FormatOption = "auto",
@@ -65,7 +69,9 @@ def bdd10k(
         Path,
         typer.Option("--data", metavar="DIR", help="The data set's folder, or its label maps'."),
     ],
-    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <name>.png.")],
+    results: Annotated[
+        Path, typer.Option("--results", metavar="DIR", help="Folder that holds <name>.png.")
+    ],
     split: Annotated[Split, typer.Option("--split")] = "val",
     format: FormatOption = "auto",
 ) -> None:
@@ -80,7 +86,7 @@ def bdd10k(
 @app.command("spair")
 def spair(
     answers: Annotated[
-        Path, typer.Option("--answers", metavar="FILE", help="JSON lines, a pair each.")
+        Path, typer.Option("--answers", metavar="FILE", help="File of JSON lines, a pair each.")
     ],
     format: FormatOption = "auto",
 ) -> None:
@@ -96,7 +102,9 @@ def spair(
 def pope(
     answers: Annotated[
         list[Path] | None,
-        typer.Option("--answers", metavar="FILE...", help="JSON lines or JSON lists; one or more."),
+        typer.Option(
+            "--answers", metavar="FILE...", help="One file or more of JSON lines or JSON lists."
+        ),
     ] = None,
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")
@@ -126,7 +134,9 @@ def pope(
 
 @app.command("mme")
 def mme(
-    answers: Annotated[Path, typer.Option("--answers", metavar="DIR", help="Holds <subset>.txt.")],
+    answers: Annotated[
+        Path, typer.Option("--answers", metavar="DIR", help="Folder that holds <subset>.txt.")
+    ],
     format: FormatOption = "auto",
 ) -> None:
     """acc, acc_plus and score of each subset, their means over the subsets, and the total.
