@@ -283,10 +283,8 @@ def test_models_as_points() -> None:
     made = drawn(result)
     axes = made.axes[0]
     models = [row for row in result.rows if "model" in row]
-    places = {
-        line.get_xydata().tolist()[0][0]: line.get_xydata().tolist()[0][1]
-        for line in axes.lines  # type: ignore[union-attr]
-    }
+    points = [np.asarray(line.get_xydata()).tolist()[0] for line in axes.lines]
+    places = {x: y for x, y in points}
     assert places == {row["segmentation"]: row["accuracy"] for row in models}
     assert [text.get_text() for text in made.legends[0].get_texts()] == [
         row["model"] for row in models
