@@ -131,6 +131,7 @@ def option_images(question: Question) -> tuple[int, ...] | None:
     A choice speaks of it by its ordinal, else in order after the first.
     """
     options = range(1, len(question.image_ids))
+    # A choice may name its image: "the second image".
     pattern = rf"\b({'|'.join(ORDINALS)})\b"
     ordinals = [re.findall(pattern, choice.lower()) for choice in question.choices]
     indices = [ORDINALS.index(names[0]) for names in ordinals if len(names) == 1]
@@ -176,6 +177,7 @@ def probed_image(
             f"{subset}: expected two questions or more with each answer to train a probe, found "
             f"{labels.count(0)} with (A) and {labels.count(1)} with (B); extract more of them"
         )
+    # Every fold must leave questions of both answers to train on.
     folds = min(folds, max(fewest, 2))
     fold_of_question = stratified_folds(labels, folds, seed)
     reading = LinearProbe(

@@ -88,6 +88,7 @@ class PairedWork:
         progress(0, "", len(questions) + n_blocks)
         if self.asked.points is not None and folder is not None:
             prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
+        # Single images go on from their stored caches; several are prepared together.
         elif all(len(question.image_ids) == 1 for question in questions):
             return ask_one_image(answerer, questions, progress)
         else:
