@@ -105,15 +105,13 @@ class PairedWork:
         """Score every block's answers beside the model's. Raises KvtoolError where no block
         answers."""
         questions = self.asked.questions
-        options = [
-            parse_choice(answer, question.choices)
-            for answer, question in zip(answers, questions, strict=True)
-        ]
+        pairs = zip(answers, questions, strict=True)
+        options = [parse_choice(answer, question.choices) for answer, question in pairs]
         compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
-        select = config["select"]
-        seed = config["seed"]
         metric = compared.metric
-        rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
+        rows, half_rows = score_blocks(
+            compared, self.plan, device, config["select"], config["seed"], progress
+        )
         rows = [compared.counted(row) for row in rows]
         half_rows = [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
