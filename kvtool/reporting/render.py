@@ -191,18 +191,21 @@ def _overview(study: Study, data: Data) -> PageTable | None:
         texts = [model_name(result), words(labels["dataset"]), result.metric]
         score = [block_name(best), interval(result, best)]
         cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
-    columns = [
-        "task",
-        "model",
-        "data",
-        "metric",
-        "best block",
-        "score, %",
-        "projected, %",
-        "vision, %",
-        "n",
-    ]
-    return PageTable("Best blocks, 95 % intervals", columns, cells, data.add("overview", rows))
+    name = data.add("overview", rows)
+    return PageTable("Best blocks, 95 % intervals", list(OVERVIEW_COLUMNS), cells, name)
+
+
+OVERVIEW_COLUMNS = (
+    "task",
+    "model",
+    "data",
+    "metric",
+    "best block",
+    "score, %",
+    "projected, %",
+    "vision, %",
+    "n",
+)
 
 
 def _best_baseline(result: Result, kind: str) -> Row | None:

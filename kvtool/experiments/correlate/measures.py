@@ -125,11 +125,10 @@ class Common:
         progress: Progress,
         **options: Any,
     ) -> tuple[Row, list[str]]:
-        """Return a model's segmentation scores, and its answers.
+        """Return a model's segmentation scores, and its answers; `model` is the model's place.
 
-        `task_options` are those of each task, `options` those of every probe, `model` the model's
-        place. Raises BusyError where other processes hold some of it, when all else is done; called
-        again, it goes on from there.
+        Raises BusyError where other processes hold some of it, when all else is done; called again,
+        it goes on from there.
         """
         probed = self._probed.setdefault(subject.identity, {})
         replies: dict[ChoiceQuestion, str] = {}

@@ -153,10 +153,7 @@ def probed_image(
     folds: int = FOLDS,
     c: float = C,
 ) -> PairedQuestions:
-    """Ask A or B of one image.
-
-    Raises UsageError where there are too few questions of either to leave a fold out.
-    """
+    """Ask A or B of one image. Raises UsageError where too few questions are left to train on."""
     questions, skipped = _of_subset(dataset, ids, subset)
     usable = [
         question

@@ -102,8 +102,7 @@ class PairedWork:
         device: torch.device,
         progress: Progress,
     ) -> Result:
-        """Score every block's answers beside the model's. Raises KvtoolError where no block
-        answers."""
+        """Score every block beside the model. Raises KvtoolError where no block answers."""
         questions = self.asked.questions
         pairs = zip(answers, questions, strict=True)
         options = [parse_choice(answer, question.choices) for answer, question in pairs]
@@ -120,6 +119,7 @@ class PairedWork:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
+        baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
         items = self._items(compared, answers, best, config, device)
         return Result(
             command="paired",
@@ -129,7 +129,7 @@ class PairedWork:
             rows=rows,
             best=best,
             per_layer=per_layer(rows, metric),
-            baselines=[{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES],
+            baselines=baselines,
             config=config,
             versions=versions(),
             n_skipped=len(self.asked.skipped),
