@@ -108,9 +108,8 @@ class PairedWork:
         options = [parse_choice(answer, question.choices) for answer, question in pairs]
         compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
         metric = compared.metric
-        rows, half_rows = score_blocks(
-            compared, self.plan, device, config["select"], config["seed"], progress
-        )
+        drawing = (config["select"], config["seed"])
+        rows, half_rows = score_blocks(compared, self.plan, device, *drawing, progress)
         rows = [compared.counted(row) for row in rows]
         half_rows = [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
