@@ -45,8 +45,7 @@ def nearest(
 
     Returns scores (head, query, k) float32, best first: cosine similarity, or the negated squared
     distance for "l2"; and indices (head, query, k) int64. Ties go to the lowest index. A zero
-    vector has cosine 0 with everything. Raises UsageError for an unknown metric or a k out of
-    range.
+    vector has cosine 0 with everything. Raises UsageError.
 
     Args:
         queries: (head, query, dim), computed in float32 (faster for bfloat16, see exact_products).

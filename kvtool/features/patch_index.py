@@ -285,12 +285,8 @@ def recall(query_numbers: Numbers, exact: Numbers, retrieved: Numbers) -> dict[s
     """Return the share of each query's RECALL_AT exact nearest patches that were retrieved: mean
     over queries.
 
-    A query itself does not count.
-
-    Args:
-        query_numbers: (query,) the queries' patches.
-        exact: (query, RECALL_AT + 1) their nearest patches, best first.
-        retrieved: (query, RECALL_AT + 1) what the index retrieves, best first.
+    A query (query,) itself does not count; exact and retrieved (query, RECALL_AT + 1) are best
+    first.
     """
     shares = []
     rows = zip(query_numbers.tolist(), exact.tolist(), retrieved.tolist(), strict=True)

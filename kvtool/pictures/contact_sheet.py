@@ -41,6 +41,7 @@ class ContactSheet:
             max(tile.picture.width for tile in tiles),
             max(tile.picture.height for tile in tiles),
         )
+        # Captions are as high as the longest one.
         lines = max(len(tile.caption) for tile in tiles)
         self.row_px = self.cell_px[1] + round(lines * CAPTION_PX * LINE_SPACING) + GAP_PX
         width = 2 * MARGIN_PX + self.columns * (self.cell_px[0] + GAP_PX) - GAP_PX

@@ -96,6 +96,7 @@ def _edge(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
 
     The picture's border is no edge.
     """
+    # Erode the mask step by step: what is lost is its edge.
     inner = mask
     for _ in range(width_px):
         padded = np.pad(inner, 1, mode="edge")
@@ -185,6 +186,7 @@ class Pen:
     def error(self, point: Point, true: Point) -> None:
         """Draw a thin line from a wrong point to the ring around the true one."""
         length = hypot(true[0] - point[0], true[1] - point[1])
+        # The line stops at the ring.
         share = max(0.0, 1 - 12 * self.size / length) if length else 0.0
         stop = point[0] + share * (true[0] - point[0]), point[1] + share * (true[1] - point[1])
         for width, color in ((3.0, CASING), (1.4, TRUTH)):

@@ -85,6 +85,7 @@ def sheet_of(
         )
     drawn_units = spread(units_to_draw, limit)
     columns = columns_of(len(drawn_units), panels)
+    # The panels of a row share the sheet's width.
     side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (
         columns * panels
     ) - GAP_PX // 2

@@ -60,6 +60,7 @@ def build(position: int, study: Study, data: Data) -> Article:
     stored = study.kept[position]
     result = stored.result
     name = "-".join(str(part) for part in (result.command, result.task, stored.run) if part)
+    # Rows by category of many blocks may not fit the page.
     rows, n_left_out = trim(result, [entry.result for entry in study.kept])
     article = Article(
         id=f"r{position}",

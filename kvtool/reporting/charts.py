@@ -71,6 +71,7 @@ def layers_chart(
     ends = _ends(result, [*series_rows, *(row for _, _, row in levels)], metric)
     low = min(ends, default=0.0)
     high = max(ends, default=1.0)
+    # Some room above and below, but not below zero for metrics that have none.
     room = (high - low or 1.0) * 0.06
     layers = sorted({row["layer"] for row in series_rows})
     x = Axis(min(layers, default=0) - 0.3, max(layers, default=0) + 0.3, LEFT, WIDTH - RIGHT)
@@ -81,6 +82,7 @@ def layers_chart(
             level = y(scale(result) * row[metric])
             path = f"M{LEFT} {level} L{WIDTH - RIGHT} {level}"
             lines.append(Line(f"{name} {interval(result, row)}", style, path, "", []))
+    # At most some 16 layer numbers have room.
     step = max(1, math.ceil(len(layers) / 16))
     ticks = [Tick(x(layer), str(layer)) for layer in layers[::step]]
     label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
@@ -237,6 +239,7 @@ def _value_and_ends(result: Result, row: Row, name: str) -> tuple[float, float, 
 def _fitted(ends: Sequence[tuple[float, float, float]], start_px: float, stop_px: float) -> Axis:
     low = min((low for _, low, _ in ends), default=0.0)
     high = max((high for _, _, high in ends), default=1.0)
+    # Intervals stay off the chart's edges.
     room = (high - low or 1.0) * 0.12
     return Axis(low - room, high + room, start_px, stop_px)
 

@@ -73,6 +73,7 @@ def report(
     """
     if examples < 0 or blocks < 1:
         raise UsageError("report: expected examples of 0 or more and blocks of 1 or more")
+    # Checked first: drawing all pictures takes long.
     check_output(path, "report")
     opened = {str(store.path): store for store in open_stores(stores)}
     results = choose(

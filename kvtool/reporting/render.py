@@ -85,6 +85,7 @@ def render(study: Study) -> str:
         },
     }
     script = _asset("page.js")
+    # The page's security policy names the script's digest: no other script can run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         _environment()
@@ -186,6 +187,7 @@ def _overview(study: Study, data: Data) -> PageTable | None:
         rows[-1] |= {name: best.get(name) for name in ("kind", "layer", "kv_head", "select", "n")}
         for kind, row in baselines.items():
             rows[-1] |= _scores(kind, row or {}, result.metric)
+        # The baselines beside the best block.
         text = [interval(result, row) if row else "" for row in baselines.values()]
         metric = result.metric if percent else f"{result.metric}{unit_mark(result)}"
         texts = [model_name(result), words(labels["dataset"]), metric]

@@ -48,6 +48,7 @@ class Data:
         while unique in self.tables:
             unique = f"{base}-{number}"
             number = number + 1
+        # Texts that all rows share are stored once.
         columns = list(dict.fromkeys(column for row in rows for column in row))
         shared = {column: rows[0][column] for column in columns if rows and _shared(rows, column)}
         varying = [column for column in columns if column not in shared]

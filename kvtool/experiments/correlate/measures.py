@@ -125,19 +125,10 @@ class Common:
         progress: Progress,
         **options: Any,
     ) -> tuple[Row, list[str]]:
-        """Return a model's segmentation scores, and its answers.
+        """Return a model's segmentation scores, and its answers; `model` is the model's place.
 
         Raises BusyError where other processes hold some of it, when all else is done; called again,
         it goes on from there.
-
-        Args:
-            subject: the model.
-            task_options: the options of each task.
-            model: the place of the model, if its name does not say it.
-            max_new_tokens: the most tokens of an answer.
-            share: what other processes take part in.
-            progress: as in correlate.
-            options: those of every probe.
         """
         probed = self._probed.setdefault(subject.identity, {})
         replies: dict[ChoiceQuestion, str] = {}
@@ -223,6 +214,7 @@ class Common:
             """Ask about the pictures that one run holds."""
             answers = self._found.setdefault((run.store, run.name), {})
             store = open_store(run.store)
+            # The first answerer's weights serve the other runs.
             beside = answerers[0] if answerers else None
             answerers.append(
                 Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, answers)

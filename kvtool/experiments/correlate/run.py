@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isnan
 from typing import Any
-
-import numpy as np
 
 from kvtool.asking.answering import ATTENTION
 from kvtool.asking.caches import Progress, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import (
     SEGMENTATION,
@@ -30,7 +28,6 @@ from kvtool.experiments.correlate.subjects import (
     find_subjects,
 )
 from kvtool.result import Result, Row, result_key, versions
-from kvtool.stats.correlation import Correlation, pearson, spearman
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
@@ -39,10 +36,6 @@ from kvtool.tasks.base import Select
 from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 
-FEWEST = 3
-"""Two models always lie on a line."""
-SAME = 1e-12
-"""Scores closer than this differ by rounding alone."""
 NAMED = 10
 """How many left-out models are named; all are counted."""
 MAX_NEW_TOKENS = 16
@@ -105,8 +98,10 @@ def correlate(
     task_options = _task_options(tasks, options)
     opened = open_stores(stores)
     _check_settings(select, max_new_tokens, limit)
-    subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
-    _check_subjects(subjects, lacking)
+    subjects, sources, incomplete = find_subjects(
+        find_runs(opened, runs), models, tasks, benchmarks
+    )
+    _check_subjects(subjects, incomplete)
     common = Common(subjects, data or {}, limit)
     settings = {
         "select": select,
@@ -116,14 +111,14 @@ def correlate(
         "options": task_options,
     }
     config = _config(subjects, sources, common, settings)
-    key = result_key([config, lacking])
+    key = result_key([config, incomplete])
     home = open_store(opened[0].path)
     if not fresh and (stored := home.kept(key, Result.from_json)) is not None:
         return stored
     probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
     request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
     measured = _measure_all(subjects, common, request, wait_s, progress or silent)
-    return keep_result(home, key, _result(subjects, measured, common, config, lacking))
+    return keep_result(home, key, _result(subjects, measured, common, config, incomplete))
 
 
 def _check_settings(select: str, max_new_tokens: int, limit: int | None) -> None:
@@ -135,10 +130,10 @@ def _check_settings(select: str, max_new_tokens: int, limit: int | None) -> None
         )
 
 
-def _check_subjects(subjects: Sequence[Subject], lacking: Sequence[str]) -> None:
+def _check_subjects(subjects: Sequence[Subject], incomplete: Sequence[str]) -> None:
     """Check that a model remains. Raises KvtoolError with the first reason."""
     if not subjects:
-        reason = f": {lacking[0]}" if lacking else ""
+        reason = f": {incomplete[0]}" if incomplete else ""
         raise KvtoolError(
             f"correlate: expected models with runs of all tasks and benchmarks, found none{reason}"
         )
@@ -177,6 +172,7 @@ def _measure_all(
 
         def measure(subject: Subject) -> None:
             # A second try reads again what the first one computed: that is no progress.
+            """Measure one model; a second try goes on from the first."""
             tell = silent if subject.identity in tried else progress
             tried.add(subject.identity)
             measured[subject.identity] = common.measure(
@@ -198,7 +194,7 @@ def _result(
     measured: Mapping[Identity, tuple[Row, list[str]]],
     common: Common,
     config: dict[str, Any],
-    lacking: list[str],
+    incomplete: list[str],
 ) -> Result:
     """Return the result: a row for each model, the coefficients, and each benchmark's parts."""
     rows = []
@@ -218,8 +214,8 @@ def _result(
         rows=rows + coefficients,
         config=config | {"notes": [*common.notes, *notes]},
         versions=versions(),
-        n_skipped=len(lacking),
-        skipped=lacking[:NAMED],
+        n_skipped=len(incomplete),
+        skipped=incomplete[:NAMED],
         items=items,
     )
 
@@ -243,10 +239,14 @@ def _config(
     """Return all that the numbers depend on; the result's key is its hash."""
     questions = [[entry.benchmark, asdict(entry.question)] for entry in common.questions]
     algorithms = [ALGORITHMS["correlate"], *(ALGORITHMS[task] for task in common.images)]
+    models = []
+    for subject in subjects:
+        runs = [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]
+        models.append({**subject.identity._asdict(), "runs": runs})
     return {
         "algorithm": algorithms,
         "truth_hashes": common.truth_hashes,
-        "models": [subject.identity._asdict() | _runs_config(subject) for subject in subjects],
+        "models": models,
         "tasks": {
             task: {"data": str(sources[task]), "images": len(ids)}
             for task, ids in common.images.items()
@@ -256,49 +256,4 @@ def _config(
         "questions_hash": hash_json(questions),
         "attention": ATTENTION,
         **settings,
-    }
-
-
-def _runs_config(subject: Subject) -> dict[str, Any]:
-    """Return the runs of a model: name, configuration and images of each."""
-    return {"runs": [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]}
-
-
-def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Return a row for each coefficient over the models' rows, and notes on what is not defined.
-
-    There is no coefficient of too few models.
-    """
-    n = len(rows)
-    if n < FEWEST:
-        return [], [
-            f"no coefficient: expected {FEWEST} models or more, found {n}; extract more of them"
-        ]
-    names = ("segmentation", "accuracy")
-    x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
-    coefficients = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
-    constant = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
-    notes = [f"no coefficient: {name} is the same for all {n} models" for name in constant]
-    if not notes and n == FEWEST:
-        notes = [f"no interval of a coefficient: expected {FEWEST + 1} models or more, found {n}"]
-    elif not notes:
-        # Pearson's interval is not defined where the coefficient is 1 or -1.
-        perfect = [name for name, coefficient in coefficients.items() if isnan(coefficient.low)]
-        notes = [
-            f"no interval of {name}: all {n} models lie on it, which says nothing of its spread"
-            for name in perfect
-        ]
-    return [_coefficient(name, coefficient) for name, coefficient in coefficients.items()], notes
-
-
-def _coefficient(name: str, coefficient: Correlation) -> Row:
-    """Return a coefficient's row; a number that is not defined is null."""
-    value, low, high, p = (None if isnan(number) else number for number in coefficient[:4])
-    return {
-        "coefficient": name,
-        "value": value,
-        "value_low": low,
-        "value_high": high,
-        "p": p,
-        "n": coefficient.n,
     }

@@ -91,6 +91,7 @@ def find_subjects(
     groups = _by_model(runs, tasks, benchmarks)
     if models is not None:
         groups = _named(groups, models)
+    # All models are scored on one data set a task.
     sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
     subjects = []
     lacking = []
@@ -153,9 +154,9 @@ def _check_once(subjects: Sequence[Subject]) -> None:
         first = seen.setdefault(subject.identity[:2], subject.identity)
         if identity != first:
             raise UsageError(
-                f"correlate: expected one set of runs of {identity.name}, found some in {first.dtype}, "
-                f"{first.view} view, "
-                f"and some in {identity.dtype}, {identity.view} view; name those to take with --runs"
+                f"correlate: expected one set of runs of {identity.name}, found some in "
+                f"{first.dtype}, {first.view} view, and some in {identity.dtype}, "
+                f"{identity.view} view; name those to take with --runs"
             )
 
 
@@ -180,6 +181,7 @@ def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource
     counts: Counter[RunSource] = Counter()
     for runs in groups.values():
         counts.update({_source(run) for run in runs if _serves(run, task)})
+    # Ties are broken by names alone, so that the choice does not depend on the runs' order.
     order = DATASETS.names()
     return min(
         counts,

@@ -39,7 +39,7 @@ def knockout(
         typer.Option(
             "--heads",
             metavar="SOURCE",
-            help="Heads to block: agnostic, or JSON lines with layer and kv_head: a FILE, - for stdin.",
+            help="Heads to block: agnostic, or JSON lines of layer, kv_head: a FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
@@ -79,7 +79,7 @@ def knockout(
         str | None,
         typer.Option(
             "--model",
-            help="Folder of the run's model, if its name does not say it; or, for a new store, the model.",
+            help="Folder of the run's model, if it moved; or, for a new store, the model.",
         ),
     ] = None,
     run: RunOption = None,

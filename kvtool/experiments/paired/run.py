@@ -100,6 +100,7 @@ def paired(
         options: of the task alone: reading ("choice" or "pck", which of its two scores makes the
             cells of semantic-correspondence); folds and c (of relative-depth's linear probe).
     """
+    # All that can be wrong with the options is said before anything is read.
     paired = paired_task(task)
     _check(paired, select, n, max_new_tokens, options, pictures)
     check_answers(answers)
@@ -163,9 +164,11 @@ def _ask_and_score(
         answers = work.ask(answerer, folder, asking.progress)
 
         def stored() -> Result | None:
+            """Return the stored result."""
             return None if asking.fresh else store.kept(key, Result.from_json)
 
         def score() -> Result:
+            """Score the values and store the result."""
             device = torch_device(asking.device)
             return keep_result(store, key, work.result(answers, config, device, asking.progress))
 

@@ -133,6 +133,7 @@ def option_images(question: Question) -> tuple[int, ...] | None:
     A choice speaks of it by its ordinal, else in order after the first.
     """
     options = range(1, len(question.image_ids))
+    # A choice may name its image: "the second image".
     pattern = rf"\b({'|'.join(ORDINALS)})\b"
     ordinals = [re.findall(pattern, choice.lower()) for choice in question.choices]
     indices = [ORDINALS.index(names[0]) for names in ordinals if len(names) == 1]
@@ -154,10 +155,7 @@ def probed_image(
     folds: int = FOLDS,
     c: float = C,
 ) -> PairedQuestions:
-    """Ask A or B of one image.
-
-    Raises UsageError where there are too few questions of either to leave a fold out.
-    """
+    """Ask A or B of one image. Raises UsageError where too few questions are left to train on."""
     questions, skipped = _of_subset(dataset, ids, subset, _is_of_one_image)
     usable = [question for question in questions if _is_of_one_image(question)]
     fit = {question.id for question in usable}
@@ -175,6 +173,7 @@ def probed_image(
             f"probe, found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more "
             "of them"
         )
+    # Every fold must leave questions of both answers to train on.
     folds = min(folds, max(fewest, 2))
     fold_of_question = stratified_folds(labels, folds, seed)
     reading = LinearProbe(

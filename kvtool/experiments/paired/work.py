@@ -88,6 +88,7 @@ class PairedWork:
         progress(0, "", len(questions) + n_blocks)
         if self.asked.points is not None and folder is not None:
             prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
+        # Single images go on from their stored caches; several are prepared together.
         elif all(len(question.image_ids) == 1 for question in questions):
             return ask_one_image(answerer, questions, progress)
         else:
@@ -101,18 +102,14 @@ class PairedWork:
         device: torch.device,
         progress: Progress,
     ) -> Result:
-        """Score every block's answers beside the model's. Raises KvtoolError where no block
-        answers."""
+        """Score every block beside the model. Raises KvtoolError where no block answers."""
         questions = self.asked.questions
-        options = [
-            parse_choice(answer, question.choices)
-            for answer, question in zip(answers, questions, strict=True)
-        ]
+        pairs = zip(answers, questions, strict=True)
+        options = [parse_choice(answer, question.choices) for answer, question in pairs]
         compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
-        select = config["select"]
-        seed = config["seed"]
         metric = compared.metric
-        rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
+        drawing = (config["select"], config["seed"])
+        rows, half_rows = score_blocks(compared, self.plan, device, *drawing, progress)
         rows = [compared.counted(row) for row in rows]
         half_rows = [compared.counted(row) for row in half_rows]
         best = choose_best(rows, half_rows, metric)
@@ -121,6 +118,7 @@ class PairedWork:
             raise KvtoolError(
                 f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
             )
+        baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
         items = self._items(compared, answers, best, config, device)
         return Result(
             command="paired",
@@ -130,7 +128,7 @@ class PairedWork:
             rows=rows,
             best=best,
             per_layer=per_layer(rows, metric),
-            baselines=[{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES],
+            baselines=baselines,
             config=config,
             versions=versions(),
             n_skipped=len(self.asked.skipped),

@@ -48,6 +48,7 @@ class ComparedRuns:
             failures: each condition's reasons by image id.
         """
         base_ids = set(self.base.ids)
+        # Images after the last one of the base run were not asked for.
         last = max(
             (position for position, image in enumerate(listed) if image in base_ids), default=-1
         )
@@ -105,6 +106,7 @@ class ComparedRuns:
         for run in self.runs:
             pictures = [picture for picture in run.pictures if picture.id in self.ids]
             fields = ((picture.id, picture.digest, picture.prefix) for picture in pictures)
+            # What the numbers depend on besides settings: pictures and texts, image by image.
             hashes.append(digest_texts(chain.from_iterable(fields)))
         return hashes
 

@@ -106,6 +106,7 @@ def prefix(
     opened = open_data(base, task, data, dataset)
     names = condition_names(opened, conditions, prefix)
     texts = [make_condition(name, opened) for name in names]
+    # Nothing is extracted before all options are checked.
     base = base or extract_base(store, model, dataset, device, progress)
     extraction = (opened, kinds, model, device, progress)
     compared, reasons = compare_runs(store, base, layers, texts, *extraction)
@@ -215,6 +216,7 @@ class ScoredCondition:
     def rows(self, compared: ComparedRuns, best: Sequence[Block]) -> list[Row]:
         """Return two rows for each condition: its own best block, and the best block without
         prefix."""
+        # The conditions come with `none` first: its best block is the fixed one.
         fixed = best[0]
         without, _ = self.table(compared.base, fixed)
         rows = []
@@ -257,6 +259,7 @@ def difference(
             "difference": ours.scores(sums[..., :k])[metric] - without.scores(sums[..., k:])[metric]
         }
 
+    # Both blocks' units side by side: a resample draws them together.
     units = np.concatenate([ours.units, without.units], axis=-1)
     (row,) = table_rows([{}], Table({}, units, scores, ours.strata), seed, nonfinite)
     del row["n"]

@@ -84,6 +84,8 @@ def _score_videos(
         # A missing annotation would shift the frames that are scored; it is named already.
         if not all(map(dataset.has_label_map, video.frame_ids)):
             continue
+        # Annotations that cannot be used leave the sequence out; results that cannot end the
+        # scoring.
         try:
             truth = _truth(dataset, video)
         except DatasetError as error:

@@ -59,9 +59,8 @@ def count(
     """Count the pixels of every image by class, see Counted.
 
     An image whose truth cannot be read, or holds other ids, is left out. Raises DatasetError where
-    no result is there at all or one has another size, and where no image's truth can be used.
-    `truth` loads the truth by the result file's name below `results`; `progress` is called with 1,
-    this name and the number of files.
+    no result is there or one has another size, and where no truth can be used. `truth` loads by the
+    result file's name; `progress` gets 1, this name and the number of files.
     """
     absent = _absent(truth, results)
     rows = []
@@ -75,11 +74,8 @@ def count(
             left_out.append(str(error))
             continue
         # The pixels of a missing file belong to no class.
-        predicted = np.full(true.shape, benchmark.n_classes)
-        if name not in absent:
-            predicted = benchmark.read(results / name)
-        if predicted.shape != true.shape:
-            raise size_error(results / name, predicted, true, "its ground truth")
+        nothing = np.full(true.shape, benchmark.n_classes)
+        predicted = nothing if name in absent else _read(benchmark, results / name, true)
         rows.append(class_counts(predicted, true, benchmark.n_classes, benchmark.ignore))
         names.append(name)
         if progress is not None:
@@ -93,6 +89,14 @@ def count(
             "alone"
         )
     return Counted(names, counts, [name for name in names if name in absent], left_out)
+
+
+def _read(benchmark: LabelMapBenchmark, path: Path, truth: Array) -> Array:
+    """Read a result file. Raises DatasetError for one of another size than the truth."""
+    predicted = benchmark.read(path)
+    if predicted.shape != truth.shape:
+        raise size_error(path, predicted, truth, "its ground truth")
+    return predicted
 
 
 def _absent(names: Collection[str], results: Path) -> set[str]:

@@ -41,7 +41,7 @@ def search(
         int | None,
         bounded(
             "layer",
-            help="Layer of the block. The default is that of the best block of the last correspondence probe.",
+            help="Layer. The default is that of the last correspondence probe's best block.",
         ),
     ] = None,
     kv_head: Annotated[

@@ -171,6 +171,7 @@ def _components(
 def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
     """Return the input-agnostic blocks by the last variance result of the run in its store; None
     without one."""
+    # The newest result comes first.
     for result in kept_results(run, "variance"):
         if result.config.get("kind") == kind:
             return {
@@ -218,6 +219,7 @@ def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:
 def beside(picture: Image.Image | None, sheet: Sheet, left_px: int) -> Image.Image:
     """Put a picture at the left of its maps, which begin at left_px."""
     maps = sheet.picture
+    # The taller of both sets the height.
     below = 0 if picture is None else TOP_PX + picture.height + BOTTOM_PX
     sheet_image = Image.new("RGB", (left_px + maps.width, max(maps.height, below)), "white")
     sheet_image.paste(maps, (left_px, 0))

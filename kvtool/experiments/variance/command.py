@@ -35,7 +35,7 @@ def variance(
         typer.Option(
             "--threshold",
             metavar="auto|NUMBER",
-            help="Variance below which a key is input-agnostic. auto is the valley between two modes.",
+            help="Below it a key is input-agnostic. auto is the valley between two modes.",
         ),
     ] = "auto",
     pca: Annotated[
