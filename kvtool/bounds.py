@@ -1,6 +1,8 @@
-"""How large a number and what a text may be that someone asks for: one table for the command line and for Python.
+"""How large a number and what a text may be that someone asks for: one table for the command line
+and for Python.
 
-Numbers are bounded before anything is allocated for them. The bounds are far from what anyone needs.
+Numbers are bounded before anything is allocated for them. The bounds are far from what anyone
+needs.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 """Smallest and largest value of an option of this name, whatever command takes it."""
 FLOATS = ("c", "wait_s")
 TEXTS = ("title", "prefix")
-"""Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to them."""
+"""Options that are written out as text, so that bytes of a shell that are no UTF-8 are of no use to
+them.
+"""
 ITEMS = ("layers", "heads")
 
 
@@ -70,35 +74,41 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def checked(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """A public function whose options are checked before it begins; its signature stays what it is."""
+    """Return a public function that checks its options first; its signature stays what it is."""
+    # Read once, since the signature of a function never changes.
     parameters = signature(function)
 
     @wraps(function)
     def call(*args: Parameters.args, **options: Parameters.kwargs) -> Returned:
-        given = parameters.bind(*args, **options).arguments
-        check_options({**given, **given.get("options", {})} if "options" in given else given)
+        """Check the options, then call the function."""
+        arguments = parameters.bind(*args, **options).arguments
+        check_options(
+            {**arguments, **arguments.get("options", {})} if "options" in arguments else arguments
+        )
         return function(*args, **options)
 
     return call
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raises UsageError for what is no number, not finite or out of the bounds of its name."""
+    """Raise UsageError for what is no number, not finite or out of the bounds of its name."""
     low, high = BOUNDS[name]
     kind = "a number" if name in FLOATS else "a whole number"
     try:
-        able = not isinstance(value, bool | str) and math.isfinite(value) and low <= value <= high
-        able = able and (name in FLOATS or value == int(value))
+        is_valid = (
+            not isinstance(value, bool | str) and math.isfinite(value) and low <= value <= high
+        )
+        is_valid = is_valid and (name in FLOATS or value == int(value))
     except (TypeError, ValueError, OverflowError):
-        able = False
-    if not able:
+        is_valid = False
+    if not is_valid:
         raise UsageError(
             f"{name}: expected {kind} from {low:.10g} to {high:.10g}, found {_short(value)}"
         )
 
 
 def check_text(name: str, text: str | bytes) -> None:
-    """Raises UsageError for characters that neither a file's name nor, of TEXTS, a text can hold."""
+    """Raise UsageError for characters that no file's name or, of TEXTS, no text can hold."""
     try:
         encoded = text.encode() if name in TEXTS and isinstance(text, str) else os.fsencode(text)
     except UnicodeEncodeError:
@@ -108,7 +118,7 @@ def check_text(name: str, text: str | bytes) -> None:
 
 
 def _short(value: Any) -> str:
-    """A value in a few characters; a number too long to be written has no other."""
+    """Return a value in a few characters; a number too long to be written has no other."""
     try:
         text = repr(value)
     except ValueError:

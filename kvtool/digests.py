@@ -1,8 +1,10 @@
-"""What a file holds, as a digest: of pictures, annotations and weights. Hashed once, then remembered.
+"""What a file holds, as a digest: of pictures, annotations and weights.
 
-A file is hashed again only where its stamp (size, times, inode) is not the remembered one. The memory is a
-small SQLite file in the user's cache folder, `$KVTOOL_CACHE/digests.sqlite`; where it cannot be read or
-written, files are hashed each time, and nothing else changes. No torch, no NumPy.
+Hashed once, then remembered.
+
+A file is hashed again only where its stamp (size, times, inode) is not the remembered one. The
+memory is a small SQLite file in the user's cache folder, `$KVTOOL_CACHE/digests.sqlite`; where it
+cannot be read or written, files are hashed each time, and nothing else changes. No torch, no NumPy.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ DIGITS = 32
 _BLOCK_BYTES = 1 << 22
 _BATCH_PATHS = 500
 _RACY_NS = 2_000_000_000
-"""A file that changed this shortly before it was hashed may change again within the same clock tick."""
+"""A file that changed this shortly before it was hashed may change again within the same clock
+tick.
+"""
 _BUSY_S = 5.0
 _HASH_THREADS = 4
 _TABLE = (
@@ -44,23 +48,26 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
+        """Return the stamp that a file's status holds."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: $KVTOOL_CACHE, else kvtool below $XDG_CACHE_HOME or ~/.cache."""
+    """Return the user's cache folder: $KVTOOL_CACHE, or kvtool in $XDG_CACHE_HOME or ~/.cache."""
     user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    named = os.environ.get(CACHE_VARIABLE) or f"{user}/kvtool"
-    return Path(os.path.expanduser(named))  # noqa: PTH111  without a home the path stays as it is
+    folder = os.environ.get(CACHE_VARIABLE) or f"{user}/kvtool"
+    return Path(os.path.expanduser(folder))  # noqa: PTH111  without a home the path stays as it is
 
 
 def digest_bytes(data: bytes) -> str:
-    """32 hex digits of some bytes."""
+    """Return 32 hex digits of some bytes."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
 def digest_texts(texts: Iterable[str]) -> str:
-    """32 hex digits of texts in order, each with its length, so that no two lists run together."""
+    """Return 32 hex digits of texts in order, each with its length, so that no two lists run
+    together.
+    """
     sha = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -70,7 +77,7 @@ def digest_texts(texts: Iterable[str]) -> str:
 
 
 def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
-    """The stamp of a regular file; None where there is none that can be looked at."""
+    """Return the stamp of a regular file; None where there is none that can be looked at."""
     try:
         status = _as_path(path).stat()
     except (OSError, ValueError):
@@ -80,7 +87,10 @@ def quick_look(path: str | os.PathLike[str]) -> Stamp | None:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[int]:
-    """A file descriptor of a regular file. Raises OSError for anything else: a FIFO would wait for ever."""
+    """A file descriptor of a regular file.
+
+    Raises OSError for anything else: a FIFO would wait for ever.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -91,7 +101,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[int]:
 
 
 def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, Stamp]:
-    """The bytes of a regular file and the stamp it had when it was opened.
+    """Return the bytes of a regular file and the stamp it had when it was opened.
 
     Raises OSError where it cannot be read, is no regular file, or holds more than `most_bytes`.
     """
@@ -106,46 +116,49 @@ def read_stamped(path: str | os.PathLike[str], most_bytes: int) -> tuple[bytes, 
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """32 hex digits of a file's bytes; an empty string where it cannot be read or is no regular file."""
+    """Return 32 hex digits of a file's bytes; an empty string where it cannot be read or is no
+    regular file.
+    """
     return next(iter(digest_files([path]).values()))
 
 
 def digest_files(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, str]:
-    """Digest of each file, in order; an empty string for those that cannot be read or are no regular files.
+    """Return the digest of each file, in order; an empty string for those that cannot be read or
+    are no regular files.
 
     Those whose stamp is remembered are not opened. Many files are hashed by a few threads.
     """
-    wanted = list(dict.fromkeys(map(_as_path, paths)))
-    stamps = {path: quick_look(path) for path in wanted}
-    places = {path: _place(path) for path in wanted if stamps[path] is not None}
-    remembered = _recall(places.values())
+    unique_paths = list(dict.fromkeys(map(_as_path, paths)))
+    # One quick look at each file, and one question to the memory for all.
+    stamps = {path: quick_look(path) for path in unique_paths}
+    names = {path: _place(path) for path in unique_paths if stamps[path] is not None}
+    remembered = _recall(names.values())
     digests: dict[Path, str] = {}
     unknown: list[Path] = []
-    for path in wanted:
+    for path in unique_paths:
         stamp = stamps[path]
-        known = remembered.get(places.get(path, ""))
-        if stamp is not None and known is not None and known[0] == stamp:
-            digests[path] = known[1]
+        memory = remembered.get(names.get(path, ""))
+        if stamp is not None and memory is not None and memory[0] == stamp:
+            digests[path] = memory[1]
         elif stamp is not None:
             unknown.append(path)
+    # Only what is new or changed is read.
     fresh = _hash_all(unknown)
     digests.update({path: digest for path, (digest, _) in fresh.items()})
-    _remember({places[path]: entry for path, entry in fresh.items() if entry[0]})
-    return {path: digests.get(path, "") for path in wanted}
+    _remember({names[path]: entry for path, entry in fresh.items() if entry[0]})
+    return {path: digests.get(path, "") for path in unique_paths}
 
 
 def bytes_to_hash(paths: Iterable[str | os.PathLike[str]]) -> int:
-    """Bytes of those files that `digest_files` would have to read, since they are not remembered as they are."""
+    """Return how many bytes `digest_files` has to read of files that it does not remember."""
     stamps = {_place(path): quick_look(path) for path in paths}
     remembered = _recall(stamps)
-    unknown = [
-        stamp for place, stamp in stamps.items() if remembered.get(place, (None,))[0] != stamp
-    ]
+    unknown = [stamp for name, stamp in stamps.items() if remembered.get(name, (None,))[0] != stamp]
     return sum(stamp.size for stamp in unknown if stamp is not None)
 
 
 def _hash_all(paths: Sequence[Path]) -> dict[Path, tuple[str, Stamp | None]]:
-    """Digest and stamp of each file, hashed now."""
+    """Return the digest and stamp of each file, hashed now."""
     if len(paths) < 2:
         return {path: _hash(path) for path in paths}
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
@@ -153,7 +166,9 @@ def _hash_all(paths: Sequence[Path]) -> dict[Path, tuple[str, Stamp | None]]:
 
 
 def _hash(path: Path) -> tuple[str, Stamp | None]:
-    """Digest and stamp of a file; the stamp is None where the file may still be changing."""
+    """Return the digest and stamp of a file; the stamp is None where the file may still be
+    changing.
+    """
     sha = hashlib.sha256()
     buffer = bytearray(_BLOCK_BYTES)
     try:
@@ -170,7 +185,9 @@ def _hash(path: Path) -> tuple[str, Stamp | None]:
 
 
 def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> None:
-    """Keep digests of files that were read for another purpose: path -> (digest, stamp when it was opened)."""
+    """Keep digests of files that were read for another purpose: path -> (digest, stamp when it was
+    opened).
+    """
     now = time.time_ns()
     _remember(
         {
@@ -182,13 +199,18 @@ def remember(entries: Mapping[str | os.PathLike[str], tuple[str, Stamp]]) -> Non
 
 
 def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Stamp]]:
-    """What `remember` kept of each path: (digest, stamp then); paths that are not remembered are left out."""
-    places = {_place(path): Path(path) for path in paths}
-    return {places[place]: (digest, stamp) for place, (stamp, digest) in _recall(places).items()}
+    """Return what `remember` kept of each path: (digest, stamp then); paths that are not remembered
+    are left out.
+    """
+    paths_by_name = {_place(path): Path(path) for path in paths}
+    return {
+        paths_by_name[place]: (digest, stamp)
+        for place, (stamp, digest) in _recall(paths_by_name).items()
+    }
 
 
 def _memory(create: bool) -> sqlite3.Connection | None:
-    """The remembered digests; None where there are none, or the file is of no use."""
+    """Return the remembered digests; None where there are none, or the file is of no use."""
     path = cache_folder() / "digests.sqlite"
     try:
         if create:
@@ -212,22 +234,22 @@ def _memory(create: bool) -> sqlite3.Connection | None:
 
 
 def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
-    """Stamp and digest of each place that is remembered."""
+    """Return the stamp and digest of each place that is remembered."""
     connection = _memory(create=False)
     if connection is None:
         return {}
     entries: dict[str, tuple[Stamp, str]] = {}
-    asked = [place for place in places if _is_text(place)]
+    paths = [path for path in places if _is_text(path)]
     with closing(connection):
         try:
-            for start in range(0, len(asked), _BATCH_PATHS):
-                batch = asked[start : start + _BATCH_PATHS]
+            for start in range(0, len(paths), _BATCH_PATHS):
+                batch = paths[start : start + _BATCH_PATHS]
                 marks = ",".join("?" * len(batch))
                 query = f"SELECT * FROM digests WHERE path IN ({marks})"
-                for place, size, mtime_ns, ctime_ns, inode, digest in connection.execute(
+                for path, size, mtime_ns, ctime_ns, inode, digest in connection.execute(
                     query, batch
                 ):
-                    entries[place] = Stamp(size, mtime_ns, ctime_ns, inode), digest
+                    entries[path] = Stamp(size, mtime_ns, ctime_ns, inode), digest
         except sqlite3.Error:
             return {}
     return entries
@@ -235,9 +257,9 @@ def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
 
 def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
     rows = [
-        (place, *stamp, digest)
-        for place, (digest, stamp) in entries.items()
-        if stamp and _is_text(place)
+        (name, *stamp, digest)
+        for name, (digest, stamp) in entries.items()
+        if stamp and _is_text(name)
     ]
     if not rows or (connection := _memory(create=True)) is None:
         return
@@ -252,17 +274,19 @@ def _remember(entries: Mapping[str, tuple[str, Stamp | None]]) -> None:
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
-    """A path as it is, since taking thousands apart again costs as much as looking at the files."""
+    """Return a path as it is, since taking thousands apart again costs as much as looking at the
+    files.
+    """
     return path if isinstance(path, Path) else Path(path)
 
 
 def _place(path: str | os.PathLike[str]) -> str:
-    """The name under which a file is remembered: absolute, links left as they are."""
+    """Return the name under which a file is remembered: absolute, links left as they are."""
     return os.path.abspath(path)  # noqa: PTH100  links are not resolved
 
 
 def _is_text(place: str) -> bool:
-    """Whether SQLite can hold a path: names that are no UTF-8 have surrogates in them."""
+    """Return whether SQLite can hold a path: names that are no UTF-8 have surrogates in them."""
     try:
         place.encode()
     except UnicodeEncodeError:

@@ -3,7 +3,7 @@
 KvtoolError (exit 1)
 ├── UsageError (2)            the request itself is off: unknown name, option out of range
 ├── BusyError (3)             a lock is held or a device is not free: try later
-│   └── UnfinishedError (0)   this process did its share of work that others have not ended: no result yet
+│   └── UnfinishedError (0)   this process did its share, others have not: no result yet
 ├── ImageError                an image file cannot be decoded
 ├── DatasetError              a data set's folder or file is not in its official layout
 ├── ChangedError              pictures are not those that a run was extracted from
@@ -23,48 +23,56 @@ class KvtoolError(Exception):
 
 
 class UsageError(KvtoolError):
+    """The request itself is off."""
+
     exit_code = 2
 
 
 class BusyError(KvtoolError):
+    """A lock is held, or a device is not free."""
+
     exit_code = 3
 
 
 class UnfinishedError(BusyError):
+    """This process did its share of work that others have not ended."""
+
     exit_code = 0
 
 
 class PartialError(KvtoolError):
+    """The work is done in part: some inputs failed."""
+
     exit_code = 4
 
 
 class ImageError(KvtoolError):
-    pass
+    """An image file cannot be decoded."""
 
 
 class DatasetError(KvtoolError):
-    pass
+    """A data set's folder or file is not in its official layout."""
 
 
 class ChangedError(KvtoolError):
-    pass
+    """Pictures are not those that a run was extracted from."""
 
 
 class ModelError(KvtoolError):
-    pass
+    """A checkpoint cannot be loaded, or is of no known family."""
 
 
 class StoreError(KvtoolError):
-    pass
+    """A store cannot be opened or written."""
 
 
 class CorruptError(StoreError):
-    pass
+    """Stored bytes do not match what was written."""
 
 
 class RunConflictError(StoreError):
-    pass
+    """The run exists with another configuration."""
 
 
 class SpaceError(StoreError):
-    pass
+    """There is not enough room on the disk."""

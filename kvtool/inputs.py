@@ -1,4 +1,6 @@
-"""What a user gives a command to read: a file, a pipe, or standard input as "-"; bounded in size and in waiting."""
+"""What a user gives a command to read: a file, a pipe, or standard input as "-"; bounded in size
+and in waiting.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ FilePath = str | os.PathLike[str]
 
 STANDARD_INPUT = "-"
 WRITER_WAIT_S = 20.0
-"""How long a FIFO may have no writer. One that has a writer is read to its end, however slow that is."""
+"""How long a FIFO may have no writer.
+
+One that has a writer is read to its end, however slow that is.
+"""
 POLL_MS = 50
 
 
 def read_input(source: FilePath, most_bytes: int) -> bytes:
-    """The bytes of a regular file, of a pipe or FIFO, or of standard input for "-".
+    """Return the bytes of a regular file, of a pipe or FIFO, or of standard input for "-".
 
-    Raises OSError where there is none of these, nobody writes into a FIFO, or there are more than `most_bytes`.
+    Raises OSError where there is none of these, nobody writes into a FIFO, or there are more than
+    `most_bytes`.
     """
     data = (
         _standard_input(most_bytes)
@@ -48,7 +54,10 @@ def _file_bytes(source: FilePath, most_bytes: int) -> bytes:
 
 
 def _standard_input(most_bytes: int) -> bytes:
-    """Standard input, of which not more is read than tells that it is too long. Raises OSError where it is closed."""
+    """Standard input, of which not more is read than tells that it is too long.
+
+    Raises OSError where it is closed.
+    """
     if sys.stdin is None or sys.stdin.closed:
         raise OSError(errno.EBADF, "standard input is closed")
     stream = getattr(sys.stdin, "buffer", None)
@@ -59,11 +68,12 @@ def _standard_input(most_bytes: int) -> bytes:
 
 
 def _await_writer(fd: int, source: FilePath) -> bytes:
-    """Return once a pipe has, or had, a writer, with what was read meanwhile; from then on reading waits for it.
+    """Return once a pipe has, or had, a writer, with what was read meanwhile; from then on reading
+    waits for it.
 
-    A pipe without a writer reads as empty, just as one whose writer has ended. The difference is that of the latter
-    the system says that it was hung up; one with a writer that is silent so far says that reading would block.
-    Raises OSError after the wait.
+    A pipe without a writer reads as empty, just as one whose writer has ended. The difference is
+    that of the latter the system says that it was hung up; one with a writer that is silent so far
+    says that reading would block. Raises OSError after the wait.
     """
     poll, first = select.poll(), b""
     poll.register(fd, select.POLLIN)

@@ -1,7 +1,9 @@
-"""Files and folders that commands write for their user: checked before any work, and there whole or not at all.
+"""Files and folders that commands write for their user: checked before any work, and there whole or
+not at all.
 
-A regular file is written aside in its folder and renamed, with the permissions it had. What is no regular file, a
-device, a pipe or a FIFO, is written into and never renamed onto. A link is followed: its target is replaced.
+A regular file is written aside in its folder and renamed, with the permissions it had. What is no
+regular file, a device, a pipe or a FIFO, is written into and never renamed onto. A link is
+followed: its target is replaced.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,26 +28,32 @@ FilePath = str | os.PathLike[str]
 
 DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/(\d{1,9})")
 NAMED_DESCRIPTORS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+READER_WAIT_S = 10.0
+"""How long a FIFO may be without a reader."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
-"""Why a file may be writable though nothing can be renamed onto it: its folder is another user's, or the file alone is
-mounted into a container."""
+"""Why a file may be writable though nothing can be renamed onto it: its folder is another user's,
+or the file alone is mounted into a container.
+"""
 
 
 def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Path:
-    """Where a file may be written. `what` leads errors: the flag, or the command. make_folder: whether write_output is
-    to make the folder where it is missing.
+    """Return where a file may be written.
 
-    Raises UsageError for a folder and where the file's folder is missing, StoreError where nothing can be written.
+    `what` leads errors: the flag, or the command. make_folder: whether write_output is to make the
+    folder where it is missing.
+
+    Raises UsageError for a folder and where the file's folder is missing, StoreError where nothing
+    can be written.
     """
-    given = _file_name(path, what)
-    if _descriptor(given) is not None:
-        return given
-    with _named(given, what):
-        mode = _mode(given)
+    file = _file_name(path, what)
+    if _descriptor(file) is not None:
+        return file
+    with _named(file, what):
+        mode = _mode(file)
         if mode is not None and stat.S_ISDIR(mode):
-            raise UsageError(f"{what}: expected a file, found a folder: {given}")
-        folder = _target(given).parent
+            raise UsageError(f"{what}: expected a file, found a folder: {file}")
+        folder = _target(file).parent
         if make_folder:
             folder = _existing(folder)
         elif not folder.is_dir():
@@ -52,59 +61,87 @@ def check_output(path: FilePath, what: str, *, make_folder: bool = False) -> Pat
                 f"{what}: expected an existing folder, found none: {folder}; make it first"
             )
         if mode is not None and (not stat.S_ISREG(mode) or not os.access(folder, os.W_OK)):
-            if not os.access(given, os.W_OK):
+            if not os.access(file, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         else:
             _try_to_write(folder)
-    return given
+    return file
 
 
 def is_regular(path: FilePath) -> bool:
-    """Whether a regular file is or will be there: what is written into a device or a pipe may have any name."""
-    given = Path(path)
-    if _descriptor(given) is not None:
+    """Return whether a regular file is or will be there: what is written into a device or a pipe
+    may have any name.
+    """
+    file = Path(path)
+    if _descriptor(file) is not None:
         return False
     try:
-        return stat.S_ISREG(given.stat().st_mode)
+        return stat.S_ISREG(file.stat().st_mode)
     except (OSError, ValueError):
         return True
 
 
 def check_folder(path: FilePath, what: str) -> Path:
-    """Where a folder of files may be written, which need not exist. Errors as check_output's."""
-    given = _file_name(path, what)
-    with _named(given, what):
-        if given.exists() and not given.is_dir():
-            raise UsageError(f"{what}: expected a folder, found a file: {given}")
-        _try_to_write(_existing(_target(given)))
-    return given
+    """Return where a folder of files may be written, which need not exist.
+
+    Errors as check_output's.
+    """
+    folder = _file_name(path, what)
+    with _named(folder, what):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{what}: expected a folder, found a file: {folder}")
+        _try_to_write(_existing(_target(folder)))
+    return folder
 
 
 def write_output(
     path: FilePath, pieces: bytes | Iterable[bytes], what: str, *, make_folder: bool = False
 ) -> None:
-    """Write a file: all pieces or, where it is a regular file, none. Raises SpaceError or StoreError."""
-    given, data = _file_name(path, what), [pieces] if isinstance(pieces, bytes) else pieces
-    with _named(given, what):
-        number = _descriptor(given)
-        mode = None if number is not None else _mode(given)
+    """Write a file: all pieces or, where it is a regular file, none.
+
+    Raises SpaceError or StoreError.
+    """
+    target = _file_name(path, what)
+    data = [pieces] if isinstance(pieces, bytes) else pieces
+    with _named(target, what):
+        number = _descriptor(target)
+        mode = None if number is not None else _mode(target)
         if number is not None:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what was printed before comes before
             with os.fdopen(os.dup(number), "wb") as file:
                 file.writelines(data)
+        # A regular file is replaced as a whole, so that a reader never sees half of it.
         elif mode is None or stat.S_ISREG(mode):
             if make_folder:
-                _target(given).parent.mkdir(parents=True, exist_ok=True)
-            _replace(_target(given), data)
+                _target(target).parent.mkdir(parents=True, exist_ok=True)
+            _replace(_target(target), data)
         else:
-            with os.fdopen(os.open(given, os.O_WRONLY), "wb") as file:
+            with os.fdopen(_open_in_place(target), "wb") as file:
                 file.writelines(data)
+
+
+def _open_in_place(path: Path) -> int:
+    """A descriptor to write into a device or a FIFO. Raises OSError where nothing reads a FIFO in READER_WAIT_S."""
+    deadline = time.monotonic() + READER_WAIT_S
+    while True:
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() >= deadline:
+                raise OSError(errno.ENXIO, "nothing reads this FIFO; start its reader") from None
+            time.sleep(0.05)
+        else:
+            os.set_blocking(number, True)
+            return number
 
 
 @contextmanager
 def output_folder(path: FilePath, what: str) -> Iterator[Path]:
-    """A folder beside `path` to write into, which is renamed to it at the end; `path` is new, or an empty folder.
+    """A folder beside `path` to write into, which is renamed to it at the end; `path` is new, or an
+    empty folder.
 
     Raises StoreError where it cannot be written; nothing is left behind then.
     """
@@ -120,7 +157,9 @@ def output_folder(path: FilePath, what: str) -> Iterator[Path]:
 
 
 def _replace(target: Path, pieces: Iterable[bytes]) -> None:
-    """Write aside and rename; where the folder forbids it and the file is there, write into the file."""
+    """Write aside and rename; where the folder forbids it and the file is there, write into the
+    file.
+    """
     aside = target.with_name(_aside())
     data = list(pieces)
     try:
@@ -150,24 +189,29 @@ def _keep_permissions(target: Path, file: BinaryIO) -> None:
 
 
 def _try_to_write(folder: Path) -> None:
-    """Make a file that has no name, or is removed at once: root's access says nothing of a read-only disk."""
+    """Make a file that has no name, or is removed at once: root's access says nothing of a
+    read-only disk.
+    """
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
 def _file_name(path: FilePath, what: str) -> Path:
-    """A path that the system can be asked about. Raises UsageError for a NUL, and for text that is no file's name."""
+    """Return a path that the system can be asked about.
+
+    Raises UsageError for a NUL, and for text that is no file's name.
+    """
     try:
-        able = b"\0" not in os.fsencode(path)
+        is_name = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
-        able = False
-    if not able:
+        is_name = False
+    if not is_name:
         raise UsageError(f"{what}: expected the name of a file, found {os.fspath(path)!r}")
     return Path(path)
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest one above it that is there."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
@@ -176,14 +220,16 @@ def _existing(folder: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The open descriptor that a path of /dev stands for: opened anew, a file would be written from its start again."""
+    """Return the open descriptor that a path of /dev stands for: opened anew, a file would be
+    written from its start again.
+    """
     text = os.path.normpath(path)
     match = DESCRIPTOR.fullmatch(text)
     return int(match[1]) if match else NAMED_DESCRIPTORS.get(text)
 
 
 def _mode(path: Path) -> int | None:
-    """Kind and permissions of what is there, links followed; None where nothing is."""
+    """Return the kind and permissions of what is there, links followed; None where nothing is."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -207,6 +253,7 @@ def _named(path: Path, what: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         if error.errno in NO_SPACE:
             raise SpaceError(
-                f"{what}: {path} cannot be written: no space left on the disk ({reason}); free some, then run again"
+                f"{what}: {path} cannot be written: no space left on the disk ({reason}); free "
+                "some, then run again"
             ) from error
         raise StoreError(f"{what}: {path} cannot be written: {reason}") from error

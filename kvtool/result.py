@@ -1,5 +1,7 @@
-"""The result every command gives: one versioned schema, four formats. Fields are documented in docs/output.md and only
-ever added."""
+"""The result every command gives: one versioned schema, four formats.
+
+Fields are documented in docs/output.md and only ever added.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +13,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal, get_args
 
 from kvtool import schema
 from kvtool._version import __version__
-from kvtool.errors import KvtoolError
+from kvtool.display import Displayed, Facts
+from kvtool.errors import KvtoolError, UsageError
 
 SCHEMA = "kvtool.result/1"
 FORMATS = ("table", "json", "jsonl", "csv")
 LABELS = ("condition", "choice", "subset", "file", "alpha", "category", "object", "draw")
 """What a row may be about besides its block; a row with none of these, or `all`, is a summary."""
 
+Level = Literal["summary", "category", "per_layer", "baselines", "items"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""The kinds of rows that a result has, see Result.to_pandas."""
+
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Displayed):
     """What a command found.
 
-    command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best and per_layer
-    choose. n: sampling units scored; n_skipped: those left out because the run or the data set lacks what they
-    need, with up to ten reasons in `skipped`. rows: one per (kind, layer, kv_head) and label, each metric with
-    <metric>_low and <metric>_high. best: the best row of the decoder's kinds (of all, where there are none).
-    per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this and of other runs of
-    the data set. config: all that the numbers depend on. unit: of the metrics: "fraction", "percent" or a physical
-    unit such as "m". items: single records behind the rows, e.g. a question each, where a command keeps them.
-    higher_is_better: False for an error, of which the best is the lowest.
+    command, task: e.g. "probe", "semantic-correspondence". metric: the primary one, by which best
+        and per_layer choose. n: sampling units scored; n_skipped: those left out because the run or
+        the data set lacks what they need, with up to ten reasons in `skipped`. rows: one per (kind,
+        layer, kv_head) and label, each metric with <metric>_low and <metric>_high. best: the best
+        row of the decoder's kinds (of all, where there are none).
+    per_layer: the best row of each (kind, layer). baselines: projected and vision blocks of this
+        and of other runs of the data set. config: all that the numbers depend on. unit: of the
+        metrics: "fraction", "percent" or a physical unit such as "m". items: single records behind
+        the rows, e.g. a question each, where a command keeps them. higher_is_better: False for an
+        error, of which the best is the lowest.
     """
 
     command: str
@@ -70,52 +79,92 @@ class Result:
         return sorted(scored, key=lambda row: sign * float(row[self.metric]))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values only; a number that is not finite becomes null and is counted in n_undefined."""
+        """Return JSON values; a number that is not finite becomes null, counted in n_undefined."""
         counter = [0]
-        body = {one.name: _plain(getattr(self, one.name), counter) for one in fields(self)}
+        body = {member.name: _plain(getattr(self, member.name), counter) for member in fields(self)}
         return {"schema": SCHEMA, **body, "n_undefined": counter[0]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
-        """Inverse of to_json; fields that a later version added are left out. Raises KvtoolError for another
-        schema, CorruptError where a field is none of its type."""
+        """Return the inverse of to_json; fields that a later version added are left out.
+
+        Raises KvtoolError for another schema, CorruptError where a field is none of its type.
+        """
         if record.get("schema") != SCHEMA:
             raise KvtoolError(
-                f"result: expected schema {SCHEMA}, found {record.get('schema')!r}; read it with a kvtool that knows it"
+                f"result: expected schema {SCHEMA}, found {record.get('schema')!r}; read it with "
+                "a kvtool that knows it"
             )
         return schema.read(cls, record, "result")
 
-    def to_pandas(self) -> Any:
-        """The rows as a pandas.DataFrame. Raises KvtoolError where pandas is not installed."""
+    def to_pandas(self, level: Level = "summary") -> Any:
+        """Return the rows of one level as a pandas.DataFrame, so that no two kinds of rows are
+        mixed.
+
+        Args:
+            level: "summary", the rows about all that was scored, one for each block (or condition);
+                "category", those about a part of it, such as a category, a subset or a threshold;
+                "per_layer", "baselines" or "items", the fields of these names.
+
+        Raises UsageError for another level, KvtoolError where pandas is not installed.
+        """
+        if level not in LEVELS:
+            raise UsageError(f"level {level!r}: expected one of {', '.join(LEVELS)}")
         try:
             pandas = import_module("pandas")
         except ImportError:
             raise KvtoolError(
                 "to_pandas needs pandas, which is not installed: pip install pandas"
             ) from None
-        return pandas.DataFrame(self.rows)
+        return pandas.DataFrame(self.level_rows(level))
+
+    def level_rows(self, level: Level) -> list[Row]:
+        """Return the rows of one level, see to_pandas."""
+        if level not in ("summary", "category"):
+            rows: list[Row] = getattr(self, level)
+            return rows
+        # A condition is what a row is about, as a block is, and no part of what was scored.
+        wants_summary = level == "summary"
+        return [
+            row
+            for row in self.rows
+            if is_summary({**row, "condition": None, "choice": None}) == wants_summary
+        ]
+
+    def _title(self) -> str:
+        return f"Result of {self.command} {self.task or ''}".strip()
+
+    def _facts(self) -> Facts:
+        counts = {level: len(self.level_rows(level)) for level in LEVELS}
+        return {
+            "run": self.config.get("run"),
+            "metric": f"{self.metric} ({self.unit})",
+            "n": f"{self.n}, and {self.n_skipped} left out" if self.n_skipped else self.n,
+            "rows": ", ".join(f"{count} {level}" for level, count in counts.items() if count),
+            "best": self.best and f"{block_name(self.best)}: {self.best.get(self.metric)}",
+        }
 
     def flat_rows(self) -> Iterator[Row]:
-        """The rows as lines of their own: each also says which task and run it belongs to."""
-        about = {"task": self.task, "run": self.config.get("run")}
+        """Yield the rows as lines of their own: each also says which task and run it belongs to."""
+        labels = {"task": self.task, "run": self.config.get("run")}
         for row in self.rows:
-            yield {name: value for name, value in about.items() if value is not None} | _plain(
+            yield {name: value for name, value in labels.items() if value is not None} | _plain(
                 row, [0]
             )
 
 
 def is_summary(row: Row) -> bool:
-    """Whether a row is about its whole block."""
+    """Return whether a row is about its whole block."""
     return all(row.get(label, "all") in ("all", None) for label in LABELS)
 
 
 def metric_names(row: Row) -> list[str]:
-    """The metrics of a row: the fields that have an interval."""
+    """Return the metrics of a row: the fields that have an interval."""
     return [name for name in row if f"{name}_low" in row]
 
 
 def best_row(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:
-    """The row with the highest metric, of an error the lowest; the first of equals.
+    """Return the row with the highest metric, of an error the lowest; the first of equals.
 
     None where the metric is defined nowhere.
     """
@@ -125,41 +174,46 @@ def best_row(rows: Sequence[Row], metric: str, higher_is_better: bool = True) ->
 
 
 def block_name(row: Row) -> str:
-    """A row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
-    words = [str(row["kind"])] if row.get("kind") else []
+    """Return a row's block in words: "value, layer 5, head 1"; its labels where it is no block."""
+    parts = [str(row["kind"])] if row.get("kind") else []
     if row.get("layer") is not None and row.get("kind") != "projected":
-        words.append(f"layer {row['layer']}")
+        parts.append(f"layer {row['layer']}")
     if row.get("kv_head") is not None and row.get("kind") in ("key", "value"):
-        words.append(f"head {row['kv_head']}")
-    words += [str(row[label]) for label in LABELS if row.get(label) not in (None, "all")]
-    return ", ".join(words) or "all"
+        parts.append(f"head {row['kv_head']}")
+    parts += [str(row[label]) for label in LABELS if row.get(label) not in (None, "all")]
+    return ", ".join(parts) or "all"
 
 
 def result_key(depends_on: Any) -> str:
-    """Name of a kept result: a hash of everything it depends on, see kvtool.store.provenance."""
+    """Return the name of a kept result: a hash of everything it depends on, see
+    kvtool.store.provenance.
+    """
     text = json.dumps([SCHEMA, depends_on], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
-    found = {"kvtool": __version__, "python": platform.python_version()}
+    """Return the versions of what computed a result."""
+    installed = {"kvtool": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "torch", "faiss-cpu", "faiss-gpu"):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _plain(value: Any, undefined: list[int]) -> Any:
-    """JSON values: tuples become lists, NumPy scalars Python's, and numbers that are not finite null, counted."""
+    """Return JSON values: tuples become lists, NumPy scalars Python's, and numbers that are not
+    finite null, counted.
+    """
     if isinstance(value, Mapping):
-        return {str(name): _plain(one, undefined) for name, one in value.items()}
+        return {str(name): _plain(item, undefined) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one, undefined) for one in value]
+        return [_plain(item, undefined) for item in value]
     if value is None or isinstance(value, str | bool | int):
         return value
+    # JSON has no NaN and no infinity.
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)

@@ -1,5 +1,7 @@
-"""What is read from disk, checked against the dataclass it is to become: the one place where wrong types, missing
-members and numbers out of bounds become CorruptError. Members that a dataclass does not know are passed over."""
+"""What is read from disk, checked against the dataclass it is to become: the one place where wrong
+types, missing members and numbers out of bounds become CorruptError. Members that a dataclass does
+not know are passed over.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,18 @@ class _MismatchError(Exception):
 
 
 def read(kind: type[T], record: Any, where: str) -> T:
-    """A value of a type, most often a dataclass, from its JSON. Raises CorruptError that begins with `where`."""
+    """Return a value of a type, most often a dataclass, from its JSON. Raises CorruptError that
+    begins with `where`.
+    """
     try:
         value: T = _reader(kind)(record)  # type: ignore[arg-type]
     except _MismatchError as error:
-        place = "".join(f"{member}: " for member in reversed(error.path))
-        found = repr(error.found)
-        shown = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
-        raise CorruptError(f"{where}: {place}expected {error.expected}, found {shown}") from None
+        members = "".join(f"{member}: " for member in reversed(error.path))
+        text = repr(error.found)
+        short_text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise CorruptError(
+            f"{where}: {members}expected {error.expected}, found {short_text}"
+        ) from None
     except RecursionError:
         raise CorruptError(f"{where}: expected fewer levels of JSON") from None
     return value
@@ -42,7 +48,7 @@ def read(kind: type[T], record: Any, where: str) -> T:
 
 @cache
 def _reader(kind: Any) -> Reader:
-    """The function that checks and converts JSON to a type, made once a type."""
+    """Return the function that checks and converts JSON to a type, made once a type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         needed = {
@@ -74,6 +80,7 @@ def _record_reader(kind: Any, names: Sequence[str], needed: set[str]) -> Reader:
     readers = {name: _reader(hints[name]) for name in names}
 
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) is not dict:
             raise _MismatchError("an object", value)
         if needed - value.keys():
@@ -92,14 +99,15 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
         item = _reader(arguments[0])
         return lambda value: tuple(_items(item, _of(list, value)))
     readers = [_reader(argument) for argument in arguments]
-    alike = readers[0] if len(set(arguments)) == 1 else None
+    shared_reader = readers[0] if len(set(arguments)) == 1 else None
 
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) is not list or len(value) != len(readers):
             raise _MismatchError(f"{len(readers)} values", value)
         return tuple(
-            _items(alike, value)
-            if alike
+            _items(shared_reader, value)
+            if shared_reader
             else (read(item) for read, item in zip(readers, value, strict=True))
         )
 
@@ -108,6 +116,7 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
 
 def _literal_reader(values: tuple[Any, ...]) -> Reader:
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) not in (str, int) or value not in values:
             raise _MismatchError(" or ".join(map(str, values)), value)
         return value
@@ -128,6 +137,7 @@ def _scalar_reader(kind: Any) -> Reader:
         return _finite
 
     def reader(value: Any) -> Any:
+        """Return the value that some JSON stands for. Raises _MismatchError."""
         if type(value) is not kind:
             raise _MismatchError(f"a value of type {kind.__name__}", value)
         return value

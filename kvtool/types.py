@@ -1,13 +1,18 @@
-"""Plain data that every part of kvtool shares. No torch, no transformers, no zarr.
+"""Plain data that every part of kvtool shares.
 
-Glossary: layer, q_head, kv_head are 0-based; kv_head = q_head // group. `grid` is (rows, cols). Pixels are those of
-the original image after EXIF rotation, x to the right, y down, and (0, 0) is the upper left corner of the first pixel.
+No torch, no transformers, no zarr.
+
+Glossary: layer, q_head, kv_head are 0-based; kv_head = q_head // group. `grid` is (rows, cols).
+Pixels are those of the original image after EXIF rotation, x to the right, y down, and (0, 0) is
+the upper left corner of the first pixel.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from kvtool.display import Displayed, Facts, listing
 
 Kind = Literal["key", "value", "projected", "vision"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -53,7 +58,9 @@ class GridSpan:
     cover_xyxy_px: tuple[float, float, float, float]
 
     def cell_at(self, x_px: float, y_px: float) -> tuple[int, int]:
-        """(row, col) of the cell that holds a pixel position; positions outside go to the nearest cell."""
+        """Return the (row, col) of the cell that holds a pixel position; positions outside go to
+        the nearest cell.
+        """
         x0, y0, x1, y1 = self.cover_xyxy_px
         rows, cols = self.grid
         col = int((x_px - x0) / (x1 - x0) * cols // 1)
@@ -66,20 +73,21 @@ class GridSpan:
         return self.start + row * self.row_stride + col
 
     def centre_px(self, row: int, col: int) -> tuple[float, float]:
-        """(x, y) of the centre of a cell in pixels of the original image."""
+        """Return the (x, y) of the center of a cell in pixels of the original image."""
         x0, y0, x1, y1 = self.cover_xyxy_px
         rows, cols = self.grid
         return x0 + (col + 0.5) * (x1 - x0) / cols, y0 + (row + 0.5) * (y1 - y0) / rows
 
     def token_indices(self) -> list[int]:
-        """Indices of the grid's tokens in row-major order, newline tokens left out."""
+        """Return the indices of the grid's tokens in row-major order, newline tokens left out."""
         rows, cols = self.grid
         return [self.start + r * self.row_stride + c for r in range(rows) for c in range(cols)]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What a part records of one image: enough to place every stored token on the image and in the prompt.
+@dataclass(frozen=True, repr=False)
+class Sample(Displayed):
+    """What a part records of one image: enough to place every stored token on the image and in the
+    prompt.
 
     Attributes:
         image_start: position in the prompt of the first image token, equal to the number of
@@ -106,8 +114,22 @@ class Sample:
     stamp: tuple[int, ...] = ()
 
     def base(self, kind: Kind = "value") -> GridSpan:
-        """The base grid of a kind; `vision` may have a finer grid than the decoder's tokens."""
+        """Return the base grid of a kind; that of `vision` may be finer than the decoder's."""
         return (self.vision_spans if kind == "vision" else self.spans)[0]
+
+    def _title(self) -> str:
+        return f"Sample {self.id}"
+
+    def _facts(self) -> Facts:
+        grids = [f"{span.name} {span.grid[0]} x {span.grid[1]}" for span in self.spans]
+        return {
+            "index": self.index,
+            "pixels": "{} x {}".format(*self.image_wh_px),
+            "tokens": f"{self.n_tokens} ({listing(grids)})",
+            "vision tokens": self.n_vision_tokens,
+            "text before it": f"{len(self.prefix_ids)} tokens: {self.prefix}",
+            "digest": self.digest or "not known",
+        }
 
     def token_marks(self) -> list[int]:
         """BASE, TILES or NEWLINE for each of the image's n_tokens tokens."""
@@ -118,15 +140,17 @@ class Sample:
         return marks
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         from dataclasses import asdict
 
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Sample:
-        """Inverse of to_json, after a trip through JSON (lists become tuples again)."""
+        """Return the inverse of to_json, after a trip through JSON (lists become tuples again)."""
 
         def span(s: dict[str, Any]) -> GridSpan:
+            """Return a grid from its JSON."""
             return GridSpan(
                 **{**s, "grid": tuple(s["grid"]), "cover_xyxy_px": tuple(s["cover_xyxy_px"])}
             )

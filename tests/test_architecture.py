@@ -15,8 +15,8 @@ from kvtool.registry import EXPERIMENTS, experiment_part
 from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reachable
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors"),
-    ("types", "registry", "bounds", "digests", "outputs", "inputs", "schema"),
+    ("_version", "errors", "display"),
+    ("types", "registry", "bounds", "digests", "outputs", "inputs", "layers", "schema"),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),
     ("features", "engine"),

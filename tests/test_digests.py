@@ -1,4 +1,6 @@
-"""Digests of files: equal to those of their bytes, hashed once, and never from a memory that is out of date."""
+"""Digests of files: equal to those of their bytes, hashed once, and never from a memory that is out
+of date.
+"""
 
 from __future__ import annotations
 

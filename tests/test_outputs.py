@@ -1,4 +1,6 @@
-"""Files that commands write: whole or not at all, never onto what is no regular file, and refused before any work."""
+"""Files that commands write: whole or not at all, never onto what is no regular file, and refused
+before any work.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kvtool import outputs
 from kvtool.errors import SpaceError, StoreError, UsageError
 from kvtool.outputs import check_folder, check_output, is_regular, output_folder, write_output
 
@@ -60,6 +63,15 @@ def test_a_link_is_followed(tmp_path: Path, there: bool) -> None:
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
     assert (names(tmp_path), names(tmp_path / "far")) == (["far", "link"], ["real"])
+
+
+def test_a_fifo_that_nothing_reads_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs, "READER_WAIT_S", 0.1)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StoreError, match="fifo cannot be written: nothing reads this FIFO"):
+        write_output(tmp_path / "fifo", b"a", "-o")
 
 
 def test_a_fifo_is_written_into(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.reporting.emit import emit
 from kvtool.reporting.terminal import render
-from kvtool.result import Result, Row, best_row, is_summary, metric_names, result_key
+from kvtool.result import LEVELS, Result, Row, best_row, is_summary, metric_names, result_key
 from tests.support.fields import assert_documented
 
 
@@ -166,6 +166,34 @@ def test_pandas_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(KvtoolError, match="pip install pandas"):
         result(1, 1).to_pandas()
+
+
+def test_a_summary_has_a_row_for_each_condition() -> None:
+    rows: list[Row] = [
+        {"condition": condition, "choice": "A", "subset": subset, "f1": 0.5}
+        for condition in ("none", "late")
+        for subset in ("all", "random")
+    ]
+    made = Result("knockout", None, "f1", 9, rows)
+    assert made.level_rows("summary") == [rows[0], rows[2]]
+    assert made.level_rows("category") == [rows[1], rows[3]]
+
+
+def test_pandas_has_a_table_for_each_level() -> None:
+    pandas = pytest.importorskip("pandas")
+    made = result(2, 2)
+    for level in LEVELS:
+        frame = made.to_pandas(level)
+        assert isinstance(frame, pandas.DataFrame)
+        assert len(frame) == len(made.level_rows(level))
+    summary, category = made.level_rows("summary"), made.level_rows("category")
+    assert summary + category == sorted(made.rows, key=lambda row: "alpha" in row)
+    assert len(category) == 1
+    assert made.to_pandas().equals(made.to_pandas("summary"))
+    assert "alpha" not in made.to_pandas().columns
+    assert made.level_rows("baselines") is made.baselines
+    with pytest.raises(UsageError, match="level 'blocks': expected one of summary, category"):
+        made.to_pandas("blocks")  # type: ignore[arg-type]
 
 
 def test_every_field_is_documented() -> None:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.caches import CACHE, Progress, check_finite
+from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
 from kvtool.asking.heads import Heads
 from kvtool.errors import ModelError, UsageError
 from kvtool.result import result_key
@@ -31,9 +31,12 @@ ATTENTION = "sdpa"
 """What a knockout leaves as it is runs on this backend, and the unblocked condition with it."""
 Texts = Mapping[str, Sequence[str]]
 """Questions by image id."""
-AnswerTable = dict[Heads, dict[str, dict[str, str]]]
+Answer = str | None
+"""What the model said; None where it could not: its logits, or the stored cache, are not all
+finite."""
+AnswerTable = dict[Heads, dict[str, dict[str, Answer]]]
 """Answers by heads blocked, image and text."""
-Records = dict[str, dict[str, str]]
+Records = dict[str, dict[str, Answer]]
 """Answers about an image by heads_key and text."""
 
 
@@ -41,7 +44,7 @@ Records = dict[str, dict[str, str]]
 class ImageAnswers:
     """The stored record of an image: its answers by heads_key and text."""
 
-    answers: dict[str, dict[str, str]]
+    answers: Records
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ImageAnswers:
@@ -136,7 +139,7 @@ class Answerer:
 
     def ask_image(
         self, image: str, texts: Sequence[str], sets: Sequence[Heads]
-    ) -> dict[Heads, dict[str, str]]:
+    ) -> dict[Heads, dict[str, Answer]]:
         """Answer the questions about one image, as ask does. Raises BusyError where another process
         asks about it now."""
         key = hash_json([self.key, image, self.samples[image].digest])
@@ -148,19 +151,24 @@ class Answerer:
             return None if any(self._lacking(records, texts, sets).values()) else records
 
         def generate() -> Records:
-            # Read them again under the claim: another process may have added answers meanwhile.
             """Generate the answers that lack, and store them beside the others."""
+            # Read them again under the claim: another process may have added answers meanwhile.
             records = self._known(key)
-            for heads, answers in self._generate(
-                image, self._lacking(records, texts, sets)
-            ).items():
-                records.setdefault(heads_key(heads), {}).update(answers)
+            answers = self._generate(image, self._lacking(records, texts, sets))
+            # Nothing is stored of a spoiled cache: it may be extracted anew, and then has answers.
+            if not answers:
+                return records
+            for heads, replies in answers.items():
+                records.setdefault(heads_key(heads), {}).update(replies)
             labels = {"run": self.run.name, "image": image, "max_new_tokens": self.max_new_tokens}
             self.store.keep(key, {"kind": "answers", **labels, "answers": records})
             return records
 
         records = self.share.once(self.run, chunk_name("answers", image, key), stored, generate)
-        return {heads: {text: records[heads_key(heads)][text] for text in texts} for heads in sets}
+        return {
+            heads: {text: records.get(heads_key(heads), {}).get(text) for text in texts}
+            for heads in sets
+        }
 
     def _known(self, key: str) -> Records:
         """Return an image's stored answers; none where they are damaged."""
@@ -179,12 +187,16 @@ class Answerer:
 
     def _generate(
         self, image: str, todo: Mapping[Heads, Sequence[str]]
-    ) -> dict[Heads, dict[str, str]]:
-        """Ask the image's cache, read once, under each set of blocked heads."""
+    ) -> dict[Heads, dict[str, Answer]]:
+        """Ask the image's cache, read once, under each set of blocked heads.
+
+        There are no answers where the cache is not finite.
+        """
         from kvtool.models.knockout import knocked_out
 
         arrays = self.run.read_image(image, CACHE, raw=True)
-        check_finite(self.run, image, arrays)
+        if spoiled_arrays(arrays):
+            return {}
         model = self.loaded
         sample = self.samples[image]
         # One cache serves every set of heads: each answer leaves it as it was.

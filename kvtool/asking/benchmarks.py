@@ -3,7 +3,7 @@ their answers under conditions side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,6 +53,9 @@ class Benchmark:
     units: Callable[[Array, Array], Array]
     """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be
     summed."""
+    unit_of: Callable[[Question], Hashable]
+    """What a question is scored together with; questions of one unit follow each other within
+    their group."""
     group_scores: Scores
     all_scores: Callable[[Sequence[str]], Scores]
     """Of groups' names: scores of their sums side by side, (..., group * k)."""
@@ -105,6 +108,7 @@ BENCHMARKS = {
         unit="fraction",
         said=lambda answer, _: parse_pope(answer),
         units=lambda said, correct: pope_units(said, said == correct),
+        unit_of=lambda question: question.id,
         group_scores=lambda sums: _led(pope_scores(sums)),
         all_scores=_pope_summary,
     ),
@@ -115,6 +119,7 @@ BENCHMARKS = {
         unit="percent",
         said=lambda answer, _: parse_mme(answer),
         units=_mme_units,
+        unit_of=lambda question: (question.group, question.image_ids[0]),
         group_scores=_mme_scores,
         all_scores=_mme_summary,
     ),
@@ -136,6 +141,7 @@ def own_benchmark(name: str) -> Benchmark:
         unit="fraction",
         said=_said,
         units=lambda _, correct: choice_units(correct),
+        unit_of=lambda question: question.id,
         group_scores=accuracy,
         all_scores=lambda _: _pooled_accuracy,
         truth=_plain_answer,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from kvtool.datasets import spec_of
-from kvtool.datasets.base import DatasetBase, ImageRef
+from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.identity import compare
 from kvtool.engine.plan import Job
-from kvtool.errors import BusyError, KvtoolError, ModelError, UsageError
+from kvtool.errors import BusyError, ModelError, UsageError
 from kvtool.models.hub import resolve, same_model
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.store.encoding import Bits
@@ -144,23 +144,27 @@ def unanswerable(run: Run, ids: Collection[str]) -> dict[str, str]:
     parts = [part for part in run.parts() if any(part.nonfinite(name) for name in arrays)]
     reasons = {}
     for image in (sample.id for part in parts for sample in part.samples if sample.id in ids):
-        try:
-            check_finite(run, image, run.read_image(image, CACHE, raw=True))
-        except KvtoolError as error:
-            reasons[image] = str(error)
+        if spoiled := spoiled_arrays(run.read_image(image, CACHE, raw=True)):
+            reasons[image] = (
+                f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in "
+                f"{', '.join(spoiled)}: extract it again, with --dtype bfloat16 where it is float16"
+            )
     return reasons
 
 
-def check_finite(run: Run, image: str, arrays: Mapping[str, Bits]) -> None:
-    """Check an image's stored values. Raises KvtoolError where some are not finite."""
-    nonfinite = [
+def no_answer(question: Question) -> str:
+    """Say why a question that has no answer is left out, for the line that names it."""
+    return (
+        f"question {question.id}: expected finite logits or caches to answer from, found {WHAT}; "
+        "try another --dtype"
+    )
+
+
+def spoiled_arrays(arrays: Mapping[str, Bits]) -> list[str]:
+    """Return the names of an image's arrays, as stored, that hold values that are not finite."""
+    return [
         name for name, values in arrays.items() if count_nonfinite(np.ascontiguousarray(values))
     ]
-    if nonfinite:
-        raise KvtoolError(
-            f"run {run.name}, image {image}: expected a cache to ask from, found {WHAT} in "
-            f"{', '.join(nonfinite)}: extract it again, with --dtype bfloat16 where it is float16"
-        )
 
 
 def _job(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer
+from kvtool.asking.answering import Answer, Answerer
 from kvtool.asking.caches import Progress
 from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
@@ -96,7 +96,7 @@ def first_of_cells(questions: Sequence[ChoiceQuestion], limit: int | None) -> li
 
 def ask(
     answerer: Answerer, questions: Sequence[ChoiceQuestion], progress: Progress
-) -> dict[ChoiceQuestion, str]:
+) -> dict[ChoiceQuestion, Answer]:
     """Return what the model says to each question; the answerer's run holds the pictures."""
     texts: dict[str, list[str]] = {}
     for question in questions:

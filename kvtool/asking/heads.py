@@ -4,7 +4,6 @@ controls."""
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from kvtool.errors import UsageError
-from kvtool.features.variances import layer_groups
 from kvtool.inputs import STANDARD_INPUT, read_input
+from kvtool.layers import layer_groups
 from kvtool.types import Geometry
 
 Head = tuple[int, int]
@@ -42,27 +41,6 @@ class HeadSet:
 
     chosen: Heads
     dependent: Heads
-
-
-def resolve_layers(layers: str | Sequence[int] | None, n_layers: int) -> tuple[int, ...] | None:
-    """Return the layer numbers of early, middle, late, last:N or numbers; None stays None. Raises
-    UsageError."""
-    if layers is None:
-        return None
-    if isinstance(layers, str):
-        last = re.fullmatch(r"last:(\d{1,9})", layers)
-        groups = layer_groups(n_layers)
-        if last is None and layers not in groups:
-            raise UsageError(
-                f"layers: expected early, middle, late, last:N or numbers, found {layers!r}"
-            )
-        layers = range(max(0, n_layers - int(last[1])), n_layers) if last else groups[layers]
-    if not layers or not all(0 <= layer < n_layers for layer in layers):
-        raise UsageError(
-            f"layers: expected some of 0 to {n_layers - 1}, found "
-            f"{', '.join(map(str, layers)) or 'none'}"
-        )
-    return tuple(sorted(set(layers)))
 
 
 def read_rows(source: str) -> list[tuple[str, Row]]:

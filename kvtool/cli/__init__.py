@@ -1,1 +1,1 @@
-"""The command line: each command parses, calls the library function of the same name, and prints."""
+"""The command line: a command parses, calls the library function of its name, and prints."""

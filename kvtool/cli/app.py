@@ -18,6 +18,7 @@ from kvtool._version import __version__
 from kvtool.bounds import check_text
 from kvtool.cli import console, data, demo, ending, extract, listing, report, store
 from kvtool.cli.ending import Stopped
+from kvtool.cli.everywhere import QuietOption, VerboseOption, add_verbosity, epilog
 from kvtool.cli.signals import INTERRUPTED, PIPE_CLOSED
 from kvtool.errors import UsageError
 from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
@@ -26,6 +27,11 @@ from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 class Commands(TyperGroup):
     """kvtool's commands and those of plug-ins. Hands Ctrl-C and a closed pipe to the net; Typer would end the process
     without a word."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in self.commands.values():
+            add_verbosity(command)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those of plug-ins last."""
@@ -40,13 +46,16 @@ class Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in EXPERIMENTS.names():
             command = _plugin_command(cmd_name)
+            add_verbosity(command)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the command line."""
         with _undisguised():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command and flush what it printed."""
         with _undisguised():
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -69,24 +78,31 @@ app = typer.Typer(
     help="Extract the image keys and values of multimodal language models once; probe them from disk.\n\n"
     "Data goes to standard output, everything else to standard error. Exit codes: 0 done or nothing to do, 1 error, "
     "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as KVTOOL_<COMMAND>_<FLAG>.",
+    epilog=epilog(
+        "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
+        "kvtool probe study.kv semantic-correspondence",
+        "kvtool report study.kv -o page.html",
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract")(extract.extract)
+app.command("extract", epilog=epilog(*extract.EXAMPLES))(extract.extract)
 for _name in EXPERIMENTS.table:
     _command = experiment_part(_name, "command")
     if hasattr(_command, "app"):  # an experiment with subcommands of its own
         app.add_typer(_command.app, name=_name)
     else:
-        app.command(_name, cls=getattr(_command, "Command", None))(getattr(_command, _name))
-app.command("report")(report.report)
+        _class = getattr(_command, "Command", None)
+        _examples = epilog(*_command.EXAMPLES)
+        app.command(_name, cls=_class, epilog=_examples)(getattr(_command, _name))
+app.command("report", epilog=epilog(*report.EXAMPLES))(report.report)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")
-app.command("models")(listing.models)
-app.command("datasets")(listing.datasets)
-app.command("demo")(demo.demo)
+app.command("models", epilog=epilog(*listing.MODELS_EXAMPLES))(listing.models)
+app.command("datasets", epilog=epilog(*listing.DATASETS_EXAMPLES))(listing.datasets)
+app.command("demo", epilog=epilog(*demo.EXAMPLES))(demo.demo)
 
 
 def _plugin_command(name: str) -> Any:
@@ -99,7 +115,8 @@ def _plugin_command(name: str) -> Any:
             f"called {function_name}, found none"
         )
     single = typer.Typer(rich_markup_mode=None)
-    single.command(name, cls=getattr(part, "Command", None))(function)
+    examples = epilog(*getattr(part, "EXAMPLES", ()))
+    single.command(name, cls=getattr(part, "Command", None), epilog=examples)(function)
     return get_command(single)
 
 
@@ -127,8 +144,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main_flags(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     log_file: Annotated[
         Path | None, typer.Option("--log-file", help="Also write all notes to this file.")
     ] = None,

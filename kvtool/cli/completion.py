@@ -1,4 +1,6 @@
-"""What the shell offers at Tab. It has to be there at once: registries and folders are listed, nothing is opened."""
+"""What the shell offers at Tab. It has to be there at once: registries and folders are listed,
+nothing is opened.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from pathlib import Path
 import typer
 
 RUNS = "runs"
-"""The folder of a store that has a folder for each run (kvtool.store.layout, which would import NumPy here)."""
+"""The folder of a store that has a folder for each run (kvtool.store.layout, which would import
+NumPy here).
+"""
 PREFIXED = ("referring-expression", "semantic-correspondence", "semantic-segmentation")
 PAIRED = (
     "semantic-correspondence",
@@ -22,20 +26,24 @@ PAIRED = (
 
 
 def complete_probe(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `probe`, where STORE is known."""
     from kvtool.tasks import TASKS
 
     return _after_store(ctx, incomplete, (*TASKS.names(), "all"))
 
 
 def complete_prefix(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `prefix`, where STORE is known."""
     return _after_store(ctx, incomplete, PREFIXED)
 
 
 def complete_paired(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the tasks of `paired`, where STORE is known."""
     return _after_store(ctx, incomplete, PAIRED)
 
 
 def complete_probe_task(incomplete: str) -> list[str]:
+    """Offer the tasks that a block can be shown on."""
     from kvtool.tasks import TASKS
 
     return _starting(incomplete, TASKS.names())
@@ -55,12 +63,14 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_data_set(incomplete: str) -> list[str]:
+    """Offer the names of data sets."""
     from kvtool.datasets import DATASETS
 
     return _starting(incomplete, DATASETS.names())
 
 
 def complete_benchmark(incomplete: str) -> list[str]:
+    """Offer the beginnings of benchmarks."""
     return _starting(incomplete, ("pope:", "mme:", "own:", "scenes", "scenes@mme"))
 
 

@@ -1,4 +1,6 @@
-"""Everything a person reads while a command runs: progress, notes and errors, all on standard error."""
+"""Everything a person reads while a command runs: progress, notes and errors, all on standard
+error.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,16 @@ HEARTBEAT_SECONDS = 60.0
 
 
 class Screen(logging.StreamHandler[TextIO]):
-    """Standard error as it is now: while a bar is shown, rich stands there and keeps lines and bar apart."""
+    """Standard error as it is now: while a bar is shown, rich stands there and keeps lines and bar
+    apart.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
+        """Return standard error as it is now."""
         return sys.stderr
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
@@ -36,7 +41,7 @@ class LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  logging's name
         log.removeHandler(self)
@@ -45,27 +50,54 @@ class LogFile(logging.FileHandler):
         )
 
 
+class Printable(logging.Formatter):
+    """Names of files may hold anything; what a terminal would obey is escaped, line by line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")
+        return "\n".join(
+            "".join(
+                each if each.isprintable() or each == "\t" else repr(each)[1:-1] for each in line
+            )
+            for line in lines
+        )
+
+
 def configure(*, quiet: bool, verbose: bool, log_file: Path | None) -> None:
-    """Notes at INFO go to standard error (errors only with -q, debug with -v); everything to the log file."""
+    """Notes at INFO go to standard error (errors only with -q, debug with -v); everything to the
+    log file.
+    """
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
     log.setLevel(logging.DEBUG)
     log.propagate = False
     screen = Screen()
-    screen.setFormatter(logging.Formatter("%(message)s"))
-    screen.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    screen.setFormatter(Printable("%(message)s"))
+    screen.setLevel(logging.INFO)
     log.addHandler(screen)
+    set_level(quiet=quiet, verbose=verbose)
     if log_file is not None:
         log.addHandler(LogFile(log_file))
 
 
+def set_level(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Let standard error show errors only, or all notes; where both are asked for, errors only."""
+    if quiet:
+        log.handlers[0].setLevel(logging.ERROR)
+    elif verbose and not is_quiet():
+        log.handlers[0].setLevel(logging.DEBUG)
+
+
 def is_quiet() -> bool:
+    """Return whether standard error shows errors only."""
     return bool(log.handlers) and log.handlers[0].level >= logging.ERROR
 
 
 class Advance(Protocol):
-    """Say that `n` more units are done, with a short note on the state of things; `total`, where it becomes known."""
+    """Say that `n` more units are done, with a short note on the state of things; `total`, where it
+    becomes known.
+    """
 
     def __call__(self, n: int, note: str = "", total: int | None = None) -> None: ...
 
@@ -85,12 +117,14 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, n: int, note: str, total: int | None) -> None:
+        """Count `n` more units; `total` replaces the number of all units where it is known."""
         self.made += n
         self.note = note
         self.total = total or self.total
 
     @property
     def elapsed_s(self) -> float:
+        """Return the seconds since the start, never zero."""
         return max(time.monotonic() - self.started, 1e-9)
 
     def rate(self) -> str:
@@ -104,14 +138,14 @@ class Tally:
     def line(self, what: str, unit: str) -> str:
         """All of it in words."""
         if not self.made:
-            said = [f"{what}: at work for {_clock(self.elapsed_s)}"]
+            parts = [f"{what}: at work for {_clock(self.elapsed_s)}"]
         else:
-            of = f" of {self.total}" if self.total else ""
-            said = [f"{what}: {self.done + self.made}{of} {unit}", self.rate()]
+            total = f" of {self.total}" if self.total else ""
+            parts = [f"{what}: {self.done + self.made}{total} {unit}", self.rate()]
             if self.total:
-                left = self.total - self.done - self.made
-                said.append(f"{_clock(left * self.elapsed_s / self.made)} left")
-        return ", ".join([*said, self.note] if self.note else said)
+                remaining = self.total - self.done - self.made
+                parts.append(f"{_clock(remaining * self.elapsed_s / self.made)} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
 
 
 def _clock(seconds: float) -> str:
@@ -122,7 +156,9 @@ def _clock(seconds: float) -> str:
 def progress(
     what: str, total: int | None, *, done: int = 0, unit: str = "images"
 ) -> Iterator[Advance]:
-    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note, total)."""
+    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note,
+    total).
+    """
     tally = Tally(total, done)
     if is_quiet():
         yield silent
@@ -175,6 +211,7 @@ def _lines(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
     ended = Event()
 
     def beat() -> None:
+        """Write a line a minute until the command ends."""
         while not ended.wait(HEARTBEAT_SECONDS):
             log.info("%s", tally.line(what, unit))
 

@@ -9,11 +9,15 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set
+from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import FormatOption, bounded
 from kvtool.errors import DatasetError, PartialError, UsageError
 
 app = typer.Typer(
-    help="Check data sets, and make some.", no_args_is_help=True, rich_markup_mode=None
+    help="Check data sets, and make some.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=epilog("kvtool data check scenes@msrc", "kvtool data scenes scenes --only msrc,davis"),
 )
 
 
@@ -22,7 +26,13 @@ SHOWN = 20
 Size = Literal["small", "medium", "large"]
 
 
-@app.command("scenes")
+@app.command(
+    "scenes",
+    epilog=epilog(
+        "kvtool data scenes scenes",
+        "kvtool data scenes scenes --only msrc,davis --seed 1",
+    ),
+)
 def scenes(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")

@@ -11,6 +11,11 @@ from kvtool.cli import console
 from kvtool.cli.data import Size
 from kvtool.cli.options import FormatOption, bounded
 
+EXAMPLES = (
+    "kvtool demo",
+    "kvtool demo large-demo --size large --seed 1",
+)
+
 
 def demo(
     directory: Annotated[
@@ -20,7 +25,8 @@ def demo(
     seed: Annotated[int, bounded("seed", help="Of the scenes.")] = 0,
     format: FormatOption = "auto",
 ) -> None:
-    """Write scenes, extract them with the shipped model, run every analysis, print the tables, write a page. Offline.
+    """Write scenes, extract them with the shipped model, run every analysis, print the tables,
+    write a page. Offline.
 
     The page, DIR/report.html, has all of it; the store is DIR/study.kv. A second call only reads.
     """
@@ -32,17 +38,17 @@ def demo(
     from kvtool.reporting.emit import emit
 
     number = 0
-    with ExitStack() as shown:
+    with ExitStack() as bars:
 
         def step(what: str) -> None:
             nonlocal number
             number += 1
-            shown.close()
+            bars.close()
             console.log.info("%d. %s", number, what)
-            shown.enter_context(console.progress(what, None, unit=""))
+            bars.enter_context(console.progress(what, None, unit=""))
 
         for result in run_demo(directory, size=size, seed=seed, step=step):
-            shown.close()
+            bars.close()
             emit(result, resolve(format), sys.stdout)
     console.log.info(
         "the store is %s; the page is %s", directory / "study.kv", directory / "report.html"

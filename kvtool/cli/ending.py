@@ -1,4 +1,6 @@
-"""The last net: however a command ends, it is one line on standard error, or none, and an exit code."""
+"""The last net: however a command ends, it is one line on standard error, or none, and an exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ from kvtool.cli import console, signals, streams
 from kvtool.errors import KvtoolError
 
 TRACEBACK = "KVTOOL_TRACEBACK"
-"""Where this is set, the traceback of what is no KvtoolError goes to standard error without -v too."""
+"""Where this is set, the traceback of what is no KvtoolError goes to standard error without -v too.
+"""
 LONGEST = 2000
 """Characters of a message at most; arguments that it repeats may have any length."""
-REPORT = f"this is a fault of kvtool: run again with -v (or {TRACEBACK}=1) for the traceback, and report it"
+REPORT = (
+    f"this is a fault of kvtool: run again with -v (or {TRACEBACK}=1) for the traceback, "
+    "and report it"
+)
 INTERRUPTED = "interrupted; what was committed stays, the same command goes on from there"
 
 MEMORY = re.compile(
@@ -28,7 +34,9 @@ ESCAPE_CODE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\
 
 
 class Stopped(Exception):  # noqa: N818  not an error of ours
-    """The user or the reader of our output ended the command; Typer would end the process without a word."""
+    """The user or the reader of our output ended the command; Typer would end the process without a
+    word.
+    """
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -81,6 +89,7 @@ def exit_code_of(error: BaseException) -> int:
         case typer.TyperException():
             return _refused(error)
         case typer.Abort():
+            typer.echo(err=True)  # the prompt's line
             say("aborted: nothing was changed")
             return KvtoolError.exit_code
     say(describe(error))
@@ -97,17 +106,23 @@ def describe(error: BaseException) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _is_torch(error, MEMORY):
-        return f"out of memory{': ' * bool(text)}{text}; try a smaller --limit or --batch-size, or another --device"
+        return (
+            f"out of memory{': ' * bool(text)}{text}; try a smaller --limit or --batch-size, "
+            "or another --device"
+        )
     if isinstance(error, RecursionError):
-        return f"something is nested too deeply ({text}), such as brackets in a JSON file or a chat template; {REPORT}"
+        return (
+            f"something is nested too deeply ({text}), such as brackets in a JSON file or a chat "
+            f"template; {REPORT}"
+        )
     if _is_torch(error, DEVICE):
         return f"the device failed: {text}; see nvidia-smi, or try --device cpu"
     if isinstance(error, OSError) and error.filename is None:
         return f"output: {error.strerror or text or name}"
     if isinstance(error, OSError):
         filename = error.filename
-        shown = os.fsdecode(filename) if isinstance(filename, bytes) else str(filename)
-        return f"{shown}: {error.strerror or text or name}"
+        path = os.fsdecode(filename) if isinstance(filename, bytes) else str(filename)
+        return f"{path}: {error.strerror or text or name}"
     return f"{name}{': ' * bool(text)}{text}; {REPORT}"
 
 
@@ -123,7 +138,9 @@ def _stopped(exit_code: int) -> int:
 
 
 def _refused(error: typer.TyperException) -> int:
-    """What Typer refuses, as one line in place of its three; a group without a command still prints its help."""
+    """What Typer refuses, as one line in place of its three; a group without a command still prints
+    its help.
+    """
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context is None:
         say(message)
@@ -131,8 +148,8 @@ def _refused(error: typer.TyperException) -> int:
         print(message, file=sys.stderr)
     else:
         command = context.command_path
-        where = command.partition(" ")[2]
-        say(f"{where + ': ' * bool(where)}{message.rstrip('.')}: see {command} -h")
+        command_words = command.partition(" ")[2]
+        say(f"{command_words + ': ' * bool(command_words)}{message.rstrip('.')}: see {command} -h")
     return int(error.exit_code)
 
 
@@ -144,7 +161,9 @@ def say(message: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Foreign text without line breaks, terminal codes and other characters that do not print, and not without end."""
+    """Foreign text without line breaks, terminal codes and other characters that do not print, and
+    not without end.
+    """
     line = " ".join(ESCAPE_CODE.sub("", text).split())
     line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
     return (

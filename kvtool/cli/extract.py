@@ -1,4 +1,4 @@
-"""kvtool extract: run a model over a data set once and keep what its decoder holds of every image."""
+"""kvtool extract: run a model over a data set once and store what it holds of the images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set
 from kvtool.cli.options import (
+    DevicesOption,
     Format,
     FormatOption,
     KindsOption,
     LayersOption,
     StoreArgument,
     bounded,
-    device_names,
     need_store,
     parse_bytes,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
 )
 from kvtool.errors import BusyError, PartialError
 from kvtool.types import KeyPosition, Precision, View
@@ -33,9 +33,19 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 
 
+EXAMPLES = (
+    "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
+    "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-7b-ov-hf \\\n"
+    "    --dataset spair71k:SPair-71k --devices cuda:0,cuda:1",
+    "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
+)
+
+
 def extract(
     store: StoreArgument = None,
-    model: Annotated[str, typer.Option("--model", help="A hub id, a folder, or demo.")] = ...,  # type: ignore[assignment]
+    model: Annotated[
+        str, typer.Option("--model", help="The model: a hub id, a folder, or demo.")
+    ] = ...,  # type: ignore[assignment]
     dataset: Annotated[
         str,
         typer.Option("--dataset", metavar="NAME[:PATH][@SPLIT]", autocompletion=complete_data_set),
@@ -44,8 +54,8 @@ def extract(
         str,
         typer.Option(
             "--prefix",
-            help="Text before every image: none, correct, incorrect, random, text:..., or file:CSV with the columns "
-            "image and text.",
+            help="Text before every image: none, correct, incorrect, random, text:..., or "
+            "file:CSV with the columns image and text.",
         ),
     ] = "none",
     kinds: KindsOption = None,
@@ -61,12 +71,7 @@ def extract(
         Precision, typer.Option("--dtype", help="Of the weights, and as stored.")
     ] = "bfloat16",
     batch_size: Annotated[int, bounded("batch_size", help="Images a batch, of equal length.")] = 16,
-    devices: Annotated[
-        str,
-        typer.Option(
-            "--devices", callback=device_names, help="E.g. cuda:0,cuda:1 or cpu; one process each."
-        ),
-    ] = "auto",
+    devices: DevicesOption = "auto",
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option("--engine", help="ray: workers as tasks of a Ray cluster."),
@@ -101,7 +106,8 @@ def extract(
         bool,
         typer.Option(
             "--no-reuse",
-            help="Run the tower even where a run of another prefix holds its output, e.g. when that run is damaged.",
+            help="Run the tower even where a run of another prefix holds its output, e.g. when "
+            "that run is damaged.",
         ),
     ] = False,
     strict: Annotated[
@@ -109,12 +115,14 @@ def extract(
     ] = False,
     format: FormatOption = "auto",
 ) -> None:
-    """Run a model over a data set once and store keys, values, projected and vision features of its images.
+    """Run a model over a data set once and store keys, values, projected and vision features of its
+    images.
 
-    The same command again goes on where it was interrupted, or says that there is nothing to do. Several at once
-    share the work. A run belongs to its pictures: a data set that only moved or grew continues its run; where
-    pictures changed or vanished, --changed refuse names them and touches nothing, --changed replace extracts the
-    changed ones again and leaves the vanished out, and --run NAME makes another run.
+    The same command again goes on where it was interrupted, or says that there is nothing to do.
+    Several at once share the work. A run belongs to its pictures: a data set that only moved or
+    grew continues its run; where pictures changed or vanished, --changed refuse names them and
+    touches nothing, --changed replace extracts the changed ones again and leaves the vanished out,
+    and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
 
@@ -124,7 +132,7 @@ def extract(
         dataset=dataset,
         prefix=prefix,
         kinds=parse_kinds(kinds),
-        layers=parse_numbers(layers, "--layers"),
+        layers=parse_layers(layers),
         limit=limit,
         view=view,
         keys=keys,
@@ -158,7 +166,7 @@ def run_job(
 
     with ExitStack() as stack:
         advance: console.Advance = console.silent
-        written = 0
+        n_bytes = 0
 
         def begin(report: Report) -> None:
             nonlocal advance
@@ -170,9 +178,9 @@ def run_job(
                 advance = stack.enter_context(bar)
 
         def tell(event: Event) -> None:
-            nonlocal written
-            written += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{human(written)} written")
+            nonlocal n_bytes
+            n_bytes += event.n if event.what == "bytes" else 0
+            advance(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
 
         return local.extract(
             job,
@@ -186,6 +194,7 @@ def run_job(
 
 
 def say_source(source: str | None) -> None:
+    """Say which run features are taken from, if any."""
     if source:
         console.log.info(
             "projected features of the images that run %s holds come from there (--no-reuse)",
@@ -194,13 +203,15 @@ def say_source(source: str | None) -> None:
 
 
 def finish(report: Report, format: Format) -> None:
-    """Say what was done. Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
-    where others hold all that was left; a worker that did its share is done, whatever others still hold."""
+    """Say what was done. Raises PartialError (exit 4) for pictures that failed or could not be
+    listed, BusyError (3) where others hold all that was left; a worker that did its share is done,
+    whatever others still hold.
+    """
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
 
-    for shown, failure in enumerate(report.failed.values()):
-        level = logging.ERROR if shown < SHOWN_FAILURES else logging.DEBUG
+    for number, failure in enumerate(report.failed.values()):
+        level = logging.ERROR if number < SHOWN_FAILURES else logging.DEBUG
         console.log.log(level, "failed: %s", failure.reason)
     if len(report.failed) > SHOWN_FAILURES:
         console.log.error(
@@ -227,18 +238,20 @@ def finish(report: Report, format: Format) -> None:
         console.log.info("nothing to do: run %s holds all %d images", report.run, report.n_images)
     if report.n_missing > 0:
         owner = report.busy[0] if report.busy else "another process"
-        held = f"run {report.run}: {report.n_missing} images are still held by others: {owner}"
+        note = f"run {report.run}: {report.n_missing} images are still held by others: {owner}"
         if not report.n_done and not report.failed:
-            raise BusyError(held)
-        console.log.info("%s", held)
+            raise BusyError(note)
+        console.log.info("%s", note)
     if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
-            f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed and were left out; "
+            f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed "
+            "and were left out; "
             "mend the files and run the same command again"
         )
 
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:
+    """Print what an extraction would take."""
     from kvtool.cli.output import emit_rows
     from kvtool.store.estimate import human
 

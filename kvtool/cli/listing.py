@@ -8,9 +8,12 @@ import typer
 
 from kvtool.cli.options import FormatOption
 
+MODELS_EXAMPLES = ("kvtool models", "kvtool models --format json")
+DATASETS_EXAMPLES = ("kvtool datasets", "kvtool datasets spair71k")
+
 
 def models(format: FormatOption = "auto") -> None:
-    """The model families that `extract --model` takes: any checkpoint of them, by hub id or folder."""
+    """List the model families that `extract --model` takes: any checkpoint, by hub id or folder."""
     from kvtool.cli.output import emit_rows
     from kvtool.models.families import EXAMPLES, FAMILIES
 
@@ -32,7 +35,9 @@ def datasets(
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
-    """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks for `probe`."""
+    """The data sets that `extract --dataset` takes, with their splits, prefix conditions and tasks
+    for `probe`.
+    """
     from dataclasses import asdict
 
     from kvtool.cli.output import emit_rows, resolve
@@ -41,8 +46,8 @@ def datasets(
 
     if name is not None:
         DATASETS.load(name)
-    chosen = [about for about in list_datasets() if name in (None, about.name)]
-    rows = [asdict(about) | {"tasks": tasks_over(about.name)} for about in chosen]
+    selected = [entry for entry in list_datasets() if name in (None, entry.name)]
+    rows = [asdict(entry) | {"tasks": tasks_over(entry.name)} for entry in selected]
     if resolve(format) != "table":
         emit_rows(rows, format)
     elif name is None:

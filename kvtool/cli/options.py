@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kvtool.bounds import BOUNDS, MOST_BLOCKS
+from kvtool.bounds import BOUNDS
 from kvtool.cli.completion import complete_run
 from kvtool.errors import UsageError
+from kvtool.layers import parse_numbers
 from kvtool.types import KINDS, Kind
 
 Format = Literal["auto", "table", "json", "jsonl", "csv"]
@@ -51,7 +52,9 @@ PlotOption = Annotated[
 
 
 def bounded(name: str, *flags: str, **about: Any) -> Any:
-    """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag has it too."""
+    """The option of a number whose bounds are in kvtool.bounds under this name; by default the flag
+    has it too.
+    """
     low, high = BOUNDS[name]
     return typer.Option(
         *(flags or (f"--{name.replace('_', '-')}",)), min=low, max=high, callback=finite, **about
@@ -79,10 +82,24 @@ def device_names(value: str) -> str:
     return value
 
 
+DEVICE_FLAGS = ("--device", "--devices")
+"""Both spellings, in every command; how many devices a command takes is its own matter."""
 DeviceOption = Annotated[
     str,
     typer.Option(
-        "--device", metavar="DEVICE", callback=device_name, help="auto, cpu, cuda or cuda:N."
+        *DEVICE_FLAGS,
+        metavar="DEVICE",
+        callback=device_name,
+        help="Where to compute: auto, cpu, cuda or cuda:N.",
+    ),
+]
+DevicesOption = Annotated[
+    str,
+    typer.Option(
+        *DEVICE_FLAGS[::-1],
+        metavar="DEVICE[,DEVICE...]",
+        callback=device_names,
+        help="Where to compute, with a process for each device: auto, cpu, cuda or cuda:N.",
     ),
 ]
 WaitOption = Annotated[
@@ -94,7 +111,32 @@ WaitOption = Annotated[
     ),
 ]
 LayersOption = Annotated[
-    str | None, typer.Option("--layers", metavar="LAYERS", help="E.g. 0-7,14; default: all.")
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="LAYERS",
+        help="Layers: numbers such as 0-7,14, or early, middle, late or last:N; default: all.",
+    ),
+]
+HeadsOption = Annotated[
+    str | None,
+    typer.Option("--heads", metavar="HEADS", help="KV heads: numbers such as 0-3,5; default: all."),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="[NAME=]PATH",
+        help="Where the data set is now, if not where it was extracted from.",
+    ),
+]
+DataFoldersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="NAME=PATH",
+        help="Where the data set NAME is now, if not where it was extracted from; repeatable.",
+    ),
 ]
 
 
@@ -102,8 +144,8 @@ def need_store(store: Path | None) -> Path:
     """The store argument, or $KVTOOL_STORE. Raises UsageError where neither is given."""
     if store is not None:
         return store
-    if named := os.environ.get("KVTOOL_STORE"):
-        return Path(named)
+    if path := os.environ.get("KVTOOL_STORE"):
+        return Path(path)
     raise UsageError("STORE: expected a path as argument or in $KVTOOL_STORE, found neither")
 
 
@@ -116,26 +158,64 @@ def store_and_word(store: str | None, word: str | None, what: str) -> tuple[Path
     return need_store(None if store is None else Path(store)), word
 
 
-def parse_numbers(text: str | None, flag: str) -> tuple[int, ...] | None:
-    """'0-7,14' -> (0, ..., 7, 14), sorted, each once. None stays None. Raises UsageError."""
+def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
+    """Return the layers of a flag: numbers as numbers, names as they are, for the library knows
+    them.
+    """
+    if text is not None and text[:1].isalpha():
+        return text
+    return parse_numbers(text, "--layers")
+
+
+def parse_heads(text: str | None) -> tuple[int, ...] | None:
+    """Return the KV heads of a flag such as 0-3,5; None stays None. Raises UsageError."""
+    return parse_numbers(text, "--heads")
+
+
+def parse_folder(text: str | None) -> Path | None:
+    """Return the folder of --data: a path, or NAME=PATH or NAME:PATH with the name of a data set;
+    None stays None.
+    """
+    from kvtool.datasets import DATASETS
+
     if text is None:
         return None
-    found: set[int] = set()
-    for item in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", item)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UsageError(
-                f"{flag}: expected numbers and ranges such as 0-7,14; found {text[:80]!r}"
-            )
-        first, last = match[1], match[2] or match[1]
-        if int(last) >= MOST_BLOCKS:  # bounded before anything is allocated
-            raise UsageError(f"{flag}: expected numbers below {MOST_BLOCKS}, found {last}")
-        found.update(range(int(first), int(last) + 1))
-    return tuple(sorted(found))
+    name, path = _named(text)
+    is_named = name in DATASETS.names() and not os.path.lexists(text)
+    return Path(path if is_named and path else text)
+
+
+def parse_model(text: str | None) -> str | None:
+    """Return the model of --model: a hub id or a folder, or NAME=FOLDER; None stays None."""
+    if text is None or os.path.lexists(text):
+        return text
+    name, _, folder = text.partition("=")
+    return folder if name and folder else text
+
+
+def parse_folders(texts: list[str] | None, flag: str) -> dict[str, str]:
+    """Return the folder of each name in NAME=FOLDER, or NAME:FOLDER for --data. Raises UsageError
+    for other texts.
+    """
+    folders = {}
+    for text in texts or ():
+        name, folder = _named(text) if flag == "--data" else text.partition("=")[::2]
+        if not (name and folder):
+            raise UsageError(f"{flag}: expected NAME=FOLDER, found {text!r}")
+        folders[name] = folder
+    return folders
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Split a text at its first equals sign or colon, whichever is first."""
+    match = re.fullmatch(r"([^=:]*)[=:](.*)", text, re.DOTALL)
+    return (match[1], match[2]) if match else (text, "")
 
 
 def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
-    """'key,value' -> ('key', 'value') in the fixed order of KINDS. None stays None. Raises UsageError."""
+    """'key,value' -> ('key', 'value') in the fixed order of KINDS. None stays None. Raises
+    UsageError.
+    """
     if text is None:
         return None
     names = [item.strip() for item in text.split(",")]

@@ -29,8 +29,9 @@ def resolve(format: Format, stream: IO[str] | None = None) -> Format:
 
 
 def plot_files(plots: Sequence[Path] | None, name: str = "") -> list[Path]:
-    """Where --plot writes; with a name, of one result among several, it stands before the suffix: x.png, x-name.png.
-    Raises UsageError for what cannot be written, before any work is done."""
+    """Where --plot writes; with a name, of one result among several, it stands before the suffix:
+    x.png, x-name.png. Raises UsageError for what cannot be written, before any work is done.
+    """
     from kvtool.reporting.plots import check
 
     return [
@@ -49,15 +50,17 @@ def write_plots(result: Result, paths: Sequence[Path]) -> None:
 
 
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
-    """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV join lists."""
-    chosen, out = resolve(format), sys.stdout
-    if not rows and chosen in ("table", "csv"):
+    """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV
+    join lists.
+    """
+    resolved, out = resolve(format), sys.stdout
+    if not rows and resolved in ("table", "csv"):
         return
-    if chosen == "table":
+    if resolved == "table":
         print_table(rows, title)
-    elif chosen == "jsonl":
+    elif resolved == "jsonl":
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    elif chosen == "json":
+    elif resolved == "json":
         out.write(json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n")
     else:
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -67,6 +70,7 @@ def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
 
 
 def cell(value: Any) -> str:
+    """Return the text of a value in a table or in CSV."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
@@ -79,14 +83,16 @@ WHOLE = "run"
 
 
 def print_table(rows: Rows, title: str) -> None:
-    """A table; where it is wider than the terminal its runs are numbers, and their names stand below, a line each."""
+    """A table; where it is wider than the terminal its runs are numbers, and their names stand
+    below, a line each.
+    """
     from rich.console import Console
 
     console, table = Console(), _table(rows, title)
-    named = any(WHOLE in row for row in rows)
+    has_runs = any(WHOLE in row for row in rows)
     # Measured as on a terminal of any width: on its own, every table would fit.
     if (
-        not named
+        not has_runs
         or console.measure(table, options=console.options.update(max_width=10_000)).maximum
         <= console.width
     ):

@@ -1,4 +1,4 @@
-"""docs/cli.md, generated from every command's --help: python -m kvtool.cli.reference > docs/cli.md."""
+"""docs/cli.md from the help of all commands: python -m kvtool.cli.reference > docs/cli.md."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def help_text(command: tuple[str, ...]) -> str:
 
 
 def reference() -> str:
+    """Return the text of docs/cli.md."""
     parts = ["# Commands\n\nGenerated from `--help` by `make docs`; a test compares.\n"]
     for command in commands(get_command(app)):
         parts.append(f"## {' '.join(('kvtool', *command))}\n\n```\n{help_text(command)}\n```\n")

@@ -8,8 +8,18 @@ from typing import Annotated
 import typer
 
 from kvtool.cli import console
-from kvtool.cli.options import bounded, device_name, need_store
-from kvtool.errors import UsageError
+from kvtool.cli.options import (
+    DataFoldersOption,
+    DeviceOption,
+    bounded,
+    need_store,
+    parse_folders,
+)
+
+EXAMPLES = (
+    "kvtool report study.kv -o page.html",
+    'kvtool report first.kv second.kv -o page.html --title "Two models" --examples 0',
+)
 
 
 def report(
@@ -26,30 +36,17 @@ def report(
         int, bounded("examples", help="Pictures of predictions for each block of a probe; 0: none.")
     ] = 4,
     blocks: Annotated[int, bounded("blocks", help="How many blocks of a probe have them.")] = 6,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="NAME:PATH",
-            help="Where a data set is now; may be given several times.",
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            callback=device_name,
-            help="For the pictures: auto, cpu, cuda or cuda:N.",
-        ),
-    ] = "auto",
+    data: DataFoldersOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
-    """Write one self-contained HTML page about all results of one or several stores, and print its path.
+    """Write one self-contained HTML page about all results of one or several stores, and print its
+    path.
 
-    It opens from disk and asks nothing of any server. On it: what was found, in sentences with intervals; heatmaps
-    that show a block's categories and examples of what it predicts; curves, tables (each also as CSV), input-agnostic
-    keys, knockouts, prefixes, questions whose answer the values know and the model does not; configurations, versions
-    and the commands that make it again. Never loads the model.
+    It opens from disk and asks nothing of any server. On it: what was found, in sentences with
+    intervals; heatmaps that show a block's categories and examples of what it predicts; curves,
+    tables (each also as CSV), input-agnostic keys, knockouts, prefixes, questions whose answer the
+    values know and the model does not; configurations, versions and the commands that make it
+    again. Never loads the model.
     """
     import kvtool
     from kvtool.store.estimate import human
@@ -62,7 +59,7 @@ def report(
             title=title,
             examples=examples,
             blocks=blocks,
-            data=dict(map(parse_data, data or ())),
+            data=parse_folders(data, "--data"),
             device=device,
             progress=advance,
         )
@@ -71,13 +68,3 @@ def report(
     size = human(page.n_bytes)
     console.log.info("results: %d, pictures: %d, %s", page.n_results, page.n_pictures, size)
     print(page.path)
-
-
-def parse_data(text: str) -> tuple[str, str]:
-    """'spair71k:/data/SPair-71k' as (name, path). Raises UsageError."""
-    from kvtool.datasets import parse_spec
-
-    spec = parse_spec(text)
-    if spec.path is None or spec.split is not None:
-        raise UsageError(f"--data: expected NAME:PATH, found {text!r}")
-    return spec.name, spec.path

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM at any moment: the first one unwinds the command, and none ever leaves a traceback.
+"""Ctrl-C and SIGTERM at any moment: the first one unwinds the command, and none ever leaves a
+traceback.
 
 Next to nothing is imported here, since this has to be in place before anything else is.
 """
@@ -20,14 +21,19 @@ TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
 PATIENCE_S = 2.0
-"""So long a second signal is ignored: a terminal, a wrapper and a scheduler may each send one. Later ones end the
-process at once, in case that the unwinding hangs."""
+"""So long a second signal is ignored: a terminal, a wrapper and a scheduler may each send one.
+Later ones end the process at once, in case that the unwinding hangs.
+"""
 REPEAT_S = 0.5
-"""How soon the unwinding starts again where some code swallowed the first attempt, as imports of C modules do."""
+"""How soon the unwinding starts again where some code swallowed the first attempt, as imports of C
+modules do.
+"""
 
 
 class State:
-    """The first signal that came, when (seconds of the monotonic clock), and whether the command has ended."""
+    """The first signal that came, when (seconds of the monotonic clock), and whether the command
+    has ended.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -44,7 +50,9 @@ def received() -> int | None:
 
 
 def install() -> None:
-    """Take over Ctrl-C and SIGTERM, except where they were ignored from outside, as nohup and `&` in a script do."""
+    """Take over Ctrl-C and SIGTERM, except where they were ignored from outside, as nohup and `&`
+    in a script do.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _unwind)
@@ -70,7 +78,9 @@ def _unwind(number: int, _frame: FrameType | None) -> None:
 
 
 def _unwind_again(_number: int, _frame: FrameType | None) -> None:
-    """While `finally` and `except` blocks clean up, an exception is being handled; where none is, it was lost."""
+    """While `finally` and `except` blocks clean up, an exception is being handled; where none is,
+    it was lost.
+    """
     if not state.ended and sys.exc_info()[0] is None:
         _raise()
 
@@ -82,6 +92,8 @@ def _raise() -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """What a signal raises inside a destructor is no message for anyone; it is raised again elsewhere."""
+    """What a signal raises inside a destructor is no message for anyone; it is raised again
+    elsewhere.
+    """
     if state.number is None:
         sys.__unraisablehook__(lost)

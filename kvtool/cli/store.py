@@ -10,6 +10,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.completion import complete_run
+from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import Format, FormatOption, StoreArgument, need_store, store_and_word
 from kvtool.errors import CorruptError, UsageError
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Look at a store, check it, mend it, remove runs.",
+    epilog=epilog(
+        "kvtool store info study.kv",
+        "kvtool store verify study.kv",
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,9 +32,16 @@ DryRunOption = Annotated[
 ]
 
 
-@app.command("info")
+@app.command(
+    "info",
+    epilog=epilog(
+        "kvtool store info study.kv",
+        "kvtool store info study.kv --format json",
+    ),
+)
 def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
-    """What a store holds: version, runs, images, parts, results, free space, and the bytes of all its files.
+    """What a store holds: version, runs, images, parts, results, free space, and the bytes of all
+    its files.
 
     bytes is their sum; parts_bytes, texts_bytes and so on say what they are for.
     """
@@ -41,18 +53,25 @@ def info(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     if resolve(format) != "table":
         emit_rows([row], format)
         return
-    shown = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
+    texts = {name: human(value) if name.endswith("bytes") else value for name, value in row.items()}
     emit_rows(
-        [{"what": name.replace("_", " "), "value": value} for name, value in shown.items()], format
+        [{"what": name.replace("_", " "), "value": value} for name, value in texts.items()], format
     )
 
 
-@app.command("runs")
+@app.command(
+    "runs",
+    epilog=epilog(
+        "kvtool store runs study.kv",
+        "kvtool store runs study.kv --format csv > runs.csv",
+    ),
+)
 def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
     """The runs of a store with their settings, a row each, and who works on them since when.
 
-    held names each part that someone works on, and answers and scores that someone makes; images_per_minute is the
-    pace of the last ten minutes of commits. The table shows some of the columns, the other formats all.
+    held names each part that someone works on, and answers and scores that someone makes;
+    images_per_minute is the pace of the last ten minutes of commits. The table shows some of the
+    columns, the other formats all.
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.store import open_store
@@ -69,7 +88,9 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """What fits the width of a terminal: what sets runs apart that are named by their settings, and their sizes."""
+    """What fits the width of a terminal: what sets runs apart that are named by their settings, and
+    their sizes.
+    """
     settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
     layers = row["layers"] or row["vision_layers"]
     images = f"{row['images']} of {row['images_total']}"
@@ -88,7 +109,13 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@app.command("verify")
+@app.command(
+    "verify",
+    epilog=epilog(
+        "kvtool store verify study.kv",
+        "kvtool store verify study.kv --part 3/7",
+    ),
+)
 def verify(
     store: StoreArgument = None,
     part: Annotated[
@@ -101,7 +128,9 @@ def verify(
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Read every byte of a store against its checksums and list what is wrong or gone; exit 1 where something is."""
+    """Read every byte of a store against its checksums and list what is wrong or gone; exit 1 where
+    something is.
+    """
     from kvtool.cli.output import emit_rows
     from kvtool.store import open_store
     from kvtool.store.verify import verify as check
@@ -130,13 +159,21 @@ def _share(part: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-@app.command("repair")
+@app.command(
+    "repair",
+    epilog=epilog(
+        "kvtool store repair study.kv --dry-run",
+        "kvtool store repair study.kv",
+    ),
+)
 def repair(
     store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
 ) -> None:
-    """Drop what `store verify` finds damaged, so that the same commands make it again; restore what has a copy.
+    """Drop what `store verify` finds damaged, so that the same commands make it again; restore what
+    has a copy.
 
-    Nothing that verifies is touched. What is left as it is has to be looked at: the last column says why.
+    Nothing that verifies is touched. What is left as it is has to be looked at: the last column
+    says why.
     """
     from kvtool.store import open_store
     from kvtool.store.repair import repair as mend
@@ -149,11 +186,20 @@ def repair(
     _tell(mend(opened, dry_run), format, f"{opened.path}: nothing to repair")
 
 
-@app.command("prune")
+@app.command(
+    "prune",
+    epilog=epilog(
+        "kvtool store prune study.kv --dry-run",
+        "kvtool store prune study.kv",
+    ),
+)
 def prune(
     store: StoreArgument = None, dry_run: DryRunOption = False, format: FormatOption = "auto"
 ) -> None:
-    """Remove results, answers and pictures of runs that are gone, and what killed processes left."""
+    """Remove what belongs to runs that are gone, and what killed processes left.
+
+    Results, answers and pictures of runs that the store no longer has are removed.
+    """
     from kvtool.store import open_store
     from kvtool.store.repair import prune as drop
 
@@ -171,7 +217,13 @@ def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
         console.log.info("%s", nothing)
 
 
-@app.command("remove")
+@app.command(
+    "remove",
+    epilog=epilog(
+        "kvtool store remove study.kv first-try",
+        "kvtool store remove study.kv first-try --yes",
+    ),
+)
 def remove(
     store: Annotated[
         str | None, typer.Argument(metavar="[STORE]", help="The store; default: $KVTOOL_STORE.")

@@ -9,14 +9,16 @@ import os
 import sys
 
 ESCAPE = "kvtool.escape"
-"""How text is written that the encoding of standard output lacks: as JSON escapes it, so that JSON stays JSON."""
+"""How text is written that the encoding of standard output lacks: as JSON escapes it, so that JSON
+stays JSON.
+"""
 
 
 def prepare() -> None:
     """Closed streams lead nowhere, and no text is refused.
 
-    A closed descriptor has to be filled: the next file that is opened would take its number, and what C libraries
-    print would go into that file.
+    A closed descriptor has to be filled: the next file that is opened would take its number, and
+    what C libraries print would go into that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -24,9 +26,9 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
-            setattr(
-                sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False)
-            )  # noqa: SIM115
+            mode = "w" if number else "r"
+            substitute = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, substitute)
     codecs.register_error(ESCAPE, escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -34,14 +36,18 @@ def prepare() -> None:
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
-    r"""Escape what cannot be encoded: é as \u00e9, a character beyond 16 bits as its two surrogates."""
+    r"""Escape what cannot be encoded: é as \u00e9, a character beyond 16 bits as its two
+    surrogates.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def drop_output() -> None:
-    """Send what is still buffered nowhere, instead of to a closed pipe or a full disk when Python ends."""
+    """Send what is still buffered nowhere, instead of to a closed pipe or a full disk when Python
+    ends.
+    """
     try:
         number = sys.stdout.fileno()
     except (OSError, ValueError, AttributeError):

@@ -65,6 +65,17 @@ def pictures_by_id(folder: Path, ids: Iterable[str]) -> list[ImageRef]:
     return [ImageRef(name, _path_of(folder, name)) for name in ids]
 
 
+class ListedPictures(ImageFolder):
+    """The pictures of an earlier run over a list (`folder:-`, or paths), which lie below a folder now.
+
+    Raises DatasetError where there is no such folder.
+    """
+
+    def __init__(self, root: Path, ids: Iterable[str]) -> None:
+        DatasetBase.__init__(self, root, None)
+        self._images = pictures_by_id(self.folder, ids)
+
+
 def _path_of(folder: Path, name: str) -> Path:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     candidates = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
@@ -175,8 +186,13 @@ def _stdin_lines() -> list[str]:
 
 
 def listed_paths(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
-    """One image a line, the first of equal lines kept, blank lines left out; names that are not UTF-8 in `skipped`."""
-    names = dict.fromkeys(line.rstrip("\r") for line in lines if line.strip())
+    """One image a line, the first of equal paths kept, blank lines left out; names that are not UTF-8 in `skipped`.
+
+    a.png and ./a.png are one path; a line is a path whatever it begins with, a # too."""
+    by_path: dict[Path, str] = {}
+    for line in (line.rstrip("\r") for line in lines if line.strip()):
+        by_path.setdefault(Path(line), line)
+    names = list(by_path.values())
     usable = [name for name in names if is_utf8(name)]
     skipped += [
         f"{printable(name)}: a name that is not UTF-8; rename it"

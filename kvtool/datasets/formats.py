@@ -11,7 +11,10 @@ from kvtool.digests import open_regular
 READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names. Raster formats only: Pillow would hand PostScript to an external program."""
 
-_READ = "apng avif avifs bmp gif j2c j2k jfif jif jp2 jpc jpe jpeg jpf jpg jpx mpo pbm pfm pgm png pnm ppm tif tiff webp"
+_READ = (
+    "apng avif avifs bmp gif j2c j2k jfif jif jp2 jpc jpe jpeg jpf jpg jpx mpo "
+    "pbm pfm pgm png pnm ppm tif tiff webp"
+)
 READ_SUFFIXES = frozenset(f".{suffix}" for suffix in _READ.split())
 
 _RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvtool.datasets import Spec, open_dataset
+from kvtool.datasets.folder import ListedPictures
 from kvtool.datasets.images import digest_pictures, picture_file
 from kvtool.digests import quick_look
 from kvtool.errors import DatasetError, KvtoolError, UsageError
 from kvtool.store import Run
+from kvtool.store.manifest import FOLDER
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase, ImageRef
@@ -110,7 +112,12 @@ def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
             f"pictures in memory; give the folder of {run.config.dataset} with --data"
         )
     try:
-        dataset = open_dataset(Spec(run.config.dataset, place, run.config.split or None))
+        if (
+            run.config.dataset == FOLDER and run.place is None
+        ):  # a list, whose pictures lie there now
+            dataset: DatasetBase = ListedPictures(Path(place), run.ids)
+        else:
+            dataset = open_dataset(Spec(run.config.dataset, place, run.config.split or None))
         check_pictures(run, dataset)
     except KvtoolError as error:
         hint = "" if data is not None else "; if it moved, give the folder with --data"

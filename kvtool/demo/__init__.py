@@ -1,1 +1,1 @@
-"""The embedded world, the shipped demo models, how they were trained, and the study that runs all of it in a row."""
+"""The embedded world, the shipped demo models, their training, and the study that runs it all."""

@@ -1,4 +1,4 @@
-"""The demo study: the embedded world, the shipped model, and every analysis there is, from nothing to tables."""
+"""The demo study: the embedded world, the shipped model, and all analyses in a row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Analysis:
-    """One data set of the demo, with its default split if none is named, and the task it serves."""
+    """One data set of the demo, with its default split unless one is named, and a task on it."""
 
     dataset: str
     task: str
@@ -45,39 +45,46 @@ PAIRED = (
 )
 SEGMENTED = ("pascal5i", "msrc", "imagenet-s", "refcoco")
 ASKED = ("cvbench", "blink")
-MODEL, TOWER = "demo", "demo-tower"
-"""The shipped model, and its tower as it was before the joint training (the paper's SigLIP without finetuning)."""
+MODEL = "demo"
+TOWER = "demo-tower"
+"""The tower is as it was before the joint training (the paper's SigLIP without finetuning)."""
 STAGES = ("demo@1", "demo@2", "demo@3")
 """The model earlier in its joint training: the other points of the paper's figure 3."""
 QUICK: dict[str, Any] = {"episodes": 100, "restarts": 1}
-"""Options of the probes that `correlate` repeats for every stage."""
+"""The options of the probes that `correlate` repeats for every stage."""
 QUIETEST = 4
-"""Where the keys' variances do not part into two modes, as many of the least stand in for the input-agnostic ones."""
+"""So many keys of least variance stand in for input-agnostic ones, where no two modes are seen."""
 
 
 @dataclass(frozen=True)
 class DemoStudy:
-    """Where scenes and store lie, and whom to tell of each step. Nothing that is there is made again."""
+    """The study in a directory; `step` is told what happens next.
+
+    Nothing that exists is computed again.
+    """
 
     directory: Path
     step: Step
 
     @property
     def scenes(self) -> Path:
+        """The folder of the data sets."""
         return self.directory / "scenes"
 
     @property
     def store(self) -> Path:
+        """The store of the runs."""
         return self.directory / "study.kv"
 
     @property
     def page(self) -> Path:
+        """The page with all results."""
         return self.directory / "report.html"
 
     def extract(
         self, dataset: str, model: str = MODEL, split: str | None = None, decoder_only: bool = False
     ) -> str:
-        """The name of the run."""
+        """Extract a data set of the scenes, unless the store has it, and return the run's name."""
         import kvtool
 
         spec = f"{dataset}:{self.scenes / dataset}" + (f"@{split}" if split else "")
@@ -86,7 +93,7 @@ class DemoStudy:
         return kvtool.extract(self.store, model=model, dataset=spec, kinds=kinds).run
 
     def probes(self) -> Iterator[Result]:
-        """The paper's tables 1 and 2."""
+        """Probe each task, as the paper's tables 1 and 2 do."""
         import kvtool
 
         for analysis in PROBES:
@@ -96,34 +103,39 @@ class DemoStudy:
             yield kvtool.probe(kvtool.open(self.store).run(run), analysis.task)
 
     def knockout(self) -> Iterator[Result]:
-        """The paper's figure 14 and table 10: keys that ignore the input, and questions asked without them."""
+        """Find the keys that ignore the input, and ask questions without them.
+
+        They are the paper's figure 14 and table 10.
+        """
         import kvtool
 
         run = kvtool.open(self.store).run(self.extract("mme"))
         self.step("variance of the keys")
-        found = kvtool.variance(run)
-        yield found
-        heads = [row for row in found.rows if row["input_agnostic"]]
-        if not heads:
-            heads = sorted(found.rows, key=lambda row: float(row["variance"]))[:QUIETEST]
-        self.step(f"MME asked again, {len(heads)} heads of least variance blocked")
-        chosen = [(row["layer"], row["kv_head"]) for row in heads]
-        asked = f"mme:{self.scenes / 'mme'}"
-        yield kvtool.knockout(run, asked, chosen, controls=("random",), draws=3)
+        variances = kvtool.variance(run)
+        yield variances
+        rows = [row for row in variances.rows if row["input_agnostic"]]
+        if not rows:
+            rows = sorted(variances.rows, key=lambda row: float(row["variance"]))[:QUIETEST]
+        self.step(f"MME asked again, {len(rows)} heads of least variance blocked")
+        heads = [(row["layer"], row["kv_head"]) for row in rows]
+        questions = f"mme:{self.scenes / 'mme'}"
+        yield kvtool.knockout(run, questions, heads, controls=("random",), draws=3)
 
     def prefixes(self) -> Iterator[Result]:
-        """The paper's table 4, of the layers whose values can see a text before the image: all but the first."""
+        """Put texts before the images, as the paper's table 4 does.
+
+        The first layer is left out: its values cannot see a text before the image.
+        """
         import kvtool
 
         for analysis in PREFIXES:
             run = kvtool.open(self.store).run(self.extract(analysis.dataset, split=analysis.split))
-            self.step(
-                f"prefixes of {analysis.task}" + (f", {analysis.split}" if analysis.split else "")
-            )
+            split = f", {analysis.split}" if analysis.split else ""
+            self.step(f"prefixes of {analysis.task}{split}")
             yield kvtool.prefix(run, analysis.task, layers=run.config.layers[1:])
 
     def paired(self) -> Iterator[Result]:
-        """The paper's table 5."""
+        """Compare the model's answers with what its values know, as the paper's table 5 does."""
         import kvtool
 
         for analysis in PAIRED:
@@ -132,7 +144,7 @@ class DemoStudy:
             yield kvtool.paired(kvtool.open(self.store).run(run), analysis.task)
 
     def correlation(self) -> Iterator[Result]:
-        """The paper's figure 3, over stages of the training."""
+        """Correlate probes and answers over stages of training, as the paper's figure 3 does."""
         import kvtool
 
         for model in STAGES:
@@ -143,6 +155,7 @@ class DemoStudy:
         yield kvtool.correlate(self.store, models=(*STAGES, MODEL), **QUICK)
 
     def report(self) -> Path:
+        """Write the page with all results, and return its path."""
         import kvtool
 
         self.step(f"writing {self.page}")
@@ -153,10 +166,16 @@ class DemoStudy:
 def run_demo(
     directory: Path, *, size: Size = "small", seed: int = 0, step: Step = lambda _: None
 ) -> Iterator[Result]:
-    """Write scenes, extract them, and yield each analysis' result; last of all the page with all of them is written.
+    """Write scenes, extract them, yield the result of each analysis, and write the page of all.
 
-    Everything is kept under `directory` (scenes/, study.kv, report.html), so that a second call only reads: an
-    interrupted study goes on where it stopped.
+    Everything stays under the directory, so that a second call only reads, and an interrupted study
+    goes on where it stopped.
+
+    Args:
+        directory: The folder that gets scenes/, study.kv and report.html.
+        size: The size of the data sets: small, medium or large.
+        seed: The random seed of the scenes.
+        step: Is called with a line of text before each step.
     """
     from kvtool.demo.layouts import write_scenes
 

@@ -1,7 +1,7 @@
 """The shipped demo model: where its folders are, and how its small early checkpoints are read.
 
-`model/` and `tower/` are ordinary transformers folders. `stages/N` hold int8 weights with a scale a row; asked for,
-they are unpacked once into a folder beside the user's caches.
+`model/` and `tower/` are ordinary transformers folders. `stages/N` hold int8 weights with a scale a
+row; when they are first needed they are unpacked into a folder beside the user's caches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ WEIGHTS = "weights.int8.safetensors"
 
 
 def demo_path(name: str = "demo") -> Path:
-    """The folder of `demo`, `demo-tower`, or `demo@1` to `demo@3`. Raises ModelError for any other name."""
+    """Return the folder of `demo`, `demo-tower`, or `demo@1` to `demo@3`.
+
+    Raises:
+        ModelError: The name is another one.
+    """
     if name in ("demo", "demo-tower"):
         return _HERE / ("model" if name == "demo" else "tower")
     if name in {f"demo@{stage}" for stage in STAGES}:
@@ -32,7 +36,11 @@ def demo_path(name: str = "demo") -> Path:
 
 
 def load_stage(stage: int) -> dict[str, Any]:
-    """The state dict (bfloat16) of the model as it was at one of three points of the joint training."""
+    """Read the model as it was at one of three points of the joint training.
+
+    Returns:
+        The state dict in bfloat16.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -42,6 +50,7 @@ def load_stage(stage: int) -> dict[str, Any]:
         if name.endswith(".scale"):
             continue
         scale = stored.get(f"{name}.scale")
+        # A matrix has int8 weights and a scale a row; everything else is stored as it is.
         if scale is not None:
             weight = weight.float() * scale.view(-1, *[1] * (weight.ndim - 1))
         state[name] = weight.to(torch.bfloat16)
@@ -49,7 +58,10 @@ def load_stage(stage: int) -> dict[str, Any]:
 
 
 def _unpacked(stage: int) -> Path:
-    """A transformers folder of the stage, named by its weights' hash; made aside and renamed, so never half there."""
+    """Return a transformers folder of the stage, named by the hash of its weights.
+
+    It is written aside and renamed, so that it is complete whenever it exists.
+    """
     small = sorted(file for file in (_HERE / "model").iterdir() if file.suffix != ".safetensors")
     key = sha256((_HERE / "stages" / str(stage) / WEIGHTS).read_bytes())
     for file in small:

@@ -1,7 +1,8 @@
-"""What is in a scene: things with a pose, a place, a time and a drawing style, sampled from a seed.
+"""What is in a scene: things with a pose, a place, a time and a drawing style, from a seed.
 
-A scene is plain data. draw.py turns it into pixels and maps, language.py and questions.py into words.
-Things are ordered from back to front. All lengths are pixels of the scene's own size, angles are degrees.
+A scene is plain data. `draw.py` turns it into pixels and maps, `language.py` and `questions/`
+into words. Things are ordered from back to front. All lengths are pixels of the scene's own size,
+angles are degrees.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from kvtool.demo.shapes import shapes
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 38, 38),
     "orange": (250, 140, 20),
     "yellow": (250, 224, 40),
@@ -32,18 +33,29 @@ PLACES = ("field", "sea", "desert", "snow", "room", "sky")
 TIMES = ("day", "night")
 STYLES = ("flat", "outlined", "pale", "mosaic")
 SIZE_FRACTION = {"big": (0.40, 0.52), "small": (0.25, 0.32)}
-"""Range of a thing's scale as a fraction of the scene's shorter side."""
+"""The range of a thing's scale, as a fraction of the scene's shorter side."""
+STYLE_CHANCES = (0.52, 0.16, 0.16, 0.16)
+NIGHT_CHANCE = 0.35
+REPEAT_CHANCE = 0.35
+"""How often a scene of several things repeats a category."""
+REACH = 0.45
+"""A thing's center stays this fraction of its scale away from the edges of the picture."""
+ATTEMPTS = 30
+"""How many spots are tried for a thing before the best of them is taken."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: what it is, and its pose. `scale_px` is the side of its unit box, `centre_xy_px` the box's middle."""
+    """One object: what it is, and its pose.
+
+    `scale_px` is the side of its unit box, and `center_xy_px` is the middle of that box.
+    """
 
     category: str
-    colour: str
+    color: str
     texture: str
     size: str
-    centre_xy_px: tuple[float, float]
+    center_xy_px: tuple[float, float]
     scale_px: float
     angle_deg: float = 0.0
     mirror: bool = False
@@ -51,7 +63,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture to draw: `size_wh` in pixels, `things` from back to front; `seed` only feeds the background's noise."""
+    """A picture to draw: `size_wh` is in pixels, and `things` are listed from back to front.
+
+    The `seed` feeds the noise of the background and nothing else.
+    """
 
     size_wh: tuple[int, int]
     things: tuple[Thing, ...]
@@ -62,63 +77,84 @@ class Scene:
 
 
 def categories() -> tuple[str, ...]:
-    """The category names, sorted: index + 1 is the category's id."""
+    """Return the category names, sorted: index + 1 is the category's id."""
     return tuple(shapes())
 
 
 def sample_thing(
     rng: np.random.Generator, size_wh: tuple[int, int], category: str, size: str | None = None
 ) -> Thing:
-    """A thing with a random look and a random pose inside the scene."""
+    """Draw a thing with a random look and a random pose inside the scene."""
     size = size or SIZES[rng.integers(2)]
     low, high = SIZE_FRACTION[size]
-    scale = float(rng.uniform(low, high)) * min(size_wh)
-    half = 0.45 * scale
-    x, y = (float(rng.uniform(half, side - half)) for side in size_wh)
+    scale_px = float(rng.uniform(low, high)) * min(size_wh)
+    center_xy_px = _sample_center(rng, scale_px, size_wh)
     return Thing(
         category=category,
-        colour=list(COLOURS)[rng.integers(len(COLOURS))],
+        color=list(COLORS)[rng.integers(len(COLORS))],
         texture=TEXTURES[rng.integers(len(TEXTURES))],
         size=size,
-        centre_xy_px=(x, y),
-        scale_px=scale,
+        center_xy_px=center_xy_px,
+        scale_px=scale_px,
         angle_deg=float(rng.uniform(-20, 20)),
         mirror=bool(rng.integers(2)),
     )
 
 
-def _overlap(thing: Thing, other: Thing) -> float:
-    """Intersection of the two things' boxes over the smaller box."""
-    shared = 1.0
-    for a, b in zip(thing.centre_xy_px, other.centre_xy_px, strict=True):
-        length = min(a + thing.scale_px / 2, b + other.scale_px / 2) - max(
-            a - thing.scale_px / 2, b - other.scale_px / 2
-        )
-        shared *= max(length, 0.0)
-    return shared / min(thing.scale_px, other.scale_px) ** 2
+def _sample_center(
+    rng: np.random.Generator, scale_px: float, size_wh: tuple[int, int]
+) -> tuple[float, float]:
+    reach = REACH * scale_px
+    x, y = (float(rng.uniform(reach, side - reach)) for side in size_wh)
+    return x, y
 
 
-def _place_apart(
+def _overlap(thing: Thing, neighbor: Thing) -> float:
+    """Divide the intersection of the two things' boxes by the smaller box."""
+    area = 1.0
+    for a, b in zip(thing.center_xy_px, neighbor.center_xy_px, strict=True):
+        end = min(a + thing.scale_px / 2, b + neighbor.scale_px / 2)
+        start = max(a - thing.scale_px / 2, b - neighbor.scale_px / 2)
+        area *= max(end - start, 0.0)
+    return area / min(thing.scale_px, neighbor.scale_px) ** 2
+
+
+def _put_apart(
     rng: np.random.Generator,
     thing: Thing,
-    placed: Sequence[Thing],
+    things: Sequence[Thing],
     size_wh: tuple[int, int],
     limit: float,
 ) -> Thing:
-    """The thing at the random spot (of up to 30) that overlaps what is placed by less than `limit`, or the best one."""
-    best, best_overlap = thing, math.inf
-    for attempt in range(30):
+    """Move the thing to a spot where it overlaps the others by less than `limit`.
+
+    If none of the spots that are tried does, the best of them is taken.
+    """
+    best = thing
+    best_overlap = math.inf
+    for attempt in range(ATTEMPTS):
         candidate = thing
         if attempt:
-            half = 0.45 * thing.scale_px
-            x, y = (float(rng.uniform(half, side - half)) for side in size_wh)
-            candidate = replace(thing, centre_xy_px=(x, y))
-        worst = max((_overlap(candidate, other) for other in placed), default=0.0)
+            center_xy_px = _sample_center(rng, thing.scale_px, size_wh)
+            candidate = replace(thing, center_xy_px=center_xy_px)
+        worst = max((_overlap(candidate, neighbor) for neighbor in things), default=0.0)
         if worst < best_overlap:
-            best, best_overlap = candidate, worst
+            best = candidate
+            best_overlap = worst
         if best_overlap <= limit:
             break
     return best
+
+
+def _sample_categories(rng: np.random.Generator, n_things: int | None) -> list[str]:
+    """Draw a name for each thing; about a third of the lists repeat a category."""
+    names = tuple(shapes())
+    count = int(rng.integers(1, 5)) if n_things is None else n_things
+    order = [names[index] for index in rng.integers(len(names), size=count)]
+    if count > 1 and rng.random() < REPEAT_CHANCE:
+        repeats = int(rng.integers(2, count + 1))
+        order = [order[0]] * repeats + order[repeats:]
+    return [order[index] for index in rng.permutation(count)]
 
 
 def sample_scene(
@@ -132,43 +168,76 @@ def sample_scene(
     style: str | None = None,
     overlap: float = 0.25,
 ) -> Scene:
-    """A random scene; what is given is kept.
+    """Draw a random scene, of which the caller may fix any part.
 
     Args:
-        size_wh: default: each side 96 to 224 px, width / height between 0.75 and 1.33.
-        n_things: default one to four.
-        categories: one name per thing, back to front (then `n_things` is their number). By default drawn so that
-            about a third of the scenes repeat a category.
-        overlap: how much of the smaller of two things' boxes may be shared, at most (best effort in a full scene).
+        size_wh: Width and height in pixels. By default see `sample_size`.
+        n_things: How many things the scene has. By default one to four.
+        categories: A name for each thing, from back to front; `n_things` is then their number.
+            By default they are drawn so that about a third of the scenes repeat a category.
+        place, time, style: One of PLACES, TIMES and STYLES. By default one is drawn of each.
+        overlap: How much of the smaller of two things' boxes may be shared, at most. In a full
+            scene it may be more.
     """
     size_wh = size_wh or sample_size(rng)
-    names = tuple(shapes())
     if categories is None:
-        count = int(rng.integers(1, 5)) if n_things is None else n_things
-        categories = [names[index] for index in rng.integers(len(names), size=count)]
-        if count > 1 and rng.random() < 0.35:
-            repeats = int(rng.integers(2, count + 1))
-            categories = [categories[0]] * repeats + list(categories[repeats:])
-        categories = [categories[index] for index in rng.permutation(count)]
+        categories = _sample_categories(rng, n_things)
+    # More than four things only fit when all are small.
+    size = "small" if len(categories) > 4 else None
     things: list[Thing] = []
-    many = len(categories) > 4
     for category in categories:
-        thing = sample_thing(rng, size_wh, category, size="small" if many else None)
-        things.append(_place_apart(rng, thing, things, size_wh, overlap))
+        thing = sample_thing(rng, size_wh, category, size)
+        things.append(_put_apart(rng, thing, things, size_wh, overlap))
     return Scene(
         size_wh=size_wh,
         things=tuple(things),
         place=place or PLACES[rng.integers(len(PLACES))],
-        time=time or TIMES[int(rng.random() < 0.35)],
-        style=style or STYLES[rng.choice(len(STYLES), p=(0.52, 0.16, 0.16, 0.16))],
+        time=time or TIMES[int(rng.random() < NIGHT_CHANCE)],
+        style=style or STYLES[rng.choice(len(STYLES), p=STYLE_CHANCES)],
         seed=int(rng.integers(2**31)),
     )
 
 
 def sample_size(rng: np.random.Generator) -> tuple[int, int]:
-    """A width and height in pixels: shorter side 96 to 168, width / height between 0.75 and 1.33."""
+    """Draw a width and a height in pixels: height 112 to 168, width / height 0.8 to 1.33."""
     height = int(rng.integers(112, 169))
     return round(height * float(rng.uniform(0.8, 1.33))), height
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """How one thing moves: half a wave of drift, turn and growth around its first pose."""
+
+    drift_xy: tuple[float, float]
+    spin_deg: float
+    growth: float
+    pace: float
+
+    def pose(self, thing: Thing, frame: int, n_frames: int, size_wh: tuple[int, int]) -> Thing:
+        """Move the thing to where it is in a frame."""
+        wave = math.sin(self.pace * math.pi * frame / max(n_frames - 1, 1))
+        reach = REACH * thing.scale_px
+        center = []
+        for axis, side in enumerate(size_wh):
+            spot = thing.center_xy_px[axis] + self.drift_xy[axis] * wave * side
+            center.append(float(np.clip(spot, reach, side - reach)))
+        return replace(
+            thing,
+            center_xy_px=(center[0], center[1]),
+            scale_px=thing.scale_px * (1 + self.growth * wave),
+            angle_deg=thing.angle_deg + self.spin_deg * wave,
+        )
+
+
+def _sample_motions(rng: np.random.Generator, count: int) -> list[_Motion]:
+    drift = rng.uniform(0.12, 0.28, size=(count, 2)) * rng.choice([-1, 1], size=(count, 2))
+    spin = rng.uniform(-25, 25, count)
+    growth = rng.uniform(-0.12, 0.12, count)
+    pace = rng.uniform(0.7, 1.3, count)
+    return [
+        _Motion((drift[i, 0], drift[i, 1]), float(spin[i]), float(growth[i]), pace[i])
+        for i in range(count)
+    ]
 
 
 def sample_motion(
@@ -178,42 +247,29 @@ def sample_motion(
     size_wh: tuple[int, int],
     n_things: int | None = None,
 ) -> list[Scene]:
-    """Scenes of a video: two or three things drift, turn and breathe smoothly, and pass in front of each other.
+    """Draw the scenes of a video, in which things move smoothly and pass in front of each other.
 
     The order of things (hence the ids of their masks) is the same in every frame.
+
+    Args:
+        n_frames: The number of scenes.
+        size_wh: Width and height of each in pixels.
+        n_things: How many things move. By default two or three.
     """
     count = int(rng.integers(2, 4)) if n_things is None else n_things
-    names = list(rng.permutation(list(shapes()))[:count])
-    first = sample_scene(
-        rng, size_wh=size_wh, categories=[str(name) for name in names], time="day", style="flat"
-    )
-    things = [replace(thing, size="big") for thing in first.things]
-    things = [
-        replace(thing, scale_px=float(rng.uniform(0.32, 0.46)) * min(size_wh)) for thing in things
-    ]
-    swing = rng.uniform(0.12, 0.28, size=(count, 2)) * rng.choice([-1, 1], size=(count, 2))
-    spin, breath, pace = (
-        rng.uniform(-25, 25, count),
-        rng.uniform(-0.12, 0.12, count),
-        rng.uniform(0.7, 1.3, count),
-    )
+    names = [str(name) for name in rng.permutation(list(shapes()))[:count]]
+    first = sample_scene(rng, size_wh=size_wh, categories=names, time="day", style="flat")
+    # All things are big, so that they meet.
+    things = []
+    for thing in first.things:
+        scale_px = float(rng.uniform(0.32, 0.46)) * min(size_wh)
+        things.append(replace(thing, size="big", scale_px=scale_px))
+    motions = _sample_motions(rng, count)
     frames = []
     for frame in range(n_frames):
-        moved = []
-        for index, thing in enumerate(things):
-            wave = math.sin(pace[index] * math.pi * frame / max(n_frames - 1, 1))
-            centre = []
-            for axis, side in enumerate(size_wh):
-                reach = 0.45 * thing.scale_px
-                spot = thing.centre_xy_px[axis] + swing[index, axis] * wave * side
-                centre.append(float(np.clip(spot, reach, side - reach)))
-            moved.append(
-                replace(
-                    thing,
-                    centre_xy_px=(centre[0], centre[1]),
-                    scale_px=thing.scale_px * (1 + float(breath[index]) * wave),
-                    angle_deg=thing.angle_deg + float(spin[index]) * wave,
-                )
-            )
-        frames.append(replace(first, things=tuple(moved)))
+        poses = [
+            motion.pose(thing, frame, n_frames, size_wh)
+            for motion, thing in zip(motions, things, strict=True)
+        ]
+        frames.append(replace(first, things=tuple(poses)))
     return frames

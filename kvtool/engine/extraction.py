@@ -14,6 +14,7 @@ from kvtool.engine.outcome import Report
 from kvtool.engine.pipeline import Tell
 from kvtool.engine.plan import Changed, Job
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def extract(
     dataset: str | Sequence[str | PathLike[str] | Image] | Dataset | HuggingFaceDataset,
     prefix: str = "none",
     kinds: Sequence[Kind] | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     limit: int | None = None,
     view: View = "base",
     keys: KeyPosition = "post-rope",
@@ -99,7 +100,7 @@ def extract(
         dataset=spec,
         prefix=prefix,
         kinds=None if kinds is None else tuple(kinds),
-        layers=None if layers is None else tuple(layers),
+        layers=layers if layers is None or isinstance(layers, str) else tuple(layers),
         limit=limit,
         view=view,
         keys=keys,

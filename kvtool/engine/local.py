@@ -1,7 +1,8 @@
 """Extraction on this machine: one process a device, all running the same loop over the same parts.
 
-The processes share nothing but the store: a part belongs to whoever holds its claim, and a committed part is done.
-So more devices, more machines (SLURM arrays) or the same command started twice are all the same thing.
+The processes share nothing but the store: a part belongs to whoever holds its claim, and a
+committed part is done. So more devices, more machines (SLURM arrays) or the same command started
+twice are all the same thing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from kvtool.engine.processes import run_processes
 from kvtool.engine.worker import TEXT_CLAIM, lacks_texts, resolve_devices, work
 from kvtool.errors import StoreError
 from kvtool.models.hub import resolve
-from kvtool.store import open_store
+from kvtool.outputs import check_folder
+from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import Place
 
@@ -35,7 +37,6 @@ POLL_SECONDS = 0.5
 def estimate(job: Job) -> SizeEstimate:
     """Bytes and free space of a job; writes nothing, not even the store."""
     from kvtool.models import load_model
-    from kvtool.store import existing_store
     from kvtool.store.estimate import expected_bytes, free_bytes
 
     extraction = open_extraction(job)
@@ -74,19 +75,22 @@ def extract(
     tell: Tell | None = None,
     begin: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Extract what a run still lacks. Images that cannot be read are left out and listed in the report.
+    """Extract what a run still lacks. Images that cannot be read are left out and listed in the
+    report.
 
     dataset: one that is open already, in place of the one that the job names.
     devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
     wait_s: how long to wait for parts that other processes hold once all others are done.
-    begin: called once with the report when it is known what is to do, before the weights are loaded.
-    Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError; what was committed by then
-    stays, and the same call goes on from there.
+    begin: called once with the report when it is known what is to do, before the weights are
+    loaded. Where there is nothing to do, neither torch nor a model is loaded. Raises KvtoolError;
+    what was committed by then stays, and the same call goes on from there.
     """
     started = time.monotonic()
     extraction = open_extraction(job, dataset)
-    store = open_store(job.store, create=True)
-    run = find_run(extraction, store)
+    store = existing_store(job.store)
+    if store is None:  # made once the model is known to be one: a refusal leaves nothing behind
+        check_folder(job.store, "store")
+    run = find_run(extraction, store) if store else None
     if run is not None and not replace_changed(extraction, run) and is_done(extraction, run):
         report = Report(
             run.name, extraction.n_images, n_before=extraction.n_images, nonfinite=run.nonfinite()
@@ -99,7 +103,7 @@ def extract(
         not extraction.snapshot.revision
     ):  # a hub model whose weights are not here yet: fetch them, then look again
         extraction = replace(extraction, snapshot=resolve(job.model))
-        run = find_run(extraction, store)
+        run = find_run(extraction, store) if store else None
     if engine == "local":
         # Not yet how much is free: that is asked when the work begins.
         resolve_devices(devices, None if min_free_vram is None else 0)
@@ -111,9 +115,11 @@ def extract(
 
 
 def is_done(extraction: Extraction, run: Run) -> bool:
-    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the roster says so."""
-    wanted = set(extraction.ids[: extraction.job.limit])
-    if not wanted <= {picture.id for picture in run.pictures}:
+    """Whether a run holds all that an extraction asks for; where its data set moved or grew, the
+    roster says so.
+    """
+    requested_ids = set(extraction.ids[: extraction.job.limit])
+    if not requested_ids <= {picture.id for picture in run.pictures}:
         return False
     if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
         return False
@@ -124,7 +130,7 @@ def is_done(extraction: Extraction, run: Run) -> bool:
 
 def _extract(
     extraction: Extraction,
-    store: Store,
+    store: Store | None,
     run: Run | None,
     devices: Sequence[str],
     engine: str,
@@ -141,8 +147,10 @@ def _extract(
     job = extraction.job
     model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
     plan = make_plan(extraction, model, run, store)
+    store = store or open_store(job.store, create=True)
     store.sweep_tmp()
-    # Made by the first worker whose model loads, so that a request that fails leaves no empty run behind.
+    # Made by the first worker whose model loads, so that a request that fails leaves no empty run
+    # behind.
     report = Report(plan.config.name, len(plan.refs), source=plan.source)
     report.n_before = report.n_images - len(missing(plan, run))
     if begin:
@@ -189,7 +197,9 @@ def missing(plan: Plan, run: Run | None) -> set[int]:
 
 
 def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bool:
-    """Wait until a part that another process held is free or done; False when there is none, or time is up."""
+    """Wait until a part that another process held is free or done; False when there is none, or
+    time is up.
+    """
     while report.busy:
         todo = missing(plan, run) - report.failed.keys()
         parts = [part for part in plan.parts(run.covered_indices()) if todo & set(part)]
@@ -205,7 +215,9 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
 def run_devices(
     job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
 ) -> None:
-    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker looks at its own."""
+    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker
+    looks at its own.
+    """
     if engine == "ray":
         from kvtool.engine.ray import run_ray
 

@@ -1,8 +1,9 @@
-"""Which run an extraction goes on with: the one of its settings that holds its pictures. No torch, no weights.
+"""Which run an extraction goes on with: the one of its settings that holds its pictures. No torch,
+no weights.
 
-A run goes on where its pictures are those of the data set: at the place it was extracted from, at another one to which
-the data set moved or was copied, or in a folder that has grown. Names alone prove nothing: what counts is what the
-pictures are (kvtool.datasets.identity).
+A run goes on where its pictures are those of the data set: at the place it was extracted from, at
+another one to which the data set moved or was copied, or in a folder that has grown. Names alone
+prove nothing: what counts is what the pictures are (kvtool.datasets.identity).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kvtool.datasets.identity import Difference, compare
 from kvtool.datasets.images import digest_pictures
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
 from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
+from kvtool.layers import named_layers
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
@@ -30,14 +32,16 @@ if TYPE_CHECKING:
 
 CLAIM_WAIT_S = 60.0
 NAMED = 10
-"""How many of the pictures and annotations that a data set leaves out are named; all are counted."""
+"""How many of the pictures and annotations that a data set leaves out are named; all are counted.
+"""
 
 
 @dataclass(frozen=True)
 class Extraction:
     """A job with its data set opened and its model's files looked at.
 
-    refs: all pictures of the split; prefixes: the text before each of them, None where there is none for it.
+    refs: all pictures of the split; prefixes: the text before each of them, None where there is
+    none for it.
     """
 
     job: Job
@@ -58,7 +62,9 @@ class Extraction:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """A line for each picture that is there but cannot be listed; none where as many as were asked for can be."""
+        """A line for each picture that is there but cannot be listed; none where as many as were
+        asked for can be.
+        """
         limit = self.job.limit
         enough = limit is not None and limit <= len(self.refs)
         return () if enough else unread_lines(self.dataset)
@@ -109,19 +115,20 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
 def find_run(extraction: Extraction, store: Store) -> Run | None:
     """The run that an extraction goes on with, None where it needs a new one.
 
-    Of several, the one at the same place, then the one that holds most. Raises ChangedError where the run of this
-    place (or of the name asked for) holds pictures that changed or vanished since, and they are not to be replaced;
-    RunConflictError where the name asked for belongs to a run of other settings; CorruptError where the run has lost
-    files, since only `store repair` drops what is stored.
+    Of several, the one at the same place, then the one that holds most. Raises ChangedError where
+    the run of this place (or of the name asked for) holds pictures that changed or vanished since,
+    and they are not to be replaced; RunConflictError where the name asked for belongs to a run of
+    other settings; CorruptError where the run has lost files, since only `store repair` drops what
+    is stored.
     """
     candidates = _readable(
         Candidate(extraction, run) for run in _runs_of_these_settings(extraction, store)
     )
     going_on = [candidate for candidate in candidates if candidate.goes_on]
     if going_on:
-        chosen = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
-        chosen.check_files()
-        return chosen
+        largest = max(going_on, key=lambda candidate: (candidate.is_here, candidate.n_images)).run
+        largest.check_files()
+        return largest
     changed = [candidate for candidate in candidates if candidate.is_changed]
     if not changed:
         return None
@@ -130,7 +137,8 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
     )
     if extraction.job.changed == "refuse":
         raise ChangedError(
-            f"run {run.name}: expected the pictures it was extracted from, found that {difference} since; nothing "
+            f"run {run.name}: expected the pictures it was extracted from, found that {difference} "
+            "since; nothing "
             "was touched: --changed replace extracts them again, --run NAME makes another run"
         )
     run.check_files()
@@ -138,8 +146,9 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
 
 
 def _readable(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those whose pictures can be read. Raises CorruptError where the damaged one is of this very place or name; the
-    damage of any other is said, and stops nothing."""
+    """Those whose pictures can be read. Raises CorruptError where the damaged one is of this very
+    place or name; the damage of any other is said, and stops nothing.
+    """
     readable = []
     for candidate in candidates:
         try:
@@ -160,24 +169,32 @@ def _runs_of_these_settings(extraction: Extraction, store: Store) -> list[Run]:
         return []
     runs = []
     for run in store.readable_runs() if name is None else [store.run(name)]:
-        asked = asked_config(extraction, run.config)
-        if asked.hash == run.config.hash:
+        requested = asked_config(extraction, run.config)
+        if requested.hash == run.config.hash:
             runs.append(run)
         elif name is not None:
             raise RunConflictError(
                 f"run {name} of {store.path} has another configuration: "
-                f"{'; '.join(run.config.differences(asked))}: use another --run name"
+                f"{'; '.join(run.config.differences(requested))}: use another --run name"
             )
     return runs
 
 
 def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
-    """The settings of a job if its model is that of a stored run, whose defaults then are the job's too."""
+    """The settings of a job if its model is that of a stored run, whose defaults then are the job's
+    too.
+    """
     job, dataset, snapshot = extraction.job, extraction.dataset, extraction.snapshot
     revision = stored.model.revision if same_model(stored.model, snapshot) else snapshot.revision
     defaults = stored.defaults
     is_encoder = not defaults.layers
-    layers = None if job.layers is None else tuple(sorted(set(job.layers)))
+    geometry = stored.model.geometry
+    depth = geometry.vision_layers if is_encoder else geometry.layers
+    layers = job.layers
+    if isinstance(layers, str):
+        layers = tuple(named_layers(layers, depth))
+    if layers is not None:
+        layers = tuple(sorted(set(layers)))
     return replace(
         stored,
         model=replace(stored.model, revision=revision, dtype=job.dtype, attention=job.attention),
@@ -223,18 +240,20 @@ class Candidate:
 
     @cached_property
     def roster_ids(self) -> set[str]:
+        """Return the ids that the run has listed."""
         return set(self.run.roster.index_of)
 
     @property
     def n_images(self) -> int:
+        """Return how many images the run holds."""
         return len(self.run.pictures)
 
     @cached_property
     def is_here(self) -> bool:
         """Whether the data set lies where the run's did, or the run was asked for by its name."""
-        place = self.run.place
+        folder = self.run.place
         return self.extraction.job.run is not None or (
-            place is not None and place == self.extraction.place
+            folder is not None and folder == self.extraction.place
         )
 
     @property
@@ -270,26 +289,28 @@ class Candidate:
     @property
     def _moved(self) -> bool:
         """Whether the data set is the run's at another place: moved there, or a copy."""
-        place = self.run.place
-        if place is None or self.extraction.place is None or not self.run.pictures:
+        folder = self.run.place
+        if folder is None or self.extraction.place is None or not self.run.pictures:
             return False
-        if not _exists(place):
+        if not _exists(folder):
             return True
-        return self.roster_ids == set(self.extraction.ids) and self._is_copy(place)
+        return self.roster_ids == set(self.extraction.ids) and self._is_copy(folder)
 
     def _is_copy(self, place: str) -> bool:
         """Whether the pictures that the run does not hold yet are those of its own place, too."""
         stored = {picture.id for picture in self.run.pictures}
-        left = [ref for ref in self.extraction.refs if ref.id not in stored]
-        if not left:
+        unstored = [ref for ref in self.extraction.refs if ref.id not in stored]
+        if not unstored:
             return True
         config = self.run.config
         try:
             refs = open_dataset(Spec(config.dataset, place, config.split or None)).images()
         except KvtoolError:
             return False
-        wanted = {ref.id for ref in left}
-        return digest_pictures(left) == digest_pictures([ref for ref in refs if ref.id in wanted])
+        unstored_ids = {ref.id for ref in unstored}
+        return digest_pictures(unstored) == digest_pictures(
+            [ref for ref in refs if ref.id in unstored_ids]
+        )
 
 
 def _exists(place: str) -> bool:
@@ -312,7 +333,8 @@ def stale_parts(extraction: Extraction, run: Run) -> tuple[list[Part], Differenc
 
 
 def replace_changed(extraction: Extraction, run: Run) -> int:
-    """Drop the parts that hold pictures which changed or vanished, so that they are extracted again; how many images.
+    """Drop the parts that hold pictures which changed or vanished, so that they are extracted
+    again; how many images.
 
     Raises BusyError where another process works on one of the parts.
     """
@@ -322,6 +344,6 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
             run.drop_part(part.name)
     if difference.vanished:
         index_of = run.roster.index_of
-        gone = [index_of[name] for name in difference.vanished if name in index_of]
-        run.enroll((), extraction.place, gone)
+        vanished_rows = [index_of[name] for name in difference.vanished if name in index_of]
+        run.enroll((), extraction.place, vanished_rows)
     return sum(len(part.pictures) for part in parts)

@@ -1,4 +1,6 @@
-"""Values that are not finite: whoever extracts is told which layers and heads hold some, and what to do."""
+"""Values that are not finite: whoever extracts is told which layers and heads hold some, and what
+to do.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rich.filesize import decimal
+
+from kvtool.display import Displayed, Facts, listing
 from kvtool.engine.pipeline import Event
 from kvtool.store.nonfinite import Place
 
@@ -16,12 +19,13 @@ class Failure:
     reason: str
 
 
-@dataclass
-class Report:
-    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile;
-    n_reused: those of which features before the decoder came from the run `source`. `failed`: by dataset index; `busy`:
-    who holds the parts that others are at; `left_out`: a line for each picture that the data set could not even list,
-    see DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+@dataclass(repr=False)
+class Report(Displayed):
+    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by
+    others meanwhile; n_reused: those of which features before the decoder came from the run
+    `source`. `failed`: by dataset index; `busy`: who holds the parts that others are at;
+    `left_out`: a line for each picture that the data set could not even list, see
+    DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
     """
 
     run: str
@@ -43,7 +47,27 @@ class Report:
         """Images neither stored nor failed: parts that other processes still hold."""
         return self.n_images - self.n_before - self.n_done - self.n_by_others - len(self.failed)
 
+    def _title(self) -> str:
+        return f"Extraction of run {self.run}"
+
+    def _facts(self) -> Facts:
+        failures = [f"{failure.id} ({failure.reason})" for failure in self.failed.values()]
+        return {
+            "images": f"{self.n_images}, {self.n_before} of them there before",
+            "done": f"{self.n_done} ({decimal(self.n_bytes)}) in {self.seconds:.1f} s",
+            "by others": self.n_by_others or None,
+            "reused": f"{self.n_reused} from run {self.source}" if self.n_reused else None,
+            "failed": f"{len(failures)}: {listing(failures)}" if failures else None,
+            "left out": f"{len(self.left_out)}: {listing(self.left_out)}"
+            if self.left_out
+            else None,
+            "missing": self.n_missing or None,
+            "busy": listing(self.busy) if self.busy else None,
+            "not finite": f"{sum(self.nonfinite.values())} values" if self.nonfinite else None,
+        }
+
     def hear(self, event: Event) -> None:
+        """Count what an event of a worker tells."""
         if event.what == "done":
             self.n_done += event.n
         elif event.what == "bytes":
@@ -58,8 +82,9 @@ class Report:
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for it. `source`: the run
-    that features before the decoder would come from."""
+    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for
+    it. `source`: the run that features before the decoder would come from.
+    """
 
     run: str
     n_images: int

@@ -1,8 +1,10 @@
-"""One device's share of an extraction: prepare the next part, run this one, write the last one, all at once.
+"""One device's share of an extraction: prepare the next part, run this one, write the last one, all
+at once.
 
-Three stages, each with at most one part in hand: a thread that claims and prepares, the caller's thread with the
-model, and a thread that writes. Between them stand queues of length one, so the memory held is bounded by the pixels
-of two parts and the arrays of three, however many images there are.
+Three stages, each with at most one part in hand: a thread that claims and prepares, the caller's
+thread with the model, and a thread that writes. Between them stand queues of length one, so the
+memory held is bounded by the pixels of two parts and the arrays of three, however many images there
+are.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ _END = object()
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes` written, images
-    whose features are `reused` from another run, and places that hold `nonfinite` values, each once."""
+    """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
+    written, images whose features are `reused` from another run, and places that hold `nonfinite`
+    values, each once.
+    """
 
     what: str
     n: int = 0
@@ -75,8 +79,9 @@ def run_parts(
     tell: Tell,
     source: FeatureSource | None = None,
 ) -> None:
-    """Extract those of `parts` that nobody else holds, what `source` holds of them from there. Raises KvtoolError;
-    whatever was committed stays."""
+    """Extract those of `parts` that nobody else holds, what `source` holds of them from there.
+    Raises KvtoolError; whatever was committed stays.
+    """
     stop = threading.Event()
     ready: Queue[Any] = Queue(1)
     done: Queue[Any] = Queue(1)
@@ -145,7 +150,8 @@ def _prepare_parts(
                         tell(
                             Event("reused", sum(item.sample.id in source.samples for item in good))
                         )
-                    # Named after what it holds, so that images left out now find their own name free later.
+                    # Named after what it holds, so that images left out now find their own name
+                    # free later.
                     name = part_name(good[0].sample.index, good[-1].sample.index + 1)
                     work = PartWork(name, good, claim.pop_all())
                     if not _give(ready, work, stop):
@@ -179,13 +185,15 @@ def prepare_one(
     tell: Tell,
     source: FeatureSource | None = None,
 ) -> Prepared | None:
-    """Decode and preprocess one image, or read what the source holds of it; a bad one is told and left out, or raised
-    under `strict`."""
+    """Decode and preprocess one image, or read what the source holds of it; a bad one is told and
+    left out, or raised under `strict`.
+    """
     ref, prefix = plan.ref(index), plan.prefix(index)
     try:
         if prefix is None:
             raise ImageError(
-                f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none for it"
+                f"image {ref.id}: expected a text for --prefix {plan.config.prefix}, found none "
+                "for it"
             )
         if source is not None and ref.id in source.samples:
             stored = source.prepare(cast("LanguageModel", model), ref.id, index, prefix)
@@ -209,20 +217,24 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
     """Positions of images of equal signature, at most `batch_size` at a time, in order."""
     order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
     for _, group in groupby(order, key=lambda i: prepared[i].signature):
-        same = list(group)
-        yield from (same[start : start + batch_size] for start in range(0, len(same), batch_size))
+        indices = list(group)
+        yield from (
+            indices[start : start + batch_size] for start in range(0, len(indices), batch_size)
+        )
 
 
 def capture_part(
     model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
 ) -> tuple[Arrays, Arrays]:
-    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in `prepared`."""
+    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in
+    `prepared`.
+    """
     arrays: dict[str, list[Any]] = {}
     text: dict[str, list[Any]] = {}
     for positions in batches(prepared, batch_size):
         captured = _capture(model, plan, [prepared[i] for i in positions])
-        for store, found in ((arrays, captured.arrays), (text, captured.text)):
-            for kind, items in found.items():
+        for store, captures in ((arrays, captured.arrays), (text, captured.text)):
+            for kind, items in captures.items():
                 slots = store.setdefault(kind, [None] * len(prepared))
                 for position, item in zip(positions, items, strict=True):
                     slots[position] = item
@@ -232,16 +244,18 @@ def capture_part(
 
 
 def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
-    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part is held once."""
+    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part
+    is held once.
+    """
     first = items[0]
     tokens = [item.shape[2] for item in items]
-    whole = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
+    joined = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
     end = 0
     for i, n in enumerate(tokens):
-        whole[:, :, end : end + n] = items[i]
+        joined[:, :, end : end + n] = items[i]
         items[i] = None
         end += n
-    return whole
+    return joined
 
 
 def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
@@ -253,8 +267,10 @@ def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
     except OutOfMemoryError as error:
         if len(batch) == 1:
             raise KvtoolError(
-                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} tokens to fit on the "
-                f"device, found no memory left; free the device, choose fewer --kinds, or --dtype bfloat16 ({error})"
+                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} "
+                "tokens to fit on the "
+                "device, found no memory left; free the device, choose fewer --kinds, or --dtype "
+                f"bfloat16 ({error})"
             ) from None
     half = len(batch) // 2
     first, second = _capture(model, plan, batch[:half]), _capture(model, plan, batch[half:])
@@ -269,12 +285,12 @@ def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) 
     told: set[Place] = set()
     for work in _take(done, stop):
         with work.claim:
-            written = run.commit_part(work.name, work.samples, work.arrays, work.text)
+            n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)
         if places := run.nonfinite(span).keys() - told:
             told |= places
             tell(Event("nonfinite", places=tuple(sorted(places))))
-        tell(Event("bytes", written))
+        tell(Event("bytes", n_bytes))
         tell(Event("done", len(work.samples)))
 
 

@@ -1,4 +1,6 @@
-"""What an extraction is: the job as the user asked for it, and the plan made of it before any weight is loaded."""
+"""What an extraction is: the job as the user asked for it, and the plan made of it before any
+weight is loaded.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,16 @@ PROBED_IMAGES = 16
 class Job:
     """One `kvtool extract`, as plain data: it travels to worker processes and machines unchanged.
 
-    layers: of the decoder, or of the tower for an encoder alone; None keeps all, or the tower's last.
-    prefix: none, correct, incorrect, random, text:... (literal text before every image), or file:CSV (one an image).
-    reuse: take what does not depend on the prefix from a run of the store that holds it, where there is one.
+    layers: of the decoder, or of the tower for an encoder alone: numbers, or early, middle, late or
+    last:N; None keeps all, or the tower's last.
+    prefix: none, correct, incorrect, random, text:... (literal text before every image), or
+    file:CSV (one an image).
+    reuse: take what does not depend on the prefix from a run of the store that holds it, where
+    there is one.
     limit: only the first N images of the split; a later run with a larger limit goes on from there.
     run: name of the run; stem: a name for a new one, to which a number is put where it is taken.
-    changed: what to do where pictures of the run changed or vanished since: refuse, or replace what is stored of them.
+    changed: what to do where pictures of the run changed or vanished since: refuse, or replace what
+    is stored of them.
     """
 
     store: str
@@ -45,7 +51,7 @@ class Job:
     dataset: str
     prefix: str = "none"
     kinds: tuple[Kind, ...] | None = None
-    layers: tuple[int, ...] | None = None
+    layers: str | tuple[int, ...] | None = None
     limit: int | None = None
     view: View = "base"
     keys: KeyPosition = "post-rope"
@@ -64,10 +70,11 @@ class Job:
 class Plan:
     """A job resolved against its model and data set.
 
-    ids: all images of the split; place: where they lie. refs: the pictures asked for; prefixes: the text before each,
-    None where there is none; indices: its place in the run's roster. texts: class names and expressions to store.
-    source: the run that features before the decoder are taken from, where it holds the picture. is_new: whether the
-    run was not there yet when the plan was made.
+    ids: all images of the split; place: where they lie. refs: the pictures asked for; prefixes: the
+    text before each, None where there is none; indices: its place in the run's roster. texts: class
+    names and expressions to store.
+    source: the run that features before the decoder are taken from, where it holds the picture.
+    is_new: whether the run was not there yet when the plan was made.
     """
 
     config: RunConfig
@@ -90,14 +97,17 @@ class Plan:
         return {index: position for position, index in enumerate(self.indices)}
 
     def ref(self, index: int) -> ImageRef:
+        """Return the picture at an index of the run."""
         return self.refs[self.position_of[index]]
 
     def prefix(self, index: int) -> str | None:
+        """Return the text before the picture at an index of the run."""
         return self.prefixes[self.position_of[index]]
 
     def parts(self, covered: Collection[int]) -> list[tuple[int, ...]]:
-        """Indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so that workers and
-        later runs agree on them."""
+        """Indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so
+        that workers and later runs agree on them.
+        """
         blocks: dict[int, list[int]] = {}
         for index in sorted(self.indices):
             if index not in covered:
@@ -105,15 +115,18 @@ class Plan:
         return [tuple(block) for block in blocks.values()]
 
     def within(self, run: Run) -> Plan:
-        """The same plan in the order and the blocks of a run that exists, whose roster comes to name its images."""
+        """The same plan in the order and the blocks of a run that exists, whose roster comes to
+        name its images.
+        """
         index_of = run.enroll(self.ids, self.place).index_of
         return replace(
             self, config=run.config, indices=tuple(index_of[ref.id] for ref in self.refs)
         )
 
     def open_run(self, store: Store) -> Run:
-        """The run of this plan, made where there is none. Raises RunConflictError where another process has just made
-        one of its name over other pictures."""
+        """The run of this plan, made where there is none. Raises RunConflictError where another
+        process has just made one of its name over other pictures.
+        """
         if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
             return twin
         if self.is_new and self.config.name not in store.runs():
@@ -124,17 +137,21 @@ class Plan:
         is_other = self.is_new and (run.roster.place, run.roster.ids) != (self.place, self.ids)
         if run.config.hash != self.config.hash or is_other:
             raise RunConflictError(
-                f"run {run.name}: it was made by another process for other settings or pictures: run again"
+                f"run {run.name}: it was made by another process for other settings or pictures: "
+                "run again"
             )
         return run
 
     def _twin(self, store: Store) -> Run | None:
-        """A run of the same settings over the same place and images, which another worker made since this one looked;
-        whatever name each of them chose."""
+        """A run of the same settings over the same place and images, which another worker made
+        since this one looked; whatever name each of them chose.
+        """
         return next((run for run in store.readable_runs() if self._is_twin(run)), None)
 
     def _is_twin(self, run: Run) -> bool:
-        """Whether a run is the one this plan would make; where texts come from a file, they must agree, too."""
+        """Whether a run is the one this plan would make; where texts come from a file, they must
+        agree, too.
+        """
         if run.config.hash != self.config.hash or (run.roster.place, run.roster.ids) != (
             self.place,
             self.ids,
@@ -151,8 +168,8 @@ class Plan:
 def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Store | None) -> Plan:
     """Resolve an extraction that goes on with `run`, or needs a new one. `model` needs no weights.
 
-    store: where the new run is to be made, and where another run may have what it needs; None where it is not there
-    yet. Raises UsageError for a choice that the model does not offer.
+    store: where the new run is to be made, and where another run may have what it needs; None where
+    it is not there yet. Raises UsageError for a choice that the model does not offer.
     """
     from kvtool.engine.reuse import find_source
 
@@ -160,7 +177,8 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     request = model.request(job.kinds, job.layers, job.keys)
     if job.keys == "pre-rope" and "key" not in request.kinds:
         raise UsageError(
-            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave --keys out"
+            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave "
+            "--keys out"
         )
     config = new_config(extraction, model, request, store) if run is None else run.config
     refs, prefixes = extraction.refs[: job.limit], extraction.prefixes[: job.limit]
@@ -217,7 +235,9 @@ def new_config(
 
 
 def part_size(image_bytes: int) -> int:
-    """Images a part: 32, or fewer where that many would not fit twice into memory (halved, down to one)."""
+    """Images a part: 32, or fewer where that many would not fit twice into memory (halved, down to
+    one).
+    """
     size = PART_IMAGES
     while size > 1 and size * image_bytes > PART_BYTES:
         size //= 2
@@ -232,8 +252,10 @@ def mean_image_bytes(
     view: View,
     source: FeatureSource | None = None,
 ) -> tuple[int, int]:
-    """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split; and how many
-    of them could be read. Their number of tokens may depend on their size (Qwen, full view)."""
+    """Mean bytes an image takes before compression, over up to PROBED_IMAGES spread over the split;
+    and how many of them could be read. Their number of tokens may depend on their size (Qwen, full
+    view).
+    """
     from kvtool.datasets.images import load_image
     from kvtool.store.estimate import sample_bytes
 

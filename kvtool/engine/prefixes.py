@@ -1,4 +1,6 @@
-"""The text before each image: a condition of the data set, one text for all, or a user's file of one text an image."""
+"""The text before each image: a condition of the data set, one text for all, or a user's file of
+one text an image.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,25 @@ ID_COLUMNS = ("image", "id")
 
 
 def condition_name(prefix: str) -> str:
-    """What a run records of a job's prefix: a file's place is not recorded, since its texts alone count."""
+    """What a run records of a job's prefix: a file's place is not recorded, since its texts alone
+    count.
+    """
     return "file" if prefix.startswith(FILE) else prefix
 
 
 def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    """The text before each image; None where there is none for it, so that the image is counted as failed.
+    """The text before each image; None where there is none for it, so that the image is counted as
+    failed.
 
-    prefix: none, correct, incorrect, random, text:... or file:CSV. Raises UsageError; and the data set's DatasetError
-    where it lacks all of them: a file is missing, not a text.
+    prefix: none, correct, incorrect, random, text:... or file:CSV. Raises UsageError; and the data
+    set's DatasetError where it lacks all of them: a file is missing, not a text.
     """
     if prefix.startswith(TEXT):
         text = prefix.removeprefix(TEXT)
         if not text.strip():
             raise UsageError(
-                "--prefix text: expected a text after the colon, found none; --prefix none puts no text"
+                "--prefix text: expected a text after the colon, found none; --prefix none puts no "
+                "text"
             )
         return (text,) * len(refs)
     if prefix.startswith(FILE):
@@ -50,40 +56,42 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
     if prefix == "none":
         return ("",) * len(refs)
     texts: list[str | None] = []
-    lacking: DatasetError | None = None
+    missing_error: DatasetError | None = None
     for ref in refs:
         try:
             texts.append(dataset.prefix(ref.id, prefix))
         except DatasetError as error:
-            lacking = lacking or error
+            missing_error = missing_error or error
             texts.append(None)
-    if lacking and all(text is None for text in texts):
-        raise lacking
+    if missing_error and all(text is None for text in texts):
+        raise missing_error
     return tuple(texts)
 
 
 def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...]:
-    found = read_texts(name)
-    if not found:
+    texts = read_texts(name)
+    if not texts:
         raise UsageError(
             f"{name}: expected a text for at least one image, found none; fill the column text"
         )
-    unknown = found.keys() - {ref.id for ref in refs}
-    if len(unknown) == len(found):
+    unknown = texts.keys() - {ref.id for ref in refs}
+    if len(unknown) == len(texts):
         raise UsageError(
-            f"{name}: expected images of the data set such as {refs[0].id!r}, found {next(iter(found))!r} and others "
-            f"that it has not, {len(found)} in all; write the ids of the data set"
+            f"{name}: expected images of the data set such as {refs[0].id!r}, found "
+            f"{next(iter(texts))!r} and others "
+            f"that it has not, {len(texts)} in all; write the ids of the data set"
         )
     if unknown:
         logging.getLogger("kvtool").warning(
             "%s: %d of %d images are not in the data set, e.g. %r; their texts are left out",
-            *(name, len(unknown), len(found), min(unknown)),
+            *(name, len(unknown), len(texts), min(unknown)),
         )
-    return tuple(found.get(ref.id) for ref in refs)
+    return tuple(texts.get(ref.id) for ref in refs)
 
 
 def read_texts(name: str) -> dict[str, str]:
-    """Image id -> text of a CSV: UTF-8, a header, columns `image` (or `id`) and `text`; rows of no text are left out.
+    """Image id -> text of a CSV: UTF-8, a header, columns `image` (or `id`) and `text`; rows of no
+    text are left out.
 
     Raises UsageError that names the file and the line.
     """
@@ -93,19 +101,22 @@ def read_texts(name: str) -> dict[str, str]:
     image = next((names.index(column) for column in ID_COLUMNS if column in names), None)
     if image is None or "text" not in names:
         raise UsageError(
-            f"{name}: line 1: expected the columns image and text, found {', '.join(header) or 'nothing'}"
+            f"{name}: line 1: expected the columns image and text, found "
+            f"{', '.join(header) or 'nothing'}"
         )
     texts: dict[str, str] = {}
     seen: dict[str, int] = {}
     for line, record in lines:
         if len(record) != len(names):
             raise UsageError(
-                f"{name}: line {line}: expected {len(names)} columns as in line 1, found {len(record)}; "
+                f"{name}: line {line}: expected {len(names)} columns as in line 1, found "
+                f"{len(record)}; "
                 'put a text that holds commas into "double quotes"'
             )
         if record[image] in seen:
             raise UsageError(
-                f"{name}: line {line}: expected one text an image, found {record[image]!r} again after line "
+                f"{name}: line {line}: expected one text an image, found {record[image]!r} again "
+                "after line "
                 f"{seen[record[image]]}; leave one of them out"
             )
         seen[record[image]] = line
@@ -126,7 +137,8 @@ def _records(name: str) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(
-            f"{name}: line {line}: expected UTF-8, found byte {data[error.start]:#04x}; save the file as UTF-8"
+            f"{name}: line {line}: expected UTF-8, found byte {data[error.start]:#04x}; save the "
+            "file as UTF-8"
         ) from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -46,7 +46,9 @@ def run_processes(job: Job, plan: Plan, devices: Sequence[str], tell: Tell) -> N
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C, which reaches all of a terminal's, from their first moment on."""
+    """Processes started meanwhile ignore Ctrl-C, which reaches all of a terminal's, from their
+    first moment on.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,8 +60,9 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
-    """A worker that its parent stops with SIGTERM releases its claims first. An error that is no KvtoolError keeps its
-    traceback, and the parent finds the process dead."""
+    """A worker that its parent stops with SIGTERM releases its claims first. An error that is no
+    KvtoolError keeps its traceback, and the parent finds the process dead.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     try:
@@ -70,7 +73,9 @@ def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
 
 
 def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:
-    """Events until every process has said it ended. Raises what a process raised, or names one that died."""
+    """Events until every process has said it ended. Raises what a process raised, or names one that
+    died.
+    """
     ended = 0
     while ended < len(processes):
         try:
@@ -79,7 +84,8 @@ def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:
             dead = [p for p in processes if p.exitcode not in (None, 0)]
             if dead:
                 raise KvtoolError(
-                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit {dead[0].exitcode}); "
+                    f"worker process {dead[0].pid}: expected it to finish, found it dead (exit "
+                    f"{dead[0].exitcode}); "
                     "what it had committed stays: run the same command again"
                 ) from None
             continue

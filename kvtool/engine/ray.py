@@ -1,4 +1,6 @@
-"""Extraction on a Ray cluster: the same worker as local.py, one Ray task a device. Needs a store every node can see."""
+"""Extraction on a Ray cluster: the same worker as local.py, one Ray task a device. Needs a store
+every node can see.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ from kvtool.errors import KvtoolError, UsageError
 def run_ray(
     job: Job, plan: Plan, devices: Sequence[str], min_free_vram: int | None, tell: Tell
 ) -> None:
-    """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each, and "auto" is one where
-    the cluster has any. Whether a device is there and free is looked at where the task runs.
+    """Run one worker per entry of `devices` as a Ray task; cuda devices ask Ray for a GPU each, and
+    "auto" is one where the cluster has any. Whether a device is there and free is looked at where
+    the task runs.
 
-    Joins the cluster that RAY_ADDRESS names, else starts Ray on this machine. Raises UsageError without ray.
+    Joins the cluster that RAY_ADDRESS names, else starts Ray on this machine. Raises UsageError
+    without ray.
     """
     try:
         import ray
@@ -49,7 +53,9 @@ def run_ray(
 def collect(
     job: Job, plan: Plan, device: str, min_free_vram: int | None = None
 ) -> tuple[list[Event], KvtoolError | None]:
-    """A worker's events, gathered: they return with the task. The device is looked at here, on the worker's node."""
+    """A worker's events, gathered: they return with the task. The device is looked at here, on the
+    worker's node.
+    """
     events: list[Event] = []
     try:
         (device,) = resolve_devices((device,), min_free_vram)

@@ -1,4 +1,5 @@
-"""What no prefix changes, taken from a run that holds it: neither is a picture decoded nor does a tower run.
+"""What no prefix changes, taken from a run that holds it: neither is a picture decoded nor does a
+tower run.
 
 See docs/decisions/engine-reuse.md.
 """
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
     from kvtool.models.base import LanguageModel, Prepared
 
 SHARED = ("dataset", "split", "view")
-"""Fields of a run's configuration that must be equal, beside those of the model that its numbers depend on."""
+"""Fields of a run's configuration that must be equal, beside those of the model that its numbers
+depend on.
+"""
 
 
 @dataclass(frozen=True)
 class FeatureSource:
     """A run that holds what another one takes from before the decoder.
 
-    samples: its images by id, of those whose pictures are the ones wanted now. vision_rows: where the layers of the
-    tower that the other run keeps lie among its own; empty where that one keeps none.
+    samples: its images by id, of those whose pictures are the ones wanted now. vision_rows: where
+    the layers of the tower that the other run keeps lie among its own; empty where that one keeps
+    none.
     """
 
     run: Run
@@ -38,15 +42,20 @@ class FeatureSource:
     vision_rows: tuple[int, ...]
 
     def sample(self, model: LanguageModel, image: str, index: int, prefix: str) -> Sample:
-        """The record of an image under another prefix; no array is read, and the model needs no weights."""
+        """The record of an image under another prefix; no array is read, and the model needs no
+        weights.
+        """
         sample = replace(self.samples[image], index=index)
         return model.prepare_stored(sample, {}, prefix).sample
 
     def prepare(self, model: LanguageModel, image: str, index: int, prefix: str) -> Prepared | None:
-        """An image made ready from the run's arrays; None where they are damaged, which is said: from now on the image
-        is none of the source's."""
+        """An image made ready from the run's arrays; None where they are damaged, which is said:
+        from now on the image is none of the source's.
+        """
         sample = replace(self.samples[image], index=index)
-        kinds: list[Kind] = ["projected", *(["vision"] if self.vision_rows else [])]  # type: ignore[list-item]
+        kinds: list[Kind] = ["projected"]
+        if self.vision_rows:
+            kinds.append("vision")
         try:
             arrays = self.run.read_image(sample.id, kinds, raw=True)
         except CorruptError as error:
@@ -60,7 +69,9 @@ class FeatureSource:
     def text_values(
         self, texts: Sequence[str], layers: Sequence[int]
     ) -> np.ndarray[Any, Any] | None:
-        """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one of them."""
+        """(text, layer, kv_head, dim) of texts run alone, as stored; None where the run lacks one
+        of them.
+        """
         config = self.run.config
         try:
             rows = {name: row for row, name in enumerate(self.run.text_names)}
@@ -70,9 +81,10 @@ class FeatureSource:
                 or not set(texts) <= rows.keys()
             ):
                 return None
-            wanted, heads = [rows[text] for text in texts], range(config.heads_and_dim("value")[0])
+            text_rows = [rows[text] for text in texts]
+            heads = range(config.heads_and_dim("value")[0])
             blocks = [
-                [self.run.text_values(layer, head, raw=True)[wanted] for head in heads]
+                [self.run.text_values(layer, head, raw=True)[text_rows] for head in heads]
                 for layer in layers
             ]
         except CorruptError as error:
@@ -82,10 +94,11 @@ class FeatureSource:
 
 
 def find_source(store: Store, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource | None:
-    """The run of a store, if there is one, whose features before the decoder a run of `config` can take: the one that
-    holds most of the wanted pictures, of several the first by name."""
-    able = store.readable_runs(lambda run: serves(run.config, config))
-    sources = [open_source(run, config, refs) for run in able]
+    """The run of a store, if there is one, whose features before the decoder a run of `config` can
+    take: the one that holds most of the wanted pictures, of several the first by name.
+    """
+    candidates = store.readable_runs(lambda run: serves(run.config, config))
+    sources = [open_source(run, config, refs) for run in candidates]
     counts = [len(source.samples) for source in sources]
     return sources[counts.index(max(counts))] if any(counts) else None
 
@@ -107,9 +120,11 @@ def _holds_vision(source: RunConfig, config: RunConfig) -> bool:
 
 
 def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> FeatureSource:
-    """A run as the source of a run of `config`, which it must serve, over pictures that are those it holds."""
-    wanted = {ref.id for ref in refs}
-    samples = {sample.id: sample for sample in run.samples if sample.id in wanted}
+    """A run as the source of a run of `config`, which it must serve, over pictures that are those
+    it holds.
+    """
+    ref_ids = {ref.id for ref in refs}
+    samples = {sample.id: sample for sample in run.samples if sample.id in ref_ids}
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]

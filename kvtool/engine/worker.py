@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 
 def lacks_texts(plan: Plan, run: Run | None) -> bool:
+    """Return whether text vectors of the plan are not stored yet."""
     return not set(plan.texts) <= set(run.text_names if run else ())
 
 
 def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
-    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU was to have free
-    VRAM; BusyError where too little of it is free."""
+    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU
+    was to have free VRAM; BusyError where too little of it is free.
+    """
     import torch
 
     from kvtool.models.device import find_device
@@ -37,12 +39,14 @@ def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[
             continue
         if device.type != "cuda":
             raise UsageError(
-                f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name --devices"
+                f"--min-free-vram: expected a CUDA device, found {name}; leave it out, or name "
+                "--devices"
             )
         free, total = torch.cuda.mem_get_info(device)
         if free < min_free_vram:
             raise BusyError(
-                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found {free / 1e9:.1f} of "
+                f"{name}: expected {min_free_vram / 1e9:.1f} GB of free memory, found "
+                f"{free / 1e9:.1f} of "
                 f"{total / 1e9:.1f}; try again later or choose another --devices"
             )
     return tuple(devices)
@@ -73,10 +77,13 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
 
 
 def check_same_model(planned: ModelInfo, loaded: ModelInfo) -> None:
-    """Raises ModelError where a worker's copy of the model is not the one that the plan was made with."""
+    """Raises ModelError where a worker's copy of the model is not the one that the plan was made
+    with.
+    """
     if not same_numbers(planned, loaded):
         raise ModelError(
-            f"model {loaded.name}: expected revision {planned.revision}, with which the run was planned, found "
+            f"model {loaded.name}: expected revision {planned.revision}, with which the run was "
+            "planned, found "
             f"{loaded.revision} here; give every worker the same files"
         )
 
@@ -85,11 +92,13 @@ TEXT_CLAIM = "text"
 
 
 def write_texts(plan: Plan, run: Run, model: Any, source: FeatureSource | None = None) -> None:
-    """Vectors of the data set's class names and expressions, once a run; another worker may be at it."""
+    """Vectors of the data set's class names and expressions, once a run; another worker may be at
+    it.
+    """
     if lacks_texts(plan, run):
         with contextlib.suppress(BusyError), run.claim(TEXT_CLAIM):
-            found = source.text_values(plan.texts, plan.request.layers) if source else None
+            vectors = source.text_values(plan.texts, plan.request.layers) if source else None
             run.commit_text(
                 plan.texts,
-                model.text_values(plan.texts, plan.request.layers) if found is None else found,
+                model.text_values(plan.texts, plan.request.layers) if vectors is None else vectors,
             )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kvtool.features.moments import distances, stream_groups
+from kvtool.layers import layer_groups
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.stats.modes import Distribution, describe
@@ -26,20 +27,6 @@ Threshold = float | Literal["auto"]
 
 
 Progress = Callable[[int, str], object]
-
-
-THIRDS = {"early": (0, 8), "middle": (8, 18), "late": (18, 28)}
-"""The paper's groups of 28 layers (appendix A.6.2); another depth is split at the same
-fractions."""
-
-
-def layer_groups(n_layers: int) -> dict[str, range]:
-    """Return the early, middle and late layers of a decoder."""
-    scale = n_layers / 28
-    return {
-        name: range(round(start * scale), round(stop * scale))
-        for name, (start, stop) in THIRDS.items()
-    }
 
 
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:

@@ -1,4 +1,7 @@
-"""Question answering: POPE (Li et al. 2023, `evaluate.py`), MME (Fu et al. 2023, `eval_tool`), multiple choice."""
+"""Question answering: POPE, MME, and the reading of multiple-choice answers.
+
+The sources are `evaluate.py` of POPE (Li et al. 2023) and `eval_tool` of MME (Fu et al. 2023).
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,31 @@ from kvtool.stats.bootstrap import Array, ratio
 
 
 def parse_pope(answer: str) -> Literal["yes", "no"]:
-    """The official reading: up to the first '.', commas deleted, split on ' '; "No", "not" or "no" means no."""
-    words = answer.split(".", 1)[0].replace(",", "").split(" ")
-    return "no" if {"No", "not", "no"} & set(words) else "yes"
+    """Read an answer as the official evaluator does.
+
+    The text counts up to the first '.', without commas. It is split on ' ', and "No", "not" or "no"
+    means no.
+    """
+    tokens = answer.split(".", 1)[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(tokens) else "yes"
 
 
-def pope_units(said_yes: Array, is_yes: Array) -> Array:
-    """Per question [true positive, false positive, true negative, false negative], (..., question, 4)."""
-    said, truth = np.broadcast_arrays(np.asarray(said_yes, bool), np.asarray(is_yes, bool))
-    return np.stack([said & truth, said & ~truth, ~said & ~truth, ~said & truth], axis=-1).astype(
-        np.float64
-    )
+def pope_units(answered_yes: Array, is_yes: Array) -> Array:
+    """Count true and false positives, true and false negatives.
+
+    Answers and truths (..., question) are broadcast against each other; the units are
+    (..., question, 4).
+    """
+    answer, truth = np.broadcast_arrays(np.asarray(answered_yes, bool), np.asarray(is_yes, bool))
+    cells = [answer & truth, answer & ~truth, ~answer & ~truth, ~answer & truth]
+    return np.stack(cells, axis=-1).astype(np.float64)
 
 
 def pope_scores(sums: Array) -> dict[str, Array]:
-    """accuracy, precision, recall, f1, yes_ratio (over predictions). Without a predicted yes precision and f1 are 0."""
+    """Turn sums of `pope_units` (..., 4) into accuracy, precision, recall, f1 and yes_ratio.
+
+    The ratio is that of the predictions. Without a predicted yes precision and f1 are 0.
+    """
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
     total = tp + fp + tn + fn
     return {
@@ -39,34 +52,44 @@ def pope_scores(sums: Array) -> dict[str, Array]:
 
 
 def parse_mme(answer: str) -> Literal["yes", "no", "other"]:
-    """The official reading: lower case, "yes" or else "no" within the first 4 characters, else other."""
+    """Read an answer as the official evaluator does.
+
+    It looks for "yes", and then for "no", in the first 4 characters, whatever their case.
+    """
     head = answer.lower()[:4]
-    return "yes" if "yes" in head else "no" if "no" in head else "other"
+    if "yes" in head:
+        return "yes"
+    return "no" if "no" in head else "other"
 
 
 def mme_units(correct: Array) -> Array:
-    """Per image of two questions [right answers, questions, both right, 1]: (..., image, 2) bool -> (..., image, 4)."""
+    """Count the right answers to an image's two questions: (..., image, 2) -> (..., image, 4).
+
+    The columns are the right answers, the questions, whether both are right, and 1.
+    """
     right = np.asarray(correct, bool).sum(axis=-1).astype(np.float64)
     return np.stack([right, np.full_like(right, 2.0), right == 2, np.ones_like(right)], axis=-1)
 
 
 def mme_scores(sums: Array) -> dict[str, Array]:
-    """acc and acc_plus in percent, score = their sum, as MME prints them."""
+    """Turn sums of `mme_units` (..., 4) into acc and acc_plus, in percent, and score, their sum."""
     acc = 100 * ratio(sums[..., 0], sums[..., 1])
     plus = 100 * ratio(sums[..., 2], sums[..., 3])
     return {"acc": acc, "acc_plus": plus, "score": acc + plus}
 
 
 def mme_subset(answers: Sequence[str], truths: Sequence[str]) -> dict[str, float]:
-    """acc, acc_plus, score (percent), n_images and n_other of one subset; two consecutive questions per image."""
-    said = [parse_mme(answer) for answer in answers]
-    correct = np.array([s == t.lower() for s, t in zip(said, truths, strict=True)], bool).reshape(
-        -1, 2
-    )
-    scores = {
-        name: float(value) for name, value in mme_scores(mme_units(correct).sum(axis=0)).items()
-    }
-    return scores | {"n_images": len(correct), "n_other": said.count("other")}
+    """Score one subset, in which an image has two consecutive questions.
+
+    Returns:
+        acc, acc_plus and score in percent, n_images, and n_other, the answers that are neither.
+    """
+    readings = [parse_mme(answer) for answer in answers]
+    right = [reading == truth.lower() for reading, truth in zip(readings, truths, strict=True)]
+    correct = np.array(right, bool).reshape(-1, 2)
+    scores = mme_scores(mme_units(correct).sum(axis=0))
+    figures = {name: float(value) for name, value in scores.items()}
+    return figures | {"n_images": len(correct), "n_other": readings.count("other")}
 
 
 BRACKETED = re.compile(r"\(([a-z])\)")
@@ -76,28 +99,35 @@ BARE = re.compile(
 
 
 def parse_choice(answer: str, choices: Sequence[str]) -> str:
-    """The option that an answer names, "(A)", "(B)", ...; "" where it names none or several, which is wrong.
+    """Return the option that an answer names, "(A)", "(B)", ...
 
-    Ours, since the benchmarks have none that needs no language model. The first rule that says something holds:
-    1. letters in brackets, "(B)"; 2. a bare letter as the whole first line, or that a '.', ':' or ')' follows, leading
-    or after "answer", "the answer is", "option" and the like; 3. the choices' texts, as whole words, the longest
-    where one is part of another. Case is ignored, and so are letters beyond the number of choices.
+    It is "" where the answer names none or several, which is wrong. The rules are ours, since the
+    benchmarks have none that needs no language model. The first one that finds something counts:
+
+    1. Letters in brackets, "(B)".
+    2. A bare letter that is the whole first line, or that a '.', ':' or ')' follows. It leads, or
+       it comes after "answer", "the answer is", "option" and the like.
+    3. The choices' texts, as whole words, the longest where a text is part of another.
+
+    Case is ignored, and so are letters beyond the number of choices.
     """
-    first, _, _ = answer.strip().partition("\n")
-    text, first = _plain(answer), _plain(first)
+    text = _plain(answer)
+    first_line = _plain(answer.strip().partition("\n")[0])
     letters = "abcdefghijklmnopqrstuvwxyz"[: len(choices)]
     if bracketed := set(BRACKETED.findall(text)) & set(letters):
         return _only(bracketed)
-    if (bare := BARE.match(first)) and bare[1] in letters:
+    if (bare := BARE.match(first_line)) and bare[1] in letters:
         return _only({bare[1]})
     texts: dict[str, set[str]] = {}
     for letter, choice in zip(letters, choices, strict=False):
         texts.setdefault(_plain(choice), set()).add(letter)
     longest_first = sorted((re.escape(choice) for choice in texts if choice), key=len, reverse=True)
+    if not longest_first:
+        return ""
     # 3 does not occur in 3.5 or 1,003.
-    words = rf"(?<!\w)(?<!\d[.,])(?:{'|'.join(longest_first)})(?!\w|[.,]\d)"
-    found = re.findall(words, text) if longest_first else []
-    return _only({letter for choice in found for letter in texts[choice]})
+    pattern = rf"(?<!\w)(?<!\d[.,])(?:{'|'.join(longest_first)})(?!\w|[.,]\d)"
+    matches = re.findall(pattern, text)
+    return _only({letter for choice in matches for letter in texts[choice]})
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Scores of multiple-choice benchmarks: CV-Bench (Tong et al. 2024), perception in BLINK (Fu et al. 2024)."""
+"""Scores of multiple choice: CV-Bench (Tong et al. 2024) and BLINK (Fu et al. 2024)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import numpy as np
 
 from kvtool.stats.bootstrap import Array, Scores, ratio
 
-CVBENCH, BLINK = "cvbench", "blink"
-TWO_D, THREE_D = ("ADE20K", "COCO"), ("Omni3D",)
+CVBENCH = "cvbench"
+BLINK = "blink"
+TWO_D = ("ADE20K", "COCO")
+THREE_D = ("Omni3D",)
 """CV-Bench's image collections."""
 
 
 class ChoiceCell(NamedTuple):
-    """Questions that scores tell apart: a benchmark's task or sub-task, and its collection of images ("" of BLINK)."""
+    """Questions that scores tell apart: a task or sub-task, and a collection of images.
+
+    The source is "" in BLINK.
+    """
 
     benchmark: str
     group: str
@@ -23,51 +28,61 @@ class ChoiceCell(NamedTuple):
 
 
 def choice_units(correct: Array) -> Array:
-    """Per question [right, 1]: (..., question) bool -> (..., question, 2)."""
+    """Count the right answers: (..., question) bool -> (..., question, 2), [right, 1]."""
     right = np.asarray(correct, np.float64)
     return np.stack([right, np.ones_like(right)], axis=-1)
 
 
 def accuracy(sums: Array) -> dict[str, Array]:
+    """Turn sums of `choice_units` (..., 2) into the accuracy."""
     return {"accuracy": ratio(sums[..., 0], sums[..., 1])}
 
 
 def choice_scores(cells: Sequence[ChoiceCell]) -> Scores:
-    """Of choice_units' sums of cells side by side, (..., cell * 2):
+    """Return the scores of sums of `choice_units`, of cells side by side: (..., cell * 2).
 
-    accuracy: over all questions of both benchmarks, as the paper pools them (appendix A.5).
-    cvbench: CV-Bench's own score, ((ADE20K + COCO) / 2 + Omni3D) / 2 of the accuracies of its collections; not
-    defined where one of them is missing. blink: the mean of the sub-tasks' accuracies, of those that are there.
-    cvbench_accuracy, blink_accuracy: over all questions of the one. Benchmarks without a cell have no score.
+    accuracy is over all questions of both benchmarks, as the paper pools them (appendix A.5).
+    cvbench is CV-Bench's score, ((ADE20K + COCO) / 2 + Omni3D) / 2 of the accuracies of its
+    collections, which is not defined where one is missing. blink is the mean of the accuracies of
+    the sub-tasks that are present. cvbench_accuracy and blink_accuracy are over all questions of a
+    benchmark. A benchmark without a cell has no score.
     """
-    there = {cell.benchmark for cell in cells}
+    benchmarks = {cell.benchmark for cell in cells}
 
     def scores(sums: Array) -> dict[str, Array]:
-        each = sums.reshape(*sums.shape[:-1], len(cells), 2)
-
-        def of(**names: str) -> Array:
-            """Accuracy over the cells with these names."""
-            chosen = [
-                all(getattr(cell, key) == name for key, name in names.items()) for cell in cells
-            ]
-            return accuracy(each[..., chosen, :].sum(axis=-2))["accuracy"]
-
-        found = {"accuracy": of()}
-        if CVBENCH in there:
-            two_d, three_d = (
-                mean([of(benchmark=CVBENCH, source=one) for one in sources])
-                for sources in (TWO_D, THREE_D)
-            )
-            found |= {"cvbench": (two_d + three_d) / 2, "cvbench_accuracy": of(benchmark=CVBENCH)}
-        if BLINK in there:
+        """Turn sums (..., cell * 2) into table scores (...)."""
+        by_cell = sums.reshape(*sums.shape[:-1], len(cells), 2)
+        table = {"accuracy": _accuracy_over(cells, by_cell)}
+        if CVBENCH in benchmarks:
+            two_d = _mean_over(cells, by_cell, CVBENCH, "source", TWO_D)
+            three_d = _mean_over(cells, by_cell, CVBENCH, "source", THREE_D)
+            table["cvbench"] = (two_d + three_d) / 2
+            table["cvbench_accuracy"] = _accuracy_over(cells, by_cell, benchmark=CVBENCH)
+        if BLINK in benchmarks:
             groups = dict.fromkeys(cell.group for cell in cells if cell.benchmark == BLINK)
-            macro = mean([of(benchmark=BLINK, group=group) for group in groups])
-            found |= {"blink": macro, "blink_accuracy": of(benchmark=BLINK)}
-        return found
+            table["blink"] = _mean_over(cells, by_cell, BLINK, "group", list(groups))
+            table["blink_accuracy"] = _accuracy_over(cells, by_cell, benchmark=BLINK)
+        return table
 
     return scores
 
 
-def mean(scores: Sequence[Array]) -> Array:
-    averaged: Array = np.mean(scores, axis=0)
+def _accuracy_over(cells: Sequence[ChoiceCell], by_cell: Array, **names: str) -> Array:
+    """Compute the accuracy (...) over the cells with these names, of sums (..., cell, 2)."""
+    mask = [names.items() <= cell._asdict().items() for cell in cells]
+    return accuracy(by_cell[..., mask, :].sum(axis=-2))["accuracy"]
+
+
+def _mean_over(
+    cells: Sequence[ChoiceCell],
+    by_cell: Array,
+    benchmark: str,
+    field: str,
+    values: Sequence[str],
+) -> Array:
+    """Average the accuracies of the cells that have each of the values in a field."""
+    accuracies = [
+        _accuracy_over(cells, by_cell, benchmark=benchmark, **{field: value}) for value in values
+    ]
+    averaged: Array = np.mean(accuracies, axis=0)
     return averaged

@@ -1,4 +1,4 @@
-"""PCK on SPair-71k (Min et al. 2019; evaluators of HPF and of the Semantic-Correspondence survey)."""
+"""PCK on SPair-71k (Min et al. 2019), as HPF and the Semantic-Correspondence survey evaluate it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,37 @@ def correct_keypoints(
     box_side_px: Array | float,
     alphas: Sequence[float] = ALPHAS,
 ) -> Array:
-    """Whether each predicted point lies within alpha * box_side of its target: (alpha, ...) bool.
+    """Tell whether each predicted point lies within alpha * box_side of its target.
 
-    predicted_px (..., 2) and target_px, broadcast against it: (x, y) in pixels of the original target image.
-    box_side_px: the longer side of the target's bounding box, broadcast against (...).
-    The comparison is `<=` on squares with alpha as the fraction its decimals say, so that a point exactly on the
-    threshold counts: 0.15 in binary is not 3/20.
+    Args:
+        predicted_px: Points (..., 2), (x, y) in pixels of the original target image.
+        target_px: The true points, broadcast against the predicted ones.
+        box_side_px: The longer side of the target's bounding box, broadcast against (...).
+        alphas: The thresholds.
+
+    Returns:
+        (alpha, ...) bool.
     """
-    square = ((np.asarray(predicted_px, np.float64) - np.asarray(target_px, np.float64)) ** 2).sum(
-        axis=-1
-    )
+    offset = np.asarray(predicted_px, np.float64) - np.asarray(target_px, np.float64)
+    square = (offset**2).sum(axis=-1)
+    # Squares are compared with alpha as the fraction that its decimals say, so that a point exactly
+    # on the threshold counts: 0.15 in binary is not 3/20.
     side = np.asarray(box_side_px, np.float64)
     exact = [Fraction(str(alpha)) for alpha in alphas]
     return np.stack([square * a.denominator**2 <= (a.numerator * side) ** 2 for a in exact])
 
 
 def box_side_px(box_xyxy_px: Sequence[float]) -> float:
-    """max(width, height) of a box; SPair's boxes are x2 - x1 wide."""
+    """Return the longer side of a box (x0, y0, x1, y1); SPair's boxes are x1 - x0 wide."""
     x0, y0, x1, y1 = box_xyxy_px
     return max(x1 - x0, y1 - y0)
 
 
 def pck_units(n_correct: Array, n_keypoints: Array) -> Array:
-    """Per pair: [its PCK, 1, correct, keypoints]: (..., pair) counts -> (..., pair, 4). Pairs without a keypoint are
-    no pairs: leave them out first."""
+    """Turn counts (..., pair) into units (..., pair, 4): [the pair's PCK, 1, correct, keypoints].
+
+    Pairs without a keypoint must be left out first.
+    """
     shape = np.broadcast_shapes(np.shape(n_correct), np.shape(n_keypoints))
     correct = np.broadcast_to(n_correct, shape).astype(np.float64)
     total = np.broadcast_to(n_keypoints, shape).astype(np.float64)
@@ -49,7 +56,10 @@ def pck_units(n_correct: Array, n_keypoints: Array) -> Array:
 
 
 def pck_scores(sums: Array) -> dict[str, Array]:
-    """pck_image: mean over pairs of the pair's PCK. pck_point: over all keypoints."""
+    """Turn sums of `pck_units` (..., 4) into pck_image, a mean over pairs, and pck_point.
+
+    The latter is over all keypoints.
+    """
     return {
         "pck_image": ratio(sums[..., 0], sums[..., 1]),
         "pck_point": ratio(sums[..., 2], sums[..., 3]),

@@ -1,8 +1,9 @@
 """Intersection over union, counted as each benchmark's own evaluator counts it.
 
-Masks are compared in the pixels of the original image. Per sampling unit the counts add up; `*_scores` turn sums
-(..., k) into named fractions (...). Sources: HSNet `common/evaluation.py` and `logger.py`, visual_prompting,
-ImageNet-S `evaluation/`, LAVT `test.py`, bdd100k `eval/seg.py`.
+Masks are compared in the pixels of the original image. The counts of sampling units add up, and
+`*_scores` turn sums (..., k) into named fractions (...). The sources are HSNet
+(`common/evaluation.py`, `logger.py`), visual_prompting, ImageNet-S (`evaluation/`), LAVT
+(`test.py`) and bdd100k (`eval/seg.py`).
 """
 
 from __future__ import annotations
@@ -17,31 +18,47 @@ BDD_CLASSES = 19
 
 
 def binary_counts(predicted: Array, truth: Array, keep: Array | None = None) -> tuple[Array, Array]:
-    """Pixels of intersection and union, each (..., 2) int64 as (background, foreground).
+    """Count the pixels of intersection and union, each (..., 2) int64, (background, foreground).
 
-    predicted (..., H, W) bool against truth (H, W) bool; keep (H, W) bool drops void pixels from both.
+    Args:
+        predicted: Masks (..., H, W) bool.
+        truth: The true mask (H, W) bool.
+        keep: (H, W) bool, False for void pixels, which count in neither mask.
+
+    Raises:
+        ValueError: The masks differ in size.
     """
     if predicted.shape[-2:] != truth.shape:
         raise ValueError(
             f"masks differ in size: predicted {predicted.shape[-2:]}, truth {truth.shape}"
         )
     inside = np.ones(truth.shape, bool) if keep is None else keep
-    n, n_truth = int(inside.sum()), int((truth & inside).sum())
+    n = int(inside.sum())
+    n_truth = int((truth & inside).sum())
     n_predicted = np.count_nonzero(predicted & inside, axis=(-2, -1))
-    both = np.count_nonzero(predicted & (truth & inside), axis=(-2, -1))
-    union = n_predicted + n_truth - both
-    intersection = np.stack([n - union, both], axis=-1)
-    return intersection, np.stack([n - both, union], axis=-1)
+    foreground = np.count_nonzero(predicted & (truth & inside), axis=(-2, -1))
+    union = n_predicted + n_truth - foreground
+    # What is in the union of neither foreground is the intersection of the backgrounds.
+    intersection = np.stack([n - union, foreground], axis=-1)
+    return intersection, np.stack([n - foreground, union], axis=-1)
 
 
 def fewshot_units(intersection: Array, union: Array, class_index: Array, n_classes: int) -> Array:
-    """Per episode, for fewshot_scores: (..., episode, 2) counts, class_index (episode,) 0-based within the fold.
+    """Turn the counts of episodes into units for `fewshot_scores`.
 
-    Columns: background and foreground intersection and union of each class (4 * n_classes), the episode's
-    foreground IoU, and 1 where that is defined.
+    Args:
+        intersection: (..., episode, 2), see `binary_counts`.
+        union: (..., episode, 2).
+        class_index: (episode,), the class from 0 within the fold.
+        n_classes: The number of classes of the fold.
+
+    Returns:
+        (..., episode, 4 * n_classes + 2): background and foreground of intersection and union for
+        each class, the episode's foreground IoU, and 1 where that is defined.
     """
     episodes = len(class_index)
     units = np.zeros((*intersection.shape[:-2], episodes, 4 * n_classes + 2))
+    # An episode's counts go into the four columns of its class; the others stay 0.
     counts = np.concatenate([intersection, union], axis=-1)
     for column in range(4):
         units[..., np.arange(episodes), 4 * class_index + column] = counts[..., column]
@@ -52,11 +69,16 @@ def fewshot_units(intersection: Array, union: Array, class_index: Array, n_class
 
 
 def fewshot_scores(sums: Array) -> dict[str, Array]:
-    """Pascal-5i. miou: foreground IoU accumulated per class, mean over the fold's classes, one without pixels counts
-    0. miou_episode: mean foreground IoU of the episodes, those with an empty union left out. fb_iou: mean of
-    background and foreground IoU, accumulated over classes."""
+    """Turn sums of `fewshot_units` into the scores of Pascal-5i.
+
+    miou accumulates the foreground IoU of each class and takes the mean over the fold's classes, of
+    which one without pixels counts 0. miou_episode is the mean foreground IoU of the episodes
+    without those whose union is empty. fb_iou is the mean of background and foreground IoU, both
+    accumulated over classes.
+    """
     counts = sums[..., :-2].reshape(*sums.shape[:-1], -1, 2, 2)
-    intersection, union = counts[..., 0, :], counts[..., 1, :]
+    intersection = counts[..., 0, :]
+    union = counts[..., 1, :]
     return {
         "miou": ratio(intersection[..., 1], union[..., 1], empty=0.0).mean(axis=-1),
         "miou_episode": ratio(sums[..., -2], sums[..., -1]),
@@ -65,17 +87,20 @@ def fewshot_scores(sums: Array) -> dict[str, Array]:
 
 
 def foreground_units(intersection: Array, union: Array) -> Array:
-    """Per image or sentence, for fgbg_scores, j_scores and refcoco_scores: (..., n, 2) counts -> (..., n, 13).
+    """Turn counts (..., n, 2) of images or sentences into units (..., n, 13).
 
-    Columns: intersection (2), union (2), foreground IoU (0 where its union is 0), mean of background and foreground
-    IoU (over the defined ones), 1, foreground IoU (1 where its union is 0), and foreground IoU >= 0.5 ... 0.9.
+    `fgbg_scores`, `j_scores` and `refcoco_scores` take them. The columns are intersection (2),
+    union (2), foreground IoU (0 where its union is 0), the mean of background and foreground IoU
+    (of the defined ones), 1, foreground IoU (1 where its union is 0), and whether the foreground
+    IoU is 0.5, 0.6, ... 0.9 or more.
     """
     iou = ratio(intersection, union)
+    # An IoU without pixels is left out of the mean, and counts 0 by itself.
     foreground = ratio(intersection[..., 1], union[..., 1], empty=0.0)
     defined = ~np.isnan(iou)
-    both = ratio(np.nan_to_num(iou).sum(axis=-1), defined.sum(axis=-1), empty=0.0)
+    mean = ratio(np.nan_to_num(iou).sum(axis=-1), defined.sum(axis=-1), empty=0.0)
     full = np.where(union[..., 1] == 0, 1.0, foreground)
-    columns = [foreground, both, np.ones_like(foreground), full]
+    columns = [foreground, mean, np.ones_like(foreground), full]
     columns += [foreground >= threshold for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)]
     return np.concatenate(
         [intersection, union, np.stack(columns, axis=-1)], axis=-1, dtype=np.float64
@@ -83,8 +108,11 @@ def foreground_units(intersection: Array, union: Array) -> Array:
 
 
 def fgbg_scores(sums: Array) -> dict[str, Array]:
-    """ImageNet-S with the class given. miou_fgbg: mean of background and foreground IoU accumulated over images;
-    miou_fgbg_image: mean over images; iou_fg: foreground, accumulated."""
+    """Turn sums of `foreground_units` into the scores of ImageNet-S with the class given.
+
+    miou_fgbg is the mean of background and foreground IoU, both accumulated over images, and
+    miou_fgbg_image their mean over images; iou_fg is the accumulated foreground IoU.
+    """
     iou = ratio(sums[..., 0:2], sums[..., 2:4], empty=0.0)
     return {
         "miou_fgbg": iou.mean(axis=-1),
@@ -94,12 +122,18 @@ def fgbg_scores(sums: Array) -> dict[str, Array]:
 
 
 def j_scores(sums: Array) -> dict[str, Array]:
-    """Co-segmentation: j_mean, the mean over images of I/U; 1 where neither mask has a pixel."""
+    """Turn sums of `foreground_units` into j_mean of co-segmentation.
+
+    It is the mean over images of I/U, which is 1 where neither mask has a pixel.
+    """
     return {"j_mean": ratio(sums[..., 7], sums[..., 6])}
 
 
 def refcoco_scores(sums: Array) -> dict[str, Array]:
-    """Per sentence (LAVT): miou_fg (0 where the union is empty), oiou, p@0.5 ... p@0.9 (>=); plus miou_fgbg."""
+    """Turn sums of `foreground_units` of sentences into the scores of RefCOCO (LAVT).
+
+    They are miou_fg (0 where the union is empty), oiou, p@0.5 ... p@0.9 (>=), and miou_fgbg.
+    """
     scores = {
         "miou_fgbg": ratio(sums[..., 5], sums[..., 6]),
         "miou_fg": ratio(sums[..., 4], sums[..., 6]),
@@ -109,39 +143,62 @@ def refcoco_scores(sums: Array) -> dict[str, Array]:
 
 
 def class_counts(predicted: Array, truth: Array, n_classes: int, ignore: int) -> Array:
-    """Per class pixels of [intersection, predicted, truth]: (3, n_classes) int64; truth == ignore is dropped.
+    """Count the pixels of each class in intersection, prediction and truth, (3, n_classes) int64.
 
-    A predicted id outside 0 .. n_classes - 1 belongs to no class: a miss. Raises ValueError for such a true id.
+    A predicted id outside 0 .. n_classes - 1 belongs to no class and is a miss.
+
+    Args:
+        predicted: Class ids (H, W).
+        truth: The true class ids (H, W).
+        n_classes: The number of classes.
+        ignore: The true id of pixels that do not count.
+
+    Raises:
+        ValueError: The masks differ in size, or a true id is outside the classes.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks differ in size: predicted {predicted.shape}, truth {truth.shape}")
     keep = truth != ignore
-    said, true = predicted[keep].astype(np.int64), truth[keep].astype(np.int64)
+    guess = predicted[keep].astype(np.int64)
+    true = truth[keep].astype(np.int64)
     if true.size and not 0 <= true.min() <= true.max() < n_classes:
         raise ValueError(
-            f"ground truth holds id {int(true.max())}; ids are 0 to {n_classes - 1} and {ignore} (ignored)"
+            f"ground truth holds id {int(true.max())}; "
+            f"ids are 0 to {n_classes - 1} and {ignore} (ignored)"
         )
-    known = (said >= 0) & (said < n_classes)
+    valid = (guess >= 0) & (guess < n_classes)
     return np.stack(
         [
-            np.bincount(true[said == true], minlength=n_classes),
-            np.bincount(said[known], minlength=n_classes),
+            np.bincount(true[guess == true], minlength=n_classes),
+            np.bincount(guess[valid], minlength=n_classes),
             np.bincount(true, minlength=n_classes),
         ]
     )
 
 
+def _by_class(sums: Array) -> tuple[Array, Array, Array]:
+    """Take sums (..., 3 * n_classes) apart into intersection, prediction and truth."""
+    intersection, predicted, true = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
+    return intersection, predicted, true
+
+
 def class_iou(sums: Array) -> Array:
-    """(..., 3 * n_classes) sums of class_counts -> IoU (..., n_classes), NaN where the class occurs nowhere."""
-    intersection, said, true = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
-    return ratio(intersection, said + true - intersection)
+    """Turn sums of `class_counts` (..., 3 * n_classes) into IoU (..., n_classes).
+
+    It is NaN where the class occurs nowhere.
+    """
+    intersection, predicted, true = _by_class(sums)
+    return ratio(intersection, predicted + true - intersection)
 
 
 def imagenet_s_scores(sums: Array) -> dict[str, Array]:
-    """All-classes ImageNet-S. miou: mean over all C + 1 classes with background, I / (U + 1e-10), a class seen nowhere
-    counts 0 (official); miou_present: mean over the classes present in the ground truth."""
-    intersection, said, true = np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
-    iou = intersection / (said + true - intersection + 1e-10)
+    """Turn sums of `class_counts` into the scores of ImageNet-S over all classes.
+
+    miou is the official mean of I / (U + 1e-10) over the classes and background, in which a class
+    that occurs nowhere counts 0. miou_present is the mean over the classes of the ground truth.
+    """
+    intersection, predicted, true = _by_class(sums)
+    iou = intersection / (predicted + true - intersection + 1e-10)
     return {
         "miou": iou.mean(axis=-1),
         "miou_present": ratio((iou * (true > 0)).sum(-1), (true > 0).sum(-1)),
@@ -149,7 +206,10 @@ def imagenet_s_scores(sums: Array) -> dict[str, Array]:
 
 
 def bdd_scores(sums: Array) -> dict[str, Array]:
-    """BDD: miou, the mean over the classes present in the ground truth of the accumulated IoU."""
+    """Turn sums of `class_counts` into BDD's miou.
+
+    It is the mean of the accumulated IoU over the classes that the ground truth has.
+    """
     iou = np.nan_to_num(class_iou(sums))
-    present = sums.reshape(*sums.shape[:-1], 3, -1)[..., 2, :] > 0
+    present = _by_class(sums)[2] > 0
     return {"miou": ratio((iou * present).sum(-1), present.sum(-1))}

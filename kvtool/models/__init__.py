@@ -1,4 +1,6 @@
-"""Model families: load a checkpoint of a known family, prepare images, capture what its decoder holds of them."""
+"""Model families: load a checkpoint of a known family, prepare images, capture what its decoder
+holds of them.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,12 @@ def load_model(
     attention: str = "sdpa",
     weights: bool = True,
 ) -> Model:
-    """Load a model by hub id (optionally id@revision), folder, "demo", "demo-tower" or "demo@1".."demo@3".
+    """Load a model by hub id (optionally id@revision), folder, "demo", "demo-tower" or
+    "demo@1".."demo@3".
 
-    With weights=False it plans only: `info`, `request` and `prepare` work, `capture` does not, and of a hub model
-    nothing but its small files is fetched. Raises ModelError (not a model, unknown family, files missing) and
-    UsageError (device, dtype or attention not available).
+    With weights=False it plans only: `info`, `request` and `prepare` work, `capture` does not, and
+    of a hub model nothing but its small files is fetched. Raises ModelError (not a model, unknown
+    family, files missing) and UsageError (device, dtype or attention not available).
     """
     from kvtool.models.loading import Settings, load
 

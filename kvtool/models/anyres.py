@@ -1,9 +1,11 @@
-"""Geometry of the LLaVA families' views: which pixels of the original image each grid of tokens covers.
+"""Geometry of the LLaVA families' views: which pixels of the original image each grid of tokens
+covers.
 
-Base view: the whole image squeezed into one square of the tower's size. Tiles: the image fitted into the best of the
-checkpoint's resolutions, centred on padding, cut into squares of the tower's size; their tokens are stitched into one
-grid, rows and columns of padding are dropped ("un-padded"), and a newline token ends each row. The arithmetic is that
-of transformers' pack_image_features and unpad_image, rounding included.
+Base view: the whole image squeezed into one square of the tower's size. Tiles: the image fitted
+into the best of the checkpoint's resolutions, centred on padding, cut into squares of the tower's
+size; their tokens are stitched into one grid, rows and columns of padding are dropped
+("un-padded"), and a newline token ends each row. The arithmetic is that of transformers'
+pack_image_features and unpad_image, rounding included.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from kvtool.types import GridSpan
 
 @dataclass(frozen=True)
 class Tower:
-    """image_px: side of a tile; patch_px: side of a patch. What is left of image_px / patch_px is never seen."""
+    """image_px: side of a tile; patch_px: side of a patch. What is left of image_px / patch_px is
+    never seen.
+    """
 
     image_px: int
     patch_px: int
@@ -34,13 +38,14 @@ class Tower:
     def stretch_px(self, tiles: int) -> tuple[float, float]:
         """Extent in pixels of the stitched grid along an axis of `tiles` tiles.
 
-        The unseen rest ends every tile, so that the stitched cells are not quite even. An even grid over the tiles,
-        moved back by half the rest, is off by at most half the rest (3 of 384 pixels); one tile alone is exact.
+        The unseen rest ends every tile, so that the stitched cells are not quite even. An even grid
+        over the tiles, moved back by half the rest, is off by at most half the rest (3 of 384
+        pixels); one tile alone is exact.
         """
-        rest = self.image_px - self.side * self.patch_px
+        padding_px = self.image_px - self.side * self.patch_px
         if tiles == 1:
-            return 0.0, float(self.image_px - rest)
-        return -rest / 2, tiles * self.image_px - rest / 2
+            return 0.0, float(self.image_px - padding_px)
+        return -padding_px / 2, tiles * self.image_px - padding_px / 2
 
 
 def base_span(image_wh_px: tuple[int, int], tower: Tower) -> GridSpan:
@@ -86,15 +91,17 @@ class Tiling:
         return self._span(start, (0, 0), None, newline=0)
 
     def packed_span(self, start: int, max_tiles: int | None) -> GridSpan:
-        """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a newline per row."""
+        """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a
+        newline per row.
+        """
         return self._span(start, self.padding(), max_tiles, newline=1)
 
     def _span(
         self, start: int, padding: tuple[int, int], max_tiles: int | None, newline: int
     ) -> GridSpan:
         side = self.tower.side
-        kept = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
-        rows, cols = kept
+        content = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
+        rows, cols = content
         if max_tiles is not None:
             ratio = math.sqrt(rows * cols / (max_tiles * side**2))
             if ratio > 1.1:

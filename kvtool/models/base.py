@@ -1,4 +1,6 @@
-"""What every model family provides: prepare an image, capture what the decoder holds of it, continue from it."""
+"""What every model family provides: prepare an image, capture what the decoder holds of it,
+continue from it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice, named_layers
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
@@ -17,8 +20,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """Which arrays a run keeps. `layers` are the decoder's, 0-based; `vision_layers` index the tower's layer outputs,
-    0-based too."""
+    """Which arrays a run keeps. `layers` are the decoder's, 0-based; `vision_layers` index the
+    tower's layer outputs, 0-based too.
+    """
 
     kinds: tuple[Kind, ...]
     layers: tuple[int, ...]
@@ -28,7 +32,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image made ready on the CPU: tensors by name, its sample record, and the signature of its shapes.
+    """One image made ready on the CPU: tensors by name, its sample record, and the signature of its
+    shapes.
 
     Only images of equal signature may share a batch: nothing is ever padded.
     """
@@ -42,12 +47,15 @@ class Prepared:
 class Captured:
     """What one batch leaves behind, in the run's precision; bfloat16 as its uint16 bits.
 
-    arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image tokens in prompt
-        order; `projected` is (1, 1, token, hidden) in the same token order, `vision` (vision_layer, 1,
-        vision_token, vision_dim) in row-major order of the sample's vision_spans.
-    text: "key" and "value" of the text before the image, one array per image, (layer, kv_head, prefix_token, dim).
+    arrays: kind -> one array per image, (layer, head, token, dim). `key` and `value` hold image
+        tokens in prompt order; `projected` is (1, 1, token, hidden) in the same token order,
+        `vision` (vision_layer, 1, vision_token, vision_dim) in row-major order of the sample's
+        vision_spans.
+    text: "key" and "value" of the text before the image, one array per image,
+        (layer, kv_head, prefix_token, dim).
 
-    The images of a batch share one host buffer per kind: an array may be strided, and holds the batch's memory.
+    The images of a batch share one host buffer per kind: an array may be strided, and holds the
+    batch's memory.
     """
 
     arrays: dict[Kind, list[Array]] = field(default_factory=dict)
@@ -62,11 +70,12 @@ class Model(Protocol):
     def request(
         self,
         kinds: Sequence[Kind] | None,
-        layers: Sequence[int] | None,
+        layers: LayerChoice | None,
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """Resolve the user's choice against this model; None means the family's default. Raises UsageError.
+        """Resolve the user's choice against this model; None means the family's default. Raises
+        UsageError.
 
         `layers` are the decoder's; of an encoder alone, which has none, they are the tower's.
         """
@@ -75,24 +84,31 @@ class Model(Protocol):
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
     ) -> Prepared:
-        """Preprocess one RGB image and lay out its prompt up to the last image token. Raises ImageError."""
+        """Preprocess one RGB image and lay out its prompt up to the last image token. Raises
+        ImageError.
+        """
         ...
 
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
-        """Run the tower and the decoder over prefix and image tokens; no head. Batch of equal signatures only."""
+        """Run the tower and the decoder over prefix and image tokens; no head. Batch of equal
+        signatures only.
+        """
         ...
 
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
-        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim), in the run's
-        precision."""
+        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim),
+        in the run's precision.
+        """
         ...
 
 
 @runtime_checkable
 class LanguageModel(Model, Protocol):
-    """A model that goes on from what a run holds: [text before][image] from the store, then any text.
+    """A model that goes on from what a run holds: [text before][image] from the store, then any
+    text.
 
-    A cache is opaque to callers and is never changed by `logits` and `generate`: one cache serves every question.
+    A cache is opaque to callers and is never changed by `logits` and `generate`: one cache serves
+    every question.
     """
 
     language_model: Any
@@ -101,15 +117,19 @@ class LanguageModel(Model, Protocol):
     def prepare_stored(
         self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
     ) -> Prepared:
-        """An image made ready from what a run stored before the decoder, whatever that run's prefix: no tower runs.
+        """Make an image ready from what a run stored before the decoder, whatever that run's
+        prefix: no tower runs.
 
-        arrays: `projected` (1, 1, token, hidden), and `vision` (vision_layer, 1, vision_token, dim) of the layers that
-            the request will name, if any. Batches of these give what batches of the pixels give.
+        arrays: `projected` (1, 1, token, hidden), and `vision` (vision_layer, 1, vision_token,
+            dim) of the layers that the request will name, if any. Batches of these give what
+            batches of the pixels give.
         """
         ...
 
     def question(self, text: str) -> str:
-        """What follows the image in the chat template when a user asks `text`, up to the assistant's turn."""
+        """What follows the image in the chat template when a user asks `text`, up to the
+        assistant's turn.
+        """
         ...
 
     def restore(
@@ -118,10 +138,11 @@ class LanguageModel(Model, Protocol):
         arrays: Sequence[Mapping[str, Array]],
         keys: KeyPosition = "post-rope",
     ) -> Any:
-        """A cache of the prompts up to the last image token, one row a sample.
+        """Build a cache of the prompts up to the last image token, one row a sample.
 
-        arrays: per sample `key`, `value` (layer, kv_head, token, dim) and `text_key`, `text_value` (layer, kv_head,
-            prefix_token, dim) of every layer, as stored. Samples must have equal numbers of tokens (UsageError).
+        arrays: per sample `key`, `value` (layer, kv_head, token, dim) and `text_key`, `text_value`
+            (layer, kv_head, prefix_token, dim) of every layer, as stored. Samples must have equal
+            numbers of tokens (UsageError).
         """
         ...
 
@@ -132,10 +153,12 @@ class LanguageModel(Model, Protocol):
     def logits(
         self, cache: Any, samples: Sequence[Sample], text: str | Sequence[str], last: bool = False
     ) -> Any:
-        """Logits (sample, token, vocabulary) in float32 at each token of `text`, or (sample, vocabulary) at its last.
+        """Logits (sample, token, vocabulary) in float32 at each token of `text`, or (sample,
+        vocabulary) at its last.
 
-        One text for all, or one a sample of equal numbers of tokens (UsageError). Where the model puts a token of its
-        own between the image and the text (LLaVA's newline), it runs it first and leaves its logits out.
+        One text for all, or one a sample of equal numbers of tokens (UsageError). Where the model
+        puts a token of its own between the image and the text (LLaVA's newline), it runs it first
+        and leaves its logits out.
         """
         ...
 
@@ -145,16 +168,18 @@ class LanguageModel(Model, Protocol):
         samples: Sequence[Sample],
         text: str | Sequence[str],
         max_new_tokens: int = 32,
-    ) -> list[str]:
-        """Greedy answers, special tokens left out, up to the end of the assistant's turn or `max_new_tokens`.
+    ) -> list[str | None]:
+        """Greedy answers, special tokens left out, up to the end of the assistant's turn or
+        `max_new_tokens`.
 
-        Plainly greedy: sampling settings and penalties of the checkpoint's generation_config.json are not applied.
+        Plainly greedy: sampling settings and penalties of the checkpoint's generation_config.json
+        are not applied. None for a row whose logits are not all finite at some token of its answer.
         """
         ...
 
     def ask(
         self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """Greedy answers to several texts about one image, from a cache of one row.
 
         Texts of equal numbers of tokens run together, so that nothing is padded.
@@ -163,17 +188,21 @@ class LanguageModel(Model, Protocol):
 
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
-        """Greedy answers to questions over several images each: texts[i] is what a user asks of images[i], in order.
+    ) -> list[str | None]:
+        """Greedy answers to questions over several images each: texts[i] is what a user asks of
+        images[i], in order.
 
-        The prompt is the chat template's turn of that many images, first the images, then the text, which is the user's
-        plain words (not `question`'s). Images may be prepared from pixels or from a run, in any view, without a prefix.
-        Questions of equal shapes run together. Raises UsageError; KvtoolError where one prompt does not fit the device.
+        The prompt is the chat template's turn of that many images, first the images, then the text,
+        which is the user's plain words (not `question`'s). Images may be prepared from pixels or
+        from a run, in any view, without a prefix. Questions of equal shapes run together. Raises
+        UsageError; KvtoolError where one prompt does not fit the device.
         """
         ...
 
     def image_end(self, sample: Sample) -> int:
-        """Position in the prompt of the first token after the image, a newline of LLaVA's counted to the image."""
+        """Position in the prompt of the first token after the image, a newline of LLaVA's counted
+        to the image.
+        """
         ...
 
 
@@ -190,11 +219,12 @@ def sample_of(
 ) -> Sample:
     """The record of an image whose tokens end with the last row of their last span.
 
-    advance: rotary positions from the image's first token to the text's; one a token unless the family says otherwise.
+    advance: rotary positions from the image's first token to the text's; one a token unless the
+    family says otherwise.
     """
     n_tokens, n_vision_tokens = (
-        each[-1].start + each[-1].grid[0] * each[-1].row_stride if each else 0
-        for each in (spans, vision_spans)
+        grids[-1].start + grids[-1].grid[0] * grids[-1].row_stride if grids else 0
+        for grids in (spans, vision_spans)
     )
     return Sample(
         id=id,
@@ -212,7 +242,9 @@ def sample_of(
 
 
 def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `known`; None means all. Raises UsageError."""
+    """A family's kinds that a user chose, in the order of `known`; None means all. Raises
+    UsageError.
+    """
     if kinds is None:
         return tuple(known)
     if unknown := [kind for kind in kinds if kind not in known]:
@@ -225,14 +257,17 @@ def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[K
 
 
 def chosen_layers(
-    layers: Sequence[int] | None, count: int, default: Sequence[int]
+    layers: LayerChoice | None, count: int, default: Sequence[int]
 ) -> tuple[int, ...]:
     """Layers that a user chose, sorted, each once; None means the default. Raises UsageError."""
     if layers is None:
         return tuple(default)
+    if isinstance(layers, str):
+        layers = named_layers(layers, count)
     if outside := [layer for layer in layers if not 0 <= layer < count]:
         raise UsageError(
-            f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among these"
+            f"layers: expected numbers from 0 to {count - 1}, found {outside[0]}; choose among "
+            "these"
         )
     if not layers:
         raise UsageError(f"layers: expected at least one from 0 to {count - 1}, found none")

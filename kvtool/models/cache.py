@@ -16,7 +16,9 @@ from kvtool.models.device import HostBuffer
 
 
 class Finished(Exception):  # noqa: N818  a signal, not an error
-    """Raised inside a forward pass once all that was asked for has been seen; the rest of the pass is skipped."""
+    """Raised inside a forward pass once all that was asked for has been seen; the rest of the pass
+    is skipped.
+    """
 
 
 @contextmanager
@@ -26,11 +28,12 @@ def until_finished() -> Iterator[None]:
 
 
 class CaptureCache(Cache):
-    """Copies keys and values of chosen layers to host memory, text and image tokens apart, and keeps nothing.
+    """Copies keys and values of chosen layers to host memory, text and image tokens apart, and
+    keeps nothing.
 
-    Every decoder hands its keys, after the rotary embedding, and its values to `Cache.update`, whatever the attention
-    backend. At the last layer asked for `update` ends the pass: its attention, its MLP and what lies above are
-    never run.
+    Every decoder hands its keys, after the rotary embedding, and its values to `Cache.update`,
+    whatever the attention backend. At the last layer asked for `update` ends the pass: its
+    attention, its MLP and what lies above are never run.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class CaptureCache(Cache):
 
 
 class PreRopeCache(CaptureCache):
-    """As CaptureCache, but its keys come from `hooked`: the projections' outputs, before the rotary embedding."""
+    """As CaptureCache, but its keys come from `hooked`: the projections' outputs, before the rotary
+    embedding.
+    """
 
     def update(
         self,
@@ -127,19 +132,21 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
 def layer_outputs(
     layers: nn.ModuleList, wanted: Sequence[int], stop: bool
 ) -> Iterator[dict[int, torch.Tensor]]:
-    """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of them."""
-    found: dict[int, torch.Tensor] = {}
+    """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of
+    them.
+    """
+    outputs: dict[int, torch.Tensor] = {}
 
     def watch(index: int) -> Callable[[torch.Tensor], None]:
         def see(output: torch.Tensor) -> None:
-            found[index] = output
+            outputs[index] = output
             if stop and index == max(wanted):
                 raise Finished
 
         return see
 
     with watched({layers[index]: watch(index) for index in wanted}), until_finished():
-        yield found
+        yield outputs
 
 
 def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
@@ -151,7 +158,9 @@ def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
 
 
 def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> DynamicCache:
-    """A cache that holds every token of every layer, (image, kv_head, token, dim), sliding windows or not."""
+    """A cache that holds every token of every layer, (image, kv_head, token, dim), sliding windows
+    or not.
+    """
     cache = DynamicCache()
     for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
         cache.update(key, value, layer)
@@ -159,7 +168,9 @@ def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> 
 
 
 def fork(cache: DynamicCache) -> DynamicCache:
-    """Another cache with the same contents: growing it leaves the first as it is. Nothing is copied."""
+    """Another cache with the same contents: growing it leaves the first as it is. Nothing is
+    copied.
+    """
     grown = copy(cache)
     grown.layers = [copy(layer) for layer in cache.layers]
     return grown
@@ -167,10 +178,10 @@ def fork(cache: DynamicCache) -> DynamicCache:
 
 def widened(cache: DynamicCache, rows: int) -> DynamicCache:
     """A cache of one row as one of several equal rows. Nothing is copied before it grows."""
-    wide = fork(cache)
-    layers: list[Any] = wide.layers
+    copies = fork(cache)
+    layers: list[Any] = copies.layers
     for layer in layers:
         layer.keys, layer.values = (
             states.expand(rows, -1, -1, -1) for states in (layer.keys, layer.values)
         )
-    return wide
+    return copies

@@ -1,7 +1,9 @@
-"""Going on from a stored cache: [text before][image] from disk, then any text, without the image's tower or pixels.
+"""Going on from a stored cache: [text before][image] from disk, then any text, without the image's
+tower or pixels.
 
-Image tokens never see what follows them, so that keys and values of one prefill serve every question and condition:
-`restore` builds the cache from a run's arrays, `logits` and `generate` run a text after it and leave it as it was.
+Image tokens never see what follows them, so that keys and values of one prefill serve every
+question and condition: `restore` builds the cache from a run's arrays, `logits` and `generate` run
+a text after it and leave it as it was.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Continuation:
         raise NotImplementedError
 
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor | None:  # noqa: ARG002
-        """Rotary positions of prefix and image tokens, (axis, image, token); None where they are just counted."""
+        """Rotary positions of prefix and image tokens, (axis, image, token); None where they are
+        just counted.
+        """
         return None
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
@@ -52,11 +56,15 @@ class Continuation:
         return positions
 
     def after_image(self, sample: Sample) -> torch.Tensor | None:  # noqa: ARG002
-        """Embeddings (token, hidden) that stand between the image's stored tokens and the text that follows."""
+        """Embeddings (token, hidden) that stand between the image's stored tokens and the text that
+        follows.
+        """
         return None
 
     def after_images(self, samples: Sequence[Sample], text: torch.Tensor) -> torch.Tensor:
-        """Embeddings (row, token, hidden) of text that follows images, with what `after_image` puts before it."""
+        """Embeddings (row, token, hidden) of text that follows images, with what `after_image` puts
+        before it.
+        """
         between = [row for row in map(self.after_image, samples) if row is not None]
         return torch.cat([torch.stack(between).to(text), text], dim=1) if between else text
 
@@ -106,18 +114,20 @@ class Continuation:
         keys: KeyPosition = "post-rope",
     ) -> Any:
         """See LanguageModel.restore."""
-        whole = {
+        joined = {
             name: [np.concatenate([each[f"text_{name}"], each[name]], axis=2) for each in arrays]
             for name in ("key", "value")
         }
-        shapes = sorted({array.shape for each in whole.values() for array in each})
+        shapes = sorted({array.shape for each in joined.values() for array in each})
         layers = self.info.geometry.layers
         if len(shapes) != 1 or shapes[0][0] != layers:
             raise UsageError(
-                f"cache: expected {layers} layers and equal numbers of tokens, found shapes {shapes} "
-                "(layer, kv_head, token, dim); extract every layer, and go on from images of one size at a time"
+                f"cache: expected {layers} layers and equal numbers of tokens, found shapes "
+                f"{shapes} "
+                "(layer, kv_head, token, dim); extract every layer, and go on from images of one "
+                "size at a time"
             )
-        key, value = (self._stacked(whole[name]) for name in ("key", "value"))
+        key, value = (self._stacked(joined[name]) for name in ("key", "value"))
         if keys == "pre-rope":
             key = self.rotated(samples, key)
         return full_cache(key.unbind(1), value.unbind(1))
@@ -129,7 +139,9 @@ class Continuation:
         )
 
     def rotated(self, samples: Sequence[Sample], keys: torch.Tensor) -> torch.Tensor:
-        """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt positions."""
+        """Keys (image, layer, kv_head, token, dim) after the rotary embedding at their prompt
+        positions.
+        """
         positions = self.positions(samples)
         if positions is None:
             positions = torch.arange(keys.shape[3], device=keys.device).expand(len(samples), -1)
@@ -156,16 +168,22 @@ class Continuation:
         samples: Sequence[Sample],
         text: str | Sequence[str],
         max_new_tokens: int = 32,
-    ) -> list[str]:
+    ) -> list[str | None]:
         """See LanguageModel.generate."""
         ends = self._end_ids()
         grown = fork(cache)
         ids = self._text_ids(samples, text)
         answers: list[list[int]] = [[] for _ in samples]
         open_rows = set(range(len(samples)))
+        undecided = set[int]()
         for _ in range(max_new_tokens):
             states = self._follow(grown, samples, ids)
-            ids = self.net.lm_head(states[:, -1:]).argmax(dim=-1)
+            logits = self.net.lm_head(states[:, -1])
+            ids = logits.argmax(dim=-1, keepdim=True)
+            # The largest of logits that are not all finite says nothing, though argmax names one.
+            finite = logits.isfinite().all(dim=-1)
+            undecided |= open_rows & set(finite.logical_not().nonzero()[:, 0].tolist())
+            open_rows -= undecided
             for row, token in enumerate(ids[:, 0].tolist()):
                 if token in ends:
                     open_rows.discard(row)
@@ -174,26 +192,28 @@ class Continuation:
             if not open_rows:
                 break
         return [
-            self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip()
-            for answer in answers
+            None
+            if row in undecided
+            else self.prompt.tokenizer.decode(answer, skip_special_tokens=True).strip()
+            for row, answer in enumerate(answers)
         ]
 
     def ask(
         self, cache: Any, sample: Sample, texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """See LanguageModel.ask."""
         lengths = [len(self.prompt.text_ids(text)) for text in texts]
-        answers = [""] * len(texts)
+        answers: list[str | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lengths.__getitem__)
         for _, group in groupby(order, key=lengths.__getitem__):
-            same = list(group)
-            for start in range(0, len(same), QUESTION_BATCH):
-                rows = same[start : start + QUESTION_BATCH]
-                wide = widened(cache, len(rows))
-                found = self.generate(
-                    wide, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
+            group_rows = list(group)
+            for start in range(0, len(group_rows), QUESTION_BATCH):
+                rows = group_rows[start : start + QUESTION_BATCH]
+                copies = widened(cache, len(rows))
+                batch_answers = self.generate(
+                    copies, [sample] * len(rows), [texts[i] for i in rows], max_new_tokens
                 )
-                for i, answer in zip(rows, found, strict=True):
+                for i, answer in zip(rows, batch_answers, strict=True):
                     answers[i] = answer
         return answers
 
@@ -203,7 +223,9 @@ class Continuation:
         return sample.image_start + sample.n_tokens + (0 if between is None else len(between))
 
     def _follow(self, cache: Any, samples: Sequence[Sample], ids: torch.Tensor) -> torch.Tensor:
-        """Run token ids (row, token) after a cache, which grows; their last hidden states (row, token, hidden)."""
+        """Run token ids (row, token) after a cache, which grows; their last hidden states (row,
+        token, hidden).
+        """
         embeddings = self.embed(ids)
         seen = cache.get_seq_length()
         since_image = [seen - sample.image_start - sample.n_tokens for sample in samples]
@@ -217,13 +239,16 @@ class Continuation:
         return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]
 
     def _text_ids(self, samples: Sequence[Sample], text: str | Sequence[str]) -> torch.Tensor:
-        """Token ids (row, token) of one text for all samples or one each. Raises UsageError on unequal lengths."""
+        """Token ids (row, token) of one text for all samples or one each. Raises UsageError on
+        unequal lengths.
+        """
         texts = [text] * len(samples) if isinstance(text, str) else list(text)
         ids = [self.prompt.text_ids(each) for each in texts]
         lengths = sorted({len(each) for each in ids})
         if len(ids) != len(samples) or len(lengths) != 1 or lengths[0] == 0:
             raise UsageError(
-                f"texts: expected {len(samples)} of equal numbers of tokens, found {len(ids)} of lengths {lengths}; "
+                f"texts: expected {len(samples)} of equal numbers of tokens, found {len(ids)} of "
+                f"lengths {lengths}; "
                 "run those of one length at a time"
             )
         return to_device([torch.tensor(each) for each in ids], self.checkpoint.device)
@@ -231,6 +256,6 @@ class Continuation:
     def _end_ids(self) -> set[int]:
         """Tokens that end the assistant's turn."""
         ends: set[int] = set()
-        for found in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
-            ends |= {found} if isinstance(found, int) else set(found or ())
+        for eos in (self.net.generation_config.eos_token_id, self.prompt.tokenizer.eos_token_id):
+            ends |= {eos} if isinstance(eos, int) else set(eos or ())
         return ends

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice
 from kvtool.models.base import Array, Captured, Prepared, Request, chosen_kinds, chosen_layers
 from kvtool.models.cache import CaptureCache, PreRopeCache, until_finished
 from kvtool.models.device import from_numpy, one_head_arrays, to_device
@@ -24,10 +25,11 @@ TEXT_BATCH = 64
 
 
 class DecoderModel(SeveralImages):
-    """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and encodes images.
+    """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and
+    encodes images.
 
-    A subclass names its transformers class and says what the methods that raise NotImplementedError say here; see
-    docs/adding-a-model.md.
+    A subclass names its transformers class and says what the methods that raise NotImplementedError
+    say here; see docs/adding-a-model.md.
     """
 
     family: ClassVar[str]
@@ -58,8 +60,9 @@ class DecoderModel(SeveralImages):
     def encode(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
-        """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if `project`; and
-        outputs of tower layers, (image, vision_token, dim), row-major."""
+        """Run the tower. Returns image tokens as the decoder takes them, (image, token, hidden), if
+        `project`; and outputs of tower layers, (image, vision_token, dim), row-major.
+        """
         raise NotImplementedError
 
     def vision_size(self) -> tuple[int, int]:
@@ -68,6 +71,7 @@ class DecoderModel(SeveralImages):
         return vision.num_hidden_layers, vision.hidden_size
 
     def geometry(self) -> Geometry:
+        """Return the sizes of the decoder and the tower."""
         text = self.config.text_config
         vision_layers, vision_dim = self.vision_size()
         return Geometry(
@@ -84,11 +88,13 @@ class DecoderModel(SeveralImages):
     def request(
         self,
         kinds: Sequence[Kind] | None,
-        layers: Sequence[int] | None,
+        layers: LayerChoice | None,
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """See Model.request. The default is every kind, every decoder layer, and the tower layer that is projected."""
+        """See Model.request. The default is every kind, every decoder layer, and the tower layer
+        that is projected.
+        """
         geometry = self.info.geometry
         if keys not in get_args(KeyPosition):
             raise UsageError(
@@ -147,7 +153,8 @@ class DecoderModel(SeveralImages):
         tensors: dict[str, Any] = {
             kind: from_numpy(arrays[kind][:, 0], self.checkpoint.dtype) for kind in stored
         }
-        # The tower's grids and the number of tokens: what tells batches of pixels apart, so that both are the same.
+        # The tower's grids and the number of tokens: what tells batches of pixels apart, so that
+        # both are the same.
         grids = tuple(span.grid for span in sample.vision_spans)
         return Prepared(
             moved, tensors, ("stored", *tensors, moved.image_start, moved.n_tokens, grids)
@@ -156,7 +163,9 @@ class DecoderModel(SeveralImages):
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
-        """What `encode` gives, from the tower or, where the batch was prepared from a run, as that run stored it."""
+        """What `encode` gives, from the tower or, where the batch was prepared from a run, as that
+        run stored it.
+        """
         if "projected" not in batch[0].tensors:
             return self.encode(batch, vision_layers, project)
         device = self.checkpoint.device
@@ -201,9 +210,9 @@ class DecoderModel(SeveralImages):
         rows: list[Array | None] = [None] * len(ids)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for _, group in groupby(order, key=lambda i: len(ids[i])):
-            same = list(group)
-            for start in range(0, len(same), TEXT_BATCH):
-                chunk = same[start : start + TEXT_BATCH]
+            group_rows = list(group)
+            for start in range(0, len(group_rows), TEXT_BATCH):
+                chunk = group_rows[start : start + TEXT_BATCH]
                 for i, row in zip(
                     chunk, self._last_values([ids[i] for i in chunk], layers), strict=True
                 ):

@@ -26,7 +26,8 @@ def find_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UsageError(
-                f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or another"
+                f"device: expected {name} to exist, found {count} CUDA devices; choose cpu or "
+                "another"
             )
         return torch.device("cuda", device.index or 0)
     return device
@@ -53,8 +54,8 @@ def to_device(tensors: Sequence[torch.Tensor], device: torch.device) -> torch.Te
 class HostBuffer:
     """Host memory of a batch's kind, (layer, image, head, token, dim), filled layer by layer.
 
-    The layer comes first so that each copy is one contiguous block; on CUDA it is pinned, and copies return before
-    they are done: `arrays` waits for them.
+    The layer comes first so that each copy is one contiguous block; on CUDA it is pinned, and
+    copies return before they are done: `arrays` waits for them.
     """
 
     def __init__(self, n_layers: int) -> None:
@@ -79,8 +80,8 @@ class HostBuffer:
         assert self.tensor is not None, "no layer was captured"
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
-        whole = to_numpy(self.tensor)
-        return [whole[:, image] for image in range(whole.shape[1])]
+        array = to_numpy(self.tensor)
+        return [array[:, image] for image in range(array.shape[1])]
 
 
 def one_head_arrays(layers: Sequence[torch.Tensor]) -> list[Array]:
@@ -99,7 +100,9 @@ def to_numpy(tensor: torch.Tensor) -> Array:
 
 
 def from_numpy(array: Array, dtype: torch.dtype) -> torch.Tensor:
-    """Inverse of to_numpy: uint16 is taken for bfloat16 bits, then converted to `dtype` if that differs."""
+    """Inverse of to_numpy: uint16 is taken for bfloat16 bits, then converted to `dtype` if that
+    differs.
+    """
     tensor = torch.tensor(array)
     if tensor.dtype == torch.uint16:
         tensor = tensor.view(torch.bfloat16)

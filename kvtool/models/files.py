@@ -1,6 +1,8 @@
-"""What a model's folder holds: the files that are read, those that are missing, and the identity of all of them.
+"""What a model's folder holds: the files that are read, those that are missing, and the identity of
+all of them.
 
-No torch and no transformers: whether a model is the stored one is decided before either is imported.
+No torch and no transformers: whether a model is the stored one is decided before either is
+imported.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ ORIGINS = (
     "transformers_version",
     "tokenizer_file",
 )
-"""Members of the small files that say where a model came from, and change nothing of what it computes."""
+"""Members of the small files that say where a model came from, and change nothing of what it
+computes.
+"""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = 1024
@@ -63,10 +67,12 @@ MESSAGE_LENGTH = 300
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of a foreign message in plain text: no terminal escapes, no line breaks, no full stop."""
+    """The first sentence of a foreign message in plain text: no terminal escapes, no line breaks,
+    no full stop.
+    """
     message = error.strerror if isinstance(error, OSError) else None
-    words = _ESCAPE.sub("", message or str(error)).split()
-    sentence = _SENTENCE_END.split(" ".join(words))[0].rstrip(" .:;,")
+    message_words = _ESCAPE.sub("", message or str(error)).split()
+    sentence = _SENTENCE_END.split(" ".join(message_words))[0].rstrip(" .:;,")
     sentence = "".join(character for character in sentence if character.isprintable())
     if len(sentence) > MESSAGE_LENGTH:
         sentence = sentence[:MESSAGE_LENGTH].rpartition(" ")[0] + " ..."
@@ -74,7 +80,9 @@ def one_line(error: BaseException) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A small text file. Raises ModelError where it cannot be read, is too large or is a git-lfs pointer."""
+    """A small text file. Raises ModelError where it cannot be read, is too large or is a git-lfs
+    pointer.
+    """
     try:
         data, _ = read_stamped(path, SMALL_FILE_BYTES)
         if data.startswith(LFS_POINTER):
@@ -106,21 +114,23 @@ def read_json(path: Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def weight_files(path: Path) -> list[str]:
-    """Names of the files that transformers loads weights from, in its order of preference; empty where none is there.
+    """Names of the files that transformers loads weights from, in its order of preference; empty
+    where none is there.
 
-    One file before several, safetensors before pickled tensors; of several files, those that the index names.
+    One file before several, safetensors before pickled tensors; of several files, those that the
+    index names.
     """
-    named = (
+    file_names = (
         read_json(path / CONFIG).get("transformers_weights") if (path / CONFIG).is_file() else None
     )
     candidates = (
         *("model.safetensors", "model.safetensors.index.json"),
         *("pytorch_model.bin", "pytorch_model.bin.index.json"),
     )
-    for name in (named,) if isinstance(named, str) else candidates:
+    for name in (file_names,) if isinstance(file_names, str) else candidates:
         if (path / name).is_file():
             return _shards(path / name) if name.endswith(".index.json") else [name]
-    return [named] if isinstance(named, str) else []
+    return [file_names] if isinstance(file_names, str) else []
 
 
 def _shards(index: Path) -> list[str]:
@@ -135,7 +145,8 @@ def _shards(index: Path) -> list[str]:
         shard in ("", ".", "..") or re.search(r"[/\\\0]", shard) for shard in shards
     ):
         raise ModelError(
-            f"{index}: expected weight_map to name files of this folder, found something else; fetch the file again"
+            f"{index}: expected weight_map to name files of this folder, found something else; "
+            "fetch the file again"
         )
     return sorted(shards)
 
@@ -155,10 +166,12 @@ def missing_files(path: Path, weights: bool) -> str:
 
 
 def has_tokenizer(path: Path) -> bool:
+    """Return whether a model's folder has a tokenizer."""
     return any(True for _ in _matching(path, VOCABULARIES))
 
 
 def has_processor(path: Path) -> bool:
+    """Return whether a model's folder has an image processor."""
     return any((path / name).is_file() for name in PROCESSORS)
 
 
@@ -183,8 +196,10 @@ def _matching(path: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 
 def pointer_message(path: Path) -> str:
+    """Return the message about a file that is a git-lfs pointer."""
     return (
-        f"{path}: expected the file itself, found a git-lfs pointer to it; fetch the files of the clone with "
+        f"{path}: expected the file itself, found a git-lfs pointer to it; fetch the files of the "
+        "clone with "
         "`git lfs pull`"
     )
 
@@ -211,12 +226,14 @@ def first_pointer(path: Path, weights: bool) -> Path | None:
 
 
 def folder_revision(path: Path) -> str:
-    """Identity of what a folder's model computes: "files-" and 16 hex digits over all that is read of it.
+    """Identity of what a folder's model computes: "files-" and 16 hex digits over all that is read
+    of it.
 
-    These are every byte of the weights that are loaded, the tokenizer's files and chat templates, and the settings of
-    the JSON files, whatever their layout and whatever they say of where the model came from. The folder's place, names
-    of weight files, README and the like are no part of it. A file is hashed once and then known by size, times and
-    inode, so that this takes milliseconds from the second time on. Raises ModelError.
+    These are every byte of the weights that are loaded, the tokenizer's files and chat templates,
+    and the settings of the JSON files, whatever their layout and whatever they say of where the
+    model came from. The folder's place, names of weight files, README and the like are no part of
+    it. A file is hashed once and then known by size, times and inode, so that this takes
+    milliseconds from the second time on. Raises ModelError.
     """
     # Files of a hub cache are links to blobs: what two commits share is hashed once.
     weights = [(path / name).resolve() for name in weight_files(path)]

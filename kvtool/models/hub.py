@@ -1,7 +1,9 @@
-"""Where a model's files are: a name becomes one local folder and what it is known by, resolved once.
+"""Where a model's files are: a name becomes one local folder and what it is known by, resolved
+once.
 
-A model is known by its revision, a digest of its weights and of the files that are read with them, whatever its name
-and place. Only a hub model whose weights are not in the cache has none: it is known by its commit.
+A model is known by its revision, a digest of its weights and of the files that are read with them,
+whatever its name and place. Only a hub model whose weights are not in the cache has none: it is
+known by its commit.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w-][\w.-]*(/[\w-][\w.-]*)*)?
 class Snapshot:
     """A model's folder.
 
-    revision: a digest of all that is read of it (kvtool.models.files.folder_revision); empty where its weights are
-        not there, which only `resolve(name, weights=False)` allows.
+    revision: a digest of all that is read of it (kvtool.models.files.folder_revision); empty where
+        its weights are not there, which only `resolve(name, weights=False)` allows.
     commit: the hub's commit, where it is known.
     """
 
@@ -49,7 +51,9 @@ class Snapshot:
 
 
 def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
-    """Whether a stored run is of this model: equal revisions, or equal commits where one of them has no revision."""
+    """Whether a stored run is of this model: equal revisions, or equal commits where one of them
+    has no revision.
+    """
     if stored.revision and snapshot.revision:
         return stored.revision == snapshot.revision
     return snapshot.commit is not None and stored.commit == snapshot.commit
@@ -58,7 +62,8 @@ def same_model(stored: ModelInfo, snapshot: Snapshot) -> bool:
 def resolve(name: str, weights: bool = True) -> Snapshot:
     """The local snapshot of a hub id, a folder or a shipped model. Raises ModelError.
 
-    Without weights only the small files of a hub model are needed, and fetched where they are missing.
+    Without weights only the small files of a hub model are needed, and fetched where they are
+    missing.
     """
     if re.fullmatch(r"demo(-tower|@\w+)?", name):
         from kvtool.demo.weights import demo_path
@@ -73,7 +78,8 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
                 f"model {name}: expected an existing folder, found none; check the path"
             )
         raise ModelError(
-            f"model {name!r}: expected a hub id (owner/name), an existing folder or demo; {nearest(name)}"
+            f"model {name!r}: expected a hub id (owner/name), an existing folder or demo; "
+            f"{nearest(name)}"
         )
     return _hub_snapshot(name, weights)
 
@@ -102,12 +108,14 @@ def nearest(name: str) -> str:
     """A hint for an unknown name."""
     known = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
     short = {example.rpartition("/")[2].lower(): example for example in known if example != name}
-    near = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
-    return f"did you mean {short[near[0]]}?" if near else "see `kvtool models`"
+    nearest_names = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
+    return f"did you mean {short[nearest_names[0]]}?" if nearest_names else "see `kvtool models`"
 
 
 def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
-    """What a folder's model is known by. Raises ModelError where something is missing or not what it should be."""
+    """What a folder's model is known by. Raises ModelError where something is missing or not what
+    it should be.
+    """
     check_folder(path, name, weights)
     complete = weights or not (
         missing_files(path, weights=True) or first_pointer(path, weights=True)
@@ -118,18 +126,22 @@ def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
 
 
 def check_folder(path: Path, name: str, weights: bool) -> None:
-    """Raises ModelError unless a folder holds a config and, if asked for, all of its weights and no adapter."""
+    """Raises ModelError unless a folder holds a config and, if asked for, all of its weights and no
+    adapter.
+    """
     if not (path / CONFIG).is_file():
         raise ModelError(f"model {name}: expected a folder with config.json, {_other_folder(path)}")
-    if missing := missing_files(path, weights):
+    if absent := missing_files(path, weights):
         raise ModelError(
-            f"model {name}: expected weights in {missing}, found no such file; copy or download the rest"
+            f"model {name}: expected weights in {absent}, found no such file; copy or download "
+            "the rest"
         )
     if pointer := first_pointer(path, weights):
         raise ModelError(f"model {name}: {pointer_message(pointer)}")
     if adapter := next((file for file in ADAPTERS if (path / file).exists()), ""):
         raise ModelError(
-            f"model {name}: expected weights that are complete, found an adapter ({adapter}) beside them, which would "
+            f"model {name}: expected weights that are complete, found an adapter ({adapter}) "
+            "beside them, which would "
             "not be applied; merge it into the weights, or move its files away"
         )
 
@@ -140,9 +152,12 @@ def _other_folder(path: Path) -> str:
     if commits:
         return f"found a model of the hub's cache; give {path / 'snapshots' / commits[0]}"
     if (path / ADAPTERS[0]).is_file():
-        return f"found an adapter ({ADAPTERS[0]}); merge it into the weights of its base model and give that folder"
-    found = ", ".join(sorted(repr(item.name)[1:-1] for item in path.glob("*"))[:4]) or "nothing"
-    return f"found {found}; give a model's own folder"
+        return (
+            f"found an adapter ({ADAPTERS[0]}); merge it into the weights of its base model and "
+            "give that folder"
+        )
+    listing = ", ".join(sorted(repr(item.name)[1:-1] for item in path.glob("*"))[:4]) or "nothing"
+    return f"found {listing}; give a model's own folder"
 
 
 def cached_commits(repo_folder: Path) -> list[str]:
@@ -165,7 +180,9 @@ def _repo_folder(repo: str) -> Path:
 
 
 def cached_snapshot(repo: str, revision: str) -> Path | None:
-    """The folder of a cached commit, branch, tag or pull request (main if empty); None where there is none."""
+    """The folder of a cached commit, branch, tag or pull request (main if empty); None where there
+    is none.
+    """
     folder = _repo_folder(repo)
     reference = folder / "refs" / (revision or "main")
     try:
@@ -198,7 +215,9 @@ def _is_incomplete(path: Path, weights: bool) -> bool:
 
 
 def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -> Path:
-    """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it. Raises ModelError."""
+    """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it.
+    Raises ModelError.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -218,15 +237,18 @@ def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -
         )
     except GatedRepoError:
         raise ModelError(
-            f"model {repo}: expected access to a gated model, found none; accept its terms on the hub and log in"
+            f"model {repo}: expected access to a gated model, found none; accept its terms on the "
+            "hub and log in"
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"model {repo}: expected a model on the hub, found none of this name that may be read; {nearest(repo)}"
+            f"model {repo}: expected a model on the hub, found none of this name that may be read; "
+            f"{nearest(repo)}"
         ) from None
     except RevisionNotFoundError:
         raise ModelError(
-            f"model {repo}: expected a branch, tag or commit {revision} on the hub, found none; check its name"
+            f"model {repo}: expected a branch, tag or commit {revision} on the hub, found none; "
+            "check its name"
         ) from None
     except LocalEntryNotFoundError:
         if cached is not None:
@@ -234,7 +256,8 @@ def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -
         raise ModelError(f"model {repo}: {_not_in_reach(repo, revision)}") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"model {repo}: expected a download from the hub, found: {one_line(error)}; try again, or give a folder"
+            f"model {repo}: expected a download from the hub, found: {one_line(error)}; try again, "
+            "or give a folder"
         ) from None
 
 
@@ -242,11 +265,13 @@ def _not_in_reach(repo: str, revision: str) -> str:
     """Why a model is not had without a network, and what to do."""
     if commits := cached_commits(_repo_folder(repo)):
         return (
-            f"expected {revision or 'main'} in the local cache or the hub in reach, found commit {commits[0]} in the "
+            f"expected {revision or 'main'} in the local cache or the hub in reach, found commit "
+            f"{commits[0]} in the "
             f"cache alone; give {repo}@{commits[0]} if that is the one"
         )
     hint = nearest(repo)
     return (
-        "expected it in the local cache or the hub in reach, found neither; download it where there is a network, or "
+        "expected it in the local cache or the hub in reach, found neither; download it where "
+        "there is a network, or "
         f"give a folder; {hint}"
     )

@@ -1,11 +1,13 @@
-"""Attention knockout (Geva et al. 2023): text after an image may not look at the image in chosen heads.
+"""Attention knockout (Geva et al. 2023): text after an image may not look at the image in chosen
+heads.
 
-What is blocked are pairs: a query of a token after the image, a key of a token of the image, in the query heads that
-share a (layer, kv_head). Text keys of these heads stay visible, and no image token's state changes, since image tokens
-never see what follows them: one cache of the image serves every set of heads.
+What is blocked are pairs: a query of a token after the image, a key of a token of the image, in the
+query heads that share a (layer, kv_head). Text keys of these heads stay visible, and no image
+token's state changes, since image tokens never see what follows them: one cache of the image serves
+every set of heads.
 
-Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. Layers without a blocked
-head run sdpa as it is; the others run it with a boolean mask for each query head.
+Set through transformers' AttentionInterface and AttentionMaskInterface on the decoder alone. Layers
+without a blocked head run sdpa as it is; the others run it with a boolean mask for each query head.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ Head = tuple[int, int]
 
 @dataclass(frozen=True)
 class Blocked:
-    """What one layer's queries may not see: of each row the image's positions, and the query heads concerned."""
+    """What one layer's queries may not see: of each row the image's positions, and the query heads
+    concerned.
+    """
 
     q_heads: torch.Tensor
     """(q_head,) bool."""
@@ -44,13 +48,15 @@ class Blocked:
     """Position of the first token after it, of the same shape."""
 
     def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
-        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for plain causal."""
+        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for
+        plain causal.
+        """
         keys = torch.arange(n_keys, device=self.starts.device)
         queries = keys[n_keys - n_queries :]
         if mask is None:
             mask = keys <= queries[:, None]
-        of_image = (self.starts <= keys) & (keys < self.stops)
-        blocked = (queries >= self.stops)[:, :, None] & of_image[:, None]
+        is_image = (self.starts <= keys) & (keys < self.stops)
+        blocked = (queries >= self.stops)[:, :, None] & is_image[:, None]
         return mask & ~(blocked[:, None] & self.q_heads[:, None, None])
 
 
@@ -81,10 +87,12 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 def knocked_out(
     model: LanguageModel, samples: Sequence[Sample], heads: Iterable[Head]
 ) -> Iterator[None]:
-    """Within, tokens after the image do not see the image's tokens in `heads`, in all query heads of each group.
+    """Within, tokens after the image do not see the image's tokens in `heads`, in all query heads
+    of each group.
 
-    samples: of the cache's rows, or one where all rows are about one image. LLaVA's newline after a base view is a
-    token of the image, as in transformers' prompt. Raises UsageError for heads the decoder does not have.
+    samples: of the cache's rows, or one where all rows are about one image. LLaVA's newline after a
+    base view is a token of the image, as in transformers' prompt. Raises UsageError for heads the
+    decoder does not have.
     """
     by_layer = group_heads(heads, model.info.geometry)
     device = next(model.language_model.parameters()).device
@@ -105,16 +113,19 @@ def knocked_out(
 
 
 def group_heads(heads: Iterable[Head], geometry: Geometry) -> dict[int, torch.Tensor]:
-    """Layer -> (q_head,) bool, true for the query heads of its chosen kv_heads. Raises UsageError."""
-    chosen: defaultdict[int, set[int]] = defaultdict(set)
+    """Return layer -> (q_head,) bool, true for query heads of chosen KV heads.
+
+    Raises UsageError for a head out of range.
+    """
+    kv_heads_of: defaultdict[int, set[int]] = defaultdict(set)
     for layer, kv_head in heads:
         check_head(layer, kv_head, geometry)
-        chosen[layer].add(kv_head)
+        kv_heads_of[layer].add(kv_head)
     group = geometry.q_heads // geometry.kv_heads
-    of_q_head = [q_head // group for q_head in range(geometry.q_heads)]
+    kv_head_numbers = [q_head // group for q_head in range(geometry.q_heads)]
     return {
-        layer: torch.tensor([kv_head in chosen[layer] for kv_head in of_q_head])
-        for layer in sorted(chosen)
+        layer: torch.tensor([kv_head in kv_heads_of[layer] for kv_head in kv_head_numbers])
+        for layer in sorted(kv_heads_of)
     }
 
 

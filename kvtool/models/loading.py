@@ -1,4 +1,6 @@
-"""From a snapshot to its parts: configuration, network, tokenizer, image processor. transformers classes only."""
+"""From a snapshot to its parts: configuration, network, tokenizer, image processor. transformers
+classes only.
+"""
 
 from __future__ import annotations
 
@@ -64,15 +66,18 @@ def load(name: str, settings: Settings, weights: bool) -> Model:
 
 
 def _try_image(name: str, model: Model) -> None:
-    """Prepare a gray image: what is wrong with an image processor is found now, and not once a picture."""
+    """Prepare a gray image: what is wrong with an image processor is found now, and not once a
+    picture.
+    """
     for view in get_args(View):
         try:
             model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
         except ImageError as error:
-            found = _said(error.__cause__ or error)
+            reason = _said(error.__cause__ or error)
             raise ModelError(
-                f"model {name}: expected an image processor (preprocessor_config.json) that takes any image, found: "
-                f"{found}; fetch the file again"
+                f"model {name}: expected an image processor (preprocessor_config.json) that takes "
+                "any image, found: "
+                f"{reason}; fetch the file again"
             ) from error
 
 
@@ -80,20 +85,27 @@ def unknown_type(model_type: str) -> str:
     """What is wrong with a model type that no family is for."""
     if ORIGINAL_FORMATS.fullmatch(model_type):
         return (
-            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's own repository; "
+            f"expected a model_type of transformers, found {model_type!r}, the format of LLaVA's "
+            "own repository; "
             "take the converted checkpoint, whose name ends in -hf"
         )
-    return f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; take a model of one of these"
+    return (
+        f"expected a model_type among {', '.join(FAMILIES.names())}, found {model_type!r}; "
+        "take a model of one of these"
+    )
 
 
 def check_layers(name: str, config: Any) -> None:
-    """Raises ModelError where a configuration, or a part of it, counts more layers than any model has."""
+    """Raises ModelError where a configuration, or a part of it, counts more layers than any model
+    has.
+    """
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         for key in LAYER_COUNTS:
             count = part.get(key)
             if isinstance(count, int | float) and not 0 <= count <= MOST_LAYERS:
                 raise ModelError(
-                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found {count:.6g}; "
+                    f"model {name}: config.json: expected {key} of 0 to {MOST_LAYERS}, found "
+                    f"{str(count)[:20]}; "
                     "fetch the file again"
                 )
 
@@ -108,10 +120,12 @@ class Checkpoint:
 
     @cached_property
     def device(self) -> torch.device:
+        """Return the device of the weights."""
         return find_device(self.settings.device)
 
     @cached_property
     def dtype(self) -> torch.dtype:
+        """Return the precision of the weights."""
         return find_dtype(self.settings.dtype)
 
     def info(self, family: str, geometry: Geometry, template: str = "") -> ModelInfo:
@@ -129,12 +143,16 @@ class Checkpoint:
         )
 
     def config(self, network: Any) -> Any:
-        """The configuration of a transformers network class; of a composite checkpoint, the part it is for."""
+        """The configuration of a transformers network class; of a composite checkpoint, the part it
+        is for.
+        """
         with self.reading("a readable config.json"):
             return network.config_class.from_pretrained(self.snapshot.path, local_files_only=True)
 
     def network(self, network: Any, config: Any, **options: Any) -> nn.Module:
-        """The network on the device, in evaluation mode and the asked precision; its shape alone without weights."""
+        """The network on the device, in evaluation mode and the asked precision; its shape alone
+        without weights.
+        """
         with self.reading("a network of its configuration"), torch.device("meta"):
             shape = cast(nn.Module, network(config, **options).eval())
         if not self.weights:
@@ -162,13 +180,17 @@ class Checkpoint:
         return loaded
 
     def _check_room(self, needed: int) -> None:
-        """Raises ModelError unless the weights fit the device, and the machine by way of which they reach it."""
+        """Raises ModelError unless the weights fit the device, and the machine by way of which they
+        reach it.
+        """
         for device in dict.fromkeys((torch.device("cpu"), self.device)):
             free = free_bytes(device)
             if needed > free:
                 raise ModelError(
-                    f"model {self.snapshot.name}: expected room for {needed / 1e9:.2f} GB of weights in "
-                    f"{self.settings.dtype} on {device}, found {free / 1e9:.2f} GB free; {self._smaller()}"
+                    f"model {self.snapshot.name}: expected room for {needed / 1e9:.2f} GB of "
+                    "weights in "
+                    f"{self.settings.dtype} on {device}, found {free / 1e9:.2f} GB free; "
+                    f"{self._smaller()}"
                 )
 
     def _smaller(self) -> str:
@@ -177,6 +199,7 @@ class Checkpoint:
         return f"{halved}free memory, choose a larger device or a smaller model"
 
     def tokenizer(self) -> Any:
+        """Return the checkpoint's tokenizer."""
         from transformers import AutoTokenizer
 
         self._expect(has_tokenizer(self.snapshot.path), "a tokenizer (tokenizer.json)")
@@ -191,22 +214,25 @@ class Checkpoint:
             has_processor(self.snapshot.path), "an image processor (preprocessor_config.json)"
         )
         with self.reading("an image processor (preprocessor_config.json)"):
-            made = processor.from_pretrained(self.snapshot.path, local_files_only=True)
-            if (pixels := largest_input(made)) > MOST_PIXELS:
+            image_processor = processor.from_pretrained(self.snapshot.path, local_files_only=True)
+            if (pixels := largest_input(image_processor)) > MOST_PIXELS:
                 raise ValueError(
                     f"an input of {pixels:.6g} pixels, more than the {MOST_PIXELS} that are allowed"
                 )
-            return made
+            return image_processor
 
     def _expect(self, is_there: bool, what: str) -> None:
         if not is_there:
             raise ModelError(
-                f"model {self.snapshot.name}: expected {what}, found no such file; copy or download the rest"
+                f"model {self.snapshot.name}: expected {what}, found no such file; copy or "
+                "download the rest"
             )
 
     @contextmanager
     def reading(self, expected: str) -> Iterator[None]:
-        """Quiet transformers, and turn what it raises over a damaged checkpoint into one line: a ModelError."""
+        """Quiet transformers, and turn what it raises over a damaged checkpoint into one line: a
+        ModelError.
+        """
         with quiet():
             try:
                 yield
@@ -215,7 +241,8 @@ class Checkpoint:
             except BaseException as error:
                 if is_out_of_memory(error):
                     raise ModelError(
-                        f"model {self.snapshot.name}: expected {expected} to fit {self.settings.device}, found no "
+                        f"model {self.snapshot.name}: expected {expected} to fit "
+                        f"{self.settings.device}, found no "
                         f"memory left; {self._smaller()}"
                     ) from error
                 # tokenizers are written in Rust: a panic there is no Exception.
@@ -227,32 +254,40 @@ class Checkpoint:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Turn what a forward pass raises, but for a device that is full, into one line: a ModelError."""
+        """Turn what a forward pass raises, but for a device that is full, into one line: a
+        ModelError.
+        """
         try:
             yield
         except (KvtoolError, MemoryError, torch.OutOfMemoryError, AssertionError):
             raise
         except Exception as error:
             raise ModelError(
-                f"model {self.snapshot.name}: expected a forward pass of its configuration, found: {_said(error)}"
+                f"model {self.snapshot.name}: expected a forward pass of its configuration, found: "
+                f"{_said(error)}"
             ) from error
 
 
 @contextmanager
 def preparing(id: str) -> Iterator[None]:
-    """Turn what an image processor raises over one image into an ImageError: the others are prepared all the same."""
+    """Turn what an image processor raises over one image into an ImageError: the others are
+    prepared all the same.
+    """
     try:
         yield
     except (KvtoolError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(
-            f"image {id}: expected one that the model's image processor takes, found: {_said(error)}; leave it out"
+            f"image {id}: expected one that the model's image processor takes, found: "
+            f"{_said(error)}; leave it out"
         ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the CPU."""
+    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the
+    CPU.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(
@@ -261,14 +296,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _said(error: BaseException) -> str:
-    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to run its code."""
+    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to
+    run its code.
+    """
     if isinstance(error, UnpicklingError):
-        return "pickled objects beside tensors, which could run code; convert the weights to safetensors"
+        return (
+            "pickled objects beside tensors, which could run code; convert the weights to "
+            "safetensors"
+        )
     return f"{type(error).__name__}: {one_line(error)}"
 
 
 def largest_input(processor: Any) -> float:
-    """Pixels of the largest input that an image processor's settings ask for, whatever the image."""
+    """Return the pixels of the largest input that an image processor's settings ask for."""
     areas = [0.0]
     counts_pixels = hasattr(processor, "merge_size")  # Qwen's edges are areas
     for size in (getattr(processor, "size", None), getattr(processor, "crop_size", None)):
@@ -283,7 +323,9 @@ def largest_input(processor: Any) -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, log lines or warnings of transformers: what matters of a load is checked here."""
+    """No progress bars, log lines or warnings of transformers: what matters of a load is checked
+    here.
+    """
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

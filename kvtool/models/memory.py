@@ -12,7 +12,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def network_bytes(network: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of a network's parameters in a precision, and of its buffers as they are; tied ones count once."""
+    """Bytes of a network's parameters in a precision, and of its buffers as they are; tied ones
+    count once.
+    """
     weights = sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize
     return weights + sum(buffer.nbytes for buffer in network.buffers())
 
@@ -37,7 +39,9 @@ def _own_cgroup() -> str:
 
 
 def cgroup_rooms(root: Path, group: str) -> list[int]:
-    """Bytes left within the memory limit of a group and of each group above it; what the page cache holds is free."""
+    """Bytes left within the memory limit of a group and of each group above it; what the page cache
+    holds is free.
+    """
     rooms: list[int] = []
     for base, limit, usage in (
         (root, "memory.max", "memory.current"),
@@ -45,10 +49,10 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
     ):
         folder = base / group.lstrip("/")
         # In a container the group's path may be that of the host: then only the root is there.
-        for place in (folder, *folder.parents):
-            if (room := _room(place, limit, usage)) is not None:
+        for path in (folder, *folder.parents):
+            if (room := _room(path, limit, usage)) is not None:
                 rooms.append(room)
-            if place == base:
+            if path == base:
                 break
     return rooms
 
@@ -56,7 +60,7 @@ def cgroup_rooms(root: Path, group: str) -> list[int]:
 def _room(folder: Path, limit: str, usage: str) -> int | None:
     """Bytes left within one group's limit; None where it has no limit, or cannot be read."""
     try:
-        most = int((folder / limit).read_text())
+        n_bytes = int((folder / limit).read_text())
         used = int((folder / usage).read_text())
         numbers = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
         cache = sum(
@@ -64,4 +68,4 @@ def _room(folder: Path, limit: str, usage: str) -> int | None:
         )
     except (OSError, ValueError):  # "max" is no limit
         return None
-    return max(0, most - used + cache)
+    return max(0, n_bytes - used + cache)

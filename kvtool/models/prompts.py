@@ -1,9 +1,10 @@
 """Prompts: what a chat template puts before and after a user's image, as text and as token ids.
 
-A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail come from the checkpoint's own chat
-template, rendered for one user turn of an image and a question; the prefix stands directly before the image in every
-family, since most templates move the image to the front of the turn whatever the order of its contents. A question
-over several images is the same template's turn of that many images, without a prefix.
+A prompt is [head][prefix and a line break, if any][image][tail]. Head and tail come from the
+checkpoint's own chat template, rendered for one user turn of an image and a question; the prefix
+stands directly before the image in every family, since most templates move the image to the front
+of the turn whatever the order of its contents. A question over several images is the same
+template's turn of that many images, without a prefix.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ FAMILY_DEFAULT = "family default"
 
 @dataclass(frozen=True)
 class Layout:
-    """A user's turn of some images and a question: texts before each image, and around the question after the last."""
+    """A user's turn of some images and a question: texts before each image, and around the question
+    after the last.
+    """
 
     before: tuple[str, ...]
     before_question: str
@@ -37,14 +40,16 @@ class Prompt:
     def __init__(
         self, tokenizer: Any, folder: Path, image: str, opening: str, fallback: str
     ) -> None:
-        """image: the placeholder token; opening: what a template writes directly before it as part of the image;
-        fallback: the family's template, for a checkpoint that has none."""
+        """image: the placeholder token; opening: what a template writes directly before it as part
+        of the image; fallback: the family's template, for a checkpoint that has none.
+        """
         self.tokenizer = tokenizer
         self.image = image
         self.image_id = tokenizer.convert_tokens_to_ids(image)
         if self.image_id is None or self.image_id == getattr(tokenizer, "unk_token_id", None):
             raise ModelError(
-                f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such token"
+                f"model {folder}: expected {image} in the tokenizer's vocabulary, found no such "
+                "token"
             )
         self.folder, self.opening = folder, opening
         self._lock = Lock()
@@ -52,7 +57,9 @@ class Prompt:
         self._choose(fallback)
 
     def _choose(self, fallback: str) -> None:
-        """Take the first template that renders an image and a question, in this order; say what was passed over."""
+        """Take the first template that renders an image and a question, in this order; say what was
+        passed over.
+        """
         passed_over: list[str] = []
         for source, template in (
             *templates(self.folder, self.tokenizer),
@@ -70,24 +77,29 @@ class Prompt:
         raise AssertionError("a family's own template renders an image and a question")
 
     def _laid_out(self, template: str, parts: bool, n_images: int) -> Layout | None:
-        """What a template makes of a turn, given in parts or, as older ones take it, as one string; else None."""
+        """What a template makes of a turn, given in parts or, as older ones take it, as one string;
+        else None.
+        """
         content: Any = f"{self.image * n_images}\n{QUESTION}"
         if parts:
             content = [*[{"type": "image"}] * n_images, {"type": "text", "text": QUESTION}]
         *before, tail = self._render(template, content).split(self.opening + self.image)
         before_question, question, after_question = tail.partition(QUESTION)
-        whole = "".join((*before, before_question, after_question))
-        if len(before) != n_images or not question or self.image in whole or QUESTION in whole:
+        text = "".join((*before, before_question, after_question))
+        if len(before) != n_images or not question or self.image in text or QUESTION in text:
             return None
         return Layout(tuple(before), before_question, after_question)
 
     def layout(self, n_images: int = 1) -> Layout:
-        """The chosen template's turn of so many images. Raises ModelError where it does not render them all."""
+        """The chosen template's turn of so many images. Raises ModelError where it does not render
+        them all.
+        """
         if n_images not in self._layouts:
             layout = self._laid_out(self.template, self._parts, n_images)
             if layout is None:
                 raise ModelError(
-                    f"model {self.folder}: expected a chat template that writes {n_images} images and a question, "
+                    f"model {self.folder}: expected a chat template that writes {n_images} images "
+                    "and a question, "
                     f"found another in {self.source}; ask over one image, or mend the template"
                 )
             self._layouts[n_images] = layout
@@ -118,12 +130,14 @@ class Prompt:
         return text
 
     def question(self, text: str, n_images: int = 1) -> str:
-        """What follows the last of so many images when a user asks `text`, up to the assistant's turn."""
+        """What follows the last of so many images when a user asks `text`, up to the assistant's
+        turn.
+        """
         layout = self.layout(n_images)
         return layout.before_question + text + layout.after_question
 
     def prefix_ids(self, prefix: str) -> tuple[int, ...]:
-        """Token ids of everything before the first image token. Safe to call from several threads."""
+        """Return the token ids before the first image token. Safe to call from several threads."""
         self._refuse_image("prefix", prefix)
         with self._lock:
             if prefix not in self._known:
@@ -133,7 +147,9 @@ class Prompt:
             return self._known[prefix]
 
     def several_ids(self, n_images: int) -> list[list[int]]:
-        """Token ids of what stands before each of several images: before the first, and between each and the next."""
+        """Token ids of what stands before each of several images: before the first, and between
+        each and the next.
+        """
         text = "".join(
             before + self.opening + self.image for before in self.layout(n_images).before
         )
@@ -148,14 +164,18 @@ class Prompt:
         return pieces[:n_images]
 
     def text_ids(self, text: str) -> list[int]:
-        """Token ids of text that follows the image; tokenized with the image before it, as in a whole prompt."""
+        """Token ids of text that follows the image; tokenized with the image before it, as in a
+        whole prompt.
+        """
         self._refuse_image("text", text)
         with self._lock:
             ids = self._ids(self.image + text, special=False)
         return ids[ids.index(self.image_id) + 1 :]
 
     def alone_ids(self, text: str) -> list[int]:
-        """Token ids of a text without any prompt, with the start token where the tokenizer adds one."""
+        """Token ids of a text without any prompt, with the start token where the tokenizer adds
+        one.
+        """
         with self._lock:
             ids = self._ids(text, special=True)
         end = self.tokenizer.eos_token_id
@@ -168,7 +188,8 @@ class Prompt:
     def _refuse_image(self, what: str, text: str) -> None:
         if self.image in text:
             raise UsageError(
-                f"{what}: expected text without {self.image}, which stands for the image; take it out"
+                f"{what}: expected text without {self.image}, which stands for the image; take it "
+                "out"
             )
 
     def _ids(self, text: str, special: bool) -> list[int]:
@@ -183,7 +204,8 @@ class Prompt:
 def _warn_of_template(folder: Path, passed_over: str, source: str) -> None:
     """Warn, once a checkpoint, that its chat template is not the one that lays out prompts."""
     logging.getLogger("kvtool").warning(
-        "model %s: the chat template of %s does not render a turn of an image and a question; that of %s is used, "
+        "model %s: the chat template of %s does not render a turn of an image and a question; that "
+        "of %s is used, "
         "which its runs record",
         folder,
         passed_over,
@@ -204,7 +226,9 @@ def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
 
 
 def _default(template: Any) -> Any:
-    """The template of that name where a file has several, by name or as a list of names and templates."""
+    """The template of that name where a file has several, by name or as a list of names and
+    templates.
+    """
     if isinstance(template, list):
         template = {
             each.get("name"): each.get("template") for each in template if isinstance(each, dict)

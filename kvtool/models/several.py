@@ -1,7 +1,9 @@
-"""Questions over several images: their prompt up to the last image as one cache, then on from it as from one image's.
+"""Questions over several images: their prompt up to the last image as one cache, then on from it as
+from one image's.
 
-A prompt is [text][image][text][image] ... [question], from the chat template's turn of that many images. An image's
-tokens are the decoder's input, whatever stands before them, so that a run's stored arrays serve as well as pixels.
+A prompt is [text][image][text][image] ... [question], from the chat template's turn of that many
+images. An image's tokens are the decoder's input, whatever stands before them, so that a run's
+stored arrays serve as well as pixels.
 """
 
 from __future__ import annotations
@@ -20,22 +22,26 @@ from kvtool.models.device import to_device
 from kvtool.types import Sample
 
 PROMPT_TOKENS = 16_384
-"""Image and question tokens that run at a time: at least one prompt, at most as many as stay within this."""
+"""Image and question tokens that run at a time: at least one prompt, at most as many as stay within
+this.
+"""
 
 
 class SeveralImages(Continuation):
-    """The part of a decoder family that asks over several images. See kvtool.models.base.LanguageModel."""
+    """The part of a decoder family that asks over several images. See
+    kvtool.models.base.LanguageModel.
+    """
 
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
-    ) -> list[str]:
+    ) -> list[str | None]:
         """See LanguageModel.ask_several."""
         _check(images, texts)
         asked = [
             self.prompt.question(text, len(each)) for each, text in zip(images, texts, strict=True)
         ]
         lengths = [len(self.prompt.text_ids(text)) for text in asked]
-        answers = [""] * len(asked)
+        answers: list[str | None] = [None] * len(asked)
         for same in _grouped(
             [(*map(_shape, each), n) for each, n in zip(images, lengths, strict=True)]
         ):
@@ -52,15 +58,19 @@ class SeveralImages(Continuation):
 
     def _answers(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int
-    ) -> list[str]:
-        """Answers to questions of equal shapes; where the device has no room for them, those of each half."""
+    ) -> list[str | None]:
+        """Answers to questions of equal shapes; where the device has no room for them, those of
+        each half.
+        """
         try:
             return self.generate(*self.prefill_several(images), texts, max_new_tokens)
         except torch.OutOfMemoryError as error:
             if len(texts) == 1:
                 raise KvtoolError(
-                    f"question over {', '.join(item.sample.id for item in images[0])}: expected its prompt to fit on "
-                    f"the device, found no memory left; free the device, or load the model in bfloat16 ({error})"
+                    f"question over {', '.join(item.sample.id for item in images[0])}: expected "
+                    "its prompt to fit on "
+                    "the device, found no memory left; free the device, or load the model in "
+                    f"bfloat16 ({error})"
                 ) from None
         half = len(texts) // 2
         first = self._answers(images[:half], texts[:half], max_new_tokens)
@@ -68,8 +78,10 @@ class SeveralImages(Continuation):
 
     @torch.inference_mode()
     def prefill_several(self, images: Sequence[Sequence[Prepared]]) -> tuple[Any, list[Sample]]:
-        """A cache of prompts of equal shapes up to the last token of their last images, one row a prompt; and these
-        images' records moved to their places there. `logits` and `generate` go on from both."""
+        """A cache of prompts of equal shapes up to the last token of their last images, one row a
+        prompt; and these images' records moved to their places there. `logits` and `generate` go on
+        from both.
+        """
         n_images = len(images[0])
         tokens = self._image_tokens([item for each in images for item in each])
         embedded: list[torch.Tensor] = []
@@ -95,7 +107,9 @@ class SeveralImages(Continuation):
         ]
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
-        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature run together."""
+        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature
+        run together.
+        """
         found: dict[int, torch.Tensor] = {}
         for same in _grouped([item.signature for item in items]):
             tokens, _ = self.before_decoder([items[i] for i in same], (), project=True)
@@ -104,12 +118,16 @@ class SeveralImages(Continuation):
         return [found[i] for i in range(len(items))]
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
-        """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of one row."""
+        """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of
+        one row.
+        """
         return self.text_positions(torch.arange(sample.n_tokens)[None])
 
     def prompt_positions(self, parts: Sequence[tuple[int, Sample]]) -> tuple[torch.Tensor, int]:
-        """Rotary positions of a prompt up to its last image's last token, in the form of `text_positions` of one row;
-        and that of the token after it. parts: how many tokens stand before each image, and the image."""
+        """Rotary positions of a prompt up to its last image's last token, in the form of
+        `text_positions` of one row; and that of the token after it. parts: how many tokens stand
+        before each image, and the image.
+        """
         found: list[torch.Tensor] = []
         start = 0
         for n_text, sample in parts:
@@ -123,24 +141,29 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
     """Raises UsageError."""
     if len(images) != len(texts):
         raise UsageError(
-            f"questions: expected as many texts as sets of images, found {len(texts)} texts and {len(images)} sets; "
+            f"questions: expected as many texts as sets of images, found {len(texts)} texts and "
+            f"{len(images)} sets; "
             "give one text for each set"
         )
     for each, text in zip(images, texts, strict=True):
         if not each:
             raise UsageError(
-                f"question {text!r}: expected at least one image, found none; leave the question out"
+                f"question {text!r}: expected at least one image, found none; leave the question "
+                "out"
             )
         for item in each:
             if item.sample.prefix:
                 raise UsageError(
-                    f"image {item.sample.id}: expected no prefix in a question over several images, found "
+                    f"image {item.sample.id}: expected no prefix in a question over several "
+                    "images, found "
                     f"{item.sample.prefix!r}; prepare it without one"
                 )
 
 
 def _shape(item: Prepared) -> Hashable:
-    """What must be equal in a batch: the image's tokens and, since rotary positions follow them, its grids."""
+    """What must be equal in a batch: the image's tokens and, since rotary positions follow them,
+    its grids.
+    """
     return item.sample.n_tokens, tuple(span.grid for span in item.sample.spans)
 
 

@@ -1,4 +1,6 @@
-"""Loaded weights, checked: that all the network needs were there, that none was left over, that all are finite."""
+"""Loaded weights, checked: that all the network needs were there, that none was left over, that all
+are finite.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +22,45 @@ def check_missing(name: str, missing: Iterable[str]) -> None:
     """Raises ModelError where the network has weights that the checkpoint lacks."""
     if absent := sorted(missing):
         raise ModelError(
-            f"model {name}: expected weights of every layer, found none for {absent[0]} and {len(absent) - 1} others; "
+            f"model {name}: expected weights of every layer, found none for {absent[0]} and "
+            f"{len(absent) - 1} others; "
             "the checkpoint is incomplete or of another architecture"
         )
 
 
 def check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit the network."""
-    if others := sorted(mismatched):
-        key, stored, expected = others[0]
+    """Raises ModelError where weights, (name, shape in the file, shape in the network), do not fit
+    the network.
+    """
+    if mismatches := sorted(mismatched):
+        key, stored, expected = mismatches[0]
         raise ModelError(
-            f"model {name}: expected weights of its configuration, {tuple(expected)} for {key}, found {tuple(stored)}, "
-            f"and {len(others) - 1} others of another shape; take config.json and weights from one checkpoint"
+            f"model {name}: expected weights of its configuration, {tuple(expected)} for {key}, "
+            f"found {tuple(stored)}, "
+            f"and {len(mismatches) - 1} others of another shape; take config.json and weights "
+            "from one "
+            "checkpoint"
         )
 
 
 def check_unexpected(name: str, network: nn.Module, unexpected: Iterable[str]) -> None:
-    """Raises ModelError where the checkpoint has weights that would change what the network computes.
+    """Raises ModelError where the checkpoint has weights that would change what the network
+    computes.
 
-    Whole modules that the network does without are no fault: the text model beside an encoder, a pooling head of a
-    tower, a task's head. Weights of modules that it has are: scales of quantized weights, adapters, norms inside a
-    layer, more layers than the configuration counts.
+    Whole modules that the network does without are no fault: the text model beside an encoder, a
+    pooling head of a tower, a task's head. Weights of modules that it has are: scales of quantized
+    weights, adapters, norms inside a layer, more layers than the configuration counts.
     """
     modules = {module_name for module_name, _ in network.named_modules()}
     ignored = sorted(key for key in unexpected if _changes_values(network, modules, key))
     if ignored:
         raise ModelError(
-            f"model {name}: expected weights of its configuration alone, found {len(ignored)} that it has no place "
-            f"for, {', '.join(ignored[:_SHOWN])}{', ...' if len(ignored) > _SHOWN else ''}; take the checkpoint whose "
-            "config.json says how its weights are stored (scales, adapters, layers), or its plain version"
+            f"model {name}: expected weights of its configuration alone, found {len(ignored)} that "
+            "it has no place "
+            f"for, {', '.join(ignored[:_SHOWN])}{', ...' if len(ignored) > _SHOWN else ''}; take "
+            "the checkpoint whose "
+            "config.json says how its weights are stored (scales, adapters, layers), or its plain "
+            "version"
         )
 
 
@@ -70,11 +82,14 @@ def _changes_values(network: nn.Module, modules: set[str], key: str) -> bool:
 
 
 def warn_of_values(name: str, network: nn.Module) -> None:
-    """Warn, in one line, of weights that are not finite: what is computed with them is not finite either."""
+    """Warn, in one line, of weights that are not finite: what is computed with them is not finite
+    either.
+    """
     broken = [key for key, weight in network.named_parameters() if not _is_finite(weight)]
     if broken:
         logging.getLogger("kvtool").warning(
-            "model %s: %d of its weights are not finite (NaN or infinite), first %s; what it computes will not be "
+            "model %s: %d of its weights are not finite (NaN or infinite), first %s; what it "
+            "computes will not be "
             "finite either: fetch the checkpoint again, or load it in another precision",
             name,
             len(broken),

@@ -7,17 +7,17 @@ said on the page.
 
 from __future__ import annotations
 
-import html
-import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from kvtool.bounds import checked
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import UsageError
 from kvtool.outputs import check_output, write_output
 from kvtool.pictures.thumbnails import Pictures
@@ -25,13 +25,14 @@ from kvtool.reporting import KeptResult, Study, choose, render
 from kvtool.reporting.gather import PICTURE_BYTES, Gathered, RunPictures
 from kvtool.result import versions
 from kvtool.store import Store
+from kvtool.store.places import places_of, without_places
 from kvtool.store.select import StorePath, open_stores
 
 Progress = Callable[..., object]
 
 
-@dataclass(frozen=True)
-class Page:
+@dataclass(frozen=True, repr=False)
+class Page(Displayed):
     """What was written: where, how many bytes, of how many results and pictures, and what is
     missing."""
 
@@ -40,6 +41,17 @@ class Page:
     n_results: int
     n_pictures: int
     notes: tuple[str, ...]
+
+    def _title(self) -> str:
+        return f"Page {self.path}"
+
+    def _facts(self) -> Facts:
+        return {
+            "bytes": decimal(self.n_bytes),
+            "results": self.n_results,
+            "pictures": self.n_pictures,
+            "notes": f"{len(self.notes)}: {listing(self.notes)}" if self.notes else None,
+        }
 
 
 @checked
@@ -89,7 +101,7 @@ def report(
     pictures = Gathered(source, Pictures(PICTURE_BYTES), examples, blocks, device)
     _gather_all(results, pictures, progress)
     study = _study(title, results, source, pictures)
-    page = without_places(render(study), source).encode()
+    page = _without_places(render(study), list(opened.values())).encode()
     write_output(path, page, "report")
     return Page(Path(path), len(page), len(results), len(study.pictures), study.notes)
 
@@ -123,28 +135,14 @@ def _study(
     )
 
 
-def without_places(page: str, source: RunPictures) -> str:
+def _without_places(page: str, stores: Sequence[Store]) -> str:
     """Replace the folders of this machine by their names alone: a page is written to be shared.
 
-    The folders are those of the stores, their data sets and their models, as they stand in HTML and
-    in JSON.
+    The folders are those of the stores, their data sets and their models.
     """
-    folders = {str(Path.home()), str(Path.cwd())}
-    for store in source.stores.values():
-        folders.add(str(store.path.absolute()))
-        for run in store.readable_runs():
-            folders |= {run.place or "", run.config.dataset_path or "", run.config.model.name}
-    names = Counter(store.path.name for store in source.stores.values())
-    for folder in sorted(
-        (name for name in folders if name.startswith("/") and len(name) > 1), key=len, reverse=True
-    ):
-        name = Path(folder).name
-        # Stores of one name in several folders keep their parents' names.
-        if names[name] > 1:
-            name = f"{Path(folder).parent.name}/{name}"
-        for spelling in dict.fromkeys((folder, html.escape(folder), json.dumps(folder)[1:-1])):
-            page = page.replace(spelling, name)
-    return page
+    places = places_of(run for store in stores for run in store.readable_runs())
+    places |= {str(store.path.absolute()) for store in stores}
+    return without_places(page, places, [store.path for store in stores])
 
 
 def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:

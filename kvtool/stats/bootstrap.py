@@ -1,4 +1,7 @@
-"""95 % intervals: the percentile bootstrap over sampling units, seeded, all blocks on the same resamples."""
+"""95 % intervals: the percentile bootstrap over sampling units.
+
+It is seeded, and all blocks of a run see the same resamples.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Scores = Callable[[Array], dict[str, Array]]
-"""Sums over units (..., k) -> named scores (...)."""
+"""Turns sums over units (..., k) into named scores (...)."""
 
 AT_ONCE = 2**18
-"""Draws times units whose weights are held at once: a few arrays of 2 MB."""
+"""So many weights (draws times units) are in memory at a time, in a few arrays of 2 MB."""
 
 
 class Estimate(NamedTuple):
-    """A score and its interval; arrays of one shape. NaN where the score is undefined."""
+    """A score and its interval, arrays of one shape; they are NaN where the score is undefined."""
 
     value: Array
     low: Array
@@ -32,27 +35,35 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Scores of `units` (..., n, k) with percentile intervals.
+    """Compute scores of units with percentile intervals.
 
-    scores: turns sums over units (..., k) into named scores (...).
-    strata: (n,) labels; resampling happens within each, so that no class vanishes from a resample.
-    Resamples in which a score is undefined (NaN) are left out of its interval. One unit gives low = value = high.
+    Resamples in which a score is undefined (NaN) are left out of its interval. A single unit gives
+    low = value = high.
+
+    Args:
+        units: (..., n, k), numbers of n units that add up.
+        scores: Turns sums over units (..., k) into named scores (...).
+        strata: Labels (n,). Each is resampled by itself, so that no class vanishes.
+        draws: The number of resamples.
+        level: The level of the intervals.
+        seed: The random seed of the resamples.
     """
     n, k = units.shape[-2:]
     lead = units.shape[:-2]
     values = scores(units.sum(axis=-2))
     flat = np.moveaxis(units, -2, 0).reshape(n, -1).astype(np.float64, copy=False)
-    drawn: dict[str, list[Array]] = {name: [] for name in values}
+    resampled: dict[str, list[Array]] = {name: [] for name in values}
     rng = np.random.default_rng(seed)
+    # The sum of a resample is a weighted sum of the units: a matrix product for a chunk of draws.
     chunk = max(1, min(draws, AT_ONCE // max(n, 1)))
     for first in range(0, draws, chunk):
         weights = resample_weights(n, min(chunk, draws - first), rng, strata)
         sums = (weights @ flat).reshape(len(weights), *lead, k)
         for name, value in scores(sums).items():
-            drawn[name].append(value)
+            resampled[name].append(value)
     tail = (1 - level) / 2
     return {
-        name: Estimate(value, *_percentiles(np.concatenate(drawn[name]), tail))
+        name: Estimate(value, *_percentiles(np.concatenate(resampled[name]), tail))
         for name, value in values.items()
     }
 
@@ -60,46 +71,52 @@ def bootstrap(
 def resample_weights(
     n: int, draws: int, rng: np.random.Generator, strata: Array | None = None
 ) -> Array:
-    """(draws, n) float64: how often each unit is drawn in each resample with replacement."""
+    """Draw how often each of n units is in each resample with replacement, (draws, n) float64."""
     weights = np.zeros((draws, n))
-    groups = (
-        [np.arange(n)]
-        if strata is None
-        else [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    )
+    if strata is None:
+        groups = [np.arange(n)]
+    else:
+        groups = [np.flatnonzero(strata == label) for label in np.unique(strata)]
     rows = np.arange(draws)[:, None]
     for members in groups:
+        # Each pair of draw and unit is a bin of one count over all draws.
         picks = members[rng.integers(len(members), size=(draws, len(members)))]
         weights += np.bincount((rows * n + picks).ravel(), minlength=draws * n).reshape(draws, n)
     return weights
 
 
 def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of scores found on different data, e.g. of several tasks. Each end is as far from it as the root of the
-    squared distances of the scores' own ends, over their number (Zou and Donner 2008, "method of variance estimates
-    recovery"): the normal interval where theirs are normal, and skewed as they are. NaN where one of them is."""
-    value, low, high = (np.array([each[end] for each in estimates]) for end in range(3))
-    down, up = (np.sqrt(((end - value) ** 2).sum(axis=0)) / len(estimates) for end in (low, high))
+    """Average scores of different data, such as those of several tasks.
+
+    Each end is as far from the mean as the root of the squared distances of the scores' ends, over
+    their number (Zou and Donner 2008, "method of variance estimates recovery"). It is the normal
+    interval where theirs are normal, and skewed as they are. The mean is NaN where a score is.
+    """
+    value = np.array([estimate.value for estimate in estimates])
+    low = np.array([estimate.low for estimate in estimates])
+    high = np.array([estimate.high for estimate in estimates])
+    down = np.sqrt(((low - value) ** 2).sum(axis=0)) / len(estimates)
+    up = np.sqrt(((high - value) ** 2).sum(axis=0)) / len(estimates)
     mean = value.mean(axis=0)
     return Estimate(mean, mean - down, mean + up)
 
 
-def _percentiles(drawn: Array, tail: float) -> tuple[Array, Array]:
-    """Percentiles over the first axis, NaN left out; all NaN gives NaN."""
-    if not np.isnan(drawn).any():
-        low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+def _percentiles(samples: Array, tail: float) -> tuple[Array, Array]:
+    """Compute percentiles over the first axis without NaN; they are NaN where all samples are."""
+    if not np.isnan(samples).any():
+        low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
         return low, high
-    flat = drawn.reshape(len(drawn), -1)
+    flat = samples.reshape(len(samples), -1)
     edges = np.full((2, flat.shape[1]), np.nan)
     for column in range(flat.shape[1]):
         defined = flat[:, column][~np.isnan(flat[:, column])]
         if defined.size:
             edges[:, column] = np.quantile(defined, [tail, 1 - tail])
-    return edges[0].reshape(drawn.shape[1:]), edges[1].reshape(drawn.shape[1:])
+    return edges[0].reshape(samples.shape[1:]), edges[1].reshape(samples.shape[1:])
 
 
 def ratio(numerator: Array, denominator: Array, empty: float = np.nan) -> Array:
-    """numerator / denominator, `empty` where the denominator is 0; no warning."""
+    """Divide without a warning; the ratio is `empty` where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(
         np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     )

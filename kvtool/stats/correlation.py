@@ -1,4 +1,4 @@
-"""Correlation of two scores over a few models: coefficients with 95 % intervals and permutation tests."""
+"""Correlation of two scores over a few models, with 95 % intervals and permutation tests."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from kvtool.stats.bootstrap import Array
 Z = 1.959963984540054
 """The normal quantile of a 95 % interval."""
 EXACT = 8
-"""Up to so many points every order of them is tried for p: 40,320 of 8."""
+"""Up to so many points every order of them is tried for p, which is 40,320 orders of 8."""
 CERTAIN = 1 - 1e-12
 """Coefficients from here on count as 1."""
 TIE = 1e-9
-"""Coefficients of two orders that differ by less are equal, which rounding would else decide."""
+"""Coefficients of two orders that differ by less count as equal, or rounding would decide."""
 
 
 class Correlation(NamedTuple):
-    """A coefficient of n points, its interval and the p of no correlation, two-sided; NaN where not defined."""
+    """A coefficient of n points, its interval, and the two-sided p of no correlation.
+
+    They are NaN where they are not defined.
+    """
 
     value: float
     low: float
@@ -32,18 +35,23 @@ class Correlation(NamedTuple):
 
 
 def pearson(x: Array, y: Array) -> Correlation:
-    """Of (n,) and (n,). The interval is Fisher's: atanh r has variance 1 / (n - 3) for normal scores (Fisher 1921).
+    """Compute Pearson's coefficient of two scores (n,).
 
-    Constant scores have no coefficient, fewer than four points no interval, and neither have points on a line, on
-    which the variance says nothing. p: the share of all orders of y whose coefficient is as large or larger without
-    its sign; of more than EXACT points that of the t distribution.
+    The interval is Fisher's: atanh r has variance 1 / (n - 3) for normal scores (Fisher 1921).
+    Constant scores have no coefficient. Fewer than four points have no interval, and neither have
+    points on a line, on which the variance says nothing. p is the share of all orders of y whose
+    coefficient is as large or larger without its sign; for more than EXACT points it is that of the
+    t distribution.
     """
     return _correlation(np.asarray(x, np.float64), np.asarray(y, np.float64), lambda _: 1.0)
 
 
 def spearman(x: Array, y: Array) -> Correlation:
-    """Pearson's coefficient of the ranks, ties at their mean, and as pearson otherwise, but the variance of atanh rho:
-    (1 + rho^2 / 2) / (n - 3) (Bonett and Wright 2000)."""
+    """Compute Spearman's coefficient of two scores (n,).
+
+    It is Pearson's of the ranks, with ties at their mean. The rest is as for `pearson`, but atanh
+    rho has the variance (1 + rho^2 / 2) / (n - 3) (Bonett and Wright 2000).
+    """
     from scipy.stats import rankdata
 
     return _correlation(rankdata(x), rankdata(y), lambda rho: 1 + rho**2 / 2)
@@ -51,9 +59,11 @@ def spearman(x: Array, y: Array) -> Correlation:
 
 def _correlation(x: Array, y: Array, variance: Callable[[float], float]) -> Correlation:
     n = len(x)
-    a, b = _standard(x), _standard(y)
+    a = _standard(x)
+    b = _standard(y)
     if a is None or b is None:
         return Correlation(nan, nan, nan, nan, n)
+    # Rounding may push the product of two unit vectors past 1.
     value = min(max(float(a @ b), -1.0), 1.0)
     low = high = nan
     if n > 3 and abs(value) < CERTAIN:
@@ -63,13 +73,13 @@ def _correlation(x: Array, y: Array, variance: Callable[[float], float]) -> Corr
 
 
 def _standard(scores: Array) -> Array | None:
-    """Centred and of length 1; None where all are equal but for rounding."""
+    """Center the scores (n,), scale them to length 1; None where all are equal up to rounding."""
     if len(scores) < 2:
         return None
-    centred = scores - scores.mean()
-    length = float(np.linalg.norm(centred))
+    centered = scores - scores.mean()
+    length = float(np.linalg.norm(centered))
     flat = length <= 1e-12 * max(1.0, float(np.abs(scores).max())) * sqrt(len(scores))
-    return None if flat else centred / length
+    return None if flat else centered / length
 
 
 def _p(a: Array, b: Array, value: float) -> float:

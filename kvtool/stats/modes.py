@@ -1,9 +1,10 @@
 """Whether the variances of the keys fall into two modes, and where the valley between them is.
 
-Variances span orders of magnitude, so everything here is about their logarithm and its Gaussian kernel density. Its
-valley is the lowest point between two modes; if there are several, the one that lies deepest below the lower of its two
-modes. Chance makes valleys too, in flat distributions most: the valley counts where uniform numbers, as many as there
-are keys, rarely have one as deep (its density relative to that of the lower mode). A few keys far from all others are
+Variances span orders of magnitude, so that everything here is about their logarithm and its
+Gaussian kernel density. The valley is the lowest point between two modes; if there are several, the
+one that lies deepest below the lower of its two modes. Chance makes valleys too, in flat
+distributions most: the valley counts where uniform numbers, as many as there are keys, rarely have
+one as deep (by its density relative to that of the lower mode). A few keys far from all others are
 no mode.
 """
 
@@ -23,20 +24,30 @@ DRAWS = 999
 FEWEST = 8
 """Fewer keys cannot tell two modes from one."""
 SHARE = 0.1
-"""Of the keys, and three at least, on either side of a valley: less is the tail of one mode."""
+"""This share of the keys, and three at least, must lie on either side of a valley."""
 NARROWER = 0.7
-"""Of Silverman's rule of thumb, the bandwidth: the rule is made for one mode and blurs two."""
+"""The bandwidth is this much of Silverman's rule of thumb, which blurs two modes into one."""
 FLOOR = 1e-6
-"""Of the largest variance: what is below counts as this much, since keys that never change have no logarithm."""
+"""Variances below this share of the largest count as it, since 0 has no logarithm."""
 GRID = 256
 BINS = 24
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Variances over keys. bin_edges, modes, valley: in units of the variance; bins are equal on a logarithmic scale.
-    modes: highest points of the density on both sides of the valley; where it is not bimodal, the highest of all.
-    valley_ratio: density in the valley over that of the lower mode. p_value: how often chance does as well."""
+    """The distribution of variances over keys; modes, valley and bins are in units of the variance.
+
+    Attributes:
+        bimodal: Whether there are two modes.
+        why: The reason, in words.
+        modes: The highest points of the density on both sides of the valley; where the distribution
+            is not bimodal, the highest of all.
+        valley: The lowest point between the modes.
+        valley_ratio: The density in the valley over that of the lower mode.
+        p_value: How often chance has a valley as deep.
+        bin_edges: The edges of the histogram's bins, which are equal on a logarithmic scale.
+        counts: The number of keys of each bin.
+    """
 
     bimodal: bool
     why: str
@@ -48,79 +59,93 @@ class Distribution:
     counts: list[int]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 class Valley(NamedTuple):
-    """Places on the logarithmic scale; ratio: valley_ratio of Distribution."""
+    """Two modes and the lowest point between them, as logarithms, and their `valley_ratio`."""
 
-    left: float
-    at: float
-    right: float
+    lower_mode: float
+    bottom: float
+    upper_mode: float
     ratio: float
 
 
 def describe(variances: Array, seed: int) -> Distribution:
-    """The distribution of variances (key,), finite and not negative. seed: of the numbers it is compared with."""
+    """Describe the variances (key,), which are finite and not negative.
+
+    The seed is that of the uniform numbers they are compared with.
+    """
+    n = len(variances)
     top = float(variances.max(initial=0.0))
     if top == 0:
-        return Distribution(
-            False, f"no variance at all in {len(variances)} keys", [], None, None, None, [], []
-        )
+        return Distribution(False, f"no variance at all in {n} keys", [], None, None, None, [], [])
     logs = np.log(np.maximum(variances, FLOOR * top))
     counts, edges = np.histogram(logs, BINS)
-    histogram = np.exp(edges).tolist(), counts.tolist()
-    if len(logs) < FEWEST or np.ptp(logs) == 0:
-        why = (
-            f"expected {FEWEST} keys or more, found {len(logs)}"
-            if len(logs) < FEWEST
-            else "all keys vary alike"
-        )
+    histogram = (np.exp(edges).tolist(), counts.tolist())
+    if n < FEWEST:
+        reason = f"expected {FEWEST} keys or more, found {n}"
+        return Distribution(False, reason, [_median(logs)], None, None, None, *histogram)
+    if np.ptp(logs) == 0:
         return Distribution(
-            False, why, [float(np.exp(np.median(logs)))], None, None, None, *histogram
+            False, "all keys vary alike", [_median(logs)], None, None, None, *histogram
         )
     highest, valley = deepest_valley(logs)
+    mode = float(np.exp(highest))
     if valley is None:
-        return Distribution(
-            False, "no valley", [float(np.exp(highest))], None, None, None, *histogram
-        )
-    p_value = _p_value(valley.ratio, len(logs), seed)
-    why = f"density in the valley {valley.ratio:.2f} of the lower mode's, p = {p_value:.3f}"
+        return Distribution(False, "no valley", [mode], None, None, None, *histogram)
+    ratio = valley.ratio
+    p_value = _p_value(ratio, n, seed)
+    reason = f"density in the valley {ratio:.2f} of the lower mode's, p = {p_value:.3f}"
     if p_value >= LEVEL:
-        return Distribution(
-            False, why, [float(np.exp(highest))], None, valley.ratio, p_value, *histogram
-        )
-    left, at, right = np.exp(valley[:3]).tolist()
-    return Distribution(True, why, [left, right], at, valley.ratio, p_value, *histogram)
+        return Distribution(False, reason, [mode], None, ratio, p_value, *histogram)
+    lower, bottom, upper = np.exp(valley[:3]).tolist()
+    return Distribution(True, reason, [lower, upper], bottom, ratio, p_value, *histogram)
+
+
+def _median(logs: Array) -> float:
+    return float(np.exp(np.median(logs)))
 
 
 def deepest_valley(logs: Array) -> tuple[float, Valley | None]:
-    """Highest point of the density, and the valley with enough keys on both sides; None where there is none."""
+    """Find the highest point of the density of logarithms (key,), and its deepest valley.
+
+    There is no valley where none has enough keys on both sides.
+    """
+    grid, density = _log_density(logs)
+    deepest: Valley | None = None
+    depth = 0.0
+    # A plateau's first point counts as its minimum.
+    falls = density[1:-1] < density[:-2]
+    rises = density[1:-1] <= density[2:]
+    for bottom in (np.flatnonzero(falls & rises) + 1).tolist():
+        below = int((logs < grid[bottom]).sum())
+        if min(below, len(logs) - below) < max(3, SHARE * len(logs)):
+            continue
+        lower = int(density[:bottom].argmax())
+        upper = bottom + int(density[bottom:].argmax())
+        mode_density = np.exp(min(density[lower], density[upper]))
+        bottom_density = np.exp(density[bottom])
+        if deepest is None or mode_density - bottom_density > depth:
+            depth = float(mode_density - bottom_density)
+            ratio = float(bottom_density / mode_density)
+            deepest = Valley(float(grid[lower]), float(grid[bottom]), float(grid[upper]), ratio)
+    return float(grid[density.argmax()]), deepest
+
+
+def _log_density(logs: Array) -> tuple[Array, Array]:
+    """Evaluate the logarithm of the kernel density on a grid: both are (GRID,)."""
     bandwidth = _bandwidth(logs)
     grid = np.linspace(logs.min() - bandwidth, logs.max() + bandwidth, GRID)
     exponents = -0.5 * ((grid[:, None] - logs) / bandwidth) ** 2
-    top = exponents.max(axis=1)
     # As a logarithm it is exact far from all keys too: a wide gap has its valley in the middle.
-    density = top + np.log(np.exp(exponents - top[:, None]).sum(axis=1))
-    found: tuple[float, Valley] | None = None
-    for at in (
-        np.flatnonzero((density[1:-1] < density[:-2]) & (density[1:-1] <= density[2:])) + 1
-    ).tolist():
-        below = int((logs < grid[at]).sum())
-        if min(below, len(logs) - below) < max(3, SHARE * len(logs)):
-            continue
-        left, right = int(density[:at].argmax()), at + int(density[at:].argmax())
-        lower, here = np.exp(min(density[left], density[right])), np.exp(density[at])
-        if found is None or lower - here > found[0]:
-            found = (
-                float(lower - here),
-                Valley(float(grid[left]), float(grid[at]), float(grid[right]), float(here / lower)),
-            )
-    return float(grid[density.argmax()]), None if found is None else found[1]
+    top = exponents.max(axis=1)
+    return grid, top + np.log(np.exp(exponents - top[:, None]).sum(axis=1))
 
 
 def _p_value(ratio: float, n: int, seed: int) -> float:
-    """How often n uniform numbers have a valley at least as deep (and this one)."""
+    """Estimate how often n uniform numbers have a valley as deep, with this one counted."""
     rng = np.random.default_rng(seed)
     valleys = (deepest_valley(rng.random(n))[1] for _ in range(DRAWS))
     deeper = sum(valley is not None and valley.ratio <= ratio for valley in valleys)
@@ -128,6 +153,7 @@ def _p_value(ratio: float, n: int, seed: int) -> float:
 
 
 def _bandwidth(logs: Array) -> float:
+    """Return the bandwidth: a part of Silverman's rule, but four points of the grid at least."""
     quartiles = np.quantile(logs, [0.25, 0.75])
     spreads = [float(logs.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34]
     rule = 0.9 * min(spread for spread in spreads if spread > 0) * len(logs) ** -0.2

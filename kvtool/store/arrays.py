@@ -1,12 +1,14 @@
 """One stored array: its geometry, its zarr.json, its files.
 
-Every array has shape (layer, head, token, dim), where `token` counts the tokens of all images of a part.
+Every array has shape (layer, head, token, dim), where `token` counts the tokens of all images of a
+part.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -30,7 +32,8 @@ _FILL = {"bfloat16": 0x7FC0, "float16": "NaN", "float32": "NaN"}
 class ArraySpec:
     """Geometry of an array as recorded in its part's attributes.
 
-    shape: (layer, head, token, dim). chunk_tokens: tokens of an inner chunk, one image where all are equally long.
+    shape: (layer, head, token, dim). chunk_tokens: tokens of an inner chunk, one image where all
+        are equally long.
     shard_layers: layers of one file, 1 or all.
     """
 
@@ -49,25 +52,29 @@ class ArraySpec:
         dtype: Precision,
         codec: Codec,
     ) -> ArraySpec:
-        """The geometry for images of these token counts."""
+        """Return the geometry for images of these token counts."""
         equal = len(set(lengths)) == 1
         chunk_tokens = lengths[0] if equal else min(AUTO_CHUNK_TOKENS, shape[2])
         return cls(shape, chunk_tokens, shape[0] if one_file else 1, dtype, codec)
 
     @property
     def storage(self) -> np.dtype[Any]:
+        """The NumPy dtype of the stored values; bfloat16 is stored as uint16 bits."""
         return STORED_DTYPE[self.dtype]
 
     @property
     def chunks_per_head(self) -> int:
+        """How many inner chunks hold the tokens of one head."""
         return ceil(self.shape[2] / self.chunk_tokens)
 
     @property
     def n_shards(self) -> int:
+        """How many files the array has."""
         return self.shape[0] // self.shard_layers
 
     @property
     def index_nbytes(self) -> int:
+        """The size of the index at the end of each file."""
         return (
             self.shard_layers * self.shape[1] * self.chunks_per_head * INDEX_ENTRY_NBYTES
             + CRC_NBYTES
@@ -75,16 +82,22 @@ class ArraySpec:
 
     @property
     def nbytes(self) -> int:
+        """The size of the values before compression."""
         return prod(self.shape) * self.storage.itemsize
 
     def shard_name(self, shard: int) -> str:
+        """Return the name of a shard's file."""
         return f"c.{shard}.0.0.0"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the geometry as JSON, as a part records it."""
         return asdict(self)
 
-    def zarr_json(self) -> bytes:
-        """zarr.json of the array. The fill value is NaN: to plain zarr a lost shard reads as NaN, not as zeros."""
+    def zarr_json(self, dimensions: Sequence[str]) -> bytes:
+        """Return the array's zarr.json, with the names of its four dimensions.
+
+        The fill value is NaN: to plain zarr a lost shard reads as NaN, not as zeros.
+        """
         _, heads, _, dim = self.shape
         little = {"name": "bytes", "configuration": {"endian": "little"}}
         blosc = {
@@ -96,6 +109,7 @@ class ArraySpec:
         }
         transpose = {"name": "transpose", "configuration": {"order": [0, 1, 3, 2]}}
         compressed = [transpose, little, {"name": "blosc", "configuration": blosc}]
+        # An inner chunk is one head of chunk_tokens tokens; the index lies behind all of them.
         sharding = {
             "chunk_shape": [1, 1, self.chunk_tokens, dim],
             "codecs": [*([little] if self.codec == "none" else compressed), {"name": "crc32c"}],
@@ -113,18 +127,20 @@ class ArraySpec:
             "fill_value": _FILL[self.dtype],
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
             "attributes": {"kv_dtype": self.dtype},
-            "dimension_names": ["layer", "head", "token", "dim"],
+            "dimension_names": list(dimensions),
         }
         return json.dumps(document).encode()
 
     def fill_value(self) -> Any:
-        """What pads the last inner chunk of a head."""
+        """Return what pads the last inner chunk of a head."""
         return _FILL[self.dtype] if self.dtype == "bfloat16" else np.nan
 
 
 @dataclass(frozen=True)
 class ArrayRecord:
-    """What a part records of an array: size and crc32c of each shard's file, checksum of zarr.json (8 hex digits)."""
+    """What a part records of an array: size and crc32c of each shard's file, checksum of zarr.json
+    (8 hex digits).
+    """
 
     spec: ArraySpec
     shard_nbytes: tuple[int, ...]
@@ -132,7 +148,9 @@ class ArrayRecord:
     metadata_crc32c: str
 
     def problem(self) -> str | None:
-        """Why no array can be so, or None: what is read must not ask for more memory than its files justify."""
+        """Return why no array can be so, or None: what is read must not ask for more memory than
+        its files justify.
+        """
         spec = self.spec
         if (
             min(*spec.shape, spec.chunk_tokens, spec.shard_layers) < 1
@@ -142,15 +160,25 @@ class ArrayRecord:
         if not spec.n_shards == len(self.shard_nbytes) == len(self.shard_crc32c):
             return f"expected {spec.n_shards} files, found {len(self.shard_nbytes)}"
         if min(self.shard_nbytes) < spec.index_nbytes or spec.chunk_tokens > spec.shape[2]:
-            return f"expected files of at least {spec.index_nbytes} bytes, found {min(self.shard_nbytes)}"
+            return (
+                f"expected files of at least {spec.index_nbytes} bytes, "
+                f"found {min(self.shard_nbytes)}"
+            )
+        # Values that no compression could have made so small are damage, not data.
         if spec.nbytes > MOST_COMPRESSION * sum(self.shard_nbytes):
-            return f"expected at most {MOST_COMPRESSION} bytes of values a byte stored, found {spec.nbytes}"
+            return (
+                f"expected at most {MOST_COMPRESSION} bytes of values a byte stored, "
+                f"found {spec.nbytes}"
+            )
         return None
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array on disk as its part recorded it, see ArrayRecord. `where` names run, part and array in errors."""
+    """An array on disk as its part recorded it, see ArrayRecord.
+
+    `where` names run, part and array in errors.
+    """
 
     folder: Path
     spec: ArraySpec
@@ -160,37 +188,43 @@ class StoredArray:
     where: str
 
     def lacking(self) -> str | None:
-        """The first of its files that is missing or has another size than was written, in words; else None.
+        """Return the first of its files that is missing or has another size than was written, in
+        words; else None.
 
-        One listing of its folder: many arrays are looked at before a run is said to hold all. Raises OSError.
+        One listing of its folder: many arrays are looked at before a run is said to hold all.
+        Raises OSError.
         """
         try:
             with os.scandir(self.folder) as entries:
-                found = {entry.name: entry.stat().st_size for entry in entries}
+                size_of_file = {entry.name: entry.stat().st_size for entry in entries}
         except (FileNotFoundError, NotADirectoryError):
-            found = {}
-        if ZARR_JSON not in found:
+            size_of_file = {}
+        if ZARR_JSON not in size_of_file:
             return f"{self.where}: file {ZARR_JSON} is missing"
         for shard, expected in enumerate(self.shard_nbytes):
             name = self.spec.shard_name(shard)
-            if name not in found:
+            if name not in size_of_file:
                 return f"{self.where}: file {name} is missing"
-            if found[name] != expected:
-                return f"{self.where}: file {name}: expected {expected} bytes, found {found[name]}"
+            if size_of_file[name] != expected:
+                return (
+                    f"{self.where}: file {name}: expected {expected} bytes, "
+                    f"found {size_of_file[name]}"
+                )
         return None
 
     def check_sizes(self) -> None:
-        """Raises CorruptError where a shard is missing or has another size than was written."""
+        """Raise CorruptError where a shard is missing or has another size than was written."""
         for shard, expected in enumerate(self.shard_nbytes):
             path = self.folder / self.spec.shard_name(shard)
             with os_errors(f"{self.where}: file {path.name} cannot be read"):
                 try:
-                    found = path.stat().st_size
+                    nbytes = path.stat().st_size
                 except FileNotFoundError:
                     raise CorruptError(
                         f"{self.where}: file {path.name} is missing: {REPAIR}"
                     ) from None
-            if found != expected:
+            if nbytes != expected:
                 raise CorruptError(
-                    f"{self.where}: file {path.name}: expected {expected} bytes, found {found}: {REPAIR}"
+                    f"{self.where}: file {path.name}: expected {expected} bytes, found {nbytes}: "
+                    f"{REPAIR}"
                 )

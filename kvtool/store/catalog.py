@@ -5,22 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import BusyError, RunConflictError, StoreError, UsageError
 from kvtool.store import keeping, layout, usage
-from kvtool.store.durable import make_folder
 from kvtool.store.estimate import free_bytes
 from kvtool.store.files import (
-    group_json,
     os_errors,
-    read_group,
     remove_committed,
-    replace_file,
-    scratch_folder,
     sweep_scratch,
 )
 from kvtool.store.locks import live_claims, sweep
@@ -28,9 +24,9 @@ from kvtool.store.manifest import RunConfig
 from kvtool.store.roster import segment_attributes
 from kvtool.store.run import Run
 from kvtool.store.run_folder import read_config, write_run
+from kvtool.store.store_folder import check_version, create_store
+from kvtool.store.stored_results import StoredResults
 
-T = TypeVar("T")
-VERSION_FIELD = "kvtool_store_version"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """A pathlib.Path has lost the second slash. One letter may be a drive."""
 
@@ -42,81 +38,79 @@ def open_store(path: str | os.PathLike[str], create: bool = False) -> Store:
     """
     if _URL.match(os.fspath(path)) and not Path(path).exists():
         raise StoreError(
-            f"store {path}: expected a local folder, found a URL: copy or mount it, then name that folder"
+            f"store {path}: expected a local folder, found a URL: copy or mount it, then name "
+            "that folder"
         )
     folder = Path(path)
     with os_errors(f"store {folder}: cannot be opened"):
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"store {folder}: expected a folder, found a file: name another path")
         if create and not (folder / layout.ZARR_JSON).exists():
-            _create(folder)
-        _check_version(folder)
+            create_store(folder)
+        check_version(folder)
     return Store(folder)
 
 
 def existing_store(path: str | os.PathLike[str]) -> Store | None:
-    """The store at `path` if there is one already; writes nothing. Raises as open_store."""
+    """Return the store at `path` if there is one already; writes nothing. Raises as open_store."""
     folder = Path(path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     return open_store(folder)
 
 
-def _create(folder: Path) -> None:
-    make_folder(folder)
-    ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
-    foreign = [
-        entry.name
-        for entry in folder.iterdir()
-        if entry.name not in ours and not entry.name.startswith(".")
-    ]
-    if foreign:
-        raise StoreError(
-            f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: name another path"
-        )
-    for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
-        make_folder(folder / name)
-    with scratch_folder(folder) as tmp:
-        root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
-        replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
-        replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
-        replace_file(folder / layout.ZARR_JSON, root, tmp)
+@dataclass(frozen=True, repr=False)
+class Store(Displayed, StoredResults):
+    """An open store. Its runs are opened on each call; nothing is held between calls.
 
+    As a collection it is one of runs by name: `len(store)`, `for name in store`, `store["name"]`.
+    """
 
-def _check_version(folder: Path) -> None:
-    try:
-        version = read_group(folder, f"store {folder}").get(VERSION_FIELD)
-    except FileNotFoundError:
-        what = "a folder without zarr.json" if folder.exists() else "nothing"
-        raise StoreError(
-            f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
-        ) from None
-    if version != layout.FORMAT_VERSION:
-        raise StoreError(
-            f"store {folder}: expected format version {layout.FORMAT_VERSION}, found {version}: "
-            "use the kvtool that wrote it"
-        )
+    def __len__(self) -> int:
+        """Return how many runs there are, damaged ones included."""
+        return len(self.runs())
 
+    def __bool__(self) -> bool:
+        """Return True: a store without a run is a store."""
+        return True
 
-@dataclass(frozen=True)
-class Store:
-    """An open store. Its runs are opened on each call; nothing is held between calls."""
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the runs, sorted."""
+        return iter(self.runs())
 
-    path: Path
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a run of this name."""
+        return name in self.runs()
 
-    @property
-    def results_dir(self) -> Path:
-        return layout.results_path(self.path)
+    def __getitem__(self, name: str) -> Run:
+        """Return the run of this name.
+
+        Raises UsageError that lists the runs where there is none.
+        """
+        return self.run(name)
+
+    def _title(self) -> str:
+        return f"Store {self.path}"
+
+    def _facts(self) -> Facts:
+        """Return the names of the runs; what cannot be listed is said, since `repr` must never
+        fail.
+        """
+        try:
+            names = self.runs()
+            return {"runs": f"{len(names)}: {listing(names)}" if names else "none"}
+        except (StoreError, OSError) as error:
+            return {"damaged": error}
 
     def runs(self) -> list[str]:
-        """Names of the runs, sorted; of damaged ones too."""
+        """Return the names of the runs, sorted; of damaged ones too."""
         with os_errors(f"store {self.path}: its runs cannot be listed"):
             return [
                 path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()
             ]
 
     def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
-        """All runs that open, by name; a warning tells of the others, once.
+        """Return all runs that open, by name; a warning tells of the others, once.
 
         wanted: only these, and their images must open, too.
         """
@@ -134,7 +128,10 @@ class Store:
         return runs
 
     def run(self, name: str | None = None) -> Run:
-        """The named run, or the only one made for its own sake that opens. Raises UsageError that lists the runs."""
+        """Return the named run, or the only one made for its own sake that opens.
+
+        Raises UsageError that lists the runs.
+        """
         names = self.runs()
         listed = ", ".join(names) or "none"
         if name is None:
@@ -151,65 +148,77 @@ class Store:
         return Run(self.path, read_config(self.path, name))
 
     def first_runs(self) -> list[Run]:
-        """The readable runs, those left out that an analysis of another one added, "<run>+pope" or "<run>+correct"."""
+        """Return the readable runs, those left out that an analysis of another one added,
+        "<run>+pope" or "<run>+correct".
+        """
         names = set(self.runs())
         return [run for run in self.readable_runs() if run.name.rpartition("+")[0] not in names]
 
     def find_run(self, config: RunConfig) -> Run | None:
-        """The run called config.name, or where that is empty, the first one of this configuration; else None.
+        """Return the run called config.name, or where that is empty, the first one of this
+        configuration; else None.
 
-        Raises RunConflictError, naming the fields that differ, where the name is taken by another configuration.
+        Raises RunConflictError, naming the fields that differ, where the name is taken by another
+        configuration.
         """
-        named = [config.name] if config.name in self.runs() else []
-        for name in named if config.name else [run.name for run in self.readable_runs()]:
+        candidates = [config.name] if config.name in self.runs() else []
+        for name in candidates if config.name else [run.name for run in self.readable_runs()]:
             stored = read_config(self.path, name)
             if stored.hash == config.hash:
                 return Run(self.path, stored)
             if config.name:
                 raise RunConflictError(
-                    f"run {name} of {self.path} has another configuration: {'; '.join(stored.differences(config))}: "
+                    f"run {name} of {self.path} has another configuration: "
+                    f"{'; '.join(stored.differences(config))}: "
                     "use another --run name"
                 )
         return None
 
     def create_run(self, config: RunConfig) -> Run:
-        """The run of this configuration (see find_run), made where there is none.
+        """Return the run of this configuration (see find_run), made where there is none.
 
-        Of several processes that make it at once, one does; leftovers of dead local processes are swept on the way.
+        Of several processes that make it at once, one does; leftovers of dead local processes are
+        swept on the way.
         """
         self.sweep_tmp()
         if (run := self.find_run(config)) is not None:
             return run
-        named = replace(config, name=layout.check_name(config.run_name, "run name"))
-        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
-            write_run(self.path, named)
-        made = self.find_run(named)
-        if made is None:
-            raise StoreError(f"run {named.name}: it was removed while it was made: run again")
-        return made
+        full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
+            write_run(self.path, full_config)
+        run_of_config = self.find_run(full_config)
+        if run_of_config is None:
+            raise StoreError(f"run {full_config.name}: it was removed while it was made: run again")
+        return run_of_config
 
     def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
-        """A new run of these settings, named config.run_name, whose roster begins with these images.
+        """Return a new run of these settings, named config.run_name, whose roster begins with these
+        images.
 
         None where another process has just made one of that name.
         """
-        named = replace(config, name=layout.check_name(config.run_name, "run name"))
-        with os_errors(f"run {named.name}: cannot be made in {self.path}"):
-            new = write_run(self.path, named, segment_attributes(ids, place))
-        return Run(self.path, named) if new else None
+        full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
+        with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
+            new = write_run(self.path, full_config, segment_attributes(ids, place))
+        return Run(self.path, full_config) if new else None
 
     def free_name(self, stem: str) -> str:
-        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has. Raises CorruptError
-        where the run of that name is damaged: it may be the one that is wanted."""
-        taken = set(self.runs())
-        if stem in taken:
+        """`stem`, or where a run has that name, the first of stem-2, stem-3, ... that none has.
+
+        Raises CorruptError where the run of that name is damaged: it may be the one that is wanted.
+        """
+        existing_names = set(self.runs())
+        if stem in existing_names:
             self.run(stem)
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        return next(name for name in names if name not in taken)
+        return next(name for name in names if name not in existing_names)
 
     def remove_run(self, name: str, force: bool = False) -> None:
-        """Delete a run, damaged or not. Raises UsageError where there is none; BusyError where someone works on it,
-        or may do so, unless `force`."""
+        """Delete a run, damaged or not.
+
+        Raises UsageError where there is none; BusyError where someone works on it, or may do so,
+        unless `force`.
+        """
         if name not in self.runs():
             raise UsageError(
                 f"store {self.path}: no run {name!r}; it has: {', '.join(self.runs()) or 'none'}"
@@ -218,7 +227,8 @@ class Store:
         with os_errors(f"run {name}: cannot be removed"):
             for owner in () if force else live_claims(folder / "locks").values():
                 raise BusyError(
-                    f"run {name} is being written by {owner or 'an unknown process'}: wait for it, then remove; or "
+                    f"run {name} is being written by {owner or 'an unknown process'}: wait for "
+                    "it, then remove; or "
                     "use --force if nobody works on it"
                 )
             remove_committed(self.path, folder)
@@ -230,7 +240,10 @@ class Store:
         return sweep_scratch(self.path)
 
     def count_parts(self, run: str | None = None) -> int:
-        """Folders of parts in all runs or in one, damaged ones included. Raises UsageError for a run it has not."""
+        """Return how many folders of parts there are in all runs or in one, damaged ones included.
+
+        Raises UsageError for a run it has not.
+        """
         names = self.runs()
         if run is not None and run not in names:
             raise UsageError(
@@ -240,7 +253,9 @@ class Store:
         return sum(len(layout.entries(folder)) for folder in folders)
 
     def info(self) -> dict[str, Any]:
-        """One row for `kvtool store info`: what is there, and the bytes of all its files by what they are for."""
+        """Return one row for `kvtool store info`: what is there, and the bytes of all its files by
+        what they are for.
+        """
         rows = [run.info() for run in self.readable_runs()]
         return {
             "store": str(self.path),
@@ -251,50 +266,3 @@ class Store:
             **usage.measure(self.path).row(),
             "free_bytes": free_bytes(self.path),
         }
-
-    def save_result(self, key: str, result: dict[str, Any]) -> Path:
-        """Keep a JSON result under a key (a hash of what it depends on); the last one saved stays."""
-        return keeping.save_result(self.path, key, result)
-
-    def keep(self, key: str, result: dict[str, Any]) -> bool:
-        """As save_result, but a store that cannot be written, a colleague's or a full one, costs nobody the result:
-        a warning says that it is not kept, and of answers, which are many, one for all."""
-        try:
-            self.save_result(key, result)
-        except StoreError as error:
-            what = (
-                f"store {self.path}: answers cannot be kept"
-                if result.get("kind") in keeping.ANSWERS
-                else str(error)
-            )
-            keeping.warn_once(
-                f"{what}; the result is given all the same", always=what == str(error)
-            )
-            return False
-        return True
-
-    def load_result(self, key: str) -> dict[str, Any] | None:
-        """The result kept under a key, or None. Raises CorruptError where the file is damaged."""
-        return keeping.load_result(keeping.result_path(self.path, key))
-
-    def kept(self, key: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
-        """The result kept under a key, parsed; None where there is none. A damaged one is said in a warning and taken
-        for none: what is kept next takes its place. parse: raises KvtoolError where the record is none of its kind."""
-        return keeping.find_result(keeping.result_path(self.path, key), parse)
-
-    def results(self) -> Iterator[dict[str, Any]]:
-        """All that save_result kept, the last saved first; damaged files are left out, and a warning names each."""
-        return keeping.results(self.path)
-
-    def pictures_dir(self, key: str) -> Path:
-        """The folder that keep_pictures makes for a key; whole where it is there."""
-        return keeping.pictures_path(self.path, key)
-
-    def pictures(self, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
-        """The folder of a key's pictures, drawn where they are not there whole; outside of a store that cannot be
-        written."""
-        return keeping.pictures(self.path, key, draw)
-
-    def keep_pictures(self, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
-        """Keep files, (name, bytes), in a folder of their own; where it is there already, that one stays."""
-        return keeping.keep_pictures(self.path, key, files)

@@ -35,6 +35,7 @@ def crc32c(data: Any) -> int:
 
 
 def fsync_folder(folder: Path) -> None:
+    """Sync a folder, so that the names in it survive a power cut. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -43,35 +44,47 @@ def fsync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, whose names survive a power cut. One that is there is fine."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    """Make a folder, and those above it, whose names survive a power cut.
+
+    One that is there is fine.
+    """
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for place in missing:
-        fsync_folder(place.parent)
+    for path in new_folders:
+        fsync_folder(path.parent)
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file. Raises OSError for anything else in its place: a FIFO would wait for ever."""
+    """Return the bytes of a regular file.
+
+    Raises OSError for anything else in its place: a FIFO would wait for ever.
+    """
     return read_stamped(path, _MOST_BYTES)[0]
 
 
 def write_file(path: Path, *buffers: Any) -> int:
-    """Create a file with these bytes, fsync it and return its size. Exists already: FileExistsError."""
+    """Create a file with these bytes, fsync it and return its size.
+
+    Exists already: FileExistsError.
+    """
     return write_recorded(path, *buffers).nbytes
 
 
 def write_recorded(path: Path, *buffers: Any) -> FileRecord:
-    """As write_file; the checksum is that of the bytes given, whatever becomes of them on their way to the disk."""
+    """As write_file; the checksum is that of the bytes given, whatever becomes of them on their way
+    to the disk.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         size = checksum = 0
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
             checksum = google_crc32c.extend(checksum, np.frombuffer(view, np.uint8))
+            # The system may write less than it was given.
             while view.nbytes:
-                written = os.write(fd, view)
-                size += written
-                view = view[written:]
+                count = os.write(fd, view)
+                size += count
+                view = view[count:]
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -79,7 +92,7 @@ def write_recorded(path: Path, *buffers: Any) -> FileRecord:
 
 
 def read_record(path: Path) -> FileRecord:
-    """Size and crc32c of a file as it can be read now."""
+    """Return the size and crc32c of a file as it can be read now."""
     size = checksum = 0
     buffer = np.empty(_BLOCK_BYTES, np.uint8)
     with path.open("rb", buffering=0) as file:
@@ -90,50 +103,56 @@ def read_record(path: Path) -> FileRecord:
 
 
 def check_files(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Read files back. Raises TornError where one is missing or has other bytes than were written."""
+    """Read files back. Raises TornError where one is missing or was written otherwise."""
     for name, record in files.items():
         try:
-            found = read_record(folder / name)
+            current = read_record(folder / name)
         except FileNotFoundError:
             raise TornError(_torn(folder / name, f"{record.nbytes} bytes", "no file")) from None
-        if found != record:
-            expected, other = (
-                f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, found)
+        if current != record:
+            expected, actual = (
+                f"{r.nbytes} bytes of crc32c {r.crc32c:08x}" for r in (record, current)
             )
-            raise TornError(_torn(folder / name, expected, other))
+            raise TornError(_torn(folder / name, expected, actual))
 
 
 def walk(folder: Path, topdown: bool = True) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder at and below one, and the names of its files. A folder that cannot be listed raises OSError, where
-    os.walk alone would pass over it."""
+    """Yield each folder at and below one, and the names of its files.
+
+    A folder that cannot be listed raises OSError, where os.walk alone would pass over it.
+    """
 
     def fail(error: OSError) -> None:
+        """Raise the error that os.walk would pass over."""
         raise error
 
-    for place, _, names in os.walk(folder, topdown, onerror=fail):
-        yield Path(place), names
+    for subfolder, _, names in os.walk(folder, topdown, onerror=fail):
+        yield Path(subfolder), names
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Size of every file below a folder, by its path from there."""
-    found = {}
-    for place, names in walk(folder):
+    """Return the size of every file below a folder, by its path from there."""
+    nbytes_of_path = {}
+    for subfolder, names in walk(folder):
         for name in names:
-            path = place / name
-            found[str(path.relative_to(folder))] = path.stat().st_size
-    return found
+            path = subfolder / name
+            nbytes_of_path[str(path.relative_to(folder))] = path.stat().st_size
+    return nbytes_of_path
 
 
 def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
-    """Raises TornError where a file is missing or has another size."""
+    """Raise TornError where a file is missing or has another size."""
     for name, expected in files.items():
         try:
-            found = (folder / name).stat().st_size
+            nbytes = (folder / name).stat().st_size
         except FileNotFoundError:
             raise TornError(_torn(folder / name, f"{expected} bytes", "no file")) from None
-        if found != expected:
-            raise TornError(_torn(folder / name, f"{expected} bytes", f"{found}"))
+        if nbytes != expected:
+            raise TornError(_torn(folder / name, f"{expected} bytes", f"{nbytes}"))
 
 
 def _torn(path: Path, expected: str, found: str) -> str:
-    return f"{path}: expected {expected}, found {found}: it was removed or changed while it was written: run again"
+    return (
+        f"{path}: expected {expected}, found {found}: it was removed or changed while it was "
+        "written: run again"
+    )

@@ -1,9 +1,10 @@
 """Bits and bytes: bfloat16 as uint16, inner chunks (blosc, crc32c) and the index of a shard.
 
-A shard is the file of one or more whole layers: its inner chunks, one after the other, then the index: (offset,
-nbytes) as little-endian uint64 for each inner chunk in C order of (layer, head, chunk), then the crc32c of the index.
-An inner chunk is the blosc frame of its values, transposed to (dim, token), followed by the frame's crc32c. Transposed,
-because a channel's exponents hardly change from token to token (docs/decisions/store-format.md has the figures).
+A shard is the file of one or more whole layers: its inner chunks, one after the other, then the
+index: (offset, nbytes) as little-endian uint64 for each inner chunk in C order of (layer, head,
+chunk), then the crc32c of the index. An inner chunk is the blosc frame of its values, transposed to
+(dim, token), followed by the frame's crc32c. Transposed, because a channel's exponents hardly
+change from token to token (docs/decisions/store-format.md has the figures).
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ INDEX_ENTRY_NBYTES = 16
 def bits_to_float32(
     bits: NDArray[np.uint16], out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """float32 values of bfloat16 bits: exact, NaN payloads included. `out`: an array of the same shape to fill."""
+    """float32 values of bfloat16 bits: exact, NaN payloads included.
+
+    `out`: an array of the same shape to fill.
+    """
     if out is None:
         out = np.empty(bits.shape, np.float32)
     np.left_shift(bits, 16, out=out.view(np.uint32), dtype=np.uint32)
@@ -46,7 +50,9 @@ def bits_to_float32(
 def float32_to_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """bfloat16 bits of float32 values, rounded to nearest, ties to even; NaN stays NaN (quiet)."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    # Half of the last kept bit, and one more where that bit is odd: ties go to even.
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    # Rounding could carry a NaN's payload into infinity, so its quiet bit is set instead.
     quiet = (bits >> 16) | 0x0040
     return np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
 
@@ -60,7 +66,7 @@ def to_float32(stored: Bits, out: NDArray[np.float32]) -> None:
 
 
 def encode_chunk(values: Bits, codec: Codec) -> bytes:
-    """Bytes of one inner chunk of values (token, dim)."""
+    """Return the bytes of one inner chunk of values (token, dim)."""
     if codec == "none":
         frame = values.tobytes()
     else:
@@ -71,7 +77,7 @@ def encode_chunk(values: Bits, codec: Codec) -> bytes:
 
 
 def _transposed(values: Bits) -> Bits:
-    """A transposed copy, made in blocks that stay in the cache: twice as fast as in one go."""
+    """Return a transposed copy, made in blocks that stay in the cache, which is twice as fast."""
     out = np.empty(values.shape[::-1], values.dtype)
     for start in range(0, len(values), TRANSPOSE_TOKENS):
         stop = start + TRANSPOSE_TOKENS
@@ -80,14 +86,17 @@ def _transposed(values: Bits) -> Bits:
 
 
 def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: str) -> Bits:
-    """Values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where nothing is compressed, of
-    `chunk`. Raises CorruptError that begins with `where`."""
+    """Return values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where
+    nothing is compressed, of `chunk`. Raises CorruptError that begins with `where`.
+    """
     frame = chunk[:-CRC_NBYTES]
-    stored, found = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little"), crc32c(frame)
-    if stored != found:
+    stored = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little")
+    checksum = crc32c(frame)
+    if stored != checksum:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x}, found {found:08x}: damaged: {REPAIR}"
+            f"{where}: expected crc32c {stored:08x}, found {checksum:08x}: damaged: {REPAIR}"
         )
+    # blosc's header has the size of what it compressed; nothing else is to be written to scratch.
     nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
     if nbytes != scratch.nbytes:
         raise CorruptError(
@@ -105,17 +114,20 @@ def encode_index(chunk_nbytes: list[int]) -> bytes:
     """Index of a shard whose chunks follow each other in C order."""
     index = np.empty((len(chunk_nbytes), 2), "<u8")
     index[:, 1] = chunk_nbytes
+    # Each chunk begins where the one before it ends.
     index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
     data = index.tobytes()
     return data + crc32c(data).to_bytes(CRC_NBYTES, "little")
 
 
 def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
-    """(chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
+    """Return (chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
     index = data[:-CRC_NBYTES]
-    stored, found = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little"), crc32c(index)
-    if stored != found:
+    stored = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little")
+    checksum = crc32c(index)
+    if stored != checksum:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x} of the index, found {found:08x}: damaged: {REPAIR}"
+            f"{where}: expected crc32c {stored:08x} of the index, found {checksum:08x}: damaged: "
+            f"{REPAIR}"
         )
     return index.view("<u8").reshape(-1, 2)

@@ -22,15 +22,22 @@ class KeptBytes(Protocol):
     """Which arrays a run keeps: models.base.Request and RunConfig are such."""
 
     @property
-    def kinds(self) -> tuple[Kind, ...]: ...
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of vectors that are stored."""
+
     @property
-    def layers(self) -> tuple[int, ...]: ...
+    def layers(self) -> tuple[int, ...]:
+        """The decoder's layers that are stored."""
+
     @property
-    def vision_layers(self) -> tuple[int, ...]: ...
+    def vision_layers(self) -> tuple[int, ...]:
+        """The tower's layers that are stored."""
 
 
 def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: KeptBytes) -> int:
-    """Bytes of one token in one kind's array, over all kept layers and heads, before compression."""
+    """Return how many bytes one token takes in a kind's array, over its layers and heads.
+
+    Compression is not counted."""
     values = {
         "key": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
         "value": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
@@ -41,7 +48,7 @@ def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: KeptByte
 
 
 def sample_bytes(sample: Sample, model: ModelInfo, kept: KeptBytes) -> int:
-    """Bytes of one image with the text before it, before compression."""
+    """Return how many bytes one image takes with the text before it, before compression."""
     total = 0
     for kind in kept.kinds:
         tokens = sample.n_vision_tokens if kind == "vision" else sample.n_tokens
@@ -54,13 +61,13 @@ def sample_bytes(sample: Sample, model: ModelInfo, kept: KeptBytes) -> int:
 def run_bytes(
     samples: Sequence[Sample], model: ModelInfo, kept: KeptBytes, n_texts: int = 0
 ) -> int:
-    """Bytes of a run of these images and of value vectors of n_texts texts, before compression."""
+    """Return how many bytes these images and n_texts texts take, before compression."""
     texts = n_texts * token_bytes("value", model.geometry, model.dtype, kept)
     return texts + sum(sample_bytes(sample, model, kept) for sample in samples)
 
 
 def expected_bytes(raw_bytes: int, codec: str, dtype: Precision = "bfloat16") -> int:
-    """Bytes on disk to expect of so many raw ones."""
+    """Return how many bytes on disk to expect of so many raw ones."""
     return raw_bytes if codec == "none" else round(raw_bytes * LZ4_RATIO[dtype])
 
 
@@ -73,17 +80,18 @@ def free_bytes(path: str | PathLike[str]) -> int:
 
 
 def check_space(path: str | PathLike[str], needed_bytes: int) -> None:
-    """Raises SpaceError where fewer than the needed bytes and a small margin are free."""
+    """Raise SpaceError where fewer than the needed bytes and a small margin are free."""
     free = free_bytes(path)
     if needed_bytes + MARGIN_BYTES > free:
         raise SpaceError(
             f"store {path}: expected {human(needed_bytes)} and {human(MARGIN_BYTES)} to spare, "
-            f"found {human(free)} free: free some, or keep fewer --kinds, --layers or images (--limit)"
+            f"found {human(free)} free: free some, or keep fewer --kinds, --layers or images "
+            "(--limit)"
         )
 
 
 def human(nbytes: float) -> str:
-    """Bytes with a decimal unit: 1.5 GB."""
+    """Return a number of bytes with a decimal unit: 1.5 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(nbytes) < 1000:
             return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"

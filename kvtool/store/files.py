@@ -1,7 +1,7 @@
 """Files that survive a crash: sealed JSON, fsync, rename, and a temporary folder of one's own.
 
-A sealed JSON file carries the crc32c of its own bytes (computed with the eight digits as zeros), so that a flipped
-bit anywhere in it is found, in a sample's id as much as in a brace.
+A sealed JSON file carries the crc32c of its own bytes (computed with the eight digits as zeros), so
+that a flipped bit anywhere in it is found, in a sample's id as much as in a brace.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kvtool.store.durable import (
     walk,
     write_file,
 )
-from kvtool.store.layout import ZARR_JSON, entries, tmp_path
+from kvtool.store.layout import PLAIN_FOLDERS, ZARR_JSON, entries, tmp_path
 from kvtool.store.owners import (
     Process,
     Watch,
@@ -49,34 +49,43 @@ __all__ = ["crc32c", "fsync_folder", "host_name", "write_file"]  # and what is d
 SEAL = "kvtool_crc32c"
 UNSEALED = "00000000"
 _SEAL_PATTERN = re.compile(rb'"kvtool_crc32c": "([0-9a-f]{8})"')
+_NO_ZARR = {"about": "files of kvtool that are not Zarr"}
+"""An attribute for those who meet such a folder with zarr."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 SCRATCH_EXPIRY_S = 86400.0
-"""When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S while in use."""
+"""When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S
+while in use.
+"""
 _sequence = itertools.count()
 _swept: set[tuple[int, Path]] = set()
 _watch = Watch()
 
 
 def sealed(document: dict[str, Any]) -> bytes:
-    """JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum of those bytes."""
+    """Return JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum
+    of those bytes.
+    """
     text = json.dumps(document).encode()
     start, stop = _SEAL_PATTERN.search(text).span(1)  # type: ignore[union-attr]
     return text[:start] + b"%08x" % crc32c(text) + text[stop:]
 
 
 def unsealed(data: bytes, where: str) -> dict[str, Any]:
-    """Inverse of sealed, SEAL left in place. Raises CorruptError that begins with `where`."""
+    """Return the inverse of sealed, SEAL left in place.
+
+    Raises CorruptError that begins with `where`.
+    """
     match = _SEAL_PATTERN.search(data)
     if match is None:
         raise CorruptError(
             f"{where}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
         )
     start, stop = match.span(1)
-    found = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
-    if found != match[1]:
+    checksum = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
+    if checksum != match[1]:
         raise CorruptError(
-            f"{where}: expected crc32c {match[1].decode()}, found {found.decode()}: damaged"
+            f"{where}: expected crc32c {match[1].decode()}, found {checksum.decode()}: damaged"
         )
     try:
         document = json.loads(data)
@@ -90,40 +99,80 @@ def unsealed(data: bytes, where: str) -> dict[str, Any]:
 
 
 def group_json(attributes: dict[str, Any]) -> bytes:
-    """zarr.json of an explicit group; the seal is its first attribute, since zarr allows no other member."""
+    """zarr.json of an explicit group; the seal is its first attribute, since zarr allows no other
+    member.
+    """
     return sealed(
         {"zarr_format": 3, "node_type": "group", "attributes": {SEAL: UNSEALED, **attributes}}
     )
 
 
+def leaf_json(attributes: dict[str, Any]) -> bytes:
+    """Return the zarr.json of a folder whose files are not Zarr, e.g. of results: an array without
+    a value.
+
+    zarr never looks into the folder of an array, so that it finds nothing there that it would have
+    to warn of.
+    """
+    geometry = {
+        "shape": [0],
+        "data_type": "uint8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": 0,
+        "codecs": [{"name": "bytes"}],
+    }
+    all_attributes = {SEAL: UNSEALED, **_NO_ZARR, **attributes}
+    return sealed(
+        {"zarr_format": 3, "node_type": "array", **geometry, "attributes": all_attributes}
+    )
+
+
 def read_group(folder: Path, where: str) -> dict[str, Any]:
-    """Attributes of a group written with group_json. Raises CorruptError, or FileNotFoundError."""
+    """Return the attributes that group_json or leaf_json was given.
+
+    Raises CorruptError, or FileNotFoundError.
+    """
     where = f"{where}: {ZARR_JSON}"
     attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
     if not isinstance(attributes, dict):
         raise CorruptError(f"{where}: expected the attributes of a group, found none")
-    attributes.pop(SEAL, None)
+    for name in (SEAL, *_NO_ZARR):
+        attributes.pop(name, None)
     return attributes
 
 
 def replace_file(path: Path, data: bytes, tmp: Path) -> None:
-    """Write `data` in the folder `tmp`, then rename it to `path`: readers see the old file or the new one."""
+    """Write `data` in the folder `tmp`, then rename it to `path`: readers see the old file or the
+    new one.
+    """
     write_file(tmp / path.name, data)
     (tmp / path.name).replace(path)
     fsync_folder(path.parent)
 
 
+def close_plain_folders(store: Path, tmp: Path) -> None:
+    """Give each folder of a store whose files are not Zarr its zarr.json, where it has none."""
+    for name in PLAIN_FOLDERS:
+        folder = store / name
+        if folder.is_dir() and not (folder / ZARR_JSON).exists():
+            replace_file(folder / ZARR_JSON, leaf_json({}), tmp)
+
+
 def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | None = None) -> bool:
-    """Rename a folder whose files are fsynced to its final name, and enter it in the ledger. False: another writer
-    was first, `tmp` is dropped.
+    """Rename a folder whose files are fsynced to its final name, and enter it in the ledger.
 
-    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back before
-    and after the rename. What was renamed has the same files of the same sizes, too, or it is taken back. Raises
-    TornError.
+    False: another writer was first, `tmp` is dropped.
 
-    The target is never created first: renaming onto an empty folder silently succeeds, onto a full one fails.
+    tmp: STORE/tmp/<scratch>/<name>. files: what was written, by path below tmp, which is read back
+    before and after the rename. What was renamed has the same files of the same sizes, too, or it
+    is taken back. Raises TornError.
+
+    The target is never created first: renaming onto an empty folder silently succeeds, onto a full
+    one fails.
     """
     check_files(tmp, files or {})
+    # Names in a folder survive a power cut only once the folder itself is synced, the inner first.
     expected = sizes(tmp)
     for folder, _ in walk(tmp, topdown=False):
         fsync_folder(folder)
@@ -149,7 +198,10 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
 
 
 def remove_committed(store: Path, target: Path) -> None:
-    """Remove a committed file or folder, at once for readers: its entry in the ledger goes first. None is fine."""
+    """Remove a committed file or folder, at once for readers: its entry in the ledger goes first.
+
+    None is fine.
+    """
     ledger.unmark(store, target)
     with scratch_folder(store) as scratch, suppress(FileNotFoundError):
         target.rename(scratch / target.name)
@@ -158,8 +210,11 @@ def remove_committed(store: Path, target: Path) -> None:
 
 @contextmanager
 def scratch_folder(store: Path) -> Iterator[Path]:
-    """A new folder STORE/tmp/<process>-<seq>/, removed at the end unless it was renamed away. The first one of a
-    process sweeps what dead ones left, and a later one what it has watched meanwhile."""
+    """A new folder STORE/tmp/<process>-<seq>/, removed at the end unless it was renamed away.
+
+    The first one of a process sweeps what dead ones left, and a later one what it has watched
+    meanwhile.
+    """
     if (os.getpid(), store) not in _swept or _watch.is_due():
         sweep_scratch(store)
     folder = tmp_path(store) / f"{this_process().tag}-{next(_sequence)}"
@@ -172,12 +227,14 @@ def scratch_folder(store: Path) -> Iterator[Path]:
 
 
 def scratch_owner(folder: Path) -> Process | None:
-    """The process that made a folder of tmp/; None where it is no scratch folder."""
+    """Return the process that made a folder of tmp/; None where it is no scratch folder."""
     return Process.from_tag(folder.name.rpartition("-")[0])
 
 
 def is_stale_scratch(folder: Path) -> bool | None:
-    """Whether the process that made a folder of tmp/ is gone; None where that cannot be said."""
+    """Return whether the process that made a folder of tmp/ is gone; None where that cannot be
+    said.
+    """
     owner = scratch_owner(folder)
     if owner is None:
         return None
@@ -186,21 +243,27 @@ def is_stale_scratch(folder: Path) -> bool | None:
         return False
     if dead:
         return True
-    # A clock that jumps makes every folder look old, so its age alone is no proof: it must be seen to be left alone.
+    # A clock that jumps makes every folder look old, so its age alone is no proof: it must be
+    # seen to be left alone.
     idle_s = untouched_s(folder)
     is_old = idle_s is not None and idle_s > SCRATCH_EXPIRY_S
     return True if is_old and _watch.is_idle(folder) else None
 
 
 def is_watched_scratch(folder: Path) -> bool:
-    """Whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether it is left alone."""
+    """Return whether is_stale_scratch has found a folder old and needs WATCH_S more to say whether
+    it is left alone.
+    """
     return is_stale_scratch(folder) is None and _watch.is_watched(folder)
 
 
 def sweep_scratch(store: Path) -> list[str]:
-    """Delete what dead processes left unfinished, and return the names. Nothing that may be in use is touched.
+    """Delete what dead processes left unfinished, and return the names.
 
-    It is moved aside before it is deleted: a writer that is alive after all finds its folder whole, or gone.
+    Nothing that may be in use is touched.
+
+    It is moved aside before it is deleted: a writer that is alive after all finds its folder whole,
+    or gone.
     """
     _swept.add((os.getpid(), store))
     swept = []
@@ -217,21 +280,22 @@ def sweep_scratch(store: Path) -> list[str]:
 
 
 def member_names(folder: Path) -> list[str]:
-    """Names of the members of a run's group; hidden ones are none. Raises StoreError."""
+    """Return the names of the members of a run's group; hidden ones are none. Raises StoreError."""
     with os_errors(f"{folder}: cannot be listed"):
         return [entry.name for entry in entries(folder) if not entry.name.startswith(".")]
 
 
 @contextmanager
 def os_errors(what: str) -> Iterator[None]:
-    """OSErrors become SpaceError or StoreError of one line; `what` says who was doing what, where."""
+    """Turn OSErrors into a SpaceError or StoreError of one line that begins with `what`."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _NO_SPACE:
             raise SpaceError(
-                f"{what}: no space left on the disk ({reason}); nothing was kept of it: free some, then run again"
+                f"{what}: no space left on the disk ({reason}); nothing was kept of it: free "
+                "some, then run again"
             ) from error
         name = f" ({error.filename})" if error.filename else ""
         raise StoreError(f"{what}: {reason}{name}") from error

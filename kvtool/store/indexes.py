@@ -1,10 +1,11 @@
-"""Search indexes of a run: files that can be computed again at any time, checked piece by piece before they are used.
+"""Search indexes of a run: files that can be computed again, checked piece by piece before use.
 
 RUN/indexes/zarr.json             group
-RUN/indexes/<name>/zarr.json      what the index is; size and crc32c of each piece of each of its files
+RUN/indexes/<name>/zarr.json      what the index is; size and crc32c of the pieces of its files
 RUN/indexes/<name>/<file>         the index itself, in its library's own format
 
-They are committed as parts are: written aside, fsynced, renamed. `store remove` drops them with the run.
+They are committed as parts are: written aside, fsynced, renamed. `store remove` drops them with
+the run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kvtool.store.files import (
     commit_folder,
     crc32c,
     group_json,
+    leaf_json,
     os_errors,
     read_group,
     remove_committed,
@@ -51,7 +53,9 @@ class CheckedFile:
     pieces: Sequence[tuple[int, str]]
 
     def check(self, piece: int) -> None:
-        """Raise DamagedIndexError where a piece's bytes are not those written, or the file has another size."""
+        """Raise DamagedIndexError where a piece's bytes are not those written, or the file has
+        another size.
+        """
         if piece in self._checked:
             return
         start, stop = self._bounds[piece : piece + 2]
@@ -59,14 +63,15 @@ class CheckedFile:
             with self.path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(start)
-                found = f"{crc32c(file.read(stop - start)):08x}"
+                checksum = f"{crc32c(file.read(stop - start)):08x}"
         except OSError as error:
             raise DamagedIndexError(f"{self.path}: {error.strerror}") from None
         if size != self._bounds[-1]:
             raise DamagedIndexError(f"{self.path}: expected {self._bounds[-1]} bytes, found {size}")
-        if found != (expected := self.pieces[piece][1]):
+        if checksum != (expected := self.pieces[piece][1]):
             raise DamagedIndexError(
-                f"{self.path}: expected crc32c {expected} of bytes {start} to {stop}, found {found}: damaged"
+                f"{self.path}: expected crc32c {expected} of bytes {start} to {stop}, found "
+                f"{checksum}: damaged"
             )
         self._checked.add(piece)
 
@@ -80,7 +85,7 @@ class CheckedFile:
 
 
 def describe(data: NDArray[np.uint8], sizes: Sequence[int]) -> Pieces:
-    """Checksums of consecutive pieces of these sizes, which make up all of `data`."""
+    """Return the checksums of consecutive pieces of these sizes, which make up all of `data`."""
     bounds = [0, *accumulate(sizes)]
     if bounds[-1] != len(data):
         raise ValueError(f"expected pieces of {len(data)} bytes in all, found {bounds[-1]}")
@@ -91,17 +96,21 @@ def describe(data: NDArray[np.uint8], sizes: Sequence[int]) -> Pieces:
 
 
 def folder_of(run: Run) -> Path:
+    """Return the folder of a run's indexes, which is there once the run was searched."""
     return run.folder / layout.INDEXES
 
 
 def names(run: Run) -> list[str]:
-    """Names of a run's indexes, damaged ones included."""
+    """Return the names of a run's indexes, damaged ones included."""
     folder = folder_of(run)
     return [path.name for path in layout.entries(folder) if path.is_dir()]
 
 
 def load(run: Run, name: str) -> tuple[dict[str, Any], dict[str, CheckedFile]] | None:
-    """An index's attributes and files; None where there is none of this name. Raises DamagedIndexError."""
+    """Return an index's attributes and files; None where there is none of this name.
+
+    Raises DamagedIndexError.
+    """
     folder = folder_of(run) / name
     if not folder.is_dir():
         return None
@@ -120,14 +129,15 @@ def keep(
 ) -> None:
     """Commit an index; where another process was first, that one stays.
 
-    write: puts fsynced files in a folder and returns the index's attributes and their pieces. Raises StoreError where
-    the store cannot be written; nothing is left behind then.
+    write: puts fsynced files in a folder and returns the index's attributes and their pieces.
+    Raises StoreError where the store cannot be written; nothing is left behind then.
     """
     layout.check_name(name, "index name")
     with (
         os_errors(f"run {run.name}: index {name} cannot be written"),
         scratch_folder(run.store) as scratch,
     ):
+        # A run that was never searched has no group of indexes yet.
         if not folder_of(run).exists():
             group = scratch / layout.INDEXES
             group.mkdir()
@@ -137,7 +147,7 @@ def keep(
         tmp.mkdir()
         attributes, files = write(tmp)
         write_file(
-            tmp / layout.ZARR_JSON, group_json({"committed_as": name, **attributes, "files": files})
+            tmp / layout.ZARR_JSON, leaf_json({"committed_as": name, **attributes, "files": files})
         )
         commit_folder(tmp, folder_of(run) / name)
 
@@ -149,7 +159,7 @@ def drop(run: Run, name: str) -> None:
 
 
 def problems(run: Run, folder: Path) -> Iterator[tuple[str, bool]]:
-    """(what is wrong with an index, whether it is damaged), for `store verify`."""
+    """Yield (what is wrong with an index, whether it is damaged), for `store verify`."""
     if not folder.is_dir():
         yield "not a file of kvtool", False
         return

@@ -1,7 +1,7 @@
-"""What a store keeps beside its runs: results by key, and pictures drawn for questions, each with its checksum.
+"""What a store keeps beside its runs: results by key, and pictures, each with its checksum.
 
 results/<key>.json     sealed JSON: the key, whether it is a result or answers, and the result
-pictures/<key>/        the pictures, and manifest.json, sealed: the key, size and crc32c of each file
+pictures/<key>/        the pictures, and manifest.json: the key, size and crc32c of each file
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kvtool.store.durable import FileRecord, make_folder, read_file, read_record
 from kvtool.store.files import (
     SEAL,
     UNSEALED,
+    close_plain_folders,
     commit_folder,
     os_errors,
     remove_committed,
@@ -65,6 +66,7 @@ def warn_once(message: str, always: bool = False) -> None:
 
 
 def result_path(store: Path, key: str) -> Path:
+    """Return the file of a result. Raises UsageError for a key that is no file's name."""
     return layout.results_path(store) / f"{layout.check_name(key, 'result key')}.json"
 
 
@@ -81,7 +83,10 @@ def save_result(store: Path, key: str, result: dict[str, Any]) -> Path:
 
 
 def load_result(path: Path) -> dict[str, Any] | None:
-    """The result in a file, None where there is none. Raises CorruptError where it is not what was kept there."""
+    """Return the result in a file, None where there is none.
+
+    Raises CorruptError where it is not what was kept there.
+    """
     try:
         return _read_result(path)
     except CorruptError as error:
@@ -89,38 +94,44 @@ def load_result(path: Path) -> dict[str, Any] | None:
 
 
 def find_result(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
-    """As load_result, parsed; a damaged one, or one that cannot be read, is said in a warning and taken for none, so
-    that it is computed again. Nothing is written: what is kept next under the key takes its place."""
+    """Return the result in a file, parsed; None where there is none.
+
+    A damaged one, or one that cannot be read, is said in a warning and taken for none, so that it
+    is computed again. Nothing is written: what is kept next under the key takes its place.
+    """
     try:
         record = _read_result(path)
         return None if record is None else parse(record)
     except KvtoolError as error:
-        where = "" if str(path) in str(error) else f"result {path}: "
-        warn_once(f"{where}{error}; it is computed again")
+        label = "" if str(path) in str(error) else f"result {path}: "
+        warn_once(f"{label}{error}; it is computed again")
         return None
 
 
 def _read_result(path: Path) -> dict[str, Any] | None:
-    where = f"result {path}"
-    with os_errors(f"{where}: cannot be read"):
+    label = f"result {path}"
+    with os_errors(f"{label}: cannot be read"):
         try:
             data = read_file(path)
         except FileNotFoundError:
             return None
-    kept = schema.read(_Kept, unsealed(data, where), where)
-    if kept.key != path.stem:
-        raise CorruptError(f"{where}: expected the result {path.stem}, found {kept.key}")
-    return kept.result
+    record = schema.read(_Kept, unsealed(data, label), label)
+    if record.key != path.stem:
+        raise CorruptError(f"{label}: expected the result {path.stem}, found {record.key}")
+    return record.result
 
 
 def results(store: Path) -> Iterator[dict[str, Any]]:
-    """All results, the last saved first; damaged files are left out, and a warning names each."""
-    found = []
+    """Yield all results, the last saved first; damaged files are left out, and a warning names
+    each.
+    """
+    paths = []
     for path in layout.entries(layout.results_path(store)):
         with suppress(FileNotFoundError):  # replaced or removed in this moment
             if path.suffix == ".json":
-                found.append((path.stat().st_mtime_ns, path))
-    for _, path in sorted(found, reverse=True):
+                paths.append((path.stat().st_mtime_ns, path))
+    # By the time of the last save, the newest first.
+    for _, path in sorted(paths, reverse=True):
         try:
             result = load_result(path)
         except StoreError as error:
@@ -131,19 +142,28 @@ def results(store: Path) -> Iterator[dict[str, Any]]:
 
 
 def pictures_path(store: Path, key: str) -> Path:
+    """Return the folder of a key's pictures.
+
+    Raises UsageError for a key that is no folder's name.
+    """
     return layout.pictures_path(store) / layout.check_name(key, "key of pictures")
 
 
 def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> Path:
-    """Keep files in a folder of their own; one that is there stays, unless it is damaged. Raises StoreError."""
+    """Keep files in a folder of their own; one that is there stays, unless it is damaged.
+
+    Raises StoreError.
+    """
     folder = pictures_path(store, key)
     with os_errors(f"pictures {key}: cannot be written"), scratch_folder(store) as scratch:
         make_folder(folder.parent)
+        close_plain_folders(store, scratch)
         tmp = scratch / key
         tmp.mkdir()
         records = {name: write_recorded(tmp / name, data) for name, data in files}
         manifest = sealed({SEAL: UNSEALED, "key": key, "files": records})
         records[MANIFEST] = write_recorded(tmp / MANIFEST, manifest)
+        # A damaged folder makes room for the whole one.
         if folder.exists() and any(picture_problems(folder)):
             remove_committed(store, folder)
         commit_folder(tmp, folder, records)
@@ -151,10 +171,10 @@ def keep_pictures(store: Path, key: str, files: Iterable[tuple[str, bytes]]) -> 
 
 
 def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes]]]) -> Path:
-    """The folder of pictures, drawn where they are not there or damaged.
+    """Return the folder of pictures, drawn where they are not there or damaged.
 
-    Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder until the process
-    ends, and a warning says so.
+    Where the store cannot be written, a colleague's or a full one, they lie in a temporary folder
+    until the process ends, and a warning says so.
     """
     folder = pictures_path(store, key)
     try:
@@ -171,30 +191,35 @@ def pictures(store: Path, key: str, draw: Callable[[], Iterable[tuple[str, bytes
 
 
 def picture_problems(folder: Path) -> Iterator[str]:
-    """What is wrong with a folder of pictures, by file."""
-    where = f"file {MANIFEST}"
+    """Yield what is wrong with a folder of pictures, by file."""
+    label = f"file {MANIFEST}"
     try:
-        manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), where), where)
+        manifest = schema.read(_Manifest, unsealed(read_file(folder / MANIFEST), label), label)
     except FileNotFoundError:
-        yield f"{where} is missing: {_AGAIN}"
+        yield f"{label} is missing: {_AGAIN}"
         return
     except CorruptError as error:
         yield f"{error}: {_AGAIN}"
         return
     if manifest.key != folder.name:
-        yield f"{where}: expected pictures {folder.name}, found those of {manifest.key}: {_AGAIN}"
+        yield f"{label}: expected pictures {folder.name}, found those of {manifest.key}: {_AGAIN}"
     for name, (nbytes, crc) in manifest.files.items():
         try:
-            found = read_record(folder / name)
+            current = read_record(folder / name)
         except FileNotFoundError:
             yield f"file {name} is missing: {_AGAIN}"
             continue
-        if found != FileRecord(nbytes, crc):
-            yield f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, found {found[0]} of {found[1]:08x}"
+        if current != FileRecord(nbytes, crc):
+            yield (
+                f"file {name}: expected {nbytes} bytes of crc32c {crc:08x}, "
+                f"found {current[0]} of {current[1]:08x}"
+            )
 
 
 def picture_files(folder: Path) -> set[str]:
-    """Names of the files that belong in a folder of pictures, as far as its manifest says."""
+    """Return the names of the files that belong in a folder of pictures, as far as its manifest
+    says.
+    """
     with suppress(CorruptError, OSError):
         return {
             MANIFEST,

@@ -12,8 +12,9 @@ from kvtool.store.keeping import warn_once
 
 
 def results_among(records: Iterable[Mapping[str, Any]]) -> Iterator[Result]:
-    """The results of this schema among kept records, as answers are, too; one whose fields are of other types is left
-    out, and a warning says so."""
+    """Yield the results of this schema among kept records, as answers are, too; one whose fields
+    are of other types is left out, and a warning says so.
+    """
     for record in records:
         if record.get("schema") == SCHEMA:
             try:

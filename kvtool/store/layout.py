@@ -8,8 +8,8 @@ STORE/runs/<run>/text/<start>/         vectors of class names and expressions
 STORE/runs/<run>/locks/<part>.claim    who works on what
 STORE/runs/<run>/indexes/<name>/       search indexes, built when first asked for
 STORE/results/<key>.json               results of probes and analyses
-STORE/pictures/<key>/                  pictures drawn for questions, with what they show, from the first such command on
-STORE/ledger/                          an entry for each of these once it is committed, see ledger.py
+STORE/pictures/<key>/                  pictures drawn for questions, with what they show
+STORE/ledger/                          an entry for each of these, see ledger.py
 STORE/tmp/<process>-<seq>/             what is being written; never read
 """
 
@@ -27,12 +27,18 @@ LEDGER = "ledger"
 ROOT_COPY = "store.json"
 """In the ledger, a copy of the store's own zarr.json."""
 ROSTER = "roster"
-RUN_FOLDERS = ("parts", "text", "locks", ROSTER)
+RESULTS = "results"
+LOCKS = "locks"
+RUN_FOLDERS = ("parts", "text", LOCKS, ROSTER)
 INDEXES = "indexes"
 """A folder that a run has once it was searched."""
 PICTURES = "pictures"
 """A folder that a store has once questions were drawn."""
-RUN_GROUPS = (*(name for name in RUN_FOLDERS if name != "locks"), INDEXES)
+PLAIN_FOLDERS = (RESULTS, "tmp", LEDGER, PICTURES)
+"""Folders of a store whose files are not Zarr: their zarr.json keeps zarr out of them, see
+files.leaf_json.
+"""
+RUN_GROUPS = (*(name for name in RUN_FOLDERS if name != LOCKS), INDEXES)
 """Folders of a run whose members are committed one by one."""
 REPAIR = "`kvtool store repair` drops it, then extract again"
 
@@ -43,59 +49,70 @@ _PART_NAME = re.compile(r"(\d{7,})-(\d{7,})")
 
 
 def runs_path(store: Path) -> Path:
+    """Return the folder of a store's runs."""
     return store / "runs"
 
 
 def run_path(store: Path, run: str) -> Path:
+    """Return the folder of a run."""
     return runs_path(store) / run
 
 
 def results_path(store: Path) -> Path:
+    """Return the folder of a store's results."""
     return store / "results"
 
 
 def pictures_path(store: Path) -> Path:
+    """Return the folder of a store's pictures."""
     return store / PICTURES
 
 
 def ledger_path(store: Path) -> Path:
+    """Return the folder of a store's ledger."""
     return store / LEDGER
 
 
 def tmp_path(store: Path) -> Path:
+    """Return the folder of what is being written."""
     return store / "tmp"
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder is none of ours and none of anybody's interest."""
+    """Return whether a file or folder is none of ours and none of anybody's interest."""
     return _LITTER.fullmatch(name) is not None
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder by name, but its zarr.json and litter; nothing where there is no such folder."""
+    """Return what lies in a folder by name, but its zarr.json and litter; nothing where there is no
+    such folder.
+    """
     try:
-        found = list(folder.iterdir())
+        paths = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in found if path.name != ZARR_JSON and not is_litter(path.name))
+    return sorted(path for path in paths if path.name != ZARR_JSON and not is_litter(path.name))
 
 
 def check_name(name: str, what: str) -> str:
-    """A name that is also a file name on every system. Raises UsageError."""
+    """Return a name that is also a file name on every system. Raises UsageError."""
     if not _SAFE_NAME.fullmatch(name):
         raise UsageError(
-            f"{what} {name!r}: expected a letter or digit, then letters, digits and . _ + = @ - (200 at most)"
+            f"{what} {name!r}: expected a letter or digit, then letters, digits and . _ + = @ - "
+            "(200 at most)"
         )
     return name
 
 
 def part_name(start: int, stop: int) -> str:
-    """Name of the part that holds (some of) the images start..stop-1 of the data set's order."""
+    """Return the name of the part that holds (some of) the images start..stop-1 of the data set's
+    order.
+    """
     return f"{start:07d}-{stop:07d}"
 
 
 def part_range(name: str) -> tuple[int, int] | None:
-    """Inverse of part_name; None where the name is no part's."""
+    """Return the inverse of part_name; None where the name is no part's."""
     match = _PART_NAME.fullmatch(name)
     if match is None or int(match[1]) >= int(match[2]):
         return None

@@ -1,9 +1,9 @@
 """The ledger: what was committed, so that what is gone as a whole is missed.
 
-STORE/ledger/ has an empty file for each committed part, text, segment, index, result and folder of pictures, under
-the path it has in the store, and copies of the zarr.json of each run and of each segment of its roster, with which
-damaged ones are mended. An entry is made
-after the commit and taken away before a removal; what a crash leaves without an entry is only not missed.
+STORE/ledger/ has an empty file for each committed part, text, segment, index, result and folder of
+pictures, under the path it has in the store, and copies of the zarr.json of each run and of each
+segment of its roster, with which damaged ones are mended. An entry is made after the commit and
+taken away before a removal; what a crash leaves without an entry is only not missed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUN_COPY = "run.json"
 
 
 def entry_of(store: Path, target: Path) -> Path:
-    """The entry of a committed file or folder."""
+    """Return the entry of a committed file or folder."""
     return layout.ledger_path(store) / target.relative_to(store)
 
 
@@ -65,7 +65,7 @@ def unmark(store: Path, target: Path) -> None:
 
 
 def gone(store: Path) -> Iterator[Path]:
-    """What was committed and is not there; of a run that is gone as a whole, the run alone."""
+    """Yield what was committed and is not there; of a run that is gone, the run alone."""
     ledger = layout.ledger_path(store)
     for group in (layout.results_path(store), layout.pictures_path(store)):
         for entry in layout.entries(entry_of(store, group)):
@@ -89,6 +89,7 @@ def spoiled(store: Path) -> Iterator[Path]:
                 name in (RUN_COPY, layout.ROOT_COPY)
                 or name.startswith(f".{RUN_COPY}.")
                 or layout.is_litter(name)
+                or folder / name == layout.ledger_path(store) / layout.ZARR_JSON
             ):
                 continue  # copies, those that a crash left half written, and litter
             status = (folder / name).lstat()
@@ -97,12 +98,12 @@ def spoiled(store: Path) -> Iterator[Path]:
 
 
 def run_copy(store: Path, run: str) -> Path:
-    """Where the copy of a run's zarr.json is."""
+    """Return where the copy of a run's zarr.json is."""
     return entry_of(store, layout.run_path(store, run)) / RUN_COPY
 
 
 def segment_copies(store: Path, run: str) -> list[Path]:
-    """Where the copies of the segments of a run's roster are; each has its segment's name."""
+    """Return the copies of the segments of a run's roster; each has its segment's name."""
     entries = layout.entries(entry_of(store, layout.run_path(store, run) / layout.ROSTER))
     return [entry for entry in entries if not entry.name.startswith(".")]
 

@@ -1,10 +1,12 @@
-"""Claims: who works on which part. A claim is a file that names its owner and that only one can make; no flock, so NFS
-does. It is written aside and hard-linked to its name, hence never seen half written; where a file system has no hard
-links, it is made with O_EXCL.
+"""Claims: who works on which part.
 
-A claim only saves double work: commits are safe without it (writer.commit_folder lets one of two win). It ends when
-its owner deletes it, or when its owner is dead; where that cannot be said, as across hosts and containers, when the
-owner has not touched the file for EXPIRY_S. See owners.py.
+A claim is a file that names its owner and that only one can make; no flock, so NFS does. It is
+written aside and hard-linked to its name, hence never seen half written; where a file system has no
+hard links, it is made with O_EXCL.
+
+A claim only saves double work: commits are safe without it (writer.commit_folder lets one of two
+win). It ends when its owner deletes it, or when its owner is dead; where that cannot be said, as
+across hosts and containers, when the owner has not touched the file for EXPIRY_S. See owners.py.
 """
 
 from __future__ import annotations
@@ -46,18 +48,23 @@ class Owner:
 
 @contextmanager
 def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[Owner]:
-    """Hold the claim at `path`. Raises BusyError, naming the owner, where another still holds it after wait_s."""
+    """Hold the claim at `path`.
+
+    Raises BusyError, naming the owner, where another still holds it after wait_s.
+    """
     mine = Owner(this_process(), time.time(), uuid.uuid4().hex)
     deadline = time.monotonic() + wait_s
     with os_errors(f"{what}: cannot be claimed"):
         while not _create(store, path, mine):
+            # The claim of a dead process is taken over without waiting.
             if _drop_if_stale(path):
                 continue
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 owner = read_owner(path)
                 raise BusyError(
-                    f"{what} is held by {owner or 'an unknown process'}: wait for it, or use --wait SECONDS"
+                    f"{what} is held by {owner or 'an unknown process'}: wait for it, or use "
+                    "--wait SECONDS"
                 )
             time.sleep(min(POLL_S, left_s))
     try:
@@ -72,7 +79,9 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
 
 
 def read_owner(path: Path) -> Owner | None:
-    """The owner of a claim; None where there is no claim, or its maker has not yet written its name."""
+    """Return the owner of a claim; None where there is no claim, or its maker has not yet written
+    its name.
+    """
     try:
         record = json.loads(read_file(path))
         owner = Owner(Process(**record["process"]), float(record["since_s"]), record["token"])
@@ -83,8 +92,11 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a claim's owner is gone: known at once where one can see it, after EXPIRY_S without a touch elsewhere."""
+    """Return whether a claim's owner is gone: known at once where one can see it, after EXPIRY_S
+    without a touch elsewhere.
+    """
     owner = read_owner(path)
+    # What the system says of the process counts at once; else the heartbeat decides.
     dead = None if owner is None else is_dead(owner.process)
     if dead is not None:
         return dead
@@ -93,13 +105,17 @@ def is_stale(path: Path) -> bool:
 
 
 def live_claims(folder: Path) -> dict[str, Owner | None]:
-    """Owners of the claims in a folder that are not stale, by what they claim (None: owner unknown)."""
+    """Return the owners of the claims in a folder that are not stale, by what they claim (None:
+    owner unknown).
+    """
     claims = (path for path in layout.entries(folder) if path.suffix == SUFFIX)
     return {path.stem: read_owner(path) for path in claims if not is_stale(path)}
 
 
 def sweep(folder: Path) -> None:
-    """Delete the stale claims of a folder, where it can be written, and what those left that dropped one."""
+    """Delete the stale claims of a folder, where it can be written, and what those left that
+    dropped one.
+    """
     for path in layout.entries(folder):
         with suppress(OSError):
             if path.suffix == SUFFIX:
@@ -111,6 +127,7 @@ def sweep(folder: Path) -> None:
 def _create(store: Path, path: Path, owner: Owner) -> bool:
     if path.exists():
         return False
+    # Written aside and linked, the claim is never seen half written.
     data = json.dumps(asdict(owner)).encode()
     with scratch_folder(store) as tmp:
         write_file(tmp / path.name, data)
@@ -125,6 +142,7 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
                 raise
         else:
             return True
+    # Without hard links, O_EXCL decides who makes the file.
     try:
         write_file(path, data)
     except FileExistsError:
@@ -138,7 +156,8 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
 def _drop_if_stale(path: Path) -> bool:
     """Remove a stale claim. True: try again now.
 
-    It is renamed before it is deleted, so that two who find the same stale claim do not delete each other's new one.
+    It is renamed before it is deleted, so that two who find the same stale claim do not delete each
+    other's new one.
     """
     seen = read_owner(path)
     if not is_stale(path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -28,7 +28,9 @@ _NOT_IDENTITY_OF_MODEL = ("name", "commit")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which arrays a run holds; as `RunConfig.defaults`, what its model gives a user who chooses nothing."""
+    """Which arrays a run holds; as `RunConfig.defaults`, what its model gives a user who chooses
+    nothing.
+    """
 
     kinds: tuple[Kind, ...] = ()
     layers: tuple[int, ...] = ()
@@ -37,16 +39,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The settings of a run. What pictures it holds is said by its samples, in what order by its roster.
+    """The settings of a run.
 
-    Two runs of equal hash over the same pictures hold the same numbers. Neither where model and data set lay
-    nor what they were called is part of the hash, nor the size of parts, which only cuts the same numbers.
+    What pictures it holds is said by its samples, in what order by its roster.
 
-    name: empty to open the run of this configuration whatever its name, or make one called run_name.
+    Two runs of equal hash over the same pictures hold the same numbers. Neither where model and
+    data set lay nor what they were called is part of the hash, nor the size of parts, which only
+    cuts the same numbers.
+
+    name: empty to open the run of this configuration whatever its name, or make one called
+        run_name.
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
-    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples have the texts.
+    prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples
+        have the texts.
     keys: whether keys are stored after or before the rotary embedding.
-    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at most.
+    layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at
+        most.
     """
 
     name: str
@@ -79,29 +87,37 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """`name`, or where that is empty one made of model, data set (of a folder its name), split and hash."""
-        place = Path(self.dataset_path).name if self.dataset_path else "list"
-        words = [
+        """`name`, or where that is empty one made of model, data set (of a folder its name), split
+        and hash.
+        """
+        folder_name = Path(self.dataset_path).name if self.dataset_path else "list"
+        name_parts = [
             _model_word(self.model.name),
             self.dataset,
-            place if self.dataset == FOLDER else self.split,
+            folder_name if self.dataset == FOLDER else self.split,
         ]
-        stem = "-".join(_word(word) for word in words)
+        stem = "-".join(_word(word) for word in name_parts)
         return self.name or f"{stem[:_STEM_LENGTH]}-{self.hash[:8]}"
 
     def claim_name(self, index: int) -> str:
-        """What to claim for a part that begins at an index: its whole block, so that all limits meet on one claim."""
+        """Return what to claim for a part that begins at an index: its whole block, so that all
+        limits meet on one claim.
+        """
         start = index // self.part_size * self.part_size
         return part_name(start, start + self.part_size)
 
     def stored_layers(self, kind: str) -> tuple[int, ...]:
-        """The model's number of each stored layer of a kind (or of text_key, text_value); projected has layer 0."""
+        """Return the model's number of each stored layer of a kind (or of text_key, text_value);
+        projected has layer 0.
+        """
         if kind == "projected":
             return (0,)
         return self.vision_layers if kind == "vision" else self.layers
 
     def heads_and_dim(self, kind: str) -> tuple[int, int]:
-        """Heads and dim of a kind's (or text_key's, text_value's) vectors; projected and vision have one head."""
+        """Return the heads and dim of a kind's (or text_key's, text_value's) vectors; projected and
+        vision have one head.
+        """
         geometry = self.model.geometry
         if kind == "projected":
             return 1, geometry.hidden
@@ -110,26 +126,35 @@ class RunConfig:
         )
 
     def array_names(self) -> list[str]:
-        """Arrays of each part: the kinds, and the text before the image for those of the decoder's cache."""
+        """Return the arrays of each part: the kinds, and the text before the image for those of the
+        decoder's cache.
+        """
         return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
 
     def differences(self, other: RunConfig) -> list[str]:
-        """'field: ours, theirs' for each field of the identity that differs, those of the model one by one."""
-        ours, theirs = self._identity, other._identity
-        model, other_model = ours.pop("model"), theirs.pop("model")
+        """'field: ours, theirs' for each field of the identity that differs, those of the model one
+        by one.
+        """
+        ours = self._identity
+        theirs = other._identity
+        model = ours.pop("model")
+        other_model = theirs.pop("model")
         pairs = [(name, ours[name], theirs[name]) for name in ours]
+        # The model is compared field by field, since it is what mostly differs.
         pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
         return [
-            f"{name}: stored {stored!r}, asked {asked!r}"
-            for name, stored, asked in pairs
-            if stored != asked
+            f"{name}: stored {stored!r}, asked {requested!r}"
+            for name, stored, requested in pairs
+            if stored != requested
         ]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> RunConfig:
+        """Return the inverse of to_json, after a trip through JSON."""
         model = ModelInfo(
             **{**record["model"], "geometry": Geometry(**record["model"]["geometry"])}
         )
@@ -141,7 +166,9 @@ class RunConfig:
 
 
 def same_numbers(model: ModelInfo, other: ModelInfo) -> bool:
-    """Whether two models give the same numbers, whatever they are called and wherever they lie."""
+    """Return whether two models give the same numbers, whatever they are called and wherever they
+    lie.
+    """
     return _model_identity(model) == _model_identity(other)
 
 
@@ -152,7 +179,9 @@ def _model_identity(model: ModelInfo) -> dict[str, Any]:
 
 
 def _model_word(name: str) -> str:
-    """What a run's name says of its model: the last word of a hub id without its revision, or of a folder."""
+    """Return what a run's name says of its model: the last word of a hub id without its revision,
+    or of a folder.
+    """
     snapshot = re.search(r"/models--(?:[^/]*--)?([^/]+)/snapshots/[0-9a-f]{40}/?$", name)
     if snapshot:
         return snapshot[1]
@@ -161,48 +190,61 @@ def _model_word(name: str) -> str:
 
 
 def _word(text: str) -> str:
-    """A word of a run's name: letters, digits and dots of any text."""
+    """Return a word of a run's name: letters, digits and dots of any text."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_.") or "x"
 
 
 def hash_json(value: Any) -> str:
-    """16 hex digits of a JSON value, whatever the order of its members."""
+    """Return 16 hex digits of a JSON value, whatever the order of its members."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def hash_ids(ids: Iterable[str]) -> str:
-    """16 hex digits of ids in order."""
-    return hash_json(list(ids))
+def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
+    """Return the names of an array's four dimensions.
+
+    Arrays of a part share a name only where they share the dimension, so that xarray opens the part
+    as one data set.
+
+    of_texts: whether the array holds the vectors of class names and expressions, a text in place of
+    a token.
+    """
+    if array in ("projected", "vision"):
+        token = "token" if array == "projected" else "vision_token"
+        return f"{array}_layer", f"{array}_head", token, f"{array}_dim"
+    token = "text_token" if array in TEXT_KINDS else "token"
+    return "layer", "kv_head", "text" if of_texts else token, "dim"
 
 
 def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
-    """Tokens of each image in an array: its image tokens, its tower's tokens, or the text tokens before it."""
+    """Return how many tokens each image has in an array: its image tokens, its tower's tokens, or
+    the text tokens before it.
+    """
     if array in TEXT_KINDS:
         return [sample.image_start for sample in samples]
     return [sample.n_vision_tokens if array == "vision" else sample.n_tokens for sample in samples]
 
 
 def token_offsets(samples: Sequence[Sample], array: str) -> list[int]:
-    """(n + 1) first token of each image in an array, and the total."""
+    """Return the (n + 1) positions in an array where each image begins, and where the last ends."""
     return [0, *accumulate(token_counts(samples, array))]
 
 
 def samples_to_json(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Samples with what all of them share (often the prefix) written once."""
+    """Return the samples with what all of them share (often the prefix) written once."""
     records = [sample.to_json() for sample in samples]
-    shared = {
-        key: value
-        for key, value in records[0].items()
-        if all(record[key] == value for record in records)
-    }
-    each = [
-        {key: value for key, value in record.items() if key not in shared} for record in records
-    ]
-    return {"shared": shared, "each": each}
+    shared = dict(records[0])
+    for record in records:
+        shared = {key: value for key, value in shared.items() if record[key] == value}
+    return {"shared": shared, "each": [_without(record, shared) for record in records]}
+
+
+def _without(record: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a record that are not among the shared ones."""
+    return {key: value for key, value in record.items() if key not in shared}
 
 
 def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:
-    """Inverse of samples_to_json. Raises CorruptError that begins with `where`."""
+    """Return the inverse of samples_to_json. Raises CorruptError that begins with `where`."""
     return tuple(
         schema.read(Sample, {**record["shared"], **entry}, f"{where}, image")
         for entry in record["each"]

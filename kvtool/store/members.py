@@ -1,4 +1,4 @@
-"""Check what a run has committed, member by member: parts, texts, segments of the roster, indexes."""
+"""Check what a run has committed: its parts, texts, segments of the roster and indexes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from kvtool.store.shards import OpenShard, ReadRequest, Rows
 
 
 def check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
+    """Yield a problem where a group's zarr.json is missing, damaged or cannot be read."""
     try:
         read_group(folder, where)
     except FileNotFoundError:
@@ -34,11 +35,12 @@ def check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
 
 
 def is_in_place(run: Run, part: Part) -> bool:
-    """Whether a part lies where it was committed, and was neither copied nor renamed."""
+    """Return whether a part lies where it was committed, and was neither copied nor renamed."""
     return part.attributes.get("committed_as") == str(part.folder.relative_to(run.store))
 
 
 def check_member(run: Run, group: str, folder: Path) -> Iterator[Problem]:
+    """Yield the problems of one member of a run's group, by what the group holds."""
     if group == layout.INDEXES:
         for what, damaged in indexes.problems(run, folder):
             yield Problem(
@@ -53,7 +55,7 @@ def check_member(run: Run, group: str, folder: Path) -> Iterator[Problem]:
 
 
 def check_segment(run: Run, group: str, folder: Path) -> Iterator[Problem]:
-    """A folder with a sealed zarr.json and nothing else."""
+    """Yield the problems of a folder that is to hold a sealed zarr.json and nothing else."""
     label = f"{group}/{folder.name}"
     try:
         read_group(folder, f"run {run.name}, {label}")
@@ -91,6 +93,7 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
         )
     yield from problems
     yield from foreign_files(folder, {layout.ZARR_JSON, *arrays}, run.name, label, "")
+    # Every file of every array, and every file that is none of its array's.
     for name, array in arrays.items():
         expected = {
             layout.ZARR_JSON,
@@ -101,11 +104,11 @@ def _check_part(run: Run, group: str, folder: Path) -> Iterator[Problem]:
             yield Problem(run.name, label, name, what, mend, folder)
         if counts := part.nonfinite(name):
             layers = run.config.stored_layers(name)
-            places = describe(
+            blocks = describe(
                 [(name, layers[layer], head) for layer, head, _ in counts], run.config
             )
             yield Problem(
-                run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {places}"
+                run.name, label, name, f"{sum(count for *_, count in counts)} {WHAT}: {blocks}"
             )
 
 
@@ -121,13 +124,16 @@ def _check_samples(run: Run, part: Part) -> Iterator[Problem]:
 
 
 def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
-    """What is wrong with an array's files: each is read once; of a damaged one, every damaged chunk."""
+    """Yield what is wrong with an array's files: each is read once; of a damaged one, every damaged
+    chunk.
+    """
     path = array.folder / layout.ZARR_JSON
     try:
-        found = f"{crc32c(read_file(path)):08x}"
-        if found != array.metadata_crc32c:
+        checksum = f"{crc32c(read_file(path)):08x}"
+        if checksum != array.metadata_crc32c:
             yield (
-                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {found}: damaged",
+                f"file {path.name}: expected crc32c {array.metadata_crc32c}, found {checksum}: "
+                "damaged",
                 "drop",
             )
     except FileNotFoundError:
@@ -150,14 +156,17 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
 def _damage(
     array: StoredArray, shard: int, expected: FileRecord, found: FileRecord
 ) -> Iterator[tuple[str, Mend]]:
-    """Every damaged chunk of a shard; where none is, its checksum as a whole."""
+    """Yield every damaged chunk of a shard; where none is, its checksum as a whole."""
     spec = array.spec
     layers = range(shard * spec.shard_layers, (shard + 1) * spec.shard_layers)
     whats = list(
         dict.fromkeys(chain.from_iterable(_damaged_chunks(array, layer) for layer in layers))
     )
     name = spec.shard_name(shard)
-    as_whole = f"file {name}: expected crc32c {expected.crc32c:08x}, found {found.crc32c:08x}: {layout.REPAIR}"
+    as_whole = (
+        f"file {name}: expected crc32c {expected.crc32c:08x}, found {found.crc32c:08x}: "
+        f"{layout.REPAIR}"
+    )
     for what in whats or [as_whole]:
         yield what, "drop"
 

@@ -1,4 +1,4 @@
-"""Values that are not finite (NaN, infinities): counted while a part is written, and told in words."""
+"""Values that are not finite: they are counted while a part is written, and told in words."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ WHAT = "values that are not finite"
 """How every message calls them."""
 
 Place = tuple[str, int, int]
-"""(array, layer, head): a kind, text_key or text_value (the prompt before the image), or text (class names and
-expressions); the model's numbers."""
+"""(array, layer, head): a kind, text_key or text_value (the prompt before the image), or text
+(class names and expressions); the model's numbers.
+"""
 
 _INFINITY_BITS = {"uint16": 0x7F80, "float16": 0x7C00, "float32": 0x7F800000}
-"""Bits of +infinity by stored type (uint16: bfloat16): the exponent all ones. NaN has greater ones."""
+"""Bits of +infinity by stored type (uint16: bfloat16): the exponent all ones.
+
+NaN has greater ones.
+"""
 
 
 def count_nonfinite(values: Bits) -> int:
-    """How many of some stored values (contiguous) are NaN or infinite.
+    """Return how many of some stored values (contiguous) are NaN or infinite.
 
-    Bits are compared, not numbers. As signed integers, those of NaN and infinity of positive sign are the greatest of
-    all; as unsigned ones, those of negative sign: two maxima say whether there is any, in no memory and at a tenth of
-    the price of numpy.isfinite.
+    Bits are compared, not numbers. As signed integers, those of NaN and infinity of positive sign
+    are the greatest of all; as unsigned ones, those of negative sign: two maxima say whether there
+    is any, in no memory and at a tenth of the price of numpy.isfinite.
     """
     unsigned = values.view(f"u{values.itemsize}")
     signed = unsigned.view(f"i{values.itemsize}")
@@ -46,7 +50,7 @@ def records(counts: Sequence[int], heads: int) -> list[list[int]]:
 
 
 def blocks(places: Iterable[Place]) -> set[Place]:
-    """(kind, layer, head) of places; vectors of texts count for the kind whose geometry they share."""
+    """Return the (kind, layer, head) of places; texts count for the kind of their geometry."""
     kinds = {"text_key": "key", "text_value": "value", "text": "value"}
     return {(kinds.get(array, array), layer, head) for array, layer, head in places}
 
@@ -60,12 +64,13 @@ def describe(places: Iterable[Place], config: RunConfig) -> str:
     for array, layer, head in sorted(set(places)):
         heads_at.setdefault(array, {}).setdefault(layer, []).append(head)
     return ", and ".join(
-        f"{array}: {'; '.join(_layer_groups(of_layer, config.heads_and_dim(array)[0]))}"
-        for array, of_layer in heads_at.items()
+        f"{array}: {'; '.join(_layer_groups(heads_at_layer, config.heads_and_dim(array)[0]))}"
+        for array, heads_at_layer in heads_at.items()
     )
 
 
 def _layer_groups(heads_at: Mapping[int, Sequence[int]], n_heads: int) -> list[str]:
+    # Layers with the same heads are told together.
     groups = groupby(heads_at, key=lambda layer: tuple(heads_at[layer]))
     return [
         f"{_numbers('layer', list(layers))}{_heads(heads, n_heads)}" for heads, layers in groups
@@ -79,7 +84,7 @@ def _heads(heads: Sequence[int], n_heads: int) -> str:
 
 
 def _numbers(what: str, numbers: Sequence[int]) -> str:
-    """ "layer 3", or "layers 3-5, 7": rising numbers, neighbours as ranges."""
+    """ "layer 3", or "layers 3-5, 7": rising numbers, neighbors as ranges."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

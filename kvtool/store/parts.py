@@ -1,4 +1,6 @@
-"""A committed part, as its attributes say; they are checked against the settings of its run when it is opened."""
+"""A committed part, as its attributes say; they are checked against the settings of its run when it
+is opened.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from kvtool.types import Sample
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Who an image of a run is: its id, its index in the roster, what its picture was, and the text before it."""
+    """Who an image of a run is: its id, its index in the roster, what its picture was, and the text
+    before it.
+    """
 
     id: str
     index: int
@@ -37,10 +41,12 @@ class Part:
 
     @property
     def where(self) -> str:
+        """What leads errors: the run and the part."""
         return f"run {self.run}, part {self.name}"
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
+        """The images of the part, by rising index. Raises CorruptError."""
         return samples_from_json(self.attributes["samples"], self.where)
 
     @cached_property
@@ -55,11 +61,12 @@ class Part:
         """Who each image is, without the rest of its sample: cheap for many parts."""
         record = self.attributes["samples"]
         shared = {"digest": "", "stamp": [], **record["shared"]}
-        where = f"{self.where}, image"
-        return tuple(schema.read(Picture, {**shared, **entry}, where) for entry in record["each"])
+        label = f"{self.where}, image"
+        return tuple(schema.read(Picture, {**shared, **entry}, label) for entry in record["each"])
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
+        """The arrays of the part, by name. Raises CorruptError."""
         return stored_arrays(self.folder, self.attributes, self.where)
 
     @property
@@ -68,18 +75,24 @@ class Part:
         return sum(sum(array.shard_nbytes) for array in self.arrays.values())
 
     def lacking(self) -> str | None:
-        """The first of its arrays' files that is missing or has another size, in words; else None. Raises OSError."""
+        """Return the first of its arrays' files that is missing or has another size, in words; else
+        None.
+
+        Raises OSError.
+        """
         return next(
             (what for array in self.arrays.values() if (what := array.lacking()) is not None), None
         )
 
     def nonfinite(self, array: str) -> list[list[int]]:
-        """[layer position, head, how many values are not finite] of an array, where there are any."""
+        """Return [layer position, head, count] of an array's values that are not finite."""
         counts: list[list[int]] = self.attributes.get("nonfinite", {}).get(array, [])
         return counts
 
     def offsets(self, array: str) -> list[int]:
-        """(n + 1) first token of each image in an array, and the total."""
+        """Return the (n + 1) positions in an array where each image begins, and where the last
+        ends.
+        """
         offsets: list[int] = self.attributes["offsets"][array]
         return offsets
 
@@ -93,15 +106,19 @@ class SampleRecords:
 
 
 def check_part(part: Part, config: RunConfig) -> None:
-    """Raises CorruptError where the attributes of a part cannot be those of a part of a run of these settings."""
-    where, attributes = part.where, part.attributes
-    records = schema.read(SampleRecords, attributes.get("samples"), f"{where}: samples").each
-    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{where}: offsets")
-    schema.read(tuple[int, ...], list(part.indices), f"{where}: index")
+    """Raise CorruptError where the attributes of a part cannot be those of a part of a run of
+    these settings.
+    """
+    label = part.where
+    attributes = part.attributes
+    records = schema.read(SampleRecords, attributes.get("samples"), f"{label}: samples").each
+    counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{label}: offsets")
+    schema.read(tuple[int, ...], list(part.indices), f"{label}: index")
     _check_nonfinite(part, config)
     check_arrays(
-        part.arrays, config, where, {name: ends[-1] for name, ends in counts.items() if ends}
+        part.arrays, config, label, {name: ends[-1] for name, ends in counts.items() if ends}
     )
+    # The offsets must be those of as many images, rising from 0.
     for name in config.array_names():
         ends = counts.get(name, ())
         if (
@@ -111,7 +128,8 @@ def check_part(part: Part, config: RunConfig) -> None:
             or not records
         ):
             raise CorruptError(
-                f"{where}, array {name}: expected offsets of {len(records)} images, found {len(ends)}: {layout.REPAIR}"
+                f"{label}, array {name}: expected offsets of {len(records)} images, found "
+                f"{len(ends)}: {layout.REPAIR}"
             )
 
 
@@ -125,41 +143,47 @@ def check_text(part: Part, config: RunConfig) -> None:
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:
-    """Raises CorruptError where the record of values that are not finite names blocks that the run has not."""
+    """Raise CorruptError where the record of values that are not finite names blocks that the run
+    has not.
+    """
     records = schema.read(
         dict[str, list[tuple[int, int, int]]],
         part.attributes.get("nonfinite", {}),
         f"{part.where}: nonfinite",
     )
-    for name, places in records.items():
+    for name, blocks in records.items():
         layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
-        if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in places):
+        if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in blocks):
             raise CorruptError(
-                f"{part.where}: nonfinite: expected blocks of the run, found {places}: {layout.REPAIR}"
+                f"{part.where}: nonfinite: expected blocks of the run, found {blocks}: "
+                f"{layout.REPAIR}"
             )
 
 
 def check_arrays(
     arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]
 ) -> None:
-    """Raises CorruptError where an array is none of the run's, or has another shape than so many tokens make."""
+    """Raise CorruptError where an array is none of the run's, or has another shape than so many
+    tokens make.
+    """
     for name, array in arrays.items():
         if name not in tokens:
             raise CorruptError(
-                f"{where}: expected arrays {', '.join(tokens)}, found {name}: {layout.REPAIR}"
+                f"{where}: expected arrays {', '.join(tokens)}, found {name!r}: {layout.REPAIR}"
             )
         heads, dim = config.heads_and_dim(name)
         expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
-        found = (array.spec.shape, array.spec.dtype)
-        if found != (expected, config.model.dtype):
+        actual = (array.spec.shape, array.spec.dtype)
+        if actual != (expected, config.model.dtype):
             raise CorruptError(
-                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, found {found[1]} of "
-                f"shape {found[0]}: {layout.REPAIR}"
+                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, "
+                f"found {actual[1]} of "
+                f"shape {actual[0]}: {layout.REPAIR}"
             )
 
 
 def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
-    """The arrays that a group's attributes list, by name. Raises CorruptError."""
+    """Return the arrays that a group's attributes list, by name. Raises CorruptError."""
     records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{where}: arrays")
     arrays = {}
     for name, record in records.items():

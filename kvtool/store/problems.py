@@ -17,8 +17,8 @@ Mend = Literal["", "drop", "group", "restore", "copy", "forget"]
 class Problem:
     """One thing that is wrong; run, part and array are empty where it lies above them.
 
-    mend: what `store repair` does about `target`: drop it; write an empty group's zarr.json; restore zarr.json from
-    its copy; make that copy again; forget that it was committed; or nothing.
+    mend: what `store repair` does about `target`: drop it; write an empty group's zarr.json;
+    restore zarr.json from its copy; make that copy again; forget that it was committed; or nothing.
     """
 
     run: str
@@ -29,12 +29,12 @@ class Problem:
     target: Path | None = field(default=None, compare=False)
 
     def row(self) -> dict[str, str]:
-        """Columns of a table."""
+        """Return the columns of a table."""
         return {"run": self.run, "part": self.part, "array": self.array, "what": self.what}
 
 
 def unreadable(label: str, error: StoreError | OSError) -> Problem:
-    """A problem of a unit, told from its label, e.g. runs/<run>/parts/<part>."""
+    """Return a problem of a unit, told from its label, e.g. runs/<run>/parts/<part>."""
     what = f"{label}: cannot be read: {getattr(error, 'strerror', None) or error}"
     root, _, member = label.partition("/")
     run, _, part = member.partition("/") if root == "runs" else ("", "", "")
@@ -42,13 +42,14 @@ def unreadable(label: str, error: StoreError | OSError) -> Problem:
 
 
 def drop_if_corrupt(error: StoreError) -> Mend:
-    """Bytes that are wrong are dropped; bytes that could not be read may be right."""
+    """Return "drop" for bytes that are wrong; bytes that could not be read may be right."""
     return "drop" if isinstance(error, CorruptError) else ""
 
 
 def foreign_files(
     folder: Path, expected: set[str], run: str, part: str, array: str
 ) -> Iterator[Problem]:
+    """Yield a problem for each entry of a folder that is not expected there."""
     for path in layout.entries(folder):
         if path.name not in expected:
             yield Problem(run, part, array, f"{path.name}: not a file of kvtool")

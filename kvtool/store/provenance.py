@@ -1,6 +1,8 @@
-"""What a kept result was made of, said in one way: the run and its pictures, the truth, the options, the algorithm.
+"""What a kept result was made of, said in one way: the run and its pictures, the truth, the
+options, the algorithm.
 
-A result is kept under a hash of all this, so that it is given again for exactly what it was made of.
+A result is kept under a hash of all this, so that it is given again for exactly what it was made
+of.
 """
 
 from __future__ import annotations
@@ -18,25 +20,29 @@ ALGORITHMS = {
     "semantic-correspondence": 1,
     "temporal-correspondence": 1,
     "variance": 1,
-    "knockout": 1,
-    "paired": 1,
+    "knockout": 2,
+    "paired": 2,
     "prefix": 1,
-    "correlate": 1,
+    "correlate": 2,
     "search": 1,
-    "answers": 1,
+    "answers": 2,
 }
-"""Versions of what computes numbers, by task and command. One goes up with every change of its numbers, in the same
-commit: results of the version before are then computed anew, and no others."""
+"""Versions of what computes numbers, by task and command.
+
+One goes up with every change of its numbers, in the same commit: results of the version before are
+then computed anew, and no others.
+"""
 
 
 def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]:
-    """What numbers computed from a run depend on: its settings, and which pictures it holds (of `ids` alone).
+    """Return what numbers computed from a run depend on: its settings, and which pictures it holds
+    (of `ids` alone).
 
-    `run` and `model` are names for the reader. Beside them `run_hash` is of all settings, `images_hash` of the ids and
-    the contents of the pictures.
+    `run` and `model` are names for the reader. Beside them `run_hash` is of all settings,
+    `images_hash` of the ids and the contents of the pictures.
     """
     config = run.config
-    held = set(run.ids)
+    stored_ids = set(run.ids)
     return {
         "run": run.name,
         "run_hash": config.hash,
@@ -48,6 +54,6 @@ def describe_run(run: Run, ids: Collection[str] | None = None) -> dict[str, Any]
         "prefix": config.prefix,
         "view": config.view,
         "keys": config.keys,
-        "images": len(held if ids is None else held & set(ids)),
+        "images": len(stored_ids if ids is None else stored_ids & set(ids)),
         "images_hash": run.images_hash(ids),
     }

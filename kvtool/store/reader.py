@@ -1,10 +1,11 @@
-"""Reading what a run's parts hold: one block over all images, a stream over layers and parts, or one image."""
+"""Reading what a run's parts hold: one block over all images, a stream over layers and parts, or
+one image.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,60 +14,20 @@ from numpy.typing import NDArray
 
 from kvtool.errors import CorruptError, UsageError
 from kvtool.store.arrays import StoredArray
+from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.encoding import STORED_DTYPE, Bits
 from kvtool.store.layout import REPAIR
 from kvtool.store.manifest import TEXT_KINDS, RunConfig
 from kvtool.store.parts import Part
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
+from kvtool.store.tokens import ALL_TOKENS, TokenChoice, consecutive
 from kvtool.types import Kind, Sample
 
 
-@dataclass(frozen=True)
-class ImageTokens:
-    """Where one image's tokens lie: values[start:stop]."""
-
-    sample: Sample
-    start: int
-    stop: int
-
-    @property
-    def id(self) -> str:
-        return self.sample.id
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, cols) of the base view."""
-        return self.sample.base().grid
-
-
-@dataclass(frozen=True)
-class BlockValues:
-    """One block over images: values (token, dim), samples, offsets (n + 1). Unpacks as `values, images`."""
-
-    values: Bits
-    samples: tuple[Sample, ...]
-    offsets: NDArray[np.int64]
-
-    @property
-    def images(self) -> list[ImageTokens]:
-        starts, stops = self.offsets[:-1].tolist(), self.offsets[1:].tolist()
-        return list(map(ImageTokens, self.samples, starts, stops))
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.values, self.images))
-
-
-@dataclass(frozen=True)
-class PartSlice:
-    """One layer of the wanted images of one part: values (head, token, dim), samples, offsets (n + 1)."""
-
-    samples: tuple[Sample, ...]
-    offsets: NDArray[np.int64]
-    values: Bits
-
-
 class ReadPlan(NamedTuple):
-    """Images in the order of the output, their offsets there, and the rows to take of each part's array."""
+    """Images in the order of the output, their offsets there, and the rows to take of each part's
+    array.
+    """
 
     samples: tuple[Sample, ...]
     offsets: NDArray[np.int64]
@@ -84,7 +45,9 @@ class PartsReader:
 
     @cached_property
     def places(self) -> dict[str, tuple[Part, int]]:
-        """Part of each image id and position in it, by dataset index; where parts overlap, the first one's."""
+        """Part of each image id and position in it, by dataset index; where parts overlap, the
+        first one's.
+        """
         by_index: dict[int, tuple[str, Part, int]] = {}
         for part in self.parts:
             for position, sample in enumerate(part.samples):
@@ -92,42 +55,55 @@ class PartsReader:
         return {by_index[index][0]: by_index[index][1:] for index in sorted(by_index)}
 
     def sample(self, image: str) -> Sample:
+        """Return what is recorded of an image. Raises UsageError where it is not stored."""
         part, position = self._place(image)
         return part.samples[position]
 
     def read(
-        self, kind: Kind, layer: int, kv_head: int, ids: Sequence[str] | None, raw: bool
+        self,
+        kind: Kind,
+        layer: int | Sequence[int],
+        kv_head: int | Sequence[int],
+        ids: Sequence[str] | None,
+        raw: bool,
+        choice: TokenChoice = ALL_TOKENS,
     ) -> BlockValues:
-        stored_layer = self._stored_layer(kind, layer)
-        heads, dim = self.config.heads_and_dim(kind)
-        if not 0 <= kv_head < heads:
-            raise UsageError(
-                f"run {self.config.name}: {kind} has no kv_head {kv_head}: expected 0 to {heads - 1}"
-            )
-        plan = self._plan(kind, ids)
-        values = np.empty((int(plan.offsets[-1]), dim), self._dtype(raw))
-        head = range(kv_head, kv_head + 1)
-        read_all(
-            [
-                ReadRequest(self._array(part, kind), stored_layer, head, rows)
+        """Read one block or several, see Run.read."""
+        layers = list(layer) if isinstance(layer, Iterable) else [layer]
+        heads = list(kv_head) if isinstance(kv_head, Iterable) else [kv_head]
+        stored_layers = [self._stored_layer(kind, number) for number in layers]
+        self._check_heads(kind, heads)
+        plan = self._plan(kind, ids, choice)
+        dim = self.config.heads_and_dim(kind)[1]
+        values = np.empty((len(layers), len(heads), int(plan.offsets[-1]), dim), self._dtype(raw))
+        # One layer is one file of each part: the parts of a layer are read side by side.
+        for position, stored_layer in enumerate(stored_layers if heads else ()):
+            requests = [
+                ReadRequest(self._array(part, kind), stored_layer, heads, rows)
                 for part, rows in plan.rows
-            ],
-            values[None],
-        )
+            ]
+            read_all(requests, values[position])
+        # A single layer or head has no axis of its own, as in NumPy's indexing.
+        if not isinstance(kv_head, Iterable):
+            values = values[:, 0]
+        if not isinstance(layer, Iterable):
+            values = values[0]
         return BlockValues(values, plan.samples, plan.offsets)
 
     def stream(
         self, kind: Kind, layers: Sequence[int] | None, ids: Sequence[str] | None, raw: bool
     ) -> Iterator[tuple[int, PartSlice]]:
-        wanted = (
+        """Yield (layer, slice) with all heads, see StoredRun.stream."""
+        numbers = (
             self.config.stored_layers(self._stored_kind(kind)) if layers is None else tuple(layers)
         )
-        stored_layers = [self._stored_layer(kind, layer) for layer in wanted]
+        stored_layers = [self._stored_layer(kind, layer) for layer in numbers]
         heads, dim = self.config.heads_and_dim(kind)
         slices = [self._plan_part(kind, part, positions) for part, positions in self._by_part(ids)]
+        # A generator, so that files are opened only shortly before they are read.
         requests = (
             ReadRequest(self._array(part, kind), stored, range(heads), rows, tag=(layer, plan))
-            for layer, stored in zip(wanted, stored_layers, strict=True)
+            for layer, stored in zip(numbers, stored_layers, strict=True)
             for plan in slices
             for part, rows in plan.rows
         )
@@ -138,8 +114,10 @@ class PartsReader:
             yield layer, PartSlice(plan.samples, plan.offsets, values)
 
     def read_image(self, image: str, kinds: Sequence[Kind] | None, raw: bool) -> dict[str, Bits]:
+        """Read all arrays of one image, see StoredRun.read_image."""
         part, position = self._place(image)
         names: list[str] = [self._stored_kind(kind) for kind in kinds or self.config.kinds]
+        # The text before the image comes with the kind whose geometry it shares.
         names += [name for name, kind in TEXT_KINDS.items() if kind in names]
         return {name: self._read_image_array(part, position, name, raw) for name in names}
 
@@ -159,28 +137,41 @@ class PartsReader:
                 shard.read_into(out[shard.request.tag])
         return out
 
-    def _plan(self, array: str, ids: Sequence[str] | None) -> ReadPlan:
-        """Where each wanted image goes; the plan of all images is kept, since every block of a kind shares it."""
-        if ids is None and array in self._plans:
-            return self._plans[array]
+    def _plan(
+        self, kind: Kind, ids: Sequence[str] | None, choice: TokenChoice = ALL_TOKENS
+    ) -> ReadPlan:
+        """Return where each wanted image goes.
+
+        The plan of all tokens of all images is remembered, since every block of a kind shares it.
+        """
+        is_whole = ids is None and choice.is_all
+        if is_whole and kind in self._plans:
+            return self._plans[kind]
         samples: list[Sample] = []
         ends = [0]
         rows: defaultdict[str, list[Rows]] = defaultdict(list)
         parts: dict[str, Part] = {}
         for image in self.places if ids is None else ids:
             part, position = self._place(image)
-            start, stop = part.offsets(array)[position : position + 2]
-            samples.append(part.samples[position])
+            sample = part.samples[position]
+            first, last = part.offsets(kind)[position : position + 2]
+            samples.append(sample)
             parts[part.name] = part
-            rows[part.name].append(Rows(start, stop, ends[-1]))
-            ends.append(ends[-1] + stop - start)
+            end = ends[-1]
+            all_tokens = [(0, last - first)]
+            stretches = all_tokens if choice.is_all else consecutive(choice.indices(sample, kind))
+            # Rows of the part's array, and where they go in the output.
+            for start, stop in stretches:
+                rows[part.name].append(Rows(first + start, first + stop, end))
+                end += stop - start
+            ends.append(end)
         plan = ReadPlan(
             tuple(samples),
             np.array(ends, np.int64),
             [(parts[name], sorted(rows[name])) for name in rows],
         )
-        if ids is None:
-            self._plans[array] = plan
+        if is_whole:
+            self._plans[kind] = plan
         return plan
 
     def _plan_part(self, array: str, part: Part, positions: list[int]) -> ReadPlan:
@@ -210,12 +201,13 @@ class PartsReader:
         return self.places[image]
 
     def _array(self, part: Part, name: str) -> StoredArray:
-        """The part's array, its files' sizes compared with the record on first use."""
+        """Return the part's array, its files' sizes compared with the record on first use."""
         array = part.arrays.get(name)
         if array is None:
             raise CorruptError(
                 f"{part.where}: expected an array {name}, found {', '.join(part.arrays)}: {REPAIR}"
             )
+        # The sizes are looked at once: a lost file must not read as NaN.
         if (part.name, name) not in self._checked:
             array.check_sizes()
             self._checked.add((part.name, name))
@@ -225,7 +217,8 @@ class PartsReader:
         if kind not in self.config.kinds:
             stored = ", ".join(self.config.kinds)
             raise UsageError(
-                f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with --kinds"
+                f"run {self.config.name}: {kind} is not stored, only {stored}: extract it with "
+                "--kinds"
             )
         return kind
 
@@ -237,6 +230,16 @@ class PartsReader:
                 f"run {self.config.name}: layer {layer} of {kind} is not stored, only {stored}"
             )
         return layers.index(layer)
+
+    def _check_heads(self, kind: Kind, heads: Sequence[int]) -> None:
+        """Raise UsageError for a head that the kind has not."""
+        count = self.config.heads_and_dim(kind)[0]
+        for head in heads:
+            if not 0 <= head < count:
+                raise UsageError(
+                    f"run {self.config.name}: {kind} has no kv_head {head}: "
+                    f"expected 0 to {count - 1}"
+                )
 
     def _dtype(self, raw: bool) -> np.dtype[Any]:
         return STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)

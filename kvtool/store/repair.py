@@ -1,5 +1,6 @@
-"""Mend a store: drop what is damaged, so that the same extraction fills it; restore what has a copy; prune what
-belongs to nothing any more. What verifies is never touched."""
+"""Mend a store: drop what is damaged, so that the same extraction fills it; restore what has a
+copy; prune what belongs to nothing any more. What verifies is never touched.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from kvtool.store import keeping, layout, ledger, owners
 from kvtool.store.catalog import Store
 from kvtool.store.durable import read_file, write_file
 from kvtool.store.files import (
+    close_plain_folders,
     commit_folder,
     group_json,
     is_stale_scratch,
     is_watched_scratch,
+    leaf_json,
     os_errors,
     remove_committed,
     replace_file,
@@ -38,7 +41,9 @@ _DID: dict[Mend, str] = {
 
 @dataclass(frozen=True)
 class Mended:
-    """What was done (or would be) about one thing, and why. run and part are empty where it lies above them."""
+    """What was done (or would be) about one thing, and why. run and part are empty where it lies
+    above them.
+    """
 
     run: str
     part: str
@@ -47,17 +52,18 @@ class Mended:
 
 
 def repair(store: Store, dry_run: bool = False) -> list[Mended]:
-    """Mend all that `store verify` finds, as far as it can be mended; with `dry_run`, say what would be done.
+    """Mend all that `store verify` finds, as far as it can be mended; with `dry_run`, say what
+    would be done.
 
-    What could not be read, which is another thing than damage, and what is not kvtool's is left as it is. Raises
-    StoreError where the store cannot be written.
+    What could not be read, which is another thing than damage, and what is not kvtool's is left as
+    it is. Raises StoreError where the store cannot be written.
     """
     rows: list[Mended] = []
     if not dry_run:
         _restore_runs(store, rows)
     done: set[tuple[Mend, Path | None]] = set()
     for unit in units(store):
-        # Problem by problem, so that nothing is dropped that came while the rest of the store was read.
+        # Problem by problem, so that nothing is dropped that came while the rest was read.
         for problem in unit.problems():
             if (problem.mend, problem.target) in done:
                 continue
@@ -66,12 +72,20 @@ def repair(store: Store, dry_run: bool = False) -> list[Mended]:
                 done.add((problem.mend, problem.target))
     if not dry_run:
         ledger.mark_all(store.path)
+        with (
+            os_errors(f"store {store.path}: cannot be repaired"),
+            scratch_folder(store.path) as tmp,
+        ):
+            close_plain_folders(store.path, tmp)
     return rows
 
 
 def restore_root(path: Path) -> bool:
-    """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy is whole."""
-    root, copy = path / layout.ZARR_JSON, layout.ledger_path(path) / layout.ROOT_COPY
+    """Restore the zarr.json of a store from its copy, where it is missing or damaged and the copy
+    is whole.
+    """
+    root = path / layout.ZARR_JSON
+    copy = layout.ledger_path(path) / layout.ROOT_COPY
     try:
         unsealed(read_file(root), str(root))
     except (CorruptError, OSError):
@@ -80,10 +94,12 @@ def restore_root(path: Path) -> bool:
 
 
 def prune(store: Store, dry_run: bool = False) -> list[Mended]:
-    """Remove results, answers and pictures of runs that are gone, and what dead processes left in tmp/.
+    """Remove results, answers and pictures of runs that are gone, and what dead processes left in
+    tmp/.
 
-    A result of a run that is not there, or has other settings now, belongs to none; one that names no run stays. Where
-    old folders in tmp/ are those of other machines, it watches for WATCH_S whether their owners still touch them.
+    A result of a run that is not there, or has other settings now, belongs to none; one that names
+    no run stays. Where old folders in tmp/ are those of other machines, it watches for WATCH_S
+    whether their owners still touch them.
     """
     rows = []
     orphans, pictures = _orphans(store)
@@ -96,6 +112,7 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
     for path, run in pictures:
         rows.append(Mended(run, "", "removed", f"pictures/{path.name}: no result shows them"))
     scratch = layout.entries(layout.tmp_path(store.path))
+    # Only time can tell whether folders of other machines are still touched.
     watched = [path for path in scratch if is_watched_scratch(path)]
     if watched and not dry_run:
         time.sleep(owners.WATCH_S)
@@ -113,42 +130,47 @@ def prune(store: Store, dry_run: bool = False) -> list[Mended]:
 
 
 def _orphans(store: Store) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
-    """Results of runs that are gone, and pictures that only they show, each with the run's name."""
+    """Return the results of runs that are gone, and pictures that only they show, each with the
+    run's name.
+    """
     runs = {run.name: run.config.hash for run in store.readable_runs()}
     damaged = set(store.runs()) - runs.keys()
-    orphans, shown, shown_by_orphans = [], set(), {}
+    # Pictures go with the last result that shows them.
+    orphans, shown_keys, shown_by_orphans = [], set(), {}
     for path in layout.entries(store.results_dir):
         try:
             result = keeping.load_result(path)
         except StoreError:
             continue
         name, settings, pictures = _about(result or {})
-        gone = name not in runs or (settings and settings != runs[name])
-        if name and name not in damaged and gone:
+        is_orphan = name not in runs or (settings and settings != runs[name])
+        if name and name not in damaged and is_orphan:
             orphans.append((path, name))
             shown_by_orphans[pictures] = name
         else:
-            shown.add(pictures)
+            shown_keys.add(pictures)
     folders = (
         (key, keeping.pictures_path(store.path, key), run)
         for key, run in shown_by_orphans.items()
         if key
     )
     return orphans, [
-        (folder, run) for key, folder, run in folders if key not in shown and folder.is_dir()
+        (folder, run) for key, folder, run in folders if key not in shown_keys and folder.is_dir()
     ]
 
 
 def _about(result: dict[str, Any]) -> tuple[str, str, str]:
-    """Name and hash of the run of a result, and the key of its pictures; empty where it names none."""
+    """Return the name and hash of a result's run and the key of its pictures, or empty texts."""
     config = result.get("config")
-    about = config if isinstance(config, dict) else result
-    name, settings, pictures = (about.get(member) for member in ("run", "run_hash", "pictures"))
-    return tuple(value if isinstance(value, str) else "" for value in (name, settings, pictures))  # type: ignore[return-value]
+    record = config if isinstance(config, dict) else result
+    name, settings, pictures = (record.get(member) for member in ("run", "run_hash", "pictures"))
+    texts = (value if isinstance(value, str) else "" for value in (name, settings, pictures))
+    return tuple(texts)  # type: ignore[return-value]
 
 
 def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
-    mend, target = problem.mend, problem.target
+    mend = problem.mend
+    target = problem.target
     did = _DID[mend]
     if mend == "restore" and target is not None and not _is_whole(_copy_of(store.path, target)):
         did = "left as it is, since it has no copy: `kvtool store remove` drops it"
@@ -163,8 +185,10 @@ def _mend(store: Store, problem: Problem, dry_run: bool) -> Mended:
                 _copy_anew(store.path, target)
             elif mend == "group":
                 target.mkdir(exist_ok=True)
+                is_plain = target.name in (layout.LOCKS, *layout.PLAIN_FOLDERS)
+                document = leaf_json({}) if is_plain else group_json({})
                 with scratch_folder(store.path) as tmp:
-                    replace_file(target / layout.ZARR_JSON, group_json({}), tmp)
+                    replace_file(target / layout.ZARR_JSON, document, tmp)
     return Mended(problem.run, problem.part, did, problem.what)
 
 
@@ -202,7 +226,7 @@ def _restore_roster(store: Path, run: str, rows: list[Mended]) -> None:
 
 
 def _copy_of(store: Path, target: Path) -> Path:
-    """The copy of the zarr.json of a run, or of a segment of its roster."""
+    """Return the copy of the zarr.json of a run, or of a segment of its roster."""
     entry = ledger.entry_of(store, target)
     return entry if target.parent.name == layout.ROSTER else entry / ledger.RUN_COPY
 

@@ -1,8 +1,10 @@
-"""The roster of a run: its images in order, so that an image's index means the same to every worker and for ever.
+"""The roster of a run: its images in order, so that an image's index means the same to every worker
+and for ever.
 
-A data set may grow, move or lose pictures while a run stays. So a run has an order of its own: the ids of the data
-set as first seen, and after them those that came later. It is written as segments, `roster/<n>/zarr.json`, each
-committed by a rename that only one writer can win; the roster is what they say together.
+A data set may grow, move or lose pictures while a run stays. So a run has an order of its own: the
+ids of the data set as first seen, and after them those that came later. It is written as segments,
+`roster/<n>/zarr.json`, each committed by a rename that only one writer can win; the roster is what
+they say together.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from kvtool.store.layout import ROSTER, ZARR_JSON
 
 @dataclass(frozen=True)
 class _Segment:
-    """The attributes of a segment: its first index, the ids from there on, indices gone since, the data set's place."""
+    """The attributes of a segment: its first index, the ids from there on, indices gone since, the
+    data set's place.
+    """
 
     start: int
     ids: list[str]
@@ -42,9 +46,9 @@ class _Segment:
 class Roster:
     """The images of a run, by index.
 
-    ids: id of each index, images that are gone included. gone: indices whose pictures left the data set, so that the
-    run does not hold them. place: where the data set lay when the last segment was written; None where it has no
-    place, as a list of paths. n_segments: segments read.
+    ids: id of each index, images that are gone included. gone: indices whose pictures left the data
+    set, so that the run does not hold them. place: where the data set lay when the last segment was
+    written; None where it has no place, as a list of paths. n_segments: segments read.
     """
 
     ids: tuple[str, ...] = ()
@@ -58,7 +62,9 @@ class Roster:
         return {name: index for index, name in enumerate(self.ids) if index not in self.gone}
 
     def extended(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
-        """This roster with further images at its end, images gone, and the data set's place as of now."""
+        """This roster with further images at its end, images gone, and the data set's place as of
+        now.
+        """
         left = self.gone | frozenset(gone)
         listed = {name for index, name in enumerate(self.ids) if index not in left}
         new = tuple(name for name in dict.fromkeys(ids) if name not in listed)
@@ -66,7 +72,10 @@ class Roster:
 
 
 def read_roster(folder: Path, where: str) -> Roster:
-    """The roster in a run's folder; empty where it has no segment yet. Raises CorruptError that begins with `where`."""
+    """Return the roster in a run's folder; empty where it has no segment yet.
+
+    Raises CorruptError that begins with `where`.
+    """
     ids: list[str] = []
     gone: set[int] = set()
     place: str | None = None
@@ -75,7 +84,8 @@ def read_roster(folder: Path, where: str) -> Roster:
         segment = _read_segment(folder, number, where)
         if segment.start != len(ids):
             raise CorruptError(
-                f"{where}: roster {segment_name(number)}: expected it to begin at image {len(ids)}, found "
+                f"{where}: roster {segment_name(number)}: expected it to begin at image "
+                f"{len(ids)}, found "
                 f"{segment.start}: remove the run, then extract again"
             )
         ids += segment.ids
@@ -97,7 +107,10 @@ def extend_roster(
     place: str | None,
     gone: Collection[int] = (),
 ) -> Roster:
-    """Put what is new at the roster's end and return it. Of several writers at once, one after the other does."""
+    """Put what is new at the roster's end and return it.
+
+    Of several writers at once, one after the other does.
+    """
     while True:
         roster = read_roster(folder, where)
         wanted = roster.extended(ids, place, gone)
@@ -120,7 +133,9 @@ def extend_roster(
 def segment_attributes(
     ids: Sequence[str], place: str | None, start: int = 0, gone: Collection[int] = ()
 ) -> dict[str, Any]:
-    """What a segment records: ids of the indices from `start` on, indices gone since, the data set's place."""
+    """Return what a segment records: ids of the indices from `start` on, indices gone since, the
+    data set's place.
+    """
     return {"start": start, "ids": list(ids), "gone": sorted(gone), "place": place}
 
 
@@ -131,11 +146,12 @@ def write_segment(folder: Path, attributes: dict[str, Any]) -> None:
 
 
 def segment_name(number: int) -> str:
+    """Return the name of the n-th segment of a roster."""
     return f"{number:07d}"
 
 
 def _read_segment(folder: Path, number: int, where: str) -> _Segment:
-    """The attributes of a segment, checked. Raises CorruptError."""
+    """Return the attributes of a segment, checked. Raises CorruptError."""
     name = f"{where}: roster {segment_name(number)}"
     with os_errors(f"{name}: cannot be read"):
         try:

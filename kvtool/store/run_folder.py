@@ -12,6 +12,7 @@ from kvtool.store import layout
 from kvtool.store.files import (
     commit_folder,
     group_json,
+    leaf_json,
     os_errors,
     read_group,
     scratch_folder,
@@ -32,27 +33,31 @@ class _RunRecord:
 
 
 def read_config(store: Path, name: str) -> RunConfig:
-    """The settings of the run called `name`. Raises CorruptError."""
-    where = f"run {name}"
-    with os_errors(f"{where}: cannot be read"):
+    """Return the settings of the run called `name`. Raises CorruptError."""
+    label = f"run {name}"
+    with os_errors(f"{label}: cannot be read"):
         try:
-            attributes = read_group(layout.run_path(store, name), where)
-            record = schema.read(_RunRecord, attributes, f"{where}: {layout.ZARR_JSON}")
+            attributes = read_group(layout.run_path(store, name), label)
+            record = schema.read(_RunRecord, attributes, f"{label}: {layout.ZARR_JSON}")
         except FileNotFoundError:
-            raise CorruptError(f"{where}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
+            raise CorruptError(f"{label}: its {layout.ZARR_JSON} is missing: {_MEND_RUN}") from None
         except CorruptError as error:
             raise CorruptError(f"{error}: {_MEND_RUN}") from None
     config = record.config
     if config.hash != record.hash or config.name != name:
         raise CorruptError(
-            f"run {name}: expected configuration {record.hash}, found {config.hash} of {config.name}: "
+            f"run {name}: expected configuration {record.hash}, found {config.hash} of "
+            f"{config.name}: "
             "give a renamed folder its name back, or remove it and extract again"
         )
     return config
 
 
 def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = None) -> bool:
-    """Commit a run's folder, with the first segment of its roster. False: another writer was first."""
+    """Commit a run's folder, with the first segment of its roster.
+
+    False: another writer was first.
+    """
     with scratch_folder(store) as scratch:
         tmp = scratch / config.name
         tmp.mkdir()
@@ -61,7 +66,9 @@ def write_run(store: Path, config: RunConfig, segment: dict[str, Any] | None = N
         )
         for name in layout.RUN_FOLDERS:
             (tmp / name).mkdir()
-            write_file(tmp / name / layout.ZARR_JSON, group_json({}))
+            document = leaf_json({}) if name == layout.LOCKS else group_json({})
+            write_file(tmp / name / layout.ZARR_JSON, document)
+        # A new run and the order of its images are committed together.
         if segment is not None:
             write_segment(tmp / layout.ROSTER / segment_name(0), segment)
         return commit_folder(tmp, layout.run_path(store, config.name))

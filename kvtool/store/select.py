@@ -1,4 +1,6 @@
-"""Which store and which run a request means: what the library's functions take in place of an open run."""
+"""Which store and which run a request means: what the library's functions take in place of an open
+run.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ Target = StorePath | Store | Run
 
 
 def select_run(target: Target) -> Run:
-    """The run itself, or the only run of a store. Raises StoreError where a store holds none or several."""
+    """Return the run itself, or the only run of a store.
+
+    Raises StoreError where a store holds none or several.
+    """
     if isinstance(target, Run):
         return target
     return (target if isinstance(target, Store) else open_store(target)).run()
@@ -23,7 +28,7 @@ def select_run(target: Target) -> Run:
 def select_store(
     target: Target, run: str | None = None, create: bool = False
 ) -> tuple[Store, str | None]:
-    """The store of a request and the name of the run it means, None where it names none.
+    """Return the store of a request and the name of the run it means, None where it names none.
 
     Args:
         target: a store by its path or open, or a run, which then is the one that is meant.
@@ -36,6 +41,6 @@ def select_store(
 
 
 def open_stores(stores: StorePath | Store | Sequence[StorePath | Store]) -> list[Store]:
-    """One store or several, by their paths or open, as open stores."""
+    """Return one store or several, by their paths or open, as open stores."""
     several = [stores] if isinstance(stores, Store | str | PathLike) else stores
     return [store if isinstance(store, Store) else open_store(store) for store in several]

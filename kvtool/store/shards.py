@@ -1,8 +1,8 @@
 """The fast reader: wanted tokens of wanted heads out of a shard, decoded one by one.
 
-The shard's index says where each inner chunk lies; neighbours are read with one call, and while one shard is decoded
-others are fetched. Every index and chunk is checked against its crc32c. zarr reads the same
-files more slowly; tests/store/test_shards.py compares.
+The shard's index says where each inner chunk lies; neighbors are read with one call, and while one
+shard is decoded others are fetched. Every index and chunk is checked against its crc32c. zarr reads
+the same files more slowly; tests/store/test_shards.py compares.
 """
 
 from __future__ import annotations
@@ -40,17 +40,22 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Tokens of some heads of one stored layer (0-based among those stored). `tag` is the caller's."""
+    """Tokens of some heads of one stored layer (0-based among those stored).
+
+    `tag` is the caller's.
+    """
 
     array: StoredArray
     layer: int
-    heads: range
+    heads: Sequence[int]
     rows: list[Rows]
     tag: Any = None
 
 
 class ShardPiece(NamedTuple):
-    """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place in the file."""
+    """Tokens lo..hi-1 of one inner chunk; `head`, `out`: place in the output; offset, nbytes: place
+    in the file.
+    """
 
     head: int
     out: int
@@ -88,7 +93,9 @@ class OpenShard:
             os.close(self.fd)
 
     def _announce(self) -> None:
-        """Let the kernel fetch the wanted bytes while others are decoded, where it takes such advice."""
+        """Let the kernel fetch the wanted bytes while others are decoded, where it takes such
+        advice.
+        """
         if hasattr(os, "posix_fadvise"):
             for span in self.spans:
                 start = span[0].offset
@@ -96,16 +103,21 @@ class OpenShard:
                     os.posix_fadvise(self.fd, start, _end(span[-1]) - start, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, out: Bits) -> None:
-        """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the array's is not."""
+        """Fill `out` (head, row, dim): stored values, or float32 where its dtype is float32 and the
+        array's is not.
+        """
         spec = self.request.array.spec
+        # Both buffers are used for every chunk and every span of this shard.
         scratch = np.empty((spec.shape[3], spec.chunk_tokens), spec.storage)
         buffer = np.empty(
             max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8
         )
         for span in self.spans:
-            base, decoded = span[0].offset, -1
+            base = span[0].offset
+            decoded = -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
             for piece in span:
+                # Several stretches of one chunk follow each other: it is decoded once.
                 if piece.offset != decoded:
                     where = f"{self.where}, bytes {piece.offset} to {_end(piece)}"
                     chunk = data[piece.offset - base : _end(piece) - base]
@@ -118,29 +130,34 @@ class OpenShard:
                     to_float32(values[piece.lo : piece.hi], target)
 
     def _index(self) -> NDArray[np.uint64]:
-        """(layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
+        """Return (layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
         with os_errors(f"{self.where}: cannot be read"):
-            found = os.fstat(self.fd).st_size
-        if found != self.nbytes:
+            nbytes = os.fstat(self.fd).st_size
+        if nbytes != self.nbytes:
             raise CorruptError(
-                f"{self.where}: expected {self.nbytes} bytes, found {found}: {REPAIR}"
+                f"{self.where}: expected {self.nbytes} bytes, found {nbytes}: {REPAIR}"
             )
         spec = self.request.array.spec
+        # The index lies at the end of the file.
         tail = np.empty(spec.index_nbytes, np.uint8)
         index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.where)
+        # As floats, offset and size cannot overflow, whatever a damaged index says.
         end = index.astype(np.float64).sum(1).max(initial=0)
         if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
             raise CorruptError(
-                f"{self.where}: expected an index of chunks within the file, found one outside: {REPAIR}"
+                f"{self.where}: expected an index of chunks within the file, found one outside: "
+                f"{REPAIR}"
             )
         return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
 
     def _pieces(self, index: NDArray[np.uint64]) -> Iterator[ShardPiece]:
-        request, spec = self.request, self.request.array.spec
+        request = self.request
+        spec = request.array.spec
         size = spec.chunk_tokens
         chunks: list[list[tuple[int, int]]] = index[request.layer % spec.shard_layers].tolist()
         for position, head in enumerate(request.heads):
             for start, stop, out in request.rows:
+                # A stretch of tokens may cross the borders of inner chunks.
                 for chunk in range(start // size, ceil(stop / size)):
                     lo, hi = max(start, chunk * size), min(stop, (chunk + 1) * size)
                     offset, nbytes = chunks[head][chunk]
@@ -167,7 +184,9 @@ class OpenShard:
 
 
 def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
-    """The shards of the requests, in order, each open until the next is asked for, with a few more under way."""
+    """Yield the shards of the requests, in order, each open until the next is asked for, with a few
+    more under way.
+    """
     waiting: deque[OpenShard] = deque()
     try:
         for request in requests:
@@ -184,12 +203,14 @@ def open_ahead(requests: Iterable[ReadRequest]) -> Iterator[OpenShard]:
 
 
 def read_all(requests: Sequence[ReadRequest], out: Bits) -> None:
-    """Fill `out` from all requests, several shards at once: while one waits for the disk, others are decoded.
+    """Fill `out` from all requests, several shards at once: while one waits for the disk, others
+    are decoded.
 
     Their rows must not overlap. Reading, decompressing and copying run outside Python's lock.
     """
 
     def read(request: ReadRequest) -> None:
+        """Read the rows of one request."""
         with closing(OpenShard(request)) as shard:
             shard.read_into(out)
 
@@ -206,9 +227,10 @@ def _end(piece: ShardPiece) -> int:
 
 
 def _spans(pieces: Iterable[ShardPiece]) -> Iterator[list[ShardPiece]]:
-    """Groups of pieces that follow each other in the file, READ_NBYTES or one chunk long at most."""
+    """Yield groups of pieces that follow each other, READ_NBYTES or one chunk long at most."""
     span: list[ShardPiece] = []
     for piece in pieces:
+        # A piece of the same chunk, or of the next one in the file, joins the span.
         same_or_next = span and piece.offset in (span[-1].offset, _end(span[-1]))
         if same_or_next and _end(piece) - span[0].offset <= READ_NBYTES:
             span.append(piece)

@@ -1,7 +1,9 @@
-"""Work that several processes share chunk by chunk: each does what nobody else holds and reads what the others kept.
+"""Work that several processes share chunk by chunk: each does what nobody else holds and reads what
+the others kept.
 
-A chunk is done under a claim of its run (locks.py), and what came of it is kept in the store before the claim ends. So
-the same command started twice does nothing twice, and a killed process loses no more than the chunk in its hands.
+A chunk is done under a claim of its run (locks.py), and what came of it is kept in the store before
+the claim ends. So the same command started twice does nothing twice, and a killed process loses no
+more than the chunk in its hands.
 """
 
 from __future__ import annotations
@@ -24,94 +26,103 @@ Kept = TypeVar("Kept")
 
 @dataclass
 class Share:
-    """What one process does of the work. wait_s: how long it waits for chunks of others once there are no more free
-    ones. done: names of the chunks that it did."""
+    """What one process does of the work. wait_s: how long it waits for chunks of others once there
+    are no more free ones. done: names of the chunks that it did.
+    """
 
     wait_s: float = 0.0
     done: list[str] = field(default_factory=list)
 
     @property
     def part(self) -> Share:
-        """For work that is one chunk of more: it counts here, and leaves the waiting to the whole."""
+        """The share of a chunk's own work: it counts here, and leaves the waiting to the whole."""
         return replace(self, wait_s=0.0)
 
     def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], object], what: str) -> None:
-        """Do all chunks, those that others hold once these are done with them. what: their name, in the plural.
+        """Do all chunks, those that others hold once these are done with them. what: their name, in
+        the plural.
 
-        do: raises BusyError where another process holds the chunk, as once() does. Raises BusyError, naming a
-        holder, for chunks that are held when the time is up.
+        do: raises BusyError where another process holds the chunk, as once() does. Raises
+        BusyError, naming a holder, for chunks that are held when the time is up.
         """
-        left = list(chunks)
-        total = len(left)
+        todo = list(chunks)
+        total = len(todo)
         deadline = None
-        while left:
-            before = len(left), len(self.done)
-            held = _go_over(left, do)
-            left = [chunk for chunk, _ in held]
-            if not left or (len(left), len(self.done)) != before:
+        while todo:
+            before = len(todo), len(self.done)
+            busy_chunks = _go_over(todo, do)
+            todo = [chunk for chunk, _ in busy_chunks]
+            if not todo or (len(todo), len(self.done)) != before:
                 continue  # what was held a moment ago may be free or done by now
+            # Nothing was done in this round: wait for the others, as long as was asked for.
             now = time.monotonic()
             deadline = now + self.wait_s if deadline is None else deadline
             if now >= deadline:
-                which = f"{len(left)} of {total} {what} are held by others: " if total > 1 else ""
-                raise BusyError(f"{which}{held[0][1]}")
+                which = f"{len(todo)} of {total} {what} are held by others: " if total > 1 else ""
+                raise BusyError(f"{which}{busy_chunks[0][1]}")
             time.sleep(min(POLL_S, deadline - now))
 
     def once(
         self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
     ) -> Kept:
-        """What is kept of a chunk; where that is nothing, it is made, which keeps it, by one process at a time.
+        """Return what is kept of a chunk; where that is nothing, it is made, which keeps it, by one
+        process at a time.
 
-        name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds it.
+        name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds
+        it.
         """
-        found = kept()
-        if found is not None:
-            return found
+        outcome = kept()
+        if outcome is not None:
+            return outcome
         with _held(run, name):
-            found = kept()  # another process may have made it since
-            if found is None:
-                found = make()
+            outcome = kept()  # another process may have made it since
+            if outcome is None:
+                outcome = make()
                 self.done.append(name)
-        return found
+        return outcome
 
     def result(
         self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
     ) -> Kept:
         """As once(), for work of one chunk: it waits for another process as each() does."""
-        found: list[Kept] = []
-        self.each([name], lambda _: found.append(self.once(run, name, kept, make)), "results")
-        return found[0]
+        outcomes: list[Kept] = []
+        self.each([name], lambda _: outcomes.append(self.once(run, name, kept, make)), "results")
+        return outcomes[0]
 
 
 @contextmanager
 def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
     """The share of a command, or `share`, that of the command that this one is a part of.
 
-    Where others still hold what is left, this raises UnfinishedError if the process did something, else BusyError.
+    Where others still hold what is left, this raises UnfinishedError if the process did something,
+    else BusyError.
     """
     if share is not None:
         yield share
         return
-    own = Share(wait_s)
+    new_share = Share(wait_s)
     try:
-        yield own
+        yield new_share
     except BusyError as busy:
-        if not own.done:
+        if not new_share.done:
             raise
         raise UnfinishedError(
-            f"this process did its share, and the same command gives the result once all is done; {busy}"
+            "this process did its share, and the same command gives the result once all is "
+            f"done; {busy}"
         ) from None
 
 
 def chunk_name(what: str, about: str, key: str) -> str:
-    """The name of a chunk's claim: what it is, about what, and the beginning of the key under which it is kept."""
-    words = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
-    return "-".join(filter(None, (what, words, key[:16])))
+    """Return the name of a chunk's claim: what it is, about what, and the beginning of the key
+    under which it is kept.
+    """
+    subject = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
+    return "-".join(filter(None, (what, subject, key[:16])))
 
 
 @contextmanager
 def _held(run: Run, name: str) -> Iterator[None]:
-    """Hold a claim. In a store that cannot be written, a colleague's or a full one, there are none."""
+    """Hold a claim. In a store that cannot be written, such as a full one, there are none."""
     with ExitStack() as stack:
         try:
             stack.enter_context(run.claim(name))
@@ -122,10 +133,10 @@ def _held(run: Run, name: str) -> Iterator[None]:
 
 def _go_over(chunks: list[Chunk], do: Callable[[Chunk], object]) -> list[tuple[Chunk, BusyError]]:
     """Do the chunks that nobody holds; the others, with who holds them."""
-    held = []
+    busy_chunks = []
     for chunk in chunks:
         try:
             do(chunk)
         except BusyError as busy:
-            held.append((chunk, busy))
-    return held
+            busy_chunks.append((chunk, busy))
+    return busy_chunks

@@ -1,4 +1,7 @@
-"""A run in one row: its settings, what it holds, who works on it and how fast. Damage is counted, and stops nothing."""
+"""A run in one row: its settings, what it holds, who works on it and how fast.
+
+Damage is counted, and stops nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ PACE_S = 600.0
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """One row for `kvtool store runs`: settings, images, parts, bytes of the stored arrays."""
+    """Return one row for `kvtool store runs`: settings, images, parts, bytes of the arrays."""
     config, parts, texts = run.config, *(run.readable(group) for group in ("parts", "text"))
     roster = _readable_roster(run)
     indices = {index for part in parts for index in part.indices}
@@ -58,7 +61,7 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def _readable_roster(run: Run) -> Roster:
-    """The roster, or an empty one where it is damaged."""
+    """Return the roster, or an empty one where it is damaged."""
     try:
         return run.roster
     except StoreError:
@@ -66,7 +69,9 @@ def _readable_roster(run: Run) -> Roster:
 
 
 def pace(parts: Sequence[Part]) -> float | None:
-    """Images a minute over the last PACE_S of the commits, by the clock of the file server; None for fewer than two."""
+    """Return how many images a minute were committed over the last PACE_S of the commits, by the
+    clock of the file server; None for fewer than two.
+    """
     times = sorted(
         (stamp, len(part.indices)) for part in parts if (stamp := _committed_s(part)) is not None
     )

@@ -17,8 +17,9 @@ _HEAD_BYTES = 400
 
 @dataclass(frozen=True)
 class Usage:
-    """parts, texts: arrays of images and of texts. metadata: zarr.json files, claims and the ledger. n_results,
-    n_answers: files of each. other: what is not kvtool's."""
+    """parts, texts: arrays of images and of texts. metadata: zarr.json files, claims and the
+    ledger. n_results, n_answers: files of each. other: what is not kvtool's.
+    """
 
     bytes: int
     parts: int
@@ -34,7 +35,7 @@ class Usage:
     n_answers: int
 
     def row(self) -> dict[str, int]:
-        """Columns of a table."""
+        """Return the columns of a table."""
         sizes = {
             f"{name}_bytes": size
             for name, size in asdict(self).items()
@@ -44,15 +45,16 @@ class Usage:
 
 
 def measure(store: Path) -> Usage:
-    """Bytes of all files below a store; files that go meanwhile are left out."""
+    """Return the bytes of all files below a store; files that go meanwhile are left out."""
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for folder, _, names in os.walk(store):
-        place = Path(folder)
+        path = Path(folder)
         for name in names:
+            # Another process may remove the file at this moment.
             with suppress(OSError):
-                nbytes = (place / name).lstat().st_size
-                purpose = _purpose(place.relative_to(store).parts, place / name)
+                nbytes = (path / name).lstat().st_size
+                purpose = _purpose(path.relative_to(store).parts, path / name)
                 sizes[purpose] += nbytes
                 counts[purpose] += 1
     purposes = (
@@ -75,10 +77,12 @@ def measure(store: Path) -> Usage:
 
 
 def _purpose(folders: tuple[str, ...], path: Path) -> str:
-    """What a file is for, by the folders from the store down to it."""
+    """Return what a file is for, by the folders from the store down to it."""
     root = folders[0] if folders else ""
     if layout.is_litter(path.name):
         return "other"
+    if path.name == layout.ZARR_JSON and len(folders) == 1:
+        return "metadata"
     if root == "results" and len(folders) == 1 and path.suffix == ".json":
         return "answers" if _holds_answers(path) else "results"
     if root in ("tmp", layout.PICTURES):

@@ -1,7 +1,7 @@
 """Read every byte of a store against its checksums and list all that is wrong or gone.
 
-A store is checked unit by unit: a part, a text, a result, a folder of pictures, an index, and so on. A unit is what
-`store repair` drops as a whole, and what `store verify --part i/n` deals out.
+A store is checked unit by unit: a part, a text, a result, a folder of pictures, an index, and so
+on. A unit is what `store repair` drops as a whole, and what `store verify --part i/n` deals out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class Unit:
     counts: bool = False
 
     def problems(self) -> Iterator[Problem]:
-        """What its check finds. A disk that cannot be read is one more problem, and no end of the others."""
+        """Yield what its check finds.
+
+        A disk that cannot be read is one more problem, and no end of the others.
+        """
         try:
             yield from self.check()
         except (StoreError, OSError) as error:
@@ -46,10 +49,10 @@ class Unit:
 def verify(
     store: Store, progress: Progress | None = None, share: tuple[int, int] = (1, 1)
 ) -> list[Problem]:
-    """All problems of a store, none raised. progress(1) is called after each part.
+    """Return all problems of a store, none raised. progress(1) is called after each part.
 
-    share: the i-th of n shares, from 1 on. They do not overlap, together they are everything, and what is in a share
-    stays in it, whatever else comes or goes.
+    share: the i-th of n shares, from 1 on. They do not overlap, together they are everything, and
+    what is in a share stays in it, whatever else comes or goes.
     """
     problems: list[Problem] = []
     for unit in units(store):
@@ -61,12 +64,15 @@ def verify(
 
 
 def in_share(label: str, share: tuple[int, int]) -> bool:
-    number, of = share
-    return crc32c(label.encode("utf-8", "surrogateescape")) % of == number - 1
+    """Return whether a unit is in the i-th of n shares, by a hash of its label."""
+    number, count = share
+    return crc32c(label.encode("utf-8", "surrogateescape")) % count == number - 1
 
 
 def units(store: Store) -> Iterator[Unit]:
-    """All there is to check in a store; a folder that cannot be listed is a unit that says so."""
+    """Yield all there is to check in a store; a folder that cannot be listed is a unit that says
+    so.
+    """
     yield Unit("store", partial(_check_root, store))
     yield Unit("tmp", partial(_check_tmp, store))
     yield Unit(layout.LEDGER, partial(_check_ledger, store))
@@ -81,14 +87,14 @@ def units(store: Store) -> Iterator[Unit]:
 def _units_in(
     folder: Path, label: str, units_of: Callable[[Path], Iterable[Unit]]
 ) -> Iterator[Unit]:
-    """The units of each entry of a folder."""
+    """Yield the units of each entry of a folder."""
     try:
-        found = layout.entries(folder)
+        paths = layout.entries(folder)
     except OSError as error:
         problem = unreadable(label, error)
         yield Unit(label, lambda: [problem])
         return
-    for path in found:
+    for path in paths:
         yield from units_of(path)
 
 
@@ -124,10 +130,15 @@ def _check_root(store: Store) -> Iterator[Problem]:
     ours = {layout.ZARR_JSON, *layout.ROOT_FOLDERS, layout.PICTURES, layout.LEDGER}
     yield from foreign_files(store.path, ours, "", "", "")
     yield from check_group(layout.runs_path(store.path), "", "runs")
+    # Stores that were made by an older kvtool have no zarr.json in any of these folders.
+    plain = [store.path / name for name in layout.PLAIN_FOLDERS if (store.path / name).is_dir()]
+    if any((folder / layout.ZARR_JSON).exists() for folder in plain):
+        for folder in plain:
+            yield from check_group(folder, "", folder.name)
 
 
 def _check_tmp(store: Store) -> Iterator[Problem]:
-    """What dead processes left there is no problem: it is swept in time."""
+    """Yield what is not kvtool's; what dead processes left is no problem: it is swept in time."""
     for path in layout.entries(layout.tmp_path(store.path)):
         if scratch_owner(path) is None:
             yield Problem("", "", "", f"tmp/{path.name}: not a file of kvtool")
@@ -136,9 +147,9 @@ def _check_tmp(store: Store) -> Iterator[Problem]:
 def _check_ledger(store: Store) -> Iterator[Problem]:
     for target in ledger.gone(store.path):
         relative = target.relative_to(store.path)
-        of_run = relative.parts[0] == "runs"
-        run = relative.parts[1] if of_run else ""
-        part = "/".join(relative.parts[2:]).removeprefix("parts/") if of_run else ""
+        in_run = relative.parts[0] == "runs"
+        run = relative.parts[1] if in_run else ""
+        part = "/".join(relative.parts[2:]).removeprefix("parts/") if in_run else ""
         what = f"{'' if part else f'{relative}: '}it was committed and is gone"
         yield Problem(
             run,
@@ -159,7 +170,9 @@ def _check_ledger(store: Store) -> Iterator[Problem]:
         try:
             unsealed(read_file(path), f"file {path.relative_to(store.path)}")
         except FileNotFoundError:
-            continue
+            if path == copies[0] and path.parent.exists():  # every store is made with one
+                what = f"{path.relative_to(store.path)}: it was written and is gone"
+                yield Problem("", "", "", what, "copy", path)
         except (CorruptError, OSError) as error:
             yield Problem(
                 "", "", "", str(error), "copy" if isinstance(error, CorruptError) else "", path
@@ -201,7 +214,9 @@ def _check_run(run: Run) -> Iterator[Problem]:
 
 
 def _check_roster(run: Run) -> Iterator[Problem]:
-    """Segments that follow each other and can be read, and parts whose images are those that the roster lists."""
+    """Segments that follow each other and can be read, and parts whose images are those that the
+    roster lists.
+    """
     try:
         roster = run.roster
     except StoreError as error:
@@ -213,7 +228,10 @@ def _check_roster(run: Run) -> Iterator[Problem]:
         return
     names = {path.name for path in layout.entries(run.folder / layout.ROSTER)}
     for name in sorted(names - {segment_name(number) for number in range(roster.n_segments)}):
-        what = f"not among the {roster.n_segments} segments that follow each other: one before it is gone"
+        what = (
+            f"not among the {roster.n_segments} segments that follow each other: "
+            "one before it is gone"
+        )
         yield Problem(run.name, f"{layout.ROSTER}/{name}", "", what)
     if not roster.n_segments:
         return
@@ -224,14 +242,17 @@ def _check_roster(run: Run) -> Iterator[Problem]:
             listed = roster.ids[index] if index < len(roster.ids) else None
             if name != listed:
                 what = f"image {index} is {name!r}, and in the run's roster {listed!r}"
-                # An index that no segment lists may be of one that is lost: then the part is all that is left of it.
+                # An index that no segment lists may be of a segment that is lost: then the part
+                # is all that remains of it.
                 yield Problem(
                     run.name, part.name, "", what, "" if listed is None else "drop", part.folder
                 )
 
 
 def _parts_with_samples(run: Run) -> list[Part]:
-    """Parts whose images can be read; what is wrong with others is told where they are checked themselves."""
+    """Return parts whose images can be read; what is wrong with others is told where they are
+    checked themselves.
+    """
     parts = []
     for part in run.readable("parts"):
         with suppress(StoreError):
@@ -241,14 +262,15 @@ def _parts_with_samples(run: Run) -> list[Part]:
 
 
 def _check_twice(run: Run) -> Iterator[Problem]:
-    """Images that are in two parts: the one that was committed under its name stays."""
+    """Yield the images that are in two parts: the one that was committed under its name stays."""
     owners: dict[int | str, Part] = {}
+    # Parts that lie where they were committed come first, and so own their images.
     for part in sorted(_parts_with_samples(run), key=lambda part: not is_in_place(run, part)):
         for sample in part.samples:
             for key, what in ((sample.index, "image with index"), (sample.id, "image with id")):
-                other = owners.setdefault(key, part)
-                if other is not part:
-                    first, second = sorted((other.name, part.name))
+                owner = owners.setdefault(key, part)
+                if owner is not part:
+                    first, second = sorted((owner.name, part.name))
                     what = f"{what} {key!r} is in part {first} too: remove one part"
                     yield Problem(
                         run.name,

@@ -20,6 +20,7 @@ from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import (
     TEXT_KINDS,
     RunConfig,
+    dimension_names,
     samples_to_json,
     token_counts,
     token_offsets,
@@ -28,7 +29,9 @@ from kvtool.store.nonfinite import count_nonfinite, records
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]
-"""One array (layer, head, token, dim), or several to be joined on the token axis, e.g. one an image."""
+"""One array (layer, head, token, dim), or several to be joined on the token axis, e.g. one an
+image.
+"""
 
 ENCODE_THREADS = 4
 WRITES_UNDER_WAY = 2
@@ -41,37 +44,43 @@ def write_part(
     samples: Sequence[Sample],
     arrays: Mapping[str, Pieces],
 ) -> int:
-    """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer committed it first.
+    """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer
+    committed it first.
 
-    arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the run's, SpaceError
-    where the disk is full; nothing is left behind then.
+    arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the
+    run's, SpaceError where the disk is full; nothing is left behind then.
     """
-    where = f"run {config.name}, part {folder.name}"
-    _check_samples(samples, folder.name, where)
+    label = f"run {config.name}, part {folder.name}"
+    _check_samples(samples, folder.name, label)
     lengths = {name: token_counts(samples, name) for name in config.array_names()}
+    # Text arrays may be left out where no image has text before it.
     needed = {name for name in lengths if name not in TEXT_KINDS or any(lengths[name])}
     if not needed <= set(arrays) <= set(lengths):
-        raise StoreError(f"{where}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
+        raise StoreError(f"{label}: expected arrays {sorted(lengths)}, found {sorted(arrays)}")
     offsets = {name: token_offsets(samples, name) for name in lengths}
     attributes = {"samples": samples_to_json(samples), "offsets": offsets}
-    return _commit(store, folder, config, arrays, lengths, attributes, where)
+    return _commit(store, folder, config, arrays, lengths, attributes, label)
 
 
 def write_text(
     store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits
 ) -> int:
-    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another was first."""
-    where = f"run {config.name}, text {folder.name}"
+    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another
+    was first.
+    """
+    label = f"run {config.name}, text {folder.name}"
     arrays = {"value": np.moveaxis(values, 0, 2)}
     return _commit(
-        store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, where
+        store, folder, config, arrays, {"value": [len(names)]}, {"names": list(names)}, label
     )
 
 
 def select(pieces: Pieces, offsets: Sequence[int], positions: Sequence[int]) -> list[Bits]:
-    """The images at `positions` of an array whose images begin at `offsets` (n + 1) on the token axis."""
-    whole = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
-    return [whole[:, :, offsets[position] : offsets[position + 1]] for position in positions]
+    """Return the images at `positions` of an array whose images begin at `offsets` (n + 1) on the
+    token axis.
+    """
+    joined = pieces if isinstance(pieces, np.ndarray) else np.concatenate(pieces, axis=2)
+    return [joined[:, :, offsets[position] : offsets[position + 1]] for position in positions]
 
 
 def _commit(
@@ -83,7 +92,10 @@ def _commit(
     attributes: dict[str, Any],
     where: str,
 ) -> int:
-    """Write arrays and attributes aside, then rename. Arrays without a single value are not written."""
+    """Write arrays and attributes aside, then rename.
+
+    Arrays without a single value are not written.
+    """
     checked = {
         name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{where}, array {name}")
         for name, pieces in arrays.items()
@@ -94,7 +106,8 @@ def _commit(
         except (FileNotFoundError, TornError):
             if not folder.parent.is_dir():
                 raise
-            # Something removed what was being written. The arrays are still here, so it is written again, once.
+            # Something removed what was being written. The arrays are still here, so it is
+            # written again, once.
             return _write_and_rename(store, folder, checked, lengths, config, attributes)
 
 
@@ -106,7 +119,10 @@ def _write_and_rename(
     config: RunConfig,
     attributes: dict[str, Any],
 ) -> int:
-    """Bytes written, or 0 where another writer was first. Every file is read back before it is committed."""
+    """Return the bytes written, or 0 where another writer was first.
+
+    Every file is read back before it is committed.
+    """
     files: dict[str, FileRecord] = {}
     arrays_written: dict[str, dict[str, Any]] = {}
     with scratch_folder(store) as scratch:
@@ -114,19 +130,23 @@ def _write_and_rename(
         tmp.mkdir()
         nonfinite: dict[str, list[list[int]]] = {}
         for name, pieces in arrays.items():
+            # An array without a value, e.g. of no text before the images, has no folder.
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
-                written, places = write_array(tmp / name, spec, pieces)
-                arrays_written[name] = asdict(array_record(spec, written))
-                files |= {f"{name}/{file}": record for file, record in written.items()}
-                nonfinite |= {name: places} if places else {}
-        about = {
+                records_of_files, nonfinite_blocks = write_array(
+                    tmp / name, spec, pieces, dimension_names(name, of_texts="names" in attributes)
+                )
+                arrays_written[name] = asdict(array_record(spec, records_of_files))
+                files |= {f"{name}/{file}": record for file, record in records_of_files.items()}
+                nonfinite |= {name: nonfinite_blocks} if nonfinite_blocks else {}
+        # The part's own zarr.json comes last, with the sizes and checksums of all others.
+        record_of_part = {
             "committed_as": str(folder.relative_to(store)),
             **attributes,
             "arrays": arrays_written,
         }
-        about |= {"nonfinite": nonfinite} if nonfinite else {}
-        files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(about))
+        record_of_part |= {"nonfinite": nonfinite} if nonfinite else {}
+        files[ZARR_JSON] = write_recorded(tmp / ZARR_JSON, group_json(record_of_part))
         nbytes = sum(
             record.nbytes for file, record in files.items() if not file.endswith(f"/{ZARR_JSON}")
         )
@@ -134,17 +154,20 @@ def _write_and_rename(
 
 
 def write_array(
-    folder: Path, spec: ArraySpec, pieces: Sequence[Bits]
+    folder: Path, spec: ArraySpec, pieces: Sequence[Bits], dimensions: Sequence[str]
 ) -> tuple[dict[str, FileRecord], list[list[int]]]:
-    """Write an array's files, all fsynced, and return size and checksum of each; and [layer position, head, how many
-    values are not finite] where there are any.
+    """Write an array's files, all fsynced, and return size and checksum of each; and [layer
+    position, head, how many values are not finite] where there are any.
 
-    While one shard is written and synced, the next is encoded; one buffer of a shard's size is reused.
+    While one shard is written and synced, the next is encoded; one buffer of a shard's size is
+    reused.
     """
     folder.mkdir()
-    files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json())}
+    # The metadata first: its checksum goes into the part's record as those of the shards do.
+    files = {ZARR_JSON: write_recorded(folder / ZARR_JSON, spec.zarr_json(dimensions))}
     heads, dim = spec.shape[1], spec.shape[3]
     padded_tokens = spec.chunks_per_head * spec.chunk_tokens
+    # The padding of the last chunk of each head stays NaN in every shard.
     buffer = np.full(
         (spec.shard_layers, heads, padded_tokens, dim), spec.fill_value(), spec.storage
     )
@@ -161,6 +184,7 @@ def write_array(
             nonfinite += encoders.map(count_nonfinite, blocks)
             chunks = _encode(buffer, spec, encoders)
             index = encode_index([len(chunk) for chunk in chunks])
+            # Wait for an earlier write, so that memory holds a few shards at most.
             if shard >= WRITES_UNDER_WAY:
                 writes[shard - WRITES_UNDER_WAY].result()
             writes.append(
@@ -171,7 +195,7 @@ def write_array(
 
 
 def array_record(spec: ArraySpec, files: Mapping[str, FileRecord]) -> ArrayRecord:
-    """What a part records of an array whose files were written."""
+    """Return what a part records of an array whose files were written."""
     shards = [files[spec.shard_name(shard)] for shard in range(spec.n_shards)]
     return ArrayRecord(
         spec,
@@ -190,7 +214,7 @@ def _fill(buffer: Bits, pieces: Sequence[Bits], first_layer: int) -> None:
 
 
 def _encode(buffer: Bits, spec: ArraySpec, encoders: Executor) -> list[bytes]:
-    """The inner chunks of a shard, in C order of (layer, head, chunk)."""
+    """Return the inner chunks of a shard, in C order of (layer, head, chunk)."""
     chunks = buffer.reshape(-1, spec.chunk_tokens, buffer.shape[-1])
     return list(encoders.map(lambda chunk: encode_chunk(chunk, spec.codec), chunks))
 
@@ -215,7 +239,8 @@ def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
     indices = [sample.index for sample in samples]
     if span is None or not indices:
         raise StoreError(
-            f"{where}: expected a name like 0000000-0000032 and at least one image, found {len(indices)}"
+            f"{where}: expected a name like 0000000-0000032 and at least one image, found "
+            f"{len(indices)}"
         )
     if indices != sorted(set(indices)) or indices[0] < span[0] or indices[-1] >= span[1]:
         raise StoreError(
@@ -228,7 +253,7 @@ def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
 def _check_pieces(
     pieces: Pieces, config: RunConfig, name: str, tokens: int, where: str
 ) -> list[Bits]:
-    """The array as a list of pieces of the run's geometry and dtype, or StoreError."""
+    """Return the array as a list of pieces of the run's geometry and dtype, or StoreError."""
     parts = [pieces] if isinstance(pieces, np.ndarray) else list(pieces)
     heads, dim = config.heads_and_dim(name)
     expected = (len(config.stored_layers(name)), heads, tokens, dim)
@@ -240,9 +265,10 @@ def _check_pieces(
             or piece.dtype != dtype
         ):
             raise StoreError(
-                f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape {piece.shape}"
+                f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape "
+                f"{piece.shape}"
             )
-    found = sum(piece.shape[2] for piece in parts)
-    if found != tokens or not parts:
-        raise StoreError(f"{where}: expected {tokens} tokens in all, found {found}")
+    total = sum(piece.shape[2] for piece in parts)
+    if total != tokens or not parts:
+        raise StoreError(f"{where}: expected {tokens} tokens in all, found {total}")
     return parts

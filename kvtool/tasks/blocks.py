@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice, named_layers
 from kvtool.store import Run
 from kvtool.tasks.base import BlockPlan
 from kvtool.types import KINDS, Kind
@@ -20,7 +21,7 @@ BASELINES: tuple[Kind, ...] = ("projected", "vision")
 def plan_blocks(
     run: Run,
     kinds: Sequence[Kind] | None,
-    layers: Sequence[int] | None,
+    layers: LayerChoice | None,
     heads: Sequence[int] | None,
     able: Sequence[Kind] = KINDS,
 ) -> BlockPlan:
@@ -47,7 +48,9 @@ def plan_blocks(
             raise UsageError(f"run {run.name}: {kind} is {why}, only {', '.join(stored)}")
         have = run.config.stored_layers(kind)
         count, _ = run.config.heads_and_dim(kind)
-        wanted = tuple(dict.fromkeys(layers)) if kind in narrowed and layers is not None else have
+        wanted = have
+        if kind in narrowed and layers is not None:
+            wanted = _stored_of(run, kind, layers, have)
         chosen = (
             tuple(dict.fromkeys(heads))
             if kind in narrowed and heads is not None
@@ -57,6 +60,22 @@ def plan_blocks(
         _check(run, kind, "kv_head", chosen, range(count))
         blocks.append((kind, wanted, chosen))
     return BlockPlan(run, tuple(blocks))
+
+
+def _stored_of(run: Run, kind: Kind, layers: LayerChoice, stored: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of chosen layers; of a name, those of its layers that are stored."""
+    if not isinstance(layers, str):
+        return tuple(dict.fromkeys(layers))
+    geometry = run.config.model.geometry
+    depth = geometry.layers if kind in DECODER else geometry.vision_layers
+    named = named_layers(layers, depth)
+    numbers = tuple(layer for layer in stored if layer in named)
+    if not numbers:
+        listed = ", ".join(map(str, stored))
+        raise UsageError(
+            f"run {run.name}: {kind} has none of the {layers} layers; stored: {listed}"
+        )
+    return numbers
 
 
 def _check(run: Run, kind: str, what: str, wanted: Sequence[int], have: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.identity import dataset_of
 from kvtool.digests import digest_texts
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.layers import LayerChoice
 from kvtool.models.device_names import check_device
 from kvtool.result import Result
 from kvtool.store import Run, open_store, same_numbers
@@ -35,7 +36,7 @@ def evaluate(
     task: str,
     *,
     kinds: Sequence[Kind] | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
     ids: Collection[str] | None = None,
     select: str = "max",
@@ -103,7 +104,7 @@ def count_blocks(
     run: Run,
     task: str,
     kinds: Sequence[Kind] | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
 ) -> int:
     """How many blocks a probe scores, those of other runs included. Errors as probe's."""

@@ -17,6 +17,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.features.layers import Layer
 from kvtool.outputs import check_folder, output_folder
 from kvtool.result import Result, Row
+from kvtool.store.places import places_of, without_places
 
 if TYPE_CHECKING:
     import torch
@@ -64,9 +65,9 @@ def save_best(
             "config": result.config,
             "files": files,
         }
-        (aside / INDEX).write_text(
-            json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+        text = without_places(text, places_of([plan.run]))
+        (aside / INDEX).write_text(text, encoding="utf-8")
 
 
 def save_mask(path: Path, foreground: Array) -> None:

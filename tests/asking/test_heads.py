@@ -15,10 +15,9 @@ from kvtool.asking.heads import (
     head_set,
     make_conditions,
     read_rows,
-    resolve_layers,
 )
 from kvtool.errors import UsageError
-from kvtool.features.variances import layer_groups
+from kvtool.layers import layer_groups, resolve_layers
 from kvtool.types import Geometry
 
 PAPER = Geometry(28, 28, 4, 128, 3584, 26, 1152)

@@ -1,9 +1,10 @@
-"""Capture's own cost: batches of prepared images captured, against a bare transformers prefill of the same tensors.
+"""Capture's own cost: batches of prepared images captured, against a bare transformers prefill of
+the same tensors.
 
-Both sides run on loaded weights, in the same batches, one after the other in turn. The peer is the model's public
-forward without its head, with transformers' own cache: what it holds afterwards stays on the device and is thrown away,
-while capture also copies keys, values, projected and vision tokens to the host. `transformers_inputs` is what other
-benchmarks prefill with.
+Both sides run on loaded weights, in the same batches, one after the other in turn. The peer is the
+model's public forward without its head, with transformers' own cache: what it holds afterwards
+stays on the device and is thrown away, while capture also copies keys, values, projected and vision
+tokens to the host. `transformers_inputs` is what other benchmarks prefill with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""kvtool extract against a bare transformers prefill of the same prepared tensors in the same batches."""
+"""kvtool extract against a bare transformers prefill of the same prepared tensors in the same
+batches.
+"""
 
 from __future__ import annotations
 

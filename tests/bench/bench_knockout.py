@@ -1,9 +1,10 @@
-"""kvtool knockout against transformers' generate on each question's whole prompt: nothing shared, one at a time.
+"""kvtool knockout against transformers' generate on each question's whole prompt: nothing shared,
+one at a time.
 
-500 images x 18 questions of POPE's shape x 4 conditions, in float32. Ours is everything from pictures to scores:
-extraction into a new store, loading the weights, answers written image by image. The peer answers a sample of the
-questions, in turns with ours, its weights loaded and its pixels prepared before; a knockout would cost it no less than
-its plain attention does.
+500 images x 18 questions of POPE's shape x 4 conditions, in float32. Ours is everything from
+pictures to scores: extraction into a new store, loading the weights, answers written image by
+image. The peer answers a sample of the questions, in turns with ours, its weights loaded and its
+pixels prepared before; a knockout would cost it no less than its plain attention does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""kvtool paired from a store against transformers' generate on each question's whole prompt, its pictures from disk.
+"""kvtool paired from a store against transformers' generate on each question's whole prompt, its
+pictures from disk.
 
-BLINK's art style: three pictures a question, in float32. Ours is the whole call: loading the weights, every answer
-kept, the values of every block scored. The peer's weights are loaded before; it decodes and preprocesses three
-pictures, runs the tower and the prompt, one question at a time, in turns with ours.
+BLINK's art style: three pictures a question, in float32. Ours is the whole call: loading the
+weights, every answer kept, the values of every block scored. The peer's weights are loaded before;
+it decodes and preprocesses three pictures, runs the tower and the prompt, one question at a time,
+in turns with ours.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Four prefix conditions into one store: features before the decoder reused, against four extractions from pixels.
+"""Four prefix conditions into one store: features before the decoder reused, against four
+extractions from pixels.
 
-Both sides make the same four runs, ours with one tower pass, and what each wrote is compared file by file: the class
-names are of one length in tokens, so that batches are the same (docs/decisions/engine-reuse.md). The gain is bound by
-the tower's share s of an extraction: with s alone saved, four conditions are 4 / (4 - 3 s) times as fast. The row
-states both.
+Both sides make the same four runs, ours with one tower pass, and what each wrote is compared file
+by file: the class names are of one length in tokens, so that batches are the same
+(docs/decisions/engine-reuse.md). The gain is bound by the tower's share s of an extraction: with s
+alone saved, four conditions are 4 / (4 - 3 s) times as fast. The row states both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The probes' kernels on blocks shaped as LLaVA-OneVision 7B's (4 heads, 729 tokens of 128), one layer of its 28.
+"""The probes' kernels on blocks shaped as LLaVA-OneVision 7B's (4 heads, 729 tokens of 128), one
+layer of its 28.
 
-Linear probe: scikit-learn block by block, to the same optimum, on all cores. Propagation: the steps of DINO's
-eval_video_segmentation.py, block by block, and a leaner version of them. Matching: block by block, the block read from
-the same store and normalised once, then one matrix product a pair. And how time and memory grow with the images.
+Linear probe: scikit-learn block by block, to the same optimum, on all cores. Propagation: the steps
+of DINO's eval_video_segmentation.py, block by block, and a leaner version of them. Matching: block
+by block, the block read from the same store and normalised once, then one matrix product a pair.
+And how time and memory grow with the images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""How long the report page takes, and its size: 28 x 4 blocks, six tasks, three models, 20 categories each.
+"""How long the report page takes, and its size: 28 x 4 blocks, six tasks, three models, 20
+categories each.
 
-`python -m tests.bench.bench_report` prints the rows; bench() returns them. The results are made up; a small real store
-over pairs of SPair-71k's layout gives the pictures of one more probe.
+`python -m tests.bench.bench_report` prints the rows; bench() returns them. The results are made up;
+a small real store over pairs of SPair-71k's layout gives the pictures of one more probe.
 """
 
 from __future__ import annotations

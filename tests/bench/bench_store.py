@@ -1,14 +1,17 @@
-"""How fast and how small the store is on parts of LLaVA-OneVision 7B's shape, each figure beside a plain peer.
+"""How fast and how small the store is on parts of LLaVA-OneVision 7B's shape, each figure beside a
+plain peer.
 
-`python -m tests.bench.bench_store [--dir DIR] [--images N]` prints the rows; bench() returns them. Needs about 110 MB
-of disk an image while it runs, and deletes it.
+`python -m tests.bench.bench_store [--dir DIR] [--images N]` prints the rows; bench() returns them.
+Needs about 110 MB of disk an image while it runs, and deletes it.
 
-The values are made up, after what is known of such caches: each channel has a mean and a scale of its own, drawn
-wide, with a few outlier channels far above the rest (stronger in keys); neighbouring tokens of the grid are alike. They
-are no noise of one scale, but no real model's either: real keys vary more between heads and layers, and a channel
-whose mean is far above its spread packs better. Seven mantissa bits and most signs are close to random in both.
+The values are made up, after what is known of such caches: each channel has a mean and a scale of
+its own, drawn wide, with a few outlier channels far above the rest (stronger in keys); neighbouring
+tokens of the grid are alike. They are no noise of one scale, but no real model's either: real keys
+vary more between heads and layers, and a channel whose mean is far above its spread packs better.
+Seven mantissa bits and most signs are close to random in both.
 
-Rates are the best of several tries on either side, since other work on the machine only ever adds time.
+Rates are the best of several tries on either side, since other work on the machine only ever adds
+time.
 """
 
 from __future__ import annotations

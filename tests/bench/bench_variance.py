@@ -1,9 +1,10 @@
-"""Variance over a stored run of LLaVA-OneVision 7B's shape (two of its 28 layers), against the store's own streaming.
+"""Variance over a stored run of LLaVA-OneVision 7B's shape (two of its 28 layers), against the
+store's own streaming.
 
-`python -m tests.bench.bench_variance [--images N]` prints the rows; bench() returns them. Needs about 2 MB of disk an
-image while it runs. Both sides read the same bytes from a warm page cache, in this process, as a user gets them: the
-stream as float32, the variance with its interval. The best of several turns counts on either side, since other work on
-the machine only ever adds time.
+`python -m tests.bench.bench_variance [--images N]` prints the rows; bench() returns them. Needs
+about 2 MB of disk an image while it runs. Both sides read the same bytes from a warm page cache, in
+this process, as a user gets them: the stream as float32, the variance with its interval. The best
+of several turns counts on either side, since other work on the machine only ever adds time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Whether a probe's time per image and its peak memory stay what they are from 100 to 2,000 images.
 
-Each size runs in a process of its own, over a store of small blocks: categories of 50 images, two pairs an image. A
-layer may hold what 100 images take, so that whatever grows beyond it shows in the peak.
+Each size runs in a process of its own, over a store of small blocks: categories of 50 images, two
+pairs an image. A layer may hold what 100 images take, so that whatever grows beyond it shows in the
+peak.
 """
 
 from __future__ import annotations

@@ -184,3 +184,13 @@ def test_every_step_of_the_demo(
         f"{w}: at work for 0:00:00" for w in ("extracting", "probing")
     }
     assert [line for line in lines if "at work" not in line][:2] == ["1. extracting", "2. probing"]
+
+
+def test_what_a_terminal_would_obey_is_escaped(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In the log file too; a tab and the lines of a traceback stay."""
+    console.configure(quiet=False, verbose=True, log_file=tmp_path / "log")
+    console.log.debug("%s", "a\x1b[31mred\rb\tc\nd é")
+    assert capsys.readouterr().err == "a\\x1b[31mred\\rb\tc\nd é\n"
+    assert "a\\x1b[31mred\\rb\tc\nd é\n" in (tmp_path / "log").read_text()

@@ -229,6 +229,7 @@ def test_bad_requests_are_one_line(
     filled = [argument.format(**places) for argument in arguments]
     model = [] if "--model" in filled else ["--model", tiny_model]
     found, out, err = kvtool("extract", tmp_path / "s.kv", *model, *filled)
+    assert not (tmp_path / "s.kv").exists()
     assert found == code
     assert out == []
     assert expected in err[-1]
@@ -260,8 +261,8 @@ def test_a_file_is_no_store_to_extract_into(
 def test_a_store_of_another_version(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    from kvtool.store.catalog import VERSION_FIELD
     from kvtool.store.files import group_json
+    from kvtool.store.store_folder import VERSION_FIELD
 
     (tmp_path / "s.kv").mkdir()
     (tmp_path / "s.kv" / "zarr.json").write_bytes(group_json({VERSION_FIELD: 999}))

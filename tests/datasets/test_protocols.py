@@ -12,7 +12,7 @@ from kvtool.datasets import DATASETS
 from kvtool.datasets import protocols as p
 from kvtool.datasets.base import DatasetBase
 from kvtool.tasks import TASKS
-from tests.datasets.test_truth_files import TREES, open_tree
+from tests.support.trees import TREES, open_tree
 
 TASK_PROTOCOLS: dict[str, Any] = {
     "foreground-segmentation": p.HasEpisodes,

@@ -134,7 +134,9 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 def test_paths_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", StringIO("b c.png\n\n  \na/x.jpg\r\nb c.png\nlast.png"))
+    monkeypatch.setattr(
+        "sys.stdin", StringIO("b c.png\n\n  \na/x.jpg\r\n./b c.png\na//x.jpg\nlast.png")
+    )
     images = open_dataset("folder:-").images()
     assert [ref.id for ref in images] == ["b c.png", "a/x.jpg", "last.png"]
     assert images[1].path == Path("a/x.jpg")

@@ -22,7 +22,7 @@ from kvtool.demo.language import (
     words,
 )
 from kvtool.demo.questions import KINDS, SceneQuestion, existence_question, questions
-from kvtool.demo.world import COLOURS, Scene, Thing, categories, sample_scene
+from kvtool.demo.world import COLORS, Scene, Thing, categories, sample_scene
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def _truth(scene: Scene, question: SceneQuestion) -> str | None:
     if match := re.fullmatch(r"Is there an? (\w+) in (?:the|this) image\?", text):
         return "yes" if _named(scene, match[1]) else "no"
     if match := re.fullmatch(r"Is there an? (\w+) (\w+) in the image\?", text):
-        held = [match[1] in (thing.colour, thing.texture) for thing in _named(scene, match[2])]
-        return "yes" if any(held) else "no"
+        matches = [match[1] in (thing.color, thing.texture) for thing in _named(scene, match[2])]
+        return "yes" if any(matches) else "no"
     if match := re.fullmatch(r"What (color|texture|size) is the (\w+)\?", text):
         (thing,) = _named(scene, match[2])
-        return str(getattr(thing, {"color": "colour"}.get(match[1], match[1])))
+        return str(getattr(thing, {"color": "color"}.get(match[1], match[1])))
     if match := re.fullmatch(r"How many (\w+) are (?:there )?in the image\?", text):
         count = (
             len(scene.things) if match[1] == "things" else len(_named(scene, _category(match[1])))
@@ -88,14 +88,14 @@ def _truth(scene: Scene, question: SceneQuestion) -> str | None:
 def _side(scene: Scene, one: str, other: str, where: str) -> bool:
     (first,), (second,) = _named(scene, one), _named(scene, other)
     axis = 0 if where in ("left", "right") else 1
-    before = first.centre_xy_px[axis] < second.centre_xy_px[axis]
+    before = first.center_xy_px[axis] < second.center_xy_px[axis]
     return before == (where in ("left", "above"))
 
 
 def _half(scene: Scene, name: str, where: str) -> bool:
     (thing,) = _named(scene, name)
     axis = 0 if where in ("left", "right") else 1
-    return (thing.centre_xy_px[axis] < scene.size_wh[axis] / 2) == (where in ("left", "top"))
+    return (thing.center_xy_px[axis] < scene.size_wh[axis] / 2) == (where in ("left", "top"))
 
 
 def test_answers_are_true(asked: list[tuple[Scene, SceneQuestion]]) -> None:
@@ -118,14 +118,14 @@ def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
     kinds = {question.kind for _, question in asked}
     assert {
         "existence",
-        "colour",
+        "color",
         "count",
         "left_right_choice",
         "above_below_yes_no",
         "depth_choice",
     } <= kinds
     assert len(kinds) >= len(KINDS)
-    for kind in ("existence", "colour_yes_no", "count_yes_no", "left_right_yes_no", "side_yes_no"):
+    for kind in ("existence", "color_yes_no", "count_yes_no", "left_right_yes_no", "side_yes_no"):
         answers = [question.answer for _, question in asked if question.kind == kind]
         assert 0.3 < answers.count("yes") / len(answers) < 0.7, kind
 
@@ -148,18 +148,27 @@ def test_popes_wording() -> None:
 
 def _fits(scene: Scene, thing: Thing, text: str) -> bool:
     """Whether a phrase fits a thing, by the plainest reading: every word, and sides by the halves of the picture."""
-    x, y = (spot / side for spot, side in zip(thing.centre_xy_px, scene.size_wh, strict=True))
+    x, y = (spot / side for spot, side in zip(thing.center_xy_px, scene.size_wh, strict=True))
     sides = {"left": x < 0.5, "right": x > 0.5, "top": y < 0.5, "bottom": y > 0.5}
-    known = {thing.category, thing.colour, thing.texture, thing.size, "the", "thing", "on", "at"}
-    return all(sides.get(word, word in known) for word in text.split())
+    true_words = {
+        thing.category,
+        thing.color,
+        thing.texture,
+        thing.size,
+        "the",
+        "thing",
+        "on",
+        "at",
+    }
+    return all(sides.get(word, word in true_words) for word in text.split())
 
 
 def test_expressions_fit_one_thing_only(scenes: list[Scene]) -> None:
-    found: list[tuple[Scene, SceneExpression]] = [
+    items: list[tuple[Scene, SceneExpression]] = [
         (scene, item) for scene in scenes for item in expressions(scene)
     ]
-    assert len(found) > 1000
-    for scene, item in found:
+    assert len(items) > 1000
+    for scene, item in items:
         assert [
             index for index, thing in enumerate(scene.things) if _fits(scene, thing, item.text)
         ] == [item.thing]
@@ -167,17 +176,17 @@ def test_expressions_fit_one_thing_only(scenes: list[Scene]) -> None:
 
 def test_captions_name_everything(scenes: list[Scene]) -> None:
     for scene in scenes[:50]:
-        said = words(caption(scene, np.random.default_rng(0)))
+        tokens = words(caption(scene, np.random.default_rng(0)))
         for thing in scene.things:
-            assert said.count(thing.category) == sum(
-                other.category == thing.category for other in scene.things
+            assert tokens.count(thing.category) == sum(
+                rival.category == thing.category for rival in scene.things
             )
-            assert thing.colour in said
-        assert {scene.place, scene.time} <= set(said)
+            assert thing.color in tokens
+        assert {scene.place, scene.time} <= set(tokens)
 
 
 def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, SceneQuestion]]) -> None:
-    known = set(vocabulary())
+    tokens = set(vocabulary())
     texts = [text for _, question in asked for text in (question.text, question.answer)]
     rng = np.random.default_rng(0)
     texts += [compare(rng).text for compare in (same_style, most_similar, corresponding_point)]
@@ -188,11 +197,11 @@ def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, SceneQues
     ]
     texts += [f"Is there {with_article(name)} in the image?" for name in categories()]
     texts += [
-        f"Is there a {colour} thing in this image? Please answer yes or no." for colour in COLOURS
+        f"Is there a {color} thing in this image? Please answer yes or no." for color in COLORS
     ]
     for text in texts:
-        assert set(words(text)) <= known, text
-    assert len(vocabulary()) == len(known)
+        assert set(words(text)) <= tokens, text
+    assert len(vocabulary()) == len(tokens)
 
 
 def test_words_keep_choices_and_marks() -> None:

@@ -1,4 +1,6 @@
-"""The demo from nothing to its page on the shipped model: each part in small, the others are the same steps."""
+"""The demo from nothing to its page on the shipped model: each part in small, the others are the
+same steps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Training of the demo model: fast paths against transformers, all stages for a few steps, resumption, the card."""
+"""Training of the demo model: fast paths against transformers, all stages for a few steps,
+resumption, the card.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,12 @@ from kvtool.demo.training.config import IGNORED, IMAGE_TOKENS, TrainingSettings,
 from kvtool.demo.training.contexts import Contexts, prompt
 from kvtool.demo.training.data import World, draw_world, patch_labels, shrink
 from kvtool.demo.training.drills import TASKS, answer, drill
-from kvtool.demo.training.evaluate import (
-    Examiner,
-    ExamQuestion,
-    Figure,
-    existence_questions,
-    f1_interval,
-    wilson,
-)
-from kvtool.demo.training.export import quantised
+from kvtool.demo.training.evaluate import Examiner, Figure, f1_interval, wilson
+from kvtool.demo.training.exam import ExamQuestion, existence_questions
+from kvtool.demo.training.export import quantized
 from kvtool.demo.training.joint_stage import JointStage
 from kvtool.demo.training.model import decoder, new_model
-from kvtool.demo.training.optimizer import Muon, orthogonalise, schedule
+from kvtool.demo.training.optimizer import Muon, orthogonalize, schedule
 from kvtool.demo.training.packed import decode, packed_positions
 from kvtool.demo.training.run import STAGES, TrainingRun
 from kvtool.demo.training.symbols import few_patches, symbolic_grid, symbols
@@ -189,14 +185,14 @@ def test_drills_are_true() -> None:
         assert len(ids) == len(labels) == 24
         for at, label in enumerate(labels):
             assert label == IGNORED or ids[at + 1] == label
-    fish = replace(scene.things[0], category="fish", colour="red", centre_xy_px=(10.0, 10.0))
+    fish = replace(scene.things[0], category="fish", color="red", center_xy_px=(10.0, 10.0))
     scene = replace(scene, things=(fish, fish))
     found = {
-        task: answer(scene, task, "fish") for task in ("colour", "count", "existence", "horizontal")
+        task: answer(scene, task, "fish") for task in ("color", "count", "existence", "horizontal")
     }
-    assert found == {"colour": "red", "count": "two", "existence": "yes", "horizontal": "left"}
-    assert answer(scene, "by_colour", "red") == "fish"
-    assert answer(scene, "colour", "cup") == "no"
+    assert found == {"color": "red", "count": "two", "existence": "yes", "horizontal": "left"}
+    assert answer(scene, "by_color", "red") == "fish"
+    assert answer(scene, "color", "cup") == "no"
     assert {
         names[token] for head in TASKS.values() for token in (token_ids()[word] for word in head)
     }
@@ -222,7 +218,7 @@ def test_stubs_and_chains_answer_as_their_questions_do() -> None:
                 told += 1
                 if asked[:3] == ["what", "color", "is"]:
                     (thing,) = [thing for thing in scene.things if thing.category == asked[4]]
-                    assert names[label] == thing.colour
+                    assert names[label] == thing.color
                 if asked[:2] == ["is", "there"] and asked[-1 if asker.stubs else 3] in {
                     t.category for t in scene.things
                 }:
@@ -251,8 +247,8 @@ def test_every_slot_of_a_batch_is_filled(trained: Path) -> None:
     assert (bias < 0).tolist() == [[False, False, True, True], [False, True, True, True]]
 
 
-def test_muon_orthogonalises_and_schedules_fall() -> None:
-    singular = torch.linalg.svdvals(orthogonalise(torch.randn(2, 32, 64)).float())
+def test_muon_orthogonalizes_and_schedules_fall() -> None:
+    singular = torch.linalg.svdvals(orthogonalize(torch.randn(2, 32, 64)).float())
     assert ((singular > 0.5) & (singular < 1.4)).all()
     assert (
         schedule(0, 1000)
@@ -363,8 +359,7 @@ def test_the_card_holds_the_evaluations_figures(trained: Path) -> None:
         )
     assert "Missed: existence f1" in text
     better = [
-        replace(figure, value=0.5, n=77) if figure.name == "colour" else figure
-        for figure in figures
+        replace(figure, value=0.5, n=77) if figure.name == "color" else figure for figure in figures
     ]
     facts = facts_of(1, 2, dict.fromkeys(STAGES, 3), 4, (0.5,))
     assert "| 0.500 |" in card(better, facts)
@@ -402,7 +397,7 @@ def test_int8_stages_come_back_close() -> None:
         "weight": torch.randn(6, 8) * torch.logspace(-3, 1, 6)[:, None],
         "bias": torch.randn(6),
     }
-    small = quantised(state)
+    small = quantized(state)
     back = small["weight"].float() * small["weight.scale"][:, None]
     assert ((back - state["weight"]).abs().amax(1) <= state["weight"].abs().amax(1) / 127).all()
     torch.testing.assert_close(small["bias"].float(), state["bias"], atol=0.02, rtol=0.01)

@@ -22,7 +22,7 @@ from kvtool.demo.draw import (
 )
 from kvtool.demo.shapes import parts, shapes
 from kvtool.demo.street import TRAIN_IDS, render_street, sample_street
-from kvtool.demo.world import COLOURS, Scene, categories, sample_motion, sample_scene, sample_size
+from kvtool.demo.world import COLORS, Scene, categories, sample_motion, sample_scene, sample_size
 
 
 def test_every_category_has_four_to_seven_parts() -> None:
@@ -38,13 +38,13 @@ def test_categories_are_told_apart_by_their_outline() -> None:
     for name in categories():
         scene = sample_scene(np.random.default_rng(0), size_wh=(100, 100), categories=[name])
         thing = replace(
-            scene.things[0], scale_px=90.0, centre_xy_px=(50.0, 50.0), angle_deg=0.0, mirror=False
+            scene.things[0], scale_px=90.0, center_xy_px=(50.0, 50.0), angle_deg=0.0, mirror=False
         )
         masks[name] = render(replace(scene, things=(thing,))).thing_map > 0
-    for one in categories():
-        for other in categories():
-            shared = (masks[one] & masks[other]).sum() / (masks[one] | masks[other]).sum()
-            assert one == other or shared < 0.8, (one, other)
+    for first in categories():
+        for second in categories():
+            shared = (masks[first] & masks[second]).sum() / (masks[first] | masks[second]).sum()
+            assert first == second or shared < 0.8, (first, second)
 
 
 @settings(max_examples=20, deadline=None)
@@ -110,7 +110,7 @@ def test_a_visible_keypoint_lies_on_its_thing_and_mostly_on_its_part(
 def test_a_hidden_keypoint_is_marked() -> None:
     """A thing covered by a copy of itself has no visible keypoint; the one in front has all."""
     scene, _ = sample_rendered(np.random.default_rng(3), size_wh=(128, 128), n_things=1)
-    thing = replace(scene.things[0], centre_xy_px=(64.0, 64.0))
+    thing = replace(scene.things[0], center_xy_px=(64.0, 64.0))
     rendered = render(replace(scene, things=(thing, thing)))
     assert rendered.boxes_xyxy_px[0] is None
     assert not any(visible for _, _, visible in rendered.keypoints_xy_px[0].values())
@@ -120,18 +120,18 @@ def test_a_hidden_keypoint_is_marked() -> None:
 
 def test_the_front_thing_hides_the_back_one() -> None:
     scene, _ = sample_rendered(np.random.default_rng(4), size_wh=(128, 128), categories=["house"])
-    back = replace(scene.things[0], centre_xy_px=(60.0, 60.0), scale_px=60.0)
-    front = replace(back, category="fish", centre_xy_px=(70.0, 64.0))
+    back = replace(scene.things[0], center_xy_px=(60.0, 60.0), scale_px=60.0)
+    front = replace(back, category="fish", center_xy_px=(70.0, 64.0))
     alone = render(replace(scene, things=(front,))).thing_map == 1
-    both = render(replace(scene, things=(back, front))).thing_map
-    np.testing.assert_array_equal(both == 2, alone)
+    thing_map = render(replace(scene, things=(back, front))).thing_map
+    np.testing.assert_array_equal(thing_map == 2, alone)
     reversed_order = render(replace(scene, things=(front, back))).thing_map
     assert (reversed_order == 1).sum() < alone.sum()
 
 
-def test_the_things_colour_is_what_is_seen() -> None:
-    """A plain house by day, drawn flat: most pixels of its wall have the colour's value."""
-    for colour, value in COLOURS.items():
+def test_the_things_color_is_what_is_seen() -> None:
+    """A plain house by day, drawn flat: most pixels of its wall have the color's value."""
+    for color, value in COLORS.items():
         scene = sample_scene(
             np.random.default_rng(1),
             size_wh=(128, 128),
@@ -141,14 +141,14 @@ def test_the_things_colour_is_what_is_seen() -> None:
         )
         thing = replace(
             scene.things[0],
-            colour=colour,
+            color=color,
             texture="plain",
             scale_px=80.0,
-            centre_xy_px=(64.0, 64.0),
+            center_xy_px=(64.0, 64.0),
         )
         rendered = render(replace(scene, things=(thing,)))
         wall = rendered.image[rendered.part_map == parts("house").index("wall") + 1]
-        assert np.median(np.abs(wall.astype(int) - value).max(axis=1)) <= 2, colour
+        assert np.median(np.abs(wall.astype(int) - value).max(axis=1)) <= 2, color
 
 
 def test_night_is_darker_and_styles_differ() -> None:
@@ -162,7 +162,7 @@ def test_night_is_darker_and_styles_differ() -> None:
 def test_area_fractions_agree_with_drawings() -> None:
     for name in shapes():
         scene = sample_scene(np.random.default_rng(0), size_wh=(160, 160), categories=[name])
-        thing = replace(scene.things[0], centre_xy_px=(80.0, 80.0), scale_px=100.0)
+        thing = replace(scene.things[0], center_xy_px=(80.0, 80.0), scale_px=100.0)
         area = (render(replace(scene, things=(thing,))).thing_map == 1).sum() / 100**2
         assert area == pytest.approx(area_fraction(name), rel=0.12)
 
@@ -190,11 +190,11 @@ def test_motion_is_smooth_and_keeps_its_things() -> None:
     names = [thing.category for thing in frames[0].things]
     for before, after in pairwise(frames):
         assert [thing.category for thing in after.things] == names
-        for one, other in zip(before.things, after.things, strict=True):
-            assert np.hypot(*np.subtract(one.centre_xy_px, other.centre_xy_px)) < 12
-            assert abs(one.angle_deg - other.angle_deg) < 8
+        for earlier, later in zip(before.things, after.things, strict=True):
+            assert np.hypot(*np.subtract(earlier.center_xy_px, later.center_xy_px)) < 12
+            assert abs(earlier.angle_deg - later.angle_deg) < 8
     moved = [
-        np.hypot(*np.subtract(frames[0].things[0].centre_xy_px, frame.things[0].centre_xy_px))
+        np.hypot(*np.subtract(frames[0].things[0].center_xy_px, frame.things[0].center_xy_px))
         for frame in frames
     ]
     assert max(moved) > 8

@@ -21,31 +21,26 @@ from kvtool.result import Result, Row
 from kvtool.store import Run
 from tests.support import datasets as builders
 from tests.support import tiny
-from tests.support.correlations import SOURCES, answered, right_for, segmented, write_cvbench
+from tests.support.correlations import (
+    RIGHT,
+    SOURCES,
+    WRONG,
+    answered,
+    correlated,
+    models_of,
+    right_for,
+    segmented,
+    write_cvbench,
+)
 from tests.support.damage import assert_computed_again
 from tests.support.fields import assert_documented
-from tests.support.tasks.language import imagenet
 
 TASK = ["semantic-segmentation"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ImageNet-S of twelve images, CV-Bench of 24 questions, BLINK's Counting of five."""
-    root = tmp_path_factory.mktemp("data")
-    imagenet(root / "imagenet-s")
-    write_cvbench(root / "cvbench")
-    builders.blink(root / "blink")
-    return root
 
 
 def expected_score(n_wrong: int) -> float:
     """Of 12 images with 11 counted foreground and 36 background patches."""
     return (132 / (132 + 2 * n_wrong) + (432 - 2 * n_wrong) / 432) / 2
-
-
-WRONG, RIGHT = (0, 1, 2, 4, 3), (20, 18, 10, 12, 8)
-"""Of five models: spoilt images, right answers of 24."""
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +53,6 @@ def stores(tmp_path_factory: pytest.TempPathFactory, data: Path) -> list[Path]:
         place = paths[1 if number == 4 else number % 2]
         answered(place, CvBench(data / "cvbench"), f"planted-{number}", right_for(right))
     return paths
-
-
-def correlated(stores: Any, **options: Any) -> Result:
-    return kvtool.correlate(stores, **{"tasks": TASK, "benchmarks": ["cvbench"]} | options)
-
-
-def models_of(result: Result) -> list[Row]:
-    return sorted((row for row in result.rows if "model" in row), key=lambda row: str(row["model"]))
 
 
 def coefficients_of(result: Result) -> dict[str, Row]:

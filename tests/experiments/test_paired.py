@@ -171,7 +171,7 @@ class Counted:
         self.stop_at: int | None = None
         original = SeveralImages.ask_several
 
-        def ask(model: Any, images: Any, texts: Any, max_new_tokens: int) -> list[str]:
+        def ask(model: Any, images: Any, texts: Any, max_new_tokens: int) -> list[str | None]:
             if self.stop_at is not None and len(self.texts) >= self.stop_at:
                 raise KeyboardInterrupt
             self.texts += texts

@@ -267,7 +267,7 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
         kvtool.prefix(where, task, **options)
 
     with pytest.raises(
-        UsageError, match=r"one of the tasks referring-expression, .*; found 'co-segmentation'"
+        UsageError, match=r"one of the tasks .*referring-expression.*; found 'co-segmentation'"
     ):
         ask("co-segmentation")
     with pytest.raises(

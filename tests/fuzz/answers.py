@@ -138,9 +138,10 @@ class Answers(Kind):
         from kvtool.reporting.emit import emit
         from kvtool.result import FORMATS, Result
         from kvtool.store.files import SEAL, UNSEALED, sealed
+        from kvtool.store.layout import entries
 
         copy_tree(self.seeds / "results", folder / "store")
-        path = rng.choice(sorted((folder / "store" / "results").glob("*.json")))
+        path = rng.choice(entries(folder / "store" / "results"))
         result = json.loads(path.read_bytes())["result"]
         for _ in range(rng.choice((1, 1, 2, 4))):
             result = hostile_value(rng, result)

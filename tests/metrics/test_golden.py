@@ -1,4 +1,6 @@
-"""Every golden case that concerns a metric, within its stated tolerance (see tests/golden/README.md)."""
+"""Every golden case that concerns a metric, within its stated tolerance (see
+tests/golden/README.md).
+"""
 
 from __future__ import annotations
 

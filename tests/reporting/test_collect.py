@@ -203,7 +203,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: She
     assert "T <1>" in reader.text
     code, _, err = shell("report", "-o", page, "--data", "spair71k")
     assert code == 2
-    assert "expected NAME:PATH" in "\n".join(err)
+    assert "expected NAME=FOLDER" in "\n".join(err)
 
 
 def test_the_commands_on_the_page_make_the_same_results(

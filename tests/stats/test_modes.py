@@ -103,8 +103,8 @@ def test_valley_and_modes_are_those_of_scipys_density() -> None:
     assert valley is not None
     bandwidth = modes._bandwidth(logs)
     density = gaussian_kde(logs, bw_method=bandwidth / logs.std(ddof=1))
-    grid = np.linspace(valley.left, valley.right, 4000)
-    assert grid[density(grid).argmin()] == pytest.approx(valley.at, abs=0.01)
-    assert density(valley.at)[0] / min(
-        density(valley.left)[0], density(valley.right)[0]
+    grid = np.linspace(valley.lower_mode, valley.upper_mode, 4000)
+    assert grid[density(grid).argmin()] == pytest.approx(valley.bottom, abs=0.01)
+    assert density(valley.bottom)[0] / min(
+        density(valley.lower_mode)[0], density(valley.upper_mode)[0]
     ) == pytest.approx(valley.ratio, rel=1e-6)

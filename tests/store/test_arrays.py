@@ -28,7 +28,7 @@ def test_zarr_reads_our_arrays(
     array = open_zarr(tmp_path, pipeline)
     assert array[:].tobytes() == values.tobytes()
     assert array.attrs["kv_dtype"] == dtype
-    assert array.metadata.dimension_names == ("layer", "head", "token", "dim")
+    assert array.metadata.dimension_names == ("layer", "kv_head", "token", "dim")
 
 
 def test_zarr_reads_an_array_in_one_file(tmp_path: Path) -> None:

@@ -166,7 +166,9 @@ def test_processes_that_make_the_same_store_and_run_at_once(tmp_path: Path) -> N
             found = pool.starmap(_make, [(path, view) for view in views])
             stored = open_store(path).run().config.view
             assert found == [view if view == stored else "RunConflictError" for view in views]
-            assert list((tmp_path / f"{attempt}.kv" / "tmp").iterdir()) == []
+            assert [path.name for path in (tmp_path / f"{attempt}.kv" / "tmp").iterdir()] == [
+                "zarr.json"
+            ]
 
 
 def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_removing_a_run(tmp_path: Path) -> None:
         store.remove_run("tiny")
     store.remove_run("tiny")
     assert store.runs() == ["other"]
-    assert list((run.store / "tmp").iterdir()) == []
+    assert [path.name for path in (run.store / "tmp").iterdir()] == ["zarr.json"]
     with pytest.raises(UsageError, match="no run 'tiny'"):
         store.remove_run("tiny")
 
@@ -224,7 +226,7 @@ def test_results_are_kept_by_key_and_replaced(tmp_path: Path) -> None:
     store.save_result("abc", {"rows": []})
     assert store.load_result("abc") == {"rows": []}
     assert store.info()["results"] == 1
-    assert list((store.path / "tmp").iterdir()) == []
+    assert [path.name for path in (store.path / "tmp").iterdir()] == ["zarr.json"]
 
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
@@ -246,7 +248,8 @@ def test_sweeping_drops_what_dead_processes_left_and_nothing_else(tmp_path: Path
     for name in (dead, alive, "elsewhere-1-0"):
         (tmp / name / "part").mkdir(parents=True)
     assert store.sweep_tmp() == [dead]
-    assert sorted(path.name for path in tmp.iterdir()) == sorted([alive, "elsewhere-1-0"])
+    names = [alive, "elsewhere-1-0", "zarr.json"]
+    assert sorted(path.name for path in tmp.iterdir()) == sorted(names)
 
 
 def test_results_are_listed_the_last_saved_first(tmp_path: Path) -> None:
@@ -264,7 +267,8 @@ def test_pictures_are_kept_whole_and_once(tmp_path: Path) -> None:
     folder = store.keep_pictures("abc", [("1.png", b"one"), ("questions.jsonl", b"{}\n")])
     assert folder == store.pictures_dir("abc")
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == [
-        ("1.png", b"one"), ("manifest.json", (folder / "manifest.json").read_bytes()), ("questions.jsonl", b"{}\n"),
+        ("1.png", b"one"), ("manifest.json", (folder / "manifest.json").read_bytes()),
+        ("questions.jsonl", b"{}\n"),
     ]  # fmt: skip
     assert store.keep_pictures("abc", [("1.png", b"another")]) == folder
     assert (folder / "1.png").read_bytes() == b"one"
@@ -278,7 +282,7 @@ def test_pictures_are_kept_whole_and_once(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such picture"):
         store.keep_pictures("def", broken())
     assert not store.pictures_dir("def").exists()
-    assert list((store.path / "tmp").iterdir()) == []
+    assert [path.name for path in (store.path / "tmp").iterdir()] == ["zarr.json"]
     assert verify(store) == []
     (store.path / "pictures" / "stray.png").write_bytes(b"")
     assert [problem.what for problem in verify(store)] == [

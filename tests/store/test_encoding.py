@@ -31,14 +31,17 @@ def test_float32_to_bits_inverts_every_bfloat16_that_is_a_number() -> None:
 
 
 def nearest_bfloat16(value: float) -> int:
-    """The obvious way: the closer of the two neighbours, the even one of equals. Beyond the last number: infinity."""
+    """The obvious way: the closer of the two neighbors, the even one of equals.
+
+    Beyond the last number: infinity.
+    """
     low = int(np.float32(abs(value)).view(np.uint32)) >> 16
-    neighbours = [low, low + 1]
-    exact = [float(bits_to_float32(np.array([bits], np.uint16))[0]) for bits in neighbours]
+    neighbors = [low, low + 1]
+    exact = [float(bits_to_float32(np.array([bits], np.uint16))[0]) for bits in neighbors]
     if np.isinf(exact[1]):
         exact[1] = 2.0**128
-    distances = [abs(abs(value) - neighbour) for neighbour in exact]
-    best = min(neighbours, key=lambda bits: (distances[bits - low], bits % 2))
+    distances = [abs(abs(value) - neighbor) for neighbor in exact]
+    best = min(neighbors, key=lambda bits: (distances[bits - low], bits % 2))
     return best | (0x8000 if np.signbit(value) else 0)
 
 
@@ -72,7 +75,8 @@ def test_every_flipped_byte_of_a_chunk_is_found(codec: Codec) -> None:
         chunk[position] ^= 1
         with pytest.raises(
             CorruptError,
-            match=r"^here: expected crc32c [0-9a-f]{8}, found [0-9a-f]{8}: damaged: `kvtool store repair`",
+            match=r"^here: expected crc32c [0-9a-f]{8}, found [0-9a-f]{8}: damaged: "
+            r"`kvtool store repair`",
         ):
             decode_chunk(chunk, codec, np.empty((6, 8), np.uint16), "here")
         chunk[position] ^= 1

@@ -1,4 +1,4 @@
-"""Kept results that are damaged: named in a warning, taken for none, replaced by what is kept next."""
+"""Kept results that are damaged: named in a warning, taken for none, replaced by the next."""
 
 from __future__ import annotations
 

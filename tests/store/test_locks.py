@@ -133,7 +133,7 @@ def test_a_claim_taken_over_meanwhile_is_left_to_its_new_owner(tmp_path: Path) -
 def test_a_new_claim_renamed_by_mistake_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two find the same stale claim; the slower one must not delete the claim the quicker one made."""
+    """Two find the same stale claim; the slower must not delete the claim that the quicker made."""
     path = place(tmp_path) / "p.claim"
     write_claim(path, dead_process())
     really_stale = locks.is_stale

@@ -1,4 +1,6 @@
-"""Values that are not finite: every one is counted where it is, recorded with its part, and listed by verify."""
+"""Values that are not finite: every one is counted where it is, recorded with its part, and listed
+by verify.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_each_alone_is_found_among_the_largest_numbers(dtype: Precision) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_run_says_where_they_are(tmp_path: Path, dtype: Precision) -> None:
-    """Two parts of images of unequal length, whose last chunks are padded with NaN, which does not count."""
+    """Two parts of images of unequal length, whose last chunks are padded with NaN, which does not
+    count.
+    """
     run = new_run(tmp_path, model=replace(MODEL, dtype=dtype))
     nan = np.array(SPOILING[dtype][0], f"u{STORED_DTYPE[dtype].itemsize}").view(STORED_DTYPE[dtype])
     for start in (0, 3):
@@ -120,7 +124,7 @@ def test_verify_lists_them_and_nothing_else(tmp_path: Path) -> None:
     )
 
 
-def test_neighbouring_layers_are_told_together() -> None:
+def test_neighboring_layers_are_told_together() -> None:
     places = [("value", layer, head) for layer in (1, 3) for head in (0, 1)]
     assert describe(places, config()) == "value: layers 1, 3, all heads"
     many = [("value", layer, head) for layer in (3, 4, 5, 9) for head in (0, 1)]

@@ -1,4 +1,6 @@
-"""Processes told apart: by others of their namespaces at once, by all others through their heartbeat."""
+"""Processes told apart: by others of their namespaces at once, by all others through their
+heartbeat.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kvtool.store import owners
+from kvtool.store import owners, process
 from tests.support.runs import dead_process
 
 
@@ -56,13 +58,15 @@ def test_a_namespace_that_is_not_told_is_equal_to_no_other(monkeypatch: pytest.M
 
 
 def test_a_process_that_may_not_be_signalled_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hidepid: /proc shows nothing of another user's process; a signal still tells that it is there."""
+    """hidepid: /proc shows nothing of another user's process; a signal still tells that it is
+    there.
+    """
 
     def refused(_pid: int, _signal: int) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refused)
-    monkeypatch.setattr(owners, "_look_in_proc", lambda _pid: ("", 0))
+    monkeypatch.setattr(process, "_look_in_proc", lambda _pid: ("", 0))
     assert owners.is_dead(other(pid=1, started=5)) is False
 
 

@@ -16,6 +16,7 @@ from kvtool.errors import CorruptError
 from kvtool.store import shards
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec, bits_to_float32
+from kvtool.store.manifest import dimension_names
 from kvtool.store.shards import ReadRequest, Rows, open_ahead, read_all
 from kvtool.types import Precision
 from tests.support.arrays import open_zarr, write
@@ -86,7 +87,7 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(
     """zarr-python writes inner chunks in Morton order: only the index tells where they are."""
     spec = ArraySpec.plan((2, 4, 5 * 8, 8), [8] * 5, False, "bfloat16", "lz4")
     (tmp_path / "key").mkdir()
-    (tmp_path / "key" / "zarr.json").write_bytes(spec.zarr_json())
+    (tmp_path / "key" / "zarr.json").write_bytes(spec.zarr_json(dimension_names("key")))
     values = np.random.default_rng(0).integers(0, 1 << 16, spec.shape, np.uint16)
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         zarr.open_array(tmp_path / "key", mode="r+")[:] = values
@@ -97,7 +98,7 @@ def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(
     assert np.array_equal(read(ReadRequest(array, 1, range(4), [Rows(0, 40, 0)])), values[1])
 
 
-def test_neighbouring_chunks_are_read_with_one_call(
+def test_neighboring_chunks_are_read_with_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array, _ = write(tmp_path, [7] * 10)
@@ -111,7 +112,7 @@ def test_a_shard_without_all_its_chunks_is_corrupt_not_zero(tmp_path: Path) -> N
     """zarr marks an inner chunk that was never written with offsets of all ones."""
     spec = ArraySpec.plan((1, 1, 16, 8), [8, 8], False, "bfloat16", "lz4")
     (tmp_path / "key").mkdir()
-    (tmp_path / "key" / "zarr.json").write_bytes(spec.zarr_json())
+    (tmp_path / "key" / "zarr.json").write_bytes(spec.zarr_json(dimension_names("key")))
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         zarr.open_array(tmp_path / "key", mode="r+")[:, :, :8] = 1
     size = (tmp_path / "key" / spec.shard_name(0)).stat().st_size

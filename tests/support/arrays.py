@@ -10,6 +10,7 @@ import zarr
 
 from kvtool.store.arrays import ArraySpec, StoredArray
 from kvtool.store.encoding import STORED_DTYPE, Bits, Codec
+from kvtool.store.manifest import dimension_names
 from kvtool.store.writer import array_record, write_array
 from kvtool.types import Precision
 from tests.support.runs import random_bits
@@ -28,7 +29,7 @@ def write(
     shape = (3, 2, sum(lengths), 8)
     values = random_bits(np.random.default_rng(0), shape, STORED_DTYPE[dtype])
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
-    files, _ = write_array(folder / "key", spec, [values])
+    files, _ = write_array(folder / "key", spec, [values], dimension_names("key"))
     return StoredArray(
         folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"
     ), values

@@ -15,10 +15,15 @@ from kvtool.asking.choices import NO_HEADS
 from kvtool.datasets.blink import Blink
 from kvtool.datasets.cvbench import CvBench
 from kvtool.datasets.imagenet_s import ImageNetS
+from kvtool.result import Result, Row
 from kvtool.store import Run, float32_to_bits, hash_json
 from tests.support import datasets as builders
 from tests.support.tasks.language import CLASSES, GRID, LAYERS, NAMES, imagenet, planted
 from tests.support.units import DIM, HEADS, noise, sample, write_run
+
+WRONG, RIGHT = (0, 1, 2, 4, 3), (20, 18, 10, 12, 8)
+"""Of five models: spoilt images, right answers of 24."""
+TASK = ["semantic-segmentation"]
 
 SOURCES = (
     ("2D", "Count", "ADE20K", 8),
@@ -129,3 +134,11 @@ def right_for(n: int) -> Callable[[int], str]:
     return lambda number: (
         ("(A)", "It is the cat.", "A.")[number % 3] if number < n else "(B)" if number > n else "?"
     )
+
+
+def correlated(stores: Any, **options: Any) -> Result:
+    return kvtool.correlate(stores, **{"tasks": TASK, "benchmarks": ["cvbench"]} | options)
+
+
+def models_of(result: Result) -> list[Row]:
+    return sorted((row for row in result.rows if "model" in row), key=lambda row: str(row["model"]))

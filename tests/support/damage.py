@@ -1,4 +1,6 @@
-"""What may become of a file on disk, and commands run over a store whose kept results are damaged so."""
+"""What may become of a file on disk, and commands run over a store whose kept results are damaged
+so.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvtool.result import Result
-from kvtool.store import Store, keeping, open_store
+from kvtool.store import Store, keeping, layout, open_store
 from kvtool.store.verify import verify
 
 
@@ -41,17 +43,15 @@ def assert_computed_again(
     caplog: pytest.LogCaptureFixture,
     kind: str = "result",
 ) -> None:
-    """All that a command keeps is damaged, each file in another way: it gives the same result, names files, and keeps
-    whole ones in their place.
+    """All that a command keeps is damaged, each file in another way: it gives the same result,
+    names files, and keeps whole ones in their place.
 
     kind: words that a file has which is damaged.
     """
     monkeypatch.setattr(keeping, "_warned", set())
     opened = store if isinstance(store, Store) else open_store(store)
     expected = command().to_json()
-    before = [
-        path for path in sorted(opened.results_dir.glob("*.json")) if kind in path.read_text()
-    ]
+    before = [path for path in layout.entries(opened.results_dir) if kind in path.read_text()]
     for path, damage in zip(before, itertools.cycle(DAMAGES), strict=False):
         damage(path)
     caplog.clear()

@@ -1,7 +1,8 @@
 """The embedded world on disk, in the official layouts of twelve data sets: `write_scenes`.
 
-A data set is written to a hidden folder beside its place and renamed when it is whole, so that a folder with the data
-set's name is always complete. `scenes.json` says with which seed and size the folders beside it were drawn.
+A data set is written to a hidden folder, which is renamed when it is complete, so that a folder
+with the data set's name is always whole. `scenes.json` says with which seed and size the folders
+beside it were drawn.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ LAYOUTS = Registry(
     },
 )
 NEEDS = {"pope": "coco"}
-"""POPE's questions are about the images of coco."""
+"""POPE's questions are about the images of COCO."""
 SIZES = ("small", "medium", "large")
 MANIFEST = "scenes.json"
 VERSION = 1
-"""Raised whenever the same seed would draw other bytes."""
+"""The version is raised whenever the same seed would draw other bytes."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -53,53 +54,61 @@ def write_scenes(
     only: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Write the data sets that are not there yet. The same seed and size give the same bytes, whatever `only` says.
+    """Write the data sets that do not exist yet; what `only` says does not change their bytes.
 
     Args:
-        root: the folder to hold one folder a data set; made if missing.
-        size: small takes seconds, medium has hundreds of images a data set, large thousands.
-        only: names of LAYOUTS; default all. pope brings coco with it.
-        progress: called with (data set, how many are done, of how many) before each one.
+        root: The folder that gets a folder for each data set; it is made if it is missing.
+        seed: The random seed of everything that is drawn, 0 or more.
+        size: Small takes seconds, medium has hundreds of images a data set, large thousands.
+        only: Names of LAYOUTS, by default all; pope brings coco with it.
+        progress: Is called before each data set with its name, its index, and their number.
 
     Returns:
-        Number of images written of each data set written now; those found complete are left alone and not named.
+        The number of images of each data set written now. Complete ones are left alone.
 
     Raises:
-        UsageError: unknown data set or size, negative seed.
-        DatasetError: the folder holds scenes of another seed, size or version, or something else under such a name.
+        UsageError: The data set or the size is unknown, or the seed is negative.
+        DatasetError: The folder holds scenes of another seed, size or version, or other files.
     """
-    names = _chosen(only)
-    if size not in SIZES:
-        raise UsageError(f"scenes: size must be one of {', '.join(SIZES)}, found {size!r}")
-    if seed < 0:
-        raise UsageError(f"scenes: seed must be 0 or more, found {seed}")
+    _check(size, seed)
+    names = _selection(only)
     try:
         _claim(root, {"schema": "kvtool.scenes", "version": VERSION, "seed": seed, "size": size})
         _sweep(root)
-        written = {}
-        for done, name in enumerate(names):
+        counts = {}
+        for index, name in enumerate(names):
             if progress is not None:
-                progress(name, done, len(names))
+                progress(name, index, len(names))
             if not (root / name).exists():
-                written[name] = _write(root, name, seed, size)
+                counts[name] = _write(root, name, seed, size)
     except OSError as error:
         raise DatasetError(
             f"{error.filename or root}: scenes cannot be written here: {error.strerror or error}"
         ) from error
-    return written
+    return counts
 
 
-def _chosen(only: Sequence[str] | None) -> list[str]:
-    """The names to write, each once, in the order of the table."""
-    asked = set(LAYOUTS.names() if only is None else only)
-    for name in sorted(asked - set(LAYOUTS.names())):
+def _check(size: Size, seed: int) -> None:
+    if size not in SIZES:
+        raise UsageError(f"scenes: size must be one of {', '.join(SIZES)}, found {size!r}")
+    if seed < 0:
+        raise UsageError(f"scenes: seed must be 0 or more, found {seed}")
+
+
+def _selection(only: Sequence[str] | None) -> list[str]:
+    """Return the names to write, without repeats and in the order of the table."""
+    names = set(LAYOUTS.names() if only is None else only)
+    for name in sorted(names - set(LAYOUTS.names())):
         raise UsageError(LAYOUTS.unknown(name))
-    asked |= {NEEDS[name] for name in asked if name in NEEDS}
-    return [name for name in LAYOUTS.names() if name in asked]
+    names |= {NEEDS[name] for name in names if name in NEEDS}
+    return [name for name in LAYOUTS.names() if name in names]
 
 
 def _claim(root: Path, manifest: dict[str, Any]) -> None:
-    """Mark the folder as ours before anything is written, so that a data set's folder found later is known to be."""
+    """Mark the folder as ours before anything is written.
+
+    A data set's folder that is met later is thus known to be ours.
+    """
     if root.exists() and not root.is_dir():
         raise DatasetError(f"{root}: expected a folder to write scenes into, found a file")
     path = root / MANIFEST
@@ -115,23 +124,25 @@ def _claim(root: Path, manifest: dict[str, Any]) -> None:
     aside = root / f"{_hidden_prefix()}{os.getpid()}-{MANIFEST}"
     save_json(aside, manifest)
     aside.replace(path)
-    _compare(path, manifest)  # another process may have claimed the folder at the same moment
+    # Another process may have claimed the folder at the same moment.
+    _compare(path, manifest)
 
 
 def _compare(path: Path, manifest: dict[str, Any]) -> None:
     try:
-        found = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.get("schema") != manifest["schema"]:
+        stored = None
+    if not isinstance(stored, dict) or stored.get("schema") != manifest["schema"]:
         raise DatasetError(
-            f"{path}: expected a scenes folder's manifest, found something else: choose another folder"
+            f"{path}: expected a scenes folder's manifest, found something else: "
+            "choose another folder"
         )
     for field in ("version", "seed", "size"):
-        if found.get(field) != manifest[field]:
+        if stored.get(field) != manifest[field]:
             raise DatasetError(
-                f"{path.parent}: holds scenes of {field} {found.get(field)}, asked for {manifest[field]}: "
-                "choose another folder, or remove this one"
+                f"{path.parent}: holds scenes of {field} {stored.get(field)}, "
+                f"asked for {manifest[field]}: choose another folder, or remove this one"
             )
 
 
@@ -150,7 +161,10 @@ def _sweep(root: Path) -> None:
 
 
 def _write(root: Path, name: str, seed: int, size: Size) -> int:
-    """Write one data set aside, then move it to its name. When another process was first, its equal one stays."""
+    """Write one data set aside, then move it to its name.
+
+    When another process was first, its folder, which is equal, stays.
+    """
     aside = Path(tempfile.mkdtemp(dir=root, prefix=f"{_hidden_prefix()}{os.getpid()}-"))
     try:
         n_images: int = LAYOUTS.load(name)(aside, seed, size)

@@ -1,7 +1,12 @@
-"""BDD-10K: images/10k/{train,val}, labels/sem_seg/masks/{train,val} and labels/det_20/det_{train,val}.json.
+"""The layout of BDD-10K: images, masks, and the label files with attributes.
 
-The 10K images carry no attributes: those stand in the 100K set's label files, which miss a few of the 10K images and
-hold many others, as here. Masks have the 19 train ids and 255; frames are 16:9 but smaller than BDD's 1280 x 720.
+    images/10k/{train,val}/<name>.jpg
+    labels/sem_seg/masks/{train,val}/<name>.png
+    labels/det_20/det_{train,val}.json
+
+The 10K images carry no attributes: those stand in the label files of the 100K set, which miss a few
+of the 10K images and hold many others, as here. Masks have the 19 train ids and 255. Frames are
+16:9, but smaller than BDD's 1280 x 720.
 """
 
 from __future__ import annotations
@@ -21,22 +26,31 @@ N_IMAGES: dict[Size, dict[str, int]] = {
     "medium": {"train": 40, "val": 160},
     "large": {"train": 1000, "val": 1000},
 }
-DETECTED = {"person": "pedestrian", "car": "car", "truck": "truck", "bus": "bus", "traffic light": "traffic light",
-            "traffic sign": "traffic sign"}  # fmt: skip
-"""Train id name -> category of the detection labels."""
+DETECTED = {
+    "person": "pedestrian",
+    "car": "car",
+    "truck": "truck",
+    "bus": "bus",
+    "traffic light": "traffic light",
+    "traffic sign": "traffic sign",
+}
+"""Name of a train id -> category of the detection labels."""
 CYCLE = (
     *3 * (("city street", "day"), ("highway", "night")),
     ("city street", "night"),
     ("highway", "day"),
 )
 TIME_OF_DAY = {"day": "daytime", "night": "night"}
-UNLABELLED_EVERY, N_FOREIGN, IGNORED_ROWS = 16, 4, 4
-"""Every 16th image has no attributes; four frames of the label file have no image; the last rows of a mask are 255, as
-the ego car's bonnet often is."""
+UNLABELED_EVERY = 16
+"""Every 16th image has no attributes."""
+N_FOREIGN = 4
+"""So many frames of a label file have no image."""
+IGNORED_ROWS = 4
+"""The last rows of a mask are 255, as the ego car's hood often is."""
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the data set into the empty folder; the number of images."""
+    """Write the data set into the empty folder, and return the number of images."""
     for split, count in N_IMAGES[size].items():
         frames = [_foreign_frame(seed, split, count + number) for number in range(N_FOREIGN)]
         for index in range(count):
@@ -47,7 +61,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 folder / "labels" / "sem_seg" / "masks" / split / f"{stem}.png",
                 class_labels(rendered),
             )
-            if index % UNLABELLED_EVERY != UNLABELLED_EVERY // 2:
+            if index % UNLABELED_EVERY != UNLABELED_EVERY // 2:
                 frames.append(_frame(f"{stem}.jpg", street, rendered))
         save_json(
             folder / "labels" / "det_20" / f"det_{split}.json",
@@ -57,7 +71,10 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def draw_picture(seed: int, split: str, index: int) -> tuple[Street, Rendered]:
-    """A street; of eight in a row three are of either domain of the paper, city by day and highway at night."""
+    """Draw a street.
+
+    Of eight in a row three are of either domain of the paper, city by day and highway at night.
+    """
     kind, time = CYCLE[index % len(CYCLE)]
     street = sample_street(
         stream(seed, "bdd10k", split, index),
@@ -69,19 +86,19 @@ def draw_picture(seed: int, split: str, index: int) -> tuple[Street, Rendered]:
 
 
 def _foreign_frame(seed: int, split: str, index: int) -> dict[str, Any]:
-    """A frame of the 100K set that is not among the 10K images."""
+    """Return a frame of the 100K set that is not among the 10K images."""
     street = sample_street(stream(seed, "bdd100k", split, index), size_wh=SIZE_WH_PX)
     return _frame(f"{_stem(seed, split, index)}.jpg", street, render_street(street))
 
 
 def _stem(seed: int, split: str, index: int) -> str:
-    """Two groups of eight hexadecimal digits, as BDD's names are."""
+    """Return two groups of eight hexadecimal digits, as BDD's names are."""
     first, second = stream(seed, "bdd10k name", split, index).integers(2**32, size=2)
     return f"{first:08x}-{second:08x}"
 
 
 def class_labels(rendered: Rendered) -> Labels:
-    """Train ids 0 to 18, 255 where it does not count."""
+    """Return the train ids 0 to 18, and 255 where a pixel does not count, (H, W)."""
     assert rendered.class_map is not None  # streets always have one
     labels = rendered.class_map.copy()
     labels[-IGNORED_ROWS:] = 255
@@ -89,8 +106,11 @@ def class_labels(rendered: Rendered) -> Labels:
 
 
 def _frame(name: str, street: Street, rendered: Rendered) -> dict[str, Any]:
-    """An entry of the label file: attributes of the frame, a box around each connected region of a detected class."""
-    assert rendered.class_map is not None
+    """Return an entry of the label file: the frame's attributes and boxes.
+
+    Each connected region of a detected class has a box.
+    """
+    assert rendered.class_map is not None  # streets always have one
     labels: list[dict[str, Any]] = []
     for class_name, category in DETECTED.items():
         regions, _ = ndimage.label(rendered.class_map == TRAIN_IDS.index(class_name))

@@ -1,20 +1,22 @@
-"""BLINK: <subset>/{val,test}-00000-of-00001.parquet with embedded images; the answers of test are `hidden`.
+"""The layout of BLINK: <subset>/{val,test}-00000-of-00001.parquet with embedded images.
 
-Seven of BLINK's subsets, those with a counterpart in the world. Spatial_Relation answers yes or no, Art_Style and
-Visual_Similarity the second or the third image, the others a letter.
+There are seven of BLINK's subsets, those with a counterpart in the world; the answers of test are
+`hidden`. The options of Spatial_Relation are yes and no, those of Art_Style and Visual_Similarity
+the second and the third image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from kvtool.demo import compare
-from kvtool.demo.draw import sample_rendered
+from kvtool.demo.draw import Rendered, sample_rendered
 from kvtool.demo.layouts.files import Size, stream, touches
 from kvtool.demo.layouts.parquet import ChoiceRecord, as_choice, embedded, save_table
 from kvtool.demo.questions import KINDS, YES_NO
@@ -25,7 +27,7 @@ N_QUESTIONS: dict[Size, dict[str, int]] = {
     "medium": {"val": 60, "test": 10},
     "large": {"val": 400, "test": 400},
 }
-"""Questions of each subset and split; some 120 to 140 in the benchmark itself."""
+"""The number of questions of each subset and split; the benchmark itself has 120 to 140."""
 COLUMNS = {
     "idx": "string",
     "question": "string",
@@ -35,12 +37,14 @@ COLUMNS = {
     "answer": "string",
     "prompt": "string",
 }
-Drawn = tuple[npt.NDArray[np.uint8], ...]
-Item = tuple[Drawn, ChoiceRecord]
+Box = tuple[int, int, int, int]
+Images = tuple[npt.NDArray[np.uint8], ...]
+Item = tuple[Images, ChoiceRecord]
+BOX_COLORS = ((220, 20, 20), (20, 60, 220))
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the benchmark into the empty folder; the number of images."""
+    """Write the benchmark into the empty folder, and return the number of images."""
     n_images = 0
     for subset, make in SUBSETS.items():
         for split, count in N_QUESTIONS[size].items():
@@ -49,81 +53,87 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 idx = f"{split}_{subset}_{index + 1}"
                 images, choice = make(stream(seed, "blink", subset, split, index))
                 n_images += len(images)
-                cells = [
-                    embedded(image, f"{idx}_{number}.jpg") for number, image in enumerate(images, 1)
-                ]
-                rows.append(
-                    {
-                        "idx": idx,
-                        "question": choice.question,
-                        "sub_task": subset,
-                        **{f"image_{number}": cell for number, cell in enumerate(cells, 1)},
-                        "choices": list(choice.options),
-                        "answer": choice.answer if split == "val" else "hidden",
-                        "prompt": choice.prompt,
-                    }
-                )
+                rows.append(_row(idx, subset, images, choice, hidden=split != "val"))
             save_table(folder / subset / f"{split}-00000-of-00001.parquet", COLUMNS, rows)
     return n_images
+
+
+def _row(
+    idx: str, subset: str, images: Images, choice: ChoiceRecord, hidden: bool
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"idx": idx, "question": choice.question, "sub_task": subset}
+    for number, image in enumerate(images, 1):
+        row[f"image_{number}"] = embedded(image, f"{idx}_{number}.jpg")
+    row["choices"] = list(choice.options)
+    row["answer"] = "hidden" if hidden else choice.answer
+    row["prompt"] = choice.prompt
+    return row
 
 
 def _compared(
     make: Callable[[np.random.Generator], compare.Comparison],
 ) -> Callable[[np.random.Generator], Item]:
     def item(rng: np.random.Generator) -> Item:
-        made = make(rng)
-        question = made.text.partition(" Select")[0]
-        return made.images, ChoiceRecord(question, made.options, made.answer)
+        """Turn a comparison of the world into a question of the benchmark."""
+        comparison = make(rng)
+        question = comparison.text.partition(" Select")[0]
+        return comparison.images, ChoiceRecord(question, comparison.options, comparison.answer)
 
     return item
 
 
 def counting(rng: np.random.Generator) -> Item:
+    """Ask how many things of a category there are, with four numbers to choose from."""
     scene, rendered = sample_rendered(rng)
-    asked = KINDS["count_choice"](scene, rng)
-    assert asked is not None  # every scene has something to count
-    return (rendered.image,), as_choice(asked)
+    question = KINDS["count_choice"](scene, rng)
+    assert question is not None  # every scene has something to count
+    return (rendered.image,), as_choice(question)
 
 
 def spatial_relation(rng: np.random.Generator) -> Item:
-    """Is the one left of, above, ... the other: yes or no."""
+    """Ask whether a thing is left of, right of, above or below another: yes or no."""
     while True:
         scene, rendered = sample_rendered(rng)
-        asked = KINDS["relation_yes_no"](scene, rng)
-        if asked is not None:
-            question = asked.text.removesuffix(f" {YES_NO}")
-            return (rendered.image,), ChoiceRecord(
-                question, ("yes", "no"), "(A)" if asked.answer == "yes" else "(B)"
-            )
+        question = KINDS["relation_yes_no"](scene, rng)
+        if question is not None:
+            text = question.text.removesuffix(f" {YES_NO}")
+            answer = "(A)" if question.answer == "yes" else "(B)"
+            return (rendered.image,), ChoiceRecord(text, ("yes", "no"), answer)
 
 
 def relative_depth(rng: np.random.Generator) -> Item:
-    """Two things, one partly behind the other, each with a marked point: which point is closer to the camera."""
+    """Mark a point on each of two things, and ask which point is closer to the camera.
+
+    One thing is partly behind the other, so that the picture says which one is in front.
+    """
     while True:
         scene, rendered = sample_rendered(rng, n_things=2, overlap=0.5, time="day", style="flat")
-        asked = KINDS["depth_choice"](scene, rng)
-        points = [
-            next(((x, y) for x, y, seen in found.values() if seen), None)
-            for found in rendered.keypoints_xy_px
-        ]
-        hidden = touches(rendered.thing_map, 0, 1)
-        if asked is None or not hidden or points[0] is None or points[1] is None:
+        question = KINDS["depth_choice"](scene, rng)
+        back, front = (_visible_point(rendered, index) for index in range(2))
+        overlapping = touches(rendered.thing_map, 0, 1)
+        if question is None or not overlapping or back is None or front is None:
             continue
-        first = int(rng.integers(2))
-        placed = [points[first], points[1 - first]]
-        image = compare.mark_points(
-            rendered.image, [point for point in placed if point], ["A", "B"]
-        )
-        choice = ChoiceRecord(
-            "Which point is closer to the camera?",
-            ("A is closer", "B is closer"),
-            "(A)" if first else "(B)",
-        )
-        return (image,), choice
+        front_first = bool(rng.integers(2))
+        points = [front, back] if front_first else [back, front]
+        image = compare.mark_points(rendered.image, points, ["A", "B"])
+        options = ("A is closer", "B is closer")
+        answer = "(A)" if front_first else "(B)"
+        return (image,), ChoiceRecord("Which point is closer to the camera?", options, answer)
+
+
+def _visible_point(rendered: Rendered, index: int) -> tuple[float, float] | None:
+    """Return the first keypoint (x, y) of a thing that can be seen, if there is one."""
+    for x, y, visible in rendered.keypoints_xy_px[index].values():
+        if visible:
+            return x, y
+    return None
 
 
 def object_localization(rng: np.random.Generator) -> Item:
-    """Two boxes, one around the thing, the other shifted and scaled so that it covers less than half of it."""
+    """Draw two boxes, and ask which one is around the thing.
+
+    The wrong one is shifted and scaled, so that their IoU is a half at most.
+    """
     names = [str(name) for name in rng.permutation(categories())[: rng.integers(1, 3)]]
     scene, rendered = sample_rendered(rng, categories=names, time="day", style="flat")
     box = rendered.boxes_xyxy_px[0]
@@ -135,44 +145,41 @@ def object_localization(rng: np.random.Generator) -> Item:
     return (image,), ChoiceRecord(question, ("Box A", "Box B"), "(A)" if first == 0 else "(B)")
 
 
-def shifted(
-    box: tuple[int, int, int, int], size_wh: tuple[int, int], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """A box of about the same size inside the picture whose IoU with the given one is 0.1 to 0.5."""
+def shifted(box: Box, size_wh: tuple[int, int], rng: np.random.Generator) -> Box:
+    """Draw a box of about the same size whose IoU with the given one is 0.1 to 0.5."""
     x0, y0, x1, y1 = box
     while True:
         width, height = (
             max(8, round(side * float(rng.uniform(0.7, 1.2)))) for side in (x1 - x0, y1 - y0)
         )
-        left = x0 + round((x1 - x0) * float(rng.uniform(-0.7, 0.7)))
-        top = y0 + round((y1 - y0) * float(rng.uniform(-0.7, 0.7)))
-        left, top = max(0, min(left, size_wh[0] - width)), max(0, min(top, size_wh[1] - height))
-        found = (left, top, min(left + width, size_wh[0]), min(top + height, size_wh[1]))
-        if 0.1 <= iou(box, found) <= 0.5:
-            return found
+        x = x0 + round((x1 - x0) * float(rng.uniform(-0.7, 0.7)))
+        y = y0 + round((y1 - y0) * float(rng.uniform(-0.7, 0.7)))
+        x = max(0, min(x, size_wh[0] - width))
+        y = max(0, min(y, size_wh[1] - height))
+        candidate = (x, y, min(x + width, size_wh[0]), min(y + height, size_wh[1]))
+        if 0.1 <= iou(box, candidate) <= 0.5:
+            return candidate
 
 
-def iou(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (box, other)]
-    return shared / (sum(areas) - shared)
+def iou(first: Box, second: Box) -> float:
+    """Divide the intersection of two boxes (x0, y0, x1, y1) by their union."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    intersection = max(width, 0) * max(height, 0)
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (first, second)]
+    return intersection / (sum(areas) - intersection)
 
 
 def draw_boxes(
-    image: npt.NDArray[np.uint8], boxes_xyxy_px: tuple[tuple[int, int, int, int], ...]
+    image: npt.NDArray[np.uint8], boxes_xyxy_px: tuple[Box, Box]
 ) -> npt.NDArray[np.uint8]:
-    """A copy with the first box in red and named A, the second in blue and named B."""
+    """Return a copy of the image with the first box in red as A, the second in blue as B."""
     canvas = Image.fromarray(image)
     painter = ImageDraw.Draw(canvas)
-    for (x0, y0, x1, y1), colour, label in zip(
-        boxes_xyxy_px, ((220, 20, 20), (20, 60, 220)), "AB", strict=True
-    ):
-        painter.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=2)
+    for (x0, y0, x1, y1), color, label in zip(boxes_xyxy_px, BOX_COLORS, "AB", strict=True):
+        painter.rectangle((x0, y0, x1 - 1, y1 - 1), outline=color, width=2)
         painter.text(
-            (x0 + 3, y0 + 2), label, fill=colour, stroke_width=1, stroke_fill=(255, 255, 255)
+            (x0 + 3, y0 + 2), label, fill=color, stroke_width=1, stroke_fill=(255, 255, 255)
         )
     return np.asarray(canvas)
 

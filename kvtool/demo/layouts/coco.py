@@ -1,7 +1,8 @@
-"""COCO 2014, validation: val2014/*.jpg and annotations/{instances,captions}_val2014.json.
+"""The layout of COCO 2014, validation: val2014/*.jpg and annotations/*_val2014.json.
 
-Ids of images, annotations and captions are not consecutive, as in COCO. A thing that another one hides in part is
-written as run lengths, an unhidden one as polygons; both decode to its visible pixels exactly.
+Ids of images, annotations and captions are not consecutive, as in COCO. A thing that another one
+hides in part is written as run lengths, any other thing as polygons; both decode to its visible
+pixels exactly.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ LICENSE = {
 
 @dataclass(frozen=True)
 class CocoPicture:
+    """One image of the data set with its scene."""
+
     image_id: int
     file_name: str
     scene: Scene
@@ -51,21 +54,22 @@ class CocoPicture:
 
 
 def pictures(seed: int, size: Size) -> Iterator[CocoPicture]:
-    """The images of the data set. Every other one has three or four unlike things, which is what POPE asks about."""
+    """Draw the images of the data set.
+
+    Every other one has three or four unlike things, which is what POPE asks about.
+    """
     for index in range(N_IMAGES[size]):
         rng = stream(seed, "coco", index)
-        unlike = (
-            [str(name) for name in rng.permutation(categories())[: rng.integers(3, 5)]]
-            if index % 2 == 0
-            else None
-        )
+        unlike = None
+        if index % 2 == 0:
+            unlike = [str(name) for name in rng.permutation(categories())[: rng.integers(3, 5)]]
         scene, rendered = sample_rendered(rng, categories=unlike)
         image_id = 1000 + 7 * index
         yield CocoPicture(image_id, f"COCO_val2014_{image_id:012d}.jpg", scene, rendered)
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the data set into the empty folder; the number of images."""
+    """Write the data set into the empty folder, and return the number of images."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
@@ -94,6 +98,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def header() -> dict[str, Any]:
+    """Return the entries with which COCO's annotation files begin."""
     info = {
         "description": "kvtool scenes in the layout of COCO 2014",
         "version": "1.0",
@@ -103,6 +108,7 @@ def header() -> dict[str, Any]:
 
 
 def image_entry(image_id: int, file_name: str, scene: Scene) -> dict[str, Any]:
+    """Return an image's entry of the annotation files."""
     width, height = scene.size_wh
     return {
         "id": image_id,
@@ -114,7 +120,7 @@ def image_entry(image_id: int, file_name: str, scene: Scene) -> dict[str, Any]:
 
 
 def category_entries() -> list[dict[str, Any]]:
-    """Ids are the categories' numbers in the world, from 1."""
+    """Return the entries of the categories, whose ids are their numbers in the world, from 1."""
     group = {name: above for above, names in SUPERCATEGORIES.items() for name in names}
     return [
         {"id": index + 1, "name": name, "supercategory": group.get(name, "object")}
@@ -125,10 +131,14 @@ def category_entries() -> list[dict[str, Any]]:
 def annotation(
     annotation_id: int, image_id: int, picture: CocoPicture, index: int
 ) -> dict[str, Any]:
-    """The entry of one thing: visible pixels, [x, y, width, height] around them, area in pixels."""
+    """Return the entry of one thing.
+
+    It has the visible pixels, the box [x, y, width, height] around them, and their number.
+    """
     mask: Mask = picture.rendered.thing_map == index + 1
     rows, columns = np.nonzero(mask)
-    x, y = int(columns.min()), int(rows.min())
+    x = int(columns.min())
+    y = int(rows.min())
     return {
         "id": annotation_id,
         "image_id": image_id,
@@ -141,19 +151,22 @@ def annotation(
 
 
 def occluded(rendered: Rendered, index: int) -> bool:
-    """Whether a thing in front touches this one's visible pixels."""
+    """Tell whether a thing in front touches this one's visible pixels."""
     in_front = range(index + 1, len(rendered.boxes_xyxy_px))
     return any(touches(rendered.thing_map, index, front) for front in in_front)
 
 
 def segmentation(mask: Mask, hidden: bool) -> list[list[float]] | dict[str, list[int]]:
-    """Polygons of an unhidden mask where they say it exactly, else run lengths."""
+    """Encode a mask (H, W) as polygons if nothing hides it and they say it exactly.
+
+    Otherwise run lengths say it.
+    """
     outlines = None if hidden else polygons(mask)
     return run_lengths(mask) if outlines is None else outlines
 
 
 def caption_entries(image_id: int, scene: Scene, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Captions that name the things in different orders, with and without their places in the picture."""
+    """Return captions that name the things in different orders, with and without where they are."""
     return [
         {
             "image_id": image_id,

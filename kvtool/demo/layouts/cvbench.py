@@ -1,7 +1,8 @@
-"""CV-Bench: test_2d.parquet and test_3d.parquet with embedded images; tasks Count, Relation, Depth and Distance.
+"""The layout of CV-Bench: test_2d.parquet and test_3d.parquet with embedded images.
 
-The 2D questions say ADE20K or COCO as their source in turn and the 3D ones Omni3D, because the official score is
-taken by source; `source_dataset` says that they are scenes.
+The tasks are Count, Relation, Depth and Distance. The 2D questions say ADE20K or COCO as their
+source in turn and the 3D ones Omni3D, because the official score is taken by source;
+`source_dataset` says that they are scenes.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from kvtool.demo.layouts.files import Size, stream, touches
 from kvtool.demo.layouts.parquet import ChoiceRecord, as_choice, embedded, save_table
 from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.questions import as_choice as with_options
+from kvtool.demo.questions.wording import things_alone
 from kvtool.demo.world import Scene, sample_scene
 
 N_QUESTIONS: dict[Size, int] = {"small": 12, "medium": 60, "large": 600}
-"""Questions of each task."""
+"""The number of questions of each task."""
 COLUMNS = {
     "idx": "int64",
     "type": "string",
@@ -43,14 +45,14 @@ COLUMNS = {
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the benchmark into the empty folder; the number of images."""
+    """Write the benchmark into the empty folder, and return the number of images."""
     n_images = 0
     for kind, tasks in TASKS.items():
         rows: list[dict[str, Any]] = []
         for task, make in tasks.items():
             for index in range(N_QUESTIONS[size]):
-                scene, rendered, choice = draw_question(make, stream(seed, "cvbench", task, index))
-                rows.append(_row(n_images + len(rows), kind, task, index, scene, rendered, choice))
+                drawing = draw_question(make, stream(seed, "cvbench", task, index))
+                rows.append(_row(n_images + len(rows), kind, task, index, *drawing))
         n_images += len(rows)
         save_table(folder / f"test_{kind.lower()}.parquet", COLUMNS, rows)
     return n_images
@@ -59,49 +61,54 @@ def write(folder: Path, seed: int, size: Size) -> int:
 Make = Callable[[Scene, np.random.Generator], SceneQuestion | None]
 
 
-def asked_about(scene: Scene, question: str) -> list[int]:
-    """Indices of the things whose category the question names."""
-    said = re.findall(r"[a-z]+", question)
+def subjects(scene: Scene, question: str) -> list[int]:
+    """Return the indices of the things whose category the question names."""
+    tokens = re.findall(r"[a-z]+", question)
     return [
         i
         for i, thing in enumerate(scene.things)
-        if thing.category in said or plural(thing.category) in said
+        if thing.category in tokens or plural(thing.category) in tokens
     ]
 
 
 def draw_question(make: Make, rng: np.random.Generator) -> tuple[Scene, Rendered, ChoiceRecord]:
-    """A scene that allows the question, its drawing, and the question."""
+    """Draw a scene that allows the question; return the scene, its drawing, and the question."""
     while True:
         scene = sample_scene(rng)
-        asked = make(scene, rng)
-        if asked is None:
+        question = make(scene, rng)
+        if question is None:
             continue
         rendered = render(scene)
         if not visible_enough(scene, rendered):
             continue
-        choice = as_choice(asked)
-        about = asked_about(scene, choice.question)
+        choice = as_choice(question)
+        if question.kind != "depth_choice":
+            return scene, rendered, choice
         # What is in front is only seen where the two meet.
-        if asked.kind != "depth_choice" or touches(rendered.thing_map, about[0], about[1]):
+        back, front = subjects(scene, choice.question)
+        if touches(rendered.thing_map, back, front):
             return scene, rendered, choice
 
 
 def distance(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
-    """Which of two things is nearer to a third: nearer by a third of the way at least, between centres."""
-    counts = [thing.category for thing in scene.things]
-    alone = [thing for thing in scene.things if counts.count(thing.category) == 1]
-    if len(alone) < 3:
+    """Ask which of two things is nearer to a third.
+
+    Between centers, the shorter way is two thirds of the longer one at most.
+    """
+    things = things_alone(scene)
+    if len(things) < 3:
         return None
-    target, one, other = (alone[int(index)] for index in rng.permutation(len(alone))[:3])
+    target, *candidates = (things[int(index)] for index in rng.permutation(len(things))[:3])
     lengths = [
-        float(np.hypot(*np.subtract(target.centre_xy_px, thing.centre_xy_px)))
-        for thing in (one, other)
+        float(np.hypot(*np.subtract(target.center_xy_px, thing.center_xy_px)))
+        for thing in candidates
     ]
     if min(lengths) > 0.67 * max(lengths):
         return None
-    text = f"Which object is closer to the {target.category}, the {one.category} or the {other.category}?"
-    nearer = (one, other)[int(np.argmin(lengths))].category
-    return with_options(rng, text, (one.category, other.category), nearer, "distance")
+    first, second = (thing.category for thing in candidates)
+    text = f"Which object is closer to the {target.category}, the {first} or the {second}?"
+    nearer = candidates[int(np.argmin(lengths))].category
+    return with_options(rng, text, (first, second), nearer, "distance")
 
 
 TASKS: dict[str, dict[str, Make]] = {
@@ -121,7 +128,7 @@ def _row(
 ) -> dict[str, Any]:
     source = ("ADE20K", "COCO")[index % 2] if kind == "2D" else "Omni3D"
     name = f"img/{kind}/{task.lower()}/{source.lower()}_{index}.jpg"
-    asked = asked_about(scene, choice.question)
+    indices = subjects(scene, choice.question)
     return {
         "idx": idx,
         "type": kind,
@@ -135,7 +142,7 @@ def _row(
         "source": source,
         "source_dataset": "scenes",
         "source_filename": name.rpartition("/")[2],
-        "target_class": scene.things[asked[0]].category if task == "Count" else None,
-        "target_size": len(asked) if task == "Count" else None,
-        "bbox": [list(map(float, rendered.boxes_xyxy_px[i] or ())) for i in asked],
+        "target_class": scene.things[indices[0]].category if task == "Count" else None,
+        "target_size": len(indices) if task == "Count" else None,
+        "bbox": [list(map(float, rendered.boxes_xyxy_px[i] or ())) for i in indices],
     }

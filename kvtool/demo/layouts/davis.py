@@ -1,7 +1,11 @@
-"""DAVIS-2017: JPEGImages/480p/<seq>/%05d.jpg, Annotations/480p/<seq>/%05d.png, ImageSets/2017/{train,val}.txt.
+"""The layout of DAVIS-2017: frames, annotations, and lists of the sequences.
 
-The folders are called 480p as in DAVIS, whatever the size of the frames. Annotations are indexed PNGs; object ids are
-1, 2, ... and all are seen in the first frame.
+    JPEGImages/480p/<sequence>/%05d.jpg
+    Annotations/480p/<sequence>/%05d.png
+    ImageSets/2017/{train,val}.txt
+
+The folders are called 480p as in DAVIS, whatever the size of the frames. Annotations are indexed
+PNGs; object ids are 1, 2, ... and all are seen in the first frame.
 """
 
 from __future__ import annotations
@@ -17,19 +21,18 @@ PLAN: dict[Size, dict[str, tuple[int, int]]] = {
     "medium": {"train": (2, 16), "val": (10, 24)},
     "large": {"train": (10, 40), "val": (30, 60)},
 }
-"""Sequences of each split, and frames of each sequence."""
+"""The number of sequences of each split, and of frames of each sequence."""
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the data set into the empty folder; the number of images."""
+    """Write the data set into the empty folder, and return the number of images."""
     n_images = 0
     for split, (n_sequences, n_frames) in PLAN[size].items():
         names = []
         for index in range(n_sequences):
             scenes, drawings = draw_sequence(seed, split, index, n_frames)
-            name = "-".join(
-                [*(thing.category for thing in scenes[0].things), f"{split}{index:02d}"]
-            )
+            objects = [thing.category for thing in scenes[0].things]
+            name = "-".join([*objects, f"{split}{index:02d}"])
             names.append(name)
             for frame, drawing in enumerate(drawings):
                 save_jpeg(folder / "JPEGImages" / "480p" / name / f"{frame:05d}.jpg", drawing.image)
@@ -47,7 +50,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
 def draw_sequence(
     seed: int, split: str, index: int, n_frames: int
 ) -> tuple[list[Scene], list[Rendered]]:
-    """The scenes and drawings of one sequence whose things can all be seen in its first frame."""
+    """Draw the scenes of a sequence whose things can all be seen in its first frame."""
     rng = stream(seed, "davis", split, index)
     height = int(rng.integers(112, 161))
     size_wh = (round(height * float(rng.uniform(1.15, 1.33))), height)

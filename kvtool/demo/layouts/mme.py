@@ -1,6 +1,7 @@
-"""MME: one folder a subset (existence, count, position, color) with <image>.jpg and <image>.txt beside each other.
+"""The layout of MME: <subset>/<image>.jpg and <subset>/<image>.txt.
 
-A text holds two lines, question TAB answer: one answered Yes, the other No.
+The subsets are existence, count, position and color. A text holds two lines, question TAB answer:
+the answer to one is Yes, to the other No.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ SUBSETS = {
     "existence": "existence",
     "count": "count_yes_no",
     "position": "relation_yes_no",
-    "color": "colour_yes_no",
+    "color": "color_yes_no",
 }
-"""Subset -> the kind of question asked."""
+"""Subset -> the kind of its questions."""
 N_IMAGES: dict[Size, int] = {"small": 15, "medium": 60, "large": 500}
-"""Images of each subset; 24 to 30 in the benchmark itself."""
+"""The number of images of each subset; the benchmark itself has 24 to 30."""
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the benchmark into the empty folder; the number of images."""
+    """Write the benchmark into the empty folder, and return the number of images."""
     for subset in SUBSETS:
         for index in range(N_IMAGES[size]):
             _, rendered, answers = draw_picture(seed, subset, index)
@@ -38,7 +39,7 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def draw_picture(seed: int, subset: str, index: int) -> tuple[Scene, Rendered, dict[str, str]]:
-    """A scene, its drawing, and answer -> question for both answers."""
+    """Draw a scene; return it, its drawing, and answer -> question for both answers."""
     rng = stream(seed, "mme", subset, index)
     while True:
         scene, rendered = sample_rendered(rng)
@@ -48,19 +49,18 @@ def draw_picture(seed: int, subset: str, index: int) -> tuple[Scene, Rendered, d
 
 
 def _both_answers(scene: Scene, subset: str, rng: np.random.Generator) -> dict[str, str]:
-    """A question for each answer; fewer where the scene does not allow the kind, or chance will not have it."""
-    if subset == "existence":
-        here = sorted({thing.category for thing in scene.things})
-        absent = [name for name in categories() if name not in here]
-        asked = [
-            existence_question(str(rng.choice(pool)), pool is here, wording=1)
-            for pool in (here, absent)
-        ]
-        return {question.answer: question.text for question in asked}
+    """Return answer -> question; one is missing if the scene or chance does not allow it."""
     answers: dict[str, str] = {}
+    if subset == "existence":
+        present = sorted({thing.category for thing in scene.things})
+        absent = [name for name in categories() if name not in present]
+        for pool in (present, absent):
+            question = existence_question(str(rng.choice(pool)), pool is present, wording=1)
+            answers[question.answer] = question.text
+        return answers
     for _ in range(10):
-        question = KINDS[SUBSETS[subset]](scene, rng)
-        # Where no colour is left to deny, that kind of question turns into one of existence.
-        if question is not None and question.kind != "existence":
-            answers.setdefault(question.answer, question.text)
+        candidate = KINDS[SUBSETS[subset]](scene, rng)
+        # Where no color is left to deny, that kind of question turns into one of existence.
+        if candidate is not None and candidate.kind != "existence":
+            answers.setdefault(candidate.answer, candidate.text)
     return answers

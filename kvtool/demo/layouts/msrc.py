@@ -1,6 +1,7 @@
-"""The MSRC7 subset of co-segmentation: image/<class>/*.jpg and groundtruth/<class>/*.png, 0 and 255.
+"""The layout of MSRC7 for co-segmentation: image/<class>/*.jpg and groundtruth/<class>/*.png.
 
-Seven classes; every image of a class shows one thing of it, big, in another place and look, often beside others.
+Masks are 0 and 255. There are seven classes. Every image of a class shows one thing of it, big,
+with another background and look, often beside another thing.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from kvtool.demo.world import Scene, categories
 
 CLASSES = ("bird", "car", "cat", "fish", "plane", "rabbit", "turtle")
 N_IMAGES: dict[Size, int] = {"small": 10, "medium": 10, "large": 200}
-"""Images of each class; ten in the data set itself."""
+"""The number of images of each class; the data set itself has ten."""
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the data set into the empty folder; the number of images."""
+    """Write the data set into the empty folder, and return the number of images."""
     for name in CLASSES:
         for index in range(N_IMAGES[size]):
             _, rendered = draw_picture(seed, name, index)
@@ -31,11 +32,11 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def draw_picture(seed: int, category: str, index: int) -> tuple[Scene, Rendered]:
-    """A scene whose thing 0 is big and of the category, with at most one other thing in front; and its drawing."""
+    """Draw a scene whose thing 0 is big and of the category, with at most one thing in front."""
     rng = stream(seed, "msrc", category, index)
-    others = [other for other in categories() if other != category]
+    rivals = [name for name in categories() if name != category]
     while True:
-        wanted = [category, *(str(rng.choice(others)) for _ in range(rng.integers(2)))]
-        scene, rendered = sample_rendered(rng, categories=wanted, style="flat", time="day")
+        names = [category, *(str(rng.choice(rivals)) for _ in range(rng.integers(2)))]
+        scene, rendered = sample_rendered(rng, categories=names, style="flat", time="day")
         if scene.things[0].size == "big":
             return scene, rendered

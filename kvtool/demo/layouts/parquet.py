@@ -1,4 +1,4 @@
-"""Multiple-choice questions with their images as parquet files, in the manner of the Hugging Face hub."""
+"""Multiple-choice questions with their images as parquet files, as on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ChoiceRecord:
-    """A question with its options; `answer` is the letter in brackets."""
+    """A question with its options; the answer is the letter in brackets."""
 
     question: str
     options: tuple[str, ...]
@@ -38,29 +38,32 @@ class ChoiceRecord:
 
     @property
     def prompt(self) -> str:
-        """The question, the request to select, and one option a line, as BLINK and CV-Bench put it."""
+        """The question, the request to select, and an option a line, as in the benchmarks."""
         listed = "\n".join(
             f"({letter}) {option}" for letter, option in zip("ABCD", self.options, strict=False)
         )
         return f"{self.question} {SELECT}\n{listed}"
 
 
-def as_choice(asked: SceneQuestion) -> ChoiceRecord:
+def as_choice(question: SceneQuestion) -> ChoiceRecord:
     """Take a multiple-choice question of the world apart again."""
-    question, _, listed = asked.text.partition(f" {SELECT} ")
+    text, _, listed = question.text.partition(f" {SELECT} ")
     options = re.split(r" ?\([A-D]\) ", listed)[1:]
-    return ChoiceRecord(question, tuple(options), asked.answer)
+    return ChoiceRecord(text, tuple(options), question.answer)
 
 
 def embedded(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
-    """An image cell: JPEG bytes and the file name they would have."""
+    """Return an image's cell: JPEG bytes of (H, W, 3), and the file name they would have."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=JPEG_QUALITY)
     return {"bytes": buffer.getvalue(), "path": name}
 
 
 def save_table(path: Path, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
-    """Write rows under typed columns (name -> key of FEATURES); the schema carries the features for `datasets`."""
+    """Write rows under typed columns, name -> key of FEATURES.
+
+    The schema carries the features for the library `datasets`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -71,10 +74,10 @@ def save_table(path: Path, columns: dict[str, str], rows: list[dict[str, Any]]) 
         "strings": pa.list_(pa.string()),
         "boxes": pa.list_(pa.list_(pa.float64())),
     }
-    described = {"info": {"features": {name: FEATURES[kind] for name, kind in columns.items()}}}
+    features = {name: FEATURES[kind] for name, kind in columns.items()}
     schema = pa.schema(
         [(name, kinds[kind]) for name, kind in columns.items()],
-        metadata={"huggingface": json.dumps(described)},
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)

@@ -1,8 +1,13 @@
-"""RefCOCO: refcoco/{instances.json, refs(unc).p}, images/mscoco/images/train2014/*.jpg, and the images' COCO captions
-in images/mscoco/annotations/captions_train2014.json.
+"""The layout of RefCOCO: refs, instances, images, and the images' COCO captions.
 
-A ref is one thing with up to three sentences that fit it alone. The images of testA show animals only, those of testB
-none, as people are parted from objects in RefCOCO. A ref's file name carries its number, the image's does not.
+    refcoco/instances.json
+    refcoco/refs(unc).p
+    images/mscoco/images/train2014/*.jpg
+    images/mscoco/annotations/captions_train2014.json
+
+A ref is one thing with up to three sentences that fit it alone. The images of testA show animals
+only, those of testB none, as people are parted from objects in RefCOCO. A ref's file name carries
+its number, the image's does not.
 """
 
 from __future__ import annotations
@@ -23,13 +28,13 @@ from kvtool.demo.layouts.files import Size, save_jpeg, save_json, stream
 from kvtool.demo.world import Scene, categories
 
 N_SENTENCES = 3
-"""Most sentences a ref has."""
+"""A ref has at most this many sentences."""
 PLAN: dict[Size, dict[str, int]] = {
     "small": {"train": 10, "val": 24, "testA": 10, "testB": 10},
     "medium": {"train": 40, "val": 100, "testA": 40, "testB": 40},
     "large": {"train": 800, "val": 1000, "testA": 500, "testB": 500},
 }
-"""Images of each split."""
+"""The number of images of each split."""
 
 
 @dataclass
@@ -43,31 +48,30 @@ class Tables:
     n_sentences: int = 0
 
     def add(self, split: str, picture: coco.CocoPicture, rng: np.random.Generator) -> None:
-        """The picture's things, its captions, and a ref for each thing that something can be said of."""
+        """Add the picture's things, its captions, and a ref for each thing that has a sentence."""
         self.images.append(coco.image_entry(picture.image_id, picture.file_name, picture.scene))
         self.captions += coco.caption_entries(picture.image_id, picture.scene, rng)
-        said = _sentences(picture.scene, rng)
+        sentences = _sentences(picture.scene, rng)
         for thing in range(len(picture.scene.things)):
-            entry = coco.annotation(
-                1000 + 3 * len(self.annotations), picture.image_id, picture, thing
-            )
+            annotation_id = 1000 + 3 * len(self.annotations)
+            entry = coco.annotation(annotation_id, picture.image_id, picture, thing)
             self.annotations.append(entry)
-            if thing in said:
-                self.refs.append(
-                    _ref(len(self.refs), split, picture, entry, said[thing], self.n_sentences)
-                )
-                self.n_sentences += len(said[thing])
+            texts = sentences.get(thing)
+            if texts:
+                ref = _ref(len(self.refs), split, picture, entry, texts, self.n_sentences)
+                self.refs.append(ref)
+                self.n_sentences += len(texts)
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the data set into the empty folder; the number of images."""
-    tables, coco_folder = Tables(), folder / "images" / "mscoco"
+    """Write the data set into the empty folder, and return the number of images."""
+    tables = Tables()
+    coco_folder = folder / "images" / "mscoco"
     for split, count in PLAN[size].items():
         for index in range(count):
             picture = draw_picture(seed, split, index, image_id=581_000 + 11 * len(tables.images))
-            save_jpeg(
-                coco_folder / "images" / "train2014" / picture.file_name, picture.rendered.image
-            )
+            path = coco_folder / "images" / "train2014" / picture.file_name
+            save_jpeg(path, picture.rendered.image)
             tables.add(split, picture, stream(seed, "refcoco sentences", split, index))
     head = {**coco.header(), "images": tables.images}
     instances = {**head, "annotations": tables.annotations, "categories": coco.category_entries()}
@@ -81,39 +85,46 @@ def write(folder: Path, seed: int, size: Size) -> int:
 
 
 def pickled(content: Any) -> bytes:
-    """Protocol 2, as Python 2 wrote it. Through JSON, so that no two values share an object: the same bytes always."""
+    """Pickle the content with protocol 2, as Python 2 wrote it.
+
+    It goes through JSON, so that no two values share an object and the bytes are always the same.
+    """
     return pickle.dumps(json.loads(json.dumps(content)), protocol=2)
 
 
 def draw_picture(seed: int, split: str, index: int, image_id: int) -> coco.CocoPicture:
-    """Two to four things, often several of one category, with something to say of one of them at least."""
+    """Draw two to four things, often several of one category.
+
+    At least one of them has a sentence that fits it alone.
+    """
     rng = stream(seed, "refcoco", split, index)
     animals = coco.SUPERCATEGORIES["animal"]
-    pool = {
-        "testA": animals,
-        "testB": tuple(name for name in categories() if name not in animals),
-    }.get(split, categories())
+    pool = categories()
+    if split == "testA":
+        pool = animals
+    elif split == "testB":
+        pool = tuple(name for name in categories() if name not in animals)
+    file_name = f"COCO_train2014_{image_id:012d}.jpg"
     while True:
-        wanted = [str(name) for name in rng.choice(pool, size=rng.integers(2, 5))]
-        wanted[-1] = wanted[0] if rng.random() < 0.5 else wanted[-1]
-        scene, rendered = sample_rendered(
-            rng, categories=[wanted[int(i)] for i in rng.permutation(len(wanted))]
-        )
+        names = [str(name) for name in rng.choice(pool, size=rng.integers(2, 5))]
+        if rng.random() < 0.5:
+            names[-1] = names[0]
+        order = [names[int(i)] for i in rng.permutation(len(names))]
+        scene, rendered = sample_rendered(rng, categories=order)
         if expressions(scene):
-            return coco.CocoPicture(
-                image_id, f"COCO_train2014_{image_id:012d}.jpg", scene, rendered
-            )
+            return coco.CocoPicture(image_id, file_name, scene, rendered)
 
 
 def _sentences(scene: Scene, rng: np.random.Generator) -> dict[int, list[str]]:
-    """Thing index -> up to three of the expressions that fit it alone."""
-    found: dict[int, list[str]] = defaultdict(list)
+    """Return thing index -> up to three of the expressions that fit it alone."""
+    texts: dict[int, list[str]] = defaultdict(list)
     for expression in expressions(scene):
-        found[expression.thing].append(expression.text)
-    return {
-        thing: [texts[int(i)] for i in rng.permutation(len(texts))[:N_SENTENCES]]
-        for thing, texts in sorted(found.items())
-    }
+        texts[expression.thing].append(expression.text)
+    sentences = {}
+    for thing in sorted(texts):
+        order = rng.permutation(len(texts[thing]))[:N_SENTENCES]
+        sentences[thing] = [texts[thing][int(i)] for i in order]
+    return sentences
 
 
 def _ref(
@@ -141,5 +152,5 @@ def _ref(
 
 
 def _as_typed(text: str, sent_id: int) -> str:
-    """The raw sentence as people type it: some with a capital, some with a full stop."""
+    """Return the raw sentence as people type it: some with a capital, some with a full stop."""
     return (text, text.capitalize(), f"{text}.", f"{text.capitalize()} .")[sent_id % 4]

@@ -1,7 +1,11 @@
-"""SPair-71k: pairs of images of one category with the points they share, for the first 18 categories.
+"""The layout of SPair-71k: pairs of images of one category with the points they share.
 
-Layout/large/{trn,val,test}.txt, PairAnnotation/<split>/<pair>.json, ImageAnnotation, JPEGImages and
-Segmentation/<category>/. Keypoint ids number the category's parts; a keypoint is the pixel (column, row) of it.
+    Layout/large/{trn,val,test}.txt
+    PairAnnotation/<split>/<pair>.json
+    {ImageAnnotation,JPEGImages,Segmentation}/<category>/*
+
+The first 18 categories take part. Keypoint ids number the category's parts; a keypoint is the pixel
+(column, row) of it.
 """
 
 from __future__ import annotations
@@ -20,18 +24,18 @@ from kvtool.demo.world import Scene, Thing, categories
 
 N_CATEGORIES = 18
 SHARED_POINTS = 3
-"""Fewest points a pair may share."""
+"""A pair shares at least this many points."""
 PLAN: dict[Size, dict[str, tuple[int, int]]] = {
     "small": {"trn": (3, 3), "val": (2, 2), "test": (4, 4)},
     "medium": {"trn": (4, 6), "val": (3, 4), "test": (8, 16)},
     "large": {"trn": (40, 300), "val": (10, 40), "test": (40, 120)},
 }
-"""Images, and pairs at most, of each category and split."""
+"""The number of images, and the largest number of pairs, of each category and split."""
 
 
 @dataclass(frozen=True)
 class ScenePicture:
-    """One image of the data set; its object is thing number `index` of the scene."""
+    """One image of the data set, whose object is thing number `index` of the scene."""
 
     name: str
     scene: Scene
@@ -40,37 +44,41 @@ class ScenePicture:
 
     @property
     def thing(self) -> Thing:
+        """The object of the image."""
         return self.scene.things[self.index]
 
     @property
     def box_xyxy_px(self) -> tuple[int, int, int, int]:
+        """The box around the object's visible pixels, the far edges exclusive."""
         box = self.rendered.boxes_xyxy_px[self.index]
         assert box is not None  # sample_rendered returns visible things
         return box
 
     def points(self) -> dict[str, list[int]]:
-        """Visible keypoints, id -> [column, row]."""
-        found = self.rendered.keypoints_xy_px[self.index]
-        return {
-            str(number): [int(found[part][0]), int(found[part][1])]
-            for number, part in enumerate(parts(self.thing.category))
-            if found[part][2]
-        }
+        """Return the visible keypoints, id -> [column, row]."""
+        keypoints = self.rendered.keypoints_xy_px[self.index]
+        visible_points = {}
+        for number, part in enumerate(parts(self.thing.category)):
+            x, y, visible = keypoints[part]
+            if visible:
+                visible_points[str(number)] = [int(x), int(y)]
+        return visible_points
 
     def truncated(self) -> bool:
+        """Tell whether the object touches the edge of the picture."""
         width, height = self.scene.size_wh
         x0, y0, x1, y1 = self.box_xyxy_px
         return x0 == 0 or y0 == 0 or x1 == width or y1 == height
 
     def occluded(self) -> bool:
-        """Whether a part inside the picture is hidden by another thing."""
+        """Tell whether another thing hides a part inside the picture."""
         width, height = self.scene.size_wh
-        places = self.rendered.keypoints_xy_px[self.index].values()
-        return any(not seen and 0 <= x < width and 0 <= y < height for x, y, seen in places)
+        points = self.rendered.keypoints_xy_px[self.index].values()
+        return any(not visible and 0 <= x < width and 0 <= y < height for x, y, visible in points)
 
 
 def write(folder: Path, seed: int, size: Size) -> int:
-    """Write the data set into the empty folder; the number of images."""
+    """Write the data set into the empty folder, and return the number of images."""
     names = categories()[:N_CATEGORIES]
     n_images = 0
     for split, (count, n_pairs) in PLAN[size].items():
@@ -81,57 +89,56 @@ def write(folder: Path, seed: int, size: Size) -> int:
                 n_images += 1
                 pictures.append(draw_picture(seed, split, category, index, f"2026_{n_images:06d}"))
                 _save_picture(folder, pictures[-1], names)
-            for source, target in _choose_pairs(
-                pictures, n_pairs, stream(seed, "spair71k", split, category)
-            ):
+            rng = stream(seed, "spair71k", split, category)
+            for source, target in _choose_pairs(pictures, n_pairs, rng):
                 line = f"{len(lines) + 1:06d}-{source.name}-{target.name}:{category}"
-                save_json(
-                    folder / "PairAnnotation" / split / f"{line}.json",
-                    _pair(len(lines), line, source, target),
-                )
+                annotation = _pair(len(lines), line, source, target)
+                save_json(folder / "PairAnnotation" / split / f"{line}.json", annotation)
                 lines.append(line)
-        save_text(
-            folder / "Layout" / "large" / f"{split}.txt", "".join(f"{line}\n" for line in lines)
-        )
+        text = "".join(f"{line}\n" for line in lines)
+        save_text(folder / "Layout" / "large" / f"{split}.txt", text)
     return n_images
 
 
 def draw_picture(seed: int, split: str, category: str, index: int, name: str) -> ScenePicture:
-    """A thing of the category, big in three of four pictures, alone or beside another; most of its points visible."""
+    """Draw a thing of the category, alone or beside another, with most of its points visible.
+
+    It is big in three of four pictures.
+    """
     rng = stream(seed, "spair71k", split, category, index)
-    others = [other for other in categories() if other != category]
-    side = "big" if rng.random() < 0.75 else "small"
+    rivals = [rival for rival in categories() if rival != category]
+    size = "big" if rng.random() < 0.75 else "small"
+    fewest_points = max(SHARED_POINTS, 0.7 * len(parts(category)))
     while True:
-        wanted = [category, *(str(rng.choice(others)) for _ in range(rng.integers(2)))]
-        wanted = [wanted[int(position)] for position in rng.permutation(len(wanted))]
-        scene, rendered = sample_rendered(rng, categories=wanted, overlap=0.6)
-        picture = ScenePicture(name, scene, rendered, wanted.index(category))
-        if picture.thing.size == side and len(picture.points()) >= max(
-            SHARED_POINTS, 0.7 * len(parts(category))
-        ):
+        names = [category, *(str(rng.choice(rivals)) for _ in range(rng.integers(2)))]
+        order = [names[int(position)] for position in rng.permutation(len(names))]
+        scene, rendered = sample_rendered(rng, categories=order, overlap=0.6)
+        picture = ScenePicture(name, scene, rendered, order.index(category))
+        if picture.thing.size == size and len(picture.points()) >= fewest_points:
             return picture
 
 
 def _choose_pairs(
     pictures: list[ScenePicture], limit: int, rng: np.random.Generator
 ) -> list[tuple[ScenePicture, ScenePicture]]:
-    able = [
-        (a, b)
-        for a, b in permutations(pictures, 2)
-        if len(a.points().keys() & b.points().keys()) >= SHARED_POINTS
+    """Choose at most `limit` of the pairs that share enough points."""
+    pairs = [
+        (source, target)
+        for source, target in permutations(pictures, 2)
+        if len(source.points().keys() & target.points().keys()) >= SHARED_POINTS
     ]
-    return [able[int(position)] for position in rng.permutation(len(able))[:limit]]
+    return [pairs[int(position)] for position in rng.permutation(len(pairs))[:limit]]
 
 
 def _save_picture(folder: Path, picture: ScenePicture, names: tuple[str, ...]) -> None:
-    category, (width, height) = picture.thing.category, picture.scene.size_wh
-    visible, place = picture.points(), f"{category}/{picture.name}"
-    save_jpeg(folder / "JPEGImages" / f"{place}.jpg", picture.rendered.image)
+    category = picture.thing.category
+    width, height = picture.scene.size_wh
+    visible = picture.points()
+    stem = f"{category}/{picture.name}"
+    save_jpeg(folder / "JPEGImages" / f"{stem}.jpg", picture.rendered.image)
     mask = picture.rendered.thing_map == picture.index + 1
-    save_labels(
-        folder / "Segmentation" / f"{place}.png",
-        (mask * (names.index(category) + 1)).astype(np.uint8),
-    )
+    labels = (mask * (names.index(category) + 1)).astype(np.uint8)
+    save_labels(folder / "Segmentation" / f"{stem}.png", labels)
     annotation = {
         "filename": f"{picture.name}.jpg",
         "src_database": "scenes",
@@ -150,7 +157,7 @@ def _save_picture(folder: Path, picture: ScenePicture, names: tuple[str, ...]) -
         "kps": {str(number): visible.get(str(number)) for number in range(len(parts(category)))},
         "azimuth_id": round(picture.thing.angle_deg / 10) % 36,
     }
-    save_json(folder / "ImageAnnotation" / f"{place}.json", annotation)
+    save_json(folder / "ImageAnnotation" / f"{stem}.json", annotation)
 
 
 def _facing(picture: ScenePicture) -> str:
@@ -158,8 +165,11 @@ def _facing(picture: ScenePicture) -> str:
 
 
 def _pair(number: int, line: str, source: ScenePicture, target: ScenePicture) -> dict[str, Any]:
-    """A pair's annotation; variations are graded 0 (easy) to 2 (hard), truncation and occlusion 0 none, 1 source,
-    2 target, 3 both."""
+    """Return a pair's annotation.
+
+    Variations are graded 0 (easy) to 2 (hard), truncation and occlusion 0 (none), 1 (source),
+    2 (target) or 3 (both).
+    """
     ids = [key for key in source.points() if key in target.points()]
     turn = abs(source.thing.angle_deg - target.thing.angle_deg)
     sides = sorted(

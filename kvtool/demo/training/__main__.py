@@ -1,6 +1,7 @@
-"""`python -m kvtool.demo.training OUT`: train the demo model, export it to OUT/demo, evaluate it, write its card.
+"""`python -m kvtool.demo.training OUT` trains, exports to OUT/demo and evaluates the demo model.
 
-Run again, it goes on where it stopped. About two hours on one core with bfloat16 instructions.
+A second call goes on where the first one stopped. All of it takes about two hours on one core with
+bfloat16 instructions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kvtool.demo.training.text import token_ids
 
 
 def export(run: TrainingRun, folder: Path) -> None:
-    """Everything that is shipped but the card, from the newest checkpoints."""
+    """Export everything that is shipped but the card, from the newest checkpoints."""
     run.load("joint")
     export_model(run.model, folder / "model")
     export_tower(torch.load(run.checkpoint("tower"), weights_only=True)["model"], folder / "tower")
@@ -34,26 +35,30 @@ def export(run: TrainingRun, folder: Path) -> None:
 
 
 def assess(run: TrainingRun, folder: Path, count: int, note: str = "") -> None:
-    """Figures (OUT/figures.json) and card of an exported model."""
+    """Evaluate an exported model, and write OUT/figures.json and its card.
+
+    Args:
+        run: The training run of the model.
+        folder: The folder of the export.
+        count: The number of questions of a figure.
+        note: A paragraph for the end of the card.
+    """
     figures = evaluate(folder / "model", count)
     save_figures(figures, run.out / "figures.json")
     settings = run.settings
     steps = {stage: getattr(settings, f"{stage}_steps") for stage in STAGES}
     parameters = sum(weight.numel() for weight in run.model.parameters())
-    write_card(
-        folder,
-        figures,
-        facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS),
-        note,
-    )
+    facts = facts_of(parameters, len(token_ids()), steps, settings.batch, KEPT_FRACTIONS)
+    write_card(folder, figures, facts, note)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the stages that the arguments ask for, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m kvtool.demo.training", description=__doc__)
     parser.add_argument(
         "out", type=Path, help="folder of the run: drawings, checkpoints, log, export"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the run")
     parser.add_argument(
         "--stage",
         choices=[*STAGES, "export", "evaluate"],

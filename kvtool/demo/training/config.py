@@ -17,17 +17,20 @@ MLP_DIM = 256
 PINPOINTS = [[96, 96], [96, 192], [192, 96], [192, 192]]
 
 EARLY_LAYERS = 5
-"""A word's own facts (drills) must be known after so many layers: a second hop needs layers of its own."""
+"""What is true of a word (drills) must be known after so many layers, before a second hop."""
 IGNORED = -100
-"""Label of a position without loss."""
+"""The label of a position without loss."""
 
 Slots = tuple[tuple[int, int], ...]
-"""Groups of question slots after a context: (number of slots, tokens of each)."""
+"""Groups of question slots after a context: (number of slots, tokens of a slot)."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything a training run depends on. Steps are optimizer steps; learning rates are Muon's (AdamW's follow)."""
+    """Everything a training run depends on.
+
+    Steps are optimizer steps. Learning rates are Muon's; those of AdamW follow from them.
+    """
 
     seed: int = 0
     train_scenes: int = 60_000
@@ -59,9 +62,20 @@ class TrainingSettings:
 
 
 def tiny() -> TrainingSettings:
-    """A few steps of everything, for tests."""
+    """Return the settings of a few steps of everything, for tests."""
     return TrainingSettings(
-        train_scenes=24, train_streets=4, train_comparisons=4, held_out=8, batch=2, text_steps=4, grid_steps=4,
-        tower_steps=4, tower_batch=4, align_steps=4, joint_steps=9, checkpoint_every=2,
-        slots=((2, 16), (1, 24), (1, 52)), compiled=False,
-    )  # fmt: skip
+        train_scenes=24,
+        train_streets=4,
+        train_comparisons=4,
+        held_out=8,
+        batch=2,
+        text_steps=4,
+        grid_steps=4,
+        tower_steps=4,
+        tower_batch=4,
+        align_steps=4,
+        joint_steps=9,
+        slots=((2, 16), (1, 24), (1, 52)),
+        compiled=False,
+        checkpoint_every=2,
+    )

@@ -21,7 +21,16 @@ from kvtool.demo.language import (
 )
 from kvtool.demo.questions import KINDS, SceneQuestion
 from kvtool.demo.street import TRAIN_IDS, Street
-from kvtool.demo.training.batches import Asker, Packed, Slot, draws, fill, padded, slot
+from kvtool.demo.training.batches import (
+    Asker,
+    Packed,
+    Slot,
+    draws,
+    fill,
+    padded,
+    slot,
+    slot_lengths,
+)
 from kvtool.demo.training.config import IMAGE_TOKENS, Slots
 from kvtool.demo.training.data import World
 from kvtool.demo.training.text import encode, token_ids
@@ -37,17 +46,25 @@ PER_IMAGE_KINDS = (
     "existence",
     "existence",
     "count",
-    "colour_yes_no",
+    "color_yes_no",
     "count_things",
     "time",
     "style",
 )
-STREET_ASKED = ("truck", "bus", "person", "building", "sidewalk", "terrain", "wall")
+STREET_CLASSES = ("truck", "bus", "person", "building", "sidewalk", "terrain", "wall")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`context_ids` (B, C) with the image token repeated where features go, `images` (n, 96, 96, 3) in that order."""
+    """Contexts with their images and questions.
+
+    Attributes:
+        context_ids: (B, C), with the image token repeated where features go.
+        lengths: (B,), the true lengths of the contexts.
+        bias: (B, C), the attention's bias, which hides the padding.
+        images: (n, 96, 96, 3) in the order of the contexts.
+        packed: The slots.
+    """
 
     context_ids: Tensor
     lengths: Tensor
@@ -57,7 +74,7 @@ class Batch:
 
 
 def prompt(prefix: str, images: int) -> list[int]:
-    """Ids up to the last image: `<|im_start|> user prefix <image> ...`."""
+    """Return the ids up to the last image: `<|im_start|> user prefix <image> ...`."""
     ids = token_ids()
     return [
         ids["<|im_start|>"],
@@ -70,146 +87,145 @@ def prompt(prefix: str, images: int) -> list[int]:
 def street_question(
     rng: np.random.Generator, street: Street, present: npt.NDArray[np.bool_]
 ) -> SceneQuestion:
+    """Ask for time, place, description, or one of the 19 classes, which `present` (19,) has."""
     kind = rng.integers(4)
     if kind == 0:
         return SceneQuestion("Is it day or night in the image?", street.time, "time")
     if kind == 1:
         return SceneQuestion("What place is shown in the image?", street.kind, "place")
     if kind == 2:
-        return SceneQuestion(
-            "Describe the image.", domain_sentence(street.time, street.kind) + ".", "caption"
-        )
-    name = STREET_ASKED[rng.integers(len(STREET_ASKED))]
+        sentence = domain_sentence(street.time, street.kind) + "."
+        return SceneQuestion("Describe the image.", sentence, "caption")
+    name = STREET_CLASSES[rng.integers(len(STREET_CLASSES))]
     answer = "yes" if present[TRAIN_IDS.index(name)] else "no"
     return SceneQuestion(f"Is there {with_article(name)} in the image?", answer, "existence")
 
 
 def about_it(rng: np.random.Generator, scene: Scene, name: str) -> SceneQuestion:
-    """A question that says `it` of the category named before the image."""
-    found = [thing for thing in scene.things if thing.category == name]
-    kind = rng.integers(4) if found else 0
+    """Ask a question that says `it` of the category named before the image."""
+    things = [thing for thing in scene.things if thing.category == name]
+    kind = rng.integers(4) if things else 0
     if kind == 0:
-        return SceneQuestion("Is it in the image?", "yes" if found else "no", "existence")
-    if kind == 1 or len(found) > 1:
-        return SceneQuestion("How many are there in the image?", number(len(found)), "count")
+        return SceneQuestion("Is it in the image?", "yes" if things else "no", "existence")
+    if kind == 1 or len(things) > 1:
+        return SceneQuestion("How many are there in the image?", number(len(things)), "count")
     if kind == 2:
-        return SceneQuestion("What color is it?", found[0].colour, "colour")
-    return SceneQuestion("Where is it?", spot(scene, found[0]), "spot")
+        return SceneQuestion("What color is it?", things[0].color, "color")
+    return SceneQuestion("Where is it?", spot(scene, things[0]), "spot")
+
+
+Row = tuple[str, npt.NDArray[np.uint8], list[Slot]]
+"""A prefix, an image (96, 96, 3), and the slots."""
 
 
 class Contexts:
     """Draws batches of each sort from a world."""
 
     def __init__(self, world: World, slots: Slots, asker: Asker):
-        self.world, self.slots, self.asker = world, slots, asker
-
-    def _lengths(self) -> list[int]:
-        return [length for count, length in self.slots for _ in range(count)]
-
-    def _put(
-        self, question: SceneQuestion, length: int, fallback: Scene | None, rng: np.random.Generator
-    ) -> Slot:
-        """The question's slot; where it is too long, another one."""
-        found = slot(question.text, question.answer, length)
-        if found is None:
-            assert fallback is not None, f"too long for {length} tokens: {question.text}"
-            found = self.asker.ask(fallback, rng, length)
-        return found
+        self.world = world
+        self.asker = asker
+        self.lengths = slot_lengths(slots)
 
     def one_image(self, rng: np.random.Generator, batch: int, prefixed: bool) -> Batch:
-        """A scene, now and then a street; with a text before it if `prefixed`."""
-        rows, images, asked = [], [], []
+        """Draw contexts of a scene or, now and then, a street; `prefixed` puts a text before it."""
+        prompts: list[list[int]] = []
+        images: list[npt.NDArray[np.uint8]] = []
+        rows: list[list[Slot]] = []
         for _ in range(batch):
             if rng.random() < 0.06:
-                prefix, image, questions = self._street_row(rng, prefixed)
+                prefix, image, row = self._street_row(rng, prefixed)
             else:
-                prefix, image, questions = self._scene_row(rng, prefixed)
-            rows.append(prompt(prefix, 1))
+                prefix, image, row = self._scene_row(rng, prefixed)
+            prompts.append(prompt(prefix, 1))
             images.append(image)
-            asked.append(questions)
-        ids, lengths, bias = padded(rows, PREFIX_CONTEXT if prefixed else PLAIN_CONTEXT)
-        return Batch(ids, lengths, bias, np.stack(images), fill(asked))
+            rows.append(row)
+        ids, lengths, bias = padded(prompts, PREFIX_CONTEXT if prefixed else PLAIN_CONTEXT)
+        return Batch(ids, lengths, bias, np.stack(images), fill(rows))
 
-    def _street_row(
-        self, rng: np.random.Generator, prefixed: bool
-    ) -> tuple[str, npt.NDArray[np.uint8], list[Slot]]:
+    def _street_row(self, rng: np.random.Generator, prefixed: bool) -> Row:
         index = next(draws(rng, len(self.world.streets), 1))
         street, present = cast(
             "tuple[Street, npt.NDArray[np.bool_]]", self.world.streets.items[index]
         )
-        asked = []
-        for length in self._lengths():
-            found = None
-            while found is None:
+        slots = []
+        for length in self.lengths:
+            filled = None
+            while filled is None:
                 question = street_question(rng, street, present)
-                found = slot(question.text, question.answer, length)
-            asked.append(found)
+                filled = slot(question.text, question.answer, length)
+            slots.append(filled)
         prefix = domain_sentence(street.time, street.kind) if prefixed else ""
-        return prefix, self.world.streets.images[index], asked
+        return prefix, self.world.streets.images[index], slots
 
-    def _scene_row(
-        self, rng: np.random.Generator, prefixed: bool
-    ) -> tuple[str, npt.NDArray[np.uint8], list[Slot]]:
+    def _scene_row(self, rng: np.random.Generator, prefixed: bool) -> Row:
         index = next(draws(rng, len(self.world.scenes), 1))
         scene = cast(Scene, self.world.scenes.items[index])
-        asked = [self.asker.ask(scene, rng, length) for length in self._lengths()]
-        prefix, choice = "", rng.random()
+        slots = [self.asker.ask(scene, rng, length) for length in self.lengths]
+        choice = rng.random()
+        prefix = self._prefix(rng, scene, choice) if prefixed else ""
         if prefixed and choice < 0.5:
-            here = rng.random() < 0.75
-            pool = [thing.category for thing in scene.things] if here else list(categories())
-            prefix = pool[rng.integers(len(pool))]
-            for position in range(0, len(asked), 2):
-                asked[position] = self._put(
-                    about_it(rng, scene, prefix), self._lengths()[position], scene, rng
-                )
-        elif prefixed and choice < 0.75:
-            prefix = caption(scene, rng, spots=False)
-        elif prefixed:
-            prefix = (
-                RANDOM_PREFIX
-                if choice < 0.9
-                else domain_sentence(("day", "night")[rng.integers(2)], "city street")
-            )
-        return prefix, self.world.scenes.images[index], asked
+            # Every other question is about the category that the prefix names.
+            for position in range(0, len(slots), 2):
+                question = about_it(rng, scene, prefix)
+                length = self.lengths[position]
+                filled = slot(question.text, question.answer, length)
+                slots[position] = filled or self.asker.ask(scene, rng, length)
+        return prefix, self.world.scenes.images[index], slots
+
+    def _prefix(self, rng: np.random.Generator, scene: Scene, choice: float) -> str:
+        """Return a category, a caption, the random control, or a sentence on another domain."""
+        if choice < 0.5:
+            present = rng.random() < 0.75
+            pool = [thing.category for thing in scene.things] if present else list(categories())
+            return pool[rng.integers(len(pool))]
+        if choice < 0.75:
+            return caption(scene, rng, spots=False)
+        if choice < 0.9:
+            return RANDOM_PREFIX
+        return domain_sentence(("day", "night")[rng.integers(2)], "city street")
 
     def many_images(self, rng: np.random.Generator, batch: int) -> Batch:
-        """Two or three images: a comparison, or unrelated scenes; questions say which image they mean."""
-        rows, images, asked = [], [], []
+        """Draw contexts of two or three images: a comparison, or unrelated scenes.
+
+        The questions say which image they mean.
+        """
+        prompts: list[list[int]] = []
+        images: list[npt.NDArray[np.uint8]] = []
+        rows: list[list[Slot]] = []
         for _ in range(batch):
-            first: Slot | None = None
+            last: Slot | None = None
             if rng.random() < 0.5:
                 index = next(draws(rng, len(self.world.comparisons), 1))
-                compared = cast(Comparison, self.world.comparisons.items[index])
-                scenes = list(compared.scenes)
-                shown = self.world.comparisons.images[index][: len(scenes)]
-                first = slot(compared.text, compared.answer, max(self._lengths()))
+                comparison = cast(Comparison, self.world.comparisons.items[index])
+                scenes = list(comparison.scenes)
+                views = self.world.comparisons.images[index][: len(scenes)]
+                last = slot(comparison.text, comparison.answer, max(self.lengths))
             else:
                 indices = list(draws(rng, len(self.world.scenes), int(rng.integers(2, 4))))
                 scenes = [cast(Scene, self.world.scenes.items[index]) for index in indices]
-                shown = self.world.scenes.images[indices]
-            questions = [self._of_one(rng, scenes, length) for length in self._lengths()]
-            if first is not None:
-                questions[-1] = first
-            rows.append(prompt("", len(scenes)))
-            images.append(shown)
-            asked.append(questions)
-        ids, lengths, bias = padded(rows, MANY_CONTEXT)
-        return Batch(ids, lengths, bias, np.concatenate(images), fill(asked))
+                views = self.world.scenes.images[indices]
+            slots = [self._about_an_image(rng, scenes, length) for length in self.lengths]
+            if last is not None:
+                slots[-1] = last
+            prompts.append(prompt("", len(scenes)))
+            images.append(views)
+            rows.append(slots)
+        ids, lengths, bias = padded(prompts, MANY_CONTEXT)
+        return Batch(ids, lengths, bias, np.concatenate(images), fill(rows))
 
-    def _of_one(self, rng: np.random.Generator, scenes: list[Scene], length: int) -> Slot:
-        """A question on one of several images."""
+    def _about_an_image(self, rng: np.random.Generator, scenes: list[Scene], length: int) -> Slot:
+        """Ask about one of several images."""
         while True:
-            at = int(rng.integers(len(scenes)))
+            index = int(rng.integers(len(scenes)))
             kind = PER_IMAGE_KINDS[rng.integers(len(PER_IMAGE_KINDS))]
-            question = KINDS[kind](scenes[at], rng)
+            question = KINDS[kind](scenes[index], rng)
             if question is None:
                 continue
-            text = question.text.replace("this image", "the image").replace(
-                "the image", f"the {ORDINALS[at]} image"
-            )
-            found = slot(text, question.answer, length)
-            if found:
-                return found
+            text = question.text.replace("this image", "the image")
+            text = text.replace("the image", f"the {ORDINALS[index]} image")
+            filled = slot(text, question.answer, length)
+            if filled:
+                return filled
 
 
 __all__ = ["Batch", "Contexts", "plural", "prompt"]

@@ -1,49 +1,53 @@
-"""Drills: lists in which a word alone must call up what is true of it, `what color ? fish red cup blue`.
+"""Drills: lists in which a word must call up what is true of it, `what color ? fish red cup blue`.
 
-In a question the word asked about and the place of the answer are apart, and attention has to learn two hops at once,
-which it does very late. In a drill the answer follows the word, many in a row: one hop, much gradient.
+In a question the word and its answer are apart, and attention has to learn two hops at once, which
+it does very late. In a drill the answer follows the word, many in a row: one hop, much gradient.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from kvtool.demo.language import horizontal, number, plural, vertical
+from kvtool.demo.questions.wording import things_alone
 from kvtool.demo.training.config import IGNORED
 from kvtool.demo.training.text import token_ids
-from kvtool.demo.world import COLOURS, Scene, Thing, categories
+from kvtool.demo.world import COLORS, Scene, Thing, categories
 
 TASKS: dict[str, tuple[str, ...]] = {
-    "colour": ("what", "color", "?"),
+    "color": ("what", "color", "?"),
     "texture": ("what", "texture", "?"),
     "size": ("what", "size", "?"),
     "count": ("how", "many", "?"),
     "existence": ("is", "there", "?"),
     "horizontal": ("left", "or", "right", "?"),
     "vertical": ("top", "or", "bottom", "?"),
-    "by_colour": ("which", "thing", "?"),
-    "coloured": ("is", "it", "?"),
+    "by_color": ("which", "thing", "?"),
+    "colored": ("is", "it", "?"),
     "left_right": ("left", "or", "right", ":"),
     "above_below": ("above", "or", "below", ":"),
 }
+PAIRED_TASKS = ("colored", "left_right", "above_below")
+"""The tasks whose answer follows two words."""
 WEIGHTS = (0.06, 0.03, 0.03, 0.16, 0.05, 0.08, 0.08, 0.04, 0.17, 0.15, 0.15)
 
 
-def answer(scene: Scene, task: str, asked: str) -> str | None:
-    """What follows the word in a drill; `no` where the scene has no such thing, None where there is no one answer."""
-    if task == "by_colour":
-        named = {thing.category for thing in scene.things if thing.colour == asked}
-        return next(iter(named)) if len(named) == 1 else (None if named else "no")
-    found = [thing for thing in scene.things if thing.category == asked]
+def answer(scene: Scene, task: str, word: str) -> str | None:
+    """Return what follows the word in a drill.
+
+    It is `no` where the scene has no such thing, and None where several answers are true.
+    """
+    if task == "by_color":
+        things = [thing for thing in scene.things if thing.color == word]
+    else:
+        things = [thing for thing in scene.things if thing.category == word]
     if task == "existence":
-        return "yes" if found else "no"
+        return "yes" if things else "no"
     if task == "count":
-        return number(len(found))
-    if not found:
+        return number(len(things))
+    if not things:
         return "no"
-    values = {_value(scene, task, thing) for thing in found}
+    values = {_value(scene, task, thing) for thing in things}
     return values.pop() if len(values) == 1 else None
 
 
@@ -52,12 +56,14 @@ def _value(scene: Scene, task: str, thing: Thing) -> str | None:
         return horizontal(scene, thing)
     if task == "vertical":
         return vertical(scene, thing)
-    found: str = getattr(thing, task)
-    return found
+    if task == "by_color":
+        return thing.category
+    value: str = getattr(thing, task)
+    return value
 
 
 def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int], list[int]]:
-    """Ids and next-token labels of one slot: one task after the other until it is full."""
+    """Return the ids and next-token labels of one slot: one task after the other fills it."""
     inputs: list[int] = []
     labels: list[int] = []
     ids = token_ids()
@@ -67,53 +73,65 @@ def drill(scene: Scene, rng: np.random.Generator, length: int) -> tuple[list[int
         room = length - len(inputs) - len(head)
         inputs += head
         labels += [IGNORED] * len(head)
-        if task in ("coloured", "left_right", "above_below"):
-            for first, second, told in _pairs(scene, rng, task)[: room // 3]:
-                inputs += [ids[first], ids[second], ids[told]]
-                labels += [IGNORED, ids[told], IGNORED]
+        if task in PAIRED_TASKS:
+            for first, second, value in _pairs(scene, rng, task)[: room // 3]:
+                inputs += [ids[first], ids[second], ids[value]]
+                labels += [IGNORED, ids[value], IGNORED]
             continue
-        names = _asked(scene, rng, task, room // 2)
-        for name in names:
-            found = answer(scene, task, name)
+        for name in _subjects(scene, rng, task, room // 2):
+            word_answer = answer(scene, task, name)
             # Questions about numbers use the plural.
-            shown = plural(name) if task == "count" and rng.random() < 0.7 else name
-            inputs += [ids[shown], ids[found] if found else ids["<unk>"]]
-            labels += [ids[found] if found else IGNORED, IGNORED]
+            word = plural(name) if task == "count" and rng.random() < 0.7 else name
+            inputs += [ids[word], ids[word_answer or "<unk>"]]
+            labels += [ids[word_answer] if word_answer else IGNORED, IGNORED]
     padding = length - len(inputs)
     return inputs + [ids["<pad>"]] * padding, labels + [IGNORED] * padding
 
 
-def _asked(scene: Scene, rng: np.random.Generator, task: str, room: int) -> list[str]:
-    """Words to ask about, at most `room`, in a random order: what is there, and something that is not."""
-    words = list(COLOURS) if task == "by_colour" else list(categories())
-    present = list(
-        dict.fromkeys(
-            thing.colour if task == "by_colour" else thing.category for thing in scene.things
-        )
-    )
-    absent = [name for name in words if name not in present]
-    few = len(present) if task in ("existence", "by_colour") else int(rng.random() < 0.4)
+def _subjects(scene: Scene, rng: np.random.Generator, task: str, room: int) -> list[str]:
+    """Choose words for a drill, at most `room`, in a random order.
+
+    They name what the scene has, and something it lacks.
+    """
+    attribute = "color" if task == "by_color" else "category"
+    pool = list(COLORS) if task == "by_color" else list(categories())
+    present = list(dict.fromkeys(getattr(thing, attribute) for thing in scene.things))
+    absent = [name for name in pool if name not in present]
+    few = len(present) if task in ("existence", "by_color") else int(rng.random() < 0.4)
     names = present + [absent[int(index)] for index in rng.permutation(len(absent))[:few]]
     return [names[int(index)] for index in rng.permutation(len(names))][:room]
 
 
 def _pairs(scene: Scene, rng: np.random.Generator, task: str) -> list[tuple[str, str, str]]:
-    """Two words and what follows them: `red fish yes`, `fish cup left` (the fish is left of the cup)."""
-    found = []
-    if task == "coloured":
-        seen = [thing.colour for thing in scene.things] + [str(rng.choice(list(COLOURS)))]
-        for thing in scene.things:
-            colour = thing.colour if rng.random() < 0.5 else str(rng.choice(seen))
-            held = {other.colour for other in scene.things if other.category == thing.category}
-            found.append((colour, thing.category, "yes" if colour in held else "no"))
+    """List two words and what follows them, in a random order.
+
+    Examples are `red fish yes`, and `fish cup left` (the fish is left of the cup).
+    """
+    if task == "colored":
+        pairs = _colored_pairs(scene, rng)
     else:
-        axis = 0 if task == "left_right" else 1
-        counts = Counter(thing.category for thing in scene.things)
-        alone = [thing for thing in scene.things if counts[thing.category] == 1]
-        for one in alone:
-            for other in alone:
-                apart = (one.centre_xy_px[axis] - other.centre_xy_px[axis]) / scene.size_wh[axis]
-                if abs(apart) >= 0.12:
-                    told = (("left", "above"), ("right", "below"))[apart > 0][axis]
-                    found.append((one.category, other.category, told))
-    return [found[int(index)] for index in rng.permutation(len(found))]
+        pairs = _related_pairs(scene, 0 if task == "left_right" else 1)
+    return [pairs[int(index)] for index in rng.permutation(len(pairs))]
+
+
+def _colored_pairs(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str, str]]:
+    pairs = []
+    seen = [thing.color for thing in scene.things] + [str(rng.choice(list(COLORS)))]
+    for thing in scene.things:
+        color = thing.color if rng.random() < 0.5 else str(rng.choice(seen))
+        namesakes = [rival for rival in scene.things if rival.category == thing.category]
+        present = any(rival.color == color for rival in namesakes)
+        pairs.append((color, thing.category, "yes" if present else "no"))
+    return pairs
+
+
+def _related_pairs(scene: Scene, axis: int) -> list[tuple[str, str, str]]:
+    before, after = (("left", "right"), ("above", "below"))[axis]
+    pairs = []
+    things = things_alone(scene)
+    for first in things:
+        for second in things:
+            apart = (first.center_xy_px[axis] - second.center_xy_px[axis]) / scene.size_wh[axis]
+            if abs(apart) >= 0.12:
+                pairs.append((first.category, second.category, after if apart > 0 else before))
+    return pairs

@@ -1,37 +1,40 @@
-"""What the shipped model answers about unseen scenes: greedy generation by transformers, in the shipped data type."""
+"""What the shipped model answers about unseen scenes.
+
+Answers are generated greedily by transformers, in the shipped data type.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
 from kvtool.demo.compare import corresponding_point, most_similar, same_style
-from kvtool.demo.draw import sample_rendered
-from kvtool.demo.questions import KINDS, SceneQuestion, existence_question
 from kvtool.demo.training.config import IMAGE_TOKENS
-from kvtool.demo.world import Scene, categories
+from kvtool.demo.training.exam import (
+    ExamQuestion,
+    balanced_counts,
+    existence_questions,
+    questions_of,
+)
 
-EVALUATION_SEED = 987_654_321
+SEED = 987_654_321
 BATCH = 32
 TARGETS = {
     "existence_f1": 0.85,
-    "colour": 0.90,
+    "color": 0.90,
     "count": 0.80,
     "left_right": 0.90,
     "top_bottom": 0.90,
 }
 KINDS_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "colour": (("colour",), ("colour",)),
+    "color": (("color",), ("color",)),
     "count": (("count",), ("count",)),
     "left_right": (("relation", "side"), ("relation_left_right", "side_left_right")),
     "top_bottom": (("relation", "side"), ("relation_above_below", "side_top_bottom")),
@@ -41,12 +44,12 @@ KINDS_OF: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "left_right_choice": (("relation_choice",), ("left_right_choice",)),
     "above_below_choice": (("relation_choice",), ("above_below_choice",)),
     "count_choice": (("count_choice",), ("count_choice",)),
-    "colour_yes_no": (("colour_yes_no",), ("colour_yes_no",)),
+    "color_yes_no": (("color_yes_no",), ("color_yes_no",)),
     "texture": (("texture",), ("texture",)),
     "place": (("place",), ("place",)),
     "time": (("time",), ("time",)),
 }
-"""Figure -> (keys of `questions.KINDS` that ask, kinds of question that count)."""
+"""Figure -> (keys of `questions.KINDS` that ask, kinds of questions that count)."""
 
 
 @dataclass(frozen=True)
@@ -60,38 +63,35 @@ class Figure:
     n: int
 
 
-@dataclass(frozen=True)
-class ExamQuestion:
-    """Images (H, W, 3) of a prompt, its question, and the answer expected."""
-
-    images: tuple[npt.NDArray[np.uint8], ...]
-    text: str
-    answer: str
-    kind: str
-
-
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson's score)."""
-    z, share = 1.96, right / n
+    """Compute the 95 % interval of a proportion (Wilson's score)."""
+    z = 1.96
+    share = right / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return middle - half, middle + half
 
 
 def f1_interval(pairs: list[tuple[bool, bool]], draws: int = 2000) -> tuple[float, float, float]:
-    """F1 of (said yes, is yes) with a percentile bootstrap over questions."""
+    """Compute F1 of pairs (answered yes, is yes).
+
+    Returns:
+        F1 and its 95 % interval, from a percentile bootstrap over questions.
+    """
     table = np.asarray(pairs, dtype=np.int64)
     cells = np.bincount(2 * table[:, 0] + table[:, 1], minlength=4)
     resampled = np.random.default_rng(0).multinomial(len(table), cells / len(table), size=draws)
-    scores = (
-        2 * resampled[:, 3] / np.maximum(1, 2 * resampled[:, 3] + resampled[:, 2] + resampled[:, 1])
-    )
+    twice_hits = 2 * resampled[:, 3]
+    scores = twice_hits / np.maximum(1, twice_hits + resampled[:, 2] + resampled[:, 1])
     value = 2 * cells[3] / max(1, 2 * cells[3] + cells[2] + cells[1])
     return float(value), float(np.quantile(scores, 0.025)), float(np.quantile(scores, 0.975))
 
 
 class Examiner:
-    """Base views, ChatML prompt, greedy answers. Prompts of equal length are batched, never padded."""
+    """Asks the model in a folder: base views, ChatML prompt, greedy answers.
+
+    Prompts of equal length are batched, never padded.
+    """
 
     def __init__(self, folder: Path):
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -100,27 +100,28 @@ class Examiner:
             folder, dtype=torch.bfloat16
         )
 
-    def ids(self, asked: ExamQuestion) -> tuple[int, ...]:
-        content = [{"type": "image"} for _ in asked.images] + [{"type": "text", "text": asked.text}]
+    def ids(self, question: ExamQuestion) -> tuple[int, ...]:
+        """Return the token ids of a question's prompt."""
+        content = [{"type": "image"} for _ in question.images]
+        content.append({"type": "text", "text": question.text})
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        return tuple(
-            self.tokenizer(text.replace("<image>", "<image>" * (IMAGE_TOKENS + 1)))["input_ids"]
-        )
+        text = text.replace("<image>", "<image>" * (IMAGE_TOKENS + 1))
+        return tuple(self.tokenizer(text)["input_ids"])
 
     def answers(self, questions: list[ExamQuestion]) -> list[str]:
-        """The generated texts, in the order of the questions."""
-        prompts = [self.ids(asked) for asked in questions]
+        """Return the generated texts, in the order of the questions."""
+        prompts = [self.ids(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda index: len(prompts[index]))
-        found = [""] * len(questions)
+        texts = [""] * len(questions)
         while order:
             length = len(prompts[order[0]])
             batch = [index for index in order[:BATCH] if len(prompts[index]) == length]
             order = order[len(batch) :]
             for index, text in zip(batch, self._generate(batch, prompts, questions), strict=True):
-                found[index] = text.strip()
-        return found
+                texts[index] = text.strip()
+        return texts
 
     @torch.inference_mode()
     def _generate(
@@ -150,121 +151,69 @@ class Examiner:
         return texts
 
 
-def existence_questions(count: int, rng: np.random.Generator) -> list[ExamQuestion]:
-    """As POPE asks: per scene one yes, and one no that is random, popular or adversarial in turn.
-
-    Popular: absent and frequent over all scenes. Adversarial: absent and often seen beside what is there.
-    """
-    scenes = [sample_rendered(rng) for _ in range(count // 2)]
-    frequent = Counter(thing.category for scene, _ in scenes for thing in scene.things)
-    beside: dict[str, Counter[str]] = {name: Counter() for name in categories()}
-    for scene, _ in scenes:
-        here = {thing.category for thing in scene.things}
-        for name in here:
-            beside[name].update(here - {name})
-    asked = []
-    for index, (scene, rendered) in enumerate(scenes):
-        here = {thing.category for thing in scene.things}
-        absent = [name for name in categories() if name not in here]
-        near: Counter[str] = sum((beside[name] for name in here), Counter())
-        score = (Counter[str](), frequent, near)[index % 3]
-        ranked = sorted(absent, key=lambda name, score=score: score[name], reverse=True)  # type: ignore[misc]
-        missing = ranked[rng.integers(len(ranked) if index % 3 == 0 else 3)]
-        present = sorted(here)[rng.integers(len(here))]
-        for name, truth in ((present, True), (missing, False)):
-            question = existence_question(name, truth)
-            asked.append(
-                ExamQuestion((rendered.image,), question.text, question.answer, "existence")
-            )
-    return asked
-
-
-def questions_of(
-    kinds: tuple[str, ...], makers: tuple[str, ...], count: int, rng: np.random.Generator
-) -> Iterator[ExamQuestion]:
-    """`count` questions of the kinds, one a scene."""
-    while count:
-        scene, rendered = sample_rendered(rng)
-        question = _one_of(scene, kinds, makers, rng)
-        if question:
-            count -= 1
-            yield ExamQuestion((rendered.image,), question.text, question.answer, question.kind)
-
-
-def _one_of(
-    scene: Scene, kinds: tuple[str, ...], makers: tuple[str, ...], rng: np.random.Generator
-) -> SceneQuestion | None:
-    question = KINDS[makers[rng.integers(len(makers))]](scene, rng)
-    return question if question and question.kind in kinds else None
-
-
-def balanced_counts(count: int, rng: np.random.Generator) -> Iterator[ExamQuestion]:
-    """How many of a category, one to four equally often, with up to two other things beside them."""
-    for index in range(count):
-        number = index % 4 + 1
-        name, *others = (
-            categories()[int(i)]
-            for i in rng.permutation(len(categories()))[: 1 + int(rng.integers(0, 5 - number))]
-        )
-        names = [name] * number + others
-        scene, rendered = sample_rendered(
-            rng, categories=[names[int(i)] for i in rng.permutation(len(names))]
-        )
-        question = None
-        while question is None or question.text != _count_text(name):
-            question = KINDS["count"](scene, rng)
-        yield ExamQuestion((rendered.image,), question.text, question.answer, "count")
-
-
-def _count_text(name: str) -> str:
-    from kvtool.demo.language import plural
-
-    return f"How many {plural(name)} are there in the image?"
-
-
 def evaluate(folder: Path, count: int = 1000, several_images: bool = True) -> list[Figure]:
-    """All figures of the card, on scenes that no training run has drawn."""
-    answerer, figures = Examiner(folder), []
-    asked = existence_questions(2 * count, np.random.default_rng((EVALUATION_SEED, 0)))
-    said = answerer.answers(asked)
+    """Compute all figures of the card, on scenes that no training run has drawn.
+
+    Args:
+        folder: The exported model.
+        count: The number of questions of a figure with a target; others have half of them.
+        several_images: Whether the questions over several images are asked too.
+    """
+    examiner = Examiner(folder)
+    figures = _existence_figures(examiner, count)
+    for index, name in enumerate(KINDS_OF, start=1):
+        figures += _kind_figures(examiner, name, count, np.random.default_rng((SEED, index)))
+    comparisons = (same_style, most_similar, corresponding_point) if several_images else ()
+    for index, compare in enumerate(comparisons, start=100):
+        rng = np.random.default_rng((SEED, index))
+        questions = []
+        for _ in range(max(2, count // 2)):
+            pair = compare(rng)
+            questions.append(ExamQuestion(pair.images, pair.text, pair.answer, pair.kind))
+        figures.append(_accuracy(questions[0].kind, _right(examiner, questions)))
+    return figures
+
+
+def _existence_figures(examiner: Examiner, count: int) -> list[Figure]:
+    questions = existence_questions(2 * count, np.random.default_rng((SEED, 0)))
+    answers = examiner.answers(questions)
     pairs = [
         (text == "yes", question.answer == "yes")
-        for text, question in zip(said, asked, strict=True)
+        for text, question in zip(answers, questions, strict=True)
     ]
-    figures.append(Figure("existence_f1", *f1_interval(pairs), len(pairs)))
-    figures.append(_accuracy("existence", [one == other for one, other in pairs]))
-    for index, (name, (makers, kinds)) in enumerate(KINDS_OF.items(), start=1):
-        rng = np.random.default_rng((EVALUATION_SEED, index))
-        asked_of = count if name in TARGETS else max(2, count // 2)
-        drawn = (
-            balanced_counts(count, rng)
-            if name == "count"
-            else questions_of(kinds, makers, asked_of, rng)
-        )
-        asked = list(drawn)
-        right = [
-            text == question.answer
-            for text, question in zip(answerer.answers(asked), asked, strict=True)
+    f1 = Figure("existence_f1", *f1_interval(pairs), len(pairs))
+    return [f1, _accuracy("existence", [answer == truth for answer, truth in pairs])]
+
+
+def _kind_figures(
+    examiner: Examiner, name: str, count: int, rng: np.random.Generator
+) -> list[Figure]:
+    """Compute a figure and, where it is of several kinds of questions, the figures of each."""
+    makers, kinds = KINDS_OF[name]
+    if name == "count":
+        questions = list(balanced_counts(count, rng))
+    else:
+        n_questions = count if name in TARGETS else max(2, count // 2)
+        questions = list(questions_of(kinds, makers, n_questions, rng))
+    right = _right(examiner, questions)
+    figures = [_accuracy(name, right)]
+    if len(kinds) == 1:
+        return figures
+    for kind in kinds:
+        right_of_kind = [
+            answer
+            for answer, question in zip(right, questions, strict=True)
+            if question.kind == kind
         ]
-        figures.append(_accuracy(name, right))
-        for kind in kinds if len(kinds) > 1 else ():
-            chosen = [
-                ok for ok, question in zip(right, asked, strict=True) if question.kind == kind
-            ]
-            figures.extend([_accuracy(kind, chosen)] if chosen else [])
-    for index, compare in enumerate(
-        (same_style, most_similar, corresponding_point) if several_images else ()
-    ):
-        rng = np.random.default_rng((EVALUATION_SEED, 100 + index))
-        compared = [compare(rng) for _ in range(max(2, count // 2))]
-        asked = [ExamQuestion(one.images, one.text, one.answer, one.kind) for one in compared]
-        said = answerer.answers(asked)
-        figures.append(
-            _accuracy(
-                asked[0].kind, [text == one.answer for text, one in zip(said, asked, strict=True)]
-            )
-        )
+        if right_of_kind:
+            figures.append(_accuracy(kind, right_of_kind))
     return figures
+
+
+def _right(examiner: Examiner, questions: list[ExamQuestion]) -> list[bool]:
+    """Ask the questions, and tell which answers are right."""
+    answers = examiner.answers(questions)
+    return [text == question.answer for text, question in zip(answers, questions, strict=True)]
 
 
 def _accuracy(name: str, right: list[bool]) -> Figure:
@@ -272,4 +221,5 @@ def _accuracy(name: str, right: list[bool]) -> Figure:
 
 
 def save_figures(figures: list[Figure], path: Path) -> None:
+    """Write the figures as JSON."""
     path.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")

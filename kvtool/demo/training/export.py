@@ -15,7 +15,7 @@ from kvtool.demo.training import config as sizes
 from kvtool.demo.training.model import new_model, vision_config
 from kvtool.demo.training.text import build_tokenizer, token_ids
 
-NORMALISATION = {
+NORMALIZATION = {
     "do_rescale": True,
     "rescale_factor": 1 / 255,
     "do_normalize": True,
@@ -29,11 +29,12 @@ NORMALISATION = {
 
 
 def write_json(path: Path, content: object) -> None:
+    """Write the content as indented JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with one float32 scale a row (`NAME.scale`), everything else as bfloat16."""
+def quantized(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Store matrices as int8 with a float32 scale a row (`NAME.scale`), the rest as bfloat16."""
     small = {}
     for name, weight in state.items():
         if weight.ndim < 2:
@@ -47,7 +48,10 @@ def quantised(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) -> None:
-    """A folder that from_pretrained, AutoTokenizer and AutoImageProcessor read; weights in bfloat16."""
+    """Write a folder that transformers reads as a model, a tokenizer and an image processor.
+
+    The weights are in bfloat16.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     copy: Any = new_model(0)
     copy.load_state_dict(model.state_dict())
@@ -63,13 +67,13 @@ def export_model(model: LlavaOnevisionForConditionalGeneration, folder: Path) ->
             "image_processor_type": "LlavaOnevisionImageProcessor",
             "image_grid_pinpoints": sizes.PINPOINTS,
             "do_pad": True,
-            **NORMALISATION,
+            **NORMALIZATION,
         },
     )
 
 
 def export_tower(state: dict[str, Tensor], folder: Path) -> None:
-    """The tower's weights (names of the whole model's state) as a SiglipVisionModel of its own."""
+    """Write the tower within a whole model's state as a SiglipVisionModel."""
     folder.mkdir(parents=True, exist_ok=True)
     tower: Any = SiglipVisionModel(vision_config())
     prefix = "model.vision_tower."
@@ -83,12 +87,15 @@ def export_tower(state: dict[str, Tensor], folder: Path) -> None:
     tower.to(torch.bfloat16).save_pretrained(folder)
     write_json(
         folder / "preprocessor_config.json",
-        {"image_processor_type": "SiglipImageProcessor", **NORMALISATION},
+        {"image_processor_type": "SiglipImageProcessor", **NORMALIZATION},
     )
 
 
 def export_stage(state: dict[str, Tensor], folder: Path) -> None:
-    """An early checkpoint, small: see `quantised`; kvtool.demo.weights reads it back."""
+    """Write an early checkpoint in the small form of `quantized`.
+
+    `kvtool.demo.weights` reads it back.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tied = {name: weight for name, weight in state.items() if name != "lm_head.weight"}
-    save_file(quantised(tied), str(folder / "weights.int8.safetensors"))
+    save_file(quantized(tied), str(folder / "weights.int8.safetensors"))

@@ -25,29 +25,34 @@ FEW_TOKENS = 12
 def answer_loss(
     model: LlavaOnevisionForConditionalGeneration, states: tuple[Tensor, Tensor], packed: Packed
 ) -> dict[str, Tensor]:
-    """Cross-entropy over the labelled positions, with that of the drills on the early states; share of right tokens.
+    """Compute the cross-entropy over the labeled positions, and the share of right tokens.
 
-    `states` as `decode` gives them, of contexts and slots.
+    The cross-entropy of the drills on the early states is added.
+
+    Args:
+        model: The model, whose embedding is the output layer too.
+        states: Last and early states (B, T, dim) of contexts and slots, see `packed.decode`.
+        packed: The slots.
     """
     last, early = (state[:, -packed.ids.shape[1] :] for state in states)
     loss, right = _cross_entropy(model, last, packed.labels)
     if (packed.early != IGNORED).any():
-        soon, known = _cross_entropy(model, early, packed.early)
-        return {"loss": loss + 0.5 * soon, "right": right, "early": known}
+        early_loss, early_right = _cross_entropy(model, early, packed.early)
+        return {"loss": loss + 0.5 * early_loss, "right": right, "early": early_right}
     return {"loss": loss, "right": right}
 
 
 def _cross_entropy(
     model: LlavaOnevisionForConditionalGeneration, states: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    wanted = labels != IGNORED
-    logits = states[wanted] @ decoder(model).embed_tokens.weight.to(states.dtype).T
-    target = labels[wanted]
+    labeled = labels != IGNORED
+    logits = states[labeled] @ decoder(model).embed_tokens.weight.to(states.dtype).T
+    target = labels[labeled]
     return F.cross_entropy(logits.float(), target), (logits.argmax(-1) == target).float().mean()
 
 
 class TextStage:
-    """A scene in words, and questions on it."""
+    """The stage of a scene in words, and questions on it."""
 
     def __init__(
         self,
@@ -55,15 +60,15 @@ class TextStage:
         world: World,
         settings: TrainingSettings,
     ):
-        self.model, self.world, self.settings, self.asker = (
-            model,
-            world,
-            settings,
-            Asker(settings.drills, settings.stubs, settings.chains),
-        )
+        self.model = model
+        self.world = world
+        self.settings = settings
+        self.asker = Asker(settings.drills, settings.stubs, settings.chains)
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        settings, pool = self.settings, self.world.scenes.items
+        """Compute the loss of a random batch, see `answer_loss`."""
+        settings = self.settings
+        pool = self.world.scenes.items
         scenes = [cast(Scene, pool[index]) for index in draws(rng, len(pool), settings.batch)]
         ids, lengths, bias = padded([text_context(scene, rng) for scene in scenes], TEXT_CONTEXT)
         packed = self.asker.pack(scenes, rng, settings.slots)
@@ -77,9 +82,10 @@ class TextStage:
 
 
 class GridStage:
-    """A scene as symbolic tokens in the place of the image, and questions on it.
+    """The stage of a scene as symbolic tokens instead of the image, and questions on it.
 
-    Of four batches one is text. Of the others, a share `settings.compact` keeps a dozen patches instead of the grid.
+    Of four batches one is text. Of the others, a share `settings.compact` has a dozen patches
+    instead of the grid.
     """
 
     def __init__(
@@ -88,32 +94,34 @@ class GridStage:
         world: World,
         settings: TrainingSettings,
     ):
-        self.model, self.world, self.settings = model, world, settings
-        self.asker, self.text = (
-            Asker(settings.drills, settings.stubs, settings.chains),
-            TextStage(model, world, settings),
-        )
+        self.model = model
+        self.world = world
+        self.settings = settings
+        self.asker = Asker(settings.drills, settings.stubs, settings.chains)
+        self.text = TextStage(model, world, settings)
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Compute the loss of a random batch, see `answer_loss`."""
         if rng.random() < 0.25:
-            figures = self.text.loss(rng)
-            return {f"text {name}": figure for name, figure in figures.items()} | {
-                "loss": figures["loss"]
-            }
+            return _prefixed("text", self.text.loss(rng))
         few = rng.random() < self.settings.compact
         return self.grid_loss(rng, few)
 
     def grid_loss(self, rng: np.random.Generator, few: bool) -> dict[str, Tensor]:
-        settings, pool = self.settings, self.world.scenes
+        """Compute the loss of a random batch of grids, or of a few patches of each."""
+        settings = self.settings
+        pool = self.world.scenes
         indices = list(draws(rng, len(pool), settings.batch))
         scenes = [cast(Scene, pool.items[index]) for index in indices]
         packed = self.asker.pack(scenes, rng, settings.slots)
-        words, weights = symbols(scenes, pool.patches[indices])
+        word_ids, weights = symbols(scenes, pool.patches[indices])
         table = decoder(self.model).embed_tokens.weight
-        chosen = few_patches(rng, pool.patches[indices], FEW_TOKENS) if few else None
-        grid = symbolic_grid(table, words, blurred(rng, words, weights, 0.5), chosen)
+        patches = few_patches(rng, pool.patches[indices], FEW_TOKENS) if few else None
+        # Fainter words and noise, so that the decoder gets used to an imperfect tower.
+        grid = symbolic_grid(table, word_ids, blurred(rng, weights, 0.5), patches)
         noise = torch.from_numpy(rng.normal(0, 0.3, size=grid.shape).astype(np.float32))
         grid = grid + noise * table.detach().std()
+        # The prompt: its head, the grid, a newline, and the slots.
         ids = token_ids()
         head = table[torch.tensor([ids["<|im_start|>"], ids["user"]])].expand(len(scenes), -1, -1)
         newline = self.model.model.image_newline.expand(len(scenes), 1, -1)
@@ -125,8 +133,10 @@ class GridStage:
             decoder(self.model), x, position, bias, context, settings.slots, settings.compiled
         )
         figures = answer_loss(self.model, states, packed)
-        return (
-            {f"few {name}": figure for name, figure in figures.items()} | {"loss": figures["loss"]}
-            if few
-            else figures
-        )
+        return _prefixed("few", figures) if few else figures
+
+
+def _prefixed(prefix: str, figures: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Log the figures under names with a prefix; the loss remains what is descended."""
+    log = {f"{prefix} {name}": figure for name, figure in figures.items()}
+    return log | {"loss": figures["loss"]}

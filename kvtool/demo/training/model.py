@@ -1,4 +1,4 @@
-"""The demo model: real transformers classes, small sizes; and the pieces that training reads apart."""
+"""The demo model: real transformers classes of small sizes, and the parts that training needs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from kvtool.demo.training.text import token_ids
 
 
 def vision_config() -> SiglipVisionConfig:
+    """Return the sizes of the vision tower."""
     return SiglipVisionConfig(
         hidden_size=sizes.VISION_DIM,
         intermediate_size=4 * sizes.VISION_DIM,
@@ -29,6 +30,7 @@ def vision_config() -> SiglipVisionConfig:
 
 
 def model_config() -> LlavaOnevisionConfig:
+    """Return the sizes of the whole model."""
     ids = token_ids()
     text = Qwen2Config(
         vocab_size=len(ids),
@@ -56,7 +58,10 @@ def model_config() -> LlavaOnevisionConfig:
 
 
 def new_model(seed: int) -> LlavaOnevisionForConditionalGeneration:
-    """Random weights; the embedding wider than the library's default so that sums of words stay apart."""
+    """Build the model with random weights.
+
+    The embedding is wider than the library's default, so that sums of words stay apart.
+    """
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(model_config())
     torch.nn.init.normal_(decoder(model).embed_tokens.weight, std=0.1)
@@ -65,10 +70,12 @@ def new_model(seed: int) -> LlavaOnevisionForConditionalGeneration:
 
 
 def decoder(model: LlavaOnevisionForConditionalGeneration) -> Qwen2Model:
-    found: Qwen2Model = model.model.language_model
-    return found
+    """Return the language model within the model."""
+    language_model: Qwen2Model = model.model.language_model
+    return language_model
 
 
 def tower(model: LlavaOnevisionForConditionalGeneration) -> SiglipVisionModel:
-    found: SiglipVisionModel = model.model.vision_tower
-    return found
+    """Return the vision tower within the model."""
+    vision_tower: SiglipVisionModel = model.model.vision_tower
+    return vision_tower

@@ -1,6 +1,7 @@
-"""All stages in order: seeded, checkpointed, resumable: cut short and resumed, a run gives the same weights.
+"""All stages in order; a run that is cut short and resumed gives the same weights.
 
-Step n of a stage draws its batch from (seed, stage, n) alone, and a checkpoint holds weights, optimizer and step.
+Step n of a stage draws its batch from (seed, stage, n) alone, and a checkpoint holds weights,
+optimizer and step.
 """
 
 from __future__ import annotations
@@ -32,17 +33,23 @@ from kvtool.demo.training.vision_stage import TowerHeads, VisionStage
 STAGES = ("text", "grid", "tower", "align", "joint")
 KEPT_FRACTIONS = (0.05, 0.2, 0.6)
 """Where along the joint training the three small checkpoints are taken."""
+LOG_EVERY = 100
 
 
 class Stage(Protocol):
-    """What a stage computes at one step: `loss` to descend, and figures to log."""
+    """What a stage computes at a step."""
 
-    def loss(self, rng: np.random.Generator) -> dict[str, Tensor]: ...
+    def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Compute `loss`, which is descended, and other figures, which are logged."""
+        ...
 
 
 @dataclass
 class TrainingJob:
-    """A stage with what it trains, for how many steps, and the modules of its own that a checkpoint must hold."""
+    """A stage with what it trains and for how many steps.
+
+    The extra modules are those that a checkpoint must hold besides the model.
+    """
 
     stage: Stage
     optimizers: list[Muon]
@@ -51,10 +58,17 @@ class TrainingJob:
 
 
 class TrainingRun:
-    """One training run in the folder `out`: `world/`, `checkpoints/`, `log.jsonl`."""
+    """One training run in the folder `out`, which gets `world/`, `checkpoints/` and `log.jsonl`.
+
+    Args:
+        out: The folder.
+        settings: Everything the run depends on.
+        minutes: Stop after so long, at a checkpoint; by default run to the end.
+    """
 
     def __init__(self, out: Path, settings: TrainingSettings, minutes: float | None = None):
-        self.out, self.settings = out, settings
+        self.out = out
+        self.settings = settings
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.world: World = draw_world(out / "world", settings)
@@ -63,17 +77,21 @@ class TrainingRun:
         tower(self.model).set_attn_implementation("eager")
 
     def job(self, name: str) -> TrainingJob:
-        """The stage's job on the present weights."""
-        make: dict[str, Callable[[], TrainingJob]] = {
-            "text": self._text, "grid": self._grid, "tower": self._tower, "align": self._align, "joint": self._joint,
-        }  # fmt: skip
-        return make[name]()
+        """Return the stage's job on the present weights."""
+        jobs: dict[str, Callable[[], TrainingJob]] = {
+            "text": self._text,
+            "grid": self._grid,
+            "tower": self._tower,
+            "align": self._align,
+            "joint": self._joint,
+        }
+        return jobs[name]()
 
     def _optimizer(
-        self, *modules: nn.Module, rate: float, more: tuple[tuple[str, Tensor], ...] = ()
+        self, *modules: nn.Module, rate: float, extra: tuple[tuple[str, Tensor], ...] = ()
     ) -> Muon:
-        named = [(name, weight) for module in modules for name, weight in module.named_parameters()]
-        return Muon([*named, *more], rate, 0.2 * rate)
+        parameters = [item for module in modules for item in module.named_parameters()]
+        return Muon([*parameters, *extra], rate, 0.2 * rate)
 
     def _text(self) -> TrainingJob:
         optimizer = self._optimizer(decoder(self.model), rate=self.settings.learning_rate)
@@ -86,7 +104,7 @@ class TrainingRun:
 
     def _grid(self) -> TrainingJob:
         optimizer = self._optimizer(
-            decoder(self.model), rate=self.settings.learning_rate, more=self._newline()
+            decoder(self.model), rate=self.settings.learning_rate, extra=self._newline()
         )
         return TrainingJob(
             GridStage(self.model, self.world, self.settings), [optimizer], self.settings.grid_steps
@@ -113,10 +131,12 @@ class TrainingRun:
         )
 
     def _joint(self) -> TrainingJob:
-        settings, model = self.settings, self.model.model
-        # Tower and projector are aligned already: fast steps would only blur what the decoder has learnt to read.
+        settings = self.settings
+        model = self.model.model
+        # Tower and projector are aligned already: fast steps would only blur what the decoder has
+        # learned to read.
         optimizers = [
-            self._optimizer(decoder(self.model), rate=settings.joint_rate, more=self._newline()),
+            self._optimizer(decoder(self.model), rate=settings.joint_rate, extra=self._newline()),
             self._optimizer(model.multi_modal_projector, rate=settings.joint_projector_rate),
             self._optimizer(tower(self.model), rate=settings.joint_tower_rate),
         ]
@@ -125,13 +145,15 @@ class TrainingRun:
         )
 
     def checkpoint(self, name: str) -> Path:
+        """Return the path of a stage's checkpoint."""
         return self.out / "checkpoints" / f"{name}.pt"
 
     def load(self, name: str) -> None:
-        """The model's weights as they stand in a checkpoint."""
+        """Load the model's weights from a checkpoint."""
         self.model.load_state_dict(torch.load(self.checkpoint(name), weights_only=True)["model"])
 
     def save(self, name: str, job: TrainingJob, step: int) -> None:
+        """Write a checkpoint aside and rename it, so that it is complete whenever it exists."""
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in job.optimizers],
@@ -143,7 +165,7 @@ class TrainingRun:
         path.with_suffix(".tmp").rename(path)
 
     def resume(self, name: str, job: TrainingJob) -> int:
-        """Load the stage's checkpoint, if any; the step to go on from."""
+        """Load the stage's checkpoint, if any, and return the step to go on from."""
         if not self.checkpoint(name).exists():
             return 0
         state = torch.load(self.checkpoint(name), weights_only=True)
@@ -155,51 +177,63 @@ class TrainingRun:
         return int(state["step"])
 
     def stage(self, name: str) -> bool:
-        """Run one stage from where it stands; whether it came to its end."""
-        before = STAGES[: STAGES.index(name)]
-        if before:
-            self.load(before[-1])
-        job = self.job(name)
-        step = self.resume(name, job)
-        if name == "grid" and step == 0:
-            spread_opposites(decoder(self.model).embed_tokens.weight, self.settings.seed)
+        """Run one stage from where it stands; return whether it came to its end."""
+        job, step = self._prepared(name)
         sums: dict[str, list[float]] = defaultdict(list)
         started = time.monotonic()
-        kept = {
-            ceil(fraction * job.steps): number
-            for number, fraction in enumerate(KEPT_FRACTIONS, start=1)
-        }
+        early_steps = {}
+        if name == "joint":
+            for number, fraction in enumerate(KEPT_FRACTIONS, start=1):
+                early_steps[ceil(fraction * job.steps)] = number
         if step == job.steps == 0:
             self.save(name, job, step)
         while step < job.steps:
             if self.deadline and time.monotonic() > self.deadline:
                 self.save(name, job, step)
                 return False
-            figures = job.stage.loss(
-                np.random.default_rng((self.settings.seed, 10 + STAGES.index(name), step))
-            )
-            figures["loss"].backward()  # type: ignore[no-untyped-call]
-            for optimizer in job.optimizers:
-                optimizer.step(schedule(step, job.steps))
-            step += 1
-            for key, value in figures.items():
+            for key, value in self._descend(name, job, step).items():
                 sums[key].append(float(value.detach()))
-            if name == "joint" and step in kept:
-                self.save(f"joint-{kept[step]}", job, step)
-            if step % 100 == 0 or step == job.steps:
-                self.log(
-                    name,
-                    step,
-                    time.monotonic() - started,
-                    {key: float(np.mean(each)) for key, each in sums.items()},
-                )
+            step += 1
+            finished = step == job.steps
+            if step in early_steps:
+                self.save(f"joint-{early_steps[step]}", job, step)
+            if step % LOG_EVERY == 0 or finished:
+                means = {key: float(np.mean(values)) for key, values in sums.items()}
+                self.log(name, step, time.monotonic() - started, means)
                 sums.clear()
-            if step % self.settings.checkpoint_every == 0 or step == job.steps:
+            if step % self.settings.checkpoint_every == 0 or finished:
                 self.save(name, job, step)
         return True
 
+    def _prepared(self, name: str) -> tuple[TrainingJob, int]:
+        """Return a stage's job and the step to go on from, on the weights of the stage before."""
+        position = STAGES.index(name)
+        if position:
+            self.load(STAGES[position - 1])
+        job = self.job(name)
+        step = self.resume(name, job)
+        if name == "grid" and step == 0:
+            spread_opposites(decoder(self.model).embed_tokens.weight, self.settings.seed)
+        return job, step
+
+    def _descend(self, name: str, job: TrainingJob, step: int) -> dict[str, Tensor]:
+        """Take one step, and return its figures."""
+        seed = (self.settings.seed, 10 + STAGES.index(name), step)
+        figures = job.stage.loss(np.random.default_rng(seed))
+        figures["loss"].backward()  # type: ignore[no-untyped-call]
+        for optimizer in job.optimizers:
+            optimizer.step(schedule(step, job.steps))
+        return figures
+
     def log(self, name: str, step: int, seconds: float, figures: dict[str, float]) -> None:
-        """A line in log.jsonl, and on stderr."""
+        """Write a line to log.jsonl and to stderr.
+
+        Args:
+            name: The stage.
+            step: How many steps it has taken.
+            seconds: How long they took since the stage was started or resumed.
+            figures: Means over the steps since the last line.
+        """
         row = {
             "stage": name,
             "step": step,

@@ -21,19 +21,22 @@ CHAT_TEMPLATE = (
 
 @cache
 def token_ids() -> dict[str, int]:
-    """Word -> id."""
+    """Return word -> id."""
     return {word: index for index, word in enumerate(vocabulary())}
 
 
 @lru_cache(maxsize=200_000)
 def encode(text: str) -> tuple[int, ...]:
-    """Ids of a text; an unknown word is `<unk>`. Equal to the tokenizer's (a test compares them)."""
+    """Return the ids of a text, equal to the tokenizer's; an unknown word is `<unk>`."""
     ids = token_ids()
     return tuple(ids.get(word, ids["<unk>"]) for word in words(text))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer that is shipped: lower case, words, digits, signs; ChatML marks and choices kept whole."""
+    """Build the tokenizer that is shipped.
+
+    It cuts a text in lower case into words, digits and signs. ChatML marks and choices stay whole.
+    """
     from tokenizers import (
         AddedToken,
         Regex,
@@ -63,5 +66,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=2048,
     )
     fast.chat_template = CHAT_TEMPLATE
-    found: PreTrainedTokenizerFast = fast
-    return found
+    built: PreTrainedTokenizerFast = fast
+    return built

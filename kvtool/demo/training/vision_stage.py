@@ -1,4 +1,4 @@
-"""Stage 2: the vision tower alone: SigLIP's sigmoid loss on captions, and dense maps of what each patch shows.
+"""Stage 2: the vision tower, on captions (SigLIP's sigmoid loss) and dense maps of what is shown.
 
 The small text tower and the dense heads are thrown away afterwards.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from kvtool.demo.training.batches import draws, padded
 from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, TrainingSettings
 from kvtool.demo.training.data import Collection, World
 from kvtool.demo.training.text import encode
-from kvtool.demo.world import COLOURS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
+from kvtool.demo.world import COLORS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
 
 CAPTION_TOKENS = 60
 EMBEDDING = 96
@@ -29,10 +30,12 @@ Labels = npt.NDArray[np.int64]
 
 
 def pixels(images: npt.NDArray[np.uint8]) -> Tensor:
-    """(B, 96, 96, 3) uint8 -> (B, 3, 96, 96) in -1..1: rescale 1/255, mean and deviation 0.5."""
-    return (
-        torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    )
+    """Turn images (B, 96, 96, 3) uint8 into values (B, 3, 96, 96) from -1 to 1.
+
+    The image processor does the same: it divides by 255 and normalizes by mean and deviation 0.5.
+    """
+    channels_first = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return channels_first.float().div(127.5).sub(1)
 
 
 @cache
@@ -41,46 +44,46 @@ def _index(values: tuple[str, ...]) -> dict[str, int]:
 
 
 def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-    """Per head (B, 144): category, colour, texture, size (0 = background, else index + 1), part, middle (0 or 1),
-    row and column (from 1)."""
+    """Return the target of each dense head, (B, 144).
+
+    They are category, color, texture and size (0 is background, other values are index + 1), part,
+    middle (0 or 1), row and column (from 1). The patches are (B, 3, 12, 12).
+    """
     attributes = {
         "category": categories(),
-        "colour": tuple(COLOURS),
+        "color": tuple(COLORS),
         "texture": TEXTURES,
         "size": SIZES,
     }
-    found: dict[str, Tensor] = {}
-    seen = patches[:, 0].reshape(len(scenes), IMAGE_TOKENS)
+    targets: dict[str, Tensor] = {}
+    seen, part, middle = patches.reshape(len(scenes), 3, IMAGE_TOKENS).swapaxes(0, 1)
     for name, values in attributes.items():
+        # A table from the number of a thing to its value, for each scene.
         ids = np.zeros((len(scenes), 256), dtype=np.int64)
         for row, scene in enumerate(scenes):
             for index, thing in enumerate(scene.things):
                 ids[row, index + 1] = _index(values)[getattr(thing, name)] + 1
-        found[name] = torch.from_numpy(np.take_along_axis(ids, seen.astype(np.int64), axis=1))
-    found["part"] = torch.from_numpy(
-        patches[:, 1].reshape(len(scenes), IMAGE_TOKENS).astype(np.int64)
-    )
-    found["middle"] = torch.from_numpy(
-        (patches[:, 2].reshape(len(scenes), IMAGE_TOKENS) > 0).astype(np.int64)
-    )
+        targets[name] = torch.from_numpy(np.take_along_axis(ids, seen.astype(np.int64), axis=1))
+    targets["part"] = torch.from_numpy(part.astype(np.int64))
+    targets["middle"] = torch.from_numpy((middle > 0).astype(np.int64))
     rows, columns = torch.meshgrid(torch.arange(GRID) + 1, torch.arange(GRID) + 1, indexing="ij")
-    found["row"] = rows.reshape(1, -1).expand(len(scenes), -1)
-    found["column"] = columns.reshape(1, -1).expand(len(scenes), -1)
-    return found
+    targets["row"] = rows.reshape(1, -1).expand(len(scenes), -1)
+    targets["column"] = columns.reshape(1, -1).expand(len(scenes), -1)
+    return targets
 
 
 def scene_targets(scenes: list[Scene]) -> dict[str, Tensor]:
-    """Per head (B,): place, time, style."""
-    values = {"place": PLACES, "time": TIMES, "style": STYLES}
-    return {
-        name: torch.tensor([_index(options)[getattr(scene, name)] for scene in scenes])
-        for name, options in values.items()
-    }
+    """Return the targets of place, time and style, each (B,)."""
+    targets = {}
+    for name, values in {"place": PLACES, "time": TIMES, "style": STYLES}.items():
+        ids = [_index(values)[getattr(scene, name)] for scene in scenes]
+        targets[name] = torch.tensor(ids)
+    return targets
 
 
 PATCH_CLASSES = {
     "category": len(categories()) + 1,
-    "colour": len(COLOURS) + 1,
+    "color": len(COLORS) + 1,
     "texture": len(TEXTURES) + 1,
     "size": len(SIZES) + 1,
     "part": len(part_names()) + 1,
@@ -88,8 +91,11 @@ PATCH_CLASSES = {
     "row": GRID + 1,
     "column": GRID + 1,
 }
-"""Classes of each dense head. Row and column of a patch are asked for too: a tower left to itself forgets columns."""
+"""The number of classes of each dense head. Without row and column a tower forgets columns."""
 HEAD_WEIGHTS = {"part": 0.5, "middle": 0.5, "row": 0.5, "column": 0.5}
+BACKGROUND_WEIGHT = 0.15
+"""Background fills most patches: this much of its weight is enough, also for rows and columns."""
+LOGGED_HEADS = ("category", "color", "part", "column")
 SCENE_CLASSES = {"place": len(PLACES), "time": len(TIMES), "style": len(STYLES)}
 
 
@@ -110,10 +116,16 @@ class TowerHeads(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-4.0))
 
     def contrast(self, features: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
-        """SigLIP's loss: every (image, caption) pair of the batch is a yes/no question."""
+        """Compute SigLIP's loss: every pair of image and caption is a yes/no question.
+
+        Args:
+            features: (B, 144, dim) of the images.
+            ids: The captions' tokens (B, length).
+            lengths: The captions' true lengths (B,).
+        """
         real = torch.arange(ids.shape[1])[None] < lengths[:, None]
-        words = self.text_layers(self.words(ids), src_key_padding_mask=~real)
-        pooled = (words * real[..., None]).sum(1) / lengths[:, None]
+        states = self.text_layers(self.words(ids), src_key_padding_mask=~real)
+        pooled = (states * real[..., None]).sum(1) / lengths[:, None]
         image = F.normalize(self.image(features.mean(1)), dim=-1)
         logits = image @ F.normalize(self.text(pooled), dim=-1).T * self.log_scale.exp() + self.bias
         sign = 2 * torch.eye(len(ids)) - 1
@@ -121,19 +133,25 @@ class TowerHeads(nn.Module):
 
 
 def look(model: SiglipVisionModel, values: Tensor) -> Tensor:
-    """(B, 3, 96, 96) -> (B, 144, 96): the last layer's output before the last norm, as the joint model reads it."""
+    """Compute the features (B, 144, 96) of values (B, 3, 96, 96).
+
+    They are the last layer's output before the last norm, as the joint model reads it.
+    """
     output = model(pixel_values=values, output_hidden_states=True)
     features: Tensor = output.hidden_states[-1]
     return features
 
 
 class VisionStage:
-    """Tower and heads on random batches of scenes."""
+    """The stage of tower and heads on random batches of scenes."""
 
     def __init__(
         self, tower: SiglipVisionModel, heads: TowerHeads, world: World, settings: TrainingSettings
     ):
-        self.tower, self.heads, self.world, self.settings = tower, heads, world, settings
+        self.tower = tower
+        self.heads = heads
+        self.world = world
+        self.settings = settings
         self._run = torch.compile(self._dense, dynamic=False) if settings.compiled else self._dense
 
     def _dense(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,46 +160,47 @@ class VisionStage:
             return features, self.heads.patch(features), self.heads.scene(features.mean(1))
 
     def batch(self, collection: Collection, indices: list[int]) -> tuple[list[Scene], Tensor]:
-        scenes = [
-            scene
-            for scene in (collection.items[index] for index in indices)
-            if isinstance(scene, Scene)
-        ]
+        """Return scenes of a collection and their values (B, 3, 96, 96)."""
+        scenes = [cast(Scene, collection.items[index]) for index in indices]
         return scenes, pixels(collection.images[indices])
 
     def loss(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Compute the loss of a random batch, and the share of right patches of some heads."""
         pool = self.world.scenes
         indices = sorted(draws(rng, len(pool), self.settings.tower_batch))
         scenes, values = self.batch(pool, indices)
-        features, by_patch, by_scene = self._run(values)
-        targets = patch_targets(scenes, pool.patches[indices])
-        total, report = torch.zeros(()), {}
-        for name, logits in zip(
-            PATCH_CLASSES,
-            torch.split(by_patch.float(), list(PATCH_CLASSES.values()), dim=-1),
-            strict=True,
-        ):
-            wanted = targets[name]
-            # Background fills most patches: a tenth of its weight is enough, also for rows and columns.
-            weight = torch.where(targets["category"] > 0, 1.0, 0.15)
-            each = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
-            total = (
-                total + HEAD_WEIGHTS.get(name, 1.0) * (each * weight.flatten()).sum() / weight.sum()
-            )
-            if name in ("category", "colour", "part", "column"):
-                inside = targets["category"] > 0
-                report[name] = (logits.argmax(-1) == wanted)[inside].float().mean()
-        for name, logits in zip(
-            SCENE_CLASSES,
-            torch.split(by_scene.float(), list(SCENE_CLASSES.values()), dim=-1),
-            strict=True,
-        ):
+        features, patch_logits, scene_logits = self._run(values)
+        total, report = _dense_loss(patch_logits, patch_targets(scenes, pool.patches[indices]))
+        # Place, time and style of the whole picture.
+        by_head = torch.split(scene_logits.float(), list(SCENE_CLASSES.values()), dim=-1)
+        for name, logits in zip(SCENE_CLASSES, by_head, strict=True):
             total = total + 0.2 * F.cross_entropy(logits, scene_targets(scenes)[name])
-        ids, lengths, _ = padded(
-            [list(encode(caption(scene, rng)))[:CAPTION_TOKENS] for scene in scenes], CAPTION_TOKENS
-        )
+        captions = [list(encode(caption(scene, rng)))[:CAPTION_TOKENS] for scene in scenes]
+        ids, lengths, _ = padded(captions, CAPTION_TOKENS)
         contrast = self.heads.contrast(features.float(), ids, lengths)
         return {"loss": total + 0.3 * contrast, "contrast": contrast.detach(), **report}
+
+
+def _dense_loss(
+    patch_logits: Tensor, targets: dict[str, Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sum the cross-entropy of all dense heads over the logits (B, 144, classes of all heads).
+
+    The report has the share of right patches on things.
+    """
+    total = torch.zeros(())
+    report = {}
+    inside = targets["category"] > 0
+    weight = torch.where(inside, 1.0, BACKGROUND_WEIGHT)
+    by_head = torch.split(patch_logits.float(), list(PATCH_CLASSES.values()), dim=-1)
+    for name, logits in zip(PATCH_CLASSES, by_head, strict=True):
+        target = targets[name]
+        losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+        mean = HEAD_WEIGHTS.get(name, 1.0) * (losses * weight.flatten()).sum() / weight.sum()
+        total = total + mean
+        if name in LOGGED_HEADS:
+            report[name] = (logits.argmax(-1) == target)[inside].float().mean()
+    return total, report
 
 
 __all__ = ["GRID", "Labels", "TowerHeads", "VisionStage", "look", "patch_targets", "pixels"]

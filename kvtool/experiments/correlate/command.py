@@ -10,6 +10,7 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.options import (
+    DataFoldersOption,
     DeviceOption,
     FormatOption,
     PlotOption,
@@ -17,11 +18,16 @@ from kvtool.cli.options import (
     bounded,
     given,
     need_store,
+    parse_folders,
 )
 from kvtool.cli.task_flags import command_with
-from kvtool.errors import PartialError, UsageError
+from kvtool.errors import PartialError
 
-Named = list[str] | None
+EXAMPLES = (
+    "kvtool correlate study.kv --tasks semantic-segmentation --benchmarks cvbench",
+    "kvtool correlate first.kv second.kv third.kv --tasks semantic-segmentation \\\n"
+    "    --benchmarks cvbench --plot figure.pdf",
+)
 
 
 def _tasks() -> Sequence[str]:
@@ -69,21 +75,14 @@ def correlate(
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
     model: Annotated[
-        Named,
+        list[str] | None,
         typer.Option(
             "--model",
             metavar="NAME=FOLDER",
             help="Folder of a run's model. The option may be repeated.",
         ),
     ] = None,
-    data: Annotated[
-        Named,
-        typer.Option(
-            "--data",
-            metavar="NAME=FOLDER",
-            help="Folder of a data set. The option may be repeated.",
-        ),
-    ] = None,
+    data: DataFoldersOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
@@ -125,8 +124,8 @@ def correlate(
             stores or [need_store(None)],
             limit=limit,
             max_new_tokens=max_new_tokens,
-            model=_pairs(model, "--model"),
-            data=_pairs(data, "--data"),
+            model=parse_folders(model, "--model"),
+            data=parse_folders(data, "--data"),
             select=select,
             device=device,
             seed=seed,
@@ -157,14 +156,3 @@ def correlate(
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
-
-
-def _pairs(texts: Named, flag: str) -> dict[str, str]:
-    """'NAME=FOLDER' -> {name: folder}. Raises UsageError."""
-    pairs = {}
-    for text in texts or ():
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"{flag}: expected NAME=FOLDER, found {text!r}")
-        pairs[name] = folder
-    return pairs

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kvtool.asking.answering import Answerer, AnswerTable
+from kvtool.asking.answering import Answer, Answerer, AnswerTable
 from kvtool.asking.caches import Progress
 from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
@@ -124,14 +124,14 @@ class Common:
         share: Share,
         progress: Progress,
         **options: Any,
-    ) -> tuple[Row, list[str]]:
+    ) -> tuple[Row, list[Answer]]:
         """Return a model's segmentation scores, and its answers; `model` is the model's place.
 
         Raises BusyError where other processes hold some of it, when all else is done; called again,
         it goes on from there.
         """
         probed = self._probed.setdefault(subject.identity, {})
-        replies: dict[ChoiceQuestion, str] = {}
+        replies: dict[ChoiceQuestion, Answer] = {}
 
         def score(task: str) -> None:
             """Probe one task."""
@@ -200,14 +200,14 @@ class Common:
         device: str,
         fresh: bool,
         **_: Any,
-    ) -> dict[ChoiceQuestion, str]:
+    ) -> dict[ChoiceQuestion, Answer]:
         """Return what a model says to every question. Its weights are loaded once, if at all."""
         runs = self._held[subject.identity]
         distinct_runs = {
             (runs[question].store, runs[question].name): runs[question]
             for question in self.questions
         }
-        replies: dict[ChoiceQuestion, str] = {}
+        replies: dict[ChoiceQuestion, Answer] = {}
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:

@@ -21,6 +21,7 @@ from kvtool.reporting.plots.style import (
     title,
 )
 from kvtool.result import Result, Row
+from kvtool.store.places import folder_name
 
 AXES_IN = 2.6
 
@@ -40,7 +41,9 @@ def draw(result: Result) -> Figure:
             "markersize": 5.5,
             "linestyle": "none",
         }
-        points(axes, [x.value], [y], label=fitted(row["model"], COLUMN_IN - 0.5), **look)
+        points(
+            axes, [x.value], [y], label=fitted(folder_name(row["model"]), COLUMN_IN - 0.5), **look
+        )
         points(axes, [y.value], [x], across=True, **look | {"label": "_"})
     axes.set(xlabel=metric_label(result, "segmentation"), ylabel=metric_label(result, "accuracy"))
     for axis in (axes.xaxis, axes.yaxis):

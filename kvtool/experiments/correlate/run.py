@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kvtool.asking.answering import ATTENTION
-from kvtool.asking.caches import Progress, silent
+from kvtool.asking.answering import ATTENTION, Answer
+from kvtool.asking.caches import Progress, no_answer, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
@@ -65,9 +65,9 @@ def correlate(
     models.
 
     Probes and answers are taken from the stores where they were computed before; a model's weights
-    are loaded for the first question that is new to its store. Models that lack a run are left out
-    and counted in n_skipped. All coefficients, Pearson's and Spearman's, are over n models; of
-    fewer than three there are none, and config["notes"] says so.
+    are loaded for the first question that is new to its store. Models that lack a run, or have no
+    answer to some question, are left out and counted in n_skipped. All coefficients, Pearson's and
+    Spearman's, are over n models; of fewer than three there are none, and config["notes"] says so.
 
     Raises UsageError for unknown names and a model that would count twice, KvtoolError where no
     model or no question remains; where other processes still probe or ask models, UnfinishedError
@@ -162,11 +162,11 @@ def _measure_all(
     request: MeasureRequest,
     wait_s: float,
     progress: Progress,
-) -> dict[Identity, tuple[Row, list[str]]]:
+) -> dict[Identity, tuple[Row, list[Answer]]]:
     """Measure every model: its segmentation scores and its answers, shared with other processes."""
     asked_images = {(question.benchmark, question.image) for question in common.questions}
     progress(0, "", len(subjects) * len(asked_images))
-    measured: dict[Identity, tuple[Row, list[str]]] = {}
+    measured: dict[Identity, tuple[Row, list[Answer]]] = {}
     tried: set[Identity] = set()
     with sharing(wait_s) as share:
 
@@ -191,7 +191,7 @@ def _measure_all(
 
 def _result(
     subjects: Sequence[Subject],
-    measured: Mapping[Identity, tuple[Row, list[str]]],
+    measured: Mapping[Identity, tuple[Row, list[Answer]]],
     common: Common,
     config: dict[str, Any],
     incomplete: list[str],
@@ -200,17 +200,27 @@ def _result(
     rows = []
     items = []
     for subject in subjects:
-        segmented, answers = measured[subject.identity]
+        segmented, said = measured[subject.identity]
+        answers = [answer for answer in said if answer is not None]
+        if len(answers) < len(said):
+            first = common.questions[said.index(None)].question
+            incomplete.append(
+                f"model {subject.identity.name}: {len(said) - len(answers)} of {len(said)} "
+                f"questions without an answer, first: {no_answer(first)}"
+            )
+            continue
         answered, parts = score_choices(common.questions, answers, config["seed"])
         labels = {"model": subject.identity.name, "revision": subject.identity.revision}
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
+    if not rows:
+        raise KvtoolError(f"correlate: expected models that answer, found none: {incomplete[0]}")
     coefficients, notes = correlations(rows)
     return Result(
         command="correlate",
         task=None,
         metric="accuracy",
-        n=len(subjects),
+        n=len(rows),
         rows=rows + coefficients,
         config=config | {"notes": [*common.notes, *notes]},
         versions=versions(),

@@ -12,15 +12,24 @@ from kvtool.cli.completion import complete_benchmark
 from kvtool.cli.options import (
     DeviceOption,
     FormatOption,
+    LayersOption,
     PlotOption,
     RunOption,
     StoreArgument,
     WaitOption,
     bounded,
     need_store,
-    parse_numbers,
+    parse_layers,
+    parse_model,
 )
 from kvtool.errors import PartialError
+
+EXAMPLES = (
+    "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
+    "kvtool knockout study.kv --benchmark pope:POPE --heads heads.jsonl --limit 20",
+    "kvtool variance study.kv --threshold 2 \\\n"
+    "    | kvtool knockout study.kv --benchmark mme:MME --heads - --layers late",
+)
 
 
 def knockout(
@@ -39,16 +48,12 @@ def knockout(
         typer.Option(
             "--heads",
             metavar="SOURCE",
-            help="Heads to block: agnostic, or JSON lines of layer, kv_head: a FILE, - for stdin.",
+            help="Heads to block: numbers such as 0-3,5 in all layers; agnostic; or JSON lines of "
+            "layer, kv_head: a FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers", help="Block only in these layers: early, middle, late, last:10 or 0-7,14."
-        ),
-    ] = None,
+    layers: LayersOption = None,
     controls: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +132,7 @@ def knockout(
             answers=answers,
             official=official,
             run=run,
-            model=model,
+            model=parse_model(model),
             device=device,
             seed=seed,
             fresh=fresh,
@@ -145,13 +150,6 @@ def knockout(
             f"knockout: {result.n_skipped} questions were left out, {result.n} "
             f"{unit(result.task)} scored"
         )
-
-
-def parse_layers(text: str | None) -> str | tuple[int, ...] | None:
-    """Return layer numbers; names are passed on, for the library knows them."""
-    if text is not None and text[:1].isalpha():
-        return text
-    return parse_numbers(text, "--layers")
 
 
 def unit(task: str | None) -> str:

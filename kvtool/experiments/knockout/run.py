@@ -7,6 +7,7 @@ kvtool.asking.heads for the conditions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,6 @@ from kvtool.asking.heads import (
     head_set,
     make_conditions,
     read_rows,
-    resolve_layers,
 )
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
@@ -30,6 +30,7 @@ from kvtool.datasets.protocols import HasQuestions
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.knockout.work import KnockoutWork
 from kvtool.features.variances import kept_variances
+from kvtool.layers import parse_numbers, resolve_layers
 from kvtool.result import Result, result_key
 from kvtool.store import Run, Store
 from kvtool.store.select import Target, select_store
@@ -65,18 +66,20 @@ def knockout(
     """Score a benchmark under no knockout, the chosen heads, their early, middle and late parts,
     and controls.
 
-    Questions whose image is not there are left out and counted in n_skipped. Raises UsageError for
-    heads out of range or none, ModelError where the run's model is not there, KvtoolError where no
-    question remains; where other processes still hold images, UnfinishedError if this process asked
-    about some, else BusyError.
+    Questions whose image is not there, and those without an answer under some condition, are left
+    out of all and counted in n_skipped. Raises UsageError for heads out of range or none,
+    ModelError where the run's model is not there, KvtoolError where no question remains; where
+    other processes still hold images, UnfinishedError if this process asked about some, else
+    BusyError.
 
     Args:
         target: the store, or the run whose model, prefix and view are used. Images that no such run
             holds are extracted first.
         benchmark: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions
             about one image each, e.g. own:PATH.
-        heads: "agnostic" (input-agnostic keys of the run, by their variance), a file of JSON lines,
-            "-" for standard input, or rows with layer and kv_head, or (layer, kv_head) pairs.
+        heads: "agnostic" (input-agnostic keys of the run, by their variance), KV heads of all
+            layers such as "0-3,5", a file of JSON lines, "-" for standard input, or rows with layer
+            and kv_head, or (layer, kv_head) pairs.
         layers: early, middle, late, last:N or numbers; blocks only there.
         controls: "dependent" and "random": as many heads in the same layers.
         draws: how often each control is drawn.
@@ -108,7 +111,8 @@ def knockout(
         return stored
     with sharing(wait_s) as share:
         answerer = Answerer(store, work.run, model, device, max_new_tokens, fresh, share=share)
-        conditions = work.ask(answerer, asking.progress)
+        texts = work.ask(answerer, asking.progress)
+    work, conditions = work.answered(texts)
     result = work.result(conditions)
     work.write(conditions, answers, official)
     store.keep(key, result.to_json())
@@ -142,7 +146,9 @@ class Asking:
 
 def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking) -> KnockoutWork:
     """Determine the run, the questions and the conditions; extract images that no run holds."""
-    rows = None if blocking.heads == "agnostic" else _rows(blocking.heads)
+    is_agnostic = blocking.heads == "agnostic"
+    numbers = _head_numbers(blocking.heads)
+    rows = None if is_agnostic or numbers else _rows(blocking.heads)
     benchmark, dataset = open_benchmark(spec)
     if asking.official and not benchmark.is_official:
         raise UsageError(
@@ -151,13 +157,15 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
         )
     store = asking.store
     # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
-    base = find_base(store, run_name, asking.model, None if rows is None else dataset)
+    base = find_base(store, run_name, asking.model, None if is_agnostic else dataset)
     refs = _pictures(dataset)[: asking.limit]
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
         base, _ = holding_run(store, None, *extraction)
-    heads, source, head_notes = _heads(rows, blocking.heads, base)
     geometry = base.config.model.geometry
+    if numbers:
+        rows = _rows((layer, kv_head) for layer in range(geometry.layers) for kv_head in numbers)
+    heads, source, head_notes = _heads(rows, blocking.heads, base)
     layers = resolve_layers(blocking.layers, geometry.layers)
     conditions, notes = make_conditions(
         heads, geometry, layers, blocking.controls, blocking.draws, blocking.seed
@@ -202,6 +210,16 @@ def _settings(
         "max_new_tokens": asking.max_new_tokens,
         "limit": asking.limit,
     }
+
+
+def _head_numbers(heads: HeadSource) -> tuple[int, ...] | None:
+    """Return the KV heads of a text such as 0-3,5, which stand for those of all layers.
+
+    It is None for any other source.
+    """
+    if not isinstance(heads, str) or not re.fullmatch(r"[\d,\s-]*\d[\d,\s-]*", heads):
+        return None
+    return None if Path(heads).exists() else parse_numbers(heads, "--heads")
 
 
 def _rows(heads: HeadSource) -> list[tuple[str, Row]]:

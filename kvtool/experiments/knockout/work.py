@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kvtool.asking.answer_files import write_answers, write_official
-from kvtool.asking.answering import ATTENTION, Answerer
+from kvtool.asking.answering import ATTENTION, Answer, Answerer
 from kvtool.asking.benchmarks import Answers, Benchmark, score_conditions
-from kvtool.asking.caches import Progress
+from kvtool.asking.caches import Progress, no_answer
 from kvtool.asking.heads import HeadCondition
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
+from kvtool.errors import KvtoolError
 from kvtool.result import Result, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -40,8 +41,8 @@ class KnockoutWork:
     seed: int
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def ask(self, answerer: Answerer, progress: Progress) -> list[Answers]:
-        """Return the answers of every condition, in the order of the questions.
+    def ask(self, answerer: Answerer, progress: Progress) -> list[tuple[Answer, ...]]:
+        """Return what is answered under each condition, in the order of the questions.
 
         Questions asked twice are answered once.
         """
@@ -50,19 +51,48 @@ class KnockoutWork:
             texts.setdefault(question.image_ids[0], []).append(question.prompt)
         sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
         progress(0, "", len(texts))
-        answers = answerer.ask(texts, sets, progress)
+        table = answerer.ask(texts, sets, progress)
+        by_condition = (table[condition.heads] for condition in self.conditions)
         return [
+            tuple(answers[question.image_ids[0]][question.prompt] for question in self.questions)
+            for answers in by_condition
+        ]
+
+    def answered(self, texts: Sequence[Sequence[Answer]]) -> tuple[KnockoutWork, list[Answers]]:
+        """Return the work on questions that have an answer under every condition, with what is
+        scored together with them, and their answers.
+
+        A line for each of the others is added to the skipped ones. Raises KvtoolError where no
+        question remains.
+        """
+        unit_of = self.benchmark.unit_of
+        lacking = {at for replies in texts for at, text in enumerate(replies) if text is None}
+        units = {unit_of(self.questions[at]) for at in lacking}
+        remaining = []
+        lines = []
+        for at, question in enumerate(self.questions):
+            if unit_of(question) not in units:
+                remaining.append(at)
+            elif at in lacking:
+                lines.append(no_answer(question))
+            else:
+                lines.append(f"question {question.id}: the other one about its image has no answer")
+        if not remaining:
+            raise KvtoolError(
+                "knockout: expected questions that have an answer under every condition, found "
+                f"none: {lines[0]}"
+            )
+        conditions = [
             Answers(
                 condition.name,
                 condition.draw,
                 len(condition.heads),
-                tuple(
-                    answers[condition.heads][question.image_ids[0]][question.prompt]
-                    for question in self.questions
-                ),
+                tuple(replies[at] or "" for at in remaining),
             )
-            for condition in self.conditions
+            for condition, replies in zip(self.conditions, texts, strict=True)
         ]
+        questions = tuple(self.questions[at] for at in remaining)
+        return replace(self, questions=questions, skipped=(*lines, *self.skipped)), conditions
 
     def result(self, conditions: Sequence[Answers]) -> Result:
         """Score the answers of every condition."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.answering import Answerer
-from kvtool.asking.caches import CACHE, Progress, check_finite
+from kvtool.asking.answering import Answer, Answerer
+from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
@@ -34,19 +34,20 @@ AT_ONCE = 16
 class AnswerPrompt:
     """A question over several pictures.
 
-    `key` identifies the pictures, `prepare` makes them ready for the loaded model.
+    `key` identifies the pictures; `prepare` makes them ready for the loaded model, or returns None
+    where what is stored of one is not finite.
     """
 
     key: Any
     text: str
-    prepare: Callable[[], list[Prepared]]
+    prepare: Callable[[], list[Prepared] | None]
 
 
 @dataclass(frozen=True)
 class OneAnswer:
     """The stored record of a prompt."""
 
-    answer: str
+    answer: Answer
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OneAnswer:
@@ -56,7 +57,7 @@ class OneAnswer:
 
 def ask_one_image(
     answerer: Answerer, questions: Sequence[Question], progress: Progress
-) -> list[str]:
+) -> list[Answer]:
     """Return answers that go on from the stored caches of the questions' single images.
 
     Raises UsageError where the run holds no whole caches.
@@ -78,13 +79,13 @@ def ask_one_image(
 
 def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
-) -> list[str]:
+) -> list[Answer]:
     """Return answers in the order of the prompts, AT_ONCE of them at a time.
 
     Raises BusyError where other processes still hold some; see Share.each.
     """
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
-    answers: dict[str, str] = {}
+    answers: dict[str, Answer] = {}
     distinct = list(dict(zip(keys, prompts, strict=True)).items())
     # Chunks do not depend on what is stored, so that all processes claim the same ones.
     chunks = [dict(distinct[start : start + AT_ONCE]) for start in range(0, len(distinct), AT_ONCE)]
@@ -92,7 +93,7 @@ def ask_several_images(
     def ask(chunk: dict[str, AnswerPrompt]) -> None:
         """Ask one chunk."""
 
-        def stored() -> dict[str, str] | None:
+        def stored() -> dict[str, Answer] | None:
             """Return the chunk's stored answers where all are there."""
             replies = _kept(answerer, chunk)
             return replies if replies.keys() == chunk.keys() else None
@@ -107,7 +108,7 @@ def ask_several_images(
     return [answers[key] for key in keys]
 
 
-def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
+def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
     """Return the stored answers, by key; none where all are asked again."""
     records = (
         {}
@@ -117,17 +118,20 @@ def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, st
     return {key: record.answer for key, record in records.items() if record is not None}
 
 
-def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, str]:
+def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
     """Return answers by key; those that are not stored are asked together, and stored one by
     one."""
     stored = _kept(answerer, chunk)
     todo = {key: prompt for key, prompt in chunk.items() if key not in stored}
-    images = [prompt.prepare() for prompt in todo.values()]
-    texts = [prompt.text for prompt in todo.values()]
-    replies = dict(
-        zip(todo, answerer.loaded.ask_several(images, texts, answerer.max_new_tokens), strict=True)
-    )
-    for key, answer in replies.items():
+    prepared = {key: prompt.prepare() for key, prompt in todo.items()}
+    images = {key: pictures for key, pictures in prepared.items() if pictures is not None}
+    texts = [todo[key].text for key in images]
+    replies: dict[str, Answer] = dict.fromkeys(todo)
+    if images:
+        answers = answerer.loaded.ask_several(list(images.values()), texts, answerer.max_new_tokens)
+        replies |= zip(images, answers, strict=True)
+    # What was not asked is not stored: its pictures may be extracted anew, and then have an answer.
+    for key, answer in ((key, replies[key]) for key in images):
         labels = {
             "run": answerer.run.name,
             "pictures": todo[key].key,
@@ -147,22 +151,24 @@ def stored_prompt(
     They are restored from what the run holds of them before the decoder, or else read as pixels.
     """
 
-    def prepare() -> list[Prepared]:
+    def prepare() -> list[Prepared] | None:
         """Prepare the question's pictures."""
-        return [_prepared(answerer, image, refs) for image in question.image_ids]
+        prepared = [_prepared(answerer, image, refs) for image in question.image_ids]
+        finite = [picture for picture in prepared if picture is not None]
+        return finite if len(finite) == len(prepared) else None
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
     return AnswerPrompt(pictures, question.prompt, prepare)
 
 
-def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared:
+def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared | None:
+    """Return an image as the model takes it; None where what is stored of it is not finite."""
     run = answerer.run
     model = answerer.loaded
     sample = answerer.samples[image]
     if "projected" in run.config.kinds:
         arrays = run.read_image(image, ["projected"], raw=True)
-        check_finite(run, image, arrays)
-        return model.prepare_stored(sample, arrays)
+        return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
     return model.prepare(
         load_image(refs[image]), id=image, index=sample.index, view=run.config.view
     )

@@ -40,13 +40,14 @@ class ComparedAnswers:
     Args:
         questions: the questions.
         reading: how the values answer them.
-        said: what the model chose for each question, as a letter in brackets, or nothing.
+        said: what the model chose for each question, as a letter in brackets, or nothing; None
+            where it gave no answer: such a question is scored on neither side.
         metric: "value", or a further metric of the reading, which makes the cells.
     """
 
     questions: Sequence[Question]
     reading: Reading
-    said: Sequence[str]
+    said: Sequence[str | None]
     metric: str = "value"
 
     @cached_property
@@ -61,9 +62,15 @@ class ComparedAnswers:
         return np.array([option == question.answer for question, option in pairs])
 
     @cached_property
+    def answered(self) -> Array:
+        """Indices of the questions that the model answered: those that are scored."""
+        return np.flatnonzero([said is not None for said in self.said])
+
+    @cached_property
     def chance(self) -> float:
-        """The share of right answers by chance."""
-        return float(np.mean([1 / len(question.choices) for question in self.questions]))
+        """The share of right answers by chance, among the questions that are scored."""
+        scored = (self.questions[index] for index in self.answered)
+        return float(np.mean([1 / len(question.choices) for question in scored]))
 
     def measure(self, layer: Layer) -> Array:
         """Return (head, question, 1 + further), see Reading.read."""
@@ -84,6 +91,7 @@ class ComparedAnswers:
         cells = [value & model, value & ~model, ~value & model, ~value & ~model]
         further = [name for name in right if name != self.metric]
         units = np.stack([*cells, *(right[name] for name in further)], axis=-1).astype(np.float64)
+        units = units[:, self.answered]
 
         def scores(sums: Array) -> dict[str, Array]:
             """Score sums (..., cells and further metrics)."""
@@ -115,25 +123,27 @@ class ComparedAnswers:
         return row | {f"n_{cell}": count for cell, count in counts.items()} | tested
 
     def items(
-        self, measured: Array, answers: Sequence[str], scored: Array
+        self, measured: Array, answers: Sequence[str | None], scored: Array
     ) -> Iterator[dict[str, Any]]:
         """Yield a record for each question of one block: measured (question, 1 + further).
 
         Questions outside `scored` (indices) have no cell: they are those by which the block was
-        chosen.
+        chosen, and those without an answer.
         """
         right = self.right(measured)[self.metric].tolist()
         scored_set = set(scored.tolist())
         for index, question in enumerate(self.questions):
-            model = bool(self.model_right[index])
+            said = self.said[index]
+            model = None if said is None else said == question.answer
+            cell = None if model is None else CELL_OF[right[index], model]
             yield {
                 "id": question.id,
                 "images": list(question.image_ids),
                 "label": question.answer,
                 "answer": answers[index],
-                "said": self.said[index],
+                "said": said,
                 "model": model,
                 "value": letter(int(measured[index, 0])),
                 "value_right": right[index],
-                "cell": CELL_OF[right[index], model] if index in scored_set else None,
+                "cell": cell if index in scored_set else None,
             }

@@ -10,8 +10,10 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
+    DataOption,
     DeviceOption,
     FormatOption,
+    HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
@@ -19,12 +21,22 @@ from kvtool.cli.options import (
     WaitOption,
     bounded,
     given,
+    parse_folder,
+    parse_heads,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
+    parse_model,
     store_and_word,
 )
 
 Cell = Literal["both", "value-only", "model-only", "neither"]
+
+
+EXAMPLES = (
+    "kvtool paired study.kv art-style",
+    "kvtool paired study.kv art-style --show value-only",
+    "kvtool paired study.kv art-style --kinds key,value --answers answers.jsonl",
+)
 
 
 def paired(
@@ -42,9 +54,7 @@ def paired(
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads to score, e.g. 0-3.")
-    ] = None,
+    heads: HeadsOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
@@ -61,7 +71,10 @@ def paired(
     n: Annotated[
         int | None,
         bounded(
-            "n", help="Ask at most so many questions. semantic-correspondence makes 200 by default."
+            "n",
+            "--limit",
+            "--n",
+            help="Ask at most so many questions. semantic-correspondence makes 200 by default.",
         ),
     ] = None,
     reading: Annotated[
@@ -102,12 +115,7 @@ def paired(
         str | None,
         typer.Option("--model", help="Folder of the run's model, if its name does not say it."),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Folder of the data set, if it is not where it was extracted from."
-        ),
-    ] = None,
+    data: DataOption = None,
     device: DeviceOption = "auto",
     seed: Annotated[
         int, bounded("seed", help="Random seed of the questions, folds, halves and intervals.")
@@ -145,7 +153,7 @@ def paired(
             select=select,
             answers=answers,
             max_new_tokens=max_new_tokens,
-            model=model,
+            model=parse_model(model),
             device=device,
             seed=seed,
             fresh=fresh,
@@ -153,14 +161,14 @@ def paired(
             progress=advance,
             **given(
                 kinds=parse_kinds(kinds),
-                layers=parse_numbers(layers, "--layers"),
-                heads=parse_numbers(heads, "--heads"),
+                layers=parse_layers(layers),
+                heads=parse_heads(heads),
                 n=n,
                 reading=reading,
                 pictures=pictures,
                 folds=folds,
                 c=c,
-                data=data,
+                data=parse_folder(data),
             ),
         )
     for line in result.skipped:

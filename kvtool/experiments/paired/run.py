@@ -19,12 +19,14 @@ from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.tasks import (
     HIDDEN_ANSWER,
+    NOT_HELD,
     PairedQuestions,
     PairedTask,
     paired_task,
     serving_run,
 )
 from kvtool.experiments.paired.work import PairedWork
+from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
 from kvtool.result import Result, result_key
 from kvtool.store import Run
@@ -51,7 +53,7 @@ def paired(
     *,
     run: str | None = None,
     kinds: Sequence[Kind] | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
     select: str = "max",
     n: int | None = None,
@@ -232,6 +234,11 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         return (
             f"paired {task.name}: expected {what} with public answers, found them hidden{reason}; "
             "use another split"
+        )
+    if skipped and not any(NOT_HELD in line for line in skipped):
+        return (
+            f"paired {task.name}: expected {what} that can be asked, found none{reason}; use the "
+            "official files"
         )
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found "

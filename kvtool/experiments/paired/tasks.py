@@ -97,9 +97,7 @@ def semantic_correspondence(
     skipped = left_out.lines
     if len(complete) < len(pairs):
         skipped.append(
-            f"{len(pairs) - len(complete)} of {len(pairs)} pairs have an image that the run does "
-            "not "
-            "hold"
+            f"{len(pairs) - len(complete)} of {len(pairs)} pairs have an image that {NOT_HELD}"
         )
     return PairedQuestions(
         [point.question for point in points], PointCosine(tuple(points)), skipped, {}, points
@@ -193,6 +191,7 @@ def _is_of_one_image(question: Question) -> bool:
 
 
 HIDDEN_ANSWER = "its answer is hidden"
+NOT_HELD = "the run does not hold"
 
 
 def _of_subset(
@@ -211,7 +210,7 @@ def _of_subset(
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
         if absent := [image for image in question.image_ids if image not in ids]:
-            skipped.append(f"question {question.id}: the run does not hold {', '.join(absent)}")
+            skipped.append(f"question {question.id}: {NOT_HELD} {', '.join(absent)}")
         elif not question.answer:
             skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:

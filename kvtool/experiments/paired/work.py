@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kvtool.asking.answer_files import write_lines
-from kvtool.asking.answering import ATTENTION, Answerer
-from kvtool.asking.caches import Progress
+from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.caches import Progress, no_answer
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import KvtoolError
 from kvtool.experiments.paired.answers import (
@@ -81,7 +79,7 @@ class PairedWork:
         images = {image for point in points for image in point.question.image_ids}
         return hash_json([[point.record() for point in points], self.run.images_hash(images)])
 
-    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[str]:
+    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[Answer]:
         """Return the model's answers, in the order of the questions."""
         questions = self.asked.questions
         n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
@@ -97,16 +95,22 @@ class PairedWork:
 
     def result(
         self,
-        answers: Sequence[str],
+        answers: Sequence[Answer],
         config: dict[str, Any],
         device: torch.device,
         progress: Progress,
     ) -> Result:
-        """Score every block beside the model. Raises KvtoolError where no block answers."""
+        """Score every block beside the model.
+
+        Raises KvtoolError where no block answers, or the model too few questions.
+        """
         questions = self.asked.questions
-        pairs = zip(answers, questions, strict=True)
-        options = [parse_choice(answer, question.choices) for answer, question in pairs]
+        options = [
+            None if answer is None else parse_choice(answer, question.choices)
+            for answer, question in zip(answers, questions, strict=True)
+        ]
         compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
+        unanswered = self._unanswered(compared, config["select"])
         metric = compared.metric
         drawing = (config["select"], config["seed"])
         rows, half_rows = score_blocks(compared, self.plan, device, *drawing, progress)
@@ -124,31 +128,47 @@ class PairedWork:
             command="paired",
             task=self.task.name,
             metric=metric,
-            n=len(questions),
+            n=len(compared.answered),
             rows=rows,
             best=best,
             per_layer=per_layer(rows, metric),
             baselines=baselines,
             config=config,
             versions=versions(),
-            n_skipped=len(self.asked.skipped),
-            skipped=[*lines, *self.asked.skipped][:NAMED],
+            n_skipped=len(unanswered) + len(self.asked.skipped),
+            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
             items=items,
         )
+
+    def _unanswered(self, compared: ComparedAnswers, select: str) -> list[str]:
+        """Return a line for each question that the model does not answer.
+
+        Raises KvtoolError where fewer questions remain than are scored.
+        """
+        pairs = zip(compared.questions, compared.said, strict=True)
+        lines = [no_answer(question) for question, option in pairs if option is None]
+        n = len(compared.answered)
+        if n < (2 if select == "split" else 1):
+            raise KvtoolError(
+                f"paired {self.task.name}: expected questions that the model answers, found {n} of "
+                f"{len(compared.questions)}: {lines[0]}"
+            )
+        return lines
 
     def _items(
         self,
         compared: ComparedAnswers,
-        answers: Sequence[str],
+        answers: Sequence[Answer],
         best: Row,
         config: Mapping[str, Any],
         device: torch.device,
     ) -> list[Row]:
         """Return a record for each question of the best block, with the files of marked
         pictures."""
-        n = len(self.asked.questions)
+        scored = compared.answered
         # With "split" the first half chose the block: only the second half has cells.
-        scored = halves(n, config["seed"])[1] if config["select"] == "split" else np.arange(n)
+        if config["select"] == "split":
+            scored = scored[halves(len(scored), config["seed"])[1]]
         heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
         layer = Layer(self.run, best["kind"], best["layer"], heads, device)
         measured = compared.measure(layer)[heads.index(best["kv_head"])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,14 +9,18 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_data_set, complete_prefix, complete_run
 from kvtool.cli.options import (
+    DataOption,
     DeviceOption,
     FormatOption,
+    LayersOption,
     PlotOption,
     WaitOption,
     bounded,
     given,
+    parse_folder,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
+    parse_model,
     store_and_word,
 )
 from kvtool.cli.task_flags import command_with
@@ -25,6 +28,12 @@ from kvtool.errors import PartialError
 from kvtool.tasks import promptable_tasks
 
 Command = command_with(promptable_tasks)
+
+EXAMPLES = (
+    "kvtool prefix study.kv referring-expression",
+    "kvtool prefix study.kv referring-expression --conditions none,random --layers late",
+    "kvtool prefix study.kv referring-expression --prefix 'text:a photo of a cat'",
+)
 
 
 def prefix(
@@ -60,12 +69,7 @@ def prefix(
         str | None,
         typer.Option("--kinds", metavar="KINDS", help="Comma-separated: value (default), key."),
     ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            "--layers", metavar="LAYERS", help="To choose blocks from, e.g. 1-27; default: all."
-        ),
-    ] = None,
+    layers: LayersOption = None,
     run: Annotated[
         str | None,
         typer.Option(
@@ -87,12 +91,7 @@ def prefix(
             help="Over which the run is, or is to be extracted.",
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
+    data: DataOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
@@ -132,9 +131,9 @@ def prefix(
             else [word.strip() for word in conditions.split(",")],
             prefix=prefix or (),
             run=run,
-            model=model,
+            model=parse_model(model),
             dataset=dataset,
-            data=data,
+            data=parse_folder(data),
             select=select,
             device=device,
             limit=limit,
@@ -142,7 +141,7 @@ def prefix(
             fresh=fresh,
             wait_s=wait,
             progress=advance,
-            **given(kinds=parse_kinds(kinds), layers=parse_numbers(layers, "--layers")),
+            **given(kinds=parse_kinds(kinds), layers=parse_layers(layers)),
             **context.obj,
         )
     for note in result.config["notes"]:

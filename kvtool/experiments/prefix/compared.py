@@ -16,6 +16,7 @@ from kvtool.experiments.prefix.conditions import (
     Progress,
     condition_run,
 )
+from kvtool.layers import LayerChoice
 from kvtool.result import Row
 from kvtool.store import Run, Store
 from kvtool.store.provenance import ALGORITHMS, describe_run
@@ -151,7 +152,7 @@ class ComparedRuns:
 def compare_runs(
     store: Store,
     base: Run,
-    layers: Sequence[int] | None,
+    layers: LayerChoice | None,
     conditions: Sequence[PrefixCondition],
     dataset: DatasetBase,
     kinds: Sequence[Kind],

@@ -26,6 +26,7 @@ from kvtool.experiments.prefix.conditions import (
     make_condition,
 )
 from kvtool.features.layers import Layer
+from kvtool.layers import LayerChoice
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
@@ -53,7 +54,7 @@ def prefix(
     conditions: Sequence[str] | None = None,
     prefix: Sequence[str] = (),
     kinds: Sequence[Kind] = ("value",),
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     select: str = "max",
     limit: int | None = None,
     run: str | None = None,

@@ -10,8 +10,10 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_probe
 from kvtool.cli.options import (
+    DataOption,
     DeviceOption,
     FormatOption,
+    HeadsOption,
     KindsOption,
     LayersOption,
     PlotOption,
@@ -19,8 +21,10 @@ from kvtool.cli.options import (
     WaitOption,
     bounded,
     given,
+    parse_folder,
+    parse_heads,
     parse_kinds,
-    parse_numbers,
+    parse_layers,
     store_and_word,
 )
 from kvtool.cli.task_flags import command_with
@@ -28,6 +32,12 @@ from kvtool.errors import UsageError
 from kvtool.tasks import TASKS
 
 Command = command_with(lambda: list(TASKS.usable()))
+
+EXAMPLES = (
+    "kvtool probe study.kv all",
+    "kvtool probe study.kv semantic-correspondence --layers middle",
+    "kvtool probe study.kv semantic-correspondence --heads 0-1 --plot scores.pdf",
+)
 
 
 def probe(
@@ -47,21 +57,14 @@ def probe(
     run: RunOption = None,
     kinds: KindsOption = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="KV heads, e.g. 0-3.")
-    ] = None,
+    heads: HeadsOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
             "--select", help="Best block on the data it is scored on, or on the other half of it."
         ),
     ] = "max",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Where the data set is now, if not where it was extracted from."
-        ),
-    ] = None,
+    data: DataOption = None,
     device: DeviceOption = "auto",
     limit: Annotated[int | None, bounded("limit", help="Sampling units at most.")] = None,
     seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
@@ -94,8 +97,8 @@ def probe(
     path, name = store_and_word(store, task, "TASK")
     blocks = given(
         kinds=parse_kinds(kinds),
-        layers=parse_numbers(layers, "--layers"),
-        heads=parse_numbers(heads, "--heads"),
+        layers=parse_layers(layers),
+        heads=parse_heads(heads),
     )
     opened = kvtool.open(path)
     found = opened.run(run)
@@ -133,7 +136,7 @@ def probe(
                 else save_predictions,
                 progress=advance,
                 **blocks,
-                **given(data=data, limit=limit),
+                **given(data=parse_folder(data), limit=limit),
                 **options,
             )
         for line in result.skipped:

@@ -27,6 +27,7 @@ from kvtool.reporting.plots.style import (
     scored,
 )
 from kvtool.result import Result, Row, block_name, is_summary
+from kvtool.store.places import folder_name
 
 CURVE_IN = 1.7
 LOOKS = {"value": 0, "key": 1}
@@ -89,7 +90,7 @@ def baselines(result: Result, curve_kinds: Sequence[str]) -> list[tuple[str, Row
             groups.setdefault((row.get("run"), row["kind"]), []).append(row)
     rows = [result.best_of(group) or group[0] for group in groups.values()]
     names = [
-        block_name(row) + (f", {row['model']}" if row.get("run") != this_run else "")
+        block_name(row) + (f", {folder_name(row['model'])}" if row.get("run") != this_run else "")
         for row in rows
     ]
     times = Counter(names)

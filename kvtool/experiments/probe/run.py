@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.bounds import checked
+from kvtool.layers import LayerChoice
 from kvtool.result import Result
 from kvtool.store.select import Target, select_run
 from kvtool.store.shares import Share
@@ -21,7 +22,7 @@ def probe(
     task: str,
     *,
     kinds: Sequence[Kind] | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
     ids: Collection[str] | None = None,
     select: str = "max",

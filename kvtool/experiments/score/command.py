@@ -8,12 +8,17 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kvtool.cli import console
+from kvtool.cli.everywhere import epilog
 from kvtool.cli.options import Format, FormatOption
 from kvtool.errors import PartialError, UsageError
 
 app = typer.Typer(
     help="Put any tool's predictions through the official metrics of a benchmark.\n\n"
     "Every score comes with its number of sampling units and a 95 % interval over them.",
+    epilog=epilog(
+        "kvtool score davis --data DAVIS --results masks",
+        "kvtool score pope --answers random.jsonl popular.jsonl",
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -22,7 +27,13 @@ DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="The dat
 Split = Literal["val", "train"]
 
 
-@app.command("davis")
+@app.command(
+    "davis",
+    epilog=epilog(
+        "kvtool score davis --data DAVIS --results masks",
+        "kvtool score davis --data DAVIS --results masks --format csv",
+    ),
+)
 def davis(
     data: DataOption,
     results: Annotated[
@@ -40,7 +51,13 @@ def davis(
     _score("davis", "sequences", format, data=data, results=results, split=split)
 
 
-@app.command("imagenet-s")
+@app.command(
+    "imagenet-s",
+    epilog=epilog(
+        "kvtool score imagenet-s --data ImageNetS --results maps --classes 50",
+        "kvtool score imagenet-s --data ImageNetS --results maps --classes 50 --format csv",
+    ),
+)
 def imagenet_s(
     data: DataOption,
     results: Annotated[
@@ -63,7 +80,13 @@ def imagenet_s(
     _score("imagenet-s", "images", format, data=data, results=results, classes=classes, split=split)
 
 
-@app.command("bdd10k")
+@app.command(
+    "bdd10k",
+    epilog=epilog(
+        "kvtool score bdd10k --data bdd100k --results maps",
+        "kvtool score bdd10k --data bdd100k --results maps --format csv",
+    ),
+)
 def bdd10k(
     data: Annotated[
         Path,
@@ -83,7 +106,13 @@ def bdd10k(
     _score("bdd10k", "images", format, data=data, results=results, split=split)
 
 
-@app.command("spair")
+@app.command(
+    "spair",
+    epilog=epilog(
+        "kvtool score spair --answers keypoints.jsonl",
+        "kvtool score spair --answers - --format json < keypoints.jsonl",
+    ),
+)
 def spair(
     answers: Annotated[
         Path, typer.Option("--answers", metavar="FILE", help="File of JSON lines, a pair each.")
@@ -98,7 +127,13 @@ def spair(
     _score("spair", "pairs", format, answers=answers)
 
 
-@app.command("pope")
+@app.command(
+    "pope",
+    epilog=epilog(
+        "kvtool score pope --answers random.jsonl popular.jsonl",
+        "kvtool score pope --answers answers.jsonl --labels questions.jsonl",
+    ),
+)
 def pope(
     answers: Annotated[
         list[Path] | None,
@@ -132,7 +167,13 @@ def pope(
     _score("pope", "files", format, answers=files, **({"labels": labels} if labels else {}))
 
 
-@app.command("mme")
+@app.command(
+    "mme",
+    epilog=epilog(
+        "kvtool score mme --answers answers",
+        "kvtool score mme --answers answers --format csv > mme.csv",
+    ),
+)
 def mme(
     answers: Annotated[
         Path, typer.Option("--answers", metavar="DIR", help="Folder that holds <subset>.txt.")

@@ -20,6 +20,12 @@ from kvtool.cli.options import (
 from kvtool.errors import UsageError
 from kvtool.types import Kind
 
+EXAMPLES = (
+    "kvtool search study.kv --image bird/2026_000092 --at 40,30",
+    "kvtool search study.kv --image bird/2026_000092 --at 40,30 -k 50 --exclude-self",
+    "kvtool search study.kv --image bird/2026_000092 --at 40,30 --layer 2 --kv-head 1",
+)
+
 
 def search(
     image: Annotated[

@@ -12,20 +12,32 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_probe_task
 from kvtool.cli.options import (
+    DataOption,
+    DeviceOption,
     FormatOption,
+    HeadsOption,
     LayersOption,
     RunOption,
     StoreArgument,
     bounded,
-    device_name,
     need_store,
-    parse_numbers,
+    parse_folder,
+    parse_heads,
+    parse_layers,
 )
 from kvtool.errors import UsageError
 from kvtool.types import KINDS, Kind
 
 if TYPE_CHECKING:
     from kvtool.types import Block
+
+
+EXAMPLES = (
+    "kvtool show study.kv --image bird/2026_000092 -o components.png",
+    "kvtool show study.kv --image bird/2026_000092 --layers 0-1 --kind key -o keys.png",
+    "kvtool show study.kv --image bird/2026_000092 --image bird/2026_000091 \\\n"
+    "    --task semantic-correspondence -o pairs.png",
+)
 
 
 def show(
@@ -69,33 +81,15 @@ def show(
         typer.Option("--kind", help="Kind of the maps. The default is value, else what is stored."),
     ] = None,
     layers: LayersOption = None,
-    heads: Annotated[
-        str | None,
-        typer.Option(
-            "--heads", metavar="HEADS", help="KV heads of the maps, e.g. 0-3. The default is all."
-        ),
-    ] = None,
+    heads: HeadsOption = None,
     limit: Annotated[
         int,
         bounded(
             "limit", help="With --task: draw at most so many sentences, episodes, pairs or frames."
         ),
     ] = 12,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Folder of the data set, if it is not where it was extracted from."
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            callback=device_name,
-            help="With --task: device that predicts: auto, cpu, cuda or cuda:N.",
-        ),
-    ] = "auto",
+    data: DataOption = None,
+    device: DeviceOption = "auto",
     format: FormatOption = "auto",
 ) -> None:
     """Write one PNG about some images of a run. Never loads the model.
@@ -116,8 +110,8 @@ def show(
 
     selection: dict[str, Any] = {
         "block": parse_block(block),
-        "layers": parse_numbers(layers, "--layers"),
-        "heads": parse_numbers(heads, "--heads"),
+        "layers": parse_layers(layers),
+        "heads": parse_heads(heads),
     }
     target_run = kvtool.open(need_store(store)).run(run)
     n_blocks = None if task is None else count_blocks(target_run, task)
@@ -131,7 +125,7 @@ def show(
             task=task,
             kind=kind,
             limit=limit,
-            data=data,
+            data=parse_folder(data),
             device=device,
             progress=advance,
             **selection,

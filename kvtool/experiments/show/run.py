@@ -12,8 +12,10 @@ from PIL import Image
 
 from kvtool.bounds import checked
 from kvtool.datasets.images import load_image
+from kvtool.display import Displayed, Facts, listing
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
+from kvtool.layers import LayerChoice
 from kvtool.outputs import check_output, is_regular, write_output
 from kvtool.pictures.components import BOTTOM_PX, TOP_PX, Head, Sheet, draw_sheets
 from kvtool.result import Row
@@ -30,8 +32,8 @@ room for."""
 Progress = Callable[..., None]
 
 
-@dataclass(frozen=True)
-class Shown:
+@dataclass(frozen=True, repr=False)
+class Shown(Displayed):
     """A picture that was written.
 
     Args:
@@ -54,6 +56,21 @@ class Shown:
     wh_px: tuple[int, int]
     notes: tuple[str, ...] = ()
 
+    def _title(self) -> str:
+        return f"Picture {self.path}"
+
+    def _facts(self) -> Facts:
+        block = self.block
+        return {
+            "what": self.what,
+            "run": self.run,
+            "kind": self.kind,
+            "block": block and f"layer {block.layer}, kv_head {block.kv_head}",
+            "images": f"{len(self.images)}: {listing(self.images)}",
+            "pixels": "{} x {}".format(*self.wh_px),
+            "notes": f"{len(self.notes)}: {listing(self.notes)}" if self.notes else None,
+        }
+
     def row(self) -> Row:
         """Return the picture as a row."""
         layer, kv_head = (
@@ -72,7 +89,7 @@ def show(
     task: str | None = None,
     block: Block | None = None,
     kind: Kind | None = None,
-    layers: Sequence[int] | None = None,
+    layers: LayerChoice | None = None,
     heads: Sequence[int] | None = None,
     limit: int = LIMIT,
     data: str | Path | None = None,
@@ -151,7 +168,7 @@ def _components(
     run: Run,
     ids: tuple[str, ...],
     kind: Kind | None,
-    layers: Sequence[int] | None,
+    layers: LayerChoice | None,
     heads: Sequence[int] | None,
     data: str | Path | None,
 ) -> tuple[Image.Image, Kind, tuple[str, ...]]:

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from kvtool.features.variances import Threshold
 
 
+EXAMPLES = (
+    "kvtool variance study.kv",
+    "kvtool variance study.kv --threshold 0.5 --format csv > variance.csv",
+    "kvtool variance study.kv --pca bird/2026_000092 -o pictures",
+)
+
+
 def variance(
     store: StoreArgument = None,
     run: RunOption = None,

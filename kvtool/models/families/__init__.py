@@ -1,4 +1,6 @@
-"""Model families, a file each, and the table of them by the `model_type` of a checkpoint's config.json."""
+"""Model families, a file each, and the table of them by the `model_type` of a checkpoint's
+config.json.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ EXAMPLES = {
 
 
 ORIGINAL_FORMATS = re.compile(r"llava_(llama|mistral|mixtral|qwen|qwen2|mpt|gemma|phi)\w*")
-"""Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not read."""
+"""Model types of checkpoints in the layout of LLaVA's own repositories, which transformers does not
+read.
+"""
 
 
 def reads_text(model_type: str) -> bool:

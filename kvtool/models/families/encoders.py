@@ -1,4 +1,6 @@
-"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, outputs of chosen layers; they read no text."""
+"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, outputs of chosen layers; they
+read no text.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from transformers import (
 )
 
 from kvtool.errors import UsageError
+from kvtool.layers import LayerChoice
 from kvtool.models.base import (
     Array,
     Captured,
@@ -47,7 +50,8 @@ class Encoder:
     processor_class: ClassVar[Any]
     options: ClassVar[dict[str, Any]] = {}
     interpolates: ClassVar[bool] = True
-    """Whether the class must be told to interpolate its position embeddings for another image size."""
+    """Whether the class must be told to interpolate its position embeddings for another image size.
+    """
     reads_text: ClassVar[bool] = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -61,14 +65,14 @@ class Encoder:
     def request(
         self,
         kinds: Sequence[Kind] | None,
-        layers: Sequence[int] | None,
+        layers: LayerChoice | None,
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
         """See Model.request. `layers` are the tower's here; the default is its last."""
         count = self.info.geometry.vision_layers
-        chosen = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
-        return Request(chosen_kinds(kinds, ("vision",)), (), chosen, keys)
+        selected = chosen_layers(vision_layers if layers is None else layers, count, (count - 1,))
+        return Request(chosen_kinds(kinds, ("vision",)), (), selected, keys)
 
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
@@ -76,7 +80,8 @@ class Encoder:
         """See Model.prepare. An encoder has one view: base and full are the same."""
         if prefix:
             raise UsageError(
-                f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave it out"
+                f"prefix: expected none, for {self.family} reads no text, found {prefix!r}; leave "
+                "it out"
             )
         if view not in ("base", "full"):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
@@ -105,8 +110,8 @@ class Encoder:
     def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
         size = self.config.image_size
         trained_hw = (size, size) if isinstance(size, int) else tuple(size)
-        other = tuple(pixels.shape[-2:]) != trained_hw
-        return {"interpolate_pos_encoding": True} if self.interpolates and other else {}
+        is_resized = tuple(pixels.shape[-2:]) != trained_hw
+        return {"interpolate_pos_encoding": True} if self.interpolates and is_resized else {}
 
     def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:  # noqa: ARG002
         """An encoder has no decoder to read text: raises UsageError."""
@@ -117,15 +122,16 @@ class Encoder:
 
 
 def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle]:
-    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a centre crop; and the
-    rectangle of the original image, in its pixels, that it shows."""
+    """A tower's input (3, height, width) as an image processor makes it, by resizing and perhaps a
+    centre crop; and the rectangle of the original image, in its pixels, that it shows.
+    """
     width, height = image.size
     to_width, to_height = resized_wh_px(image.size, processor.size if processor.do_resize else None)
     crop = processor.crop_size if processor.do_center_crop else None
     crop_height, crop_width = (crop.height, crop.width) if crop else (to_height, to_width)
     left, top = (to_width - crop_width) // 2, (to_height - crop_height) // 2
     scale_x, scale_y = width / to_width, height / to_height
-    shown = (
+    shown_xyxy_px = (
         left * scale_x,
         top * scale_y,
         (left + crop_width) * scale_x,
@@ -134,17 +140,19 @@ def cropped(image: Image.Image, processor: Any) -> tuple[torch.Tensor, Rectangle
     options = {}
     if to_width * to_height > MAX_STRETCH * crop_width * crop_height and left >= 0 and top >= 0:
         # Columns, then rows, the order in which Pillow resizes a whole image.
-        x0, y0, x1, y1 = shown
+        x0, y0, x1, y1 = shown_xyxy_px
         image = image.resize((crop_width, height), processor.resample, box=(x0, 0, x1, height))
         image = image.resize(
             (crop_width, crop_height), processor.resample, box=(0, y0, crop_width, y1)
         )
         options = {"do_resize": False, "do_center_crop": False}
-    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown
+    return processor(image, return_tensors="pt", **options)["pixel_values"][0], shown_xyxy_px
 
 
 def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
-    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge; None keeps it."""
+    """(width, height) an image processor resizes to: a fixed size, or one for the shorter edge;
+    None keeps it.
+    """
     width, height = image_wh_px
     if size is None:
         return width, height
@@ -159,7 +167,9 @@ def resized_wh_px(image_wh_px: tuple[int, int], size: Any) -> tuple[int, int]:
 def patch_span(
     pixels: torch.Tensor, shown_xyxy_px: Rectangle, patch_px: int | Sequence[int]
 ) -> GridSpan:
-    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are never seen."""
+    """The patch grid of a tower's input (3, height, width); pixels after the last whole patch are
+    never seen.
+    """
     height, width = pixels.shape[-2:]
     patch_height, patch_width = (patch_px, patch_px) if isinstance(patch_px, int) else patch_px
     rows, cols = height // patch_height, width // patch_width

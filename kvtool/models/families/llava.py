@@ -20,7 +20,9 @@ from kvtool.types import GridSpan, Sample, View
 
 
 def base_only(processor_class: Any) -> Any:
-    """A transformers image processor that takes an image squeezed into the base view's square and makes no tiles."""
+    """A transformers image processor that takes an image squeezed into the base view's square and
+    makes no tiles.
+    """
 
     class BaseOnly(processor_class):  # type: ignore[misc]
         def get_image_patches(self, image: Any, *_args: Any, **_options: Any) -> list[Any]:
@@ -30,7 +32,9 @@ def base_only(processor_class: Any) -> Any:
 
 
 def squeezed(image: Image.Image, processor: Any) -> Image.Image:
-    """The whole image at the base view's size. A processor does the same by way of arrays, twice as slow for photos."""
+    """The whole image at the base view's size. A processor does the same by way of arrays, twice as
+    slow for photos.
+    """
     size = processor.size
     width_height = (
         (size.width, size.height) if size.height else (size.shortest_edge, size.shortest_edge)
@@ -60,16 +64,20 @@ class Llava(DecoderModel):
         cut, packed = self.processors["full"].image_grid_pinpoints, self.config.image_grid_pinpoints
         if [tuple(size) for size in cut] != [tuple(size) for size in packed]:
             raise ModelError(
-                f"model {checkpoint.snapshot.name}: expected equal image_grid_pinpoints in config.json and "
-                "preprocessor_config.json, found different ones; take both files from one checkpoint"
+                f"model {checkpoint.snapshot.name}: expected equal image_grid_pinpoints in "
+                "config.json and "
+                "preprocessor_config.json, found different ones; take both files from one "
+                "checkpoint"
             )
 
     def default_vision_layers(self) -> tuple[int, ...]:
-        chosen = self.config.vision_feature_layer
+        """Return the layers of the tower whose output is projected."""
+        feature_layer = self.config.vision_feature_layer
         count = self.vision_size()[0]
         # hidden_states[i + 1] is the output of layer i, and -1 the last layer's
         return tuple(
-            n + count if n < 0 else n - 1 for n in ([chosen] if isinstance(chosen, int) else chosen)
+            n + count if n < 0 else n - 1
+            for n in ([feature_layer] if isinstance(feature_layer, int) else feature_layer)
         )
 
     def prepare(
@@ -158,7 +166,9 @@ class Llava(DecoderModel):
         return tokens
 
     def pack(self, features: list[torch.Tensor], samples: Sequence[Sample]) -> list[torch.Tensor]:
-        """transformers' own packing of base view, tiles and newlines: (view, token, hidden) to (token, hidden)."""
+        """transformers' own packing of base view, tiles and newlines: (view, token, hidden) to
+        (token, hidden).
+        """
         sizes = [(sample.image_wh_px[1], sample.image_wh_px[0]) for sample in samples]
         packed: list[torch.Tensor]
         packed, _ = self.net.model.pack_image_features(
@@ -171,7 +181,9 @@ class Llava(DecoderModel):
         raise NotImplementedError
 
     def _row_major(self, states: torch.Tensor, sample: Sample) -> torch.Tensor:
-        """Tower outputs (image, view, patch, dim) as (image, vision_token, dim): the base grid, the stitched tiles."""
+        """Tower outputs (image, view, patch, dim) as (image, vision_token, dim): the base grid, the
+        stitched tiles.
+        """
         base = states[:, 0]
         if states.shape[1] == 1:
             return base

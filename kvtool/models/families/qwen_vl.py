@@ -1,8 +1,9 @@
-"""Qwen2-VL and Qwen2.5-VL: dynamic resolution, patches merged two by two, three-dimensional rotary positions.
+"""Qwen2-VL and Qwen2.5-VL: dynamic resolution, patches merged two by two, three-dimensional rotary
+positions.
 
-One view: the image at its own aspect ratio, resized to multiples of 28 px within the checkpoint's pixel limits. Its
-patches (14 px) are the tower's tokens; each 2 x 2 of them becomes one token of the decoder, so that the token grid is
-half the patch grid.
+One view: the image at its own aspect ratio, resized to multiples of 28 px within the checkpoint's
+pixel limits. Its patches (14 px) are the tower's tokens; each 2 x 2 of them becomes one token of
+the decoder, so that the token grid is half the patch grid.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ "
+    "message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' "
+    "%}<|vision_start|><|image_pad|><|vision_end|>"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -49,13 +52,16 @@ class Qwen2VL(DecoderModel):
         self.processor = checkpoint.processor(Qwen2VLImageProcessorPil)
 
     def fallback_template(self) -> str:
+        """Return the chat template for a checkpoint that has none."""
         return CHATML
 
     def vision_size(self) -> tuple[int, int]:
+        """Return the layers and the width of the tower."""
         vision = self.config.vision_config
         return vision.depth, vision.embed_dim
 
     def default_vision_layers(self) -> tuple[int, ...]:
+        """Return the layer of the tower that is stored by default."""
         return (self.vision_size()[0] - 1,)
 
     def prepare(
@@ -67,12 +73,13 @@ class Qwen2VL(DecoderModel):
         width, height = image.size
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise ImageError(
-                f"image {id}: expected an aspect ratio of at most {MAX_ASPECT}, found {width} x {height} px; "
+                f"image {id}: expected an aspect ratio of at most {MAX_ASPECT}, found {width} x "
+                f"{height} px; "
                 "crop it or leave it out"
             )
         with preparing(id):
-            made = self.processor(image, return_tensors="pt")
-        rows, cols = (int(n) for n in made["image_grid_thw"][0, 1:])
+            features = self.processor(image, return_tensors="pt")
+        rows, cols = (int(n) for n in features["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
         cover = (0.0, 0.0, float(width), float(height))
@@ -86,7 +93,7 @@ class Qwen2VL(DecoderModel):
             vision_spans=(GridSpan("base", 0, (rows, cols), cols, cover),),
             advance=max(grid),
         )
-        pixels = made["pixel_values"].to(self.checkpoint.dtype)
+        pixels = features["pixel_values"].to(self.checkpoint.dtype)
         return Prepared(sample, {"pixels": pixels}, (sample.image_start, rows, cols))
 
     def encode(
@@ -106,7 +113,9 @@ class Qwen2VL(DecoderModel):
         return tokens, {layer: self._row_major(outputs[layer], grids) for layer in vision_layers}
 
     def _row_major(self, states: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
-        """Tower outputs (patch of all images, dim), patches of a token together, as (image, patch, dim) row by row."""
+        """Tower outputs (patch of all images, dim), patches of a token together, as (image, patch,
+        dim) row by row.
+        """
         merge = self.config.vision_config.spatial_merge_size
         rows, cols = (int(n) // merge for n in grids[0, 1:])
         blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)
@@ -123,7 +132,9 @@ class Qwen2VL(DecoderModel):
         return torch.cat(rows, dim=1).to(self.checkpoint.device)
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
-        """An image stands at one time, its rows and cols counted from there (Qwen2-VL, section 2.1)."""
+        """An image stands at one time, its rows and cols counted from there (Qwen2-VL, section
+        2.1).
+        """
         rows, cols = sample.spans[0].grid
         time = torch.zeros(rows * cols, dtype=torch.long)
         height = torch.arange(rows).repeat_interleave(cols)
@@ -135,12 +146,15 @@ class Qwen2VL(DecoderModel):
 
 
 class Qwen25VL(Qwen2VL):
-    """Checkpoints of model_type qwen2_5_vl, whose tower attends within windows and reorders patches for it."""
+    """Checkpoints of model_type qwen2_5_vl, whose tower attends within windows and reorders patches
+    for it.
+    """
 
     family = "qwen2_5_vl"
     network = Qwen2_5_VLForConditionalGeneration
 
     def vision_size(self) -> tuple[int, int]:
+        """Return the layers and the width of the tower."""
         vision = self.config.vision_config
         return vision.depth, vision.hidden_size
 

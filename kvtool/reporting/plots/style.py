@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter
 
 from kvtool.reporting.numbers import scale, show, unit_mark
 from kvtool.result import Result, Row
+from kvtool.store.places import folder_name
 
 COLUMN_IN = 3.5
 PAGE_IN = 7.0
@@ -190,7 +191,7 @@ def about(result: Result) -> list[str]:
     data = "@".join(str(config[name]) for name in ("dataset", "split") if config.get(name))
     return [
         result.task or result.command,
-        str(config.get("model") or ""),
+        folder_name(str(config.get("model") or "")),
         data,
         result.metric,
         f"N = {result.n}",

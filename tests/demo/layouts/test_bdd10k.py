@@ -64,9 +64,9 @@ def test_all_four_domains_are_there_by_attributes_and_by_light(world: Path) -> N
     for frame in frames:
         path = folder / "images" / "10k" / "val" / frame["name"]
         if path.is_file():
-            found = frame["attributes"]
-            domains[found["timeofday"], found["scene"]] += 1
-            light[found["timeofday"]].append(float(np.asarray(Image.open(path)).mean()))
+            attributes = frame["attributes"]
+            domains[attributes["timeofday"], attributes["scene"]] += 1
+            light[attributes["timeofday"]].append(float(np.asarray(Image.open(path)).mean()))
     assert set(domains) == {
         (time, scene) for time in ("daytime", "night") for scene in ("city street", "highway")
     }

@@ -1,4 +1,6 @@
-"""The subsets as parquet: columns, images that decode, answers that are options, test answers hidden."""
+"""The subsets as parquet: columns, images that decode, answers that are options, test answers
+hidden.
+"""
 
 from __future__ import annotations
 
@@ -80,10 +82,10 @@ def test_a_shifted_box_is_clearly_worse_and_inside() -> None:
     for _ in range(200):
         x0, y0 = (int(rng.integers(0, 60)) for _ in range(2))
         box = (x0, y0, x0 + int(rng.integers(14, 60)), y0 + int(rng.integers(14, 60)))
-        found = shifted(box, (130, 120), rng)
-        assert 0 <= found[0] < found[2] <= 130
-        assert 0 <= found[1] < found[3] <= 120
-        assert 0.1 <= iou(box, found) <= 0.5
+        candidate = shifted(box, (130, 120), rng)
+        assert 0 <= candidate[0] < candidate[2] <= 130
+        assert 0 <= candidate[1] < candidate[3] <= 120
+        assert 0.1 <= iou(box, candidate) <= 0.5
 
 
 def test_iou_by_hand() -> None:
@@ -95,7 +97,7 @@ def test_iou_by_hand() -> None:
 def test_the_closer_point_is_marked_on_the_thing_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     """The letters' points, caught on their way to the picture, lie on the thing that the answer says."""
     marked: list[Any] = []
-    drawn: list[Rendered] = []
+    drawings: list[Rendered] = []
 
     def catch_points(image: Any, points: Any, labels: Any) -> Any:
         assert labels == ["A", "B"]
@@ -104,7 +106,7 @@ def test_the_closer_point_is_marked_on_the_thing_in_front(monkeypatch: pytest.Mo
 
     def catch_drawing(*args: Any, **wanted: Any) -> Any:
         scene, rendered = sample_rendered(*args, **wanted)
-        drawn.append(rendered)
+        drawings.append(rendered)
         return scene, rendered
 
     monkeypatch.setattr(compare, "mark_points", catch_points)
@@ -112,4 +114,4 @@ def test_the_closer_point_is_marked_on_the_thing_in_front(monkeypatch: pytest.Mo
     for index in range(6):
         _, choice = relative_depth(stream(0, "test", index))
         x, y = marked[-1]["AB".index(choice.answer[1])]
-        assert drawn[-1].thing_map[int(y), int(x)] == 2  # the second of two things is in front
+        assert drawings[-1].thing_map[int(y), int(x)] == 2  # the second of two things is in front

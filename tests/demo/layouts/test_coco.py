@@ -1,4 +1,6 @@
-"""Instances and captions agree with the scenes; pycocotools reads them and decodes to the drawn masks."""
+"""Instances and captions agree with the scenes; pycocotools reads them and decodes to the drawn
+masks.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def test_captions_name_the_things_of_their_image(world: Path, coco: COCO) -> Non
     for entry in content["annotations"]:
         per_image[entry["image_id"]] = per_image.get(entry["image_id"], 0) + 1
         names = {
-            coco.cats[found["category_id"]]["name"] for found in coco.imgToAnns[entry["image_id"]]
+            coco.cats[thing["category_id"]]["name"] for thing in coco.imgToAnns[entry["image_id"]]
         }
         assert all(name in entry["caption"] for name in names)
     assert set(per_image.values()) == {5}

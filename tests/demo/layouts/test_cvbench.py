@@ -1,4 +1,6 @@
-"""Both parquet files: columns, sources for the official score, and answers that are true of the boxes."""
+"""Both parquet files: columns, sources for the official score, and answers that are true of the
+boxes.
+"""
 
 from __future__ import annotations
 

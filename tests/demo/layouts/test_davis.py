@@ -37,10 +37,10 @@ def test_annotations_are_the_drawn_things_and_they_move(world: Path) -> None:
     folder = world / "davis" / "Annotations" / "480p"
     name = next(path.name for path in folder.iterdir() if path.name.endswith("val00"))
     assert name == "-".join([*(thing.category for thing in scenes[0].things), "val00"])
-    written = [np.asarray(Image.open(path)) for path in sorted((folder / name).iterdir())]
+    annotations = [np.asarray(Image.open(path)) for path in sorted((folder / name).iterdir())]
     assert all(
         np.array_equal(ids, drawing.thing_map)
-        for ids, drawing in zip(written, drawings, strict=True)
+        for ids, drawing in zip(annotations, drawings, strict=True)
     )
-    middle = [np.argwhere(ids == 1).mean(axis=0) for ids in (written[0], written[7])]
+    middle = [np.argwhere(ids == 1).mean(axis=0) for ids in (annotations[0], annotations[7])]
     assert np.hypot(*(middle[0] - middle[1])) > 4

@@ -27,24 +27,24 @@ def test_run_lengths_decode_to_the_mask(mask: npt.NDArray[np.bool_]) -> None:
 
 @given(masks)
 def test_polygons_decode_to_the_mask_or_refuse_holes(mask: npt.NDArray[np.bool_]) -> None:
-    found = polygons(mask)
+    outlines = polygons(mask)
     # A hole is a background region (8-connected) that does not reach the frame.
     _, n_background = ndimage.label(~np.pad(mask, 1), structure=np.ones((3, 3)))
-    if found is None:
+    if outlines is None:
         assert n_background > 1 or not mask.any()
         return
     assert n_background == 1
-    assert len(found) == ndimage.label(mask)[1]
-    filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, *mask.shape)))
+    assert len(outlines) == ndimage.label(mask)[1]
+    filled = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(outlines, *mask.shape)))
     assert np.array_equal(filled, mask)
 
 
 def test_palette_is_that_of_voc() -> None:
-    colours = np.asarray(label_palette()).reshape(256, 3).tolist()
-    assert colours[:4] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
-    assert colours[8] == [64, 0, 0]
-    assert colours[15] == [192, 128, 128]
-    assert colours[255] == [224, 224, 192]
+    colors = np.asarray(label_palette()).reshape(256, 3).tolist()
+    assert colors[:4] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert colors[8] == [64, 0, 0]
+    assert colors[15] == [192, 128, 128]
+    assert colors[255] == [224, 224, 192]
 
 
 def test_border_runs_between_regions() -> None:

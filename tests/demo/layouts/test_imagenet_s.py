@@ -22,10 +22,10 @@ def test_wnids_sort_otherwise_than_names() -> None:
 def test_masks_hold_the_class_of_their_folder(world: Path) -> None:
     folder = world / "imagenet-s"
     listed = (folder / "ImageNetS_categories_im50.txt").read_text().split()
-    words = dict(line.split("\t") for line in (folder / "words.txt").read_text().splitlines())
+    names = dict(line.split("\t") for line in (folder / "words.txt").read_text().splitlines())
     assert listed == sorted(path.name for path in (folder / "ImageNetS50" / "validation").iterdir())
-    assert words == wnids()
-    others = 0
+    assert names == wnids()
+    n_neighbors = 0
     for wnid in listed:
         images = sorted((folder / "ImageNetS50" / "validation" / wnid).iterdir())
         masks = sorted((folder / "ImageNetS50" / "validation-segmentation" / wnid).iterdir())
@@ -38,11 +38,11 @@ def test_masks_hold_the_class_of_their_folder(world: Path) -> None:
                 assert mask.mode == "RGB"
                 pixels = np.asarray(mask).astype(int)
             ids = pixels[..., 0] + 256 * pixels[..., 1]
-            shown = set(np.unique(ids).tolist())
-            assert {0, 1000, listed.index(wnid) + 1} <= shown
-            assert all(label in (0, 1000) or 1 <= label <= 24 for label in shown)
-            others += len(shown) - 3
-    assert others > 5
+            labels = set(np.unique(ids).tolist())
+            assert {0, 1000, listed.index(wnid) + 1} <= labels
+            assert all(label in (0, 1000) or 1 <= label <= 24 for label in labels)
+            n_neighbors += len(labels) - 3
+    assert n_neighbors > 5
 
 
 def test_ids_above_a_byte_survive() -> None:

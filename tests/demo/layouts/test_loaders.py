@@ -1,4 +1,6 @@
-"""The package's own loaders read what is written: one code path for scenes and for the real data sets."""
+"""The package's own loaders read what is written: one code path for scenes and for the real data
+sets.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from kvtool.demo.language import NUMBERS, plural, with_article
 from kvtool.demo.layouts.mme import SUBSETS, draw_picture
-from kvtool.demo.world import COLOURS, Scene, categories
+from kvtool.demo.world import COLORS, Scene, categories
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
@@ -33,33 +33,33 @@ def test_each_image_has_both_answers_and_they_are_true(world: Path, subset: str)
 
 def truth(scene: Scene, subset: str, question: str) -> bool:
     """What the scene says, by listing every question that could be asked of it."""
-    shown = [thing.category for thing in scene.things]
+    names = [thing.category for thing in scene.things]
     if subset == "existence":
-        asked = {
-            f"Is there {with_article(name)} in this image?": name in shown for name in categories()
+        truths = {
+            f"Is there {with_article(name)} in this image?": name in names for name in categories()
         }
     elif subset == "color":
-        pairs = {(thing.colour, thing.category) for thing in scene.things}
-        asked = {
-            f"Is there {with_article(colour)} {name} in the image?": (colour, name) in pairs
-            for colour in COLOURS
+        pairs = {(thing.color, thing.category) for thing in scene.things}
+        truths = {
+            f"Is there {with_article(color)} {name} in the image?": (color, name) in pairs
+            for color in COLORS
             for name in categories()
         }
     elif subset == "count":
-        asked = {
-            f"Is there only one {name} in this image?": shown.count(name) == 1 for name in shown
+        truths = {
+            f"Is there only one {name} in this image?": names.count(name) == 1 for name in names
         }
-        for name in shown:
+        for name in names:
             for n, number in enumerate(NUMBERS):
-                asked[f"Are there {number} {plural(name)} in this image?"] = shown.count(name) == n
+                truths[f"Are there {number} {plural(name)} in this image?"] = names.count(name) == n
     else:
-        asked = {}
-        for one in scene.things:
-            for other in scene.things:
-                (x, y), (other_x, other_y) = one.centre_xy_px, other.centre_xy_px
-                start, end = f"Is the {one.category}", f"the {other.category}?"
-                asked[f"{start} on the left side of {end}"] = x < other_x
-                asked[f"{start} on the right side of {end}"] = x > other_x
-                asked[f"{start} above {end}"] = y < other_y
-                asked[f"{start} below {end}"] = y > other_y
-    return asked[question]
+        truths = {}
+        for first in scene.things:
+            for second in scene.things:
+                (x, y), (other_x, other_y) = first.center_xy_px, second.center_xy_px
+                start, end = f"Is the {first.category}", f"the {second.category}?"
+                truths[f"{start} on the left side of {end}"] = x < other_x
+                truths[f"{start} on the right side of {end}"] = x > other_x
+                truths[f"{start} above {end}"] = y < other_y
+                truths[f"{start} below {end}"] = y > other_y
+    return truths[question]

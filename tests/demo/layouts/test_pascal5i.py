@@ -19,17 +19,17 @@ def test_lists_name_exactly_what_the_labels_show(world: Path, split: str) -> Non
     for fold in range(4):
         lines = (folder / "splits" / "pascal" / split / f"fold{fold}.txt").read_text().splitlines()
         assert len(lines) >= 40
-        found = [(line[:-4], int(line[-2:])) for line in lines]
-        assert {class_id for _, class_id in found} == set(range(5 * fold + 1, 5 * fold + 6))
-        for name, class_id in found:
+        entries = [(line[:-4], int(line[-2:])) for line in lines]
+        assert {class_id for _, class_id in entries} == set(range(5 * fold + 1, 5 * fold + 6))
+        for name, class_id in entries:
             listed.setdefault(name, set()).add(class_id)
     assert len(listed) == 120
     for name, classes in listed.items():
         labels = np.asarray(Image.open(folder / "VOC2012" / "SegmentationClassAug" / f"{name}.png"))
         with Image.open(folder / "VOC2012" / "JPEGImages" / f"{name}.jpg") as image:
             assert image.size == labels.shape[::-1]
-        shown, counts = np.unique(labels, return_counts=True)
-        sizes = dict(zip(shown.tolist(), counts.tolist(), strict=True))
+        ids, counts = np.unique(labels, return_counts=True)
+        sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))
         assert {
             label for label, size in sizes.items() if 1 <= label <= 20 and size >= 64
         } == classes
@@ -49,13 +49,13 @@ def test_labels_are_the_scene_with_a_thin_void_line(world: Path) -> None:
         assert np.array_equal(labels[~void], truth[~void])
         assert 0 < void.mean() < 0.12
         # No two regions touch without void between them, to the right and below.
-        kept = ~void
+        valid = ~void
         for first, second in (
             ((slice(None), slice(0, -1)), (slice(None), slice(1, None))),
             ((slice(0, -1),), (slice(1, None),)),
         ):
-            both = kept[first] & kept[second]
-            assert np.array_equal(labels[first][both], labels[second][both])
+            overlap = valid[first] & valid[second]
+            assert np.array_equal(labels[first][overlap], labels[second][overlap])
 
 
 def test_splits_share_no_image(world: Path) -> None:

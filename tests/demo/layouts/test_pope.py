@@ -20,10 +20,10 @@ def present(world: Path) -> dict[str, set[str]]:
     content = json.loads((world / "coco" / "annotations" / "instances_val2014.json").read_text())
     names = {entry["id"]: entry["name"] for entry in content["categories"]}
     files = {entry["id"]: entry["file_name"] for entry in content["images"]}
-    found: dict[str, set[str]] = {name: set() for name in files.values()}
+    names_by_image: dict[str, set[str]] = {name: set() for name in files.values()}
     for entry in content["annotations"]:
-        found[files[entry["image_id"]]].add(names[entry["category_id"]])
-    return found
+        names_by_image[files[entry["image_id"]]].add(names[entry["category_id"]])
+    return names_by_image
 
 
 def read(world: Path, strategy: str) -> list[dict[str, Any]]:
@@ -37,9 +37,9 @@ def test_labels_are_true(world: Path, present: dict[str, set[str]], strategy: st
     assert len(questions) >= 180
     assert [entry["question_id"] for entry in questions] == list(range(1, len(questions) + 1))
     for entry in questions:
-        found = re.fullmatch(r"Is there an? ([a-z]+) in the image\?", entry["text"])
-        assert found is not None
-        assert (found[1] in present[entry["image"]]) == (entry["label"] == "yes")
+        match = re.fullmatch(r"Is there an? ([a-z]+) in the image\?", entry["text"])
+        assert match is not None
+        assert (match[1] in present[entry["image"]]) == (entry["label"] == "yes")
         assert (world / "coco" / "val2014" / entry["image"]).is_file()
     assert Counter(entry["label"] for entry in questions)["yes"] == len(questions) / 2
     assert set(Counter(entry["image"] for entry in questions).values()) == {6}
@@ -70,6 +70,6 @@ def test_popular_and_adversarial_follow_the_counts() -> None:
     rng = np.random.default_rng(0)
     assert choose_absent("popular", ["cat"], images, rng) == ["fish", "tree", "boat"]
     assert choose_absent("adversarial", ["tree"], images, rng) == ["key", "lamp", "bird"]
-    drawn = choose_absent("random", ["tree"], images, rng)
-    assert len(set(drawn)) == 3
-    assert "tree" not in drawn
+    absent = choose_absent("random", ["tree"], images, rng)
+    assert len(set(absent)) == 3
+    assert "tree" not in absent

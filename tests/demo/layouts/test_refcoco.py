@@ -31,8 +31,8 @@ class PlainUnpickler(pickle.Unpickler):
 def refs(world: Path) -> list[dict[str, Any]]:
     content = (world / "refcoco" / "refcoco" / "refs(unc).p").read_bytes()
     assert content[:2] == b"\x80\x02"
-    found: list[dict[str, Any]] = PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-    return found
+    refs: list[dict[str, Any]] = PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    return refs
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def test_refs_belong_to_annotations_and_images(
 
 def test_sentences_fit_the_drawn_thing_alone(refs: list[dict[str, Any]], coco: COCO) -> None:
     image_ids, checked = sorted(coco.imgs), 0
-    places = [(split, index) for split, count in PLAN["small"].items() for index in range(count)]
-    assert len(places) == len(image_ids)
-    for image_id, (split, index) in zip(image_ids, places, strict=True):
+    positions = [(split, index) for split, count in PLAN["small"].items() for index in range(count)]
+    assert len(positions) == len(image_ids)
+    for image_id, (split, index) in zip(image_ids, positions, strict=True):
         picture = draw_picture(0, split, index, image_id)
         fits = {expression.text: expression.thing for expression in expressions(picture.scene)}
         for ref in (ref for ref in refs if ref["image_id"] == image_id):

@@ -96,5 +96,5 @@ def test_points_are_the_parts_of_the_scene(world: Path) -> None:
     annotation = json.loads((folder / "ImageAnnotation" / "fish" / f"{names[5]}.json").read_text())
     assert line
     for part, (x, y, seen) in picture.rendered.keypoints_xy_px[picture.index].items():
-        written = annotation["kps"][str(parts("fish").index(part))]
-        assert written == ([int(x), int(y)] if seen else None)
+        keypoint = annotation["kps"][str(parts("fish").index(part))]
+        assert keypoint == ([int(x), int(y)] if seen else None)

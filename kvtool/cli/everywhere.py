@@ -1,0 +1,63 @@
+"""What every command has: examples at the end of its help, and the flags -q and -v wherever they
+stand on the line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from kvtool.cli import console
+
+HEADING = "Examples:"
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print more notes.")]
+
+
+def epilog(*examples: str) -> str | None:
+    """Return the end of a command's help: lines of the shell, or None where there are none."""
+    if not examples:
+        return None
+    lines = "\n".join(examples).splitlines()
+    # The lines of a paragraph that begins with a backspace stay as they are.
+    return "\n".join(["\b", HEADING, *(f"  {line}" for line in lines)])
+
+
+def examples_in(help_text: str) -> list[str]:
+    """Return the examples that end a help or an epilog, a line of the shell each; none where it has
+    none.
+    """
+    _, _, lines = help_text.partition(f"{HEADING}\n")
+    joined = re.sub(r"\s*\\\n\s*", " ", lines)
+    return [line.strip() for line in joined.splitlines()]
+
+
+def add_verbosity(command: Any) -> None:
+    """Give the flags -q and -v to a command and to those below it."""
+    command.params += _verbosity_flags()
+    for subcommand in getattr(command, "commands", {}).values():
+        add_verbosity(subcommand)
+
+
+def _verbosity_flags() -> list[Any]:
+    """Return the two flags; they set the console and are no arguments of the command."""
+
+    # Typer makes flags of a function's parameters; this function is never called.
+    def flags(quiet: QuietOption = False, verbose: VerboseOption = False) -> None: ...
+
+    single = typer.Typer(add_completion=False)
+    single.command()(flags)
+    parameters = get_command(single).params
+    for parameter in parameters:
+        parameter.expose_value = False
+        parameter.callback = _set_level
+    return list(parameters)
+
+
+def _set_level(context: Any, parameter: Any, is_given: bool) -> None:
+    # At Tab, flags are parsed too, without a console.
+    if is_given and not context.resilient_parsing:
+        console.set_level(**{parameter.name: True})

@@ -1,0 +1,69 @@
+"""How the public objects show themselves at a prompt and in a notebook: a title and a few facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+MOST_FACTS = 9
+"""Lines below the title, so that no object takes more than ten."""
+WIDTH = 100
+MOST_NAMES = 5
+
+Facts = dict[str, Any]
+
+
+class Displayed:
+    """An object with a short `repr` and the same facts as a table in a notebook.
+
+    A subclass says what it is in `_title` and what is worth knowing in `_facts`. Facts that are
+    None are left out.
+    """
+
+    def _title(self) -> str:
+        """Return what the object is, in a few words."""
+        return type(self).__name__
+
+    def _facts(self) -> Facts:
+        """Return the facts below the title, by name."""
+        return {}
+
+    def __repr__(self) -> str:
+        """Return the title and a line for each fact, ten lines at most."""
+        lines = [f"  {shorten(f'{name}: {value}', WIDTH - 2)}" for name, value in self._lines()]
+        return "\n".join([shorten(self._title()), *lines])
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table for a notebook."""
+        cells = "".join(
+            f'<tr><th style="text-align:left">{escape(name)}</th>'
+            f'<td style="text-align:left">{escape(shorten(value))}</td></tr>'
+            for name, value in self._lines()
+        )
+        return f"<table><caption>{escape(shorten(self._title()))}</caption>{cells}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Return the facts that are shown, as text."""
+        facts = [(name, str(value)) for name, value in self._facts().items() if value is not None]
+        return facts[:MOST_FACTS]
+
+
+def shorten(text: str, width: int = WIDTH) -> str:
+    """Return a text on one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."
+
+
+def listing(names: Sequence[object]) -> str:
+    """Return the first few of many names, and how many more there are."""
+    first_names = ", ".join(str(name) for name in names[:MOST_NAMES])
+    n_hidden = len(names) - MOST_NAMES
+    return f"{first_names} and {n_hidden} more" if n_hidden > 0 else first_names or "none"
+
+
+def numbers(values: Sequence[int]) -> str:
+    """Return whole numbers in few characters: "0 to 27", or one by one where they have gaps."""
+    if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    return listing(values)

@@ -1,0 +1,61 @@
+"""The folder of a store: made with all that belongs to an empty one, and its version checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kvtool.errors import StoreError
+from kvtool.store import layout
+from kvtool.store.durable import make_folder
+from kvtool.store.files import (
+    close_plain_folders,
+    group_json,
+    read_group,
+    replace_file,
+    scratch_folder,
+)
+
+VERSION_FIELD = "kvtool_store_version"
+
+
+def create_store(folder: Path) -> None:
+    """Make a store in a new or an empty folder, its zarr.json last.
+
+    Raises StoreError or OSError.
+    """
+    make_folder(folder)
+    ours = (layout.ZARR_JSON, layout.LEDGER, layout.PICTURES, *layout.ROOT_FOLDERS)
+    foreign = [
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in ours and not entry.name.startswith(".")
+    ]
+    if foreign:
+        raise StoreError(
+            f"store {folder}: expected an empty folder for a new store, found {foreign[0]!r}: "
+            "name another path"
+        )
+    for name in (*layout.ROOT_FOLDERS, layout.LEDGER):
+        make_folder(folder / name)
+    with scratch_folder(folder) as tmp:
+        root = group_json({VERSION_FIELD: layout.FORMAT_VERSION})
+        replace_file(layout.runs_path(folder) / layout.ZARR_JSON, group_json({}), tmp)
+        close_plain_folders(folder, tmp)
+        replace_file(layout.ledger_path(folder) / layout.ROOT_COPY, root, tmp)
+        replace_file(folder / layout.ZARR_JSON, root, tmp)
+
+
+def check_version(folder: Path) -> None:
+    """Raise StoreError where a folder is no store of the version that this code reads."""
+    try:
+        version = read_group(folder, f"store {folder}").get(VERSION_FIELD)
+    except FileNotFoundError:
+        what = "a folder without zarr.json" if folder.exists() else "nothing"
+        raise StoreError(
+            f"store {folder}: expected a kvtool store, found {what}: `kvtool extract` makes one"
+        ) from None
+    if version != layout.FORMAT_VERSION:
+        raise StoreError(
+            f"store {folder}: expected format version {layout.FORMAT_VERSION}, found {version}: "
+            "use the kvtool that wrote it"
+        )

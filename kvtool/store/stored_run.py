@@ -1,0 +1,271 @@
+"""A run as it is read: by (kind, layer, kv_head), by image, or as plain Zarr arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from rich.filesize import decimal
+
+from kvtool.digests import digest_texts
+from kvtool.display import Displayed, Facts, listing, numbers
+from kvtool.errors import StoreError, UsageError
+from kvtool.store.blocks import BlockValues, PartSlice
+from kvtool.store.doors import ZarrPart, open_arrays
+from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.image import RunImage
+from kvtool.store.parts import Picture
+from kvtool.store.reader import PartsReader
+from kvtool.store.run_parts import RunParts
+from kvtool.store.shards import ReadRequest, Rows, read_all
+from kvtool.store.tokens import Numbers, TokenChoice, token_table
+from kvtool.types import Kind, ModelInfo, Sample
+
+
+@dataclass(repr=False)
+class StoredRun(Displayed, RunParts):
+    """What a run holds. It reads the images that were committed when it first looked, so that all
+    blocks have the same; refresh() looks again. As a collection it is one of image ids: `len(run)`,
+    `for id in run`, `run["id"]`.
+    """
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model whose vectors are stored."""
+        return self.config.model
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name, e.g. "spair71k"."""
+        return self.config.dataset
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of vectors that are stored."""
+        return self.config.kinds
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The decoder's layers that are stored, by the model's numbers."""
+        return self.config.layers
+
+    @property
+    def kv_heads(self) -> range:
+        """The numbers of the decoder's key and value heads, from 0 on; all of them are stored."""
+        return range(self.config.model.geometry.kv_heads)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All committed images, by dataset index."""
+        return [part.samples[position] for part, position in self._reader.places.values()]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all committed images, by dataset index."""
+        return list(self._reader.places)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The identity of each image that the run reads, by index; no array and no geometry is
+        read.
+        """
+        by_index: dict[int, Picture] = {}
+        for part in self._reader.parts:
+            for picture in part.pictures:
+                by_index.setdefault(picture.index, picture)
+        return [by_index[index] for index in sorted(by_index)]
+
+    def __len__(self) -> int:
+        """Return how many images the run holds."""
+        return len(self._reader.places)
+
+    def __bool__(self) -> bool:
+        """Return True: a run without an image is a run."""
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the ids of the images, by dataset index."""
+        return iter(self.ids)
+
+    def __contains__(self, image: object) -> bool:
+        """Return whether an image of this id is stored."""
+        return image in self._reader.places
+
+    def __getitem__(self, image: str) -> RunImage:
+        """Return the image of this id, as image() does."""
+        return self.image(image)
+
+    def image(self, image: str) -> RunImage:
+        """Return the image of this id, from which its tokens are read.
+
+        Raises UsageError where it is not stored.
+        """
+        return RunImage(self, self._reader.sample(image))
+
+    def images_hash(self, ids: Collection[str] | None = None) -> str:
+        """Return a digest of which pictures the run holds, or of some of them: their ids and their
+        bytes' digests.
+        """
+        chosen_ids = None if ids is None else set(ids)
+        entries = [
+            (p.id, p.digest) for p in self.pictures if chosen_ids is None or p.id in chosen_ids
+        ]
+        return digest_texts(text for entry in sorted(entries) for text in entry)
+
+    def refresh(self) -> None:
+        """Look again for parts committed since."""
+        self.__dict__.pop("_reader", None)
+
+    def read(
+        self,
+        kind: Kind,
+        layer: int | Sequence[int],
+        kv_head: int | Sequence[int] = 0,
+        ids: Sequence[str] | None = None,
+        raw: bool = False,
+        *,
+        tokens: Numbers | None = None,
+        rows: Numbers | None = None,
+        cols: Numbers | None = None,
+    ) -> BlockValues:
+        """Read one block, or several, over all images or over some.
+
+        The values have the shape (token, dim), with the tokens of all images one after the other.
+        Several layers add an axis in front, and so do several heads: (layer, token, dim), (kv_head,
+        token, dim) or (layer, kv_head, token, dim). A sequence of one number has its axis, too.
+
+        Args:
+            kind: key, value, projected or vision; the last two have one head, number 0.
+            layer: the model's layer number, or several in any order.
+            kv_head: the head's number, or several in any order.
+            ids: the images, in this order; None reads all, by dataset index.
+            raw: return the values as stored (bfloat16 as uint16 bits), else float32.
+            tokens: indices, or a slice, of the tokens to take of each image.
+            rows, cols: rows and columns of the base grid to take of each image, row by row, in
+                place of `tokens`.
+
+        Raises UsageError where a block, an image or a token is not stored, CorruptError where bytes
+        are not those that were written.
+        """
+        choice = TokenChoice(tokens, rows, cols)
+        return self._reader.read(kind, layer, kv_head, ids, raw, choice)
+
+    def tokens(
+        self,
+        ids: Sequence[str] | None = None,
+        kind: Kind = "value",
+        *,
+        tokens: Numbers | None = None,
+        rows: Numbers | None = None,
+        cols: Numbers | None = None,
+    ) -> Any:
+        """Return a table of tokens: row i belongs to the vector i that `read` gives for the same
+        arguments.
+
+        It is a pandas.DataFrame where pandas is installed, else a structured NumPy array, of the
+        columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
+        UsageError as read does.
+        """
+        samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
+        return token_table(samples, kind, TokenChoice(tokens, rows, cols))
+
+    def stream(
+        self,
+        kind: Kind,
+        layers: Sequence[int] | None = None,
+        ids: Sequence[str] | None = None,
+        raw: bool = False,
+    ) -> Iterator[tuple[int, PartSlice]]:
+        """Yield (layer, slice) with all heads, layer by layer, part by part, images in the parts'
+        order.
+
+        Raises the same errors as read.
+        """
+        return self._reader.stream(kind, layers, ids, raw)
+
+    def read_image(
+        self, image: str, kinds: Sequence[Kind] | None = None, raw: bool = False
+    ) -> dict[str, Bits]:
+        """Read all of one image: kind -> (layer, head, token, dim).
+
+        With key and value come text_key and text_value, the prompt's tokens before the image.
+        `kinds`: all stored ones by default. Raises the same errors as read.
+        """
+        return self._reader.read_image(image, kinds, raw)
+
+    def zarr(self, array: str) -> list[ZarrPart]:
+        """Return the Zarr arrays of a kind (or of text_key, text_value), one for each part that has
+        it.
+
+        Each comes with its image ids and token offsets: `for array, ids, offsets in
+        run.zarr("value")`. The arrays have the shape (layer, head, token, dim), bfloat16 as uint16
+        bits. Raises UsageError where it is not stored.
+        """
+        return open_arrays(self._reader.parts, self.config, array)
+
+    @property
+    def text_names(self) -> list[str]:
+        """The class names and expressions whose vectors are stored, as of now."""
+        return [name for part in self._scan("text") for name in part.attributes["names"]]
+
+    def text_values(self, layer: int, kv_head: int, raw: bool = False) -> Bits:
+        """Return the (text, dim) value vectors of text_names.
+
+        Raises UsageError where the layer or head is not stored.
+        """
+        heads, dim = self.config.heads_and_dim("value")
+        if layer not in self.config.layers or not 0 <= kv_head < heads:
+            raise UsageError(
+                f"run {self.name}: no texts for layer {layer}, kv_head {kv_head}: "
+                "see its layers and heads"
+            )
+        stored_layer = self.config.layers.index(layer)
+        requests = []
+        start = 0
+        # Each part of texts goes behind the one before it.
+        for part in self._scan("text"):
+            count = len(part.attributes["names"])
+            rows = [Rows(0, count, start)]
+            requests.append(ReadRequest(part.arrays["value"], stored_layer, [kv_head], rows))
+            start += count
+        dtype = STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)
+        values = np.empty((start, dim), dtype)
+        read_all(requests, values[None])
+        return values
+
+    @cached_property
+    def _reader(self) -> PartsReader:
+        return PartsReader(self.config, self._scan("parts"))
+
+    def _title(self) -> str:
+        return f"Run {self.name}"
+
+    def _facts(self) -> Facts:
+        config = self.config
+        head_dim = config.model.geometry.head_dim
+        heads = f"{len(self.kv_heads)} of {head_dim} dims" if config.layers else None
+        return {
+            "store": self.store,
+            "model": f"{config.model.name} ({config.model.dtype})",
+            "data set": f"{config.dataset}, split {config.split}, prefix {config.prefix}",
+            "kinds": listing(config.kinds),
+            "layers": numbers(config.layers) if config.layers else None,
+            "kv heads": heads,
+            "vision layers": numbers(config.vision_layers) if config.vision_layers else None,
+            **self._holdings(),
+        }
+
+    def _holdings(self) -> Facts:
+        """Return how much is stored as of now, without deciding which images the run reads.
+
+        A damaged run says so, since `repr` must never fail.
+        """
+        try:
+            count = len(self.covered_indices())
+            nbytes = sum(part.nbytes for part in self.parts())
+            return {"images": f"{count} ({decimal(nbytes)})"}
+        except (StoreError, OSError) as error:
+            return {"damaged": error}

@@ -1,0 +1,166 @@
+"""Which tokens of an image are meant, and where the tokens of images lie: on the grid and in
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvtool.errors import UsageError
+from kvtool.types import GridSpan, Kind, Sample
+
+Numbers = int | slice | Sequence[int]
+"""One number, a slice, or several numbers in the order that is meant."""
+Indices = NDArray[np.int64]
+COLUMNS = ("image", "token", "row", "col", "x_px", "y_px", "grid")
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """The tokens that are meant of every image; all of them where nothing is chosen.
+
+    Args:
+        tokens: indices among the image's tokens, or a slice of them.
+        rows, cols: rows and columns of the base grid; one that is None means all of them. The
+            tokens come row by row.
+    """
+
+    tokens: Numbers | None = None
+    rows: Numbers | None = None
+    cols: Numbers | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError where both kinds of choice are given."""
+        if self.tokens is not None and (self.rows is not None or self.cols is not None):
+            raise UsageError("tokens: expected either tokens or rows and cols, found both")
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every token is meant."""
+        return self.tokens is None and self.rows is None and self.cols is None
+
+    def indices(self, sample: Sample, kind: Kind) -> Indices:
+        """Return the (token,) indices that are meant of one image.
+
+        Raises UsageError where the image has no such token, row or column; slices end where the
+        image does.
+        """
+        n_tokens = count_tokens(sample, kind)
+        if self.is_all:
+            return np.arange(n_tokens)
+        if self.tokens is not None:
+            return _numbers(self.tokens, n_tokens, sample, "token")
+        # The base grid is spanned by every pair of a chosen row and a chosen column.
+        span = sample.base(kind)
+        rows = _numbers(_or_all(self.rows), span.grid[0], sample, "row")
+        cols = _numbers(_or_all(self.cols), span.grid[1], sample, "col")
+        return (span.start + rows[:, None] * span.row_stride + cols).reshape(-1)
+
+
+ALL_TOKENS = TokenChoice()
+
+
+def count_tokens(sample: Sample, kind: Kind) -> int:
+    """Return how many tokens of an image are stored of a kind."""
+    return sample.n_vision_tokens if kind == "vision" else sample.n_tokens
+
+
+def consecutive(indices: Indices) -> Iterator[tuple[int, int]]:
+    """Yield the (start, stop) of each stretch of indices that follow each other."""
+    ends = np.flatnonzero(np.diff(indices) != 1) + 1
+    for stretch in np.split(indices, ends):
+        if len(stretch):
+            yield int(stretch[0]), int(stretch[-1]) + 1
+
+
+def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> Any:
+    """Return one row for each chosen token of the images, in the order in which `read` gives their
+    vectors.
+
+    The columns are COLUMNS: the image's id, the token's index in the image, its row and column on
+    the grid, the center of its cell in pixels of the original image, and the grid ("base" or
+    "tiles"). A token on no grid, such as a newline, has row and col -1, NaN pixels and an empty
+    grid.
+
+    The table is a pandas.DataFrame where pandas is installed, else a structured NumPy array with
+    these fields.
+    """
+    choices = [choice.indices(sample, kind) for sample in samples]
+    counts = [len(indices) for indices in choices]
+    ids = np.array([sample.id for sample in samples], dtype=np.str_)
+    locations = [
+        _places(sample, kind)[indices] for sample, indices in zip(samples, choices, strict=True)
+    ]
+    table = np.zeros(sum(counts), [("image", ids.dtype), *_PLACE.descr])
+    table["image"] = np.repeat(ids, counts)
+    if locations:
+        joined = np.concatenate(locations)
+        for name in _PLACE.names or ():
+            table[name] = joined[name]
+    return _as_frame(table)
+
+
+_PLACE = np.dtype(
+    [
+        ("token", "<i8"),
+        ("row", "<i8"),
+        ("col", "<i8"),
+        ("x_px", "<f8"),
+        ("y_px", "<f8"),
+        ("grid", "<U5"),
+    ]
+)
+
+
+def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
+    """Return the (token,) records of where each token of an image lies."""
+    locations = np.zeros(count_tokens(sample, kind), _PLACE)
+    locations["token"] = np.arange(len(locations))
+    for name, nowhere in (("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)):
+        locations[name] = nowhere
+    for span in sample.vision_spans if kind == "vision" else sample.spans:
+        _place_span(locations, span)
+    return locations
+
+
+def _place_span(places: NDArray[Any], span: GridSpan) -> None:
+    """Fill in the records of one grid's tokens."""
+    rows, cols = np.indices(span.grid).reshape(2, -1)
+    tokens = span.start + rows * span.row_stride + cols
+    center_px: Any = span.centre_px  # works on arrays as it does on numbers
+    x_px, y_px = center_px(rows, cols)
+    for name, values in (("row", rows), ("col", cols), ("x_px", x_px), ("y_px", y_px)):
+        places[name][tokens] = values
+    places["grid"][tokens] = span.name
+
+
+def _as_frame(table: NDArray[Any]) -> Any:
+    """Return a structured array as a DataFrame where pandas is installed, else as it is."""
+    try:
+        pandas = import_module("pandas")
+    except ImportError:
+        return table
+    return pandas.DataFrame({name: table[name] for name in COLUMNS})
+
+
+def _or_all(numbers: Numbers | None) -> Numbers:
+    return slice(None) if numbers is None else numbers
+
+
+def _numbers(numbers: Numbers, count: int, sample: Sample, what: str) -> Indices:
+    """Return the numbers that are meant of 0 to count - 1. Raises UsageError for one outside."""
+    if isinstance(numbers, slice):
+        return np.arange(count)[numbers]
+    indices = np.atleast_1d(np.asarray(numbers))
+    if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+        raise UsageError(f"{what}s: expected whole numbers or a slice, found {numbers!r}")
+    outside = indices[(indices < 0) | (indices >= count)]
+    if outside.size:
+        raise UsageError(f"image {sample.id}: no {what} {outside[0]}: expected 0 to {count - 1}")
+    return indices.astype(np.int64)

@@ -1,0 +1,269 @@
+"""Every --help ends with examples, and each of them does what it says, in a folder that holds what it names."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.main import get_command
+
+import kvtool
+from kvtool.cli.app import app
+from kvtool.cli.everywhere import HEADING, examples_in
+from kvtool.cli.reference import help_text
+from kvtool.datasets.cvbench import CvBench
+from kvtool.demo import study
+from kvtool.demo.layouts import write_scenes
+from tests.cli.conftest import Shell
+from tests.support import datasets, results, tiny
+from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.tasks.language import imagenet
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+Examples = dict[tuple[str, ...], list[str]]
+NUMBERED = ("first.kv", "second.kv", "third.kv")
+
+
+def examples_below(command: Any, words: tuple[str, ...] = ()) -> Examples:
+    """The examples of a command and of all below it, by the words that call them."""
+    examples = {words: examples_in(command.epilog or "")}
+    for name, subcommand in getattr(command, "commands", {}).items():
+        examples |= examples_below(subcommand, (*words, name))
+    return examples
+
+
+EXAMPLES = examples_below(get_command(app))
+LINES = sorted({line for lines in EXAMPLES.values() for line in lines})
+SLOW = {"kvtool data scenes scenes": pytest.mark.slow}
+"""It draws all of the embedded world."""
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words) or "kvtool")
+def test_help_ends_with_examples_of_the_command(words: tuple[str, ...]) -> None:
+    lines = EXAMPLES[words]
+    assert 2 <= len(lines) <= 3
+    assert all(shlex.join(("kvtool", *words)) in line for line in lines)
+    text = help_text(words)
+    assert examples_in(text) == lines
+    assert max(map(len, text.partition(HEADING)[2].splitlines())) <= 88
+
+
+class Workspaces:
+    """Folders with what examples name, made once and copied for each example.
+
+    Attributes:
+        root: where they are made.
+        model: the tiny model that stands for every other.
+    """
+
+    def __init__(self, root: Path, model: Path) -> None:
+        self.root = root
+        self.model = model
+
+    def copy(self, words: tuple[str, ...], target: Path) -> None:
+        """Fill a folder for a command of these words."""
+        names = ["_".join(words).replace("-", "_"), words[0] if words else "probe"]
+        source = next((getattr(self, name) for name in names if hasattr(self, name)), self.probe)
+        shutil.copytree(source, target, dirs_exist_ok=True)
+
+    def _new(self, name: str) -> Path:
+        folder = self.root / name
+        folder.mkdir()
+        return folder
+
+    def _extract(self, folder: Path, layout: str, **options: Any) -> Path:
+        """Store a run of the tiny model over one of the embedded world's data sets."""
+        write_scenes(self.root / "scenes", only=[layout])
+        dataset = f"{layout}:{self.root}/scenes/{layout}{options.pop('split', '')}"
+        store = folder / "study.kv"
+        kvtool.extract(store, model=str(self.model), dataset=dataset, run="first-try", **options)
+        return store
+
+    @cached_property
+    def extract(self) -> Path:
+        folder = self._new("extract")
+        datasets.spair(folder / "SPair-71k")
+        for number in range(3):
+            datasets.picture(folder / "pictures" / f"{number}.png", seed=number)
+        return folder
+
+    @cached_property
+    def probe(self) -> Path:
+        """A store over eight images of SPair-71k, with a result and a page to write of it."""
+        folder = self._new("probe")
+        store = self._extract(folder, "spair71k", limit=8)
+        kvtool.probe(store, "semantic-correspondence")
+        for name in NUMBERED:
+            shutil.copytree(store, folder / name)
+        return folder
+
+    @cached_property
+    def knockout(self) -> Path:
+        """A store as that of probe, of a model of which half the keys hardly depend on the input."""
+        folder = self._new("knockout")
+        model, self.model = self.model, polarized(self.root / "polarized")
+        self._extract(folder, "spair71k", limit=8)
+        self.model = model
+        for layout, name in (("pope", "POPE"), ("mme", "MME"), ("coco", "coco")):
+            write_scenes(self.root / "scenes", only=[layout])
+            shutil.copytree(self.root / "scenes" / layout, folder / name)
+        (folder / "heads.jsonl").write_text('{"layer": 1, "kv_head": 0}\n')
+        return folder
+
+    @cached_property
+    def paired(self) -> Path:
+        folder = self._new("paired")
+        self._extract(folder, "blink", split="/Art_Style@val")
+        return folder
+
+    @cached_property
+    def prefix(self) -> Path:
+        folder = self._new("prefix")
+        self._extract(folder, "refcoco", limit=3)
+        return folder
+
+    @cached_property
+    def correlate(self) -> Path:
+        """Three models in one store, and in a store each."""
+        folder, data = self._new("correlate"), self._new("data")
+        imagenet(data / "imagenet-s")
+        cvbench = CvBench(write_cvbench(data / "cvbench"))
+        for number, name in enumerate(NUMBERED):
+            for store in (folder / name, folder / "study.kv"):
+                segmented(store, data, f"model-{number}", number)
+                answered(store, cvbench, f"model-{number}", right_for((20, 12, 16)[number]))
+        return folder
+
+    @cached_property
+    def score_davis(self) -> Path:
+        folder = datasets.golden("davis_tree_a.zip", self._new("davis"))
+        shutil.move(folder / "results", folder / "masks")
+        return folder
+
+    @cached_property
+    def score_imagenet_s(self) -> Path:
+        folder = self._new("imagenet-s")
+        data = datasets.golden("imagenets_a.zip", folder / "ImageNetS")
+        shutil.move(data / "predict", folder / "maps")
+        return folder
+
+    @cached_property
+    def score_bdd10k(self) -> Path:
+        folder = datasets.golden("bdd_a.zip", self._new("bdd10k"))
+        shutil.move(folder / "gt", folder / "bdd100k")
+        shutil.move(folder / "pred", folder / "maps")
+        return folder
+
+    @cached_property
+    def score_spair(self) -> Path:
+        folder = self._new("spair")
+        record = json.loads((GOLDEN / "pck_float_a.json").read_text())
+        write_lines(folder / "keypoints.jsonl", record["pairs"])
+        return folder
+
+    @cached_property
+    def score_pope(self) -> Path:
+        folder = self._new("pope")
+        record = json.loads((GOLDEN / "pope_a.json").read_text())
+        questions = record["files"][0]["items"]
+        labels = [{"label": question["label"]} for question in questions]
+        write_lines(folder / "questions.jsonl", labels)
+        write_lines(folder / "answers.jsonl", [{"answer": q["answer"]} for q in questions])
+        for name in ("random", "popular"):
+            write_lines(folder / f"{name}.jsonl", questions)
+        return folder
+
+    @cached_property
+    def score_mme(self) -> Path:
+        folder = self._new("mme")
+        datasets.golden("mme_lavin_a.zip", folder / "answers")
+        return folder
+
+
+def polarized(folder: Path) -> Path:
+    """A tiny model of four layers; the keys of head 0 are nearly their bias, whatever the input."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.TEXT, "num_hidden_layers", 4)
+        tiny.llava_onevision(folder)
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith("self_attn.k_proj.weight"):
+            half = len(weight) // 2
+            weights[name] = torch.cat([weight[:half] * 0.02, weight[half:]])
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Workspaces:
+    return Workspaces(tmp_path_factory.mktemp("workspaces"), tiny_model)
+
+
+@pytest.fixture
+def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/demo runs the demo itself, which takes minutes."""
+
+    def demo(*_: Any, **_options: Any) -> Iterator[Any]:
+        yield results.probe()
+
+    monkeypatch.setattr(study, "run_demo", demo)
+
+
+def words_of(line: str) -> tuple[str, ...]:
+    """The command that a line calls last."""
+    words = tuple(line.rpartition("kvtool ")[2].split())
+    return max((known for known in EXAMPLES if words[: len(known)] == known), key=len)
+
+
+@pytest.mark.usefixtures("short_demo")
+@pytest.mark.parametrize("line", [pytest.param(line, marks=SLOW.get(line, ())) for line in LINES])
+def test_an_example_does_what_it_says(
+    line: str,
+    shell: Shell,
+    workspaces: Workspaces,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspaces.copy(words_of(line), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    # "y" answers the question of `store remove`.
+    run_line(line, shell, monkeypatch, workspaces.model, "y\n")
+
+
+def run_line(
+    line: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, model: Path, text: str
+) -> None:
+    """Run a line of the shell in this process, with its pipes and files; `text` is its standard input."""
+    for command in line.split("|"):
+        words = shlex.split(command)
+        target = Path(words.pop()) if ">" in words else None
+        source = Path(words.pop()) if "<" in words else None
+        text = source.read_text() if source else text
+        words = [word for word in words if word not in ("<", ">")]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        exit_code, text, notes = shell(*stand_in(words[1:], model))
+        assert exit_code == 0, notes
+        if target is not None:
+            assert text
+            target.write_text(text)
+
+
+def stand_in(words: Sequence[str], model: Path) -> list[str]:
+    """The tiny model for every other, and this machine's processor for cards that it may lack."""
+    stand_ins = {"--model": str(model), "--devices": "cpu"}
+    before = ["", *words[:-1]]
+    return [stand_ins.get(flag, word) for flag, word in zip(before, words, strict=True)]
