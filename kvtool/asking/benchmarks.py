@@ -1,4 +1,5 @@
-"""Questions to ask about one image each: POPE's, MME's and those of other data sets, and how answers are scored."""
+"""Questions to ask about one image each: POPE's, MME's and those of other data sets, and scores of
+their answers under conditions side by side."""
 
 from __future__ import annotations
 
@@ -35,8 +36,11 @@ FIRST = ("f1", "macro_f1", "score", "mme*", "accuracy", "acc", "acc_plus", "yes_
 class Benchmark:
     """Questions about images, yes-or-no ones of POPE and MME.
 
-    label: what its groups are, as rows say it. metric, unit: as in Result. is_official: whether the benchmark has
-    answer files of its own.
+    Args:
+        label: what rows call its groups.
+        metric: as in Result.
+        unit: as in Result.
+        is_official: whether the benchmark has answer files of its own.
     """
 
     name: str
@@ -44,11 +48,14 @@ class Benchmark:
     metric: str
     unit: str
     said: Callable[[str, Question], str]
-    """What an answer's text says to a question: yes, no, an option; "other" where it says none of what it may."""
+    """What an answer's text says to a question: yes, no, an option; "other" where it says none of
+    what it may."""
     units: Callable[[Array, Array], Array]
-    """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be summed."""
+    """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be
+    summed."""
     unit_of: Callable[[Question], Hashable]
-    """What a question is scored together with; questions of one unit follow each other within their group."""
+    """What a question is scored together with; questions of one unit follow each other within
+    their group."""
     group_scores: Scores
     all_scores: Callable[[Sequence[str]], Scores]
     """Of groups' names: scores of their sums side by side, (..., group * k)."""
@@ -61,9 +68,9 @@ def _pope_summary(_files: Sequence[str]) -> Scores:
     return lambda sums: _led(pooled_and_macro(sums))
 
 
-def _mme_units(said: Array, correct: Array) -> Array:
-    """Of an image's two questions: mme_units, and how many were answered yes."""
-    yes = said.reshape(-1, 2).sum(axis=1).astype(np.float64)
+def _mme_units(answered: Array, correct: Array) -> Array:
+    """Return mme_units of each image's two questions, and how many were answered yes."""
+    yes = answered.reshape(-1, 2).sum(axis=1).astype(np.float64)
     return np.column_stack([mme_units(correct.reshape(-1, 2)), yes])
 
 
@@ -72,19 +79,25 @@ def _mme_scores(sums: Array) -> dict[str, Array]:
 
 
 def _mme_summary(subsets: Sequence[str]) -> Scores:
-    """As kvtool score's, and the mean over subsets of yes_ratio."""
-    of_scores = mean_scores(subsets)
+    """Return the scores of kvtool score, and the mean over subsets of yes_ratio."""
+    answer_scores = mean_scores(subsets)
 
     def scores(sums: Array) -> dict[str, Array]:
-        each = sums.reshape(*sums.shape[:-1], -1, 5)
-        own = each[..., :4].reshape(*sums.shape[:-1], -1)
-        return _led(of_scores(own) | {"yes_ratio": _mme_scores(each)["yes_ratio"].mean(axis=-1)})
+        """Score sums (..., 5 * subset)."""
+        by_subset = sums.reshape(*sums.shape[:-1], -1, 5)
+        answer_sums = by_subset[..., :4].reshape(*sums.shape[:-1], -1)
+        return _led(
+            answer_scores(answer_sums)
+            | {"yes_ratio": _mme_scores(by_subset)["yes_ratio"].mean(axis=-1)}
+        )
 
     return scores
 
 
 def _led(scores: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: scores[name] for name in (*(n for n in FIRST if n in scores), *scores)}
+    """Return scores in the order of rows: those of FIRST, then the others."""
+    leading = [name for name in FIRST if name in scores]
+    return {name: scores[name] for name in dict.fromkeys([*leading, *scores])}
 
 
 BENCHMARKS = {
@@ -114,10 +127,12 @@ BENCHMARKS = {
 
 
 def own_benchmark(name: str) -> Benchmark:
-    """The questions of any other data set: the share of right answers, of all and of each group.
+    """Return the benchmark of any other data set with questions: the share of right answers, of all
+    and of each group.
 
-    A question with choices is answered by one of them, see kvtool.metrics.answers.parse_choice; one whose answer is
-    yes or no as POPE reads answers; any other by the very answer, case and a period at its end aside.
+    A question with choices is answered by one of them, see kvtool.metrics.answers.parse_choice; one
+    whose answer is yes or no as POPE reads answers; any other by the very answer, case and a period
+    at its end aside.
     """
     return Benchmark(
         name=name,
@@ -135,13 +150,14 @@ def own_benchmark(name: str) -> Benchmark:
 
 
 def _pooled_accuracy(sums: Array) -> dict[str, Array]:
-    """Of all questions, and the mean of the groups' accuracies."""
+    """Return the accuracy of all questions, and the mean of the groups' accuracies."""
     by_group = sums.reshape(*sums.shape[:-1], -1, 2)
     macro = accuracy(by_group)["accuracy"].mean(axis=-1)
     return accuracy(by_group.sum(axis=-2)) | {"macro_accuracy": macro}
 
 
 def _said(answer: str, question: Question) -> str:
+    """Return what an answer says to a question of own_benchmark; "other" where it says nothing."""
     if question.choices:
         return parse_choice(answer, question.choices) or "other"
     if _plain_answer(question) in ("yes", "no"):
@@ -150,48 +166,57 @@ def _said(answer: str, question: Question) -> str:
 
 
 def _plain_answer(question: Question) -> str:
+    """Return what an answer has to say to be right: a choice's letter, or a plain text."""
     return question.answer if question.choices else plain_text(question.answer)
 
 
 def plain_text(answer: str) -> str:
-    """A short answer in lower case on one line, without a period at its end."""
+    """Return a short answer in lower case on one line, without a period at its end."""
     return " ".join(answer.split()).rstrip(".").casefold()
 
 
 def open_benchmark(spec: str) -> tuple[Benchmark, DatasetBase]:
-    """A benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE), scenes@mme, or any other data set
-    with questions, e.g. own:PATH. Raises UsageError."""
+    """Open a benchmark and its data set: pope:PATH, mme:PATH[@all], scenes (its POPE), scenes@mme,
+    or any other data set with questions, e.g. own:PATH.
+
+    Raises UsageError.
+    """
     parsed = parse_spec(spec)
     if parsed.name == "scenes" and parsed.split is None:
         parsed = replace(parsed, split="pope")
     name = str(parsed.split) if parsed.name == "scenes" else parsed.name
-    if not _asks(name):
-        named = [
-            *BENCHMARKS,
-            *(other for other in DATASETS.names() if other not in BENCHMARKS and _asks(other)),
+    if not _has_questions(name):
+        others = [
+            dataset
+            for dataset in DATASETS.names()
+            if dataset not in BENCHMARKS and _has_questions(dataset)
         ]
-        known = ", ".join([*(f"{other}:PATH" for other in named), "scenes", "scenes@mme"])
-        raise UsageError(f"benchmark: expected one of {known}; found {spec!r}")
+        specs = [f"{dataset}:PATH" for dataset in (*BENCHMARKS, *others)]
+        examples = ", ".join([*specs, "scenes", "scenes@mme"])
+        raise UsageError(f"benchmark: expected one of {examples}; found {spec!r}")
     return BENCHMARKS.get(name) or own_benchmark(name), open_dataset(parsed)
 
 
-def _asks(name: str) -> bool:
-    """Whether a data set has questions, see kvtool.datasets.protocols.HasQuestions."""
+def _has_questions(name: str) -> bool:
+    """Return whether a data set has questions, see kvtool.datasets.protocols.HasQuestions."""
     return hasattr(DATASETS.load(name), "questions")
 
 
-def unaskable(question: Question, failed: Mapping[str, str]) -> str:
-    """Why a question cannot be asked from one stored cache; "" where it can. failed: why, of images without one."""
+def unaskable(question: Question, failures: Mapping[str, str]) -> str:
+    """Return why a question cannot be asked from one stored cache; "" where it can.
+
+    `failures` are the reasons, by id, of images without a cache.
+    """
     if len(question.image_ids) > 1:
         return f"it is about {len(question.image_ids)} images, and a stored cache is of one"
     if not question.answer:
         return "its answer is not public"
-    return failed.get(question.image_ids[0], "")
+    return failures.get(question.image_ids[0], "")
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one condition, or one draw of it, answered: a text for each question."""
+    """The answers of one condition, or of one draw of it: a text for each question."""
 
     condition: str
     draw: int | None
@@ -205,17 +230,18 @@ class Answers:
 
 
 def score_conditions(
-    benchmark: Benchmark, questions: Sequence[Question], every: Sequence[Answers], seed: int
+    benchmark: Benchmark, questions: Sequence[Question], conditions: Sequence[Answers], seed: int
 ) -> Iterator[Row]:
-    """Rows of each condition: all groups together, then each; of several draws their mean, and each draw together.
+    """Yield the rows of each condition: all groups together, then each group.
 
-    The first of `every` is what McNemar's test compares the others with. All intervals are over the same resamples.
+    Of several draws their mean comes first, then each draw with all groups together. McNemar's test
+    compares every condition with the first one. All intervals are over the same resamples.
     """
     sheet = AnswerSheet(benchmark, questions)
-    baseline = sheet.correct(every[0])
-    for name in dict.fromkeys(answers.condition for answers in every):
-        draws = [answers for answers in every if answers.condition == name]
-        yield from sheet.rows(draws, None if name == every[0].condition else baseline, seed)
+    baseline = sheet.correct(conditions[0])
+    for name in dict.fromkeys(condition.condition for condition in conditions):
+        draws = [condition for condition in conditions if condition.condition == name]
+        yield from sheet.rows(draws, None if name == conditions[0].condition else baseline, seed)
 
 
 class AnswerSheet:
@@ -231,15 +257,18 @@ class AnswerSheet:
         }
 
     def said(self, answers: Answers) -> Array:
+        """Return the options that the answers name, (question,)."""
         pairs = zip(answers.texts, self.questions, strict=True)
         return np.array([self.benchmark.said(text, question) for text, question in pairs])
 
     def correct(self, answers: Answers) -> Array:
+        """Return which answers are right, (question,) bool."""
         correct: Array = self.said(answers) == self.truth
         return correct
 
     def rows(self, draws: Sequence[Answers], baseline: Array | None, seed: int) -> Iterator[Row]:
-        """The condition's rows; with several draws the first ones are means over them, without McNemar's test."""
+        """Yield the condition's rows; with several draws the first ones are means over them,
+        without McNemar's test."""
         labels: Row = {"condition": draws[0].condition}
         if len(draws) == 1:
             yield from self._rows(labels, draws, baseline, seed)
@@ -253,47 +282,51 @@ class AnswerSheet:
     ) -> Iterator[Row]:
         labels = labels | {"n_heads": draws[0].n_heads}
         parts = {
-            name: [self._units(answers, at) for answers in draws]
-            for name, at in self.groups.items()
+            name: [self._units(answers, rows) for answers in draws]
+            for name, rows in self.groups.items()
         }
-        wide = [
-            side_by_side([of_draws[draw] for of_draws in parts.values()])
-            for draw in range(len(draws))
-        ]
-        together, of_group = np.concatenate([units for units, _ in wide], axis=1), wide[0][1]
+        # All groups together: each group in its columns, and the draws beside one another.
+        units_and_groups = [side_by_side(groups) for groups in zip(*parts.values(), strict=True)]
+        together = np.concatenate([units for units, _ in units_and_groups], axis=1)
+        strata = units_and_groups[0][1]
         scores = mean_over_draws(self.benchmark.all_scores(list(parts)), len(draws))
-        everything = np.arange(len(self.truth))
-        more = self._counts(draws, everything, baseline)
+        all_rows = np.arange(len(self.truth))
+        counts = self._counts(draws, all_rows, baseline)
         yield {
             **labels,
-            **scored(together, scores, strata=of_group, seed=seed),
+            **scored(together, scores, strata=strata, seed=seed),
             "n": len(together),
-            **more,
+            **counts,
         }
+        # Then each group alone.
         scores = mean_over_draws(self.benchmark.group_scores, len(draws))
-        for name, at in self.groups.items():
+        for name, rows in self.groups.items():
             units = np.concatenate(parts[name], axis=1)
-            more = self._counts(draws, at, baseline)
+            counts = self._counts(draws, rows, baseline)
             yield {
                 **labels,
                 self.benchmark.label: name,
                 **scored(units, scores, seed=seed),
                 "n": len(units),
-                **more,
+                **counts,
             }
 
-    def _units(self, answers: Answers, at: Array) -> Array:
-        return self.benchmark.units(self.said(answers)[at] == "yes", self.correct(answers)[at])
+    def _units(self, answers: Answers, rows: Array) -> Array:
+        return self.benchmark.units(self.said(answers)[rows] == "yes", self.correct(answers)[rows])
 
-    def _counts(self, draws: Sequence[Answers], at: Array, baseline: Array | None) -> Row:
-        """Questions, answers that are neither yes nor no, and McNemar's test against the baseline."""
-        others = [int((self.said(answers)[at] == "other").sum()) for answers in draws]
+    def _counts(self, draws: Sequence[Answers], rows: Array, baseline: Array | None) -> Row:
+        """Count questions and answers that are neither yes nor no, and test against the
+        baseline."""
+        n_unreadable = [int((self.said(answers)[rows] == "other").sum()) for answers in draws]
         row: Row = {
-            "n_questions": len(at),
-            "n_other": sum(others) / len(others) if len(others) > 1 else others[0],
+            "n_questions": len(rows),
+            "n_other": sum(n_unreadable) / len(n_unreadable)
+            if len(n_unreadable) > 1
+            else n_unreadable[0],
         }
+        # The test is of one draw: several have no common answer to a question.
         if baseline is not None:
-            test = mcnemar(baseline[at], self.correct(draws[0])[at])
+            test = mcnemar(baseline[rows], self.correct(draws[0])[rows])
             row |= {
                 "n_lost": test.lost,
                 "n_gained": test.gained,
@@ -304,9 +337,11 @@ class AnswerSheet:
 
 
 def mean_over_draws(scores: Scores, n_draws: int) -> Scores:
-    """Scores of sums of several draws side by side, (..., draw * k), averaged over the draws."""
+    """Return scores of sums of several draws side by side, (..., draw * k), averaged over the
+    draws."""
 
     def averaged(sums: Array) -> dict[str, Array]:
+        """Average the scores over the draws."""
         by_draw = scores(sums.reshape(*sums.shape[:-1], n_draws, -1))
         return {name: values.mean(axis=-1) for name, values in by_draw.items()}
 

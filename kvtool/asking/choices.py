@@ -1,6 +1,6 @@
-"""Multiple-choice questions about one picture: which a model can be asked and scored on, and how it fares.
+"""Multiple-choice questions about one picture: their choice, answers and scores.
 
-CV-Bench whole, and the four sub-tasks of BLINK that the paper calls perception (appendix A.5).
+All of CV-Bench, and the four sub-tasks of BLINK that the paper calls perception (appendix A.5).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvtool.asking.answering import Answer, Answerer, Progress
+from kvtool.asking.answering import Answer, Answerer
+from kvtool.asking.caches import Progress
 from kvtool.asking.records import scored, side_by_side
 from kvtool.datasets.base import DatasetBase, Question
 from kvtool.datasets.protocols import HasQuestions
@@ -28,17 +29,19 @@ NO_HEADS: frozenset[tuple[int, int]] = frozenset()
 
 @dataclass(frozen=True)
 class ChoiceQuestion:
-    """A question of a benchmark. Equal ones are the same question: text, choices, answer and picture's id."""
+    """A question of a benchmark; equal ones have the same text, choices, answer and picture id."""
 
     benchmark: str
     question: Question
 
     @property
     def image(self) -> str:
+        """The id of the picture that the question is about."""
         return self.question.image_ids[0]
 
     @property
     def cell(self) -> ChoiceCell:
+        """The task or sub-task and the collection of images, within which scores are averaged."""
         return ChoiceCell(self.benchmark, self.question.group, self.question.source)
 
     @property
@@ -47,81 +50,92 @@ class ChoiceQuestion:
         return self.read(self.question.answer)
 
     def read(self, answer: str) -> str:
+        """Return the option that an answer names, "" where it names none."""
         return parse_choice(answer, self.question.choices)
 
 
-def perception(dataset: DatasetBase, held: Collection[str]) -> list[ChoiceQuestion]:
-    """The questions of a benchmark whose picture is held, in its order; of BLINK those of PERCEPTION.
+def perception(dataset: DatasetBase, images: Collection[str]) -> list[ChoiceQuestion]:
+    """Return the questions whose picture is in `images`, in the benchmark's order; of BLINK those
+    of PERCEPTION.
 
-    Raises DatasetError for one whose answer names none of its choices.
+    Raises DatasetError for a question whose answer names none of its choices.
     """
     questions = dataset.questions() if isinstance(dataset, HasQuestions) else []
-    asked = [
-        ChoiceQuestion(dataset.name, question)
-        for question in questions
-        if len(question.image_ids) == 1
-        and question.image_ids[0] in held
-        and (dataset.name != BLINK or question.group in PERCEPTION)
+    choices = [
+        ChoiceQuestion(dataset.name, entry)
+        for entry in questions
+        if len(entry.image_ids) == 1
+        and entry.image_ids[0] in images
+        and (dataset.name != BLINK or entry.group in PERCEPTION)
     ]
-    for each in asked:
-        if not each.truth:
-            one = each.question
+    for choice in choices:
+        if not choice.truth:
+            question = choice.question
             raise DatasetError(
-                f"{dataset.name}: {dataset.root}: question {one.id}: expected an answer that names one of its "
-                f"{len(one.choices)} choices, found {one.answer!r}; use the official files"
+                f"{dataset.name}: {dataset.root}: question {question.id}: expected an answer that "
+                "names one of its "
+                f"{len(question.choices)} choices, found {question.answer!r}; use the official "
+                "files"
             )
-    return asked
+    return choices
 
 
-def first_of_cells(asked: Sequence[ChoiceQuestion], limit: int | None) -> list[ChoiceQuestion]:
-    """The first questions of each task or sub-task and collection of images, at most `limit`; their order stays."""
+def first_of_cells(questions: Sequence[ChoiceQuestion], limit: int | None) -> list[ChoiceQuestion]:
+    """Return the first questions, at most `limit`, of each cell in their order.
+
+    A cell is a task or sub-task and a collection of images.
+    """
     seen: dict[ChoiceCell, int] = {}
-    kept = []
-    for each in asked:
-        seen[each.cell] = seen.get(each.cell, 0) + 1
-        if limit is None or seen[each.cell] <= limit:
-            kept.append(each)
-    return kept
+    first = []
+    for question in questions:
+        seen[question.cell] = seen.get(question.cell, 0) + 1
+        if limit is None or seen[question.cell] <= limit:
+            first.append(question)
+    return first
 
 
 def ask(
-    answerer: Answerer, asked: Sequence[ChoiceQuestion], progress: Progress
+    answerer: Answerer, questions: Sequence[ChoiceQuestion], progress: Progress
 ) -> dict[ChoiceQuestion, Answer]:
-    """What the model says to each question; the answerer's run holds the pictures."""
+    """Return what the model says to each question; the answerer's run holds the pictures."""
     texts: dict[str, list[str]] = {}
-    for each in asked:
-        texts.setdefault(each.image, []).append(each.question.prompt)
-    found = answerer.ask(texts, [NO_HEADS], progress)[NO_HEADS]
-    return {each: found[each.image][each.question.prompt] for each in asked}
+    for question in questions:
+        texts.setdefault(question.image, []).append(question.question.prompt)
+    answers = answerer.ask(texts, [NO_HEADS], progress)[NO_HEADS]
+    return {question: answers[question.image][question.question.prompt] for question in questions}
 
 
 def score_choices(
-    asked: Sequence[ChoiceQuestion], answers: Sequence[str], seed: int
+    questions: Sequence[ChoiceQuestion], answers: Sequence[str], seed: int
 ) -> tuple[Row, list[Row]]:
-    """Scores with intervals, see choice_scores; and a row for each task or sub-task.
+    """Return the scores with intervals, see choice_scores, and a row for each task or sub-task.
 
-    Questions are resampled within their task or sub-task and collection of images, the same resamples whoever
-    answers. n: questions; n_other: answers that name no choice, which are wrong.
+    Questions are resampled within their cell, the same resamples for every model. The rows count
+    the questions as n, and as n_other the answers that name no choice, which are wrong.
     """
-    said = [each.read(answer) for each, answer in zip(asked, answers, strict=True)]
-    correct = np.array([option == each.truth for option, each in zip(said, asked, strict=True)])
-    other = np.array([not option for option in said])
-    cells = list(dict.fromkeys(each.cell for each in asked))
-    members = [np.flatnonzero([each.cell == cell for each in asked]) for cell in cells]
-    units, strata = side_by_side([choice_units(correct[at]) for at in members])
+    options = [question.read(answer) for question, answer in zip(questions, answers, strict=True)]
+    correct = np.array(
+        [option == question.truth for option, question in zip(options, questions, strict=True)]
+    )
+    unreadable = np.array([not option for option in options])
+    cells = list(dict.fromkeys(question.cell for question in questions))
+    cell_of_question = np.array([cells.index(question.cell) for question in questions])
+    members = [np.flatnonzero(cell_of_question == number) for number in range(len(cells))]
+    units, strata = side_by_side([choice_units(correct[rows]) for rows in members])
     row = scored(units, choice_scores(cells), strata=strata, seed=seed)
     groups: dict[tuple[str, str], list[Array]] = {}
-    for cell, at in zip(cells, members, strict=True):
-        groups.setdefault(cell[:2], []).append(at)
-    return row | _counts(other), [
-        {"benchmark": benchmark, "subset": group} | _group(correct, other, np.concatenate(at), seed)
-        for (benchmark, group), at in groups.items()
+    for cell, rows in zip(cells, members, strict=True):
+        groups.setdefault(cell[:2], []).append(rows)
+    return row | _counts(unreadable), [
+        {"benchmark": benchmark, "subset": group}
+        | _group(correct, unreadable, np.concatenate(rows), seed)
+        for (benchmark, group), rows in groups.items()
     ]
 
 
-def _group(correct: Array, other: Array, at: Array, seed: int) -> Row:
-    return scored(choice_units(correct[at]), accuracy, seed=seed) | _counts(other[at])
+def _group(correct: Array, unreadable: Array, rows: Array, seed: int) -> Row:
+    return scored(choice_units(correct[rows]), accuracy, seed=seed) | _counts(unreadable[rows])
 
 
-def _counts(other: Array) -> Row:
-    return {"n": len(other), "n_other": int(other.sum())}
+def _counts(unreadable: Array) -> Row:
+    return {"n": len(unreadable), "n_other": int(unreadable.sum())}

@@ -1,4 +1,5 @@
-"""Which heads a knockout blocks: head sets from rows, their split over the depth, and controls drawn beside them."""
+"""The heads that a knockout blocks: sets read from rows, their split over the depth, and
+controls."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ MAX_HEADS_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class HeadCondition:
-    """One way of asking every question. draw: number of a control's draw, None for what is not drawn."""
+    """One way of asking every question; `draw` is the number of a control's draw, else None."""
 
     name: str
     heads: Heads
@@ -33,87 +34,101 @@ class HeadCondition:
 
 @dataclass(frozen=True)
 class HeadSet:
-    """What a knockout is about. dependent: those that depend on the input, from which one control is drawn."""
+    """The heads of a knockout: those chosen, and those that depend on the input.
+
+    A control of the same size is drawn from the dependent heads.
+    """
 
     chosen: Heads
     dependent: Heads
 
 
 def read_rows(source: str) -> list[tuple[str, Row]]:
-    """JSON lines of a file or a pipe, or of standard input for "-", each with where it stands. Raises UsageError."""
-    where = "standard input" if source == STANDARD_INPUT else source
+    """Read the JSON lines of a file or a pipe, or of standard input for "-", and where each stands.
+
+    Raises UsageError for what cannot be read or is no JSON object.
+    """
+    location = "standard input" if source == STANDARD_INPUT else source
     try:
         text = read_input(source, MAX_HEADS_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        said = getattr(error, "strerror", None) or error
-        said = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else said
+        reason = getattr(error, "strerror", None) or error
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise UsageError(
-            f"heads {where}: expected a readable file of JSON lines, found: {said}"
+            f"heads {location}: expected a readable file of JSON lines, found: {reason}"
         ) from None
     lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     return [
-        (f"heads {where}: line {number}", _object(line, f"heads {where}: line {number}"))
+        (f"heads {location}: line {number}", _object(line, f"heads {location}: line {number}"))
         for number, line in lines
     ]
 
 
-def _object(line: str, where: str) -> Row:
+def _object(line: str, location: str) -> Row:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: expected JSON, found: {error}") from None
-    if not isinstance(found, dict):
+        raise UsageError(f"{location}: expected JSON, found: {error}") from None
+    if not isinstance(row, dict):
         raise UsageError(
-            f"{where}: expected a JSON object with layer and kv_head, found {type(found).__name__}"
+            f"{location}: expected a JSON object with layer and kv_head, found {type(row).__name__}"
         )
-    return found
+    return row
 
 
 def head_set(rows: Iterable[tuple[str, Row]], geometry: Geometry, source: str) -> HeadSet:
-    """Heads of rows with layer and kv_head; where rows say `input_agnostic`, those of the keys for which it is true.
+    """Return the heads of rows with layer and kv_head.
 
-    dependent: rows that say false; where none says anything, every head that is not chosen. A row of which nobody knows
-    (null, since its values are not finite, or no threshold was found) is neither. Raises UsageError for
-    fields that are missing or out of range, and for an empty set.
+    Where rows say `input_agnostic`, these are the heads of keys for which it is true, and the
+    dependent ones those for which it is false; where none says anything, every other head is
+    dependent. A row of which nobody knows (null, since its values are not finite, or no threshold
+    was determined) is neither. Raises UsageError for fields that are missing or out of range, and
+    for an empty set.
     """
-    taken: set[Head] = set()
+    agnostic_heads: set[Head] = set()
     dependent: set[Head] = set()
-    n_rows, judged = 0, False
-    for where, row in rows:
+    n_rows = 0
+    judged = False
+    for location, row in rows:
         n_rows += 1
-        head = _head(row, geometry, where)
+        head = _head(row, geometry, location)
         if "input_agnostic" not in row:
-            taken.add(head)
+            agnostic_heads.add(head)
         elif row.get("kind", "key") == "key":
             judged = True
             if row["input_agnostic"] is not None:
-                (taken if row["input_agnostic"] is True else dependent).add(head)
-    if not taken:
-        found = f"{n_rows} rows and none of an input-agnostic key" if n_rows else "none"
+                (agnostic_heads if row["input_agnostic"] is True else dependent).add(head)
+    if not agnostic_heads:
+        description = f"{n_rows} rows and none of an input-agnostic key" if n_rows else "none"
         raise UsageError(
-            f"heads {source}: expected at least one head, found {found}; "
+            f"heads {source}: expected at least one head, found {description}; "
             "give a file of JSON lines with layer and kv_head, or see kvtool variance --threshold"
         )
-    every = {
+    all_heads = {
         (layer, kv_head) for layer in range(geometry.layers) for kv_head in range(geometry.kv_heads)
     }
-    return HeadSet(frozenset(taken), frozenset((dependent if judged else every) - taken))
+    return HeadSet(
+        frozenset(agnostic_heads), frozenset((dependent if judged else all_heads) - agnostic_heads)
+    )
 
 
-def _head(row: Row, geometry: Geometry, where: str) -> Head:
+def _head(row: Row, geometry: Geometry, location: str) -> Head:
     if row.get("kind", "key") not in ("key", "value"):
         raise UsageError(
-            f"{where}: expected a head of the decoder (kind key or value), found kind {row['kind']!r}"
+            f"{location}: expected a head of the decoder (kind key or value), found kind "
+            f"{row['kind']!r}"
         )
     for name, count in (("layer", geometry.layers), ("kv_head", geometry.kv_heads)):
         number = row.get(name)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < count:
-            found = (
+            description = (
                 json.dumps(number)
                 if name in row
                 else f"no such field among {', '.join(list(row)[:6]) or 'none'}"
             )
-            raise UsageError(f"{where}: expected {name} from 0 to {count - 1}, found {found}")
+            raise UsageError(
+                f"{location}: expected {name} from 0 to {count - 1}, found {description}"
+            )
     return row["layer"], row["kv_head"]
 
 
@@ -125,10 +140,12 @@ def make_conditions(
     draws: int,
     seed: int,
 ) -> tuple[list[HeadCondition], list[str]]:
-    """none, chosen, its early, middle and late parts, and the controls; and what there is to say of them.
+    """Return the conditions none, chosen, its early, middle and late parts, and the controls; and
+    notes on them.
 
-    layers: only heads in these are blocked, and controls are drawn from these; without, from every layer that holds
-    a chosen head. Raises UsageError for a control of another name, and where no chosen head is left.
+    Only heads in `layers` are blocked, and controls are drawn from these; without `layers`, from
+    every layer that holds a chosen head. Raises UsageError for a control of another name, and where
+    no chosen head remains.
     """
     if unknown := [name for name in controls if name not in CONTROLS]:
         raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
@@ -138,39 +155,53 @@ def make_conditions(
     if not chosen:
         has = ", ".join(map(str, sorted({layer for layer, _ in heads.chosen})))
         raise UsageError(
-            f"layers: expected some that hold a chosen head, found none of them; chosen heads are in {has}"
+            "layers: expected some that hold a chosen head, found none of them; chosen heads are "
+            f"in {has}"
         )
-    conditions, notes = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)], []
-    for name, group in layer_groups(geometry.layers).items():
-        part = frozenset(head for head in chosen if head[0] in group)
-        if part:
-            conditions.append(HeadCondition(name, part))
-        else:
-            notes.append(
-                f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left out"
-            )
+    conditions, notes = _parts(chosen, geometry)
     pool = layers or tuple(sorted({layer for layer, _ in chosen}))
-    every = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
-    pools = {"dependent": every & heads.dependent, "random": every}
+    all_heads = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
+    pools = {"dependent": all_heads & heads.dependent, "random": all_heads}
     for name in dict.fromkeys(controls):
         if len(pools[name]) < len(chosen):
             notes.append(
-                f"control {name}: {len(pools[name])} heads to draw in these layers, not {len(chosen)}"
+                f"control {name}: {len(pools[name])} heads to draw in these layers, not "
+                f"{len(chosen)}"
             )
         if pools[name]:
             conditions += draw_control(name, pools[name], len(chosen), draws, seed)
     return conditions, notes
 
 
+def _parts(chosen: Heads, geometry: Geometry) -> tuple[list[HeadCondition], list[str]]:
+    """Return the conditions none, chosen, and its parts by depth; a note for each empty part."""
+    conditions = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)]
+    notes = []
+    for name, group in layer_groups(geometry.layers).items():
+        part = frozenset(head for head in chosen if head[0] in group)
+        if part:
+            conditions.append(HeadCondition(name, part))
+        else:
+            notes.append(
+                f"condition {name}: no chosen head in layers {group.start}-{group.stop - 1}, left "
+                "out"
+            )
+    return conditions, notes
+
+
 def draw_control(
     name: str, pool: Iterable[Head], count: int, draws: int, seed: int
 ) -> list[HeadCondition]:
-    """`draws` sets of `count` heads, or of all where there are fewer, each without repetition."""
+    """Draw `draws` sets of `count` heads, or of all where there are fewer, each without
+    repetition."""
     ordered = sorted(pool)
     count = min(count, len(ordered))
-    found = []
+    conditions = []
     for draw in range(draws):
+        # A stream of its own for each draw: more draws leave the first ones as they were.
         rng = np.random.default_rng([seed, CONTROLS.index(name), draw])
         picks = rng.choice(len(ordered), count, replace=False)
-        found.append(HeadCondition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw))
-    return found
+        conditions.append(
+            HeadCondition(name, frozenset(ordered[pick] for pick in picks.tolist()), draw)
+        )
+    return conditions

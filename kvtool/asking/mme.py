@@ -27,11 +27,18 @@ COLUMNS = "image TAB question TAB ground truth TAB answer"
 
 
 def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = None) -> Result:
-    """acc, acc_plus and score (percent, as published) of each subset, their means over the subsets, and the total.
+    """Score acc, acc_plus and score (percent, as published) of each subset, their means, and the
+    total.
 
-    answers: a folder of <subset>.txt, in each two consecutive lines an image: image TAB question TAB ground truth TAB
-    answer. `mme*`, the mean over count, color, position and existence, is there where these four are. An image
-    whose ground truth cannot be used is left out and counted. Raises DatasetError that names file and line.
+    `mme*`, the mean over count, color, position and existence, is there where these four are. An
+    image whose ground truth cannot be used is left out and counted. Raises DatasetError that names
+    file and line.
+
+    Args:
+        answers: a folder of <subset>.txt files; each two consecutive lines belong to one image:
+            image TAB question TAB ground truth TAB answer.
+        seed: the random seed of the intervals.
+        progress: called with 1 and the name of each file that is read.
     """
     folder = results_folder(answers, "MME's <subset>.txt files")
     paths = sorted(path for path in folder.glob("*.txt") if path.is_file())
@@ -39,15 +46,7 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
         raise DatasetError(
             f"{folder}: expected <subset>.txt files, found {found(folder / 'x.txt', folder)}"
         )
-    units, others, skipped = {}, [], []
-    for path in paths:
-        correct, n_other, unusable = _read(path)
-        skipped += unusable
-        if len(correct):
-            units[path.stem] = correct
-            others.append(n_other)
-        if progress is not None:
-            progress(1, path.stem)
+    units, n_unreadable, skipped = _read_all(paths, progress)
     if not units:
         raise none_left(f"{folder}: questions", skipped)
     return Result(
@@ -55,7 +54,7 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
         task="mme",
         metric="score",
         n=sum(map(len, units.values())),
-        rows=_rows(units, others, seed),
+        rows=_rows(units, n_unreadable, seed),
         config={"answers": str(answers), "seed": seed},
         versions=versions(),
         unit="percent",
@@ -64,21 +63,49 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
     )
 
 
+def _read_all(
+    paths: Sequence[Path], progress: Progress | None
+) -> tuple[dict[str, Array], list[int], list[str]]:
+    """Read the subsets that can be scored: units and unreadable answers of each, and all notes."""
+    units = {}
+    n_unreadable = []
+    skipped = []
+    for path in paths:
+        correct, n_other, unusable = _read(path)
+        skipped += unusable
+        if len(correct):
+            units[path.stem] = correct
+            n_unreadable.append(n_other)
+        if progress is not None:
+            progress(1, path.stem)
+    return units, n_unreadable, skipped
+
+
 def _read(path: Path) -> tuple[Array, int, list[str]]:
-    """(image, 4) mme_units of a subset, how many answers are neither yes nor no, and a line for each image that is left
-    out, since the ground truth of one of its questions is neither Yes nor No."""
+    """Read a subset: (image, 4) mme_units, the number of answers that are neither yes nor no, and
+    notes.
+
+    There is a note for each image that is left out, since the ground truth of one of its questions
+    is neither Yes nor No.
+    """
     lines = read_text(path).rstrip("\n").split("\n")
     rows = [_columns(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    # The two questions on an image follow each other.
     for number, (first, second) in enumerate(zip(rows[::2], [*rows[1::2], None], strict=False)):
         if second is None or first[0] != second[0]:
             instead = "the end of the file" if second is None else f"image {second[0]}"
             raise DatasetError(
-                f"{path}:{2 * number + 2}: expected a second question on image {first[0]}, found {instead}"
+                f"{path}:{2 * number + 2}: expected a second question on image {first[0]}, found "
+                f"{instead}"
             )
-    answers, correct, skipped = [], [], []
+    answers = []
+    correct = []
+    skipped = []
     for number in range(0, len(rows), 2):
         pair = rows[number : number + 2]
-        unusable = [_unusable(row, f"{path}:{number + at}") for at, row in enumerate(pair, 1)]
+        unusable = [
+            _unusable(row, f"{path}:{number + offset}") for offset, row in enumerate(pair, 1)
+        ]
         if any(unusable):
             skipped.append(next(filter(None, unusable)))
             continue
@@ -88,33 +115,35 @@ def _read(path: Path) -> tuple[Array, int, list[str]]:
     return mme_units(np.array(correct, bool).reshape(-1, 2)), answers.count("other"), skipped
 
 
-def _unusable(row: list[str], where: str) -> str:
-    """What is wrong with the ground truth of a line; nothing for one that can be used."""
+def _unusable(row: list[str], location: str) -> str:
+    """Return what is wrong with the ground truth of a line; nothing for one that can be used."""
     if row[2].lower() in ("yes", "no"):
         return ""
-    return f"{where}: expected the ground truth Yes or No, found {row[2][:40]!r}"
+    return f"{location}: expected the ground truth Yes or No, found {row[2][:40]!r}"
 
 
-def _columns(line: str, where: str) -> list[str]:
+def _columns(line: str, location: str) -> list[str]:
+    """Split a line into its columns. Raises DatasetError."""
     columns = line.split("\t")
     if len(columns) != 4:
         raise DatasetError(
-            f"{where}: expected {COLUMNS} with 3 tabs, found {len(columns) - 1}: {line[:40]!r}"
+            f"{location}: expected {COLUMNS} with 3 tabs, found {len(columns) - 1}: {line[:40]!r}"
         )
     return columns
 
 
-def _rows(units: dict[str, Array], others: Sequence[int], seed: int) -> list[Row]:
-    """The summary, in which images are drawn within their subsets, and a row for each subset."""
-    together, of_subset = side_by_side(list(units.values()))
-    mean = scored(together, mean_scores(list(units)), strata=of_subset, seed=seed)
-    rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(others)}]
-    for (subset, each), n_other in zip(units.items(), others, strict=True):
+def _rows(units: dict[str, Array], n_unreadable: Sequence[int], seed: int) -> list[Row]:
+    """Return the summary, in which images are drawn within their subsets, and a row for each
+    subset."""
+    together, strata = side_by_side(list(units.values()))
+    mean = scored(together, mean_scores(list(units)), strata=strata, seed=seed)
+    rows: list[Row] = [{**mean, "n": len(together), "n_other": sum(n_unreadable)}]
+    for (subset, subset_units), n_other in zip(units.items(), n_unreadable, strict=True):
         rows.append(
             {
                 "subset": subset,
-                **scored(each, _scores, seed=seed),
-                "n": len(each),
+                **scored(subset_units, _scores, seed=seed),
+                "n": len(subset_units),
                 "n_other": n_other,
             }
         )
@@ -122,20 +151,22 @@ def _rows(units: dict[str, Array], others: Sequence[int], seed: int) -> list[Row
 
 
 def _scores(sums: Array) -> dict[str, Array]:
-    found = mme_scores(sums)
-    return {name: found[name] for name in ("score", "acc", "acc_plus")}
+    scores = mme_scores(sums)
+    return {name: scores[name] for name in ("score", "acc", "acc_plus")}
 
 
 def mean_scores(subsets: Sequence[str]) -> Callable[[Array], dict[str, Array]]:
-    """Scores of (..., 4 * subset) sums: the means over subsets; `total`; and the paper's `mme*`."""
+    """Return the scores of (..., 4 * subset) sums: the means over subsets, `total`, and the paper's
+    `mme*`."""
     paper = [subsets.index(name) for name in PAPER_SUBSETS if name in subsets]
 
     def scores(sums: Array) -> dict[str, Array]:
-        each = _scores(sums.reshape(*sums.shape[:-1], -1, 4))
-        found = {name: values.mean(axis=-1) for name, values in each.items()}
-        found["total"] = each["score"].sum(axis=-1)
+        """Score sums (..., 4 * subset)."""
+        by_subset = _scores(sums.reshape(*sums.shape[:-1], -1, 4))
+        means = {name: values.mean(axis=-1) for name, values in by_subset.items()}
+        means["total"] = by_subset["score"].sum(axis=-1)
         if len(paper) == len(PAPER_SUBSETS):
-            found["mme*"] = each["score"][..., paper].mean(axis=-1)
-        return found
+            means["mme*"] = by_subset["score"][..., paper].mean(axis=-1)
+        return means
 
     return scores

@@ -41,40 +41,50 @@ def score_pope(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """accuracy, precision, recall, f1 and yes_ratio of each file, and over all: pooled, and macro_<metric>, the mean
-    over the files.
+    """Score accuracy, precision, recall, f1 and yes_ratio of each file, and over all files.
 
-    answers: files of JSON lines or a JSON list with `answer` (or LLaVA's `text`), free text read as the official script
-    reads it, and `label`, yes or no; "-" is standard input. labels: where the labels stand in files of their own, as
-    POPE's and LLaVA's scripts have them, one for each file of answers; a label belongs to the answer of its
-    `question_id`, or where answers have none, to the one at its place. Without a predicted yes precision and f1 are 0.
-    The official script takes an empty answer for a yes, and so does this; each row counts them as n_empty.
-    An answer whose label is neither, and a file of answers whose file of labels
-    cannot be read, are left out and counted. Raises DatasetError that names file and line.
+    Over all files the scores are pooled, and macro_<metric> is the mean over the files. Without a
+    predicted yes precision and f1 are 0. The official script takes an empty answer for a yes, and
+    so does this; each row counts them as n_empty. An answer whose label is neither yes nor no, and
+    a file of answers whose file of labels cannot be read, are left out and counted. Raises
+    DatasetError that names file and line.
+
+    Args:
+        answers: files of JSON lines, or of a JSON list, with `answer` (or LLaVA's `text`), free
+            text read as the official script reads it, and `label`, yes or no; "-" is standard
+            input.
+        labels: files of their own for the labels, as POPE's and LLaVA's scripts have them, one for
+            each file of answers; a label belongs to the answer of its `question_id`, or where
+            answers have none, to the one at its place.
+        seed: the random seed of the intervals.
+        progress: called with 1 and the name of each file that is scored.
     """
-    paths, label_paths = _paths(answers), None if labels is None else _paths(labels)
-    if not paths:
-        raise UsageError("answers: expected one file or more, found none")
-    if label_paths is not None and len(label_paths) != len(paths):
-        raise UsageError(
-            f"labels: expected a file for each of {len(paths)} files of answers, found {len(label_paths)}"
-        )
-    if len({os.path.realpath(path) for path in paths}) < len(paths):
-        raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
-    units, n_empty, scored_paths, skipped = [], [], [], []
+    paths = _paths(answers)
+    label_paths = None if labels is None else _paths(labels)
+    _check_paths(paths, label_paths)
+    rows, skipped = _score_files(paths, label_paths, seed, progress)
+    return _result(rows, paths, label_paths, seed, skipped)
+
+
+def _score_files(
+    paths: Sequence[Path],
+    label_paths: Sequence[Path] | None,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[list[Row], list[str]]:
+    """Score the files that can be read; a note for each answer or file that is left out."""
+    units = []
+    n_empty = []
+    scored_paths = []
+    skipped = []
     for number, path in enumerate(paths):
         try:
-            labels_of_file = None if label_paths is None else _Labels(label_paths[number])
+            label_file = None if label_paths is None else _Labels(label_paths[number])
         except DatasetError as error:
             skipped.append(str(error))
             continue
-        answered = _labeled(path, labels_of_file)
-        labeled = [entry for entry in answered if entry[2] in LABELS]
-        skipped += [
-            f"{where}: expected label yes or no, found {label}"
-            for where, _, label in answered
-            if label not in LABELS
-        ]
+        labeled, unusable = _usable(_labeled(path, label_file))
+        skipped += unusable
         if not labeled:
             continue
         scored_paths.append(path)
@@ -84,18 +94,51 @@ def score_pope(
             progress(1, path.name)
     if not units:
         raise none_left(f"{', '.join(map(str, paths))}: answers with a label", skipped)
-    if any(n_empty):
-        notes = [
-            f"{sum(n_empty)} answers are empty and count as yes, as the official script reads them"
-        ]
-    else:
-        notes = []
+    return _rows(scored_paths, units, n_empty, seed), skipped
+
+
+def _check_paths(paths: Sequence[Path], label_paths: Sequence[Path] | None) -> None:
+    """Check that each file comes once, with a file of labels. Raises UsageError."""
+    if not paths:
+        raise UsageError("answers: expected one file or more, found none")
+    if label_paths is not None and len(label_paths) != len(paths):
+        raise UsageError(
+            f"labels: expected a file for each of {len(paths)} files of answers, found "
+            f"{len(label_paths)}"
+        )
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise UsageError(f"answers: expected each file once, found {', '.join(map(str, paths))}")
+
+
+def _usable(answers: Sequence[Labeled]) -> tuple[list[Labeled], list[str]]:
+    """Return the answers whose label is yes or no, and a note for each of the others."""
+    labeled = [entry for entry in answers if entry[2] in LABELS]
+    notes = [
+        f"{location}: expected label yes or no, found {label}"
+        for location, _, label in answers
+        if label not in LABELS
+    ]
+    return labeled, notes
+
+
+def _result(
+    rows: list[Row],
+    paths: Sequence[Path],
+    label_paths: Sequence[Path] | None,
+    seed: int,
+    skipped: Sequence[str],
+) -> Result:
+    """Return the result of scored files, with a note where answers are empty."""
+    n_empty = rows[0]["n_empty"]
+    notes = []
+    if n_empty:
+        notes = [f"{n_empty} answers are empty and count as yes, as the official script reads them"]
     return Result(
         command="score",
         task="pope",
         metric="f1",
-        n=sum(map(len, units)),
-        rows=_rows(scored_paths, units, n_empty, seed),
+        n=rows[0]["n"],
+        rows=rows,
         config={
             "answers": [str(path) for path in paths],
             "labels": None if label_paths is None else [str(path) for path in label_paths],
@@ -108,6 +151,7 @@ def score_pope(
 
 
 def _paths(paths: FilePath | Sequence[FilePath]) -> list[Path]:
+    """Return one or several paths as a list."""
     return [Path(paths)] if isinstance(paths, str | PathLike) else [Path(path) for path in paths]
 
 
@@ -119,99 +163,121 @@ class _Labels:
         self.records = read_records(path)
 
 
-def _labeled(path: Path, given: _Labels | None) -> list[Labeled]:
-    """The answers of a file, each with its label. Raises DatasetError."""
+def _labeled(path: Path, label_file: _Labels | None) -> list[Labeled]:
+    """Return the answers of a file, each with its label. Raises DatasetError."""
     records = read_records(path)
-    if given is None:
-        return [_label_beside(where, record) for where, record in records]
-    label_path, labels = given.path, given.records
+    if label_file is None:
+        return [_label_beside(location, record) for location, record in records]
+    label_path = label_file.path
+    labels = label_file.records
+    # Labels belong by question_id where every record has one, else in order.
     by_id = {
         str(record["question_id"]): entry
         for entry in labels
         if "question_id" in (record := entry[1])
     }
     if len(by_id) == len(labels) and all("question_id" in record for _, record in records):
-        return [_by_id(where, record, by_id, label_path) for where, record in records]
+        return [_by_id(location, record, by_id, label_path) for location, record in records]
     if len(labels) != len(records):
         raise DatasetError(
-            f"{label_path}: expected a label for each of the {len(records)} answers of {path}, found {len(labels)}"
+            f"{label_path}: expected a label for each of the {len(records)} answers of {path}, "
+            f"found {len(labels)}"
         )
     return [_pair(*answer, *label) for answer, label in zip(records, labels, strict=True)]
 
 
-def _label_beside(where: str, record: dict[str, Any]) -> Labeled:
-    """An answer whose label stands in the same record."""
-    (answer,) = need(record, ("answer",), where)
-    return where, need_text(answer, "answer", where), _label(record)
+def _label_beside(location: str, record: dict[str, Any]) -> Labeled:
+    """Return an answer whose label stands in the same record."""
+    (answer,) = need(record, ("answer",), location)
+    return location, need_text(answer, "answer", location), _label(record)
 
 
 def _by_id(
-    where: str,
+    location: str,
     record: dict[str, Any],
     labels: Mapping[str, tuple[str, dict[str, Any]]],
     label_path: Path,
 ) -> Labeled:
-    """An answer and the label of its question_id."""
+    """Return an answer and the label of its question_id."""
     number = str(record["question_id"])
     if number not in labels:
-        raise DatasetError(f"{where}: expected a question_id of {label_path}, found {number!r}")
-    return _pair(where, record, *labels[number])
+        raise DatasetError(f"{location}: expected a question_id of {label_path}, found {number!r}")
+    return _pair(location, record, *labels[number])
 
 
-def _pair(where: str, record: dict[str, Any], label_where: str, label: dict[str, Any]) -> Labeled:
-    """An answer and the label that belongs to it; where both say their question, it must be the same one."""
-    asked = record.get("question", record.get("prompt"))
+def _pair(
+    location: str, record: dict[str, Any], label_location: str, label: dict[str, Any]
+) -> Labeled:
+    """Return an answer and the label that belongs to it.
+
+    Where both name their question, it must be the same one. Raises DatasetError.
+    """
+    prompt = record.get("question", record.get("prompt"))
     question = label.get("text")
-    if isinstance(asked, str) and isinstance(question, str) and question.strip() not in asked:
+    if isinstance(prompt, str) and isinstance(question, str) and question.strip() not in prompt:
         raise DatasetError(
-            f"{where}: expected the answer to {question!r} of {label_where}, found that to {asked!r}; "
-            "answers and labels must be in one order"
+            f"{location}: expected the answer to {question!r} of {label_location}, found that to "
+            f"{prompt!r}; answers and labels must be in one order"
         )
     field = "answer" if "answer" in record else "text"
-    (answer,) = need(record, (field,), where)
+    (answer,) = need(record, (field,), location)
     truth = _label(label)
-    return where if truth in LABELS else label_where, need_text(answer, field, where), truth
+    return (
+        location if truth in LABELS else label_location,
+        need_text(answer, field, location),
+        truth,
+    )
 
 
 def _label(record: dict[str, Any]) -> str:
-    """yes or no; of a record that has neither what it has instead, for the line that names it."""
+    """Return yes or no; of a record with neither what it has instead, for the line that names
+    it."""
     if "label" not in record:
         return f"no label among {', '.join(record)}"[:100]
     return record["label"] if record["label"] in LABELS else repr(record["label"])[:100]
 
 
 def _units(labeled: Sequence[Labeled]) -> Array:
-    """(question, 4): pope_units of a file."""
-    said = [parse_pope(answer) == "yes" for _, answer, _ in labeled]
-    return pope_units(np.array(said), np.array([label == "yes" for _, _, label in labeled]))
+    """Return the pope_units of a file, (question, 4)."""
+    answered_yes = [parse_pope(answer) == "yes" for _, answer, _ in labeled]
+    return pope_units(np.array(answered_yes), np.array([label == "yes" for _, _, label in labeled]))
 
 
 def _rows(
     paths: Sequence[Path], units: Sequence[Array], n_empty: Sequence[int], seed: int
 ) -> list[Row]:
-    """The summary, in which questions are drawn within their files, and a row for each file."""
+    """Return the summary, in which questions are drawn within their files, and a row for each
+    file."""
     names = [path.name for path in paths]
     labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
-    together, of_file = side_by_side(units)
+    together, strata = side_by_side(units)
     rows: list[Row] = [
-        {**scored(together, pooled_and_macro, strata=of_file, seed=seed), "n": len(together)}
+        {**scored(together, pooled_and_macro, strata=strata, seed=seed), "n": len(together)}
     ]
     rows[0]["n_empty"] = sum(n_empty)
-    for label, each, empty in zip(labels, units, n_empty, strict=True):
+    for label, file_units, empty in zip(labels, units, n_empty, strict=True):
         rows.append(
-            {"file": label, **scored(each, _scores, seed=seed), "n": len(each), "n_empty": empty}
+            {
+                "file": label,
+                **scored(file_units, _scores, seed=seed),
+                "n": len(file_units),
+                "n_empty": empty,
+            }
         )
     return rows
 
 
 def _scores(sums: Array) -> dict[str, Array]:
-    found = pope_scores(sums)
-    return {name: found[name] for name in ORDER}
+    scores = pope_scores(sums)
+    return {name: scores[name] for name in ORDER}
 
 
 def pooled_and_macro(sums: Array) -> dict[str, Array]:
-    """(..., 4 * file) sums of all files; macro_f1 stands beside f1, the two by which results are compared."""
+    """Score (..., 4 * file) sums of all files, pooled and as means over the files.
+
+    macro_f1 stands beside f1, the two by which results are compared.
+    """
     by_file = sums.reshape(*sums.shape[:-1], -1, 4)
     pooled = _scores(by_file.sum(axis=-2))
-    macro = {f"macro_{name}": each.mean(axis=-1) for name, each in _scores(by_file).items()}
+    macro = {f"macro_{name}": values.mean(axis=-1) for name, values in _scores(by_file).items()}
     return {"f1": pooled["f1"], "macro_f1": macro["macro_f1"], **pooled, **macro}

@@ -1,4 +1,5 @@
-"""What the benchmarks share: rows with intervals, and reading result files with errors that name file and line."""
+"""What the benchmarks share: rows with intervals, and result files read with errors that name the
+line."""
 
 from __future__ import annotations
 
@@ -27,51 +28,63 @@ NAMED = 10
 def estimates(
     units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Scores of `units` (n, k) with their intervals; NaN for the ends where no unit can be drawn instead of another:
-    one alone has no interval."""
+    """Return the scores of `units` (n, k) with their intervals.
+
+    The ends are NaN where no unit can be drawn instead of another: one alone has no interval.
+    """
     largest = len(units) if strata is None else int(np.unique(strata, return_counts=True)[1].max())
     if largest > 1:
         return bootstrap(units, scores, strata=strata, seed=seed)
     values = {name: np.asarray(value) for name, value in scores(units.sum(axis=0)).items()}
+    # Nothing can be resampled: the scores stand, their ends are unknown.
     unknown = {name: np.full_like(value, np.nan) for name, value in values.items()}
     return {name: Estimate(value, unknown[name], unknown[name]) for name, value in values.items()}
 
 
 def scored(units: Array, scores: Scores, *, strata: Array | None = None, seed: int = 0) -> Row:
-    """The fields of `estimates`: every score, <score>_low and <score>_high."""
+    """Return the fields of `estimates`: every score, <score>_low and <score>_high."""
     row: Row = {}
     for name, estimate in estimates(units, scores, strata=strata, seed=seed).items():
-        row |= with_interval(name, *(float(each) for each in estimate))
+        row |= with_interval(name, *(float(number) for number in estimate))
     return row
 
 
 def with_interval(name: str, value: float, low: float, high: float) -> Row:
-    """A score's three fields; ends that are not defined are null."""
+    """Return a score's three fields; ends that are not defined are null."""
     ends = (None if math.isnan(end) else end for end in (low, high))
     return {name: value} | dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
 
 
 def side_by_side(groups: Sequence[Array]) -> tuple[Array, Array]:
-    """Units (n_g, k) of groups as one (n, group * k), each in its group's columns, so that sums keep the groups apart;
-    and the group of each unit (n,), within which to resample."""
-    group = np.repeat(np.arange(len(groups)), [len(each) for each in groups])
-    wide = np.zeros((len(group), len(groups), groups[0].shape[1]))
-    wide[np.arange(len(group)), group] = np.concatenate(groups)
-    return wide.reshape(len(group), -1), group
+    """Lay the units (n_g, k) of groups side by side.
+
+    Returns (n, group * k), each unit in its group's columns, so that sums keep the groups apart;
+    and the group of each unit (n,), within which to resample.
+    """
+    group = np.repeat(np.arange(len(groups)), [len(units) for units in groups])
+    columns = np.zeros((len(group), len(groups), groups[0].shape[1]))
+    # A unit's row is zero outside its group's columns.
+    columns[np.arange(len(group)), group] = np.concatenate(groups)
+    return columns.reshape(len(group), -1), group
 
 
 def results_folder(path: FilePath, what: str) -> Path:
-    """A folder of result files. Raises DatasetError where there is none."""
+    """Return a folder of result files. Raises DatasetError where there is none."""
     folder = Path(path)
     if folder.is_dir():
         return folder
-    found = "a file" if folder.exists() else "nothing there"
-    raise DatasetError(f"{folder}: expected a folder with {what}, found {found}; check the path")
+    description = "a file" if folder.exists() else "nothing there"
+    raise DatasetError(
+        f"{folder}: expected a folder with {what}, found {description}; check the path"
+    )
 
 
 def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON lines file, or of a file that holds one JSON list, each with where it stands: FILE:LINE,
-    or FILE: item N. Raises DatasetError that names the line of what is not JSON, and for a file without any."""
+    """Read the objects of a JSON lines file, or of a file that holds one JSON list.
+
+    Each comes with its location: FILE:LINE, or FILE: item N. Raises DatasetError that names the
+    line of what is not JSON, and for a file without any object.
+    """
     text = read_text(path, piped=True)
     if text.lstrip().startswith("["):
         items = [
@@ -85,14 +98,17 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
         raise DatasetError(
             f"{path}: expected one JSON object a line, or a JSON list of them, found none"
         )
-    for where, item in items:
+    for location, item in items:
         if not isinstance(item, dict):
-            raise DatasetError(f"{where}: expected a JSON object, found {_shown(item)}")
+            raise DatasetError(f"{location}: expected a JSON object, found {_shown(item)}")
     return items
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers from 1, blank ones left out. Only line feeds end a line: text may hold other breaks."""
+    """Number the lines from 1 and leave blank ones out.
+
+    Only line feeds end a line: text may hold other breaks.
+    """
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
@@ -100,38 +116,41 @@ def _parse(text: str, path: Path, line: int) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        said, line = f"{error.msg} at column {error.colno}", line + error.lineno - 1
+        reason = f"{error.msg} at column {error.colno}"
+        line = line + error.lineno - 1
     except (ValueError, RecursionError) as error:
-        said = str(error)
-    raise DatasetError(f"{path}:{line}: expected JSON, found: {said}")
+        reason = str(error)
+    raise DatasetError(f"{path}:{line}: expected JSON, found: {reason}")
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant}, which is no JSON number")
 
 
-def need(record: dict[str, Any], names: Sequence[str], where: str) -> list[Any]:
-    """The named values of a record. Raises DatasetError that names the missing ones."""
-    missing = [name for name in names if name not in record]
-    if missing:
+def need(record: dict[str, Any], names: Sequence[str], location: str) -> list[Any]:
+    """Return the named values of a record. Raises DatasetError that names the missing ones."""
+    absent = [name for name in names if name not in record]
+    if absent:
         has = ", ".join(list(record)[:NAMED]) or "no field"
         raise DatasetError(
-            f"{where}: expected the fields {', '.join(names)}; no {', '.join(missing)} among {has}"
+            f"{location}: expected the fields {', '.join(names)}; no {', '.join(absent)} among "
+            f"{has}"
         )
     return [record[name] for name in names]
 
 
-def need_text(value: Any, name: str, where: str) -> str:
+def need_text(value: Any, name: str, location: str) -> str:
+    """Return a value that must be a text. Raises DatasetError."""
     if not isinstance(value, str):
-        raise DatasetError(f"{where}: expected {name} to be a text, found {_shown(value)}")
+        raise DatasetError(f"{location}: expected {name} to be a text, found {_shown(value)}")
     return value
 
 
-def need_numbers(value: Any, n: int, name: str, where: str) -> list[float]:
-    """`n` finite numbers."""
-    if isinstance(value, list) and len(value) == n and all(_is_number(one) for one in value):
-        return [float(one) for one in value]
-    raise DatasetError(f"{where}: expected {name} to be {n} numbers, found {_shown(value)}")
+def need_numbers(value: Any, n: int, name: str, location: str) -> list[float]:
+    """Return `n` finite numbers. Raises DatasetError."""
+    if isinstance(value, list) and len(value) == n and all(_is_number(number) for number in value):
+        return [float(number) for number in value]
+    raise DatasetError(f"{location}: expected {name} to be {n} numbers, found {_shown(value)}")
 
 
 def _is_number(value: Any) -> bool:
@@ -144,22 +163,26 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in a few characters of JSON."""
+    """Return a value in a few characters of JSON."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def none_left(what: str, left_out: Sequence[str]) -> DatasetError:
-    """What to raise where everything had to be left out, with the first reason."""
+    """Return the error to raise where everything had to be left out, with the first reason."""
     first = left_out[0] if left_out else "nothing there"
     return DatasetError(
         f"{what}: expected some that can be scored, found none of {len(left_out)}; first: {first}"
     )
 
 
-def size_error(path: Path, found: Array, expected: Array, of: str) -> DatasetError:
-    """A mask that is not of the size of its annotation, both (height, width, ...)."""
-    sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (expected, found)]
+def size_error(path: Path, mask: Array, annotation: Array, source: str) -> DatasetError:
+    """Return the error of a mask that has not the size of its annotation.
+
+    Both are (height, width, ...).
+    """
+    sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (annotation, mask)]
     return DatasetError(
-        f"{path}: expected {sizes[0]} pixels as {of} has, found {sizes[1]}; write masks in the original size"
+        f"{path}: expected {sizes[0]} pixels as {source} has, found {sizes[1]}; write masks in the "
+        "original size"
     )

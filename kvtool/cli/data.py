@@ -71,7 +71,10 @@ def scenes(
         console.log.info("nothing to do: %s holds these scenes already", directory)
 
 
-@app.command("check")
+@app.command(
+    "check",
+    epilog=epilog("kvtool data check scenes@msrc", "kvtool data check scenes@pope --format json"),
+)
 def check(
     spec: Annotated[
         str,

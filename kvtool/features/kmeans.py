@@ -1,4 +1,4 @@
-"""k-means of many sets of points at once: Lloyd's algorithm from several seeded starts, the best one kept."""
+"""k-means of many sets of points at once: Lloyd's algorithm from several seeded starts."""
 
 from __future__ import annotations
 
@@ -7,97 +7,136 @@ import torch
 from torch import Tensor
 
 AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
-"""Point values of the starts that run side by side: what a CPU's cache holds, or fills a GPU."""
+"""Point values of the starts that run side by side: what a CPU's cache holds, or a GPU needs."""
 
 
 def kmeans(
     points: Tensor, k: int, *, restarts: int = 10, iterations: int = 300, seed: int = 0
 ) -> Tensor:
-    """Centroids (problem, k, dim) of points (problem, n, dim) with the least sum of squared distances found.
+    """Return the centroids (problem, k, dim) with the least sum of squared distances over all
+    starts.
 
-    Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point is nearest to
-    stays where it is.
+    Starts are drawn as k-means++ does, the same for equal inputs and seed. A centroid that no point
+    is nearest to stays where it is.
+
+    Args:
+        points: (problem, n, dim), one set of points for each problem.
+        k: the number of clusters.
+        restarts: the number of starts, of which the best is returned.
+        iterations: the most steps of Lloyd's algorithm.
+        seed: the random seed of the starts.
     """
     problems, _, dim = points.shape
+    # The draws come from NumPy, so that every device starts from the same points.
     draws = torch.from_numpy(np.random.default_rng([seed, k]).random((restarts, k))).to(
         points.device
     )
     at_once = max(1, min(restarts, AT_ONCE[points.device.type] // points.numel()))
-    found, sse = [], []
-    for some in torch.split(draws, at_once):
-        copies = points.repeat(len(some), 1, 1)
-        centroids = _lloyd(
-            copies, _plus_plus(copies, some.repeat_interleave(problems, dim=0)), iterations
+    centroids = []
+    sse = []
+    for batch in torch.split(draws, at_once):
+        # Several starts run as further problems of one batch: all problems of a start, then the
+        # next start's.
+        copies = points.repeat(len(batch), 1, 1)
+        ends = _lloyd(
+            copies, _plus_plus(copies, batch.repeat_interleave(problems, dim=0)), iterations
         )
-        found.append(centroids.reshape(len(some), problems, -1, dim))
+        centroids.append(ends.reshape(len(batch), problems, -1, dim))
+        # Sums in double precision decide between starts that end close to one another.
         sse.append(
-            assign(copies, centroids)[1].sum(1, dtype=torch.float64).reshape(len(some), problems)
+            assign(copies, ends)[1].sum(1, dtype=torch.float64).reshape(len(batch), problems)
         )
+    # The start with the least sum of squares, for each problem by itself.
     best = torch.cat(sse).argmin(0)
-    return torch.cat(found)[best, torch.arange(problems, device=points.device)]
+    return torch.cat(centroids)[best, torch.arange(problems, device=points.device)]
 
 
 def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest centroid of each point and the squared distance to it, both (problem, n); the lowest label wins a tie."""
+    """Return the nearest centroid of each point and the squared distance to it, both (problem, n).
+
+    The lowest label wins a tie.
+    """
+    # |x - c|^2 without |x|^2, which does not change the order: |c|^2 - 2 x.c
     affinity = torch.baddbmm(
         centroids.square().sum(-1)[:, None], points, centroids.transpose(1, 2), alpha=-2
     )
     nearest = affinity.min(-1)
+    # Rounding may leave a distance slightly below zero.
     return nearest.indices, (nearest.values + points.square().sum(-1)).clamp_min(0)
 
 
 def _plus_plus(points: Tensor, draws: Tensor) -> Tensor:
-    """Starting centroids (problem, k, dim): each drawn with probability proportional to its squared distance from
-    those before it, by draws (problem, k) in 0 .. 1."""
+    """Return the starting centroids (problem, k, dim) of k-means++.
+
+    Each is drawn with probability proportional to its squared distance from those before it, by
+    draws (problem, k) in 0 .. 1.
+    """
     problems, n, _ = points.shape
     rows = torch.arange(problems, device=points.device)
-    chosen = [points[rows, (draws[:, 0] * n).long().clamp_max(n - 1)]]
+    # The first centroid is any point with equal probability.
+    centroids = [points[rows, (draws[:, 0] * n).long().clamp_max(n - 1)]]
     squares = points.square().sum(-1)
 
     def distances() -> Tensor:
-        """(problem, n) squared, to the last one chosen."""
-        last = chosen[-1]
+        """Return squared distances (problem, n) to the last centroid."""
+        last = centroids[-1]
         products = torch.bmm(points, last[:, :, None])[:, :, 0]
         return (squares + last.square().sum(-1, keepdim=True) - 2 * products).clamp_min(0)
 
     distance = distances()
     for draw in draws.T[1 : min(draws.shape[1], n)]:
+        # Invert the cumulative distribution: the first point at which it exceeds the draw.
         cumulative = distance.double().cumsum(1)
-        at = torch.searchsorted(cumulative, (cumulative[:, -1] * draw)[:, None])[:, 0].clamp_max(
+        index = torch.searchsorted(cumulative, (cumulative[:, -1] * draw)[:, None])[:, 0].clamp_max(
             n - 1
         )
-        chosen.append(points[rows, at])
+        centroids.append(points[rows, index])
+        # A point's distance is that to the nearest centroid so far.
         distance = torch.minimum(distance, distances())
-    return torch.stack(chosen, dim=1)
+    return torch.stack(centroids, dim=1)
 
 
 def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
-    """Until no point changes its cluster; problems that are done leave the computation, a quarter of them at a time."""
-    active, of, across = (
-        torch.arange(len(points), device=points.device),
-        points,
-        points.transpose(1, 2).contiguous(),
-    )
+    """Move the centroids until no point changes its cluster.
+
+    Problems that are done leave the computation, a quarter of them at a time.
+    """
+    active = torch.arange(len(points), device=points.device)
+    remaining = points
+    transposed = points.transpose(1, 2).contiguous()
     member = points.new_zeros(len(points), centroids.shape[1], points.shape[1])
     for _ in range(iterations):
-        new = _membership(across, centroids[active])
+        # Assign every point to its nearest centroid, and stop where nothing changes any more.
+        new = _membership(transposed, centroids[active])
         moving = (new != member).flatten(1).any(1)
         n_moving = int(moving.sum())
         if n_moving == 0:
             break
+        # Dropping problems copies the points, so it waits until a quarter of them are done.
         if n_moving <= 0.75 * len(active):
-            active, of, across, new = active[moving], of[moving], across[moving], new[moving]
-        member, counts = new, new.sum(2, keepdim=True)
-        means = torch.bmm(member, of) / counts.clamp_min(1)
+            active = active[moving]
+            remaining = remaining[moving]
+            transposed = transposed[moving]
+            new = new[moving]
+        # Each centroid moves to its points' mean; one without points stays.
+        member = new
+        counts = new.sum(2, keepdim=True)
+        means = torch.bmm(member, remaining) / counts.clamp_min(1)
         centroids[active] = torch.where(counts > 0, means, centroids[active])
     return centroids
 
 
-def _membership(across: Tensor, centroids: Tensor) -> Tensor:
-    """(problem, k, n) one-hot over k: the nearest centroid of points (problem, dim, n). With points along the last
-    dimension it is several times as fast as `assign`."""
-    affinity = torch.baddbmm(centroids.square().sum(-1)[:, :, None], centroids, across, alpha=-2)
-    nearest = (affinity == affinity.amin(1, keepdim=True)).to(across)
+def _membership(transposed: Tensor, centroids: Tensor) -> Tensor:
+    """Return the nearest centroid of points (problem, dim, n) as one-hot over k, (problem, k, n).
+
+    With points along the last dimension it is several times as fast as `assign`.
+    """
+    # As in `assign`: |c|^2 - 2 c.x, with points along the last dimension.
+    affinity = torch.baddbmm(
+        centroids.square().sum(-1)[:, :, None], centroids, transposed, alpha=-2
+    )
+    nearest = (affinity == affinity.amin(1, keepdim=True)).to(transposed)
+    # Of equally near centroids the first one counts.
     if bool((nearest.sum(1) > 1).any()):
         nearest *= nearest.cumsum(1) == 1
     return nearest

@@ -1,4 +1,4 @@
-"""The images of one layer of a run, as probes see them: vectors on the base grid, read once, in bounded memory."""
+"""The images of one layer of a run, as probes see them: vectors on the base grid, read once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ HELD_BYTES = 2**30
 
 @dataclass(frozen=True)
 class GridImage:
-    """One image in one layer: `stored` (head, row * col, dim) on the base grid, row-major, in the run's precision."""
+    """One image in one layer.
+
+    `stored` (head, row * col, dim) holds the vectors on the base grid, row-major, in the run's
+    precision.
+    """
 
     sample: Sample
     span: GridSpan
@@ -32,40 +36,47 @@ class GridImage:
 
     @cached_property
     def values(self) -> torch.Tensor:
-        """The vectors in float32."""
+        """The vectors in float32, (head, row * col, dim)."""
         return self.stored.float()
 
     @property
     def id(self) -> str:
+        """The image's id."""
         return self.sample.id
 
     @property
     def grid(self) -> tuple[int, int]:
+        """The rows and columns of the base grid."""
         return self.span.grid
 
     @property
     def wh_px(self) -> tuple[int, int]:
+        """Width and height of the original image in pixels."""
         return self.sample.image_wh_px
 
     def cells(self, points_px: Iterable[tuple[float, float]]) -> list[int]:
-        """Row-major index of the cell under each (x, y)."""
-        at = (self.span.cell_at(x, y) for x, y in points_px)
-        return [row * self.grid[1] + col for row, col in at]
+        """Return the row-major index of the cell under each (x, y)."""
+        cells = (self.span.cell_at(x, y) for x, y in points_px)
+        return [row * self.grid[1] + col for row, col in cells]
 
     def centres_px(self) -> Array:
-        """(row * col, 2) centres of the cells, (x, y) in pixels of the original image."""
+        """Return the centers of the cells, (row * col, 2): (x, y) in pixels of the original
+        image."""
         x0, y0, x1, y1 = self.span.cover_xyxy_px
         rows, cols = self.grid
+        # Cells share the covered rectangle evenly.
         x = x0 + (np.arange(cols) + 0.5) * (x1 - x0) / cols
         y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
         return np.stack([np.tile(x, rows), np.repeat(y, cols)], axis=1)
 
 
 class Layer:
-    """One (kind, layer) of a run, chosen heads. Memory: HELD_BYTES, one part's slice, and what is handed out.
+    """One (kind, layer) of a run, with chosen heads. Memory: HELD_BYTES, one part's slice, and the
+    images in use.
 
-    nonfinite: (head,) how many NaNs and infinities were in what was handed out so far, each image counted once: the
-    images' base grids, and vectors of texts (see count_nonfinite). What is made of such values means nothing.
+    nonfinite (head,) counts the NaNs and infinities of the vectors handed out so far, each image
+    once: the images' base grids, and vectors of texts (see count_nonfinite). What is computed from
+    such values means nothing.
     """
 
     def __init__(
@@ -77,13 +88,11 @@ class Layer:
         device: torch.device,
         held_bytes: int | None = None,
     ) -> None:
-        self.run, self.kind, self.layer, self.heads, self.device = (
-            run,
-            kind,
-            layer,
-            list(heads),
-            device,
-        )
+        self.run = run
+        self.kind = kind
+        self.layer = layer
+        self.heads = list(heads)
+        self.device = device
         self._budget = HELD_BYTES if held_bytes is None else held_bytes
         self._held: OrderedDict[str, tuple[Sample, Array]] = OrderedDict()
         self.held_bytes = 0
@@ -94,23 +103,24 @@ class Layer:
         self._counted: set[str] = set()
 
     def count_nonfinite(self, values: torch.Tensor) -> None:
-        """Take into account values (head, ...) that were read beside the images."""
+        """Count values (head, ...) that were read beside the images."""
         self.nonfinite += (~values.isfinite()).flatten(1).sum(1).cpu().numpy()
 
     def each(self, ids: Iterable[str]) -> Iterator[GridImage]:
-        """Every image once, in no promised order: those held first, then the others part by part."""
-        wanted = dict.fromkeys(ids)
-        missing = [image for image in wanted if image not in self._held]
-        for held in [self._held[image] for image in wanted if image in self._held]:
-            yield self._on_grid(*held)
-        if missing:
-            for _, part in self.run.stream(self.kind, [self.layer], missing, raw=True):
+        """Yield every image once, in no promised order: those in memory first, then the others part
+        by part."""
+        images = dict.fromkeys(ids)
+        unread = [image for image in images if image not in self._held]
+        for entry in [self._held[image] for image in images if image in self._held]:
+            yield self._on_grid(*entry)
+        if unread:
+            for _, part in self.run.stream(self.kind, [self.layer], unread, raw=True):
                 for sample, stored in self._images(part):
                     self._hold(sample, stored)
                     yield self._on_grid(sample, stored)
 
     def get(self, ids: Iterable[str]) -> dict[str, GridImage]:
-        """Some images at once, by id."""
+        """Return some images at once, by id."""
         return {image.id: image for image in self.each(ids)}
 
     def _images(self, part: PartSlice) -> Iterator[tuple[Sample, Array]]:
@@ -135,10 +145,12 @@ class Layer:
             self._held.move_to_end(sample.id)
         span = sample.base(self.kind)
         rows, cols = span.grid
+        # Torch has no uint16: bfloat16 bits travel as int16 and are viewed again.
         bits = stored.view(np.int16) if stored.dtype == np.uint16 else stored
         values = torch.from_numpy(np.ascontiguousarray(bits)).to(self.device)
         if stored.dtype == np.uint16:
             values = values.view(torch.bfloat16)
+        # Without newline tokens the grid is one piece of memory, else its tokens are gathered.
         if span.row_stride == cols:
             values = values[:, span.start : span.start + rows * cols]
         else:
@@ -150,9 +162,10 @@ class Layer:
 
 
 def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
-    """Bilinear weights from a grid's cells to an image's pixels: (height, rows) and (width, cols) float32.
+    """Return the bilinear weights from a grid's cells to an image's pixels.
 
-    Cell and pixel centres are at half positions; beyond the outermost cell centres the border's value holds.
+    These are (height, rows) and (width, cols) float32. Cell and pixel centers are at half
+    positions; beyond the outermost cell centers the border's value holds.
     """
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
@@ -160,43 +173,52 @@ def upsampling(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def _weights(pixels: int, start: float, stop: float, cells: int) -> Array:
-    at = np.clip((np.arange(pixels) + 0.5 - start) / (stop - start) * cells - 0.5, 0, cells - 1)
-    low = np.minimum(at.astype(int), max(cells - 2, 0))
+    position = np.clip(
+        (np.arange(pixels) + 0.5 - start) / (stop - start) * cells - 0.5, 0, cells - 1
+    )
+    # Each pixel lies between two cell centers; the nearer one weighs more.
+    low = np.minimum(position.astype(int), max(cells - 2, 0))
     weights = np.zeros((pixels, cells), np.float32)
-    weights[np.arange(pixels), low] = 1 - (at - low)
-    weights[np.arange(pixels), np.minimum(low + 1, cells - 1)] += at - low
+    weights[np.arange(pixels), low] = 1 - (position - low)
+    weights[np.arange(pixels), np.minimum(low + 1, cells - 1)] += position - low
     return weights
 
 
 def upsample(maps: torch.Tensor, span: GridSpan, wh_px: tuple[int, int]) -> torch.Tensor:
-    """(..., row * col) maps on a grid -> (..., height, width), bilinearly."""
+    """Upsample maps (..., row * col) on a grid to (..., height, width), bilinearly."""
     import torch
 
     down, across = (torch.from_numpy(w).to(maps) for w in upsampling(span, wh_px))
     on_grid = maps.reshape(*maps.shape[:-1], *span.grid)
+    # The two directions are separable: columns first, then rows.
     return torch.matmul(down, torch.matmul(on_grid, across.T))
 
 
 def cell_shares(mask: Array, span: GridSpan) -> Array:
-    """(row * col,) true pixels of a (H, W) mask whose centre lies in each cell; none outside the grid's cover."""
+    """Count the true pixels of a mask (H, W) whose center lies in each cell, (row * col,).
+
+    Pixels outside the grid's cover count nowhere.
+    """
     x0, y0, x1, y1 = span.cover_xyxy_px
     rows, cols = span.grid
-    down, across = (
-        _membership(mask.shape[0], y0, y1, rows),
-        _membership(mask.shape[1], x0, x1, cols),
-    )
+    down = _membership(mask.shape[0], y0, y1, rows)
+    across = _membership(mask.shape[1], x0, x1, cols)
     return np.asarray(down.T @ mask.astype(np.float32) @ across).reshape(-1)
 
 
 def _membership(pixels: int, start: float, stop: float, cells: int) -> Array:
-    """(pixels, cells) float32 one-hot: the cell that holds each pixel's centre."""
-    at = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
-    one_hot: Array = at[:, None] == np.arange(cells)
+    """Return the cell that holds each pixel's center, (pixels, cells) float32 one-hot."""
+    cell = np.floor((np.arange(pixels) + 0.5 - start) / (stop - start) * cells).astype(int)
+    one_hot: Array = cell[:, None] == np.arange(cells)
     return one_hot.astype(np.float32)
 
 
 def nearest_cells(span: GridSpan, wh_px: tuple[int, int]) -> tuple[Array, Array]:
-    """Row of the grid for each pixel row (height,), and column for each pixel column (width,): nearest neighbour."""
+    """Return the grid row of each pixel row (height,), and the grid column of each pixel column
+    (width,).
+
+    Pixels outside the grid's cover take the nearest cell.
+    """
     x0, y0, x1, y1 = span.cover_xyxy_px
     down = np.floor((np.arange(wh_px[1]) + 0.5 - y0) / (y1 - y0) * span.grid[0]).astype(int)
     across = np.floor((np.arange(wh_px[0]) + 0.5 - x0) / (x1 - x0) * span.grid[1]).astype(int)

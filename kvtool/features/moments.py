@@ -1,7 +1,9 @@
-"""Variance over images in one pass: partial sums that merge in any order, and are enough for an interval too.
+"""Variance over images in one pass: partial sums that merge in any order, and serve an interval
+too.
 
-The variance of a block is the mean over token positions of the trace of the covariance over images, that is of the sum
-over dim of Var_i x[i, token, dim], with the number of images as divisor (NumPy's default).
+The variance of a block is the mean over token positions of the trace of the covariance over images,
+that is of the sum over dim of Var_i x[i, token, dim], with the number of images as divisor (NumPy's
+default).
 """
 
 from __future__ import annotations
@@ -23,16 +25,20 @@ Array = NDArray[np.float64]
 T = TypeVar("T")
 
 GROUPS = 32
-"""Most groups of images whose sums are held at once: what the interval resamples, and what bounds the memory."""
+"""Most groups of images whose sums are held at once: what the interval resamples, and what bounds
+the memory."""
 WIDTH = 8192
-"""Columns worked on at once: few enough for the cache, and for BLAS not to start threads, which wait long for each
-other where the machine is busy."""
+"""Columns worked on at once: few enough for the cache, and for BLAS not to start threads, which
+wait long for each other where the machine is busy."""
 
 
 @dataclass
 class Moments:
-    """What n images leave behind, in float64: their sums (head, token, dim) and m2 (head,), the squared distances from
-    their mean, summed over images, tokens and dims. Partial results of parts, processes or runs merge."""
+    """What n images leave behind, in float64; partial results of parts, processes or runs merge.
+
+    These are their sums (head, token, dim) and m2 (head,), the squared distances from their mean,
+    summed over images, tokens and dims.
+    """
 
     n: int
     sums: Array
@@ -40,69 +46,85 @@ class Moments:
 
     @classmethod
     def zeros(cls, heads: int, tokens: int, dim: int) -> Moments:
-        """Of no image."""
+        """Return the moments of no image."""
         return cls(0, np.zeros((heads, tokens, dim)), np.zeros(heads))
 
     @property
     def variance(self) -> Array:
-        """(head,)"""
-        found: Array = self.m2 / (self.n * self.sums.shape[1])
-        return found
+        """The variance of each head, (head,)."""
+        variance: Array = self.m2 / (self.n * self.sums.shape[1])
+        return variance
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take in more images: values (head, image, token, dim), bfloat16 as uint16 bits. Distances are from these
-        images' own mean first; then as in merge."""
+        """Take in more images: values (head, image, token, dim), bfloat16 as uint16 bits.
+
+        Distances are first from these images' mean; then groups combine as in merge.
+        """
         heads, n = values.shape[:2]
-        rows, sums = values.reshape(heads, n, -1), self.sums.reshape(heads, -1)
-        buffer, single = np.empty((n, WIDTH)), np.empty((n, WIDTH), np.float32)
+        rows = values.reshape(heads, n, -1)
+        sums = self.sums.reshape(heads, -1)
+        buffer = np.empty((n, WIDTH))
+        single = np.empty((n, WIDTH), np.float32)
         for head, start in product(range(heads), range(0, rows.shape[2], WIDTH)):
-            piece, known = rows[head, :, start : start + WIDTH], sums[head, start : start + WIDTH]
+            piece = rows[head, :, start : start + WIDTH]
+            piece_sums = sums[head, start : start + WIDTH]
             work = buffer[:, : piece.shape[1]]
             if piece.dtype == np.uint16:
                 piece = bits_to_float32(piece, single[:, : piece.shape[1]])
             np.copyto(work, piece)
             total = work.sum(axis=0)
+            # Distances from the mean of these images, in double precision.
             work -= total / n
-            self.m2[head] += np.vecdot(work, work).sum() + _between(known, self.n, total, n)
-            known += total
+            # And what the distance of their mean from that of earlier images adds.
+            self.m2[head] += np.vecdot(work, work).sum() + _between(piece_sums, self.n, total, n)
+            # A view: this adds to the sums of all images.
+            piece_sums += total
         self.n += n
 
     def merge(self, other: Moments) -> Moments:
-        """Of the images of both, which must be different ones (Chan, Golub and LeVeque 1983)."""
+        """Return the moments of the images of both, which must be different ones (Chan, Golub and
+        LeVeque 1983)."""
         merged = Moments(self.n + other.n, np.empty_like(self.sums), self.m2 + other.m2)
-        out, ours, theirs = (each.sums.reshape(len(self.m2), -1) for each in (merged, self, other))
+        out, ours, theirs = (
+            moments.sums.reshape(len(self.m2), -1) for moments in (merged, self, other)
+        )
         for head, start in product(range(len(out)), range(0, out.shape[1], WIDTH)):
             piece = (head, slice(start, start + WIDTH))
+            # The squared distances within both groups stand; the distance of their means is added.
             merged.m2[head] += _between(ours[piece], self.n, theirs[piece], other.n)
             np.add(ours[piece], theirs[piece], out=out[piece])
         return merged
 
 
 def _between(sums: Array, n: int, other_sums: Array, other_n: int) -> float:
-    """What the distance of two groups' means adds to m2."""
+    """Return what the distance of two groups' means adds to m2."""
     if not (n and other_n):
         return 0.0
-    apart = other_n * sums
-    apart -= n * other_sums
-    return float(np.vecdot(apart, apart)) / (n * other_n * (n + other_n))
+    # n * other_n * (other mean - mean), without a division by each n.
+    difference = other_n * sums
+    difference -= n * other_sums
+    return float(np.vecdot(difference, difference)) / (n * other_n * (n + other_n))
 
 
 def distances(groups: Sequence[Moments]) -> Array:
-    """(head, group, 2): squared distances from the mean of all groups, summed, and the count they are a mean of.
+    """Return squared distances from the mean of all groups, summed, and their count, (head, group,
+    2).
 
     Their ratio, each summed over the groups, is the variance over all images.
     """
     heads, tokens, dim = groups[0].sums.shape
     counts = np.array([group.n for group in groups], np.float64)
     flat = [group.sums.reshape(heads, tokens * dim) for group in groups]
-    found = np.empty((heads, len(groups), 2))
-    found[..., 0] = np.stack([group.m2 for group in groups], axis=-1)
-    found[..., 1] = counts * tokens
+    sums_and_counts = np.empty((heads, len(groups), 2))
+    # Within the groups, and below what their means' distances from the total mean add.
+    sums_and_counts[..., 0] = np.stack([group.m2 for group in groups], axis=-1)
+    sums_and_counts[..., 1] = counts * tokens
     for head, start in product(range(heads), range(0, tokens * dim, WIDTH // 2)):
         work = np.stack([sums[head, start : start + WIDTH // 2] for sums in flat])
+        # counts * (group mean - total mean), for a piece of the columns.
         work -= counts[:, None] * (work.sum(axis=0) / counts.sum())
-        found[head, :, 0] += np.vecdot(work, work) / counts
-    return found
+        sums_and_counts[head, :, 0] += np.vecdot(work, work) / counts
+    return sums_and_counts
 
 
 def stream_groups(
@@ -111,45 +133,47 @@ def stream_groups(
     ids: Sequence[str] | None = None,
     progress: Callable[[int, str], object] | None = None,
 ) -> Iterator[tuple[int, list[Moments]]]:
-    """(layer, groups) for each stored layer of a kind, in one pass over the stored vectors.
+    """Yield (layer, groups) for each stored layer of a kind, in one pass over the stored vectors.
 
-    The images (all, or `ids`) are cut into GROUPS of neighbours in the data set's order, one image each where there
-    are fewer. Processes may take some of the ids each: functools.reduce(Moments.merge, ...) over all their groups is
-    that of all images. Memory: the groups of one layer and two parts of the run, whatever the number of images.
-    progress: called with 1 and a note for each part read. Raises UsageError as shared_tokens does.
+    The images (all, or `ids`) are cut into GROUPS of neighbors in the data set's order, one image
+    each where there are fewer. Processes may take some of the ids each:
+    functools.reduce(Moments.merge, ...) over all their groups is that of all images. Memory: the
+    groups of one layer and two parts of the run, whatever the number of images. `progress` is
+    called with 1 and a note for each part read. Raises UsageError as shared_tokens does.
     """
-    wanted = None if ids is None else set(ids)
-    samples = [sample for sample in run.samples if wanted is None or sample.id in wanted]
+    selection = None if ids is None else set(ids)
+    samples = [sample for sample in run.samples if selection is None or sample.id in selection]
     tokens = shared_tokens(run, kind, samples)
     count = min(GROUPS, len(samples))
     group_of = {sample.index: rank * count // len(samples) for rank, sample in enumerate(samples)}
-    held: dict[int, Moments] = {}
-    before: int | None = None
+    moments: dict[int, Moments] = {}
+    previous: int | None = None
+    # Parts of a layer follow each other: a new layer ends the one before.
     for layer, part in _ahead(run.stream(kind, ids=ids, raw=True)):
-        if before is not None and layer != before:
-            yield before, list(held.values())
-            held = {}
-        before = layer
+        if previous is not None and layer != previous:
+            yield previous, list(moments.values())
+            moments = {}
+        previous = layer
         with np.errstate(
             invalid="ignore", over="ignore"
         ):  # what is not finite has a variance that is not defined
             for group, values in _by_group(part, tokens, group_of):
                 heads, _, _, dim = values.shape
-                held.setdefault(group, Moments.zeros(heads, len(tokens), dim)).add(values)
+                moments.setdefault(group, Moments.zeros(heads, len(tokens), dim)).add(values)
         if progress is not None:
             progress(1, f"{kind} layer {layer}")
-    if before is not None:
-        yield before, list(held.values())
+    if previous is not None:
+        yield previous, list(moments.values())
 
 
 def count_reads(run: Run, kind: Kind) -> int:
-    """How often stream_groups calls progress: a part of a layer each."""
+    """Return how often stream_groups calls progress: once for each part of a layer."""
     layers = run.config.stored_layers(kind) if kind in run.config.kinds else ()
     return len(run.parts()) * len(layers)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items; while one is worked on, another thread makes the next."""
+    """Yield the items; while one is in use, another thread fetches the next."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, None)
         while (item := following.result()) is not None:
@@ -160,7 +184,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 def _by_group(
     part: PartSlice, tokens: NDArray[np.int64], group_of: dict[int, int]
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Values (head, image, token, dim) of the images of one part, by group."""
+    """Yield values (head, image, token, dim) of the images of one part, by group."""
     heads, total, dim = part.values.shape
     if total == len(part.samples) * len(tokens):
         values = part.values.reshape(heads, len(part.samples), len(tokens), dim)
@@ -175,32 +199,35 @@ def _by_group(
 
 
 def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np.int64]:
-    """Where, among each image's tokens, those of the base grid are. Raises UsageError where images differ in it.
+    """Return the positions of the base grid among each image's tokens. Raises UsageError where
+    images differ in it.
 
-    A token position then means the same place in every image and, for keys after the rotary embedding, has the same
-    rotation, so that the variance is that of the keys before it.
+    A token position then means the same place in every image and, for keys after the rotary
+    embedding, has the same rotation, so that the variance is that of the keys before it.
     """
     if len(samples) < 2:
         raise UsageError(
-            f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract more"
+            f"variance: run {run.name}: expected 2 images or more, found {len(samples)}: extract "
+            "more"
         )
     first = samples[0]
-    for other in samples:
-        if _layout(other, kind) != _layout(first, kind):
+    for sample in samples:
+        if _layout(sample, kind) != _layout(first, kind):
             raise UsageError(
-                f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image {other.id} "
-                f"{_layout(other, kind)}: the variance over images is taken at fixed token positions: extract pictures "
-                "of one size, or with a model of one base view"
+                f"variance: run {run.name}: image {first.id} has {_layout(first, kind)}, image "
+                f"{sample.id} {_layout(sample, kind)}: the variance over images is taken at fixed "
+                "token positions: extract pictures of one size, or with a model of one base view"
             )
         if (
             kind == "key"
             and run.config.keys == "post-rope"
-            and other.image_start != first.image_start
+            and sample.image_start != first.image_start
         ):
             raise UsageError(
-                f"variance: run {run.name}: image {first.id} starts at prompt position {first.image_start}, image "
-                f"{other.id} at {other.image_start}, so their keys are rotated differently: extract with --keys "
-                "pre-rope, or with prefixes of one length"
+                f"variance: run {run.name}: image {first.id} starts at prompt position "
+                f"{first.image_start}, image {sample.id} at {sample.image_start}, so their keys "
+                "are "
+                "rotated differently: extract with --keys pre-rope, or with prefixes of one length"
             )
     return np.array(first.base(kind).token_indices(), np.int64)
 

@@ -1,14 +1,14 @@
-"""Exact nearest neighbours, cosine and L2, batched over heads: FAISS on GPU or CPU, torch, and the NumPy reference.
+"""Exact nearest neighbors, cosine and L2, batched over heads: FAISS on GPU or CPU, torch, and the
+NumPy reference.
 
-All backends give the same answers. Single precision cannot tell near-ties apart, and each library breaks ties its own
-way; so wherever two of a query's k + 1 best scores lie within rounding error of each other, that query is decided
-by the reference: double precision, and the lowest index where scores agree to 10 digits.
+All backends give the same answers. Single precision cannot tell near-ties apart, and each library
+breaks ties differently; so wherever two of a query's k + 1 best scores lie within rounding error of
+each other, that query is decided by the reference: double precision, and the lowest index where
+scores agree to 10 digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
+from kvtool.features.products import exact_products, greatest, inverse_norms
 from kvtool.types import Backend
 
 Array = np.ndarray[Any, Any]
@@ -25,13 +26,11 @@ MARGIN = 2e-5
 """Bound on the single-precision error of a score, relative to the scale of its vectors."""
 
 FAISS_CPU_FROM = 2**24
-"""Query-target pairs per head from which FAISS beats torch on a CPU: it never builds the matrix of scores."""
+"""Query-target pairs per head from which FAISS beats torch on a CPU: it never builds the matrix of
+scores."""
 
 CHUNK = 2**26
 """Most scores (queries x targets x heads) the torch path holds at once: 256 MiB."""
-
-SMALL_K = 8
-"""Up to this many, a CPU finds the best by so many searches for the greatest, sooner than by sorting."""
 
 
 def nearest(
@@ -42,30 +41,32 @@ def nearest(
     metric: Metric = "cosine",
     backend: Backend = "auto",
 ) -> tuple[Array, Array]:
-    """The k best targets of every query, per head.
+    """Return the k best targets of every query, per head.
 
-    queries (head, query, dim) against targets (head, target, dim), both on one device, computed in float32 (faster for
-    bfloat16 tensors, see exact_products). Returns
-    scores (head, query, k) float32, best first: cosine similarity, or the negated squared distance for "l2"; and
-    indices (head, query, k) int64. Ties go to the lowest index. A zero vector has cosine 0 with everything.
+    Returns scores (head, query, k) float32, best first: cosine similarity, or the negated squared
+    distance for "l2"; and indices (head, query, k) int64. Ties go to the lowest index. A zero
+    vector has cosine 0 with everything. Raises UsageError.
+
+    Args:
+        queries: (head, query, dim), computed in float32 (faster for bfloat16, see exact_products).
+        targets: (head, target, dim), on the device of the queries.
+        k: the number of targets.
+        metric: "cosine" or "l2".
+        backend: "auto", or the backend to use.
     """
-    q, t = torch.as_tensor(queries), torch.as_tensor(targets)
-    of_bfloat16 = q.dtype == t.dtype == torch.bfloat16
-    q, t = q.float(), t.float()
-    if metric not in get_args(Metric):
-        raise UsageError(f"neighbours: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
-    if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
-        raise ValueError(
-            f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}"
-        )
-    if not 1 <= k <= t.shape[1]:
-        raise UsageError(f"neighbours: k is 1 to the number of targets ({t.shape[1]}), not {k}")
+    q = torch.as_tensor(queries)
+    t = torch.as_tensor(targets)
+    is_bfloat16 = q.dtype == t.dtype == torch.bfloat16
+    q = q.float()
+    t = t.float()
+    _check(q, t, k, metric)
     name = choose(backend, q.shape[1] * t.shape[1], q.is_cuda)
+    # One target more than asked for, so that a tie at the last place shows.
     fetch = min(k + 1, t.shape[1])
     if name == "numpy" or not q.numel():
         return _reference(_array(_comparable(q, metric)), _array(_comparable(t, metric)), k, metric)
     if name == "torch":
-        with exact_products(of_bfloat16):
+        with exact_products(is_bfloat16):
             scores, indices = _torch(q, t, fetch, metric)
     else:
         scores, indices = _FAISS[name](
@@ -74,57 +75,45 @@ def nearest(
     return _settle_ties(q, t, scores, indices, k, metric)
 
 
-@contextmanager
-def exact_products(of_bfloat16: bool) -> Iterator[None]:
-    """Within it, matrix products of float32 tensors use a processor's bfloat16 units (TF32 units on a GPU) where it has
-    them, if asked to: nothing is lost where every factor is a bfloat16 number, as a product of two such is exact in
-    float32 and sums stay in float32. Other factors would be rounded. Torch before 2.9 goes on as ever."""
-    faster: list[tuple[Any, str]] = [(torch.backends.cuda, "tf32")]
-    if _has_bfloat16_units():
-        faster.append((torch.backends.mkldnn, "bf16"))
-    able = [
-        (backend.matmul, name)
-        for backend, name in faster
-        if hasattr(getattr(backend, "matmul", 0), "fp32_precision")
-    ]
-    before = [place.fp32_precision for place, _ in able]
-    try:
-        for place, name in able if of_bfloat16 else []:
-            place.fp32_precision = name
-        yield
-    finally:
-        for (place, _), name in zip(able, before, strict=True):
-            place.fp32_precision = name
-
-
-@cache
-def _has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16; without, torch would imitate it, slower than float32."""
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(value for name, value in able.items() if name.endswith("bf16"))
+def _check(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> None:
+    """Check shapes and options. Raises UsageError, and ValueError for shapes."""
+    if metric not in get_args(Metric):
+        raise UsageError(f"neighbors: metric is {' or '.join(get_args(Metric))}, not {metric!r}")
+    if q.ndim != 3 or t.ndim != 3 or q.shape[::2] != t.shape[::2]:
+        raise ValueError(
+            f"expected (head, query, dim) and (head, target, dim), found {q.shape} and {t.shape}"
+        )
+    if not 1 <= k <= t.shape[1]:
+        raise UsageError(f"neighbors: k is 1 to the number of targets ({t.shape[1]}), not {k}")
 
 
 def choose(backend: Backend, pairs: int, on_gpu: bool) -> str:
-    """The backend to use: forced by name, or FAISS GPU on a GPU, or on a CPU the faster for this many pairs a head."""
+    """Return the backend to use: the one forced by name, else the fastest.
+
+    That is FAISS on a GPU, or on a CPU the faster one for this many pairs a head. Raises UsageError
+    for a backend that is unknown or cannot run here.
+    """
     have = available()
     if backend == "auto":
         if on_gpu:
             return "faiss-gpu" if have["faiss-gpu"] else "torch"
+        # Torch is faster for few pairs, FAISS for many, as it never builds the matrix of scores.
         return "faiss-cpu" if have["faiss-cpu"] and pairs >= FAISS_CPU_FROM else "torch"
     if backend not in have:
-        raise UsageError(f"neighbours: unknown backend {backend!r}; known: auto, {', '.join(have)}")
+        raise UsageError(f"neighbors: unknown backend {backend!r}; known: auto, {', '.join(have)}")
     if not have[backend]:
         extra = "gpu" if backend == "faiss-gpu" else "cpu"
         needs = " and a CUDA device" if backend == "faiss-gpu" else ""
         raise UsageError(
-            f"neighbours: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or take --backend auto"
+            f"neighbors: backend {backend} needs {backend}{needs}; install kvtool[{extra}] or "
+            "take --backend auto"
         )
     return backend
 
 
 @cache
 def available() -> dict[str, bool]:
-    """Which backends can run here."""
+    """Tell which backends can run here."""
     try:
         import faiss
     except ImportError:
@@ -134,51 +123,31 @@ def available() -> dict[str, bool]:
 
 
 def _comparable(x: torch.Tensor, metric: Metric) -> torch.Tensor:
-    """Vectors of unit length for cosine, as they are for l2."""
+    """Return vectors of unit length for cosine, as they are for l2."""
     return torch.nn.functional.normalize(x, dim=-1) if metric == "cosine" else x
 
 
-def inverse_norms(x: torch.Tensor) -> torch.Tensor:
-    """(...) of vectors (..., dim): what makes them unit vectors; a zero vector stays zero."""
-    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=-1)
-    return norms.clamp_min(1e-12).reciprocal()
-
-
 def _torch(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
+    # As many queries at once as CHUNK scores allow.
     rows = max(1, CHUNK // (q.shape[0] * t.shape[1]))
     norms = inverse_norms(t) if metric == "cosine" else (t * t).sum(-1)
     parts = [
         _torch_chunk(part, t, norms[:, None], k, metric) for part in torch.split(q, rows, dim=1)
     ]
-    scores, indices = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+    scores, indices = (torch.cat(pieces, dim=1) for pieces in zip(*parts, strict=True))
     return _array(scores), _array(indices)
 
 
 def _torch_chunk(
     q: torch.Tensor, t: torch.Tensor, norms: torch.Tensor, k: int, metric: Metric
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """norms (head, 1, target): inverse norms of the targets for cosine, their squared norms for l2."""
+    """Return the best of some queries. norms (head, 1, target) are inverse norms of the targets for
+    cosine, their squared norms for l2."""
     scores = torch.bmm(q, t.transpose(1, 2))
     if metric == "cosine":
         values, indices = greatest(scores.mul_(norms), k)
         return values * inverse_norms(q)[:, :, None], indices
     return greatest(2 * scores - norms - (q * q).sum(-1)[:, :, None], k)
-
-
-def greatest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k greatest of the last dimension, best first, and their indices, as torch.topk; may overwrite `scores`."""
-    if scores.is_cuda or k > SMALL_K:
-        best = torch.topk(scores, k, dim=-1)
-        return best.values, best.indices
-    left = scores.flatten(0, -2).numpy()
-    values, indices = np.empty((len(left), k), left.dtype), np.empty((len(left), k), np.int64)
-    rows = np.arange(len(left))
-    for rank in range(k):
-        indices[:, rank] = left.argmax(-1)
-        values[:, rank] = left[rows, indices[:, rank]]
-        left[rows, indices[:, rank]] = -np.inf
-    shape = (*scores.shape[:-1], k)
-    return torch.from_numpy(values).reshape(shape), torch.from_numpy(indices).reshape(shape)
 
 
 def _faiss_cpu(q: torch.Tensor, t: torch.Tensor, k: int, metric: Metric) -> tuple[Array, Array]:
@@ -211,8 +180,8 @@ def _gpu() -> Any:
 _FAISS = {"faiss-cpu": _faiss_cpu, "faiss-gpu": _faiss_gpu}
 
 
-def _stack(found: list[tuple[Array, Array]], metric: Metric) -> tuple[Array, Array]:
-    scores, indices = (np.stack(each) for each in zip(*found, strict=True))
+def _stack(results: list[tuple[Array, Array]], metric: Metric) -> tuple[Array, Array]:
+    scores, indices = (np.stack(arrays) for arrays in zip(*results, strict=True))
     return (scores if metric == "cosine" else -scores), indices
 
 
@@ -223,45 +192,61 @@ def _settle_ties(
     scale = np.ones(scores.shape[:2])
     if metric == "l2":
         scale = _array((q * q).sum(-1) + (t * t).sum(-1).amax(-1, keepdim=True))
+    # Scores are clear where all gaps exceed the rounding error at the scale of the vectors.
     gaps = scores[..., :-1] - scores[..., 1:]
     clear: Array = np.all(gaps > MARGIN * scale[..., None], axis=-1) & np.all(
         np.isfinite(scores), axis=-1
     )
-    scores, indices = np.ascontiguousarray(scores[..., :k]), np.ascontiguousarray(indices[..., :k])
+    scores = np.ascontiguousarray(scores[..., :k])
+    indices = np.ascontiguousarray(indices[..., :k])
+    # Only the unclear queries of each head are searched again.
     for head in np.flatnonzero(~clear.all(axis=-1)):
         rows = np.flatnonzero(~clear[head])
-        unclear, of_head = q[None, head, torch.as_tensor(rows, device=q.device)], t[None, head]
-        found = _reference(
-            _array(_comparable(unclear, metric)), _array(_comparable(of_head, metric)), k, metric
+        unclear = q[None, head, torch.as_tensor(rows, device=q.device)]
+        head_targets = t[None, head]
+        exact = _reference(
+            _array(_comparable(unclear, metric)),
+            _array(_comparable(head_targets, metric)),
+            k,
+            metric,
         )
-        scores[head, rows], indices[head, rows] = found[0][0], found[1][0]
+        scores[head, rows] = exact[0][0]
+        indices[head, rows] = exact[1][0]
     return scores.astype(np.float32, copy=False), indices.astype(np.int64, copy=False)
 
 
 def _reference(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
-    """Brute force in double precision, sorted by (score, index); scores equal to 10 digits are ties."""
-    q64, t64 = q.astype(np.float64), t.astype(np.float64)
-    found = [_reference_head(a, b, k, metric) for a, b in zip(q64, t64, strict=True)]
-    scores, indices = (np.stack(each) for each in zip(*found, strict=True))
+    """Search by brute force in double precision, sorted by (score, index).
+
+    Scores equal to 10 digits are ties.
+    """
+    q64 = q.astype(np.float64)
+    t64 = t.astype(np.float64)
+    results = [_reference_head(a, b, k, metric) for a, b in zip(q64, t64, strict=True)]
+    scores, indices = (np.stack(arrays) for arrays in zip(*results, strict=True))
     return scores.astype(np.float32), indices
 
 
 def _reference_head(q: Array, t: Array, k: int, metric: Metric) -> tuple[Array, Array]:
-    scores, indices = np.empty((len(q), k)), np.empty((len(q), k), np.int64)
+    scores = np.empty((len(q), k))
+    indices = np.empty((len(q), k), np.int64)
     rows = max(1, CHUNK // (4 * len(t)))
     for first in range(0, len(q), rows):
         part = slice(first, first + rows)
+        # Double precision products; for l2 -|q - t|^2 = 2 q.t - |q|^2 - |t|^2.
         exact = q[part] @ t.T
         scale = np.ones((len(exact), 1))
         if metric == "l2":
-            norms_q, norms_t = (q[part] ** 2).sum(-1)[:, None], (t**2).sum(-1)[None]
-            exact, scale = (
-                2 * exact - norms_q - norms_t,
-                np.maximum(norms_q + norms_t.max(), 1e-300),
-            )
+            norms_q = (q[part] ** 2).sum(-1)[:, None]
+            norms_t = (t**2).sum(-1)[None]
+            exact = 2 * exact - norms_q - norms_t
+            scale = np.maximum(norms_q + norms_t.max(), 1e-300)
+        # Not a number is never best.
         exact = np.where(np.isnan(exact), -np.inf, exact)
+        # A stable sort of rounded scores leaves ties in the order of their indices.
         order = np.argsort(-np.round(exact / scale, 10), axis=-1, kind="stable")[:, :k]
-        indices[part], scores[part] = order, np.take_along_axis(exact, order, axis=-1)
+        indices[part] = order
+        scores[part] = np.take_along_axis(exact, order, axis=-1)
     return scores, indices
 
 

@@ -1,13 +1,15 @@
-"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files, flat or inverted lists.
+"""The index over a block's patches that `kvtool search` keeps in the store: FAISS files.
 
-Flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some 360 images of LLaVA-OneVision 7B.
-Above that, about sqrt(patches) inverted lists, trained by k-means on a seeded sample, in shards of PIECE_BYTES; a
-search reads PROBED lists of each. Vectors are kept whole, so scores are exact and only what lies in other lists is
-missed; how much that is, is measured when the index is built.
+The index is flat (exact) up to PIECE_BYTES of float32 vectors: 262,144 patches of 128 dims, some
+360 images of LLaVA-OneVision 7B. Above that it has about sqrt(patches) inverted lists, trained by
+k-means on a seeded sample, in shards of PIECE_BYTES; a search reads PROBED lists of each. Vectors
+are stored as they are, so scores are exact and only what lies in unread lists is missed; how much
+that is, is measured when the index is built.
 
-Memory while building, whatever the number of images: a sample or a shard, its bytes as they are written (FAISS grows
-both by doubling), and one read (patches.READ_BYTES) with its copies: under 1 GB, measured. While searching: the probed
-lists of one shard, which are mapped, not read whole; or the flat index. Each list is checked when it is read.
+Memory while building, whatever the number of images: a sample or a shard, its bytes as they are
+written (FAISS grows both by doubling), and one read (patches.READ_BYTES) with its copies: under 1
+GB, measured. While searching: the probed lists of one shard, which are mapped, not read whole; or
+the flat index. Each list is checked when it is read.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ FORMAT = 1
 PIECE_BYTES = 2**27
 TRAINING_PER_LIST = 64
 PROBED = 64
-RECALL_QUERIES, RECALL_AT = 100, 10
+RECALL_QUERIES = 100
+RECALL_AT = 10
 SEED = 0
 ID_BYTES = 8
 
 
 def faiss_module() -> Any | None:
-    """FAISS, or None where it is not installed."""
+    """Return FAISS, or None where it is not installed."""
     try:
         import faiss
     except ImportError:
@@ -50,28 +53,31 @@ def faiss_module() -> Any | None:
 
 @dataclass(frozen=True)
 class PatchIndex:
-    """An opened index. about: kind ("flat" or "ivf"), lists, probed, patches, recall_at_10, n (queries measured)."""
+    """An opened index.
 
-    about: dict[str, Any]
+    `attributes` holds kind ("flat" or "ivf"), lists, probed, patches, recall_at_10, n (queries).
+    """
+
+    attributes: dict[str, Any]
     files: dict[str, CheckedFile]
     dim: int
 
     def search_into(self, *bests: Best) -> None:
-        """Give each Best, which has one query, the patches among which its nearest are. Raises DamagedIndexError.
+        """Give each Best, which has one query, the patches among which its nearest are.
 
-        Where the index is flat, a Best may have any number of queries.
+        Where the index is flat, a Best may have any number of queries. Raises DamagedIndexError.
         """
         for file in self.files.values():
-            index = _read_faiss(file, self.about["kind"] == "ivf")
+            index = _read_faiss(file, self.attributes["kind"] == "ivf")
             for best in bests:
-                if self.about["kind"] == "flat":
+                if self.attributes["kind"] == "flat":
                     _add_all(index, self.dim, best)
                 else:
                     best.add(*_probed_lists(index, file, self.dim, best.queries))
 
 
 def open_index(patches: Patches) -> PatchIndex | None:
-    """The kept index of these patches, or None. Raises DamagedIndexError."""
+    """Return the stored index of these patches, or None. Raises DamagedIndexError."""
     loaded = indexes.load(patches.run, index_name(patches))
     return None if loaded is None else PatchIndex(loaded[0], loaded[1], patches.dim)
 
@@ -79,19 +85,17 @@ def open_index(patches: Patches) -> PatchIndex | None:
 def build_index(
     patches: Patches, device: torch.device, progress: Callable[..., object]
 ) -> PatchIndex:
-    """Build the index, keep it in place of older ones of the block, and open it.
+    """Build the index, store it in place of older ones of the block, and open it.
 
-    progress: called with (patches added, "", of how many).
-
-    Where another process keeps the same index first, that one is opened. Raises StoreError where the store cannot be
-    written.
+    `progress` is called with (patches added, "", total). Where another process stores the same
+    index first, that one is opened. Raises StoreError where the store cannot be written.
     """
     name = index_name(patches)
     with os_errors(f"store {patches.run.store}: cannot be swept"):
         open_store(patches.run.store).sweep_tmp()
-    for other in indexes.names(patches.run):
-        if other != name and other.rpartition("-")[0] == name.rpartition("-")[0]:
-            indexes.drop(patches.run, other)
+    for older in indexes.names(patches.run):
+        if older != name and older.rpartition("-")[0] == name.rpartition("-")[0]:
+            indexes.drop(patches.run, older)
     indexes.keep(patches.run, name, lambda folder: _write(patches, folder, device, progress))
     index = open_index(patches)
     if index is None:
@@ -102,15 +106,22 @@ def build_index(
 
 
 def index_name(patches: Patches) -> str:
-    """Names the block, the metric, and a hash of all that the index depends on: a longer run has another one."""
-    block, run = patches.block, patches.run
+    """Return a name of the block, the metric, and a hash of all that the index depends on.
+
+    A longer run has another name.
+    """
+    block = patches.block
+    run = patches.run
     settings = [FORMAT, PIECE_BYTES, TRAINING_PER_LIST, PROBED, RECALL_QUERIES, SEED]
     depends_on = [run.config.hash, run.images_hash(), settings]
     return f"{block.kind}-{block.layer}-{block.kv_head}-{patches.metric}-{hash_json(depends_on)}"
 
 
 def n_lists(patches: int, dim: int) -> int:
-    """1 (flat) or the number of inverted lists: the power of two nearest to sqrt(patches) that a sample can train."""
+    """Return 1 (flat) or the number of inverted lists.
+
+    That is the power of two nearest to sqrt(patches) that a sample can train.
+    """
     if 4 * dim * patches <= PIECE_BYTES:
         return 1
     trained = max(1, PIECE_BYTES // (4 * dim * TRAINING_PER_LIST))
@@ -122,15 +133,17 @@ def _write(
 ) -> tuple[dict[str, Any], dict[str, Pieces]]:
     """Write the files of an index, and measure it: its attributes, and the pieces of each file."""
     lists = n_lists(len(patches), patches.dim)
+    # A seeded sample of patches measures what the index misses.
     numbers = sample_numbers(len(patches), RECALL_QUERIES, SEED)
-    asked, queries = patches.gather(numbers)
+    query_numbers, queries = patches.gather(numbers)
+    # The exact answers come from the same pass that builds the index.
     exact = Best(queries, RECALL_AT + 1, patches.metric, device)
-    empty = _flat(patches) if lists == 1 else _trained(patches, lists)
+    empty = _empty(patches, lists)
     files: dict[str, Pieces] = {}
     for index in _shards(empty, patches, exact, progress):
         file = f"{len(files):05d}.faiss"
         files[file] = _write_faiss(folder / file, index, patches.dim, lists)
-    about = {
+    attributes = {
         "kind": "flat" if lists == 1 else "ivf",
         "metric": patches.metric,
         "lists": lists,
@@ -139,33 +152,42 @@ def _write(
         "seed": SEED,
         "faiss": faiss_module().__version__,  # type: ignore[union-attr]
     }
-    written = {file: CheckedFile(folder / file, pieces) for file, pieces in files.items()}
-    found = _found_by_index(PatchIndex(about, written, patches.dim), queries, patches.metric)
-    return about | recall(asked, exact.numbers, found), files
+    checked_files = {file: CheckedFile(folder / file, pieces) for file, pieces in files.items()}
+    retrieved = _found_by_index(
+        PatchIndex(attributes, checked_files, patches.dim), queries, patches.metric
+    )
+    return attributes | recall(query_numbers, exact.numbers, retrieved), files
 
 
 def _shards(
     index: Any, patches: Patches, exact: Best, progress: Callable[..., object]
 ) -> Iterator[Any]:
-    """The index again and again, each time with the next PIECE_BYTES of all patches; `exact` sees them on the way."""
-    most = max(1, PIECE_BYTES // (4 * patches.dim))
+    """Yield the index again and again, each time with the next PIECE_BYTES of all patches.
+
+    `exact` sees them on the way.
+    """
+    capacity = max(1, PIECE_BYTES // (4 * patches.dim))
     for numbers, vectors in patches.chunks():
         exact.add(numbers, vectors)
         progress(len(numbers), "", len(patches))
+        # Fill the shard, hand it out where it is full, and go on with an empty one.
         while len(numbers):
-            room = most - index.ntotal
+            room = capacity - index.ntotal
             index.add_with_ids(vectors[:room], numbers[:room])
-            numbers, vectors = numbers[room:], vectors[room:]
-            if index.ntotal == most:
+            numbers = numbers[room:]
+            vectors = vectors[room:]
+            if index.ntotal == capacity:
                 yield index
                 index.reset()
     if index.ntotal:
         yield index
 
 
-def _trained(patches: Patches, lists: int) -> Any:
-    """An empty FAISS index of this many lists, trained on a seeded sample of the patches."""
+def _empty(patches: Patches, lists: int) -> Any:
+    """Return an empty FAISS index: flat, or lists trained on a seeded sample of the patches."""
     faiss: Any = faiss_module()
+    if lists == 1:
+        return faiss.IndexIDMap2(_one_list(patches))
     _, sample = patches.gather(sample_numbers(len(patches), TRAINING_PER_LIST * lists, SEED + 1))
     if len(sample) < lists:
         raise UsageError(
@@ -173,20 +195,13 @@ def _trained(patches: Patches, lists: int) -> Any:
         )
     kind = faiss.METRIC_INNER_PRODUCT if patches.metric == "cosine" else faiss.METRIC_L2
     index = faiss.IndexIVFFlat(_one_list(patches), patches.dim, lists, kind)
-    index.cp.seed, index.cp.spherical, index.cp.min_points_per_centroid = (
-        SEED + 1,
-        patches.metric == "cosine",
-        1,
-    )
+    # Every list needs a point; FAISS would warn below 39 points a list.
+    index.cp.seed = SEED + 1
+    index.cp.spherical = patches.metric == "cosine"
+    index.cp.min_points_per_centroid = 1
     index.train(sample)
     index.nprobe = min(PROBED, lists)
     return index
-
-
-def _flat(patches: Patches) -> Any:
-    """An empty FAISS index of one list, with numbers."""
-    faiss: Any = faiss_module()
-    return faiss.IndexIDMap2(_one_list(patches))
 
 
 def _one_list(patches: Patches) -> Any:
@@ -195,17 +210,19 @@ def _one_list(patches: Patches) -> Any:
 
 
 def _write_faiss(path: Path, index: Any, dim: int, lists: int) -> Pieces:
-    """Write an index. A flat one is a single piece; FAISS puts inverted lists last, and each of them is a piece."""
+    """Write an index. A flat one is a single piece; FAISS puts inverted lists last, and each of
+    them is a piece."""
     data = faiss_module().serialize_index(index)  # type: ignore[union-attr]
     sizes: list[int] = []
     if lists > 1:
+        # Vectors and numbers of each list.
         sizes = [index.invlists.list_size(number) * (4 * dim + ID_BYTES) for number in range(lists)]
     write_file(path, data)
     return indexes.describe(data, [len(data) - sum(sizes), *sizes])
 
 
 def _read_faiss(file: CheckedFile, mapped: bool) -> Any:
-    """The FAISS index of a file; `mapped` leaves its lists on disk until they are used."""
+    """Return the FAISS index of a file; `mapped` leaves its lists on disk until they are used."""
     faiss: Any = faiss_module()
     file.check(0)
     try:
@@ -218,6 +235,7 @@ def _read_faiss(file: CheckedFile, mapped: bool) -> Any:
 
 def _add_all(index: Any, dim: int, best: Best) -> None:
     faiss: Any = faiss_module()
+    # A view of the vectors inside the index, copied a step at a time.
     vectors = faiss.rev_swig_ptr(
         faiss.downcast_index(index.index).get_xb(), index.ntotal * dim
     ).reshape(-1, dim)
@@ -228,47 +246,54 @@ def _add_all(index: Any, dim: int, best: Best) -> None:
 
 
 def _probed_lists(index: Any, file: CheckedFile, dim: int, query: Array) -> Chunk:
-    """The patches of the lists nearest to the query (1, dim), by rising number; only these lists are read."""
+    """Return the patches of the lists nearest to the query (1, dim), by rising number; only these
+    lists are read."""
     faiss: Any = faiss_module()
     _, nearest_lists = index.quantizer.search(query, index.nprobe)
-    numbers, vectors = [np.empty(0, np.int64)], [np.empty((0, dim), np.float32)]
+    numbers = [np.empty(0, np.int64)]
+    vectors = [np.empty((0, dim), np.float32)]
     for number in sorted(nearest_lists[0].tolist()):
         size = index.invlists.list_size(number)
         if size:
+            # Piece 0 is the head of the file: the lists follow.
             file.check(1 + number)
             codes = faiss.rev_swig_ptr(index.invlists.get_codes(number), size * 4 * dim)
             vectors.append(codes.view(np.float32).reshape(size, dim).copy())
             numbers.append(faiss.rev_swig_ptr(index.invlists.get_ids(number), size).copy())
-    found, read = np.concatenate(numbers), np.concatenate(vectors)
-    order = np.argsort(found)
-    return found[order], read[order]
+    all_numbers = np.concatenate(numbers)
+    all_vectors = np.concatenate(vectors)
+    order = np.argsort(all_numbers)
+    return all_numbers[order], all_vectors[order]
 
 
 def _found_by_index(index: PatchIndex, queries: Array, metric: Metric) -> Numbers:
-    """(query, RECALL_AT + 1) numbers that the index finds, -1 where it finds fewer."""
+    """Return the numbers that the index retrieves, (query, RECALL_AT + 1), -1 where they are
+    fewer."""
     import torch
 
-    groups = [queries] if index.about["kind"] == "flat" else list(queries[:, None])
+    groups = [queries] if index.attributes["kind"] == "flat" else list(queries[:, None])
     bests = [Best(group, RECALL_AT + 1, metric, torch.device("cpu")) for group in groups]
     index.search_into(*bests)
-    found = np.full((len(queries), RECALL_AT + 1), -1, np.int64)
+    retrieved = np.full((len(queries), RECALL_AT + 1), -1, np.int64)
     rows = (row for best in bests for row in best.numbers)
     for row, numbers in enumerate(rows):
-        found[row, : len(numbers)] = numbers
-    return found
+        retrieved[row, : len(numbers)] = numbers
+    return retrieved
 
 
-def recall(asked: Numbers, exact: Numbers, found: Numbers) -> dict[str, Any]:
-    """Share of each query's RECALL_AT exact nearest patches, itself left out, that were found too: mean over queries.
+def recall(query_numbers: Numbers, exact: Numbers, retrieved: Numbers) -> dict[str, Any]:
+    """Return the share of each query's RECALL_AT exact nearest patches that were retrieved: mean
+    over queries.
 
-    asked: (query,) the queries' own numbers. exact, found: (query, RECALL_AT + 1), best first.
+    A query (query,) itself does not count; exact and retrieved (query, RECALL_AT + 1) are best
+    first.
     """
     shares = []
-    for own, wanted, got in zip(asked.tolist(), exact.tolist(), found.tolist(), strict=True):
-        others = [number for number in wanted if number != own][:RECALL_AT]
-        if others:
-            shares.append(
-                len(set(others) & set([number for number in got if number != own][:RECALL_AT]))
-                / len(others)
-            )
+    rows = zip(query_numbers.tolist(), exact.tolist(), retrieved.tolist(), strict=True)
+    for query, nearest, answers in rows:
+        # A query's patch is its nearest neighbor, and says nothing about the index.
+        expected = [number for number in nearest if number != query][:RECALL_AT]
+        answered = [number for number in answers if number != query][:RECALL_AT]
+        if expected:
+            shares.append(len(set(expected) & set(answered)) / len(expected))
     return {"recall_at_10": float(np.mean(shares)) if shares else None, "n": len(shares)}

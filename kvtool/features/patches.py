@@ -1,4 +1,5 @@
-"""The patches of one block of a run, numbered over all images, streamed in bounded memory, and the best of them."""
+"""The patches of one block of a run, numbered over all images and streamed, and the best of
+them."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ READ_BYTES = 2**24
 class Patches:
     """The base grids of all images of a run in one block; newline and tile tokens are no patches.
 
-    A patch's number counts cells row by row through the images by dataset index, so it rises with (image index, token).
-    For "cosine" vectors have unit length. Patches whose vector is not finite have a number but are never handed out.
+    A patch's number counts cells row by row through the images by dataset index, so it rises with
+    (image index, token). For "cosine" vectors have unit length. Patches whose vector is not finite
+    have a number but are never handed out.
     """
 
     run: Run
@@ -41,48 +43,53 @@ class Patches:
 
     @cached_property
     def samples(self) -> list[Sample]:
+        """The run's samples by dataset index."""
         return self.run.samples
 
     @cached_property
     def starts(self) -> Numbers:
-        """(image + 1) number of each image's first patch, and the count of all."""
-        cells = [rows * cols for rows, cols in (self.span(sample).grid for sample in self.samples)]
+        """The number of each image's first patch, and the count of all patches, (image + 1,)."""
+        grids = [self.span(sample).grid for sample in self.samples]
+        cells = [rows * cols for rows, cols in grids]
         return np.concatenate([[0], np.cumsum(cells, dtype=np.int64)]).astype(np.int64)
 
     @property
     def dim(self) -> int:
+        """The length of a vector."""
         return self.run.config.heads_and_dim(self.block.kind)[1]
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def span(self, sample: Sample) -> GridSpan:
+        """Return the base grid of an image among its stored tokens."""
         return sample.base(self.block.kind)
 
     def image_range(self, position: int) -> tuple[int, int]:
-        """First and last + 1 number of the image at a position among `samples`."""
+        """Return the first and last + 1 number of the image at a position among `samples`."""
         return int(self.starts[position]), int(self.starts[position + 1])
 
     def place(self, number: int) -> tuple[Sample, int, int]:
-        """(sample, row, col) of a patch."""
+        """Return (sample, row, col) of a patch."""
         position = int(np.searchsorted(self.starts, number, side="right")) - 1
         sample = self.samples[position]
         row, col = divmod(number - int(self.starts[position]), self.span(sample).grid[1])
         return sample, row, col
 
     def chunks(self) -> Iterator[Chunk]:
-        """All patches by rising number; a chunk is what one read of READ_BYTES holds."""
+        """Yield all patches by rising number; a chunk is what one read of READ_BYTES holds."""
         return self._read(range(len(self.samples)))
 
-    def gather(self, numbers: Numbers) -> Chunk:
-        """Some patches, given by rising number; reads only the images that hold them."""
-        positions = np.unique(np.searchsorted(self.starts, numbers, side="right") - 1)
-        found: list[Chunk] = [(np.empty(0, np.int64), np.empty((0, self.dim), np.float32))]
-        for have, vectors in self._read(positions.tolist()):
-            wanted = np.isin(have, numbers, assume_unique=True)
-            found.append((have[wanted], vectors[wanted]))
-        return np.concatenate([each[0] for each in found]), np.concatenate(
-            [each[1] for each in found]
+    def gather(self, selection: Numbers) -> Chunk:
+        """Return some patches, named by rising number; only the images that hold them are read."""
+        positions = np.unique(np.searchsorted(self.starts, selection, side="right") - 1)
+        # An empty chunk first, so that there is something to join where no image holds any.
+        chunks: list[Chunk] = [(np.empty(0, np.int64), np.empty((0, self.dim), np.float32))]
+        for numbers, vectors in self._read(positions.tolist()):
+            selected = np.isin(numbers, selection, assume_unique=True)
+            chunks.append((numbers[selected], vectors[selected]))
+        return np.concatenate([chunk[0] for chunk in chunks]), np.concatenate(
+            [chunk[1] for chunk in chunks]
         )
 
     def _read(self, positions: Iterable[int]) -> Iterator[Chunk]:
@@ -94,27 +101,34 @@ class Patches:
                 self.block.kv_head,
                 [sample.id for sample in samples],
             )
+            # A sample's tokens start at its offset in the values read; only base grid tokens are
+            # patches.
             rows = [image.start + _tokens(self.span(image.sample)) for image in images]
             numbers = [np.arange(*self.image_range(position)) for position in group]
             yield self._usable(np.concatenate(numbers), values[np.concatenate(rows)])
 
     def _groups(self, positions: Iterable[int]) -> Iterator[list[int]]:
-        """Consecutive images whose patches fit one read."""
-        most, group, size = max(1, READ_BYTES // (4 * self.dim)), list[int](), 0
+        """Yield positions of consecutive images whose patches fit one read."""
+        limit = max(1, READ_BYTES // (4 * self.dim))
+        group = list[int]()
+        size = 0
         for position in positions:
             start, stop = self.image_range(position)
-            if group and size + stop - start > most:
+            if group and size + stop - start > limit:
                 yield group
-                group, size = [], 0
+                group = []
+                size = 0
             group.append(position)
             size += stop - start
         if group:
             yield group
 
     def _usable(self, numbers: Numbers, vectors: Array) -> Chunk:
+        """Leave out vectors that are not finite, and normalize the others for cosine."""
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
-            numbers, vectors = numbers[finite], vectors[finite]
+            numbers = numbers[finite]
+            vectors = vectors[finite]
         if self.metric == "cosine":
             import torch
 
@@ -123,11 +137,13 @@ class Patches:
 
 
 class Best:
-    """The k best patches of each query, over chunks that come in any order; ties go to the lowest number.
+    """The k best patches of each query, over chunks that come in any order; ties go to the lowest
+    number.
 
-    Scores are as in neighbors.nearest. Each chunk's own best join those so far, and the reference ranks them in double
-    precision: the answer is the same however the patches are cut into chunks. Memory: (query, 2 k, dim) and a chunk.
-    Patches numbered from leave_out[0] to leave_out[1] - 1 are passed over.
+    Scores are as in neighbors.nearest. Each chunk's best join those so far, and the reference ranks
+    them in double precision: the answer is the same however the patches are cut into chunks.
+    Memory: (query, 2 k, dim) and a chunk. Patches numbered from leave_out[0] to leave_out[1] - 1
+    are passed over.
     """
 
     def __init__(
@@ -140,13 +156,11 @@ class Best:
     ) -> None:
         import torch
 
-        self.queries, self.k, self.metric, self.device, self.leave_out = (
-            queries,
-            k,
-            metric,
-            device,
-            leave_out,
-        )
+        self.queries = queries
+        self.k = k
+        self.metric = metric
+        self.device = device
+        self.leave_out = leave_out
         self._on_device = torch.from_numpy(queries).to(device)[None]
         self.clear()
 
@@ -163,42 +177,44 @@ class Best:
 
         from kvtool.features.neighbors import nearest
 
+        # Numbers rise, so that the patches to leave out are one slice.
         start, stop = np.searchsorted(numbers, self.leave_out).tolist()
         if start < stop:
-            numbers, vectors = (
-                np.delete(numbers, slice(start, stop)),
-                np.delete(vectors, slice(start, stop), axis=0),
-            )
+            numbers = np.delete(numbers, slice(start, stop))
+            vectors = np.delete(vectors, slice(start, stop), axis=0)
         if not (self.k and len(numbers) and len(self.queries)):
             return
+        # The chunk's candidates, on the device.
         targets = torch.from_numpy(vectors).to(self.device)[None]
-        _, found = nearest(self._on_device, targets, min(self.k, len(numbers)), metric=self.metric)
-        pool = np.concatenate([self.numbers, numbers[found[0]]], axis=1)
-        held = np.concatenate([self._vectors, vectors[found[0]]], axis=1)
+        _, nearby = nearest(self._on_device, targets, min(self.k, len(numbers)), metric=self.metric)
+        # Candidates so far and new ones, by rising number, so that the reference's ties go to the
+        # lowest.
+        pool = np.concatenate([self.numbers, numbers[nearby[0]]], axis=1)
+        pool_vectors = np.concatenate([self._vectors, vectors[nearby[0]]], axis=1)
         order = np.argsort(pool, axis=1, kind="stable")
-        pool, held = (
-            np.take_along_axis(pool, order, axis=1),
-            np.take_along_axis(held, order[..., None], axis=1),
-        )
+        pool = np.take_along_axis(pool, order, axis=1)
+        pool_vectors = np.take_along_axis(pool_vectors, order[..., None], axis=1)
+        # The reference decides in double precision.
         keep = min(self.k, pool.shape[1])
         scores, best = nearest(
-            self.queries[:, None], held, keep, metric=self.metric, backend="numpy"
+            self.queries[:, None], pool_vectors, keep, metric=self.metric, backend="numpy"
         )
-        self.scores, best = scores[:, 0], best[:, 0]
+        self.scores = scores[:, 0]
+        best = best[:, 0]
         self.numbers = np.take_along_axis(pool, best, axis=1)
-        self._vectors = np.take_along_axis(held, best[..., None], axis=1)
+        self._vectors = np.take_along_axis(pool_vectors, best[..., None], axis=1)
 
 
 def sample_numbers(total: int, count: int, seed: int) -> Numbers:
-    """`count` different numbers below `total` (all, where there are fewer), rising, drawn from a seed."""
-    drawn: Any = np.random.default_rng(seed).choice(
+    """Draw `count` different numbers below `total` (all, where there are fewer), rising."""
+    numbers: Any = np.random.default_rng(seed).choice(
         total, min(count, total), replace=False, shuffle=False
     )
-    return np.sort(drawn).astype(np.int64)
+    return np.sort(numbers).astype(np.int64)
 
 
 def _tokens(span: GridSpan) -> Numbers:
-    """span.token_indices() as an array."""
+    """Return span.token_indices() as an array."""
     rows, cols = span.grid
     return (
         (span.start + np.arange(rows)[:, None] * span.row_stride + np.arange(cols))

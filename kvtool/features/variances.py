@@ -1,5 +1,6 @@
-"""L2 variance over images of every (layer, kv_head), and which do not depend on the input
-(paper, section 3.2, A.6.1).
+"""L2 variance over images of every (layer, kv_head), and the heads that do not depend on the input.
+
+See the paper, section 3.2 and A.6.1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from kvtool.features.moments import distances, stream_groups
 from kvtool.layers import layer_groups
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.bootstrap import bootstrap, ratio
-from kvtool.stats.modes import describe
+from kvtool.stats.modes import Distribution, describe
 from kvtool.store.catalog import open_store
 from kvtool.store.nonfinite import WHAT
 from kvtool.store.nonfinite import describe as describe_places
@@ -29,50 +30,39 @@ Progress = Callable[[int, str], object]
 
 
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
-    """Rows with the variance of each (layer, kv_head) and its interval; None where values are not finite."""
+    """Return rows with the variance of each (layer, kv_head) and its interval.
+
+    Fields are None where values are not finite.
+    """
     rows = []
     for layer, groups in stream_groups(run, kind, progress=progress):
         with np.errstate(invalid="ignore"):
-            found = bootstrap(
+            # The bootstrap draws groups of images; NaN and infinity make the head's variance
+            # undefined.
+            scores = bootstrap(
                 distances(groups),
                 lambda sums: {"variance": ratio(sums[..., 0], sums[..., 1])},
                 seed=seed,
             )
-        for head, estimate in enumerate(zip(*found["variance"], strict=True)):
+        for head, estimate in enumerate(zip(*scores["variance"], strict=True)):
             value, low, high = (
                 float(number) if np.isfinite(number) else None for number in estimate
             )
-            scores = {"variance": value, "variance_low": low, "variance_high": high}
+            fields = {"variance": value, "variance_low": low, "variance_high": high}
             rows.append(
-                {"kind": kind, "layer": layer, "kv_head": head, **scores, "n": len(run.ids)}
+                {"kind": kind, "layer": layer, "kv_head": head, **fields, "n": len(run.ids)}
             )
     return rows
 
 
 def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Threshold) -> Result:
-    """The result of measured rows: their distribution, the threshold, and what it makes of each."""
-    known = np.array([row["variance"] for row in rows if row["variance"] is not None])
-    distribution = describe(known, config["seed"])
+    """Return the result of measured rows: their distribution, the threshold, and what it says of
+    each."""
+    defined = np.array([row["variance"] for row in rows if row["variance"] is not None])
+    distribution = describe(defined, config["seed"])
     cut = distribution.valley if threshold == "auto" else threshold
-    notes = []
-    if len(known) < len(rows):
-        unknown = [
-            (row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None
-        ]
-        places = describe_places(unknown, run.config)
-        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {places}")
-    if cut is None:
-        notes.append(
-            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
-        )
-    group_of = {
-        layer: name for name, layers in _groups(run, config["kind"]).items() for layer in layers
-    }
-    judged = []
-    for row in rows:
-        agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
-        group = {"group": group_of[row["layer"]]} if group_of else {}
-        judged.append(row | {"input_agnostic": agnostic} | group)
+    judged = _judged_rows(rows, _groups(run, config["kind"]), cut)
+    groups = [name for name in dict.fromkeys(row.get("group") for row in judged) if name]
     return Result(
         command="variance",
         task=None,
@@ -84,20 +74,46 @@ def judge(rows: Sequence[Row], run: Run, config: dict[str, Any], threshold: Thre
             "threshold": cut,
             "threshold_from": "auto" if threshold == "auto" else "given",
             "distribution": distribution.to_json(),
-            "groups": [
-                _count(name, judged, cut)
-                for name in dict.fromkeys(row.get("group") for row in judged)
-                if name
-            ],
-            "notes": notes,
+            "groups": [_count(name, judged, cut) for name in groups],
+            "notes": _notes(rows, run, distribution, cut),
         },
         versions=versions(),
         unit="variance",
     )
 
 
+def _judged_rows(rows: Sequence[Row], groups: dict[str, range], cut: float | None) -> list[Row]:
+    """Return rows with `input_agnostic`, None where it is not known, and the layer's group."""
+    group_of = {layer: name for name, layers in groups.items() for layer in layers}
+    judged = []
+    for row in rows:
+        agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
+        group = {"group": group_of[row["layer"]]} if group_of else {}
+        judged.append(row | {"input_agnostic": agnostic} | group)
+    return judged
+
+
+def _notes(
+    rows: Sequence[Row], run: Run, distribution: Distribution, cut: float | None
+) -> list[str]:
+    """Say which variances are not defined, and why no cut is taken."""
+    notes = []
+    unknown = [
+        (row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None
+    ]
+    if unknown:
+        blocks = describe_places(unknown, run.config)
+        notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {blocks}")
+    if cut is None:
+        notes.append(
+            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
+        )
+    return notes
+
+
 def _groups(run: Run, kind: Kind) -> dict[str, range]:
-    """Early, middle and late layers of the decoder or of the tower; what goes into the decoder has none."""
+    """Return early, middle and late layers of the decoder or of the tower; what goes into the
+    decoder has none."""
     geometry = run.config.model.geometry
     if kind == "projected":
         return {}
@@ -105,14 +121,15 @@ def _groups(run: Run, kind: Kind) -> dict[str, range]:
 
 
 def _count(name: str, rows: Sequence[Row], cut: float | None) -> Row:
-    of_group = [row for row in rows if row["group"] == name]
-    layers = sorted({row["layer"] for row in of_group})
-    agnostic = None if cut is None else sum(row["input_agnostic"] is True for row in of_group)
-    return {"group": name, "layers": layers, "n_keys": len(of_group), "n_input_agnostic": agnostic}
+    """Count the input-agnostic keys of a group of layers."""
+    members = [row for row in rows if row["group"] == name]
+    layers = sorted({row["layer"] for row in members})
+    agnostic = None if cut is None else sum(row["input_agnostic"] is True for row in members)
+    return {"group": name, "layers": layers, "n_keys": len(members), "n_input_agnostic": agnostic}
 
 
 def variance_config(run: Run, kind: Kind, seed: int) -> dict[str, Any]:
-    """All that the variances depend on."""
+    """Return all that the variances depend on."""
     return {
         "algorithm": ALGORITHMS["variance"],
         **describe_run(run),
@@ -129,17 +146,23 @@ def kept_variances(
     wait_s: float = 0.0,
     progress: Progress | None = None,
 ) -> Result:
-    """The variances of a run under the threshold "auto": as the store keeps them, or measured and kept, by one process
-    at a time. Raises BusyError where another one is still at it after wait_s seconds."""
-    config, store = variance_config(run, kind, seed), open_store(run.store)
+    """Return the variances of a run under the threshold "auto", stored or measured and stored.
+
+    One process at a time measures them. Raises BusyError where another one is still at it after
+    wait_s seconds.
+    """
+    config = variance_config(run, kind, seed)
+    store = open_store(run.store)
     key = result_key([config, "auto"])
 
-    def make() -> Result:
+    def measure_all() -> Result:
+        """Measure the variances and store them."""
         result = judge(measure(run, kind, seed, progress), run, config, "auto")
         store.keep(key, result.to_json())
         return result
 
     def stored() -> Result | None:
+        """Return the stored result."""
         return None if fresh else store.kept(key, Result.from_json)
 
-    return Share(wait_s).result(run, chunk_name("variance", kind, key), stored, make)
+    return Share(wait_s).result(run, chunk_name("variance", kind, key), stored, measure_all)

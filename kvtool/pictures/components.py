@@ -1,7 +1,9 @@
-"""Pictures of keys or values: the first three principal components of every block's base grid as red, green and blue.
+"""Pictures of keys or values: three principal components of every block's base grid as red, green
+and blue.
 
-As the paper's figures 4 and 16 to 18: layers across, heads down, input-agnostic blocks framed. Components are those of
-all images asked for together, and so are the ranges of the colours: what looks alike in two pictures is alike.
+As the paper's figures 4 and 16 to 18: layers across, heads down, input-agnostic blocks framed.
+Components are those of all images drawn together, and so are the ranges of the colors: what looks
+alike in two pictures is alike.
 """
 
 from __future__ import annotations
@@ -26,21 +28,25 @@ Vectors = NDArray[np.float32]
 WIDTH_PX = 1760
 """What a picture's cells share, unless a token is one pixel wide already."""
 CELL_PX = 128
-GAP_PX, LEFT_PX, TOP_PX, BOTTOM_PX = 8, 76, 56, 32
+GAP_PX = 8
+LEFT_PX = 76
+TOP_PX = 56
+BOTTOM_PX = 32
 FRAME_PX = 3
-INK, PAPER, FRAME = (40, 40, 40), (255, 255, 255), (225, 20, 100)
+INK = (40, 40, 40)
+PAPER = (255, 255, 255)
+FRAME = (225, 20, 100)
 TEXT_PX = 16
 
 
 def draw(run: Run, kind: Kind, ids: Sequence[str], folder: Path, framed: set[Head]) -> list[Path]:
-    """Write a PNG for each image into `folder` and return the paths. Memory: one layer of these images, and pictures.
+    """Write a PNG for each image into `folder` and return the paths.
 
-    framed: (layer, kv_head) of blocks to frame. Raises KvtoolError where the folder cannot be written.
+    `framed` are (layer, kv_head) of blocks to frame. Memory: one layer of these images, and
+    pictures. Raises KvtoolError where the folder cannot be written.
     """
-    sheets, index_of = (
-        draw_sheets(run, kind, ids, framed),
-        {sample.id: sample.index for sample in run.samples},
-    )
+    sheets = draw_sheets(run, kind, ids, framed)
+    index_of = {sample.id: sample.index for sample in run.samples}
     paths = [folder / f"{index_of[image]:07d}-{_safe(image)}-{kind}.png" for image in sheets]
     for sheet, path in zip(sheets.values(), paths, strict=True):
         data = BytesIO()
@@ -57,39 +63,40 @@ def draw_sheets(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> dict[str, Sheet]:
-    """Each image's sheet, by its id, of all stored layers and heads of a kind or of some.
+    """Return each image's sheet, by its id, of all stored layers and heads of a kind or of some.
 
-    framed: (layer, kv_head) of input-agnostic blocks, None where nobody has looked for them.
+    `framed` are (layer, kv_head) of input-agnostic blocks, None where nobody has looked for them.
     """
-    wanted = list(dict.fromkeys(ids))
-    samples = {sample.id: sample for sample in run.samples if sample.id in set(wanted)}
+    images = list(dict.fromkeys(ids))
+    samples = {sample.id: sample for sample in run.samples if sample.id in set(images)}
     columns = run.config.stored_layers(kind) if layers is None else layers
     rows = range(run.config.heads_and_dim(kind)[0]) if heads is None else heads
     sheets = {
-        image: Sheet(samples[image].base(kind).grid, len(columns), len(rows)) for image in wanted
+        image: Sheet(samples[image].base(kind).grid, len(columns), len(rows)) for image in images
     }
-    for column, (layer, values) in enumerate(_layers(run, kind, wanted, columns)):
-        ends = np.cumsum([values[image].shape[1] for image in wanted])
+    for column, (layer, values) in enumerate(_layers(run, kind, images, columns)):
+        ends = np.cumsum([values[image].shape[1] for image in images])
         for row, head in enumerate(rows):
-            colours = rgb(np.concatenate([values[image][head] for image in wanted]))
-            for image, of_image in zip(wanted, np.split(colours, ends[:-1]), strict=True):
-                sheets[image].paste(column, row, of_image, (layer, head) in (framed or ()))
+            colors = rgb(np.concatenate([values[image][head] for image in images]))
+            for image, image_colors in zip(images, np.split(colors, ends[:-1]), strict=True):
+                sheets[image].paste(column, row, image_colors, (layer, head) in (framed or ()))
     note = (
         "framed: input-agnostic" if framed else "no block is input-agnostic, or none is known to be"
     )
     note = "" if framed is None else note
-    for image in wanted:
+    for image in images:
         sheets[image].label(f"{kind} of image {image}, run {run.name}", columns, rows, note)
     return sheets
 
 
 class Sheet:
-    """One picture that is being made."""
+    """The picture of one image, filled cell by cell."""
 
     def __init__(self, grid: tuple[int, int], n_layers: int, n_heads: int) -> None:
         rows, cols = grid
         room = min(CELL_PX, WIDTH_PX // n_layers - GAP_PX)
-        self.grid, self.scale = grid, max(1, room // max(rows, cols))
+        self.grid = grid
+        self.scale = max(1, room // max(rows, cols))
         self.cell_px = cols * self.scale, rows * self.scale
         width = LEFT_PX + n_layers * (self.cell_px[0] + GAP_PX)
         height = TOP_PX + n_heads * (self.cell_px[1] + GAP_PX) + BOTTOM_PX
@@ -98,15 +105,15 @@ class Sheet:
         self.font: Any = ImageFont.load_default(TEXT_PX)
 
     def corner_px(self, column: int, row: int) -> tuple[int, int]:
-        """Upper left corner of a cell."""
+        """Return the upper left corner of a cell."""
         return LEFT_PX + column * (self.cell_px[0] + GAP_PX), TOP_PX + row * (
             self.cell_px[1] + GAP_PX
         )
 
-    def paste(self, column: int, row: int, colours: NDArray[np.uint8], framed: bool) -> None:
-        """colours: (token, 3) of the base grid."""
+    def paste(self, column: int, row: int, colors: NDArray[np.uint8], framed: bool) -> None:
+        """Draw one block's colors (token, 3) of the base grid."""
         x, y = self.corner_px(column, row)
-        cell = Image.fromarray(colours.reshape(*self.grid, 3)).resize(
+        cell = Image.fromarray(colors.reshape(*self.grid, 3)).resize(
             self.cell_px, Image.Resampling.NEAREST
         )
         self.picture.paste(cell, (x, y))
@@ -116,7 +123,7 @@ class Sheet:
             self.pen.rectangle(box, outline=FRAME, width=FRAME_PX)
 
     def label(self, title: str, layers: Sequence[int], heads: Sequence[int], note: str) -> None:
-        """Title, a number over each layer, one beside each head, and a note below."""
+        """Write a title, a number over each layer, one beside each head, and a note below."""
         self._write(8, 6, title)
         self._write(8, TOP_PX - 24, "layer")
         for column, layer in enumerate(layers):
@@ -132,45 +139,48 @@ class Sheet:
 
 
 def rgb(vectors: Vectors) -> NDArray[np.uint8]:
-    """(token, 3) colours of vectors (token, dim): each principal component from its 1st to its 99th percentile.
+    """Return the colors (token, 3) of vectors (token, dim).
 
-    A component's sign is that its largest loading is positive. A component that does not vary is grey. A vector that is
-    not finite has no colour: white.
+    Each principal component spans its 1st to its 99th percentile; its sign is that its largest
+    loading is positive. A component that does not vary is gray. A vector that is not finite has no
+    color: white.
     """
     usable = np.isfinite(vectors).all(axis=1)
-    colours = np.full((len(vectors), 3), PAPER, np.uint8)
+    colors = np.full((len(vectors), 3), PAPER, np.uint8)
     if usable.any():
-        colours[usable] = _components(vectors[usable].astype(np.float64))
-    return colours
+        colors[usable] = _components(vectors[usable].astype(np.float64))
+    return colors
 
 
 def _components(finite: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(token, 3) colours of finite vectors."""
-    centred = finite - finite.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    """Return the colors (token, 3) of finite vectors."""
+    centered = finite - finite.mean(axis=0)
+    _, _, axes = np.linalg.svd(centered, full_matrices=False)
+    # The sign of a component is arbitrary: the largest loading is made positive.
     axes = axes[:3] * np.sign(
         np.take_along_axis(axes[:3], np.abs(axes[:3]).argmax(axis=1)[:, None], axis=1)
     )
     parts = np.zeros((len(finite), 3))
-    parts[:, : len(axes)] = centred @ axes.T
+    parts[:, : len(axes)] = centered @ axes.T
     low, high = np.quantile(parts, [0.01, 0.99], axis=0)
+    # Rounding alone is no variation.
     varies = high - low > 1e-6 * np.abs(finite).max(initial=1e-30)
     share = np.where(varies, (parts - low) / np.where(varies, high - low, 1.0), 0.5)
-    colours: NDArray[np.uint8] = np.rint(255 * share.clip(0, 1)).astype(np.uint8)
-    return colours
+    colors: NDArray[np.uint8] = np.rint(255 * share.clip(0, 1)).astype(np.uint8)
+    return colors
 
 
 def _layers(
     run: Run, kind: Kind, ids: Sequence[str], layers: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, Vectors]]]:
-    """(layer, values (head, token, dim) of the base grid of each image)."""
-    found: dict[str, Vectors] = {}
+    """Yield (layer, values (head, token, dim) of the base grid of each image)."""
+    values: dict[str, Vectors] = {}
     for layer, part in run.stream(kind, layers, ids):
         for sample, start in zip(part.samples, part.offsets[:-1].tolist(), strict=True):
-            found[sample.id] = part.values[:, start + _tokens(sample, kind)]
-        if len(found) == len(ids):
-            yield layer, found
-            found = {}
+            values[sample.id] = part.values[:, start + _tokens(sample, kind)]
+        if len(values) == len(ids):
+            yield layer, values
+            values = {}
 
 
 def _tokens(sample: Sample, kind: Kind) -> NDArray[np.int64]:
@@ -178,5 +188,5 @@ def _tokens(sample: Sample, kind: Kind) -> NDArray[np.int64]:
 
 
 def _safe(image: str) -> str:
-    """An image's id as part of a file name."""
+    """Return an image's id as part of a file name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", image)[-100:]

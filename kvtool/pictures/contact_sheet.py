@@ -8,21 +8,26 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-INK, PAPER = (30, 30, 30), (255, 255, 255)
-MARGIN_PX, GAP_PX, TITLE_PX, CAPTION_PX = 24, 20, 26, 19
+INK = (30, 30, 30)
+PAPER = (255, 255, 255)
+MARGIN_PX = 24
+GAP_PX = 20
+TITLE_PX = 26
+CAPTION_PX = 19
 LINE_SPACING = 1.35
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a contact sheet and what stands below it, a text a line."""
+    """One picture of a contact sheet and the lines below it."""
 
     picture: Image.Image
     caption: tuple[str, ...] = ()
 
 
 class ContactSheet:
-    """Tiles in rows, all cells of the largest one's size, under a title; marks and their meanings at the bottom."""
+    """Tiles in rows, all cells of the largest one's size, under a title, with a legend of marks
+    below."""
 
     def __init__(
         self,
@@ -32,7 +37,11 @@ class ContactSheet:
         legend: Sequence[tuple[Image.Image, str]] = (),
     ) -> None:
         self.columns = min(columns, len(tiles))
-        self.cell_px = tuple(max(tile.picture.size[axis] for tile in tiles) for axis in (0, 1))
+        self.cell_px = (
+            max(tile.picture.width for tile in tiles),
+            max(tile.picture.height for tile in tiles),
+        )
+        # Captions are as high as the longest one.
         lines = max(len(tile.caption) for tile in tiles)
         self.row_px = self.cell_px[1] + round(lines * CAPTION_PX * LINE_SPACING) + GAP_PX
         width = 2 * MARGIN_PX + self.columns * (self.cell_px[0] + GAP_PX) - GAP_PX
@@ -52,17 +61,17 @@ class ContactSheet:
         for index, tile in enumerate(tiles):
             self._paste(index, tile)
         for number, row in enumerate(keys):
-            for x, mark, words in row:
+            for x, mark, text in row:
                 y = below + number * key_px
                 self.picture.paste(mark, (MARGIN_PX + x, y + (key_px - mark.height) // 2))
                 self._write(
                     (MARGIN_PX + x + mark.width + 8, y + (key_px - CAPTION_PX) // 2),
-                    words,
+                    text,
                     CAPTION_PX,
                 )
 
     def corner_px(self, index: int) -> tuple[int, int]:
-        """Upper left corner of a tile."""
+        """Return the upper left corner of a tile."""
         row, column = divmod(index, self.columns)
         return MARGIN_PX + column * (self.cell_px[0] + GAP_PX), self.top_px + row * self.row_px
 
@@ -78,12 +87,12 @@ class ContactSheet:
 
 
 def font(size_px: int) -> Any:
-    """Pillow's own typeface."""
+    """Return Pillow's typeface."""
     return ImageFont.load_default(size_px)
 
 
 def shorten(text: str, face: Any, width_px: float) -> str:
-    """A text on one line, cut with an ellipsis where it is too long."""
+    """Return a text on one line, cut with an ellipsis where it is too long."""
     line = " ".join(text.split())
     if face.getlength(line) <= width_px:
         return line
@@ -93,7 +102,7 @@ def shorten(text: str, face: Any, width_px: float) -> str:
 
 
 def wrap(text: str, face: Any, width_px: float) -> list[str]:
-    """A text in lines of a width, broken between words; a word that is too long is cut."""
+    """Return a text in lines of a width, broken between words; a word that is too long is cut."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -107,14 +116,14 @@ def wrap(text: str, face: Any, width_px: float) -> list[str]:
 def _legend_rows(
     legend: Sequence[tuple[Image.Image, str]], width_px: int
 ) -> list[list[tuple[int, Image.Image, str]]]:
-    """(x, mark, words) in rows that fit a width."""
+    """Return (x, mark, text) in rows that fit a width."""
     rows: list[list[tuple[int, Image.Image, str]]] = []
     x = 0
-    for mark, words in legend:
-        needed = mark.width + 8 + round(font(CAPTION_PX).getlength(words))
+    for mark, text in legend:
+        needed = mark.width + 8 + round(font(CAPTION_PX).getlength(text))
         if not rows or x + needed > width_px:
             rows.append([])
             x = 0
-        rows[-1].append((x, mark, words))
+        rows[-1].append((x, mark, text))
         x += needed + 36
     return rows

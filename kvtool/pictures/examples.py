@@ -1,4 +1,5 @@
-"""Example pictures of what blocks predict: a few units of a probe's task, predicted again from the store."""
+"""Example pictures of what blocks predict: a few units of a probe's task, predicted again from the
+store."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 SPREAD = 3
-"""Units predicted for each that is drawn: neighbours of a list are often about one image."""
+"""Units predicted for each that is drawn: neighbors in a list are often about one image."""
 ALPHA = 0.1
 SIDE_PX = 192
 
@@ -46,15 +47,17 @@ def draw_examples(
     device: torch.device,
     pictures: Pictures,
 ) -> dict[BlockKey, list[Drawn]]:
-    """Up to `count` pictures of each of the n_blocks best blocks of a probe's result, the best of each kind first.
+    """Return up to `count` pictures of each of the n_blocks best blocks, the best of each kind
+    first.
 
-    Masks are filled over the image and the truth outlined; matches are lines between two images. Blocks that the run
-    lacks are left out. Raises KvtoolError where the data set's files are not as they should be.
+    Masks are filled over the image and the truth outlined; matches are lines between two images.
+    Blocks that the run lacks are left out. Raises KvtoolError where the data set's files are not as
+    they should be.
     """
     task = _task(run, dataset, result, count, device)
     refs = {ref.id: ref for ref in dataset.images()}
     draw = _drawing_of(task)
-    found: dict[BlockKey, list[Drawn]] = {}
+    examples: dict[BlockKey, list[Drawn]] = {}
     for block in _leading_blocks(result, n_blocks):
         kind, number, head = block
         if kind not in run.config.kinds or number not in run.config.stored_layers(kind):
@@ -62,14 +65,15 @@ def draw_examples(
         layer = Layer(run, kind, number, [head], device)
         with tempfile.TemporaryDirectory(prefix="kvtool-report-") as folder:
             records = task.save(layer, 0, Path(folder))
-            drawn = draw(task, dataset, refs, records, Path(folder), count)
-            kept = [pictures.add(image, caption) for image, caption in drawn]
-        found[block] = [one for one in kept if one is not None]
-    return {block: drawn for block, drawn in found.items() if drawn}
+            block_pictures = draw(task, dataset, refs, records, Path(folder), count)
+            thumbnails = [pictures.add(image, caption) for image, caption in block_pictures]
+        examples[block] = [thumbnail for thumbnail in thumbnails if thumbnail is not None]
+    return {block: block_pictures for block, block_pictures in examples.items() if block_pictures}
 
 
 def _drawing_of(task: Any) -> Callable[..., Drawing]:
-    """How a task's predictions are drawn. Raises UsageError for a task of a plug-in that draws none."""
+    """How a task's predictions are drawn. Raises UsageError for a task of a plug-in that draws
+    none."""
     if task.name in DRAW or task.name in TRUTH:
         return DRAW.get(task.name, _masks)
     if hasattr(task, "draw"):
@@ -78,21 +82,24 @@ def _drawing_of(task: Any) -> Callable[..., Drawing]:
 
 
 def _task(run: Run, dataset: DatasetBase, result: Result, count: int, device: torch.device) -> Any:
-    """The task with few units, else as it was scored. Images of one class are segmented together: all of the first."""
+    """Return the task with few units, else as it was scored.
+
+    Images of one class are segmented together: all of the first class.
+    """
     kind = TASKS.load(str(result.task))
-    whole = {"co-segmentation": result.config.get("limit"), "temporal-correspondence": 1}
+    limits = {"co-segmentation": result.config.get("limit"), "temporal-correspondence": 1}
     options = {**result.config.get("options", {}), "seed": result.config.get("seed", 0)}
-    options |= {"limit": whole.get(str(result.task), SPREAD * count), "all_classes": False}
-    known = signature(kind).parameters
-    asked = {name: value for name, value in options.items() if name in known}
-    task: Any = kind(dataset, sizes_of(run), device, **asked)
+    options |= {"limit": limits.get(str(result.task), SPREAD * count), "all_classes": False}
+    parameters = signature(kind).parameters
+    task_options = {name: value for name, value in options.items() if name in parameters}
+    task: Any = kind(dataset, sizes_of(run), device, **task_options)
     if isinstance(task, CoSegmentation):
         task.groups = dict(list(task.groups.items())[:1])
     return task
 
 
 def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
-    """The best block of each kind, the kind of the best first; then the others by score."""
+    """Return the best block of each kind, the kind of the best first; then the others by score."""
     rows = result.ranked([row for row in result.rows if is_summary(row)])
     first = {row["kind"]: row for row in reversed(rows)}
     ordered = [row for row in (result.best, *first.values(), *rows) if row is not None]
@@ -102,7 +109,7 @@ def _leading_blocks(result: Result, count: int) -> list[BlockKey]:
 
 
 def _spread(records: Sequence[Any], count: int) -> list[Any]:
-    """`count` of them, evenly."""
+    """Return `count` records, evenly chosen."""
     if len(records) <= count:
         return list(records)
     return [records[round((index + 0.5) * len(records) / count - 0.5)] for index in range(count)]
@@ -127,7 +134,7 @@ def _masks(
             draw_masks(
                 fit(load_image(refs[image]), SIDE_PX), predicted, truth(task, dataset, record)
             ),
-            " · ".join(str(word) for word in caption if word),
+            " · ".join(str(part) for part in caption if part),
         )
 
 
@@ -138,7 +145,7 @@ def _class_name(dataset: Any, record: Row) -> str:
 def _frames(
     _task: Any, dataset: Any, refs: Refs, records: Sequence[Row], folder: Path, count: int
 ) -> Drawing:
-    """Frames of the first sequence, the annotated first one left out."""
+    """Draw frames of the first sequence, without the annotated first one."""
     for record in _spread(records[1:], count):
         predicted = np.asarray(Image.open(folder / record["file"]))
         frame = record["image"]
@@ -151,8 +158,11 @@ def _matches(
 ) -> Drawing:
     lines = (folder / records[0]["file"]).read_text(encoding="utf-8").splitlines()
     for pair, line in _spread(list(zip(task.pairs, map(json.loads, lines), strict=True)), count):
-        found, true = np.array(line["prd_kps"]), np.array(line["trg_kps"])
-        right = correct_keypoints(found, true, box_side_px(line["trg_bndbox"]), [ALPHA])[0].tolist()
+        predicted = np.array(line["prd_kps"])
+        true = np.array(line["trg_kps"])
+        right = correct_keypoints(predicted, true, box_side_px(line["trg_bndbox"]), [ALPHA])[
+            0
+        ].tolist()
         images = (load_image(refs[pair.src_id]), load_image(refs[pair.trg_id]))
         caption = (
             f"{pair.category} · {pair.src_id} to {pair.trg_id}: {sum(right)} of {len(right)} found"
@@ -178,12 +188,13 @@ DRAW: Mapping[str, Callable[..., Drawing]] = {
 
 
 def _semantic_truth(task: Any, _dataset: Any, record: Row) -> Mask:
+    """Return the mask of the class that was probed."""
     truth: Mask = task.truth(record)
     return truth
 
 
 def _referred(task: Any, dataset: Any, record: Row) -> Mask:
-    expression = next(one for one in task.expressions if one.sent_id == record["sent_id"])
+    expression = next(entry for entry in task.expressions if entry.sent_id == record["sent_id"])
     mask: Mask = dataset.object_mask(expression)
     return mask
 

@@ -1,4 +1,4 @@
-"""Small pictures for a page, as data URIs that are kept once."""
+"""Small pictures for a page, as data URIs that are stored once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ QUALITY = 78
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture: its name in Pictures.uris, what it shows (also its alternative text), its size in px."""
+    """One picture: its name in Pictures.uris, its caption (also its alternative text), and its size
+    in px."""
 
     picture: str
     caption: str
@@ -24,14 +25,17 @@ class Drawn:
 
 @dataclass
 class Pictures:
-    """WebP data URIs by name, equal ones once. What would exceed budget_bytes is refused and counted."""
+    """WebP data URIs by name, equal ones once.
+
+    What would exceed budget_bytes is refused and counted.
+    """
 
     budget_bytes: int
     uris: dict[str, str] = field(default_factory=dict)
     n_refused: int = 0
 
     def add(self, image: Image.Image, caption: str) -> Drawn | None:
-        """Keep a picture; None where there is no room left."""
+        """Add a picture; None where there is no room left."""
         file = BytesIO()
         image.save(file, format="WEBP", quality=QUALITY, method=4)
         name = hashlib.sha256(file.getvalue()).hexdigest()[:16]

@@ -1,4 +1,5 @@
-"""A tile for each sampling unit that `kvtool show` draws: what a block predicts, over the picture, and the truth."""
+"""A tile for each sampling unit that `kvtool show` draws: the prediction over the picture, and the
+truth."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from kvtool.pictures.overlays import (
     draw_masks,
     draw_matches,
     fit,
-    grey,
+    gray,
     mask_marks,
     match_marks,
     side_by_side,
@@ -33,7 +34,7 @@ from kvtool.tasks.base import Array
 from kvtool.tasks.semantic_correspondence import PRIMARY_ALPHA
 
 WIDTH_PX = 1960
-"""Of a sheet, margins included."""
+"""The width of a sheet, margins included."""
 LARGEST_PX = 640
 """The longer side of a picture on it."""
 
@@ -43,7 +44,8 @@ Refs = Mapping[str, ImageRef]
 
 
 class Units(NamedTuple):
-    """What a task saved of a block: the task, a record for each file, and the folder with the files."""
+    """What a task saved of a block: the task, a record for each file, and the folder with the
+    files."""
 
     task: Any
     records: list[Row]
@@ -57,57 +59,69 @@ Draw = Callable[[int], Tile]
 def sheet_of(
     units: Units, refs: Refs, images: Collection[str], limit: int, title: str
 ) -> tuple[ContactSheet, int, int]:
-    """A contact sheet of up to `limit` units, evenly chosen; how many are on it, and how many there are.
+    """Return a contact sheet of up to `limit` units, evenly chosen; their number, and that of all
+    units.
 
-    images: ids that were asked for; of a sequence, its frames.
+    `images` are the ids that were asked for; of a sequence, its frames.
     """
-    panels, legend = 2, mask_marks()
+    panels = 2
+    legend = mask_marks()
     if units.task.name == "semantic-correspondence":
-        found, legend = _pairs(units, refs), match_marks(*NEAR)
+        units_to_draw = _pairs(units, refs)
+        legend = match_marks(*NEAR)
     elif units.task.name == "temporal-correspondence":
-        found, panels, legend = _frames(units, refs, images), 1, mask_marks(_n_objects(units))
+        units_to_draw = _frames(units, refs, images)
+        panels = 1
+        legend = mask_marks(_n_objects(units))
     elif hasattr(units.task, "draw"):
-        found, panels, legend = (
-            [partial(_drawn, units, refs, record) for record in units.records],
-            1,
-            [],
-        )
+        units_to_draw = [partial(_drawn, units, refs, record) for record in units.records]
+        panels = 1
+        legend = []
     elif hasattr(units.task, "truth"):
-        found = [partial(_mask, units, refs, record) for record in units.records]
+        units_to_draw = [partial(_mask, units, refs, record) for record in units.records]
     else:
         raise UsageError(
             f"show: {units.task.name} draws no pictures: its class has neither draw nor truth"
         )
-    chosen = spread(found, limit)
-    columns = columns_of(len(chosen), panels)
+    drawn_units = spread(units_to_draw, limit)
+    columns = columns_of(len(drawn_units), panels)
+    # The panels of a row share the sheet's width.
     side_px = (WIDTH_PX - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // (
         columns * panels
     ) - GAP_PX // 2
-    tiles = [draw(min(LARGEST_PX, side_px)) for draw in chosen]
-    return ContactSheet(tiles, columns, title, legend), len(tiles), len(found)
+    tiles = [draw(min(LARGEST_PX, side_px)) for draw in drawn_units]
+    return ContactSheet(tiles, columns, title, legend), len(tiles), len(units_to_draw)
 
 
 def columns_of(n_tiles: int, panels: int) -> int:
-    """Tiles in a row: few are large."""
-    most = 6 // panels
-    return min(most, 1 if n_tiles == 1 else 2 if n_tiles <= 4 else 3 if n_tiles <= 9 else 4)
+    """Return the number of tiles in a row: few are large."""
+    columns = 4
+    for columns_up_to, n in ((1, 1), (2, 4), (3, 9)):
+        if n_tiles <= n:
+            columns = columns_up_to
+            break
+    return min(6 // panels, columns)
 
 
 def spread(records: Sequence[Any], count: int) -> list[Any]:
-    """`count` of them, evenly; the first is among them."""
+    """Return `count` records, evenly chosen; the first is among them."""
     if len(records) <= count:
         return list(records)
     return [records[index * len(records) // count] for index in range(count)]
 
 
 def _mask(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
-    """The truth's outline on the left, the predicted mask with it on the right."""
+    """Draw the truth's outline on the left, the predicted mask with it on the right."""
     image = str(record.get("image") or record["query"])
-    said = np.asarray(Image.open(units.folder / record["file"])) > 0
+    predicted = np.asarray(Image.open(units.folder / record["file"])) > 0
     truth = units.task.truth(record)
     picture = fit(load_image(refs[image]), side_px)
-    both = side_by_side([draw_masks(picture, None, truth), draw_masks(grey(picture), said, truth)])
-    return Tile(both, (f"{_words(units, record)} · IoU {_iou(said, truth)}", _place(image, record)))
+    panels = side_by_side(
+        [draw_masks(picture, None, truth), draw_masks(gray(picture), predicted, truth)]
+    )
+    return Tile(
+        panels, (f"{_words(units, record)} · IoU {_iou(predicted, truth)}", _place(image, record))
+    )
 
 
 def _drawn(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
@@ -117,7 +131,7 @@ def _drawn(units: Units, refs: Refs, record: Row, side_px: int) -> Tile:
 
 
 def _words(units: Units, record: Row) -> str:
-    """What was to be found."""
+    """Say what was to be segmented."""
     if "sent" in record:
         return f'"{record["sent"]}"'
     if "class_id" in record:
@@ -129,9 +143,9 @@ def _place(image: str, record: Row) -> str:
     return f"{image}, episode {record['episode']}" if "episode" in record else image
 
 
-def _iou(said: Array, truth: Array) -> str:
-    """Of the foreground, without void."""
-    intersection, union = binary_counts(said, truth == 1, truth != VOID)
+def _iou(predicted: Array, truth: Array) -> str:
+    """Return the IoU of the foreground, without void."""
+    intersection, union = binary_counts(predicted, truth == 1, truth != VOID)
     return f"{intersection[1] / union[1]:.2f}" if union[1] else "undefined"
 
 
@@ -142,7 +156,7 @@ def _pairs(units: Units, refs: Refs) -> list[Draw]:
 
 
 def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
-    """Two images and the points of the first that were looked for in the second."""
+    """Draw two images and the points of the first that were looked for in the second."""
     ids = [
         f"{answer['category']}/{Path(answer[name]).stem}" for name in ("src_imname", "trg_imname")
     ]
@@ -151,7 +165,7 @@ def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
     right = correct_keypoints(*points, box_side_px(answer["trg_bndbox"]), [PRIMARY_ALPHA])[
         0
     ].tolist()
-    drawn = draw_matches(
+    matches = draw_matches(
         (fit(source, side_px), fit(target, side_px)),
         (source.size, target.size),
         answer["src_kps"],
@@ -160,37 +174,38 @@ def _pair(refs: Refs, answer: Row, side_px: int) -> Tile:
         right,
     )
     return Tile(
-        drawn,
+        matches,
         (f"{answer['category']} · {sum(right)} of {len(right)} right", f"{ids[0]} to {ids[1]}"),
     )
 
 
 def _frames(units: Units, refs: Refs, images: Collection[str]) -> list[Draw]:
-    """The frames asked for, after the first one of their sequence, whose masks were given."""
+    """Draw the frames asked for, after the first one of their sequence, whose masks were given."""
     first = {video.frame_ids[0] for video in units.task.videos}
-    shown = [
+    records = [
         record for record in units.records if record["image"] in first or record["image"] in images
     ]
-    return [partial(_frame, units, refs, record, record["image"] in first) for record in shown]
+    return [partial(_frame, units, refs, record, record["image"] in first) for record in records]
 
 
 def _frame(units: Units, refs: Refs, record: Row, is_given: bool, side_px: int) -> Tile:
-    said, truth = np.asarray(Image.open(units.folder / record["file"])), units.task.truth(record)
-    picture = grey(fit(load_image(refs[record["image"]]), side_px))
-    drawn = draw_masks(picture, said, None if is_given else truth)
-    return Tile(drawn, (record["image"], "given" if is_given else _similarity(said, truth)))
+    predicted = np.asarray(Image.open(units.folder / record["file"]))
+    truth = units.task.truth(record)
+    picture = gray(fit(load_image(refs[record["image"]]), side_px))
+    masks = draw_masks(picture, predicted, None if is_given else truth)
+    return Tile(masks, (record["image"], "given" if is_given else _similarity(predicted, truth)))
 
 
 def _n_objects(units: Units) -> int:
-    shown = {record["image"] for record in units.records}
-    return max(int(video.n_objects) for video in units.task.videos if video.frame_ids[0] in shown)
+    images = {record["image"] for record in units.records}
+    return max(int(video.n_objects) for video in units.task.videos if video.frame_ids[0] in images)
 
 
-def _similarity(said: Array, truth: Array | None) -> str:
-    """J of each object."""
+def _similarity(predicted: Array, truth: Array | None) -> str:
+    """Return J of each object."""
     if truth is None:
         return "no annotation"
-    objects = range(1, max(int(said.max()), int(truth[truth != VOID].max(initial=0))) + 1)
+    objects = range(1, max(int(predicted.max()), int(truth[truth != VOID].max(initial=0))) + 1)
     return "J " + ", ".join(
-        f"{region_similarity(said == number, truth == number):.2f}" for number in objects
+        f"{region_similarity(predicted == number, truth == number):.2f}" for number in objects
     )

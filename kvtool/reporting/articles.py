@@ -1,4 +1,4 @@
-"""Results as articles of the page: what each shows, by its command."""
+"""Results as articles of the page: each experiment adds what it shows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,29 @@ from kvtool.result import LABELS, Result, Row, metric_names
 STYLES = {"value": "s-value", "key": "s-key", "projected": "s-projected", "vision": "s-vision"}
 MASKS_LEGEND = "Filled: what the block predicts. White line: the ground truth."
 LEGENDS = {
-    "semantic-correspondence": "Green, whole lines: found within 0.1 of the object's box. Broken lines: not. "
-    "White rings: where it is."
+    "semantic-correspondence": (
+        "Green, whole lines: found within 0.1 of the object's box. Broken lines: not. "
+        "White rings: where it is."
+    )
 }
 
 
 @dataclass(frozen=True)
 class Article:
-    """One result. id: of its element. rows: name in Data of all its rows. charts: what its template draws. blocks:
-    what a script needs to show one block."""
+    """One result on the page.
+
+    Args:
+        id: the id of its element.
+        template: the name of its template.
+        heading: its heading.
+        facts: names and texts of its facts.
+        found: its sentences.
+        rows: the name in Data of all its rows.
+        charts: what its template draws.
+        tables: its tables.
+        notes: its notes.
+        blocks: what a script needs to show one block.
+    """
 
     id: str
     template: str
@@ -42,16 +56,17 @@ class Article:
 
 
 def build(position: int, study: Study, data: Data) -> Article:
-    """The article of study.kept[position]; its rows go into `data`."""
-    kept = study.kept[position]
-    result = kept.result
-    name = "-".join(str(word) for word in (result.command, result.task, kept.run) if word)
-    rows, n_left_out = trim(result, [one.result for one in study.kept])
+    """Return the article of study.kept[position]; its rows go into `data`."""
+    stored = study.kept[position]
+    result = stored.result
+    name = "-".join(str(part) for part in (result.command, result.task, stored.run) if part)
+    # Rows by category of many blocks may not fit the page.
+    rows, n_left_out = trim(result, [entry.result for entry in study.kept])
     article = Article(
         id=f"r{position}",
         template="plain.html",
         heading=model_name(result),
-        facts=_facts(kept),
+        facts=_facts(stored),
         found=sentences_of(result),
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
@@ -60,16 +75,17 @@ def build(position: int, study: Study, data: Data) -> Article:
     return make(article, position, study, data)
 
 
-def _facts(kept: KeptResult) -> list[tuple[str, str]]:
-    config, n = kept.result.config, kept.result.n
+def _facts(stored: KeptResult) -> list[tuple[str, str]]:
+    config = stored.result.config
+    n = stored.result.n
     split = f", {config['split']}" if config.get("split") else ""
     facts = [
-        ("run", kept.run),
+        ("run", stored.run),
         ("data", f"{config['dataset']}{split}" if config.get("dataset") else None),
     ]
-    facts += [("metric", kept.result.metric), ("n", str(n))]
-    if kept.result.n_skipped:
-        facts.append(("left out", str(kept.result.n_skipped)))
+    facts += [("metric", stored.result.metric), ("n", str(n))]
+    if stored.result.n_skipped:
+        facts.append(("left out", str(stored.result.n_skipped)))
     return [(name, text) for name, text in facts if text]
 
 
@@ -78,32 +94,34 @@ def _notes(result: Result, n_left_out: int) -> list[str]:
     if n_left_out:
         blocks = plural(n_left_out, "block")
         notes.append(
-            f"The page has no room for the rows by category of {blocks} of lower score; --format csv prints all."
+            f"The page has no room for the rows by category of {blocks} of lower score; --format "
+            "csv prints all."
         )
     return notes
 
 
 def is_grid(rows: Sequence[Row], kind: str) -> bool:
+    """Tell whether a kind has more than one block."""
     return len({(row["layer"], row["kv_head"]) for row in rows if row["kind"] == kind}) > 1
 
 
 def baseline_label(result: Result, row: Row) -> str:
+    """Return the name of a baseline without its article."""
     return sentences.baseline_name(result, row).removeprefix("the ")
 
 
 def level_style(result: Result, row: Row) -> str:
-    other = row.get("run") not in (None, result.config.get("run"))
-    return STYLES.get(row["kind"], "s-other") + (" s-dashed" if other else "")
+    """Return the style of a baseline's level: that of its kind, dashed for another run."""
+    is_other_run = row.get("run") not in (None, result.config.get("run"))
+    return STYLES.get(row["kind"], "s-other") + (" s-dashed" if is_other_run else "")
 
 
 def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dict[str, Any]:
-    """What the script shows of a block that was clicked: how to write its numbers, and its pictures."""
+    """Return what the script shows of a block that was clicked: number formats and pictures."""
     first = next((row for row in result.rows if metric_names(row)), {})
-    best = (
-        None
-        if result.best is None
-        else [result.best[name] for name in ("kind", "layer", "kv_head")]
-    )
+    best = None
+    if result.best is not None:
+        best = [result.best[name] for name in ("kind", "layer", "kv_head")]
     return {
         "metric": result.metric,
         "metrics": metric_names(first),
@@ -116,8 +134,8 @@ def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dic
         "best": best,
         "legend": LEGENDS.get(str(result.task), MASKS_LEGEND),
         "examples": {
-            "/".join(map(str, block)): [vars(one) for one in drawn]
-            for block, drawn in examples.items()
+            "/".join(map(str, block)): list(map(vars, pictures))
+            for block, pictures in examples.items()
         },
     }
 

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tick:
+    """A mark on an axis: its position and its text."""
+
     at: float
     text: str
 
 
 def share_of(value: float, low: float, high: float, logarithmic: bool) -> float:
+    """Return the place of a value between low and high, 0 to 1."""
     if logarithmic and low > 0:
-        value, low, high = math.log(value), math.log(low), math.log(high)
+        value = math.log(value)
+        low = math.log(low)
+        high = math.log(high)
     return (value - low) / (high - low) if high > low else 0.5
 
 
@@ -33,6 +38,7 @@ class Axis:
         return round(self.start_px + share * (self.stop_px - self.start_px), 2)
 
     def ticks(self, count: int = 5, text: str = "g") -> list[Tick]:
+        """Return round numbers with their positions."""
         steps = (
             decades(self.low, self.high)
             if self.logarithmic
@@ -42,17 +48,18 @@ class Axis:
 
 
 def nice_steps(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers from low to high."""
+    """Return about `count` round numbers from low to high."""
     if not high > low:
         return [low]
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten from low to high; round numbers where there are fewer than two."""
+    """Return powers of ten from low to high; round numbers where there are fewer than two."""
     powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
     return [10.0**power for power in powers] if len(powers) > 1 else nice_steps(low, high, 5)

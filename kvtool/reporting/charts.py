@@ -1,23 +1,30 @@
-"""Charts as plain geometry, which templates draw as inline SVG or as boxes. Numbers are only scaled here."""
+"""Charts as plain geometry, which templates draw as inline SVG or as boxes. Numbers are only
+scaled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from kvtool.reporting.axes import Axis, Tick
 from kvtool.reporting.heatmap import cell_label
 from kvtool.reporting.numbers import interval, scale, unit_mark
 from kvtool.result import Result, Row
 
-WIDTH, HEIGHT = 720, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+WIDTH = 720
+HEIGHT = 280
+LEFT = 52
+RIGHT = 14
+TOP = 12
+BOTTOM = 40
 
 
 @dataclass(frozen=True)
 class Dot:
+    """A point of a line: its position in pixels and its label."""
+
     x: float
     y: float
     tip: str
@@ -25,7 +32,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """A series over layers, or with one level a straight line. style: class of its colour and dashes."""
+    """A series over layers, or with one level a straight line; `style` is the class of its color
+    and dashes."""
 
     name: str
     style: str
@@ -36,6 +44,8 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
+    """Lines with their axes."""
+
     lines: list[Line]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -49,58 +59,64 @@ def layers_chart(
     series: Sequence[tuple[str, str, list[Row]]],
     levels: Sequence[tuple[str, str, Row]],
 ) -> LineChart:
-    """The metric over layers: (name, style, rows by layer) as lines with intervals, (name, style, row) as levels."""
-    metric, factor = result.metric, scale(result)
-    rows = [row for _, _, of in series for row in of] + [row for _, _, row in levels]
-    ends = [
-        factor * float(row[name])
-        for row in rows
-        for name in (metric, f"{metric}_low", f"{metric}_high")
-        if row.get(name) is not None
-    ]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    """Return the metric over layers.
+
+    Args:
+        result: the result.
+        series: (name, style, rows by layer), drawn as lines with intervals.
+        levels: (name, style, row), drawn as horizontal lines.
+    """
+    metric = result.metric
+    series_rows = list(chain.from_iterable(rows for _, _, rows in series))
+    ends = _ends(result, [*series_rows, *(row for _, _, row in levels)], metric)
+    low = min(ends, default=0.0)
+    high = max(ends, default=1.0)
+    # Some room above and below, but not below zero for metrics that have none.
     room = (high - low or 1.0) * 0.06
-    layers = sorted({row["layer"] for _, _, of in series for row in of})
+    layers = sorted({row["layer"] for row in series_rows})
     x = Axis(min(layers, default=0) - 0.3, max(layers, default=0) + 0.3, LEFT, WIDTH - RIGHT)
     y = Axis(max(low - room, 0.0) if low >= 0 else low - room, high + room, HEIGHT - BOTTOM, TOP)
-    lines = []
-    for name, style, of in series:
-        known = [
-            row
-            for row in sorted(of, key=lambda row: int(row["layer"]))
-            if row.get(metric) is not None
-        ]
-        dots = [
-            Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {cell_label(result, row)}")
-            for row in known
-        ]
-        path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots) if dots else ""
-        banded = [row for row in known if row.get(f"{metric}_low") is not None]
-        upper = [f"{x(row['layer'])},{y(factor * row[f'{metric}_high'])}" for row in banded]
-        lower = [
-            f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)
-        ]
-        lines.append(Line(name, style, path, " ".join(upper + lower), dots))
+    lines = [_curve(result, name, style, rows, x, y) for name, style, rows in series]
     for name, style, row in levels:
         if row.get(metric) is not None:
-            at = y(factor * row[metric])
-            lines.append(
-                Line(
-                    f"{name} {interval(result, row)}",
-                    style,
-                    f"M{LEFT} {at} L{WIDTH - RIGHT} {at}",
-                    "",
-                    [],
-                )
-            )
+            level = y(scale(result) * row[metric])
+            path = f"M{LEFT} {level} L{WIDTH - RIGHT} {level}"
+            lines.append(Line(f"{name} {interval(result, row)}", style, path, "", []))
+    # At most some 16 layer numbers have room.
     step = max(1, math.ceil(len(layers) / 16))
     ticks = [Tick(x(layer), str(layer)) for layer in layers[::step]]
     label = f"{metric} over layers: " + "; ".join(line.name for line in lines)
     return LineChart(lines, ticks, y.ticks(), "layer", f"{metric}{unit_mark(result)}", label)
 
 
+def _ends(result: Result, rows: Sequence[Row], field: str) -> list[float]:
+    """Return a field's values and the ends of its intervals as a reader sees them."""
+    values = (row.get(name) for row in rows for name in (field, f"{field}_low", f"{field}_high"))
+    return [scale(result) * float(value) for value in values if value is not None]
+
+
+def _curve(result: Result, name: str, style: str, rows: Sequence[Row], x: Axis, y: Axis) -> Line:
+    """Return the line of rows by layer, with a band where they have intervals."""
+    metric = result.metric
+    factor = scale(result)
+    by_layer = sorted(rows, key=lambda row: int(row["layer"]))
+    defined = [row for row in by_layer if row.get(metric) is not None]
+    dots = [
+        Dot(x(row["layer"]), y(factor * row[metric]), f"{name}, {cell_label(result, row)}")
+        for row in defined
+    ]
+    path = "M" + " L".join(f"{dot.x} {dot.y}" for dot in dots) if dots else ""
+    # The band runs along the upper ends, and back along the lower ones.
+    banded = [row for row in defined if row.get(f"{metric}_low") is not None]
+    upper = [f"{x(row['layer'])},{y(factor * row[f'{metric}_high'])}" for row in banded]
+    lower = [f"{x(row['layer'])},{y(factor * row[f'{metric}_low'])}" for row in reversed(banded)]
+    return Line(name, style, path, " ".join(upper + lower), dots)
+
+
 @dataclass(frozen=True)
 class Bar:
+    """A bar of a histogram and its label."""
+
     x: float
     y: float
     width: float
@@ -119,6 +135,8 @@ class ChartMark:
 
 @dataclass(frozen=True)
 class Histogram:
+    """Bars and marks with their axes."""
+
     bars: list[Bar]
     marks: list[ChartMark]
     x_ticks: list[Tick]
@@ -134,9 +152,10 @@ def histogram(
     marks: Sequence[tuple[str, float, str]],
     name: str,
 ) -> Histogram:
-    """Counts between edges on a logarithmic axis, with marks (name, place, style) over them."""
-    places = [*edges, *(place for _, place, _ in marks)]
-    x = Axis(min(places), max(places), LEFT, WIDTH - RIGHT, logarithmic=min(places) > 0)
+    """Return counts between edges on a logarithmic axis, with marks (name, place, style) over
+    them."""
+    positions = [*edges, *(position for _, position, _ in marks)]
+    x = Axis(min(positions), max(positions), LEFT, WIDTH - RIGHT, logarithmic=min(positions) > 0)
     y = Axis(0.0, float(max(counts)) * 1.12, HEIGHT - BOTTOM, TOP)
     bars = [
         Bar(
@@ -148,14 +167,18 @@ def histogram(
         )
         for (a, b), count in zip(pairwise(edges), counts, strict=True)
     ]
-    lines = [ChartMark(x(place), f"{text} {place:.4g}", style) for text, place, style in marks]
+    lines = [
+        ChartMark(x(position), f"{text} {position:.4g}", style) for text, position, style in marks
+    ]
     label = f"Histogram of {sum(counts)} variances; " + ", ".join(mark.name for mark in lines)
-    whole = [tick for tick in y.ticks() if "." not in tick.text]
-    return Histogram(bars, lines, x.ticks(6), whole, name, "blocks", label)
+    whole_ticks = [tick for tick in y.ticks() if "." not in tick.text]
+    return Histogram(bars, lines, x.ticks(6), whole_ticks, name, "blocks", label)
 
 
 @dataclass(frozen=True)
 class Point:
+    """A point with its intervals and its label."""
+
     name: str
     x: float
     y: float
@@ -168,6 +191,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
+    """Points with their axes."""
+
     points: list[Point]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -179,37 +204,18 @@ class Scatter:
 def scatter(
     result: Result, rows: Sequence[Row], x_field: str, y_field: str, name_field: str
 ) -> Scatter:
-    """A point for each row that has both fields, with its intervals."""
+    """Return a point for each row that has both fields, with its intervals."""
     rows = [row for row in rows if row.get(x_field) is not None and row.get(y_field) is not None]
-    factor = scale(result)
-
-    def ends(row: Row, name: str) -> tuple[float, float, float]:
-        value = float(row[name])
-        given = (row.get(f"{name}_low"), row.get(f"{name}_high"))
-        low, high = (value if end is None else float(end) for end in given)
-        return factor * value, factor * low, factor * high
-
-    x, y = (
-        _fitted([ends(row, name) for row in rows], *place)
-        for name, place in ((x_field, (LEFT, WIDTH - RIGHT)), (y_field, (HEIGHT - BOTTOM, TOP)))
-    )
+    x_values = [_value_and_ends(result, row, x_field) for row in rows]
+    y_values = [_value_and_ends(result, row, y_field) for row in rows]
+    x = _fitted(x_values, LEFT, WIDTH - RIGHT)
+    y = _fitted(y_values, HEIGHT - BOTTOM, TOP)
     points = []
-    for row in rows:
-        (px, x_low, x_high), (py, y_low, y_high) = ends(row, x_field), ends(row, y_field)
-        both = ", ".join(f"{name} {interval(result, row, name)}" for name in (x_field, y_field))
-        tip = f"{row.get(name_field)}: {both}"
-        points.append(
-            Point(
-                str(row.get(name_field)),
-                x(px),
-                y(py),
-                x(x_low),
-                x(x_high),
-                y(y_low),
-                y(y_high),
-                tip,
-            )
-        )
+    for row, (px, x_low, x_high), (py, y_low, y_high) in zip(rows, x_values, y_values, strict=True):
+        name = str(row.get(name_field))
+        scores = [f"{field} {interval(result, row, field)}" for field in (x_field, y_field)]
+        tip = f"{name}: {', '.join(scores)}"
+        points.append(Point(name, x(px), y(py), x(x_low), x(x_high), y(y_low), y(y_high), tip))
     label = "; ".join(point.tip for point in points)
     return Scatter(
         points,
@@ -221,16 +227,26 @@ def scatter(
     )
 
 
+def _value_and_ends(result: Result, row: Row, name: str) -> tuple[float, float, float]:
+    """Return a field's value and its ends, which are the value where there is no interval."""
+    value = float(row[name])
+    bounds = (row.get(f"{name}_low"), row.get(f"{name}_high"))
+    low, high = (value if end is None else float(end) for end in bounds)
+    factor = scale(result)
+    return factor * value, factor * low, factor * high
+
+
 def _fitted(ends: Sequence[tuple[float, float, float]], start_px: float, stop_px: float) -> Axis:
     low = min((low for _, low, _ in ends), default=0.0)
     high = max((high for _, _, high in ends), default=1.0)
+    # Intervals stay off the chart's edges.
     room = (high - low or 1.0) * 0.12
     return Axis(low - room, high + room, start_px, stop_px)
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """One row of an interval chart, places in percent of its width."""
+    """One row of an interval chart, positions in percent of its width."""
 
     name: str
     at: float | None
@@ -242,6 +258,8 @@ class Whisker:
 
 @dataclass(frozen=True)
 class Whiskers:
+    """Rows of an interval chart with their axis."""
+
     rows: list[Whisker]
     ticks: list[Tick]
     caption: str
@@ -250,26 +268,22 @@ class Whiskers:
 
 def whiskers(
     result: Result,
-    named: Sequence[tuple[str, Row, str]],
+    labeled: Sequence[tuple[str, Row, str]],
     field: str,
     caption: str,
     *,
     bars: bool = False,
 ) -> Whiskers:
-    """(name, row, style): a dot with its 95 % interval each; as bars from 0."""
+    """Return a dot with its 95 % interval for each (name, row, style); or bars from 0."""
     factor = scale(result)
-    ends = [
-        factor * float(row[each])
-        for _, row, _ in named
-        for each in (field, f"{field}_low", f"{field}_high")
-        if row.get(each) is not None
-    ]
-    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    ends = _ends(result, [row for _, row, _ in labeled], field)
+    low = min(ends, default=0.0)
+    high = max(ends, default=1.0)
     room = (high - low or 1.0) * 0.08
     axis = Axis(min(0.0, low) if bars else low - room, high + room, 0.0, 100.0)
     rows = []
-    for name, row, style in named:
-        given = (row.get(each) for each in (field, f"{field}_low", f"{field}_high"))
-        at, start, stop = (None if end is None else axis(factor * end) for end in given)
-        rows.append(Whisker(name, at, start, stop, interval(result, row, field), style))
+    for name, row, style in labeled:
+        bounds = (row.get(end_name) for end_name in (field, f"{field}_low", f"{field}_high"))
+        middle, start, stop = (None if end is None else axis(factor * end) for end in bounds)
+        rows.append(Whisker(name, middle, start, stop, interval(result, row, field), style))
     return Whiskers(rows, axis.ticks(4), caption, bars)

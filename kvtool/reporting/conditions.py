@@ -13,15 +13,15 @@ from kvtool.result import Result, Row, block_name, is_summary
 
 
 def conditions_article(summary: Article, position: int, study: Study, data: Data) -> Article:
-    """An article of conditions side by side with their intervals, as knockout and prefix have them."""
+    """Return an article of conditions side by side with their intervals."""
     result = study.kept[position].result
     rows = condition_rows(result)
-    named = [
+    labeled = [
         (condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value")
         for row in rows
     ]
-    drawn = charts.whiskers(result, named, result.metric, f"{result.metric}, 95 % intervals")
-    scores = [(name, row) for name, row, _ in named]
+    chart = charts.whiskers(result, labeled, result.metric, f"{result.metric}, 95 % intervals")
+    scores = [(name, row) for name, row, _ in labeled]
     tables = [
         scores_table(result, scores, "Conditions", data.add(f"{summary.rows}-conditions", rows))
     ]
@@ -30,27 +30,29 @@ def conditions_article(summary: Article, position: int, study: Study, data: Data
         tables.append(
             label_table(result, parts, "By part", data.add(f"{summary.rows}-parts", parts))
         )
-    return replace(summary, template="conditions.html", charts={"whiskers": drawn}, tables=tables)
+    return replace(summary, template="conditions.html", charts={"whiskers": chart}, tables=tables)
 
 
 def condition_rows(result: Result) -> list[Row]:
-    """A row for each condition: about all of the benchmark, the mean of several draws."""
+    """Return a row for each condition: all of the benchmark, and the mean of several draws."""
     return [row for row in result.rows if is_summary({**row, "condition": None, "choice": None})]
 
 
 def condition(row: Row) -> str:
-    """A condition's name in words."""
+    """Return a condition's name in words."""
     names = {"chosen": "the heads given", "dependent": "control: as many that depend on the input"}
     names |= {"random": "control: as many at random"}
     names |= {name: f"those in {name} layers" for name in ("early", "middle", "late")}
-    name, draw = str(row["condition"]), row.get("draw")
+    name = str(row["condition"])
+    draw = row.get("draw")
     return names.get(name, name) + (f", draw {draw}" if draw not in (None, "all") else "")
 
 
 def condition_label(row: Row) -> str:
-    of_heads = "n_heads" in row and row["condition"] != "none"
-    words = [condition(row) if of_heads else str(row["condition"])]
-    words += [f"{row['choice']} block"] if row.get("choice") else []
-    words += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
-    words += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
-    return ", ".join(words)
+    """Return a condition's name with its block and its number of heads."""
+    is_knockout = "n_heads" in row and row["condition"] != "none"
+    parts = [condition(row) if is_knockout else str(row["condition"])]
+    parts += [f"{row['choice']} block"] if row.get("choice") else []
+    parts += [block_name({**row, "condition": None, "choice": None})] if row.get("kind") else []
+    parts += [plural(row["n_heads"], "head")] if row.get("n_heads") else []
+    return ", ".join(parts)

@@ -15,7 +15,7 @@ def emit(result: Result, format: str, stream: IO[str] | None = None) -> None:
     """Write a result to a stream, by default standard output, in full precision.
 
     Args:
-        result: what a command found.
+        result: the result of a command.
         format: table, json (the whole result), jsonl or csv (its rows).
         stream: a text stream; None is standard output.
 

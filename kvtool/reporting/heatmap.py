@@ -1,4 +1,5 @@
-"""Layers x heads in colour, as a table of buttons: readable by keyboard and by screen readers, and in print."""
+"""Layers x heads in color, as a table of buttons: readable by keyboard, by screen readers, and in
+print."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ VIRIDIS = (
     "b5de2b",
     "fde725",
 )
-"""Ten steps of matplotlib's perceptually even map, between which colours are mixed."""
+"""Ten steps of matplotlib's perceptually even map, between which colors are mixed."""
 
 NUMBERS_UP_TO = 16
 """Columns beyond which a cell has no room for one decimal."""
@@ -29,7 +30,7 @@ NUMBERS_UP_TO = 16
 
 @dataclass(frozen=True)
 class HeatmapCell:
-    """One block: its colour, the ink on it, the number in it, and what a reader is told of it."""
+    """One block: its color, the ink on it, the number in it, and the label that a reader hears."""
 
     layer: int
     kv_head: int
@@ -43,8 +44,10 @@ class HeatmapCell:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Layers across, heads down. cells: by head, then layer; None where a block is not scored. low, high: what the
-    darkest and the brightest colour stand for."""
+    """Layers across, heads down; cells by head, then layer; None where a block is not scored.
+
+    low, high: what the darkest and the brightest color stand for.
+    """
 
     kind: str
     layers: list[int]
@@ -59,44 +62,48 @@ class Heatmap:
 def heatmap(
     result: Result, kind: str, rows: Sequence[Row], *, logarithmic: bool = False
 ) -> Heatmap:
-    """The metric of summary rows of one kind. The best is marked, input-agnostic blocks framed."""
-    layers, heads = sorted({row["layer"] for row in rows}), sorted({row["kv_head"] for row in rows})
+    """Return the metric of summary rows of one kind. The best is marked, input-agnostic blocks
+    framed."""
+    layers = sorted({row["layer"] for row in rows})
+    heads = sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
-    low, high = min(scored, default=0.0), max(scored, default=1.0)
+    low = min(scored, default=0.0)
+    high = max(scored, default=1.0)
     # The brightest is the best: of an error the lowest.
     ends = (low, high) if result.higher_is_better else (high, low)
     best = None if result.command == "variance" else result.best_of(rows)
     tight = len(layers) > NUMBERS_UP_TO
-    made = {}
+    cell_of = {}
 
     def brightness(value: float) -> float:
+        """Return where a score lies between the worst, 0, and the best, 1."""
         share = share_of(value, low, high, logarithmic)
         return share if result.higher_is_better else 1 - share
 
     for row in rows:
         value = row.get(result.metric)
-        colour = "" if value is None else viridis(brightness(value))
-        made[row["kv_head"], row["layer"]] = HeatmapCell(
+        color = "" if value is None else viridis(brightness(value))
+        cell_of[row["kv_head"], row["layer"]] = HeatmapCell(
             row["layer"],
             row["kv_head"],
-            f"#{colour}" if colour else "var(--hole)",
-            "#fff" if colour and _is_dark(colour) else "#111",
+            f"#{color}" if color else "var(--hole)",
+            "#fff" if color and _is_dark(color) else "#111",
             _short(result, value) if tight else show(result, value),
             cell_label(result, row),
             row is best,
             row.get("input_agnostic") is True,
         )
-    cells = [[made.get((head, layer)) for layer in layers] for head in heads]
+    cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
     caption = f"{kind}: {result.metric}{unit_mark(result)}"
     low_text, high_text = (show(result, end) for end in ends)
     return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight)
 
 
 def cell_label(result: Result, row: Row) -> str:
-    """E.g. "value, layer 5, head 1: 46.1 [45.2, 47.0], n = 60"."""
+    """Return a block's label, e.g. "value, layer 5, head 1: 46.1 [45.2, 47.0], n = 60"."""
     agnostic = ", input-agnostic" if row.get("input_agnostic") else ""
-    where = f"{row['kind']}, layer {row['layer']}, head {row['kv_head']}"
-    return f"{where}: {interval(result, row)}, n = {row['n']}{agnostic}"
+    block = f"{row['kind']}, layer {row['layer']}, head {row['kv_head']}"
+    return f"{block}: {interval(result, row)}, n = {row['n']}{agnostic}"
 
 
 def _short(result: Result, value: float | None) -> str:
@@ -104,24 +111,23 @@ def _short(result: Result, value: float | None) -> str:
 
 
 def viridis(share: float) -> str:
-    """The colour at 0 to 1 as six hex digits."""
-    place = min(max(share, 0.0), 1.0) * (len(VIRIDIS) - 1)
-    first = min(int(place), len(VIRIDIS) - 2)
+    """Return the color at 0 to 1 as six hex digits."""
+    position = min(max(share, 0.0), 1.0) * (len(VIRIDIS) - 1)
+    first = min(int(position), len(VIRIDIS) - 2)
     ends = zip(_rgb(VIRIDIS[first]), _rgb(VIRIDIS[first + 1]), strict=True)
-    return "".join(f"{round(a + (place - first) * (b - a)):02x}" for a, b in ends)
+    return "".join(f"{round(a + (position - first) * (b - a)):02x}" for a, b in ends)
 
 
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[i : i + 2], 16) for i in (0, 2, 4))
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(int(color[i : i + 2], 16) for i in (0, 2, 4))
 
 
-def _is_dark(colour: str) -> bool:
-    """Whether white stands out more than black, by the relative luminance of WCAG 2."""
-    linear = (
-        (c / 255 / 12.92) if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
-        for c in _rgb(colour)
-    )
-    return (
-        sum(weight * level for weight, level in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-        < 0.179
-    )
+def _is_dark(color: str) -> bool:
+    """Tell whether white stands out more than black, by the relative luminance of WCAG 2."""
+    shares = [channel / 255 for channel in _rgb(color)]
+    # Undo the gamma of sRGB.
+    linear = [
+        share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares
+    ]
+    weighted = zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    return sum(weight * level for weight, level in weighted) < 0.179

@@ -1,4 +1,5 @@
-"""The one formatter of numbers, for tables, pictures and the page, and what intervals allow one to say."""
+"""The one formatter of numbers, for tables, pictures and the page, and what intervals allow one to
+say."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ Relation = Literal["above", "below", "not distinguishable", "without an interval
 
 
 def show(result: Result, value: float | None, sign: str = "") -> str:
-    """A metric in percent with one decimal, or in its own unit with four digits; "-" where it is not defined.
+    """Return a metric in percent with one decimal, or in its unit with four digits; "-" where it is
+    not defined.
 
     sign: "+" to write it before what is above 0, as differences have it. There is no -0.0.
     """
@@ -23,74 +25,81 @@ def show(result: Result, value: float | None, sign: str = "") -> str:
 
 
 def in_percent(result: Result) -> bool:
+    """Tell whether a metric is shown in percent."""
     return result.unit in ("fraction", "percent")
 
 
 def scale(result: Result) -> int:
+    """Return the factor from a metric's number to what is shown."""
     return 100 if result.unit == "fraction" else 1
 
 
 def unit_word(result: Result) -> str:
-    """The unit that follows a number: "%", "m"; "" where the metric has none but its own name."""
+    """Return the unit that follows a number: "%", "m"; "" where the metric has none but its own
+    name."""
     if in_percent(result):
         return "%"
     return "" if result.unit == result.metric else result.unit
 
 
 def unit_mark(result: Result) -> str:
-    """What follows a metric's name: ", %", ", m"."""
+    """Return what follows a metric's name: ", %", ", m"."""
     word = unit_word(result)
     return f", {word}" if word else ""
 
 
 def better(result: Result) -> Relation:
-    """Where a better score lies: above, of an error below."""
+    """Return where a better score lies: above, of an error below."""
     return "above" if result.higher_is_better else "below"
 
 
 def interval(result: Result, row: Row, name: str | None = None) -> str:
-    """ "46.1 [45.2, 47.0]"; the value alone where the row has no interval."""
+    """Return "46.1 [45.2, 47.0]"; the value alone where the row has no interval."""
     name = name or result.metric
-    value, low, high = (row.get(each) for each in (name, f"{name}_low", f"{name}_high"))
+    value, low, high = (row.get(field) for field in (name, f"{name}_low", f"{name}_high"))
     if value is None or low is None or high is None:
         return show(result, value)
     return f"{show(result, value)} [{show(result, low)}, {show(result, high)}]"
 
 
 def relation(first: Row, second: Row, name: str) -> Relation:
-    """What two 95 % intervals say of two scores: apart, or not."""
-    low, high, other_low, other_high = (
-        row.get(f"{name}_{e}") for row in (first, second) for e in ("low", "high")
-    )
+    """Return what two 95 % intervals say of two scores: apart, or not."""
+    low = first.get(f"{name}_low")
+    high = first.get(f"{name}_high")
+    other_low = second.get(f"{name}_low")
+    other_high = second.get(f"{name}_high")
     if low is None or high is None or other_low is None or other_high is None:
         return "without an interval"
-    return "above" if low > other_high else "below" if high < other_low else "not distinguishable"
+    if low > other_high:
+        return "above"
+    return "below" if high < other_low else "not distinguishable"
 
 
 def p_value(p: float) -> str:
-    """A test's p with three decimals, or its order of magnitude below 0.001."""
+    """Return a test's p with three decimals, or its order of magnitude below 0.001."""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
 
 def probability(p: float) -> str:
-    """ "p = 0.022"."""
+    """Return a test's p as in "p = 0.022"."""
     return f"p = {p_value(p)}"
 
 
 def model_name(result: Result) -> str:
-    """The model, and the text before its images where there was one."""
-    model, prefix = result.config.get("model"), result.config.get("prefix")
+    """Return the model, and the text before its images where there was one."""
+    model = result.config.get("model")
+    prefix = result.config.get("prefix")
     name = str(model or result.config.get("run") or result.command)
     return name if prefix in (None, "none") else f"{name}, prefix {prefix}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """ "1 key", "2 keys"."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+def plural(count: int, singular: str, many: str | None = None) -> str:
+    """Return a count with its noun: "1 key", "2 keys"."""
+    return f"{count} {singular if count == 1 else many or singular + 's'}"
 
 
 def ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] as "0-2,5", as commands take it."""
+    """Return [0, 1, 2, 5] as "0-2,5", as commands take it."""
     parts: list[list[int]] = []
     for number in sorted(set(numbers)):
         if parts and number == parts[-1][1] + 1:
@@ -101,7 +110,7 @@ def ranges(numbers: list[int]) -> str:
 
 
 def words(value: Any) -> str:
-    """A field's value for a table cell."""
+    """Return a field's value for a table cell."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The page: sections of articles, a summary before them, configurations and commands after them, as one HTML file."""
+"""The page: sections of articles, a summary before them, configurations and commands after them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,7 +31,17 @@ TITLES = {
     "correlate": "Correlation over models",
 }
 NAMED_BY_TASK = ("probe",)
-"""Commands whose sections are called after their task alone."""
+"""Commands whose sections have the name of their task alone."""
+
+
+CHART_SIZE = (
+    charts.WIDTH,
+    charts.HEIGHT,
+    charts.LEFT,
+    charts.RIGHT,
+    charts.TOP,
+    charts.BOTTOM,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Made:
-    """How a result came to be: its command, configuration and versions."""
+    """How a result was computed: its command, configuration and versions."""
 
     article: str
     name: str
@@ -57,22 +68,24 @@ class Made:
 
 
 def render(study: Study) -> str:
-    """The whole page. All text of results is escaped; nothing in it refers to another file or address."""
+    """Return the page. All text of results is escaped; nothing in it refers to another file or
+    address."""
     data = Data()
     sections = list(_sections(study, data))
     overview = _overview(study, data)
     runs = _runs(study, data)
+    articles = chain.from_iterable(section.articles for section in sections)
     embedded = {
         "tables": data.tables,
         "pictures": study.pictures,
         "blocks": {
-            a.id: {"rows": a.rows, **a.blocks}
-            for s in sections
-            for a in s.articles
-            if a.blocks is not None
+            article.id: {"rows": article.rows, **article.blocks}
+            for article in articles
+            if article.blocks is not None
         },
     }
     script = _asset("page.js")
+    # The page's security policy names the script's digest: no other script can run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         _environment()
@@ -85,14 +98,7 @@ def render(study: Study) -> str:
             intro=_intro(study),
             made=[_made(position, study) for position in range(len(study.kept))],
             data=embedded,
-            size=(
-                charts.WIDTH,
-                charts.HEIGHT,
-                charts.LEFT,
-                charts.RIGHT,
-                charts.TOP,
-                charts.BOTTOM,
-            ),
+            size=CHART_SIZE,
             style=Markup(_asset("style.css")),
             script=Markup(script),
             script_digest=digest,
@@ -118,14 +124,14 @@ def _environment() -> Environment:
 
 
 def _asset(name: str) -> str:
-    """A file of ours, which is put into the page as it is."""
+    """Return a file of ours, which is put into the page as it is."""
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _sections(study: Study, data: Data) -> Iterator[Section]:
     groups: dict[tuple[str, str | None], list[int]] = {}
-    for position, kept in enumerate(study.kept):
-        groups.setdefault((kept.result.command, kept.result.task), []).append(position)
+    for position, stored in enumerate(study.kept):
+        groups.setdefault((stored.result.command, stored.result.task), []).append(position)
     for number, ((command, task), positions) in enumerate(groups.items()):
         results = [study.kept[position].result for position in positions]
         between = sentences.between_models(results) if command == "probe" else None
@@ -134,22 +140,22 @@ def _sections(study: Study, data: Data) -> Iterator[Section]:
 
 
 def _title(command: str, task: str | None) -> str:
-    of_task = (task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
+    subject = (task or "").replace("-", " ").replace("co seg", "co-seg").capitalize()
     if command in NAMED_BY_TASK and task:
-        return of_task
+        return subject
     title = TITLES.get(command, command.capitalize())
-    return f"{title}: {of_task}" if task else title
+    return f"{title}: {subject}" if task else title
 
 
 def _intro(study: Study) -> str:
-    """Which models and data sets, in one sentence."""
+    """Say which models and data sets the page is about, in one sentence."""
     models = dict.fromkeys(str(run["model"]) for run in study.runs)
     names = dict.fromkeys(f"{run['dataset']} ({run['split']})" for run in study.runs)
     results = len(study.kept)
-    about = f"{results} result{'s' * (results != 1)}"
+    count = f"{results} result{'s' * (results != 1)}"
     if not models:
-        return f"{about}; their runs are not in the stores any more."
-    return f"{about} of {_listed(list(models))} over {_listed(list(names))}."
+        return f"{count}; their runs are not in the stores any more."
+    return f"{count} of {_listed(list(models))} over {_listed(list(names))}."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -157,31 +163,34 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _overview(study: Study, data: Data) -> PageTable | None:
-    """The best block of each probe beside the best of its baselines."""
+    """Return the best block of each probe beside the best of its baselines."""
     probes = [
-        kept.result
-        for kept in study.kept
-        if kept.result.command == "probe" and kept.result.best is not None
+        stored.result
+        for stored in study.kept
+        if stored.result.command == "probe" and stored.result.best is not None
     ]
     if not probes:
         return None
     percent = all(map(in_percent, probes))  # else each metric has its own unit
-    cells, rows = [], []
+    cells = []
+    rows = []
     for result in probes:
-        best, config = result.best or {}, result.config
-        of_kind = {kind: _best_baseline(result, kind) for kind in ("projected", "vision")}
-        about = {
+        best = result.best or {}
+        config = result.config
+        baselines = {kind: _best_baseline(result, kind) for kind in ("projected", "vision")}
+        labels = {
             "task": result.task,
             "model": config.get("model"),
             "dataset": config.get("dataset"),
         }
-        rows.append({**about, "metric": result.metric, **_scores("best", best, result.metric)})
+        rows.append({**labels, "metric": result.metric, **_scores("best", best, result.metric)})
         rows[-1] |= {name: best.get(name) for name in ("kind", "layer", "kv_head", "select", "n")}
-        for kind, row in of_kind.items():
+        for kind, row in baselines.items():
             rows[-1] |= _scores(kind, row or {}, result.metric)
-        text = [interval(result, row) if row else "" for row in of_kind.values()]
+        # The baselines beside the best block.
+        text = [interval(result, row) if row else "" for row in baselines.values()]
         metric = result.metric if percent else f"{result.metric}{unit_mark(result)}"
-        texts = [model_name(result), words(about["dataset"]), metric]
+        texts = [model_name(result), words(labels["dataset"]), metric]
         score = [block_name(best), interval(result, best)]
         cells.append([_title("probe", result.task), *texts, *score, *text, str(best["n"])])
     scores = [f"{name}{', %' * percent}" for name in ("score", "projected", "vision")]
@@ -190,13 +199,13 @@ def _overview(study: Study, data: Data) -> PageTable | None:
 
 
 def _best_baseline(result: Result, kind: str) -> Row | None:
-    """The best block of a kind of the result's own run."""
-    here = [
+    """Return the best block of a kind of the result's run."""
+    run_rows = [
         row
         for row in result.baselines
         if row["kind"] == kind and row.get("run") == result.config.get("run")
     ]
-    return result.best_of(here)
+    return result.best_of(run_rows)
 
 
 def _scores(name: str, row: Row, metric: str) -> Row:
@@ -217,14 +226,15 @@ def _runs(study: Study, data: Data) -> PageTable | None:
 
 
 def _made(position: int, study: Study) -> Made:
-    kept = study.kept[position]
-    result, info = kept.result, study.info(kept)
+    stored = study.kept[position]
+    result = stored.result
+    info = study.info(stored)
     return Made(
         article=f"r{position}",
-        name=" · ".join(word for word in (_title(result.command, result.task), kept.run) if word),
+        name=" · ".join(part for part in (_title(result.command, result.task), stored.run) if part),
         extract=None if info is None else extract_command(info),
-        command=result_command(kept, info),
+        command=result_command(stored, info),
         config=json.dumps(result.config, ensure_ascii=False, indent=1),
         versions=", ".join(f"{name} {version}" for name, version in result.versions.items()),
-        others=kept.others,
+        others=stored.others,
     )

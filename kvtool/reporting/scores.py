@@ -1,4 +1,5 @@
-"""Scores on a terminal: the best block beside the baselines, the per-layer maximum, the layer x head map."""
+"""Scores on a terminal: the best block beside the baselines, the per-layer maximum, and the layer x
+head map."""
 
 from __future__ import annotations
 
@@ -17,33 +18,41 @@ HEADS_SHOWN = 10
 """More heads than this do not fit 80 columns: only each layer's best is shown."""
 
 SHOWN = 3
-"""Metrics with an interval that fit there beside a name."""
+"""Metrics with an interval that fit beside a name."""
 
-COLD, HOT = (38, 50, 90), (220, 120, 30)
+COLD = (38, 50, 90)
+HOT = (220, 120, 30)
 
 
 def _leading_rows(result: Result) -> list[tuple[str, Row]]:
-    """The best block and the best of each baseline, with what to call them; all rows where they are no blocks."""
+    """Return the best block and the best of each baseline, with their names; all rows where they
+    are no blocks."""
     rows: list[tuple[str, Row]] = []
     if result.best is not None:
-        how = " (chosen on the other half)" if result.best.get("select") == "split" else ""
-        rows.append((f"best: {block_name(result.best)}{how}", result.best))
+        choice = " (chosen on the other half)" if result.best.get("select") == "split" else ""
+        rows.append((f"best: {block_name(result.best)}{choice}", result.best))
     elif not any("kv_head" in row for row in result.rows):
         rows += [(block_name(row), row) for row in result.rows]
-    here = result.config.get("run")
+    this_run = result.config.get("run")
     groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
     for row in (result.best_of(group) or group[0] for group in groups.values()):
         name = row.get("run")
-        if result.best is not None and name == here and block_name(row) == block_name(result.best):
+        if (
+            result.best is not None
+            and name == this_run
+            and block_name(row) == block_name(result.best)
+        ):
             continue  # an encoder's best block is the baseline itself
-        rows.append((block_name(row) + (f", {name}" if name and name != here else ""), row))
+        rows.append((block_name(row) + (f", {name}" if name and name != this_run else ""), row))
     return rows
 
 
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
-    metrics = list(dict.fromkeys(name for _, row in rows for name in metric_names(row)))[:SHOWN]
+    """Return a table of the leading rows with their intervals."""
+    names = dict.fromkeys(name for _, row in rows for name in metric_names(row))
+    metrics = list(names)[:SHOWN]
     title = Text(f"scores{unit_mark(result)}, 95 % interval")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("block" if result.best is not None else "", overflow="fold")
@@ -55,12 +64,16 @@ def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
 
 
 def _label_rows(result: Result) -> list[Row]:
-    """Rows of the best block about a category, an alpha and the like."""
+    """Return the rows of the best block about a category, an alpha and the like."""
     if result.best is None:
         return []
-    block = [result.best.get(name) for name in ("kind", "layer", "kv_head")]
-    rows = [r for r in result.rows if [r.get(n) for n in ("kind", "layer", "kv_head")] == block]
-    return [row for row in rows if not is_summary(row)]
+    name = _block(result.best)
+    return [row for row in result.rows if _block(row) == name and not is_summary(row)]
+
+
+def _block(row: Row) -> list[Any]:
+    """Return what names a row's block."""
+    return [row.get(field) for field in ("kind", "layer", "kv_head")]
 
 
 def _by_label(result: Result, rows: Sequence[Row]) -> Table:
@@ -82,12 +95,14 @@ def _by_label(result: Result, rows: Sequence[Row]) -> Table:
 
 
 def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
-    """Layers down, heads across; the layer's best last. The best of all is starred, and the hottest."""
+    """Put layers down and heads across; the layer's best is last, and the best of all has a star
+    and is the hottest."""
     heads = sorted({row["kv_head"] for row in rows})
-    shown = heads if len(heads) <= HEADS_SHOWN else []
+    columns = heads if len(heads) <= HEADS_SHOWN else []
     top = result.best_of(rows)
     values = [row[result.metric] for row in rows if row[result.metric] is not None]
-    low, high = min(values, default=0.0), max(values, default=1.0)
+    low = min(values, default=0.0)
+    high = max(values, default=1.0)
     table = Table(
         title=Text(f"{kind}: {result.metric}{unit_mark(result)}"),
         title_justify="left",
@@ -96,14 +111,14 @@ def _heat_table(result: Result, kind: str, rows: Sequence[Row]) -> Table:
         show_edge=False,
     )
     table.add_column("layer", justify="right", no_wrap=True)
-    for head in shown:
+    for head in columns:
         table.add_column(f"h{head}", justify="right", no_wrap=True)
     table.add_column("max" if result.higher_is_better else "min", justify="right", no_wrap=True)
     table.add_column("head", justify="right", no_wrap=True)
     for layer in sorted({row["layer"] for row in rows}):
-        of_layer = {row["kv_head"]: row for row in rows if row["layer"] == layer}
-        cells = [_cell(result, of_layer.get(head), low, high, top) for head in shown]
-        best = result.best_of(list(of_layer.values()))
+        layer_rows = {row["kv_head"]: row for row in rows if row["layer"] == layer}
+        cells = [_cell(result, layer_rows.get(head), low, high, top) for head in columns]
+        best = result.best_of(list(layer_rows.values()))
         table.add_row(
             Text(str(layer)),
             *cells,
@@ -119,13 +134,13 @@ def _cell(result: Result, row: Row | None, low: float, high: float, top: Row | N
         return Text("-")
     share = (value - low) / (high - low) if high > low else 0.0
     share = share if result.higher_is_better else 1 - share
-    colour = ",".join(str(round(a + share * (b - a))) for a, b in zip(COLD, HOT, strict=True))
+    color = ",".join(str(round(a + share * (b - a))) for a, b in zip(COLD, HOT, strict=True))
     star = "*" if row is top else ""
-    return Text(f"{star}{show(result, value)}", style=f"white on rgb({colour})")
+    return Text(f"{star}{show(result, value)}", style=f"white on rgb({color})")
 
 
 def score_tables(result: Result) -> Iterator[RenderableType]:
-    """The best block beside the baselines, its rows by label, and a map of layers and heads for each kind."""
+    """Yield the best block beside the baselines, its rows by label, and a map for each kind."""
     leading = _leading_rows(result)
     if leading:
         yield _scores(result, leading)
@@ -133,7 +148,7 @@ def score_tables(result: Result) -> Iterator[RenderableType]:
 
 
 def block_tables(result: Result) -> Iterator[RenderableType]:
-    """The best block's rows by label, and a map of layers and heads for each kind."""
+    """Yield the best block's rows by label, and a map of layers and heads for each kind."""
     labeled = _label_rows(result)
     if labeled:
         yield _by_label(result, labeled)

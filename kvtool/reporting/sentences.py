@@ -1,4 +1,5 @@
-"""What was found, in sentences made from a result's numbers. None claims more than its interval or its test carries."""
+"""What a result shows, in sentences about its numbers. None claims more than its interval or its
+test carries."""
 
 from __future__ import annotations
 
@@ -15,23 +16,24 @@ KINDS = {"projected": "the projected features", "vision": "the vision tower's ou
 
 
 def best_block(result: Result) -> str:
-    """Which block is best, and how it was chosen."""
+    """Say which block is best, and how it was chosen."""
     best = result.best
     if best is None or best.get(result.metric) is None:
         return f"{result.metric} is defined for no block."
     of_error = "" if result.higher_is_better else "; lower is better"
-    score = f"{interval(result, best)} {_metric(result)}"
-    head = f"The best block, {block_name(best)}, scores {score} (n = {best['n']}{of_error})."
-    return f"{head} {chosen_how(result)}"
+    score = f"{interval(result, best)} {_metric(result)} (n = {best['n']}{of_error})"
+    return f"The best block, {block_name(best)}, scores {score}. {chosen_how(result)}"
 
 
 def _metric(result: Result) -> str:
-    """The metric after a number: percent stand without a mark, a physical unit before the metric's name."""
+    """Return the metric as it follows a number: percent stand without a mark, a physical unit
+    before the metric's name."""
     unit = "" if in_percent(result) else unit_word(result)
     return f"{unit} in {result.metric}" if unit else result.metric
 
 
 def chosen_how(result: Result) -> str:
+    """Say how the best block was chosen, and what follows for its score."""
     if result.best is not None and result.best.get("select") == "split":
         return "It was chosen on one half of the data and scored on the other."
     blocks = {
@@ -44,76 +46,93 @@ def chosen_how(result: Result) -> str:
 
 
 def against_baseline(result: Result, best: Row, baseline: Row) -> str:
-    """The best block beside a baseline: above or below only where the two intervals are apart."""
+    """Set the best block beside a baseline: above or below only where the two intervals are
+    apart."""
     what = baseline_name(result, baseline)
     score = interval(result, baseline)
     match relation(best, baseline, result.metric):
         case "not distinguishable":
             return f"It is not distinguishable from {what}, {score}: the intervals overlap."
         case "without an interval":
-            return f"{capitalized(what)}: {score}; without two intervals nothing is said of a difference."
+            return (
+                f"{capitalized(what)}: {score}; without two intervals nothing is said of a "
+                "difference."
+            )
         case side:
             return f"It is {side} {what}, {score}."
 
 
 def baseline_name(result: Result, row: Row) -> str:
-    """E.g. "the vision tower's output of demo-tower"."""
+    """Return a baseline's name, e.g. "the vision tower's output of demo-tower"."""
     what = KINDS.get(row["kind"], block_name(row))
-    other = row.get("run") not in (None, result.config.get("run"))
+    is_other_run = row.get("run") not in (None, result.config.get("run"))
     layer = f" (layer {row['layer']})" if row["kind"] == "vision" else ""
-    return f"{what}{layer}" + (f" of {row.get('model') or row['run']}" if other else "")
+    return f"{what}{layer}" + (f" of {row.get('model') or row['run']}" if is_other_run else "")
 
 
 def between_models(results: Sequence[Result]) -> str | None:
-    """The two best models on one task and data set, without prefix; None for fewer than two, or where they are not
-    comparable: other data, other sampling units, or several results of one model."""
-    bare = [found for found in results if found.config.get("prefix") in (None, "none")]
+    """Compare the two best models on one task and data set, without prefix.
+
+    It is None for fewer than two, or where they are not comparable: other data, other sampling
+    units, or several results of one model.
+    """
+    bare = [result for result in results if result.config.get("prefix") in (None, "none")]
     scored = [
-        (found.best, found)
-        for found in bare
-        if found.best and found.best.get(found.metric) is not None
+        (result.best, result)
+        for result in bare
+        if result.best and result.best.get(result.metric) is not None
     ]
-    alike = {tuple(found.config.get(name) for name in ("dataset", "split")) for found in bare}
-    alike |= {(found.metric, found.n) for found in bare}
-    models = {found.config.get("model") for found in bare}
-    if len(scored) < 2 or len(alike) > 2 or len(models) < len(bare):
+    settings = {tuple(result.config.get(name) for name in ("dataset", "split")) for result in bare}
+    settings |= {(result.metric, result.n) for result in bare}
+    models = {result.config.get("model") for result in bare}
+    if len(scored) < 2 or len(settings) > 2 or len(models) < len(bare):
         return None
     side = better(results[0])
     sign = -1 if side == "above" else 1
     ranked = sorted(scored, key=lambda pair: sign * float(pair[0][pair[1].metric]))
     first, second = (best for best, _ in ranked[:2])
-    names = [f"{found.config.get('model')} ({interval(found, best)})" for best, found in ranked[:2]]
+    names = [
+        f"{result.config.get('model')} ({interval(result, best)})" for best, result in ranked[:2]
+    ]
     match relation(first, second, results[0].metric):
         case relative if relative == side:
-            return f"Of {len(scored)} models the best block of {names[0]} is {side} that of the next, {names[1]}."
+            return (
+                f"Of {len(scored)} models the best block of {names[0]} is {side} that of the next, "
+                f"{names[1]}."
+            )
         case "not distinguishable":
             return f"The best blocks of {names[0]} and {names[1]} are not distinguishable."
-    return f"Best blocks: {names[0]}, {names[1]}; without two intervals nothing is said of a difference."
+    return (
+        f"Best blocks: {names[0]}, {names[1]}; without two intervals nothing is said of a "
+        "difference."
+    )
 
 
 def leading_baselines(result: Result) -> list[Row]:
-    """The best row of each kind and run among the baselines, but for the best block itself."""
+    """Return the best row of each kind and run among the baselines, but for the best block
+    itself."""
     groups: dict[tuple[object, object], list[Row]] = {}
     for row in result.baselines:
         groups.setdefault((row.get("run"), row.get("kind")), []).append(row)
     best = result.best or {}
-    here = {name: best.get(name) for name in ("kind", "layer", "kv_head")} | {
+    best_fields = {name: best.get(name) for name in ("kind", "layer", "kv_head")} | {
         "run": result.config.get("run")
     }
-    found = [result.best_of(group) for group in groups.values()]
+    leaders = [result.best_of(group) for group in groups.values()]
     return [
         row
-        for row in found
-        if row is not None and any(row.get(name) != here[name] for name in here)
+        for row in leaders
+        if row is not None and any(row.get(name) != best_fields[name] for name in best_fields)
     ]
 
 
 def capitalized(text: str) -> str:
-    """The text with a capital at its start."""
+    """Return the text with a capital at its start."""
     return text[:1].upper() + text[1:]
 
 
 def sentences_of(result: Result) -> list[str]:
-    """The sentences about one result, as its experiment makes them; none for a command that is not known."""
+    """Return the sentences about one result, as its experiment writes them; none for an unknown
+    command."""
     make = getattr(experiment_part(result.command, "article"), "sentences", None)
     return [] if make is None else list(make(result))

@@ -1,4 +1,5 @@
-"""What a page is made of: the results that were chosen from stores, their runs, and pictures as data URIs."""
+"""What a page shows: the results that were chosen from stores, their runs, and pictures as data
+URIs."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ BlockKey = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class KeptResult:
-    """A result, the store that keeps it, and how many others of the same command, run and task the page leaves out."""
+    """A result, the store that keeps it, and the number of others that the page leaves out.
+
+    The others are of the same command, run and task.
+    """
 
     store: str
     result: Result
@@ -29,6 +33,7 @@ class KeptResult:
 
     @property
     def run(self) -> str | None:
+        """The name of the result's run."""
         return self.result.config.get("run")
 
 
@@ -36,9 +41,16 @@ class KeptResult:
 class Study:
     """What the page shows.
 
-    runs: Run.info() of every run of the stores, with `store`. pictures: data URIs by name, each held once. examples,
-    sheets: of a result by its position in `kept`: predictions drawn for some blocks, and principal components.
-    thumbnails: of an image of a run, by (store, run, image). notes: what could not be had, a line each.
+    Args:
+        title: its title.
+        made: when and by what it was written.
+        kept: the results.
+        runs: Run.info() of every run of the stores, with `store`.
+        pictures: data URIs by name, each held once.
+        examples: predictions drawn for some blocks, by the result's position in `kept`.
+        sheets: principal components, by the result's position.
+        thumbnails: an image of a run, by (store, run, image).
+        notes: a line for each thing that could not be had.
     """
 
     title: str
@@ -52,47 +64,47 @@ class Study:
     notes: tuple[str, ...] = ()
 
     def info(self, kept: KeptResult) -> Row | None:
-        """Run.info() of a result's run, where the store still has it."""
+        """Return Run.info() of a result's run, where the store still has it."""
         return next(
             (run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None
         )
 
 
-def choose(found: Iterable[tuple[str, Mapping[str, Any]]]) -> list[KeptResult]:
-    """Of kept records, (store, record) from the newest to the oldest, the results to show, in a reader's order.
+def choose(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[KeptResult]:
+    """Return the results to show, in a reader's order, from (store, record), newest to oldest.
 
-    Of several results of one command, run and task: the one of most blocks, of these the one of most sampling units,
-    of these the one of most restarts, of these the newest. Records that are no results of this schema, e.g. answers,
-    are passed over.
+    Of several results of one command, run and task: the one of most blocks, of these the one of
+    most sampling units, of these the one of most restarts, of these the newest. Records that are no
+    results of this schema, e.g. answers, are passed over.
     """
     groups: dict[str, list[tuple[str, Result]]] = {}
-    for store, record in found:
+    for store, record in records:
         for result in results_among([record]):
             groups.setdefault(_group(store, result), []).append((store, result))
-    kept = []
+    chosen_results = []
     for group in groups.values():
-        store, result = max(
-            group, key=lambda pair: _thoroughness(pair[1])
-        )  # the first, newest of equals
-        kept.append(KeptResult(store, result, len(group) - 1))
-    return sorted(kept, key=_order)
+        # The first of equals, which is the newest.
+        store, result = max(group, key=lambda pair: _thoroughness(pair[1]))
+        chosen_results.append(KeptResult(store, result, len(group) - 1))
+    return sorted(chosen_results, key=_order)
 
 
-def _order(kept: KeptResult) -> tuple[Any, ...]:
-    result = kept.result
-    commands, tasks = EXPERIMENTS.names(), TASKS.names()
-    place = commands.index(result.command) if result.command in commands else len(commands)
+def _order(stored: KeptResult) -> tuple[Any, ...]:
+    result = stored.result
+    commands = EXPERIMENTS.names()
+    tasks = TASKS.names()
+    command_order = commands.index(result.command) if result.command in commands else len(commands)
     task = tasks.index(result.task) if result.task in tasks else len(tasks)
-    named = [str(result.config.get(name) or "") for name in ("model", "run")]
-    return place, result.command, task, result.task or "", *named, kept.store
+    names = [str(result.config.get(name) or "") for name in ("model", "run")]
+    return command_order, result.command, task, result.task or "", *names, stored.store
 
 
 def _group(store: str, result: Result) -> str:
-    asked = [
+    settings = [
         result.config.get(name)
         for name in ("run", "dataset", "split", "prefix", "kind", "benchmark", "layers")
     ]
-    return json.dumps([store, result.command, result.task, *asked], default=str)
+    return json.dumps([store, result.command, result.task, *settings], default=str)
 
 
 def _thoroughness(result: Result) -> tuple[int, ...]:

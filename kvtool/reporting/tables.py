@@ -1,24 +1,29 @@
-"""Tables of the page: what is shown of rows, and the rows themselves, from which the page makes CSV files."""
+"""Tables of the page: what is shown of rows, and the rows themselves, of which the page makes CSV
+files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from kvtool.reporting.numbers import interval, unit_mark, words
 from kvtool.result import LABELS, Result, Row, block_name, metric_names
 
 ROWS_SHOWN = 400
-"""Longer tables are cut on the page; their CSV is whole."""
+"""The most rows of a table on the page; its CSV has all."""
 METRICS_SHOWN = 4
 
 
 @dataclass(frozen=True)
 class PageTable:
-    """Cells as text, the first column a heading. data: name in Data of the rows in full precision. n_left_out: rows
-    beyond ROWS_SHOWN."""
+    """Cells as text, the first column a heading.
+
+    `data` is the name in Data of the rows in full precision, n_left_out the number of rows beyond
+    ROWS_SHOWN.
+    """
 
     title: str
     columns: list[str]
@@ -30,21 +35,25 @@ class PageTable:
 
 @dataclass
 class Data:
-    """Rows by name, as the page embeds them: columns once, values by row, what all rows share apart."""
+    """Rows by name, as the page embeds them: columns once, values by row, what all rows share
+    apart."""
 
     tables: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, rows: Sequence[Row]) -> str:
-        """Keep rows under a file name made of `name`; returns it."""
+        """Add rows under a file name like `name`, and return that name."""
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:120] or "table"
-        unique, number = base, 2
+        unique = base
+        number = 2
         while unique in self.tables:
-            unique, number = f"{base}-{number}", number + 1
+            unique = f"{base}-{number}"
+            number = number + 1
+        # Texts that all rows share are stored once.
         columns = list(dict.fromkeys(column for row in rows for column in row))
-        same = {c: rows[0][c] for c in columns if rows and _shared(rows, c)}
-        own = [column for column in columns if column not in same]
-        values = [[row.get(column) for column in own] for row in rows]
-        self.tables[unique] = {"columns": columns, "same": same, "own": own, "rows": values}
+        shared = {column: rows[0][column] for column in columns if rows and _shared(rows, column)}
+        varying = [column for column in columns if column not in shared]
+        values = [[row.get(column) for column in varying] for row in rows]
+        self.tables[unique] = {"columns": columns, "same": shared, "own": varying, "rows": values}
         return unique
 
 
@@ -56,15 +65,14 @@ def _shared(rows: Sequence[Row], column: str) -> bool:
 
 
 def scores_table(
-    result: Result, named: Sequence[tuple[str, Row]], title: str, data: str
+    result: Result, labeled: Sequence[tuple[str, Row]], title: str, data: str
 ) -> PageTable:
-    """A row for each (name, row): its metrics with their intervals, and n."""
-    metrics = list(dict.fromkeys(metric for _, row in named for metric in metric_names(row)))[
-        :METRICS_SHOWN
-    ]
+    """Return a row for each (name, row): its metrics with their intervals, and n."""
+    names = chain.from_iterable(metric_names(row) for _, row in labeled)
+    metrics = list(dict.fromkeys(names))[:METRICS_SHOWN]
     rows = [
-        [name, *(interval(result, row, m) for m in metrics), words(row.get("n"))]
-        for name, row in named
+        [name, *(interval(result, row, metric) for metric in metrics), words(row.get("n"))]
+        for name, row in labeled
     ]
     return PageTable(
         title,
@@ -75,28 +83,27 @@ def scores_table(
 
 
 def label_table(result: Result, rows: Sequence[Row], title: str, data: str) -> PageTable:
-    """Rows that have labels, e.g. the files of a benchmark under each condition."""
+    """Return rows that have labels, e.g. the files of a benchmark under each condition."""
     labels = [name for name in LABELS if any(row.get(name) is not None for row in rows)]
-    named = [(" · ".join(words(row.get(name, "all")) for name in labels), row) for row in rows]
-    return scores_table(result, named, title, data)
+    labeled = [(" · ".join(words(row.get(name, "all")) for name in labels), row) for row in rows]
+    return scores_table(result, labeled, title, data)
 
 
 def plain_table(rows: Sequence[Mapping[str, Any]], title: str, data: str) -> PageTable:
-    """All fields as they are, ends of intervals beside their value."""
-    columns = [
-        c
-        for c in dict.fromkeys(name for row in rows for name in row)
-        if not c.endswith(("_low", "_high"))
-    ]
+    """Return all fields as they are, ends of intervals beside their value."""
+    names = dict.fromkeys(chain.from_iterable(rows))
+    columns = [name for name in names if not name.endswith(("_low", "_high"))]
     cells = [[_cell(row, column) for column in columns] for row in rows[:ROWS_SHOWN]]
     return PageTable(title, columns, cells, data, n_left_out=max(0, len(rows) - ROWS_SHOWN))
 
 
 def _cell(row: Mapping[str, Any], column: str) -> str:
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    low = row.get(f"{column}_low")
+    high = row.get(f"{column}_high")
     text = words(row.get(column))
     return text if low is None or high is None else f"{text} [{words(low)}, {words(high)}]"
 
 
 def named_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """Return rows with the names of their blocks and runs."""
     return [(block_name(row) + (f", {row['run']}" if row.get("run") else ""), row) for row in rows]

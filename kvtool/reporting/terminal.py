@@ -14,7 +14,7 @@ from kvtool.result import Result
 
 
 def print_result(result: Result, stream: IO[str]) -> None:
-    """Render to a stream; colours only on a terminal."""
+    """Print a result to a stream; colors appear only on a terminal."""
     console = Console(file=stream, highlight=False, emoji=False, markup=False)
     for part in render(result):
         console.print(part)
@@ -22,7 +22,7 @@ def print_result(result: Result, stream: IO[str]) -> None:
 
 
 def render(result: Result) -> Iterator[RenderableType]:
-    """The headline of a result, then the tables as its experiment has them."""
+    """Yield the headline of a result, then the tables as its experiment has them."""
     yield _headline(result)
     part = experiment_part(result.command, "table")
     yield from score_tables(result) if part is None else part.tables(result)
@@ -33,7 +33,7 @@ def _headline(result: Result) -> Text:
     what = result.command if result.task is None else result.task
     if result.task is not None and result.command != "probe":
         what = f"{result.command}: {result.task}"
-    words = [what, config.get("run"), config.get("model"), f"n = {result.n}"]
+    parts = [what, config.get("run"), config.get("model"), f"n = {result.n}"]
     if result.n_skipped:
-        words.append(f"{result.n_skipped} left out")
-    return Text(" · ".join(str(word) for word in words if word), style="bold")
+        parts.append(f"{result.n_skipped} left out")
+    return Text(" · ".join(str(part) for part in parts if part), style="bold")

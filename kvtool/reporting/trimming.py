@@ -1,4 +1,5 @@
-"""Rows by category of many blocks and many classes would make a page of tens of megabytes: some are left out."""
+"""The rows that a page has room for: rows by category of many blocks would take tens of
+megabytes."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ MOST_CELLS = 500_000
 """Values of all rows of a page, about 18 bytes each."""
 
 
-def trim(result: Result, every: Sequence[Result]) -> tuple[list[Row], int]:
-    """The rows of one result that a page has room for, and of how many blocks those by label are left out.
+def trim(result: Result, results: Sequence[Result]) -> tuple[list[Row], int]:
+    """Return the rows of one result that a page has room for, and the number of blocks whose rows
+    by label are left out.
 
-    All rows, where those of `every` result fit together. Else each result has an equal share: its summary rows, and
-    the others block by block, the best score first. The order of the rows stays.
+    All rows, where those of all `results` fit together. Else each result has an equal share: its
+    summary rows, and the others block by block, the best score first. The order of the rows stays.
     """
-    if sum(map(_count_cells, every)) <= MOST_CELLS:
+    if sum(map(_count_cells, results)) <= MOST_CELLS:
         return result.rows, 0
-    room = MOST_CELLS // len(every) - sum(len(row) for row in result.rows if is_summary(row))
+    room = MOST_CELLS // len(results) - sum(len(row) for row in result.rows if is_summary(row))
     ranked = result.ranked([row for row in result.rows if is_summary(row)])
     ranks = {_block(row): rank for rank, row in enumerate(ranked)}
     sizes: dict[tuple[object, ...], int] = {}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import kvtool
-from kvtool.asking.answering import Answerer, unanswerable
+from kvtool.asking.answering import Answerer
+from kvtool.asking.caches import unanswerable
 from kvtool.datasets.spair71k import SPair71k
 from kvtool.errors import KvtoolError
 from kvtool.pictures.components import PAPER, rgb

@@ -18,7 +18,7 @@ from kvtool.experiments.paired.readings import (
     LinearProbe,
     MeanCosine,
     PointCosine,
-    standardised,
+    standardized,
     stratified_folds,
 )
 from kvtool.features.layers import Layer
@@ -216,11 +216,11 @@ def test_folds_are_seeded_even_and_stratified() -> None:
         assert len(counts) == 5
 
 
-def test_standardised_by_the_training_rows_alone() -> None:
+def test_standardized_by_the_training_rows_alone() -> None:
     features = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (2, 30, 5)))
     features[:, :, 4] = 7.0
     train = torch.arange(30) < 20
-    found = standardised(features, train)
+    found = standardized(features, train)
     torch.testing.assert_close(found[:, :20, :4].mean(1), torch.zeros(2, 4, dtype=torch.float64))
     torch.testing.assert_close(
         found[:, :20, :4].std(1, correction=0), torch.ones(2, 4, dtype=torch.float64)

@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from kvtool.features import logistic
+from kvtool.features.logistic_steps import FULL_HESSIAN_TO
 
 
 def planted(
@@ -78,9 +79,7 @@ def test_labels_that_only_the_left_out_rows_have() -> None:
     assert logistic.fit(x, labels, weights).bias.tolist() == [-logistic.CERTAIN]
 
 
-@pytest.mark.parametrize(
-    "dim", [logistic.NEWTON_TO, logistic.NEWTON_TO + 1, logistic.FULL_HESSIAN_TO + 1]
-)
+@pytest.mark.parametrize("dim", [logistic.NEWTON_TO, logistic.NEWTON_TO + 1, FULL_HESSIAN_TO + 1])
 def test_every_method_reaches_the_same_optimum(dim: int) -> None:
     x, labels = planted(2, 400, dim, 2, "plain")
     found = logistic.fit(x, labels, torch.ones(1, 400))

@@ -87,7 +87,7 @@ def _spair(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
 def _refcoco(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
     expressions = refused(dataset.expressions) or []
     yield "expressions", plain(expressions)
-    yield from _each(dataset.mask, ((expression,) for expression in expressions), "mask", 2)
+    yield from _each(dataset.object_mask, ((expression,) for expression in expressions), "mask", 2)
 
 
 def _davis(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
@@ -104,7 +104,7 @@ def _pascal(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
     yield "episodes", plain(refused(dataset.episodes, 3))
     yield from _each(dataset.label_map, ((entry.image_id,) for entry in entries), "label map")
     yield from _each(
-        dataset.mask, ((entry.image_id, entry.class_id) for entry in entries), "mask", 2
+        dataset.class_mask, ((entry.image_id, entry.class_id) for entry in entries), "mask", 2
     )
 
 
@@ -112,7 +112,7 @@ def _msrc(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001
     groups = refused(dataset.groups) or {}
     yield "groups", plain(groups)
     yield from _each(
-        dataset.mask, ((members[0], name) for name, members in groups.items()), "mask", 2
+        dataset.group_mask, ((members[0], name) for name, members in groups.items()), "mask", 2
     )
 
 

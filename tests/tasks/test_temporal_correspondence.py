@@ -14,7 +14,7 @@ from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.probe.run import probe
 from kvtool.features import propagation
 from kvtool.features.layers import GridImage
-from kvtool.features.neighbors import exact_products
+from kvtool.features.products import exact_products
 from kvtool.features.propagation import Context, Rule
 from kvtool.metrics.video import boundary_accuracy
 from kvtool.tasks.temporal_correspondence import index_mask

@@ -43,43 +43,57 @@ def correlate(
     context: typer.Context,
     stores: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[STORE]...", help="Stores; default: $KVTOOL_STORE."),
+        typer.Argument(metavar="[STORE]...", help="The stores. The default is $KVTOOL_STORE."),
     ] = None,
     models: Annotated[
-        str | None, typer.Option("--models", help="Only these, comma-separated.")
+        str | None, typer.Option("--models", help="Compare these models only, comma-separated.")
     ] = None,
     runs: Annotated[
-        str | None, typer.Option("--runs", help="Only these runs, comma-separated.")
+        str | None, typer.Option("--runs", help="Use these runs only, comma-separated.")
     ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(
-            "--tasks", help="Segmentation tasks to average, comma-separated; default: all four."
+            "--tasks",
+            help="Segmentation tasks to average, comma-separated. The default is all four.",
         ),
     ] = None,
     benchmarks: Annotated[
-        str | None, typer.Option("--benchmarks", help="Of cvbench,blink; default: both.")
+        str | None,
+        typer.Option(
+            "--benchmarks", help="Benchmarks to ask, of cvbench,blink. The default is both."
+        ),
     ] = None,
     limit: Annotated[
         int | None,
-        bounded("limit", help="Questions of each task or sub-task and image collection at most."),
+        bounded(
+            "limit",
+            help="Ask at most so many questions of each task or sub-task and image collection.",
+        ),
     ] = None,
-    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+    ] = 16,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="NAME=FOLDER", help="Where a run's model is now; repeatable."
+            "--model",
+            metavar="NAME=FOLDER",
+            help="Folder of a run's model. The option may be repeated.",
         ),
     ] = None,
     data: DataFoldersOption = None,
     select: Annotated[
         Literal["max", "split"],
         typer.Option(
-            "--select", help="Best block on the data it is scored on, or on the other half of it."
+            "--select",
+            help="Choose the best block on the data it is scored on, or on the other half.",
         ),
     ] = "max",
     device: DeviceOption = "auto",
-    seed: Annotated[int, bounded("seed", help="Of episodes and intervals.")] = 0,
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the episodes and the intervals.")
+    ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Probe and ask again, even if the stores hold it.")
     ] = False,
@@ -87,16 +101,18 @@ def correlate(
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Correlate how well models' values segment with how well the models perceive (the paper's figure 3).
+    """Correlate how well models' values segment with how well the models perceive (the paper's
+    figure 3).
 
-    A point is a model: its best value's score averaged over foreground, co-, semantic and referring segmentation, and
-    its accuracy on CV-Bench and on BLINK's counting, localization, depth and spatial questions. All models are scored
-    on the same images and questions.
+    A point is a model: its best value's score averaged over foreground, co-, semantic and referring
+    segmentation, and its accuracy on CV-Bench and on BLINK's counting, localization, depth and
+    spatial questions. All models are scored on the same images and questions.
 
-    The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc, imagenet-s, refcoco
-    with values; cvbench and blink with --kinds key,value. What was probed and asked before is taken from the stores.
-    Several at once share probes and images, as kvtool knockout does.
-    Without three complete models there is no coefficient: the table all the same, and exit code 4.
+    The runs, without prefix, are extracted beforehand, in one store or several: pascal5i, msrc,
+    imagenet-s, refcoco with values; cvbench and blink with --kinds key,value. What was probed and
+    asked before is taken from the stores. Several at once share probes and images, as kvtool
+    knockout does. Without three complete models there is no coefficient: the table all the same,
+    and exit code 4.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots

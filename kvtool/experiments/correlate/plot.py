@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     COLUMN_IN,
     LINE_IN,
     MARKERS,
@@ -27,15 +27,16 @@ AXES_IN = 2.6
 
 
 def draw(result: Result) -> Figure:
-    """A point a model, intervals both ways; names below."""
+    """Draw a point for each model, with intervals both ways, and their names below."""
     models = [row for row in result.rows if "model" in row]
-    drawn = new_figure(COLUMN_IN, 1)
-    axes = drawn.add_subplot()
+    figure = new_figure(COLUMN_IN, 1)
+    axes = figure.add_subplot()
     for index, row in enumerate(models):
-        x, y = scored(row, "segmentation"), scored(row, "accuracy")
-        colour = COLOURS[index % len(COLOURS)]
+        x = scored(row, "segmentation")
+        y = scored(row, "accuracy")
+        color = COLORS[index % len(COLORS)]
         look: dict[str, Any] = {
-            "color": colour,
+            "color": color,
             "marker": MARKERS[index % len(MARKERS)],
             "markersize": 5.5,
             "linestyle": "none",
@@ -48,34 +49,34 @@ def draw(result: Result) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(metric_ticks(result))
     axes.margins(0.08)
-    drawn.legend(loc="outside lower left", ncols=1, handlelength=1, labelspacing=0.25)
-    lines = len(models) + title(drawn, about(result), words(result))
-    drawn.set_figheight(AXES_IN + LINE_IN * lines + 0.25)
-    return drawn
+    figure.legend(loc="outside lower left", ncols=1, handlelength=1, labelspacing=0.25)
+    lines = len(models) + title(figure, about(result), words(result))
+    figure.set_figheight(AXES_IN + LINE_IN * lines + 0.25)
+    return figure
 
 
 def about(result: Result) -> list[str]:
-    """What was averaged over, and over how many models."""
+    """Say what was averaged, and over how many models."""
     config = result.config
-    asked = ", ".join(map(str, config.get("benchmarks", [])))
+    benchmarks = ", ".join(map(str, config.get("benchmarks", [])))
     n_tasks = len(config.get("tasks", []))
     return [
         f"segmentation, mean of {n_tasks} task{'s' * (n_tasks != 1)}",
-        f"accuracy on {asked}" if asked else "accuracy",
+        f"accuracy on {benchmarks}" if benchmarks else "accuracy",
         f"N = {result.n} model{'s' * (result.n != 1)}",
     ]
 
 
 def words(result: Result) -> list[str]:
-    """The coefficients, or why there are none."""
-    found = [coefficient(row) for row in result.rows if "coefficient" in row]
-    return found or [
+    """Say the coefficients, or why there are none."""
+    coefficients = [coefficient(row) for row in result.rows if "coefficient" in row]
+    return coefficients or [
         note for note in result.config.get("notes", []) if note.startswith("no coefficient")
     ]
 
 
 def coefficient(row: Row) -> str:
-    """'pearson 0.93 [0.20, 1.00], p = 0.040'."""
+    """Say a coefficient: 'pearson 0.93 [0.20, 1.00], p = 0.040'."""
     value, low, high, p = (row.get(name) for name in ("value", "value_low", "value_high", "p"))
     text = f"{row['coefficient']} " + ("not defined" if value is None else f"{value:.2f}")
     if low is not None and high is not None:

@@ -1,22 +1,22 @@
-"""`kvtool correlate`: do models whose values segment better perceive better? (paper, figure 3 and appendix A.5)
+"""`kvtool correlate`: do models whose values segment better perceive better?
 
-A point is a model: the mean over segmentation tasks of its best value's score, and its accuracy on questions of
-perception. All models are scored on the same images and questions.
+See the paper's figure 3 and appendix A.5. A point is a model: the mean over segmentation tasks of
+its best value's score, and its accuracy on questions of perception. All models are scored on the
+same images and questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from math import isnan
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from kvtool.asking.answering import ATTENTION, Answer, Progress, no_answer, silent
+from kvtool.asking.answering import ATTENTION, Answer
+from kvtool.asking.caches import Progress, no_answer, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
+from kvtool.experiments.correlate.coefficients import correlations
 from kvtool.experiments.correlate.measures import Common
 from kvtool.experiments.correlate.subjects import (
     SEGMENTATION,
@@ -28,7 +28,6 @@ from kvtool.experiments.correlate.subjects import (
     find_subjects,
 )
 from kvtool.result import Result, Row, result_key, versions
-from kvtool.stats.correlation import Correlation, pearson, spearman
 from kvtool.store import Store, hash_json, open_store
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.select import StorePath, open_stores
@@ -37,10 +36,6 @@ from kvtool.tasks.base import Select
 from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
 
-FEWEST = 3
-"""Two models always lie on a line."""
-SAME = 1e-12
-"""Scores closer than this differ by rounding alone."""
 NAMED = 10
 """How many left-out models are named; all are counted."""
 MAX_NEW_TOKENS = 16
@@ -66,86 +61,162 @@ def correlate(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """A row a model, and Pearson's and Spearman's coefficients of segmentation and accuracy over the models.
+    """Return a row for each model, and the coefficients of segmentation and accuracy over the
+    models.
 
-    stores: their runs without prefix are sorted by model (name, revision, precision, view), whatever store they are
-    in; models, runs: only these names. tasks: of the four segmentation tasks, those averaged; benchmarks: cvbench,
-    blink. select, seed, device, fresh and the tasks' own options are probe's. limit: questions of each CV-Bench task
-    and image collection and of each BLINK sub-task at most. model: where models are now, data: where data sets are
-    now, by their names in the runs. Probes and answers are taken from the stores where they were made before; a
-    model's weights are loaded for the first question that is new to its store. wait_s: how long to wait for models that
-    other processes probe and ask, once all others are done.
+    Probes and answers are taken from the stores where they were computed before; a model's weights
+    are loaded for the first question that is new to its store. Models that lack a run, or have no
+    answer to some question, are left out and counted in n_skipped. All coefficients, Pearson's and
+    Spearman's, are over n models; of fewer than three there are none, and config["notes"] says so.
 
-    Models that lack a run, or have no answer to some question, are left out and counted in n_skipped. All coefficients
-    are over n models; of fewer than three there are none, and config["notes"] says so. Raises UsageError for unknown
-    names and a model that would count twice, KvtoolError where no model or no question is left; where others still
-    probe or ask models, UnfinishedError if this process did some of it, else BusyError.
+    Raises UsageError for unknown names and a model that would count twice, KvtoolError where no
+    model or no question remains; where other processes still probe or ask models, UnfinishedError
+    if this process did some of it, else BusyError.
+
+    Args:
+        stores: their runs without prefix are sorted by model (name, revision, precision, view),
+            whatever store they are in.
+        models: the names of the models to compare, by default all.
+        runs: the names of the runs to use, by default all.
+        tasks: those of the four segmentation tasks whose scores are averaged.
+        benchmarks: cvbench, blink.
+        select: how the best value is chosen, as in probe.
+        limit: the most questions of each CV-Bench task and image collection and of each BLINK
+            sub-task.
+        max_new_tokens: the most tokens of an answer.
+        model: the places of models, by their names in the runs.
+        data: the places of data sets, by their names in the runs.
+        device: the device, as in probe.
+        seed: the random seed of probes and intervals.
+        fresh: whether everything is probed and asked again.
+        wait_s: how long to wait for models that other processes probe and ask, once all others are
+            done.
+        progress: called with 1 and a note for each question answered, and once with their number.
+        options: the tasks' options, as in probe.
     """
-    progress = progress or silent
     check_names(tasks, benchmarks)
-    own = _own_options(tasks, options)
+    task_options = _task_options(tasks, options)
     opened = open_stores(stores)
-    if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
-        raise UsageError(
-            f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or more; "
-            f"found {select}, {max_new_tokens}, {limit}"
-        )
-    subjects, sources, lacking = find_subjects(find_runs(opened, runs), models, tasks, benchmarks)
-    if not subjects:
-        why = f": {lacking[0]}" if lacking else ""
-        raise KvtoolError(
-            f"correlate: expected models with runs of all tasks and benchmarks, found none{why}"
-        )
+    _check_settings(select, max_new_tokens, limit)
+    subjects, sources, incomplete = find_subjects(
+        find_runs(opened, runs), models, tasks, benchmarks
+    )
+    _check_subjects(subjects, incomplete)
     common = Common(subjects, data or {}, limit)
     settings = {
         "select": select,
         "max_new_tokens": max_new_tokens,
         "limit": limit,
         "seed": seed,
-        "options": own,
+        "options": task_options,
     }
     config = _config(subjects, sources, common, settings)
-    key, home = result_key([config, lacking]), open_store(opened[0].path)
-    if not fresh and (kept := home.kept(key, Result.from_json)) is not None:
-        return kept
-    alike = {"select": select, "device": device, "seed": seed, "fresh": fresh}
-    progress(
-        0, "", len(subjects) * len({(each.benchmark, each.image) for each in common.questions})
-    )
+    key = result_key([config, incomplete])
+    home = open_store(opened[0].path)
+    if not fresh and (stored := home.kept(key, Result.from_json)) is not None:
+        return stored
+    probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
+    request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
+    measured = _measure_all(subjects, common, request, wait_s, progress or silent)
+    return keep_result(home, key, _result(subjects, measured, common, config, incomplete))
+
+
+def _check_settings(select: str, max_new_tokens: int, limit: int | None) -> None:
+    """Check numbers and names. Raises UsageError."""
+    if select not in Select or max_new_tokens < 1 or (limit is not None and limit < 1):
+        raise UsageError(
+            f"correlate: expected select of {', '.join(Select)}, max_new_tokens and limit of 1 or "
+            f"more; found {select}, {max_new_tokens}, {limit}"
+        )
+
+
+def _check_subjects(subjects: Sequence[Subject], incomplete: Sequence[str]) -> None:
+    """Check that a model remains. Raises KvtoolError with the first reason."""
+    if not subjects:
+        reason = f": {incomplete[0]}" if incomplete else ""
+        raise KvtoolError(
+            f"correlate: expected models with runs of all tasks and benchmarks, found none{reason}"
+        )
+
+
+@dataclass(frozen=True)
+class MeasureRequest:
+    """What is measured of every model.
+
+    Args:
+        task_options: the options of each task.
+        places: the places of models, by their names.
+        max_new_tokens: the most tokens of an answer.
+        probing: the options of all probes.
+    """
+
+    task_options: Mapping[str, Mapping[str, Any]]
+    places: Mapping[str, str]
+    max_new_tokens: int
+    probing: Mapping[str, Any]
+
+
+def _measure_all(
+    subjects: Sequence[Subject],
+    common: Common,
+    request: MeasureRequest,
+    wait_s: float,
+    progress: Progress,
+) -> dict[Identity, tuple[Row, list[Answer]]]:
+    """Measure every model: its segmentation scores and its answers, shared with other processes."""
+    asked_images = {(question.benchmark, question.image) for question in common.questions}
+    progress(0, "", len(subjects) * len(asked_images))
     measured: dict[Identity, tuple[Row, list[Answer]]] = {}
     tried: set[Identity] = set()
     with sharing(wait_s) as share:
 
         def measure(subject: Subject) -> None:
-            tell = (
-                silent if subject.identity in tried else progress
-            )  # what is read again is no progress
+            # A second try reads again what the first one computed: that is no progress.
+            """Measure one model; a second try goes on from the first."""
+            tell = silent if subject.identity in tried else progress
             tried.add(subject.identity)
-            place = (model or {}).get(subject.identity.name)
             measured[subject.identity] = common.measure(
-                subject, own, place, max_new_tokens, share.part, tell, **alike
+                subject,
+                request.task_options,
+                request.places.get(subject.identity.name),
+                request.max_new_tokens,
+                share.part,
+                tell,
+                **request.probing,
             )
 
         share.each(subjects, measure, "models")
-    rows, items = [], []
+    return measured
+
+
+def _result(
+    subjects: Sequence[Subject],
+    measured: Mapping[Identity, tuple[Row, list[Answer]]],
+    common: Common,
+    config: dict[str, Any],
+    incomplete: list[str],
+) -> Result:
+    """Return the result: a row for each model, the coefficients, and each benchmark's parts."""
+    rows = []
+    items = []
     for subject in subjects:
         segmented, said = measured[subject.identity]
         answers = [answer for answer in said if answer is not None]
         if len(answers) < len(said):
             first = common.questions[said.index(None)].question
-            lacking.append(
-                f"model {subject.identity.name}: {len(said) - len(answers)} of {len(said)} questions without "
-                f"an answer, first: {no_answer(first)}"
+            incomplete.append(
+                f"model {subject.identity.name}: {len(said) - len(answers)} of {len(said)} "
+                f"questions without an answer, first: {no_answer(first)}"
             )
             continue
-        answered, parts = score_choices(common.questions, answers, seed)
+        answered, parts = score_choices(common.questions, answers, config["seed"])
         labels = {"model": subject.identity.name, "revision": subject.identity.revision}
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     if not rows:
-        raise KvtoolError(f"correlate: expected models that answer, found none: {lacking[0]}")
+        raise KvtoolError(f"correlate: expected models that answer, found none: {incomplete[0]}")
     coefficients, notes = correlations(rows)
-    result = Result(
+    return Result(
         command="correlate",
         task=None,
         metric="accuracy",
@@ -153,22 +224,20 @@ def correlate(
         rows=rows + coefficients,
         config=config | {"notes": [*common.notes, *notes]},
         versions=versions(),
-        n_skipped=len(lacking),
-        skipped=lacking[:NAMED],
+        n_skipped=len(incomplete),
+        skipped=incomplete[:NAMED],
         items=items,
     )
-    keep_result(home, key, result)
-    return result
 
 
-def _own_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The options of each task. Raises UsageError for one that none takes."""
-    own = {
-        task: {name: options[name] for name in options.keys() & options_of(task)} for task in tasks
-    }
-    if idle := options.keys() - {name for of in own.values() for name in of}:
+def _task_options(tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each task. Raises UsageError for one that none takes."""
+    by_task: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        by_task[task] = {name: options[name] for name in options.keys() & options_of(task)}
+    if idle := options.keys() - set().union(*by_task.values()):
         raise UsageError(f"correlate: none of {', '.join(tasks)} takes {', '.join(sorted(idle))}")
-    return own
+    return by_task
 
 
 def _config(
@@ -177,17 +246,17 @@ def _config(
     common: Common,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that the numbers depend on; the cache's key is its hash."""
-    questions = [[each.benchmark, asdict(each.question)] for each in common.questions]
+    """Return all that the numbers depend on; the result's key is its hash."""
+    questions = [[entry.benchmark, asdict(entry.question)] for entry in common.questions]
     algorithms = [ALGORITHMS["correlate"], *(ALGORITHMS[task] for task in common.images)]
+    models = []
+    for subject in subjects:
+        runs = [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]
+        models.append({**subject.identity._asdict(), "runs": runs})
     return {
         "algorithm": algorithms,
         "truth_hashes": common.truth_hashes,
-        "models": [
-            subject.identity._asdict()
-            | {"runs": [[run.name, run.config.hash, run.images_hash()] for run in subject.runs]}
-            for subject in subjects
-        ],
+        "models": models,
         "tasks": {
             task: {"data": str(sources[task]), "images": len(ids)}
             for task, ids in common.images.items()
@@ -197,39 +266,4 @@ def _config(
         "questions_hash": hash_json(questions),
         "attention": ATTENTION,
         **settings,
-    }
-
-
-def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A row for each coefficient of the models' rows, and notes on what is not defined; of too few models none."""
-    n = len(rows)
-    if n < FEWEST:
-        return [], [
-            f"no coefficient: expected {FEWEST} models or more, found {n}; extract more of them"
-        ]
-    names = ("segmentation", "accuracy")
-    x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
-    found = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
-    same = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
-    notes = [f"no coefficient: {name} is the same for all {n} models" for name in same]
-    if not notes and n == FEWEST:
-        notes = [f"no interval of a coefficient: expected {FEWEST + 1} models or more, found {n}"]
-    elif not notes:
-        perfect = [name for name, each in found.items() if isnan(each.low)]
-        notes = [
-            f"no interval of {name}: all {n} models lie on it, which says nothing of its spread"
-            for name in perfect
-        ]
-    return [_coefficient(name, each) for name, each in found.items()], notes
-
-
-def _coefficient(name: str, found: Correlation) -> Row:
-    value, low, high, p = (None if isnan(number) else number for number in found[:4])
-    return {
-        "coefficient": name,
-        "value": value,
-        "value_low": low,
-        "value_high": high,
-        "p": p,
-        "n": found.n,
     }

@@ -1,14 +1,16 @@
-"""Which models several stores know enough of: a run of each segmentation task and runs of the benchmarks."""
+"""The models of which several stores know enough: a run of each segmentation task, and benchmark
+runs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from kvtool.asking.answering import CACHE
+from kvtool.asking.caches import CACHE
 from kvtool.asking.choices import BENCHMARKS
 from kvtool.datasets import DATASETS
 from kvtool.errors import UsageError
@@ -27,7 +29,7 @@ SEGMENTATION = (
 
 
 class RunSource(NamedTuple):
-    """What a run is over."""
+    """The data set and split of a run."""
 
     dataset: str
     split: str
@@ -55,15 +57,16 @@ class Subject:
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, each once."""
-        every = [*self.segmented.values(), *(run for runs in self.asked.values() for run in runs)]
-        return list({(run.store, run.name): run for run in every}.values())
+        """All runs of the model, each once."""
+        runs = chain(self.segmented.values(), *self.asked.values())
+        return list({(run.store, run.name): run for run in runs}.values())
 
 
 def find_runs(stores: Sequence[Store], names: Sequence[str] | None) -> list[Run]:
-    """All runs of all stores, or those with these names. Raises UsageError for a name that no store has."""
-    places = {store.path.resolve(): store for store in stores}
-    runs = [run for store in places.values() for run in store.readable_runs(lambda _: True)]
+    """Return all runs of all stores, or those with these names. Raises UsageError for a name that
+    no store has."""
+    by_path = {store.path.resolve(): store for store in stores}
+    runs = [run for store in by_path.values() for run in store.readable_runs(lambda _: True)]
     if unknown := set(names or ()) - {run.name for run in runs}:
         listed = ", ".join(dict.fromkeys(run.name for run in runs)) or "none"
         raise UsageError(
@@ -78,18 +81,46 @@ def find_subjects(
     tasks: Sequence[str],
     benchmarks: Sequence[str],
 ) -> tuple[list[Subject], dict[str, RunSource], list[str]]:
-    """The models that have all it takes, what each task is scored on, and a line for each model that lacks something.
+    """Return the complete models, what each task is scored on, and a line for each model that lacks
+    something.
 
-    Runs count that have no prefix and are of a language model. Of several data sets that serve a task it is the one
-    that most models have. A model of which no run is over any of this is none of the request. Raises UsageError for
-    an unknown name and for a model that would count twice.
+    Runs count that have no prefix and are of a language model. Of several data sets that serve a
+    task it is the one that most models have. A model without a run over any of these is no part of
+    the request. Raises UsageError for an unknown name and for a model that would count twice.
     """
+    groups = _by_model(runs, tasks, benchmarks)
+    if models is not None:
+        groups = _named(groups, models)
+    # All models are scored on one data set a task.
+    sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
+    subjects = []
+    lacking = []
+    for identity, model_runs in groups.items():
+        reasons = [
+            *_lacks_tasks(model_runs, tasks, sources),
+            *_lacks_benchmarks(model_runs, benchmarks),
+        ]
+        if reasons:
+            lacking.append(f"model {identity.name}: {'; '.join(reasons)}")
+            continue
+        segmented = {task: _fullest(_segmented(model_runs, task, sources[task])) for task in tasks}
+        subjects.append(
+            Subject(identity, segmented, {name: _askable(model_runs, name) for name in benchmarks})
+        )
+    _check_once(subjects)
+    return subjects, sources, lacking
+
+
+def _by_model(
+    runs: Sequence[Run], tasks: Sequence[str], benchmarks: Sequence[str]
+) -> dict[Identity, list[Run]]:
+    """Group by model the runs that serve a task or a benchmark."""
     groups: dict[Identity, list[Run]] = {}
     identities: dict[tuple[str, str, str], Identity] = {}
     for run in runs:
         config = run.config
-        about = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
-        if config.prefix == "none" and config.model.geometry.layers and about:
+        serves = config.dataset in benchmarks or set(tasks) & set(tasks_over(config.dataset))
+        if config.prefix == "none" and config.model.geometry.layers and serves:
             identity = Identity(
                 config.model.name, config.model.revision, config.model.dtype, config.view
             )
@@ -98,51 +129,39 @@ def find_subjects(
                 (identity.revision, identity.dtype, identity.view), identity
             )
             groups.setdefault(identity, []).append(run)
-    if models is not None:
-        groups = _named(groups, models)
-    sources = {task: source for task in tasks if (source := _commonest(task, groups)) is not None}
-    subjects, lacking = [], []
-    for identity, of_model in groups.items():
-        reasons = [
-            *_lacks_tasks(of_model, tasks, sources),
-            *_lacks_benchmarks(of_model, benchmarks),
-        ]
-        if reasons:
-            lacking.append(f"model {identity.name}: {'; '.join(reasons)}")
-            continue
-        segmented = {task: _fullest(_segmented(of_model, task, sources[task])) for task in tasks}
-        subjects.append(
-            Subject(identity, segmented, {name: _askable(of_model, name) for name in benchmarks})
-        )
-    _check_once(subjects)
-    return subjects, sources, lacking
+    return groups
 
 
 def _named(groups: dict[Identity, list[Run]], models: Sequence[str]) -> dict[Identity, list[Run]]:
-    """Those with these names, or folders."""
-    wanted = {name: {name, str(Path(name).expanduser().resolve())} for name in models}
-    known = {identity.name for identity in groups}
-    if unknown := [name for name, ways in wanted.items() if not ways & known]:
-        listed = ", ".join(sorted(known)) or "none"
+    """Return the models with these names or folders. Raises UsageError for a name without a run."""
+    aliases = {name: {name, str(Path(name).expanduser().resolve())} for name in models}
+    identities = {identity.name for identity in groups}
+    if unknown := [name for name, spellings in aliases.items() if not spellings & identities]:
+        listed = ", ".join(sorted(identities)) or "none"
         raise UsageError(
-            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: {listed}"
+            f"correlate: no model {', '.join(unknown)} with a run of this; the stores have: "
+            f"{listed}"
         )
-    names = set().union(*wanted.values())
+    names = set().union(*aliases.values())
     return {identity: runs for identity, runs in groups.items() if identity.name in names}
 
 
 def _check_once(subjects: Sequence[Subject]) -> None:
+    """Check that no model would count twice. Raises UsageError."""
     seen: dict[tuple[str, str], Identity] = {}
     for subject in subjects:
-        one, other = subject.identity, seen.setdefault(subject.identity[:2], subject.identity)
-        if one != other:
+        identity = subject.identity
+        first = seen.setdefault(subject.identity[:2], subject.identity)
+        if identity != first:
             raise UsageError(
-                f"correlate: expected one set of runs of {one.name}, found some in {other.dtype}, {other.view} view, "
-                f"and some in {one.dtype}, {one.view} view; name those to take with --runs"
+                f"correlate: expected one set of runs of {identity.name}, found some in "
+                f"{first.dtype}, {first.view} view, and some in {identity.dtype}, "
+                f"{identity.view} view; name those to take with --runs"
             )
 
 
 def _segmented(runs: Sequence[Run], task: str, source: RunSource) -> list[Run]:
+    """Return the runs over a source that serve a task."""
     return [run for run in runs if _serves(run, task) and _source(run) == source]
 
 
@@ -155,28 +174,35 @@ def _source(run: Run) -> RunSource:
 
 
 def _commonest(task: str, groups: Mapping[Identity, Sequence[Run]]) -> RunSource | None:
-    """What most models have a run over; the first in the order of the table of data sets where several do."""
-    of_models = [{_source(run) for run in runs if _serves(run, task)} for runs in groups.values()]
-    counts = Counter(source for sources in of_models for source in sources)
+    """Return what most models have a run over.
+
+    Where several serve as many models, it is the first in the order of the table of data sets.
+    """
+    counts: Counter[RunSource] = Counter()
+    for runs in groups.values():
+        counts.update({_source(run) for run in runs if _serves(run, task)})
+    # Ties are broken by names alone, so that the choice does not depend on the runs' order.
     order = DATASETS.names()
     return min(
-        counts, key=lambda one: (-counts[one], order.index(one.dataset), one.split), default=None
+        counts,
+        key=lambda source: (-counts[source], order.index(source.dataset), source.split),
+        default=None,
     )
 
 
 def _fullest(runs: Sequence[Run]) -> Run:
-    """The run with most images, then most layers."""
+    """Return the run with most images, then most layers."""
     return min(runs, key=lambda run: (-len(run.ids), -len(run.config.layers), run.name))
 
 
 def _askable(runs: Sequence[Run], benchmark: str) -> list[Run]:
-    """Runs with whole caches of pictures whose answers are known, the one with most images first."""
-    able = [
+    """Return the runs with whole caches of pictures whose answers are known, the fullest first."""
+    usable = [
         run
         for run in runs
         if run.config.dataset == benchmark and _answers_known(run) and _whole(run)
     ]
-    return sorted(able, key=lambda run: (-len(run.ids), run.name))
+    return sorted(usable, key=lambda run: (-len(run.ids), run.name))
 
 
 def _answers_known(run: Run) -> bool:
@@ -195,8 +221,8 @@ def _lacks_tasks(
 ) -> Iterator[str]:
     for task in tasks:
         if task not in sources:
-            able = ", ".join(datasets_for(task))
-            yield f"{task}: no model has values over {able}: extract them"
+            names = ", ".join(datasets_for(task))
+            yield f"{task}: no model has values over {names}: extract them"
         elif not _segmented(runs, task, sources[task]):
             yield f"{task}: no values over {sources[task]}, which most models have: extract them"
 
@@ -204,27 +230,31 @@ def _lacks_tasks(
 def _lacks_benchmarks(runs: Sequence[Run], benchmarks: Sequence[str]) -> Iterator[str]:
     for name in benchmarks:
         over = [run for run in runs if run.config.dataset == name]
-        known = [run for run in over if _answers_known(run)]
+        answered = [run for run in over if _answers_known(run)]
         if not over:
             yield f"{name}: no run over it: extract it with --kinds key,value"
-        elif not known:
-            yield f"{name}: the answers of run {over[0].name}, {_source(over[0])}, are hidden: extract split val"
-        elif not any(map(_whole, known)):
-            config = known[0].config
+        elif not answered:
             yield (
-                f"{name}: run {known[0].name} holds {', '.join(config.kinds)} of {len(config.layers)} of "
-                f"{config.model.geometry.layers} layers, and questions need whole caches: extract it with "
-                "--kinds key,value and every layer"
+                f"{name}: the answers of run {over[0].name}, {_source(over[0])}, are hidden: "
+                "extract split val"
+            )
+        elif not any(map(_whole, answered)):
+            config = answered[0].config
+            yield (
+                f"{name}: run {answered[0].name} holds {', '.join(config.kinds)} of "
+                f"{len(config.layers)} of {config.model.geometry.layers} layers, and questions "
+                "need whole caches: extract it with --kinds key,value and every layer"
             )
 
 
 def check_names(tasks: Sequence[str], benchmarks: Sequence[str]) -> None:
-    """Raises UsageError for a task or benchmark that is none of ours, and for none at all."""
-    for what, names, known in (
+    """Check task and benchmark names. Raises UsageError for an unknown one, and for none at all."""
+    for what, names, choices in (
         ("task", tasks, SEGMENTATION),
         ("benchmark", benchmarks, BENCHMARKS),
     ):
-        if not names or not set(names) <= set(known):
+        if not names or not set(names) <= set(choices):
             raise UsageError(
-                f"correlate: expected {what}s of {', '.join(known)}; found {', '.join(names) or 'none'}"
+                f"correlate: expected {what}s of {', '.join(choices)}; found "
+                f"{', '.join(names) or 'none'}"
             )

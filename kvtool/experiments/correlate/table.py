@@ -1,4 +1,5 @@
-"""Correlated models on a terminal, the paper's figure 3 and table 6: a model a line, the coefficients below."""
+"""Correlated models on a terminal, the paper's figure 3 and table 6: a model a line, then the
+coefficients."""
 
 from __future__ import annotations
 
@@ -22,22 +23,22 @@ SHORT = {
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """What `kvtool correlate` shows below the headline."""
+    """Yield what `kvtool correlate` shows below the headline."""
     models = [row for row in result.rows if "model" in row]
-    named = list(zip(_short_names(models), models, strict=True))
+    labeled = list(zip(_short_names(models), models, strict=True))
     yield _table(
         f"%, 95 % interval; accuracy on {result.config['questions']} questions",
         [
-            (name, [interval(result, row, "segmentation"), interval(result, row, "accuracy")])
-            for name, row in named
+            (name, [interval(result, row, score) for score in ("segmentation", "accuracy")])
+            for name, row in labeled
         ],
         ("segmentation", "accuracy"),
     )
-    shown = [name for name in (*SHORT, "cvbench", "blink") if name in models[0]]
+    scores = [name for name in (*SHORT, "cvbench", "blink") if name in models[0]]
     yield _table(
         "%: each task's best value; each benchmark's own score",
-        [(name, [show(result, row[one]) for one in shown]) for name, row in named],
-        [SHORT.get(name, name) for name in shown],
+        [(name, [show(result, row[score]) for score in scores]) for name, row in labeled],
+        [SHORT.get(name, name) for name in scores],
     )
     for row in result.rows:
         if "coefficient" in row:
@@ -66,15 +67,15 @@ def _table(title: str, rows: Sequence[tuple[str, list[str]]], columns: Sequence[
 def _line(row: Row) -> Text:
     value, low, high, p = (row[name] for name in ("value", "value_low", "value_high", "p"))
     if value is None:
-        words = "not defined"
+        text = "not defined"
     else:
         interval = "no interval" if low is None else f"[{low:.3f}, {high:.3f}]"
-        words = f"{value:.3f} {interval}, p = {p:.3f}"
-    return Text(f"{row['coefficient']}: {words}, N = {row['n']} models", style="bold")
+        text = f"{value:.3f} {interval}, p = {p:.3f}"
+    return Text(f"{row['coefficient']}: {text}, N = {row['n']} models", style="bold")
 
 
 def _short_names(models: Sequence[Row]) -> list[str]:
-    """The last part of each name, the whole name where two would be alike."""
+    """Return the last part of each name, the whole name where two would be alike."""
     short = [Path(row["model"]).name for row in models]
     return [
         name if short.count(name) == 1 else f"{row['model']} {row['revision']}"

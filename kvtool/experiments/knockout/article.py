@@ -18,8 +18,11 @@ article = conditions_article
 
 
 def knockout_effect(result: Result, none: Row, row: Row) -> str:
-    """A condition beside no knockout: by the intervals of the score, then by McNemar's test of the answers."""
-    how = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
+    """Set a condition beside no knockout.
+
+    The intervals of the score decide, then McNemar's test of the answers.
+    """
+    blocking = f"Blocking {plural(row['n_heads'], 'head')} ({condition(row)})"
     scores = f"{interval(result, row)} {result.metric} against {interval(result, none)}"
     side = relation(row, none, result.metric)
     p = row.get("mcnemar_p")
@@ -29,15 +32,19 @@ def knockout_effect(result: Result, none: Row, row: Row) -> str:
         else f"{row['n_lost']} answers lost, {row['n_gained']} gained, {probability(p)}"
     )
     if side in ("above", "below"):
-        return f"{how} {'raised' if side == 'above' else 'lowered'} the score: {scores}{'; ' * bool(test)}{test}."
+        verb = "raised" if side == "above" else "lowered"
+        return f"{blocking} {verb} the score: {scores}{'; ' * bool(test)}{test}."
     if p is not None and p < SURE and row["n_lost"] != row["n_gained"]:
-        more = "fewer" if row["n_lost"] > row["n_gained"] else "more"
-        return f"{how} left {more} answers right ({test}), though the intervals overlap: {scores}."
-    return f"{how} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
+        comparison = "fewer" if row["n_lost"] > row["n_gained"] else "more"
+        return (
+            f"{blocking} left {comparison} answers right ({test}), though the intervals overlap: "
+            f"{scores}."
+        )
+    return f"{blocking} made no difference that could be told: {scores}{'; ' * bool(test)}{test}."
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """What was found, a sentence each."""
+    """Say what each condition did, a sentence each."""
     rows = condition_rows(result)
     none = next((row for row in rows if row["condition"] == "none"), None)
     for row in rows:
@@ -46,39 +53,41 @@ def sentences(result: Result) -> Iterator[str]:
 
 
 def piped_rows(config: Mapping[str, Any]) -> str:
-    """What to pipe into a knockout whose heads came from standard input or from Python: a JSON line
-    each, or nothing."""
+    """Return what to pipe into a knockout whose heads came from standard input or from Python.
+
+    It prints a JSON line for each head; for heads from a file there is nothing to pipe.
+    """
     if config.get("heads", "given") not in ("given", "standard input"):
         return ""
     conditions: list[Row] = config.get("conditions", [])
-    chosen = [
-        head
-        for condition in conditions
-        if condition["condition"] == "chosen"
-        for head in condition["heads"]
+    heads = [
+        kv_head
+        for entry in conditions
+        if entry["condition"] == "chosen"
+        for kv_head in entry["heads"]
     ]
-    lines = (json.dumps({"layer": layer, "kv_head": head}) for layer, head in chosen)
+    lines = (json.dumps({"layer": layer, "kv_head": kv_head}) for layer, kv_head in heads)
     return shlex.join(["printf", r"%s\n", *lines]) + " | "
 
 
-def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
-    """The words of the command that would make the result again."""
+def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    """Return the command line that would compute the result again."""
     heads = {"given": "-", "standard input": "-"}.get(
         config.get("heads", "given"), config.get("heads")
     )
     layers = None if config.get("layers") is None else ranges(config["layers"])
-    asked = {
+    values = {
         "run": config.get("heads_run"),
         "layers": layers,
         "controls": ",".join(config.get("controls") or []) or None,
         **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
     }
-    words = [
+    arguments = [
         "knockout",
-        kept.store,
+        stored.store,
         "--benchmark",
         config.get("benchmark", "SPEC"),
         "--heads",
         heads,
     ]
-    return words + flags(asked, {"draws": 1, "max_new_tokens": 16, "seed": 0})
+    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0})

@@ -39,7 +39,8 @@ def knockout(
             "--benchmark",
             metavar="SPEC",
             autocompletion=complete_benchmark,
-            help="pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set with questions, e.g. own:PATH.",
+            help="Benchmark to ask: pope:PATH, mme:PATH[@all], scenes, scenes@mme, or any data set "
+            "with questions, e.g. own:PATH.",
         ),
     ],
     heads: Annotated[
@@ -47,40 +48,53 @@ def knockout(
         typer.Option(
             "--heads",
             metavar="SOURCE",
-            help="The heads to block: numbers such as 0-3,5 in all layers; agnostic; or JSON lines with "
-            "layer and kv_head: a FILE, - for standard input.",
+            help="Heads to block: numbers such as 0-3,5 in all layers; agnostic; or JSON lines of "
+            "layer, kv_head: a FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
     layers: LayersOption = None,
     controls: Annotated[
         str | None,
-        typer.Option("--controls", metavar="NAMES", help="Comma-separated: dependent, random."),
+        typer.Option(
+            "--controls",
+            metavar="NAMES",
+            help="Controls to draw, comma-separated: dependent, random.",
+        ),
     ] = None,
     draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
-    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+    ] = 16,
     answers: Annotated[
         Path | None,
-        typer.Option("--answers", metavar="FILE", help="Write every answer, JSON lines."),
+        typer.Option(
+            "--answers", metavar="FILE", help="Write every answer to a file, as JSON lines."
+        ),
     ] = None,
     official: Annotated[
         Path | None,
         typer.Option(
             "--official",
             metavar="DIR",
-            help="Write answers in the benchmark's own format, DIR/CONDITION/.",
+            help="Write the answers in the benchmark's format, into DIR/CONDITION/.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="Where the run's model is now; or, for a new store, the model."
+            "--model",
+            help="Folder of the run's model, if it moved; or, for a new store, the model.",
         ),
     ] = None,
     run: RunOption = None,
-    limit: Annotated[int | None, bounded("limit", help="Only the first N images.")] = None,
+    limit: Annotated[
+        int | None, bounded("limit", help="Ask about the first N images only.")
+    ] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, bounded("seed", help="Of controls and intervals.")] = 0,
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the controls and the intervals.")
+    ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
     ] = False,
@@ -88,15 +102,17 @@ def knockout(
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention heads.
+    """Ask a benchmark's questions with text blocked from the image's tokens in chosen attention
+    heads.
 
-    Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the controls, as many
-    heads of the same layers: dependent (on the input) or random. Text keys of a blocked head stay visible.
+    Conditions: none; chosen, the heads given; its early, middle and late layers alone; and the
+    controls, as many heads of the same layers: dependent (on the input) or random. Text keys of a
+    blocked head stay visible.
 
-    Questions go on from the stored cache of an image; images that no run holds are extracted first. Answers are kept
-    image by image: an interrupted command goes on where it was, and several at once share the images. One that did
-    its share ends with exit code 0 and no result while others are still at theirs, unless --wait; one that found
-    nothing to do with 3.
+    Questions go on from the stored cache of an image; images that no run holds are extracted first.
+    Answers are kept image by image: an interrupted command goes on where it was, and several at
+    once share the images. One that did its share ends with exit code 0 and no result while others
+    are still at theirs, unless --wait; one that found nothing to do with 3.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -131,9 +147,11 @@ def knockout(
         for line in result.skipped:
             console.log.error("left out: %s", line)
         raise PartialError(
-            f"knockout: {result.n_skipped} questions were left out, {result.n} {unit(result.task)} scored"
+            f"knockout: {result.n_skipped} questions were left out, {result.n} "
+            f"{unit(result.task)} scored"
         )
 
 
 def unit(task: str | None) -> str:
+    """Return the name of what a benchmark scores."""
     return "images" if task == "mme" else "questions"

@@ -9,15 +9,14 @@ from kvtool.result import Result
 
 
 def draw(result: Result) -> Figure:
-    """A panel for all questions and, where there are several, one for each file or subset."""
+    """Draw a panel for all questions and, where there are several, one for each file or subset."""
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     panels = [Panel("all", [row for row in result.rows if label not in row], result.metric)]
     if len(parts) > 1:
-        panels += [
-            Panel(part, [row for row in result.rows if row.get(label) == part], result.metric)
-            for part in parts
-        ]
+        for part in parts:
+            rows = [row for row in result.rows if row.get(label) == part]
+            panels.append(Panel(part, rows, result.metric))
     counts = {row["condition"]: row["n_heads"] for row in result.rows}
     names = {condition: f"{condition}, {n}" if n else condition for condition, n in counts.items()}
     series = [Series("", lambda row: row.get("draw", "all") == "all")]

@@ -1,4 +1,7 @@
-"""Conditions side by side on a terminal, one a line, the benchmark's parts across: the paper's tables 3 and 7 to 10."""
+"""Conditions side by side on a terminal, one a line, the benchmark's parts across.
+
+See the paper's tables 3 and 7 to 10.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ PARTS_SHOWN = 4
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """Condition, blocked heads, the primary metric with its interval and in each part, yes-ratio, McNemar's exact p."""
+    """Yield condition, blocked heads, the primary metric and its parts, yes-ratio, and McNemar's
+    exact p."""
     label = "file" if any("file" in row for row in result.rows) else "subset"
     parts = list(dict.fromkeys(row[label] for row in result.rows if label in row))
     names = {name for row in result.rows for name in row}
-    shown = parts if 1 < len(parts) <= PARTS_SHOWN else []
+    columns = parts if 1 < len(parts) <= PARTS_SHOWN else []
     title = "n heads blocked; percent, 95 % interval" + "; controls without number: means" * (
         "draw" in names
     )
@@ -31,27 +35,25 @@ def tables(result: Result) -> Iterator[RenderableType]:
     table.add_column("condition", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column(Text(result.metric), justify="right", no_wrap=True)
-    for part in (*shown, "yes", "p"):
+    for part in (*columns, "yes", "p"):
         table.add_column(Text(str(part)), justify="right", overflow="fold", min_width=5)
     for row in result.rows:
         if label not in row:
-            of_parts = [_part(result.rows, row, label, part) for part in shown]
-            table.add_row(*map(Text, _cells(result, row, of_parts)))
+            part_rows = [_part(result.rows, row, label, part) for part in columns]
+            table.add_row(*map(Text, _cells(result, row, part_rows)))
     yield table
 
 
-def _part(rows: Sequence[Row], whole: Row, label: str, part: str) -> Row | None:
-    """The row of one file or subset beside the row of all."""
-    same = ("condition", "draw")
-    found = (
-        r
-        for r in rows
-        if r.get(label) == part and all(r.get(name) == whole.get(name) for name in same)
-    )
-    return next(found, None)
+def _part(rows: Sequence[Row], total: Row, label: str, part: str) -> Row | None:
+    """Return the row of one file or subset beside the row of all."""
+    for row in rows:
+        is_draw = (row.get("condition"), row.get("draw")) == (total["condition"], total.get("draw"))
+        if is_draw and row.get(label) == part:
+            return row
+    return None
 
 
-def _cells(result: Result, row: Row, of_parts: Sequence[Row | None]) -> list[str]:
+def _cells(result: Result, row: Row, part_rows: Sequence[Row | None]) -> list[str]:
     draw = row.get("draw")
     name = row["condition"] if draw in (None, "all") else f"{row['condition']} {draw}"
     p = row.get("mcnemar_p")
@@ -59,7 +61,7 @@ def _cells(result: Result, row: Row, of_parts: Sequence[Row | None]) -> list[str
         name,
         str(row["n_heads"]),
         interval(result, row),
-        *("-" if part is None else show(result, part.get(result.metric)) for part in of_parts),
+        *("-" if part is None else show(result, part.get(result.metric)) for part in part_rows),
         show(result, row.get("yes_ratio")),
         "" if p is None else p_value(p),
     ]

@@ -1,7 +1,9 @@
-"""What the model answers to questions over one or several pictures; every answer is kept in the store as it is made.
+"""What the model answers to questions over one or several pictures, stored as soon as it is
+answered.
 
-Answers are kept under the run's model, the pictures and the question's text, so that an interrupted command goes on
-with the rest. The weights are loaded for the first question that is new.
+Answers are stored under the run's model, the pictures and the question's text, so that an
+interrupted command goes on with the rest. The weights are loaded for the first question that is
+new.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
-from kvtool.asking.answering import CACHE, Answer, Answerer, Progress, spoiled_arrays
+from kvtool.asking.answering import Answer, Answerer
+from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
@@ -29,8 +32,11 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class AnswerPrompt:
-    """A question over several pictures: `key` says which, `prepare` makes them ready for the loaded model, or gives
-    None where what is stored of one is not finite."""
+    """A question over several pictures.
+
+    `key` identifies the pictures; `prepare` makes them ready for the loaded model, or returns None
+    where what is stored of one is not finite.
+    """
 
     key: Any
     text: str
@@ -39,54 +45,62 @@ class AnswerPrompt:
 
 @dataclass(frozen=True)
 class OneAnswer:
-    """The record kept of a prompt."""
+    """The stored record of a prompt."""
 
     answer: Answer
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> OneAnswer:
-        """Raises CorruptError."""
+        """Read a stored record. Raises CorruptError."""
         return schema.read(cls, record, "answer")
 
 
 def ask_one_image(
     answerer: Answerer, questions: Sequence[Question], progress: Progress
 ) -> list[Answer]:
-    """Answers that go on from the stored caches of the questions' single images. Raises UsageError where the run
-    holds no whole caches."""
+    """Return answers that go on from the stored caches of the questions' single images.
+
+    Raises UsageError where the run holds no whole caches.
+    """
     config = answerer.run.config
     if not set(CACHE) <= set(config.kinds) or len(config.layers) != config.model.geometry.layers:
         raise UsageError(
-            f"run {answerer.run.name}: expected keys and values of every layer, to ask about its images, found "
-            f"{', '.join(config.kinds)} of {len(config.layers)} layers; extract them with --kinds key,value"
+            f"run {answerer.run.name}: expected keys and values of every layer, to ask about its "
+            f"images, found {', '.join(config.kinds)} of {len(config.layers)} layers; extract them "
+            "with --kinds key,value"
         )
     texts: dict[str, list[str]] = {}
     for question in questions:
         texts.setdefault(question.image_ids[0], []).append(question.prompt)
     plain = frozenset[tuple[int, int]]()
-    found = answerer.ask(texts, [plain], progress)[plain]
-    return [found[question.image_ids[0]][question.prompt] for question in questions]
+    answers = answerer.ask(texts, [plain], progress)[plain]
+    return [answers[question.image_ids[0]][question.prompt] for question in questions]
 
 
 def ask_several_images(
     answerer: Answerer, prompts: Sequence[AnswerPrompt], progress: Progress
 ) -> list[Answer]:
-    """Answers in the order of the prompts, AT_ONCE of them at a time. Raises BusyError where other processes still
-    hold some; see Share.each."""
+    """Return answers in the order of the prompts, AT_ONCE of them at a time.
+
+    Raises BusyError where other processes still hold some; see Share.each.
+    """
     keys = [hash_json([answerer.key, prompt.key, prompt.text]) for prompt in prompts]
     answers: dict[str, Answer] = {}
-    every = list(dict(zip(keys, prompts, strict=True)).items())
-    # Cut before one knows what is kept, so that the same chunks are claimed by whoever comes when.
-    chunks = [dict(every[start : start + AT_ONCE]) for start in range(0, len(every), AT_ONCE)]
+    distinct = list(dict(zip(keys, prompts, strict=True)).items())
+    # Chunks do not depend on what is stored, so that all processes claim the same ones.
+    chunks = [dict(distinct[start : start + AT_ONCE]) for start in range(0, len(distinct), AT_ONCE)]
 
     def ask(chunk: dict[str, AnswerPrompt]) -> None:
-        def kept() -> dict[str, Answer] | None:
-            known = _kept(answerer, chunk)
-            return known if known.keys() == chunk.keys() else None
+        """Ask one chunk."""
+
+        def stored() -> dict[str, Answer] | None:
+            """Return the chunk's stored answers where all are there."""
+            replies = _kept(answerer, chunk)
+            return replies if replies.keys() == chunk.keys() else None
 
         name = chunk_name("answers", "", hash_json(list(chunk)))
         answers.update(
-            answerer.share.once(answerer.run, name, kept, lambda: _ask_rest(answerer, chunk))
+            answerer.share.once(answerer.run, name, stored, lambda: _ask_rest(answerer, chunk))
         )
         progress(len(chunk), "answers")
 
@@ -95,56 +109,63 @@ def ask_several_images(
 
 
 def _kept(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
-    """Answers that the store keeps, by key; none where all are asked again."""
-    kept = (
+    """Return the stored answers, by key; none where all are asked again."""
+    records = (
         {}
         if answerer.fresh
         else {key: answerer.store.kept(key, OneAnswer.from_json) for key in chunk}
     )
-    return {key: record.answer for key, record in kept.items() if record is not None}
+    return {key: record.answer for key, record in records.items() if record is not None}
 
 
 def _ask_rest(answerer: Answerer, chunk: Mapping[str, AnswerPrompt]) -> dict[str, Answer]:
-    """Answers by key; those that are not kept are asked together, and kept one by one."""
-    known = _kept(answerer, chunk)
-    todo = {key: prompt for key, prompt in chunk.items() if key not in known}
+    """Return answers by key; those that are not stored are asked together, and stored one by
+    one."""
+    stored = _kept(answerer, chunk)
+    todo = {key: prompt for key, prompt in chunk.items() if key not in stored}
     prepared = {key: prompt.prepare() for key, prompt in todo.items()}
-    images = {key: of_prompt for key, of_prompt in prepared.items() if of_prompt is not None}
+    images = {key: pictures for key, pictures in prepared.items() if pictures is not None}
     texts = [todo[key].text for key in images]
-    said: dict[str, Answer] = dict.fromkeys(todo)
+    replies: dict[str, Answer] = dict.fromkeys(todo)
     if images:
         answers = answerer.loaded.ask_several(list(images.values()), texts, answerer.max_new_tokens)
-        said |= zip(images, answers, strict=True)
-    # What was not asked is not kept: its pictures may be extracted anew, and then have an answer.
-    for key, answer in ((key, said[key]) for key in images):
-        about = {
+        replies |= zip(images, answers, strict=True)
+    # What was not asked is not stored: its pictures may be extracted anew, and then have an answer.
+    for key, answer in ((key, replies[key]) for key in images):
+        labels = {
             "run": answerer.run.name,
             "pictures": todo[key].key,
             "max_new_tokens": answerer.max_new_tokens,
         }
         answerer.store.keep(
-            key, {"kind": "answer", **about, "text": todo[key].text, "answer": answer}
+            key, {"kind": "answer", **labels, "text": todo[key].text, "answer": answer}
         )
-    return known | said
+    return stored | replies
 
 
 def stored_prompt(
     answerer: Answerer, question: Question, refs: Mapping[str, ImageRef]
 ) -> AnswerPrompt:
-    """Over pictures of the run: from what it holds of them before the decoder, or else from their pixels."""
+    """Return the prompt of a question over pictures of the run.
+
+    They are restored from what the run holds of them before the decoder, or else read as pixels.
+    """
 
     def prepare() -> list[Prepared] | None:
+        """Prepare the question's pictures."""
         prepared = [_prepared(answerer, image, refs) for image in question.image_ids]
-        sound = [item for item in prepared if item is not None]
-        return sound if len(sound) == len(prepared) else None
+        finite = [picture for picture in prepared if picture is not None]
+        return finite if len(finite) == len(prepared) else None
 
     pictures = [[image, answerer.samples[image].digest] for image in question.image_ids]
     return AnswerPrompt(pictures, question.prompt, prepare)
 
 
 def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> Prepared | None:
-    """An image as the model takes it; None where what is stored of it is not finite."""
-    run, model, sample = answerer.run, answerer.loaded, answerer.samples[image]
+    """Return an image as the model takes it; None where what is stored of it is not finite."""
+    run = answerer.run
+    model = answerer.loaded
+    sample = answerer.samples[image]
     if "projected" in run.config.kinds:
         arrays = run.read_image(image, ["projected"], raw=True)
         return None if spoiled_arrays(arrays) else model.prepare_stored(sample, arrays)
@@ -154,16 +175,18 @@ def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> P
 
 
 def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
-    """Over the two marked pictures of a question, which lie in a folder."""
+    """Return the prompt of a question over its two marked pictures, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
+        """Prepare the marked pictures."""
         refs = [ImageRef(file, folder / file) for file in point.files]
-        model, view = answerer.loaded, answerer.run.config.view
+        model = answerer.loaded
+        view = answerer.run.config.view
         return [
-            model.prepare(load_image(ref), id=ref.id, index=at, view=view)
-            for at, ref in enumerate(refs)
+            model.prepare(load_image(ref), id=ref.id, index=index, view=view)
+            for index, ref in enumerate(refs)
         ]
 
-    drawn = {name: value for name, value in point.record().items() if name != "files"}
-    drawn["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(drawn, point.question.prompt, prepare)
+    record = {name: value for name, value in point.record().items() if name != "files"}
+    record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
+    return AnswerPrompt(record, point.question.prompt, prepare)

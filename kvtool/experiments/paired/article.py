@@ -24,46 +24,53 @@ CELLS = (
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    """Return the article of a paired result: cells, blocks, and questions that the values alone
+    answer."""
     result = study.kept[position].result
     row = result.best or best_row(result.rows, "value") or {}
     ends = ("", "_low", "_high")
-    of_cells = [
-        (name, {f"share{end}": row.get(f"{field}{end}") for end in ends}, f"c-{field}")
-        for field, name in CELLS
-        if row.get(field) is not None
-    ]
-    drawn = charts.whiskers(
-        result, of_cells, "share", f"{block_name(row)}: share of questions, %", bars=True
+    cells = []
+    for field, name in CELLS:
+        if row.get(field) is not None:
+            shares = {f"share{end}": row.get(f"{field}{end}") for end in ends}
+            cells.append((name, shares, f"c-{field}"))
+    chart = charts.whiskers(
+        result, cells, "share", f"{block_name(row)}: share of questions, %", bars=True
     )
-    named = [(block_name(one), one) for one in result.rows]
-    tables = [scores_table(result, named, "Blocks", summary.rows)]
-    known = [item for item in result.items if item.get("cell") == "value_only"]
+    labeled = [(block_name(block_row), block_row) for block_row in result.rows]
+    tables = [scores_table(result, labeled, "Blocks", summary.rows)]
+    values_alone = [item for item in result.items if item.get("cell") == "value_only"]
     if result.items:
         data.add(f"{summary.rows}-questions", result.items)
     return replace(
         summary,
         template="paired.html",
         charts={
-            "whiskers": drawn,
+            "whiskers": chart,
             "questions": [
-                _question(item, study.kept[position], study) for item in known[:ITEMS_SHOWN]
+                _question(item, study.kept[position], study) for item in values_alone[:ITEMS_SHOWN]
             ],
-            "n_questions": len(known),
+            "n_questions": len(values_alone),
             "items": f"{summary.rows}-questions" if result.items else None,
         },
         tables=tables,
     )
 
 
-def _question(item: Row, kept: KeptResult, study: Study) -> dict[str, Any]:
-    """A question, its answers and its pictures: marked ones where the result names them, else the images."""
+def _question(item: Row, stored: KeptResult, study: Study) -> dict[str, Any]:
+    """Return a question, its answers and its pictures.
+
+    These are marked ones where the result names them, else the images.
+    """
     names = item.get("files") or item.get("images") or ()
-    drawn = [study.thumbnails.get((kept.store, str(kept.run), str(name))) for name in names]
-    return {**item, "drawn": [one for one in drawn if one is not None]}
+    thumbnails = [
+        study.thumbnails.get((stored.store, str(stored.run), str(name))) for name in names
+    ]
+    return {**item, "drawn": [thumbnail for thumbnail in thumbnails if thumbnail is not None]}
 
 
 def paired_cells(result: Result, row: Row) -> str:
-    """What values know that the model does not say, and the other way round."""
+    """Say what values know that the model does not say, and the other way round."""
     cells = ", ".join(
         f"{name} {interval(result, row, field)}"
         for name, field in (
@@ -77,20 +84,22 @@ def paired_cells(result: Result, row: Row) -> str:
 
 
 def paired_test(result: Result, row: Row) -> str:
-    """Whether values or model answer better, by McNemar's test."""
-    value, model, p = row.get("value"), row.get("model"), row.get("mcnemar_p")
+    """Say whether values or model answer better, by McNemar's test."""
+    value = row.get("value")
+    model = row.get("model")
+    p = row.get("mcnemar_p")
     sides = f"values {interval(result, row, 'value')}, model {interval(result, row, 'model')}"
     if value is None or model is None or p is None:
         return f"Which of them answers better was not tested: {sides}."
     if p < SURE and value != model:
-        who = "The values answer" if value > model else "The model answers"
+        subject = "The values answer" if value > model else "The model answers"
         than = "the model" if value > model else "the values"
-        return f"{who} more questions right than {than}: {sides} ({probability(p)})."
+        return f"{subject} more questions right than {than}: {sides} ({probability(p)})."
     return f"Values and model are not distinguishable: {sides} ({probability(p)})."
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """What was found, a sentence each."""
+    """Say what the cells show, a sentence each."""
     row = result.best or best_row(result.rows, "value")
     if row is not None:
         yield paired_cells(result, row)
@@ -99,12 +108,17 @@ def sentences(result: Result) -> Iterator[str]:
             yield chosen_how(result)
 
 
-def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
-    """The words of the command that would make the result again."""
-    words = ["paired", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
-    words += block_flags(config.get("blocks", []), info)
-    asked = {
+def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    """Return the command line that would compute the result again."""
+    arguments = [
+        "paired",
+        stored.store,
+        str(stored.result.task),
+        *flags({"run": config.get("run")}),
+    ]
+    arguments += block_flags(config.get("blocks", []), info)
+    values = {
         name: config.get(name) for name in ("select", "seed", "n", "max_new_tokens", "folds", "c")
     }
-    asked["reading"] = "pck" if config.get("metric") == "value_pck" else None
-    return words + flags(asked, {"select": "max", "seed": 0, "max_new_tokens": 16})
+    values["reading"] = "pck" if config.get("metric") == "value_pck" else None
+    return arguments + flags(values, {"select": "max", "seed": 0, "max_new_tokens": 16})

@@ -1,4 +1,5 @@
-"""Model and values on the same questions: four cells of right and wrong, block by block, and a record a question."""
+"""Model and values on the same questions: four cells of right and wrong, and a record a
+question."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ CELLS = tuple(CELL_OF.values())
 
 
 def letter(index: int) -> str:
-    """(A) for 0; nothing for NONE."""
+    """Return (A) for 0; nothing for NONE."""
     return "" if index == NONE else f"({chr(ord('A') + index)})"
 
 
@@ -36,9 +37,12 @@ def letter(index: int) -> str:
 class ComparedAnswers:
     """Answered questions, as kvtool.tasks.base.score_blocks scores them.
 
-    said: of each question what the model chose, as a letter in brackets, or nothing; None where it gave no answer:
-    such a question is scored on neither side. metric: "value", or a further one of the reading's: the one whose
-    rights and wrongs make the cells.
+    Args:
+        questions: the questions.
+        reading: how the values answer them.
+        said: what the model chose for each question, as a letter in brackets, or nothing; None
+            where it gave no answer: such a question is scored on neither side.
+        metric: "value", or a further metric of the reading, which makes the cells.
     """
 
     questions: Sequence[Question]
@@ -48,14 +52,14 @@ class ComparedAnswers:
 
     @cached_property
     def labels(self) -> Array:
-        """(question,) index of the right choice."""
+        """The index of each question's right choice, (question,)."""
         return np.array([ord(question.answer[1]) - ord("A") for question in self.questions])
 
     @cached_property
     def model_right(self) -> Array:
-        """(question,) bool."""
+        """Whether the model is right, (question,) bool."""
         pairs = zip(self.questions, self.said, strict=True)
-        return np.array([said == question.answer for question, said in pairs])
+        return np.array([option == question.answer for question, option in pairs])
 
     @cached_property
     def answered(self) -> Array:
@@ -64,49 +68,55 @@ class ComparedAnswers:
 
     @cached_property
     def chance(self) -> float:
+        """The share of right answers by chance, among the questions that are scored."""
         scored = (self.questions[index] for index in self.answered)
         return float(np.mean([1 / len(question.choices) for question in scored]))
 
     def measure(self, layer: Layer) -> Array:
-        """(head, question, 1 + further), see Reading.read."""
+        """Return (head, question, 1 + further), see Reading.read."""
         return self.reading.read(layer)
 
     def right(self, measured: Array) -> dict[str, Array]:
-        """(..., question) bool: whether the values are right, by each metric."""
+        """Return whether the values are right by each metric, (..., question) bool."""
         further = {
             name: measured[..., 1 + index] == 1 for index, name in enumerate(self.reading.further)
         }
         return {"value": measured[..., 0] == self.labels, **further}
 
     def tables(self, measured: Array) -> Iterator[Table]:
+        """Yield the units of all questions, cells first, and their scores."""
         right = self.right(measured)
         value = right[self.metric]
         model = np.broadcast_to(self.model_right, value.shape)
         cells = [value & model, value & ~model, ~value & model, ~value & ~model]
-        others = [name for name in right if name != self.metric]
-        units = np.stack([*cells, *(right[name] for name in others)], axis=-1).astype(np.float64)
+        further = [name for name in right if name != self.metric]
+        units = np.stack([*cells, *(right[name] for name in further)], axis=-1).astype(np.float64)
         units = units[:, self.answered]
 
         def scores(sums: Array) -> dict[str, Array]:
+            """Score sums (..., cells and further metrics)."""
             shares = np.moveaxis(sums / sums[..., :4].sum(-1, keepdims=True), -1, 0)
-            both, value_only, model_only, neither = shares[:4]
+            both_right, value_only, model_only, neither = shares[:4]
             return {
-                self.metric: both + value_only,
-                **dict(zip(others, shares[4:], strict=True)),
-                "model": both + model_only,
-                "union": both + value_only + model_only,
-                **dict(zip(CELLS, (both, value_only, model_only, neither), strict=True)),
+                self.metric: both_right + value_only,
+                **dict(zip(further, shares[4:], strict=True)),
+                "model": both_right + model_only,
+                "union": both_right + value_only + model_only,
+                **dict(zip(CELLS, (both_right, value_only, model_only, neither), strict=True)),
             }
 
         yield Table({}, units, scores)
 
     def counted(self, row: Row) -> Row:
-        """A row with what follows from its shares: questions in each cell, McNemar's test, chance. A block without
-        scores has none of it."""
+        """Complete a row with what follows from its shares: counts, McNemar's test, and chance.
+
+        A block without scores has none of it.
+        """
         if row.get("nonfinite"):
-            unknown = [*(f"n_{cell}" for cell in CELLS), "mcnemar_p", "mcnemar_mid_p"]
-            return row | dict.fromkeys(unknown) | {"chance": self.chance}
+            undefined = [*(f"n_{cell}" for cell in CELLS), "mcnemar_p", "mcnemar_mid_p"]
+            return row | dict.fromkeys(undefined) | {"chance": self.chance}
         counts = {cell: round(row[cell] * row["n"]) for cell in CELLS}
+        # McNemar's test needs the discordant questions alone, in any order.
         model_only = np.arange(counts["model_only"] + counts["value_only"]) < counts["model_only"]
         test = mcnemar(model_only, ~model_only)
         tested = {"mcnemar_p": test.p, "mcnemar_mid_p": test.mid_p, "chance": self.chance}
@@ -115,9 +125,13 @@ class ComparedAnswers:
     def items(
         self, measured: Array, answers: Sequence[str | None], scored: Array
     ) -> Iterator[dict[str, Any]]:
-        """A record a question, of one block: measured (question, 1 + further). Questions outside `scored` (indices)
-        have no cell: they are those by which the block was chosen, and those without an answer."""
-        right, scored_ones = self.right(measured)[self.metric].tolist(), set(scored.tolist())
+        """Yield a record for each question of one block: measured (question, 1 + further).
+
+        Questions outside `scored` (indices) have no cell: they are those by which the block was
+        chosen, and those without an answer.
+        """
+        right = self.right(measured)[self.metric].tolist()
+        scored_set = set(scored.tolist())
         for index, question in enumerate(self.questions):
             said = self.said[index]
             model = None if said is None else said == question.answer
@@ -131,5 +145,5 @@ class ComparedAnswers:
                 "model": model,
                 "value": letter(int(measured[index, 0])),
                 "value_right": right[index],
-                "cell": cell if index in scored_ones else None,
+                "cell": cell if index in scored_set else None,
             }

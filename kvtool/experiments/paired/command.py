@@ -45,7 +45,7 @@ def paired(
         typer.Argument(
             metavar="[STORE]",
             autocompletion=complete_paired,
-            help="The store; default: $KVTOOL_STORE.",
+            help="The store. The default is $KVTOOL_STORE.",
         ),
     ] = None,
     task: Annotated[
@@ -59,7 +59,7 @@ def paired(
         Literal["max", "split"],
         typer.Option(
             "--select",
-            help="Best block on the questions it is scored on, or on the other half of them.",
+            help="Choose the best block on the questions it is scored on, or on the other half.",
         ),
     ] = "max",
     show: Annotated[
@@ -74,14 +74,14 @@ def paired(
             "n",
             "--limit",
             "--n",
-            help="Questions at most; semantic-correspondence makes 200 by default.",
+            help="Ask at most so many questions. semantic-correspondence makes 200 by default.",
         ),
     ] = None,
     reading: Annotated[
         Literal["choice", "pck"] | None,
         typer.Option(
             "--reading",
-            help="Semantic correspondence: values choose of four points, or are right by PCK.",
+            help="Semantic correspondence: values choose one of four points, or are right by PCK.",
         ),
     ] = None,
     pictures: Annotated[
@@ -89,29 +89,36 @@ def paired(
         typer.Option(
             "--pictures",
             metavar="DIR",
-            help="Semantic correspondence: new folder for its marked pictures.",
+            help="Semantic correspondence: a new folder for the marked pictures.",
         ),
     ] = None,
     folds: Annotated[
-        int | None, bounded("folds", help="Relative depth: folds of the probe (5).")
+        int | None,
+        bounded("folds", help="Relative depth: number of folds of the probe (default 5)."),
     ] = None,
     c: Annotated[
-        float | None, bounded("c", help="Relative depth: the probe's inverse L2 strength (0.01).")
+        float | None,
+        bounded("c", help="Relative depth: inverse L2 strength of the probe (default 0.01)."),
     ] = None,
     answers: Annotated[
         Path | None,
         typer.Option(
-            "--answers", metavar="FILE", help="Write every question and answer, JSON lines."
+            "--answers",
+            metavar="FILE",
+            help="Write every question and answer to a file, as JSON lines.",
         ),
     ] = None,
-    max_new_tokens: Annotated[int, bounded("max_new_tokens", help="Of an answer.")] = 16,
+    max_new_tokens: Annotated[
+        int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
+    ] = 16,
     model: Annotated[
-        str | None, typer.Option("--model", help="Where the run's model is now.")
+        str | None,
+        typer.Option("--model", help="Folder of the run's model, if its name does not say it."),
     ] = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
     seed: Annotated[
-        int, bounded("seed", help="Of made questions, folds, halves and intervals.")
+        int, bounded("seed", help="Random seed of the questions, folds, halves and intervals.")
     ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask again, even if the store holds the answers.")
@@ -122,13 +129,15 @@ def paired(
 ) -> None:
     """Set what the model answers beside what its image values know, question by question.
 
-    TASK: semantic-correspondence (four marked points, made of SPair-71k's pairs), art-style, visual-similarity,
-    relative-depth (BLINK's val split). Rows are one per (kind, layer, kv_head): shares of questions that both, the
-    values alone, the model alone or neither have right, with McNemar's test. With --show, rows are questions.
+    TASK: semantic-correspondence (four marked points, made of SPair-71k's pairs), art-style,
+    visual-similarity, relative-depth (BLINK's val split). Rows are one per (kind, layer, kv_head):
+    shares of questions that both, the values alone, the model alone or neither have right, with
+    McNemar's test. With --show, rows are questions.
 
-    Answers are kept one by one: an interrupted command goes on, and the weights are loaded for missing ones alone.
-    Several at once share the questions. One that did its share ends with exit code 0 and no result while others are
-    still at theirs, unless --wait; one that found nothing to do with 3.
+    Answers are kept one by one: an interrupted command goes on, and the weights are loaded for
+    missing ones alone. Several at once share the questions. One that did its share ends with exit
+    code 0 and no result while others are still at theirs, unless --wait; one that found nothing to
+    do with 3.
     """
     import kvtool
     from kvtool.cli.output import emit_rows, plot_files, resolve, write_plots
@@ -168,10 +177,12 @@ def paired(
         emit(result, resolve(format))
         write_plots(result, plots)
         return
-    shown = [item for item in result.items if item["cell"] == show.replace("-", "_")]
+    questions = [item for item in result.items if item["cell"] == show.replace("-", "_")]
     names = ("id", "label", "answer", "said", "value", "images", "files")
-    title = f"{name}: {show}, {len(shown)} of {result.n} questions"
+    title = f"{name}: {show}, {len(questions)} of {result.n} questions"
     emit_rows(
-        [{key: item[key] for key in names if key in item} for item in shown], format, title=title
+        [{key: item[key] for key in names if key in item} for item in questions],
+        format,
+        title=title,
     )
     write_plots(result, plots)

@@ -1,4 +1,7 @@
-"""The model beside its image values: shares of questions that both, one or neither has right (the paper's table 5)."""
+"""The model beside its image values: shares of questions that both, one or neither has right.
+
+See the paper's table 5.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from matplotlib.figure import Figure
 from kvtool.errors import KvtoolError
 from kvtool.reporting.numbers import probability
 from kvtool.reporting.plots.panels import best_words, map_rows, over_maps
-from kvtool.reporting.plots.style import COLOURS, INK, SMALL_PT, in_words, metric_ticks, scored
+from kvtool.reporting.plots.style import COLORS, INK, SMALL_PT, in_words, metric_ticks, scored
 from kvtool.result import Result, Row, block_name
 
 BARS_IN = 1.7
@@ -25,46 +28,47 @@ CELLS = (
 )
 HATCHES = {"both": "", "value_only": "////", "model_only": "\\\\\\\\", "neither": "...."}
 PLACES = (0.0, 1.0, 2.0, 3.5, 4.5, 5.5, 6.5)
-"""Of the bars, down; the cells, which add up to one, stand apart from what chance is a measure of."""
+"""Heights of the bars; the cells, which add up to one, stand apart from what chance is a measure
+of."""
 CHANCE = (-0.5, 2.5)
 
 
 def draw(result: Result) -> Figure:
-    """Bars of the best block, and the accuracy of every block's values."""
+    """Draw bars of the best block, and the accuracy of every block's values."""
     best = result.best
     if best is None:
         raise KvtoolError(
             "--plot: expected a best block, found none: no block's accuracy is defined"
         )
     p = best["mcnemar_p"]
-    words = [
+    notes = [
         best_words(best, block_name(best), best["kind"] in map_rows(result.rows)),
         f"{best['n']} questions" if best["n"] != result.n else "",
         "" if p is None else f"McNemar {probability(p)}",
     ]
-    return over_maps(result, result.rows, BARS_IN, partial(bars, result=result, best=best), words)
+    return over_maps(result, result.rows, BARS_IN, partial(bars, result=result, best=best), notes)
 
 
 def bars(axes: Axes, _width_in: float, result: Result, best: Row) -> None:
-    """Right answers of each with chance, and apart from them the four cells."""
+    """Draw right answers of model and values with chance, and apart from them the four cells."""
     names = [(result.metric, "values right"), *RIGHT, *CELLS]
-    for index, (place, (name, _)) in enumerate(zip(PLACES, names, strict=True)):
-        found = scored(best, name)
-        colour = COLOURS[index] if index < len(names) - len(CELLS) else "#cccccc"
+    for index, (y, (name, _)) in enumerate(zip(PLACES, names, strict=True)):
+        score = scored(best, name)
+        color = COLORS[index] if index < len(names) - len(CELLS) else "#cccccc"
         look: dict[str, Any] = {
-            "color": colour,
+            "color": color,
             "hatch": HATCHES.get(name, ""),
             "edgecolor": "#555555",
             "linewidth": 0.5,
         }
-        axes.barh(place, found.value, 0.75, **look)
-        if isfinite(found.low):
-            axes.hlines([place], [found.low], [found.high], colors=[INK], linewidth=0.9)
-        end = max((each for each in found if isfinite(each)), default=0.0)
-        percent = in_words(result, found).split(" ")[0]
+        axes.barh(y, score.value, 0.75, **look)
+        if isfinite(score.low):
+            axes.hlines([y], [score.low], [score.high], colors=[INK], linewidth=0.9)
+        end = max((bound for bound in score if isfinite(bound)), default=0.0)
+        percent = in_words(result, score).split(" ")[0]
         axes.annotate(
             percent,
-            (end, place),
+            (end, y),
             (3, 0),
             textcoords="offset points",
             va="center",

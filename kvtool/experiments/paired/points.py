@@ -1,6 +1,7 @@
-"""Semantic correspondence as a four-way question, in BLINK's manner, made from SPair-71k's pairs (paper, section 4.2).
+"""Semantic correspondence as a four-way question, in BLINK's manner, from SPair-71k's pairs.
 
-One keypoint is marked in the first picture, four in the second; one of the four is the same part of the object.
+See the paper, section 4.2. One keypoint is marked in the first picture, four in the second; one of
+the four is the same part of the object.
 """
 
 from __future__ import annotations
@@ -25,21 +26,24 @@ from kvtool.pictures.marks import Point, draw_marks, place_marks, ring_radius_px
 LETTERS = ("A", "B", "C", "D")
 CHOICES = tuple(f"point {letter}" for letter in LETTERS)
 ASKED = (
-    "There is a point called REF in the first image, and there are four points called A, B, C and D in the second "
-    "image. Which point corresponds to the reference point?"
+    "There is a point called REF in the first image, and there are four points called A, B, C and "
+    "D in the second image. Which point corresponds to the reference point?"
 )
 PROMPT = f"{ASKED} Select from the following choices.\n" + "\n".join(
     f"({letter}) {choice}" for letter, choice in zip(LETTERS, CHOICES, strict=True)
 )
 DRAWING = 1
-"""Raised whenever the same question would be drawn otherwise."""
+"""The version of the drawing, raised whenever the same question would look different."""
 QUESTIONS = "questions.jsonl"
 
 
 @dataclass(frozen=True)
 class PointQuestion:
-    """A pair, the keypoint marked in its source, and the four marked in its target in the order of their letters;
-    all as indices of the pair's keypoints. number: place among the questions, from 0."""
+    """A pair, the keypoint marked in its source, and the four marked in its target in the order of
+    their letters.
+
+    Keypoints are indices of the pair's; `number` counts the questions from 0.
+    """
 
     number: int
     pair: Pair
@@ -48,28 +52,32 @@ class PointQuestion:
 
     @property
     def id(self) -> str:
+        """The question's id: its pair and its keypoint."""
         return f"{self.pair.id}/{self.pair.kps_ids[self.source]}"
 
     @property
     def right(self) -> int:
-        """Index of the right choice."""
+        """The index of the right choice."""
         return self.targets.index(self.source)
 
     @property
     def source_px(self) -> Point:
+        """The marked point of the source picture."""
         return self.pair.src_kps_px[self.source]
 
     @property
     def targets_px(self) -> tuple[Point, ...]:
+        """The marked points of the target picture, in the order of their letters."""
         return tuple(self.pair.trg_kps_px[index] for index in self.targets)
 
     @property
     def files(self) -> tuple[str, str]:
-        """Names of its two pictures."""
+        """The names of its two pictures."""
         return f"{self.number:04d}-1.png", f"{self.number:04d}-2.png"
 
     @property
     def question(self) -> Question:
+        """The question as the model is asked it."""
         return Question(
             id=self.id,
             image_ids=(self.pair.src_id, self.pair.trg_id),
@@ -81,7 +89,7 @@ class PointQuestion:
         )
 
     def record(self) -> dict[str, Any]:
-        """What is drawn: its line of QUESTIONS, the prompt apart."""
+        """Return what is drawn: its line of QUESTIONS without the prompt."""
         return {
             "id": self.id,
             "pair": self.pair.id,
@@ -100,36 +108,40 @@ class PointQuestion:
 
 
 def make_questions(pairs: Sequence[Pair], n: int, seed: int) -> list[PointQuestion]:
-    """Up to n questions, the same for one seed in whatever order the pairs come.
+    """Make up to n questions, the same for one seed in whatever order the pairs come.
 
-    Pairs take turns in a drawn order: none is asked about twice before all were once, and never twice about one
-    keypoint. A pair without four common keypoints inside both pictures, a ring apart in the second, gives none.
+    Pairs take turns in a random order: none is asked about twice before all were once, and never
+    twice about one keypoint. A pair without four common keypoints inside both pictures, a ring
+    apart in the second, gives none.
     """
-    drawn = {pair.id: Random(f"{seed}:{pair.id}") for pair in pairs}
-    order = sorted(pairs, key=lambda pair: (drawn[pair.id].random(), pair.id))
-    turns = zip_longest(*(_of_pair(pair, drawn[pair.id]) for pair in order))
-    found = (each for each in chain.from_iterable(turns) if each is not None)
+    # A stream for each pair: the questions of one do not depend on which others there are.
+    randoms = {pair.id: Random(f"{seed}:{pair.id}") for pair in pairs}
+    order = sorted(pairs, key=lambda pair: (randoms[pair.id].random(), pair.id))
+    turns = zip_longest(*(_of_pair(pair, randoms[pair.id]) for pair in order))
+    candidates = (candidate for candidate in chain.from_iterable(turns) if candidate is not None)
     return [
         PointQuestion(number, pair, source, targets)
-        for number, (pair, source, targets) in enumerate(islice(found, n))
+        for number, (pair, source, targets) in enumerate(islice(candidates, n))
     ]
 
 
 def _of_pair(pair: Pair, random: Random) -> Iterator[tuple[Pair, int, tuple[int, ...]]]:
-    """(pair, source, targets), each common keypoint once as the source, in a drawn order."""
+    """Yield (pair, source, targets), each common keypoint once as the source, in a random order."""
     usable = [
         index
         for index, (source, target) in enumerate(zip(pair.src_kps_px, pair.trg_kps_px, strict=True))
         if _inside(source, pair.src_wh_px) and _inside(target, pair.trg_wh_px)
     ]
-    apart = 2 * ring_radius_px(pair.trg_wh_px)
+    least_px = 2 * ring_radius_px(pair.trg_wh_px)
     for source in random.sample(usable, len(usable)):
         targets = [source]
-        for other in random.sample(usable, len(usable)):
+        # Distractors are accepted one by one, each a ring apart from those before.
+        for candidate in random.sample(usable, len(usable)):
             if all(
-                dist(pair.trg_kps_px[other], pair.trg_kps_px[index]) >= apart for index in targets
+                dist(pair.trg_kps_px[candidate], pair.trg_kps_px[index]) >= least_px
+                for index in targets
             ):
-                targets.append(other)
+                targets.append(candidate)
         if len(targets) >= len(LETTERS):
             yield pair, source, tuple(random.sample(targets[: len(LETTERS)], len(LETTERS)))
 
@@ -141,7 +153,8 @@ def _inside(point: Point, wh_px: tuple[int, int]) -> bool:
 def picture_files(
     questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]
 ) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of the marked pictures and of QUESTIONS, which comes last. Raises ImageError."""
+    """Yield (name, bytes) of the marked pictures and of QUESTIONS, which comes last. Raises
+    ImageError."""
     for question in questions:
         marks = ([question.source_px], ["REF"]), (question.targets_px, LETTERS)
         images = question.pair.src_id, question.pair.trg_id
@@ -154,9 +167,10 @@ def picture_files(
 
 
 def questions_file(questions: Sequence[PointQuestion]) -> bytes:
-    """A question a line: what is drawn, and the prompt."""
+    """Return a line for each question: what is drawn, and the prompt."""
     lines = (
-        json.dumps({**each.record(), "prompt": PROMPT}, ensure_ascii=False) for each in questions
+        json.dumps({**question.record(), "prompt": PROMPT}, ensure_ascii=False)
+        for question in questions
     )
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -164,15 +178,19 @@ def questions_file(questions: Sequence[PointQuestion]) -> bytes:
 def write_pictures(
     folder: Path, questions: Sequence[PointQuestion], refs: Mapping[str, ImageRef]
 ) -> None:
-    """The same files in a folder of the user's, whole or not at all. One that holds these very questions stays as it
-    is; raises UsageError where it holds anything else."""
+    """Write the same files into a folder of the user's, all or none.
+
+    A folder that holds these very questions stays as it is. Raises UsageError where it holds
+    anything else.
+    """
     if (folder / QUESTIONS).is_file() and (folder / QUESTIONS).read_bytes() == questions_file(
         questions
     ):
         return
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(
-            f"--pictures: expected a new or empty folder, found something in it: {folder}; name another"
+            f"--pictures: expected a new or empty folder, found something in it: {folder}; name "
+            "another"
         )
     with output_folder(folder, "--pictures") as aside:
         for name, data in picture_files(questions, refs):

@@ -1,7 +1,8 @@
-"""What the values of a layer answer to questions: by mean vectors, by marked points, or by a linear probe.
+"""What the values of a layer answer to questions: by mean vectors, marked points, or a linear
+probe.
 
-A reading gives, for every head and question, the index of the choice it takes; NONE where a vector is not finite. The
-first of equal choices wins.
+A reading gives, for every head and question, the index of the choice it takes; NONE where a vector
+is not finite. The first of equal choices wins.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -27,103 +29,123 @@ NONE = -1
 
 
 class Reading(Protocol):
+    """How values answer questions."""
+
     further: ClassVar[tuple[str, ...]]
-    """Names of other metrics that it gives beside its choice."""
+    """Names of further metrics beside the choice."""
 
     def read(self, layer: Layer) -> Array:
-        """(head, question, 1 + further): the choice, then 1 or 0 for right or wrong by each further metric."""
+        """Return (head, question, 1 + further).
+
+        That is the choice, then 1 or 0 for right or wrong by each further metric.
+        """
         ...
 
 
 def mean_vectors(layer: Layer, ids: Sequence[str]) -> torch.Tensor:
-    """(head, image, dim) float32: the mean over the base grid's tokens of each image."""
+    """Return the mean over the base grid's tokens of each image, (head, image, dim) float32."""
     import torch
 
-    at = {image: index for index, image in enumerate(ids)}
+    index_of = {image: index for index, image in enumerate(ids)}
     vectors = torch.empty(0)
-    for image in layer.each(at):
+    for image in layer.each(index_of):
         mean = image.values.mean(dim=1)
         if not len(vectors):
-            vectors = mean.new_empty(len(mean), len(at), mean.shape[1])
-        vectors[:, at[image.id]] = mean
+            vectors = mean.new_empty(len(mean), len(index_of), mean.shape[1])
+        vectors[:, index_of[image.id]] = mean
     return vectors
 
 
-def nearest_choice(first: torch.Tensor, options: torch.Tensor, there: torch.Tensor) -> Array:
-    """(head, question) the option nearest to the first vector by cosine.
+def nearest_choice(first: torch.Tensor, options: torch.Tensor, present: torch.Tensor) -> Array:
+    """Return the option nearest to the first vector by cosine, (head, question).
 
-    first (head, question, dim), options (head, question, option, dim), there (question, option) bool: which are.
+    Args:
+        first: (head, question, dim).
+        options: (head, question, option, dim).
+        present: (question, option) bool, which options there are.
     """
     import torch
     from torch.nn.functional import normalize
 
     scores = torch.einsum("hqd,hqod->hqo", normalize(first, dim=-1), normalize(options, dim=-1))
-    scores = torch.where(there, scores, -torch.inf)
-    chosen = torch.where(scores.isnan().any(-1), NONE, scores.argmax(-1))
-    return np.asarray(chosen.cpu())
+    scores = torch.where(present, scores, -torch.inf)
+    choices = torch.where(scores.isnan().any(-1), NONE, scores.argmax(-1))
+    return np.asarray(choices.cpu())
 
 
 @dataclass(frozen=True)
 class MeanCosine:
-    """Which option's mean vector is nearest to the first image's. images: of each question the first image's id, then
-    one for each choice."""
+    """Takes the option whose mean vector is nearest to the first image's.
+
+    `images` holds for each question the first image's id, then one for each choice.
+    """
 
     images: tuple[tuple[str, ...], ...]
     further: ClassVar[tuple[str, ...]] = ()
 
     def read(self, layer: Layer) -> Array:
+        """Return the choices, (head, question, 1)."""
         import torch
 
-        ids = list(dict.fromkeys(image for of in self.images for image in of))
+        ids = list(dict.fromkeys(chain.from_iterable(self.images)))
         width = max(map(len, self.images))
-        at = torch.tensor(
-            [[ids.index(image) for image in of] + [0] * (width - len(of)) for of in self.images]
-        )
-        there = torch.tensor([[slot < len(of) for slot in range(1, width)] for of in self.images])
-        vectors = mean_vectors(layer, ids)[:, at.to(layer.device)]
-        return nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], there.to(layer.device))[
-            :, :, None
-        ]
+        # Questions of fewer choices are filled up with image 0, which `present` leaves out.
+        indices = np.zeros((len(self.images), width), np.int64)
+        present = np.zeros((len(self.images), width - 1), bool)
+        for row, images in enumerate(self.images):
+            indices[row, : len(images)] = [ids.index(image) for image in images]
+            present[row, : len(images) - 1] = True
+        vectors = mean_vectors(layer, ids)[:, torch.from_numpy(indices).to(layer.device)]
+        options = torch.from_numpy(present).to(layer.device)
+        return nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], options)[:, :, None]
 
 
 @dataclass(frozen=True)
 class PointCosine:
-    """Which marked target point's token is nearest to the source point's. value_pck: whether the nearest token of the
-    whole target picture lies within PCK's distance of the right point, as `kvtool probe` scores it."""
+    """Takes the marked target point whose token is nearest to the source point's.
+
+    value_pck says whether the nearest token of the whole target picture lies within PCK's distance
+    of the right point, as `kvtool probe` scores it.
+    """
 
     questions: tuple[PointQuestion, ...]
     further: ClassVar[tuple[str, ...]] = ("value_pck",)
 
     def read(self, layer: Layer) -> Array:
+        """Return the choices and value_pck, (head, question, 2)."""
         import torch
 
         vectors = self._vectors(layer)
-        there = torch.ones(
+        present = torch.ones(
             vectors.shape[1], vectors.shape[2] - 1, dtype=torch.bool, device=vectors.device
         )
-        chosen = nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], there)
-        return np.stack([chosen, self._found(layer)], axis=-1)
+        choices = nearest_choice(vectors[:, :, 0], vectors[:, :, 1:], present)
+        return np.stack([choices, self._found(layer)], axis=-1)
 
     def _vectors(self, layer: Layer) -> torch.Tensor:
-        """(head, question, 1 + option, dim) the tokens under the source point and under the target points."""
+        """Return the tokens under the source point and under the target points, (head, question, 1
+        + option, dim)."""
         import torch
 
-        wanted: defaultdict[str, list[tuple[int, int, tuple[float, float]]]] = defaultdict(list)
+        points_of_image: defaultdict[str, list[tuple[int, int, tuple[float, float]]]] = defaultdict(
+            list
+        )
         for number, question in enumerate(self.questions):
-            wanted[question.pair.src_id].append((number, 0, question.source_px))
+            points_of_image[question.pair.src_id].append((number, 0, question.source_px))
             for slot, point in enumerate(question.targets_px, 1):
-                wanted[question.pair.trg_id].append((number, slot, point))
+                points_of_image[question.pair.trg_id].append((number, slot, point))
         vectors = torch.empty(0)
-        for image in layer.each(wanted):
+        for image in layer.each(points_of_image):
             if not len(vectors):
                 heads, _, dim = image.values.shape
                 vectors = image.values.new_empty(heads, len(self.questions), 1 + len(LETTERS), dim)
-            numbers, slots, points = zip(*wanted[image.id], strict=True)
+            numbers, slots, points = zip(*points_of_image[image.id], strict=True)
             vectors[:, list(numbers), list(slots)] = image.values[:, image.cells(points)]
         return vectors
 
     def _found(self, layer: Layer) -> Array:
-        """(head, question) 1 where the nearest token of the target picture is near enough."""
+        """Return 1 where the nearest token of the target picture is near enough, (head,
+        question)."""
         pairs = _Pairs([_of_one_point(question) for question in self.questions])
         sizes = {pair.src_id: pair.src_wh_px for pair in pairs.listed}
         sizes |= {pair.trg_id: pair.trg_wh_px for pair in pairs.listed}
@@ -140,26 +162,34 @@ class _Pairs:
     notes: tuple[str, ...] = ()
 
     def pairs(self) -> list[Pair]:
+        """Return the pairs."""
         return self.listed
 
 
 def _of_one_point(question: PointQuestion) -> Pair:
-    """The question's pair with its one keypoint."""
-    pair, at = question.pair, slice(question.source, question.source + 1)
+    """Return the question's pair with its one keypoint."""
+    pair = question.pair
+    selection = slice(question.source, question.source + 1)
     return replace(
         pair,
-        src_kps_px=pair.src_kps_px[at],
-        trg_kps_px=pair.trg_kps_px[at],
-        kps_ids=pair.kps_ids[at],
+        src_kps_px=pair.src_kps_px[selection],
+        trg_kps_px=pair.trg_kps_px[selection],
+        kps_ids=pair.kps_ids[selection],
     )
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A or B by logistic regression on an image's mean vector, from the other folds' questions.
+    """Answers A or B by logistic regression on an image's mean vector, from the other folds'
+    questions.
 
-    images, labels: of each question its image, and 1 where B is right. folds: the fold of each question. Features are
-    standardised on the folds that train; c is the inverse L2 strength, as in scikit-learn.
+    Features are standardized on the folds that train.
+
+    Args:
+        images: each question's image.
+        labels: 1 for each question where B is right.
+        folds: the fold of each question.
+        c: the inverse L2 strength, as in scikit-learn.
     """
 
     images: tuple[str, ...]
@@ -169,44 +199,56 @@ class LinearProbe:
     further: ClassVar[tuple[str, ...]] = ()
 
     def read(self, layer: Layer) -> Array:
+        """Return the choices, (head, question, 1)."""
         import torch
 
         from kvtool.features import logistic
 
         ids = list(dict.fromkeys(self.images))
         vectors = mean_vectors(layer, ids)[:, [ids.index(image) for image in self.images]]
+        # A head with a value that is not finite answers nothing; zeros keep the others' fits sound.
         finite = vectors.isfinite().flatten(1).all(1)
         features = torch.where(finite[:, None, None], vectors, 0.0)
-        chosen = torch.full(features.shape[:2], NONE, device=features.device)
+        choices = torch.full(features.shape[:2], NONE, device=features.device)
         labels = torch.tensor(self.labels, device=features.device).bool()[None]
         for fold in sorted(set(self.folds)):
-            held_out = torch.tensor([each == fold for each in self.folds], device=features.device)
-            scaled = standardised(features, ~held_out)
-            found = logistic.fit(scaled, labels, (~held_out).float()[None], c=self.c)
-            logits = (
-                torch.einsum("hnd,hd->hn", scaled.double(), found.weights) + found.bias[:, None]
+            # Train on all other folds, and answer this one.
+            held_out = torch.tensor(
+                [number == fold for number in self.folds], device=features.device
             )
-            chosen[:, held_out] = (logits[:, held_out] > 0).long()
-        return np.asarray(torch.where(finite[:, None], chosen, NONE).cpu())[:, :, None]
+            scaled = standardized(features, ~held_out)
+            solution = logistic.fit(scaled, labels, (~held_out).float()[None], c=self.c)
+            logits = (
+                torch.einsum("hnd,hd->hn", scaled.double(), solution.weights)
+                + solution.bias[:, None]
+            )
+            choices[:, held_out] = (logits[:, held_out] > 0).long()
+        return np.asarray(torch.where(finite[:, None], choices, NONE).cpu())[:, :, None]
 
 
-def standardised(features: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
-    """(head, n, dim) with mean 0 and deviation 1 over the rows of `train` (n,); a constant feature becomes 0."""
+def standardized(features: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
+    """Return features (head, n, dim) with mean 0 and deviation 1 over the rows of `train` (n,).
+
+    A constant feature becomes 0.
+    """
     import torch
 
-    of_train = features[:, train]
-    mean, deviation = of_train.mean(1, keepdim=True), of_train.std(1, correction=0, keepdim=True)
-    least = 1e-6 * of_train.abs().amax(1, keepdim=True)
+    rows = features[:, train]
+    mean = rows.mean(1, keepdim=True)
+    deviation = rows.std(1, correction=0, keepdim=True)
+    # Rounding leaves a constant feature a tiny deviation: it must not be blown up.
+    least = 1e-6 * rows.abs().amax(1, keepdim=True)
     return torch.where(deviation > least, (features - mean) / deviation.clamp_min(1e-30), 0.0)
 
 
 def stratified_folds(labels: Sequence[int], folds: int, seed: int) -> tuple[int, ...]:
-    """The fold of each question: each label's questions in a drawn order, dealt out in turn."""
+    """Return the fold of each question: each label's questions in a random order, dealt out in
+    turn."""
     rng = np.random.default_rng(seed)
-    found = np.zeros(len(labels), int)
+    fold_of_question = np.zeros(len(labels), int)
     dealt = 0
     for label in sorted(set(labels)):
         members = rng.permutation(np.flatnonzero(np.asarray(labels) == label))
-        found[members] = (dealt + np.arange(len(members))) % folds
+        fold_of_question[members] = (dealt + np.arange(len(members))) % folds
         dealt += len(members)
-    return tuple(found.tolist())
+    return tuple(fold_of_question.tolist())

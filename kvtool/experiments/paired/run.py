@@ -1,31 +1,22 @@
-"""`kvtool paired`: the same questions put to the model and to its image values (paper, section 4.2 and table 5).
+"""`kvtool paired`: the same questions put to the model and to its image values.
 
-The values answer block by block; the best block's answers are set beside the model's: both right, the values alone,
-the model alone, neither.
+See the paper, section 4.2 and table 5. The values answer block by block; the best block's answers
+are set beside the model's: both right, the values alone, the model alone, neither.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvtool.asking.answer_files import check_answers, write_lines
-from kvtool.asking.answering import ATTENTION, Answer, Answerer, Progress, no_answer, silent
+from kvtool.asking.answer_files import check_answers
+from kvtool.asking.answering import Answerer
+from kvtool.asking.caches import Progress, silent
 from kvtool.bounds import checked
-from kvtool.datasets.base import ImageRef
 from kvtool.datasets.identity import dataset_of
-from kvtool.errors import KvtoolError, UsageError
-from kvtool.experiments.paired.answers import (
-    ask_one_image,
-    ask_several_images,
-    marked_prompt,
-    stored_prompt,
-)
-from kvtool.experiments.paired.cells import ComparedAnswers
-from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
+from kvtool.errors import UsageError
 from kvtool.experiments.paired.tasks import (
     HIDDEN_ANSWER,
     NOT_HELD,
@@ -34,28 +25,25 @@ from kvtool.experiments.paired.tasks import (
     paired_task,
     serving_run,
 )
-from kvtool.features.layers import Layer
+from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
-from kvtool.metrics.answers import parse_choice
 from kvtool.outputs import check_folder
-from kvtool.result import Result, Row, result_key, versions
-from kvtool.store import Run, Store, hash_json
-from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.result import Result, result_key
+from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import chunk_name, sharing
-from kvtool.tasks.base import BlockPlan, Select, halves, nonfinite_lines, score_blocks
+from kvtool.tasks.base import Select
 from kvtool.tasks.blocks import BASELINES, plan_blocks, torch_device
-from kvtool.tasks.scoring import choose_best, keep_result, per_layer
+from kvtool.tasks.scoring import keep_result
 from kvtool.tasks.truth import sizes_of
 from kvtool.types import Kind
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 MAX_NEW_TOKENS = 16
 READINGS = {"choice": "value", "pck": "value_pck"}
 """What makes the cells of semantic correspondence: the values' choice of four points, or PCK."""
-NAMED = 10
 
 
 @checked
@@ -81,72 +69,124 @@ def paired(
     progress: Progress | None = None,
     **options: Any,
 ) -> Result:
-    """What the model says and what its image values know, question by question.
+    """Compare what the model says and what its image values know, question by question.
 
-    task: semantic-correspondence (made of SPair-71k's pairs), or art-style, visual-similarity, relative-depth (BLINK's
-    val split), image-choice and two-choice (questions.jsonl of own:PATH).
-    target: the run, or the store that holds it (`run` names one of several).
-    kinds, layers, heads, select: blocks as in kvtool.tasks.probe; by default value, and projected and vision beside
-    it. n: questions at most, by default 200 made ones, or all of BLINK's. seed: of made questions, folds, halves and
-    intervals. pictures: a new folder for the marked pictures, by default one in the store. answers: a file for a JSON
-    line a question. model, data: where the run's model and data set are now. fresh: ask and score anew; else no
-    question is asked twice, so that an interrupted call goes on. wait_s: how long to wait for questions that other
-    processes ask, and for their scores, once all others are done.
-    options, of the task alone: reading ("choice" or "pck", which of its two scores makes the cells of
-    semantic-correspondence); folds and c (of relative-depth's linear probe).
+    No question is asked twice, so that an interrupted call goes on. Raises UsageError for unknown
+    tasks and options and for runs that cannot serve, saying what to extract; ModelError where an
+    answer is missing and the run's model is not there; where other processes still hold questions
+    or the scores, UnfinishedError if this process did some, else BusyError.
 
-    Raises UsageError for unknown tasks and options and for runs that cannot serve, saying what to extract; ModelError
-    where an answer is missing and the run's model is not there; where others still hold questions or the scores,
-    UnfinishedError if this process did some, else BusyError.
+    Args:
+        target: the run, or the store that holds it.
+        task: semantic-correspondence (from SPair-71k's pairs), or art-style, visual-similarity,
+            relative-depth (BLINK's val split), image-choice and two-choice (questions.jsonl of
+            own:PATH).
+        run: the name of a run, where the target is a store of several.
+        kinds: the kinds as in kvtool.tasks.probe; by default value, with projected and vision.
+        layers: the layers, by default all.
+        heads: the heads, by default all.
+        select: how the best block is chosen, as in probe.
+        n: the most questions, by default 200 of semantic-correspondence, or all of BLINK's.
+        pictures: a new folder for the marked pictures, by default one in the store.
+        answers: a file for a JSON line a question.
+        max_new_tokens: the most tokens of an answer.
+        model: the place of the run's model, if its name does not say it.
+        data: the place of the run's data set, if it moved.
+        device: the device of model and scores.
+        seed: the random seed of generated questions, folds, halves and intervals.
+        fresh: whether everything is asked and scored again.
+        wait_s: how long to wait for questions that other processes ask, and for their scores, once
+            all others are done.
+        progress: called with a number and a note for questions and blocks, and once with their
+            number.
+        options: of the task alone: reading ("choice" or "pck", which of its two scores makes the
+            cells of semantic-correspondence); folds and c (of relative-depth's linear probe).
     """
-    progress = progress or silent
-    wanted = paired_task(task)
-    _check(wanted, select, n, max_new_tokens, options, pictures)
+    # All that can be wrong with the options is said before anything is read.
+    paired = paired_task(task)
+    _check(paired, select, n, max_new_tokens, options, pictures)
     check_answers(answers)
     if pictures is not None:
         check_folder(pictures, "--pictures")
-    store, named = select_store(target, run)
-    found = serving_run(store, wanted, named)
-    plan = plan_blocks(found, kinds or _default_kinds(found), layers, heads)
-    dataset = dataset_of(found, data)
-    own = {name: value for name, value in options.items() if name != "reading"}
-    asked = wanted.make(dataset, sizes_of(found), wanted.subset, n, seed, **own)
-    if not asked.questions:
-        raise UsageError(_none_left(found, wanted, asked.skipped))
-    if select == "split" and len(asked.questions) < 2:
-        raise UsageError(
-            f"paired {task}: --select split: expected two questions or more, found one; use max"
-        )
-    work = PairedWork(
-        store, found, wanted, asked, plan, {each.id: each for each in dataset.images()}
-    )
+    store, run_name = select_store(target, run)
+    source = serving_run(store, paired, run_name)
+    plan = plan_blocks(source, kinds or _default_kinds(source), layers, heads)
+    dataset = dataset_of(source, data)
+    task_options = {name: value for name, value in options.items() if name != "reading"}
+    questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
+    _check_questions(questions, source, paired, select)
+    refs = {ref.id: ref for ref in dataset.images()}
+    work = PairedWork(store, source, paired, questions, plan, refs)
     folder = work.draw(None if pictures is None else Path(pictures))
-    metric = READINGS[options.get("reading", "choice")]
     config = work.config() | {
-        "metric": metric,
+        "metric": READINGS[options.get("reading", "choice")],
         "select": select,
         "n": n,
         "seed": seed,
         "max_new_tokens": max_new_tokens,
-        **asked.settings,
+        **questions.settings,
     }
-    key = result_key(config)
-    result = None if fresh else store.kept(key, Result.from_json)
+    asking = Asking(model, device, max_new_tokens, fresh, wait_s, progress or silent)
+    result = None if fresh else store.kept(result_key(config), Result.from_json)
     if result is None:
-        with sharing(wait_s) as share:
-            answerer = Answerer(store, found, model, device, max_new_tokens, fresh, share=share)
-            said = work.ask(answerer, folder, progress)
-            result = share.result(
-                found,
-                chunk_name("scores", task, key),
-                lambda: None if fresh else store.kept(key, Result.from_json),
-                lambda: keep_result(
-                    store, key, work.result(said, config, torch_device(device), progress)
-                ),
-            )
+        result = _ask_and_score(work, config, folder, asking)
     if answers is not None:
         work.write(result, Path(answers))
     return result
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the questions are asked, as in paired."""
+
+    model: str | None
+    device: str
+    max_new_tokens: int
+    fresh: bool
+    wait_s: float
+    progress: Progress
+
+
+def _ask_and_score(
+    work: PairedWork, config: dict[str, Any], folder: Path | None, asking: Asking
+) -> Result:
+    """Ask the model, then score the values; both are shared with other processes."""
+    key = result_key(config)
+    store = work.store
+    with sharing(asking.wait_s) as share:
+        answerer = Answerer(
+            store,
+            work.run,
+            asking.model,
+            asking.device,
+            asking.max_new_tokens,
+            asking.fresh,
+            share=share,
+        )
+        answers = work.ask(answerer, folder, asking.progress)
+
+        def stored() -> Result | None:
+            """Return the stored result."""
+            return None if asking.fresh else store.kept(key, Result.from_json)
+
+        def score() -> Result:
+            """Score the values and store the result."""
+            device = torch_device(asking.device)
+            return keep_result(store, key, work.result(answers, config, device, asking.progress))
+
+        name = chunk_name("scores", work.task.name, key)
+        return share.result(work.run, name, stored, score)
+
+
+def _check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
+    """Check that enough questions remain. Raises UsageError."""
+    if not questions.questions:
+        raise UsageError(_none_left(run, task, questions.skipped))
+    if select == "split" and len(questions.questions) < 2:
+        raise UsageError(
+            f"paired {task.name}: --select split: expected two questions or more, found one; "
+            "use max"
+        )
 
 
 def _check(
@@ -157,14 +197,17 @@ def _check(
     options: Mapping[str, Any],
     pictures: str | Path | None,
 ) -> None:
+    """Check the options before anything is read. Raises UsageError."""
     if select not in Select:
         raise UsageError(f"select: expected {' or '.join(Select)}, found {select!r}")
     if max_new_tokens < 1 or (n is not None and n < 1):
         raise UsageError("paired: expected n and max_new_tokens of 1 or more")
-    given = [*options, *(["pictures"] if pictures is not None else [])]
-    if idle := [name for name in given if name not in task.options]:
-        own = ", ".join(task.options) or "none of its own"
-        raise UsageError(f"paired {task.name}: no option {', '.join(idle)} here; it takes: {own}")
+    names = [*options, *(["pictures"] if pictures is not None else [])]
+    if idle := [name for name in names if name not in task.options]:
+        options_text = ", ".join(task.options) or "none of its own"
+        raise UsageError(
+            f"paired {task.name}: no option {', '.join(idle)} here; it takes: {options_text}"
+        )
     if options.get("reading", "choice") not in READINGS:
         raise UsageError(f"reading: expected {' or '.join(READINGS)}, found {options['reading']!r}")
     if options.get("folds", 2) < 2 or options.get("c", 1.0) <= 0:
@@ -172,169 +215,32 @@ def _check(
 
 
 def _default_kinds(run: Run) -> list[Kind]:
+    """Return values, and the baselines beside them. Raises UsageError for a run without values."""
     if "value" not in run.config.kinds:
         raise UsageError(
-            f"run {run.name}: expected values, found {', '.join(run.config.kinds)}; extract with --kinds value among "
-            "them, or name stored kinds with --kinds"
+            f"run {run.name}: expected values, found {', '.join(run.config.kinds)}; extract with "
+            "--kinds value among them, or name stored kinds with --kinds"
         )
     return ["value", *(kind for kind in BASELINES if kind in run.config.kinds)]
 
 
 def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
+    """Say why no question remains, and what to extract."""
     what = f"questions of {task.subset}" if task.subset else "questions with choices"
     if task.name == "semantic-correspondence":
         what = "pairs with four common keypoints"
-    why = f" ({skipped[0]}, ...)" if skipped else ""
+    reason = f" ({skipped[0]}, ...)" if skipped else ""
     if skipped and all(line.endswith(HIDDEN_ANSWER) for line in skipped):
-        return f"paired {task.name}: expected {what} with public answers, found them hidden{why}; use another split"
-    if skipped and not any(NOT_HELD in line for line in skipped):
-        return f"paired {task.name}: expected {what} that can be asked, found none{why}; use the official files"
-    return (
-        f"paired {task.name}: expected {what} about images that run {run.name} holds, found none{why}; extract them: "
-        f"kvtool extract {run.store} --model M --dataset {task.spec}"
-    )
-
-
-@dataclass(frozen=True)
-class PairedWork:
-    """A task's questions over a run, and the blocks that answer them. refs: the data set's pictures."""
-
-    store: Store
-    run: Run
-    task: PairedTask
-    asked: PairedQuestions
-    plan: BlockPlan
-    refs: Mapping[str, ImageRef]
-
-    def draw(self, folder: Path | None) -> Path | None:
-        """The folder of the questions' marked pictures, drawn where they are not there yet; None without any."""
-        points = self.asked.points
-        if points is None:
-            return None
-        if folder is not None:
-            write_pictures(folder, points, self.refs)
-            return folder
-        key = self.pictures_key
-        assert key is not None
-        return self.store.pictures(key, lambda: picture_files(points, self.refs))
-
-    @property
-    def pictures_key(self) -> str | None:
-        """Under what the store keeps the marked pictures: the points, and the pictures that they lie in."""
-        points = self.asked.points
-        if points is None:
-            return None
-        images = {image for point in points for image in point.question.image_ids}
-        return hash_json([[point.record() for point in points], self.run.images_hash(images)])
-
-    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[Answer]:
-        """The model's answers, in the order of the questions."""
-        questions = self.asked.questions
-        progress(
-            0,
-            "",
-            len(questions) + sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks),
-        )
-        if self.asked.points is not None and folder is not None:
-            prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
-        elif all(len(question.image_ids) == 1 for question in questions):
-            return ask_one_image(answerer, questions, progress)
-        else:
-            prompts = [stored_prompt(answerer, question, self.refs) for question in questions]
-        return ask_several_images(answerer, prompts, progress)
-
-    def result(
-        self,
-        answers: Sequence[Answer],
-        config: dict[str, Any],
-        device: torch.device,
-        progress: Progress,
-    ) -> Result:
-        questions = self.asked.questions
-        said = [
-            None if answer is None else parse_choice(answer, each.choices)
-            for answer, each in zip(answers, questions, strict=True)
-        ]
-        compared = ComparedAnswers(questions, self.asked.reading, said, config["metric"])
-        unanswered = [
-            no_answer(each) for each, one in zip(questions, said, strict=True) if one is None
-        ]
-        n = len(compared.answered)
-        if n < (2 if config["select"] == "split" else 1):
-            raise KvtoolError(
-                f"paired {self.task.name}: expected questions that the model answers, found {n} of "
-                f"{len(questions)}: {unanswered[0]}"
-            )
-        select, seed, metric = config["select"], config["seed"], compared.metric
-        rows, half_rows = score_blocks(compared, self.plan, device, select, seed, progress)
-        rows, half_rows = (
-            [compared.counted(row) for row in rows],
-            [compared.counted(row) for row in half_rows],
-        )
-        best = choose_best(rows, half_rows, metric)
-        lines = nonfinite_lines(self.run, rows)
-        if best is None:
-            raise KvtoolError(
-                f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
-            )
-        scored = compared.answered
-        scored = scored[halves(n, seed)[1]] if select == "split" else scored
-        heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
-        layer = Layer(self.run, best["kind"], best["layer"], heads, device)
-        measured = compared.measure(layer)[heads.index(best["kv_head"])]
-        return Result(
-            command="paired",
-            task=self.task.name,
-            metric=metric,
-            n=n,
-            rows=rows,
-            best=best,
-            per_layer=per_layer(rows, metric),
-            baselines=[{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES],
-            config=config,
-            versions=versions(),
-            n_skipped=len(unanswered) + len(self.asked.skipped),
-            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
-            items=[
-                self._with_files(item, at)
-                for at, item in enumerate(compared.items(measured, answers, scored))
-            ],
-        )
-
-    def _with_files(self, item: Row, at: int) -> Row:
         return (
-            item
-            if self.asked.points is None
-            else {**item, "files": list(self.asked.points[at].files)}
+            f"paired {task.name}: expected {what} with public answers, found them hidden{reason}; "
+            "use another split"
         )
-
-    def write(self, result: Result, path: Path) -> None:
-        """A JSON line a question: its record, and its text and choices."""
-        pairs = zip(result.items, self.asked.questions, strict=True)
-        lines = (
-            {**item, "text": asked.prompt, "choices": list(asked.choices)} for item, asked in pairs
+    if skipped and not any(NOT_HELD in line for line in skipped):
+        return (
+            f"paired {task.name}: expected {what} that can be asked, found none{reason}; use the "
+            "official files"
         )
-        write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
-
-    def config(self) -> dict[str, Any]:
-        """What the numbers depend on."""
-        asked = self.asked
-        texts = [
-            [each.id, list(each.image_ids), each.prompt, each.answer] for each in asked.questions
-        ]
-        points = [] if asked.points is None else [point.record() for point in asked.points]
-        return {
-            "task": self.task.name,
-            "algorithm": ALGORITHMS["paired"],
-            **describe_run(self.run),
-            "subset": self.task.subset or None,
-            "questions": len(texts),
-            "questions_hash": hash_json([texts, points]),
-            "pictures": self.pictures_key,
-            "drawing": None if asked.points is None else DRAWING,
-            "attention": ATTENTION,
-            "blocks": [
-                {"kind": k, "layers": list(ls), "kv_heads": list(hs)}
-                for k, ls, hs in self.plan.blocks
-            ],
-        }
+    return (
+        f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
+        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset {task.spec}"
+    )

@@ -27,29 +27,31 @@ COUNTED = {"model": ("both", "model_only"), "union": ("both", "value_only", "mod
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """What `kvtool paired` shows below the headline."""
-    best, config = result.best, result.config
+    """Yield what `kvtool paired` shows below the headline."""
+    best = result.best
+    config = result.config
     assert best is not None, "kvtool paired always has a best block"
-    words = [
+    labels = [
         f"{config['dataset']}@{config['split']}",
         config.get("subset"),
         f"chance {show(result, best['chance'])} %",
     ]
-    yield Text(" · ".join(str(word) for word in words if word))
+    yield Text(" · ".join(str(label) for label in labels if label))
     yield _cells(result, best)
-    yield Text(f"McNemar's test of the model against the values: p = {p_value(best['mcnemar_p'])} exact, "
-               f"{p_value(best['mcnemar_mid_p'])} mid-p")  # fmt: skip
+    exact = p_value(best["mcnemar_p"])
+    mid = p_value(best["mcnemar_mid_p"])
+    yield Text(f"McNemar's test of the model against the values: p = {exact} exact, {mid} mid-p")
     yield _blocks(result, best)
     yield from block_tables(result)
 
 
 def _cells(result: Result, best: Row) -> Table:
-    how = (
+    choice = (
         "chosen on the other half"
         if best["select"] == "split"
         else "the best of all, which is optimistic"
     )
-    table = _table(f"{result.metric}: {block_name(best)}, {how}; n = {best['n']}")
+    table = _table(f"{result.metric}: {block_name(best)}, {choice}; n = {best['n']}")
     for name in ("", "questions", "%, 95 % interval"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, label in LINES:
@@ -59,21 +61,19 @@ def _cells(result: Result, best: Row) -> Table:
 
 
 def _blocks(result: Result, best: Row) -> Table:
-    """Accuracy of the values beside that of this run's baselines, each kind's best block."""
+    """Set the values' accuracy beside that of this run's baselines, each kind's best block."""
     names = [name for name in metric_names(best) if name in ("value", "value_pck")]
     table = _table("right, %, 95 % interval")
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     kinds = dict.fromkeys(row["kind"] for row in result.baselines)
-    of_kinds = [
-        best_row([row for row in result.baselines if row["kind"] == kind], result.metric)
-        for kind in kinds
-    ]
-    for row in [
-        best,
-        *(row for row in of_kinds if row is not None and block_name(row) != block_name(best)),
-    ]:
+    rows = [best]
+    for kind in kinds:
+        row = best_row([row for row in result.baselines if row["kind"] == kind], result.metric)
+        if row is not None and block_name(row) != block_name(best):
+            rows.append(row)
+    for row in rows:
         table.add_row(block_name(row), *(interval(result, row, name) for name in names))
     return table
 

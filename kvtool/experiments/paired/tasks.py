@@ -1,7 +1,8 @@
-"""The paired tasks: which run serves one, its questions, and how the values are read.
+"""The paired tasks: the run that serves one, its questions, and how the values are read.
 
-Of BLINK the subsets whose answer the values alone can give: options that are images of their own (by mean vectors),
-and A or B about one image (by a linear probe). See docs/decisions/paired.md for the others.
+Of BLINK these are the subsets whose answer the values alone can give: options that are images of
+their own (by mean vectors), and A or B about one image (by a linear probe). See
+docs/decisions/paired.md for the others.
 """
 
 from __future__ import annotations
@@ -32,15 +33,21 @@ ORDINALS = ("first", "second", "third", "fourth")
 N_POINTS = 200
 FOLDS = 5
 C = 0.01
-"""Inverse L2 strength of the linear probe: some hundred questions have about as many as a head has channels."""
+"""Inverse L2 strength of the linear probe: some hundred questions have about as many as a head has
+channels."""
 
 
 @dataclass(frozen=True)
 class PairedQuestions:
-    """The questions of a task over a run, how the values answer them, and a line for each that was left out.
+    """The questions of a task over a run, and how the values answer them.
 
-    points: of semantic correspondence, each question's points; their pictures are marked before the model sees them.
-    settings: options that the questions or the reading depend on.
+    Args:
+        questions: the questions that can be asked.
+        reading: how the values answer them.
+        skipped: a line for each question that was left out.
+        settings: options that the questions or the reading depend on.
+        points: each question's points, for semantic correspondence; their pictures are marked
+            before the model sees them.
     """
 
     questions: list[Question]
@@ -52,8 +59,16 @@ class PairedQuestions:
 
 @dataclass(frozen=True)
 class PairedTask:
-    """dataset: what a run is over, or another data set that serves semantic correspondence. subset: of BLINK, "" for
-    all questions. options: names of those that are the task's own."""
+    """A paired task.
+
+    Args:
+        name: its name.
+        dataset: what a run is over, or another data set that serves semantic correspondence.
+        subset: the subset of BLINK, "" for all questions.
+        make: makes its questions.
+        options: names of the options that belong to the task.
+        metrics: the metrics of the values' answers.
+    """
 
     name: str
     dataset: str
@@ -64,61 +79,67 @@ class PairedTask:
 
     @property
     def spec(self) -> str:
-        """What to extract."""
+        """The data set to extract."""
         return f"{self.dataset}:PATH" + ("@val" if self.dataset == "blink" else "")
 
 
 def semantic_correspondence(
     dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
 ) -> PairedQuestions:
-    """Questions made of the pairs whose images the run holds, in the size that the pair's annotation says."""
+    """Make questions of the pairs whose images the run holds, in the size that the pair's
+    annotation says."""
     del subset
     pairs = dataset.pairs()
     left_out = LeftOut.of(dataset)
-    held = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
-    usable = left_out.usable(held, lambda pair: check_pair(pair, ids))
+    complete = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids.keys()]
+    usable = left_out.usable(complete, lambda pair: check_pair(pair, ids))
     points = make_questions(usable, N_POINTS if n is None else n, seed)
     skipped = left_out.lines
-    if len(held) < len(pairs):
+    if len(complete) < len(pairs):
         skipped.append(
-            f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that {NOT_HELD}"
+            f"{len(pairs) - len(complete)} of {len(pairs)} pairs have an image that {NOT_HELD}"
         )
     return PairedQuestions(
-        [each.question for each in points], PointCosine(tuple(points)), skipped, {}, points
+        [point.question for point in points], PointCosine(tuple(points)), skipped, {}, points
     )
 
 
 def compared_images(
     dataset: Any, ids: Sizes, subset: str, n: int | None, seed: int
 ) -> PairedQuestions:
-    """Which option's image goes with the first one."""
+    """Ask which option's image goes with the first one."""
     del seed
-    questions, skipped = _of_subset(dataset, ids, subset, lambda each: len(each.image_ids) > 1)
-    able, images = [], []
+    questions, skipped = _of_subset(dataset, ids, subset, _is_of_several_images)
+    usable = []
+    images = []
     for question in questions:
-        shown = option_images(question)
-        if shown is None:
+        options = option_images(question)
+        if options is None:
             skipped.append(
-                f"question {question.id}: its choices {list(question.choices)} do not name its images"
+                f"question {question.id}: its choices {list(question.choices)} do not name its "
+                "images"
             )
             continue
-        able.append(question)
-        images.append((question.image_ids[0], *(question.image_ids[index] for index in shown)))
-    return PairedQuestions(able[:n], MeanCosine(tuple(images[:n])), skipped, {})
+        usable.append(question)
+        images.append((question.image_ids[0], *(question.image_ids[index] for index in options)))
+    return PairedQuestions(usable[:n], MeanCosine(tuple(images[:n])), skipped, {})
 
 
 def option_images(question: Question) -> tuple[int, ...] | None:
-    """Index of the image that each choice speaks of: by its ordinal, else in order after the first; None where that
-    fits neither way."""
-    others = range(1, len(question.image_ids))
-    words = [
-        re.findall(rf"\b({'|'.join(ORDINALS)})\b", choice.lower()) for choice in question.choices
-    ]
-    named = [ORDINALS.index(found[0]) for found in words if len(found) == 1]
-    if named and len(named) == len(words) == len(set(named)) and set(named) <= set(others):
-        return tuple(named)
-    if not any(words) and len(question.choices) == len(others):
-        return tuple(others)
+    """Return the index of the image that each choice speaks of; None where that is not clear.
+
+    A choice speaks of it by its ordinal, else in order after the first.
+    """
+    options = range(1, len(question.image_ids))
+    # A choice may name its image: "the second image".
+    pattern = rf"\b({'|'.join(ORDINALS)})\b"
+    ordinals = [re.findall(pattern, choice.lower()) for choice in question.choices]
+    indices = [ORDINALS.index(names[0]) for names in ordinals if len(names) == 1]
+    is_distinct = len(indices) == len(ordinals) == len(set(indices))
+    if indices and is_distinct and set(indices) <= set(options):
+        return tuple(indices)
+    if not any(ordinals) and len(question.choices) == len(options):
+        return tuple(options)
     return None
 
 
@@ -132,28 +153,40 @@ def probed_image(
     folds: int = FOLDS,
     c: float = C,
 ) -> PairedQuestions:
-    """A or B of one image. Raises UsageError where there are too few questions of either to leave a fold out."""
+    """Ask A or B of one image. Raises UsageError where too few questions are left to train on."""
     questions, skipped = _of_subset(dataset, ids, subset, _is_of_one_image)
-    able = [each for each in questions if _is_of_one_image(each)]
-    fit = {each.id for each in able}
+    usable = [question for question in questions if _is_of_one_image(question)]
+    fit = {question.id for question in usable}
     skipped += [
-        f"question {q.id}: expected one image and two choices" for q in questions if q.id not in fit
+        f"question {question.id}: expected one image and two choices"
+        for question in questions
+        if question.id not in fit
     ]
-    able = able[:n]
-    labels = [int(question.answer == "(B)") for question in able]
+    usable = usable[:n]
+    labels = [int(question.answer == "(B)") for question in usable]
     fewest = min(Counter(labels).values()) if len(set(labels)) == 2 else 0
-    if able and fewest < 2:
+    if usable and fewest < 2:
         raise UsageError(
-            f"{subset or dataset.name}: expected two questions or more with each answer to train a probe, "
-            f"found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more of them"
+            f"{subset or dataset.name}: expected two questions or more with each answer to train a "
+            f"probe, found {labels.count(0)} with (A) and {labels.count(1)} with (B); extract more "
+            "of them"
         )
+    # Every fold must leave questions of both answers to train on.
     folds = min(folds, max(fewest, 2))
-    of = stratified_folds(labels, folds, seed)
-    reading = LinearProbe(tuple(q.image_ids[0] for q in able), tuple(labels), of, c)
-    return PairedQuestions(able, reading, skipped, {"folds": folds, "c": c})
+    fold_of_question = stratified_folds(labels, folds, seed)
+    reading = LinearProbe(
+        tuple(question.image_ids[0] for question in usable), tuple(labels), fold_of_question, c
+    )
+    return PairedQuestions(usable, reading, skipped, {"folds": folds, "c": c})
+
+
+def _is_of_several_images(question: Question) -> bool:
+    """Return whether a question is about several images."""
+    return len(question.image_ids) > 1
 
 
 def _is_of_one_image(question: Question) -> bool:
+    """Return whether a question is about one image and has two choices."""
     return len(question.image_ids) == 1 and len(question.choices) == 2
 
 
@@ -162,29 +195,32 @@ NOT_HELD = "the run does not hold"
 
 
 def _of_subset(
-    dataset: Any, ids: Sizes, subset: str, is_meant: Callable[[Question], bool]
+    dataset: Any, ids: Sizes, subset: str, suits: Callable[[Question], bool]
 ) -> tuple[list[Question], list[str]]:
-    """A subset's questions whose images the run holds and whose answer is one of the choices; the others' reasons.
+    """Return a subset's questions whose images the run holds and whose answer is one of the
+    choices.
 
-    Where no subset is named, those count that are meant, and have choices.
+    Without a subset, these are among the questions with choices that suit. A line for each of the
+    others gives the reason.
     """
-    questions = dataset.questions()
-    kept, skipped = [], [*dataset.notes, *dataset.skipped]
-    for question in questions:
-        if not (question.group == subset if subset else question.choices and is_meant(question)):
+    usable = []
+    skipped = [*dataset.notes, *dataset.skipped]
+    for question in dataset.questions():
+        if not (question.group == subset if subset else question.choices and suits(question)):
             continue
         letters = [f"({chr(ord('A') + index)})" for index in range(len(question.choices))]
-        if lacking := [image for image in question.image_ids if image not in ids]:
-            skipped.append(f"question {question.id}: {NOT_HELD} {', '.join(lacking)}")
+        if absent := [image for image in question.image_ids if image not in ids]:
+            skipped.append(f"question {question.id}: {NOT_HELD} {', '.join(absent)}")
         elif not question.answer:
             skipped.append(f"question {question.id}: {HIDDEN_ANSWER}")
         elif question.answer not in letters:
             skipped.append(
-                f"question {question.id}: expected an answer of {', '.join(letters)}, found {question.answer!r}"
+                f"question {question.id}: expected an answer of {', '.join(letters)}, found "
+                f"{question.answer!r}"
             )
         else:
-            kept.append(question)
-    return kept, skipped
+            usable.append(question)
+    return usable, skipped
 
 
 PAIRED = {
@@ -208,7 +244,7 @@ PAIRED = {
 
 
 def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
-    """The tasks that may be put to a run over a data set."""
+    """Return the tasks that may be put to a run over a data set."""
     return [
         task
         for task in PAIRED.values()
@@ -217,36 +253,36 @@ def tasks_over(dataset: DatasetBase) -> list[PairedTask]:
 
 
 def paired_task(name: str) -> PairedTask:
-    """Raises UsageError that lists the tasks."""
+    """Return a paired task. Raises UsageError that lists the tasks."""
     if name not in PAIRED:
         raise UsageError(f"paired: unknown task {name!r}; known: {', '.join(PAIRED)}")
     return PAIRED[name]
 
 
 def serving_run(store: Store, task: PairedTask, name: str | None) -> Run:
-    """The named run, or the only one that serves the task. Raises UsageError that says what to extract."""
+    """Return the named run, or the only one that serves the task. Raises UsageError that says what
+    to extract."""
     runs = [store.run(name)] if name is not None else store.readable_runs(lambda _: True)
-    why = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
-    able = [run for run in runs if run.name not in why]
-    if len(able) == 1:
-        return able[0]
-    if able:
-        listed = ", ".join(run.name for run in able)
+    reasons = {run.name: reason for run in runs if (reason := _unfit(run, task)) is not None}
+    serving = [run for run in runs if run.name not in reasons]
+    if len(serving) == 1:
+        return serving[0]
+    if serving:
+        listed = ", ".join(run.name for run in serving)
         raise UsageError(
-            f"paired {task.name}: expected one run or a name (--run), found runs that serve it: {listed}"
+            f"paired {task.name}: expected one run or a name (--run), found runs that serve it: "
+            f"{listed}"
         )
-    over = [
-        reason for run in runs if run.config.dataset == task.dataset and (reason := why[run.name])
-    ]
-    found = "; ".join(over or why.values()) or f"store {store.path} has no run"
+    over = [reasons[run.name] for run in runs if run.config.dataset == task.dataset]
+    problem = "; ".join(over or reasons.values()) or f"store {store.path} has no run"
     raise UsageError(
-        f"paired {task.name}: {found}; extract what it needs: "
+        f"paired {task.name}: {problem}; extract what it needs: "
         f"kvtool extract {store.path} --model M --dataset {task.spec}"
     )
 
 
 def _unfit(run: Run, task: PairedTask) -> str | None:
-    """Why a run cannot serve a task."""
+    """Return why a run cannot serve a task; None for one that can."""
     config = run.config
     if config.dataset != task.dataset and task.name not in tasks_of(run):
         return f"run {run.name} is over {config.dataset}, not {task.dataset}"
@@ -255,23 +291,28 @@ def _unfit(run: Run, task: PairedTask) -> str | None:
     if not config.model.geometry.layers:
         return f"run {run.name} is of {config.model.name}, an encoder that answers nothing"
     if config.prefix != "none":
-        return f"run {run.name} has text before its images (prefix {config.prefix}), which questions have not"
+        return (
+            f"run {run.name} has text before its images (prefix {config.prefix}), which questions "
+            "have not"
+        )
     return None
 
 
 def survey_paired(dataset: DatasetBase, sizes: Sizes) -> list[Served]:
-    """What a data set serves of the paired tasks that may be put to a run over it, or one row that says none."""
-    able = tasks_over(dataset)
-    if not able:
+    """Return what a data set serves of the paired tasks that may be put to a run over it, or one
+    row that says none."""
+    tasks = tasks_over(dataset)
+    if not tasks:
         return [
             Served(
                 "paired", unit="questions", missing=f"{dataset.name} has no pairs or choices for it"
             )
         ]
-    return [_survey(dataset, sizes, task) for task in able]
+    return [_survey(dataset, sizes, task) for task in tasks]
 
 
 def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
+    """Return how many questions of one task a data set has, or why it has none."""
     what = f"paired {task.name}"
     if task.name not in dataset.tasks and (lacking := dataset.lacks(QUESTIONS)):
         return Served(what, unit="questions", missing=lacking)

@@ -15,24 +15,29 @@ article = conditions_article
 
 
 def prefix_effect(result: Result, row: Row) -> str:
-    """A prefix beside none, by the interval of the difference."""
+    """Set a prefix beside none, by the interval of the difference."""
     low, high, value = (
         row.get(name) for name in ("difference_low", "difference_high", "difference")
     )
-    how = f"The {row['condition']} prefix ({_choice(row)})"
+    subject = f"The {row['condition']} prefix ({_choice(row)})"
     if value is None:
-        return f"{how} scores {interval(result, row)}; its difference to none is not known."
+        return f"{subject} scores {interval(result, row)}; its difference to none is not known."
     if low is None or high is None:
-        return f"{how} differs from none by {show(result, value)}; without an interval nothing more is said."
-    by = f"{show(result, abs(value))} {result.metric}; difference {interval(result, row, 'difference')}"
+        return (
+            f"{subject} differs from none by {show(result, value)}; without an interval nothing "
+            "more is said."
+        )
+    difference = interval(result, row, "difference")
     if low > 0 or high < 0:
+        verb = "raised" if low > 0 else "lowered"
         what = "score" if result.higher_is_better else "error"
-        return f"{how} {'raised' if low > 0 else 'lowered'} the {what} by {by}."
-    return f"{how} made no difference that could be told: {interval(result, row, 'difference')} {result.metric}."
+        amount = f"{show(result, abs(value))} {result.metric}; difference {difference}"
+        return f"{subject} {verb} the {what} by {amount}."
+    return f"{subject} made no difference that could be told: {difference} {result.metric}."
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """What was found, a sentence each."""
+    """Say what each prefix did, a sentence each."""
     for row in condition_rows(result):
         if row["condition"] != "none":
             yield prefix_effect(result, row)
@@ -47,25 +52,25 @@ def _choice(row: Row) -> str:
 PREFIXES = ("none", "correct", "random", "incorrect")
 
 
-def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
-    """The words of the command that would make the result again."""
-    names = [each["condition"] for each in config.get("conditions", [])]
+def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    """Return the command line that would compute the result again."""
+    names = [condition["condition"] for condition in config.get("conditions", [])]
     layers = config.get("layers")
     narrowed = layers if layers and (info is None or layers != info["layers"]) else None
-    asked = {
+    values = {
         "run": config.get("run"),
         "kinds": ",".join(config.get("kinds", [])) or None,
         "layers": None if narrowed is None else ranges(narrowed),
         "conditions": ",".join(name for name in names if name in PREFIXES) or None,
         **{name: config.get(name) for name in ("select", "seed")},
     }
-    words = [
+    arguments = [
         "prefix",
-        kept.store,
-        str(kept.result.task),
-        *flags(asked, {"select": "max", "seed": 0}),
+        stored.store,
+        str(stored.result.task),
+        *flags(values, {"select": "max", "seed": 0}),
     ]
-    for item in kept.result.items:
+    for item in stored.result.items:
         if item.get("condition") not in PREFIXES and item.get("n_texts") == 1:
-            words += ["--prefix", f"text:{item['text']}"]
-    return words + flags(config.get("options") or {})
+            arguments += ["--prefix", f"text:{item['text']}"]
+    return arguments + flags(config.get("options") or {})

@@ -9,7 +9,8 @@ from kvtool.result import Result
 
 
 def draw(result: Result) -> Figure:
-    """Scores by the condition's best block and by the fixed one, and their differences to `none`."""
+    """Draw scores by the condition's best block and by the fixed one, and their differences to
+    `none`."""
     panels = [Panel(name, result.rows, name) for name in (result.metric, "difference")]
     names = {row["condition"]: row["condition"] for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
@@ -23,11 +24,11 @@ def draw(result: Result) -> Figure:
             filled=False,
         ),
     ]
-    how = "on the other half" if result.config.get("select") == "split" else "on the same data"
+    choice = "on the other half" if result.config.get("select") == "split" else "on the same data"
     return draw_panels(
         result,
         panels,
         names,
         series,
-        [f"blocks chosen {how}", "difference to none: paired interval"],
+        [f"blocks chosen {choice}", "difference to none: paired interval"],
     )

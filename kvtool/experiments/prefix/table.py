@@ -1,4 +1,5 @@
-"""Prefix conditions on a terminal, the paper's table 4: score and difference by the best block and by the fixed one."""
+"""Prefix conditions on a terminal, the paper's table 4: score and difference by the best and the
+fixed block."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from kvtool.result import Result, Row
 
 CHOICES = ("best", "fixed")
 NAME = 24
-"""Of a longer condition only so many characters are in the table; the whole stands below."""
+"""The most characters of a condition in the table; a longer one stands below it in full."""
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """What `kvtool prefix` shows below the headline; intervals stand below their numbers."""
+    """Yield what `kvtool prefix` shows below the headline; intervals stand below their numbers."""
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
     title = f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired"
@@ -45,13 +46,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
             cells.append("-" if condition == "none" else _cell(result, row, "difference"))
         table.add_row(*map(Text, cells))
     yield table
-    how = (
+    choice_note = (
         "on the other half of the data"
         if result.config["select"] == "split"
         else "on the same data: optimistic"
     )
     block = f"{fixed['kind']}, layer {fixed['layer']}, kv_head {fixed['kv_head']}"
-    lines = [f"fixed block: {block}, the best of none; blocks chosen {how}"]
+    lines = [f"fixed block: {block}, the best of none; blocks chosen {choice_note}"]
     yield Text("\n".join(lines + [f"{item['condition']}: {_text(item)}" for item in result.items]))
 
 
@@ -73,7 +74,6 @@ def _cell(result: Result, row: Row, name: str) -> str:
 def _text(item: Row) -> str:
     if not item["text"]:
         return "no text" if item["n_texts"] == 1 else f"{item['n_texts']} texts"
-    more = item["n_texts"] - 1
-    return f'"{item["text"]}"' + (
-        f" and {more} other texts" if more > 1 else " and another text" if more else ""
-    )
+    n_further = item["n_texts"] - 1
+    further = f" and {n_further} other texts" if n_further > 1 else " and another text"
+    return f'"{item["text"]}"' + further * bool(n_further)

@@ -1,8 +1,9 @@
-"""The page's article about a probe: heatmaps, the curve over layers, the best block beside the baselines."""
+"""The page's article about a probe: heatmaps, the curve over layers, the best block beside the
+baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,49 +26,54 @@ from kvtool.result import Result, Row, block_name, is_summary
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
-    result, examples = study.kept[position].result, study.examples.get(position, {})
+    """Return the article of a probe."""
+    result = study.kept[position].result
+    examples = study.examples.get(position, {})
     rows = [row for row in result.rows if is_summary(row) and "kv_head" in row]
     kinds = [kind for kind in dict.fromkeys(row["kind"] for row in rows) if is_grid(rows, kind)]
     baselines = leading_baselines(result)
-    series = [
-        (kind, STYLES[kind], [r for r in result.per_layer if r["kind"] == kind]) for kind in kinds
-    ]
+    series = [(kind, STYLES[kind], _of_kind(result.per_layer, kind)) for kind in kinds]
+    has_curve = any(len(layer_rows) > 1 for _, _, layer_rows in series)
     levels = [(baseline_label(result, row), level_style(result, row), row) for row in baselines]
     best = [] if result.best is None else [(f"best: {block_name(result.best)}", result.best)]
-    named = [*best, *((baseline_label(result, row), row) for row in baselines)]
-    scored = [row for _, row in named]
+    labeled = [*best, *((baseline_label(result, row), row) for row in baselines)]
+    scored = [row for _, row in labeled]
     tables = [
         scores_table(
-            result, named, "Best block and baselines", data.add(f"{summary.rows}-best", scored)
+            result, labeled, "Best block and baselines", data.add(f"{summary.rows}-best", scored)
         )
     ]
     if result.per_layer:
-        of_layers = [(block_name(row), row) for row in result.per_layer]
+        layer_rows = [(block_name(row), row) for row in result.per_layer]
         name = data.add(f"{summary.rows}-per-layer", result.per_layer)
-        tables.append(scores_table(result, of_layers, "Best block of each layer", name))
+        tables.append(scores_table(result, layer_rows, "Best block of each layer", name))
     return replace(
         summary,
         template="probe.html",
         charts={
-            "heatmaps": [
-                heatmap(result, kind, [r for r in rows if r["kind"] == kind]) for kind in kinds
-            ],
-            "curve": charts.layers_chart(result, series, levels)
-            if any(len(of) > 1 for _, _, of in series)
-            else None,
+            "heatmaps": [heatmap(result, kind, _of_kind(rows, kind)) for kind in kinds],
+            "curve": charts.layers_chart(result, series, levels) if has_curve else None,
         },
         tables=tables,
         blocks=clickable_blocks(result, examples),
     )
 
 
+def _of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
+    """Return the rows of a kind."""
+    return [row for row in rows if row["kind"] == kind]
+
+
 def last_layer(result: Result) -> str | None:
-    """The last layer's best block beside the best of all; None where they are one, or of several kinds."""
+    """Set the last layer's best block beside the best of all.
+
+    It is None where they are one, or of several kinds.
+    """
     best = result.best
     if best is None or best.get("select") == "split":
         return None
-    of_kind = [row for row in result.per_layer if row["kind"] == best["kind"]]
-    last = max(of_kind, key=lambda row: int(row["layer"]), default=None)
+    kind_rows = [row for row in result.per_layer if row["kind"] == best["kind"]]
+    last = max(kind_rows, key=lambda row: int(row["layer"]), default=None)
     if last is None or last["layer"] == best["layer"] or last.get(result.metric) is None:
         return None
     what = f"the last layer's best ({block_name(last)}), {interval(result, last)}"
@@ -80,7 +86,7 @@ def last_layer(result: Result) -> str | None:
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """What was found, a sentence each."""
+    """Say what the probe shows, a sentence each."""
     yield best_block(result)
     best = result.best
     if best is None or best.get(result.metric) is None:
@@ -91,11 +97,11 @@ def sentences(result: Result) -> Iterator[str]:
         yield against_baseline(result, best, row)
 
 
-def command(kept: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
-    """The words of the command that would make the result again."""
-    words = ["probe", kept.store, str(kept.result.task), *flags({"run": config.get("run")})]
-    words += block_flags(config.get("blocks", []), info)
-    words += flags(
+def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> list[str]:
+    """Return the command line that would compute the result again."""
+    arguments = ["probe", stored.store, str(stored.result.task), *flags({"run": config.get("run")})]
+    arguments += block_flags(config.get("blocks", []), info)
+    arguments += flags(
         {"select": config.get("select"), "seed": config.get("seed")}, {"select": "max", "seed": 0}
     )
-    return words + flags(config.get("options", {}))
+    return arguments + flags(config.get("options", {}))

@@ -84,8 +84,8 @@ def probe(
     """Score every (kind, layer, kv_head) of a run on a perception task. Never loads the model.
 
     TASK: foreground-segmentation, co-segmentation, semantic-segmentation, referring-expression,
-    semantic-correspondence, temporal-correspondence or one of a plug-in; or all, for every one that the run's data set
-    serves. Options that only some tasks take name them.
+    semantic-correspondence, temporal-correspondence or one of a plug-in; or all, for every one that
+    the run's data set serves. Options that only some tasks take name them.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots

@@ -1,5 +1,7 @@
-"""Scores of a task over layers: the best of each layer beside the baselines, and every head (the paper's figures 2 and
-5 to 13)."""
+"""Scores of a task over layers: the best of each layer beside the baselines, and every head.
+
+See the paper's figures 2 and 5 to 13.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from kvtool.reporting.numbers import unit_word
 from kvtool.reporting.plots import heatmap
 from kvtool.reporting.plots.panels import DECODER, best_words, main_kinds, map_rows, over_maps
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     DASHES,
     MARKERS,
     in_words,
@@ -29,47 +31,46 @@ from kvtool.store.places import folder_name
 
 CURVE_IN = 1.7
 LOOKS = {"value": 0, "key": 1}
-"""Which colour and marker a kind has, alone or beside the other."""
+"""The color and marker of a kind, alone or beside the other."""
 APART = 0.16
 """Layers between the curves of two kinds, so that their intervals do not hide each other."""
 
 
 def draw(result: Result) -> Figure:
-    """The curves of all kinds in one panel; a map for each kind of more than one block."""
+    """Draw the curves of all kinds in one panel, and a map for each kind of more than one block."""
     blocks = [row for row in result.rows if is_summary(row) and "kv_head" in row]
     best = result.best
     mapped = best is not None and best["kind"] in map_rows(blocks)
-    words = [best_words(best, block_name(best or {}), mapped)]
+    notes = [best_words(best, block_name(best or {}), mapped)]
     if best is not None:
-        words.append(
-            f"{in_words(result, scored(best, result.metric))} {unit_word(result)}".rstrip()
-        )
-    return over_maps(result, blocks, CURVE_IN, partial(curves, result=result, blocks=blocks), words)
+        score = in_words(result, scored(best, result.metric))
+        notes.append(f"{score} {unit_word(result)}".rstrip())
+    return over_maps(result, blocks, CURVE_IN, partial(curves, result=result, blocks=blocks), notes)
 
 
 def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -> None:
-    """The best of each layer, and horizontal lines for the baselines."""
+    """Draw the best of each layer, and horizontal lines for the baselines."""
     kinds = main_kinds(blocks)
     for index, kind in enumerate(kinds):
         best = {row["layer"]: row for row in result.per_layer if row["kind"] == kind}
         # A layer that was scored and is defined for no head is a gap.
         layers = sorted({row["layer"] for row in blocks if row["kind"] == kind})
-        at = [layer + APART * (index - (len(kinds) - 1) / 2) for layer in layers]
-        own = LOOKS.get(kind, 0)
-        look: dict[str, Any] = {"color": COLOURS[own], "marker": MARKERS[own], "zorder": 3}
+        positions = [layer + APART * (index - (len(kinds) - 1) / 2) for layer in layers]
+        style = LOOKS.get(kind, 0)
+        look: dict[str, Any] = {"color": COLORS[style], "marker": MARKERS[style], "zorder": 3}
         label = f"{kind}, best head of each layer" if kind in DECODER else kind
         points(
             axes,
-            at,
+            positions,
             [scored(best.get(layer, {}), result.metric) for layer in layers],
             label=label,
             **look,
         )
     for index, (name, row) in enumerate(baselines(result, kinds)):
-        found = scored(row, result.metric)
-        colour = COLOURS[(index + len(LOOKS)) % len(COLOURS)]
-        label = f"{name}: {in_words(result, found)}"
-        axes.axhline(found.value, color=colour, linestyle=DASHES[index % len(DASHES)], label=label)
+        score = scored(row, result.metric)
+        color = COLORS[(index + len(LOOKS)) % len(COLORS)]
+        label = f"{name}: {in_words(result, score)}"
+        axes.axhline(score.value, color=color, linestyle=DASHES[index % len(DASHES)], label=label)
     layers = [row["layer"] for row in blocks if row["kind"] in kinds]
     axes.set(
         xlim=(min(layers) - 0.5, max(layers) + 0.5), ylabel=metric_label(result, result.metric)
@@ -80,16 +81,16 @@ def curves(axes: Axes, width_in: float, result: Result, blocks: Sequence[Row]) -
         axes.set_xlabel(f"layer, {', '.join(kinds)}")
 
 
-def baselines(result: Result, drawn: Sequence[str]) -> list[tuple[str, Row]]:
-    """The best of each run's projected and vision blocks that is not drawn as a curve, and what to call it."""
-    here = result.config.get("run")
+def baselines(result: Result, curve_kinds: Sequence[str]) -> list[tuple[str, Row]]:
+    """Return the best of each run's projected and vision blocks without a curve, and its label."""
+    this_run = result.config.get("run")
     groups: dict[tuple[Any, Any], list[Row]] = {}
     for row in result.baselines:
-        if row.get("run") != here or row["kind"] not in drawn:
+        if row.get("run") != this_run or row["kind"] not in curve_kinds:
             groups.setdefault((row.get("run"), row["kind"]), []).append(row)
     rows = [result.best_of(group) or group[0] for group in groups.values()]
     names = [
-        block_name(row) + (f", {folder_name(row['model'])}" if row.get("run") != here else "")
+        block_name(row) + (f", {folder_name(row['model'])}" if row.get("run") != this_run else "")
         for row in rows
     ]
     times = Counter(names)

@@ -1,4 +1,5 @@
-"""`kvtool probe`: how well every (kind, layer, kv_head) of a run does a perception task (paper, section 3.1)."""
+"""`kvtool probe`: how well every (kind, layer, kv_head) of a run does a perception task (paper,
+section 3.1)."""
 
 from __future__ import annotations
 
@@ -38,18 +39,30 @@ def probe(
 ) -> Result:
     """Score every block of a run on a task.
 
-    kinds: by default value, or key where there is none, and the baselines projected and vision. layers, heads: of the
-    decoder's kinds, the baselines beside them are whole; of vision where no decoder's kind is asked for. ids: only
-    these of the run's images, so that runs which lack different ones can be compared. select: "max" takes the best
-    block on the data it is scored on, which is optimistic; "split" chooses on one half of the sampling units and
-    scores on the other. limit: sampling units at most. data: where the data set is now. seed: of episodes, halves and
-    intervals. save_predictions: a new folder for what the best block predicts, see docs/output.md.
-    wait_s: how long to wait for another process that scores the same. share: that of the command that this probe is a
-    part of, in place of wait_s. progress: called with (blocks done, note). options: the task's own, see options_of.
+    The result is stored and returned again when the same is asked for, unless `fresh`. Raises
+    UsageError where the run's data set cannot serve the task or a block is not stored, KvtoolError
+    where nothing can be scored, BusyError where another process scores the same.
 
-    The result is kept in the store and given again when asked for the same, unless `fresh`. Raises UsageError where
-    the run's data set cannot serve the task or a block is not stored, KvtoolError where nothing can be scored,
-    BusyError where another process scores the same.
+    Args:
+        target: the run, or the store that holds it.
+        task: the name of the task.
+        kinds: by default value, or key where there is none, and the baselines projected and vision.
+        layers: layers of the decoder's kinds, or of vision where no decoder's kind is asked for;
+            the baselines beside them are complete.
+        heads: heads of the same kinds.
+        ids: the run's images to use, so that runs which lack different ones can be compared.
+        select: "max" takes the best block on the data it is scored on, which is optimistic; "split"
+            chooses on one half of the sampling units and scores on the other.
+        limit: the most sampling units.
+        device: the device.
+        data: the place of the run's data set, if it moved.
+        seed: the random seed of episodes, halves and intervals.
+        fresh: whether everything is scored again.
+        save_predictions: a new folder for what the best block predicts, see docs/output.md.
+        wait_s: how long to wait for another process that scores the same.
+        share: that of the command that this probe is a part of, in place of wait_s.
+        progress: called with (blocks done, note).
+        options: the task's options, see options_of.
     """
     return evaluate(
         select_run(target),

@@ -29,11 +29,19 @@ def score_bdd10k(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png, 8-bit train ids as the ground truth.
+    """Score miou, miou_fgbg and the IoU of every class of RESULTS/<name>.png.
 
-    data: the BDD folder, or one that holds the ground truth's label maps themselves. Ground truth of 255 is dropped, a
-    predicted id above 18 belongs to no class, and a missing file is a miss that `n_missing` counts. An image whose
-    ground truth cannot be used is left out and counted in n_skipped.
+    Result files hold 8-bit train ids as the ground truth. Ground truth of 255 is dropped, a
+    predicted id above 18 belongs to no class, and a missing file is a miss that `n_missing` counts.
+    An image whose ground truth cannot be used is left out and counted in n_skipped. Raises
+    DatasetError.
+
+    Args:
+        data: the BDD folder, or one that holds the ground truth's label maps themselves.
+        results: the folder of predictions.
+        split: val or train.
+        seed: the random seed of the intervals.
+        progress: called with 1, the file's name and the number of files.
     """
     maps = _label_maps(Path(data), split)
     folder = results_folder(results, "a label map for each image")
@@ -47,7 +55,8 @@ def score_bdd10k(
     }
     benchmark = LabelMapBenchmark(names, VOID, read_label_map)
     counted = count(benchmark, truth, folder, progress)
-    counts, missing = counted.counts, counted.missing
+    counts = counted.counts
+    absent = counted.missing
     return Result(
         command="score",
         task="bdd10k",
@@ -57,19 +66,19 @@ def score_bdd10k(
             benchmark,
             counts,
             _scores,
-            n_missing=len(missing),
+            n_missing=len(absent),
             seed=seed,
             extra=given_class_units(counts),
         ),
         config={"data": str(data), "results": str(results), "split": split, "seed": seed},
         versions=versions(),
         n_skipped=len(counted.left_out),
-        skipped=[*counted.left_out, *missing_notes(folder, missing)][:NAMED],
+        skipped=[*counted.left_out, *missing_notes(folder, absent)][:NAMED],
     )
 
 
 def _label_maps(data: Path, split: str) -> dict[str, Path]:
-    """The ground truth's files by name without suffix."""
+    """Return the ground truth's files by name without suffix. Raises DatasetError."""
     if split not in SPLITS:
         raise UsageError(f"split: expected {' or '.join(SPLITS)}, found {split!r}")
     root = results_folder(data, "BDD-10K or its label maps")
@@ -77,9 +86,10 @@ def _label_maps(data: Path, split: str) -> dict[str, Path]:
     folder = official if official.is_dir() else root
     maps = {stem: path for stem, path in by_stem(folder).items() if path.suffix.lower() == ".png"}
     if not maps:
-        place = official.relative_to(root)
+        expected_folder = official.relative_to(root)
         raise DatasetError(
-            f"{root}: expected label maps (*.png) in {place}/, found {found(official / 'x', root)}"
+            f"{root}: expected label maps (*.png) in {expected_folder}/, found "
+            f"{found(official / 'x', root)}"
         )
     return maps
 
@@ -91,15 +101,18 @@ def _truth(path: Path) -> LabelMap:
 
 
 def given_class_units(counts: Array) -> Array:
-    """(image, 3, class) counts -> (image, 4): background and foreground intersection, then union, summed over the
-    classes of the image's ground truth, each in turn the foreground."""
-    intersection, said, true = np.moveaxis(counts, 1, 0)
-    union = said + true - intersection
+    """Return units (image, 4) of counts (image, 3, class).
+
+    They are background and foreground intersection, then union, summed over the classes of the
+    image's ground truth, each in turn the foreground.
+    """
+    intersection, predicted, true = np.moveaxis(counts, 1, 0)
+    union = predicted + true - intersection
     pixels = true.sum(axis=1, keepdims=True)
     columns = (pixels - union, intersection, pixels - intersection, union)
     return np.stack([(column * (true > 0)).sum(axis=1) for column in columns], axis=1)
 
 
 def _scores(sums: Array) -> dict[str, Array]:
-    given = ratio(sums[..., -4:-2], sums[..., -2:], empty=0.0)
-    return bdd_scores(sums[..., :-4]) | {"miou_fgbg": given.mean(axis=-1)}
+    given_class_iou = ratio(sums[..., -4:-2], sums[..., -2:], empty=0.0)
+    return bdd_scores(sums[..., :-4]) | {"miou_fgbg": given_class_iou.mean(axis=-1)}

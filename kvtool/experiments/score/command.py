@@ -37,14 +37,16 @@ Split = Literal["val", "train"]
 def davis(
     data: DataOption,
     results: Annotated[
-        Path, typer.Option("--results", metavar="DIR", help="Holds <sequence>/<frame>.png.")
+        Path,
+        typer.Option("--results", metavar="DIR", help="Folder that holds <sequence>/<frame>.png."),
     ],
-    split: Annotated[Split, typer.Option("--split", help="Which list of sequences.")] = "val",
+    split: Annotated[Split, typer.Option("--split", help="List of sequences to score.")] = "val",
     format: FormatOption = "auto",
 ) -> None:
     """J and F of video object masks over all objects and of each: means, recall, decay.
 
-    Masks are indexed PNGs as the annotations. The first and the last frame are not scored and need no mask.
+    Masks are indexed PNGs as the annotations. The first and the last frame are not scored and need
+    no mask.
     """
     _score("davis", "sequences", format, data=data, results=results, split=split)
 
@@ -59,17 +61,21 @@ def davis(
 def imagenet_s(
     data: DataOption,
     results: Annotated[
-        Path, typer.Option("--results", metavar="DIR", help="Holds <wnid>/<name>.png.")
+        Path, typer.Option("--results", metavar="DIR", help="Folder that holds <wnid>/<name>.png.")
     ],
     classes: Annotated[
-        int, typer.Option("--classes", metavar="50|300|919", help="Which of the three sizes.")
+        int,
+        typer.Option(
+            "--classes", metavar="50|300|919", help="Number of classes: one of the three sizes."
+        ),
     ],
     split: Annotated[Literal["validation", "train-semi"], typer.Option("--split")] = "validation",
     format: FormatOption = "auto",
 ) -> None:
     """miou over all classes with background, and the IoU of each.
 
-    Maps are RGB PNGs, id = R + 256 G, as the ground truth. A missing file is a miss; n_missing counts them.
+    Maps are RGB PNGs, id = R + 256 G, as the ground truth. A missing file is a miss; n_missing
+    counts them.
     """
     _score("imagenet-s", "images", format, data=data, results=results, classes=classes, split=split)
 
@@ -86,13 +92,16 @@ def bdd10k(
         Path,
         typer.Option("--data", metavar="DIR", help="The data set's folder, or its label maps'."),
     ],
-    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Holds <name>.png.")],
+    results: Annotated[
+        Path, typer.Option("--results", metavar="DIR", help="Folder that holds <name>.png.")
+    ],
     split: Annotated[Split, typer.Option("--split")] = "val",
     format: FormatOption = "auto",
 ) -> None:
     """miou over the classes of the ground truth, miou_fgbg, and the IoU of each class.
 
-    Maps are 8-bit PNGs of ids 0 to 18 as the ground truth. A missing file is a miss; n_missing counts them.
+    Maps are 8-bit PNGs of ids 0 to 18 as the ground truth. A missing file is a miss; n_missing
+    counts them.
     """
     _score("bdd10k", "images", format, data=data, results=results, split=split)
 
@@ -106,14 +115,14 @@ def bdd10k(
 )
 def spair(
     answers: Annotated[
-        Path, typer.Option("--answers", metavar="FILE", help="JSON lines, a pair each.")
+        Path, typer.Option("--answers", metavar="FILE", help="File of JSON lines, a pair each.")
     ],
     format: FormatOption = "auto",
 ) -> None:
     """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
 
-    A line holds a pair's fields of SPair-71k (category, trg_kps, trg_bndbox) and prd_kps, the predicted points [x, y]
-    in pixels of the original target image, in the order of trg_kps.
+    A line holds a pair's fields of SPair-71k (category, trg_kps, trg_bndbox) and prd_kps, the
+    predicted points [x, y] in pixels of the original target image, in the order of trg_kps.
     """
     _score("spair", "pairs", format, answers=answers)
 
@@ -128,7 +137,9 @@ def spair(
 def pope(
     answers: Annotated[
         list[Path] | None,
-        typer.Option("--answers", metavar="FILE...", help="JSON lines or JSON lists; one or more."),
+        typer.Option(
+            "--answers", metavar="FILE...", help="One file or more of JSON lines or JSON lists."
+        ),
     ] = None,
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE", help="Further files.")
@@ -143,10 +154,12 @@ def pope(
     ] = None,
     format: FormatOption = "auto",
 ) -> None:
-    """accuracy, precision, recall, f1 and yes_ratio of each file, pooled, and as the mean over files (macro_f1 ...).
+    """accuracy, precision, recall, f1 and yes_ratio of each file, pooled, and as the mean over
+    files (macro_f1 ...).
 
-    A record holds answer (free text, read as the official script does) and label (yes or no). With --labels, the
-    official pair of files: answers without labels, and POPE's own file of questions. - is standard input.
+    A record holds answer (free text, read as the official script does) and label (yes or no). With
+    --labels, the official pair of files: answers without labels, and POPE's own file of questions.
+    - is standard input.
     """
     files = [*(answers or []), *(more or [])]
     if not files:
@@ -162,12 +175,15 @@ def pope(
     ),
 )
 def mme(
-    answers: Annotated[Path, typer.Option("--answers", metavar="DIR", help="Holds <subset>.txt.")],
+    answers: Annotated[
+        Path, typer.Option("--answers", metavar="DIR", help="Folder that holds <subset>.txt.")
+    ],
     format: FormatOption = "auto",
 ) -> None:
     """acc, acc_plus and score of each subset, their means over the subsets, and the total.
 
-    A line of a file: image TAB question TAB ground truth TAB answer; two lines an image, one after the other.
+    A line of a file: image TAB question TAB ground truth TAB answer; two lines an image, one after
+    the other.
     """
     _score("mme", "subsets", format, answers=answers)
 
@@ -184,5 +200,6 @@ def _score(name: str, unit: str, format: Format, **options: Any) -> None:
     emit(result, resolve(format))
     if result.n_skipped:
         raise PartialError(
-            f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} scored"
+            f"score {name}: {result.n_skipped} {unit} or their truth were left out, {result.n} "
+            "scored"
         )

@@ -1,4 +1,5 @@
-"""DAVIS-2017, semi-supervised: a tree of masks, scored as davis2017-evaluation does (protocol 6)."""
+"""DAVIS-2017, semi-supervised: a tree of masks, scored as davis2017-evaluation does (protocol
+6)."""
 
 from __future__ import annotations
 
@@ -32,47 +33,36 @@ def score_davis(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """J and F of RESULTS/<sequence>/<frame>.png, indexed PNGs as the annotations, over all objects and of each.
+    """Score J and F of RESULTS/<sequence>/<frame>.png over all objects and of each.
 
-    data: the DAVIS folder; split: val or train. The first and the last frame are not scored and need no mask.
-    A sequence whose annotations are not all there, of one size and readable, is left out and counted in n_skipped.
-    Raises DatasetError for a missing sequence or frame of the results, a mask of another size, and an id above the
-    number of objects of the sequence, where the official script ends too.
+    The first and the last frame are not scored and need no mask. A sequence whose annotations are
+    not all there, of one size and readable, is left out and counted in n_skipped. Raises
+    DatasetError for a missing sequence or frame of the results, a mask of another size, and an id
+    above the number of objects of the sequence, where the official script ends too.
+
+    Args:
+        data: the DAVIS folder.
+        results: the folder of predictions, indexed PNGs as the annotations.
+        split: val or train.
+        seed: the random seed of the intervals.
+        progress: called with 1, the sequence's name and the number of sequences.
     """
     dataset = Davis(Path(data), split)
     folder = results_folder(results, "a folder of masks for each sequence")
-    videos = dataset.videos()
-    skipped = list(dataset.skipped)
-    units, objects = [], []
-    for video in videos:
-        if not all(map(dataset.has_label_map, video.frame_ids)):
-            continue  # it would shift the frames that are scored; those frames are named already
-        try:
-            truth = _truth(dataset, video)
-        except DatasetError as error:
-            skipped.append(str(error))
-            continue
-        of_video = _video_units(video, truth, folder)
-        units.append(of_video)
-        objects += [
-            {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2}
-            for i in range(1, len(of_video) + 1)
-        ]
-        if progress is not None:
-            progress(1, video.name, len(videos))
+    units, objects, skipped = _score_videos(dataset, folder, progress)
     if not units:
         raise none_left(f"{data}: sequences", skipped)
-    every = np.concatenate(units)
-    rows: list[Row] = [{**scored(every, _scores, seed=seed), "n": len(every)}]
+    object_units = np.concatenate(units)
+    rows: list[Row] = [{**scored(object_units, _scores, seed=seed), "n": len(object_units)}]
     rows += [
         {**label, **scored(unit[None], _scores), "n": 1}
-        for label, unit in zip(objects, every, strict=True)
+        for label, unit in zip(objects, object_units, strict=True)
     ]
     return Result(
         command="score",
         task="davis",
         metric="j_and_f",
-        n=len(every),
+        n=len(object_units),
         rows=rows,
         config={"data": str(data), "results": str(results), "split": dataset.split, "seed": seed},
         versions=versions(),
@@ -81,8 +71,40 @@ def score_davis(
     )
 
 
+def _score_videos(
+    dataset: Davis, folder: Path, progress: Progress | None
+) -> tuple[list[Array], list[Row], list[str]]:
+    """Score the sequences: units (object, 7) of each, a label for each object, and those left
+    out."""
+    videos = dataset.videos()
+    skipped = list(dataset.skipped)
+    units = []
+    objects: list[Row] = []
+    for video in videos:
+        # A missing annotation would shift the frames that are scored; it is named already.
+        if not all(map(dataset.has_label_map, video.frame_ids)):
+            continue
+        # Annotations that cannot be used leave the sequence out; results that cannot end the
+        # scoring.
+        try:
+            truth = _truth(dataset, video)
+        except DatasetError as error:
+            skipped.append(str(error))
+            continue
+        video_units = _video_units(video, truth, folder)
+        units.append(video_units)
+        objects += [
+            {"object": f"{video.name}_{i}", "n_frames": len(video.frame_ids) - 2}
+            for i in range(1, len(video_units) + 1)
+        ]
+        if progress is not None:
+            progress(1, video.name, len(videos))
+    return units, objects, skipped
+
+
 def _truth(dataset: Davis, video: Video) -> list[Array]:
-    """The annotations of a sequence's frames. Raises DatasetError where it cannot be scored by them."""
+    """Return the annotations of a sequence's frames. Raises DatasetError where it cannot be scored
+    by them."""
     if len(video.frame_ids) < 3:
         raise DatasetError(f"sequence {video.name}: no frame between its ends")
     truth: list[Array] = [dataset.label_map(frame) for frame in video.frame_ids]
@@ -95,17 +117,19 @@ def _truth(dataset: Davis, video: Video) -> list[Array]:
 
 
 def _video_units(video: Video, truth: Sequence[Array], results: Path) -> Array:
-    """(object, 7): davis_units of a sequence."""
+    """Return the davis_units of a sequence, (object, 7). Raises DatasetError."""
     if not (results / video.name).is_dir():
         raise DatasetError(
-            f"{results}: expected a folder {video.name}/ with the masks of this sequence, found none"
+            f"{results}: expected a folder {video.name}/ with the masks of this sequence, found "
+            "none"
         )
-    said = [
+    predicted = [
         _mask(results / f"{frame}.png", video, truth[i])
         for i, frame in enumerate(video.frame_ids[1:-1], 1)
     ]
-    ends = np.zeros_like(truth[0])  # never looked at
-    return davis_units(*object_frames([ends, *said, ends], truth))
+    # The first and the last frame are not scored: any mask serves.
+    ends = np.zeros_like(truth[0])
+    return davis_units(*object_frames([ends, *predicted, ends], truth))
 
 
 def _mask(path: Path, video: Video, truth: Array) -> Array:
@@ -119,13 +143,13 @@ def _mask(path: Path, video: Video, truth: Array) -> Array:
     highest = int(mask.max(initial=0))
     if highest > video.n_objects:
         raise DatasetError(
-            f"{path}: expected ids 0 to {video.n_objects}, the objects of {video.name}'s first annotation, found "
-            f"{highest}; the official evaluation ends here too"
+            f"{path}: expected ids 0 to {video.n_objects}, the objects of {video.name}'s first "
+            f"annotation, found {highest}; the official evaluation ends here too"
         )
     return mask
 
 
 def _scores(sums: Array) -> dict[str, Array]:
-    """davis_scores in the order of a report: means before recall and decay."""
-    found = davis_scores(sums)
-    return {name: found[name] for name in ("j_and_f", "j_mean", "f_mean", *found)}
+    """Return davis_scores in the order of a report: means before recall and decay."""
+    scores = davis_scores(sums)
+    return {name: scores[name] for name in ("j_and_f", "j_mean", "f_mean", *scores)}

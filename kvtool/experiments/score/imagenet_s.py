@@ -27,20 +27,23 @@ def score_imagenet_s(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """miou and the IoU of every class of RESULTS/<wnid>/<name>.png, RGB with id = R + 256 G as the ground truth.
+    """Score miou and the IoU of every class of RESULTS/<wnid>/<name>.png.
 
-    data: the folder of one size; classes: 50, 300 or 919. Ground truth of 1000 is dropped, a predicted id above
-    `classes` belongs to no class, and a missing file is a miss that `n_missing` counts. Intervals draw images within
-    their wnid, as a resample without some class would score it 0. An image whose ground truth is missing or cannot be
-    used is left out and counted in n_skipped.
+    Result files are RGB with id = R + 256 G as the ground truth. Ground truth of 1000 is dropped, a
+    predicted id above `classes` belongs to no class, and a missing file is a miss that `n_missing`
+    counts. Intervals draw images within their wnid, as a resample without some class would score it
+    0. An image whose ground truth is missing or cannot be used is left out and counted in
+    n_skipped. Raises DatasetError and UsageError.
+
+    Args:
+        data: the folder of one size.
+        results: the folder of predictions.
+        classes: 50, 300 or 919.
+        split: the split, by default the data set's.
+        seed: the random seed of the intervals.
+        progress: called with 1, the file's name and the number of files.
     """
-    if classes not in SIZES:
-        raise UsageError(
-            f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {classes}"
-        )
-    dataset = ImageNetS(Path(data), split)
-    if dataset.size not in (None, classes):
-        raise UsageError(f"classes: {data} is ImageNet-S{dataset.size}, not {classes}")
+    dataset = _open(data, split, classes)
     folder = results_folder(results, "a folder of id maps for each wnid")
     images = dataset.labelled_ids()
     if not images:
@@ -52,7 +55,7 @@ def score_imagenet_s(
     }
     benchmark = LabelMapBenchmark(_names(dataset, classes), IGNORE, read_prediction)
     counted = count(benchmark, truth, folder, progress)
-    missing = counted.missing
+    absent = counted.missing
     folders = np.unique([name.partition("/")[0] for name in counted.names], return_inverse=True)[1]
     return Result(
         command="score",
@@ -63,7 +66,7 @@ def score_imagenet_s(
             benchmark,
             counted.counts,
             imagenet_s_scores,
-            n_missing=len(missing),
+            n_missing=len(absent),
             seed=seed,
             strata=folders,
         ),
@@ -76,12 +79,28 @@ def score_imagenet_s(
         },
         versions=versions(),
         n_skipped=len(counted.left_out) + len(dataset.skipped),
-        skipped=[*counted.left_out, *missing_notes(folder, missing), *dataset.skipped][:NAMED],
+        skipped=[*counted.left_out, *missing_notes(folder, absent), *dataset.skipped][:NAMED],
     )
 
 
+def _open(data: FilePath, split: str | None, classes: int) -> ImageNetS:
+    """Open the data set. Raises UsageError where it has not this number of classes."""
+    if classes not in SIZES:
+        raise UsageError(
+            f"classes: ImageNet-S has {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not "
+            f"{classes}"
+        )
+    dataset = ImageNetS(Path(data), split)
+    if dataset.size not in (None, classes):
+        raise UsageError(f"classes: {data} is ImageNet-S{dataset.size}, not {classes}")
+    return dataset
+
+
 def read_prediction(path: Path) -> Array:
-    """(height, width) int32 ids. Raises DatasetError for a file that is not RGB: its ids would read as others."""
+    """Read ids, (height, width) int32.
+
+    Raises DatasetError for a file that is not RGB: its ids would read as others.
+    """
     ids = read_ids(path)
     with Image.open(path) as image:
         mode = image.mode
@@ -93,10 +112,13 @@ def read_prediction(path: Path) -> Array:
 
 
 def _names(dataset: ImageNetS, classes: int) -> list[str]:
-    """`other` and the wnids in the order of their ids; the ids where the data set's folders are not all there."""
+    """Return `other` and the wnids in the order of their ids.
+
+    Where the data set's folders are not all there, the ids stand for them.
+    """
     try:
         wnids: tuple[str, ...] = dataset.wnids
     except DatasetError:
         wnids = ()
-    known = len(wnids) == classes
-    return ["other", *(wnids if known else map(str, range(1, classes + 1)))]
+    is_complete = len(wnids) == classes
+    return ["other", *(wnids if is_complete else map(str, range(1, classes + 1)))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from kvtool.stats.bootstrap import Array, Scores
 
 @dataclass(frozen=True)
 class LabelMapBenchmark:
-    """Ids of the label maps 0 .. n_classes - 1 and `ignore`, how a result file is read, and its class names by id."""
+    """A benchmark's class names by id, the ignored id, and the reader of a result file.
+
+    Ids of the label maps are 0 .. n_classes - 1 and `ignore`.
+    """
 
     names: Sequence[str]
     ignore: int
@@ -26,6 +29,7 @@ class LabelMapBenchmark:
 
     @property
     def n_classes(self) -> int:
+        """The number of classes."""
         return len(self.names)
 
 
@@ -33,8 +37,11 @@ class LabelMapBenchmark:
 class Counted:
     """The images that could be scored, by their result files' names.
 
-    counts: (image, 3, class) pixels of intersection, prediction and truth. missing: the result files that are not
-    there. left_out: a line for each image whose truth cannot be used.
+    Args:
+        names: the result files' names.
+        counts: (image, 3, class) pixels of intersection, prediction and truth.
+        missing: the result files that are not there.
+        left_out: a line for each image whose truth cannot be used.
     """
 
     names: Sequence[str]
@@ -49,20 +56,16 @@ def count(
     results: Path,
     progress: Progress | None,
 ) -> Counted:
-    """Pixels of every image by class, see Counted.
+    """Count the pixels of every image by class, see Counted.
 
-    truth: by the result file's name below `results`. The pixels of a missing file belong to no class: misses. An image
-    whose truth cannot be read, or holds other ids, is left out. Raises DatasetError where no result is there at all or
-    one has another size, and where no image's truth can be used.
+    An image whose truth cannot be read, or holds other ids, is left out. Raises DatasetError where
+    no result is there or one has another size, and where no truth can be used. `truth` loads by the
+    result file's name; `progress` gets 1, this name and the number of files.
     """
-    missing = [name for name in truth if not (results / name).is_file()]
-    if len(missing) == len(truth):
-        instead = found(results / missing[0], results)
-        raise DatasetError(
-            f"{results}: expected label maps such as {missing[0]}, found {instead}; check the path"
-        )
-    absent = set(missing)
-    rows, names, left_out = [], [], []
+    absent = _absent(truth, results)
+    rows = []
+    names = []
+    left_out = []
     for name, load in truth.items():
         try:
             true = load()
@@ -70,10 +73,9 @@ def count(
         except DatasetError as error:
             left_out.append(str(error))
             continue
+        # The pixels of a missing file belong to no class.
         nothing = np.full(true.shape, benchmark.n_classes)
-        predicted = nothing if name in absent else benchmark.read(results / name)
-        if predicted.shape != true.shape:
-            raise size_error(results / name, predicted, true, "its ground truth")
+        predicted = nothing if name in absent else _read(benchmark, results / name, true)
         rows.append(class_counts(predicted, true, benchmark.n_classes, benchmark.ignore))
         names.append(name)
         if progress is not None:
@@ -83,13 +85,34 @@ def count(
     counts = np.stack(rows)
     if not counts[:, 2].any():
         raise DatasetError(
-            f"{results}: expected pixels of some class in the ground truth, found ignored ones alone"
+            f"{results}: expected pixels of some class in the ground truth, found ignored ones "
+            "alone"
         )
     return Counted(names, counts, [name for name in names if name in absent], left_out)
 
 
+def _read(benchmark: LabelMapBenchmark, path: Path, truth: Array) -> Array:
+    """Read a result file. Raises DatasetError for one of another size than the truth."""
+    predicted = benchmark.read(path)
+    if predicted.shape != truth.shape:
+        raise size_error(path, predicted, truth, "its ground truth")
+    return predicted
+
+
+def _absent(names: Collection[str], results: Path) -> set[str]:
+    """Return the result files that are not there. Raises DatasetError where none is there."""
+    absent = [name for name in names if not (results / name).is_file()]
+    if len(absent) == len(names):
+        instead = found(results / absent[0], results)
+        raise DatasetError(
+            f"{results}: expected label maps such as {absent[0]}, found {instead}; check the path"
+        )
+    return set(absent)
+
+
 def check_ids(benchmark: LabelMapBenchmark, truth: Array, name: str) -> None:
-    """Raises DatasetError where the truth holds an id that is neither a class nor ignored."""
+    """Check the ids of the truth. Raises DatasetError for one that is neither a class nor
+    ignored."""
     try:
         class_counts(truth, truth, benchmark.n_classes, benchmark.ignore)
     except ValueError as error:
@@ -108,36 +131,35 @@ def rows(
     extra: Array | None = None,
     strata: Array | None = None,
 ) -> list[Row]:
-    """The summary, and the accumulated IoU of every class; of a class that occurs nowhere it is 0.
+    """Return the summary, and the accumulated IoU of every class; of a class that occurs nowhere it
+    is 0.
 
-    scores: of sums (..., 3 * class + k) of `counts` and `extra` (image, k). strata: (image,), within which images are
-    drawn. A class's n is the number of images whose ground truth holds it.
+    `counts` are (image, 3, class), `extra` (image, k) further units, and `scores` takes their sums
+    (..., 3 * class + k). Images are drawn within their strata (image,). A class's n is the number
+    of images whose ground truth holds it.
     """
     units = counts.reshape(len(counts), -1)
     units = units if extra is None else np.concatenate([units, extra], axis=1)
     split = 3 * benchmark.n_classes
 
     def all_scores(sums: Array) -> dict[str, Array]:
+        """Score the sums, and every class."""
         return scores(sums) | {"iou": class_iou(sums[..., :split])}
 
-    drawn = estimates(units, all_scores, strata=strata, seed=seed)
-    value, low, high = drawn.pop("iou")
+    score_estimates = estimates(units, all_scores, strata=strata, seed=seed)
+    value, low, high = score_estimates.pop("iou")
     summary: Row = {}
-    for name, estimate in drawn.items():
+    for name, estimate in score_estimates.items():
         summary |= with_interval(name, *map(float, estimate))
     n_images = (counts[:, 2] > 0).sum(axis=0)
-    of_classes: list[Row] = [
-        {
-            "category": name,
-            "class_id": i,
-            **with_interval("iou", float(np.nan_to_num(value[i])), float(low[i]), float(high[i])),
-            "n": int(n_images[i]),
-        }
-        for i, name in enumerate(benchmark.names)
-    ]
-    return [summary | {"n": len(units), "n_missing": n_missing}, *of_classes]
+    class_rows: list[Row] = []
+    for i, name in enumerate(benchmark.names):
+        iou = (float(np.nan_to_num(value[i])), float(low[i]), float(high[i]))
+        row: Row = {"category": name, "class_id": i, **with_interval("iou", *iou)}
+        class_rows.append(row | {"n": int(n_images[i])})
+    return [summary | {"n": len(units), "n_missing": n_missing}, *class_rows]
 
 
-def missing_notes(results: Path, missing: Sequence[str]) -> list[str]:
-    """What to say of missing result files."""
-    return [f"{results / name}: no such file; its pixels count as misses" for name in missing]
+def missing_notes(results: Path, absent: Sequence[str]) -> list[str]:
+    """Return a note for each missing result file."""
+    return [f"{results / name}: no such file; its pixels count as misses" for name in absent]

@@ -1,7 +1,8 @@
 """Scores of any tool's predictions, ours or another's, by the official metrics: a file a benchmark.
 
-The metrics are those of `kvtool.metrics`, which the probes use too; here are the benchmarks' own result files, read and
-checked: a file that is not what the benchmark asks for is one line that names it, and never a wrong number.
+The metrics are those of `kvtool.metrics`, which the probes use too. The modules beside this one
+read and check the benchmarks' result files: a file that is not what the benchmark asks for is one
+line that names it, and never a wrong number.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ BENCHMARKS = Registry(
 
 @checked
 def score(name: str, /, **options: Any) -> Result:
-    """`kvtool score NAME`, with its options by the same names. Raises UsageError for an unknown benchmark."""
+    """Score a benchmark's result files, as `kvtool score NAME` with its options by the same names.
+
+    Raises UsageError for an unknown benchmark.
+    """
     result: Result = BENCHMARKS.load(name)(**options)
     return result

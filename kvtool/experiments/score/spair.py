@@ -1,4 +1,5 @@
-"""SPair-71k: predicted keypoints, scored as HPF and the Semantic-Correspondence survey do (protocol 5)."""
+"""SPair-71k: predicted keypoints, scored as HPF and the Semantic-Correspondence survey do (protocol
+5)."""
 
 from __future__ import annotations
 
@@ -49,25 +50,21 @@ class Answer:
 
 
 def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None = None) -> Result:
-    """pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
+    """Score pck_image and pck_point at alpha 0.05, 0.1 and 0.15, of all pairs and of each category.
 
-    answers: JSON lines or a JSON list of pairs with SPair's fields category, trg_kps and trg_bndbox, and prd_kps, the
-    predicted points in the order of trg_kps, (x, y) in pixels of the original target image. Pairs without a keypoint,
-    or whose truth cannot be used, are left out and counted. Raises DatasetError that names file and line of any pair
-    whose prediction cannot be used, and where no pair is left.
+    Pairs without a keypoint, or whose truth cannot be used, are left out and counted. Raises
+    DatasetError that names file and line of any pair whose prediction cannot be used, and where no
+    pair remains.
+
+    Args:
+        answers: JSON lines or a JSON list of pairs with SPair's fields category, trg_kps and
+            trg_bndbox, and prd_kps, the predicted points in the order of trg_kps, (x, y) in pixels
+            of the original target image.
+        seed: the random seed of the intervals.
+        progress: called with the number of pairs and the file's name.
     """
-    path, pairs, skipped = Path(answers), [], []
-    for where, record in read_records(path):
-        try:
-            truth = _truth(record, where)
-        except DatasetError as error:
-            skipped.append(str(error))
-            continue
-        pair = _answer(record, truth, where)
-        if len(pair.target_px):
-            pairs.append(pair)
-        else:
-            skipped.append(f"{where}: no keypoint")
+    path = Path(answers)
+    pairs, skipped = _read_pairs(path)
     if not pairs:
         raise none_left(f"{path}: pairs with keypoints", skipped)
     if progress is not None:
@@ -85,55 +82,78 @@ def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None =
     )
 
 
-def _truth(record: dict[str, Any], where: str) -> Truth:
-    """Raises DatasetError where a pair's annotation cannot be used."""
-    category, target, box = need(record, TRUTH_FIELDS, where)
-    x0, y0, x1, y1 = need_numbers(box, 4, "trg_bndbox", where)
+def _read_pairs(path: Path) -> tuple[list[Answer], list[str]]:
+    """Read the pairs that can be scored, and a line for each of the others. Raises DatasetError."""
+    pairs = []
+    skipped = []
+    for location, record in read_records(path):
+        try:
+            truth = _truth(record, location)
+        except DatasetError as error:
+            skipped.append(str(error))
+            continue
+        pair = _answer(record, truth, location)
+        if len(pair.target_px):
+            pairs.append(pair)
+        else:
+            skipped.append(f"{location}: no keypoint")
+    return pairs, skipped
+
+
+def _truth(record: dict[str, Any], location: str) -> Truth:
+    """Return a pair's annotation. Raises DatasetError where it cannot be used."""
+    category, target, box = need(record, TRUTH_FIELDS, location)
+    x0, y0, x1, y1 = need_numbers(box, 4, "trg_bndbox", location)
     if x1 < x0 or y1 < y0:
         raise DatasetError(
-            f"{where}: expected trg_bndbox as x1, y1, x2, y2 from top left, found {box}"
+            f"{location}: expected trg_bndbox as x1, y1, x2, y2 from top left, found {box}"
         )
-    points = _points(target, "trg_kps", where)
-    return need_text(category, "category", where), points, box_side_px((x0, y0, x1, y1))
+    points = _points(target, "trg_kps", location)
+    return need_text(category, "category", location), points, box_side_px((x0, y0, x1, y1))
 
 
-def _answer(record: dict[str, Any], truth: Truth, where: str) -> Answer:
-    """Raises DatasetError where the prediction cannot be used."""
+def _answer(record: dict[str, Any], truth: Truth, location: str) -> Answer:
+    """Return a pair's prediction and truth. Raises DatasetError where the prediction cannot be
+    used."""
     category, true, box_side = truth
-    (points,) = need(record, ("prd_kps",), where)
-    predicted = _points(points, "prd_kps", where)
+    (points,) = need(record, ("prd_kps",), location)
+    predicted = _points(points, "prd_kps", location)
     if len(true) != len(predicted):
         raise DatasetError(
-            f"{where}: expected as many prd_kps as trg_kps, found {len(predicted)} for {len(true)}"
+            f"{location}: expected as many prd_kps as trg_kps, found {len(predicted)} for "
+            f"{len(true)}"
         )
     return Answer(category, predicted, true, box_side)
 
 
-def _points(value: Any, name: str, where: str) -> Array:
-    """(keypoint, 2) float64."""
+def _points(value: Any, name: str, location: str) -> Array:
+    """Return points (keypoint, 2) float64. Raises DatasetError."""
     if not isinstance(value, list):
         raise DatasetError(
-            f"{where}: expected {name} to be a list of points, found {type(value).__name__}"
+            f"{location}: expected {name} to be a list of points, found {type(value).__name__}"
         )
     points = [
-        need_numbers(point, 2, f"{name}[{number}]", where) for number, point in enumerate(value)
+        need_numbers(point, 2, f"{name}[{number}]", location) for number, point in enumerate(value)
     ]
     return np.array(points, np.float64).reshape(-1, 2)
 
 
 def _rows(pairs: list[Answer], seed: int) -> Iterator[Row]:
-    """The summary at alpha 0.1, then every alpha, of all pairs and of each category."""
+    """Yield the summary at alpha 0.1, then every alpha, of all pairs and of each category."""
     right = [
-        correct_keypoints(p.predicted_px, p.target_px, p.box_side_px).sum(axis=-1) for p in pairs
+        correct_keypoints(pair.predicted_px, pair.target_px, pair.box_side_px).sum(axis=-1)
+        for pair in pairs
     ]
     units = pck_units(np.stack(right, axis=-1), np.array([len(pair.target_px) for pair in pairs]))
     categories = np.array([pair.category for pair in pairs])
     yield _row({}, units[ALPHAS.index(PRIMARY_ALPHA)], seed)
-    for alpha, of_alpha in zip(ALPHAS, units, strict=True):
-        yield _row({"alpha": alpha}, of_alpha, seed)
+    for alpha, alpha_units in zip(ALPHAS, units, strict=True):
+        yield _row({"alpha": alpha}, alpha_units, seed)
         for category in np.unique(categories):
             yield _row(
-                {"alpha": alpha, "category": str(category)}, of_alpha[categories == category], seed
+                {"alpha": alpha, "category": str(category)},
+                alpha_units[categories == category],
+                seed,
             )
 
 

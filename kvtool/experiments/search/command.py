@@ -38,19 +38,31 @@ def search(
     store: StoreArgument = None,
     run: RunOption = None,
     kind: Annotated[
-        Kind | None, typer.Option("--kind", help="Default: value, else what is stored.")
+        Kind | None,
+        typer.Option(
+            "--kind", help="Kind of the vectors. The default is value, else what is stored."
+        ),
     ] = None,
     layer: Annotated[
         int | None,
-        bounded("layer", help="Default: of the best block of the last correspondence probe kept."),
+        bounded(
+            "layer",
+            help="Layer. The default is that of the last correspondence probe's best block.",
+        ),
     ] = None,
-    kv_head: Annotated[int | None, bounded("kv_head", help="Default: as for --layer.")] = None,
-    k: Annotated[int, bounded("k", "-k", "--k", metavar="N", help="Patches to find.")] = 10,
+    kv_head: Annotated[
+        int | None,
+        bounded("kv_head", help="Head of the block. The default is that of the same best block."),
+    ] = None,
+    k: Annotated[
+        int, bounded("k", "-k", "--k", metavar="N", help="Number of patches to find.")
+    ] = 10,
     metric: Annotated[
-        Literal["cosine", "l2"], typer.Option("--metric", help="How near is measured.")
+        Literal["cosine", "l2"],
+        typer.Option("--metric", help="How the distance of two patches is measured."),
     ] = "cosine",
     exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Leave out the whole image asked for.")
+        bool, typer.Option("--exclude-self", help="Leave out the image of the patch.")
     ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Read every patch instead of using the index.")
@@ -61,20 +73,21 @@ def search(
 ) -> None:
     """Find the patches of all images of a run that are nearest to one patch. Never loads the model.
 
-    The first search of a block builds an index, which the store keeps with the run: exact up to 128 MiB of vectors,
-    inverted lists (FAISS) above. How much of the exact answer it finds (recall_at_10) is measured then, and said with
-    each search. Without --layer or --kv-head the best block of the last correspondence probe in the store is taken,
-    else of the last probe, else the middle layer and head 0.
+    The first search of a block builds an index, which the store keeps with the run: exact up to 128
+    MiB of vectors, inverted lists (FAISS) above. How much of the exact answer it finds
+    (recall_at_10) is measured then, and said with each search. Without --layer or --kv-head the
+    best block of the last correspondence probe in the store is taken, else of the last probe, else
+    the middle layer and head 0.
     """
     import kvtool
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.reporting.emit import emit
 
     at_px = parse_at(at)
-    found = kvtool.open(need_store(store)).run(run)
+    target_run = kvtool.open(need_store(store)).run(run)
     with console.progress("search: building the index", None, unit="patches") as advance:
         result = kvtool.search(
-            found,
+            target_run,
             image,
             at_px,
             kind=kind,

@@ -1,4 +1,5 @@
-"""kvtool show: pictures of what a run holds of some images, and of what a block predicts of them."""
+"""kvtool show: pictures of what a run holds of some images, and of what a block predicts of
+them."""
 
 from __future__ import annotations
 
@@ -43,11 +44,19 @@ def show(
     image: Annotated[
         list[str],
         typer.Option(
-            "--image", metavar="ID", help="An image's id, or a DAVIS sequence; repeatable."
+            "--image",
+            metavar="ID",
+            help="Id of an image, or a DAVIS sequence. The option may be repeated.",
         ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FILE.png", help="The picture; overwritten.")
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE.png",
+            help="File of the picture. An existing file is overwritten.",
+        ),
     ],
     store: StoreArgument = None,
     run: RunOption = None,
@@ -56,7 +65,7 @@ def show(
         typer.Option(
             "--task",
             autocompletion=complete_probe_task,
-            help="Draw what a block predicts in this task; default: the maps.",
+            help="Draw what a block predicts in this task. Without it, the maps are drawn.",
         ),
     ] = None,
     block: Annotated[
@@ -64,17 +73,20 @@ def show(
         typer.Option(
             "--block",
             metavar="KIND:LAYER:HEAD",
-            help="Of --task, e.g. value:14:2; default: the best.",
+            help="Block that predicts in --task, e.g. value:14:2. The default is the best.",
         ),
     ] = None,
     kind: Annotated[
         Kind | None,
-        typer.Option("--kind", help="Of the maps; default: value, else what is stored."),
+        typer.Option("--kind", help="Kind of the maps. The default is value, else what is stored."),
     ] = None,
     layers: LayersOption = None,
     heads: HeadsOption = None,
     limit: Annotated[
-        int, bounded("limit", help="With --task: sentences, episodes, pairs or frames at most.")
+        int,
+        bounded(
+            "limit", help="With --task: draw at most so many sentences, episodes, pairs or frames."
+        ),
     ] = 12,
     data: DataOption = None,
     device: DeviceOption = "auto",
@@ -82,31 +94,32 @@ def show(
 ) -> None:
     """Write one PNG about some images of a run. Never loads the model.
 
-    Without --task: the first three principal components of every block as colours, layers across and heads down, beside
-    each image; input-agnostic blocks are framed where `kvtool variance` found them. Colours are comparable within a
-    file.
+    Without --task: the first three principal components of every block as colors, layers across
+    and heads down, beside each image; input-agnostic blocks are framed where `kvtool variance`
+    found them. Colors are comparable within a file.
 
-    With --task: what a block predicts, as the probe scores it. Segmentation: the mask over the image, beside the
-    truth's outline. semantic-correspondence: the keypoints found; of two images or more, the pairs among them.
-    temporal-correspondence: the propagated masks of a frame, or of a sequence's frames. The best block is that of the
-    last probe that the store keeps; where it keeps none, the task is probed first.
+    With --task: what a block predicts, as the probe scores it. Segmentation: the mask over the
+    image, beside the truth's outline. semantic-correspondence: the keypoints found; of two images
+    or more, the pairs among them. temporal-correspondence: the propagated masks of a frame, or of a
+    sequence's frames. The best block is that of the last probe that the store keeps; where it keeps
+    none, the task is probed first.
     """
     import kvtool
     from kvtool.cli.output import emit_rows
     from kvtool.tasks.evaluation import count_blocks
 
-    chosen: dict[str, Any] = {
+    selection: dict[str, Any] = {
         "block": parse_block(block),
         "layers": parse_layers(layers),
         "heads": parse_heads(heads),
     }
-    found = kvtool.open(need_store(store)).run(run)
-    n_blocks = None if task is None else count_blocks(found, task)
+    target_run = kvtool.open(need_store(store)).run(run)
+    n_blocks = None if task is None else count_blocks(target_run, task)
     with console.progress(
         "show" if task is None else f"show: probing {task}", n_blocks, unit="blocks"
     ) as advance:
-        made = kvtool.show(
-            found,
+        picture = kvtool.show(
+            target_run,
             image,
             out,
             task=task,
@@ -115,11 +128,11 @@ def show(
             data=parse_folder(data),
             device=device,
             progress=advance,
-            **chosen,
+            **selection,
         )
-    for note in made.notes:
+    for note in picture.notes:
         console.log.warning("%s", note)
-    emit_rows([made.row()], format)
+    emit_rows([picture.row()], format)
 
 
 def parse_block(text: str | None) -> Block | None:

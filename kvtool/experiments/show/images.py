@@ -9,14 +9,15 @@ from kvtool.errors import UsageError
 from kvtool.store.run import Run
 
 
-def check_images(run: Run, wanted: Sequence[str]) -> None:
-    """Raises UsageError that names the nearest ids which the run has."""
-    known = run.ids
-    for image in sorted(set(wanted) - set(known)):
-        near = get_close_matches(image, known, n=3, cutoff=0.4)
+def check_images(run: Run, ids: Sequence[str]) -> None:
+    """Check that the run has the images. Raises UsageError that names the nearest ids."""
+    run_ids = run.ids
+    for image in sorted(set(ids) - set(run_ids)):
+        similar = get_close_matches(image, run_ids, n=3, cutoff=0.4)
         listed = (
-            f"{'nearest' if near else 'for example'}: {', '.join(map(repr, near or known[:3]))}"
+            f"{'nearest' if similar else 'for example'}: "
+            f"{', '.join(map(repr, similar or run_ids[:3]))}"
         )
         raise UsageError(
-            f"show: no image {image!r} among the {len(known)} of run {run.name}; {listed}"
+            f"show: no image {image!r} among the {len(run_ids)} of run {run.name}; {listed}"
         )

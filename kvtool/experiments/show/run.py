@@ -1,4 +1,5 @@
-"""`kvtool show`: pictures of what a run holds of some images, and of what a block predicts of them, as one PNG."""
+"""`kvtool show`: pictures of what a run holds of some images, and of what a block predicts of them,
+as one PNG."""
 
 from __future__ import annotations
 
@@ -26,13 +27,25 @@ from kvtool.types import Block, Kind
 LIMIT = 12
 """Sampling units on a sheet."""
 BESIDE_PX = (420, 240)
-"""Width that the original picture has at most beside its maps, and height that it has at least room for."""
+"""The most width that the original picture has beside its maps, and the least height that it has
+room for."""
 Progress = Callable[..., None]
 
 
 @dataclass(frozen=True, repr=False)
 class Shown(Displayed):
-    """A picture that was written. what: the task, or "pca". block: of the task. images: ids. notes: for the user."""
+    """A picture that was written.
+
+    Args:
+        path: its file.
+        what: the task, or "pca".
+        run: the name of the run.
+        kind: the kind of vectors.
+        block: the block of the task.
+        images: ids.
+        wh_px: width and height of the file.
+        notes: notes for the user.
+    """
 
     path: Path
     what: str
@@ -59,11 +72,12 @@ class Shown(Displayed):
         }
 
     def row(self) -> Row:
+        """Return the picture as a row."""
         layer, kv_head = (
             (None, None) if self.block is None else (self.block.layer, self.block.kv_head)
         )
-        where = {"run": self.run, "kind": self.kind, "layer": layer, "kv_head": kv_head}
-        return {"path": str(self.path), "what": self.what, **where, "images": list(self.images)}
+        labels = {"run": self.run, "kind": self.kind, "layer": layer, "kv_head": kv_head}
+        return {"path": str(self.path), "what": self.what, **labels, "images": list(self.images)}
 
 
 @checked
@@ -82,20 +96,32 @@ def show(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Shown:
-    """Write one PNG about some images of a run. Never loads the model.
+    """Write one PNG about some images of a run, without loading the model.
 
-    Without a task: the first three principal components of every block as colours, layers across and heads down, each
-    image's picture beside (left out where the data set is gone). kind: by default value, else what is stored; layers,
-    heads: some of the stored ones.
+    Without a task: the first three principal components of every block as colors, layers across and
+    heads down, each image's picture beside (left out where the data set is gone). With a task: what
+    a block predicts of the images, exactly as the probe scores it; where no probe is stored and no
+    block named, the task is probed first. Of one image of SPair-71k all pairs are drawn, of several
+    those among them; a frame of DAVIS brings its sequence's first one, a sequence's name all its
+    frames.
 
-    With a task: what a block predicts of the images, exactly as the probe scores it. block: by default the best of the
-    last probe that the store keeps of the run as it is now; where it keeps none, the task is probed first, and
-    progress called with (blocks done, note). The task's options are that probe's, else the defaults. limit: sampling
-    units (sentences, episodes, pairs, frames) at most, evenly chosen. Of one image of SPair-71k all pairs are drawn, of
-    several those among them; a frame of DAVIS brings its sequence's first one, a sequence's name all its frames.
+    An existing file is replaced. Raises UsageError for an image, a task or a block that the run
+    does not have, KvtoolError where the data set or the file's folder cannot be used.
 
-    data: where the data set is now. An existing file is replaced. Raises UsageError for an image, a task or a block
-    that the run does not have, KvtoolError where the data set or the file's folder cannot be used.
+    Args:
+        target: the run, or the store that holds it.
+        images: one id or several.
+        out: the file, whose name ends in .png.
+        task: a task; its options are those of the last stored probe, else the defaults.
+        block: with a task, by default the best block of the last stored probe.
+        kind: without a task, by default value, else what is stored.
+        layers: without a task, some of the stored layers.
+        heads: without a task, some of the heads.
+        limit: with a task, the most sampling units (sentences, episodes, pairs, frames), evenly
+            chosen.
+        data: the place of the run's data set, if it moved.
+        device: the device of a task.
+        progress: called with (blocks done, note).
     """
     run = select_run(target)
     ids = tuple(dict.fromkeys([images] if isinstance(images, str) else images))
@@ -105,13 +131,15 @@ def show(
     if task is None:
         if block is not None:
             raise UsageError(
-                "show: --block is of a task: give --task too, or choose maps with --layers and --heads"
+                "show: --block is of a task: give --task too, or choose maps with --layers and "
+                "--heads"
             )
         sheet, kind, notes = _components(run, ids, kind, layers, heads, data)
     else:
         if kind is not None or layers is not None or heads is not None:
             raise UsageError(
-                "show: --kind, --layers and --heads are of the maps without --task: give --block instead"
+                "show: --kind, --layers and --heads are of the maps without --task: give --block "
+                "instead"
             )
         from kvtool.experiments.show.predictions import predictions
 
@@ -122,7 +150,7 @@ def show(
 
 
 def checked_path(out: str | Path) -> Path:
-    """Raises UsageError for what cannot become a PNG file."""
+    """Return the file's path. Raises UsageError for what cannot become a PNG file."""
     path = Path(out)
     if path.suffix.lower() != ".png" and is_regular(path):
         raise UsageError(f"show: -o: expected a name that ends in .png, found {str(out)!r}")
@@ -130,7 +158,7 @@ def checked_path(out: str | Path) -> Path:
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Raises StoreError."""
+    """Write a PNG. Raises StoreError."""
     data = BytesIO()
     image.save(data, format="PNG")
     write_output(path, data.getvalue(), "show: -o", make_folder=True)
@@ -144,7 +172,7 @@ def _components(
     heads: Sequence[int] | None,
     data: str | Path | None,
 ) -> tuple[Image.Image, Kind, tuple[str, ...]]:
-    """The maps of all images, one image below the other, their kind, and notes."""
+    """Return the maps of all images, one image below the other, their kind, and notes."""
     from kvtool.tasks.blocks import plan_blocks
 
     check_images(run, ids)
@@ -158,7 +186,9 @@ def _components(
 
 
 def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
-    """Input-agnostic blocks by the last variance result that the store keeps of the run; None where it keeps none."""
+    """Return the input-agnostic blocks by the last variance result of the run in its store; None
+    without one."""
+    # The newest result comes first.
     for result in kept_results(run, "variance"):
         if result.config.get("kind") == kind:
             return {
@@ -170,7 +200,8 @@ def known_agnostic(run: Run, kind: Kind) -> set[Head] | None:
 def _pictures(
     run: Run, ids: Sequence[str], data: str | Path | None
 ) -> tuple[dict[str, Image.Image], tuple[str, ...]]:
-    """The images' pictures, as far as the data set still has them, and a note where it has not."""
+    """Return the images' pictures, as far as the data set still has them, and a note where it has
+    not."""
     from kvtool.datasets.identity import dataset_of
 
     try:
@@ -179,21 +210,22 @@ def _pictures(
         if data is not None:
             raise
         return {}, (f"without the original pictures: {error}",)
-    found, notes = {}, []
+    pictures = {}
+    notes = []
     for image in ids:
         try:
-            found[image] = load_image(refs[image])
+            pictures[image] = load_image(refs[image])
         except KeyError:
             notes.append(
                 f"without the picture of {image}: {run.config.dataset} does not list it any more"
             )
         except KvtoolError as error:
             notes.append(f"without the picture of {image}: {error}")
-    return found, tuple(notes)
+    return pictures, tuple(notes)
 
 
 def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:
-    """As large as there is room beside an image's maps."""
+    """Return the picture as large as there is room beside an image's maps."""
     room = BESIDE_PX[0], max(BESIDE_PX[1], sheet.picture.height - TOP_PX - BOTTOM_PX)
     scale = min(side / have for side, have in zip(room, picture.size, strict=True))
     return picture.resize(
@@ -202,22 +234,23 @@ def scaled(picture: Image.Image, sheet: Sheet) -> Image.Image:
 
 
 def beside(picture: Image.Image | None, sheet: Sheet, left_px: int) -> Image.Image:
-    """A picture at the left of its maps, which begin at left_px."""
+    """Put a picture at the left of its maps, which begin at left_px."""
     maps = sheet.picture
+    # The taller of both sets the height.
     below = 0 if picture is None else TOP_PX + picture.height + BOTTOM_PX
-    both = Image.new("RGB", (left_px + maps.width, max(maps.height, below)), "white")
-    both.paste(maps, (left_px, 0))
+    sheet_image = Image.new("RGB", (left_px + maps.width, max(maps.height, below)), "white")
+    sheet_image.paste(maps, (left_px, 0))
     if picture is not None:
-        both.paste(picture, (8, TOP_PX))
-    return both
+        sheet_image.paste(picture, (8, TOP_PX))
+    return sheet_image
 
 
 def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """One below the other, left edges level."""
+    """Put pictures one below the other, left edges level."""
     height = sum(picture.height for picture in pictures)
-    both = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
+    sheet_image = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
     y = 0
     for picture in pictures:
-        both.paste(picture, (0, y))
+        sheet_image.paste(picture, (0, y))
         y += picture.height
-    return both
+    return sheet_image

@@ -1,4 +1,5 @@
-"""The page's article about variances: their distribution, and which blocks do not depend on the input."""
+"""The page's article about variances: their distribution, and the blocks that do not depend on the
+input."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ from kvtool.result import Result, Row
 
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
+    """Return the article of variances."""
     result = study.kept[position].result
-    about = result.config.get("distribution") or {}
-    marks = [("mode", place, "m-mode") for place in about.get("modes") or ()]
+    distribution = result.config.get("distribution") or {}
+    marks = [("mode", mode, "m-mode") for mode in distribution.get("modes") or ()]
     threshold = result.config.get("threshold")
     marks += [("cut", threshold, "m-cut")] if threshold else []
     kind = result.config.get("kind", "key")
@@ -29,16 +31,19 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         if groups
         else []
     )
-    drawn = None
-    if about.get("counts") and max(about["counts"]):
-        drawn = charts.histogram(
-            about["bin_edges"], about["counts"], marks, f"L2 variance of a {kind} block"
+    chart = None
+    if distribution.get("counts") and max(distribution["counts"]):
+        chart = charts.histogram(
+            distribution["bin_edges"],
+            distribution["counts"],
+            marks,
+            f"L2 variance of a {kind} block",
         )
     return replace(
         summary,
         template="variance.html",
         charts={
-            "histogram": drawn,
+            "histogram": chart,
             "heatmaps": [heatmap(result, kind, result.rows, logarithmic=True)]
             if result.rows
             else [],
@@ -50,41 +55,43 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
 
 
 def agnostic_keys(result: Result) -> str:
-    """How many vectors do not depend on the input, or that this cannot be told."""
-    kind, threshold = result.config.get("kind", "key"), result.config.get("threshold")
-    known = [row for row in result.rows if row.get("input_agnostic") is not None]
-    if threshold is None or not known:
-        why = (result.config.get("distribution") or {}).get("why") or "no threshold"
-        return f"No {kind} is called input-agnostic: the variances are not bimodal ({why})."
-    count = sum(row["input_agnostic"] for row in known)
+    """Say how many vectors do not depend on the input, or that this cannot be told."""
+    kind = result.config.get("kind", "key")
+    threshold = result.config.get("threshold")
+    defined = [row for row in result.rows if row.get("input_agnostic") is not None]
+    if threshold is None or not defined:
+        reason = (result.config.get("distribution") or {}).get("why") or "no threshold"
+        return f"No {kind} is called input-agnostic: the variances are not bimodal ({reason})."
+    count = sum(row["input_agnostic"] for row in defined)
     cut = (
         "the valley between the two modes"
         if result.config.get("threshold_from") == "auto"
         else "as given"
     )
-    where = [
+    group_counts = [
         f"{group['n_input_agnostic']} of {group['n_keys']} {group['group']}"
         for group in result.config.get("groups", [])
         if group.get("n_input_agnostic") is not None
     ]
-    spread = f" ({', '.join(where)})" if where else ""
+    spread = f" ({', '.join(group_counts)})" if group_counts else ""
     what = f"{kind} block"
     are = "is" if count == 1 else "are"
-    return f"{count} of {plural(len(known), what)} {are} input-agnostic{spread}: variance below {threshold:.4g}, {cut}."
+    share = f"{count} of {plural(len(defined), what)} {are} input-agnostic{spread}"
+    return f"{share}: variance below {threshold:.4g}, {cut}."
 
 
 def sentences(result: Result) -> Iterator[str]:
-    """What was found, a sentence each."""
+    """Say what the variances show, a sentence each."""
     yield agnostic_keys(result)
 
 
-def command(kept: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
-    """The words of the command that would make the result again."""
+def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) -> list[str]:
+    """Return the command line that would compute the result again."""
     threshold = config.get("threshold") if config.get("threshold_from") == "given" else None
-    asked = {
+    values = {
         "run": config.get("run"),
         "kind": config.get("kind"),
         "threshold": threshold,
         "seed": config.get("seed"),
     }
-    return ["variance", kept.store, *flags(asked, {"kind": "key", "seed": 0})]
+    return ["variance", stored.store, *flags(values, {"kind": "key", "seed": 0})]

@@ -1,4 +1,5 @@
-"""kvtool variance: how much each key changes from image to image, and which do not depend on the input."""
+"""kvtool variance: how much each key changes from image to image, and which do not depend on the
+input."""
 
 from __future__ import annotations
 
@@ -35,25 +36,29 @@ EXAMPLES = (
 def variance(
     store: StoreArgument = None,
     run: RunOption = None,
-    kind: Annotated[Kind, typer.Option("--kind", help="Of what is stored.")] = "key",
+    kind: Annotated[Kind, typer.Option("--kind", help="Kind of vectors to measure.")] = "key",
     threshold: Annotated[
         str,
         typer.Option(
             "--threshold",
             metavar="auto|NUMBER",
-            help="Below it a key is input-agnostic. auto: between two modes.",
+            help="Below it a key is input-agnostic. auto is the valley between two modes.",
         ),
     ] = "auto",
     pca: Annotated[
         str | None,
         typer.Option(
-            "--pca", metavar="ID[,ID...]", help="Images to draw the components of; needs -o."
+            "--pca",
+            metavar="ID[,ID...]",
+            help="Ids of images whose principal components are drawn. The option needs -o.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Where the pictures go.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for the pictures.")
     ] = None,
-    seed: Annotated[int, bounded("seed", help="Of intervals and of the test for two modes.")] = 0,
+    seed: Annotated[
+        int, bounded("seed", help="Random seed of the intervals and of the test for two modes.")
+    ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Compute again, even if the store holds the result.")
     ] = False,
@@ -63,12 +68,13 @@ def variance(
 ) -> None:
     """L2 variance over images of every (layer, kv_head), and which keys do not depend on the input.
 
-    The cut is the valley between the two modes of the variances. Where there are not two, this says so, takes none and
-    leaves input_agnostic empty; --threshold gives one. Early, middle and late layers are 0-7, 8-17 and 18-27 of 28, and
-    the same fractions of other depths. Never loads the model.
+    The cut is the valley between the two modes of the variances. Where there are not two, this says
+    so, takes none and leaves input_agnostic empty; --threshold gives one. Early, middle and late
+    layers are 0-7, 8-17 and 18-27 of 28, and the same fractions of other depths. Never loads the
+    model.
 
-    --pca writes a PNG for each image: the first three principal components of every block as colours, layers across,
-    heads down, input-agnostic blocks framed.
+    --pca writes a PNG for each image: the first three principal components of every block as
+    colors, layers across, heads down, input-agnostic blocks framed.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -77,10 +83,10 @@ def variance(
 
     plots = plot_files(plot)
     cut = parse_threshold(threshold)
-    found = kvtool.open(need_store(store)).run(run)
-    with console.progress("variance", count_reads(found, kind), unit="parts") as advance:
+    target_run = kvtool.open(need_store(store)).run(run)
+    with console.progress("variance", count_reads(target_run, kind), unit="parts") as advance:
         result = kvtool.variance(
-            found,
+            target_run,
             kind=kind,
             threshold=cut,
             pca=[image.strip() for image in pca.split(",")] if pca else (),

@@ -1,4 +1,5 @@
-"""Variances on a terminal: their distribution with its modes and cut, the layer x head map, counts per group."""
+"""Variances on a terminal: their distribution with its modes and cut, the map, and counts per
+group."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ BAR = 30
 
 
 def tables(result: Result) -> Iterator[RenderableType]:
-    """What `kvtool variance` shows below the headline."""
+    """Yield what `kvtool variance` shows below the headline."""
     config = result.config
     if config["distribution"]["counts"]:
         yield _histogram(config["distribution"], config["threshold"])
@@ -36,33 +37,33 @@ def _histogram(distribution: dict[str, Any], threshold: float | None) -> Table:
     table.add_column("to", justify="right")
     table.add_column("keys", justify="right")
     table.add_column("")
-    most = max(distribution["counts"])
-    marks = [("mode", place) for place in distribution["modes"]]
+    highest = max(distribution["counts"])
+    marks = [("mode", mark) for mark in distribution["modes"]]
     marks += [("cut", threshold)] if threshold is not None else []
     for (start, stop), count in zip(
         pairwise(distribution["bin_edges"]), distribution["counts"], strict=True
     ):
-        here = [f"{name} {place:.4g}" for name, place in marks if start <= place < stop]
-        bar = "#" * -(-BAR * count // most)
+        bin_marks = [f"{name} {mark:.4g}" for name, mark in marks if start <= mark < stop]
+        bar = "#" * -(-BAR * count // highest)
         table.add_row(
-            f"{start:.4g}", f"{stop:.4g}", str(count), Text(" ".join([bar, *here]).strip())
+            f"{start:.4g}", f"{stop:.4g}", str(count), Text(" ".join([bar, *bin_marks]).strip())
         )
     return table
 
 
 def _map(result: Result) -> Table:
-    """Layers down, heads across; input-agnostic ones in brackets."""
+    """Put layers down and heads across; input-agnostic ones stand in brackets."""
     table = _table("L2 variance, [input-agnostic]")
     table.add_column("layer", justify="right")
     heads = sorted({row["kv_head"] for row in result.rows})
-    wide = len(heads) > HEADS_SHOWN
+    is_wide = len(heads) > HEADS_SHOWN
     for name in (
-        ["lowest", "highest", "input-agnostic heads"] if wide else [f"h{head}" for head in heads]
+        ["lowest", "highest", "input-agnostic heads"] if is_wide else [f"h{head}" for head in heads]
     ):
         table.add_column(name, justify="right")
     for layer in sorted({row["layer"] for row in result.rows}):
         rows = [row for row in result.rows if row["layer"] == layer]
-        table.add_row(str(layer), *map(Text, _range(rows) if wide else map(_cell, rows)))
+        table.add_row(str(layer), *map(Text, _range(rows) if is_wide else map(_cell, rows)))
     return table
 
 
@@ -72,10 +73,10 @@ def _cell(row: Row) -> str:
 
 
 def _range(rows: list[Row]) -> list[str]:
-    known = sorted(
+    defined = sorted(
         (row["variance"], index) for index, row in enumerate(rows) if row["variance"] is not None
     )
-    ends = [_cell(rows[known[place][1]]) for place in (0, -1)] if known else ["-", "-"]
+    ends = [_cell(rows[defined[end][1]]) for end in (0, -1)] if defined else ["-", "-"]
     return [*ends, ", ".join(str(row["kv_head"]) for row in rows if row["input_agnostic"])]
 
 

@@ -19,11 +19,12 @@ DPI = 300
 
 
 def plot(result: Result, path: str | Path) -> None:
-    """Write the figure of a result; the name's end says the format, and a file that is there is replaced.
+    """Write the figure of a result; the end of the name says the format, and an existing file is
+    replaced.
 
-    The same result gives the same bytes, with one version of matplotlib, whose settings and backend stay as they are.
-    Raises UsageError for another format, a folder, and commands without a figure; KvtoolError where there is nothing
-    to draw or the file cannot be written.
+    The same result gives the same bytes, with one version of matplotlib, whose settings and backend
+    stay as they are. Raises UsageError for another format, a folder, and commands without a figure;
+    KvtoolError where there is nothing to draw or the file cannot be written.
     """
     from matplotlib import rc_context
 
@@ -31,32 +32,37 @@ def plot(result: Result, path: str | Path) -> None:
 
     path = check(path)
     with rc_context(parameters()):
-        drawn = figure(result)
+        result_figure = figure(result)
         # Neither a date nor a version: files of equal results are equal.
         metadata = {
             "png": {"Software": None},
             "svg": {"Date": None, "Creator": None},
             "pdf": {"CreationDate": None},
         }
-        format, data = suffix(path), BytesIO()
-        drawn.savefig(data, format=format, dpi=DPI, metadata=metadata[format])
+        format = suffix(path)
+        data = BytesIO()
+        result_figure.savefig(data, format=format, dpi=DPI, metadata=metadata[format])
     write_output(path, data.getvalue(), "--plot")
 
 
 def figure(result: Result) -> Figure:
-    """The figure of a result, under whatever settings matplotlib has now. Errors as plot's."""
+    """Return the figure of a result, under matplotlib's present settings. Raises the errors of
+    plot."""
     part = experiment_part(result.command, "plot")
     if part is None:
-        able = ", ".join(name for name in EXPERIMENTS.usable() if has_part(name, "plot"))
-        raise UsageError(f"--plot: {result.command} has no figure; commands that have one: {able}")
+        commands = ", ".join(name for name in EXPERIMENTS.usable() if has_part(name, "plot"))
+        raise UsageError(
+            f"--plot: {result.command} has no figure; commands that have one: {commands}"
+        )
     if not result.rows:
         raise KvtoolError(f"--plot: expected a result with rows, found a {result.command} of none")
-    drawn: Figure = part.draw(result)
-    return drawn
+    result_figure: Figure = part.draw(result)
+    return result_figure
 
 
 def check(path: str | Path) -> Path:
-    """Where a plot may go. Raises UsageError for a folder, a missing folder and an unknown format."""
+    """Check a plot's path. Raises UsageError for a folder, a missing folder and an unknown
+    format."""
     path = Path(path)
     if suffix(path) not in FORMATS:
         raise UsageError(
@@ -66,5 +72,5 @@ def check(path: str | Path) -> Path:
 
 
 def suffix(path: Path) -> str:
-    """'png' of plot.PNG."""
+    """Return 'png' for plot.PNG."""
     return path.suffix.removeprefix(".").lower()

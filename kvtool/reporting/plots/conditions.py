@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kvtool.reporting.plots.style import (
-    COLOURS,
+    COLORS,
     COLUMN_IN,
     INK,
     LINE_IN,
@@ -30,7 +30,7 @@ from kvtool.reporting.plots.style import (
 from kvtool.result import Result, Row
 
 ACROSS = 4
-"""Panels side by side, at most."""
+"""The most panels side by side."""
 ROW_IN = 0.23
 AROUND_IN = 0.62
 """Of a panel's height: its name above, the axis below."""
@@ -39,7 +39,7 @@ NAME_IN = 1.2
 
 @dataclass(frozen=True)
 class Panel:
-    """Rows of all conditions, and what to draw of them. reference: where `none` is."""
+    """Rows of all conditions, and the metric to draw."""
 
     name: str
     rows: Sequence[Row]
@@ -48,7 +48,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Series:
-    """Rows that share a look. shift: how far below the condition's line, 1 being the next one."""
+    """Rows that share a look.
+
+    `shift` is how far below the condition's line they stand, 1 being the next line.
+    """
 
     label: str
     has: Callable[[Row], bool]
@@ -61,57 +64,59 @@ def draw_panels(
     panels: Sequence[Panel],
     names: dict[str, str],
     series: Sequence[Series],
-    words: Sequence[str],
+    notes: Sequence[str],
 ) -> Figure:
-    """Conditions down, a panel for each metric or part. names: what to call each condition."""
+    """Draw conditions down, a panel for each metric or part; `names` are the labels of the
+    conditions."""
     down = -(-len(panels) // ACROSS)
     across = -(-len(panels) // down)
-    drawn = new_figure(COLUMN_IN if across == 1 else PAGE_IN, 1)
-    grid = drawn.add_gridspec(down, across)
+    figure = new_figure(COLUMN_IN if across == 1 else PAGE_IN, 1)
+    grid = figure.add_gridspec(down, across)
     conditions = list(names)
     for index, panel in enumerate(panels):
-        axes = drawn.add_subplot(grid[index // across, index % across])
+        axes = figure.add_subplot(grid[index // across, index % across])
         draw_panel(axes, result, panel, conditions, series)
-        labels = [fitted(names[one], NAME_IN) for one in conditions]
+        labels = [fitted(names[condition], NAME_IN) for condition in conditions]
         axes.set_yticks(
             range(len(conditions)), labels if index % across == 0 else [""] * len(labels)
         )
-        room_in = (drawn.get_figwidth() - NAME_IN) / across - 0.1
+        room_in = (figure.get_figwidth() - NAME_IN) / across - 0.1
         axes.set_title(
             fitted(panel.name, room_in, 8) if len(panels) > 1 else "", loc="left", fontsize=8
         )
         axes.set_xlabel(fitted(metric_label(result, panel.metric), room_in))
     lines = 0
     if len(series) > 1:
-        lines = below(drawn)
-    lines += title(drawn, about(result), [*words, "dashed: none"])
-    drawn.set_figheight(down * (ROW_IN * len(conditions) + AROUND_IN) + LINE_IN * lines + 0.15)
-    return drawn
+        lines = below(figure)
+    lines += title(figure, about(result), [*notes, "dashed: none"])
+    figure.set_figheight(down * (ROW_IN * len(conditions) + AROUND_IN) + LINE_IN * lines + 0.15)
+    return figure
 
 
 def draw_panel(
     axes: Axes, result: Result, panel: Panel, conditions: Sequence[str], series: Sequence[Series]
 ) -> None:
+    """Draw one panel: every series over the conditions."""
     reference = next((row for row in panel.rows if row["condition"] == "none"), None)
     if reference is not None:
         none = scored(reference, panel.metric)
         axes.axvline(none.value, color=PALE, linestyle=(0, (4, 1.5)), linewidth=1, zorder=1)
-    for index, one in enumerate(series):
-        rows = [row for row in panel.rows if one.has(row)]
-        at = [conditions.index(row["condition"]) + one.shift for row in rows]
+    for index, group in enumerate(series):
+        rows = [row for row in panel.rows if group.has(row)]
+        positions = [conditions.index(row["condition"]) + group.shift for row in rows]
         look: dict[str, Any] = {
-            "color": COLOURS[index] if len(series) > 1 else INK,
+            "color": COLORS[index] if len(series) > 1 else INK,
             "marker": MARKERS[index],
             "linestyle": "none",
         }
-        if not one.filled:
+        if not group.filled:
             look["markerfacecolor"] = "white"
         points(
             axes,
-            at,
+            positions,
             [scored(row, panel.metric) for row in rows],
             across=True,
-            label=one.label,
+            label=group.label,
             **look,
         )
     axes.set_ylim(len(conditions) - 0.4, -0.6)
@@ -122,8 +127,8 @@ def draw_panel(
     axes.tick_params(axis="y", length=0)
 
 
-def below(drawn: Figure) -> int:
-    """The series' legend under all panels. Returns its lines."""
-    handles, labels = drawn.axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower left", ncols=len(labels), handlelength=1)
+def below(figure: Figure) -> int:
+    """Put the series' legend under all panels, and return its number of lines."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), handlelength=1)
     return 1

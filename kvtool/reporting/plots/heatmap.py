@@ -1,4 +1,4 @@
-"""Layers across, heads down, a number a cell."""
+"""Maps of numbers: layers across, heads down."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from kvtool.reporting.plots.style import (
 from kvtool.result import Row
 
 NARROW = 12
-"""As many layers fit a paper's column."""
+"""The most layers that fit a paper's column."""
 BESIDE_IN = 1.0
-"""Left and right of the cells: labels, colour bar."""
+"""Left and right of the cells: labels, color bar."""
 TICK_IN = 0.2
 """Tick labels closer than this touch."""
 BAR_IN = 0.09
@@ -40,26 +40,29 @@ Cell = tuple[int, int]
 
 
 def width_for(layers: Sequence[int]) -> float:
-    """Inches that a figure of these layers is wide."""
+    """Return the width in inches of a figure of these layers."""
     return COLUMN_IN if span(layers) <= NARROW else PAGE_IN
 
 
 def height_for(heads: Sequence[int], width_in: float, layers: Sequence[int]) -> float:
-    """Inches that a map's cells are high together: about square, as long as one can tell them apart."""
+    """Return the height in inches of a map's cells together.
+
+    Cells are about square, as long as one can tell them apart.
+    """
     low, high = CELL_IN
     cell = min(high, max(low, (width_in - BESIDE_IN) / span(layers)))
     return min(TALLEST_IN, cell * span(heads))
 
 
 def span(numbers: Sequence[int]) -> int:
-    """Places from the lowest number to the highest."""
+    """Return the number of positions from the lowest number to the highest."""
     return max(numbers) - min(numbers) + 1
 
 
 def norm(rows: Sequence[Row], metric: str) -> Normalize:
-    """One range of colours for all rows."""
-    known = [row[metric] for row in rows if np.isfinite(as_number(row[metric]))]
-    return Normalize(min(known, default=0.0), max(known, default=1.0))
+    """Return one range of colors for all rows."""
+    defined = [row[metric] for row in rows if np.isfinite(as_number(row[metric]))]
+    return Normalize(min(defined, default=0.0), max(defined, default=1.0))
 
 
 def draw(
@@ -68,14 +71,16 @@ def draw(
     metric: str,
     scale: Normalize,
     width_in: float,
-    colours: str = MAP,
+    color_map: str = MAP,
 ) -> QuadMesh:
-    """Cells of rows; what is not defined is hatched, what was not scored stays white. width_in: of the figure.
+    """Draw the cells of rows in a figure of a width, in a map of colors of matplotlib's.
 
-    colours: a map of matplotlib's.
+    What is not defined is hatched, what was not scored stays white.
     """
-    layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
-    first, top = min(layers), min(heads)
+    layers = [row["layer"] for row in rows]
+    heads = [row["kv_head"] for row in rows]
+    first = min(layers)
+    top = min(heads)
     cells: NDArray[np.float64] = np.full((span(heads), span(layers)), np.nan)
     for row in rows:
         cells[row["kv_head"] - top, row["layer"] - first] = as_number(row[metric])
@@ -86,15 +91,15 @@ def draw(
         across,
         down,
         np.ma.masked_invalid(cells),
-        cmap=colours,
+        cmap=color_map,
         norm=scale,
         edgecolors="face",
         linewidth=0.1,  # else viewers show seams
     )
-    lacking = [
+    undefined = [
         (row["layer"], row["kv_head"]) for row in rows if not np.isfinite(as_number(row[metric]))
     ]
-    frame(axes, lacking, facecolor="#dddddd", edgecolor="#888888", hatch="//////", linewidth=0)
+    frame(axes, undefined, facecolor="#dddddd", edgecolor="#888888", hatch="//////", linewidth=0)
     axes.set(xlim=(across[0], across[-1]), ylim=(down[-1], down[0]), ylabel="KV head")
     inner_in = width_in - BESIDE_IN
     axes.set_xticks(ticks(layers, inner_in / span(layers)))
@@ -103,17 +108,20 @@ def draw(
     return mesh
 
 
-def colour_bar(
-    drawn: Figure,
+def color_bar(
+    figure: Figure,
     mesh: QuadMesh,
     panels: Sequence[Axes],
     label: str,
     height_in: float,
     format: Formatter | None = None,
 ) -> Colorbar:
-    """Beside all panels, `height_in` together. A label that is longer is left to the other panels and the title."""
+    """Draw a color bar beside all panels, which are `height_in` high together.
+
+    A label that is longer is left to the other panels and the title.
+    """
     few = MaxNLocator(max(1, min(8, int(height_in / TICK_IN))))
-    bar = drawn.colorbar(
+    bar = figure.colorbar(
         mesh, ax=panels, aspect=height_in / BAR_IN, pad=0.015, format=format, ticks=few
     )
     bar.outline.set_visible(False)
@@ -124,14 +132,14 @@ def colour_bar(
 
 
 def frame(axes: Axes, cells: Sequence[Cell], **look: Any) -> None:
-    """A rectangle around each (layer, kv_head)."""
+    """Draw a rectangle around each (layer, kv_head)."""
     style: dict[str, Any] = {"facecolor": "none", "edgecolor": MARK, "linewidth": 1.3} | look
     for layer, head in cells:
         axes.add_patch(Rectangle((layer - 0.5, head - 0.5), 1, 1, clip_on=False, **style))
 
 
 def ticks(numbers: Sequence[int], each_in: float, apart_in: float = TICK_IN) -> list[int]:
-    """Which numbers to label, `each_in` inches apart, so that labels do not touch."""
+    """Return the numbers to label, `each_in` inches apart, so that labels do not touch."""
     steps = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 50, 64, 100, 128)
     step = next((step for step in steps if step * each_in >= apart_in), 200)
     first = -(-min(numbers) // step) * step

@@ -1,4 +1,4 @@
-"""A panel on top, and below it a map of layers and heads for each kind."""
+"""Figures of a panel on top, and below it a map of layers and heads for each kind."""
 
 from __future__ import annotations
 
@@ -30,50 +30,56 @@ Top = Callable[[Axes, float], None]
 
 
 def over_maps(
-    result: Result, blocks: Sequence[Row], top_in: float, top: Top, words: Sequence[str]
+    result: Result, blocks: Sequence[Row], top_in: float, top: Top, notes: Sequence[str]
 ) -> Figure:
-    """blocks: rows of single blocks. top_in: height of the upper panel. words: below the title.
+    """Draw a panel over the maps of single blocks' rows, with notes below the title.
 
-    A kind of one block has no map. All maps share their colours, and the best block is framed.
+    A kind of one block has no map. All maps share their colors, and the best block is framed.
+    `top_in` is the height of the upper panel.
     """
     maps = map_rows(blocks)
     layers = [row["layer"] for row in blocks if row["kind"] in main_kinds(blocks)]
     width_in = heatmap.width_for(layers)
-    heights = [
-        heatmap.height_for(
-            [row["kv_head"] for row in rows], width_in, [row["layer"] for row in rows]
-        )
-        for rows in maps.values()
-    ]
-    drawn = new_figure(width_in, 1)
-    grid = drawn.add_gridspec(1 + len(maps), 1, height_ratios=[top_in, *heights])
-    upper = drawn.add_subplot(grid[0])
+    heights = [_map_height(rows, width_in) for rows in maps.values()]
+    figure = new_figure(width_in, 1)
+    grid = figure.add_gridspec(1 + len(maps), 1, height_ratios=[top_in, *heights])
+    upper = figure.add_subplot(grid[0])
     top(upper, width_in)
     lines = legend(upper, width_in - BESIDE_LEGEND_IN)
-    panels = [drawn.add_subplot(grid[1 + index]) for index in range(len(maps))]
+    panels = [figure.add_subplot(grid[1 + index]) for index in range(len(maps))]
     scale = heatmap.norm([row for rows in maps.values() for row in rows], result.metric)
-    colours = MAP if result.higher_is_better else f"{MAP}_r"  # the brightest is the best
+    color_map = MAP if result.higher_is_better else f"{MAP}_r"  # the brightest is the best
     for panel, (kind, rows) in zip(panels, maps.items(), strict=True):
-        mesh = heatmap.draw(panel, rows, result.metric, scale, width_in, colours)
+        mesh = heatmap.draw(panel, rows, result.metric, scale, width_in, color_map)
         panel.set_xlabel(f"{'layer' if kind in DECODER else 'layer of the tower'}, {kind}")
         if result.best is not None and result.best["kind"] == kind:
             heatmap.frame(panel, [(result.best["layer"], result.best["kv_head"])])
     if panels:
-        heatmap.colour_bar(
-            drawn,
+        heatmap.color_bar(
+            figure,
             mesh,
             panels,
             metric_label(result, result.metric),
             sum(heights),
             metric_ticks(result),
         )
-    lines += title(drawn, about(result), words)
-    drawn.set_figheight(top_in + sum(heights) + AXIS_IN * (1 + len(maps)) + LINE_IN * lines)
-    return drawn
+    lines += title(figure, about(result), notes)
+    figure.set_figheight(top_in + sum(heights) + AXIS_IN * (1 + len(maps)) + LINE_IN * lines)
+    return figure
+
+
+def _map_height(rows: Sequence[Row], width_in: float) -> float:
+    """Return the height in inches of the map of these rows."""
+    heads = [row["kv_head"] for row in rows]
+    layers = [row["layer"] for row in rows]
+    return heatmap.height_for(heads, width_in, layers)
 
 
 def main_kinds(blocks: Sequence[Row]) -> list[str]:
-    """Kinds whose layers make the figure's width: the decoder's; of a run without them, the tower's."""
+    """Return the kinds whose layers set the figure's width.
+
+    These are the decoder's; in a run without them, the tower's.
+    """
     kinds = list(dict.fromkeys(row["kind"] for row in blocks))
     return (
         [kind for kind in kinds if kind in DECODER]
@@ -83,15 +89,16 @@ def main_kinds(blocks: Sequence[Row]) -> list[str]:
 
 
 def map_rows(blocks: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by kind, where there is more than a block to tell apart."""
-    kinds = dict.fromkeys(row["kind"] for row in blocks)
-    of_kinds = {kind: [row for row in blocks if row["kind"] == kind] for kind in kinds}
-    return {kind: rows for kind, rows in of_kinds.items() if len(rows) > 1}
+    """Return rows by kind, where there is more than one block to tell apart."""
+    by_kind: dict[str, list[Row]] = {}
+    for row in blocks:
+        by_kind.setdefault(row["kind"], []).append(row)
+    return {kind: rows for kind, rows in by_kind.items() if len(rows) > 1}
 
 
 def best_words(best: Row | None, name: str, mapped: bool) -> str:
-    """The best block for a title. mapped: whether there is a map with its frame."""
+    """Say the best block for a title; `mapped` tells whether there is a map with its frame."""
     if best is None:
         return "not defined for any block"
-    how = ", chosen on the other half" if best.get("select") == "split" else ""
-    return f"best{' (framed)' * mapped}: {name}{how}"
+    choice = ", chosen on the other half" if best.get("select") == "split" else ""
+    return f"best{' (framed)' * mapped}: {name}{choice}"

@@ -1,4 +1,4 @@
-"""How every plot looks: fonts, colours, sizes, and text that is cut where it does not fit."""
+"""The look of every plot: fonts, colors, sizes, and text that is cut where it does not fit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from kvtool.reporting.numbers import scale, show, unit_mark
 from kvtool.result import Result, Row
 from kvtool.store.places import folder_name
 
-COLUMN_IN, PAGE_IN = 3.5, 7.0
+COLUMN_IN = 3.5
+PAGE_IN = 7.0
 """Widths of a figure: a paper's column, and its page."""
-TEXT_PT, SMALL_PT = 8, 7
+TEXT_PT = 8
+SMALL_PT = 7
 LINE_IN = 0.14
 """Height of a line of small text."""
 FINE_DPI = 720
-"""Of measured text: at few dots an inch, letters would be whole dots wide."""
+"""The resolution of measured text: at few dots an inch, letters would be whole dots wide."""
 FONT = "DejaVu Sans"
 """Comes with matplotlib, so that a plot is the same everywhere."""
 
-INK, PALE = "#000000", "#999999"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5C4A00")
-"""Okabe and Ito's, told apart by the colour-blind; their yellow, too pale on white, darkened."""
+INK = "#000000"
+PALE = "#999999"
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5C4A00")
+"""Okabe and Ito's, told apart by the color-blind; their yellow, too pale on white, darkened."""
 MARK = "#D55E00"
 """Frames of cells: apart from both ends of the map."""
 MAP = "viridis"
@@ -42,7 +45,19 @@ DASHES: tuple[Any, ...] = (
     (0, (7, 2)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-"""As many colours, markers and dashes as have no common divisor: the pairs repeat late."""
+"""As many colors, markers and dashes as have no common divisor: the pairs repeat late."""
+
+
+USER_SETTINGS = (
+    "backend",
+    "backend_fallback",
+    "interactive",
+    "toolbar",
+    "webagg",
+    "date.epoch",
+    "savefig.directory",
+)
+"""Settings of matplotlib that stay the user's."""
 
 
 class Interval(NamedTuple):
@@ -54,20 +69,12 @@ class Interval(NamedTuple):
 
 
 def parameters() -> Any:
-    """Settings of matplotlib for a plot: its own defaults, whatever the user's are, and ours on top."""
-    kept = (
-        "backend",
-        "backend_fallback",
-        "interactive",
-        "toolbar",
-        "webagg",
-        "date.epoch",
-        "savefig.directory",
-    )
+    """Return matplotlib's settings for a plot: its defaults, whatever the user's are, and ours on
+    top."""
     plain: dict[str, Any] = {
         name: value
         for name, value in matplotlib.rcParamsDefault.items()
-        if not name.startswith(kept)
+        if not name.startswith(USER_SETTINGS)
     }
     return plain | {
         "font.family": FONT,
@@ -98,47 +105,50 @@ def parameters() -> Any:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure that makes room for its own labels."""
+    """Return an empty figure that makes room for its labels."""
     return Figure(
         figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04)
     )
 
 
 def scored(row: Row, name: str) -> Interval:
-    """A row's metric with its interval."""
-    return Interval(*(as_number(row.get(each)) for each in (name, f"{name}_low", f"{name}_high")))
+    """Return a row's metric with its interval."""
+    return Interval(*(as_number(row.get(field)) for field in (name, f"{name}_low", f"{name}_high")))
 
 
 def as_number(value: Any) -> float:
-    """NaN for null."""
+    """Return a number; NaN for null."""
     return float("nan") if value is None else float(value)
 
 
 def points(
     axes: Axes,
-    at: Sequence[float],
-    found: Sequence[Interval],
+    positions: Sequence[float],
+    scores: Sequence[Interval],
     *,
     across: bool = False,
     label: str = "",
     **look: Any,
 ) -> None:
-    """Values with their intervals as bars; `across`: values to the right. What is not defined is a gap.
+    """Draw values with their intervals as bars; `across` puts values to the right.
 
-    Bars are not errorbar's: the ends of a bootstrap may lie on one side of the value.
+    What is not defined is a gap. Bars are not errorbar's: the ends of a bootstrap may lie on one
+    side of the value.
     """
-    values = [each.value for each in found]
-    (line,) = axes.plot(*((values, at) if across else (at, values)), label=label, **look)
+    values = [score.value for score in scores]
+    (line,) = axes.plot(
+        *((values, positions) if across else (positions, values)), label=label, **look
+    )
     ends = [
-        (place, each.low, each.high)
-        for place, each in zip(at, found, strict=True)
-        if all(map(isfinite, each))
+        (position, score.low, score.high)
+        for position, score in zip(positions, scores, strict=True)
+        if all(map(isfinite, score))
     ]
     if ends:
-        places, lows, highs = zip(*ends, strict=True)
+        bar_positions, lows, highs = zip(*ends, strict=True)
         lines = axes.hlines if across else axes.vlines
         lines(
-            places,
+            bar_positions,
             lows,
             highs,
             colors=[line.get_color()],
@@ -148,35 +158,35 @@ def points(
 
 
 def metric_label(result: Result, name: str) -> str:
+    """Return a metric's name with its unit."""
     return f"{name}{unit_mark(result)}"
 
 
 def metric_ticks(result: Result) -> FuncFormatter:
-    """Fractions as percent; the numbers drawn stay the result's own."""
+    """Write fractions as percent; the numbers in the plot stay the result's."""
     factor = scale(result)
     return FuncFormatter(lambda value, _: f"{round(factor * value, 9):g}")
 
 
 def in_words(result: Result, ends: Interval) -> str:
-    """'11.3 [8.2, 14.7]'; what is not defined is '-'."""
+    """Say a number: '11.3 [8.2, 14.7]'; what is not defined is '-'."""
     value, low, high = (show(result, end if isfinite(end) else None) for end in ends)
     return value if "-" in (low, high) else f"{value} [{low}, {high}]"
 
 
-def title(drawn: Figure, *groups: Iterable[Any]) -> int:
-    """Set the figure's title, a line or more for each group of parts. Returns the number of lines."""
-    room = drawn.get_figwidth() - 0.15
-    lines = [
-        line
-        for group in groups
-        for line in packed([str(part) for part in group if part], room, TEXT_PT)
-    ]
-    drawn.suptitle("\n".join(lines), x=0.06 / drawn.get_figwidth(), ha="left", fontsize=TEXT_PT)
+def title(figure: Figure, *groups: Iterable[Any]) -> int:
+    """Set the figure's title, a line or more for each group of parts, and return the number of
+    lines."""
+    room = figure.get_figwidth() - 0.15
+    lines: list[str] = []
+    for group in groups:
+        lines += packed([str(part) for part in group if part], room, TEXT_PT)
+    figure.suptitle("\n".join(lines), x=0.06 / figure.get_figwidth(), ha="left", fontsize=TEXT_PT)
     return len(lines)
 
 
 def about(result: Result) -> list[str]:
-    """What a title says of every result."""
+    """Return what a title says of every result."""
     config = result.config
     data = "@".join(str(config[name]) for name in ("dataset", "split") if config.get(name))
     return [
@@ -189,12 +199,15 @@ def about(result: Result) -> list[str]:
 
 
 def packed(parts: Sequence[str], width_in: float, size_pt: float) -> list[str]:
-    """Parts joined by dots, as few lines as hold them; what is longer than a line is broken between words."""
+    """Join parts by dots, in as few lines as hold them.
+
+    What is longer than a line is broken between words.
+    """
     lines: list[str] = []
     for part in parts:
         glue = " · "
-        whole = width_of(shown(part), size_pt) <= width_in
-        for piece in [part] if whole else part.split():
+        is_short = width_of(shown(part), size_pt) <= width_in
+        for piece in [part] if is_short else part.split():
             if (
                 lines
                 and width_of(longer := f"{lines[-1]}{glue}{shown(piece)}", size_pt) <= width_in
@@ -207,7 +220,7 @@ def packed(parts: Sequence[str], width_in: float, size_pt: float) -> list[str]:
 
 
 def fitted(text: str, width_in: float, size_pt: float = SMALL_PT) -> str:
-    """The text, its middle left out where it is wider."""
+    """Return the text, its middle left out where it is wider than the room."""
     text = shown(text)
     if width_of(text, size_pt) <= width_in:
         return text
@@ -219,17 +232,17 @@ def fitted(text: str, width_in: float, size_pt: float = SMALL_PT) -> str:
 
 
 def shown(text: str) -> str:
-    """What the font has a sign for, on one line."""
+    """Return the text on one line, with what the font has a sign for."""
     signs = _signs()
     return "".join(
-        each if ord(each) in signs and each.isprintable() else "?"
-        for each in " ".join(text.split())
+        character if ord(character) in signs and character.isprintable() else "?"
+        for character in " ".join(text.split())
     )
 
 
 @lru_cache(maxsize=4096)
 def width_of(text: str, size_pt: float) -> float:
-    """Inches."""
+    """Return the width of a text in inches."""
     font = get_font(findfont(FONT))
     font.set_size(size_pt, FINE_DPI)
     font.set_text(text)
@@ -237,7 +250,8 @@ def width_of(text: str, size_pt: float) -> float:
 
 
 def legend(axes: Axes, width_in: float) -> int:
-    """A legend above the axes, in as many columns as fit a width. Returns its height in lines, 0 for none."""
+    """Put a legend above the axes, in as many columns as fit, and return its number of lines, 0 for
+    none."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return 0

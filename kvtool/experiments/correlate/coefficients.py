@@ -1,0 +1,56 @@
+"""Pearson's and Spearman's coefficients over the models, and why some are not defined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+import numpy as np
+
+from kvtool.result import Row
+from kvtool.stats.correlation import Correlation, pearson, spearman
+
+FEWEST = 3
+"""Two models always lie on a line."""
+SAME = 1e-12
+"""Scores closer than this differ by rounding alone."""
+
+
+def correlations(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Return a row for each coefficient over the models' rows, and notes on what is not defined.
+
+    There is no coefficient of too few models.
+    """
+    n = len(rows)
+    if n < FEWEST:
+        return [], [
+            f"no coefficient: expected {FEWEST} models or more, found {n}; extract more of them"
+        ]
+    names = ("segmentation", "accuracy")
+    x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
+    coefficients = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
+    constant = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
+    notes = [f"no coefficient: {name} is the same for all {n} models" for name in constant]
+    if not notes and n == FEWEST:
+        notes = [f"no interval of a coefficient: expected {FEWEST + 1} models or more, found {n}"]
+    elif not notes:
+        # Pearson's interval is not defined where the coefficient is 1 or -1.
+        perfect = [name for name, coefficient in coefficients.items() if isnan(coefficient.low)]
+        notes = [
+            f"no interval of {name}: all {n} models lie on it, which says nothing of its spread"
+            for name in perfect
+        ]
+    return [_coefficient(name, coefficient) for name, coefficient in coefficients.items()], notes
+
+
+def _coefficient(name: str, coefficient: Correlation) -> Row:
+    """Return a coefficient's row; a number that is not defined is null."""
+    value, low, high, p = (None if isnan(number) else number for number in coefficient[:4])
+    return {
+        "coefficient": name,
+        "value": value,
+        "value_low": low,
+        "value_high": high,
+        "p": p,
+        "n": coefficient.n,
+    }

@@ -1,0 +1,146 @@
+"""A benchmark's questions under the conditions of a knockout: asked, scored and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kvtool.asking.answer_files import write_answers, write_official
+from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.benchmarks import Answers, Benchmark, score_conditions
+from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.heads import HeadCondition
+from kvtool.datasets.base import DatasetBase, ImageRef, Question
+from kvtool.errors import KvtoolError
+from kvtool.result import Result, versions
+from kvtool.store import Run, Store, hash_json
+from kvtool.store.provenance import ALGORITHMS, describe_run
+
+NAMED = 10
+"""How many left-out questions are named; all are counted."""
+
+
+@dataclass(frozen=True)
+class KnockoutWork:
+    """What is asked of which run under which conditions.
+
+    `settings` are all that the numbers depend on.
+    """
+
+    store: Store
+    run: Run
+    benchmark: Benchmark
+    dataset: DatasetBase
+    refs: tuple[ImageRef, ...]
+    questions: tuple[Question, ...]
+    conditions: tuple[HeadCondition, ...]
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def ask(self, answerer: Answerer, progress: Progress) -> list[tuple[Answer, ...]]:
+        """Return what is answered under each condition, in the order of the questions.
+
+        Questions asked twice are answered once.
+        """
+        texts: dict[str, list[str]] = {}
+        for question in self.questions:
+            texts.setdefault(question.image_ids[0], []).append(question.prompt)
+        sets = list(dict.fromkeys(condition.heads for condition in self.conditions))
+        progress(0, "", len(texts))
+        table = answerer.ask(texts, sets, progress)
+        by_condition = (table[condition.heads] for condition in self.conditions)
+        return [
+            tuple(answers[question.image_ids[0]][question.prompt] for question in self.questions)
+            for answers in by_condition
+        ]
+
+    def answered(self, texts: Sequence[Sequence[Answer]]) -> tuple[KnockoutWork, list[Answers]]:
+        """Return the work on questions that have an answer under every condition, with what is
+        scored together with them, and their answers.
+
+        A line for each of the others is added to the skipped ones. Raises KvtoolError where no
+        question remains.
+        """
+        unit_of = self.benchmark.unit_of
+        lacking = {at for replies in texts for at, text in enumerate(replies) if text is None}
+        units = {unit_of(self.questions[at]) for at in lacking}
+        remaining = []
+        lines = []
+        for at, question in enumerate(self.questions):
+            if unit_of(question) not in units:
+                remaining.append(at)
+            elif at in lacking:
+                lines.append(no_answer(question))
+            else:
+                lines.append(f"question {question.id}: the other one about its image has no answer")
+        if not remaining:
+            raise KvtoolError(
+                "knockout: expected questions that have an answer under every condition, found "
+                f"none: {lines[0]}"
+            )
+        conditions = [
+            Answers(
+                condition.name,
+                condition.draw,
+                len(condition.heads),
+                tuple(replies[at] or "" for at in remaining),
+            )
+            for condition, replies in zip(self.conditions, texts, strict=True)
+        ]
+        questions = tuple(self.questions[at] for at in remaining)
+        return replace(self, questions=questions, skipped=(*lines, *self.skipped)), conditions
+
+    def result(self, conditions: Sequence[Answers]) -> Result:
+        """Score the answers of every condition."""
+        rows = list(score_conditions(self.benchmark, self.questions, conditions, self.seed))
+        return Result(
+            command="knockout",
+            task=self.benchmark.name,
+            metric=self.benchmark.metric,
+            n=rows[0]["n"],
+            rows=rows,
+            config=self.settings | {"notes": list(self.notes)},
+            versions=versions(),
+            n_skipped=len(self.skipped),
+            skipped=list(self.skipped[:NAMED]),
+            unit=self.benchmark.unit,
+        )
+
+    def write(
+        self,
+        conditions: Sequence[Answers],
+        answers: str | Path | None,
+        official: str | Path | None,
+    ) -> None:
+        """Write the answers that are asked for, see answer_files. Raises StoreError."""
+        if answers is not None:
+            write_answers(Path(answers), self.benchmark, self.questions, conditions)
+        if official is not None:
+            pictures = {ref.id: ref.path.name if ref.path else ref.id for ref in self.refs}
+            write_official(Path(official), self.benchmark, self.questions, conditions, pictures)
+
+    def config(self) -> dict[str, Any]:
+        """Return what the answers depend on."""
+        questions = [[q.id, q.image_ids[0], q.prompt, q.answer] for q in self.questions]
+        return {
+            "task": self.benchmark.name,
+            "algorithm": ALGORITHMS["knockout"],
+            **describe_run(self.run, {question.image_ids[0] for question in self.questions}),
+            "dataset": self.dataset.name,
+            "split": self.dataset.split,
+            "questions": len(self.questions),
+            "questions_hash": hash_json(questions),
+            "attention": ATTENTION,
+            "conditions": [
+                {
+                    "condition": condition.name,
+                    "draw": condition.draw,
+                    "heads": [list(head) for head in sorted(condition.heads)],
+                }
+                for condition in self.conditions
+            ],
+        }

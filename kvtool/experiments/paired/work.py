@@ -1,0 +1,212 @@
+"""The questions of a paired task: asked of the model, answered by the values, scored and
+written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvtool.asking.answer_files import write_lines
+from kvtool.asking.answering import ATTENTION, Answer, Answerer
+from kvtool.asking.caches import Progress, no_answer
+from kvtool.datasets.base import ImageRef
+from kvtool.errors import KvtoolError
+from kvtool.experiments.paired.answers import (
+    ask_one_image,
+    ask_several_images,
+    marked_prompt,
+    stored_prompt,
+)
+from kvtool.experiments.paired.cells import ComparedAnswers
+from kvtool.experiments.paired.points import DRAWING, picture_files, write_pictures
+from kvtool.experiments.paired.tasks import (
+    PairedQuestions,
+    PairedTask,
+)
+from kvtool.features.layers import Layer
+from kvtool.metrics.answers import parse_choice
+from kvtool.result import Result, Row, versions
+from kvtool.store import Run, Store, hash_json
+from kvtool.store.provenance import ALGORITHMS, describe_run
+from kvtool.tasks.base import BlockPlan, halves, nonfinite_lines, score_blocks
+from kvtool.tasks.blocks import BASELINES
+from kvtool.tasks.scoring import choose_best, per_layer
+
+if TYPE_CHECKING:
+    import torch
+
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class PairedWork:
+    """A task's questions over a run, and the blocks that answer them.
+
+    `refs` are the data set's pictures by id.
+    """
+
+    store: Store
+    run: Run
+    task: PairedTask
+    asked: PairedQuestions
+    plan: BlockPlan
+    refs: Mapping[str, ImageRef]
+
+    def draw(self, folder: Path | None) -> Path | None:
+        """Return the folder of the questions' marked pictures, drawn where they are not there yet.
+
+        It is None for questions without marks.
+        """
+        points = self.asked.points
+        if points is None:
+            return None
+        if folder is not None:
+            write_pictures(folder, points, self.refs)
+            return folder
+        key = self.pictures_key
+        assert key is not None
+        return self.store.pictures(key, lambda: picture_files(points, self.refs))
+
+    @property
+    def pictures_key(self) -> str | None:
+        """The key of the stored marked pictures: the points, and the pictures that they lie in."""
+        points = self.asked.points
+        if points is None:
+            return None
+        images = {image for point in points for image in point.question.image_ids}
+        return hash_json([[point.record() for point in points], self.run.images_hash(images)])
+
+    def ask(self, answerer: Answerer, folder: Path | None, progress: Progress) -> list[Answer]:
+        """Return the model's answers, in the order of the questions."""
+        questions = self.asked.questions
+        n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
+        progress(0, "", len(questions) + n_blocks)
+        if self.asked.points is not None and folder is not None:
+            prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
+        # Single images go on from their stored caches; several are prepared together.
+        elif all(len(question.image_ids) == 1 for question in questions):
+            return ask_one_image(answerer, questions, progress)
+        else:
+            prompts = [stored_prompt(answerer, question, self.refs) for question in questions]
+        return ask_several_images(answerer, prompts, progress)
+
+    def result(
+        self,
+        answers: Sequence[Answer],
+        config: dict[str, Any],
+        device: torch.device,
+        progress: Progress,
+    ) -> Result:
+        """Score every block beside the model.
+
+        Raises KvtoolError where no block answers, or the model too few questions.
+        """
+        questions = self.asked.questions
+        options = [
+            None if answer is None else parse_choice(answer, question.choices)
+            for answer, question in zip(answers, questions, strict=True)
+        ]
+        compared = ComparedAnswers(questions, self.asked.reading, options, config["metric"])
+        unanswered = self._unanswered(compared, config["select"])
+        metric = compared.metric
+        drawing = (config["select"], config["seed"])
+        rows, half_rows = score_blocks(compared, self.plan, device, *drawing, progress)
+        rows = [compared.counted(row) for row in rows]
+        half_rows = [compared.counted(row) for row in half_rows]
+        best = choose_best(rows, half_rows, metric)
+        lines = nonfinite_lines(self.run, rows)
+        if best is None:
+            raise KvtoolError(
+                f"paired {self.task.name}: expected a block that can answer, found none: {lines[0]}"
+            )
+        baselines = [{"run": self.run.name, **row} for row in rows if row["kind"] in BASELINES]
+        items = self._items(compared, answers, best, config, device)
+        return Result(
+            command="paired",
+            task=self.task.name,
+            metric=metric,
+            n=len(compared.answered),
+            rows=rows,
+            best=best,
+            per_layer=per_layer(rows, metric),
+            baselines=baselines,
+            config=config,
+            versions=versions(),
+            n_skipped=len(unanswered) + len(self.asked.skipped),
+            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
+            items=items,
+        )
+
+    def _unanswered(self, compared: ComparedAnswers, select: str) -> list[str]:
+        """Return a line for each question that the model does not answer.
+
+        Raises KvtoolError where fewer questions remain than are scored.
+        """
+        pairs = zip(compared.questions, compared.said, strict=True)
+        lines = [no_answer(question) for question, option in pairs if option is None]
+        n = len(compared.answered)
+        if n < (2 if select == "split" else 1):
+            raise KvtoolError(
+                f"paired {self.task.name}: expected questions that the model answers, found {n} of "
+                f"{len(compared.questions)}: {lines[0]}"
+            )
+        return lines
+
+    def _items(
+        self,
+        compared: ComparedAnswers,
+        answers: Sequence[Answer],
+        best: Row,
+        config: Mapping[str, Any],
+        device: torch.device,
+    ) -> list[Row]:
+        """Return a record for each question of the best block, with the files of marked
+        pictures."""
+        scored = compared.answered
+        # With "split" the first half chose the block: only the second half has cells.
+        if config["select"] == "split":
+            scored = scored[halves(len(scored), config["seed"])[1]]
+        heads = next(heads for kind, _, heads in self.plan.blocks if kind == best["kind"])
+        layer = Layer(self.run, best["kind"], best["layer"], heads, device)
+        measured = compared.measure(layer)[heads.index(best["kv_head"])]
+        items = list(compared.items(measured, answers, scored))
+        if self.asked.points is None:
+            return items
+        pairs = zip(items, self.asked.points, strict=True)
+        return [{**item, "files": list(point.files)} for item, point in pairs]
+
+    def write(self, result: Result, path: Path) -> None:
+        """Write a JSON line for each question: its record, and its text and choices. Raises
+        StoreError."""
+        pairs = zip(result.items, self.asked.questions, strict=True)
+        lines = (
+            {**item, "text": question.prompt, "choices": list(question.choices)}
+            for item, question in pairs
+        )
+        write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
+
+    def config(self) -> dict[str, Any]:
+        """Return what the numbers depend on."""
+        texts = [
+            [question.id, list(question.image_ids), question.prompt, question.answer]
+            for question in self.asked.questions
+        ]
+        points = [point.record() for point in self.asked.points or []]
+        return {
+            "task": self.task.name,
+            "algorithm": ALGORITHMS["paired"],
+            **describe_run(self.run),
+            "subset": self.task.subset or None,
+            "questions": len(texts),
+            "questions_hash": hash_json([texts, points]),
+            "pictures": self.pictures_key,
+            "drawing": None if self.asked.points is None else DRAWING,
+            "attention": ATTENTION,
+            "blocks": [
+                {"kind": k, "layers": list(ls), "kv_heads": list(hs)}
+                for k, ls, hs in self.plan.blocks
+            ],
+        }

@@ -1,0 +1,163 @@
+"""Pictures for the results of a page, from their runs and data sets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from kvtool.datasets.base import DatasetBase, ImageRef
+from kvtool.datasets.identity import check_pictures, dataset_of
+from kvtool.datasets.images import load_image
+from kvtool.errors import KvtoolError
+from kvtool.pictures.overlays import fit
+from kvtool.pictures.thumbnails import Drawn, Pictures
+from kvtool.reporting import KeptResult
+from kvtool.reporting.study import ITEMS_SHOWN
+from kvtool.result import Row
+from kvtool.store import Run, Store
+
+PICTURE_BYTES = 4_500_000
+"""The most bytes of all pictures of a page, as text."""
+QUESTION_PX = 160
+"""Longer side of a question's picture."""
+SHEETS = 2
+"""Images whose principal components are drawn for each result of `variance`."""
+
+
+@dataclass
+class RunPictures:
+    """The runs of some stores, and their data sets, each opened once.
+
+    `data` holds the places of data sets that moved, by name.
+    """
+
+    stores: Mapping[str, Store]
+    data: Mapping[str, str | Path]
+    _datasets: dict[tuple[str, str, str], DatasetBase] = field(default_factory=dict)
+
+    def run(self, stored: KeptResult) -> Run:
+        """Return the run of a result. Raises UsageError where the store lacks it."""
+        return self.stores[stored.store].run(stored.run or "")
+
+    def dataset(self, run: Run) -> DatasetBase:
+        """Return the data set of a run. Raises KvtoolError where it is not there."""
+        config = run.config
+        path = self.data.get(config.dataset)
+        key = (config.dataset, str(path or run.place or ""), config.split)
+        if key in self._datasets:
+            check_pictures(run, self._datasets[key])
+        else:
+            self._datasets[key] = dataset_of(run, path)
+        return self._datasets[key]
+
+    def infos(self) -> list[Row]:
+        """Return Run.info() of every run, and what the commands of a page need besides."""
+        rows = []
+        for name, store in self.stores.items():
+            for run in store.readable_runs():
+                fields = {"kv_heads": run.config.model.geometry.kv_heads, "dataset_path": run.place}
+                rows.append({"store": name, **run.info(), **fields})
+        return rows
+
+
+@dataclass
+class Gathered:
+    """Pictures for the results of a page, and a line for each result that has to do without."""
+
+    source: RunPictures
+    pictures: Pictures
+    n_examples: int
+    n_blocks: int
+    device: str
+    examples: dict[int, dict[Any, list[Drawn]]] = field(default_factory=dict)
+    sheets: dict[int, list[Drawn]] = field(default_factory=dict)
+    thumbnails: dict[tuple[str, str, str], Drawn] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def gather(self, position: int, stored: KeptResult) -> None:
+        """Draw the pictures of one result.
+
+        A result whose run or files do not exist any more has none, and a note says why.
+        """
+        make = {"probe": self._examples, "variance": self._sheets, "paired": self._questions}.get(
+            stored.result.command
+        )
+        if make is None:
+            return
+        try:
+            make(position, stored, self.source.run(stored))
+        except (KvtoolError, OSError) as error:
+            self.notes.append(
+                f"No pictures for {stored.result.command} {stored.result.task or ''} of "
+                f"{stored.run}: "
+                f"{error}"
+            )
+
+    def all_notes(self) -> list[str]:
+        """Return the notes, and one where pictures had to be left out."""
+        limit = f"{PICTURE_BYTES / 1e6:.0f} MB"
+        full = (
+            f"{self.pictures.n_refused} pictures were left out: a page has {limit} of them at most."
+        )
+        return list(dict.fromkeys(self.notes)) + [full] * bool(self.pictures.n_refused)
+
+    def _examples(self, position: int, stored: KeptResult, run: Run) -> None:
+        from kvtool.pictures.examples import draw_examples
+        from kvtool.tasks.blocks import torch_device
+
+        if self.n_examples:
+            arguments = (
+                stored.result,
+                self.n_examples,
+                self.n_blocks,
+                torch_device(self.device),
+                self.pictures,
+            )
+            self.examples[position] = draw_examples(run, self.source.dataset(run), *arguments)
+
+    def _sheets(self, position: int, stored: KeptResult, run: Run) -> None:
+        from kvtool.pictures.components import draw
+
+        kind = stored.result.config.get("kind", "key")
+        grid = run.samples[0].base(kind).grid
+        ids = [sample.id for sample in run.samples if sample.base(kind).grid == grid][:SHEETS]
+        framed = {
+            (row["layer"], row["kv_head"])
+            for row in stored.result.rows
+            if row.get("input_agnostic")
+        }
+        with tempfile.TemporaryDirectory(prefix="kvtool-report-") as folder:
+            for image, path in zip(ids, draw(run, kind, ids, Path(folder), framed), strict=True):
+                with Image.open(path) as sheet:
+                    picture = self.pictures.add(
+                        sheet.convert("RGB"),
+                        f"Principal components of every {kind} block, image {image}",
+                    )
+                if picture is not None:
+                    self.sheets.setdefault(position, []).append(picture)
+
+    def _questions(self, _position: int, stored: KeptResult, run: Run) -> None:
+        """Add thumbnails of the questions that the page shows: marked pictures, else the images
+        they are about."""
+        items = [item for item in stored.result.items if item.get("cell") == "value_only"][
+            :ITEMS_SHOWN
+        ]
+        marked = list(
+            dict.fromkeys(str(name) for item in items for name in item.get("files") or ())
+        )
+        if marked:
+            folder = self.source.stores[stored.store].pictures_dir(stored.result.config["pictures"])
+            refs = {name: ImageRef(name, folder / name) for name in marked}
+        else:
+            refs = {ref.id: ref for ref in self.source.dataset(run).images()} if items else {}
+        for name in marked or dict.fromkeys(
+            str(image) for item in items for image in item["images"]
+        ):
+            picture = self.pictures.add(fit(load_image(refs[name]), QUESTION_PX), f"image {name}")
+            if picture is not None:
+                self.thumbnails[stored.store, str(stored.run), name] = picture
