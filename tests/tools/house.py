@@ -143,22 +143,22 @@ COUNTS = {
     "modules": Count(
         f"modules over {MODULE_LINES} lines",
         in_all(long_modules),
-        {"kvtool": 13, "tests": 26},
+        {"kvtool": 8, "tests": 30},
     ),
     "functions": Count(
         f"functions over {FUNCTION_LINES} lines",
         in_all(long_functions),
-        {"kvtool": 48, "tests": 18},
+        {"kvtool": 34, "tests": 18},
     ),
     "lines": Count(
         f"lines over {COLUMNS} columns",
         in_all(long_lines),
-        {"kvtool": 1963, "tests": 487},
+        {"kvtool": 473, "tests": 445},
     ),
     "names": Count(
         "names that are no nouns",
         in_all(banned_names),
-        {"kvtool": 1386, "tests": 1024},
+        {"kvtool": 418, "tests": 1060},
     ),
     "circles": Count(
         "modules in import circles",
@@ -168,7 +168,7 @@ COUNTS = {
     "undocumented": Count(
         "public definitions without docstring",
         in_all(undocumented),
-        {"kvtool": 285},
+        {"kvtool": 100},
     ),
 }
 """What is counted. The aim is 0 of each, and of the undocumented at most 5 percent."""
