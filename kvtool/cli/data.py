@@ -91,12 +91,6 @@ def check(
     Every picture and annotation is looked at as the commands would: a row for the images, the texts, each task,
     knockout, the paired tasks and each prefix, with counts of what can be used and of what is left out. Exit code 0
     where nothing is left out, 4 where something is, 1 where no picture can be used.
-
-    Examples:
-
-    kvtool data check own:photos
-
-    kvtool data check spair71k:/data/SPair-71k@test --format jsonl
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.datasets import open_dataset

@@ -200,7 +200,7 @@ def test_room_within_limits_of_groups(tmp_path: Path) -> None:
         (
             "config.json",
             {"text_config": {"num_hidden_layers": 10**9}},
-            "num_hidden_layers of 0 to 1024, found 1e+09",
+            "num_hidden_layers of 0 to 1024, found 1000000000",
         ),
         (
             "config.json",
