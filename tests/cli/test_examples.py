@@ -24,9 +24,9 @@ from kvtool.cli.reference import help_text
 from kvtool.datasets.cvbench import CvBench
 from kvtool.demo import study
 from kvtool.demo.layouts import write_scenes
-from tests.cli.conftest import Shell
 from tests.support import datasets, results, tiny
 from tests.support.correlations import answered, right_for, segmented, write_cvbench
+from tests.support.shell import Shell
 from tests.support.tasks.language import imagenet
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -18,8 +18,8 @@ from kvtool.cli.options import parse_folder, parse_folders, parse_layers, parse_
 from kvtool.demo.layouts import write_scenes
 from kvtool.errors import UsageError
 from kvtool.tasks.blocks import plan_blocks
-from tests.cli.conftest import Shell
 from tests.support.runs import config, new_run, new_store
+from tests.support.shell import Shell
 
 
 def commands(command: Any, words: str = "kvtool") -> Iterator[tuple[str, Any]]:
