@@ -6,6 +6,7 @@ on. A unit is what `store repair` drops as a whole, and what `store verify --par
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -130,11 +131,10 @@ def _check_root(store: Store) -> Iterator[Problem]:
     ours = {layout.ZARR_JSON, *layout.ROOT_FOLDERS, layout.PICTURES, layout.LEDGER}
     yield from foreign_files(store.path, ours, "", "", "")
     yield from check_group(layout.runs_path(store.path), "", "runs")
-    # Stores that were made by an older kvtool have no zarr.json in any of these folders.
-    plain = [store.path / name for name in layout.PLAIN_FOLDERS if (store.path / name).is_dir()]
-    if any((folder / layout.ZARR_JSON).exists() for folder in plain):
-        for folder in plain:
-            yield from check_group(folder, "", folder.name)
+    # Stores of an older kvtool have no zarr.json there, and a crash may leave a folder without one.
+    for name in layout.PLAIN_FOLDERS:
+        if os.path.lexists(store.path / name / layout.ZARR_JSON):
+            yield from check_group(store.path / name, "", name)
 
 
 def _check_tmp(store: Store) -> Iterator[Problem]:
