@@ -1,4 +1,6 @@
-"""The `kvtool` command: its subcommands and the flags before them. How commands end is in kvtool.cli.ending."""
+"""The `kvtool` command: its subcommands and the flags before them. How commands end is in
+kvtool.cli.ending.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 
 
 class Commands(TyperGroup):
-    """kvtool's commands and those of plug-ins. Hands Ctrl-C and a closed pipe to the net; Typer would end the process
-    without a word."""
+    """kvtool's commands and those of plug-ins. Hands Ctrl-C and a closed pipe to the net; Typer
+    would end the process without a word.
+    """
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -42,7 +45,9 @@ class Commands(TyperGroup):
         ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command by its name. Entry points are only looked at for a name that is not kvtool's own."""
+        """A command by its name. Entry points are only looked at for a name that is not kvtool's
+        own.
+        """
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in EXPERIMENTS.names():
             command = _plugin_command(cmd_name)
@@ -171,7 +176,9 @@ def main_flags(
 
 
 def main() -> None:
-    """Entry point: whatever happens is at most one line on standard error and an exit code, see kvtool.cli.ending."""
+    """Entry point: whatever happens is at most one line on standard error and an exit code, see
+    kvtool.cli.ending.
+    """
     sys.exit(ending.run(_call))
 
 

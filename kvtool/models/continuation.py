@@ -115,10 +115,10 @@ class Continuation:
     ) -> Any:
         """See LanguageModel.restore."""
         joined = {
-            name: [np.concatenate([each[f"text_{name}"], each[name]], axis=2) for each in arrays]
+            name: [np.concatenate([item[f"text_{name}"], item[name]], axis=2) for item in arrays]
             for name in ("key", "value")
         }
-        shapes = sorted({array.shape for each in joined.values() for array in each})
+        shapes = sorted({array.shape for item in joined.values() for array in item})
         layers = self.info.geometry.layers
         if len(shapes) != 1 or shapes[0][0] != layers:
             raise UsageError(
@@ -243,15 +243,15 @@ class Continuation:
         unequal lengths.
         """
         texts = [text] * len(samples) if isinstance(text, str) else list(text)
-        ids = [self.prompt.text_ids(each) for each in texts]
-        lengths = sorted({len(each) for each in ids})
+        ids = [self.prompt.text_ids(text) for text in texts]
+        lengths = sorted({len(item) for item in ids})
         if len(ids) != len(samples) or len(lengths) != 1 or lengths[0] == 0:
             raise UsageError(
                 f"texts: expected {len(samples)} of equal numbers of tokens, found {len(ids)} of "
                 f"lengths {lengths}; "
                 "run those of one length at a time"
             )
-        return to_device([torch.tensor(each) for each in ids], self.checkpoint.device)
+        return to_device([torch.tensor(item) for item in ids], self.checkpoint.device)
 
     def _end_ids(self) -> set[int]:
         """Tokens that end the assistant's turn."""

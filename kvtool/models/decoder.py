@@ -222,7 +222,7 @@ class DecoderModel(SeveralImages):
     def _last_values(self, ids: list[list[int]], layers: Sequence[int]) -> list[Array]:
         """Values (layer, kv_head, dim) of the last token of each text of equal length."""
         cache = CaptureCache(layers, {"last": slice(-1, None)}, ["value"])
-        tokens = to_device([torch.tensor(each) for each in ids], self.checkpoint.device)
+        tokens = to_device([torch.tensor(token_ids) for token_ids in ids], self.checkpoint.device)
         with until_finished():
             self.run(self.embed(tokens), None, cache)
         return [array[:, :, 0] for array in cache.arrays("last", "value")]

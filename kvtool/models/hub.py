@@ -106,8 +106,10 @@ def _folder(name: str) -> Path | None:
 
 def nearest(name: str) -> str:
     """A hint for an unknown name."""
-    known = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
-    short = {example.rpartition("/")[2].lower(): example for example in known if example != name}
+    known_names = ["demo", *(example for examples in EXAMPLES.values() for example in examples)]
+    short = {
+        example.rpartition("/")[2].lower(): example for example in known_names if example != name
+    }
     nearest_names = get_close_matches(name.rpartition("/")[2].lower(), short, n=1, cutoff=0.5)
     return f"did you mean {short[nearest_names[0]]}?" if nearest_names else "see `kvtool models`"
 

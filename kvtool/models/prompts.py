@@ -215,14 +215,16 @@ def _warn_of_template(folder: Path, passed_over: str, source: str) -> None:
 
 def templates(folder: Path, tokenizer: Any) -> list[tuple[str, str]]:
     """(file, chat template) of a checkpoint, the processor's before the tokenizer's."""
-    found: list[tuple[str, Any]] = []
+    templates: list[tuple[str, Any]] = []
     if (folder / "chat_template.jinja").is_file():
-        found.append(("chat_template.jinja", read_text(folder / "chat_template.jinja")))
+        templates.append(("chat_template.jinja", read_text(folder / "chat_template.jinja")))
     for file in ("chat_template.json", "processor_config.json"):
         if (folder / file).is_file():
-            found.append((file, read_json(folder / file).get("chat_template")))
-    found.append(("tokenizer_config.json", getattr(tokenizer, "chat_template", None)))
-    return [(file, text) for file, template in found if isinstance(text := _default(template), str)]
+            templates.append((file, read_json(folder / file).get("chat_template")))
+    templates.append(("tokenizer_config.json", getattr(tokenizer, "chat_template", None)))
+    return [
+        (file, text) for file, template in templates if isinstance(text := _default(template), str)
+    ]
 
 
 def _default(template: Any) -> Any:
@@ -231,6 +233,8 @@ def _default(template: Any) -> Any:
     """
     if isinstance(template, list):
         template = {
-            each.get("name"): each.get("template") for each in template if isinstance(each, dict)
+            entry.get("name"): entry.get("template")
+            for entry in template
+            if isinstance(entry, dict)
         }
     return template.get("default") if isinstance(template, dict) else template

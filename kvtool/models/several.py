@@ -37,20 +37,23 @@ class SeveralImages(Continuation):
     ) -> list[str | None]:
         """See LanguageModel.ask_several."""
         _check(images, texts)
-        asked = [
-            self.prompt.question(text, len(each)) for each, text in zip(images, texts, strict=True)
+        question_texts = [
+            self.prompt.question(text, len(items))
+            for items, text in zip(images, texts, strict=True)
         ]
-        lengths = [len(self.prompt.text_ids(text)) for text in asked]
-        answers: list[str | None] = [None] * len(asked)
-        for same in _grouped(
-            [(*map(_shape, each), n) for each, n in zip(images, lengths, strict=True)]
+        lengths = [len(self.prompt.text_ids(text)) for text in question_texts]
+        answers: list[str | None] = [None] * len(question_texts)
+        for group_rows in _grouped(
+            [(*map(_shape, items), n) for items, n in zip(images, lengths, strict=True)]
         ):
-            n_tokens = sum(item.sample.n_tokens for item in images[same[0]]) + lengths[same[0]]
+            n_tokens = (
+                sum(item.sample.n_tokens for item in images[group_rows[0]]) + lengths[group_rows[0]]
+            )
             rows = max(1, PROMPT_TOKENS // n_tokens)
-            for start in range(0, len(same), rows):
-                chunk = same[start : start + rows]
+            for start in range(0, len(group_rows), rows):
+                chunk = group_rows[start : start + rows]
                 found = self._answers(
-                    [images[i] for i in chunk], [asked[i] for i in chunk], max_new_tokens
+                    [images[i] for i in chunk], [question_texts[i] for i in chunk], max_new_tokens
                 )
                 for i, answer in zip(chunk, found, strict=True):
                     answers[i] = answer
@@ -83,7 +86,7 @@ class SeveralImages(Continuation):
         from both.
         """
         n_images = len(images[0])
-        tokens = self._image_tokens([item for each in images for item in each])
+        tokens = self._image_tokens([item for items in images for item in items])
         embedded: list[torch.Tensor] = []
         parts: list[tuple[int, Sample]] = []
         for slot, ids in enumerate(self.prompt.several_ids(n_images)):
@@ -93,14 +96,14 @@ class SeveralImages(Continuation):
                 )
             )
             if slot:
-                text = self.after_images([each[slot - 1].sample for each in images], text)
+                text = self.after_images([items[slot - 1].sample for items in images], text)
             embedded += [text, torch.stack(tokens[slot::n_images]).to(text.dtype)]
             parts.append((text.shape[1], images[0][slot].sample))
         positions, next_position = self.prompt_positions(parts)
         prompts = torch.cat(embedded, dim=1)
         cache = full_cache([], [])
         self.run(prompts, positions.to(self.checkpoint.device), cache)
-        last = [each[-1].sample for each in images]
+        last = [items[-1].sample for items in images]
         image_start = prompts.shape[1] - last[0].n_tokens
         return cache, [
             replace(sample, image_start=image_start, next_position=next_position) for sample in last
@@ -111,10 +114,10 @@ class SeveralImages(Continuation):
         run together.
         """
         found: dict[int, torch.Tensor] = {}
-        for same in _grouped([item.signature for item in items]):
-            tokens, _ = self.before_decoder([items[i] for i in same], (), project=True)
+        for group_rows in _grouped([item.signature for item in items]):
+            tokens, _ = self.before_decoder([items[i] for i in group_rows], (), project=True)
             assert tokens is not None
-            found |= zip(same, tokens, strict=True)
+            found |= zip(group_rows, tokens, strict=True)
         return [found[i] for i in range(len(items))]
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
@@ -145,13 +148,13 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
             f"{len(images)} sets; "
             "give one text for each set"
         )
-    for each, text in zip(images, texts, strict=True):
-        if not each:
+    for items, text in zip(images, texts, strict=True):
+        if not items:
             raise UsageError(
                 f"question {text!r}: expected at least one image, found none; leave the question "
                 "out"
             )
-        for item in each:
+        for item in items:
             if item.sample.prefix:
                 raise UsageError(
                     f"image {item.sample.id}: expected no prefix in a question over several "

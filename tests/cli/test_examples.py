@@ -1,4 +1,6 @@
-"""Every --help ends with examples, and each of them does what it says, in a folder that holds what it names."""
+"""Every --help ends with examples, and each of them does what it says, in a folder that holds what
+it names.
+"""
 
 from __future__ import annotations
 
@@ -247,7 +249,9 @@ def test_an_example_does_what_it_says(
 def run_line(
     line: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, model: Path, text: str
 ) -> None:
-    """Run a line of the shell in this process, with its pipes and files; `text` is its standard input."""
+    """Run a line of the shell in this process, with its pipes and files; `text` is its standard
+    input.
+    """
     for command in line.split("|"):
         words = shlex.split(command)
         target = Path(words.pop()) if ">" in words else None

@@ -88,8 +88,8 @@ class Llava(DecoderModel):
             raise UsageError(f"view: expected base or full, found {view!r}; choose one of these")
         processor = self.processors[view]
         with preparing(id):
-            shown = squeezed(image, processor) if view == "base" else image
-            pixels = processor(shown, return_tensors="pt")["pixel_values"][0]
+            view_image = squeezed(image, processor) if view == "base" else image
+            pixels = processor(view_image, return_tensors="pt")["pixel_values"][0]
         spans, vision_spans = self._spans(image.size, view)
         sample = sample_of(
             image,
