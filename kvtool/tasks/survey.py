@@ -109,7 +109,8 @@ def _texts(dataset: DatasetBase) -> Served:
 def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:
     """A task with its own options, over all pictures as if a run held them."""
     unit = UNITS.get(name, "units")
-    if lacking := dataset.lacks(name):
+    lacking = "" if dataset.name in TASKS.load(name).serves else dataset.lacks(name)
+    if lacking:
         return Served(name, unit=unit, missing=lacking)
     try:
         task, unit = _made(dataset, name, sizes, unit)

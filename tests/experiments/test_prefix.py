@@ -301,7 +301,7 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
         ask("referring-expression", run="none")
     with pytest.raises(
         UsageError,
-        match="over imagenet-s or bdd10k, found runs: correct, incorrect, none, random; ",
+        match="over imagenet-s or bdd10k or own, found runs: correct, incorrect, none, random; ",
     ):
         ask("semantic-segmentation")
     with pytest.raises(
