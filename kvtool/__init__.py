@@ -74,6 +74,12 @@ def open(path: str | PathLike[str]) -> Store:
 
 def __getattr__(name: str) -> Any:
     """The function itself, with its own signature and help; of any other experiment, run.py's function of its name."""
+    from importlib.util import find_spec
+
+    # `from kvtool import digests` asks here first: a module is no function, and plug-ins, which
+    # import modules themselves, are not to be looked for on its account.
+    if find_spec(f"kvtool.{name}") is not None:
+        raise AttributeError(f"module 'kvtool' has no attribute {name!r}")
     if name in _FUNCTIONS:
         from importlib import import_module
 
