@@ -14,7 +14,7 @@ import time
 FilePath = str | os.PathLike[str]
 
 STANDARD_INPUT = "-"
-WRITER_WAIT_S = 20.0
+WRITER_WAIT_S = 10.0
 """How long a FIFO may have no writer.
 
 One that has a writer is read to its end, however slow that is.

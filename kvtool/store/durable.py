@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 
-from kvtool.digests import read_stamped
+from kvtool.digests import open_regular, read_stamped
 from kvtool.errors import StoreError
 
 _BLOCK_BYTES = 1 << 20
@@ -92,11 +92,14 @@ def write_recorded(path: Path, *buffers: Any) -> FileRecord:
 
 
 def read_record(path: Path) -> FileRecord:
-    """Return the size and crc32c of a file as it can be read now."""
+    """Return the size and crc32c of a file as it can be read now.
+
+    Raises OSError for what is no regular file: a FIFO in its place would wait for ever.
+    """
     size = checksum = 0
     buffer = np.empty(_BLOCK_BYTES, np.uint8)
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer.data):
+    with open_regular(path) as fd:
+        while count := os.readv(fd, [buffer.data]):
             checksum = google_crc32c.extend(checksum, buffer[:count])
             size += count
     return FileRecord(size, checksum)
