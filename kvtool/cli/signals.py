@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
 PATIENCE_S = 2.0

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from kvtool.reporting.numbers import interval, unit_mark, words
-from kvtool.result import LABELS, Result, Row, block_name, metric_names
+from kvtool.result import LABELS, Result, Row, metric_names
 
 ROWS_SHOWN = 400
 """The most rows of a table on the page; its CSV has all."""
@@ -102,8 +102,3 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     high = row.get(f"{column}_high")
     text = words(row.get(column))
     return text if low is None or high is None else f"{text} [{words(low)}, {words(high)}]"
-
-
-def named_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """Return rows with the names of their blocks and runs."""
-    return [(block_name(row) + (f", {row['run']}" if row.get("run") else ""), row) for row in rows]

@@ -48,7 +48,7 @@ two-layer projector, Qwen2
 parameters, bfloat16.
 - `tower/`: the vision tower as it was before the joint training.
 - `stages/1` to `3`: the model {fractions} of the way through the joint training, int8
-  (`kvtool.demo.load_stage`).
+  (`kvtool.demo.weights.load_stage`).
 
 Trained by `python -m kvtool.demo.training OUT`: the decoder on scenes in words ({text_steps} \
 steps) and on symbolic

@@ -82,7 +82,7 @@ def paired(
             relative-depth (BLINK's val split), image-choice and two-choice (questions.jsonl of
             own:PATH).
         run: the name of a run, where the target is a store of several.
-        kinds: the kinds as in kvtool.tasks.probe; by default value, with projected and vision.
+        kinds: the kinds as in kvtool.probe; by default value, with projected and vision.
         layers: the layers, by default all.
         heads: the heads, by default all.
         select: how the best block is chosen, as in probe.
