@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,3 +202,23 @@ def test_a_run_that_cannot_be_opened_hides_no_other(store: Store) -> None:
 def test_problems_are_plain_rows() -> None:
     assert Problem("r", "p", "a", "what").what == "what"
     assert issubclass(CorruptError, StoreError)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_fifo_in_place_of_any_file_is_listed_and_waited_for_by_nobody(store: Store) -> None:
+    """Opened as a file is, it would wait for a writer for ever; so this reads in another process."""
+    script = (
+        "import sys; from kvtool.store import open_store; from kvtool.store.verify import verify"
+    )
+    script += "; print(len(verify(open_store(sys.argv[1]))))"
+    for path in every_file(store):
+        if path.name == "zarr.json" or path.stat().st_size == 0:
+            continue
+        aside = path.rename(store.path.parent / "aside")
+        os.mkfifo(path)
+        command = [sys.executable, "-c", script, str(store.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        path.unlink()
+        aside.rename(path)
+        assert (done.returncode, done.stderr) == (0, ""), (path, done.stderr)
+        assert int(done.stdout) >= 1, path
