@@ -44,10 +44,19 @@ def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
     return CommandOfTasks
 
 
+SHORT = len("--xy")
+"""An unfinished flag of so many characters may still become one of a task."""
+
+
 def _asks_for_others(own: set[str]) -> bool:
-    """Whether the line at Tab has a flag that is not among a command's own: only then tasks are worth their time."""
+    """Whether the line at Tab has a flag that is not among a command's own, nor the beginning of
+    one: only then tasks, which load NumPy, are worth their time.
+    """
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
-    return any(word.startswith("-") and word.partition("=")[0] not in own for word in line.split())
+    *words, last = line.split() or [""]
+    begins_own = len(last) > SHORT and any(flag.startswith(last) for flag in own)
+    flags = [*words, *([] if begins_own else [last])]
+    return any(word.startswith("-") and word.partition("=")[0] not in own for word in flags)
 
 
 def flags_of(tasks: Sequence[str]) -> list[Any]:

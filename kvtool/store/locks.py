@@ -57,7 +57,7 @@ def claim(store: Path, path: Path, what: str, wait_s: float = 0.0) -> Iterator[O
     with os_errors(f"{what}: cannot be claimed"):
         while not _create(store, path, mine):
             # The claim of a dead process is taken over without waiting.
-            if _drop_if_stale(path):
+            if _drop_if_stale(store, path):
                 continue
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -113,13 +113,13 @@ def live_claims(folder: Path) -> dict[str, Owner | None]:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the stale claims of a folder, where it can be written, and what those left that
-    dropped one.
+    """Delete the stale claims of a run's folder of locks, where it can be written, and what those
+    left that dropped one with an earlier kvtool.
     """
     for path in layout.entries(folder):
         with suppress(OSError):
             if path.suffix == SUFFIX:
-                _drop_if_stale(path)
+                _drop_if_stale(folder.parents[2], path)
             elif f"{SUFFIX}." in path.name and (untouched_s(path) or 0) > EXPIRY_S:
                 path.unlink(missing_ok=True)
 
@@ -153,22 +153,26 @@ def _create(store: Path, path: Path, owner: Owner) -> bool:
     return True
 
 
-def _drop_if_stale(path: Path) -> bool:
+def _drop_if_stale(store: Path, path: Path) -> bool:
     """Remove a stale claim. True: try again now.
 
     It is renamed before it is deleted, so that two who find the same stale claim do not delete each
-    other's new one.
+    other's new one; into a scratch folder, which others sweep if this process is killed meanwhile.
     """
     seen = read_owner(path)
     if not is_stale(path):
         return False
-    grave = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.rename(grave)
-    except FileNotFoundError:
-        return True
-    if read_owner(grave) != seen:  # someone was quicker, and this is the new claim: give it back
-        with suppress(OSError):  # a still newer one, or no hard links: a claim is lost, no image
-            os.link(grave, path)
-    grave.unlink(missing_ok=True)
+    with scratch_folder(store) as tmp:
+        grave = tmp / path.name
+        try:
+            path.rename(grave)
+        except FileNotFoundError:
+            return True
+        if (
+            read_owner(grave) != seen
+        ):  # someone was quicker, and this is the new claim: give it back
+            with suppress(
+                OSError
+            ):  # a still newer one, or no hard links: a claim is lost, no image
+                os.link(grave, path)
     return True

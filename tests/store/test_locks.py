@@ -145,7 +145,7 @@ def test_a_new_claim_renamed_by_mistake_is_given_back(
         return found
 
     monkeypatch.setattr(locks, "is_stale", stale_then_taken)
-    assert locks._drop_if_stale(path)
+    assert locks._drop_if_stale(tmp_path, path)
     assert locks.read_owner(path) == quicker
     assert [entry.name for entry in place(tmp_path).iterdir()] == ["p.claim"]
 
