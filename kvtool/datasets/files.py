@@ -55,6 +55,8 @@ def found(path: Path, root: Path) -> str:
     while not folder.is_dir() and folder != root:
         folder = folder.parent
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    # A name may hold line breaks, and the message is one line.
+    names = [printable(name) for name in names]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     where = "" if folder == root else f"{folder.relative_to(root)}/ with "
     return where + (", ".join(names[:4]) + more if names else "an empty folder")

@@ -143,3 +143,12 @@ def test_paths_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", StringIO(" \n\n"))
     with pytest.raises(DatasetError, match=r"expected image paths, one a line, found none"):
         open_dataset("folder:-")
+
+
+def test_a_missing_file_is_one_line_whatever_the_names_beside_it_are(tmp_path: Path) -> None:
+    """What is there instead is listed, and a name may hold line breaks."""
+    (tmp_path / "broken\nname").mkdir()
+    with pytest.raises(DatasetError, match="expected") as caught:
+        open_dataset(f"davis:{tmp_path}")
+    assert "broken" in str(caught.value)
+    assert "\n" not in str(caught.value)

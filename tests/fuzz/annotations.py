@@ -118,7 +118,11 @@ def _hostile_pickle(rng: random.Random, data: bytes) -> bytes:
     value = pickle.loads(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         value = hostile_value(rng, value)
-    return pickle.dumps(value, protocol=rng.choice((0, 2, 4)))
+    protocol = rng.choice((0, 2, 4))
+    try:
+        return pickle.dumps(value, protocol=protocol)
+    except RecursionError:  # nested more deeply than can be written: damage the bytes instead
+        return hostile_bytes(rng, data)
 
 
 def _hostile_parquet(rng: random.Random, path: Path) -> None:
