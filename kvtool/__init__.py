@@ -1,4 +1,5 @@
-"""kvtool: extract the image keys and values of multimodal language models once, analyze them from disk.
+"""kvtool: extract the image keys and values of multimodal language models once, analyze them from
+disk.
 
     import kvtool
     kvtool.extract("spair.kv", model="demo", dataset="spair71k:/data/SPair-71k@test")
@@ -6,7 +7,8 @@
     values, images = run.read("value", layer=14, kv_head=2)
     table = kvtool.probe("spair.kv", "semantic-correspondence")
 
-Importing kvtool imports neither torch nor transformers: each function is loaded when it is first named.
+Importing kvtool imports neither torch nor transformers: each function is loaded when it is first
+named.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def open(path: str | PathLike[str]) -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    """The function itself, with its own signature and help; of any other experiment, run.py's function of its name."""
+    """The function itself, with its own signature and help; of any other experiment, run.py's
+    function of its name.
+    """
     from importlib.util import find_spec
 
     # `from kvtool import digests` asks here first: a module is no function, and plug-ins, which

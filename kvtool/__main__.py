@@ -4,7 +4,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run a command. Signals come first: what the command line imports takes longer than a hand takes to Ctrl-C."""
+    """Run a command. Signals come first: what the command line imports takes longer than a hand
+    takes to Ctrl-C.
+    """
     import _signal  # type: ignore[import-not-found]  # signal without its enumerations, which take milliseconds
     import sys
 

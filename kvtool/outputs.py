@@ -122,7 +122,10 @@ def write_output(
 
 
 def _open_in_place(path: Path) -> int:
-    """A descriptor to write into a device or a FIFO. Raises OSError where nothing reads a FIFO in READER_WAIT_S."""
+    """A descriptor to write into a device or a FIFO.
+
+    Raises OSError where nothing reads a FIFO in READER_WAIT_S.
+    """
     deadline = time.monotonic() + READER_WAIT_S
     while True:
         try:

@@ -1,8 +1,10 @@
-"""Tables of names: name -> "module:object", loaded on first use; an unknown name answers with the nearest known one.
+"""Tables of names: name -> "module:object", loaded on first use; an unknown name answers with the
+nearest known one.
 
-A table is open to other people's code in two ways. An installed package names its objects as entry points of the
-table's group (`kvtool.models`, `kvtool.datasets`, `kvtool.tasks`, `kvtool.experiments`). A file of Python, given by
-`--plugin FILE.py`, holds a dictionary for each table it adds to: MODELS, DATASETS, TASKS, EXPERIMENTS.
+A table is open to other people's code in two ways. An installed package names its objects as entry
+points of the table's group (`kvtool.models`, `kvtool.datasets`, `kvtool.tasks`,
+`kvtool.experiments`). A file of Python, given by `--plugin FILE.py`, holds a dictionary for each
+table it adds to: MODELS, DATASETS, TASKS, EXPERIMENTS.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ from kvtool.errors import UsageError
 log = logging.getLogger("kvtool")
 
 PLUGINS = "KVTOOL_PLUGINS"
-"""The environment variable that names plug-in files, joined as in PATH: worker processes load them from it."""
+"""The environment variable that names plug-in files, joined as in PATH: worker processes load them
+from it.
+"""
 
 
 class Registry:
-    """A readable table of lazily imported objects, e.g. Registry("task", {name: "module:object"}, "kvtool.tasks").
+    """A readable table of lazily imported objects, e.g. Registry("task", {name: "module:object"},
+    "kvtool.tasks").
 
     Args:
         what: what the table holds, as messages name it.
         table: the names that kvtool brings itself, in the order in which they are listed.
-        group: entry points of this group, and a plug-in's dictionary of the group's last word in capitals, add to it.
+        group: entry points of this group, and a plug-in's dictionary of the group's last word in
+        capitals, add to it.
         needs: attributes that every object has; one of a plug-in that lacks some is refused.
     """
 
@@ -64,17 +70,22 @@ class Registry:
             loaded = load_object(target)
         except Exception as error:  # whatever other people's code raises when it is imported
             raise UsageError(
-                f"{self.what} {name}: expected {target} of a plug-in, found {type(error).__name__}: {error}"
+                f"{self.what} {name}: expected {target} of a plug-in, found "
+                f"{type(error).__name__}: {error}"
             ) from error
         if missing := [attribute for attribute in self.needs if not hasattr(loaded, attribute)]:
             raise UsageError(
-                f"{self.what} {name} of a plug-in: expected an object with {', '.join(self.needs)}; "
+                f"{self.what} {name} of a plug-in: expected an object with "
+                f"{', '.join(self.needs)}; "
                 f"found none of its {', '.join(missing)}"
             )
         return loaded
 
     def usable(self) -> dict[str, Any]:
-        """All objects by name. One of a plug-in that cannot be loaded is left out, with a warning."""
+        """All objects by name.
+
+        One of a plug-in that cannot be loaded is left out, with a warning.
+        """
         objects = {}
         for name in self.names():
             try:
@@ -100,7 +111,10 @@ class Registry:
         return places
 
     def entries(self, plugin: ModuleType) -> dict[str, Any]:
-        """What the module of a plug-in file adds to this table. Raises UsageError for what is no dictionary."""
+        """What the module of a plug-in file adds to this table.
+
+        Raises UsageError for what is no dictionary.
+        """
         dictionary = "" if self.group is None else self.group.rpartition(".")[2].upper()
         entries = getattr(plugin, dictionary, {})
         if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
@@ -128,7 +142,10 @@ def warn_once(text: str) -> None:
 
 @cache
 def installed(group: str, taken: frozenset[str]) -> dict[str, str]:
-    """Name -> "module:object" of the entry points of a group. Names that are taken are left out, with a warning."""
+    """Name -> "module:object" of the entry points of a group.
+
+    Names that are taken are left out, with a warning.
+    """
     from importlib.metadata import (
         entry_points,  # slow to import, and needed for names of others alone
     )
@@ -156,7 +173,9 @@ def installed(group: str, taken: frozenset[str]) -> dict[str, str]:
 
 
 def load_object(target: Any) -> Any:
-    """The object that "module:object" names, the module of "module"; anything but a text is the object itself."""
+    """The object that "module:object" names, the module of "module"; anything but a text is the
+    object itself.
+    """
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
@@ -171,7 +190,8 @@ def plugin_paths() -> list[str]:
 def add_plugin(path: str | Path) -> None:
     """Load a plug-in now, and in every process that is started from now on.
 
-    Raises UsageError where the file is not there, cannot be loaded, or names what kvtool has already.
+    Raises UsageError where the file is not there, cannot be loaded, or names what kvtool has
+    already.
     """
     place = str(Path(path).absolute())
     if os.pathsep in place:
@@ -185,7 +205,8 @@ def add_plugin(path: str | Path) -> None:
         places = registry.places() | dict.fromkeys(RESERVED.get(registry.group or "", ()), "kvtool")
         for name in entries.keys() & places.keys():
             raise UsageError(
-                f"--plugin {place}: {registry.what} {name}: expected a new name, found that of {places[name]}; "
+                f"--plugin {place}: {registry.what} {name}: expected a new name, found that of "
+                f"{places[name]}; "
                 "choose another one"
             )
     os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), place])
@@ -225,7 +246,9 @@ TABLES = (
 RESERVED = {
     "kvtool.experiments": ("extract", "report", "store", "data", "models", "datasets", "demo")
 }
-"""Names of a group that are taken though they are in no table: kvtool's commands that are no experiments."""
+"""Names of a group that are taken though they are in no table: kvtool's commands that are no
+experiments.
+"""
 
 EXPERIMENTS = Registry(
     "experiment",
@@ -242,12 +265,14 @@ EXPERIMENTS = Registry(
     },
     "kvtool.experiments",
 )
-"""Command -> the folder of its experiment: run.py computes, command.py has its flags, table.py, plot.py and article.py
-say how a terminal, a figure and the page show its result."""
+"""Command -> the folder of its experiment: run.py computes, command.py has its flags, table.py,
+plot.py and article.py say how a terminal, a figure and the page show its result.
+"""
 
 
 def experiment_part(command: str, part: str) -> Any:
-    """A module of an experiment, e.g. its table; None where the experiment has none, or the command is unknown.
+    """A module of an experiment, e.g. its table; None where the experiment has none, or the command
+    is unknown.
 
     The experiment of a plug-in file may be any object with the parts as its attributes.
     """

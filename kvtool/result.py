@@ -69,7 +69,9 @@ class Result(Displayed):
         return best_row(rows, self.metric, self.higher_is_better)
 
     def ranked(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of which the primary metric is defined, the best first; equals stay in their order."""
+        """The rows of which the primary metric is defined, the best first; equals stay in their
+        order.
+        """
         scored = [
             row
             for row in rows

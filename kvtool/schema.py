@@ -29,8 +29,9 @@ class _MismatchError(Exception):
 
 
 def read(kind: type[T], record: Any, where: str) -> T:
-    """Return a value of a type, most often a dataclass, from its JSON. Raises CorruptError that
-    begins with `where`.
+    """Return a value of a type, most often a dataclass, from its JSON.
+
+    Raises CorruptError that begins with `where`.
     """
     try:
         value: T = _reader(kind)(record)  # type: ignore[arg-type]

@@ -22,7 +22,8 @@ View = Literal["base", "full"]
 KeyPosition = Literal["post-rope", "pre-rope"]
 Precision = Literal["bfloat16", "float16", "float32"]
 Backend = Literal["auto", "faiss-gpu", "faiss-cpu", "torch", "numpy"]
-"""What finds nearest neighbors; numpy is the slow, obvious one that the others are compared with."""
+"""What finds nearest neighbors; numpy is the slow, obvious one that the others are compared with.
+"""
 
 BASE, TILES, NEWLINE = 0, 1, 2
 """Marks of image tokens, see Sample.token_marks."""

@@ -1,4 +1,6 @@
-"""Fixtures that several parts share: a tiny real model, small pictures, a shell and a hub's cache."""
+"""Fixtures that several parts share: a tiny real model, small pictures, a shell and a hub's
+cache.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from tests.support.shell import Shell, in_this_process
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Digests that tests remember stay out of the user's cache folder.
 os.environ.setdefault("KVTOOL_CACHE", tempfile.mkdtemp(prefix="kvtool-tests-"))
-# Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose much.
+# Tiny models gain nothing from threads, and on a busy machine threads that wait for each other lose
+# much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

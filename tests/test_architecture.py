@@ -1,4 +1,6 @@
-"""The layout guards itself: who may import whom, what stays out of `import kvtool`, and which docs are generated."""
+"""The layout guards itself: who may import whom, what stays out of `import kvtool`, and which docs
+are generated.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,13 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("experiments",),
     ("cli", "kvtool", "__main__"),
 )
-"""A part may import from its own level and from those before it: the arrows of docs/architecture.md."""
+"""A part may import from its own level and from those before it: the arrows of
+docs/architecture.md.
+"""
 
 EXCEPTIONS = {
-    # The last step of the demo runs every experiment; the world, the layouts and the weights know nothing of them.
+    # The last step of the demo runs every experiment; the world, the layouts and the weights know
+    # nothing of them.
     "demo.study": 7,
     # A command of an experiment uses the flags and the console that all commands share.
     **{f"experiments.{name}.command": 7 for name in EXPERIMENTS.names()},

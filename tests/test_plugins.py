@@ -1,4 +1,5 @@
-"""Other people's models, data sets, tasks and experiments: installed packages and --plugin files, by the real command.
+"""Other people's models, data sets, tasks and experiments: installed packages and --plugin files,
+by the real command.
 
 The code is that of the pages that tell how to write them.
 """
@@ -80,7 +81,9 @@ def write_metadata(folder: Path, name: str, entries: str) -> Path:
 
 
 def write_file(path: Path) -> Path:
-    """The same in one file: its dictionaries name the classes, the experiment's parts are objects."""
+    """The same in one file: its dictionaries name the classes, the experiment's parts are
+    objects.
+    """
 
     def without_future(text: str) -> str:
         return text.replace("from __future__ import annotations\n", "")
@@ -120,7 +123,9 @@ def write_rooms(folder: Path) -> Path:
 
 
 class Kvtool:
-    """The command in processes of its own, with folders on Python's path and words before each command."""
+    """The command in processes of its own, with folders on Python's path and words before each
+    command.
+    """
 
     def __init__(self, folder: Path, paths: list[Path], *words: object) -> None:
         self.folder, self.words = folder, [*map(str, words)]

@@ -1,5 +1,6 @@
-"""The `kvtool` command: its subcommands and the flags before them. How commands end is in
-kvtool.cli.ending.
+"""The `kvtool` command: its subcommands and the flags before them.
+
+How commands end is in kvtool.cli.ending.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from kvtool.registry import EXPERIMENTS, add_plugin, experiment_part, warn_once
 
 
 class Commands(TyperGroup):
-    """kvtool's commands and those of plug-ins. Hands Ctrl-C and a closed pipe to the net; Typer
-    would end the process without a word.
+    """kvtool's commands and those of plug-ins.
+
+    Hands Ctrl-C and a closed pipe to the net; Typer would end the process without a word.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -45,8 +47,9 @@ class Commands(TyperGroup):
         ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command by its name. Entry points are only looked at for a name that is not kvtool's
-        own.
+        """A command by its name.
+
+        Entry points are only looked at for a name that is not kvtool's own.
         """
         command = super().get_command(ctx, cmd_name)
         if command is None and cmd_name in EXPERIMENTS.names():
@@ -81,8 +84,10 @@ app = typer.Typer(
     name="kvtool",
     cls=Commands,
     help="Extract the image keys and values of multimodal language models once; probe them from disk.\n\n"
-    "Data goes to standard output, everything else to standard error. Exit codes: 0 done or nothing to do, 1 error, "
-    "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as KVTOOL_<COMMAND>_<FLAG>.",
+    "Data goes to standard output, everything else to standard error. Exit codes: 0 done or "
+    "nothing to do, 1 error, "
+    "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as "
+    "KVTOOL_<COMMAND>_<FLAG>.",
     epilog=epilog(
         "kvtool extract study.kv --model demo --dataset scenes@spair71k --limit 20",
         "kvtool probe study.kv semantic-correspondence",
@@ -116,7 +121,8 @@ def _plugin_command(name: str) -> Any:
     function = part if isfunction(part) else getattr(part, function_name, None)
     if function is None:
         raise UsageError(
-            f"experiment {name} of a plug-in: expected a part `command` that is a function or has one "
+            f"experiment {name} of a plug-in: expected a part `command` that is a function or has "
+            "one "
             f"called {function_name}, found none"
         )
     single = typer.Typer(rich_markup_mode=None)
@@ -126,7 +132,9 @@ def _plugin_command(name: str) -> Any:
 
 
 def _is_usable(name: str) -> bool:
-    """Whether a plug-in's experiment is a command; what is none is left out of the help, with a warning."""
+    """Whether a plug-in's experiment is a command; what is none is left out of the help, with a
+    warning.
+    """
     try:
         _plugin_command(name)
     except UsageError as error:

@@ -1,5 +1,6 @@
-"""What the shell offers at Tab. It has to be there at once: registries and folders are listed,
-nothing is opened.
+"""What the shell offers at Tab.
+
+It has to be there at once: registries and folders are listed, nothing is opened.
 """
 
 from __future__ import annotations

@@ -156,8 +156,9 @@ def _clock(seconds: float) -> str:
 def progress(
     what: str, total: int | None, *, done: int = 0, unit: str = "images"
 ) -> Iterator[Advance]:
-    """Show how far a command is: a bar on a terminal, else a line a minute. Yields advance(n, note,
-    total).
+    """Show how far a command is: a bar on a terminal, else a line a minute.
+
+    Yields advance(n, note, total).
     """
     tally = Tally(total, done)
     if is_quiet():

@@ -46,8 +46,8 @@ def scenes(
 ) -> None:
     """Write the embedded world of drawn scenes in the official layouts of twelve data sets.
 
-    DIR/{pascal5i,msrc,imagenet-s,refcoco,spair71k,davis,coco,pope,mme,blink,cvbench,bdd10k}, each as its own project
-    lays it out, so that e.g. --dataset spair71k:DIR/spair71k reads it.
+    DIR/{pascal5i,msrc,imagenet-s,refcoco,spair71k,davis,coco,pope,mme,blink,cvbench,bdd10k}, each
+    as its own project lays it out, so that e.g. --dataset spair71k:DIR/spair71k reads it.
     """
     from kvtool.cli.output import emit_rows
     from kvtool.demo.layouts import write_scenes
@@ -88,9 +88,10 @@ def check(
 ) -> None:
     """Say what a data set serves, and what is missing for the rest, before anything is extracted.
 
-    Every picture and annotation is looked at as the commands would: a row for the images, the texts, each task,
-    knockout, the paired tasks and each prefix, with counts of what can be used and of what is left out. Exit code 0
-    where nothing is left out, 4 where something is, 1 where no picture can be used.
+    Every picture and annotation is looked at as the commands would: a row for the images, the
+    texts, each task, knockout, the paired tasks and each prefix, with counts of what can be used
+    and of what is left out. Exit code 0 where nothing is left out, 4 where something is, 1 where no
+    picture can be used.
     """
     from kvtool.cli.output import emit_rows, resolve
     from kvtool.datasets import open_dataset
@@ -123,7 +124,10 @@ def check(
 
 
 def parse_names(text: str) -> list[str]:
-    """'msrc, davis' -> ["msrc", "davis"]. Raises UsageError for none; unknown ones are the library's to know."""
+    """'msrc, davis' -> ["msrc", "davis"].
+
+    Raises UsageError for none; unknown ones are the library's to know.
+    """
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise UsageError(f"--only: expected data sets such as msrc,davis; found {text!r}")

@@ -203,9 +203,11 @@ def say_source(source: str | None) -> None:
 
 
 def finish(report: Report, format: Format) -> None:
-    """Say what was done. Raises PartialError (exit 4) for pictures that failed or could not be
-    listed, BusyError (3) where others hold all that was left; a worker that did its share is done,
-    whatever others still hold.
+    """Say what was done.
+
+    Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
+    where others hold all that was left; a worker that did its share is done, whatever others still
+    hold.
     """
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks

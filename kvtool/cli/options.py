@@ -194,8 +194,9 @@ def parse_model(text: str | None) -> str | None:
 
 
 def parse_folders(texts: list[str] | None, flag: str) -> dict[str, str]:
-    """Return the folder of each name in NAME=FOLDER, or NAME:FOLDER for --data. Raises UsageError
-    for other texts.
+    """Return the folder of each name in NAME=FOLDER, or NAME:FOLDER for --data.
+
+    Raises UsageError for other texts.
     """
     folders = {}
     for text in texts or ():
@@ -213,8 +214,9 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def parse_kinds(text: str | None) -> tuple[Kind, ...] | None:
-    """'key,value' -> ('key', 'value') in the fixed order of KINDS. None stays None. Raises
-    UsageError.
+    """'key,value' -> ('key', 'value') in the fixed order of KINDS.
+
+    None stays None. Raises UsageError.
     """
     if text is None:
         return None

@@ -50,8 +50,9 @@ def write_plots(result: Result, paths: Sequence[Path]) -> None:
 
 
 def emit_rows(rows: Rows, format: Format, *, title: str = "") -> None:
-    """Print plain rows (lists of runs, models, data sets). JSON keeps the values; tables and CSV
-    join lists.
+    """Print plain rows (lists of runs, models, data sets).
+
+    JSON keeps the values; tables and CSV join lists.
     """
     resolved, out = resolve(format), sys.stdout
     if not rows and resolved in ("table", "csv"):

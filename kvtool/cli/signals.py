@@ -21,6 +21,7 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 PATIENCE_S = 2.0
 """So long a second signal is ignored: a terminal, a wrapper and a scheduler may each send one.
+
 Later ones end the process at once, in case that the unwinding hangs.
 """
 REPEAT_S = 0.5

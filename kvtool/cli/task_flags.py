@@ -1,4 +1,6 @@
-"""Flags of tasks: made of the options that tasks declare, so that a task is one file, and one of a plug-in too."""
+"""Flags of tasks: made of the options that tasks declare, so that a task is one file, and one of a
+plug-in too.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ from kvtool.cli.options import finite, given
 
 
 def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
-    """A command that also takes the options of some tasks; its function finds those that were given in `ctx.obj`.
+    """A command that also takes the options of some tasks; its function finds those that were given
+    in `ctx.obj`.
 
-    tasks: gives their names. It is called when the command's flags are needed: the help of all commands loads no task.
+    tasks: gives their names. It is called when the command's flags are needed: the help of all
+    commands loads no task.
     """
 
     class CommandOfTasks(TyperCommand):

@@ -38,7 +38,10 @@ DATASETS = Registry(
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed NAME[:PATH][@SPLIT]; str() gives it back. `path` stays as the user wrote it; "-" is standard input."""
+    """A parsed NAME[:PATH][@SPLIT]; str() gives it back.
+
+    `path` stays as the user wrote it; "-" is standard input.
+    """
 
     name: str
     path: str | None = None
@@ -52,8 +55,9 @@ class Spec:
 def parse_spec(text: str) -> Spec:
     """Read NAME[:PATH][@SPLIT]. Raises UsageError for an unknown name or an empty path.
 
-    The name ends at the first ':' or '@'. In what follows, the last '@' starts the split when a known split comes
-    after it; an unknown word without '/' is taken for a misspelt split unless the whole is an existing path.
+    The name ends at the first ':' or '@'. In what follows, the last '@' starts the split when a
+    known split comes after it; an unknown word without '/' is taken for a misspelt split unless the
+    whole is an existing path.
     """
     end = min((text.index(mark) for mark in ":@" if mark in text), default=len(text))
     name, rest = text[:end], text[end:]
@@ -86,7 +90,8 @@ def _exists(path: str) -> bool:
 def open_dataset(spec: str | Spec) -> DatasetBase:
     """Open a data set; its layout is checked now, its annotations are read when asked for.
 
-    Raises UsageError for what is wrong with the spec, DatasetError for what is wrong with the folder.
+    Raises UsageError for what is wrong with the spec, DatasetError for what is wrong with the
+    folder.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     kind = DATASETS.load(spec.name)
@@ -99,8 +104,9 @@ def open_dataset(spec: str | Spec) -> DatasetBase:
 
 
 def tasks_named(name: str) -> tuple[str, ...]:
-    """The tasks that a data set of this name may serve; none for one that is in no table, of an object given in
-    Python or of a plug-in that is not there."""
+    """The tasks that a data set of this name may serve; none for one that is in no table, of an
+    object given in Python or of a plug-in that is not there.
+    """
     try:
         tasks: tuple[str, ...] = DATASETS.load(name).about.tasks
     except UsageError:

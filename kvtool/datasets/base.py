@@ -1,4 +1,5 @@
-"""What every data set provides to extract: its images in a fixed order, its texts, and the prefixes it can offer.
+"""What every data set provides to extract: its images in a fixed order, its texts, and the prefixes
+it can offer.
 
 Ground truth for a task is each data set's own business: see its file.
 """
@@ -70,7 +71,9 @@ class Dataset(Protocol):
         ...
 
     def texts(self) -> Sequence[str]:
-        """Class names or expressions whose vectors `extract` stores beside the images; may be empty."""
+        """Class names or expressions whose vectors `extract` stores beside the images; may be
+        empty.
+        """
         ...
 
     def truth_files(self) -> Sequence[Path]:
@@ -82,8 +85,10 @@ class Dataset(Protocol):
         ...
 
     def prefix(self, image_id: str, condition: str) -> str:
-        """Text to put before an image under a condition of PREFIX_CONDITIONS. Raises UsageError naming the
-        conditions that this data set offers."""
+        """Text to put before an image under a condition of PREFIX_CONDITIONS.
+
+        Raises UsageError naming the conditions that this data set offers.
+        """
         ...
 
 
@@ -91,8 +96,9 @@ class Dataset(Protocol):
 class About:
     """What `kvtool datasets` prints of a data set.
 
-    splits: the names after '@', the default first. layout: the files the loader reads, relative to the root, each
-    a line "path  what it is". conditions: the prefixes of PREFIX_CONDITIONS that it offers.
+    splits: the names after '@', the default first. layout: the files the loader reads, relative to
+    the root, each a line "path  what it is". conditions: the prefixes of PREFIX_CONDITIONS that it
+    offers.
     """
 
     name: str
@@ -107,11 +113,14 @@ class About:
 
 @dataclass(frozen=True)
 class Question:
-    """One question of a benchmark. `group` is what scores are reported by: file, subset or sub-task.
+    """One question of a benchmark.
 
-    prompt: the whole text that the benchmark puts to a model, options included. answer: as the benchmark writes it
-    ("yes", "Yes", "(A)"); "" where it is not public. choices: the options' texts in the order of their letters.
-    source: the image collection, where scores are weighted by it (CV-Bench).
+    `group` is what scores are reported by: file, subset or sub-task.
+
+    prompt: the whole text that the benchmark puts to a model, options included. answer: as the
+    benchmark writes it ("yes", "Yes", "(A)"); "" where it is not public. choices: the options'
+    texts in the order of their letters. source: the image collection, where scores are weighted by
+    it (CV-Bench).
     """
 
     id: str
@@ -125,12 +134,15 @@ class Question:
 
 
 class DatasetBase:
-    """Shared part of the loaders. A subclass sets `about`, and defines `images`, its truth and its prefixes.
+    """Shared part of the loaders.
 
-    skipped: one line for each annotation that had to be left out; filled while annotations are read. unread: one line
-    for each picture that is there, but that no run can hold: of a format that is not read, of a name that is not UTF-8,
-    in a row that cannot be used. notes: lines that a user should see, but that count nothing as left out: pictures that
-    are not there, lines listed twice.
+    A subclass sets `about`, and defines `images`, its truth and its prefixes.
+
+    skipped: one line for each annotation that had to be left out; filled while annotations are
+    read. unread: one line for each picture that is there, but that no run can hold: of a format
+    that is not read, of a name that is not UTF-8, in a row that cannot be used. notes: lines that a
+    user should see, but that count nothing as left out: pictures that are not there, lines listed
+    twice.
     """
 
     about: ClassVar[About]
@@ -164,7 +176,10 @@ class DatasetBase:
 
     @property
     def folder(self) -> Path:
-        """The root, where there must be one. Raises DatasetError when it is missing, no folder or closed to us."""
+        """The root, where there must be one.
+
+        Raises DatasetError when it is missing, no folder or closed to us.
+        """
         if self.root is None:
             raise UsageError(f"{self.name}: expected a path, found none; write {self.name}:PATH")
         try:
@@ -191,7 +206,8 @@ class DatasetBase:
         raise NotImplementedError
 
     def present(self) -> list[ImageRef]:
-        """Those of the pictures whose files are there, told by the names in their folders, not by a look at each.
+        """Those of the pictures whose files are there, told by the names in their folders, not by a
+        look at each.
 
         The others are counted and named in `notes`. Raises DatasetError where none is there.
         """
@@ -207,16 +223,20 @@ class DatasetBase:
         first = next(iter(absent))
         if not there:
             raise DatasetError(
-                f"{self.name}: expected {len(images)} pictures, found none of them; the first should be {first}"
+                f"{self.name}: expected {len(images)} pictures, found none of them; the first "
+                f"should be {first}"
             )
         names = first_few([ref.id for ref in images if ref.path in absent])
         self.note(
-            f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at {first})"
+            f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at "
+            f"{first})"
         )
         return there
 
     def left_out(self, most: int) -> list[str]:
-        """What was noted and left out so far, a line each; of many the first `most`, and how many more there are."""
+        """What was noted and left out so far, a line each; of many the first `most`, and how many
+        more there are.
+        """
         lines = list(dict.fromkeys([*self.notes, *self.unread, *self.skipped]))
         more = (
             [f"{self.name}: {len(lines) - most} more pictures or annotations were left out"]
@@ -235,25 +255,27 @@ class DatasetBase:
         repeated = [line for line, count in Counter(lines).items() if count > 1]
         if repeated:
             self.note(
-                f"{path}: {len(repeated)} of its lines are listed twice and count once: {first_few(repeated)}"
+                f"{path}: {len(repeated)} of its lines are listed twice and count once: "
+                f"{first_few(repeated)}"
             )
 
     def texts(self) -> Sequence[str]:
         return ()
 
     def truth_files(self) -> Sequence[Path]:
-        """Every file that the split's truth, questions, texts and prefixes are read from, in a fixed order.
+        """Every file that the split's truth, questions, texts and prefixes are read from, in a
+        fixed order.
 
-        That is everything the loader reads but pictures: lists, masks, JSON, pickles, tables. A file that is not
-        there is named too where the loader would read it.
+        That is everything the loader reads but pictures: lists, masks, JSON, pickles, tables. A
+        file that is not there is named too where the loader would read it.
         """
         raise NotImplementedError
 
     def truth_digest(self) -> str:
         """32 hex digits of the truth files' places below the root and their contents.
 
-        Files that did not change since they were last digested are not opened. Raises DatasetError where a list of
-        the files cannot be read.
+        Files that did not change since they were last digested are not opened. Raises DatasetError
+        where a list of the files cannot be read.
         """
         return digest_texts(self._truth_parts())
 
@@ -262,14 +284,17 @@ class DatasetBase:
         root = os.path.join(self.root or "", "")  # noqa: PTH118  with a separator at its end
         for path, digest in digest_files(self.truth_files()).items():
             place = str(path)
-            # Most lie below the root, and cutting it off is ten times quicker than asking for a relative path.
+            # Most lie below the root, and cutting it off is ten times quicker than asking for a
+            # relative path.
             yield (
                 place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
             )
             yield digest or "missing"
 
     def prefix(self, image_id: str, condition: str) -> str:
-        """Text before an image: nothing, the paper's random sentence, or the data set's own sentence."""
+        """Text before an image: nothing, the paper's random sentence, or the data set's own
+        sentence.
+        """
         if condition not in self.conditions:
             offered = ", ".join(self.conditions)
             raise UsageError(
@@ -300,6 +325,7 @@ def another(names: Sequence[str], correct: str, key: str) -> str:
     others = sorted(set(names) - {correct})
     if not others:
         raise UsageError(
-            f"no name other than {correct!r} to serve as the incorrect one; use a split of several classes"
+            f"no name other than {correct!r} to serve as the incorrect one; use a split of several "
+            "classes"
         )
     return random.Random(f"incorrect:{key}").choice(others)

@@ -47,7 +47,10 @@ _BASE_SPLITS = ("val", "train")
 
 
 class Bdd10k(DatasetBase):
-    """Images of a split, or of one domain in it (`@val-night+highway`). Ids are file names without suffix."""
+    """Images of a split, or of one domain in it (`@val-night+highway`).
+
+    Ids are file names without suffix.
+    """
 
     about = About(
         name="bdd10k",
@@ -61,7 +64,8 @@ class Bdd10k(DatasetBase):
         layout=(
             "images/10k/{train,val,test}/*.jpg  images",
             "labels/sem_seg/masks/{train,val}/*.png  0-18 class, 255 ignored",
-            "labels/det_20/det_{train,val}.json  for domains and prefixes: the 100K set's attributes",
+            "labels/det_20/det_{train,val}.json  for domains and prefixes: the 100K set's "
+            "attributes",
             "classes.txt  optional: 19 names, one a line, instead of Cityscapes'",
         ),
         source="BDD100K (Yu et al. 2020): the 10K images, their segmentation masks, and the 100K detection labels",
@@ -119,12 +123,15 @@ class Bdd10k(DatasetBase):
         if domain is None:
             splits = " or ".join(f"@{self.base_split}-{name}" for name in DOMAINS)
             raise UsageError(
-                f"{self.name}: image {image_id} is of neither domain and has no sentence; use {splits}"
+                f"{self.name}: image {image_id} is of neither domain and has no sentence; use "
+                f"{splits}"
             )
         return domain
 
     def attributes(self, image_id: str) -> tuple[str, str] | None:
-        """(timeofday, scene) as the 100K labels have them, e.g. ("daytime", "city street"); None if not listed."""
+        """(timeofday, scene) as the 100K labels have them, e.g. ("daytime", "city street"); None if
+        not listed.
+        """
         return self._attributes.get(image_id)
 
     def domain(self, image_id: str) -> str | None:
@@ -139,7 +146,8 @@ class Bdd10k(DatasetBase):
         files = self._label_files()
         if not files:
             raise DatasetError(
-                f"{folder}: expected det_train.json and det_val.json, found neither; see docs/datasets.md"
+                f"{folder}: expected det_train.json and det_val.json, found neither; see "
+                "docs/datasets.md"
             )
         attributes = {}
         for path in files:
@@ -177,7 +185,10 @@ class Bdd10k(DatasetBase):
         return [ref.id for ref in self.images() if ref.id not in left_out]
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: 0-18 class, 255 ignored. Raises DatasetError for any other value."""
+        """(height, width) uint8: 0-18 class, 255 ignored.
+
+        Raises DatasetError for any other value.
+        """
         path = self.truth_file(image_id)
         labels = read_label_map(path)
         check_train_ids(labels, path)
@@ -201,7 +212,9 @@ def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
 
 
 def check_train_ids(labels: LabelMap, path: Path) -> None:
-    """Ground truth holds 0-18 and 255; label ids of another set (0-33, or 0-40) show by larger values."""
+    """Ground truth holds 0-18 and 255; label ids of another set (0-33, or 0-40) show by larger
+    values.
+    """
     odd = np.unique(labels[(labels >= len(CLASSES)) & (labels != VOID)])
     if odd.size:
         shown = ", ".join(map(str, odd[:5]))

@@ -24,7 +24,8 @@ _IMAGES = ("image_1", "image_2", "image_3", "image_4")
 class Blink(DatasetBase):
     """The images of every sub-task found. Ids are `<idx>/image_<n>`, e.g. val_Art_Style_1/image_2.
 
-    The root may be one sub-task's folder. Answers of `test` are not public: its questions have answer "".
+    The root may be one sub-task's folder. Answers of `test` are not public: its questions have
+    answer "".
     """
 
     about = About(
@@ -33,7 +34,8 @@ class Blink(DatasetBase):
         tasks=(),
         splits=("val", "test"),
         layout=(
-            "<Sub_Task>/{val,test}-*.parquet  idx, question, sub_task, prompt, answer, choices, image_1..4",
+            "<Sub_Task>/{val,test}-*.parquet  idx, question, sub_task, prompt, answer, choices, "
+            "image_1..4",
         ),
         source="BLINK (Fu et al. 2024), the parquet files of BLINK-Benchmark/BLINK",
         licence="Apache-2.0; images under their sources' terms",
@@ -68,5 +70,8 @@ class Blink(DatasetBase):
         return self._files
 
     def questions(self) -> list[Question]:
-        """In the order of the files; `group` is the sub-task. Rows that are no question are in `skipped`."""
+        """In the order of the files; `group` is the sub-task.
+
+        Rows that are no question are in `skipped`.
+        """
         return [row.question(group="sub_task") for row in self._rows]

@@ -21,7 +21,10 @@ _SPLITS = ("val2014", "val2017", "train2014", "train2017")
 
 @dataclass(frozen=True)
 class Instance:
-    """One annotated object, in pixels of the original image. `segmentation` is COCO's polygons or run lengths."""
+    """One annotated object, in pixels of the original image.
+
+    `segmentation` is COCO's polygons or run lengths.
+    """
 
     id: int
     image_id: str
@@ -48,8 +51,10 @@ class Coco(DatasetBase):
         tasks=(),
         splits=_SPLITS,
         layout=(
-            "{val2014,val2017,train2014,train2017}/*.jpg  COCO_val2014_000000000042.jpg, 000000000042.jpg",
-            'annotations/captions_<split>.json  optional: the prefix "correct" is an image\'s first caption',
+            "{val2014,val2017,train2014,train2017}/*.jpg  COCO_val2014_000000000042.jpg, "
+            "000000000042.jpg",
+            'annotations/captions_<split>.json  optional: the prefix "correct" is an image\'s '
+            "first caption",
             "annotations/instances_<split>.json  optional: category names and masks",
         ),
         source="COCO 2014 or 2017 (Lin et al. 2014; captions: Chen et al. 2015)",
@@ -88,7 +93,8 @@ class Coco(DatasetBase):
         captions = self.captions(image_id)
         if not captions:
             raise DatasetError(
-                f"{self._annotation('captions')}: no caption of image {image_id}; use another prefix"
+                f"{self._annotation('captions')}: no caption of image {image_id}; use another "
+                "prefix"
             )
         return captions[0]
 
@@ -178,7 +184,8 @@ def _instance(
 
 
 def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, Any]]:
-    """Records of a COCO file by their ids; those without one, and other values, get a line in `skipped`.
+    """Records of a COCO file by their ids; those without one, and other values, get a line in
+    `skipped`.
 
     Raises DatasetError where it is no list.
     """
@@ -198,7 +205,10 @@ def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, A
 
 
 def file_name(image: dict[str, Any]) -> str:
-    """The name of an image's file, without the folders that some files put before it. Raises DatasetError."""
+    """The name of an image's file, without the folders that some files put before it.
+
+    Raises DatasetError.
+    """
     name = PurePosixPath(
         values.text(image.get("file_name"), f"file_name of image {image.get('id')}")
     ).name
@@ -215,7 +225,8 @@ def image_wh_px(image: dict[str, Any]) -> tuple[int, int]:
 
 
 def read_captions(path: Path, skipped: list[str]) -> dict[str, tuple[str, ...]]:
-    """Captions of a COCO captions file by image file name without suffix, by annotation id, on one line each.
+    """Captions of a COCO captions file by image file name without suffix, by annotation id, on one
+    line each.
 
     What is not as COCO has it gets a line in `skipped`.
     """

@@ -29,7 +29,8 @@ class CvBench(DatasetBase):
         tasks=(),
         splits=("test",),
         layout=(
-            "test_{2d,3d}.parquet  idx, type, task, image, question, choices, answer, prompt, source",
+            "test_{2d,3d}.parquet  idx, type, task, image, question, choices, answer, prompt, "
+            "source",
         ),
         source="CV-Bench (Tong et al. 2024), the parquet files of nyu-visionx/CV-Bench",
         licence="Apache-2.0; images of ADE20K, COCO and Omni3D under their own terms",
@@ -43,7 +44,8 @@ class CvBench(DatasetBase):
         )
         if not self._files:
             raise DatasetError(
-                f"{self.name}: {self.folder}: expected parquet files at test_2d.parquet and test_3d.parquet, "
+                f"{self.name}: {self.folder}: expected parquet files at test_2d.parquet and "
+                "test_3d.parquet, "
                 f"found {found(self.folder / 'test_2d.parquet', self.folder)}; see docs/datasets.md"
             )
 

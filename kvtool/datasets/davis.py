@@ -22,7 +22,9 @@ Masks = np.ndarray[tuple[int, int, int], np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Video:
-    """A sequence: ids of all its frames in order, and how many objects its first annotation has (its greatest id)."""
+    """A sequence: ids of all its frames in order, and how many objects its first annotation has
+    (its greatest id).
+    """
 
     name: str
     frame_ids: tuple[str, ...]
@@ -58,7 +60,9 @@ class Davis(DatasetBase):
 
     @cached_property
     def _frames(self) -> dict[str, dict[str, Path]]:
-        """Sequence -> frame id -> file, of the sequences that are there; the others are named in `notes`."""
+        """Sequence -> frame id -> file, of the sequences that are there; the others are named in
+        `notes`.
+        """
         names = read_lines(self._list)
         self.note_repeated(self._list, names)
         listed = dict.fromkeys(names)
@@ -68,12 +72,14 @@ class Davis(DatasetBase):
         absent = [name for name in listed if name not in frames]
         if not frames:
             raise DatasetError(
-                f"{self._jpegs}: expected frames of {len(listed)} sequences, found none of {first_few(absent)}; "
+                f"{self._jpegs}: expected frames of {len(listed)} sequences, found none of "
+                f"{first_few(absent)}; "
                 "download the data set again"
             )
         if absent:
             self.note(
-                f"{self._jpegs}: {len(absent)} of {len(listed)} sequences have no frames there: {first_few(absent)}"
+                f"{self._jpegs}: {len(absent)} of {len(listed)} sequences have no frames there: "
+                f"{first_few(absent)}"
             )
         return frames
 
@@ -88,7 +94,9 @@ class Davis(DatasetBase):
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]
 
     def truth_files(self) -> Sequence[Path]:
-        """The list of sequences, and the annotations of their frames; those of frames that are not there too."""
+        """The list of sequences, and the annotations of their frames; those of frames that are not
+        there too.
+        """
         maps: set[Path] = set()
         for sequence, frames in self._frames.items():
             maps.update(map(self.truth_file, frames))
@@ -123,8 +131,9 @@ class Davis(DatasetBase):
     def videos(self) -> list[Video]:
         """The sequences in the order of the list.
 
-        A sequence is left out where a frame of it is not there, or where its first frame has no usable annotation or
-        no object in it. It and other frames without annotation are named in `skipped`.
+        A sequence is left out where a frame of it is not there, or where its first frame has no
+        usable annotation or no object in it. It and other frames without annotation are named in
+        `skipped`.
         """
         videos = []
         self.skipped.clear()
@@ -153,7 +162,8 @@ class Davis(DatasetBase):
         ]
         if absent:
             raise DatasetError(
-                f"{self._jpegs}: sequence {name}: expected a frame for each annotation, found none of "
+                f"{self._jpegs}: sequence {name}: expected a frame for each annotation, found none "
+                "of "
                 f"{first_few(absent)}; download the sequence again"
             )
         first = self.label_map(frame_ids[0])
@@ -168,7 +178,10 @@ class Davis(DatasetBase):
         return path.name in self._map_names[path.parent.name].names
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8 as on disk: 0 background, 1.. object, 255 void (0 to the official scores)."""
+        """(height, width) uint8 as on disk: 0 background, 1..
+
+        object, 255 void (0 to the official scores).
+        """
         return read_label_map(self.truth_file(image_id))
 
     def objects(self, image_id: str, n_objects: int) -> Masks:

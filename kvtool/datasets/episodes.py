@@ -1,4 +1,6 @@
-"""Few-shot episodes: a query and some supports of one class, drawn from a list as HSNet draws them."""
+"""Few-shot episodes: a query and some supports of one class, drawn from a list as HSNet
+draws them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Episode:
-    """A query and its supports, all of one class; supports are distinct and never the query's image."""
+    """A query and its supports, all of one class; supports are distinct and never the query's
+    image.
+    """
 
     index: int
     class_id: int
@@ -36,10 +40,11 @@ def images_of_classes(entries: Sequence[Entry]) -> dict[int, list[str]]:
 
 
 def draw_episodes(entries: Sequence[Entry], n: int, shots: int, seed: int) -> list[Episode]:
-    """Seeded episodes: the query is entry `index` modulo their number, its supports are drawn from its class.
+    """Seeded episodes: the query is entry `index` modulo their number, its supports are drawn from
+    its class.
 
-    Supports do not repeat, unlike HSNet's. Episode i does not depend on n. Classes with too few images for one
-    episode have none; where no class has enough there is no episode at all.
+    Supports do not repeat, unlike HSNet's. Episode i does not depend on n. Classes with too few
+    images for one episode have none; where no class has enough there is no episode at all.
     """
     of_class = images_of_classes(entries)
     queries = [entry for entry in entries if len(of_class[entry.class_id]) > shots]

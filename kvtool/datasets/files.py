@@ -1,4 +1,6 @@
-"""Reading the files of a data set's layout, with errors that say what was expected where and what was found."""
+"""Reading the files of a data set's layout, with errors that say what was expected where and what
+was found.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,18 @@ MAX_JSON_BYTES = 1 << 30
 
 
 def require(root: Path, relative: str, what: str, name: str) -> Path:
-    """The file or folder `relative` (with a trailing slash for a folder) below the root of data set `name`.
+    """The file or folder `relative` (with a trailing slash for a folder) below the root of data set
+    `name`.
 
-    Raises DatasetError with what is there instead, and the likely root when the user's is one level off.
+    Raises DatasetError with what is there instead, and the likely root when the user's is one level
+    off.
     """
     path = root / relative
     if path.is_dir() if relative.endswith("/") else path.is_file():
         return path
     raise DatasetError(
-        f"{name}: {root}: expected {what} at {relative}, found {found(path, root)}; {advice(root, relative)}"
+        f"{name}: {root}: expected {what} at {relative}, found {found(path, root)}; "
+        f"{advice(root, relative)}"
     )
 
 
@@ -114,13 +119,17 @@ def read_lines(path: Path) -> list[str]:
         )
     if any("\0" in line for line in lines):
         raise DatasetError(
-            f"{path}: expected a list with one name a line, found a NUL byte; download the file again"
+            f"{path}: expected a list with one name a line, found a NUL byte; download the file "
+            "again"
         )
     return lines
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a text. Not str.splitlines, which also ends lines at marks that may stand in a JSON string."""
+    """The lines of a text.
+
+    Not str.splitlines, which also ends lines at marks that may stand in a JSON string.
+    """
     return _LINE_ENDS.split(text)
 
 
@@ -130,8 +139,8 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 def read_json(path: Path) -> Any:
     """A JSON file. Raises DatasetError that names the place of a syntax error.
 
-    NaN and Infinity are read as such, so that one of them costs its annotation and not the file: who takes a number
-    checks that it is finite.
+    NaN and Infinity are read as such, so that one of them costs its annotation and not the file:
+    who takes a number checks that it is finite.
     """
     return _parse(path, read_text(path, MAX_JSON_BYTES), "JSON")
 
@@ -145,7 +154,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         records = [_parse(path, line, expected) for line in split_lines(text) if line.strip()]
     if not records or not all(isinstance(r, dict) for r in records):
         raise DatasetError(
-            f"{path}: expected one JSON object a line, found {'none' if not records else 'other values'}"
+            f"{path}: expected one JSON object a line, found "
+            f"{'none' if not records else 'other values'}"
         )
     return list(records)
 
@@ -165,7 +175,8 @@ def _parse(path: Path, text: str, expected: str) -> Any:
 
 
 def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
-    """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory of one element.
+    """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory
+    of one element.
 
     Raises DatasetError.
     """
@@ -202,13 +213,16 @@ def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
         block = file.read(chunk)
         if not block or len(buffer) > _LARGEST_ELEMENT:
             raise DatasetError(
-                f"{path}: expected one more list element, found {brief(buffer, 40)}; download it again"
+                f"{path}: expected one more list element, found {brief(buffer, 40)}; download it "
+                "again"
             )
         buffer += block
 
 
 _LARGEST_ELEMENT = 1 << 24
-"""Characters of one element of a list; more means that it is broken, and reading on would take all memory."""
+"""Characters of one element of a list; more means that it is broken, and reading on would take all
+memory.
+"""
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
@@ -217,7 +231,8 @@ _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 def _whole_elements(decoder: json.JSONDecoder, buffer: str) -> tuple[list[Any], str]:
     """The elements at the head of the buffer that are known to be whole, and the rest of it.
 
-    An element is whole once a comma or the closing bracket follows: a number could go on in the next block.
+    An element is whole once a comma or the closing bracket follows: a number could go on in the
+    next block.
     """
     elements: list[Any] = []
     position = _end(_BLANKS, buffer, 0)
@@ -249,13 +264,17 @@ def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:
     if missing:
         has = ", ".join(brief(name).strip("'") for name in list(record)[:6]) or "none"
         raise DatasetError(
-            f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file again"
+            f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file "
+            "again"
         )
     return [record[name] for name in names]
 
 
 def text_of(value: Any, what: str, where: str) -> str:
-    """A value that must be a text that can be stored. Raises DatasetError; `what` names the field."""
+    """A value that must be a text that can be stored.
+
+    Raises DatasetError; `what` names the field.
+    """
     if not isinstance(value, str):
         raise DatasetError(f"{where}: expected {what} as a text, found {brief(value)}")
     try:
@@ -278,8 +297,8 @@ def name_of(value: Any, what: str, where: str) -> str:
 def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
     """The images directly in a folder by file name without suffix, sorted.
 
-    Of several pictures with one stem the first counts; the others, and names that cannot be ids, are named in
-    `left_out`. Raises DatasetError for a folder that cannot be read.
+    Of several pictures with one stem the first counts; the others, and names that cannot be ids,
+    are named in `left_out`. Raises DatasetError for a folder that cannot be read.
     """
     try:
         paths = sorted(folder.iterdir())
@@ -296,7 +315,8 @@ def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
             reasons.append(f"{printable(str(path))}: a name that is not UTF-8; rename it")
         elif pictures.setdefault(path.stem, path) != path:
             reasons.append(
-                f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove one"
+                f"{path}: a second picture of this name, {pictures[path.stem].name} counts; remove "
+                "one"
             )
     if left_out is not None:
         left_out += reasons
@@ -308,7 +328,9 @@ CLASSES_FILE = "classes.txt"
 
 
 def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:
-    """Names in the order of their ids: from `classes.txt` in the root, one a line, where there is one."""
+    """Names in the order of their ids: from `classes.txt` in the root, one a line, where there is
+    one.
+    """
     path = root / CLASSES_FILE
     return tuple(read_lines(path)) if path.is_file() else tuple(default)
 
@@ -316,8 +338,9 @@ def class_names(root: Path, default: Sequence[str]) -> tuple[str, ...]:
 def pictures_below(folder: Path, left_out: list[str]) -> dict[str, Path]:
     """The images in a folder and in the folders below it, by their place below it without suffix.
 
-    In the order of the folders, sorted within each. What by_stem leaves out, and folders that cannot be read, are
-    named in `left_out`; hidden folders are passed over. A folder that is not there has none.
+    In the order of the folders, sorted within each. What by_stem leaves out, and folders that
+    cannot be read, are named in `left_out`; hidden folders are passed over. A folder that is not
+    there has none.
     """
     pictures: dict[str, Path] = {}
     for place, folders, _ in os.walk(folder):

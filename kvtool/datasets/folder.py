@@ -20,9 +20,12 @@ _STORE_MARKS = {"zarr.json", ".zgroup", ".zarray"}
 
 
 class ImageFolder(DatasetBase):
-    """Images without annotations. Ids are paths relative to the folder with '/', or the lines as given.
+    """Images without annotations.
 
-    skipped: files that look like pictures but can be none of the data set, and folders that cannot be read.
+    Ids are paths relative to the folder with '/', or the lines as given.
+
+    skipped: files that look like pictures but can be none of the data set, and folders that cannot
+    be read.
     """
 
     about = About(
@@ -31,7 +34,8 @@ class ImageFolder(DatasetBase):
         tasks=(),
         splits=(),
         layout=(
-            "**/*.{jpg,png,...}  every image below the folder; hidden files and folders are left out",
+            "**/*.{jpg,png,...}  every image below the folder; hidden files and folders are left "
+            "out",
         ),
         source="yours",
         licence="yours",
@@ -59,14 +63,15 @@ class ImageFolder(DatasetBase):
 def pictures_by_id(folder: Path, ids: Iterable[str]) -> list[ImageRef]:
     """Pictures of an earlier run below a folder, by their ids.
 
-    The ids of `folder:-` are paths as they were given then: what of their end is found below the folder counts.
-    A picture that is not found gets the path where it should be.
+    The ids of `folder:-` are paths as they were given then: what of their end is found below the
+    folder counts. A picture that is not found gets the path where it should be.
     """
     return [ImageRef(name, _path_of(folder, name)) for name in ids]
 
 
 class ListedPictures(ImageFolder):
-    """The pictures of an earlier run over a list (`folder:-`, or paths), which lie below a folder now.
+    """The pictures of an earlier run over a list (`folder:-`, or paths), which lie below a folder
+    now.
 
     Raises DatasetError where there is no such folder.
     """
@@ -83,7 +88,9 @@ def _path_of(folder: Path, name: str) -> Path:
 
 
 def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
-    """Every picture below the folder, sorted by id; what looks like one and is left out is named in `skipped`."""
+    """Every picture below the folder, sorted by id; what looks like one and is left out is named in
+    `skipped`.
+    """
     names = sorted(_walk(os.fspath(root), skipped))
     if not names:
         more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
@@ -97,9 +104,11 @@ def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
 
 
 def _walk(root: str, skipped: list[str]) -> Iterator[str]:
-    """Paths of the pictures below a folder, relative to it; links to folders are followed, each real folder once.
+    """Paths of the pictures below a folder, relative to it; links to folders are followed, each
+    real folder once.
 
-    Which entries are folders the listing itself mostly tells: files with a known suffix are not looked at.
+    Which entries are folders the listing itself mostly tells: files with a known suffix are not
+    looked at.
     """
     seen: set[tuple[int, int]] = set()
     pending = [""]
@@ -137,13 +146,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
-    """Whether a file counts as a picture: by its suffix, or where that says nothing by its first bytes."""
+    """Whether a file counts as a picture: by its suffix, or where that says nothing by its first
+    bytes.
+    """
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
         return False
     if suffix in UNREAD_SUFFIXES:
         skipped.append(
-            f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not read"
+            f"{printable(entry.path)}: {UNREAD_SUFFIXES[suffix]}, a format that kvtool does not "
+            "read"
         )
         return False
     if suffix not in READ_SUFFIXES and not _holds_picture(entry, skipped):
@@ -155,7 +167,10 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 
 
 def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
-    """Whether a file of an unknown suffix is a picture. Links that lead nowhere are named: they may have been one."""
+    """Whether a file of an unknown suffix is a picture.
+
+    Links that lead nowhere are named: they may have been one.
+    """
     try:
         entry.stat()
     except OSError as error:
@@ -165,7 +180,10 @@ def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 
 
 def _stdin_lines() -> list[str]:
-    """Lines of standard input as file names: bytes that are not UTF-8 become surrogates. Raises DatasetError."""
+    """Lines of standard input as file names: bytes that are not UTF-8 become surrogates.
+
+    Raises DatasetError.
+    """
     where = "folder: standard input"
     try:
         data = read_input(STANDARD_INPUT, MAX_LIST_BYTES)
@@ -186,9 +204,11 @@ def _stdin_lines() -> list[str]:
 
 
 def listed_paths(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
-    """One image a line, the first of equal paths kept, blank lines left out; names that are not UTF-8 in `skipped`.
+    """One image a line, the first of equal paths kept, blank lines left out; names that are not
+    UTF-8 in `skipped`.
 
-    a.png and ./a.png are one path; a line is a path whatever it begins with, a # too."""
+    a.png and ./a.png are one path; a line is a path whatever it begins with, a # too.
+    """
     by_path: dict[Path, str] = {}
     for line in (line.rstrip("\r") for line in lines if line.strip()):
         by_path.setdefault(Path(line), line)

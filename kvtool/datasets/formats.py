@@ -1,4 +1,6 @@
-"""What a file is, by its first bytes or its suffix: a picture kvtool reads, one it does not, or none."""
+"""What a file is, by its first bytes or its suffix: a picture kvtool reads, one it does not, or
+none.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,12 @@ UNREAD_SUFFIXES = {
 """Suffix -> format, for pictures that kvtool does not read."""
 
 _OTHER = (
-    "7z aac aria2 avi bak bin bz2 cfg conf crdownload csv db doc docx flac gz h5 hdf5 htm html ini ipynb jpgw json "
-    "jsonl lock log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt ogg old onnx orig p parquet part pgw pickle "
-    "pkl pth pt py rar rst safetensors sh sqlite srt swp tar tex tgz tfrecord tmp toml tsv txt url vtt wav webm wmv "
+    "7z aac aria2 avi bak bin bz2 cfg conf crdownload csv db doc docx flac gz h5 hdf5 htm html ini "
+    "ipynb jpgw json "
+    "jsonl lock log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt ogg old onnx orig p "
+    "parquet part pgw pickle "
+    "pkl pth pt py rar rst safetensors sh sqlite srt swp tar tex tgz tfrecord tmp toml tsv txt url "
+    "vtt wav webm wmv "
     "xls xlsx xml xmp xz yaml yml zip zst"
 )
 OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _OTHER.split())
@@ -83,12 +88,15 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def unread_format(head: bytes) -> str | None:
-    """The name of a format that kvtool does not read, by the first bytes of a file; None for any other file."""
+    """The name of a format that kvtool does not read, by the first bytes of a file; None for any
+    other file.
+    """
     return next((name for name, signature in _OTHER_SIGNATURES if signature.match(head)), None)
 
 
 def refusal(data: bytes, name: str) -> str | None:
-    """Why a file's bytes are no picture that can be read, and what to do; None where they may be one.
+    """Why a file's bytes are no picture that can be read, and what to do; None where they may be
+    one.
 
     `name` is the file's: a raw photograph is known by its suffix alone.
     """

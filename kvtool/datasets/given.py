@@ -1,7 +1,9 @@
-"""Pictures given in Python in place of a data set's name: paths, pictures in memory, a Hugging Face data set.
+"""Pictures given in Python in place of a data set's name: paths, pictures in memory, a Hugging Face
+data set.
 
-They count as a list of paths does: a run over them is one of `folder` without a place. What a run knows them by is
-what they are; pictures in memory are known by their pixels, made upright RGB as those of files are.
+They count as a list of paths does: a run over them is one of `folder` without a place. What a run
+knows them by is what they are; pictures in memory are known by their pixels, made upright RGB as
+those of files are.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def _of_list(values: Sequence[Any]) -> Given:
     for place, value in enumerate(values):
         if not isinstance(value, Image.Image):
             raise UsageError(
-                f"dataset: expected a list of paths, or one of PIL images, found {type(value).__name__} at {place}"
+                "dataset: expected a list of paths, or one of PIL images, found "
+                f"{type(value).__name__} at {place}"
             )
     return Given(
         [
@@ -81,7 +84,8 @@ def _of_list(values: Sequence[Any]) -> Given:
 
 
 def picture_bytes(picture: Image.Image, name: str) -> bytes:
-    """A picture in memory as the file of its upright RGB pixels (PPM, which has one way to write them).
+    """A picture in memory as the file of its upright RGB pixels (PPM, which has one way to write
+    them).
 
     Raises ImageError where it cannot be decoded.
     """
@@ -98,7 +102,10 @@ def picture_bytes(picture: Image.Image, name: str) -> bytes:
 
 
 def _refs_of_rows(data: Any) -> list[ImageRef]:
-    """Every picture of a Hugging Face data set, row by row; ids are `<column>/<row>`. Raises UsageError."""
+    """Every picture of a Hugging Face data set, row by row; ids are `<column>/<row>`.
+
+    Raises UsageError.
+    """
     features = getattr(data, "features", None)
     if not hasattr(data, "cast_column") or not hasattr(data, "__len__") or not features:
         raise UsageError(
@@ -140,6 +147,7 @@ def check_travels(dataset: Dataset) -> None:
         pickle.dumps(next(iter(dataset.images()), None))
     except Exception as error:  # noqa: BLE001  pickling runs others' code
         raise UsageError(
-            f"dataset: expected pictures that can be sent to the workers of several devices, found: {error}; "
+            "dataset: expected pictures that can be sent to the workers of several devices, "
+            f"found: {error}; "
             "use one device, or write them to a folder"
         ) from None

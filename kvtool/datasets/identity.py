@@ -1,4 +1,6 @@
-"""Whether a data set's pictures are those that a run holds: by what the pictures are, not by their names."""
+"""Whether a data set's pictures are those that a run holds: by what the pictures are, not by their
+names.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ NAMED = 5
 class Difference:
     """How a data set differs from what a run holds of it.
 
-    changed: ids whose picture, or whose text before it, is another one now. vanished: ids that the data set does not
-    have any more, or whose picture cannot be read.
+    changed: ids whose picture, or whose text before it, is another one now. vanished: ids that the
+    data set does not have any more, or whose picture cannot be read.
     """
 
     changed: tuple[str, ...] = ()
@@ -53,8 +55,9 @@ def compare(
 ) -> Difference:
     """How the pictures of a data set differ from those that a run holds.
 
-    A picture whose file has the stamp that it had is taken for unchanged; others are hashed (once, see
-    kvtool.digests). texts: the text that is to stand before each image, where it comes from the data set.
+    A picture whose file has the stamp that it had is taken for unchanged; others are hashed (once,
+    see kvtool.digests). texts: the text that is to stand before each image, where it comes from the
+    data set.
     """
     now = {ref.id: ref for ref in refs}
     vanished = [picture.id for picture in pictures if picture.id not in now]
@@ -71,7 +74,9 @@ def compare(
 
 
 def _quick_looks(refs: Iterable[ImageRef]) -> dict[str, tuple[int, ...]]:
-    """Stamp of each picture's file by image id; files that hold many pictures are looked at once."""
+    """Stamp of each picture's file by image id; files that hold many pictures are looked at
+    once.
+    """
     stamps: dict[Path, tuple[int, ...]] = {}
     looks = {}
     for ref in refs:
@@ -102,13 +107,14 @@ def listed(ids: Sequence[str]) -> str:
 def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
     """A run's data set, from `data` or from where it was last extracted.
 
-    Raises KvtoolError where it is not there, and where its pictures are others than the run's; pictures that are gone
-    are none of the run's concern here.
+    Raises KvtoolError where it is not there, and where its pictures are others than the run's;
+    pictures that are gone are none of the run's concern here.
     """
     place = run.place if data is None else str(data)
     if place is None:
         raise UsageError(
-            f"run {run.name}: expected the place of its pictures, found none, as it was extracted from a list or from "
+            f"run {run.name}: expected the place of its pictures, found none, as it was extracted "
+            "from a list or from "
             f"pictures in memory; give the folder of {run.config.dataset} with --data"
         )
     try:
@@ -126,11 +132,14 @@ def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
 
 
 def check_pictures(run: Run, dataset: DatasetBase) -> None:
-    """Raises DatasetError where pictures of the data set are others than those that the run holds."""
+    """Raises DatasetError where pictures of the data set are others than those that the run
+    holds.
+    """
     difference = compare(run.pictures, dataset.images())
     if difference.changed:
         raise DatasetError(
-            f"{dataset.name} {dataset.root}: expected the pictures that run {run.name} holds, found other ones: "
+            f"{dataset.name} {dataset.root}: expected the pictures that run {run.name} holds, "
+            "found other ones: "
             f"{count(difference.changed, 'picture')} changed ({listed(difference.changed)}); "
             "extract with --changed replace, or give the folder of those with --data"
         )

@@ -24,7 +24,9 @@ _NAME_FILES = ("words.txt", "LOC_synset_mapping.txt", "synset_words.txt")
 
 
 class ImageNetS(DatasetBase):
-    """One of the three sizes. Ids are `<wnid>/<name>`; class ids count the sorted wnids from 1, 0 is other.
+    """One of the three sizes.
+
+    Ids are `<wnid>/<name>`; class ids count the sorted wnids from 1, 0 is other.
 
     The root is ImageNetS50 (300, 919) itself, or a folder that holds one of them.
     """
@@ -36,9 +38,12 @@ class ImageNetS(DatasetBase):
         splits=("validation", "train-semi"),
         layout=(
             "ImageNetS{50,300,919}/validation/<wnid>/*.JPEG  images",
-            "ImageNetS{50,300,919}/validation-segmentation/<wnid>/*.png  RGB, id = R + 256 G; 1000 is ignored",
-            "words.txt  names of the wnids: words.txt, LOC_synset_mapping.txt or synset_words.txt as ImageNet has them",
-            "ImageNetS_categories_im{50,300,919}.txt  optional: the wnids, where the folders are not all there",
+            "ImageNetS{50,300,919}/validation-segmentation/<wnid>/*.png  RGB, id = R + 256 G; 1000 "
+            "is ignored",
+            "words.txt  names of the wnids: words.txt, LOC_synset_mapping.txt or synset_words.txt "
+            "as ImageNet has them",
+            "ImageNetS_categories_im{50,300,919}.txt  optional: the wnids, where the folders are "
+            "not all there",
         ),
         source="ImageNet-S (Gao et al. 2022, large-scale unsupervised semantic segmentation) on ILSVRC 2012",
         licence="ImageNet's terms of access (non-commercial research)",
@@ -55,7 +60,8 @@ class ImageNetS(DatasetBase):
         if len(inside) > 1:
             names = ", ".join(p.name for p in inside)
             raise DatasetError(
-                f"{self.name}: {self.folder}: expected one size, found {names}; give the path of one"
+                f"{self.name}: {self.folder}: expected one size, found {names}; give the path of "
+                "one"
             )
         return inside[0] if inside else self.folder
 
@@ -108,8 +114,10 @@ class ImageNetS(DatasetBase):
         longest = max(lists, key=len)
         if self.size is not None and len(longest) != self.size:
             raise DatasetError(
-                f"{self.name}: {self._base}: expected {self.size} class folders, found {len(longest)}; "
-                f"complete the data set, or put the list ImageNetS_categories_im{self.size}.txt there"
+                f"{self.name}: {self._base}: expected {self.size} class folders, found "
+                f"{len(longest)}; "
+                f"complete the data set, or put the list ImageNetS_categories_im{self.size}.txt "
+                "there"
             )
         return tuple(longest)
 
@@ -136,14 +144,16 @@ class ImageNetS(DatasetBase):
         found = [path for path in places if path.is_file()]
         if not found:
             raise DatasetError(
-                f"{self.name}: {self._base}: expected the classes' names in {' or '.join(_NAME_FILES)} "
+                f"{self.name}: {self._base}: expected the classes' names in "
+                f"{' or '.join(_NAME_FILES)} "
                 "(lines: wnid, name), found none; copy one there from ImageNet"
             )
         names = _read_names(found[0])
         unnamed = [wnid for wnid in self.wnids if wnid not in names]
         if unnamed:
             raise DatasetError(
-                f"{found[0]}: expected a name of every class, found none of {', '.join(unnamed[:4])}"
+                f"{found[0]}: expected a name of every class, found none of "
+                f"{', '.join(unnamed[:4])}"
             )
         return tuple(names[wnid] for wnid in self.wnids)
 
@@ -162,7 +172,8 @@ class ImageNetS(DatasetBase):
         wnid = image_id.partition("/")[0]
         if wnid not in self.wnids:
             raise DatasetError(
-                f"{self.truth_file(image_id)}: expected a folder of one of the {len(self.wnids)} classes, found {wnid}"
+                f"{self.truth_file(image_id)}: expected a folder of one of the {len(self.wnids)} "
+                f"classes, found {wnid}"
             )
         return self.wnids.index(wnid)
 
@@ -186,7 +197,8 @@ class ImageNetS(DatasetBase):
         rgb = read_rgb(path)
         if rgb[..., 2].any():
             raise DatasetError(
-                f"{path}: expected an RGB map with id = R + 256 G and no blue, found blue up to {rgb[..., 2].max()}; "
+                f"{path}: expected an RGB map with id = R + 256 G and no blue, found blue up to "
+                f"{rgb[..., 2].max()}; "
                 "it is grey, or its channels are swapped: use the maps as released"
             )
         ids = _ids(rgb)
@@ -201,7 +213,9 @@ class ImageNetS(DatasetBase):
 
     @cached_property
     def _n_classes(self) -> int:
-        """How many classes there may be: as the folder's name says, else those of the largest version."""
+        """How many classes there may be: as the folder's name says, else those of the largest
+        version.
+        """
         return self.size or max(SIZES)
 
     def mask(self, image_id: str) -> LabelMap:
@@ -235,7 +249,9 @@ def _ids(rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> IdMap:
 
 
 def _read_names(path: Path) -> dict[str, str]:
-    """wnid -> the first word of its synset; lines are `wnid name, other name`, with a tab or a blank between."""
+    """wnid -> the first word of its synset; lines are `wnid name, other name`, with a tab or a
+    blank between.
+    """
     split = (line.split(maxsplit=1) for line in read_lines(path))
     return {parts[0]: parts[1].split(",")[0].strip() for parts in split if len(parts) == 2}
 

@@ -1,9 +1,10 @@
 """Any image file to 8-bit RGB, upright, or one ImageError line that names the file and the cause.
 
-Rules: EXIF orientation is applied; transparency is laid on white; 16-bit values keep their high byte; 32-bit
-integers and floats, which have no agreed white, are scaled from their own least to their own greatest value; CMYK
-goes through Pillow's plain conversion (no colour profile); of an animation the first frame counts. What may be
-decoded at all, and how much memory it may take, is the business of raster.py.
+Rules: EXIF orientation is applied; transparency is laid on white; 16-bit values keep their high
+byte; 32-bit integers and floats, which have no agreed white, are scaled from their own least to
+their own greatest value; CMYK goes through Pillow's plain conversion (no colour profile); of an
+animation the first frame counts. What may be decoded at all, and how much memory it may take, is
+the business of raster.py.
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ def load_image(ref: ImageRef) -> Image.Image:
 
 
 def read_bytes(ref: ImageRef) -> tuple[bytes, digests.Stamp | None]:
-    """The bytes of the picture's file, read once, and the stamp that stands for them. Raises ImageError.
+    """The bytes of the picture's file, read once, and the stamp that stands for them.
 
-    The stamp is that of the file, or of the container that the picture lies in; None for a picture with neither.
+    Raises ImageError.
+
+    The stamp is that of the file, or of the container that the picture lies in; None for a picture
+    with neither.
     """
     if ref.read is not None:
         stamp = None if ref.container is None else digests.quick_look(ref.container)
@@ -72,7 +76,10 @@ def decode(ref: ImageRef, data: bytes) -> Image.Image:
 
 
 def read_size(ref: ImageRef) -> tuple[int, int]:
-    """(width, height) of the upright picture, from the header alone where the format allows. Raises ImageError."""
+    """(width, height) of the upright picture, from the header alone where the format allows.
+
+    Raises ImageError.
+    """
     data, _ = read_bytes(ref)
     try:
         image = open_raster(data, label(ref))
@@ -94,8 +101,8 @@ def picture_file(ref: ImageRef) -> Path | None:
 def digest_pictures(refs: Sequence[ImageRef]) -> dict[str, str]:
     """Digest of each picture's bytes by id, an empty string where it cannot be read.
 
-    What is remembered and unchanged is not read again: plain files by their stamp, pictures inside another file
-    by that file's.
+    What is remembered and unchanged is not read again: plain files by their stamp, pictures inside
+    another file by that file's.
     """
     plain = {ref.id: ref.path for ref in refs if ref.read is None and ref.path is not None}
     by_path = digests.digest_files(plain.values())
@@ -164,7 +171,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _band_to_rgb(band: Image.Image, deep: bool, scale: tuple[float, float] | None) -> Image.Image:
-    """A band of a picture as RGB; `deep` for 16-bit values, `scale` for those that have no agreed white."""
+    """A band of a picture as RGB; `deep` for 16-bit values, `scale` for those that have no agreed
+    white.
+    """
     if deep:
         return _grey((np.asarray(band).astype(np.int64) >> 8).astype(np.uint8))
     if scale is not None:
@@ -201,7 +210,9 @@ def _scale(image: Image.Image) -> tuple[float, float]:
 def _stretch(
     values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], low: float, high: float
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """`low` to 0, `high` to 255; a constant image becomes black, as do values that are not finite."""
+    """`low` to 0, `high` to 255; a constant image becomes black, as do values that are not
+    finite.
+    """
     if high <= low:
         return np.zeros(values.shape, np.uint8)
     scaled = (np.where(np.isfinite(values), values, low) - low) / (high - low)

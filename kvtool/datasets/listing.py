@@ -1,4 +1,6 @@
-"""The names in a folder, read once: which of many listed files are there, without a look at each."""
+"""The names in a folder, read once: which of many listed files are there, without a look at
+each.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Listing:
             ) from None
 
     def find(self, name: str) -> Path | None:
-        """The file of this name; else the only one whose name differs in case or Unicode form alone; else None."""
+        """The file of this name; else the only one whose name differs in case or Unicode form
+        alone; else None.
+        """
         if name in self.names:
             return self.folder / name
         similar = self._similar.get(_folded(name), [])

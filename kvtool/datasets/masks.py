@@ -1,7 +1,7 @@
 """Masks as arrays: label maps from PNG, polygons and run lengths from COCO annotations.
 
-All that a file claims is checked before pycocotools or NumPy allocate by it: numbers finite and near the picture,
-run lengths within it, mask files through raster.py like the pictures themselves.
+All that a file claims is checked before pycocotools or NumPy allocate by it: numbers finite and
+near the picture, run lengths within it, mask files through raster.py like the pictures themselves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ VOID = 255
 """Marks pixels that no metric counts."""
 
 _MAX_OUTLINE_PX = 1_000_000
-"""Length of all outlines of a mask together: rasterising takes memory for every pixel on the way."""
+"""Length of all outlines of a mask together: rasterising takes memory for every pixel on the way.
+"""
 _MAX_RUN_BITS = 40
 
 LabelMap = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
@@ -38,7 +39,9 @@ IdMap = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """(height, width) uint8 of an 8-bit grey or palette PNG; palette entries are the labels, colours do not matter."""
+    """(height, width) uint8 of an 8-bit grey or palette PNG; palette entries are the labels,
+    colours do not matter.
+    """
     image = _open(path)
     if image.mode not in ("L", "P"):
         raise DatasetError(
@@ -49,17 +52,23 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def read_rgb(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(height, width, 3) uint8 of a colour-coded map. Raises DatasetError for grey values, which code no colours."""
+    """(height, width, 3) uint8 of a colour-coded map.
+
+    Raises DatasetError for grey values, which code no colours.
+    """
     image = _opaque(path, _open(path))
     if image.mode not in ("RGB", "P"):
         raise DatasetError(
-            f"{path}: expected a colour-coded map (RGB), found mode {image.mode}; use the official file"
+            f"{path}: expected a colour-coded map (RGB), found mode {image.mode}; use the official "
+            "file"
         )
     return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 def read_binary(path: Path) -> LabelMap:
-    """(height, width) uint8 0/1: everything brighter than black is foreground (grey, palette or colour)."""
+    """(height, width) uint8 0/1: everything brighter than black is foreground (grey, palette or
+    colour).
+    """
     image = _opaque(path, _open(path))
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         return (np.asarray(image) > 0).astype(np.uint8)
@@ -90,27 +99,34 @@ def _open(path: Path) -> Image.Image:
 
 
 def _opaque(path: Path, image: Image.Image) -> Image.Image:
-    """The mask without its alpha channel. Raises DatasetError where that could be the mask itself."""
+    """The mask without its alpha channel.
+
+    Raises DatasetError where that could be the mask itself.
+    """
     if not image.has_transparency_data:
         return image
     alpha = image.convert("RGBA").getchannel("A")
     if alpha.getextrema() != (255, 255):
         raise DatasetError(
-            f"{path}: expected a mask without transparency, found an alpha channel; use the official file"
+            f"{path}: expected a mask without transparency, found an alpha channel; use the "
+            "official file"
         )
     return image.convert("L" if image.mode in ("L", "LA") else "RGB")
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int, where: str) -> LabelMap:
-    """(height, width) uint8 0/1 of a COCO `segmentation`: the union of its polygons, or a run length code.
+    """(height, width) uint8 0/1 of a COCO `segmentation`: the union of its polygons, or a run
+    length code.
 
-    Polygons are rasterised by pycocotools, as COCO's own evaluation does. They may reach outside the picture by as
-    much as its own size on each side. `where` names the annotation in errors. Raises DatasetError.
+    Polygons are rasterised by pycocotools, as COCO's own evaluation does. They may reach outside
+    the picture by as much as its own size on each side. `where` names the annotation in errors.
+    Raises DatasetError.
     """
     if not _is_size(height, width):
         found = f"{brief(width)} x {brief(height)}"
         raise DatasetError(
-            f"{where}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found {found}"
+            f"{where}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found "
+            f"{found}"
         )
     try:
         if isinstance(segmentation, dict):
@@ -153,7 +169,10 @@ def _run_lengths(counts: Any, pixels: int) -> np.ndarray[tuple[int], np.dtype[np
 def _polygon_counts(
     polygons: Sequence[Sequence[float]], height: int, width: int
 ) -> bytes | list[int]:
-    """COCO's run lengths of the union of polygons [x0, y0, x1, y1, ...]. Raises ValueError, TypeError."""
+    """COCO's run lengths of the union of polygons [x0, y0, x1, y1, ...].
+
+    Raises ValueError, TypeError.
+    """
     from pycocotools import mask as coco_mask
 
     if not isinstance(polygons, list):
@@ -178,7 +197,10 @@ def _polygon_counts(
 def _outline(
     polygon: Any, height: int, width: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(n, 2) points x, y of a polygon. Raises ValueError for what is no polygon on a picture of this size."""
+    """(n, 2) points x, y of a polygon.
+
+    Raises ValueError for what is no polygon on a picture of this size.
+    """
     values = np.asarray(polygon)
     if (
         not isinstance(polygon, list)
@@ -195,9 +217,11 @@ def _outline(
 
 
 def _decode_counts(code: str | bytes) -> list[int]:
-    """COCO's compressed run lengths: five bits a character, each run from the third on relative to the last but one.
+    """COCO's compressed run lengths: five bits a character, each run from the third on relative to
+    the last but one.
 
-    Decoded here since pycocotools' own decoder trips over NumPy 2's deprecations. Raises ValueError, TypeError.
+    Decoded here since pycocotools' own decoder trips over NumPy 2's deprecations. Raises
+    ValueError, TypeError.
     """
     if not isinstance(code, str | bytes):
         raise TypeError(f"{brief(code)} in place of run lengths")

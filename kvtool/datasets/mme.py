@@ -23,7 +23,10 @@ class _Item:
 
 
 class Mme(DatasetBase):
-    """Images of the subsets. Ids are `<subset>/<name>`. Split `paper` is the four subsets of the paper's table 3."""
+    """Images of the subsets.
+
+    Ids are `<subset>/<name>`. Split `paper` is the four subsets of the paper's table 3.
+    """
 
     about = About(
         name="mme",
@@ -49,7 +52,8 @@ class Mme(DatasetBase):
             names = "/, ".join(PAPER_SUBSETS if self.split == "paper" else ("<subset>",))
             there = ", ".join(p.name + "/" for p in folders[:4]) or "no folder"
             raise DatasetError(
-                f"{self.name}: {self.folder}: expected folders {names}/ with <image>.txt files, found {there}; "
+                f"{self.name}: {self.folder}: expected folders {names}/ with <image>.txt files, "
+                f"found {there}; "
                 "see the folder tree in docs/datasets.md"
             )
 
@@ -69,7 +73,8 @@ class Mme(DatasetBase):
                     self.skipped.append(f"{texts}: no image of this name")
         if not items:
             raise DatasetError(
-                f"{self.folder}: expected an image beside each text, found none; see docs/datasets.md"
+                f"{self.folder}: expected an image beside each text, found none; see "
+                "docs/datasets.md"
             )
         return items
 
@@ -81,7 +86,10 @@ class Mme(DatasetBase):
         return [path for folder in self._subsets for path in sorted(_texts(folder).glob("*.txt"))]
 
     def questions(self) -> list[Question]:
-        """Two an image, subset by subset; `group` is the subset. Texts without two questions are in `skipped`."""
+        """Two an image, subset by subset; `group` is the subset.
+
+        Texts without two questions are in `skipped`.
+        """
         return self._questions
 
     @cached_property
@@ -110,7 +118,8 @@ def _pair(item: _Item) -> list[Question]:
         text, _, answer = (part.strip() for part in line.rpartition("\t"))
         if answer.lower() not in ("yes", "no") or not text:
             raise DatasetError(
-                f"{item.texts}: line {number + 1}: expected question TAB Yes or No, found {brief(line)}"
+                f"{item.texts}: line {number + 1}: expected question TAB Yes or No, found "
+                f"{brief(line)}"
             )
         questions.append(
             Question(f"{image_id}/{number}", (image_id,), text, text, answer, item.subset)

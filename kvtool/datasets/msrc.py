@@ -1,4 +1,6 @@
-"""MSRC for co-segmentation: the MSRC7 folders by class, or the MSRCv2 release with colour-coded maps (protocol 2)."""
+"""MSRC for co-segmentation: the MSRC7 folders by class, or the MSRCv2 release with colour-coded
+maps (protocol 2).
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,16 @@ _V2_OTHERS = (
 
 _V2_VOID = 0
 _V2_SHARE = 0.01
-"""A map with more pixels than this in a color of no class is not MSRCv2's: its channels are swapped, or it is grey."""
+"""A map with more pixels than this in a color of no class is not MSRCv2's: its channels are
+swapped, or it is grey.
+"""
 
 
 class Msrc(DatasetBase):
-    """Groups of images that share a class. Ids are `<class>/<name>` (MSRC7) or `<name>` (MSRCv2)."""
+    """Groups of images that share a class.
+
+    Ids are `<class>/<name>` (MSRC7) or `<name>` (MSRCv2).
+    """
 
     about = About(
         name="msrc",
@@ -107,7 +114,9 @@ class Msrc(DatasetBase):
         return [path for path in maps if path is not None]
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> ids of its images with a mask. Images without one, or whose map cannot be used, are in `skipped`.
+        """Class -> ids of its images with a mask.
+
+        Images without one, or whose map cannot be used, are in `skipped`.
 
         MSRCv2: the seven classes of MSRC7; an image belongs to each class that its map shows.
         """
@@ -125,12 +134,16 @@ class Msrc(DatasetBase):
         if not groups:
             why = f"; first problem: {self.skipped[0]}" if self.skipped else ""
             raise DatasetError(
-                f"{self._maps}: expected masks of the images, found none that fits{why}; see docs/datasets.md"
+                f"{self._maps}: expected masks of the images, found none that fits{why}; see "
+                "docs/datasets.md"
             )
         return {category: tuple(ids) for category, ids in sorted(groups.items())}
 
     def group_mask(self, image_id: str, category: str) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black). Raises DatasetError."""
+        """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black).
+
+        Raises DatasetError.
+        """
         path = self.truth_file(image_id)
         if not self._v2:
             return read_binary(path)
@@ -139,7 +152,10 @@ class Msrc(DatasetBase):
         return np.where(codes == _V2_VOID, np.uint8(VOID), shown.astype(np.uint8))
 
     def _shown(self, image_id: str) -> list[str]:
-        """The classes that an image shows. Raises DatasetError where it has no mask, or one that cannot be used."""
+        """The classes that an image shows.
+
+        Raises DatasetError where it has no mask, or one that cannot be used.
+        """
         path = self.truth_file(image_id)
         if not self._v2:
             return [image_id.partition("/")[0]]

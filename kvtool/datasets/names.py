@@ -1,4 +1,6 @@
-"""Names of files and values out of files: which can be ids, which are nobody's, and how errors show them."""
+"""Names of files and values out of files: which can be ids, which are nobody's, and how errors show
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from typing import Any
 
 
 def brief(value: Any, most: int = 60) -> str:
-    """A value out of a file as errors show it: on one line, cut off, and of characters that can be printed."""
+    """A value out of a file as errors show it: on one line, cut off, and of characters that can be
+    printed.
+    """
     shown = (
         repr(value)
         if not isinstance(value, list | dict) or len(value) < most

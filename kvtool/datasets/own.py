@@ -1,6 +1,8 @@
-"""Your own data: pictures, and beside them whatever you have of masks, keypoints, videos, questions and captions.
+"""Your own data: pictures, and beside them whatever you have of masks, keypoints, videos, questions
+and captions.
 
-Every file but the pictures may be left out; which tasks are served follows from what is there (docs/datasets.md).
+Every file but the pictures may be left out; which tasks are served follows from what is there
+(docs/datasets.md).
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ MASK_TASKS = ("foreground-segmentation", "co-segmentation", "semantic-segmentati
 
 
 class Own(OwnMasks):
-    """A folder laid out as docs/datasets.md has it. Ids are places below images/ without suffix, and of the frames of
-    videos `videos/<name>/<frame>`; the pictures come first.
+    """A folder laid out as docs/datasets.md has it.
+
+    Ids are places below images/ without suffix, and of the frames of videos
+    `videos/<name>/<frame>`; the pictures come first.
 
     `skipped` holds the lines about what was last asked for: pairs, questions and so on.
     """
@@ -88,7 +92,9 @@ class Own(OwnMasks):
         return f"{self.name} has no annotations for {service}"
 
     def _refers(self) -> bool:
-        """Whether some caption says what it refers to; a list that cannot be read may, and the task will say why."""
+        """Whether some caption says what it refers to; a list that cannot be read may, and the task
+        will say why.
+        """
         if not self._has("captions.jsonl"):
             return False
         try:
@@ -124,7 +130,9 @@ class Own(OwnMasks):
         return self._caption(image_id).text
 
     def incorrect_prefix(self, image_id: str) -> str:
-        """What the first caption's line names as incorrect, else another picture's caption, the same each time."""
+        """What the first caption's line names as incorrect, else another picture's caption, the
+        same each time.
+        """
         caption = self._caption(image_id)
         others = [other.text for other in self._first_captions.values()]
         return caption.incorrect or another(others, caption.text, image_id)
@@ -155,7 +163,9 @@ class Own(OwnMasks):
         return width, height
 
     def object_mask(self, expression: Expression) -> LabelMap:
-        """(height, width) uint8 0/1: the pixels of the class, or whatever is not black in the mask's file."""
+        """(height, width) uint8 0/1: the pixels of the class, or whatever is not black in the
+        mask's file.
+        """
         caption = self._referring[expression.sent_id]
         if caption.mask:
             return read_binary(self.folder / caption.mask)
@@ -165,7 +175,9 @@ class Own(OwnMasks):
     # Pairs, videos, questions.
 
     def pairs(self) -> list[Pair]:
-        """The lines of pairs.jsonl, each with the keypoints that its two pictures share, by name."""
+        """The lines of pairs.jsonl, each with the keypoints that its two pictures share, by
+        name.
+        """
         listed, left_out = self._lines("pairs.jsonl", records.pair_of)
         names = list(
             dict.fromkeys(
@@ -189,7 +201,9 @@ class Own(OwnMasks):
         return list(pairs.values())
 
     def _pair(self, record: records.PairRecord, number_of: dict[str, int]) -> Pair:
-        """A pair. Where no sizes are given they are the pictures' own, where no boxes, the whole pictures."""
+        """A pair. Where no sizes are given they are the pictures' own, where no boxes, the whole
+        pictures.
+        """
         sizes = record.sizes_wh_px or tuple(
             read_size(self._refs[name]) for name in record.image_ids
         )
@@ -225,7 +239,9 @@ class Own(OwnMasks):
         return len(self._frames)
 
     def videos(self) -> list[Video]:
-        """The videos whose first mask shows an object; others, and frames without, are in `skipped`."""
+        """The videos whose first mask shows an object; others, and frames without, are in
+        `skipped`.
+        """
         videos, left_out = [], []
         for name, frames in self._frames.items():
             left_out += [

@@ -1,4 +1,6 @@
-"""The files of a data set of one's own: its pictures and their ids, the masks beside them, the lines of its lists."""
+"""The files of a data set of one's own: its pictures and their ids, the masks beside them, the
+lines of its lists.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ _PNG = ".png"
 
 
 class OwnFiles(DatasetBase):
-    """What lies where. `_unlisted` has the lines about pictures that are left out, for whoever asks."""
+    """What lies where.
+
+    `_unlisted` has the lines about pictures that are left out, for whoever asks.
+    """
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
@@ -33,7 +38,8 @@ class OwnFiles(DatasetBase):
             instead = found(self.folder / "images" / "x", self.folder)
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected pictures at images/ or videos/<name>/, "
-                f"found {instead}{why}; see docs/datasets.md, or take folder:PATH for pictures alone"
+                f"found {instead}{why}; see docs/datasets.md, or take folder:PATH for pictures "
+                "alone"
             )
 
     @cached_property

@@ -1,4 +1,6 @@
-"""The masks of a data set of one's own: which classes each picture shows, their masks, groups and episodes."""
+"""The masks of a data set of one's own: which classes each picture shows, their masks, groups and
+episodes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class OwnMasks(OwnFiles):
         return records.read_classes(self.folder / "classes.json")
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: of a picture class ids with 255 for void, of a frame object ids as on disk.
+        """(height, width) uint8: of a picture class ids with 255 for void, of a frame object ids as
+        on disk.
 
         Raises DatasetError for an id that classes.json does not name.
         """
@@ -40,7 +43,10 @@ class OwnMasks(OwnFiles):
         return labels if void is None else np.where(labels == void, np.uint8(VOID), labels)
 
     def _classes_in(self, image_id: str) -> tuple[int, ...]:
-        """The classes that a picture's mask shows. Raises DatasetError where there is none to use."""
+        """The classes that a picture's mask shows.
+
+        Raises DatasetError where there is none to use.
+        """
         if not self.has_label_map(image_id):
             raise DatasetError(f"{self._masks}: no mask of image {image_id}")
         labels = np.unique(self.label_map(image_id)).tolist()
@@ -117,18 +123,23 @@ class OwnMasks(OwnFiles):
     def episodes(
         self, n: int = 1000, shots: int = 5, seed: int = 0, entries: Sequence[Entry] | None = None
     ) -> list[Episode]:
-        """Seeded episodes, see kvtool.datasets.episodes. Classes with too few pictures are in `skipped`."""
+        """Seeded episodes, see kvtool.datasets.episodes.
+
+        Classes with too few pictures are in `skipped`.
+        """
         entries = self.entries() if entries is None else entries
         for class_id, names in images_of_classes(entries).items():
             if len(names) <= shots:
                 self.skipped.append(
-                    f"{self._masks}: class {self.name_of_class(class_id)} has {len(names)} pictures, "
+                    f"{self._masks}: class {self.name_of_class(class_id)} has {len(names)} "
+                    "pictures, "
                     f"an episode needs {shots + 1}: no score counts it"
                 )
         episodes = draw_episodes(entries, n, shots, seed)
         if not episodes:
             raise DatasetError(
-                f"{self._masks}: expected a class with {shots + 1} pictures for {shots}-shot episodes, "
+                f"{self._masks}: expected a class with {shots + 1} pictures for {shots}-shot "
+                "episodes, "
                 "found none; use more pictures or fewer shots"
             )
         return episodes

@@ -1,7 +1,8 @@
-"""The records of a data set of one's own: classes.json, and the lines of its four JSON lines files, checked.
+"""The records of a data set of one's own: classes.json, and the lines of its four JSON lines files,
+checked.
 
-Each `*_of` takes one line's record and gives what it says, or raises a DatasetError without the place, which
-`usable_lines` puts before it.
+Each `*_of` takes one line's record and gives what it says, or raises a DatasetError without the
+place, which `usable_lines` puts before it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ GROUP = "all"
 
 @dataclass(frozen=True)
 class Classes:
-    """What classes.json says. names: by id, without a gap from 0 or 1 on. void: marks pixels that do not count."""
+    """What classes.json says.
+
+    names: by id, without a gap from 0 or 1 on. void: marks pixels that do not count.
+    """
 
     names: dict[int, str]
     void: int | None
@@ -56,7 +60,8 @@ def read_classes(path: Path) -> Classes:
     record = read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("names"), dict):
         raise DatasetError(
-            f'{path}: expected {{"names": {{"1": "cat", ...}}}}, found {brief(record)}; see docs/datasets.md'
+            f'{path}: expected {{"names": {{"1": "cat", ...}}}}, found {brief(record)}; see '
+            "docs/datasets.md"
         )
     with values.at(str(path)):
         names = {
@@ -81,7 +86,8 @@ def _check_classes(names: Mapping[int, str], void: Any, background: Any) -> None
         or list(names) != list(range(first, first + len(names)))
     ):
         raise DatasetError(
-            f"expected names of ids from 0 or 1 on without a gap, to 254, found {brief(list(names), 40)}"
+            "expected names of ids from 0 or 1 on without a gap, to 254, found "
+            f"{brief(list(names), 40)}"
         )
     if len(set(names.values())) < len(names):
         raise DatasetError("expected a name of its own for each class, found one twice")
@@ -89,7 +95,8 @@ def _check_classes(names: Mapping[int, str], void: Any, background: Any) -> None
         raise DatasetError(f"expected void as an id of no class, or null, found {brief(void)}")
     if not isinstance(background, bool) or (background and (0 in names or void == 0)):
         raise DatasetError(
-            f"expected background true where id 0 is no class and not void, found {brief(background)}"
+            "expected background true where id 0 is no class and not void, found "
+            f"{brief(background)}"
         )
 
 
@@ -98,8 +105,8 @@ def usable_lines(
 ) -> Iterator[Item]:
     """What `read(line number, record)` makes of each line of a JSON lines file, blank ones aside.
 
-    A line that is no JSON object, or that cannot be used, is left out with its place and the reason. Raises
-    DatasetError where the file cannot be read at all.
+    A line that is no JSON object, or that cannot be used, is left out with its place and the
+    reason. Raises DatasetError where the file cannot be read at all.
     """
     for number, line in enumerate(split_lines(read_text(path, MAX_JSON_BYTES)), 1):
         if not line.strip():
@@ -123,9 +130,12 @@ def _parsed(line: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text about a picture. line: where it stands. incorrect: a text that is wrong for the picture, "" for none.
+    """A text about a picture.
 
-    category, mask: the class, or the file of the mask, of what the text refers to in the picture, "" for none.
+    line: where it stands. incorrect: a text that is wrong for the picture, "" for none.
+
+    category, mask: the class, or the file of the mask, of what the text refers to in the picture,
+    "" for none.
     """
 
     line: int
@@ -159,7 +169,10 @@ def caption_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Caption:
 
 
 def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Question:
-    """A line of questions.jsonl. Options get letters, and the answer is the letter of one: "(B)"."""
+    """A line of questions.jsonl.
+
+    Options get letters, and the answer is the letter of one: "(B)".
+    """
     if ("image" in record) == ("images" in record):
         raise DatasetError("expected image, or images as a list, found both or neither")
     images = [record["image"]] if "image" in record else record["images"]
@@ -182,7 +195,8 @@ def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Questio
         )
         if not right:
             raise DatasetError(
-                f"expected an answer that is one of the {len(choices)} choices, found {brief(answer)}"
+                f"expected an answer that is one of the {len(choices)} choices, found "
+                f"{brief(answer)}"
             )
         answer = right
     return Question(
@@ -198,8 +212,9 @@ def question_of(line: int, record: dict[str, Any], image_of: ImageOf) -> Questio
 
 @dataclass(frozen=True)
 class PairRecord:
-    """Line `line` of pairs.jsonl: of each of two pictures its keypoints by name, and where they are given its object's
-    box and the picture's size."""
+    """Line `line` of pairs.jsonl: of each of two pictures its keypoints by name, and where they are
+    given its object's box and the picture's size.
+    """
 
     line: int
     id: str

@@ -1,4 +1,6 @@
-"""Benchmarks as parquet files with embedded images, as `datasets` writes them: image cells are (bytes, path)."""
+"""Benchmarks as parquet files with embedded images, as `datasets` writes them: image cells are
+(bytes, path).
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ class ParquetTable:
         if missing:
             has = brief(", ".join(present), 200).strip("'")
             raise DatasetError(
-                f"{path}: expected columns {', '.join(missing)}, found {has}; use the official files"
+                f"{path}: expected columns {', '.join(missing)}, found {has}; use the official "
+                "files"
             )
         self.image_columns = [name for name in image_columns if name in present]
         self._check_cells()
@@ -94,7 +97,8 @@ class ParquetTable:
         if not isinstance(content, bytes):
             found = "none" if content is None else "text"
             raise ImageError(
-                f"{self.path}: row {row}, {column}: expected embedded bytes, found {found}; use the official file"
+                f"{self.path}: row {row}, {column}: expected embedded bytes, found {found}; use "
+                "the official file"
             )
         if (
             quick_look(self.path) != self._stamp
@@ -123,7 +127,8 @@ class ParquetTable:
             schema = self._file.schema_arrow
             if schema.get_field_index(name) < 0:  # a name that stands there twice has no one place
                 raise DatasetError(
-                    f"{self.path}: expected one column {name}, found several; use the official files"
+                    f"{self.path}: expected one column {name}, found several; use the official "
+                    "files"
                 )
             kind = schema.field(name).type
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
@@ -137,7 +142,9 @@ class ParquetTable:
         return [row for batch in batches for row in batch.to_pylist()]
 
     def _valid_cells(self, column: str) -> list[bool]:
-        """Which cells hold an image; a null cell is told from the short `path` alone, without its bytes."""
+        """Which cells hold an image; a null cell is told from the short `path` alone, without its
+        bytes.
+        """
         batches = self._batches([f"{column}.path"], None, _MAX_TEXT_BYTES)
         return [valid for batch in batches for valid in batch.column(0).is_valid().to_pylist()]
 
@@ -149,7 +156,9 @@ class ParquetTable:
     def _batches(
         self, columns: list[str], groups: list[int] | None, most_bytes: int
     ) -> Iterator[Any]:
-        """Record batches of _BATCH_ROWS rows. Raises DatasetError once they take more than `most_bytes`.
+        """Record batches of _BATCH_ROWS rows.
+
+        Raises DatasetError once they take more than `most_bytes`.
 
         Read in small pieces, since a value that the file holds once may stand in every row.
         """
@@ -159,7 +168,8 @@ class ParquetTable:
             if total > most_bytes:
                 names = brief(", ".join(columns), 100)[1:-1]
                 raise DatasetError(
-                    f"{self.path}: columns {names}: more than the limit of {most_bytes / 1e9:.1f} GB; "
+                    f"{self.path}: columns {names}: more than the limit of {most_bytes / 1e9:.1f} "
+                    "GB; "
                     "write the file in smaller row groups"
                 )
             yield batch
@@ -202,7 +212,9 @@ class QuestionRow:
 def question_rows(
     tables: Sequence[ParquetTable], id_of: Callable[[dict[str, Any]], str], skipped: list[str]
 ) -> list[QuestionRow]:
-    """The rows of all tables in order; those with values of a wrong type are left out and named in `skipped`."""
+    """The rows of all tables in order; those with values of a wrong type are left out and named in
+    `skipped`.
+    """
     rows = []
     for table in tables:
         for index, values in enumerate(table.rows):
@@ -217,7 +229,9 @@ def question_rows(
 
 
 def _check_row(values: dict[str, Any], where: str) -> None:
-    """Raises DatasetError naming a column that is neither text nor, where it may be, null or a number."""
+    """Raises DatasetError naming a column that is neither text nor, where it may be, null or a
+    number.
+    """
     for column, value in values.items():
         if column == "choices":
             if not (value is None or isinstance(value, list)) or not all(
@@ -241,6 +255,7 @@ def check_unique(ids: Sequence[str], where: str) -> None:
     for name in ids:
         if name in seen:
             raise DatasetError(
-                f"{where}: expected each idx once, found {brief(name, 100)[1:-1]} twice; remove the duplicate file"
+                f"{where}: expected each idx once, found {brief(name, 100)[1:-1]} twice; remove "
+                "the duplicate file"
             )
         seen.add(name)

@@ -1,4 +1,6 @@
-"""Pascal-5i: few-shot segmentation on PASCAL VOC 2012 with the folds and lists of HSNet (protocol 1)."""
+"""Pascal-5i: few-shot segmentation on PASCAL VOC 2012 with the folds and lists of HSNet (protocol
+1).
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ class Pascal5i(DatasetBase):
         return Listing(self._masks)
 
     def entries(self) -> list[Entry]:
-        """The list in its order; entries without a label map are left out and named in `skipped`."""
+        """The list in its order; entries without a label map are left out and named in
+        `skipped`.
+        """
         names = dict.fromkeys(entry.image_id for entry in self._listed)
         absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
         left_out = set(absent)
@@ -99,7 +103,8 @@ class Pascal5i(DatasetBase):
         ]
         if not kept:
             raise DatasetError(
-                f"{self._masks}: expected label maps of the {len(absent)} listed images, found none of them"
+                f"{self._masks}: expected label maps of the {len(absent)} listed images, found "
+                "none of them"
             )
         return kept
 
@@ -131,11 +136,12 @@ class Pascal5i(DatasetBase):
     def episodes(
         self, n: int = 1000, shots: int = 5, seed: int = 0, entries: Sequence[Entry] | None = None
     ) -> list[Episode]:
-        """Seeded episodes as HSNet draws them: query = index mod entries, supports of the query's class at random.
+        """Seeded episodes as HSNet draws them: query = index mod entries, supports of the query's
+        class at random.
 
-        Unlike there, supports do not repeat. Episode i does not depend on n. entries: draw from these alone (those
-        that a run holds and that can be used). Classes with too few images for one episode are left out and named in
-        `skipped`.
+        Unlike there, supports do not repeat. Episode i does not depend on n. entries: draw from
+        these alone (those that a run holds and that can be used). Classes with too few images for
+        one episode are left out and named in `skipped`.
         """
         entries = self.entries() if entries is None else entries
         of_class = images_of_classes(entries)
@@ -143,13 +149,15 @@ class Pascal5i(DatasetBase):
             names = of_class[class_id]
             if len(names) <= shots:
                 self.skipped.append(
-                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs {shots + 1}: "
+                    f"{self._list}: class {class_id} has {len(names)} images, an episode needs "
+                    f"{shots + 1}: "
                     f"no score counts {self.class_names[class_id - 1]}"
                 )
         episodes = draw_episodes(entries, n, shots, seed)
         if not episodes:
             raise DatasetError(
-                f"{self._list}: expected a class with {shots + 1} images for {shots}-shot episodes, found none; "
+                f"{self._list}: expected a class with {shots + 1} images for {shots}-shot "
+                "episodes, found none; "
                 "use more images or fewer shots"
             )
         return episodes

@@ -30,7 +30,10 @@ class _Item:
 
 
 class Pope(DatasetBase):
-    """The images that the three files ask about, by first mention. Ids are COCO's file names without suffix."""
+    """The images that the three files ask about, by first mention.
+
+    Ids are COCO's file names without suffix.
+    """
 
     about = About(
         name="pope",
@@ -38,7 +41,8 @@ class Pope(DatasetBase):
         tasks=(),
         splits=("test",),
         layout=(
-            "coco_pope_{random,popular,adversarial}.json  JSON lines: question_id, image, text, label",
+            "coco_pope_{random,popular,adversarial}.json  JSON lines: question_id, image, text, "
+            "label",
             "val2014/*.jpg  COCO's images, here or in ../coco/val2014 or coco/val2014",
         ),
         source="POPE (Li et al. 2023), its COCO question files; images of COCO 2014 val",
@@ -118,9 +122,11 @@ def _item(group: str, record: dict[str, Any], where: str) -> _Item:
 
 
 def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
-    """Raises DatasetError for a question that the file has already, and for another picture of a known id.
+    """Raises DatasetError for a question that the file has already, and for another picture of a
+    known id.
 
-    seen: the question ids of the file so far; names: file name of each image id. Both are brought up to date.
+    seen: the question ids of the file so far; names: file name of each image id. Both are brought
+    up to date.
     """
     if item.id in seen:
         raise DatasetError(

@@ -1,8 +1,10 @@
-"""What the tasks, and the questions asked, need of a data set: small protocols, each exactly what its user calls.
+"""What the tasks, and the questions asked, need of a data set: small protocols, each exactly what
+its user calls.
 
-A data set that has the members serves the task, whoever wrote it and whatever it derives from. Which of them its files
-allow is said by its `tasks` (kvtool.datasets.base.Dataset). In all of them an annotation that cannot be used costs
-itself alone: it is left out and gets a line in `skipped`; pixels are those of the upright picture.
+A data set that has the members serves the task, whoever wrote it and whatever it derives from.
+Which of them its files allow is said by its `tasks` (kvtool.datasets.base.Dataset). In all of them
+an annotation that cannot be used costs itself alone: it is left out and gets a line in `skipped`;
+pixels are those of the upright picture.
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ class LeavesOut(Protocol):
 class LabelConvention:
     """How label maps name the classes.
 
-    first_id: the id of the first class; those of the others follow in the order of the classes' names.
-    ignored_id: marks pixels that no metric counts.
-    has_other: whether the ids below the first one stand for everything that is of no class.
+    first_id: the id of the first class; those of the others follow in the order of the classes'
+    names. ignored_id: marks pixels that no metric counts. has_other: whether the ids below the
+    first one stand for everything that is of no class.
     """
 
     first_id: int
@@ -60,7 +62,10 @@ class HasEpisodes(LeavesOut, Protocol):
     def episodes(
         self, n: int = ..., shots: int = ..., seed: int = ..., entries: Sequence[Entry] | None = ...
     ) -> list[Episode]:
-        """Seeded episodes of these entries, or of all. Raises DatasetError where no class has enough of them."""
+        """Seeded episodes of these entries, or of all.
+
+        Raises DatasetError where no class has enough of them.
+        """
         ...
 
     def truth_file(self, image_id: str) -> Path:
@@ -110,8 +115,9 @@ class HasLabelMaps(LeavesOut, Protocol):
     def label_convention(self) -> LabelConvention: ...
 
     def single_class(self, image_id: str) -> int | None:
-        """Index among the names of the one class that the image is asked about; None where that is every class of its
-        label map. Raises DatasetError where it cannot be known."""
+        """Index among the names of the one class that the image is asked about; None where that is
+        every class of its label map. Raises DatasetError where it cannot be known.
+        """
         ...
 
     def truth_file(self, image_id: str) -> Path:

@@ -1,7 +1,9 @@
-"""A picture file's bytes through Pillow: formats by a list, memory known before it is taken, any failure one line.
+"""A picture file's bytes through Pillow: formats by a list, memory known before it is taken, any
+failure one line.
 
-Pictures and masks come this way alike. What a file claims is checked before anything of its size is allocated:
-pixels, then pixels x the bytes that its format's decoder and the conversion to RGB take for each.
+Pictures and masks come this way alike. What a file claims is checked before anything of its size is
+allocated: pixels, then pixels x the bytes that its format's decoder and the conversion to RGB take
+for each.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from kvtool.datasets.formats import READ_FORMATS, refusal
 
 MAX_PIXELS = 178_956_970
-"""About 179 megapixels (half a gigabyte as RGB), the point at which Pillow itself speaks of a bomb."""
+"""About 179 megapixels (half a gigabyte as RGB), the point at which Pillow itself speaks of a bomb.
+"""
 
 MAX_FILE_BYTES = 1 << 30
 MAX_DECODED_BYTES = 1_200_000_000
@@ -44,7 +47,8 @@ _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _RGB_BYTES = 4
 """Pillow keeps a pixel of RGB, RGBA, CMYK, I and F in four bytes."""
 
-# Bytes a pixel that a decoder takes beside Pillow's own copy, measured as peaks on pictures of 32 megapixels.
+# Bytes a pixel that a decoder takes beside Pillow's own copy, measured as peaks on pictures of 32
+# megapixels.
 _DECODER_BYTES = {"WEBP": 12, "AVIF": 12}
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4}).{24}(..)", re.DOTALL)
@@ -52,8 +56,8 @@ _JPEG_2000_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4}).{24}(..)", re.D
 _JPEG_2000_BYTES = 6
 """Bytes a component: 32-bit planes, and a tile's own 8 or 16 bits."""
 
-# Pillow warns about large images and odd headers; Python's warning filters belong to the whole process, so only
-# one thread at a time may swap them. Decoding, the slow part, stays outside.
+# Pillow warns about large images and odd headers; Python's warning filters belong to the whole
+# process, so only one thread at a time may swap them. Decoding, the slow part, stays outside.
 _header_lock = threading.Lock()
 _large_lock = threading.Lock()
 
@@ -63,7 +67,10 @@ class RasterError(Exception):
 
 
 def open_raster(data: bytes, name: str) -> Image.Image:
-    """The picture with its header read and its size checked. Raises RasterError; `name` is the file's."""
+    """The picture with its header read and its size checked.
+
+    Raises RasterError; `name` is the file's.
+    """
     if reason := refusal(data, name):
         raise RasterError(reason)
     try:
@@ -88,7 +95,10 @@ def open_raster(data: bytes, name: str) -> Image.Image:
 
 
 def load_raster(image: Image.Image, data: bytes) -> None:
-    """Decode the pixels of `open_raster(data, ...)`. Raises RasterError, where it can before it takes too much."""
+    """Decode the pixels of `open_raster(data, ...)`.
+
+    Raises RasterError, where it can before it takes too much.
+    """
     _check_bytes(image, image.size, _needed_bytes(image, data))
     try:
         image.load()
@@ -157,7 +167,8 @@ def _check_bytes(image: Image.Image, size: tuple[int, int], needed: int) -> None
     if needed > MAX_DECODED_BYTES:
         width, height = size
         raise RasterError(
-            f"{width} x {height} pixels of {image.format} {image.mode} take {needed / 1e9:.1f} GB to decode, more "
+            f"{width} x {height} pixels of {image.format} {image.mode} take {needed / 1e9:.1f} GB "
+            "to decode, more "
             f"than the limit of {MAX_DECODED_BYTES / 1e9:.1f} GB; shrink it first"
         )
 

@@ -25,7 +25,10 @@ _REF_FIELDS = ("ref_id", "ann_id", "image_id", "category_id", "split", "sentence
 
 @dataclass(frozen=True)
 class Expression:
-    """One sentence about one object. `text` is the cleaned sentence (`sent`), `raw` the one as typed."""
+    """One sentence about one object.
+
+    `text` is the cleaned sentence (`sent`), `raw` the one as typed.
+    """
 
     sent_id: int
     ref_id: int
@@ -48,7 +51,8 @@ class RefCoco(DatasetBase):
             "refcoco/instances.json  COCO annotations of the objects",
             "refcoco/refs(unc).p  the expressions; read without running what a pickle may carry",
             "images/mscoco/images/train2014/*.jpg  COCO_train2014_000000098304.jpg",
-            'images/mscoco/annotations/captions_train2014.json  optional: captions for the prefix "correct"',
+            "images/mscoco/annotations/captions_train2014.json  optional: captions for the prefix "
+            '"correct"',
         ),
         source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of COCO 2014 train",
         licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under Flickr's terms",
@@ -93,7 +97,9 @@ class RefCoco(DatasetBase):
         return [self.folder / place / "captions_train2014.json" for place in _CAPTIONS]
 
     def expressions(self) -> list[Expression]:
-        """One sample per sentence of the split, in file order; what cannot be used is named in `skipped`."""
+        """One sample per sentence of the split, in file order; what cannot be used is named in
+        `skipped`.
+        """
         return self._expressions
 
     def place_of(self, expression: Expression) -> str:
@@ -157,7 +163,8 @@ class RefCoco(DatasetBase):
                 repeated += first is not expression and first == expression
                 if first != expression:
                     self.skipped.append(
-                        f"{self._refs_file}: ref {number}: sentence {expression.sent_id}: expected an id of its own, "
+                        f"{self._refs_file}: ref {number}: sentence {expression.sent_id}: expected "
+                        "an id of its own, "
                         f"found that of ref {first.ref_id}"
                     )
         if repeated:
@@ -165,12 +172,15 @@ class RefCoco(DatasetBase):
         if not sentences:
             why = f"; first problem: {self.skipped[0]}" if self.skipped else ""
             raise DatasetError(
-                f"{self._refs_file}: expected refs of split {self.split!r}, found none of {len(refs)} to use{why}"
+                f"{self._refs_file}: expected refs of split {self.split!r}, found none of "
+                f"{len(refs)} to use{why}"
             )
         return list(sentences.values())
 
     def _of_ref(self, ref: Any, where: str) -> list[Expression]:
-        """The sentences of a ref, where it is of this split; what cannot be used of it gets a line in `skipped`."""
+        """The sentences of a ref, where it is of this split; what cannot be used of it gets a line
+        in `skipped`.
+        """
         try:
             _, ann_id, _, category_id, split, sentences = fields(ref, _REF_FIELDS, where)
             if split != self.split:
@@ -209,7 +219,8 @@ class RefCoco(DatasetBase):
             if path.is_file():
                 return read_captions(path, self.skipped)
         raise DatasetError(
-            f"{self.name}: {self.folder}: expected COCO's captions at {_CAPTIONS[0]}/captions_train2014.json, "
+            f"{self.name}: {self.folder}: expected COCO's captions at "
+            f"{_CAPTIONS[0]}/captions_train2014.json, "
             "found none; put the file there, or use another prefix"
         )
 

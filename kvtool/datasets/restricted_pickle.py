@@ -1,8 +1,9 @@
 """Reading pickles of foreign origin: plain values only, no class and no function is ever looked up.
 
-Python's own unpickler allocates what an opcode claims before it looks: nine bytes can ask for a memo of 8 GB, and
-nested tuples as keys end the process or hash for ever. So the opcodes are walked first, and only dict, list, str,
-bytes, int, float, bool and None go on to it, in a size that the file can account for.
+Python's own unpickler allocates what an opcode claims before it looks: nine bytes can ask for a
+memo of 8 GB, and nested tuples as keys end the process or hash for ever. So the opcodes are walked
+first, and only dict, list, str, bytes, int, float, bool and None go on to it, in a size that the
+file can account for.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ _TEXT_BYTES = 4
 """Memory that one byte of a string makes at most."""
 
 _PLAIN = (
-    "APPEND APPENDS BINBYTES BINFLOAT BINGET BININT BININT1 BININT2 BINPUT BINSTRING BINUNICODE DICT EMPTY_DICT "
-    "EMPTY_LIST FLOAT FRAME GET INT LIST LONG LONG1 LONG_BINGET LONG_BINPUT MARK MEMOIZE NEWFALSE NEWTRUE NONE POP "
+    "APPEND APPENDS BINBYTES BINFLOAT BINGET BININT BININT1 BININT2 BINPUT BINSTRING BINUNICODE "
+    "DICT EMPTY_DICT "
+    "EMPTY_LIST FLOAT FRAME GET INT LIST LONG LONG1 LONG_BINGET LONG_BINPUT MARK MEMOIZE NEWFALSE "
+    "NEWTRUE NONE POP "
     "PROTO PUT SETITEM SETITEMS SHORT_BINBYTES SHORT_BINSTRING SHORT_BINUNICODE STRING UNICODE"
 )
 _PLAIN_OPCODES = [op for op in pickletools.opcodes if op.name in _PLAIN.split()]
@@ -36,7 +39,9 @@ _ENDS = frozenset(
 """The walk ends here: the unpickler stops, or refuses to look a name up."""
 
 _ARGUMENTS = {ord(op.code): op.arg.n if op.arg else 0 for op in _PLAIN_OPCODES}
-"""Opcode -> bytes of its argument, or pickletools' mark of one that carries its length or ends with its line."""
+"""Opcode -> bytes of its argument, or pickletools' mark of one that carries its length or ends with
+its line.
+"""
 _COUNT_BYTES = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
     pickletools.TAKEN_FROM_ARGUMENT4: 4,
@@ -63,7 +68,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain(path: Path) -> Any:
-    """The value in a pickle, Python 2 strings read as latin-1. Raises DatasetError, also for anything not plain."""
+    """The value in a pickle, Python 2 strings read as latin-1.
+
+    Raises DatasetError, also for anything not plain.
+    """
     try:
         data, _ = read_stamped(path, MAX_PICKLE_BYTES)
         _check(data)
@@ -76,15 +84,18 @@ def load_plain(path: Path) -> Any:
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200]
         raise DatasetError(
-            f"{path}: expected a pickle of plain lists and dicts, found something else: {reason}; download it again"
+            f"{path}: expected a pickle of plain lists and dicts, found something else: {reason}; "
+            "download it again"
         ) from None
 
 
 def _check(data: bytes) -> None:
-    """Walk the opcodes up to the end, or to the first lookup by name, which the unpickler then refuses.
+    """Walk the opcodes up to the end, or to the first lookup by name, which the unpickler then
+    refuses.
 
-    Raises UnpicklingError for opcodes of values that are not plain, and for more memory than the file accounts for.
-    Real files have millions of opcodes, so the loop does the most frequent ones with a table and nothing else.
+    Raises UnpicklingError for opcodes of values that are not plain, and for more memory than the
+    file accounts for. Real files have millions of opcodes, so the loop does the most frequent ones
+    with a table and nothing else.
     """
     steps, position, end = _STEPS, 0, len(data)
     for opcodes in range((_MAX_VALUE_BYTES - _TEXT_BYTES * end) // _OPCODE_BYTES):
@@ -111,7 +122,10 @@ def _check(data: bytes) -> None:
 
 
 def _argument_bytes(data: bytes, start: int, code: int) -> int:
-    """Bytes of an argument that begins with its length. Raises UnpicklingError where the opcode is not plain."""
+    """Bytes of an argument that begins with its length.
+
+    Raises UnpicklingError where the opcode is not plain.
+    """
     kind = _ARGUMENTS.get(code)
     if kind is None:
         raise pickle.UnpicklingError(f"opcode {_NAMES.get(code, hex(code))}")

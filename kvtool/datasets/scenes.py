@@ -1,4 +1,6 @@
-"""The embedded world as a data set: `scenes@LAYOUT` draws it on first use, then the layout's own loader reads it."""
+"""The embedded world as a data set: `scenes@LAYOUT` draws it on first use, then the layout's own
+loader reads it.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ def cache_folder() -> Path:
 
 
 class Scenes:
-    """Opens one of the layouts that `kvtool data scenes` writes (small, seed 0), writing it where it is missing.
+    """Opens one of the layouts that `kvtool data scenes` writes (small, seed 0), writing it where
+    it is missing.
 
-    A run over it names the layout's data set and folder, so nothing later needs to know that it was drawn.
+    A run over it names the layout's data set and folder, so nothing later needs to know that it was
+    drawn.
     """
 
     about = About(

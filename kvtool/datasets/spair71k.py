@@ -35,17 +35,21 @@ _FIELDS = (
 )
 _DIFFICULTIES = ("mirror", "viewpoint_variation", "scale_variation", "truncation", "occlusion")
 OUTSIDE = 0.1
-"""How far outside its picture a keypoint may lie, as a share of the picture's longer side: PCK's primary alpha."""
+"""How far outside its picture a keypoint may lie, as a share of the picture's longer side: PCK's
+primary alpha.
+"""
 
 _READABLE = {"pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Corresponding keypoints of two images, in pixels of the originals; boxes are those of the two objects.
+    """Corresponding keypoints of two images, in pixels of the originals; boxes are those of the two
+    objects.
 
-    A keypoint may lie outside its box, as some of the release do. The four variations are the release's
-    difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3). file: the annotation's, for messages.
+    A keypoint may lie outside its box, as some of the release do. The four variations are the
+    release's difficulty codes (0 easy to 2 hard; truncation and occlusion 0-3). file: the
+    annotation's, for messages.
     """
 
     id: str
@@ -76,7 +80,9 @@ class _Listed:
 
 
 class SPair71k(DatasetBase):
-    """Images in the order in which the pair list first names them, so that a limited run has whole pairs."""
+    """Images in the order in which the pair list first names them, so that a limited run has whole
+    pairs.
+    """
 
     about = About(
         name="spair71k",
@@ -115,7 +121,8 @@ class SPair71k(DatasetBase):
             match = _LINE.fullmatch(line)
             if match is None:
                 raise DatasetError(
-                    f"{self._list}: line {number}: expected 000001-<source>-<target>:<category>, found {line!r}; "
+                    f"{self._list}: line {number}: expected 000001-<source>-<target>:<category>, "
+                    f"found {line!r}; "
                     "download the file again"
                 )
             listed.append(_Listed(line, match["src"], match["trg"], match["category"]))
@@ -173,7 +180,8 @@ class SPair71k(DatasetBase):
     def pairs(self, progress: Progress | None = None) -> list[Pair]:
         """Every pair of the split, from one small JSON file each (12,234 for test: seconds).
 
-        A pair without a usable annotation is left out and named in `skipped`. Raises DatasetError when none is left.
+        A pair without a usable annotation is left out and named in `skipped`. Raises DatasetError
+        when none is left.
         """
         pairs: list[Pair] = []
         self.skipped.clear()
@@ -199,18 +207,22 @@ class SPair71k(DatasetBase):
         ids = [Path(str(n)).stem for n in (src_name, trg_name)]
         if ids != [listed.src, listed.trg]:
             raise DatasetError(
-                f"{path}: expected images {listed.src}, {listed.trg} as the list has, found {', '.join(ids)}"
+                f"{path}: expected images {listed.src}, {listed.trg} as the list has, found "
+                f"{', '.join(ids)}"
             )
         with values.at(str(path)):
             return replace(checked_pair(_read_pair(listed, measures, record)), file=str(path))
 
     def _why_absent(self, path: Path) -> str:
-        """Most often the colon: file systems of Windows, and those shared with it, have none in their names."""
+        """Most often the colon: file systems of Windows, and those shared with it, have none in
+        their names.
+        """
         similar = self._without_marks.get(_letters(path.name))
         if similar is None:
             return f"{path}: expected a pair's annotation, found nothing there; check the data set is complete"
         return (
-            f"{path}: expected this name with its colon, found {similar}: the file system it was unpacked on keeps no "
+            f"{path}: expected this name with its colon, found {similar}: the file system it was "
+            "unpacked on keeps no "
             "colons; unpack SPair-71k again on one that does, or rename the files"
         )
 

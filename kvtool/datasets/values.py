@@ -1,4 +1,6 @@
-"""Values of foreign records, checked one by one: what is not as it should be is a DatasetError that names it."""
+"""Values of foreign records, checked one by one: what is not as it should be is a DatasetError that
+names it.
+"""
 
 from __future__ import annotations
 

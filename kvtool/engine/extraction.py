@@ -1,4 +1,6 @@
-"""`kvtool.extract`: an extraction with its settings as parameters, the library's side of `kvtool extract`."""
+"""`kvtool.extract`: an extraction with its settings as parameters, the library's side of `kvtool
+extract`.
+"""
 
 from __future__ import annotations
 
@@ -58,19 +60,24 @@ def extract(
 ) -> Report:
     """Run a model over a data set once and store what its decoder holds of every image.
 
-    The same call again goes on where it was interrupted; where nothing is left to do, no model is loaded.
+    The same call again goes on where it was interrupted; where nothing is left to do, no model is
+    loaded.
 
     Args:
         store: the folder of the store, which is made where there is none.
-        model: a hub id (optionally id@revision), a folder, "demo", "demo-tower" or "demo@1" to "demo@3".
-        dataset: NAME[:PATH][@SPLIT], e.g. "spair71k:/data/SPair-71k@test" or "folder:pictures"; or a list of paths, a
-            list of PIL images, a Hugging Face datasets.Dataset with a column of images, or any object of the protocol
-            kvtool.datasets.base.Dataset. The same pictures again go on with their run; pictures in memory cannot be
-            found again by what needs to look at them.
+        model: a hub id (optionally id@revision), a folder, "demo", "demo-tower" or "demo@1" to
+        "demo@3".
+        dataset: NAME[:PATH][@SPLIT], e.g. "spair71k:/data/SPair-71k@test" or "folder:pictures"; or
+            a list of paths, a list of PIL images, a Hugging Face datasets.Dataset with a column of
+            images, or any object of the protocol kvtool.datasets.base.Dataset. The same pictures
+            again go on with their run; pictures in memory cannot be found again by what needs to
+            look at them.
         prefix: the text before every image: none, correct, incorrect, random, text:... or file:CSV.
         kinds: of key, value, projected and vision; None stores all that the model has.
-        layers: of the decoder, or of the tower for an encoder alone; None stores all, or the tower's last.
-        limit: only the first images of the split; a later call with a larger limit goes on from there.
+        layers: of the decoder, or of the tower for an encoder alone; None stores all, or the
+        tower's last.
+        limit: only the first images of the split; a later call with a larger limit goes on from
+        there.
         view: "full" keeps the tokens of high-resolution tiles as well.
         keys: keys before or after the rotary embedding.
         dtype: of the weights, and as stored.
@@ -78,10 +85,13 @@ def extract(
         attention: the attention of transformers, e.g. sdpa or eager.
         codec: "none" is larger and faster.
         run: the run's name; None makes one of the settings.
-        changed: where pictures of the run are not what they were: refuse, or replace what is stored of them.
+        changed: where pictures of the run are not what they were: refuse, or replace what is stored
+        of them.
         strict: stop at the first image that cannot be read.
-        reuse: take features before the decoder from a run of another prefix, where the store has one.
-        devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else cpu.
+        reuse: take features before the decoder from a run of another prefix, where the store has
+        one.
+        devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
+        cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
         wait_s: seconds to wait for parts that other processes hold once all others are done.
         min_free_vram: bytes of a GPU that must be free.

@@ -75,8 +75,9 @@ def extract(
     tell: Tell | None = None,
     begin: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Extract what a run still lacks. Images that cannot be read are left out and listed in the
-    report.
+    """Extract what a run still lacks.
+
+    Images that cannot be read are left out and listed in the report.
 
     dataset: one that is open already, in place of the one that the job names.
     devices: torch device names, a process each; "auto" is cuda:0 where there is one, else cpu.
@@ -215,8 +216,9 @@ def wait_for_others(plan: Plan, run: Run, report: Report, deadline: float) -> bo
 def run_devices(
     job: Job, plan: Plan, devices: Sequence[str], engine: str, min_free_vram: int | None, tell: Tell
 ) -> None:
-    """Do what is left of a plan. A cluster's devices are those of its nodes, so that each worker
-    looks at its own.
+    """Do what is left of a plan.
+
+    A cluster's devices are those of its nodes, so that each worker looks at its own.
     """
     if engine == "ray":
         from kvtool.engine.ray import run_ray

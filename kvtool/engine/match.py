@@ -1,5 +1,6 @@
-"""Which run an extraction goes on with: the one of its settings that holds its pictures. No torch,
-no weights.
+"""Which run an extraction goes on with: the one of its settings that holds its pictures.
+
+No torch, no weights.
 
 A run goes on where its pictures are those of the data set: at the place it was extracted from, at
 another one to which the data set moved or was copied, or in a folder that has grown. Names alone
@@ -83,7 +84,9 @@ class Extraction:
 
 
 def unread_lines(dataset: Dataset) -> tuple[str, ...]:
-    """A line for each picture that a data set has and cannot list; an object given in Python may have none."""
+    """A line for each picture that a data set has and cannot list; an object given in Python may
+    have none.
+    """
     return tuple(getattr(dataset, "unread", ()))
 
 
@@ -146,8 +149,10 @@ def find_run(extraction: Extraction, store: Store) -> Run | None:
 
 
 def _readable(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those whose pictures can be read. Raises CorruptError where the damaged one is of this very
-    place or name; the damage of any other is said, and stops nothing.
+    """Those whose pictures can be read.
+
+    Raises CorruptError where the damaged one is of this very place or name; the damage of any other
+    is said, and stops nothing.
     """
     readable = []
     for candidate in candidates:

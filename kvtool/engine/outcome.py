@@ -21,11 +21,13 @@ class Failure:
 
 @dataclass(repr=False)
 class Report(Displayed):
-    """What an extraction came to. n_done, n_bytes: of this call's processes; n_by_others: stored by
-    others meanwhile; n_reused: those of which features before the decoder came from the run
-    `source`. `failed`: by dataset index; `busy`: who holds the parts that others are at;
-    `left_out`: a line for each picture that the data set could not even list, see
-    DatasetBase.unread; `nonfinite`: how many stored values are NaN or infinite, see Run.nonfinite.
+    """What an extraction came to.
+
+    n_done, n_bytes: of this call's processes; n_by_others: stored by others meanwhile; n_reused:
+    those of which features before the decoder came from the run `source`. `failed`: by dataset
+    index; `busy`: who holds the parts that others are at; `left_out`: a line for each picture that
+    the data set could not even list, see DatasetBase.unread; `nonfinite`: how many stored values
+    are NaN or infinite, see Run.nonfinite.
     """
 
     run: str
@@ -82,8 +84,10 @@ class Report(Displayed):
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """What `--dry-run` prints. Bytes are before compression; `n_probed` images were measured for
-    it. `source`: the run that features before the decoder would come from.
+    """What `--dry-run` prints.
+
+    Bytes are before compression; `n_probed` images were measured for it. `source`: the run that
+    features before the decoder would come from.
     """
 
     run: str

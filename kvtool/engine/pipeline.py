@@ -80,6 +80,7 @@ def run_parts(
     source: FeatureSource | None = None,
 ) -> None:
     """Extract those of `parts` that nobody else holds, what `source` holds of them from there.
+
     Raises KvtoolError; whatever was committed stays.
     """
     stop = threading.Event()

@@ -105,8 +105,10 @@ class Plan:
         return self.prefixes[self.position_of[index]]
 
     def parts(self, covered: Collection[int]) -> list[tuple[int, ...]]:
-        """Indices still to do, a tuple a part. Parts never cross a block of `part_size` images, so
-        that workers and later runs agree on them.
+        """Indices still to do, a tuple a part.
+
+        Parts never cross a block of `part_size` images, so that workers and later runs agree on
+        them.
         """
         blocks: dict[int, list[int]] = {}
         for index in sorted(self.indices):
@@ -124,8 +126,10 @@ class Plan:
         )
 
     def open_run(self, store: Store) -> Run:
-        """The run of this plan, made where there is none. Raises RunConflictError where another
-        process has just made one of its name over other pictures.
+        """The run of this plan, made where there is none.
+
+        Raises RunConflictError where another process has just made one of its name over other
+        pictures.
         """
         if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
             return twin

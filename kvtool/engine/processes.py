@@ -60,8 +60,9 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
-    """A worker that its parent stops with SIGTERM releases its claims first. An error that is no
-    KvtoolError keeps its traceback, and the parent finds the process dead.
+    """A worker that its parent stops with SIGTERM releases its claims first.
+
+    An error that is no KvtoolError keeps its traceback, and the parent finds the process dead.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
@@ -73,8 +74,9 @@ def _process(job: Job, plan: Plan, device: str, events: Any) -> None:
 
 
 def _events(events: Any, processes: Sequence[Any]) -> Iterator[Event]:
-    """Events until every process has said it ended. Raises what a process raised, or names one that
-    died.
+    """Events until every process has said it ended.
+
+    Raises what a process raised, or names one that died.
     """
     ended = 0
     while ended < len(processes):

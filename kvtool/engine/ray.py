@@ -1,5 +1,6 @@
-"""Extraction on a Ray cluster: the same worker as local.py, one Ray task a device. Needs a store
-every node can see.
+"""Extraction on a Ray cluster: the same worker as local.py, one Ray task a device.
+
+Needs a store every node can see.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def run_ray(
 def collect(
     job: Job, plan: Plan, device: str, min_free_vram: int | None = None
 ) -> tuple[list[Event], KvtoolError | None]:
-    """A worker's events, gathered: they return with the task. The device is looked at here, on the
-    worker's node.
+    """A worker's events, gathered: they return with the task.
+
+    The device is looked at here, on the worker's node.
     """
     events: list[Event] = []
     try:

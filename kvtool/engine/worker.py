@@ -24,8 +24,10 @@ def lacks_texts(plan: Plan, run: Run | None) -> bool:
 
 
 def resolve_devices(devices: Sequence[str], min_free_vram: int | None) -> tuple[str, ...]:
-    """Names of usable devices of this machine. Raises UsageError where CUDA is not there, or a CPU
-    was to have free VRAM; BusyError where too little of it is free.
+    """Names of usable devices of this machine.
+
+    Raises UsageError where CUDA is not there, or a CPU was to have free VRAM; BusyError where too
+    little of it is free.
     """
     import torch
 

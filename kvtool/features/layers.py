@@ -71,8 +71,9 @@ class GridImage:
 
 
 class Layer:
-    """One (kind, layer) of a run, with chosen heads. Memory: HELD_BYTES, one part's slice, and the
-    images in use.
+    """One (kind, layer) of a run, with chosen heads.
+
+    Memory: HELD_BYTES, one part's slice, and the images in use.
 
     nonfinite (head,) counts the NaNs and infinities of the vectors handed out so far, each image
     once: the images' base grids, and vectors of texts (see count_nonfinite). What is computed from

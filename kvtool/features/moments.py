@@ -199,8 +199,9 @@ def _by_group(
 
 
 def shared_tokens(run: Run, kind: Kind, samples: Sequence[Sample]) -> NDArray[np.int64]:
-    """Return the positions of the base grid among each image's tokens. Raises UsageError where
-    images differ in it.
+    """Return the positions of the base grid among each image's tokens.
+
+    Raises UsageError where images differ in it.
 
     A token position then means the same place in every image and, for keys after the rotary
     embedding, has the same rotation, so that the variance is that of the keys before it.

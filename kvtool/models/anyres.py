@@ -18,8 +18,9 @@ from kvtool.types import GridSpan
 
 @dataclass(frozen=True)
 class Tower:
-    """image_px: side of a tile; patch_px: side of a patch. What is left of image_px / patch_px is
-    never seen.
+    """image_px: side of a tile; patch_px: side of a patch.
+
+    What is left of image_px / patch_px is never seen.
     """
 
     image_px: int

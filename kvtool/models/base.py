@@ -20,8 +20,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """Which arrays a run keeps. `layers` are the decoder's, 0-based; `vision_layers` index the
-    tower's layer outputs, 0-based too.
+    """Which arrays a run keeps.
+
+    `layers` are the decoder's, 0-based; `vision_layers` index the tower's layer outputs, 0-based
+    too.
     """
 
     kinds: tuple[Kind, ...]
@@ -74,8 +76,9 @@ class Model(Protocol):
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """Resolve the user's choice against this model; None means the family's default. Raises
-        UsageError.
+        """Resolve the user's choice against this model; None means the family's default.
+
+        Raises UsageError.
 
         `layers` are the decoder's; of an encoder alone, which has none, they are the tower's.
         """
@@ -84,14 +87,16 @@ class Model(Protocol):
     def prepare(
         self, image: Image.Image, *, id: str, index: int, prefix: str = "", view: View = "base"
     ) -> Prepared:
-        """Preprocess one RGB image and lay out its prompt up to the last image token. Raises
-        ImageError.
+        """Preprocess one RGB image and lay out its prompt up to the last image token.
+
+        Raises ImageError.
         """
         ...
 
     def capture(self, batch: Sequence[Prepared], request: Request) -> Captured:
-        """Run the tower and the decoder over prefix and image tokens; no head. Batch of equal
-        signatures only.
+        """Run the tower and the decoder over prefix and image tokens; no head.
+
+        Batch of equal signatures only.
         """
         ...
 
@@ -242,8 +247,9 @@ def sample_of(
 
 
 def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `known`; None means all. Raises
-    UsageError.
+    """A family's kinds that a user chose, in the order of `known`; None means all.
+
+    Raises UsageError.
     """
     if kinds is None:
         return tuple(known)

@@ -168,8 +168,9 @@ def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> 
 
 
 def fork(cache: DynamicCache) -> DynamicCache:
-    """Another cache with the same contents: growing it leaves the first as it is. Nothing is
-    copied.
+    """Another cache with the same contents: growing it leaves the first as it is.
+
+    Nothing is copied.
     """
     grown = copy(cache)
     grown.layers = [copy(layer) for layer in cache.layers]

@@ -239,8 +239,9 @@ class Continuation:
         return self.run(embeddings, positions, cache)[:, -ids.shape[1] :]
 
     def _text_ids(self, samples: Sequence[Sample], text: str | Sequence[str]) -> torch.Tensor:
-        """Token ids (row, token) of one text for all samples or one each. Raises UsageError on
-        unequal lengths.
+        """Token ids (row, token) of one text for all samples or one each.
+
+        Raises UsageError on unequal lengths.
         """
         texts = [text] * len(samples) if isinstance(text, str) else list(text)
         ids = [self.prompt.text_ids(text) for text in texts]

@@ -25,8 +25,9 @@ TEXT_BATCH = 64
 
 
 class DecoderModel(SeveralImages):
-    """A tower, a projector and a decoder with rotary positions. A family adds how it prepares and
-    encodes images.
+    """A tower, a projector and a decoder with rotary positions.
+
+    A family adds how it prepares and encodes images.
 
     A subclass names its transformers class and says what the methods that raise NotImplementedError
     say here; see docs/adding-a-model.md.
@@ -92,8 +93,9 @@ class DecoderModel(SeveralImages):
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """See Model.request. The default is every kind, every decoder layer, and the tower layer
-        that is projected.
+        """See Model.request.
+
+        The default is every kind, every decoder layer, and the tower layer that is projected.
         """
         geometry = self.info.geometry
         if keys not in get_args(KeyPosition):

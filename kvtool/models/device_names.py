@@ -8,8 +8,9 @@ from kvtool.errors import UsageError
 
 
 def check_device(name: str) -> str:
-    """A device's name as it is written: cpu, cuda or cuda:N. Raises UsageError; whether it exists
-    is seen later.
+    """A device's name as it is written: cpu, cuda or cuda:N.
+
+    Raises UsageError; whether it exists is seen later.
     """
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
         raise UsageError(

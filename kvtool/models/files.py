@@ -80,8 +80,9 @@ def one_line(error: BaseException) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A small text file. Raises ModelError where it cannot be read, is too large or is a git-lfs
-    pointer.
+    """A small text file.
+
+    Raises ModelError where it cannot be read, is too large or is a git-lfs pointer.
     """
     try:
         data, _ = read_stamped(path, SMALL_FILE_BYTES)

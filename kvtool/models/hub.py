@@ -115,8 +115,9 @@ def nearest(name: str) -> str:
 
 
 def _snapshot(name: str, path: Path, weights: bool) -> Snapshot:
-    """What a folder's model is known by. Raises ModelError where something is missing or not what
-    it should be.
+    """What a folder's model is known by.
+
+    Raises ModelError where something is missing or not what it should be.
     """
     check_folder(path, name, weights)
     complete = weights or not (
@@ -218,6 +219,7 @@ def _is_incomplete(path: Path, weights: bool) -> bool:
 
 def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -> Path:
     """The snapshot's folder, downloaded; where the hub is out of reach, what is cached of it.
+
     Raises ModelError.
     """
     from huggingface_hub import snapshot_download

@@ -1,5 +1,6 @@
-"""Attention knockout (Geva et al. 2023): text after an image may not look at the image in chosen
-heads.
+"""Attention knockout: text after an image may not look at the image in chosen heads.
+
+The method is that of Geva et al. 2023.
 
 What is blocked are pairs: a query of a token after the image, a key of a token of the image, in the
 query heads that share a (layer, kv_head). Text keys of these heads stay visible, and no image

@@ -1,5 +1,6 @@
-"""From a snapshot to its parts: configuration, network, tokenizer, image processor. transformers
-classes only.
+"""From a snapshot to its parts: configuration, network, tokenizer, image processor.
+
+transformers classes only.
 """
 
 from __future__ import annotations

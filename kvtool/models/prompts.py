@@ -91,8 +91,9 @@ class Prompt:
         return Layout(tuple(before), before_question, after_question)
 
     def layout(self, n_images: int = 1) -> Layout:
-        """The chosen template's turn of so many images. Raises ModelError where it does not render
-        them all.
+        """The chosen template's turn of so many images.
+
+        Raises ModelError where it does not render them all.
         """
         if n_images not in self._layouts:
             layout = self._laid_out(self.template, self._parts, n_images)

@@ -28,8 +28,9 @@ this.
 
 
 class SeveralImages(Continuation):
-    """The part of a decoder family that asks over several images. See
-    kvtool.models.base.LanguageModel.
+    """The part of a decoder family that asks over several images.
+
+    See kvtool.models.base.LanguageModel.
     """
 
     def ask_several(

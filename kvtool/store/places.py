@@ -1,7 +1,9 @@
-"""What a file that is made to be shared says of this machine: the names of folders, and never where they are.
+"""What a file that is made to be shared says of this machine: the names of folders, and never where
+they are.
 
-Made to be shared are the page of `report`, pictures and figures (`show`, `--plot`), and the folders and files of
-`--save-predictions`, `--answers` and `--official`. What a command prints is its user's own, and keeps paths.
+Made to be shared are the page of `report`, pictures and figures (`show`, `--plot`), and the folders
+and files of `--save-predictions`, `--answers` and `--official`. What a command prints is its user's
+own, and keeps paths.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def places_of(runs: Iterable[Run]) -> set[str]:
-    """Folders that runs name: of their stores, data sets and models; and the user's home and working folder."""
+    """Folders that runs name: of their stores, data sets and models; and the user's home and
+    working folder.
+    """
     places = {str(Path.home()), str(Path.cwd())}
     for run in runs:
         config = run.config
@@ -44,11 +48,15 @@ def without_places(text: str, places: Iterable[str], stores: Sequence[Path] = ()
 
 
 def folder_name(name: str) -> str:
-    """The last part of a path from the root; any other name, such as a model's on the hub, as it is."""
+    """The last part of a path from the root; any other name, such as a model's on the hub, as it
+    is.
+    """
     return Path(name).name if name.startswith("/") else name
 
 
 def _spellings(place: str) -> Iterator[str]:
-    """As it stands in plain text, in HTML and in JSON, with other letters than ASCII as they are or escaped."""
+    """As it stands in plain text, in HTML and in JSON, with other letters than ASCII as they are or
+    escaped.
+    """
     quoted = (json.dumps(place, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
     yield from dict.fromkeys((place, html.escape(place), *quoted))

@@ -41,8 +41,9 @@ _DID: dict[Mend, str] = {
 
 @dataclass(frozen=True)
 class Mended:
-    """What was done (or would be) about one thing, and why. run and part are empty where it lies
-    above them.
+    """What was done (or would be) about one thing, and why.
+
+    run and part are empty where it lies above them.
     """
 
     run: str

@@ -26,8 +26,10 @@ Kept = TypeVar("Kept")
 
 @dataclass
 class Share:
-    """What one process does of the work. wait_s: how long it waits for chunks of others once there
-    are no more free ones. done: names of the chunks that it did.
+    """What one process does of the work.
+
+    wait_s: how long it waits for chunks of others once there are no more free ones. done: names of
+    the chunks that it did.
     """
 
     wait_s: float = 0.0
@@ -39,8 +41,9 @@ class Share:
         return replace(self, wait_s=0.0)
 
     def each(self, chunks: Iterable[Chunk], do: Callable[[Chunk], object], what: str) -> None:
-        """Do all chunks, those that others hold once these are done with them. what: their name, in
-        the plural.
+        """Do all chunks, those that others hold once these are done with them.
+
+        what: their name, in the plural.
 
         do: raises BusyError where another process holds the chunk, as once() does. Raises
         BusyError, naming a holder, for chunks that are held when the time is up.

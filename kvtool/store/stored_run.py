@@ -27,9 +27,11 @@ from kvtool.types import Kind, ModelInfo, Sample
 
 @dataclass(repr=False)
 class StoredRun(Displayed, RunParts):
-    """What a run holds. It reads the images that were committed when it first looked, so that all
-    blocks have the same; refresh() looks again. As a collection it is one of image ids: `len(run)`,
-    `for id in run`, `run["id"]`.
+    """What a run holds.
+
+    It reads the images that were committed when it first looked, so that all blocks have the same;
+    refresh() looks again. As a collection it is one of image ids: `len(run)`, `for id in run`,
+    `run["id"]`.
     """
 
     @property

@@ -17,8 +17,10 @@ _HEAD_BYTES = 400
 
 @dataclass(frozen=True)
 class Usage:
-    """parts, texts: arrays of images and of texts. metadata: zarr.json files, claims and the
-    ledger. n_results, n_answers: files of each. other: what is not kvtool's.
+    """parts, texts: arrays of images and of texts.
+
+    metadata: zarr.json files, claims and the ledger. n_results, n_answers: files of each. other:
+    what is not kvtool's.
     """
 
     bytes: int

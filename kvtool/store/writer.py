@@ -44,8 +44,9 @@ def write_part(
     samples: Sequence[Sample],
     arrays: Mapping[str, Pieces],
 ) -> int:
-    """Commit `folder` with the samples and arrays and return the bytes written. 0: another writer
-    committed it first.
+    """Commit `folder` with the samples and arrays and return the bytes written.
+
+    0: another writer committed it first.
 
     arrays: every name of config.array_names(). Raises StoreError where a shape or dtype is not the
     run's, SpaceError where the disk is full; nothing is left behind then.
@@ -65,8 +66,9 @@ def write_part(
 def write_text(
     store: Path, folder: Path, config: RunConfig, names: Sequence[str], values: Bits
 ) -> int:
-    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names. 0: another
-    was first.
+    """Commit `folder` with the value vectors (text, layer, kv_head, dim) of these names.
+
+    0: another was first.
     """
     label = f"run {config.name}, text {folder.name}"
     arrays = {"value": np.moveaxis(values, 0, 2)}

@@ -1,4 +1,6 @@
-"""What every probe shares: the task protocol, and the walk over blocks that turns its units into a result."""
+"""What every probe shares: the task protocol, and the walk over blocks that turns its units into a
+result.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ Select = ("max", "split")
 
 
 class Table(NamedTuple):
-    """Rows to make of one layer: labels they carry ({} for the summary), units (head, n, k), how to score sums of
-    them, and strata (n,) within which units are resampled."""
+    """Rows to make of one layer: labels they carry ({} for the summary), units (head, n, k), how to
+    score sums of them, and strata (n,) within which units are resampled.
+    """
 
     labels: dict[str, Any]
     units: Array
@@ -40,7 +43,9 @@ class Scored(Protocol):
     def metric(self) -> str: ...
 
     def measure(self, layer: Layer) -> Array:
-        """What the tables are made of, from one layer: (head, n, ...), one entry per sampling unit."""
+        """What the tables are made of, from one layer: (head, n, ...), one entry per
+        sampling unit.
+        """
         ...
 
     def tables(self, measured: Array) -> Iterator[Table]:
@@ -49,14 +54,16 @@ class Scored(Protocol):
 
 
 class Task(Scored, Protocol):
-    """A probe. Constructed as Task(dataset, ids, device, **options): `ids` maps the images that the run holds to their
-    (width, height) in pixels, which annotations are compared with.
+    """A probe. Constructed as Task(dataset, ids, device, **options): `ids` maps the images that the
+    run holds to their (width, height) in pixels, which annotations are compared with.
 
-    Options are keyword-only parameters with defaults; `settings` gives back those that the numbers depend on.
+    Options are keyword-only parameters with defaults; `settings` gives back those that the numbers
+    depend on.
 
-    unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m" as it is, "" has
-    no mark. higher_is_better: False for an error. serves: names of data sets whose own list of tasks lacks this one.
-    promptable: whether `kvtool prefix` compares it under texts before the image.
+    unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
+    as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
+    own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
+    before the image.
     """
 
     name: ClassVar[str]
@@ -77,15 +84,18 @@ class Task(Scored, Protocol):
         ...
 
     def only(self, images: Collection[str]) -> None:
-        """From now on `save` writes what is about these images alone, bit for bit as among all; `measure` is over.
+        """From now on `save` writes what is about these images alone, bit for bit as among all;
+        `measure` is over.
 
-        Tasks of masks also have truth(record): what a saved record is scored against, (height, width) ids.
+        Tasks of masks also have truth(record): what a saved record is scored against, (height,
+        width) ids.
         """
         ...
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
-        """Write what the block layer.heads[index] predicts, exactly what `measure` scores of it, in the benchmark's
-        result format. A record for each file, its name as `file`."""
+        """Write what the block layer.heads[index] predicts, exactly what `measure` scores of it, in
+        the benchmark's result format. A record for each file, its name as `file`.
+        """
         ...
 
 
@@ -105,12 +115,13 @@ def score_blocks(
     seed: int,
     progress: Callable[..., None] | None,
 ) -> tuple[list[Row], list[Row]]:
-    """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of the units.
+    """Rows of all blocks of a plan; and for select "split", the summary rows of the two halves of
+    the units.
 
-    A half's row holds what was found on the first half (to choose by) as `chosen_<metric>`, and the second half's
-    scores. A block of which some image or text that the task reads holds values that are not finite has no scores (all
-    None), but their number as `nonfinite`. Memory: what one layer needs (see Layer and the task); results are a few
-    numbers a block.
+    A half's row holds what was found on the first half (to choose by) as `chosen_<metric>`, and the
+    second half's scores. A block of which some image or text that the task reads holds values that
+    are not finite has no scores (all None), but their number as `nonfinite`. Memory: what one layer
+    needs (see Layer and the task); results are a few numbers a block.
     """
     rows: list[Row] = []
     halves: list[Row] = []
@@ -155,7 +166,9 @@ def _without_scores(row: Row, nonfinite: int) -> Row:
 
 
 def nonfinite_lines(run: Run, rows: Sequence[Row]) -> list[str]:
-    """A line that names the blocks among a run's rows that have no scores for their values, if there are any."""
+    """A line that names the blocks among a run's rows that have no scores for their values, if
+    there are any.
+    """
     places = {(row["kind"], row["layer"], row["kv_head"]) for row in rows if row.get("nonfinite")}
     return (
         [f"run {run.name}: {WHAT}, so no scores: {describe(places, run.config)}"] if places else []
@@ -173,7 +186,9 @@ def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
 
 
 def halves(n: int, seed: int) -> tuple[Array, Array]:
-    """Indices of the units by which select "split" chooses a block, and of those on which it scores it."""
+    """Indices of the units by which select "split" chooses a block, and of those on which it scores
+    it.
+    """
     order = np.random.default_rng(seed).permutation(n)
     return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 

@@ -25,11 +25,15 @@ def plan_blocks(
     heads: Sequence[int] | None,
     able: Sequence[Kind] = KINDS,
 ) -> BlockPlan:
-    """The stored blocks that a request names, of kinds the task is able to score. Raises UsageError for others."""
+    """The stored blocks that a request names, of kinds the task is able to score.
+
+    Raises UsageError for others.
+    """
     stored = [kind for kind in run.config.kinds if kind in able]
     if not stored:
         raise UsageError(
-            f"run {run.name}: the task scores {', '.join(able)}; stored: {', '.join(run.config.kinds)}"
+            f"run {run.name}: the task scores {', '.join(able)}; stored: "
+            f"{', '.join(run.config.kinds)}"
         )
     if kinds is None:
         decoder = [kind for kind in ("value", "key") if kind in stored][:1]

@@ -1,8 +1,11 @@
-"""Co-segmentation on MSRC (protocol 2), after Amir et al. 2022, "Deep ViT features as dense visual descriptors".
+"""Co-segmentation on MSRC (protocol 2).
 
-The unit-length vectors of all images of a class are clustered together; the number of clusters grows until another
-one explains little more. A cluster is foreground where enough images find it salient. Salient is what differs from the
-image's border, since value tokens have no attention of their own to ask.
+After "Deep ViT features as dense visual descriptors" (Amir et al. 2022).
+
+The unit-length vectors of all images of a class are clustered together; the number of clusters
+grows until another one explains little more. A cluster is foreground where enough images find it
+salient. Salient is what differs from the image's border, since value tokens have no attention of
+their own to ask.
 
 Memory: one class's vectors, and their distances to the centroids.
 """
@@ -65,7 +68,8 @@ class CoSegmentation:
     ) -> None:
         if saliency == "vision":
             raise UsageError(
-                f"{self.name}: saliency vision is not available: it needs the tower's attention, which runs do not "
+                f"{self.name}: saliency vision is not available: it needs the tower's attention, "
+                "which runs do not "
                 "hold; take border"
             )
         if saliency != "border":
@@ -86,7 +90,9 @@ class CoSegmentation:
             raise left_out.none_left(self.name, why)
 
     def _usable(self, dataset: HasGroups, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:
-        """Class -> its images that the run holds and whose masks can be used, of classes that have two."""
+        """Class -> its images that the run holds and whose masks can be used, of classes that have
+        two.
+        """
         listed = dataset.groups()
         left_out = LeftOut.of(dataset)
         groups = {}
@@ -107,7 +113,9 @@ class CoSegmentation:
         return {image for images in self.groups.values() for image in images}
 
     def measure(self, layer: Layer) -> Array:
-        """(head, image, 4): pixels of background and foreground intersection, then union; classes after each other."""
+        """(head, image, 4): pixels of background and foreground intersection, then union; classes
+        after each other.
+        """
         counts = [
             self._score(image, predicted, category)
             for category, image, predicted in self._predict(layer)
@@ -177,7 +185,9 @@ def check_mask(dataset: HasGroups, ids: Sizes, category: str, image_id: str) -> 
 
 
 def border_saliency(values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(head, row * col): one minus the cosine with the mean of the border's unit vectors, stretched to 0 .. 1."""
+    """(head, row * col): one minus the cosine with the mean of the border's unit vectors, stretched
+    to 0 .. 1.
+    """
     import torch
     from torch.nn.functional import normalize
 
@@ -193,7 +203,9 @@ def border_saliency(values: Tensor, grid: tuple[int, int]) -> Tensor:
 def cosegment(
     values: Sequence[Tensor], saliency: Sequence[Tensor], *, restarts: int = 10, seed: int = 0
 ) -> list[Array]:
-    """Foreground tokens of each image, (head, token) bool; values (head, token, dim), saliency (head, token)."""
+    """Foreground tokens of each image, (head, token) bool; values (head, token, dim), saliency
+    (head, token).
+    """
     from torch.nn.functional import normalize
 
     bounds = np.cumsum([0, *(v.shape[1] for v in values)])
@@ -211,11 +223,11 @@ def cosegment(
 def choose_clusters(
     units: Sequence[Tensor], *, restarts: int = 10, seed: int = 0
 ) -> tuple[Array, Array, Array]:
-    """Cluster labels (head, token of all images), their number k (head,), and the mean squared distance for each k
-    tried (head, k), NaN beyond the head's own.
+    """Cluster labels (head, token of all images), their number k (head,), and the mean squared
+    distance for each k tried (head, k), NaN beyond the head's own.
 
-    k grows until SSE_k > 0.975 SSE_{k-1}, which then is the k, and is 14 at most. Centroids are fitted on every 100th
-    token of each image, or on all where they are fewer than 10,000.
+    k grows until SSE_k > 0.975 SSE_{k-1}, which then is the k, and is 14 at most. Centroids are
+    fitted on every 100th token of each image, or on all where they are fewer than 10,000.
     """
     import torch
 
@@ -245,7 +257,9 @@ def choose_clusters(
 
 
 def count_votes(labels: Sequence[Array], saliency: Sequence[Array], k: int) -> Array:
-    """(k,) number of images in which a cluster's mean saliency exceeds 0.065; absent from an image, it gets no vote."""
+    """(k,) number of images in which a cluster's mean saliency exceeds 0.065; absent from an image,
+    it gets no vote.
+    """
     votes = np.zeros(k, np.int64)
     for label, salient in zip(labels, saliency, strict=True):
         count = np.bincount(label, minlength=k)

@@ -1,4 +1,6 @@
-"""A task evaluated on a run: resolve the request, score the blocks, set baselines beside them, keep the result."""
+"""A task evaluated on a run: resolve the request, score the blocks, set baselines beside them, keep
+the result.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,8 @@ def evaluate(
     lacking = "" if dataset.name in TASKS.load(task).serves else dataset.lacks(task)
     if lacking:
         raise UsageError(
-            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found {lacking}"
+            f"{dataset.name} {dataset.root}: expected a data set that serves {task}, found "
+            f"{lacking}"
         )
     chosen = set(run.ids) if ids is None else set(run.ids) & set(ids)
     config = _config(plan, chosen if ids is not None else None, select, seed, task, own, dataset)
@@ -90,8 +93,9 @@ def evaluate(
 
 
 def tasks_of(run: Run) -> list[str]:
-    """The tasks that a run's data set can serve, in the order of the table: where it lies as far as its files allow,
-    and where it is not there, all that one of its name may serve."""
+    """The tasks that a run's data set can serve, in the order of the table: where it lies as far as
+    its files allow, and where it is not there, all that one of its name may serve.
+    """
     name = run.config.dataset
     served = tasks_over(name)
     if served and run.place is not None:
@@ -141,7 +145,8 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         owners = [task for task in TASKS.usable() if option in options_of(task)]
         what = f"is of {' and '.join(owners)} alone" if owners else "is unknown"
         raise UsageError(
-            f"probe: the option {option!r} {what}; {name} takes: {', '.join(sorted(own)) or 'none of its own'}"
+            f"probe: the option {option!r} {what}; {name} takes: "
+            f"{', '.join(sorted(own)) or 'none of its own'}"
         )
     check_values(name, options)
     known = signature(TASKS.load(name)).parameters
@@ -149,7 +154,9 @@ def own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def algorithm_of(task: str) -> Any:
-    """The version of what computes a task's numbers, or where its class says none, a digest of the class's file."""
+    """The version of what computes a task's numbers, or where its class says none, a digest of the
+    class's file.
+    """
     if task in ALGORITHMS:
         return ALGORITHMS[task]
     kind = TASKS.load(task)
@@ -159,7 +166,9 @@ def algorithm_of(task: str) -> Any:
 
 
 def _other_runs(run: Run) -> list[Run]:
-    """Runs of the same data set and split by other models: their projected and vision blocks are baselines."""
+    """Runs of the same data set and split by other models: their projected and vision blocks are
+    baselines.
+    """
     ours = run.config
     return [
         other

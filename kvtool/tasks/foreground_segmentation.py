@@ -1,10 +1,12 @@
 """Few-shot foreground segmentation on Pascal-5i (protocol 1).
 
-Of each episode's supports every patch is a training example, labelled by the majority of its pixels, void ignored; a
-patch of void alone, or outside the image, is left out. One L2-regularised logistic regression per head, all heads of
-a layer and several episodes at once; its logits on the query are upsampled bilinearly to the image and cut at 0.
+Of each episode's supports every patch is a training example, labelled by the majority of its
+pixels, void ignored; a patch of void alone, or outside the image, is left out. One L2-regularised
+logistic regression per head, all heads of a layer and several episodes at once; its logits on the
+query are upsampled bilinearly to the image and cut at 0.
 
-Memory: BATCH_FLOATS features at a time (and three times that in the solver), MASK_BYTES of label maps.
+Memory: BATCH_FLOATS features at a time (and three times that in the solver), MASK_BYTES of label
+maps.
 """
 
 from __future__ import annotations
@@ -123,8 +125,9 @@ class ForegroundSegmentation:
         return self._truth(record["query"], record["class_id"])
 
     def _predict(self, layer: Layer) -> Iterator[tuple[Episode, GridImage, Array]]:
-        """Episodes in order, their queries, and their masks (head, height, width); those of a batch together, since
-        with others beside it an episode might round a pixel differently."""
+        """Episodes in order, their queries, and their masks (head, height, width); those of a batch
+        together, since with others beside it an episode might round a pixel differently.
+        """
         import torch
 
         for batch in self._batches(layer):
@@ -143,14 +146,18 @@ class ForegroundSegmentation:
                 yield episode, query, (upsample(logits, query.span, query.wh_px) > 0).cpu().numpy()
 
     def _batches(self, layer: Layer) -> Iterator[list[Episode]]:
-        """Episodes in order, as many at once as BATCH_FLOATS allows for the layer's first images."""
+        """Episodes in order, as many at once as BATCH_FLOATS allows for the layer's first
+        images.
+        """
         first = next(layer.each([self.episodes[0].query_id]))
         size = max(1, BATCH_FLOATS[self.device.type] // max(1, first.values.numel() * self.shots))
         for start in range(0, self.n, size):
             yield self.episodes[start : start + size]
 
     def _fit(self, batch: list[Episode], images: dict[str, GridImage]) -> logistic.Fit:
-        """One problem per (episode, head), episode-major; shorter episodes are filled up with rows of weight 0."""
+        """One problem per (episode, head), episode-major; shorter episodes are filled up with rows
+        of weight 0.
+        """
         import torch
 
         from kvtool.features import logistic
@@ -205,17 +212,22 @@ class ForegroundSegmentation:
 
 
 def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
-    """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or lacks the class."""
+    """Raises DatasetError where an image's label map cannot be used, is not of the image's size, or
+    lacks the class.
+    """
     where = str(dataset.truth_file(entry.image_id))
     labels = dataset.label_map(entry.image_id)
     check_shape(labels, wh_px, where)
     if not (labels == entry.class_id).any():
         raise DatasetError(
-            f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found none"
+            f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found "
+            "none"
         )
 
 
 def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
-    """Majority label of each patch of a (H, W) mask of 1, 0 and 255 (void), and whether it has any other pixel."""
+    """Majority label of each patch of a (H, W) mask of 1, 0 and 255 (void), and whether it has any
+    other pixel.
+    """
     foreground, background = cell_shares(mask == 1, span), cell_shares(mask == 0, span)
     return foreground > background, foreground + background > 0

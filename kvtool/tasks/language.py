@@ -24,14 +24,16 @@ def check_texts(run: Run, texts: Sequence[str], task: str) -> None:
     missing = sorted(set(texts) - set(run.text_names))
     if missing:
         raise KvtoolError(
-            f"run {run.name}: {task} needs the vectors of {len(set(texts))} texts, found none of {missing[0]!r}"
+            f"run {run.name}: {task} needs the vectors of {len(set(texts))} texts, found none of "
+            f"{missing[0]!r}"
             f" and {len(missing) - 1} more: extract the run again with its whole data set"
         )
 
 
 def centred_texts(layer: Layer, texts: Sequence[str]) -> Tensor:
-    """(head, text, dim) vectors of the texts' last tokens less their mean, so that a dot product with a token is its
-    score less the token's mean score over all texts."""
+    """(head, text, dim) vectors of the texts' last tokens less their mean, so that a dot product
+    with a token is its score less the token's mean score over all texts.
+    """
     import torch
 
     index = {name: row for row, name in enumerate(layer.run.text_names)}
@@ -58,7 +60,10 @@ def check_cutoff(cutoff: str) -> None:
 
 
 def thresholds(maps: Tensor, cutoff: str) -> Tensor:
-    """(...,) where to cut maps (..., token): foreground is what lies above. `fraction:p` makes that a share p."""
+    """(...,) where to cut maps (..., token): foreground is what lies above.
+
+    `fraction:p` makes that a share p.
+    """
     import torch
 
     if cutoff == "mean":
@@ -69,7 +74,9 @@ def thresholds(maps: Tensor, cutoff: str) -> Tensor:
 
 
 def _otsu(maps: Tensor) -> Tensor:
-    """The cut with the greatest variance between the two sides (Otsu 1979), over all cuts between sorted values."""
+    """The cut with the greatest variance between the two sides (Otsu 1979), over all cuts between
+    sorted values.
+    """
     import torch
 
     ordered = maps.double().sort(-1).values
@@ -83,6 +90,8 @@ def _otsu(maps: Tensor) -> Tensor:
 
 
 def foreground(maps: Tensor, image: GridImage, cutoff: str) -> Array:
-    """(..., height, width) bool from maps (..., token): upsampled bilinearly, cut at a threshold of the tokens."""
+    """(..., height, width) bool from maps (..., token): upsampled bilinearly, cut at a threshold of
+    the tokens.
+    """
     cut = thresholds(maps, cutoff)
     return (upsample(maps, image.span, image.wh_px) > cut[..., None, None]).cpu().numpy()

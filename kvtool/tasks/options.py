@@ -1,4 +1,5 @@
-"""The options of perception tasks: each task declares its own, and the flags of commands are made of them.
+"""The options of perception tasks: each task declares its own, and the flags of commands are made
+of them.
 
 An option is a keyword-only parameter of a task's class. Its annotation says what its flag is:
 
@@ -28,8 +29,9 @@ TYPES = (bool, int, float, str)
 class Flag:
     """What the command line says of an option.
 
-    help: a sentence; the task's name and the default are added. low, high: of a number, where kvtool.bounds has none
-    under the option's name. hidden: values of a Literal that the flag does not offer.
+    help: a sentence; the task's name and the default are added. low, high: of a number, where
+    kvtool.bounds has none under the option's name. hidden: values of a Literal that the flag does
+    not offer.
     """
 
     help: str
@@ -70,7 +72,10 @@ class Option:
 
 
 def task_options(task: str) -> dict[str, Option]:
-    """A task's own options by name, in the order of its class. Raises UsageError where one is not declared well."""
+    """A task's own options by name, in the order of its class.
+
+    Raises UsageError where one is not declared well.
+    """
     kind = TASKS.load(task)
     given = {"dataset", "ids", "device", *COMMON}
     parameters = signature(kind).parameters.values()
@@ -88,8 +93,10 @@ def options_of_all(tasks: Iterable[str]) -> dict[str, Option]:
             first = options.setdefault(name, replace(option, tasks=()))
             if first.type != option.type:
                 raise UsageError(
-                    f"task {task}: option {name}: expected the type that {first.tasks[0]} gives it, "
-                    f"{_type_name(first.type)}, found {_type_name(option.type)}; choose another name"
+                    f"task {task}: option {name}: expected the type that {first.tasks[0]} gives "
+                    "it, "
+                    f"{_type_name(first.type)}, found {_type_name(option.type)}; choose another "
+                    "name"
                 )
             options[name] = replace(first, tasks=(*first.tasks, task))
     return options
@@ -112,7 +119,8 @@ def _option(task: str, kind: Any, parameter: Parameter) -> Option:
     is_choice = get_origin(base) is Literal
     if flag is None or parameter.default is Parameter.empty or not (base in TYPES or is_choice):
         raise UsageError(
-            f"task {task}: option {parameter.name}: expected Annotated[TYPE, Flag(...)] with a default and a type of "
+            f"task {task}: option {parameter.name}: expected Annotated[TYPE, Flag(...)] with a "
+            "default and a type of "
             f"bool, int, float, str or Literal, found {parameter}"
         )
     return Option(parameter.name, base, parameter.default, flag, (task,))

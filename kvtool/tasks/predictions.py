@@ -1,4 +1,5 @@
-"""The predictions of one block on disk, in the benchmarks' own result formats (docs/output.md has the table).
+"""The predictions of one block on disk, in the benchmarks' own result formats (docs/output.md has
+the table).
 
 A folder appears whole or not at all: it is written beside its place and renamed.
 """
@@ -31,30 +32,38 @@ INDEX = "predictions.json"
 
 
 def check_free(folder: Path) -> None:
-    """Raises UsageError where predictions would overwrite something, StoreError where they cannot be written."""
+    """Raises UsageError where predictions would overwrite something, StoreError where they cannot
+    be written.
+    """
     check_folder(folder, "--save-predictions")
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists():
         found = "files in it" if folder.is_dir() else "a file"
         raise UsageError(
-            f"--save-predictions: expected a new or empty folder, found {found}: {folder}; remove it or name another"
+            f"--save-predictions: expected a new or empty folder, found {found}: {folder}; remove "
+            "it or name another"
         )
 
 
 def save_best(
     task: Task, plan: BlockPlan, result: Result, device: torch.device, folder: Path
 ) -> None:
-    """Write the predictions of a result's best block, and INDEX. Raises UsageError where the folder is not free,
-    KvtoolError where no block has a score or the disk refuses."""
+    """Write the predictions of a result's best block, and INDEX.
+
+    Raises UsageError where the folder is not free, KvtoolError where no block has a score or the
+    disk refuses.
+    """
     check_free(folder)
     if result.best is None:
         raise KvtoolError(
-            f"{result.task}: {result.metric} of no block is defined, so there is no best block to save"
+            f"{result.task}: {result.metric} of no block is defined, so there is no best block to "
+            "save"
         )
     block = {name: result.best[name] for name in ("kind", "layer", "kv_head")}
     heads = next(heads for kind, _, heads in plan.blocks if kind == block["kind"])
-    # With the heads that were scored together: alone, a batch of another size might round a pixel differently.
+    # With the heads that were scored together: alone, a batch of another size might round a pixel
+    # differently.
     layer = Layer(plan.run, block["kind"], block["layer"], heads, device)
     with output_folder(folder, "--save-predictions") as aside:
         files = task.save(layer, heads.index(block["kv_head"]), aside)
@@ -103,7 +112,9 @@ def _save(path: Path, image: Image.Image) -> None:
 
 
 def _palette() -> list[int]:
-    """256 colours: the bits of an id, from the lowest, go to red, green, blue in turn, each filled from the highest."""
+    """256 colours: the bits of an id, from the lowest, go to red, green, blue in turn, each filled
+    from the highest.
+    """
     ids, colours = np.arange(256), np.zeros((256, 3), np.int64)
     for bit in range(8):
         colours[:, bit % 3] |= (ids >> bit & 1) << (7 - bit // 3)

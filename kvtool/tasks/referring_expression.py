@@ -1,7 +1,9 @@
-"""Referring expression segmentation on RefCOCO (protocol 4): semantic segmentation with the sentence as the class.
+"""Referring expression segmentation on RefCOCO (protocol 4): semantic segmentation with the
+sentence as the class.
 
-The vector of a sentence's last token is scored against the image tokens, less each token's mean over all sentences of
-the split; what lies above the map's mean is the object. One sample per sentence.
+The vector of a sentence's last token is scored against the image tokens, less each token's mean
+over all sentences of the split; what lies above the map's mean is the object. One sample per
+sentence.
 
 Memory: the vectors of the sentences at one layer, and one image's maps.
 """
@@ -60,7 +62,8 @@ class ReferringExpression:
         )
         if not held:
             raise KvtoolError(
-                f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract more"
+                f"{self.name}: the run holds the image of none of {len(listed)} sentences: extract "
+                "more"
             )
         self.expressions = left_out.usable(
             held, lambda one: check_object(dataset, one, ids[one.image_id]), limit
@@ -144,7 +147,9 @@ class ReferringExpression:
 
 
 def check_object(dataset: HasExpressions, expression: Expression, wh_px: Size) -> None:
-    """Raises DatasetError where an expression's object cannot be used, is on a picture of another size, or is empty."""
+    """Raises DatasetError where an expression's object cannot be used, is on a picture of another
+    size, or is empty.
+    """
     where = dataset.place_of(expression)
     check_size(dataset.image_wh_px(expression), wh_px, where)
     if not dataset.object_mask(expression).any():

@@ -1,7 +1,8 @@
-"""Scores of a run's blocks on a task, kept as they are made; beside them the baselines of other models' runs.
+"""Scores of a run's blocks on a task, kept as they are made; beside them the baselines of other
+models' runs.
 
-What other runs a store holds is no part of what a result was made of: a run that is added costs the scoring of its own
-two kinds, and nothing of what was kept before.
+What other runs a store holds is no part of what a result was made of: a run that is added costs the
+scoring of its own two kinds, and nothing of what was kept before.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class _Images:
 class Scoring:
     """One probe: the blocks of a plan on a task that is only made where something is not kept yet.
 
-    config: all that the scores depend on. make_task: the task on a device. share: what this process does of it, others
-    being at it too.
+    config: all that the scores depend on. make_task: the task on a device. share: what this process
+    does of it, others being at it too.
     """
 
     store: Store
@@ -71,8 +72,10 @@ class Scoring:
         return result_key(["images", self.config])
 
     def result(self, others: Sequence[Run], fresh: bool) -> Result:
-        """The scores of the run's own blocks beside the baselines of other runs, as kept or computed and kept, by one
-        process at a time. Raises BusyError where another one is at it; see Share.each."""
+        """The scores of the run's own blocks beside the baselines of other runs, as kept or
+        computed and kept, by one process at a time. Raises BusyError where another one is at it;
+        see Share.each.
+        """
 
         def make() -> Result:
             result = None if fresh else self.store.kept(self.key, Result.from_json)
@@ -102,7 +105,8 @@ class Scoring:
         select = self.config["select"]
         if select == "split" and task.n < 2:
             raise UsageError(
-                f"{task.name}: --select split: expected two sampling units or more, found {task.n}; use max"
+                f"{task.name}: --select split: expected two sampling units or more, found "
+                f"{task.n}; use max"
             )
         rows, halves = score_blocks(task, self.plan, self.where, select, seed, self.progress)
         return Result(
@@ -127,8 +131,9 @@ class Scoring:
     def _able(
         self, others: Sequence[Run], images: Sequence[str]
     ) -> tuple[list[Run], list[list[str]]]:
-        """The runs that hold all of these images with the same pictures, and what a result records of each as a
-        baseline."""
+        """The runs that hold all of these images with the same pictures, and what a result records
+        of each as a baseline.
+        """
         ours = self.plan.run.images_hash(images)
         whole = [run for run in others if set(images) <= set(run.ids)]
         able = [run for run in whole if run.images_hash(images) == ours]
@@ -137,8 +142,8 @@ class Scoring:
     def _with_baselines(self, result: Result, others: Sequence[Run], fresh: bool) -> Result:
         """The result beside the baselines of other runs that hold all of the task's images.
 
-        Those that it has already are taken as they are, others are scored, and the result is kept with them. A run
-        that lacks images is said to be none.
+        Those that it has already are taken as they are, others are scored, and the result is kept
+        with them. A run that lacks images is said to be none.
         """
         images = self._images(fresh) if others else []
         whole = [run for run in others if set(images) <= set(run.ids)]
@@ -167,7 +172,8 @@ class Scoring:
                 run, [row for row in result.baselines if row.get("run") == run.name]
             )
         lines += [
-            f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the images"
+            f"run {run.name} is no baseline: it lacks {len(set(images) - set(run.ids))} of the "
+            "images"
             for run in others
             if run not in whole
         ]
@@ -186,7 +192,9 @@ class Scoring:
         return [_named(run, row) for row in rows if is_summary(row)]
 
     def _images(self, fresh: bool) -> list[str]:
-        """The images that the task reads, kept beside the result: to know them, the truth need not be read again."""
+        """The images that the task reads, kept beside the result: to know them, the truth need not
+        be read again.
+        """
         kept = None if fresh else self.store.kept(self._images_key, _Images.from_json)
         if kept is not None:
             return kept.ids
@@ -211,7 +219,9 @@ def keep(store: Store, key: str, record: Mapping[str, Any]) -> None:
 def choose_best(
     rows: Sequence[Row], halves: Sequence[Row], metric: str, higher_is_better: bool = True
 ) -> Row | None:
-    """The best block of the decoder's kinds, or of all where there are none; with halves, chosen on the first half."""
+    """The best block of the decoder's kinds, or of all where there are none; with halves, chosen on
+    the first half.
+    """
 
     def eligible(found: Sequence[Row]) -> list[Row]:
         summary = [row for row in found if is_summary(row)]

@@ -1,10 +1,12 @@
 """Semantic correspondence on SPair-71k (protocol 5).
 
-The token under each source keypoint is matched, by cosine, with the target image's tokens; the centre of the nearest
-one is the prediction, in pixels of the original image. It is right within alpha times the longer side of the target's
-box. With `upsample` the target's features are first upsampled bilinearly to its pixels, as DIFT does.
+The token under each source keypoint is matched, by cosine, with the target image's tokens; the
+centre of the nearest one is the prediction, in pixels of the original image. It is right within
+alpha times the longer side of the target's box. With `upsample` the target's features are first
+upsampled bilinearly to its pixels, as DIFT does.
 
-Memory: of one category at a time, the vectors under its source keypoints; one target image's scores.
+Memory: of one category at a time, the vectors under its source keypoints; one target image's
+scores.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ PRIMARY_ALPHA = 0.1
 
 @dataclass(frozen=True)
 class _Target:
-    """All keypoints to be found in one target image: rows of the category's source points, truth, and their pairs."""
+    """All keypoints to be found in one target image: rows of the category's source points, truth,
+    and their pairs.
+    """
 
     source_rows: Array
     keypoints_px: Array
@@ -83,7 +87,8 @@ class SemanticCorrespondence:
         left_out.many(len(pairs) - len(present), "pairs need images that the run does not hold")
         if not present:
             raise KvtoolError(
-                f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract more of the data set"
+                f"{self.name}: the run holds both images of none of {len(pairs)} pairs: extract "
+                "more of the data set"
             )
         self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
         self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
@@ -129,7 +134,9 @@ class SemanticCorrespondence:
         return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
-        """Target images, and the points found in them (head, keypoint, 2): those of all pairs with this target."""
+        """Target images, and the points found in them (head, keypoint, 2): those of all pairs with
+        this target.
+        """
         import torch
 
         saved = {self.pairs[number].trg_id for number in self._saved}
@@ -142,7 +149,9 @@ class SemanticCorrespondence:
                 yield target, self._match(points[:, torch.as_tensor(target.source_rows)], image)
 
     def _match(self, queries: torch.Tensor, image: GridImage) -> Array:
-        """(head, query, 2) points in pixels of the original image; queries (head, query, dim) as stored."""
+        """(head, query, 2) points in pixels of the original image; queries (head, query, dim) as
+        stored.
+        """
         from kvtool.features.neighbors import nearest
 
         if self.upsample:
@@ -167,14 +176,18 @@ class SemanticCorrespondence:
 
 
 def check_pair(pair: Pair, ids: Sizes) -> None:
-    """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the run's."""
+    """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the
+    run's.
+    """
     where = pair.file or f"pair {pair.id}"
     check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
     check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
 
 
 class _Category:
-    """The pairs of one category, arranged by target image; its source keypoints, each (image, keypoint) once."""
+    """The pairs of one category, arranged by target image; its source keypoints, each (image,
+    keypoint) once.
+    """
 
     def __init__(self, members: list[int], pairs: list[Pair]) -> None:
         rows: dict[tuple[str, tuple[float, float]], int] = {}
@@ -192,7 +205,9 @@ class _Category:
         }
 
     def source_vectors(self, layer: Layer) -> torch.Tensor:
-        """(head, source point, dim) the vectors of the tokens under the source keypoints, as stored."""
+        """(head, source point, dim) the vectors of the tokens under the source keypoints, as
+        stored.
+        """
         import torch
 
         vectors = torch.empty(0)
@@ -251,10 +266,12 @@ def _by_category(pairs: list[Pair]) -> list[list[int]]:
 
 
 def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
-    """(head, query, 2) the (x, y) index of the pixel whose bilinearly upsampled vector is nearest by cosine.
+    """(head, query, 2) the (x, y) index of the pixel whose bilinearly upsampled vector is nearest
+    by cosine.
 
-    The upsampled vectors are never made: their products with a query are its upsampled products, and their norms
-    follow from the products of neighbouring vectors. The first pixel in row-major order wins a tie.
+    The upsampled vectors are never made: their products with a query are its upsampled products,
+    and their norms follow from the products of neighbouring vectors. The first pixel in row-major
+    order wins a tie.
     """
     import torch
     from torch.nn.functional import normalize

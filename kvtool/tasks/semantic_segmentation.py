@@ -1,12 +1,14 @@
 """Semantic segmentation on ImageNet-S (protocol 3) and BDD-10K (protocol 8).
 
-The value vector of the last token of a class's name, the name run through the language model alone, is the class's
-vector at each (layer, kv_head); its dot product with an image token, less the token's mean over all classes, is the
-score. The classes of an image are given, its own of ImageNet-S, all of the ground truth's of BDD: what scores above a
-class's mean over the image is foreground. With `all_classes` each pixel also goes to its best class, for the official
-metric; in ImageNet-S to none where that class scores below the mean of its map.
+The value vector of the last token of a class's name, the name run through the language model alone,
+is the class's vector at each (layer, kv_head); its dot product with an image token, less the
+token's mean over all classes, is the score. The classes of an image are given, its own of
+ImageNet-S, all of the ground truth's of BDD: what scores above a class's mean over the image is
+foreground. With `all_classes` each pixel also goes to its best class, for the official metric; in
+ImageNet-S to none where that class scores below the mean of its map.
 
-Memory: one image's maps; four counts per image, head and given class, with `all_classes` three more for every class.
+Memory: one image's maps; four counts per image, head and given class, with `all_classes` three more
+for every class.
 """
 
 from __future__ import annotations
@@ -107,9 +109,11 @@ class SemanticSegmentation:
         return set(self.names)
 
     def measure(self, layer: Layer) -> Array:
-        """(head, image, 4 slots): pixels of background and foreground intersection and union for the image's own class
-        (ImageNet-S: one slot) or for each class (else: zeros where the image lacks it); with all_classes (head, image,
-        4 slots + 3 ids): then intersection, prediction and truth of every id."""
+        """(head, image, 4 slots): pixels of background and foreground intersection and union for
+        the image's own class (ImageNet-S: one slot) or for each class (else: zeros where the image
+        lacks it); with all_classes (head, image, 4 slots + 3 ids): then intersection, prediction
+        and truth of every id.
+        """
         classes = self._classes(layer)
         ids = self.convention.first_id + len(self.texts)
         measured = np.zeros(
@@ -137,8 +141,9 @@ class SemanticSegmentation:
         self._saved = [image for image in self.names if image in images]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
-        """With all_classes <image>.png, ids as the ground truth has them; else masks of given classes: <image>.png of
-        an ImageNet-S image's own, <image>/<id>.png of others'."""
+        """With all_classes <image>.png, ids as the ground truth has them; else masks of given
+        classes: <image>.png of an ImageNet-S image's own, <image>/<id>.png of others'.
+        """
         classes, files = self._classes(layer), []
         for image in layer.each(self._saved):
             if self.all_classes:
@@ -185,8 +190,9 @@ class SemanticSegmentation:
         )
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
-        """(height, width) of each head: the id of each pixel's best class; `other`, where the data set has it, below
-        the cut of that class's map."""
+        """(height, width) of each head: the id of each pixel's best class; `other`, where the data
+        set has it, below the cut of that class's map.
+        """
         import torch
 
         for values, of_head in zip(image.values, classes, strict=True):
@@ -231,7 +237,9 @@ def _units(counts: Array) -> Array:
 
 
 def check_map(dataset: HasLabelMaps, image_id: str, wh_px: Size) -> None:
-    """Raises DatasetError where an image's label map cannot be used, or is not of the image's size."""
+    """Raises DatasetError where an image's label map cannot be used, or is not of the
+    image's size.
+    """
     where = str(dataset.truth_file(image_id))
     check_shape(dataset.label_map(image_id), wh_px, where)
     dataset.single_class(image_id)

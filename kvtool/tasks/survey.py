@@ -1,4 +1,6 @@
-"""What a data set serves, and what is missing: every task is set up on its pictures as a probe would set it up."""
+"""What a data set serves, and what is missing: every task is set up on its pictures as a probe
+would set it up.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,9 @@ WITH_CLASSES = (HasEpisodes, HasGroups, HasLabelMaps)
 class Served:
     """One thing that a data set may serve.
 
-    n: how many `unit`s of it can be used, on how many `images`, of how many `classes` where there are any. left_out:
-    how many cannot; reasons: a line for each, or for many. missing: why nothing of it is served, "" where something is.
+    n: how many `unit`s of it can be used, on how many `images`, of how many `classes` where there
+    are any. left_out: how many cannot; reasons: a line for each, or for many. missing: why nothing
+    of it is served, "" where something is.
     """
 
     what: str
@@ -64,7 +67,9 @@ class Served:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a data set that can be read, with their sizes; `failed`: why others cannot, by id."""
+    """The pictures of a data set that can be read, with their sizes; `failed`: why others cannot,
+    by id.
+    """
 
     sizes: dict[str, Size]
     failed: dict[str, str]
@@ -123,7 +128,9 @@ def _task(dataset: DatasetBase, name: str, sizes: Sizes) -> Served:
 
 
 def _made(dataset: DatasetBase, name: str, sizes: Sizes, unit: str) -> tuple[Any, str]:
-    """The task and its units; where no class has pictures enough for its own number of shots, those of one shot."""
+    """The task and its units; where no class has pictures enough for its own number of shots, those
+    of one shot.
+    """
     make, device = TASKS.load(name), torch_device("cpu")
     try:
         return make(dataset, sizes, device), unit

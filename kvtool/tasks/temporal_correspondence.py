@@ -1,9 +1,10 @@
-"""Temporal correspondence on DAVIS-2017 (protocol 6): the first frame's masks, propagated as DINO does.
+"""Temporal correspondence on DAVIS-2017 (protocol 6): the first frame's masks, propagated as DINO
+does.
 
-A token's soft mask is the weighted mean of those of its five nearest tokens in frame 0 and the seven frames before,
-by exp(cosine / 0.1), within 12 patches in each direction; see propagation.py. `propagation="nearest"` copies the
-nearest token of frame 0 and the last frame. Soft masks are upsampled, stretched per object, and scored by the official
-rules.
+A token's soft mask is the weighted mean of those of its five nearest tokens in frame 0 and the
+seven frames before, by exp(cosine / 0.1), within 12 patches in each direction; see propagation.py.
+`propagation="nearest"` copies the nearest token of frame 0 and the last frame. Soft masks are
+upsampled, stretched per object, and scored by the official rules.
 
 Memory: eight frames of a sequence, and the products of some tokens with them.
 """
@@ -72,7 +73,8 @@ class TemporalCorrespondence:
         left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
         if not whole:
             raise KvtoolError(
-                f"{self.name}: the run holds all frames of none of {len(videos)} sequences: extract more"
+                f"{self.name}: the run holds all frames of none of {len(videos)} sequences: "
+                "extract more"
             )
         self.videos = self._saved = left_out.usable(
             whole, lambda video: check_video(dataset, video, ids), limit
@@ -120,7 +122,9 @@ class TemporalCorrespondence:
         ]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
-        """<sequence>/<frame>.png as the annotations: the first one's own, void as background, then what follows."""
+        """<sequence>/<frame>.png as the annotations: the first one's own, void as background, then
+        what follows.
+        """
         for video in self._saved:
             first = self.dataset.label_map(video.frame_ids[0])
             save_labels(folder / f"{video.frame_ids[0]}.png", np.where(first == VOID, 0, first))
@@ -141,7 +145,9 @@ class TemporalCorrespondence:
         )
 
     def _propagate(self, layer: Layer, video: Video) -> Iterator[tuple[GridImage, Tensor]]:
-        """Each frame after the first and its soft masks (head, object + 1, token), background first."""
+        """Each frame after the first and its soft masks (head, object + 1, token), background
+        first.
+        """
         from kvtool.features.propagation import Context, Rule
 
         rule = Rule() if self.propagation == "dino" else Rule(last_frames=1, radius=10**6, top=1)
@@ -152,7 +158,8 @@ class TemporalCorrespondence:
         for frame in frames:
             if frame.grid != first.grid:
                 raise DatasetError(
-                    f"frame {frame.id}: expected {first.grid[0]} x {first.grid[1]} tokens as the sequence's first, "
+                    f"frame {frame.id}: expected {first.grid[0]} x {first.grid[1]} tokens as the "
+                    "sequence's first, "
                     f"found {frame.grid[0]} x {frame.grid[1]}; frames of a sequence are of one size"
                 )
             soft = context.propagate(frame.stored)
@@ -160,8 +167,9 @@ class TemporalCorrespondence:
             context.add(frame.stored, soft)
 
     def _first_masks(self, first: GridImage, video: Video) -> Tensor:
-        """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as nearest-neighbour resizing
-        takes it; a void pixel is in no channel."""
+        """(1, object + 1, token) one-hot: the id of the pixel under each patch's centre, as
+        nearest-neighbour resizing takes it; a void pixel is in no channel.
+        """
         import torch
 
         labels = self.dataset.label_map(first.id)
@@ -181,7 +189,8 @@ class TemporalCorrespondence:
 def check_video(dataset: HasVideos, video: Video, ids: Sizes) -> None:
     """Raises DatasetError where a sequence cannot be scored.
 
-    Its frames are of one size, and the annotations of the first and of those that are scored can be used.
+    Its frames are of one size, and the annotations of the first and of those that are scored can be
+    used.
     """
     if len(video.frame_ids) < 3:
         raise DatasetError(f"sequence {video.name}: expected a frame between its ends, found none")
@@ -192,14 +201,17 @@ def check_video(dataset: HasVideos, video: Video, ids: Sizes) -> None:
     for frame in video.frame_ids:
         if ids[frame] != first:
             raise DatasetError(
-                f"sequence {video.name}: expected frames of one size, {first[0]} x {first[1]}, found {frame} of "
+                f"sequence {video.name}: expected frames of one size, {first[0]} x {first[1]}, "
+                f"found {frame} of "
                 f"{ids[frame][0]} x {ids[frame][1]}"
             )
 
 
 def index_mask(soft: Tensor, frame: GridImage) -> Array:
-    """(height, width) object ids of one head's soft masks (channel, token): upsampled bilinearly, each channel
-    stretched to 0 .. 1 (a constant one to 0), the greatest taken; the lowest of equals, so background first."""
+    """(height, width) object ids of one head's soft masks (channel, token): upsampled bilinearly,
+    each channel stretched to 0 .. 1 (a constant one to 0), the greatest taken; the lowest of
+    equals, so background first.
+    """
     import torch
 
     dense = upsample(soft, frame.span, frame.wh_px)

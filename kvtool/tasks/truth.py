@@ -1,6 +1,8 @@
-"""Whether an annotation can be used for the picture that a run holds: readable, of its size, the same way up.
+"""Whether an annotation can be used for the picture that a run holds: readable, of its size, the
+same way up.
 
-Annotations are read once before anything is scored, so that one that cannot be used is left out of every block alike.
+Annotations are read once before anything is scored, so that one that cannot be used is left out of
+every block alike.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def check_size(annotation_wh_px: Size, picture_wh_px: Size, where: str) -> None:
     turned = (width, height) == (picture_height, picture_width)
     cause = "it is turned, as by the picture's EXIF orientation; " if turned else ""
     raise DatasetError(
-        f"{where}: the annotation says {width} x {height} pixels, the picture has {picture_width} x {picture_height}: "
+        f"{where}: the annotation says {width} x {height} pixels, the picture has {picture_width} "
+        f"x {picture_height}: "
         f"{cause}take both from the same release"
     )
 
@@ -52,7 +55,9 @@ def check_shape(truth: Array, picture_wh_px: Size, where: str) -> None:
 
 @dataclass
 class LeftOut:
-    """What a task leaves out: `lines` to be read by the user, those on many units first; `count` units in all."""
+    """What a task leaves out: `lines` to be read by the user, those on many units first; `count`
+    units in all.
+    """
 
     lines: list[str] = field(default_factory=list)
     count: int = 0
@@ -71,9 +76,11 @@ class LeftOut:
     def usable(
         self, units: Sequence[Unit], check: Callable[[Unit], None], limit: int | None = None
     ) -> list[Unit]:
-        """The first `limit` units that pass a check; those before that fail it are left out, each with its reason.
+        """The first `limit` units that pass a check; those before that fail it are left out, each
+        with its reason.
 
-        check: raises DatasetError for a unit that cannot be used. Several units are checked at once.
+        check: raises DatasetError for a unit that cannot be used. Several units are checked at
+        once.
         """
         step = len(units) if limit is None else max(limit, READ_THREADS)
         passed: list[Unit] = []
@@ -90,7 +97,9 @@ class LeftOut:
         return passed
 
     def none_left(self, task: str, why: str) -> KvtoolError:
-        """What to raise where nothing is left to be scored, with the first reason where there is one."""
+        """What to raise where nothing is left to be scored, with the first reason where there is
+        one.
+        """
         first = f"; first problem: {self.lines[0]}" if self.lines else ""
         return KvtoolError(f"{task}: {why}{first}")
 

@@ -1,5 +1,6 @@
-"""`make bench`: run every benchmark, print a table, write build/bench.json. Names as arguments
-choose some.
+"""`make bench`: run every benchmark, print a table, write build/bench.json.
+
+Names as arguments choose some.
 """
 
 from __future__ import annotations

@@ -74,8 +74,9 @@ def prefill_seconds(model: Llava, batches: Sequence[Sequence[Prepared]]) -> floa
 
 
 def transformers_inputs(model: Llava, batch: Sequence[Prepared]) -> dict[str, Any]:
-    """Inputs of the public forward of LLaVA-OneVision for a batch of base views: text before the image, image tokens,
-    and the newline that it ends an image with."""
+    """Inputs of the public forward of LLaVA-OneVision for a batch of base views: text before the
+    image, image tokens, and the newline that it ends an image with.
+    """
     ids = [
         [*item.sample.prefix_ids, *[model.prompt.image_id] * (item.sample.n_tokens + 1)]
         for item in batch

@@ -24,7 +24,9 @@ def seconds(*arguments: str) -> float:
 
 
 def bench() -> list[Row]:
-    """At most ALLOWED_S more than `python -c pass`: the target is that sum as a multiple of the peer."""
+    """At most ALLOWED_S more than `python -c pass`: the target is that sum as a multiple of the
+    peer.
+    """
     peer, ours = seconds("-c", "pass"), seconds("-m", "kvtool", "--help")
     return [
         row(

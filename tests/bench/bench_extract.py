@@ -51,7 +51,9 @@ def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[An
 
 
 def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
-    """transformers' own forward over prefix and image with its own cache and its head left out (its model class)."""
+    """transformers' own forward over prefix and image with its own cache and its head left out (its
+    model class).
+    """
     import torch
 
     from kvtool.models import load_model
@@ -69,7 +71,9 @@ def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
 
 
 def extract_seconds(job: Any, plan: Any, store: Path) -> float:
-    """The whole work of extract on loaded weights: decode, preprocess, run, write with fsync, commit."""
+    """The whole work of extract on loaded weights: decode, preprocess, run, write with fsync,
+    commit.
+    """
     from kvtool.engine.pipeline import run_parts
     from kvtool.models import load_model
     from kvtool.store import open_store

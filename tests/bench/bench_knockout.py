@@ -54,7 +54,9 @@ def bench(n_images: int = IMAGES) -> list[Row]:
 
 
 def repeated(scenes: Path, folder: Path, n_images: int) -> Path:
-    """The questions and pictures of scenes, taken again under other names until there are enough images."""
+    """The questions and pictures of scenes, taken again under other names until there are enough
+    images.
+    """
     asked: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for file in sorted((scenes / "pope").glob("*.json")):
         for line in file.read_text().splitlines():
@@ -75,7 +77,10 @@ def repeated(scenes: Path, folder: Path, n_images: int) -> Path:
 def ours(
     store: Path, model: str, spec: str, n_images: int, peer: Peer
 ) -> tuple[Any, dict[tuple[str, str], str]]:
-    """The whole command; its result, and what it answered without knockout. The peer is let in between images."""
+    """The whole command; its result, and what it answered without knockout.
+
+    The peer is let in between images.
+    """
     import kvtool
 
     def progress(n: int, _note: str, _total: int | None = None) -> None:
@@ -94,7 +99,9 @@ def ours(
 
 
 class Peer:
-    """transformers' greedy answers to a question of every few images, each from its whole prompt."""
+    """transformers' greedy answers to a question of every few images, each from its whole
+    prompt.
+    """
 
     def __init__(self, name: str, spec: str, n_images: int) -> None:
         from kvtool.asking.benchmarks import open_benchmark

@@ -54,7 +54,9 @@ def bench() -> list[Row]:
 def extract(
     store: Path, condition: str, options: dict[str, Any], *, reuse: bool
 ) -> tuple[float, Any, float]:
-    """Seconds of a whole extraction, its report, and the seconds that the tower and the projector ran."""
+    """Seconds of a whole extraction, its report, and the seconds that the tower and the projector
+    ran.
+    """
     import kvtool
     from kvtool.models.families.llava import Llava
 

@@ -106,7 +106,10 @@ def linear_probe() -> Row:
 
 
 def propagation() -> list[Row]:
-    """60 frames as a bfloat16 store holds them. The peers go block by block, so one block's rate is theirs."""
+    """60 frames as a bfloat16 store holds them.
+
+    The peers go block by block, so one block's rate is theirs.
+    """
     frames, channels = 60, 4
     stored = torch.randn(frames, HEADS, TOKENS, DIM).bfloat16()
     first = torch.nn.functional.one_hot(torch.randint(channels, (TOKENS,)), channels).T.float()
@@ -155,8 +158,10 @@ Weigh = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 def propagate_block(
     feats: torch.Tensor, first: torch.Tensor, near: torch.Tensor, weigh: Weigh
 ) -> list[torch.Tensor]:
-    """Soft masks of the frames after the first of one block, feats (frame, dim, token), as DINO's evaluation makes
-    them: weights (context token, token) times the masks of frame 0 and the last seven."""
+    """Soft masks of the frames after the first of one block, feats (frame, dim, token), as DINO's
+    evaluation makes them: weights (context token, token) times the masks of frame 0 and the last
+    seven.
+    """
     masks = [first]
     for t in range(1, len(feats)):
         voters = [0, *range(1, t)[-7:]]
@@ -169,8 +174,10 @@ def propagate_block(
 def reference_weights(
     frame: torch.Tensor, context: torch.Tensor, near: torch.Tensor
 ) -> torch.Tensor:
-    """As the reference has it: every feature normalised for each frame, the frame repeated for each context frame, the
-    affinities turned over, the five greatest of each column kept, divided into a new tensor."""
+    """As the reference has it: every feature normalised for each frame, the frame repeated for each
+    context frame, the affinities turned over, the five greatest of each column kept, divided into a
+    new tensor.
+    """
     frames = normalize(frame.T, dim=1)[None].repeat(len(context), 1, 1)
     affinity = torch.exp(torch.bmm(frames, normalize(context, dim=1)) / 0.1)
     affinity *= near
@@ -180,7 +187,9 @@ def reference_weights(
 
 
 def lean_weights(frame: torch.Tensor, context: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-    """The same of features normalised once, the product made the right way round, divided in place."""
+    """The same of features normalised once, the product made the right way round, divided in
+    place.
+    """
     affinity = torch.exp(torch.matmul(context.transpose(1, 2), frame) / 0.1)
     affinity *= near
     affinity = affinity.reshape(-1, frame.shape[1])

@@ -112,7 +112,9 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
 
 
 def memory_rows(place: Path, n_images: int) -> list[Row]:
-    """Peak memory of a process that imports the store and reads one head, against 1.5 x the bytes asked + 200 MB."""
+    """Peak memory of a process that imports the store and reads one head, against 1.5 x the bytes
+    asked + 200 MB.
+    """
     rows = []
     for raw, itemsize in ((True, 2), (False, 4)):
         command = [
@@ -189,8 +191,8 @@ def sample(index: int) -> Sample:
 def part_arrays(start: int) -> dict[str, Bits]:
     """Keys and values (layer, head, tokens of 16 images, dim) as bfloat16 bits.
 
-    All layers share one smooth field, its channels permuted and scaled anew for each: the codec sees one chunk at a
-    time, so that the sharing gains it nothing.
+    All layers share one smooth field, its channels permuted and scaled anew for each: the codec
+    sees one chunk at a time, so that the sharing gains it nothing.
     """
     rng = np.random.default_rng(start)
     field = smooth_field(rng)
@@ -208,7 +210,9 @@ def part_arrays(start: int) -> dict[str, Bits]:
 
 
 def smooth_field(rng: np.random.Generator) -> NDArray[np.float32]:
-    """(head, token, dim) of unit variance: shared by an image's tokens, shared by neighbours, and each one's own."""
+    """(head, token, dim) of unit variance: shared by an image's tokens, shared by neighbours, and
+    each one's own.
+    """
     image = rng.standard_normal((HEADS, PART_IMAGES, 1, 1, DIM), np.float32)
     coarse = rng.standard_normal((HEADS, PART_IMAGES, GRID // 3, GRID // 3, DIM), np.float32)
     fine = rng.standard_normal((HEADS, PART_IMAGES, GRID, GRID, DIM), np.float32)
@@ -260,7 +264,9 @@ def read_torch(folder: Path, layer: int, head: int) -> Bits:
 
 
 def write_blocks(folder: Path, arrays: dict[str, Bits]) -> None:
-    """The keys of each measured block, all images after each other in one raw file: the best layout for that read."""
+    """The keys of each measured block, all images after each other in one raw file: the best layout
+    for that read.
+    """
     folder.mkdir(exist_ok=True)
     for layer, head in BLOCKS:
         with (folder / f"{layer}-{head}").open("ab") as file:

@@ -71,7 +71,9 @@ def rate(run: Run, n_images: int) -> Row:
 
 
 def memory(few: Run, many: Run, n_images: int) -> Row:
-    """Peak memory of a process that does it over all images, against one that does it over a quarter of them."""
+    """Peak memory of a process that does it over all images, against one that does it over a
+    quarter of them.
+    """
     ours, peer = peak_mb(many.store), peak_mb(few.store)
     return row(
         f"variance: peak memory at {n_images} images / at {n_images // 4}",

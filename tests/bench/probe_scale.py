@@ -76,13 +76,17 @@ def probe_once(path: Path) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    """Of this program alone: getrusage would count what the process was before it became this program."""
+    """Of this program alone: getrusage would count what the process was before it became this
+    program.
+    """
     status = Path("/proc/self/status").read_text()
     return float(status.partition("VmHWM:")[2].split()[0]) / 1000
 
 
 class Neighbours:
-    """Every image paired with the next two of its category, four keypoints each: what the probe asks of a data set."""
+    """Every image paired with the next two of its category, four keypoints each: what the probe
+    asks of a data set.
+    """
 
     def __init__(self, ids: list[str]) -> None:
         self.skipped: list[str] = []

@@ -1,6 +1,8 @@
-"""The report page in a real browser: opened from disk, hovered, clicked, driven by keys, printed, saved as CSV.
+"""The report page in a real browser: opened from disk, hovered, clicked, driven by keys, printed,
+saved as CSV.
 
-Needs Chromium (apt-get install chromium), found on the path or named by $CHROMIUM; without one these tests are skipped.
+Needs Chromium (apt-get install chromium), found on the path or named by $CHROMIUM; without one
+these tests are skipped.
 """
 
 from __future__ import annotations
@@ -58,7 +60,9 @@ def path(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 class Opened:
-    """A page and what went wrong on it: console messages, errors, dialogs, requests but for itself and data URIs."""
+    """A page and what went wrong on it: console messages, errors, dialogs, requests but for itself
+    and data URIs.
+    """
 
     def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
         self.page: Page = browser.new_page(**options)

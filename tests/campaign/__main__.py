@@ -1,7 +1,7 @@
 """The campaign at length: `python -m tests.campaign [part ...]`, or `make campaign`.
 
-Prints what was wrong as it is seen, and writes build/campaign.json: a list of {name, tried, lost, doubled, wrong,
-tracebacks, hangs}. Ends with 1 where any of the last five is not 0.
+Prints what was wrong as it is seen, and writes build/campaign.json: a list of {name, tried, lost,
+doubled, wrong, tracebacks, hangs}. Ends with 1 where any of the last five is not 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ PARTS: dict[str, Callable[[Path, int], list[Tally]]] = {
 
 
 def fuzz(folder: Path, seed: int) -> list[Tally]:
-    """Hostile inputs, in a process with an environment of its own; a run out of memory counts as a traceback."""
+    """Hostile inputs, in a process with an environment of its own; a run out of memory counts as a
+    traceback.
+    """
     rows = folder / "fuzz.json"
     command = ("--seed", str(seed), "--out", str(rows), "--seconds", str(FUZZ_S))
     subprocess.run([sys.executable, "-m", "tests.fuzz", *command], stdout=sys.stderr, check=False)

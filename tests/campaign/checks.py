@@ -39,7 +39,8 @@ from tests.support.runs import image_arrays
 def check_after_cut(
     path: Path, reported: Collection[str], whole: dict[str, bytes], tally: Tally, what: str
 ) -> None:
-    """Open, verify and read what a cut left; then run the extraction again: it must end as an unbroken one did.
+    """Open, verify and read what a cut left; then run the extraction again: it must end as an
+    unbroken one did.
 
     whole: `tree` of the unbroken store. What is not so is counted in `tally`.
     """
@@ -108,7 +109,9 @@ def is_leftover(problem: Problem) -> bool:
 def check_parts(
     run: Run, reported: Collection[str], tally: Tally, what: str, images: Iterable[Sample] = IMAGES
 ) -> None:
-    """Images by index: those of reported parts are there, none is there twice, each has the planted values."""
+    """Images by index: those of reported parts are there, none is there twice, each has the planted
+    values.
+    """
     planted = {image.index: image for image in images}
     stored = [index for part in run.parts() for index in part.indices]
     for index in {index for index in stored if stored.count(index) > 1}:

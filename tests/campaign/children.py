@@ -1,4 +1,6 @@
-"""Work in a forked process, so that its end is the end of a writer: its claims and scratch folders are a dead one's."""
+"""Work in a forked process, so that its end is the end of a writer: its claims and scratch folders
+are a dead one's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ DONE, REFUSED, BROKEN = 0, 1, 70
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended (its exit code, or minus the signal), what it reported, and its last words."""
+    """How a child ended (its exit code, or minus the signal), what it reported, and its last
+    words.
+    """
 
     code: int
     reports: list[Any]
@@ -82,7 +86,9 @@ class Child:
         return Outcome(os.waitstatus_to_exitcode(self._status), reports, error)
 
     def _records(self) -> list[tuple[str, Any]]:
-        """(kind, value) of what has come whole; it may have been killed in the midst of a record."""
+        """(kind, value) of what has come whole; it may have been killed in the midst of a
+        record.
+        """
         records, file = [], io.BytesIO(self._data)
         with suppress(EOFError, pickle.UnpicklingError):
             while True:
@@ -95,7 +101,10 @@ def run_child(work: Callable[[Report], object]) -> Outcome:
 
 
 def _run(work: Callable[[Report], object], fd: int) -> NoReturn:
-    """In the child: never returns. Nothing of the parent (pytest, its handlers, its buffers) runs here."""
+    """In the child: never returns.
+
+    Nothing of the parent (pytest, its handlers, its buffers) runs here.
+    """
     write = os.write  # the original one, whatever `work` wraps
     code = BROKEN
     try:

@@ -1,4 +1,6 @@
-"""Power cuts by computation: every state that a disk may be in after each call of a recorded extraction."""
+"""Power cuts by computation: every state that a disk may be in after each call of a recorded
+extraction.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def _is_new(state: Tree, reported: Sequence[str], seen: set[bytes]) -> bool:
 def try_states(
     states: Iterable[State], folder: Path, whole: dict[str, bytes], tally: Tally
 ) -> None:
-    """Write each state to a folder of its own, check what it holds, and let the extraction go on there."""
+    """Write each state to a folder of its own, check what it holds, and let the extraction go on
+    there.
+    """
     for number, (state, reported, what) in enumerate(states):
         place = folder / f"state{number}"
         materialize(state, place)
@@ -74,7 +78,10 @@ def record_extraction(folder: Path) -> tuple[list[Event], dict[str, bytes]]:
 
 
 def run(folder: Path, seed: int, draws: int = 20, limit: int | None = None) -> list[Tally]:
-    """Both models over the small extraction. limit: this many states of each, drawn, instead of all."""
+    """Both models over the small extraction.
+
+    limit: this many states of each, drawn, instead of all.
+    """
     rng = random.Random(seed)
     events, whole = record_extraction(folder / "recorded")
     tallies = [Tally("power: every state of a journal"), Tally("power: states that POSIX allows")]

@@ -1,9 +1,10 @@
 """What a disk may hold after a power cut, from a record of system calls.
 
-Two models. *Journal*, as ext4 in its usual modes: names change in the order of the calls, any fsync makes all earlier
-changes of names durable, and data that was not fsynced may be absent, torn, zeros or garbage. *Loose*, what POSIX
-promises and no more: fsync of a file keeps its bytes but no name, fsync of a folder keeps its names; all other changes
-may be there or not in any combination in which a name's changes stay in order. A rename is atomic in both.
+Two models. *Journal*, as ext4 in its usual modes: names change in the order of the calls, any fsync
+makes all earlier changes of names durable, and data that was not fsynced may be absent, torn, zeros
+or garbage. *Loose*, what POSIX promises and no more: fsync of a file keeps its bytes but no name,
+fsync of a folder keeps its names; all other changes may be there or not in any combination in which
+a name's changes stay in order. A rename is atomic in both.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Event:
-    """A call that changes a disk, or a report. name: "create", "mkdir", "write", "fsync", "rename", "link", "remove",
-    "truncate" or "report"; paths are relative to the recorded folder; number: of the open file, size of a truncation.
+    """A call that changes a disk, or a report.
+
+    name: "create", "mkdir", "write", "fsync", "rename", "link", "remove", "truncate" or "report";
+    paths are relative to the recorded folder; number: of the open file, size of a truncation.
     """
 
     name: str
@@ -35,8 +38,11 @@ class Event:
 
 @dataclass(eq=False)
 class Node:
-    """A file or folder. data: its bytes now; safe: its bytes at the last fsync. names: those of a folder, now;
-    safe_names: those that are durable."""
+    """A file or folder.
+
+    data: its bytes now; safe: its bytes at the last fsync. names: those of a folder, now;
+    safe_names: those that are durable.
+    """
 
     folder: bool
     data: bytearray = field(default_factory=bytearray)
@@ -141,7 +147,9 @@ class Disk:
         )
 
     def journal_states(self, rng: random.Random) -> Iterator[Tree]:
-        """Every prefix of the changes of names, with every way in which each file that is not fsynced may be torn."""
+        """Every prefix of the changes of names, with every way in which each file that is not
+        fsynced may be torn.
+        """
         for count in range(len(self.pending) + 1):
             names = self._names(self.pending[:count])
             files = _torn_files(self.root, names)
@@ -191,7 +199,9 @@ def _torn_files(root: Node, names: Names) -> list[Node]:
 
 
 def _variants(node: Node, rng: random.Random) -> list[bytes]:
-    """What a file may hold that is not fsynced: as at its last fsync, all, a half, zeros, or a block of garbage."""
+    """What a file may hold that is not fsynced: as at its last fsync, all, a half, zeros, or a
+    block of garbage.
+    """
     data, half = bytes(node.data), len(node.data) // 2
     variants = [
         node.safe,

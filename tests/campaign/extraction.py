@@ -1,7 +1,8 @@
 """A small extraction that writes every kind of file a store has.
 
-All numbers follow from an image's index (tests/support/runs.py), so that a wrong one is seen exactly. Each step is
-reported once it returned: from then on nothing, a power cut included, may take it away.
+All numbers follow from an image's index (tests/support/runs.py), so that a wrong one is seen
+exactly. Each step is reported once it returned: from then on nothing, a power cut included, may
+take it away.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def extract(path: Path, report: Report = lambda _: None) -> None:
 def extract_parts(
     run: Run, report: Report = lambda _: None, images: Iterable[Sample] = IMAGES
 ) -> bool:
-    """Claim and commit the parts that are missing, as a worker does. Whether no other worker held one of them."""
+    """Claim and commit the parts that are missing, as a worker does.
+
+    Whether no other worker held one of them.
+    """
     images, all_mine = list(images), True
     for start in range(0, len(images), PART_SIZE):
         name, wanted = part_name(start, start + PART_SIZE), images[start : start + PART_SIZE]
@@ -108,7 +112,8 @@ def keep_index(run: Run) -> None:
 def tree(folder: Path) -> dict[str, bytes]:
     """Bytes of every file below a folder, by path; an empty folder ends with a slash.
 
-    The ledger is left out: an entry that a crash took is only not missed, and verify compares the others.
+    The ledger is left out: an entry that a crash took is only not missed, and verify compares the
+    others.
     """
     contents = {}
     for path in sorted(folder.rglob("*")):

@@ -1,6 +1,8 @@
-"""System calls that fail: the n-th one of a small extraction, for every n, and of reading what it wrote.
+"""System calls that fail: the n-th one of a small extraction, for every n, and of reading what it
+wrote.
 
-A command may end in one line or in success; then the store is opened, checked and the extraction run again.
+A command may end in one line or in success; then the store is opened, checked and the extraction
+run again.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ Report = Callable[[Any], object]
 class Fault:
     """What happens at the n-th call (0: never).
 
-    code: the errno that is raised. lasting: all later calls fail, too. late: the call takes effect, then it fails, as
-    over a network. short: a write stops half way, and goes on when it is asked to.
+    code: the errno that is raised. lasting: all later calls fail, too. late: the call takes effect,
+    then it fails, as over a network. short: a write stops half way, and goes on when it is asked
+    to.
     """
 
     number: int
@@ -50,7 +53,10 @@ KINDS = (
 
 
 class Injector:
-    """A hook that counts calls and lets them fail as a fault says. `names`: those that were counted."""
+    """A hook that counts calls and lets them fail as a fault says.
+
+    `names`: those that were counted.
+    """
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -76,7 +82,9 @@ class Injector:
 def with_fault(
     fault: Fault, folder: Path, work: Callable[[Report], object]
 ) -> tuple[Outcome, list[str]]:
-    """Run `work(report)` in a process of its own under a fault; how it ended, and the calls that were counted."""
+    """Run `work(report)` in a process of its own under a fault; how it ended, and the calls that
+    were counted.
+    """
     injector = Injector(fault)
 
     def injected(report: Report) -> None:
@@ -139,7 +147,9 @@ def _reading(folder: Path, whole: dict[str, bytes], step: int) -> Tally:
 
 
 def _read(path: Path, report: Report) -> None:
-    """Read all of a store, and report what is wrong: not what is not found, which an error may explain."""
+    """Read all of a store, and report what is wrong: not what is not found, which an error may
+    explain.
+    """
     tally = Tally("read")
     check_holds(path, STEPS, tally, "read")
     for note in tally.notes:

@@ -1,10 +1,11 @@
 """An ext4 image whose power is cut while an extraction writes to it.
 
-Two images, one inside the other: the store lies on the inner one, and the inner image is a file of the outer one.
-Freezing the outer file system (FIFREEZE) stops all writes to the inner image at once, between two of its blocks and in
-the midst of whatever the inner file system does, without telling it; the writer is not stopped and nothing is flushed.
-So the copy that is then taken is what a disk would hold after a power cut: what the inner file system had not yet sent
-to its device is missing, its journal has to be replayed. It needs root, loop devices, mount and mkfs.ext4.
+Two images, one inside the other: the store lies on the inner one, and the inner image is a file of
+the outer one. Freezing the outer file system (FIFREEZE) stops all writes to the inner image at
+once, between two of its blocks and in the midst of whatever the inner file system does, without
+telling it; the writer is not stopped and nothing is flushed. So the copy that is then taken is what
+a disk would hold after a power cut: what the inner file system had not yet sent to its device is
+missing, its journal has to be replayed. It needs root, loop devices, mount and mkfs.ext4.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def _run(*command: str) -> None:
 
 
 def run(folder: Path, seed: int, cuts: int) -> list[Tally]:
-    """This many power cuts, each of an extraction into a new store. Empty where images cannot be mounted."""
+    """This many power cuts, each of an extraction into a new store.
+
+    Empty where images cannot be mounted.
+    """
     if missing():
         return []
     tally, rng = Tally("power: cuts of a mounted ext4"), random.Random(seed)

@@ -28,7 +28,9 @@ PAUSE_S = 0.008
 
 
 def work(path: Path, report: Report) -> None:
-    """What a worker does until every part is there, whoever wrote it; SIGTERM ends it as it ends a command."""
+    """What a worker does until every part is there, whoever wrote it; SIGTERM ends it as it ends a
+    command.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     run = open_store(path, create=True).create_run(CONFIG)
     report("run")
@@ -38,7 +40,9 @@ def work(path: Path, report: Report) -> None:
 
 @dataclass
 class Killer:
-    """One store after the other, each written by WRITERS processes that are killed until all is there."""
+    """One store after the other, each written by WRITERS processes that are killed until all is
+    there.
+    """
 
     folder: Path
     rng: random.Random
@@ -66,7 +70,10 @@ class Killer:
         return Child(lambda report: work(path, report))
 
     def _end(self, writer: Child) -> bool:
-        """Signal a writer at a random moment and keep what it reported. Whether that ended it before its work did."""
+        """Signal a writer at a random moment and keep what it reported.
+
+        Whether that ended it before its work did.
+        """
         time.sleep(self.rng.uniform(0, 2 * PAUSE_S))
         chosen = self.rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
         os.kill(writer.pid, chosen)
@@ -103,7 +110,9 @@ class Killer:
                     )
 
     def _finish(self) -> None:
-        """A writer that nobody disturbs sweeps what the others left; then the store is as an unbroken one."""
+        """A writer that nobody disturbs sweeps what the others left; then the store is as an
+        unbroken one.
+        """
         path, what = self.path, f"store {self.stores}"
         outcome = run_child(lambda report: work(path, report))
         if outcome.code != DONE:

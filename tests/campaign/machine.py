@@ -1,7 +1,7 @@
 """A store under every order of what people and processes do to it, as a hypothesis state machine.
 
-Writers are forked processes that die, or stop, at the n-th system call that they make in the store, so that an end at
-each moment is drawn as a number and shrinks to the first one that matters.
+Writers are forked processes that die, or stop, at the n-th system call that they make in the store,
+so that an end at each moment is drawn as a number and shrinks to the first one that matters.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def signalled(
 class StoreMachine(RuleBasedStateMachine):
     """A store at `path`, where nothing is yet.
 
-    reported: parts whose commit returned. results: what each key may hold. stopped: writers that stand still, and the
-    part of each. claims: those that this process holds, by part.
+    reported: parts whose commit returned. results: what each key may hold. stopped: writers that
+    stand still, and the part of each. claims: those that this process holds, by part.
     """
 
     path: Path
@@ -277,7 +277,9 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def run(folder: Path, examples: int, steps: int) -> list[Tally]:
-    """This many histories of at most `steps` steps; a failure is counted as wrong, with its history."""
+    """This many histories of at most `steps` steps; a failure is counted as wrong, with its
+    history.
+    """
     tally = Tally("machine: histories of a store")
 
     class Counted(StoreMachine):

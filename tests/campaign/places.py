@@ -1,4 +1,6 @@
-"""Where the campaign writes its many small stores: in memory where the system has a place for that."""
+"""Where the campaign writes its many small stores: in memory where the system has a place
+for that.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ MEMORY = Path("/dev/shm")
 
 @contextmanager
 def new_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A folder that is removed at the end; fsync costs nothing there, so that thousands of stores can be tried."""
+    """A folder that is removed at the end; fsync costs nothing there, so that thousands of stores
+    can be tried.
+    """
     if parent is None and os.access(MEMORY, os.W_OK):
         parent = MEMORY
     with tempfile.TemporaryDirectory(

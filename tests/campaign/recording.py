@@ -15,7 +15,9 @@ Report = Callable[[str], object]
 
 
 def record(folder: Path, work: Callable[[Report], object]) -> list[Event]:
-    """Run `work(report)` in a process of its own and return what it did below `folder`, its reports in between."""
+    """Run `work(report)` in a process of its own and return what it did below `folder`, its reports
+    in between.
+    """
 
     def recorded(send: Report) -> None:
         recorder = _Recorder(folder.absolute())

@@ -1,7 +1,9 @@
-"""System calls below one folder, handed to a hook: to record them, to let one fail, or to end the process at one.
+"""System calls below one folder, handed to a hook: to record them, to let one fail, or to end the
+process at one.
 
-Python's own functions are wrapped where the store, pathlib and shutil look them up, in `os`, and `open` in `io`. What
-goes by elsewhere is seen as a record that does not lead to the files that are there (test_crashes.py compares).
+Python's own functions are wrapped where the store, pathlib and shutil look them up, in `os`, and
+`open` in `io`. What goes by elsewhere is seen as a record that does not lead to the files that are
+there (test_crashes.py compares).
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ WRAPPED = (
 
 @dataclass(frozen=True)
 class Call:
-    """One system call: its name, the path it is about (of a descriptor, the one it was opened by), how to do it.
+    """One system call: its name, the path it is about (of a descriptor, the one it was opened by),
+    how to do it.
 
     path2: the new name of a rename or link. fd: the descriptor that it is given.
     """
@@ -93,7 +96,9 @@ class _Watch:
         return wrapped
 
     def _paths(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, str]:
-        """The path, and for renames and links the second one; empty where a call has none of ours."""
+        """The path, and for renames and links the second one; empty where a call has none of
+        ours.
+        """
         first = kwargs.get("path", args[0] if args else ".")
         second = args[1] if len(args) > 1 and isinstance(args[1], str | os.PathLike) else ""
         folder = kwargs.get("dir_fd")
@@ -110,7 +115,9 @@ class _Watch:
 
 @contextmanager
 def watched_calls(root: Path, hook: Hook) -> Iterator[None]:
-    """Hand each call about something at or below `root` to `hook`, whose answer is the call's; other calls pass."""
+    """Hand each call about something at or below `root` to `hook`, whose answer is the call's;
+    other calls pass.
+    """
     watch = _Watch(str(root.absolute()), hook)
     originals = {name: getattr(os, name) for name in WRAPPED if hasattr(os, name)}
     open_file = io.open

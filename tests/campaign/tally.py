@@ -20,7 +20,9 @@ class HangError(BaseException):
 
 @dataclass
 class Tally:
-    """How many states, faults or kills were tried, and what was wrong after them; notes say what, a line each."""
+    """How many states, faults or kills were tried, and what was wrong after them; notes say what, a
+    line each.
+    """
 
     name: str
     tried: int = 0
@@ -47,7 +49,9 @@ class Tally:
 
     @contextmanager
     def watched(self, what: str) -> Iterator[None]:
-        """Count an exception as a traceback, a refusal (KvtoolError) as lost, and more than HANG_S as a hang."""
+        """Count an exception as a traceback, a refusal (KvtoolError) as lost, and more than HANG_S
+        as a hang.
+        """
         before = signal.signal(signal.SIGALRM, _hang)
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
         try:

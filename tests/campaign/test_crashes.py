@@ -1,4 +1,6 @@
-"""Power cuts by computation, in short; and that record, models and checks are what they claim to be."""
+"""Power cuts by computation, in short; and that record, models and checks are what they claim to
+be.
+"""
 
 from __future__ import annotations
 

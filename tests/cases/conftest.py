@@ -1,4 +1,6 @@
-"""Inputs that several cases share: tiny checkpoints, three pictures, and small data sets in the official layouts."""
+"""Inputs that several cases share: tiny checkpoints, three pictures, and small data sets in the
+official layouts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a command may end with: an exit code, data on standard output, and a line on standard error."""
+"""What a command may end with: an exit code, data on standard output, and a line on standard
+error.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def refusal(outcome: Outcome, code: int = 1) -> str:
-    """The one line of a command that was refused: plain text without terminal codes, and no data."""
+    """The one line of a command that was refused: plain text without terminal codes, and no
+    data.
+    """
     ended, out, err = outcome
     assert (ended, out) == (code, ""), (ended, out, err)
     (line,) = err
@@ -33,7 +37,9 @@ def refusal(outcome: Outcome, code: int = 1) -> str:
 
 
 def told(outcome: Outcome, code: int, *words: str) -> list[str]:
-    """Every one of the words stands in some line on standard error, and no line is a traceback's."""
+    """Every one of the words stands in some line on standard error, and no line is a
+    traceback's.
+    """
     ended, _, err = outcome
     assert ended == code, err
     assert not any("Traceback" in line or line.startswith('  File "') for line in err), err

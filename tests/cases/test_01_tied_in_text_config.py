@@ -15,7 +15,9 @@ from tests.support.shell import Shell
 
 @pytest.fixture
 def tied(tiny_model: Path, tmp_path: Path) -> Path:
-    """As the hub has the 0.5B checkpoint: no lm_head in the file, the tower's weights under their older names."""
+    """As the hub has the 0.5B checkpoint: no lm_head in the file, the tower's weights under their
+    older names.
+    """
     folder = copied(tiny_model, tmp_path / "model")
 
     def published(weights: Weights) -> Weights:

@@ -1,4 +1,6 @@
-"""Qwen's config.json as the first releases have it, and as fine-tunes of 2025 have it: values are today's."""
+"""Qwen's config.json as the first releases have it, and as fine-tunes of 2025 have it: values are
+today's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def scaling(rope: dict[str, Any], **more: str) -> dict[str, Any]:
 
 
 def flat(config: dict[str, Any]) -> None:
-    """No text_config: the decoder's settings at the top, rope_scaling instead of rope_parameters."""
+    """No text_config: the decoder's settings at the top, rope_scaling instead of
+    rope_parameters.
+    """
     text = config.pop("text_config")
     rope = text.pop("rope_parameters")
     for name in ("layer_types", "model_type"):

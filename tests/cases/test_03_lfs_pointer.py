@@ -1,4 +1,6 @@
-"""Files of a clone made without git-lfs: what is there is a pointer, and the line says how to fetch the file."""
+"""Files of a clone made without git-lfs: what is there is a pointer, and the line says how to fetch
+the file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Checkpoints without safetensors: one .bin, shards, a shard that is missing, and one that would run code."""
+"""Checkpoints without safetensors: one .bin, shards, a shard that is missing, and one that would
+run code.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Quantized variants of one checkpoint, on a machine without their libraries: refused in one line, or loaded."""
+"""Quantized variants of one checkpoint, on a machine without their libraries: refused in one line,
+or loaded.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def packed(weights: Weights) -> Weights:
 
 
 def scaled(weights: Weights) -> Weights:
-    """Float8 weights, a hundred times as large, with the scale that makes them what they were beside them."""
+    """Float8 weights, a hundred times as large, with the scale that makes them what they were
+    beside them.
+    """
     out: Weights = {}
     for name, tensor in weights.items():
         if is_projection(name):

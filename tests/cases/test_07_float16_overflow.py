@@ -1,4 +1,6 @@
-"""Activations that leave the range of float16 from one layer on: told, named, and never the best block."""
+"""Activations that leave the range of float16 from one layer on: told, named, and never the best
+block.
+"""
 
 from __future__ import annotations
 

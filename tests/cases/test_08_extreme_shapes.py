@@ -1,4 +1,6 @@
-"""Pictures that are tiny, very long, or long under a small budget of pixels, through every family."""
+"""Pictures that are tiny, very long, or long under a small budget of pixels, through every
+family.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A folder as users have them: what is a picture is taken, and what is left out is named, with -q too."""
+"""A folder as users have them: what is a picture is taken, and what is left out is named, with -q
+too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One photograph turned by its EXIF, or one mask cut off: left out, named and counted, and the probe goes on."""
+"""One photograph turned by its EXIF, or one mask cut off: left out, named and counted, and the
+probe goes on.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from tests.support.shell import Shell
 
 @dataclass(frozen=True)
 class Case:
-    """A data set, the task that scores it, and the places of one of its photographs and of one of its masks."""
+    """A data set, the task that scores it, and the places of one of its photographs and of one of
+    its masks.
+    """
 
     build: Callable[[Path], Path]
     task: str

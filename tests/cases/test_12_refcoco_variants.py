@@ -1,4 +1,6 @@
-"""RefCOCO with other names, types and damage: what is broken is left out and named, in bounded memory."""
+"""RefCOCO with other names, types and damage: what is broken is left out and named, in bounded
+memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Answers to POPE and MME as models' scripts leave them: scored, or refused in a line that says where and why."""
+"""Answers to POPE and MME as models' scripts leave them: scored, or refused in a line that says
+where and why.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ Commands = Callable[[Change], tuple[Outcome, Outcome]]
 
 @pytest.fixture
 def commands(shell: Shell, tiny_model: Path, tmp_path: Path) -> Commands:
-    """Extract the questions' pictures after a change of their file, and compare them where there is a run."""
+    """Extract the questions' pictures after a change of their file, and compare them where there is
+    a run.
+    """
 
     def run(change: Change) -> tuple[Outcome, Outcome]:
         path, store = tmp_path / "blink" / FILE, tmp_path / "s.kv"

@@ -1,4 +1,6 @@
-"""Standard output as a terminal, a pipe, a full disk or nothing at all, in any width and encoding."""
+"""Standard output as a terminal, a pipe, a full disk or nothing at all, in any width and
+encoding.
+"""
 
 from __future__ import annotations
 

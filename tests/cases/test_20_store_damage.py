@@ -1,4 +1,6 @@
-"""Half-copied and damaged stores: all damage is found on reading and by verify, and nothing is read as zeros."""
+"""Half-copied and damaged stores: all damage is found on reading and by verify, and nothing is read
+as zeros.
+"""
 
 from __future__ import annotations
 

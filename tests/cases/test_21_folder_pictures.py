@@ -1,4 +1,6 @@
-"""Maps of a folder's run stand beside the folder's own pictures, where they were and where they are now."""
+"""Maps of a folder's run stand beside the folder's own pictures, where they were and where they are
+now.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One checkpoint, given as a hub id, as the id with its commit, and as the folder of its snapshot."""
+"""One checkpoint, given as a hub id, as the id with its commit, and as the folder of its
+snapshot.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A mask that is PostScript: no program is called for it; it is left out and named, and the probe goes on."""
+"""A mask that is PostScript: no program is called for it; it is left out and named, and the probe
+goes on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Arguments that nobody should give: refused in one line with exit code 2, before anything is opened or allocated."""
+"""Arguments that nobody should give: refused in one line with exit code 2, before anything is
+opened or allocated.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a person sees of a long command: a bar on a terminal, a line now and then on a pipe, nothing with -q."""
+"""What a person sees of a long command: a bar on a terminal, a line now and then on a pipe, nothing
+with -q.
+"""
 
 from __future__ import annotations
 

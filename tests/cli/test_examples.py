@@ -111,7 +111,9 @@ class Workspaces:
 
     @cached_property
     def knockout(self) -> Path:
-        """A store as that of probe, of a model of which half the keys hardly depend on the input."""
+        """A store as that of probe, of a model of which half the keys hardly depend on the
+        input.
+        """
         folder = self._new("knockout")
         model, self.model = self.model, polarized(self.root / "polarized")
         self._extract(folder, "spair71k", limit=8)

@@ -1,4 +1,6 @@
-"""The commands as a shell sees them: exit codes, one line of error, data on standard output only."""
+"""The commands as a shell sees them: exit codes, one line of error, data on standard output
+only.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.support.shell import LineShell, Shell, in_lines
 
 @pytest.fixture
 def kvtool(shell: Shell) -> LineShell:
-    """Run a command in this process: (exit code, lines of standard output, lines of standard error)."""
+    """Run a command in this process: (exit code, lines of standard output, lines of standard
+    error).
+    """
     return in_lines(shell)
 
 
@@ -97,8 +101,8 @@ def test_what_another_prefix_left_is_reused_and_said(
     code, out, err = kvtool(*command, "--prefix", f"file:{table}")
     assert (code, json.loads(out[0])["reused"]) == (0, 2)
     assert (
-        f"projected features of the images that run {first['run']} holds come from there (--no-reuse)"
-        in err
+        f"projected features of the images that run {first['run']} holds come from there "
+        "(--no-reuse)" in err
     )
     code, out, err = kvtool(*command, "--prefix", "random", "--no-reuse")
     assert (code, json.loads(out[0])["reused"], err) == (0, 0, [])

@@ -1,4 +1,6 @@
-"""kvtool paired as a shell sees it, on the embedded world with a tiny random model: its answers mean nothing."""
+"""kvtool paired as a shell sees it, on the embedded world with a tiny random model: its answers
+mean nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""kvtool prefix as a shell sees it, on the embedded world with a tiny random model: its scores mean nothing."""
+"""kvtool prefix as a shell sees it, on the embedded world with a tiny random model: its scores mean
+nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`kvtool score` and bad input: one line that names the place, and never a wrong number or a traceback."""
+"""`kvtool score` and bad input: one line that names the place, and never a wrong number or a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -85,10 +87,14 @@ YES = '{"answer": "Yes", "label": "yes"}\n'
 MME = "a.jpg\tIs it?\tYes\tyes\na.jpg\tIs it not?\tNo\tno\n"
 
 BAD: dict[str, tuple[Make, int, str]] = {
-    "davis: no results": (davis_case(shutil.rmtree), 1, r"results: expected a folder with .* found nothing there"),
-    "davis: no data": (lambda tmp: ["davis", "--data", tmp / "no", "--results", tmp], 1, r"/no: expected a folder"),
-    "davis: no sequence": (davis_case(lambda r: shutil.rmtree(r / "two")), 1, r"expected a folder two/ with the masks"),
-    "davis: no frame": (davis_case(lambda r: (r / "gone/00002.png").unlink()), 1, r"gone/00002.png: expected the mask"),
+    "davis: no "
+    "results": (davis_case(shutil.rmtree), 1, r"results: expected a folder with .* found nothing there"),
+    "davis: no "
+    "data": (lambda tmp: ["davis", "--data", tmp / "no", "--results", tmp], 1, r"/no: expected a folder"),
+    "davis: no "
+    "sequence": (davis_case(lambda r: shutil.rmtree(r / "two")), 1, r"expected a folder two/ with the masks"),
+    "davis: no "
+    "frame": (davis_case(lambda r: (r / "gone/00002.png").unlink()), 1, r"gone/00002.png: expected the mask"),
     "davis: size": (
         davis_case(lambda r: label_png(r / "gone/00001.png", np.zeros((8, 9)))),
         1,
@@ -102,7 +108,8 @@ BAD: dict[str, tuple[Make, int, str]] = {
     "davis: void": (
         davis_case(lambda r: label_png(r / "gone/00002.png", np.full((24, 32), 255))), 1, r"expected ids 0 to 1.* 255",
     ),
-    "davis: no image": (davis_case(lambda r: write_text(r / "two/00001.png", "x")), 1, r"00001.png: expected a mask"),
+    "davis: no "
+    "image": (davis_case(lambda r: write_text(r / "two/00001.png", "x")), 1, r"00001.png: expected a mask"),
     "bdd: no results": (bdd_case(lambda t: shutil.rmtree(t / "results")), 1, r"results: expected a folder"),
     "bdd: all missing": (
         bdd_case(emptied),
@@ -125,7 +132,8 @@ BAD: dict[str, tuple[Make, int, str]] = {
         r"expected pixels of some class in the ground truth",
     ),
     "bdd: no truth": (bdd_case(nothing, "--split", "train"), 1, r"expected label maps .*/masks/train/, found"),
-    "imagenet-s: classes": (imagenet_case(nothing, 51), 2, r"ImageNet-S has 50, 300 or 919, not 51"),
+    "imagenet-s: "
+    "classes": (imagenet_case(nothing, 51), 2, r"ImageNet-S has 50, 300 or 919, not 51"),
     "imagenet-s: other size": (imagenet_case(nothing, 300), 2, r"is ImageNet-S50, not 300"),
     "imagenet-s: mode": (
         imagenet_case(lambda t: label_png(first_map(t), np.zeros((24, 32)), palette=False)),
@@ -135,24 +143,29 @@ BAD: dict[str, tuple[Make, int, str]] = {
     "imagenet-s: size": (
         imagenet_case(lambda t: id_png(first_map(t), np.zeros((25, 32)))), 1, r"expected 32 x 24 .* found 32 x 25",
     ),
-    "spair: no file": (lambda tmp: ["spair", "--answers", tmp / "no"], 1, r"no: expected a text file, found nothing"),
+    "spair: no "
+    "file": (lambda tmp: ["spair", "--answers", tmp / "no"], 1, r"no: expected a text file, found nothing"),
     "spair: empty": (answers_case("spair", "\n"), 1, r"a.txt: expected one JSON object a line.* found none"),
     "spair: malformed": (answers_case("spair", pair() + "\n{,}\n"), 1, r"a.txt:3: expected JSON, found: Expecting"),
     "spair: malformed list": (answers_case("spair", "[\n{},\n{]"), 1, r"a.txt:3: expected JSON"),
     "spair: deep": (answers_case("spair", '{"a":' * 100_000), 1, r"a.txt:1: expected JSON"),
-    "spair: no object": (answers_case("spair", pair() + "3\n"), 1, r"a.txt:2: expected a JSON object, found 3"),
+    "spair: no "
+    "object": (answers_case("spair", pair() + "3\n"), 1, r"a.txt:2: expected a JSON object, found 3"),
     "spair: NaN": (answers_case("spair", '{"prd_kps": [[NaN, 1]]}'), 1, r"a.txt:1: .* NaN, which is no JSON number"),
-    "spair: no field": (answers_case("spair", pair(trg_bndbox=None)), 1, r"a.txt:1: .* no trg_bndbox among"),
+    "spair: no "
+    "field": (answers_case("spair", pair(trg_bndbox=None)), 1, r"a.txt:1: .* no trg_bndbox among"),
     "spair: count": (
         answers_case("spair", pair(trg_kps=[[1, 2]])), 1, r":1: expected as many prd_kps as trg_kps, found 2 for 1",
     ),
     "spair: no point": (
         answers_case("spair", pair(trg_kps=[[1, 2], [1, None]])), 1, r"trg_kps\[1\] to be 2 numbers, found \[1",
     ),
-    "spair: no points": (answers_case("spair", pair(trg_kps=3)), 1, r"trg_kps to be a list of points, found int"),
+    "spair: no "
+    "points": (answers_case("spair", pair(trg_kps=3)), 1, r"trg_kps to be a list of points, found int"),
     "spair: box": (answers_case("spair", pair(trg_bndbox=[5, 5, 2, 9])), 1, r"expected trg_bndbox as x1, y1, x2, y2"),
     "spair: category": (answers_case("spair", pair(category=4)), 1, r"expected category to be a text, found 4"),
-    "spair: no keypoints": (answers_case("spair", pair(trg_kps=[], prd_kps=[])), 1, r"none of 1; .* no keypoint"),
+    "spair: no "
+    "keypoints": (answers_case("spair", pair(trg_kps=[], prd_kps=[])), 1, r"none of 1; .* no keypoint"),
     "pope: no file": (lambda _: ["pope"], 2, r"--answers: expected one file or more, found none"),
     "pope: twice": (lambda tmp: ["pope", "--answers", tmp / "a", tmp / "a"], 2, r"expected each file once"),
     "pope: empty": (answers_case("pope", "[]"), 1, r"a.txt: expected one JSON object a line.* found none"),

@@ -1,4 +1,6 @@
-"""kvtool search as a shell sees it: rows on standard output, which block and which index on standard error."""
+"""kvtool search as a shell sees it: rows on standard output, which block and which index on
+standard error.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def test_rows_and_notes(search: Shell, run: Run) -> None:
         "score": pytest.approx(1, abs=1e-6),
     }
     assert err == [
-        "value, layer 1, head 0: no kept probe says which is best: middle layer, head 0 unless given",
+        "value, layer 1, head 0: no kept probe says which is best: middle layer, head 0 unless "
+        "given",
         "index: built, flat, 96 patches, recall_at_10 1.000 over 96 queries",
     ]
     code, again, err = search(

@@ -1,4 +1,6 @@
-"""kvtool show as a shell sees it: a row for the file, notes on standard error, one line for each bad request."""
+"""kvtool show as a shell sees it: a row for the file, notes on standard error, one line for each
+bad request.
+"""
 
 from __future__ import annotations
 

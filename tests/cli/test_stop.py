@@ -1,4 +1,6 @@
-"""How commands end when someone else ends them: Ctrl-C, a scheduler's SIGTERM, a closed pipe, a full disk."""
+"""How commands end when someone else ends them: Ctrl-C, a scheduler's SIGTERM, a closed pipe, a
+full disk.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""kvtool variance as a shell sees it: rows a knockout reads, the plain statement, one line for each bad input."""
+"""kvtool variance as a shell sees it: rows a knockout reads, the plain statement, one line for each
+bad input.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The contract of every model family, run on tiny random weights of the real transformers classes.
 
-The other side is always transformers itself: its own processor lays out the prompt, its own forward runs it. A family's
-test names a builder of its checkpoint and its transformers classes, and inherits every test here.
+The other side is always transformers itself: its own processor lays out the prompt, its own forward
+runs it. A family's test names a builder of its checkpoint and its transformers classes, and
+inherits every test here.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def nine_cells(span: GridSpan, image_wh_px: tuple[int, int]) -> list[tuple[int, 
 
 
 class EncoderContract:
-    """What holds for every family: tower outputs, the map from pixels to tokens, counts, batches, precisions."""
+    """What holds for every family: tower outputs, the map from pixels to tokens, counts, batches,
+    precisions.
+    """
 
     build: ClassVar[str]
     """The function of tests/support/tiny.py that writes the checkpoint."""
@@ -80,7 +83,9 @@ class EncoderContract:
     def own_vision(
         self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
-        """Output (patch, dim) of a tower layer, row by row, class tokens left out, by transformers."""
+        """Output (patch, dim) of a tower layer, row by row, class tokens left out, by
+        transformers.
+        """
         raise NotImplementedError
 
     def capture(
@@ -130,7 +135,9 @@ class EncoderContract:
                         )
 
     def test_batch_equals_single(self, model: Model) -> None:
-        """One product over a batch may be summed in another order: fp32 within 1e-5, no more is claimed."""
+        """One product over a batch may be summed in another order: fp32 within 1e-5, no more is
+        claimed.
+        """
         for view in self.views:
             items = [
                 model.prepare(noise(70, 45, i), id=str(i), index=i, view=view) for i in range(3)
@@ -226,7 +233,9 @@ class DecoderContract(EncoderContract):
         raise NotImplementedError
 
     def own_tower(self, own: Any, inputs: dict[str, Any]) -> list[Array]:
-        """Outputs (view, patch, dim) of each tower layer, by transformers, class tokens left out."""
+        """Outputs (view, patch, dim) of each tower layer, by transformers, class tokens left
+        out.
+        """
         raise NotImplementedError
 
     def own_features(self, own: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -249,7 +258,9 @@ class DecoderContract(EncoderContract):
         prefix: str = "",
         question: str = "what is there",
     ) -> dict[str, Any]:
-        """transformers' inputs of the whole prompt; the base view of a family with tiles overrides this."""
+        """transformers' inputs of the whole prompt; the base view of a family with tiles overrides
+        this.
+        """
         assert view in self.views
         del own
         processor = self.own_processor(folder)
@@ -265,7 +276,9 @@ class DecoderContract(EncoderContract):
     def own_pass(
         self, own: Any, folder: Path, image: Image.Image, view: View, prefix: str = ""
     ) -> tuple[list[Array], list[Array], Array]:
-        """Keys and values (kv_head, token, dim) of each layer, and logits, of transformers' whole prompt."""
+        """Keys and values (kv_head, token, dim) of each layer, and logits, of transformers' whole
+        prompt.
+        """
         with torch.inference_mode():
             made = own(**self.own_inputs(own, folder, image, view, prefix), use_cache=True)
         layers = made.past_key_values.layers
@@ -285,10 +298,12 @@ class DecoderContract(EncoderContract):
         }
 
     def lane_filling_prefix(self, model: Model, image: Image.Image, view: View) -> str:
-        """A prefix with which text and image tokens fill whole vector lanes of the CPU's attention kernel.
+        """A prefix with which text and image tokens fill whole vector lanes of the CPU's attention
+        kernel.
 
-        It sums over a row's keys in lanes of 16 or 32 numbers, so that its last bit depends on the length of the
-        prompt: only then can equality with a longer prompt be exact. See docs/decisions/models-bit-equality.md.
+        It sums over a row's keys in lanes of 16 or 32 numbers, so that its last bit depends on the
+        length of the prompt: only then can equality with a longer prompt be exact. See
+        docs/decisions/models-bit-equality.md.
         """
         for words in range(1, 33):
             prefix = "red " * words
@@ -415,7 +430,9 @@ class DecoderContract(EncoderContract):
     def from_store(
         self, model: LanguageModel, pixels: list[Prepared], request: Request, prefix: str
     ) -> tuple[list[Prepared], Captured]:
-        """The same images prepared from what a run of them stored before the decoder, and captured."""
+        """The same images prepared from what a run of them stored before the decoder, and
+        captured.
+        """
         kept = model.capture(pixels, request)
         arrays: list[dict[str, Array]] = [
             {kind: kept.arrays[kind][i].copy() for kind in BEFORE_DECODER if kind in kept.arrays}
@@ -473,7 +490,9 @@ class DecoderContract(EncoderContract):
         assert set(model.capture([item], request).arrays) == {"key", "projected"}
 
     def test_stored_features_form_the_batches_of_pixels(self, model: LanguageModel) -> None:
-        """Samples alone say which images share a batch, so that both ways sum their products over the same rows."""
+        """Samples alone say which images share a batch, so that both ways sum their products over
+        the same rows.
+        """
         sizes = [*SIZES, (45, 70), (150, 100), (71, 45), (100, 150)]
         for view in self.views:
             pixels = [
@@ -514,7 +533,9 @@ class DecoderContract(EncoderContract):
             np.testing.assert_allclose(logits, whole[-len(logits) :], rtol=0, atol=1e-4)
 
     def positions_by_hand(self, sample: Sample) -> Array:
-        """(axis, token) rotary positions of prefix and image; of most families just counted, the same on all axes."""
+        """(axis, token) rotary positions of prefix and image; of most families just counted, the
+        same on all axes.
+        """
         return np.tile(np.arange(sample.image_start + sample.n_tokens), (3, 1))
 
     def test_some_layers_equal_those_of_all(self, model: Model) -> None:
@@ -583,8 +604,11 @@ def to_array(tensor: torch.Tensor) -> Array:
 def rotated_by_hand(
     keys: Array, positions: Array, theta: float, sections: list[int] | None
 ) -> Array:
-    """Rotary embedding in NumPy (RoFormer, eq. 34, halves as in Llama); with `sections` the frequencies are dealt out
-    to the three axes of M-RoPE in turn. keys (layer, kv_head, token, dim), positions (axis, token)."""
+    """Rotary embedding in NumPy (equation 34 of RoFormer, halves as in Llama).
+
+    With `sections` the frequencies are dealt out to the three axes of
+    M-RoPE in turn. keys (layer, kv_head, token, dim), positions (axis, token).
+    """
     half = keys.shape[-1] // 2
     frequencies = theta ** (-np.arange(half) / half)
     axes = np.repeat(np.arange(len(sections)), sections) if sections else np.zeros(half, int)

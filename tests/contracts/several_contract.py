@@ -1,4 +1,6 @@
-"""What every multimodal family must do with questions over several images, against transformers' whole prompt."""
+"""What every multimodal family must do with questions over several images, against transformers'
+whole prompt.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ class SeveralContract:
         np.testing.assert_allclose(found, whole, rtol=0, atol=1e-4)
 
     def test_answers_equal_transformers_generate(self, model: Any, own: Any, folder: Path) -> None:
-        """Two and three images mixed; questions of one length run together, those of others apart."""
+        """Two and three images mixed; questions of one length run together, those of others
+        apart.
+        """
         images = [self.images(n_images, seed) for seed, n_images in enumerate((3, 2, 3, 3, 2, 3))]
         texts = [TEXTS[i] for i in (0, 0, 1, 2, 1, 0)]
         found = model.ask_several([self.prepared(model, each) for each in images], texts, 12)
@@ -157,7 +161,9 @@ class SeveralContract:
         assert rows == [5, 2, 2, 1]
 
     def test_questions_over_other_grids_run_apart(self, model: Any) -> None:
-        """Wide and tall images have equal numbers of tokens, and on Qwen's grids other positions."""
+        """Wide and tall images have equal numbers of tokens, and on Qwen's grids other
+        positions.
+        """
         items = [self.prepared(model, self.images(2, seed)) for seed in range(8)]
         items = [each if i % 2 else each[::-1] for i, each in enumerate(items)]
         expected = [model.ask_several([each], TEXTS[:1], 12)[0] for each in items]

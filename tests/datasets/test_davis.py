@@ -84,7 +84,9 @@ def test_wrong_layout(tmp_path: Path) -> None:
 
 
 def test_sequences_that_are_there_are_used(tmp_path: Path) -> None:
-    """A part of the data set: what is not there is counted and named; a sequence listed twice counts once."""
+    """A part of the data set: what is not there is counted and named; a sequence listed twice
+    counts once.
+    """
     builders.davis(tmp_path)
     (tmp_path / "JPEGImages/480p/empty").mkdir()
     (tmp_path / "ImageSets/2017/val.txt").write_text("three\ntwo\nempty\ngone\ntwo\n../two\n")

@@ -120,7 +120,9 @@ def test_any_exception_of_a_decoder_is_that_pictures(
 
 
 def test_memory_is_bounded_by_what_decoding_takes(tmp_path: Path) -> None:
-    """169 megapixels are few enough for grey, and too many for floats or a claim inside JPEG 2000."""
+    """169 megapixels are few enough for grey, and too many for floats or a claim inside JPEG
+    2000.
+    """
     header = io.BytesIO()
     Image.new("F", (4, 4)).save(header, "TIFF")
     data = bytearray(header.getvalue())

@@ -73,7 +73,8 @@ def test_missing_map_and_unknown_image(tmp_path: Path) -> None:
     dataset = ImageNetS(tmp_path)
     assert len(dataset.labelled_ids()) == 49
     assert dataset.skipped == [
-        f"{tmp_path}/ImageNetS50/validation-segmentation: no map of image n01000014/ILSVRC2012_val_00000002"
+        f"{tmp_path}/ImageNetS50/validation-segmentation: no map of image "
+        "n01000014/ILSVRC2012_val_00000002"
     ]
     with pytest.raises(DatasetError, match=r"expected n01000014/ILSVRC2012_val_00000002.png"):
         dataset.label_map("n01000014/ILSVRC2012_val_00000002")

@@ -1,4 +1,6 @@
-"""Every odd picture either loads as upright RGB or ends in one ImageError line with file and cause."""
+"""Every odd picture either loads as upright RGB or ends in one ImageError line with file and
+cause.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ def test_missing_mask_leaves_the_group(tmp_path: Path) -> None:
 
 
 def test_msrc_v2_reads_colours_and_void(tmp_path: Path) -> None:
-    """An image of two classes is in both groups; black is void; a colour of another class is background."""
+    """An image of two classes is in both groups; black is void; a colour of another class is
+    background.
+    """
     field = np.full((24, 32, 3), (0, 128, 0), np.uint8)  # grass
     field[2:8, 2:8] = V2_COLOURS["cow"]
     field[2:8, 20:28] = V2_COLOURS["sheep"]

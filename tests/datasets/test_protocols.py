@@ -1,4 +1,6 @@
-"""Which data set has what the tasks and the questions ask for: each loader is tried against its protocols."""
+"""Which data set has what the tasks and the questions ask for: each loader is tried against its
+protocols.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def test_a_loader_has_what_its_tasks_call(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("protocol", [*TASK_PROTOCOLS.values(), p.HasQuestions])
 def test_the_methods_of_a_loader_take_what_the_protocol_says(protocol: type) -> None:
-    """Names and order of the parameters, by class: mypy checks the types where a loader is passed as a protocol."""
+    """Names and order of the parameters, by class: mypy checks the types where a loader is passed
+    as a protocol.
+    """
     asked = {
         name: value
         for name, value in vars(protocol).items()

@@ -1,4 +1,6 @@
-"""The files that a truth is read from: all of them are named, and a changed byte of any is another truth."""
+"""The files that a truth is read from: all of them are named, and a changed byte of any is another
+truth.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def test_a_changed_byte_of_any_file_is_another_truth(tmp_path: Path, name: str) 
 
 
 def _digest(name: str, root: Path) -> str:
-    """The digest; a list that no longer reads has none, which is no answer for another truth either."""
+    """The digest; a list that no longer reads has none, which is no answer for another truth
+    either.
+    """
     try:
         return open_tree(name, root).truth_digest()
     except DatasetError as error:

@@ -46,7 +46,9 @@ def _category(word: str) -> str:
 
 
 def _truth(scene: Scene, question: SceneQuestion) -> str | None:
-    """The answer found again from the words of the question; None for kinds with no closed answer."""
+    """The answer found again from the words of the question; None for kinds with no closed
+    answer.
+    """
     text = question.text.split(" Select")[0].replace(" Please answer yes or no.", "")
     if match := re.fullmatch(r"Is there an? (\w+) in (?:the|this) image\?", text):
         return "yes" if _named(scene, match[1]) else "no"
@@ -147,7 +149,9 @@ def test_popes_wording() -> None:
 
 
 def _fits(scene: Scene, thing: Thing, text: str) -> bool:
-    """Whether a phrase fits a thing, by the plainest reading: every word, and sides by the halves of the picture."""
+    """Whether a phrase fits a thing, by the plainest reading: every word, and sides by the halves
+    of the picture.
+    """
     x, y = (spot / side for spot, side in zip(thing.center_xy_px, scene.size_wh, strict=True))
     sides = {"left": x < 0.5, "right": x > 0.5, "top": y < 0.5, "bottom": y > 0.5}
     true_words = {

@@ -51,7 +51,9 @@ from kvtool.errors import ModelError
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of a few steps through all stages, exported and evaluated by the script itself."""
+    """The folder of a run of a few steps through all stages, exported and evaluated by the script
+    itself.
+    """
     out = tmp_path_factory.mktemp("trained")
     assert main([str(out), "--tiny", "--questions", "6"]) == 0
     return out
@@ -100,7 +102,9 @@ def test_a_slot_labels_the_answer_and_its_end() -> None:
 
 
 def test_packed_slots_equal_each_question_alone() -> None:
-    """Fast path against transformers' own forward of every (context, slot), with padded contexts, in float32."""
+    """Fast path against transformers' own forward of every (context, slot), with padded contexts,
+    in float32.
+    """
     model, slots, context = new_model(0), ((3, 5), (2, 7)), 20
     x = torch.randn(2, context + 3 * 5 + 2 * 7, 128)
     lengths = torch.tensor([20, 13])
@@ -122,7 +126,9 @@ def test_packed_slots_equal_each_question_alone() -> None:
 
 
 def test_training_sees_what_transformers_sees(trained: Path) -> None:
-    """The joint stage's hidden states against the whole model's own forward, prefix, image, newline and question."""
+    """The joint stage's hidden states against the whole model's own forward, prefix, image, newline
+    and question.
+    """
     settings = tiny()
     model, world = new_model(1), _world(trained)
     stage = JointStage(model, world, settings)
@@ -199,7 +205,9 @@ def test_drills_are_true() -> None:
 
 
 def test_stubs_and_chains_answer_as_their_questions_do() -> None:
-    """The tokens before a label are a question asked of the scene, up to the thing it names (stub) or whole (chain)."""
+    """The tokens before a label are a question asked of the scene, up to the thing it names (stub)
+    or whole (chain).
+    """
     rng, ids = np.random.default_rng(1), token_ids()
     names = {index: word for word, index in ids.items()}
     for asker in (Asker(0.0, 1.0, 0.0), Asker(0.0, 0.0, 1.0)):
@@ -315,7 +323,9 @@ def test_the_tower_is_kept_as_it_was_before_the_joint_training(trained: Path) ->
 
 
 def test_killed_and_resumed_gives_the_same_weights(trained: Path, tmp_path: Path) -> None:
-    """kill -9 within the joint stage, then the script again: the unbroken run's weights, bit for bit."""
+    """kill -9 within the joint stage, then the script again: the unbroken run's weights, bit for
+    bit.
+    """
     for folder in ("world",):
         (tmp_path / folder).symlink_to(trained / folder)
     command = [sys.executable, "-m", "kvtool.demo.training", str(tmp_path), "--tiny", "--stage"]

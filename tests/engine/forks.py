@@ -1,6 +1,8 @@
-"""A process that has loaded everything and forks an extraction on each line it reads: kill -9 without the start-up.
+"""A process that has loaded everything and forks an extraction on each line it reads: kill -9
+without the start-up.
 
-Protocol: a line of JSON {job: ..., options: ...} in, the child's pid out. The children's results are the store's.
+Protocol: a line of JSON {job: ..., options: ...} in, the child's pid out. The children's results
+are the store's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Killed at any moment, started twice: every image is there once, with the bytes of an unbroken run."""
+"""Killed at any moment, started twice: every image is there once, with the bytes of an unbroken
+run.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,10 @@ def unbroken(
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Every file of a store's runs: shards, metadata, attributes. Not the claims: a killed process leaves its own,
-    which is void since the process is dead."""
+    """Every file of a store's runs: shards, metadata, attributes.
+
+    Not the claims: a killed process leaves its own, which is void since the process is dead.
+    """
     files = (
         path
         for path in (store / "runs").rglob("*")
@@ -82,7 +86,8 @@ def test_kill_at_random_moments(
         os.kill(pid, signal.SIGKILL)
         if forks.wait().endswith(" -9\n"):
             killed += 1
-        else:  # it was quicker than the kill: begin another store, so that kills fall on unfinished runs
+        # it was quicker than the kill: begin another store, so that kills fall on unfinished runs
+        else:
             assert_whole(store, whole)
             store = tmp_path / f"s{killed}.kv"
     forks.start(job(store, tiny_model, pictures))

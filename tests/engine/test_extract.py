@@ -121,7 +121,9 @@ def test_mended_images_at_both_ends_of_a_part(tmp_path: Path, tiny_model: Path, 
 def test_a_run_keeps_its_blocks_whatever_the_images_seem_to_take(
     tmp_path: Path, tiny_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their estimate depends on --limit and on which images can be read; the run goes on all the same."""
+    """Their estimate depends on --limit and on which images can be read; the run goes on all the
+    same.
+    """
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}", "view": "full"}
     monkeypatch.setattr("kvtool.engine.plan.PART_IMAGES", 4)
     first = kvtool.extract(tmp_path / "s.kv", limit=1, **options)

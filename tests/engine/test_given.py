@@ -1,4 +1,6 @@
-"""Extraction of what is given in Python: paths, pictures in memory, a Hugging Face data set, any data set's object."""
+"""Extraction of what is given in Python: paths, pictures in memory, a Hugging Face data set, any
+data set's object.
+"""
 
 from __future__ import annotations
 
@@ -210,7 +212,9 @@ def test_what_can_be_no_data_set(tmp_path: Path, dataset: Any, said: str) -> Non
 
 
 class Stand:
-    """Makes stand-ins for the package `datasets`, of which a Dataset is known by its module alone."""
+    """Makes stand-ins for the package `datasets`, of which a Dataset is known by its module
+    alone.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.module = ModuleType("datasets")

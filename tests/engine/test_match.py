@@ -1,4 +1,6 @@
-"""Which run an extraction goes on with: by what its pictures are, wherever they lie and whatever they are called."""
+"""Which run an extraction goes on with: by what its pictures are, wherever they lie and whatever
+they are called.
+"""
 
 from __future__ import annotations
 
@@ -297,8 +299,10 @@ def test_nothing_to_do_imports_no_torch(tmp_path: Path, tiny_model: Path, few: P
     extract(store, tiny_model, few)
     code = (
         "import sys, kvtool\n"
-        f"report = kvtool.extract({str(store)!r}, model={str(tiny_model)!r}, dataset='folder:{few}')\n"
-        "print(report.n_before, report.n_done, *sorted({'torch', 'transformers', 'zarr'} & sys.modules.keys()))"
+        f"report = kvtool.extract({str(store)!r}, model={str(tiny_model)!r}, "
+        f"dataset='folder:{few}')\n"
+        "print(report.n_before, report.n_done, *sorted({'torch', 'transformers', 'zarr'} & "
+        "sys.modules.keys()))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,4 +1,6 @@
-"""A model whose activations leave float16's range: extraction names the layers, once, and says what to do."""
+"""A model whose activations leave float16's range: extraction names the layers, once, and says what
+to do.
+"""
 
 from __future__ import annotations
 

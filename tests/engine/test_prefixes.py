@@ -37,7 +37,8 @@ def extracted(
 def test_each_image_gets_its_text(tmp_path: Path, tiny_model: Path, few: Path) -> None:
     table = tmp_path / "texts.csv"
     table.write_bytes(
-        '\ufeffnote,image,text\r\n1,001.png,the red cat\r\n\r\n2,000.png,"a, blue\ndog"\r\n'.encode()
+        '\ufeffnote,image,text\r\n1,001.png,the red cat\r\n\r\n2,000.png,"a, '
+        'blue\ndog"\r\n'.encode()
     )
     report, run = extracted(tmp_path, tiny_model, few, f"file:{table}")
     assert {sample.id: sample.prefix for sample in run.samples} == {

@@ -1,4 +1,6 @@
-"""Features before the decoder taken from a run of another prefix: the same bytes, without pictures and tower."""
+"""Features before the decoder taken from a run of another prefix: the same bytes, without pictures
+and tower.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""kvtool correlate: planted stores and answers worked out by hand, what is left out, and a chain of tiny models."""
+"""kvtool correlate: planted stores and answers worked out by hand, what is left out, and a chain of
+tiny models.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,8 @@ def test_by_hand(stores: list[Path]) -> None:
     assert [row["segmentation"] for row in rows] == pytest.approx(x)
     assert [row["semantic-segmentation"] for row in rows] == pytest.approx(x)
     assert [row["accuracy"] for row in rows] == pytest.approx(y)
-    # Two models with 20 and with 10 right: 8 of ADE20K, 4 of COCO, 8 of 12 of Omni3D; 8 of ADE20K and 2 of 4 of COCO.
+    # Two models with 20 and with 10 right: 8 of ADE20K, 4 of COCO, 8 of 12 of Omni3D; 8 of ADE20K
+    # and 2 of 4 of COCO.
     assert rows[0]["cvbench"] == pytest.approx((1 + 8 / 12) / 2)
     assert rows[2]["cvbench"] == pytest.approx((8 / 8 + 2 / 4) / 2 / 2)
     assert [row["cvbench_accuracy"] for row in rows] == pytest.approx(y)
@@ -103,7 +106,9 @@ def test_by_hand(stores: list[Path]) -> None:
 
 
 def test_intervals_of_a_model(stores: list[Path]) -> None:
-    """Segmentation by one task has that task's interval; accuracy that of draws within each collection, one by one."""
+    """Segmentation by one task has that task's interval; accuracy that of draws within each
+    collection, one by one.
+    """
     row = models_of(correlated(stores))[3]
     (run,) = [name for name in row["runs"] if "imagenet" in name]
     best = kvtool.probe(kvtool.open(stores[1]).run(run), TASK[0]).best
@@ -226,9 +231,11 @@ def test_models_that_lack_a_run_are_left_out(
     assert (result.n, result.n_skipped) == (5, 3)
     assert sorted(line.split(": extract")[0] for line in result.skipped) == [
         "model keys-missing: cvbench: run keys_missing-cvbench-test-"
-        f"{hash_of(path, 'keys_missing-cvbench')} holds value of 2 of 2 layers, and questions need whole caches",
+        f"{hash_of(path, 'keys_missing-cvbench')} holds value of 2 of 2 layers, and questions need "
+        "whole caches",
         "model no-questions: cvbench: no run over it",
-        "model no-values: semantic-segmentation: no values over imagenet-s@validation, which most models have",
+        "model no-values: semantic-segmentation: no values over imagenet-s@validation, which most "
+        "models have",
     ]
     with pytest.raises(
         KvtoolError,

@@ -412,7 +412,8 @@ def test_the_table_has_a_line_for_each_condition(
         (
             "coco:{pope}",
             {},
-            "benchmark: expected one of pope:PATH, mme:PATH, blink:PATH, cvbench:PATH, own:PATH, scenes, scenes@mme; "
+            "benchmark: expected one of pope:PATH, mme:PATH, blink:PATH, cvbench:PATH, own:PATH, "
+            "scenes, scenes@mme; "
             "found 'coco:",
         ),
         ("scenes@coco", {}, "benchmark: expected one of"),

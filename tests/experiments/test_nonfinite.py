@@ -1,4 +1,6 @@
-"""Blocks and images whose values are not finite, in the analyses: left out or refused, with a line that says so."""
+"""Blocks and images whose values are not finite, in the analyses: left out or refused, with a line
+that says so.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def test_maps_leave_such_tokens_white() -> None:
 
 
 def test_prefix_has_no_score_of_a_spoiled_block(tmp_path: Path, root: Path) -> None:
-    """The block that is best without prefix is spoiled under the correct one, where another is the best."""
+    """The block that is best without prefix is spoiled under the correct one, where another is the
+    best.
+    """
     pairs = SPair71k(root, "test").pairs()
     fills = {
         "none": half_planted(pairs),

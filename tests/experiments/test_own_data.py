@@ -1,4 +1,6 @@
-"""A data set of one's own through every command: from an empty folder, and as docs/own-data.md has it."""
+"""A data set of one's own through every command: from an empty folder, and as docs/own-data.md has
+it.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,9 @@ def test_what_the_files_do_not_serve_is_said(tmp_path: Path) -> None:
 
 
 def test_a_baseline_is_of_the_very_pictures(tmp_path: Path) -> None:
-    """Pictures of one's own are often called alike: another model's run over others is no baseline."""
+    """Pictures of one's own are often called alike: another model's run over others is no
+    baseline.
+    """
     for model, name in (("demo", "one"), ("demo@1", "other")):
         root = builders.own(tmp_path / name, per_class=2)
         if name == "other":

@@ -1,4 +1,6 @@
-"""Paired tasks from a store to a table: planted truth without a model, and the whole chain with a tiny one."""
+"""Paired tasks from a store to a table: planted truth without a model, and the whole chain with a
+tiny one.
+"""
 
 from __future__ import annotations
 
@@ -314,7 +316,8 @@ def test_runs_that_cannot_serve_say_what_to_extract(
         (
             "counting",
             {},
-            "unknown task 'counting'; known: semantic-correspondence, art-style, visual-similarity, rel",
+            "unknown task 'counting'; known: semantic-correspondence, art-style, "
+            "visual-similarity, rel",
         ),
         ("art-style", {"select": "best"}, "select: expected max or split, found 'best'"),
         ("art-style", {"n": 0}, "n: expected a whole number from 1 "),

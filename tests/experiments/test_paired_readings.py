@@ -1,4 +1,6 @@
-"""What the values answer: vectorised readings against a slow loop over questions, and planted truth."""
+"""What the values answer: vectorised readings against a slow loop over questions, and planted
+truth.
+"""
 
 from __future__ import annotations
 
@@ -178,8 +180,9 @@ def test_the_probe_equals_scikit_learn_fold_by_fold(run: Run) -> None:
 
 
 def test_the_probe_finds_a_planted_answer_and_nothing_in_noise(tmp_path: Path) -> None:
-    """One channel of block (1, 1) says the answer; everything else is noise, where it must not do better than chance
-    allows: what a question's own label told would show here."""
+    """One channel of block (1, 1) says the answer; everything else is noise, where it must not do
+    better than chance allows: what a question's own label told would show here.
+    """
     n = 120
     labels = tuple(int(bit) for bit in np.random.default_rng(3).integers(0, 2, n))
 

@@ -1,4 +1,6 @@
-"""Prefix conditions compared: planted runs scored by hand, paired intervals, and the whole chain with a tiny model."""
+"""Prefix conditions compared: planted runs scored by hand, paired intervals, and the whole chain
+with a tiny model.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def by_hand(pair: Pair, found: Callable[[tuple[float, float]], tuple[float, floa
 
 
 def planted_pck(root: Path) -> tuple[Array, Array]:
-    """PCK of each pair where the right token is found, and where it is for cat0 alone: else the first token."""
+    """PCK of each pair where the right token is found, and where it is for cat0 alone: else the
+    first token.
+    """
     span = sample("x", 0, WH, GRID).base()
     pairs = SPair71k(root, "test").pairs()
     right = np.array(
@@ -337,7 +341,9 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
 
 
 def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path: Path) -> None:
-    """Without prefix one block finds cat0's keypoints and another cat1's; a file has texts for one category alone."""
+    """Without prefix one block finds cat0's keypoints and another cat1's; a file has texts for one
+    category alone.
+    """
     dataset = SPair71k(root, "test")
     code, background = planted(dataset.pairs()), noise(0)
     of_block = {WITHOUT: "cat0/", (4, 1): "cat1/"}

@@ -196,7 +196,8 @@ def test_a_kept_result_is_given_without_torch(run: Run) -> None:
     code = (
         "import sys, kvtool\n"
         f"result = kvtool.probe({str(run.store)!r}, {TASK!r})\n"
-        "print(result.best['pck_image'], *sorted({'torch', 'transformers', 'scipy', 'sklearn'} & sys.modules.keys()))"
+        "print(result.best['pck_image'], *sorted({'torch', 'transformers', 'scipy', 'sklearn'} & "
+        "sys.modules.keys()))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

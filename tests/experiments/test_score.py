@@ -1,4 +1,6 @@
-"""Scores against answers worked out by hand or by the obvious loop, and what is left out or missing."""
+"""Scores against answers worked out by hand or by the obvious loop, and what is left out or
+missing.
+"""
 
 from __future__ import annotations
 

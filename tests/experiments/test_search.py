@@ -1,4 +1,6 @@
-"""kvtool.search against a double loop over every patch; the index against FAISS used by hand, damage and company."""
+"""kvtool.search against a double loop over every patch; the index against FAISS used by hand,
+damage and company.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ BLOCK: dict[str, Any] = {"layer": LAYER, "kv_head": HEAD}
 
 
 def images(count: int = 12) -> list[Sample]:
-    """Grids of different shapes, some with newline tokens, some with a token before the grid or a cropped cover."""
+    """Grids of different shapes, some with newline tokens, some with a token before the grid or a
+    cropped cover.
+    """
     made = []
     for i in range(count):
         grid = (3 + i % 3, 4 + i % 2)
@@ -87,7 +91,9 @@ def by_hand(
     layer: int,
     head: int,
 ) -> Any:
-    """(image, token) of the patch itself, then of the others by (score, place), with their scores."""
+    """(image, token) of the patch itself, then of the others by (score, place), with their
+    scores.
+    """
     patches = all_patches(run, kind, layer, head)
     own = next(
         i for i, (name, row, col, _, _) in enumerate(patches) if (name, row, col) == (image, *cell)

@@ -1,4 +1,6 @@
-"""Files made to be shared name no folder of this machine, no user and no host; and pictures of a list in `show`."""
+"""Files made to be shared name no folder of this machine, no user and no host; and pictures of a
+list in `show`.
+"""
 
 from __future__ import annotations
 

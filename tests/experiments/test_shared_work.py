@@ -1,4 +1,6 @@
-"""The same command in several processes at once: nothing is computed twice, nothing is lost, each says how it ended."""
+"""The same command in several processes at once: nothing is computed twice, nothing is lost, each
+says how it ended.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""kvtool show: what is drawn is what is scored, where it belongs; and one line for each bad request."""
+"""kvtool show: what is drawn is what is scored, where it belongs; and one line for each bad
+request.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: 
 
 
 def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) -> None:
-    """Every keypoint of PLANTED is right; those of a block of noise are at the cells that --save-predictions says."""
+    """Every keypoint of PLANTED is right; those of a block of noise are at the cells that
+    --save-predictions says.
+    """
     run = RUNS["semantic-correspondence"](tmp_path)
     for name, block, colour in (("right", BEST, RIGHT), ("wrong", Block("value", 2, 1), WRONG)):
         options: dict[str, Any] = {"layers": [block.layer], "heads": [block.kv_head]}

@@ -48,7 +48,9 @@ def spoil(folder: Path, name: str, at: Any) -> None:
 
 
 def spoil_a_word(folder: Path, word: str) -> Path:
-    """Every question with that word has logits that are not finite; images' caches stay what they were."""
+    """Every question with that word has logits that are not finite; images' caches stay what they
+    were.
+    """
     spoil(folder, "model.language_model.embed_tokens.weight", (tiny.word_id(word), 0))
     return folder
 

@@ -1,4 +1,6 @@
-"""Variance: equal to NumPy's however the sums are cut and merged; the planted keys; what cannot be judged says so."""
+"""Variance: equal to NumPy's however the sums are cut and merged; the planted keys; what cannot be
+judged says so.
+"""
 
 from __future__ import annotations
 
@@ -95,8 +97,9 @@ def test_a_run_equals_numpy(
 
 
 def test_only_the_base_grid_counts(tmp_path: Path) -> None:
-    """Tokens before the grid, at the ends of its rows and after it are not part of it; of the last, images may have
-    different numbers, as the tiles of the full view have."""
+    """Tokens before the grid, at the ends of its rows and after it are not part of it; of the last,
+    images may have different numbers, as the tiles of the full view have.
+    """
     images = [
         replace(image, n_tokens=image.n_tokens + image.index)
         for image in samples(6, newline=True, start=2)
@@ -211,7 +214,9 @@ def test_results_are_kept_and_a_threshold_needs_no_new_pass(
 
 
 def test_other_kinds(tmp_path: Path) -> None:
-    """Values are judged as keys are; what goes into the decoder is one block, of which there are no two modes."""
+    """Values are judged as keys are; what goes into the decoder is one block, of which there are no
+    two modes.
+    """
     rng = np.random.default_rng(0)
     run = write(
         tmp_path / "s", samples(6), rng.normal(size=(6, 3, 2, 12, 8)), kinds=("key", "value")

@@ -1,8 +1,9 @@
-"""Commands in processes of their own, which count what they compute and can be held at any moment of it.
+"""Commands in processes of their own, which count what they compute and can be held at any moment
+of it.
 
-Protocol: `python -m tests.experiments.workers WHAT STOP_AT LOG ARGUMENTS...` runs `kvtool ARGUMENTS...`. For each call
-that computes WHAT a line of LOG says how much. At the call of number STOP_AT, from 1, the process says so on standard
-output and waits for a line on its standard input.
+Protocol: `python -m tests.experiments.workers WHAT STOP_AT LOG ARGUMENTS...` runs `kvtool
+ARGUMENTS...`. For each call that computes WHAT a line of LOG says how much. At the call of number
+STOP_AT, from 1, the process says so on standard output and waits for a line on its standard input.
 """
 
 from __future__ import annotations

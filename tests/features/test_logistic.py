@@ -14,7 +14,9 @@ from kvtool.features.logistic_steps import FULL_HESSIAN_TO
 def planted(
     problems: int, n: int, dim: int, seed: int, kind: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (problem, n, dim) and shared labels (1, n) of the difficulties that real blocks have."""
+    """Features (problem, n, dim) and shared labels (1, n) of the difficulties that real blocks
+    have.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.rand(1, n, generator=generator) < 0.2
     x = torch.randn(problems, n, dim, generator=generator)

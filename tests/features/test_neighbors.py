@@ -22,7 +22,9 @@ HERE: list[Backend] = [
 
 
 def loop(queries: Array, targets: Array, k: int, metric: Metric) -> Array:
-    """Indices by definition: every pair in Python's exact-enough doubles, sorted by (score, index)."""
+    """Indices by definition: every pair in Python's exact-enough doubles, sorted by (score,
+    index).
+    """
     found = np.empty((*queries.shape[:2], k), np.int64)
     for head in range(len(queries)):
         for row, query in enumerate(queries[head].astype(float)):

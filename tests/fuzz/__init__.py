@@ -1,4 +1,7 @@
-"""Hostile input: seeded mutations of every file, argument and variable that kvtool reads. `python -m tests.fuzz`."""
+"""Hostile input: seeded mutations of every file, argument and variable that kvtool reads.
+
+`python -m tests.fuzz`.
+"""
 
 from tests.fuzz.running import campaign
 

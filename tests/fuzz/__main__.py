@@ -1,4 +1,7 @@
-"""`make fuzz`: a long campaign; figures go to build/campaign.json, faults to build/fuzz. Exit 1 where there is one."""
+"""`make fuzz`: a long campaign; figures go to build/campaign.json, faults to build/fuzz.
+
+Exit 1 where there is one.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ def main() -> int:
         print(json.dumps(row))
     for fault in json.loads((options.keep / "faults.json").read_text()):
         print(
-            f"{fault['outcome']}: {fault['what'][:160]} | {fault['where']} | {fault['times']} x | {fault['again']}"
+            f"{fault['outcome']}: {fault['what'][:160]} | {fault['where']} | {fault['times']} x | "
+            f"{fault['again']}"
         )
     return int(any(row[name] for row in rows for name in FAULTS))
 

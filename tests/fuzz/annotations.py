@@ -1,4 +1,6 @@
-"""Annotations of every data set, damaged: read as the same truth where they mean the same, else left out or refused."""
+"""Annotations of every data set, damaged: read as the same truth where they mean the same, else
+left out or refused.
+"""
 
 from __future__ import annotations
 
@@ -88,11 +90,12 @@ class Annotations(Kind):
         path = rng.choice(texts)
         change = harmless_json if path.suffix == ".json" else harmless_text
         write(path, change(rng, path.read_bytes()))
-        found = _read(name, root)
-        for expected, actual in zip(self.expected[name], found or [("open", None)], strict=False):
+        records = _read(name, root)
+        for expected, actual in zip(self.expected[name], records or [("open", None)], strict=False):
             if expected != actual:
                 raise Wrong(
-                    f"{name}: {path.relative_to(root)} means the same, {expected[0]} does not: {actual!r:.200}"
+                    f"{name}: {path.relative_to(root)} means the same, {expected[0]} does not: "
+                    f"{actual!r:.200}"
                 )
 
 

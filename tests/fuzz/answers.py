@@ -1,4 +1,6 @@
-"""Files that users give and results that a store keeps: prefixes, answers to score, heads, lists of pictures."""
+"""Files that users give and results that a store keeps: prefixes, answers to score, heads, lists of
+pictures.
+"""
 
 from __future__ import annotations
 

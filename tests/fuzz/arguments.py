@@ -1,4 +1,6 @@
-"""Command lines and environments: every option of every command, with plausible and hostile values."""
+"""Command lines and environments: every option of every command, with plausible and hostile
+values.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ WRITTEN = (
     "dir",
     "store",
 )
-"""Options that name what is written: hostile values that lead out of the working folder are none of theirs."""
+"""Options that name what is written: hostile values that lead out of the working folder are none of
+theirs.
+"""
 LEADING_OUT = ("..", "/", "~", "../../etc/passwd")
 
 NUMBERS = (
@@ -235,7 +239,9 @@ def _value(rng: random.Random, parameter: Any, wildness: float) -> str:
 
 
 def _text(rng: random.Random) -> str:
-    """A hostile text that the kernel lets through as an argument: no NUL, and surrogates only of undecodable bytes."""
+    """A hostile text that the kernel lets through as an argument: no NUL, and surrogates only of
+    undecodable bytes.
+    """
     return (
         rng.choice((*EXTREME_TEXTS, *NUMBERS, *LISTS))
         .replace("\0", "\x01")

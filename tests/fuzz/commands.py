@@ -176,7 +176,9 @@ def _write_data(seeds: Path) -> None:
 
 
 def _write_stores(seeds: Path) -> None:
-    """One run over SPair pictures with kept results, and one that a tiny model made of POPE's pictures."""
+    """One run over SPair pictures with kept results, and one that a tiny model made of POPE's
+    pictures.
+    """
     import kvtool
     from kvtool.datasets import open_dataset
     from tests.support import tiny

@@ -1,4 +1,6 @@
-"""Pictures and masks in every format that Pillow writes, damaged: decoded as Pillow decodes them, or refused."""
+"""Pictures and masks in every format that Pillow writes, damaged: decoded as Pillow decodes them,
+or refused.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ def _as_picture(path: Path) -> None:
 
 
 def _plain(path: Path) -> Any:
-    """(height, width, 3) of Pillow alone, where the way from its mode to RGB is not a choice; None elsewhere."""
+    """(height, width, 3) of Pillow alone, where the way from its mode to RGB is not a choice; None
+    elsewhere.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -9,7 +9,9 @@ from typing import ClassVar
 
 
 class Kind(ABC):
-    """One kind. The seeds are written once, in a process of its own; inputs are tried in forked workers."""
+    """One kind. The seeds are written once, in a process of its own; inputs are tried in forked
+    workers.
+    """
 
     name: ClassVar[str]
     share: ClassVar[float]
@@ -28,4 +30,7 @@ class Kind(ABC):
 
     @abstractmethod
     def attempt(self, rng: random.Random, folder: Path) -> None:
-        """Make one input in an empty folder and use it. KvtoolError: refused. Finding: a fault that is no exception."""
+        """Make one input in an empty folder and use it.
+
+        KvtoolError: refused. Finding: a fault that is no exception.
+        """

@@ -1,4 +1,6 @@
-"""Checkpoints whose small files or weights are damaged: loaded and used as they are, or refused in one line."""
+"""Checkpoints whose small files or weights are damaged: loaded and used as they are, or refused in
+one line.
+"""
 
 from __future__ import annotations
 

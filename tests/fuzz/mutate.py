@@ -1,4 +1,5 @@
-"""Hostile versions of bytes, texts and JSON values: what disks, downloads, converters and people make of files.
+"""Hostile versions of bytes, texts and JSON values: what disks, downloads, converters and people
+make of files.
 
 Every choice comes from the given random.Random, so that a number gives the same input again.
 """
@@ -345,7 +346,9 @@ _TEXT_DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (
 
 
 def harmless_text(rng: Random, data: bytes) -> bytes:
-    """The same text to every reader of text: a byte order mark, other line ends, blank lines at the end."""
+    """The same text to every reader of text: a byte order mark, other line ends, blank lines at the
+    end.
+    """
     change = rng.randrange(3)
     if change == 0:
         return BYTE_ORDER_MARK + data
@@ -355,7 +358,9 @@ def harmless_text(rng: Random, data: bytes) -> bytes:
 
 
 def harmless_json(rng: Random, data: bytes) -> bytes:
-    """The same value to every reader of JSON: members in another order, indented, characters escaped or not."""
+    """The same value to every reader of JSON: members in another order, indented, characters
+    escaped or not.
+    """
     try:
         value = json.loads(data)
     except ValueError:

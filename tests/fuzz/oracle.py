@@ -1,4 +1,7 @@
-"""What may come of a hostile input: a value, or one line of a KvtoolError. Anything else is counted."""
+"""What may come of a hostile input: a value, or one line of a KvtoolError.
+
+Anything else is counted.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ class Lost(Finding):
 
 
 class Hang(BaseException):
-    """The time for one input is over; no handler of exceptions may take it for an error of the input."""
+    """The time for one input is over; no handler of exceptions may take it for an error of the
+    input.
+    """
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ def _verdict(error: BaseException) -> Verdict:
 
 
 def innermost(error: BaseException) -> str:
-    """file:line function of the last frame inside the package; of the harness where there is none."""
+    """file:line function of the last frame inside the package; of the harness where there is
+    none.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     package = [frame for frame in frames if frame.filename.startswith(f"{PACKAGE}/")]
     if not (package or frames):

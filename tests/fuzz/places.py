@@ -1,4 +1,6 @@
-"""Trees of files for one input each: a quick copy of the seeds, of which one file or folder is made hostile."""
+"""Trees of files for one input each: a quick copy of the seeds, of which one file or folder is made
+hostile.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ BY_SUFFIX: dict[str, Damage] = {
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Hard links to the files of a tree: nobody writes into a file, a changed one is another file."""
+    """Hard links to the files of a tree: nobody writes into a file, a changed one is another
+    file.
+    """
     shutil.copytree(source, target, copy_function=os.link, symlinks=True)
 
 
@@ -37,7 +41,9 @@ def files_of(root: Path) -> list[Path]:
 
 
 def regular_bytes(path: Path) -> bytes:
-    """A file's content; nothing of one that was damaged before into something that cannot be read."""
+    """A file's content; nothing of one that was damaged before into something that cannot be
+    read.
+    """
     try:
         return path.read_bytes()
     except OSError:
@@ -50,7 +56,9 @@ def damage_one(rng: random.Random, path: Path) -> None:
 
 
 def damage_tree(rng: random.Random, files: Sequence[Path]) -> None:
-    """Hostile content in one or two of the files; now and then something that is no file, or other files' content."""
+    """Hostile content in one or two of the files; now and then something that is no file, or other
+    files' content.
+    """
     for _ in range(rng.choice((1, 1, 1, 2))):
         path = rng.choice(files)
         if not path.is_file():

@@ -1,4 +1,6 @@
-"""The campaign: inputs of every kind, counted; what was wrong is kept below build/fuzz, by the place it comes from."""
+"""The campaign: inputs of every kind, counted; what was wrong is kept below build/fuzz, by the
+place it comes from.
+"""
 
 from __future__ import annotations
 
@@ -118,9 +120,11 @@ def campaign(
     kinds: Sequence[str] | None = None,
     keep: Path = Path("build/fuzz"),
 ) -> list[dict[str, Any]]:
-    """Try `count` inputs, or as many as `seconds` allow, shared among the kinds; a row of figures for each kind.
+    """Try `count` inputs, or as many as `seconds` allow, shared among the kinds; a row of figures
+    for each kind.
 
-    What was wrong is listed in `keep`/faults.json with a command that tries it again, and its inputs lie beside.
+    What was wrong is listed in `keep`/faults.json with a command that tries it again, and its
+    inputs lie beside.
     """
     chosen = [kind for kind in all_kinds() if kinds is None or kind.name in kinds]
     total = sum(kind.share for kind in chosen)
@@ -172,7 +176,9 @@ def _batches(numbers: range) -> Iterator[range]:
 
 
 def seeded(kind: type[Kind], seeds: Path) -> Kind:
-    """A kind whose seeds are written (by a child, so that no library's threads live here) and read."""
+    """A kind whose seeds are written (by a child, so that no library's threads live here)
+    and read.
+    """
     opened = kind(seeds)
     seeds.mkdir()
     pid = os.fork()

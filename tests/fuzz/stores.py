@@ -1,4 +1,6 @@
-"""Damaged stores: what was stored is read as it was or refused, verify tells, other runs stay, removal works."""
+"""Damaged stores: what was stored is read as it was or refused, verify tells, other runs stay,
+removal works.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,9 @@ def contents(store: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def hostile_record(rng: random.Random, data: bytes) -> bytes:
-    """A sealed document of other content, under a right seal; a run's under a right hash where it has one."""
+    """A sealed document of other content, under a right seal; a run's under a right hash where it
+    has one.
+    """
     from kvtool.store.files import SEAL, UNSEALED, sealed
     from kvtool.store.manifest import RunConfig
 

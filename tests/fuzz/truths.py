@@ -1,4 +1,6 @@
-"""Everything that a data set says: images, texts, prefixes, truth, call by call; each may be refused."""
+"""Everything that a data set says: images, texts, prefixes, truth, call by call; each may be
+refused.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,8 @@ def check_mask(mask: Any, what: str, values: int = 256) -> None:
     """A mask is two-dimensional and holds no value but 0 to `values` - 1 and void."""
     if mask is not None and (mask.ndim != 2 or ((mask >= values) & (mask != 255)).any()):
         raise Wrong(
-            f"{what}: expected a map of values below {values}, found {mask.shape} up to {mask.max(initial=0)}"
+            f"{what}: expected a map of values below {values}, found {mask.shape} up to "
+            f"{mask.max(initial=0)}"
         )
 
 

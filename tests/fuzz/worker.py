@@ -1,4 +1,6 @@
-"""Inputs tried in forked processes: time and memory of each are bounded, and a crash costs one input."""
+"""Inputs tried in forked processes: time and memory of each are bounded, and a crash costs one
+input.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ LARGEST_FILE_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Tried:
-    """One input and what came of it; peak_mb: how much the worker's memory had grown by then at most."""
+    """One input and what came of it; peak_mb: how much the worker's memory had grown by then at
+    most.
+    """
 
     number: int
     verdict: Verdict
@@ -50,7 +54,9 @@ def input_random(kind: Kind, seed: int, number: int) -> random.Random:
 def try_inputs(
     kind: Kind, numbers: Sequence[int], seed: int, scratch: Path, keep: Keep
 ) -> Iterator[Tried]:
-    """Try these inputs in one worker after another: after a crash or a hang another goes on with the next input."""
+    """Try these inputs in one worker after another: after a crash or a hang another goes on with
+    the next input.
+    """
     left = list(numbers)
     while left:
         for tried in _one_worker(kind, left, seed, scratch, keep):
@@ -109,7 +115,9 @@ def _lines(fd: int) -> Iterator[bytes]:
 
 
 def crash_place(report: Path) -> str:
-    """The innermost place in the package of faulthandler's report, which names the innermost frame first."""
+    """The innermost place in the package of faulthandler's report, which names the innermost frame
+    first.
+    """
     pattern = re.compile(
         rf'File "{re.escape(str(PACKAGE.parent))}/(kvtool/[^"]+)", line (\d+) in (\w+)'
     )
@@ -173,7 +181,9 @@ def _hang(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _try(kind: Kind, number: int, seed: int, scratch: Path) -> Tried:
-    """One input in a fresh folder, which is also the working folder; the alarm comes again where it is swallowed."""
+    """One input in a fresh folder, which is also the working folder; the alarm comes again where it
+    is swallowed.
+    """
     folder = scratch / "input"
     os.chdir(scratch)
     clear(folder)

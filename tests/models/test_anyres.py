@@ -1,4 +1,6 @@
-"""The LLaVA views' geometry at the sizes of published checkpoints, worked out by hand and by transformers."""
+"""The LLaVA views' geometry at the sizes of published checkpoints, worked out by hand and by
+transformers.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_base_view_sees_all_but_the_last_pixels() -> None:
 
 
 def test_tiles_of_a_landscape_picture() -> None:
-    """640 x 480 px fits 2 x 2 tiles of 336 px as 672 x 504, 84 px of padding above and below: 6 rows of tokens each."""
+    """640 x 480 px fits 2 x 2 tiles of 336 px as 672 x 504, 84 px of padding above and below: 6
+    rows of tokens each.
+    """
     tiling = Tiling((640, 480), (2, 2), CLIP)
     assert tiling.padding() == (6, 0)
     span = tiling.packed_span(576, None)
@@ -59,8 +63,10 @@ def test_padding_is_transformers(tower: Tower, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (1000, 100), (37, 301), (77, 200)])
 def test_tokens_of_tiles_stand_where_the_pixels_went(size: tuple[int, int]) -> None:
-    """Each token's centre, traced through transformers' own resizing and padding by images whose colours are their
-    coordinates: off by at most half the pixels a tile loses (3 of 384) and a pixel of the fitted image."""
+    """Each token's centre, traced through transformers' own resizing and padding by images whose
+    colours are their coordinates: off by at most half the pixels a tile loses (3 of 384) and a
+    pixel of the fitted image.
+    """
     processor = LlavaOnevisionImageProcessorPil(do_normalize=False, do_rescale=False, resample=2)
     best = select_best_resolution((size[1], size[0]), processor.image_grid_pinpoints)
     tiles = (best[0] // 384, best[1] // 384)

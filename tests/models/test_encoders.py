@@ -29,7 +29,9 @@ class AloneContract(EncoderContract):
     special = 0
     """Class and register tokens before the patches."""
     seen_px: tuple[float, float, float, float] = (0, 0, 70 * 32 / 34, 45 * 32 / 34)
-    """What the patches of a 70 x 45 px image show of it, worked out by hand: the last 2 of 34 px are never seen."""
+    """What the patches of a 70 x 45 px image show of it, worked out by hand: the last 2 of 34 px
+    are never seen.
+    """
 
     def own_vision(
         self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
@@ -75,7 +77,9 @@ class TestSiglipOfWholeModel(TestSiglip):
 
 
 class TestClip(AloneContract):
-    """The shorter side of 70 x 45 px becomes 34 px, the longer int(52.9) = 52; the middle 34 of those are kept."""
+    """The shorter side of 70 x 45 px becomes 34 px, the longer int(52.9) = 52; the middle 34 of
+    those are kept.
+    """
 
     build = "clip"
     own_class: ClassVar[Any] = CLIPVisionModel
@@ -113,7 +117,9 @@ class TestDinov2WithRegisters(TestDinov2):
 
 @pytest.mark.parametrize("size", [(2000, 7), (7, 2000)])
 def test_cropping_first_shows_the_same_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
-    """A very long image is cropped before it is resized; up to one level of 255 that changes nothing."""
+    """A very long image is cropped before it is resized; up to one level of 255 that changes
+    nothing.
+    """
     tiny.clip(tmp_path)
     image = tiny.noise(*size)
     found = (

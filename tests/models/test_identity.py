@@ -128,7 +128,9 @@ def test_weights_changed_at_the_same_place_are_another_model(folder: Path) -> No
 
 
 def test_one_checkpoint_by_any_name(hub: Path, qwen: Path, tmp_path: Path) -> None:
-    """A folder, its copy, a hub id, its commit, a branch, a pull request, a tag and the snapshot's folder."""
+    """A folder, its copy, a hub id, its commit, a branch, a pull request, a tag and the snapshot's
+    folder.
+    """
     snapshot = cached(hub, qwen, "main", "refs/pr/5", "release/2.0", "v1.0")
     names = [
         "acme/tiny",
@@ -209,6 +211,7 @@ def test_long_hashing_is_said(
 def test_resolving_imports_neither_torch_nor_transformers(folder: Path) -> None:
     code = (
         "import sys; from kvtool.models.hub import resolve; resolve(sys.argv[1]); "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy', 'huggingface_hub')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy', "
+        "'huggingface_hub')))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 0

@@ -1,4 +1,6 @@
-"""Knockout from a stored cache against transformers' eager forward of the whole prompt with additive masks."""
+"""Knockout from a stored cache against transformers' eager forward of the whole prompt with
+additive masks.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ QUESTION = "what is there"
 
 @dataclass
 class Case:
-    """A family's tiny checkpoint: ours, transformers' own in eager attention, and how to lay out its prompt."""
+    """A family's tiny checkpoint: ours, transformers' own in eager attention, and how to lay out
+    its prompt.
+    """
 
     contract: DecoderContract
     folder: Path
@@ -67,7 +71,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @contextmanager
 def masked(own: Any, heads: Sequence[Head], start: int, stop: int) -> Iterator[None]:
-    """Give the attention of each layer a float mask (1, q_head, query, key), minus infinity written out pair by pair.
+    """Give the attention of each layer a float mask (1, q_head, query, key), minus infinity written
+    out pair by pair.
 
     start, stop: the image's placeholders in the prompt. Four query heads share two kv_heads.
     """
@@ -124,7 +129,9 @@ def test_logits_equal_an_eager_forward_of_the_whole_prompt(case: Case) -> None:
 
 
 def test_answers_equal_eager_greedy_decoding_of_the_whole_prompt(case: Case) -> None:
-    """transformers runs the whole prompt again for each token, so that its masks are written out in full too."""
+    """transformers runs the whole prompt again for each token, so that its masks are written out in
+    full too.
+    """
     heads = [(0, 1), (2, 0)]
     view = case.contract.views[-1]
     sample, cache = case.stored(view)
@@ -197,7 +204,9 @@ def test_questions_about_one_image_run_together_and_answer_as_each_alone(
 
 @pytest.mark.parametrize("case", CONTRACTS[3:], ids=lambda contract: contract.build, indirect=True)
 def test_images_of_one_length_and_two_places_are_blocked_each_in_its_own(case: Case) -> None:
-    """Rows whose images start at different positions: one has a shorter image and a longer text before it."""
+    """Rows whose images start at different positions: one has a shorter image and a longer text
+    before it.
+    """
     short, long = ((60, 40), (60, 44))
     prepared = [case.model.prepare(tiny.noise(*size), id="a", index=0) for size in (short, long)]
     lacking = prepared[1].sample.n_tokens - prepared[0].sample.n_tokens

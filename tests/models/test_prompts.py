@@ -1,4 +1,6 @@
-"""Prompt layouts: where templates come from, what they put around an image, and how text is cut into tokens."""
+"""Prompt layouts: where templates come from, what they put around an image, and how text is cut
+into tokens.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +123,8 @@ def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None
     dog, user, line = tiny.word_id("dog"), tiny.word_id("user"), tiny.word_id("\n")
     start, opens, closes = map(tiny.token_id, ("<s>", "<|vision_start|>", "<|vision_end|>"))
     numbered = (
-        "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}dog {{ 'red ' * loop.index }}<image> "
+        "{% for part in messages[0]['content'] %}{% if part['type'] == 'image' %}dog {{ 'red ' * "
+        "loop.index }}<image> "
         "{% else %}{{ part['text'] }} user{% endif %}{% endfor %}"
     )
     found = prompt(tmp_path, numbered, adds_start=True)

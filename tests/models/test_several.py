@@ -16,8 +16,9 @@ class TestLlavaOnevision(SeveralContract):
     def own_inputs(
         self, own: Any, folder: Path, images: list[Image.Image], text: str
     ) -> dict[str, Any]:
-        """transformers pads an image among several to a square; squeezed before, it is the base view of an image alone.
-        See docs/decisions/models-several-images.md."""
+        """transformers pads an image among several to a square; squeezed before, it is the base
+        view of an image alone. See docs/decisions/models-several-images.md.
+        """
         squeezed = [image.resize((34, 34), Image.Resampling.BICUBIC) for image in images]
         return super().own_inputs(own, folder, squeezed, text)
 
@@ -35,7 +36,9 @@ class TestLlavaNextBase(SeveralContract):
     def own_inputs(
         self, own: Any, folder: Path, images: list[Image.Image], text: str
     ) -> dict[str, Any]:
-        """Of each image the head of transformers' features, which is its base view, and one newline."""
+        """Of each image the head of transformers' features, which is its base view, and one
+        newline.
+        """
         inputs = super().own_inputs(own, folder, images, text)
         ids = inputs["input_ids"][0]
         spots = (ids == own.config.image_token_id).nonzero()[:, 0]

@@ -1,4 +1,6 @@
-"""Weights: those that the network has no place for, that are not finite, that are not the file, that do not fit."""
+"""Weights: those that the network has no place for, that are not finite, that are not the file,
+that do not fit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pictures of components: what is alike looks alike, what is input-agnostic is framed, and all of it fits a page."""
+"""Pictures of components: what is alike looks alike, what is input-agnostic is framed, and all of
+it fits a page.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pixels under a mask are tinted and no others, lines end where they should, and a sheet's texts fit."""
+"""Pixels under a mask are tinted and no others, lines end where they should, and a sheet's texts
+fit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`report` on real stores: pictures of every task, what is missing is said, and the command as a shell sees it."""
+"""`report` on real stores: pictures of every task, what is missing is said, and the command as a
+shell sees it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A score and the error that is its mirror image: the same block is best, in every table, picture and sentence."""
+"""A score and the error that is its mirror image: the same block is best, in every table, picture
+and sentence.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +166,9 @@ def test_plot() -> None:
 
 
 def test_prefixes() -> None:
-    """A difference of errors has the errors' unit, and what raised an error is said to have done so."""
+    """A difference of errors has the errors' unit, and what raised an error is said to have done
+    so.
+    """
     made = results.prefix()
     result = replace(
         made, unit="m", higher_is_better=False, config={**made.config, "kinds": ["value"]}

@@ -1,4 +1,6 @@
-"""The report page without a browser: what is chosen and said, and that nothing of a result gets out of its text."""
+"""The report page without a browser: what is chosen and said, and that nothing of a result gets out
+of its text.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,8 @@ def test_best_block_and_its_choice() -> None:
         (0.5, "It is above the projected features, 30.0 [28.0, 32.0]."),
         (
             0.33,
-            "It is not distinguishable from the projected features, 30.0 [28.0, 32.0]: the intervals overlap.",
+            "It is not distinguishable from the projected features, 30.0 [28.0, 32.0]: the "
+            "intervals overlap.",
         ),
         (0.1, "It is below the projected features, 30.0 [28.0, 32.0]."),
     ],
@@ -181,7 +184,8 @@ def test_between_models() -> None:
         best_of(studies.probe_result(model=name), value) for name, value in (("a", 0.6), ("b", 0.5))
     )
     assert sentences.between_models([second, first]) == (
-        "Of 2 models the best block of a (60.0 [58.0, 62.0]) is above that of the next, b (50.0 [48.0, 52.0])."
+        "Of 2 models the best block of a (60.0 [58.0, 62.0]) is above that of the next, b (50.0 "
+        "[48.0, 52.0])."
     )
     assert "are not distinguishable" in str(
         sentences.between_models([first, best_of(second, 0.59)])
@@ -206,7 +210,8 @@ def test_between_models() -> None:
 
 def test_input_agnostic_keys() -> None:
     assert variance_article.agnostic_keys(studies.variance_result()) == (
-        "3 of 8 key blocks are input-agnostic (3 of 4 early): variance below 1, the valley between the two modes."
+        "3 of 8 key blocks are input-agnostic (3 of 4 early): variance below 1, the valley between "
+        "the two modes."
     )
     assert (
         "No key is called input-agnostic: the variances are not bimodal (one mode)"
@@ -254,7 +259,8 @@ def test_values_and_the_model() -> None:
     result = studies.paired_result()
     cells, test, chosen = sentences.sentences_of(result)
     assert cells.startswith(
-        "Value, layer 3, head 1, percent of 60 questions: both right 40.0 [38.0, 42.0], values alone"
+        "Value, layer 3, head 1, percent of 60 questions: both right 40.0 [38.0, 42.0], values "
+        "alone"
     )
     assert test.startswith("The values answer more questions right than the model: values 70.0")
     assert chosen.startswith("Optimistic")

@@ -45,7 +45,9 @@ def test_as_scipy_has_them(both: tuple[list[int], list[int]]) -> None:
 
 
 def test_by_hand() -> None:
-    """Ranks 1 2 3 4 5 and 2 1 4 3 5: sum of squared differences 4, rho = 1 - 6 * 4 / (5 * 24) = 0.8."""
+    """Ranks 1 2 3 4 5 and 2 1 4 3 5: sum of squared differences 4, rho = 1 - 6 * 4 / (5 * 24) =
+    0.8.
+    """
     x, y = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([30.0, 10.0, 50.0, 40.0, 90.0])
     found = spearman(x, y)
     assert found.value == pytest.approx(0.8, abs=1e-12)
@@ -53,7 +55,8 @@ def test_by_hand() -> None:
     assert found[1:3] == pytest.approx(
         (tanh(atanh(0.8) - half), tanh(atanh(0.8) + half)), abs=1e-12
     )
-    # Of the orders of five, 8 have a sum of squared differences of 4 or less, and 8 have rho of -0.8 or less.
+    # Of the orders of five, 8 have a sum of squared differences of 4 or less, and 8 have rho of
+    # -0.8 or less.
     assert found.p == pytest.approx(16 / 120)
     assert found.n == 5
     # Pearson of (0, 1, 2, 3) and (0, 0, 0, 4): covariance 6, squares 5 and 12.

@@ -1,4 +1,6 @@
-"""The copy of a store's zarr.json in its ledger: verify says where it is damaged or gone, repair makes it again."""
+"""The copy of a store's zarr.json in its ledger: verify says where it is damaged or gone, repair
+makes it again.
+"""
 
 from __future__ import annotations
 

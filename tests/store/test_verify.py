@@ -206,7 +206,9 @@ def test_problems_are_plain_rows() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
 def test_a_fifo_in_place_of_any_file_is_listed_and_waited_for_by_nobody(store: Store) -> None:
-    """Opened as a file is, it would wait for a writer for ever; so this reads in another process."""
+    """Opened as a file is, it would wait for a writer for ever; so this reads in another
+    process.
+    """
     script = (
         "import sys; from kvtool.store import open_store; from kvtool.store.verify import verify"
     )

@@ -1,4 +1,6 @@
-"""Annotations as users meet them: cut off, turned, of another size, in another mode, or not there at all."""
+"""Annotations as users meet them: cut off, turned, of another size, in another mode, or not there
+at all.
+"""
 
 from __future__ import annotations
 

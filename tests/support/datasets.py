@@ -1,4 +1,6 @@
-"""Small real data sets in the official layouts, written by hand here and independent of the scenes writer."""
+"""Small real data sets in the official layouts, written by hand here and independent of the scenes
+writer.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def id_png(path: Path, ids: Array) -> Path:
 
 
 def pair_record(src: str, trg: str, category: str, **changes: Any) -> dict[str, Any]:
-    """One PairAnnotation file of SPair-71k; the second source point lies outside the box, as some do."""
+    """One PairAnnotation file of SPair-71k; the second source point lies outside the box, as some
+    do.
+    """
     record: dict[str, Any] = {
         "pair_id": 0,
         "category": category,
@@ -98,7 +102,9 @@ def spair(root: Path, end: str = "\n") -> Path:
 
 
 def pascal(root: Path, fold: int = 0, per_class: int = 7, end: str = "\n") -> Path:
-    """`per_class` images of each of the fold's five classes; image 0 carries two classes and a void rim."""
+    """`per_class` images of each of the fold's five classes; image 0 carries two classes and a void
+    rim.
+    """
     lines = []
     for class_id in range(5 * fold + 1, 5 * fold + 6):
         for number in range(per_class):
@@ -192,7 +198,9 @@ def colour_bmp(path: Path, colours: Array) -> Path:
 
 
 def imagenet_s(root: Path, classes: int = 50) -> Path:
-    """ImageNetS50 with one image of each class; image 0's map has an ignored rim and an id of another class."""
+    """ImageNetS50 with one image of each class; image 0's map has an ignored rim and an id of
+    another class.
+    """
     base = root / f"ImageNetS{classes}"
     names = []
     for number in range(classes):
@@ -256,7 +264,9 @@ def captions(root: Path) -> Path:
 
 
 def davis(root: Path, end: str = "\n") -> Path:
-    """Three sequences: two objects and void; an object that is gone from frame 1 on; no object at all."""
+    """Three sequences: two objects and void; an object that is gone from frame 1 on; no object at
+    all.
+    """
     for name, ids in (("two", (1, 2)), ("gone", (1,)), ("nothing", ())):
         for frame in range(4):
             picture(root / f"JPEGImages/480p/{name}/{frame:05d}.jpg", seed=frame)
@@ -280,7 +290,9 @@ FRAMES = {
 
 
 def bdd10k(root: Path) -> Path:
-    """Five images with attributes spread over two label files, one image that they miss, one frame of another set."""
+    """Five images with attributes spread over two label files, one image that they miss, one frame
+    of another set.
+    """
     for name in (*FRAMES, "unlisted"):
         picture(root / f"images/10k/val/{name}.jpg")
         labels = np.full((24, 32), 255, np.uint8)
@@ -420,7 +432,9 @@ def json_lines(path: Path, records: Sequence[Any]) -> Path:
 
 
 def own(root: Path, per_class: int = 7) -> Path:
-    """All that `own:` reads: masks of two classes, one picture of both; pairs, two videos, questions, captions."""
+    """All that `own:` reads: masks of two classes, one picture of both; pairs, two videos,
+    questions, captions.
+    """
     for number in range(2 * per_class):
         picture(root / f"images/p{number:02d}.png", seed=number)
         labels = np.zeros((24, 32), np.uint8)

@@ -11,7 +11,9 @@ POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\n
 
 
 def cached(hub: Path, model: Path, *references: str, commit: str = COMMIT) -> Path:
-    """A snapshot of acme/tiny in a hub cache, its files links to blobs as the hub's client makes them."""
+    """A snapshot of acme/tiny in a hub cache, its files links to blobs as the hub's client makes
+    them.
+    """
     root = hub / "models--acme--tiny"
     snapshot = root / "snapshots" / commit
     (root / "blobs").mkdir(parents=True, exist_ok=True)

@@ -32,8 +32,10 @@ def planted_run(
     value_right: set[int],
     change: Callable[[Fill], Fill] = lambda fill: fill,
 ) -> Run:
-    """In block PLANTED the right option's vectors are the first image's where the values are to be right, else the
-    wrong one's; of one image alone, every channel says the answer. All other blocks are noise."""
+    """In block PLANTED the right option's vectors are the first image's where the values are to be
+    right, else the wrong one's; of one image alone, every channel says the answer. All other blocks
+    are noise.
+    """
     rng = np.random.default_rng(1)
     vectors: dict[str, Any] = {}
     for number, question in enumerate(questions):

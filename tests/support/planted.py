@@ -1,4 +1,6 @@
-"""A model whose answers two known heads spoil, and a benchmark on which it is right without them."""
+"""A model whose answers two known heads spoil, and a benchmark on which it is right without
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from PIL import Image
 from tests.support import tiny
 
 NOISY = frozenset({(4, 1), (5, 2)})
-"""(layer, kv_head) that carry the image's brightness into the answer; of 6 layers with 4 kv_heads each."""
+"""(layer, kv_head) that carry the image's brightness into the answer; of 6 layers with 4 kv_heads
+each.
+"""
 CONSTANT = NOISY | {(0, 1), (0, 2), (1, 0), (1, 3)}
 """Those whose keys are (all but) the same for every image."""
 LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM = 6, 8, 4, 4
@@ -22,9 +26,11 @@ WORDINGS = ("is there a {} in the image", "is the {} on the left", "what colour 
 
 
 def planted_model(folder: Path) -> Path:
-    """Attention is uniform everywhere: queries are zero, keys are there to be looked at. Head (0, 0) tells the answer
-    which animal the question names: cat is yes, dog is no. Heads NOISY add, much louder, whether the image is bright
-    (yes) or dark (no)."""
+    """Attention is uniform everywhere: queries are zero, keys are there to be looked at.
+
+    Head (0, 0) tells the answer which animal the question names: cat is yes, dog is no. Heads NOISY
+    add, much louder, whether the image is bright (yes) or dark (no).
+    """
     from transformers import LlavaNextForConditionalGeneration
 
     sizes: dict[str, Any] = {
@@ -68,7 +74,9 @@ def plant_keys(decoder: Any) -> None:
 
 
 def copy_channel(decoder: Any, layer: int, kv_head: int, channel: int, gain: float) -> None:
-    """One query head of a kv_head adds `gain` times the mean of a channel, over what it sees, to the answer."""
+    """One query head of a kv_head adds `gain` times the mean of a channel, over what it sees, to
+    the answer.
+    """
     attention = decoder.layers[layer].self_attn
     attention.v_proj.weight[kv_head * HEAD_DIM, channel] = 1.0
     q_head = kv_head * Q_HEADS // KV_HEADS
@@ -76,7 +84,9 @@ def copy_channel(decoder: Any, layer: int, kv_head: int, channel: int, gain: flo
 
 
 def brightness_in_channel(net: Any) -> None:
-    """The projector's last layer says +1/2 of a white image and -1/2 of a black one, on the mean over its tokens."""
+    """The projector's last layer says +1/2 of a white image and -1/2 of a black one, on the mean
+    over its tokens.
+    """
     projector = net.model.multi_modal_projector
     shown = []
     handle = projector.linear_2.register_forward_pre_hook(
@@ -95,7 +105,9 @@ def brightness_in_channel(net: Any) -> None:
 
 
 def planted_pope(folder: Path, n_images: int = 8) -> Path:
-    """Half of the images white, half black; of each, three questions about a cat (yes) and three about a dog (no)."""
+    """Half of the images white, half black; of each, three questions about a cat (yes) and three
+    about a dog (no).
+    """
     (folder / "val2014").mkdir(parents=True)
     lines: list[str] = []
     for index in range(n_images):

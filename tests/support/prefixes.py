@@ -18,11 +18,15 @@ from tests.support.units import DIM, PLANTED, Fill, noise, sample, write_run
 
 TASK = "semantic-correspondence"
 WITHOUT = (2, 0)
-"""The block that holds one category's answer without prefix, and that alone with the incorrect one."""
+"""The block that holds one category's answer without prefix, and that alone with the incorrect one.
+"""
 
 
 def half_planted(pairs: list[Pair]) -> Fill:
-    """Block WITHOUT finds cat0's keypoints as `planted` does; in cat1 all its tokens are alike. PLANTED is noise."""
+    """Block WITHOUT finds cat0's keypoints as `planted` does; in cat1 all its tokens are alike.
+
+    PLANTED is noise.
+    """
     code, background = planted(pairs), noise(7)
 
     def fill(s: Sample, layer: int, head: int) -> Array:

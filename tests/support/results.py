@@ -60,7 +60,9 @@ def probe(
     metric: str = "pck_image",
     others: int = 1,
 ) -> Result:
-    """A rise and a fall over layers; alpha rows that no plot shows; projected, vision and other runs beside."""
+    """A rise and a fall over layers; alpha rows that no plot shows; projected, vision and other
+    runs beside.
+    """
     rng = np.random.default_rng(0)
     rows = [
         block(

@@ -1,4 +1,7 @@
-"""Small runs for the store's tests. An image's numbers follow from its index alone, so any split into parts agrees."""
+"""Small runs for the store's tests.
+
+An image's numbers follow from its index alone, so any split into parts agrees.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,9 @@ def assert_same_bits(found: Bits, expected: Bits) -> None:
 
 
 def assert_holds(run: Run, images: Iterable[Sample]) -> None:
-    """Every array of every image is what image_arrays says, bit for bit, and there is no other image."""
+    """Every array of every image is what image_arrays says, bit for bit, and there is no other
+    image.
+    """
     images = list(images)
     assert run.samples == images
     for image in images:

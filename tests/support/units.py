@@ -30,7 +30,9 @@ def sample(
     start: int = 0,
     cover: tuple[float, float, float, float] | None = None,
 ) -> Sample:
-    """One image of `grid` tokens; `newline` ends each row with a token, `start` puts tokens before the grid."""
+    """One image of `grid` tokens; `newline` ends each row with a token, `start` puts tokens before
+    the grid.
+    """
     stride = grid[1] + newline
     span = GridSpan(
         "base", start, grid, stride, cover or (0.0, 0.0, float(wh_px[0]), float(wh_px[1]))
@@ -70,9 +72,13 @@ def write_run(
     seed: int = 0,
     spoiled: Sequence[Kind] = (),
 ) -> Run:
-    """A run whose value vectors are `fill`'s; projected and vision are noise. Keys repeat the values.
+    """A run whose value vectors are `fill`'s; projected and vision are noise.
 
-    prefix: the condition; its texts stand in the samples. spoiled: kinds whose very first number is NaN."""
+    Keys repeat the values.
+
+    prefix: the condition; its texts stand in the samples. spoiled: kinds whose very first number is
+    NaN.
+    """
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
     config = RunConfig(
         name=name,

@@ -1,4 +1,6 @@
-"""Co-segmentation: the golden cases, k-means against scikit-learn, and a planted answer scored by hand."""
+"""Co-segmentation: the golden cases, k-means against scikit-learn, and a planted answer scored by
+hand.
+"""
 
 from __future__ import annotations
 

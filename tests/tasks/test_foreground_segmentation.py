@@ -1,4 +1,6 @@
-"""Pascal-5i: a planted answer scored by hand, and scikit-learn with torch's interpolation as the reference."""
+"""Pascal-5i: a planted answer scored by hand, and scikit-learn with torch's interpolation as the
+reference.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def dataset_of(run: Run) -> Pascal5i:
 def slow_counts(
     run: Run, kind: Any, layer: int, head: int, episodes: int
 ) -> tuple[Array, list[int]]:
-    """Background and foreground intersection and union of every episode, one episode and patch after the other."""
+    """Background and foreground intersection and union of every episode, one episode and patch
+    after the other.
+    """
     dataset = dataset_of(run)
     block, images = run.read(kind, layer, head)
     samples = {image.id: image.sample for image in images}
@@ -100,8 +104,11 @@ def row_of(rows: list[Row], kind: str, layer: int, head: int, category: str | No
 
 
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
-    """One pixel a patch, so that nothing is interpolated. Of class 1 two background patches claim to be foreground:
-    its objects have 12 patches, 2 of them void, so its IoU is 10 / 12, the others' 1."""
+    """One pixel a patch, so that nothing is interpolated.
+
+    Of class 1 two background patches claim to be foreground: its objects have 12 patches, 2 of them
+    void, so its IoU is 10 / 12, the others' 1.
+    """
     run = make_run(tmp_path, 1, wrong=2, per_class=20)
     result = probe(run, TASK, episodes=100)
     assert result.best is not None
@@ -163,7 +170,9 @@ def test_split(tmp_path: Path) -> None:
 
 
 def test_missing_images(tmp_path: Path) -> None:
-    """The first 14 images are classes 1 and 2: classes 3 to 5 have no episode, are named, and count nothing."""
+    """The first 14 images are classes 1 and 2: classes 3 to 5 have no episode, are named, and count
+    nothing.
+    """
     run = make_run(tmp_path, 1, images=14)
     result = probe(run, TASK, episodes=14)
     assert result.best is not None
@@ -191,7 +200,9 @@ def test_an_image_without_its_class_is_left_out(tmp_path: Path) -> None:
 
 
 def test_patch_labels_by_majority() -> None:
-    """Four patches of 2 x 2 pixels: a tie, a majority once void is ignored, void alone, and all background."""
+    """Four patches of 2 x 2 pixels: a tie, a majority once void is ignored, void alone, and all
+    background.
+    """
     mask = np.array(
         [[1, 1, 1, 255], [0, 0, 255, 255], [255, 255, 0, 0], [255, 255, 0, 0]], np.uint8
     )

@@ -1,4 +1,6 @@
-"""ImageNet-S, BDD-10K and RefCOCO: planted answers scored by hand, slow references, the ways to cut a map."""
+"""ImageNet-S, BDD-10K and RefCOCO: planted answers scored by hand, slow references, the ways to cut
+a map.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from tests.support.units import DIM, HEADS, PLANTED, Array, sample, write_run
 
 
 def test_semantic_segmentation_by_hand(tmp_path: Path) -> None:
-    """Eleven images are right; in the twelfth two of 36 background patches are foreground (11 counted ones)."""
+    """Eleven images are right; in the twelfth two of 36 background patches are foreground (11
+    counted ones).
+    """
     run = imagenet_run(tmp_path, wrong="n01/n01_0")
     commit_texts(run, NAMES)
     result = probe(run, "semantic-segmentation")
@@ -161,8 +165,9 @@ def test_cuts() -> None:
 
 
 def test_referring_expression_by_hand(tmp_path: Path) -> None:
-    """The first sentence of each image finds its box but in one image, where two more patches look like it; the second
-    sentence's vector is the background's: it finds exactly what is not the box."""
+    """The first sentence of each image finds its box but in one image, where two more patches look
+    like it; the second sentence's vector is the background's: it finds exactly what is not the box.
+    """
     masks = refcoco(tmp_path / "data")
     dataset = RefCoco(tmp_path / "data", "val")
     texts = dataset.texts()

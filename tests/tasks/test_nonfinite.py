@@ -35,7 +35,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(
     path: Path, root: Path, dtype: str = "bfloat16", value: float = np.nan, **options: Any
 ) -> Run:
-    """The planted block would be the best, but for one number of one image, outside every keypoint's channel."""
+    """The planted block would be the best, but for one number of one image, outside every
+    keypoint's channel.
+    """
     dataset = SPair71k(root, "test")
     sound = planted(dataset.pairs())
 
@@ -169,7 +171,9 @@ SPOILED_BLOCKS = {(1, 0), (2, 1), (3, 0)}
 def test_every_task_scores_the_other_blocks_as_ever(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One NaN a token, infinities alone, and a few NaNs in heads that are scored together with sound ones."""
+    """One NaN a token, infinities alone, and a few NaNs in heads that are scored together with
+    sound ones.
+    """
 
     def spoiled(values: Array) -> Array:
         values = values.copy()

@@ -1,4 +1,6 @@
-"""Predictions of some images alone: bit for bit those of all, with the truth they are scored against."""
+"""Predictions of some images alone: bit for bit those of all, with the truth they are scored
+against.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from tests.support.tasks.runs import RUNS
 from tests.support.units import PLANTED
 
 NOISE = (2, 1)
-"""A block where nothing is planted: what is predicted of an image hangs on all that is predicted with it."""
+"""A block where nothing is planted: what is predicted of an image hangs on all that is predicted
+with it.
+"""
 
 
 def saved(

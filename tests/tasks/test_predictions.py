@@ -1,4 +1,6 @@
-"""--save-predictions: what is on disk scores as the probe says, by other means than the probe's own."""
+"""--save-predictions: what is on disk scores as the probe says, by other means than the probe's
+own.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +172,9 @@ def test_msrc_masks(tmp_path: Path) -> None:
 
 
 def imagenet_50(folder: Path) -> Run:
-    """An image of 24 x 18 pixels of each of 50 classes, with the texts' vectors; noise in every block."""
+    """An image of 24 x 18 pixels of each of 50 classes, with the texts' vectors; noise in every
+    block.
+    """
     rng, wnids = np.random.default_rng(0), [f"n{i:03d}" for i in range(50)]
     root = folder / "ImageNetS50"
     for number, wnid in enumerate(wnids, 1):

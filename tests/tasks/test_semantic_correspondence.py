@@ -1,4 +1,6 @@
-"""SPair-71k: a planted answer found and scored by hand, and a slow obvious reference on awkward grids."""
+"""SPair-71k: a planted answer found and scored by hand, and a slow obvious reference on awkward
+grids.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +142,9 @@ def test_the_slow_reference_agrees(run: Run) -> None:
 
 
 def test_awkward_grids(tmp_path: Path) -> None:
-    """Newline tokens, tokens before the grid, padding beyond the image, a crop inside it, other sizes, float32."""
+    """Newline tokens, tokens before the grid, padding beyond the image, a crop inside it, other
+    sizes, float32.
+    """
     root = write_spair(tmp_path / "data", categories=1, images=4)
     dataset = SPair71k(root, "test")
     refs = dataset.images()

@@ -84,7 +84,9 @@ RULES = [
 def test_all_heads_at_once_are_the_loop(
     rule: Rule, band_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five frames of vectors of any length: fewer than the context holds, and more, so that the oldest one goes."""
+    """Five frames of vectors of any length: fewer than the context holds, and more, so that the
+    oldest one goes.
+    """
     monkeypatch.setitem(propagation.BAND_TOKENS, "cpu", band_tokens)
     rng = np.random.default_rng(0)
     grid = (4, 5)
@@ -107,7 +109,9 @@ def test_all_heads_at_once_are_the_loop(
 
 
 def test_exact_ties_all_count() -> None:
-    """All tokens alike: the mean over everything within the radius, as the reference keeps what equals the fifth."""
+    """All tokens alike: the mean over everything within the radius, as the reference keeps what
+    equals the fifth.
+    """
     grid, rule = (5, 4), Rule(radius=1)
     masks = np.random.default_rng(0).random((2, 3, 20))
     values = torch.ones(2, 20, 3)
@@ -119,7 +123,9 @@ def test_exact_ties_all_count() -> None:
 
 
 def test_stored_bfloat16_is_as_exact_as_float32() -> None:
-    """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both agree with doubles."""
+    """A product of two bfloat16 numbers is exact in float32, so faster units may make it: both
+    agree with doubles.
+    """
     stored = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 56, 128))).to(
         torch.bfloat16
     )
@@ -148,7 +154,9 @@ def test_a_constant_channel_is_never_predicted() -> None:
 
 @pytest.mark.parametrize("propagation", ["dino", "nearest"])
 def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagation: str) -> None:
-    """Of four objects in four scored frames each, one is lost in one frame: its J and F there are 0."""
+    """Of four objects in four scored frames each, one is lost in one frame: its J and F there are
+    0.
+    """
     run = make_run(tmp_path, lost="two/00003")
     result = probe(run, TASK, propagation=propagation)
     assert result.best is not None

@@ -1,4 +1,5 @@
-"""An annotation that cannot be used is left out, named with its file and counted; what is left scores as ever.
+"""An annotation that cannot be used is left out, named with its file and counted; what is left
+scores as ever.
 
 Its unit is left out as if the file were not there: the scores of both are equal, number by number.
 """
@@ -140,7 +141,9 @@ def test_a_turned_mask_says_so() -> None:
 
 
 def test_a_scored_frame_decides_too(scenes: Callable[[str], Scene]) -> None:
-    """A sequence one of whose scored frames has no usable annotation is left out; the last frame is not scored."""
+    """A sequence one of whose scored frames has no usable annotation is left out; the last frame is
+    not scored.
+    """
     scene = scenes("temporal-correspondence")
     frames = sorted(scene.path.parent.iterdir())
     for path, wanted in ((frames[2], scene.without), (frames[-1], scene.whole)):

@@ -108,13 +108,15 @@ def prefix(
     plot: PlotOption = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Compare a task's scores under texts put before the image, with differences to none and paired intervals.
+    """Compare a task's scores under texts put before the image, with differences to none and paired
+    intervals.
 
     TASK: referring-expression, semantic-correspondence, semantic-segmentation.
 
-    Conditions are what the data set offers: none, correct (caption, class name or domain), random (one sentence for
-    all), incorrect (another class or domain); and yours. Each is scored by its own best block and by the best block
-    without prefix. Conditions that no run holds are extracted first, into STORE; only what is missing.
+    Conditions are what the data set offers: none, correct (caption, class name or domain), random
+    (one sentence for all), incorrect (another class or domain); and yours. Each is scored by its
+    own best block and by the best block without prefix. Conditions that no run holds are extracted
+    first, into STORE; only what is missing.
     """
     import kvtool
     from kvtool.cli.output import plot_files, resolve, write_plots
@@ -152,5 +154,6 @@ def prefix(
         for line in result.skipped:
             console.log.error("left out: %s", line)
         raise PartialError(
-            f"prefix: {result.n_skipped} images were left out of every condition, {result.config['images']} compared"
+            f"prefix: {result.n_skipped} images were left out of every condition, "
+            f"{result.config['images']} compared"
         )

@@ -106,13 +106,15 @@ def probe(
     tasks = tasks_of(found) if name == "all" else [name]
     if not tasks:
         raise UsageError(
-            f"run {found.name} is over {found.config.dataset}, which serves no task: extract another one"
+            f"run {found.name} is over {found.config.dataset}, which serves no task: extract "
+            "another one"
         )
     if name == "all" and (
         idle := own.keys() - {option for one in tasks for option in options_of(one)}
     ):
         raise UsageError(
-            f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: {', '.join(tasks)}"
+            f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: "
+            f"{', '.join(tasks)}"
         )
     if save_predictions is not None:
         check_free(save_predictions)

@@ -1,5 +1,6 @@
-"""Encoders alone: SigLIP, CLIP, DINO and DINOv2. They keep `vision`, outputs of chosen layers; they
-read no text.
+"""Encoders alone: SigLIP, CLIP, DINO and DINOv2.
+
+They keep `vision`, outputs of chosen layers; they read no text.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ def base_only(processor_class: Any) -> Any:
 
 
 def squeezed(image: Image.Image, processor: Any) -> Image.Image:
-    """The whole image at the base view's size. A processor does the same by way of arrays, twice as
-    slow for photos.
+    """The whole image at the base view's size.
+
+    A processor does the same by way of arrays, twice as slow for photos.
     """
     size = processor.size
     width_height = (

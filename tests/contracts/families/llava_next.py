@@ -51,7 +51,9 @@ class LlavaNextLlama(DecoderContract):
         prefix: str = "",
         question: str = "what is there",
     ) -> dict[str, Any]:
-        """transformers makes tiles of every image: the base view alone is its features' head and one newline."""
+        """transformers makes tiles of every image: the base view alone is its features' head and
+        one newline.
+        """
         inputs = super().own_inputs(own, folder, image, view, prefix, question)
         if view == "full":
             return inputs

@@ -16,7 +16,9 @@ from tests.contracts.model_contract import Array, DecoderContract, to_array
 
 
 def llava_vision(own: Any, pixels: torch.Tensor, layer: int, tiles: tuple[int, int]) -> Array:
-    """A tower layer's output by transformers: base patches, then the tiles' put together row by row."""
+    """A tower layer's output by transformers: base patches, then the tiles' put together row by
+    row.
+    """
     with torch.inference_mode():
         states = own.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer + 1][
             :, -16:
@@ -64,7 +66,9 @@ class LlavaOnevision(DecoderContract):
         prefix: str = "",
         question: str = "what is there",
     ) -> dict[str, Any]:
-        """The base view alone is what transformers makes of an image among several: base tokens and one newline."""
+        """The base view alone is what transformers makes of an image among several: base tokens and
+        one newline.
+        """
         inputs = super().own_inputs(own, folder, image, view, prefix, question)
         if view == "base":
             ids = inputs["input_ids"][0]

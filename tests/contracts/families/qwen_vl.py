@@ -36,7 +36,9 @@ class Qwen2VL(DecoderContract):
     def own_vision(
         self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
-        """Put back row by row, patch by patch, from the place the tower itself says each patch has."""
+        """Put back row by row, patch by patch, from the place the tower itself says each
+        patch has.
+        """
         inputs = self.own_inputs(own, folder, image, view)
         with torch.inference_mode():
             states = own.model.visual(

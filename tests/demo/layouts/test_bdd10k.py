@@ -41,7 +41,9 @@ def test_images_masks_and_frames(world: Path, split: str, count: int) -> None:
 
 
 def check_boxes(labels: list[dict[str, Any]], ids: npt.NDArray[np.uint8]) -> None:
-    """Each box touches its class on all four sides; there is one for every class that is in the mask."""
+    """Each box touches its class on all four sides; there is one for every class that is in the
+    mask.
+    """
     names = {"pedestrian": "person"}
     for label in labels:
         x1, y1, x2, y2 = (int(label["box2d"][side]) for side in ("x1", "y1", "x2", "y2"))

@@ -95,7 +95,9 @@ def test_iou_by_hand() -> None:
 
 
 def test_the_closer_point_is_marked_on_the_thing_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The letters' points, caught on their way to the picture, lie on the thing that the answer says."""
+    """The letters' points, caught on their way to the picture, lie on the thing that the answer
+    says.
+    """
     marked: list[Any] = []
     drawings: list[Rendered] = []
 

@@ -88,7 +88,9 @@ def test_splits_share_no_image(world: Path) -> None:
 
 
 def test_points_are_the_parts_of_the_scene(world: Path) -> None:
-    """The first test image of a category, drawn again: the id of a point is the place of its part in `parts`."""
+    """The first test image of a category, drawn again: the id of a point is the place of its part
+    in `parts`.
+    """
     folder = world / "spair71k"
     line = next(line for line in lines_of(folder, "test") if line.endswith(":fish"))
     names = sorted(path.stem for path in (folder / "JPEGImages" / "fish").iterdir())

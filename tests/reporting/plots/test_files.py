@@ -80,7 +80,9 @@ def test_fitted() -> None:
 
 
 def test_settings_of_the_user_stay(tmp_path: Path) -> None:
-    """In a process of its own: no pyplot, no backend chosen, settings as before and without effect."""
+    """In a process of its own: no pyplot, no backend chosen, settings as before and without
+    effect.
+    """
     code = f"""
 import sys, matplotlib
 from tests.support import results

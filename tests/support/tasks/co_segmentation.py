@@ -18,7 +18,10 @@ GRID = (6, 8)
 
 
 def write_msrc(root: Path, images: int = 4) -> dict[str, Array]:
-    """Two classes; one object of 2 x 3 patches inside each image, a patch a pixel. Returns the masks by id."""
+    """Two classes; one object of 2 x 3 patches inside each image, a patch a pixel.
+
+    Returns the masks by id.
+    """
     rng, masks = np.random.default_rng(0), {}
     for category in ("cow", "dog"):
         for number in range(images):
@@ -34,7 +37,9 @@ def write_msrc(root: Path, images: int = 4) -> dict[str, Array]:
 
 
 def planted(masks: dict[str, Array]) -> Fill:
-    """Block PLANTED has one vector for the object and one for the rest, but in cow0 two more patches look like it."""
+    """Block PLANTED has one vector for the object and one for the rest, but in cow0 two more
+    patches look like it.
+    """
     one, two = np.random.default_rng(4).normal(size=(2, DIM))
     background = noise(5)
 

@@ -19,7 +19,9 @@ GRID = (6, 8)
 
 
 def write_pascal(root: Path, scale: int, per_class: int = 7, seed: int = 0) -> Path:
-    """Images of 8 x 6 patches of `scale` pixels; the object is a rectangle of whole patches, a rim of it void."""
+    """Images of 8 x 6 patches of `scale` pixels; the object is a rectangle of whole patches, a rim
+    of it void.
+    """
     rng = np.random.default_rng(seed)
     lines = []
     for class_id in range(1, 6):
@@ -37,8 +39,9 @@ def write_pascal(root: Path, scale: int, per_class: int = 7, seed: int = 0) -> P
 
 
 def planted(dataset: Pascal5i, wrong: int = 0) -> Fill:
-    """Noise, but in block PLANTED a token says whether its patch is foreground; `wrong` background patches of each
-    image of class 1 say they are (a share too small to move the classifier)."""
+    """Noise, but in block PLANTED a token says whether its patch is foreground; `wrong` background
+    patches of each image of class 1 say they are (a share too small to move the classifier).
+    """
     direction = np.random.default_rng(9).normal(size=DIM)
     background = noise(3)
 

@@ -1,4 +1,6 @@
-"""Small data sets of the tasks that compare patches with texts, and runs over them with planted answers."""
+"""Small data sets of the tasks that compare patches with texts, and runs over them with planted
+answers.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,10 @@ def box(rng: np.random.Generator) -> Array:
 
 
 def imagenet(root: Path, scale: int = 1, per_class: int = 4) -> dict[str, Array]:
-    """Three classes, an object of 12 patches in each image, one of its patches ignored. Returns patch masks by id."""
+    """Three classes, an object of 12 patches in each image, one of its patches ignored.
+
+    Returns patch masks by id.
+    """
     rng, masks = np.random.default_rng(0), {}
     for number, wnid in enumerate(CLASSES, 1):
         for i in range(per_class):
@@ -59,8 +64,9 @@ def imagenet(root: Path, scale: int = 1, per_class: int = 4) -> dict[str, Array]
 
 
 def planted(masks: dict[str, Array], texts: Array, row_of: dict[str, int], wrong: str = "") -> Fill:
-    """In block PLANTED the object's patches are the text's vector, the others another text's; in image `wrong` two
-    patches of the background too."""
+    """In block PLANTED the object's patches are the text's vector, the others another text's; in
+    image `wrong` two patches of the background too.
+    """
     background = noise(8)
 
     def fill(s: Sample, layer: int, head: int) -> Array:
@@ -96,7 +102,9 @@ def imagenet_run(folder: Path, scale: int = 1, wrong: str = "") -> Run:
 
 
 def bdd_run(folder: Path) -> Run:
-    """Six street scenes of 24 x 18 pixels: four classes in blocks of a patch, and a void row; noise in every block."""
+    """Six street scenes of 24 x 18 pixels: four classes in blocks of a patch, and a void row; noise
+    in every block.
+    """
     root, rng = folder / "data", np.random.default_rng(0)
     for i in range(6):
         picture(root / f"images/10k/val/s{i}.jpg", 24, 18)
@@ -115,7 +123,10 @@ def bdd_run(folder: Path) -> Run:
 
 
 def refcoco(root: Path) -> dict[str, Array]:
-    """Four images of one patch a pixel; in each a box, referred to by two sentences. Returns the masks by id."""
+    """Four images of one patch a pixel; in each a box, referred to by two sentences.
+
+    Returns the masks by id.
+    """
     rng, masks, refs, annotations, images = np.random.default_rng(1), {}, [], [], []
     for i in range(4):
         name = f"COCO_train2014_{i + 1:012d}"

@@ -19,7 +19,9 @@ TASK = "semantic-correspondence"
 
 
 def write_spair(root: Path, categories: int = 2, images: int = 6, seed: int = 0) -> Path:
-    """Every ordered pair of each category's images; POINTS keypoints anywhere in cells of their own."""
+    """Every ordered pair of each category's images; POINTS keypoints anywhere in cells of their
+    own.
+    """
     rng = np.random.default_rng(seed)
     lines: list[str] = []
     for category in [f"cat{c}" for c in range(categories)]:
@@ -56,7 +58,9 @@ def write_spair(root: Path, categories: int = 2, images: int = 6, seed: int = 0)
 
 
 def planted(pairs: list[Pair], seed: int = 1) -> Fill:
-    """Noise, but in block PLANTED the token under keypoint k of a category is that keypoint's own vector."""
+    """Noise, but in block PLANTED the token under keypoint k of a category is that keypoint's own
+    vector.
+    """
     codes = np.random.default_rng(seed).normal(size=(20, DIM))
     points = {}
     for pair in pairs:

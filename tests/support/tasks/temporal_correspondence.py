@@ -16,8 +16,10 @@ GRID, FRAMES = (6, 8), 6
 
 
 def write_davis(root: Path) -> dict[str, Array]:
-    """Two sequences of one patch a pixel; two objects of six patches (more than the five neighbours, so that no
-    neighbour is of another id), which move in the second. Returns the label maps by id."""
+    """Two sequences of one patch a pixel; two objects of six patches (more than the five
+    neighbours, so that no neighbour is of another id), which move in the second. Returns the label
+    maps by id.
+    """
     labels = {}
     for name, step in (("one", 0), ("two", 1)):
         for t in range(FRAMES):
