@@ -11,6 +11,7 @@ maps.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
 
@@ -41,6 +43,10 @@ BATCH_FLOATS = {"cpu": 2**23, "cuda": 2**29}
 
 MASKS_KEPT = 256
 LABELS_KEPT = 4096
+EXAMPLES_AMONG = 3
+"""Examples are chosen among so many times their number: episodes that follow each other are often
+of one class.
+"""
 
 
 class ForegroundSegmentation:
@@ -51,6 +57,7 @@ class ForegroundSegmentation:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,
@@ -120,6 +127,12 @@ class ForegroundSegmentation:
             files.append({"file": name, "episode": episode.index, **about})
             save_mask(folder / name, predicted[index])
         return files
+
+    def examples(self, count: int) -> list[str]:
+        """Queries of few episodes: whatever is solved together with one takes its time too."""
+        times = Counter(episode.query_id for episode in self.episodes)
+        rarest = sorted(times, key=times.__getitem__)
+        return spread(rarest[: EXAMPLES_AMONG * count], count)
 
     def truth(self, record: Row) -> Array:
         return self._truth(record["query"], record["class_id"])

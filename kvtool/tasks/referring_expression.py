@@ -42,6 +42,7 @@ class ReferringExpression:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
+    drawing: ClassVar[str] = "masks"
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_lines
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_size
 from kvtool.types import KINDS, Backend, Kind
 
@@ -65,6 +66,7 @@ class SemanticCorrespondence:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "matches"
 
     def __init__(
         self,
@@ -132,6 +134,11 @@ class SemanticCorrespondence:
             [_answer(self.pairs[number], points[number]) for number in self._saved],
         )
         return [{"file": "answers.jsonl", "pairs": len(self._saved)}]
+
+    def examples(self, count: int) -> list[str]:
+        """Images of pairs from all over the list."""
+        pairs = spread(self.pairs, count)
+        return [image for pair in pairs for image in (pair.src_id, pair.trg_id)]
 
     def _predict(self, layer: Layer) -> Iterator[tuple[_Target, Array]]:
         """Target images, and the points found in them (head, keypoint, 2): those of all pairs with

@@ -13,7 +13,7 @@ for every class.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -63,6 +63,9 @@ class SemanticSegmentation:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = ("value",)
+    drawing: ClassVar[str] = "masks"
+    picture_options: ClassVar[Mapping[str, Any]] = {"all_classes": False}
+    """A map of all classes has no mask of one: those of the given classes are scored beside it."""
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_labels
+from kvtool.tasks.spread import spread
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, Kind
 
@@ -45,6 +46,7 @@ class TemporalCorrespondence:
     serves: ClassVar[tuple[str, ...]] = ()
     promptable: ClassVar[bool] = False
     kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    drawing: ClassVar[str] = "objects"
 
     def __init__(
         self,
@@ -135,6 +137,14 @@ class TemporalCorrespondence:
             for video in self._saved
             for frame in video.frame_ids
         ]
+
+    def given(self) -> set[str]:
+        """First frames, whose masks are propagated."""
+        return {video.frame_ids[0] for video in self.videos}
+
+    def examples(self, count: int) -> list[str]:
+        """Frames of the first sequence, which is propagated whole, without the given one."""
+        return spread(self.videos[0].frame_ids[1:], count)
 
     def truth(self, record: Row) -> Array | None:
         """Object ids, None where the frame has no annotation."""

@@ -22,8 +22,9 @@ from kvtool.pictures import tiles
 from kvtool.pictures.components import FRAME, Sheet
 from kvtool.pictures.contact_sheet import ContactSheet, Tile
 from kvtool.pictures.overlays import OBJECTS, RIGHT, WRONG
-from kvtool.pictures.tiles import columns_of, spread
+from kvtool.pictures.tiles import columns_of
 from kvtool.store import Run, open_store
+from kvtool.tasks.spread import spread
 from kvtool.types import Block
 from tests.support.datasets import picture
 from tests.support.keys import Array, planted

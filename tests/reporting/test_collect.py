@@ -96,7 +96,7 @@ def test_matches_are_those_of_the_block(tmp_path: Path) -> None:
     for block, drawn in found.items():
         kind, layer, head = block.split("/")
         row = spair.summary(result, kind, int(layer), int(head))
-        words = [one["caption"].rpartition(": ")[2].split() for one in drawn]
+        words = [one["caption"].split(" · ")[1].split() for one in drawn]
         rights, totals = (sum(int(each[place]) for each in words) for place in (0, 2))
         assert len(drawn) == result.n
         assert rights / totals == pytest.approx(row["pck_point"])
