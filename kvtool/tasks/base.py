@@ -67,10 +67,10 @@ class Task(Scored, Protocol):
 
     Of its pictures, which `show` and the page draw alike, a class says `drawing`: "masks",
     "objects" or "matches", see kvtool.pictures.tiles; or it draws its files itself, by
-    draw(picture, record, folder). Tasks of masks and objects also have truth(record): what a saved record is scored
-    against, (height, width) ids. Where they differ from the default, a class has examples(count),
-    ids of images that stand for the others; given(), ids of images whose truth it starts from; and
-    picture_options, options of its pictures that are not those of its scores.
+    draw(picture, record, folder). Tasks of masks and objects also have truth(record): what a saved
+    record is scored against, (height, width) ids. Where they differ from the default, a class has
+    examples(count), ids of images that stand for the others; given(), ids of images whose truth it
+    starts from; and picture_options, options of its pictures that are not those of its scores.
     """
 
     name: ClassVar[str]
