@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.filesize import decimal
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts, listing, numbers
 from kvtool.errors import StoreError, UsageError
+from kvtool.registry import load_object
 from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
 from kvtool.store.encoding import STORED_DTYPE, Bits
@@ -21,8 +23,12 @@ from kvtool.store.parts import Picture
 from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
 from kvtool.store.shards import ReadRequest, Rows, read_all
-from kvtool.store.tokens import Numbers, TokenChoice, token_table
+from kvtool.store.tokens import Numbers, TokenChoice, Tokens, token_table
 from kvtool.types import Kind, ModelInfo, Sample
+
+CLASS_TOKENS = "kvtool.features.classes:class_tokens"
+"""What knows the tokens of a class: by name, since it reads data sets and runs, and stands on
+both."""
 
 
 @dataclass(repr=False)
@@ -129,9 +135,11 @@ class StoredRun(Displayed, RunParts):
         ids: Sequence[str] | None = None,
         raw: bool = False,
         *,
-        tokens: Numbers | None = None,
+        tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        category: str | None = None,
+        data: str | Path | None = None,
     ) -> BlockValues:
         """Read one block, or several, over all images or over some.
 
@@ -145,14 +153,19 @@ class StoredRun(Displayed, RunParts):
             kv_head: the head's number, or several in any order.
             ids: the images, in this order; None reads all, by dataset index.
             raw: return the values as stored (bfloat16 as uint16 bits), else float32.
-            tokens: indices, or a slice, of the tokens to take of each image.
+            tokens: indices, or a slice, of the tokens to take of each image; or such for each
+                image by its id, which then are the images to read.
             rows, cols: rows and columns of the base grid to take of each image, row by row, in
                 place of `tokens`.
+            category: the name of a class of the data set, in place of them: the tokens whose
+                patches its label maps give to the class, of the images that have some; see
+                kvtool.features.classes.
+            data: the place of the data set for `category`, if it moved.
 
-        Raises UsageError where a block, an image or a token is not stored, CorruptError where bytes
-        are not those that were written.
+        Raises UsageError where a block, an image, a token or a class is not there, CorruptError
+        where bytes are not those that were written.
         """
-        choice = TokenChoice(tokens, rows, cols)
+        ids, choice = self._choice(kind, ids, TokenChoice(tokens, rows, cols), category, data)
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
 
     def tokens(
@@ -160,9 +173,11 @@ class StoredRun(Displayed, RunParts):
         ids: Sequence[str] | None = None,
         kind: Kind = "value",
         *,
-        tokens: Numbers | None = None,
+        tokens: Tokens | None = None,
         rows: Numbers | None = None,
         cols: Numbers | None = None,
+        category: str | None = None,
+        data: str | Path | None = None,
     ) -> Any:
         """Return a table of tokens: row i belongs to the vector i that `read` gives for the same
         arguments.
@@ -171,8 +186,27 @@ class StoredRun(Displayed, RunParts):
         columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
         UsageError as read does.
         """
+        ids, choice = self._choice(kind, ids, TokenChoice(tokens, rows, cols), category, data)
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
-        return token_table(samples, kind, TokenChoice(tokens, rows, cols))
+        return token_table(samples, kind, choice)
+
+    def _choice(
+        self,
+        kind: Kind,
+        ids: Sequence[str] | None,
+        choice: TokenChoice,
+        category: str | None,
+        data: str | Path | None,
+    ) -> tuple[Sequence[str] | None, TokenChoice]:
+        """Return the images and the tokens that are meant. Raises UsageError, see read."""
+        if category is not None:
+            if not choice.is_all:
+                raise UsageError("category: expected no tokens, rows or cols beside it, found some")
+            tokens = load_object(CLASS_TOKENS)(self, category, kind, ids, data)
+            choice = TokenChoice(tokens)
+        if ids is None and isinstance(choice.tokens, Mapping):
+            ids = [image for image in self.ids if image in choice.tokens]
+        return ids, choice
 
     def stream(
         self,

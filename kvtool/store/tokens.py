@@ -4,7 +4,7 @@ pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -17,6 +17,8 @@ from kvtool.types import GridSpan, Kind, Sample
 
 Numbers = int | slice | Sequence[int]
 """One number, a slice, or several numbers in the order that is meant."""
+Tokens = Numbers | Mapping[str, Numbers]
+"""The same tokens of every image, or those of each image by its id."""
 Indices = NDArray[np.int64]
 COLUMNS = ("image", "token", "row", "col", "x_px", "y_px", "grid")
 
@@ -26,12 +28,13 @@ class TokenChoice:
     """The tokens that are meant of every image; all of them where nothing is chosen.
 
     Args:
-        tokens: indices among the image's tokens, or a slice of them.
+        tokens: indices among the image's tokens, or a slice of them; for each image by its id,
+            where they differ: an image that is not there has none.
         rows, cols: rows and columns of the base grid; one that is None means all of them. The
             tokens come row by row.
     """
 
-    tokens: Numbers | None = None
+    tokens: Tokens | None = None
     rows: Numbers | None = None
     cols: Numbers | None = None
 
@@ -54,6 +57,8 @@ class TokenChoice:
         n_tokens = count_tokens(sample, kind)
         if self.is_all:
             return np.arange(n_tokens)
+        if isinstance(self.tokens, Mapping):
+            return _numbers(self.tokens.get(sample.id, ()), n_tokens, sample, "token")
         if self.tokens is not None:
             return _numbers(self.tokens, n_tokens, sample, "token")
         # The base grid is spanned by every pair of a chosen row and a chosen column.

@@ -23,7 +23,7 @@ from kvtool.datasets.episodes import Entry, Episode
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasEpisodes
 from kvtool.errors import DatasetError
-from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
+from kvtool.features.layers import GridImage, Layer, patch_labels, upsample
 from kvtool.metrics.segmentation import binary_counts, fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Table
@@ -236,11 +236,3 @@ def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:
             f"{where}: expected pixels of class {entry.class_id} as the fold's list has it, found "
             "none"
         )
-
-
-def patch_labels(mask: Array, span: GridSpan) -> tuple[Array, Array]:
-    """Majority label of each patch of a (H, W) mask of 1, 0 and 255 (void), and whether it has any
-    other pixel.
-    """
-    foreground, background = cell_shares(mask == 1, span), cell_shares(mask == 0, span)
-    return foreground > background, foreground + background > 0
