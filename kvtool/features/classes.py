@@ -15,7 +15,7 @@ from kvtool.datasets.identity import dataset_of
 from kvtool.datasets.masks import VOID
 from kvtool.errors import DatasetError, UsageError
 from kvtool.features.layers import Array, patch_labels
-from kvtool.types import Kind
+from kvtool.types import Kind, Sample
 
 if TYPE_CHECKING:
     from kvtool.store import Run
@@ -55,22 +55,30 @@ def class_tokens(
     for sample in run.samples:
         if sample.id not in masks or (ids is not None and sample.id not in ids):
             continue
-        span = sample.base(kind)
         try:
-            mask = masks[sample.id]()
-            if mask.shape != sample.image_wh_px[::-1]:
-                raise DatasetError(
-                    f"{sample.id}: expected a label map of {sample.image_wh_px} pixels as the "
-                    f"picture, found {mask.shape[::-1]}"
-                )
+            indices = _tokens_of(sample, masks[sample.id](), kind)
         except DatasetError as error:
             log.warning("class %s: left out: %s", category, error)
             continue
-        is_class, _ = patch_labels(mask, span)
-        rows, cols = np.divmod(np.flatnonzero(is_class), span.grid[1])
-        if len(rows):
-            tokens[sample.id] = span.start + rows * span.row_stride + cols
+        if len(indices):
+            tokens[sample.id] = indices
     return tokens
+
+
+def _tokens_of(sample: Sample, mask: Array, kind: Kind) -> Array:
+    """Return the (token,) indices of a mask's patches. Raises DatasetError for one of another size
+    than its picture."""
+    if mask.shape != sample.image_wh_px[::-1]:
+        width, height = sample.image_wh_px
+        raise DatasetError(
+            f"{sample.id}: expected a label map of {width} x {height} pixels as the picture, found "
+            f"{mask.shape[1]} x {mask.shape[0]}"
+        )
+    span = sample.base(kind)
+    is_class, _ = patch_labels(mask, span)
+    rows, cols = np.divmod(np.flatnonzero(is_class), span.grid[1])
+    indices: Array = span.start + rows * span.row_stride + cols
+    return indices
 
 
 def _masks_of_class(dataset: Any, category: str) -> Masks:
@@ -115,8 +123,8 @@ def _by_entries(dataset: Any) -> Mapping[str, Masks]:
     """Masks of the classes that images are listed with (protocol HasEpisodes)."""
     masks: dict[str, Masks] = {}
     for entry in dataset.entries():
-        of_class = masks.setdefault(dataset.name_of_class(entry.class_id), {})
-        of_class[entry.image_id] = partial(dataset.class_mask, entry.image_id, entry.class_id)
+        class_masks = masks.setdefault(dataset.name_of_class(entry.class_id), {})
+        class_masks[entry.image_id] = partial(dataset.class_mask, entry.image_id, entry.class_id)
     return masks
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from rich.filesize import decimal
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts, listing, numbers
 from kvtool.errors import StoreError, UsageError
-from kvtool.registry import load_object
 from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
 from kvtool.store.encoding import STORED_DTYPE, Bits
@@ -23,12 +22,8 @@ from kvtool.store.parts import Picture
 from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
 from kvtool.store.shards import ReadRequest, Rows, read_all
-from kvtool.store.tokens import Numbers, TokenChoice, Tokens, token_table
+from kvtool.store.tokens import Numbers, TokenChoice, Tokens, choose, token_table
 from kvtool.types import Kind, ModelInfo, Sample
-
-CLASS_TOKENS = "kvtool.features.classes:class_tokens"
-"""What knows the tokens of a class: by name, since it reads data sets and runs, and stands on
-both."""
 
 
 @dataclass(repr=False)
@@ -165,7 +160,7 @@ class StoredRun(Displayed, RunParts):
         Raises UsageError where a block, an image, a token or a class is not there, CorruptError
         where bytes are not those that were written.
         """
-        ids, choice = self._choice(kind, ids, TokenChoice(tokens, rows, cols), category, data)
+        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
         return self._reader.read(kind, layer, kv_head, ids, raw, choice)
 
     def tokens(
@@ -186,27 +181,9 @@ class StoredRun(Displayed, RunParts):
         columns image, token, row, col, x_px, y_px and grid, see kvtool.store.tokens. Raises
         UsageError as read does.
         """
-        ids, choice = self._choice(kind, ids, TokenChoice(tokens, rows, cols), category, data)
+        ids, choice = choose(self, kind, ids, TokenChoice(tokens, rows, cols), category, data)
         samples = self.samples if ids is None else [self._reader.sample(image) for image in ids]
         return token_table(samples, kind, choice)
-
-    def _choice(
-        self,
-        kind: Kind,
-        ids: Sequence[str] | None,
-        choice: TokenChoice,
-        category: str | None,
-        data: str | Path | None,
-    ) -> tuple[Sequence[str] | None, TokenChoice]:
-        """Return the images and the tokens that are meant. Raises UsageError, see read."""
-        if category is not None:
-            if not choice.is_all:
-                raise UsageError("category: expected no tokens, rows or cols beside it, found some")
-            tokens = load_object(CLASS_TOKENS)(self, category, kind, ids, data)
-            choice = TokenChoice(tokens)
-        if ids is None and isinstance(choice.tokens, Mapping):
-            ids = [image for image in self.ids if image in choice.tokens]
-        return ids, choice
 
     def stream(
         self,

@@ -7,13 +7,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import UsageError
+from kvtool.registry import load_object
 from kvtool.types import GridSpan, Kind, Sample
+
+if TYPE_CHECKING:
+    from kvtool.store.stored_run import StoredRun
 
 Numbers = int | slice | Sequence[int]
 """One number, a slice, or several numbers in the order that is meant."""
@@ -69,6 +74,30 @@ class TokenChoice:
 
 
 ALL_TOKENS = TokenChoice()
+CLASS_TOKENS = "kvtool.features.classes:class_tokens"
+"""What knows the tokens of a class: by name, since it reads data sets and runs, and stands on
+them."""
+
+
+def choose(
+    run: StoredRun,
+    kind: Kind,
+    ids: Sequence[str] | None,
+    choice: TokenChoice,
+    category: str | None,
+    data: str | Path | None,
+) -> tuple[Sequence[str] | None, TokenChoice]:
+    """Return the images and the tokens that are meant, those of a class too, see StoredRun.read.
+
+    Raises UsageError.
+    """
+    if category is not None:
+        if not choice.is_all:
+            raise UsageError("category: expected no tokens, rows or cols beside it, found some")
+        choice = TokenChoice(load_object(CLASS_TOKENS)(run, category, kind, ids, data))
+    if ids is None and isinstance(choice.tokens, Mapping):
+        ids = [image for image in run.ids if image in choice.tokens]
+    return ids, choice
 
 
 def count_tokens(sample: Sample, kind: Kind) -> int:

@@ -112,8 +112,8 @@ def test_a_run_reads_a_class(tmp_path: Path) -> None:
     (image, *_) = tokens
     single = run.read("value", layer, 1, [image], category="cow").values
     np.testing.assert_array_equal(single, reference[0])
-    chosen: dict[str, Any] = {image: [3, 1], run.ids[-1]: slice(2)}
-    picked = run.read("value", layer, 1, tokens=chosen)
+    choice: dict[str, Any] = {image: [3, 1], run.ids[-1]: slice(2)}
+    picked = run.read("value", layer, 1, tokens=choice)
     assert [entry.id for entry in picked.images] == [image, run.ids[-1]]
     np.testing.assert_array_equal(picked.values[:2], run[image].read("value", layer, 1)[[3, 1]])
 
@@ -122,14 +122,14 @@ def test_a_label_map_that_cannot_be_used_costs_itself_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run: Run = RUNS["co-segmentation"](tmp_path)
-    whole = class_tokens(run, "cow")
+    tokens = class_tokens(run, "cow")
     dataset: Any = dataset_of(run)
-    image, *others = whole
+    image, *usable = tokens
     path = dataset.truth_file(image)
     with Image.open(path) as mask:
         mask.resize((mask.width // 2, mask.height)).save(path)
     with caplog.at_level(logging.WARNING, "kvtool"):
-        assert list(class_tokens(run, "cow")) == others
+        assert list(class_tokens(run, "cow")) == usable
     assert "class cow: left out: " in caplog.text
 
 
