@@ -22,7 +22,7 @@ class RunParts:
 
     store: Path
     config: RunConfig
-    _known: dict[str, Part] = field(default_factory=dict)
+    _parts: dict[str, Part] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -128,7 +128,7 @@ class RunParts:
                 continue
             # The attributes of a part never change, so they are read once.
             key = f"{group}/{entry}"
-            if key not in self._known:
-                self._known[key] = self.open_part(group, entry)
-            parts.append(self._known[key])
+            if key not in self._parts:
+                self._parts[key] = self.open_part(group, entry)
+            parts.append(self._parts[key])
         return parts
