@@ -83,7 +83,8 @@ def _undisguised() -> Iterator[None]:
 app = typer.Typer(
     name="kvtool",
     cls=Commands,
-    help="Extract the image keys and values of multimodal language models once; probe them from disk.\n\n"
+    help="Extract the image keys and values of multimodal language models once; "
+    "probe them from disk.\n\n"
     "Data goes to standard output, everything else to standard error. Exit codes: 0 done or "
     "nothing to do, 1 error, "
     "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as "
@@ -169,7 +170,8 @@ def main_flags(
             metavar="FILE.py",
             callback=_load_plugins,
             is_eager=True,
-            help="A file of Python that adds models, data sets, tasks or experiments. May be given several times.",
+            help="A file of Python that adds models, data sets, tasks or experiments. "
+            "May be given several times.",
         ),
     ] = None,
     version: Annotated[  # noqa: ARG001  handled by its callback

@@ -96,8 +96,8 @@ class ParquetTable:
         if not isinstance(content, bytes):
             content_kind = "none" if content is None else "text"
             raise ImageError(
-                f"{self.path}: row {row}, {column}: expected embedded bytes, found {content_kind}; use "
-                "the official file"
+                f"{self.path}: row {row}, {column}: expected embedded bytes, found {content_kind}; "
+                "use the official file"
             )
         if (
             quick_look(self.path) != self._stamp
@@ -133,7 +133,8 @@ class ParquetTable:
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
                 arrow_type = brief(str(kind)).strip("'")
                 raise DatasetError(
-                    f"{self.path}: column {name}: expected images as (bytes, path), found {arrow_type}"
+                    f"{self.path}: column {name}: expected images as (bytes, path), found "
+                    f"{arrow_type}"
                 )
 
     def _rows(self, columns: list[str]) -> list[dict[str, Any]]:

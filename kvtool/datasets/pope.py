@@ -135,6 +135,7 @@ def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
     first_image = names.setdefault(Path(item.image).stem, item.image)
     if first_image != item.image:
         raise DatasetError(
-            f"{item.location}: expected one picture of a name, found {item.image} beside {first_image}"
+            f"{item.location}: expected one picture of a name, found {item.image} beside "
+            f"{first_image}"
         )
     seen.add(item.id)

@@ -54,8 +54,10 @@ class RefCoco(DatasetBase):
             "images/mscoco/annotations/captions_train2014.json  optional: captions for the prefix "
             '"correct"',
         ),
-        source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of COCO 2014 train",
-        licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under Flickr's terms",
+        source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of "
+        "COCO 2014 train",
+        licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under "
+        "Flickr's terms",
         conditions=("none", "correct", "random"),
     )
 

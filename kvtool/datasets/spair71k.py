@@ -219,7 +219,10 @@ class SPair71k(DatasetBase):
         """
         similar = self._without_marks.get(_letters(path.name))
         if similar is None:
-            return f"{path}: expected a pair's annotation, found nothing there; check the data set is complete"
+            return (
+                f"{path}: expected a pair's annotation, found nothing there; check the data set is "
+                "complete"
+            )
         return (
             f"{path}: expected this name with its colon, found {similar}: the file system it was "
             "unpacked on keeps no "

@@ -56,12 +56,12 @@ class Article:
 
 
 def build(position: int, study: Study, data: Data) -> Article:
-    """Return the article of study.results[position]; its rows go into `data`."""
-    stored = study.results[position]
+    """Return the article of study.kept[position]; its rows go into `data`."""
+    stored = study.kept[position]
     result = stored.result
     name = "-".join(str(part) for part in (result.command, result.task, stored.run) if part)
     # Rows by category of many blocks may not fit the page.
-    rows, n_left_out = trim(result, [entry.result for entry in study.results])
+    rows, n_left_out = trim(result, [entry.result for entry in study.kept])
     article = Article(
         id=f"r{position}",
         template="plain.html",
@@ -141,5 +141,5 @@ def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dic
 
 
 def _plain(article: Article, position: int, study: Study, _data: Data) -> Article:
-    rows = study.results[position].result.rows
+    rows = study.kept[position].result.rows
     return replace(article, tables=[plain_table(rows, "Rows", article.rows)])

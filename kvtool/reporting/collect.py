@@ -125,7 +125,7 @@ def _study(
     return Study(
         title=title or "Report on image keys and values",
         origin=f"Made by kvtool {versions()['kvtool']} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
-        results=tuple(results),
+        kept=tuple(results),
         runs=tuple(source.infos()),
         pictures=pictures.pictures.uris,
         examples=pictures.examples,

@@ -96,7 +96,7 @@ def render(study: Study) -> str:
             overview=overview,
             runs=runs,
             intro=_intro(study),
-            made=[_made(position, study) for position in range(len(study.results))],
+            made=[_made(position, study) for position in range(len(study.kept))],
             data=embedded,
             size=CHART_SIZE,
             style=Markup(_asset("style.css")),
@@ -130,10 +130,10 @@ def _asset(name: str) -> str:
 
 def _sections(study: Study, data: Data) -> Iterator[Section]:
     groups: dict[tuple[str, str | None], list[int]] = {}
-    for position, stored in enumerate(study.results):
+    for position, stored in enumerate(study.kept):
         groups.setdefault((stored.result.command, stored.result.task), []).append(position)
     for number, ((command, task), positions) in enumerate(groups.items()):
-        results = [study.results[position].result for position in positions]
+        results = [study.kept[position].result for position in positions]
         between = sentences.between_models(results) if command == "probe" else None
         articles = [build(position, study, data) for position in positions]
         yield Section(f"s{number}", _title(command, task), [between] if between else [], articles)
@@ -151,7 +151,7 @@ def _intro(study: Study) -> str:
     """Say which models and data sets the page is about, in one sentence."""
     models = dict.fromkeys(str(run["model"]) for run in study.runs)
     names = dict.fromkeys(f"{run['dataset']} ({run['split']})" for run in study.runs)
-    results = len(study.results)
+    results = len(study.kept)
     count = f"{results} result{'s' * (results != 1)}"
     if not models:
         return f"{count}; their runs are not in the stores any more."
@@ -166,7 +166,7 @@ def _overview(study: Study, data: Data) -> PageTable | None:
     """Return the best block of each probe beside the best of its baselines."""
     probes = [
         stored.result
-        for stored in study.results
+        for stored in study.kept
         if stored.result.command == "probe" and stored.result.best is not None
     ]
     if not probes:
@@ -226,7 +226,7 @@ def _runs(study: Study, data: Data) -> PageTable | None:
 
 
 def _made(position: int, study: Study) -> Made:
-    stored = study.results[position]
+    stored = study.kept[position]
     result = stored.result
     info = study.info(stored)
     return Made(

@@ -47,7 +47,7 @@ class Study:
         kept: the results.
         runs: Run.info() of every run of the stores, with `store`.
         pictures: data URIs by name, each held once.
-        examples: predictions drawn for some blocks, by the result's position in `results`.
+        examples: predictions drawn for some blocks, by the result's position in `kept`.
         sheets: principal components, by the result's position.
         thumbnails: an image of a run, by (store, run, image).
         notes: a line for each thing that could not be had.
@@ -55,7 +55,7 @@ class Study:
 
     title: str
     origin: str
-    results: tuple[KeptResult, ...]
+    kept: tuple[KeptResult, ...]
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[int, Mapping[BlockKey, list[Drawn]]] = field(default_factory=dict)

@@ -225,6 +225,6 @@ class StoredArray:
                     ) from None
             if nbytes != expected:
                 raise CorruptError(
-                    f"{self.location}: file {path.name}: expected {expected} bytes, found {nbytes}: "
-                    f"{REPAIR}"
+                    f"{self.location}: file {path.name}: expected {expected} bytes, found "
+                    f"{nbytes}: {REPAIR}"
                 )

@@ -127,7 +127,7 @@ def decode_index(data: NDArray[np.uint8], location: str) -> NDArray[np.uint64]:
     checksum = crc32c(index)
     if stored != checksum:
         raise CorruptError(
-            f"{location}: expected crc32c {stored:08x} of the index, found {checksum:08x}: damaged: "
-            f"{REPAIR}"
+            f"{location}: expected crc32c {stored:08x} of the index, found {checksum:08x}: "
+            f"damaged: {REPAIR}"
         )
     return index.view("<u8").reshape(-1, 2)
