@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import (
-    CLASSES_FILE,
-    by_stem,
-    class_names,
-    fields,
-    require,
-    stream_json_list,
-)
+from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, require
+from kvtool.datasets.json_files import fields, stream_json_list
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.datasets.names import brief

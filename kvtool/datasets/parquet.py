@@ -14,8 +14,9 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from kvtool.datasets.base import ImageRef, Question
-from kvtool.datasets.files import check_no_pointer, text_of
+from kvtool.datasets.files import check_no_pointer
 from kvtool.datasets.formats import HEAD_BYTES
+from kvtool.datasets.json_files import text_of
 from kvtool.datasets.names import brief, is_hidden
 from kvtool.datasets.raster import one_line
 from kvtool.digests import open_regular, quick_look

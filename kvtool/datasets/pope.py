@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
-from kvtool.datasets.files import fields, name_of, read_json_lines, require_any, text_of
+from kvtool.datasets.files import require_any
+from kvtool.datasets.json_files import fields, name_of, read_json_lines, text_of
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
-from kvtool.datasets.files import fields, read_json, read_lines, require
+from kvtool.datasets.files import read_lines, require
+from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import layout
-from kvtool.store.files import member_names, os_errors, read_group
+from kvtool.store.files import member_names, os_errors
 from kvtool.store.manifest import RunConfig
 from kvtool.store.nonfinite import StoredBlock
 from kvtool.store.parts import Part, check_part, check_text
 from kvtool.store.roster import Roster, read_roster
+from kvtool.store.sealed import read_group
 
 
 @dataclass(repr=False)

@@ -15,7 +15,7 @@ from kvtool.errors import StoreError
 from kvtool.store.arrays import ArrayRecord, ArraySpec
 from kvtool.store.durable import FileRecord, TornError, write_recorded
 from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
-from kvtool.store.files import commit_folder, group_json, os_errors, scratch_folder
+from kvtool.store.files import commit_folder, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import (
     TEXT_KINDS,
@@ -26,6 +26,7 @@ from kvtool.store.manifest import (
     token_offsets,
 )
 from kvtool.store.nonfinite import count_nonfinite, records
+from kvtool.store.sealed import group_json
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]

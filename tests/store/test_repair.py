@@ -16,8 +16,8 @@ import pytest
 
 from kvtool.errors import BusyError, CorruptError, StoreError
 from kvtool.store import Store, open_store
-from kvtool.store.files import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.repair import prune, repair, restore_root
+from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.verify import in_share, units, verify
 from tests.support.runs import (
     assert_holds,

@@ -29,7 +29,9 @@ BANNED_WORDS = """
 
 BANNED = frozenset(BANNED_WORDS.split())
 CONTRACT = {("kvtool.datasets", "about"), ("kvtool.reporting.study", "kept")}
-"""(package or module, attribute): what docs/adding-*.md has plug-ins define or read keeps its name."""
+"""(package or module, attribute): what docs/adding-*.md has plug-ins define or read keeps its
+name.
+"""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
