@@ -24,6 +24,7 @@ from kvtool.cli.options import (
     parse_layers,
 )
 from kvtool.errors import BusyError, PartialError
+from kvtool.progress import Advance, silent
 from kvtool.types import KeyPosition, Precision, View
 
 if TYPE_CHECKING:
@@ -161,12 +162,10 @@ def run_job(
     from contextlib import ExitStack
 
     from kvtool.engine import local
-    from kvtool.engine.pipeline import Event
-    from kvtool.store.estimate import human
+    from kvtool.engine.pipeline import told
 
     with ExitStack() as stack:
-        advance: console.Advance = console.silent
-        n_bytes = 0
+        advance: Advance = silent
 
         def begin(report: Report) -> None:
             nonlocal advance
@@ -177,10 +176,8 @@ def run_job(
                 )
                 advance = stack.enter_context(bar)
 
-        def tell(event: Event) -> None:
-            nonlocal n_bytes
-            n_bytes += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
+        def proceed(n: int, note: str) -> None:
+            advance(n, note)  # whichever it is by then
 
         return local.extract(
             job,
@@ -188,7 +185,7 @@ def run_job(
             engine=engine,
             wait_s=wait_s,
             min_free_vram=min_free_vram,
-            tell=tell,
+            tell=told(proceed),
             begin=begin,
         )
 

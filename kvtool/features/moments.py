@@ -8,7 +8,7 @@ default).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvtool.errors import UsageError
+from kvtool.progress import Progress
 from kvtool.store import PartSlice, Run, bits_to_float32
 from kvtool.types import Kind, Sample
 
@@ -131,7 +132,7 @@ def stream_groups(
     run: Run,
     kind: Kind,
     ids: Sequence[str] | None = None,
-    progress: Callable[[int, str], object] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[int, list[Moments]]]:
     """Yield (layer, groups) for each stored layer of a kind, in one pass over the stored vectors.
 

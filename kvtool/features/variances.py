@@ -5,13 +5,14 @@ See the paper, section 3.2 and A.6.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from kvtool.features.moments import distances, stream_groups
+from kvtool.features.moments import count_reads, distances, stream_groups
 from kvtool.layers import layer_groups
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, result_key, versions
 from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.stats.modes import Distribution, describe
@@ -26,15 +27,14 @@ from kvtool.types import Kind
 Threshold = float | Literal["auto"]
 
 
-Progress = Callable[[int, str], object]
-
-
 def measure(run: Run, kind: Kind, seed: int, progress: Progress | None = None) -> list[Row]:
     """Return rows with the variance of each (layer, kv_head) and its interval.
 
     Fields are None where values are not finite.
     """
     rows = []
+    if progress is not None:
+        progress(0, "", count_reads(run, kind))
     for layer, groups in stream_groups(run, kind, progress=progress):
         with np.errstate(invalid="ignore"):
             # The bootstrap draws groups of images; NaN and infinity make the head's variance

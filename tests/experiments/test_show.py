@@ -220,7 +220,7 @@ def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: 
     run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
     options: dict[str, Any] = {
         "task": "semantic-segmentation",
-        "progress": lambda n, _note="": done.append(n),
+        "progress": lambda n, *_: done.append(n),
     }
     kvtool.show(run, run.ids[0], tmp_path / "a.png", block=Block("value", 1, 0), **options)
     assert done == []

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool import schema
 from kvtool.asking.answering import Answer, Answerer
-from kvtool.asking.caches import CACHE, Progress, spoiled_arrays
+from kvtool.asking.caches import CACHE, spoiled_arrays
 from kvtool.datasets.base import ImageRef, Question
 from kvtool.datasets.images import load_image
 from kvtool.errors import UsageError
 from kvtool.experiments.paired.points import PointQuestion
+from kvtool.progress import Progress
 from kvtool.store import hash_json
 from kvtool.store.shares import chunk_name
 

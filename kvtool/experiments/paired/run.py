@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import check_answers
 from kvtool.asking.answering import Answerer
-from kvtool.asking.caches import Progress, silent
 from kvtool.bounds import checked
 from kvtool.datasets.identity import dataset_of
 from kvtool.errors import UsageError
@@ -28,6 +27,7 @@ from kvtool.experiments.paired.tasks import (
 from kvtool.experiments.paired.work import PairedWork
 from kvtool.layers import LayerChoice
 from kvtool.outputs import check_folder
+from kvtool.progress import Progress, called
 from kvtool.result import Result, result_key
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
@@ -66,7 +66,7 @@ def paired(
     seed: int = 0,
     fresh: bool = False,
     wait_s: float = 0.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **options: Any,
 ) -> Result:
     """Compare what the model says and what its image values know, question by question.
@@ -126,7 +126,7 @@ def paired(
         "max_new_tokens": max_new_tokens,
         **questions.settings,
     }
-    asking = Asking(model, device, max_new_tokens, fresh, wait_s, progress or silent)
+    asking = Asking(model, device, max_new_tokens, fresh, wait_s, called(progress))
     result = None if fresh else store.kept(result_key(config), Result.from_json)
     if result is None:
         result = _ask_and_score(work, config, folder, asking)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvtool.asking.answer_files import write_lines
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
-from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.caches import no_answer
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import KvtoolError
 from kvtool.experiments.paired.answers import (
@@ -28,6 +28,7 @@ from kvtool.experiments.paired.tasks import (
 )
 from kvtool.features.layers import Layer
 from kvtool.metrics.answers import parse_choice
+from kvtool.progress import Progress
 from kvtool.result import Result, Row, versions
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS, describe_run

@@ -91,7 +91,7 @@ def probe(
     from kvtool.cli.output import plot_files, resolve, write_plots
     from kvtool.reporting.emit import emit
     from kvtool.store.shares import sharing
-    from kvtool.tasks.evaluation import count_blocks, options_of, tasks_of
+    from kvtool.tasks.evaluation import options_of, tasks_of
     from kvtool.tasks.predictions import check_free
 
     path, name = store_and_word(store, task, "TASK")
@@ -122,9 +122,7 @@ def probe(
 
     def score(one: str) -> None:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
-        with console.progress(
-            f"probe {one}", count_blocks(found, one, **blocks), unit="blocks"
-        ) as advance:
+        with console.progress(f"probe {one}", None, unit="blocks") as advance:
             result = kvtool.probe(
                 found,
                 one,

@@ -3,7 +3,7 @@ a probe's task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from kvtool.datasets.identity import dataset_of
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.show.images import check_images
 from kvtool.pictures.tiles import sheet_of
+from kvtool.progress import Progress
 from kvtool.reporting.numbers import in_percent, unit_word
 from kvtool.result import Result, Row, block_name, is_summary
 from kvtool.store import Run
@@ -23,7 +24,7 @@ from kvtool.store.kept import kept_results
 from kvtool.store.shares import Share
 from kvtool.tasks import TASKS
 from kvtool.tasks.blocks import plan_blocks, torch_device
-from kvtool.tasks.evaluation import check_served, evaluate
+from kvtool.tasks.evaluation import check_served, count_blocks, evaluate
 from kvtool.tasks.saved import given_images, saved_predictions, scored_heads, scored_task
 from kvtool.types import Block, Kind
 
@@ -36,7 +37,7 @@ def predictions(
     limit: int,
     data: str | Path | None,
     device: str,
-    progress: Callable[..., None] | None,
+    progress: Progress,
 ) -> tuple[Image.Image, Block, tuple[str, ...]]:
     """Return a contact sheet, the block that predicted, and notes; see
     kvtool.experiments.show.run.show."""
@@ -51,6 +52,7 @@ def predictions(
     probes = (probe for probe in kept_results(run, "probe") if probe.task == task and probe.best)
     result = next(probes, None)
     if result is None and block is None:
+        progress(0, "", count_blocks(run, task))
         result = evaluate(
             run, task, data=data, device=device, share=Share(WAIT_S), progress=progress
         )

@@ -1,0 +1,156 @@
+"""`progress=True`: a bar on a terminal and in a notebook, nothing where there is neither; and what
+a function of one's own is told."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import sys
+from collections.abc import Iterator
+from html import unescape
+from inspect import signature
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import kvtool
+from kvtool import progress
+from kvtool.experiments.score.spair import score_spair
+from kvtool.progress import Tally, bar, bar_html
+from tests.support.keys import planted
+
+PARTS = 2
+"""Of the run of `small_run`, whose key vectors are read layer by layer."""
+LAYERS = 3
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Any:
+    return planted(tmp_path / "s", 12, [(0, 0)], layers=LAYERS, heads=2)
+
+
+class Screen:
+    """Standard error that is a terminal of 120 columns."""
+
+    def __init__(self) -> None:
+        self.end, self.file = pty.openpty()
+        self.stream = os.fdopen(self.file, "w")
+
+    def text(self) -> str:
+        self.stream.flush()
+        data = os.read(self.end, 1_000_000).decode()
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data)
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    terminal = Screen()
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
+    yield terminal
+    terminal.stream.close()
+    os.close(terminal.end)
+
+
+class Notebook:
+    """What a notebook's kernel has: a shell, and cells whose output can be replaced."""
+
+    def __init__(self) -> None:
+        self.outputs: list[str] = []
+
+        class ZMQInteractiveShell:
+            """The shell's name is what tells a notebook from a terminal."""
+
+        def display(html: Any, *, display_id: bool) -> Any:
+            assert display_id
+            self.outputs.append(html)
+            return SimpleNamespace(update=self.outputs.append)
+
+        self.module = ModuleType("IPython")
+        parts = {
+            "get_ipython": ZMQInteractiveShell,
+            "display": SimpleNamespace(display=display, HTML=str),
+        }
+        vars(self.module).update(parts)
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    notebook = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython", notebook.module)
+    monkeypatch.setattr(progress, "REDRAW_S", 0.0)
+    return notebook
+
+
+def test_a_bar_on_a_terminal(small_run: Any, screen: Screen) -> None:
+    kvtool.variance(small_run, progress=True)
+    n_reads = LAYERS * len(small_run.parts())
+    assert re.search(rf"variance .* {n_reads}/{n_reads} .*key layer {LAYERS - 1}", screen.text())
+
+
+def test_a_bar_in_a_notebook(small_run: Any, notebook: Notebook) -> None:
+    kvtool.variance(small_run, progress=True)
+    n_reads = LAYERS * len(small_run.parts())
+    first, *_, last = notebook.outputs
+    assert "<progress></progress> variance: at work for 0:00:00" in first
+    assert f'<progress value="{n_reads}" max="{n_reads}">' in last
+    assert f"variance: {n_reads} of {n_reads}, " in last
+    assert f"key layer {LAYERS - 1}" in last
+    assert len(notebook.outputs) == n_reads + 3  # begun, total, every read, ended
+
+
+def test_a_bar_in_a_notebook_ends_with_an_error(notebook: Notebook) -> None:
+    with pytest.raises(ValueError, match="broken"), bar("x") as advance:
+        advance(2, "<b>", 5)
+        raise ValueError("broken")
+    assert '<progress value="2" max="5">' in notebook.outputs[-1]
+    assert "<b>" not in notebook.outputs[-1]
+    assert "<b>" in unescape(notebook.outputs[-1])
+
+
+def test_neither_a_terminal_nor_a_notebook(
+    small_run: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    for value in (True, False, None):
+        kvtool.variance(small_run, fresh=True, progress=value)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_count_beyond_the_total_is_a_full_bar() -> None:
+    tally = Tally(4)
+    tally.add(6, "", None)
+    assert '<progress value="4" max="4">' in bar_html("x", tally)
+
+
+def test_a_bar_for_what_takes_its_options_as_they_come(tmp_path: Path, screen: Screen) -> None:
+    """`score` hands its options on, so True must be a bar by then."""
+    with pytest.raises(kvtool.errors.KvtoolError):
+        kvtool.score("spair", answers=tmp_path / "none.jsonl", progress=True)
+    assert "progress" in signature(score_spair).parameters
+
+
+def test_extract_tells_how_many_images_there_are(tmp_path: Path) -> None:
+    steps: list[tuple[int, str, int | None]] = []
+
+    def tell(n: int, note: str, total: int | None = None) -> None:
+        steps.append((n, note, total))
+
+    options: dict[str, Any] = {"model": "demo", "dataset": "scenes@msrc", "layers": [0]}
+    kvtool.extract(tmp_path / "s.kv", limit=2, **options)
+    kvtool.extract(tmp_path / "s.kv", limit=5, progress=tell, **options)
+    assert steps[0] == (0, "", 3)
+    assert sum(n for n, _, _ in steps) == 3
+    assert steps[-1][1].endswith("B written")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["correlate", "extract", "knockout", "paired", "prefix", "probe", "report", "search", "show", "variance"],
+)  # fmt: skip
+def test_each_function_takes_true(name: str) -> None:
+    assert "bool" in str(signature(getattr(kvtool, name)).parameters["progress"])
