@@ -98,7 +98,7 @@ def paired(
         wait_s: how long to wait for questions that other processes ask, and for their scores, once
             all others are done.
         progress: called with a number and a note for questions and blocks, and once with their
-            number.
+            number; True shows a bar.
         options: of the task alone: reading ("choice" or "pck", which of its two scores makes the
             cells of semantic-correspondence); folds and c (of relative-depth's linear probe).
     """
