@@ -107,6 +107,7 @@ class Msrc(DatasetBase):
         return self._images
 
     def texts(self) -> Sequence[str]:
+        """Return the names of the classes."""
         return tuple(self.groups())
 
     def truth_files(self) -> Sequence[Path]:

@@ -23,6 +23,7 @@ class Finished(Exception):  # noqa: N818  a signal, not an error
 
 @contextmanager
 def until_finished() -> Iterator[None]:
+    """Context in which a pass may end early, by Finished."""
     with suppress(Finished):
         yield
 
@@ -64,6 +65,7 @@ class CaptureCache(Cache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy a layer's keys and values; end the pass after the last layer asked for."""
         if layer_idx in self.rows:
             self.keep("key", layer_idx, key_states)
             self.keep("value", layer_idx, value_states)
@@ -85,6 +87,7 @@ class PreRopeCache(CaptureCache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy a layer's values; end the pass after the last layer asked for."""
         if layer_idx in self.rows:
             self.keep("value", layer_idx, value_states)
         if layer_idx == self.last:
