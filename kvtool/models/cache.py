@@ -101,6 +101,8 @@ class PreRopeCache(CaptureCache):
         def watch(layer: int) -> Callable[[torch.Tensor], None]:
             def see(keys: torch.Tensor) -> None:
                 image, token = keys.shape[:2]
+                # (image, token, kv_head * dim), with or without a norm of each head, as (image,
+                # kv_head, token, dim).
                 self.keep("key", layer, keys.reshape(image, token, -1, head_dim).transpose(1, 2))
 
             return see
@@ -123,6 +125,7 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
             output[0] if isinstance(output, tuple) else output
         )
 
+    # Hooks go, however the pass ends, since the model is used again.
     handles = [module.register_forward_hook(hook(watch)) for module, watch in watchers.items()]
     try:
         yield
@@ -176,6 +179,7 @@ def fork(cache: DynamicCache) -> DynamicCache:
     Nothing is copied.
     """
     grown = copy(cache)
+    # A layer grows by concatenation into new tensors, so that a shallow copy shares them safely.
     grown.layers = [copy(layer) for layer in cache.layers]
     return grown
 
