@@ -2,7 +2,7 @@
 covers.
 
 Base view: the whole image squeezed into one square of the tower's size. Tiles: the image fitted
-into the best of the checkpoint's resolutions, centred on padding, cut into squares of the tower's
+into the best of the checkpoint's resolutions, centered on padding, cut into squares of the tower's
 size; their tokens are stitched into one grid, rows and columns of padding are dropped
 ("un-padded"), and a newline token ends each row. The arithmetic is that of transformers'
 pack_image_features and unpad_image, rounding included.
