@@ -104,6 +104,7 @@ class Msrc(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures in the order of their names."""
         return self._images
 
     def texts(self) -> Sequence[str]:

@@ -115,12 +115,8 @@ def extend_roster(
     while True:
         roster = read_roster(folder, location)
         extended = roster.extended(ids, dataset_path, absent)
-        if (extended.ids, extended.absent, extended.dataset_path) == (
-            roster.ids,
-            roster.absent,
-            roster.dataset_path,
-            # Nothing new: even so a run's first segment is written, which says where its data set lies.
-        ) and roster.n_segments:
+        # With nothing new, too, a run's first segment is written: it says where its data set lies.
+        if roster.n_segments and extended == roster:
             return roster
         segment = segment_attributes(
             extended.ids[len(roster.ids) :],

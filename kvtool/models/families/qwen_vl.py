@@ -147,6 +147,7 @@ class Qwen2VL(DecoderModel):
         return torch.stack([time, height, width])[:, None]
 
     def text_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """Text counts on the three axes alike: (row, token) as (3, row, token)."""
         return positions.expand(3, *positions.shape)
 
 
