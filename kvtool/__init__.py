@@ -66,7 +66,7 @@ _FUNCTIONS = {
 
 
 def open(path: str | PathLike[str]) -> Store:
-    """An existing store. Raises StoreError where there is none."""
+    """Return an existing store. Raises StoreError where there is none."""
     from kvtool.bounds import check_options
     from kvtool.store import open_store
 
@@ -75,8 +75,8 @@ def open(path: str | PathLike[str]) -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    """The function itself, with its own signature and help; of any other experiment, run.py's
-    function of its name.
+    """Return the function itself, with its own signature and help; of any other experiment,
+    run.py's function of its name.
     """
     from importlib.util import find_spec
 

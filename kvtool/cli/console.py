@@ -139,7 +139,7 @@ class Tally:
         return f"{per_second * 3600:.1f}/h"
 
     def line(self, what: str, unit: str) -> str:
-        """All of it in words."""
+        """Return all of it in words."""
         if not self.advanced:
             parts = [f"{what}: at work for {_clock(self.elapsed_s)}"]
         else:

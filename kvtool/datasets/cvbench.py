@@ -62,7 +62,7 @@ class CvBench(DatasetBase):
         return [ref for row in self._rows for ref in row.images]
 
     def truth_files(self) -> Sequence[Path]:
-        """The tables, which hold questions and pictures alike."""
+        """Return the tables, which hold questions and pictures alike."""
         return self._files
 
     def questions(self) -> list[Question]:

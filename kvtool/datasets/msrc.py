@@ -112,12 +112,12 @@ class Msrc(DatasetBase):
         return tuple(self.groups())
 
     def truth_files(self) -> Sequence[Path]:
-        """The masks of the pictures."""
+        """Return the masks of the pictures."""
         maps = (self._map_path(ref.id) for ref in self._pictured)
         return [path for path in maps if path is not None]
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> ids of its images with a mask.
+        """Return class -> ids of its images with a mask.
 
         Images without one, or whose map cannot be used, are in `skipped`.
 
@@ -143,7 +143,7 @@ class Msrc(DatasetBase):
         return {category: tuple(ids) for category, ids in sorted(groups.items())}
 
     def group_mask(self, image_id: str, category: str) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black).
+        """Return (height, width) uint8: 1 the class, 0 anything else, 255 void (MSRCv2's black).
 
         Raises DatasetError.
         """
@@ -155,7 +155,7 @@ class Msrc(DatasetBase):
         return np.where(codes == _V2_VOID, np.uint8(VOID), is_class.astype(np.uint8))
 
     def _shown(self, image_id: str) -> list[str]:
-        """The classes that an image shows.
+        """Return the classes that an image shows.
 
         Raises DatasetError where it has no mask, or one that cannot be used.
         """
@@ -166,7 +166,7 @@ class Msrc(DatasetBase):
         return [category for category, color in V2_COLORS.items() if _code(color) in present]
 
     def truth_file(self, image_id: str) -> Path:
-        """An image's mask. Raises DatasetError where it has none."""
+        """Return an image's mask. Raises DatasetError where it has none."""
         path = self._map_path(image_id)
         if path is None:
             raise DatasetError(f"{self._maps}: no mask of image {image_id}")
@@ -189,7 +189,7 @@ class Msrc(DatasetBase):
 
 
 def read_codes(path: Path) -> IdMap:
-    """(height, width) int32: the colors of an MSRCv2 map as R + 256 G + 65536 B.
+    """Return (height, width) int32: the colors of an MSRCv2 map as R + 256 G + 65536 B.
 
     Raises DatasetError for a map in other colors than MSRCv2's.
     """

@@ -95,8 +95,8 @@ class Own(OwnMasks):
         return f"{self.name} has no annotations for {service}"
 
     def _refers(self) -> bool:
-        """Whether some caption says what it refers to; a list that cannot be read may, and the task
-        will say why.
+        """Return whether some caption says what it refers to; a list that cannot be read may, and
+        the task will say why.
         """
         if not self._has("captions.jsonl"):
             return False
@@ -108,7 +108,7 @@ class Own(OwnMasks):
     # Captions: prefixes, texts, referring expressions.
 
     def texts(self) -> Sequence[str]:
-        """Names of the classes, then the captions, each once."""
+        """Return names of the classes, then the captions, each once."""
         self.skipped = list(self._unlisted)
         names = list(self.class_texts()) if self._has("classes.json") else []
         if self._has("captions.jsonl"):
@@ -129,12 +129,12 @@ class Own(OwnMasks):
         return self._first_captions[image_id]
 
     def correct_prefix(self, image_id: str) -> str:
-        """The picture's first caption."""
+        """Return the picture's first caption."""
         return self._caption(image_id).text
 
     def incorrect_prefix(self, image_id: str) -> str:
-        """What the first caption's line names as incorrect, else another picture's caption, the
-        same each time.
+        """Return what the first caption's line names as incorrect, else another picture's caption,
+        the same each time.
         """
         caption = self._caption(image_id)
         captions = [image_caption.text for image_caption in self._first_captions.values()]
@@ -146,7 +146,7 @@ class Own(OwnMasks):
         return {caption.line: caption for caption in self._captions[0] if caption.refers}
 
     def expressions(self) -> list[Expression]:
-        """The captions that say what they refer to; ids are the numbers of their lines."""
+        """Return the captions that say what they refer to; ids are the numbers of their lines."""
         self.skipped = [*self._unlisted, *self._captions[1]]
         return [
             Expression(
@@ -169,8 +169,8 @@ class Own(OwnMasks):
         return width, height
 
     def object_mask(self, expression: Expression) -> LabelMap:
-        """(height, width) uint8 0/1: the pixels of the class, or whatever is not black in the
-        mask's file.
+        """Return (height, width) uint8 0/1: the pixels of the class, or whatever is not black in
+        the mask's file.
         """
         caption = self._referring[expression.sent_id]
         if caption.mask:
@@ -181,7 +181,7 @@ class Own(OwnMasks):
     # Pairs, videos, questions.
 
     def pairs(self) -> list[Pair]:
-        """The lines of pairs.jsonl, each with the keypoints that its two pictures share, by
+        """Return the lines of pairs.jsonl, each with the keypoints that its two pictures share, by
         name.
         """
         listed, left_out = self._lines("pairs.jsonl", records.pair_of)
@@ -207,8 +207,8 @@ class Own(OwnMasks):
         return list(pairs.values())
 
     def _pair(self, record: records.PairRecord, number_of: dict[str, int]) -> Pair:
-        """A pair. Where no sizes are given they are the pictures' own, where no boxes, the whole
-        pictures.
+        """Return a pair. Where no sizes are given they are the pictures' own, where no boxes, the
+        whole pictures.
         """
         sizes = record.sizes_wh_px or tuple(
             read_size(self._refs[name]) for name in record.image_ids
@@ -246,7 +246,7 @@ class Own(OwnMasks):
         return len(self._frames)
 
     def videos(self) -> list[Video]:
-        """The videos whose first mask shows an object; others, and frames without, are in
+        """Return the videos whose first mask shows an object; others, and frames without, are in
         `skipped`.
         """
         videos, left_out = [], []
@@ -271,7 +271,7 @@ class Own(OwnMasks):
         return videos
 
     def _video(self, name: str, frame_ids: tuple[str, ...]) -> Video:
-        """A video by its first mask. Raises DatasetError where it cannot be used."""
+        """Return a video by its first mask. Raises DatasetError where it cannot be used."""
         masks = self._frame_masks(name)
         stems = [Path(file).stem for file in sorted(masks.names) if file.endswith(".png")]
         absent = [stem for stem in stems if f"{VIDEOS}/{name}/{stem}" not in frame_ids]
@@ -287,7 +287,7 @@ class Own(OwnMasks):
         return Video(name, frame_ids, n_objects)
 
     def questions(self) -> list[Question]:
-        """The lines of questions.jsonl; of those with one id the first."""
+        """Return the lines of questions.jsonl; of those with one id the first."""
         listed, left_out = self._lines("questions.jsonl", records.question_of)
         questions = {question.id: question for question in reversed(listed)}
         repeated = [question.id for question in listed if questions[question.id] is not question]

@@ -25,8 +25,8 @@ class OwnMasks(OwnFiles):
         return records.read_classes(self.folder / "classes.json")
 
     def label_map(self, image_id: str) -> LabelMap:
-        """(height, width) uint8: of a picture class ids with 255 for void, of a frame object ids as
-        on disk.
+        """Return (height, width) uint8: of a picture class ids with 255 for void, of a frame object
+        ids as on disk.
 
         Raises DatasetError for an id that classes.json does not name.
         """
@@ -43,7 +43,7 @@ class OwnMasks(OwnFiles):
         return labels if void is None else np.where(labels == void, np.uint8(VOID), labels)
 
     def _classes_in(self, image_id: str) -> tuple[int, ...]:
-        """The classes that a picture's mask shows.
+        """Return the classes that a picture's mask shows.
 
         Raises DatasetError where there is none to use.
         """
@@ -75,7 +75,7 @@ class OwnMasks(OwnFiles):
         return labels_of, left_out
 
     def _shown(self) -> dict[str, tuple[int, ...]]:
-        """Picture -> the classes of its mask. Pictures without are in `skipped`."""
+        """Return picture -> the classes of its mask. Pictures without are in `skipped`."""
         labels_of, left_out = self._all_shown
         self.skipped = [*self._unlisted, *left_out]
         return labels_of
@@ -102,7 +102,7 @@ class OwnMasks(OwnFiles):
         return self._classes.names[class_id]
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> the pictures that show it."""
+        """Return class -> the pictures that show it."""
         images_by_class = images_of_classes(self.entries())
         names = self._classes.names.items()
         return {
@@ -112,7 +112,7 @@ class OwnMasks(OwnFiles):
         }
 
     def group_mask(self, image_id: str, category: str) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
+        """Return (height, width) uint8: 1 the class, 0 anything else, 255 void."""
         ids = {name: number for number, name in self._classes.names.items()}
         if category not in ids:
             raise DatasetError(
@@ -121,7 +121,7 @@ class OwnMasks(OwnFiles):
         return self.class_mask(image_id, ids[category])
 
     def class_mask(self, image_id: str, class_id: int) -> LabelMap:
-        """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
+        """Return (height, width) uint8: 1 the class, 0 anything else, 255 void."""
         labels = self.label_map(image_id)
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 

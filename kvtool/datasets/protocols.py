@@ -60,7 +60,7 @@ class HasEpisodes(LeavesOut, Protocol):
     """Few-shot episodes of single classes: foreground segmentation."""
 
     def entries(self) -> list[Entry]:
-        """Every image with every class that it serves, in a fixed order."""
+        """Return every image with every class that it serves, in a fixed order."""
         ...
 
     def episodes(
@@ -73,11 +73,11 @@ class HasEpisodes(LeavesOut, Protocol):
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """Where an image's label map is, or should be."""
+        """Return where an image's label map is, or should be."""
         ...
 
     def label_map(self, image_id: str) -> Ids:
-        """Class ids, 255 for void. Raises DatasetError where it cannot be used."""
+        """Return class ids, 255 for void. Raises DatasetError where it cannot be used."""
         ...
 
     def class_mask(self, image_id: str, class_id: int) -> Ids:
@@ -94,11 +94,11 @@ class HasGroups(LeavesOut, Protocol):
     """Groups of images that share a class: co-segmentation."""
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class -> ids of its images."""
+        """Return class -> ids of its images."""
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """An image's mask. Raises DatasetError where it has none."""
+        """Return an image's mask. Raises DatasetError where it has none."""
         ...
 
     def group_mask(self, image_id: str, category: str) -> Ids:
@@ -111,11 +111,13 @@ class HasLabelMaps(LeavesOut, Protocol):
     """A class id at every pixel, and the classes' names: semantic segmentation."""
 
     def labelled_ids(self) -> list[str]:
-        """Ids of the images that have a label map, in a fixed order."""
+        """Return ids of the images that have a label map, in a fixed order."""
         ...
 
     def class_texts(self) -> Sequence[str]:
-        """The classes' names in the order of their ids; their vectors are those of `texts()`."""
+        """Return the classes' names in the order of their ids; their vectors are those of
+        `texts()`.
+        """
         ...
 
     def label_convention(self) -> LabelConvention:
@@ -129,11 +131,13 @@ class HasLabelMaps(LeavesOut, Protocol):
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """An image's label map. Raises DatasetError where it has none."""
+        """Return an image's label map. Raises DatasetError where it has none."""
         ...
 
     def label_map(self, image_id: str) -> Ids:
-        """Ids as label_convention() has them. Raises DatasetError where it cannot be used."""
+        """Return ids as label_convention() has them. Raises DatasetError where it cannot be
+        used.
+        """
         ...
 
 
@@ -146,15 +150,15 @@ class HasExpressions(LeavesOut, Protocol):
         ...
 
     def expression_texts(self) -> Sequence[str]:
-        """The sentences, each once; their vectors are those of `texts()`."""
+        """Return the sentences, each once; their vectors are those of `texts()`."""
         ...
 
     def place_of(self, expression: Expression) -> str:
-        """Where an expression's object stands, for messages."""
+        """Return where an expression's object stands, for messages."""
         ...
 
     def image_wh_px(self, expression: Expression) -> tuple[int, int]:
-        """(width, height) that the annotation gives the picture. Raises DatasetError."""
+        """Return (width, height) that the annotation gives the picture. Raises DatasetError."""
         ...
 
     def object_mask(self, expression: Expression) -> Ids:
@@ -185,11 +189,11 @@ class HasVideos(LeavesOut, Protocol):
         ...
 
     def truth_file(self, image_id: str) -> Path:
-        """Where a frame's annotation is, or should be."""
+        """Return where a frame's annotation is, or should be."""
         ...
 
     def has_label_map(self, image_id: str) -> bool:
-        """Whether a frame has an annotation."""
+        """Return whether a frame has an annotation."""
         ...
 
     def label_map(self, image_id: str) -> Ids:

@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]]:
-    """Positions of images of equal signature, at most `batch_size` at a time, in order."""
+    """Yield positions of images of equal signature, at most `batch_size` at a time, in order."""
     # Signatures hold values of several types, which only their texts order.
     order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
     for _, group in groupby(order, key=lambda i: prepared[i].signature):
@@ -31,8 +31,8 @@ def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]
 def capture_part(
     model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
 ) -> tuple[Arrays, Arrays]:
-    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in
-    `prepared`.
+    """Return arrays of a part and of its text, (layer, head, tokens of all its images, dim), images
+    as in `prepared`.
     """
     arrays: dict[str, list[Any]] = {}
     text: dict[str, list[Any]] = {}

@@ -173,7 +173,7 @@ def _claimed(run: Run, name: str, tell: Tell) -> Iterator[ExitStack | None]:
 
 
 def covered_now(run: Run, indices: Sequence[int]) -> bool:
-    """Whether another process committed these images since the plan was made."""
+    """Return whether another process committed these images since the plan was made."""
     return set(indices) <= run.covered_indices(range(indices[0], indices[-1] + 1))
 
 

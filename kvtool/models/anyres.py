@@ -50,7 +50,7 @@ class Tower:
 
 
 def base_span(image_wh_px: tuple[int, int], tower: Tower) -> GridSpan:
-    """The base view's grid."""
+    """Return the base view's grid."""
     width, height = image_wh_px
     cover = (0.0, 0.0, width * tower.seen, height * tower.seen)
     return GridSpan("base", 0, (tower.side, tower.side), tower.side, cover)
@@ -76,7 +76,9 @@ class Tiling:
         return min(math.ceil(width * scale_y), full_width), full_height
 
     def _original_px(self, position_px: float, axis: int) -> float:
-        """A position within the tiles, on axis 0 (x) or 1 (y), in pixels of the original image."""
+        """Return a position within the tiles, on axis 0 (x) or 1 (y), in pixels of the original
+        image.
+        """
         fitted = self._fitted_wh_px()[axis]
         # The fitted image stands centered in the tiles, its padding rounded down as in
         # transformers.
@@ -84,7 +86,7 @@ class Tiling:
         return (position_px - offset) * self.image_wh_px[axis] / fitted
 
     def padding(self) -> tuple[int, int]:
-        """(rows, cols) of tokens dropped at each end."""
+        """Return (rows, cols) of tokens dropped at each end."""
         width, height = self.image_wh_px
         rows, cols = (n * self.tower.side for n in self.tiles)
         # A wide image has padding above and below, a tall one at its sides: only one axis loses
@@ -94,12 +96,12 @@ class Tiling:
         return 0, (cols - int(round(width * (rows / height), 7))) // 2
 
     def whole_span(self, start: int) -> GridSpan:
-        """All tokens of the tiles, stitched, padding kept: the tower's view."""
+        """Return all tokens of the tiles, stitched, padding kept: the tower's view."""
         return self._span(start, (0, 0), None, newline=0)
 
     def packed_span(self, start: int, max_tiles: int | None) -> GridSpan:
-        """The tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares, a
-        newline per row.
+        """Return the tokens a decoder gets: un-padded, shrunk where they exceed max_tiles squares,
+        a newline per row.
         """
         return self._span(start, self.padding(), max_tiles, newline=1)
 

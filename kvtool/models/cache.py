@@ -54,7 +54,7 @@ class CaptureCache(Cache):
                 buffer.put(self.rows[layer], states[:, :, tokens])
 
     def arrays(self, part: str, name: str) -> list[Array]:
-        """What was kept of a part, one array per image, (layer, kv_head, token, dim)."""
+        """Return what was kept of a part, one array per image, (layer, kv_head, token, dim)."""
         return self.buffers[part, name].arrays()
 
     def update(
@@ -156,7 +156,7 @@ def layer_outputs(
 
 
 def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
-    """The list of a tower's `count` transformer layers, whatever its class calls it."""
+    """Return the list of a tower's `count` transformer layers, whatever its class calls it."""
     for module in tower.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
@@ -164,8 +164,8 @@ def tower_layers(tower: nn.Module, count: int) -> nn.ModuleList:
 
 
 def full_cache(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> DynamicCache:
-    """A cache that holds every token of every layer, (image, kv_head, token, dim), sliding windows
-    or not.
+    """Return a cache that holds every token of every layer, (image, kv_head, token, dim), sliding
+    windows or not.
     """
     cache = DynamicCache()
     for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -185,7 +185,7 @@ def fork(cache: DynamicCache) -> DynamicCache:
 
 
 def widened(cache: DynamicCache, rows: int) -> DynamicCache:
-    """A cache of one row as one of several equal rows. Nothing is copied before it grows."""
+    """Return a cache of one row as one of several equal rows. Nothing is copied before it grows."""
     copies = fork(cache)
     layers: list[Any] = copies.layers
     for layer in layers:

@@ -49,8 +49,8 @@ class Blocked:
     """Position of the first token after it, of the same shape."""
 
     def visible(self, mask: torch.Tensor | None, n_queries: int, n_keys: int) -> torch.Tensor:
-        """(row, q_head, query, key) bool; `mask` is what is visible without knockout, None for
-        plain causal.
+        """Return (row, q_head, query, key) bool; `mask` is what is visible without knockout, None
+        for plain causal.
         """
         # The queries are the last positions of the cache.
         keys = torch.arange(n_keys, device=self.starts.device)

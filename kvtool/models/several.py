@@ -84,9 +84,9 @@ class SeveralImages(Continuation):
 
     @torch.inference_mode()
     def prefill_several(self, images: Sequence[Sequence[Prepared]]) -> tuple[Any, list[Sample]]:
-        """A cache of prompts of equal shapes up to the last token of their last images, one row a
-        prompt; and these images' records moved to their places there. `logits` and `generate` go on
-        from both.
+        """Return a cache of prompts of equal shapes up to the last token of their last images, one
+        row a prompt; and these images' records moved to their places there. `logits` and `generate`
+        go on from both.
         """
         n_images = len(images[0])
         # Each image runs through the tower once; slot, slot + n_images, ... are the images of one
@@ -118,8 +118,8 @@ class SeveralImages(Continuation):
         ]
 
     def _image_tokens(self, items: Sequence[Prepared]) -> list[torch.Tensor]:
-        """Each image's tokens as the decoder takes them, (token, hidden); images of one signature
-        run together.
+        """Return each image's tokens as the decoder takes them, (token, hidden); images of one
+        signature run together.
         """
         tokens_of: dict[int, torch.Tensor] = {}
         for group_rows in _grouped([item.signature for item in items]):
@@ -172,14 +172,14 @@ def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:
 
 
 def _shape(item: Prepared) -> Hashable:
-    """What must be equal in a batch: the image's tokens and, since rotary positions follow them,
-    its grids.
+    """Return what must be equal in a batch: the image's tokens and, since rotary positions follow
+    them, its grids.
     """
     return item.sample.n_tokens, tuple(span.grid for span in item.sample.spans)
 
 
 def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Indices of equal keys together, in the order in which the keys first appear."""
+    """Return indices of equal keys together, in the order in which the keys first appear."""
     groups: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         groups.setdefault(key, []).append(index)

@@ -21,8 +21,8 @@ from kvtool.types import GridSpan, Sample, View
 
 
 def base_only(processor_class: Any) -> Any:
-    """A transformers image processor that takes an image squeezed into the base view's square and
-    makes no tiles.
+    """Return a transformers image processor that takes an image squeezed into the base view's
+    square and makes no tiles.
     """
 
     class BaseOnly(processor_class):  # type: ignore[misc]
@@ -33,7 +33,7 @@ def base_only(processor_class: Any) -> Any:
 
 
 def squeezed(image: Image.Image, processor: Any) -> Image.Image:
-    """The whole image at the base view's size.
+    """Return the whole image at the base view's size.
 
     A processor does the same by way of arrays, twice as slow for photos.
     """
@@ -45,7 +45,7 @@ def squeezed(image: Image.Image, processor: Any) -> Image.Image:
 
 
 def by_image(states: torch.Tensor, views: int) -> torch.Tensor:
-    """(image * view, token, dim) as (image, view, token, dim)."""
+    """Return (image * view, token, dim) as (image, view, token, dim)."""
     return states.reshape(-1, views, *states.shape[1:])
 
 
@@ -155,7 +155,7 @@ class Llava(DecoderModel):
     def _project(
         self, batch: Sequence[Prepared], feeding: list[torch.Tensor], views: int
     ) -> torch.Tensor:
-        """Image tokens as the decoder takes them, (image, token, hidden)."""
+        """Return image tokens as the decoder takes them, (image, token, hidden)."""
         # Of several layers the projector takes the concatenated features.
         features = torch.cat(feeding, dim=-1)
         # "default" drops the class token, which comes first.
@@ -184,7 +184,7 @@ class Llava(DecoderModel):
         return packed
 
     def pack_options(self) -> dict[str, Any]:
-        """What the family's packing takes besides."""
+        """Return what the family's packing takes besides."""
         raise NotImplementedError
 
     def _row_major(self, states: torch.Tensor, sample: Sample) -> torch.Tensor:
@@ -203,7 +203,7 @@ class Llava(DecoderModel):
         return torch.cat([base, stitched], dim=1)
 
     def after_image(self, sample: Sample) -> torch.Tensor | None:
-        """The newline that ends a base view standing alone; tiles bring theirs."""
+        """Return the newline that ends a base view standing alone; tiles bring theirs."""
         if len(sample.spans) > 1:
             return None
         newline: torch.Tensor = self.net.model.image_newline[None]
