@@ -81,7 +81,6 @@ class FeatureSource:
                 or not set(texts) <= rows.keys()
             ):
                 return None
-            # Read block by block as (text, dim), then ordered as the model gives them.
             text_rows = [rows[text] for text in texts]
             heads = range(config.heads_and_dim("value")[0])
             blocks = [

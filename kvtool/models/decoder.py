@@ -214,7 +214,6 @@ class DecoderModel(SeveralImages):
                 f"texts: expected at least one token in each, found {empty}; leave it out"
             )
         rows: list[Array | None] = [None] * len(ids)
-        # Texts are run in order of length, and put back into their own.
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for _, group in groupby(order, key=lambda i: len(ids[i])):
             group_rows = list(group)

@@ -186,7 +186,6 @@ class Prompt:
             ids = self._ids(text, special=True)
         end = self.tokenizer.eos_token_id
         return (
-            # An end token that the tokenizer adds is no token of the text.
             ids[:-1]
             if len(ids) > 1 and ids[-1] == end and not text.endswith(self.tokenizer.eos_token)
             else ids

@@ -80,7 +80,6 @@ class Qwen2VL(DecoderModel):
             )
         with preparing(id):
             features = self.processor(image, return_tensors="pt")
-        # A patch of the tower is a cell of rows x cols; merge x merge of them are one image token.
         rows, cols = (int(n) for n in features["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
