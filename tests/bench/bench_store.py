@@ -45,8 +45,8 @@ Bits = NDArray[np.uint16]
 
 def bench(folder: Path | None = None, n_images: int = 64) -> list[Row]:
     """All rows. The files go into a temporary folder in `folder`."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-store-") as place:
-        return _bench(Path(place), n_images - n_images % PART_IMAGES)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-store-") as path:
+        return _bench(Path(path), n_images - n_images % PART_IMAGES)
 
 
 def _bench(place: Path, n_images: int) -> list[Row]:
@@ -98,7 +98,7 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
                     continue  # seconds each
                 drop_page_cache(place)
                 rates[name].append(mb / timed(lambda: read(layer, head)))  # noqa: B023
-    best = {name: max(found) for name, found in rates.items()}
+    best = {name: max(speeds) for name, speeds in rates.items()}
     return [
         row(
             "store: read one head, cold / a torch.save file an image",
@@ -216,8 +216,8 @@ def smooth_field(rng: np.random.Generator) -> NDArray[np.float32]:
     image = rng.standard_normal((HEADS, PART_IMAGES, 1, 1, DIM), np.float32)
     coarse = rng.standard_normal((HEADS, PART_IMAGES, GRID // 3, GRID // 3, DIM), np.float32)
     fine = rng.standard_normal((HEADS, PART_IMAGES, GRID, GRID, DIM), np.float32)
-    near = coarse.repeat(3, axis=2).repeat(3, axis=3)
-    field: NDArray[np.float32] = 0.5 * image + 0.65 * near + 0.57 * fine
+    blocky = coarse.repeat(3, axis=2).repeat(3, axis=3)
+    field: NDArray[np.float32] = 0.5 * image + 0.65 * blocky + 0.57 * fine
     return field.reshape(HEADS, PART_IMAGES * TOKENS, DIM)
 
 

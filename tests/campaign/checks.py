@@ -37,7 +37,7 @@ from tests.support.runs import image_arrays
 
 
 def check_after_cut(
-    path: Path, reported: Collection[str], whole: dict[str, bytes], tally: Tally, what: str
+    path: Path, reported: Collection[str], expected: dict[str, bytes], tally: Tally, what: str
 ) -> None:
     """Open, verify and read what a cut left; then run the extraction again: it must end as an
     unbroken one did.
@@ -49,24 +49,24 @@ def check_after_cut(
         check_holds(path, reported, tally, what)
     with tally.watched(f"{what}: resumed"):
         extract(path)
-        check_complete(path, whole, tally, what)
+        check_complete(path, expected, tally, what)
 
 
-def check_complete(path: Path, whole: dict[str, bytes], tally: Tally, what: str) -> None:
+def check_complete(path: Path, expected: dict[str, bytes], tally: Tally, what: str) -> None:
     """Nothing is missing, nothing too much, no byte differs."""
     check_holds(path, STEPS, tally, what)
     for problem in verify(open_store(path)):
         tally.count("wrong", f"{what}: at the end: {problem.what}")
-    check_same(path, whole, tally, what)
+    check_same(path, expected, tally, what)
 
 
-def check_same(path: Path, whole: dict[str, bytes], tally: Tally, what: str) -> None:
+def check_same(path: Path, expected: dict[str, bytes], tally: Tally, what: str) -> None:
     """Every file of a store is there with the bytes of an unbroken one, and no other."""
     contents = tree(path)
-    for name in sorted(contents.keys() ^ whole.keys()):
-        tally.count("lost" if name in whole else "doubled", f"{what}: at the end: {name}")
-    for name in sorted(contents.keys() & whole.keys()):
-        if contents[name] != whole[name]:
+    for name in sorted(contents.keys() ^ expected.keys()):
+        tally.count("lost" if name in expected else "doubled", f"{what}: at the end: {name}")
+    for name in sorted(contents.keys() & expected.keys()):
+        if contents[name] != expected[name]:
             tally.count("wrong", f"{what}: at the end: the bytes of {name}")
 
 

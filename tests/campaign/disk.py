@@ -111,21 +111,21 @@ class Disk:
 
     def _keep(self, changes: list[Change]) -> None:
         """Make changes durable, with all earlier ones of the same names."""
-        wanted: list[Change] = []
+        needed: list[Change] = []
         keys: set[tuple[Node, str]] = set()
         for change in reversed(self.pending):
             touched = {(folder, name) for folder, name, _ in change.places}
             if change in changes or touched & keys:
-                wanted.insert(0, change)
+                needed.insert(0, change)
                 keys |= touched
-        for change in wanted:
+        for change in needed:
             self.pending.remove(change)
             for folder, name, node in change.places:
                 _name(folder.safe_names, name, node)
 
-    def _change(self, *places: tuple[str, Node | None]) -> None:
+    def _change(self, *entries: tuple[str, Node | None]) -> None:
         change = Change(
-            [(self._parent(path), PurePosixPath(path).name, node) for path, node in places]
+            [(self._parent(path), PurePosixPath(path).name, node) for path, node in entries]
         )
         for folder, name, node in change.places:
             _name(folder.names, name, node)

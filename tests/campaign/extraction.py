@@ -88,11 +88,11 @@ def extract_parts(
     """
     images, all_mine = list(images), True
     for start in range(0, len(images), PART_SIZE):
-        name, wanted = part_name(start, start + PART_SIZE), images[start : start + PART_SIZE]
-        if not set(range(start, start + len(wanted))) <= run.covered_indices():
+        name, batch = part_name(start, start + PART_SIZE), images[start : start + PART_SIZE]
+        if not set(range(start, start + len(batch))) <= run.covered_indices():
             try:
                 with run.claim(name):
-                    commit(run, wanted, name)
+                    commit(run, batch, name)
             except BusyError:
                 all_mine = False
                 continue

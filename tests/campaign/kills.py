@@ -75,9 +75,9 @@ class Killer:
         Whether that ended it before its work did.
         """
         time.sleep(self.rng.uniform(0, 2 * PAUSE_S))
-        chosen = self.rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
-        os.kill(writer.pid, chosen)
-        if chosen == signal.SIGSTOP:
+        kill_signal = self.rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
+        os.kill(writer.pid, kill_signal)
+        if kill_signal == signal.SIGSTOP:
             time.sleep(self.rng.uniform(0, 2 * PAUSE_S))
             if self.rng.random() < 0.5:
                 os.kill(writer.pid, signal.SIGCONT)

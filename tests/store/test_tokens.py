@@ -133,7 +133,7 @@ def test_the_table_places_every_token(
     assert isinstance(table, np.ndarray) != pandas
     assert tuple(table.columns if pandas else table.dtype.names) == COLUMNS
     columns = [np.asarray(table[name]).tolist() for name in COLUMNS]
-    expected = [place for sample in SAMPLES for place in slow_table(sample, kind)]
+    expected = [row for sample in SAMPLES for row in slow_table(sample, kind)]
     assert repr(list(zip(*columns, strict=True))) == repr(expected)
 
 
@@ -142,12 +142,12 @@ def slow_table(sample: Sample, kind: Kind) -> list[tuple[Any, ...]]:
     spans = sample.vision_spans if kind == "vision" else sample.spans
     rows = []
     for token in range(count_tokens(sample, kind)):
-        place: tuple[Any, ...] = (-1, -1, float("nan"), float("nan"), "")
+        position: tuple[Any, ...] = (-1, -1, float("nan"), float("nan"), "")
         for span in spans:
             if token in span.token_indices():
                 row, col = divmod(token - span.start, span.row_stride)
-                place = (row, col, *span.centre_px(row, col), span.name)
-        rows.append((sample.id, token, *place))
+                position = (row, col, *span.centre_px(row, col), span.name)
+        rows.append((sample.id, token, *position))
     return rows
 
 

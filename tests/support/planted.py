@@ -88,16 +88,16 @@ def brightness_in_channel(net: Any) -> None:
     over its tokens.
     """
     projector = net.model.multi_modal_projector
-    shown = []
+    levels = []
     handle = projector.linear_2.register_forward_pre_hook(
-        lambda _, inputs: shown.append(inputs[0].mean(dim=(0, 1)))
+        lambda _, inputs: levels.append(inputs[0].mean(dim=(0, 1)))
     )
     for level in (1.0, -1.0):
         pixels = torch.full((1, 3, 34, 34), 2.0 * level)
         states = net.model.vision_tower(pixels, output_hidden_states=True).hidden_states
         projector(states[net.config.vision_feature_layer][:, 1:])
     handle.remove()
-    white, black = shown
+    white, black = levels
     axis = (white - black) / (white - black).square().sum()
     projector.linear_2.weight.zero_()[BRIGHTNESS] = axis
     projector.linear_2.bias.zero_()[ONE] = 1.0
@@ -133,9 +133,9 @@ def planted_mme(folder: Path, n_images: int = 8) -> Path:
     for subset, wording in (("existence", WORDINGS[0]), ("position", WORDINGS[1])):
         (folder / subset).mkdir(parents=True)
         for index in range(n_images):
-            place = folder / subset / f"{index:03d}.png"
-            Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(place)
+            path = folder / subset / f"{index:03d}.png"
+            Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(path)
             pairs = (("cat", "Yes"), ("dog", "No"))
             text = "".join(f"{wording.format(animal)}\t{answer}\n" for animal, answer in pairs)
-            place.with_suffix(".txt").write_text(text)
+            path.with_suffix(".txt").write_text(text)
     return folder
