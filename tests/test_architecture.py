@@ -125,7 +125,7 @@ HEAVY = {
     "pyarrow",
     "matplotlib",
 }
-KEPT = [
+RESULT_MODULES = [
     "kvtool.store",
     "kvtool.store.verify",
     "kvtool.engine.local",
@@ -141,7 +141,7 @@ KEPT = [
 """What gives a kept result, or finds that nothing is left to do."""
 
 
-@pytest.mark.parametrize("module", KEPT)
+@pytest.mark.parametrize("module", RESULT_MODULES)
 def test_what_gives_a_kept_result_computes_nothing_on_import(module: str) -> None:
     assert not loaded_after(f"import {module}") & HEAVY
 

@@ -191,10 +191,10 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     for error in (KeyboardInterrupt, ValueError):
         with pytest.raises(error), output_folder(tmp_path / "never", "--dir"):
             raise error
-    taken = tmp_path / "empty"
+    target = tmp_path / "empty"
     with (
         pytest.raises(StoreError, match=r"--dir: .*/empty cannot be written"),
-        output_folder(taken, "--dir"),
+        output_folder(target, "--dir"),
     ):
         pass
     assert names(tmp_path) == ["empty", "link", "new"]

@@ -156,5 +156,5 @@ class Peer:
 
 
 if __name__ == "__main__":
-    for one in bench(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES):
-        print(one)
+    for result in bench(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES):
+        print(result)

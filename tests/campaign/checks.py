@@ -11,18 +11,18 @@ from kvtool.store.verify import Problem, verify
 from kvtool.types import Sample
 from tests.campaign.extraction import (
     CONFIG,
-    DRAWN,
     FIRST_RESULT,
     IMAGES,
     INDEX_NAME,
     INDEXED,
     KEY,
-    OTHER,
     PART_SIZE,
+    PICTURED,
     PICTURES,
     REMOVED,
     RESULTS,
     RUN,
+    SECOND,
     SECOND_RESULT,
     STEPS,
     STORE,
@@ -42,7 +42,7 @@ def check_after_cut(
     """Open, verify and read what a cut left; then run the extraction again: it must end as an
     unbroken one did.
 
-    whole: `tree` of the unbroken store. What is not so is counted in `tally`.
+    expected: `tree` of the unbroken store. What is not so is counted in `tally`.
     """
     tally.tried += 1
     with tally.watched(f"{what}: opened"):
@@ -90,7 +90,7 @@ def check_holds(path: Path, reported: Collection[str], tally: Tally, what: str) 
         check_index(run, reported, tally, what)
     elif RUN in reported:
         tally.count("lost", f"{what}: the run")
-    if REMOVED in reported and OTHER.name in store.runs():
+    if REMOVED in reported and SECOND.name in store.runs():
         tally.count("doubled", f"{what}: a removed run came back")
     check_results(store, reported, tally, what)
     check_pictures(store, reported, tally, what)
@@ -179,5 +179,5 @@ def check_pictures(store: Store, reported: Collection[str], tally: Tally, what: 
         pass
     except OSError:  # the call that is to fail was this one
         return
-    if DRAWN in reported or folder.exists():
+    if PICTURED in reported or folder.exists():
         tally.count("lost", f"{what}: pictures")

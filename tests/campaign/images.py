@@ -45,7 +45,7 @@ def missing() -> str:
 
 @contextmanager
 def mounted(image: Path, mountpoint: Path, options: str = "") -> Iterator[Path]:
-    """The file system of an image, at `place`."""
+    """The file system of an image, at `mountpoint`."""
     mountpoint.mkdir(exist_ok=True)
     _run("mount", "-o", f"loop,{options}".rstrip(","), str(image), str(mountpoint))
     try:
@@ -63,7 +63,7 @@ def make_image(path: Path, nbytes: int) -> Path:
 
 @contextmanager
 def frozen(mountpoint: Path) -> Iterator[None]:
-    """No write reaches the file system at `place` meanwhile; who writes waits."""
+    """No write reaches the file system at `mountpoint` meanwhile; who writes waits."""
     fd = os.open(mountpoint, os.O_RDONLY)
     try:
         fcntl.ioctl(fd, FIFREEZE, 0)

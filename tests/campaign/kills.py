@@ -46,7 +46,7 @@ class Killer:
 
     folder: Path
     rng: random.Random
-    whole: dict[str, bytes]
+    expected: dict[str, bytes]
     tally: Tally
     reported: set[str] = field(default_factory=set)
     stores: int = 0
@@ -118,7 +118,7 @@ class Killer:
         if outcome.code != DONE:
             self.tally.count("tracebacks", f"{what}: {outcome.error}")
         self._check(what)
-        check_same(path, self.whole, self.tally, what)
+        check_same(path, self.expected, self.tally, what)
         shutil.rmtree(path)
         self.reported.clear()
         self.stores += 1

@@ -18,7 +18,7 @@ Damage = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def intact(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "s.kv"
     kvtool.extract(path, model=str(tiny_model), dataset=f"folder:{photos}")
     return path

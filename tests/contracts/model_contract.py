@@ -76,7 +76,7 @@ class EncoderContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def own(cls, folder: Path) -> Any:
+    def reference(cls, folder: Path) -> Any:
         """transformers' own model."""
         return cls.own_class.from_pretrained(folder, dtype=torch.float32).eval()
 
@@ -434,8 +434,8 @@ class DecoderContract(EncoderContract):
         texts = [model.question("what is there"), model.question("red cat left")]
         together = model.logits(cache, samples, texts)
         for i in range(2):
-            alone = model.restore([samples[i]], [self.stored(captured, i)])
-            expected = model.logits(alone, [samples[i]], texts[i])[0]
+            restored = model.restore([samples[i]], [self.stored(captured, i)])
+            expected = model.logits(restored, [samples[i]], texts[i])[0]
             np.testing.assert_allclose(together[i].numpy(), expected.numpy(), rtol=0, atol=1e-4)
 
     def from_store(

@@ -51,7 +51,7 @@ class SeveralContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def own(cls, folder: Path) -> Any:
+    def reference(cls, folder: Path) -> Any:
         return cls.family.own_class.from_pretrained(folder, dtype=torch.float32).eval()
 
     def own_inputs(

@@ -187,8 +187,8 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 def test_damaged_parquet(tmp_path: Path) -> None:
     builders.cvbench(tmp_path)
     path = tmp_path / "test_2d.parquet"
-    whole = path.read_bytes()
-    for content in (b"", b"PAR1 not a table PAR1", whole[: len(whole) // 2]):
+    table = path.read_bytes()
+    for content in (b"", b"PAR1 not a table PAR1", table[: len(table) // 2]):
         path.write_bytes(content)
         with pytest.raises(
             DatasetError, match=r"test_2d.parquet: expected a parquet file"

@@ -32,7 +32,7 @@ def scenes() -> list[Scene]:
 
 
 @pytest.fixture(scope="module")
-def asked(scenes: list[Scene]) -> list[tuple[Scene, SceneQuestion]]:
+def scene_questions(scenes: list[Scene]) -> list[tuple[Scene, SceneQuestion]]:
     rng = np.random.default_rng(12)
     return [(scene, question) for scene in scenes for question in questions(scene, rng)]
 
@@ -100,9 +100,9 @@ def _half(scene: Scene, name: str, side: str) -> bool:
     return (thing.center_xy_px[axis] < scene.size_wh[axis] / 2) == (side in ("left", "top"))
 
 
-def test_answers_are_true(questions: list[tuple[Scene, SceneQuestion]]) -> None:
+def test_answers_are_true(scene_questions: list[tuple[Scene, SceneQuestion]]) -> None:
     checked = 0
-    for scene, question in questions:
+    for scene, question in scene_questions:
         truth = _truth(scene, question)
         if truth is None:
             continue
@@ -115,9 +115,9 @@ def test_answers_are_true(questions: list[tuple[Scene, SceneQuestion]]) -> None:
 
 
 def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
-    questions: list[tuple[Scene, SceneQuestion]],
+    scene_questions: list[tuple[Scene, SceneQuestion]],
 ) -> None:
-    kinds = {question.kind for _, question in questions}
+    kinds = {question.kind for _, question in scene_questions}
     assert {
         "existence",
         "color",
@@ -128,7 +128,7 @@ def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
     } <= kinds
     assert len(kinds) >= len(KINDS)
     for kind in ("existence", "color_yes_no", "count_yes_no", "left_right_yes_no", "side_yes_no"):
-        answers = [question.answer for _, question in questions if question.kind == kind]
+        answers = [question.answer for _, question in scene_questions if question.kind == kind]
         assert 0.3 < answers.count("yes") / len(answers) < 0.7, kind
 
 
@@ -189,9 +189,11 @@ def test_captions_name_everything(scenes: list[Scene]) -> None:
         assert {scene.place, scene.time} <= set(tokens)
 
 
-def test_everything_said_is_in_the_vocabulary(questions: list[tuple[Scene, SceneQuestion]]) -> None:
+def test_everything_said_is_in_the_vocabulary(
+    scene_questions: list[tuple[Scene, SceneQuestion]],
+) -> None:
     tokens = set(vocabulary())
-    texts = [text for _, question in questions for text in (question.text, question.answer)]
+    texts = [text for _, question in scene_questions for text in (question.text, question.answer)]
     rng = np.random.default_rng(0)
     texts += [compare(rng).text for compare in (same_style, most_similar, corresponding_point)]
     texts += [

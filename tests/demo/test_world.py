@@ -64,7 +64,7 @@ def test_another_seed_gives_another_scene() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[Scene, Rendered]]:
+def renderings() -> list[tuple[Scene, Rendered]]:
     rng = np.random.default_rng(5)
     return [sample_rendered(rng) for _ in range(60)]
 

@@ -150,8 +150,10 @@ def test_a_picture_that_cannot_be_read_any_more_fails_alone(tmp_path: Path, mode
 def test_an_open_data_set_and_a_strangers_object(tmp_path: Path, model: str) -> None:
     store = tmp_path / "s.kv"
     root = builders.own(tmp_path / "own", per_class=1)
-    named = kvtool.extract(store, model=model, dataset=f"own:{root}", **SMALL)
-    assert kvtool.extract(store, model=model, dataset=Own(root), **SMALL).n_before == named.n_images
+    by_spec = kvtool.extract(store, model=model, dataset=f"own:{root}", **SMALL)
+    assert (
+        kvtool.extract(store, model=model, dataset=Own(root), **SMALL).n_before == by_spec.n_images
+    )
     davis = Davis(builders.davis(tmp_path / "davis"))
     assert kvtool.extract(store, model=model, dataset=davis, **SMALL).n_done == 12
     report = kvtool.extract(store, model=model, dataset=Strange(root / "images"), **SMALL)

@@ -208,13 +208,13 @@ def test_a_damaged_source_is_named_and_stops_nobody(
     damaged = bytearray(content)
     damaged[len(damaged) // 3] ^= 1
     shard.write_bytes(damaged)
-    report, other = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
+    report, second = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
     assert (report.n_done, report.n_reused) == (2, 1)
     assert f"run {run.name}, part 0000000-0000002, array projected" in caplog.text
     assert "what it holds is computed anew here" in caplog.text
     (shard.parents[1] / "zarr.json").write_bytes(b"{}")
     report, last = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
-    assert (report.n_done, report.source) == (2, other.name)
+    assert (report.n_done, report.source) == (2, second.name)
     _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, limit=2, prefix="random")
     assert contents(last) == contents(pixels)
 

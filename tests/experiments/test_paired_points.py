@@ -111,14 +111,14 @@ def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> No
         x0, y0, x1, y1 = mark.name_xyxy_px
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
-    for one in marks:
+    for placed in marks:
         for neighbor in marks:
-            if one is not neighbor:
-                assert apart(one.name_xyxy_px, neighbor.name_xyxy_px)
-                assert apart(one.name_xyxy_px, neighbor.ring_xyxy_px)
-        x0, y0, x1, y1 = one.ring_xyxy_px
+            if placed is not neighbor:
+                assert apart(placed.name_xyxy_px, neighbor.name_xyxy_px)
+                assert apart(placed.name_xyxy_px, neighbor.ring_xyxy_px)
+        x0, y0, x1, y1 = placed.ring_xyxy_px
         third = (x1 - x0) / 3
-        assert apart(one.name_xyxy_px, (x0 + third, y0 + third, x1 - third, y1 - third))
+        assert apart(placed.name_xyxy_px, (x0 + third, y0 + third, x1 - third, y1 - third))
     image = noise(width, height)
     before = np.asarray(image).copy()
     changed = (np.asarray(draw_marks(image, marks)) != before).any(axis=2)

@@ -206,8 +206,8 @@ def test_the_probe_finds_a_planted_answer_and_nothing_in_noise(tmp_path: Path) -
         ]
     )
     assert right[1, 1] > 0.9
-    others = np.delete(right.ravel(), 1 * HEADS + 1)
-    assert (np.abs(others - 0.5) < 3.5 * 0.5 / math.sqrt(n)).all()
+    remainder = np.delete(right.ravel(), 1 * HEADS + 1)
+    assert (np.abs(remainder - 0.5) < 3.5 * 0.5 / math.sqrt(n)).all()
 
 
 def test_folds_are_seeded_even_and_stratified() -> None:

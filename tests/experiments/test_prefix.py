@@ -143,14 +143,14 @@ def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Resul
 
 
 def test_split_chooses_and_scores_on_halves(store: Store, root: Path) -> None:
-    found = kvtool.prefix(store, TASK, select="split")
+    result = kvtool.prefix(store, TASK, select="split")
     right, half = planted_pck(root)
     _, second = halves(60, 0)
-    best = row_of(found, "correct", "best")
+    best = row_of(result, "correct", "best")
     assert (block(best), best["n"]) == (PLANTED, 30)
     assert best["pck_image"] == pytest.approx(right[second].mean())
     assert best["difference"] == pytest.approx((right - half)[second].mean())
-    assert row_of(found, "none", "best")["pck_image"] == pytest.approx(half[second].mean())
+    assert row_of(result, "none", "best")["pck_image"] == pytest.approx(half[second].mean())
 
 
 def test_the_paired_interval_is_the_slow_one(result: Result, root: Path) -> None:
@@ -194,8 +194,8 @@ def test_strata_are_kept_and_one_unit_has_no_interval() -> None:
         == pytest.approx(row["difference"])
         == pytest.approx(row["difference_high"])
     )
-    one = difference(table(ours[:1]), table(without[:1]), "score", 0)
-    assert one == {"difference": 0.9, "difference_low": None, "difference_high": None}
+    interval = difference(table(ours[:1]), table(without[:1]), "score", 0)
+    assert interval == {"difference": 0.9, "difference_low": None, "difference_high": None}
 
 
 def test_only_some_images_of_a_run(store: Store) -> None:
@@ -233,10 +233,10 @@ def test_the_result_is_kept_and_documented(
 
 
 def test_other_layers_kinds_and_conditions(store: Store) -> None:
-    found = kvtool.prefix(store.run("none"), TASK, conditions=["correct"], layers=[0, 5])
-    assert [row["condition"] for row in found.rows] == ["none", "none", "correct", "correct"]
-    assert block(row_of(found, "correct", "best")) == PLANTED
-    assert block(row_of(found, "none", "best"))[0] in (0, 5)
+    result = kvtool.prefix(store.run("none"), TASK, conditions=["correct"], layers=[0, 5])
+    assert [row["condition"] for row in result.rows] == ["none", "none", "correct", "correct"]
+    assert block(row_of(result, "correct", "best")) == PLANTED
+    assert block(row_of(result, "none", "best"))[0] in (0, 5)
     only = kvtool.prefix(store, TASK, conditions=["correct"], layers=[0])
     assert [note for note in only.config["notes"] if "layer 0" in note]
     assert not [note for note in kvtool.prefix(store, TASK).config["notes"] if "layer 0" in note]
@@ -247,13 +247,13 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
         result,
         rows=[row | {"condition": "text:" + "long " * 30} for row in result.rows[:2]] + result.rows,
     )
-    for one in (
+    for answer in (
         result,
         longest,
         replace(result, config=result.config | {"kinds": ["key", "value"]}),
     ):
         out = io.StringIO()
-        emit(one, "table", out)
+        emit(answer, "table", out)
         assert max(map(len, out.getvalue().splitlines())) <= 80
     out = io.StringIO()
     emit(result, "table", out)
@@ -372,10 +372,10 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
     write_run(
         tmp_path / "s.kv", "spair71k", "test", root, samples, fill, name="mine", prefix="file"
     )
-    found = kvtool.prefix(store, TASK, conditions=[], prefix=[name])
-    assert [block(row) for row in found.rows] == [second] * 4
-    assert (found.n, found.n_skipped, found.config["images"]) == (30, 6, 6)
-    assert [row["difference"] for row in found.rows] == [0, 0, 0, 0]
+    result = kvtool.prefix(store, TASK, conditions=[], prefix=[name])
+    assert [block(row) for row in result.rows] == [second] * 4
+    assert (result.n, result.n_skipped, result.config["images"]) == (30, 6, 6)
+    assert [row["difference"] for row in result.rows] == [0, 0, 0, 0]
 
 
 def test_several_runs_without_prefix_are_listed(tmp_path: Path, root: Path) -> None:
@@ -413,7 +413,7 @@ def test_a_prefix_changes_values_behind_the_first_layer(
     spec = f"spair71k:{scenes}/spair71k"
     settings: dict[str, Any] = {"dtype": "float32", "keys": "pre-rope", "limit": 8}
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, run="base", **settings)
-    found = kvtool.prefix(tmp_path / "s.kv", TASK, conditions=["random"], kinds=["key", "value"])
+    result = kvtool.prefix(tmp_path / "s.kv", TASK, conditions=["random"], kinds=["key", "value"])
     base, run = (kvtool.open(tmp_path / "s.kv").run(name) for name in ("base", "base+random"))
     assert run.config.kinds == ("key", "value")
     assert run.config.layers == base.config.layers == (0, 1, 2)
@@ -427,7 +427,7 @@ def test_a_prefix_changes_values_behind_the_first_layer(
                 np.testing.assert_allclose(with_text, without, rtol=1e-5, atol=1e-5)
             else:
                 assert np.abs(with_text - without).max() > 1e-2
-    assert found.items[1]["text"].startswith("A rustic wooden table")
+    assert result.items[1]["text"].startswith("A rustic wooden table")
 
 
 @pytest.mark.slow
@@ -447,17 +447,17 @@ def test_missing_conditions_are_extracted_once(
         return extract(job, **options)
 
     monkeypatch.setattr(local, "extract", counted)
-    found = kvtool.prefix(store, TASK, prefix=["text:a cat"])
-    assert [row["condition"] for row in found.rows[::2]] == conditions
+    result = kvtool.prefix(store, TASK, prefix=["text:a cat"])
+    assert [row["condition"] for row in result.rows[::2]] == conditions
     assert prefixes == [name for name in conditions if name not in ("none", "random")]
-    assert found.n_skipped == 0
-    assert {row["layer"] for row in found.rows} <= {0, 2}
+    assert result.n_skipped == 0
+    assert {row["layer"] for row in result.rows} <= {0, 2}
     opened = kvtool.open(store)
     best = probe(opened.run("base"), TASK, kinds=["value"]).best
     assert best is not None
-    none = row_of(found, "none", "best")
-    assert [none[name] for name in (found.metric, "n")] == [best[found.metric], best["n"]]
-    runs = {item["condition"]: opened.run(item["run"]) for item in found.items}
+    none = row_of(result, "none", "best")
+    assert [none[name] for name in (result.metric, "n")] == [best[result.metric], best["n"]]
+    runs = {item["condition"]: opened.run(item["run"]) for item in result.items}
     assert runs["random"].name == "mine"
     assert runs["text:a cat"].name.startswith("base+text-")
     for name, run in runs.items():
@@ -465,7 +465,7 @@ def test_missing_conditions_are_extracted_once(
         assert set(run.ids) >= set(runs["none"].ids)
         if name not in ("none", "random"):
             assert (run.config.kinds, run.config.layers) == (("key", "value"), (0, 2))
-    assert kvtool.prefix(store, TASK, prefix=["text:a cat"]).to_json() == found.to_json()
+    assert kvtool.prefix(store, TASK, prefix=["text:a cat"]).to_json() == result.to_json()
     # A longer run without prefix: the rest alone.
     kvtool.extract(store, **options, limit=9, layers=[0, 2], run="base")
     prefixes.clear()
@@ -496,21 +496,21 @@ def test_images_without_a_text_are_left_out_of_every_condition(
     ]
     captions.write_text(json.dumps(record))
     for _ in range(2):
-        found = kvtool.prefix(store, "referring-expression", fresh=True)
-        assert [item["condition"] for item in found.items] == ["none", "correct", "random"]
-        assert found.n_skipped == 1
-        assert found.skipped == [
+        result = kvtool.prefix(store, "referring-expression", fresh=True)
+        assert [item["condition"] for item in result.items] == ["none", "correct", "random"]
+        assert result.n_skipped == 1
+        assert result.skipped == [
             f"image {image}: expected a text for --prefix correct, found none for it"
         ]
-        assert found.config["images"] == 3
-        assert len({row["n"] for row in found.rows}) == 1
-        assert "1 left out" in printed(found)
+        assert result.config["images"] == 3
+        assert len({row["n"] for row in result.rows}) == 1
+        assert "1 left out" in printed(result)
     full = probe(store.run("base"), "referring-expression", kinds=["value"])
-    assert found.n < full.n
+    assert result.n < full.n
     ids = set(store.run("base").ids) - {image}
     best = probe(store.run("base"), "referring-expression", kinds=["value"], ids=ids).best
     assert best is not None
-    assert row_of(found, "none", "best")["miou_fgbg"] == best["miou_fgbg"]
+    assert row_of(result, "none", "best")["miou_fgbg"] == best["miou_fgbg"]
     captions.write_text(json.dumps({**record, "annotations": []}))
     with pytest.raises(KvtoolError, match="no COCO caption of image"):
         kvtool.prefix(store, "referring-expression")
@@ -530,12 +530,19 @@ def test_from_nothing_but_a_model_and_a_data_set(
         "model": str(tiny_model),
         "dataset": f"bdd10k:{scenes}/bdd10k@val-night+highway",
     }
-    found = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", **options)
+    result = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", **options)
     (base,) = (run for run in kvtool.open(tmp_path / "new.kv").runs() if "+" not in run)
-    assert found.config["run"] == base
-    assert [item["condition"] for item in found.items] == ["none", "correct", "random", "incorrect"]
-    assert found.items[1]["text"] == "The image is taken at nighttime and it is from highway"
-    assert found.items[3]["text"] == "The image is taken at daytime and it is from city street view"
+    assert result.config["run"] == base
+    assert [item["condition"] for item in result.items] == [
+        "none",
+        "correct",
+        "random",
+        "incorrect",
+    ]
+    assert result.items[1]["text"] == "The image is taken at nighttime and it is from highway"
+    assert (
+        result.items[3]["text"] == "The image is taken at daytime and it is from city street view"
+    )
     moved = tmp_path / "moved"
     shutil.copytree(tiny_model, moved)
     again = kvtool.prefix(

@@ -62,14 +62,14 @@ def all_patches(
 ) -> list[tuple[str, int, int, int, Array]]:
     """(image, row, col, token, vector) of every patch, read image by image."""
     patches = []
-    for sample in run.samples:
-        values = run.read_image(sample.id, [kind])[kind][
+    for image in run.samples:
+        values = run.read_image(image.id, [kind])[kind][
             run.config.stored_layers(kind).index(layer), head
         ]
-        span = sample.base(kind)
+        span = image.base(kind)
         for number, token in enumerate(span.token_indices()):
             patches.append(
-                (sample.id, *divmod(number, span.grid[1]), token, values[token].astype(float))
+                (image.id, *divmod(number, span.grid[1]), token, values[token].astype(float))
             )
     return patches
 

@@ -28,7 +28,7 @@ TELLTALES = (b"telltale", USER.encode(), HOST.encode())
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose path, home, user and host tell whose they are."""
     folder = tmp_path / USER / "telltale-secret"
     folder.mkdir(parents=True)

@@ -50,7 +50,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(
+def expected(
     tmp_path_factory: pytest.TempPathFactory, extracted: Path, pope: Path, heads: Path
 ) -> str:
     """The rows of one worker."""

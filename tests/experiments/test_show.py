@@ -38,18 +38,18 @@ SIDE_PX = 160
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
+def sheet_tiles(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
     """The tiles of every sheet that is made."""
-    found: list[Tile] = []
+    pieces: list[Tile] = []
 
     class Spy(ContactSheet):
         def __init__(self, tiles: Any, *arguments: Any) -> None:
-            found.extend(tiles)
+            pieces.extend(tiles)
             super().__init__(tiles, *arguments)
 
     monkeypatch.setattr(tiles, "ContactSheet", Spy)
     monkeypatch.setattr(tiles, "LARGEST_PX", SIDE_PX)
-    return found
+    return pieces
 
 
 def read(path: Path) -> Array:
@@ -68,7 +68,7 @@ def halves(tile: Tile) -> tuple[Array, Array]:
     "task", ["foreground-segmentation", "co-segmentation", "semantic-segmentation"]
 )
 def test_what_is_predicted_is_tinted_and_nothing_else(
-    task: str, tmp_path: Path, drawn: list[Tile]
+    task: str, tmp_path: Path, sheet_tiles: list[Tile]
 ) -> None:
     """The mask that --save-predictions writes, on the right; no tint at all on the left."""
     run = RUNS[task](tmp_path)
@@ -79,7 +79,7 @@ def test_what_is_predicted_is_tinted_and_nothing_else(
     image = record.get("image") or record["query"]
     picture = kvtool.show(run, image, tmp_path / "a.png", task=task, limit=1)
     assert picture.block == BEST
-    left, right = halves(drawn[0])
+    left, right = halves(sheet_tiles[0])
     first = next(record for record in files if image in (record.get("image"), record.get("query")))
     with Image.open(tmp_path / "masks" / first["file"]) as mask:
         expected = np.asarray(mask.resize((SIDE_PX, len(right)), Image.Resampling.NEAREST)) > 0
@@ -92,12 +92,12 @@ def test_what_is_predicted_is_tinted_and_nothing_else(
     assert read(picture.path).shape[1::-1] == picture.wh_px
 
 
-def test_sentences_of_several_images(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_sentences_of_several_images(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     run = RUNS["referring-expression"](tmp_path)
     sheet = kvtool.show(
         run, run.ids[:2], tmp_path / "a.png", task="referring-expression", block=BEST
     )
-    assert [tile.caption[0].split(" · ")[0] for tile in drawn] == [
+    assert [tile.caption[0].split(" · ")[0] for tile in sheet_tiles] == [
         f'"thing {i} {j}"' for i in (0, 1) for j in (0, 1)
     ]
     assert sheet.notes == ()
@@ -105,7 +105,7 @@ def test_sentences_of_several_images(tmp_path: Path, drawn: list[Tile]) -> None:
         run, run.ids[:2], tmp_path / "b.png", task="referring-expression", block=BEST, limit=3
     )
     assert second.notes == ("3 of 4 drawn: --limit sets how many",)
-    assert len(drawn) == 7
+    assert len(sheet_tiles) == 7
 
 
 def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: 
         assert 1200 < sheet.wh_px[0] <= 2000
 
 
-def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_a_line_ends_where_the_prediction_is(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     """Every keypoint of PLANTED is right; those of a block of noise are at the cells that
     --save-predictions says.
     """
@@ -134,7 +134,7 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
             for answer in answers
             if {answer["src_imname"], answer["trg_imname"]} == {"cat0i0.jpg", "cat0i1.jpg"}
         ]
-        drawn.clear()
+        sheet_tiles.clear()
         kvtool.show(
             run,
             ["cat0/cat0i0", "cat0/cat0i1"],
@@ -142,8 +142,8 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
             task=spair.TASK,
             block=block,
         )
-        assert len(drawn) == len(matches) == 2
-        for tile, answer in zip(drawn, matches, strict=True):
+        assert len(sheet_tiles) == len(matches) == 2
+        for tile, answer in zip(sheet_tiles, matches, strict=True):
             assert f"of {spair.POINTS} right" in tile.caption[0]
             pixels = np.argwhere((halves(tile)[1] == colour).all(axis=-1))[:, ::-1]
             true = np.array(answer["trg_kps"]) * SIDE_PX / spair.WH[0]
@@ -156,28 +156,30 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
                 )
                 if is_right == (colour == RIGHT):
                     assert np.hypot(*(pixels - point).T).min() < 2
-        assert (f"{spair.POINTS} of {spair.POINTS} right" in drawn[0].caption[0]) == (
+        assert (f"{spair.POINTS} of {spair.POINTS} right" in sheet_tiles[0].caption[0]) == (
             name == "right"
         )
 
 
-def test_the_frames_of_a_sequence(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_the_frames_of_a_sequence(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     run = davis.make_run(tmp_path)
     frames = [image for image in run.ids if image.startswith("two/")]
     truth = davis.write_davis(tmp_path / "again")
     sheet = kvtool.show(run, "two", tmp_path / "whole.png", task=davis.TASK, block=BEST)
-    assert (sheet.images, [tile.caption[0] for tile in drawn]) == (("two",), frames)
-    assert [tile.caption[1] for tile in drawn] == ["given", *["J 1.00, 1.00"] * 5]
-    for tile, frame in zip(drawn, frames, strict=True):
+    assert (sheet.images, [tile.caption[0] for tile in sheet_tiles]) == (("two",), frames)
+    assert [tile.caption[1] for tile in sheet_tiles] == ["given", *["J 1.00, 1.00"] * 5]
+    for tile, frame in zip(sheet_tiles, frames, strict=True):
         for y, x in np.ndindex(davis.GRID):
             cell = np.asarray(tile.picture).astype(float)[
                 20 * y + 6 : 20 * y + 14, 20 * x + 6 : 20 * x + 14
             ]
             assert nearest_object(cell.reshape(-1, 3).mean(axis=0)) == truth[frame][y, x]
-    drawn.clear()
+    sheet_tiles.clear()
     single = kvtool.show(run, frames[3], tmp_path / "one.png", task=davis.TASK, block=BEST)
     assert (
-        [tile.caption[0] for tile in drawn] == [frames[0], frames[3]] == [frames[0], *single.images]
+        [tile.caption[0] for tile in sheet_tiles]
+        == [frames[0], frames[3]]
+        == [frames[0], *single.images]
     )
 
 
@@ -217,7 +219,9 @@ def test_input_agnostic_keys_are_framed_where_they_are_known(tmp_path: Path) -> 
     assert (after == FRAME).all(axis=-1).any()
 
 
-def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_the_kept_probe_is_asked_and_without_one_it_runs(
+    tmp_path: Path, sheet_tiles: list[Tile]
+) -> None:
     run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
     options: dict[str, Any] = {
         "task": "semantic-segmentation",
@@ -230,7 +234,7 @@ def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: 
     probe(run, "semantic-segmentation", layers=[2], heads=[1], all_classes=True)
     assert kvtool.show(run, run.ids[0], tmp_path / "a.png", **options).block == Block("value", 2, 1)
     assert sum(done) == 6 * 2
-    assert {tile.caption[0].split(" · ")[0] for tile in drawn} == {"red fish"}
+    assert {tile.caption[0].split(" · ")[0] for tile in sheet_tiles} == {"red fish"}
 
 
 def test_bad_requests(tmp_path: Path) -> None:

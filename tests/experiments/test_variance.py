@@ -191,10 +191,10 @@ def test_one_mode_is_said_and_takes_no_cut(tmp_path: Path) -> None:
     assert [group["n_input_agnostic"] for group in result.config["groups"]] == [None] * 3
     assert "not bimodal" in result.config["notes"][0]
     middle = sorted(column(result))[56]
-    given = variance(run, threshold=middle)
-    assert column(given, "input_agnostic").count(True) == 56
-    assert (given.config["threshold"], given.config["threshold_from"]) == (middle, "given")
-    assert not given.config["notes"]
+    fixed = variance(run, threshold=middle)
+    assert column(fixed, "input_agnostic").count(True) == 56
+    assert (fixed.config["threshold"], fixed.config["threshold_from"]) == (middle, "given")
+    assert not fixed.config["notes"]
 
 
 def test_results_are_kept_and_a_threshold_needs_no_new_pass(

@@ -151,9 +151,9 @@ class Answers(Kind):
         write(path, sealed({SEAL: UNSEALED, "result": result}))
         store = kvtool.open(folder / "store")
         record = refused(store.load_result, path.stem)
-        found = None if record is None else refused(Result.from_json, record)
-        for format in FORMATS if found is not None else ():
-            refused(emit, found, format, io.StringIO())
+        restored = None if record is None else refused(Result.from_json, record)
+        for format in FORMATS if restored is not None else ():
+            refused(emit, restored, format, io.StringIO())
         refused(kvtool.report, store, folder / "page.html", examples=0, device="cpu")
 
 

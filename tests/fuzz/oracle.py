@@ -46,12 +46,12 @@ class Hang(BaseException):
 class Verdict:
     """outcome: "accepted", "refused" (at least in part), or one of OUTCOMES. what: one line.
 
-    where: innermost place in the package.
+    position: innermost place in the package.
     """
 
     outcome: str
     what: str = ""
-    where: str = ""
+    position: str = ""
 
 
 def refused(call: Callable[..., Value], *arguments: Any, **options: Any) -> Value | None:

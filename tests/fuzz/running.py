@@ -47,7 +47,7 @@ class Keeper:
             ["cp", "-a", str(folder), str(target)], check=False, stderr=subprocess.DEVNULL
         )
         verdict = tried.verdict
-        lines = (self.command(tried.number), f"{verdict.outcome}: {verdict.what}", verdict.where)
+        lines = (self.command(tried.number), f"{verdict.outcome}: {verdict.what}", verdict.position)
         (target / "what.txt").write_text("\n".join(lines) + "\n", errors="backslashreplace")
 
     def count(self, verdict: Verdict) -> int:
@@ -60,7 +60,7 @@ class Keeper:
 
 def signature(verdict: Verdict) -> tuple[str, str, str]:
     """What makes two findings one fault: outcome, type of the exception, place."""
-    return verdict.outcome, verdict.what.partition(":")[0], verdict.where
+    return verdict.outcome, verdict.what.partition(":")[0], verdict.position
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Tally:
                 "kind": self.name,
                 "outcome": verdict.outcome,
                 "what": verdict.what,
-                "where": verdict.where,
+                "where": verdict.position,
             }
             fault = self.faults.setdefault(
                 signature(verdict), {**first, "times": 0, "again": command}

@@ -92,9 +92,9 @@ words = st.lists(
 
 
 @given(words, st.permutations(["cat", "dog", "red dog", "owl"]))
-def test_texts_are_the_definition(said: list[str], choices: list[str]) -> None:
+def test_texts_are_the_definition(names: list[str], choices: list[str]) -> None:
     """Slow: word by word, a choice counts where no longer choice covers it."""
-    answer = " ".join(said)
+    answer = " ".join(names)
     tokens = answer.split()
     spans = {
         (start, start + len(choice.split())): choice

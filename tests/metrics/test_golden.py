@@ -62,9 +62,9 @@ def test_davis_tree() -> None:
             np.testing.assert_allclose(j, expected["per_frame"][sequence]["J"], atol=1e-9)
             np.testing.assert_allclose(f, expected["per_frame"][sequence]["F"], atol=1e-9)
             for index, unit in enumerate(video.davis_units(j, f)):
-                wanted = expected["per_object"][f"{sequence}_{index + 1}"]
+                reference = expected["per_object"][f"{sequence}_{index + 1}"]
                 order = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-                np.testing.assert_allclose(unit[:6], [wanted[key] for key in order], atol=1e-9)
+                np.testing.assert_allclose(unit[:6], [reference[key] for key in order], atol=1e-9)
                 units.append(unit)
     scores = video.davis_scores(np.sum(units, axis=0))
     names_of = {
@@ -103,10 +103,10 @@ def test_pck(case: str) -> None:
         assert np.concatenate([f[i] for f in flags]).astype(int).tolist() == survey["correct"]
         assert scores["pck_image"][i] == pytest.approx(hpf["pck_image"], abs=1e-6)
         assert scores["pck_point"][i] == pytest.approx(survey["pck_point"], abs=1e-6)
-        for category, wanted in hpf["pck_image_per_category"].items():
+        for category, reference in hpf["pck_image_per_category"].items():
             units = correspondence.pck_units(correct, total)[i, categories == category]
             assert correspondence.pck_scores(units.sum(axis=0))["pck_image"] == pytest.approx(
-                wanted, abs=1e-6
+                reference, abs=1e-6
             )
     for alpha, dift in data["expected"].get("dift", {}).items():
         for name in ("pck_image", "pck_point"):

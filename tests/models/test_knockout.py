@@ -44,7 +44,7 @@ class Case:
     contract: DecoderContract
     folder: Path
     model: LanguageModel
-    own: Any
+    reference: Any
 
     def stored(self, view: View, seed: int = 0) -> tuple[Sample, Any]:
         """An image as a store holds it: its sample and the restored cache."""
@@ -53,7 +53,7 @@ class Case:
 
     def inputs(self, view: View, seed: int = 0) -> dict[str, Any]:
         return self.contract.own_inputs(
-            self.own, self.folder, tiny.noise(70, 45, seed), view, question=QUESTION
+            self.reference, self.folder, tiny.noise(70, 45, seed), view, question=QUESTION
         )
 
 
@@ -103,10 +103,14 @@ def placeholders(case: Case, view: View, sample: Sample) -> tuple[int, int]:
     """First and last + 1 of the image's placeholders in transformers' own prompt."""
     inputs = case.inputs(view)
     if "input_ids" in inputs:
-        spots = (inputs["input_ids"][0] == case.own.config.image_token_id).nonzero()[:, 0].tolist()
+        spots = (
+            (inputs["input_ids"][0] == case.reference.config.image_token_id)
+            .nonzero()[:, 0]
+            .tolist()
+        )
         assert spots == list(range(spots[0], spots[-1] + 1))
         return spots[0], spots[-1] + 1
-    newline = case.own.model.image_newline
+    newline = case.reference.model.image_newline
     (index,) = (inputs["inputs_embeds"][0] == newline).all(dim=-1).nonzero()[:, 0].tolist()
     return sample.image_start, index + 1
 
@@ -124,8 +128,8 @@ def test_logits_equal_an_eager_forward_of_the_whole_prompt(case: Case) -> None:
                 logits = case.model.logits(cache, [sample], case.model.question(QUESTION))[
                     0
                 ].numpy()
-            with masked(case.own, heads, start, stop), torch.inference_mode():
-                expected = case.own(**case.inputs(view)).logits[0].numpy()
+            with masked(case.reference, heads, start, stop), torch.inference_mode():
+                expected = case.reference(**case.inputs(view)).logits[0].numpy()
             np.testing.assert_allclose(logits, expected[-len(logits) :], rtol=0, atol=1e-4)
             assert np.abs(logits - plain).max() > 1e-3
 
@@ -143,9 +147,9 @@ def test_answers_equal_eager_greedy_decoding_of_the_whole_prompt(case: Case) -> 
             cache, [sample], case.model.question(QUESTION), max_new_tokens=5
         )
     inputs = case.inputs(view)
-    with masked(case.own, heads, start, stop):
+    with masked(case.reference, heads, start, stop):
         first = inputs["input_ids"].shape[1]
-        ids = case.own.generate(**inputs, max_new_tokens=5, do_sample=False, use_cache=False)[
+        ids = case.reference.generate(**inputs, max_new_tokens=5, do_sample=False, use_cache=False)[
             0, first:
         ]
     tokenizer = case.contract.own_processor(case.folder).tokenizer

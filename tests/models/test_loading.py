@@ -21,7 +21,7 @@ from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.qwen2_vl(tmp_path_factory.mktemp("qwen"))
 
 

@@ -170,9 +170,9 @@ def test_prefixes() -> None:
     """A difference of errors has the errors' unit, and what raised an error is said to have done
     so.
     """
-    made = results.prefix()
+    study = results.prefix()
     result = replace(
-        made, unit="m", higher_is_better=False, config={**made.config, "kinds": ["value"]}
+        study, unit="m", higher_is_better=False, config={**study.config, "kinds": ["value"]}
     )
     lines = list(prefix_article.sentences(result))
     assert any("raised the error by" in line for line in lines)

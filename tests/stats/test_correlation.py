@@ -27,8 +27,8 @@ def slow_p(coefficient: float, x: Array, y: Array) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(points)
-def test_as_scipy_has_them(both: tuple[list[int], list[int]]) -> None:
-    x, y = (np.array(values, float) for values in both)
+def test_as_scipy_has_them(pair: tuple[list[int], list[int]]) -> None:
+    x, y = (np.array(values, float) for values in pair)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         assert all(
             isnan(number) for estimate in (pearson(x, y), spearman(x, y)) for number in estimate[:4]

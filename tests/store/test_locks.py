@@ -190,15 +190,15 @@ def test_of_many_threads_one_holds_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.001)
-    inside, most = 0, 0
+    inside, peak = 0, 0
     write_claim(place(tmp_path) / "p.claim", dead_process())
 
     def work() -> None:
-        nonlocal inside, most
+        nonlocal inside, peak
         for _ in range(5):
             with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=60):
                 inside += 1
-                most = max(most, inside)
+                peak = max(peak, inside)
                 inside -= 1
 
     threads = [threading.Thread(target=work) for _ in range(6)]
@@ -206,4 +206,4 @@ def test_of_many_threads_one_holds_at_a_time(
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == 1
+    assert peak == 1

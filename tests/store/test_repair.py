@@ -176,8 +176,8 @@ def test_shares_do_not_overlap_and_are_everything(store: Store) -> None:
         store.path / "runs" / "tiny" / "parts" / FIRST / "zarr.json",
     ):
         flip(path)
-    found = [verify(store, share=(number, 3)) for number in (1, 2, 3)]
-    assert sorted(str(problem) for problems in found for problem in problems) == sorted(
+    problem_lists = [verify(store, share=(number, 3)) for number in (1, 2, 3)]
+    assert sorted(str(problem) for problems in problem_lists for problem in problems) == sorted(
         map(str, verify(store))
     )
 

@@ -101,12 +101,12 @@ def test_chosen_images_come_in_the_asked_order(run: Run, images: list[Sample]) -
 
 
 def test_a_stream_goes_layer_by_layer_and_part_by_part(run: Run, images: list[Sample]) -> None:
-    found = list(run.stream("value", raw=True))
+    pieces = list(run.stream("value", raw=True))
     parts = [images[:4], images[4:8], images[8:]]
-    assert [(layer, list(part.samples)) for layer, part in found] == [
+    assert [(layer, list(part.samples)) for layer, part in pieces] == [
         (layer, part) for layer in (1, 3) for part in parts
     ]
-    for layer, part in found:
+    for layer, part in pieces:
         for head in range(2):
             assert_same_bits(
                 part.values[head], expected_block(run, list(part.samples), "value", layer, head)
@@ -115,13 +115,13 @@ def test_a_stream_goes_layer_by_layer_and_part_by_part(run: Run, images: list[Sa
 
 
 def test_a_stream_of_chosen_layers_and_images(run: Run, images: list[Sample]) -> None:
-    found = list(run.stream("key", layers=[3], ids=[images[9].id, images[2].id, images[0].id]))
-    assert [(layer, list(part.samples)) for layer, part in found] == [
+    pieces = list(run.stream("key", layers=[3], ids=[images[9].id, images[2].id, images[0].id]))
+    assert [(layer, list(part.samples)) for layer, part in pieces] == [
         (3, [images[0], images[2]]),
         (3, [images[9]]),
     ]
     block = run.read("key", 3, 1, ids=[images[0].id, images[2].id])
-    assert_same_bits(found[0][1].values[1], block.values)
+    assert_same_bits(pieces[0][1].values[1], block.values)
 
 
 def test_one_image_with_the_text_before_it(run: Run, images: list[Sample]) -> None:

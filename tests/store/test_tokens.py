@@ -75,11 +75,11 @@ def test_chosen_tokens_are_those_of_the_whole_block(
     run: Run, kind: Kind, choice: dict[str, Any], ids: list[str] | None
 ) -> None:
     layer = run.config.stored_layers(kind)[-1]
-    whole, images = run.read(kind, layer, ids=ids, raw=True)
+    values, images = run.read(kind, layer, ids=ids, raw=True)
     block = run.read(kind, layer, ids=ids, raw=True, **choice)
     # The slow way: every image's own tokens, cut out of the block that was read as a whole.
     pieces = [
-        whole[image.start : image.stop][TokenChoice(**choice).indices(image.sample, kind)]
+        values[image.start : image.stop][TokenChoice(**choice).indices(image.sample, kind)]
         for image in images
     ]
     assert_same_bits(block.values, np.concatenate(pieces))

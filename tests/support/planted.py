@@ -20,7 +20,7 @@ each.
 CONSTANT = NOISY | {(0, 1), (0, 2), (1, 0), (1, 3)}
 """Those whose keys are (all but) the same for every image."""
 LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM = 6, 8, 4, 4
-ONE, ANIMAL, BRIGHTNESS, ANSWER = range(4)
+UNIT, ANIMAL, BRIGHTNESS, ANSWER = range(4)
 """Channels of the residual stream; all others stay zero."""
 WORDINGS = ("is there a {} in the image", "is the {} on the left", "what colour is the {}")
 
@@ -51,11 +51,11 @@ def planted_model(folder: Path) -> Path:
         for layer, kv_head in NOISY:
             copy_channel(decoder, layer, kv_head, BRIGHTNESS, gain=100.0)
         words = decoder.embed_tokens.weight.zero_()
-        words[:, ONE] = 1.0
+        words[:, UNIT] = 1.0
         words[tiny.word_id("cat"), ANIMAL], words[tiny.word_id("dog"), ANIMAL] = 1.0, -1.0
         head = net.lm_head.weight.zero_()
         head[tiny.word_id("yes"), ANSWER], head[tiny.word_id("no"), ANSWER] = 1.0, -1.0
-        net.model.image_newline.zero_()[ONE] = 1.0
+        net.model.image_newline.zero_()[UNIT] = 1.0
         brightness_in_channel(net)
     net.save_pretrained(folder)
     return folder
@@ -68,7 +68,7 @@ def plant_keys(decoder: Any) -> None:
         for kv_head in range(KV_HEADS):
             rows = keys[kv_head * HEAD_DIM : (kv_head + 1) * HEAD_DIM]
             if (layer, kv_head) in CONSTANT:
-                rows[:, ONE] = 1.0
+                rows[:, UNIT] = 1.0
             else:
                 rows[:, (BRIGHTNESS, ANSWER)] = 1.0 + kv_head / 4
 
@@ -100,7 +100,7 @@ def brightness_in_channel(net: Any) -> None:
     white, black = levels
     axis = (white - black) / (white - black).square().sum()
     projector.linear_2.weight.zero_()[BRIGHTNESS] = axis
-    projector.linear_2.bias.zero_()[ONE] = 1.0
+    projector.linear_2.bias.zero_()[UNIT] = 1.0
     projector.linear_2.bias[BRIGHTNESS] = -axis @ (white + black) / 2
 
 

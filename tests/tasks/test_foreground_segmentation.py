@@ -160,8 +160,8 @@ def test_two_computations_are_equal(tmp_path: Path) -> None:
         probe(run, TASK, episodes=9, layers=[2, 5], fresh=True).to_json() for _ in range(2)
     )
     assert first == second
-    other = probe(run, TASK, episodes=9, layers=[2, 5], seed=1)
-    assert other.to_json()["rows"] != first["rows"]
+    third = probe(run, TASK, episodes=9, layers=[2, 5], seed=1)
+    assert third.to_json()["rows"] != first["rows"]
 
 
 def test_split(tmp_path: Path) -> None:

@@ -60,10 +60,10 @@ def index_of(folder: Path, result: Result) -> list[dict[str, Any]]:
     assert index["config"]["run"] == result.config["run"]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {record["file"] for record in index["files"]} | {predictions.INDEX}
-    found: list[dict[str, Any]] = index["files"]
+    records: list[dict[str, Any]] = index["files"]
     documented = set(re.findall(r"`([^`]+)`", DOCS.read_text()))
-    assert index.keys() | {name for record in found for name in record} <= documented
-    return found
+    assert index.keys() | {name for record in records for name in record} <= documented
+    return records
 
 
 def read_mask(path: Path) -> Array:

@@ -301,9 +301,9 @@ def test_baselines_and_other_runs(tmp_path: Path) -> None:
     assert any(
         "run short is no baseline: it lacks 1 of the images" in line for line in result.skipped
     )
-    alone = probe(open_store(store).run("tower"), TASK)
-    assert alone.best is not None
-    assert alone.best["kind"] == "vision"
+    single = probe(open_store(store).run("tower"), TASK)
+    assert single.best is not None
+    assert single.best["kind"] == "vision"
 
 
 def test_wrong_requests(run: Run) -> None:
@@ -351,12 +351,12 @@ def test_a_store_that_cannot_be_written_costs_no_result(
     def closed(*_: object) -> None:
         raise StoreError("result abc: cannot be written: Read-only file system")
 
-    kept = probe(run, TASK)
+    stored = probe(run, TASK)
     monkeypatch.setattr(Store, "save_result", closed)
     ear = Ear()
     logging.getLogger("kvtool").addHandler(ear)
     try:
-        assert probe(run, TASK, fresh=True).rows == kept.rows
+        assert probe(run, TASK, fresh=True).rows == stored.rows
     finally:
         logging.getLogger("kvtool").removeHandler(ear)
     assert messages == [

@@ -100,9 +100,9 @@ def test_all_heads_at_once_are_the_loop(
         soft = context.propagate(torch.from_numpy(frames[i]))
         voters = [0, *range(1, i)[-rule.last_frames :]]
         for head in range(3):
-            of_head = [(unit[f, head], masks[f, head], grid) for f in voters]
+            head_context = [(unit[f, head], masks[f, head], grid) for f in voters]
             np.testing.assert_allclose(
-                soft[head], slow_propagate(unit[i, head], grid, of_head, rule), atol=1e-9
+                soft[head], slow_propagate(unit[i, head], grid, head_context, rule), atol=1e-9
             )
         if i < 4:
             context.add(torch.from_numpy(frames[i]), torch.from_numpy(masks[i]))

@@ -72,7 +72,7 @@ class Scene:
 
     run: Run
     path: Path
-    whole: Result
+    full: Result
     without: Result
 
 
@@ -148,7 +148,7 @@ def test_a_scored_frame_decides_too(scenes: Callable[[str], Scene]) -> None:
     """
     scene = scenes("temporal-correspondence")
     frames = sorted(scene.path.parent.iterdir())
-    for path, reference in ((frames[2], scene.without), (frames[-1], scene.whole)):
+    for path, reference in ((frames[2], scene.without), (frames[-1], scene.full)):
         data = path.read_bytes()
         breaking.truncated(path)
         result = scored(scene.run, "temporal-correspondence")
