@@ -181,6 +181,7 @@ def main_flags(
         ),
     ] = False,
 ) -> None:
+    """Take the flags that stand before a command's name."""
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)
     console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 

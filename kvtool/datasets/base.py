@@ -55,7 +55,9 @@ class Dataset(Protocol):
     root: Path | None
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the data set can serve, as far as its files allow."""
+        ...
 
     def images(self) -> Sequence[ImageRef]:
         """All pictures of the split, each once, in a fixed order; ids are unique."""
@@ -158,9 +160,11 @@ class DatasetBase:
         raise DatasetError(f"{self.name}: {self.root}: expected a folder, {problem}")
 
     def default_split(self) -> str:
+        """Return the split that counts where none is named."""
         return self.about.splits[0]
 
     def images(self) -> Sequence[ImageRef]:
+        """Return all pictures of the split, each once, in a fixed order."""
         raise NotImplementedError
 
     def present(self) -> list[ImageRef]:
@@ -218,6 +222,7 @@ class DatasetBase:
             )
 
     def texts(self) -> Sequence[str]:
+        """Return the texts whose vectors are stored beside the images; here none."""
         return ()
 
     def truth_files(self) -> Sequence[Path]:
@@ -269,12 +274,15 @@ class DatasetBase:
         )
 
     def correct_prefix(self, image_id: str) -> str:
+        """Return a sentence that is true of an image; see `conditions`."""
         raise NotImplementedError
 
     def incorrect_prefix(self, image_id: str) -> str:
+        """Return a sentence that is wrong of an image; see `conditions`."""
         raise NotImplementedError
 
     def unknown_image(self, image_id: str) -> UsageError:
+        """Return the error about an id that the split does not have."""
         return UsageError(f"{self.name}: no image {image_id!r} in split {self.split!r}")
 
 

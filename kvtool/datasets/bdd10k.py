@@ -89,6 +89,7 @@ class Bdd10k(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split that are of its domain, if it has one."""
         return self._images
 
     def texts(self) -> Sequence[str]:
@@ -96,9 +97,11 @@ class Bdd10k(DatasetBase):
         return self.class_names
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the 19 classes, by train id."""
         return self.texts()
 
     def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes: from 0, 255 for void."""
         return LabelConvention(first_id=0, ignored_id=VOID, has_other=False)
 
     def single_class(self, image_id: str) -> int | None:
@@ -107,6 +110,7 @@ class Bdd10k(DatasetBase):
         return None
 
     def correct_prefix(self, image_id: str) -> str:
+        """Return the sentence of the image's own domain."""
         return SENTENCES[self._known_domain(image_id)]
 
     def incorrect_prefix(self, image_id: str) -> str:

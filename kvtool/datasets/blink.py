@@ -63,6 +63,7 @@ class Blink(DatasetBase):
         return rows
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the questions, each once."""
         return [ref for row in self._rows for ref in row.images]
 
     def truth_files(self) -> Sequence[Path]:

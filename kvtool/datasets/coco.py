@@ -68,6 +68,7 @@ class Coco(DatasetBase):
         self._folder = require(self.folder, f"{self.split}/", "a folder of images", self.name)
 
     def default_split(self) -> str:
+        """Return the first of the known splits whose folder is there."""
         present = [s for s in _SPLITS if self.root is not None and (self.root / s).is_dir()]
         return present[0] if present else _SPLITS[0]
 
@@ -79,6 +80,7 @@ class Coco(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split's folder in the order of their names."""
         return self._images
 
     def texts(self) -> Sequence[str]:

@@ -58,6 +58,7 @@ class CvBench(DatasetBase):
         return rows
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the questions, each once."""
         return [ref for row in self._rows for ref in row.images]
 
     def truth_files(self) -> Sequence[Path]:

@@ -91,6 +91,7 @@ class Davis(DatasetBase):
         return {f"{sequence}/{stem}": path for stem, path in by_stem(folder, self.unread).items()}
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the frames of the listed sequences, in order."""
         return [ImageRef(i, path) for frames in self._frames.values() for i, path in frames.items()]
 
     def truth_files(self) -> Sequence[Path]:

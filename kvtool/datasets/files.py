@@ -66,6 +66,7 @@ def found(path: Path, root: Path) -> str:
 
 
 def advice(root: Path, relative: str) -> str:
+    """Return what to do about a file that is not there: the likely root, or where to read."""
     for candidate in (root.parent, *sorted(p for p in root.iterdir() if p.is_dir())):
         if (candidate / relative).exists():
             return f"did you mean {candidate}?"

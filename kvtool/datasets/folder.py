@@ -50,9 +50,11 @@ class ImageFolder(DatasetBase):
             self._images = _pictures_below(self.folder, self.skipped)
 
     def default_split(self) -> str:
+        """Return the empty name: a folder has no splits."""
         return ""
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the folder or of the list, in order."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:

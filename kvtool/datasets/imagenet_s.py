@@ -87,6 +87,7 @@ class ImageNetS(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split, class by class."""
         return self._images
 
     def labelled_ids(self) -> list[str]:
@@ -163,9 +164,11 @@ class ImageNetS(DatasetBase):
         return self._class_names
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the classes in the order of their ids."""
         return self.texts()
 
     def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes: from 1, 0 for the rest."""
         return LabelConvention(first_id=1, ignored_id=IGNORE, has_other=True)
 
     def single_class(self, image_id: str) -> int | None:

@@ -2,7 +2,7 @@
 
 Rules: EXIF orientation is applied; transparency is laid on white; 16-bit values keep their high
 byte; 32-bit integers and floats, which have no agreed white, are scaled from their own least to
-their own greatest value; CMYK goes through Pillow's plain conversion (no colour profile); of an
+their own greatest value; CMYK goes through Pillow's plain conversion (no color profile); of an
 animation the first frame counts. What may be decoded at all, and how much memory it may take, is
 the business of raster.py.
 """

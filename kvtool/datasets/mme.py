@@ -79,6 +79,7 @@ class Mme(DatasetBase):
         return items
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the subsets, each once."""
         return [ImageRef(f"{item.subset}/{item.texts.stem}", item.image) for item in self._items]
 
     def truth_files(self) -> Sequence[Path]:

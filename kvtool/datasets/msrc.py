@@ -1,4 +1,4 @@
-"""MSRC for co-segmentation: the MSRC7 folders by class, or the MSRCv2 release with colour-coded
+"""MSRC for co-segmentation: the MSRC7 folders by class, or the MSRCv2 release with color-coded
 maps (protocol 2).
 """
 
@@ -16,7 +16,7 @@ from kvtool.datasets.files import by_stem, require, require_any
 from kvtool.datasets.masks import VOID, IdMap, LabelMap, read_binary, read_rgb
 from kvtool.errors import DatasetError
 
-V2_COLOURS = {
+V2_COLORS = {
     "bird": (0, 64, 0),
     "car": (64, 0, 128),
     "cat": (0, 192, 128),
@@ -37,7 +37,7 @@ _V2_OTHERS = (
 _V2_VOID = 0
 _V2_SHARE = 0.01
 """A map with more pixels than this in a color of no class is not MSRCv2's: its channels are
-swapped, or it is grey.
+swapped, or it is gray.
 """
 
 
@@ -104,9 +104,11 @@ class Msrc(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures in the order of their names."""
         return self._images
 
     def texts(self) -> Sequence[str]:
+        """Return the names of the classes."""
         return tuple(self.groups())
 
     def truth_files(self) -> Sequence[Path]:
@@ -149,7 +151,7 @@ class Msrc(DatasetBase):
         if not self._v2:
             return read_binary(path)
         codes = read_codes(path)
-        is_class = codes == _code(V2_COLOURS[category])
+        is_class = codes == _code(V2_COLORS[category])
         return np.where(codes == _V2_VOID, np.uint8(VOID), is_class.astype(np.uint8))
 
     def _shown(self, image_id: str) -> list[str]:
@@ -161,7 +163,7 @@ class Msrc(DatasetBase):
         if not self._v2:
             return [image_id.partition("/")[0]]
         present = set(np.unique(read_codes(path)).tolist())
-        return [category for category, color in V2_COLOURS.items() if _code(color) in present]
+        return [category for category, color in V2_COLORS.items() if _code(color) in present]
 
     def truth_file(self, image_id: str) -> Path:
         """An image's mask. Raises DatasetError where it has none."""
@@ -193,7 +195,7 @@ def read_codes(path: Path) -> IdMap:
     """
     rgb = read_rgb(path).astype(np.int32)
     codes: IdMap = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
-    class_codes = [_V2_VOID, *map(_code, V2_COLOURS.values()), *map(_code, _V2_OTHERS)]
+    class_codes = [_V2_VOID, *map(_code, V2_COLORS.values()), *map(_code, _V2_OTHERS)]
     present_codes, counts = np.unique(codes, return_counts=True)
     is_odd = ~np.isin(present_codes, class_codes)
     if counts[is_odd].sum() > _V2_SHARE * codes.size:

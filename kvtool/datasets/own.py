@@ -68,15 +68,18 @@ class Own(OwnMasks):
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks that the files in the folder allow."""
         return tuple(task for task in self.about.tasks if not self.lacks(task))
 
     @property
     def conditions(self) -> tuple[str, ...]:
+        """The prefixes that the files allow: those of captions only where there are any."""
         if self._has("captions.jsonl"):
             return self.about.conditions
         return tuple(name for name in self.about.conditions if name not in ("correct", "incorrect"))
 
     def lacks(self, service: str) -> str:
+        """Return which file is missing for a task or for questions; "" where none is."""
         if service in MASK_TASKS:
             absent = [name for name in ("masks/", "classes.json") if not self._has(name)]
             return f"no {' and no '.join(absent)}" if absent else ""
@@ -153,12 +156,15 @@ class Own(OwnMasks):
         ]
 
     def expression_texts(self) -> Sequence[str]:
+        """Return the text of each expression once, in order."""
         return tuple(dict.fromkeys(caption.text for caption in self._referring.values()))
 
     def place_of(self, expression: Expression) -> str:
+        """Return the line of captions.jsonl that an expression stands on."""
         return f"{self.folder / 'captions.jsonl'}: line {expression.sent_id}"
 
     def image_wh_px(self, expression: Expression) -> tuple[int, int]:
+        """Return the (width, height) in pixels of an expression's picture."""
         height, width = self.object_mask(expression).shape
         return width, height
 
@@ -236,6 +242,7 @@ class Own(OwnMasks):
 
     @property
     def n_sequences(self) -> int:
+        """Return how many videos there are."""
         return len(self._frames)
 
     def videos(self) -> list[Video]:

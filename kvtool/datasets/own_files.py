@@ -77,6 +77,7 @@ class OwnFiles(DatasetBase):
         return refs
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures, then the frames of the videos."""
         self.skipped = list(self._unlisted)
         return list(self._refs.values())
 
@@ -142,6 +143,7 @@ class OwnFiles(DatasetBase):
         return listing.place(name)
 
     def has_label_map(self, image_id: str) -> bool:
+        """Return whether a picture or a frame has a mask."""
         listing, name = self._mask_place(image_id)
         return listing.find(name) is not None
 

@@ -81,12 +81,15 @@ class OwnMasks(OwnFiles):
         return labels_of
 
     def labelled_ids(self) -> list[str]:
+        """Return the ids of the pictures that have a usable mask."""
         return list(self._shown())
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the classes, in the order of classes.json."""
         return tuple(self._classes.names.values())
 
     def label_convention(self) -> LabelConvention:
+        """Return how masks number classes, as classes.json says."""
         return self._classes.convention
 
     def single_class(self, image_id: str) -> int | None:
@@ -95,6 +98,7 @@ class OwnMasks(OwnFiles):
         return None
 
     def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id in masks."""
         return self._classes.names[class_id]
 
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -122,6 +126,7 @@ class OwnMasks(OwnFiles):
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 
     def entries(self) -> list[Entry]:
+        """Return every picture with every class that its mask shows."""
         return [Entry(name, label) for name, labels in self._shown().items() for label in labels]
 
     def episodes(

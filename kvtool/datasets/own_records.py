@@ -148,6 +148,7 @@ class Caption:
 
     @property
     def refers(self) -> bool:
+        """Whether the caption says which pixels it speaks of."""
         return bool(self.category or self.mask)
 
 

@@ -75,6 +75,7 @@ class Pascal5i(DatasetBase):
         return Entry(image_id, int(class_id))
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images that the list of the fold names, each once."""
         return self._images
 
     @cached_property
@@ -120,6 +121,7 @@ class Pascal5i(DatasetBase):
         return tuple(self.class_names[c - 1] for c in self.class_ids())
 
     def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id, 1 to 20."""
         return self.class_names[class_id - 1]
 
     def truth_file(self, image_id: str) -> Path:

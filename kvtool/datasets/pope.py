@@ -79,6 +79,7 @@ class Pope(DatasetBase):
         return items
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the questions, each once."""
         folder = require_any(self.folder, _IMAGES, "COCO's images", self.name)
         names = dict.fromkeys(item.image for item in self._items)
         return [ImageRef(Path(name).stem, folder / name) for name in names]

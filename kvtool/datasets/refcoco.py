@@ -70,6 +70,7 @@ class RefCoco(DatasetBase):
         )
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images that the expressions of the split speak of, each once."""
         names = Listing(require(self.folder, f"{_JPEGS}/", "COCO's images", self.name))
         listed = dict.fromkeys(self._file_names[e.image_id] for e in self.expressions())
         return [ImageRef(Path(name).stem, names.place(name)) for name in listed]
@@ -79,6 +80,7 @@ class RefCoco(DatasetBase):
         return tuple(dict.fromkeys(e.text for e in self.expressions()))
 
     def expression_texts(self) -> Sequence[str]:
+        """Return the text of each expression once, in order."""
         return self.texts()
 
     def correct_prefix(self, image_id: str) -> str:

@@ -136,6 +136,7 @@ class SPair71k(DatasetBase):
         return [ImageRef(f"{c}/{n}", folders[c].place(f"{n}.jpg")) for c, n in names]
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split's pairs, category by category."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:
@@ -154,6 +155,7 @@ class SPair71k(DatasetBase):
         return tuple(sorted({p.category for p in self._listed}))
 
     def categories(self) -> tuple[str, ...]:
+        """Return the names of the categories that the pairs are of, sorted."""
         return self._categories
 
     def class_name(self, category: str) -> str:

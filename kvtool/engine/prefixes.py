@@ -61,6 +61,7 @@ def prefix_texts(prefix: str, dataset: Dataset, refs: Sequence[ImageRef]) -> tup
         try:
             texts.append(dataset.prefix(ref.id, prefix))
         except DatasetError as error:
+            # An image without a text fails alone; without any, the first error is told.
             missing_error = missing_error or error
             texts.append(None)
     if missing_error and all(text is None for text in texts):
@@ -74,6 +75,7 @@ def _texts_of_file(name: str, refs: Sequence[ImageRef]) -> tuple[str | None, ...
         raise UsageError(
             f"{name}: expected a text for at least one image, found none; fill the column text"
         )
+    # No id of the data set at all is a mistake; some that it has not may be of another split.
     unknown = texts.keys() - {ref.id for ref in refs}
     if len(unknown) == len(texts):
         raise UsageError(
@@ -97,6 +99,7 @@ def read_texts(name: str) -> dict[str, str]:
     """
     lines = _records(name)
     _, header = next(lines, (1, []))
+    # Spreadsheets write headers with capitals and blanks.
     names = [column.strip().lower() for column in header]
     image = next((names.index(column) for column in ID_COLUMNS if column in names), None)
     if image is None or "text" not in names:

@@ -43,6 +43,7 @@ class Continuation:
     def before_decoder(
         self, batch: Sequence[Prepared], vision_layers: Sequence[int], project: bool
     ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor]]:
+        """See DecoderModel.before_decoder."""
         raise NotImplementedError
 
     def positions(self, samples: Sequence[Sample]) -> torch.Tensor | None:  # noqa: ARG002

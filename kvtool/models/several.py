@@ -44,12 +44,14 @@ class SeveralImages(Continuation):
         ]
         lengths = [len(self.prompt.text_ids(text)) for text in question_texts]
         answers: list[str | None] = [None] * len(question_texts)
+        # Questions whose images and texts are of equal shapes run together: nothing is padded.
         for group_rows in _grouped(
             [(*map(_shape, items), n) for items, n in zip(images, lengths, strict=True)]
         ):
             n_tokens = (
                 sum(item.sample.n_tokens for item in images[group_rows[0]]) + lengths[group_rows[0]]
             )
+            # So many prompts at a time that their tokens stay within the bound, and one at least.
             rows = max(1, PROMPT_TOKENS // n_tokens)
             for start in range(0, len(group_rows), rows):
                 chunk = group_rows[start : start + rows]
@@ -87,6 +89,8 @@ class SeveralImages(Continuation):
         from both.
         """
         n_images = len(images[0])
+        # Each image runs through the tower once; slot, slot + n_images, ... are the images of one
+        # place.
         tokens = self._image_tokens([item for items in images for item in items])
         embedded: list[torch.Tensor] = []
         parts: list[tuple[int, Sample]] = []
@@ -96,6 +100,8 @@ class SeveralImages(Continuation):
                     [torch.tensor(ids, dtype=torch.long)] * len(images), self.checkpoint.device
                 )
             )
+            # What a family writes after an image (LLaVA's newline) stands before the text that
+            # follows it.
             if slot:
                 text = self.after_images([items[slot - 1].sample for items in images], text)
             embedded += [text, torch.stack(tokens[slot::n_images]).to(text.dtype)]
@@ -105,6 +111,7 @@ class SeveralImages(Continuation):
         cache = full_cache([], [])
         self.run(prompts, positions.to(self.checkpoint.device), cache)
         last = [items[-1].sample for items in images]
+        # The cache ends with the last image, so that text goes on as after a single one.
         image_start = prompts.shape[1] - last[0].n_tokens
         return cache, [
             replace(sample, image_start=image_start, next_position=next_position) for sample in last
