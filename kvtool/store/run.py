@@ -27,11 +27,13 @@ class Run(StoredRun):
     refresh() looks again. Texts, covered_indices and parts are as of now.
     """
 
-    def enroll(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
+    def enroll(
+        self, ids: Sequence[str], dataset_path: str | None, absent: Collection[int] = ()
+    ) -> Roster:
         """Put images that are new at the end of the roster, and note those gone and the data set's
         place.
         """
-        return extend_roster(self.store, self.folder, f"run {self.name}", ids, place, gone)
+        return extend_roster(self.store, self.folder, f"run {self.name}", ids, dataset_path, absent)
 
     def claimed(self, name: str) -> bool:
         """Return whether someone holds the claim on `name` now."""
