@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +34,8 @@ QUESTION = "KVTOOL-TEXT"
 _PLURALS = ("", "s", "es")
 
 
-class TextStates(NamedTuple):
+@dataclass(frozen=True)
+class TextStates:
     """The residual stream over one text, the tokens before it left out.
 
     Attributes:
@@ -230,7 +231,8 @@ def _network_class(checkpoint: Checkpoint, name: str) -> type[nn.Module]:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     config = _config(checkpoint)
-    network: type[nn.Module] | None = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING
+    network: type[nn.Module] | None = classes.get(type(config), None)
     if network is None:
         raise ModelError(
             f"model {name}: expected a causal language model, found {config.model_type!r}, which "

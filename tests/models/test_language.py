@@ -35,7 +35,7 @@ def llama(folder: Path, template: str | None, adds_start: bool = False) -> Path:
 
 def own_states(folder: Path, ids: list[int]) -> torch.Tensor:
     """transformers' hidden states (layer, token, hidden) after the first two layers."""
-    network = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    network: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
         states = network(torch.tensor([ids]), output_hidden_states=True).hidden_states
     return torch.stack([states[1][0], states[2][0]])
