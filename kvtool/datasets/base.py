@@ -10,14 +10,26 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from kvtool.datasets.listing import absent_files
+from kvtool.datasets.records import About, ImageRef, Question
 from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
+
+__all__ = [
+    "PREFIX_CONDITIONS",
+    "QUESTIONS",
+    "About",
+    "Dataset",
+    "DatasetBase",
+    "ImageRef",
+    "Progress",
+    "Question",
+    "another",
+]
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 QUESTIONS = "questions"
@@ -32,19 +44,6 @@ RANDOM_PREFIX = (
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while many small files are read."""
-
-
-@dataclass(frozen=True)
-class ImageRef:
-    """One picture: `path` on disk, or `read` for pictures that live inside another file (parquet).
-
-    container: that other file. While it is unchanged, an id names the same bytes in it.
-    """
-
-    id: str
-    path: Path | None = None
-    read: Callable[[], bytes] | None = None
-    container: Path | None = None
 
 
 @runtime_checkable
@@ -90,47 +89,6 @@ class Dataset(Protocol):
         Raises UsageError naming the conditions that this data set offers.
         """
         ...
-
-
-@dataclass(frozen=True)
-class About:
-    """What `kvtool datasets` prints of a data set.
-
-    splits: the names after '@', the default first. layout: the files the loader reads, relative to
-    the root, each a line "path  what it is". conditions: the prefixes of PREFIX_CONDITIONS that it
-    offers.
-    """
-
-    name: str
-    title: str
-    tasks: tuple[str, ...]
-    splits: tuple[str, ...]
-    layout: tuple[str, ...]
-    source: str
-    licence: str
-    conditions: tuple[str, ...] = ("none", "random")
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question of a benchmark.
-
-    `group` is what scores are reported by: file, subset or sub-task.
-
-    prompt: the whole text that the benchmark puts to a model, options included. answer: as the
-    benchmark writes it ("yes", "Yes", "(A)"); "" where it is not public. choices: the options'
-    texts in the order of their letters. source: the image collection, where scores are weighted by
-    it (CV-Bench).
-    """
-
-    id: str
-    image_ids: tuple[str, ...]
-    text: str
-    prompt: str
-    answer: str
-    group: str
-    choices: tuple[str, ...] = ()
-    source: str = ""
 
 
 class DatasetBase:

@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import (
-    CLASSES_FILE,
-    by_stem,
-    class_names,
-    fields,
-    require,
-    stream_json_list,
-)
+from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, require
+from kvtool.datasets.json_files import fields, stream_json_list
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.datasets.names import brief
@@ -28,8 +22,9 @@ from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+    "motorcycle", "bicycle",
 )  # fmt: skip
 
 DOMAINS = {"day+street": ("daytime", "city street"), "night+highway": ("night", "highway")}
@@ -68,7 +63,8 @@ class Bdd10k(DatasetBase):
             "attributes",
             "classes.txt  optional: 19 names, one a line, instead of Cityscapes'",
         ),
-        source="BDD100K (Yu et al. 2020): the 10K images, their segmentation masks, and the 100K detection labels",
+        source="BDD100K (Yu et al. 2020): the 10K images, their segmentation masks, and the 100K "
+        "detection labels",
         licence="BDD100K licence (research and education; see its terms)",
         conditions=("none", "correct", "incorrect", "random"),
     )
@@ -210,7 +206,8 @@ def _attributes_of(frame: Any, location: str) -> tuple[str, str, str]:
     attributes = attributes or {}
     if not isinstance(name, str) or not isinstance(attributes, dict):
         raise DatasetError(
-            f"{location}: expected a name and attributes, found {brief(name)} and {brief(attributes)}"
+            f"{location}: expected a name and attributes, found {brief(name)} and "
+            f"{brief(attributes)}"
         )
     return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import by_stem, fields, read_json, require
+from kvtool.datasets.files import by_stem, require
+from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.masks import LabelMap, segmentation_mask
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError

@@ -84,7 +84,8 @@ class ListedPictures(ImageFolder):
 def _path_of(folder: Path, name: str) -> Path:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     candidates = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
-    return next((path for path in candidates if os.path.exists(path)), folder / name)  # noqa: PTH110
+    present = (path for path in candidates if os.path.exists(path))  # noqa: PTH110
+    return next(present, folder / name)
 
 
 def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:

@@ -45,7 +45,8 @@ class ImageNetS(DatasetBase):
             "ImageNetS_categories_im{50,300,919}.txt  optional: the wnids, where the folders are "
             "not all there",
         ),
-        source="ImageNet-S (Gao et al. 2022, large-scale unsupervised semantic segmentation) on ILSVRC 2012",
+        source="ImageNet-S (Gao et al. 2022, large-scale unsupervised semantic segmentation) on "
+        "ILSVRC 2012",
         licence="ImageNet's terms of access (non-commercial research)",
     )
 

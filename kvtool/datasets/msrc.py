@@ -28,9 +28,9 @@ V2_COLOURS = {
 """RGB of the seven classes in MSRCv2's `_GT` maps."""
 
 _V2_OTHERS = (
-    (128, 0, 0), (0, 128, 0), (128, 128, 0), (128, 0, 128), (128, 128, 128), (64, 0, 0), (64, 128, 0), (192, 128, 0),
-    (192, 0, 128), (64, 128, 128), (192, 128, 128), (128, 64, 0), (0, 192, 0), (128, 64, 128), (64, 64, 0),
-    (192, 64, 0),
+    (128, 0, 0), (0, 128, 0), (128, 128, 0), (128, 0, 128), (128, 128, 128), (64, 0, 0),
+    (64, 128, 0), (192, 128, 0), (192, 0, 128), (64, 128, 128), (192, 128, 128), (128, 64, 0),
+    (0, 192, 0), (128, 64, 128), (64, 64, 0), (192, 64, 0),
 )  # fmt: skip
 """Those of its other 16 classes, such as grass."""
 
@@ -58,7 +58,8 @@ class Msrc(DatasetBase):
             "Images/*.bmp  or MSRCv2: images",
             "GroundTruth/*_GT.bmp  MSRCv2: colour-coded maps, black is void",
         ),
-        source="MSRC object recognition database v2, Microsoft Research Cambridge; MSRC7 is its co-segmentation subset",
+        source="MSRC object recognition database v2, Microsoft Research Cambridge; MSRC7 is its "
+        "co-segmentation subset",
         licence="Microsoft Research, non-commercial research use",
     )
 

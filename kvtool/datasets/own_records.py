@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from kvtool.datasets import values
 from kvtool.datasets.base import Question
-from kvtool.datasets.files import MAX_JSON_BYTES, read_json, read_text, split_lines
+from kvtool.datasets.files import MAX_JSON_BYTES, read_text, split_lines
+from kvtool.datasets.json_files import read_json
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.names import brief
 from kvtool.datasets.protocols import LabelConvention

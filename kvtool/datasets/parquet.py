@@ -14,8 +14,9 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from kvtool.datasets.base import ImageRef, Question
-from kvtool.datasets.files import check_no_pointer, text_of
+from kvtool.datasets.files import check_no_pointer
 from kvtool.datasets.formats import HEAD_BYTES
+from kvtool.datasets.json_files import text_of
 from kvtool.datasets.names import brief, is_hidden
 from kvtool.datasets.raster import one_line
 from kvtool.digests import open_regular, quick_look
@@ -96,8 +97,8 @@ class ParquetTable:
         if not isinstance(content, bytes):
             content_kind = "none" if content is None else "text"
             raise ImageError(
-                f"{self.path}: row {row}, {column}: expected embedded bytes, found {content_kind}; use "
-                "the official file"
+                f"{self.path}: row {row}, {column}: expected embedded bytes, found {content_kind}; "
+                "use the official file"
             )
         if (
             quick_look(self.path) != self._stamp
@@ -133,7 +134,8 @@ class ParquetTable:
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
                 arrow_type = brief(str(kind)).strip("'")
                 raise DatasetError(
-                    f"{self.path}: column {name}: expected images as (bytes, path), found {arrow_type}"
+                    f"{self.path}: column {name}: expected images as (bytes, path), found "
+                    f"{arrow_type}"
                 )
 
     def _rows(self, columns: list[str]) -> list[dict[str, Any]]:

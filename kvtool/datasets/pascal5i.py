@@ -19,7 +19,8 @@ from kvtool.errors import DatasetError
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train",
+    "tv monitor",
 )  # fmt: skip
 
 
@@ -37,7 +38,8 @@ class Pascal5i(DatasetBase):
             "VOC2012/SegmentationClassAug/*.png  0 background, 1-20 class, 255 void",
             "classes.txt  optional: 20 names, one a line, instead of VOC's",
         ),
-        source="PASCAL VOC 2012 with the augmented masks of SBD; fold lists as in HSNet's repository",
+        source="PASCAL VOC 2012 with the augmented masks of SBD; fold lists as in HSNet's "
+        "repository",
         licence="images under the terms of PASCAL VOC (Flickr); for research",
     )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
-from kvtool.datasets.files import fields, name_of, read_json_lines, require_any, text_of
+from kvtool.datasets.files import require_any
+from kvtool.datasets.json_files import fields, name_of, read_json_lines, text_of
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
@@ -135,6 +136,7 @@ def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
     first_image = names.setdefault(Path(item.image).stem, item.image)
     if first_image != item.image:
         raise DatasetError(
-            f"{item.location}: expected one picture of a name, found {item.image} beside {first_image}"
+            f"{item.location}: expected one picture of a name, found {item.image} beside "
+            f"{first_image}"
         )
     seen.add(item.id)

@@ -195,4 +195,7 @@ def _needed_bytes(image: Image.Image, data: bytes) -> int:
 
 
 def _too_large(what: str) -> str:
-    return f"{what}: more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels (a decompression bomb?); shrink it first"
+    return (
+        f"{what}: more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels "
+        "(a decompression bomb?); shrink it first"
+    )

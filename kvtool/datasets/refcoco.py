@@ -11,7 +11,8 @@ from typing import Any
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.coco import by_id, file_name, image_wh_px, read_captions
-from kvtool.datasets.files import fields, read_json, require
+from kvtool.datasets.files import require
+from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import LabelMap, segmentation_mask
 from kvtool.datasets.names import brief
@@ -54,8 +55,10 @@ class RefCoco(DatasetBase):
             "images/mscoco/annotations/captions_train2014.json  optional: captions for the prefix "
             '"correct"',
         ),
-        source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of COCO 2014 train",
-        licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under Flickr's terms",
+        source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of "
+        "COCO 2014 train",
+        licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under "
+        "Flickr's terms",
         conditions=("none", "correct", "random"),
     )
 

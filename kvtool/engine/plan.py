@@ -70,11 +70,15 @@ class Job:
 class Plan:
     """A job resolved against its model and data set.
 
-    ids: all images of the split; dataset_path: where they lie. refs: the pictures asked for; prefixes: the
-    text before each, None where there is none; indices: its place in the run's roster. texts: class
-    names and expressions to store.
-    source: the run that features before the decoder are taken from, where it holds the picture.
-    is_new: whether the run was not there yet when the plan was made.
+    Args:
+        ids: all images of the split.
+        dataset_path: where they lie.
+        refs: the pictures asked for.
+        prefixes: the text before each of them, None where there is none.
+        indices: the index of each in the run's roster.
+        texts: class names and expressions to store.
+        source: the run that features before the decoder are taken from, where it holds the picture.
+        is_new: whether the run was not there yet when the plan was made.
     """
 
     config: RunConfig
