@@ -70,7 +70,7 @@ def _unpack(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from kvtool.models.loading import quiet
+    from kvtool.models.faults import quiet
 
     # The reader of GGUF draws a bar of its own, which no setting of transformers hides.
     with quiet(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
