@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display"),
     ("types", "registry", "bounds", "digests", "outputs", "inputs", "layers", "schema"),
     ("result", "stats", "metrics"),
-    ("models", "datasets", "store", "demo"),
+    ("models", "datasets", "store", "demo", "sae"),
     ("features", "engine"),
     ("tasks", "asking", "pictures", "reporting"),
     ("experiments",),
