@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,11 @@ def run(folder: Path, step: int = 1) -> list[Tally]:
     return [_writing(folder, expected, step), _reading(folder, expected, step)]
 
 
+def _struck(fault: Fault, called: Sequence[object]) -> object:
+    """The call that the fault struck, of those that were made."""
+    return called[fault.number - 1] if fault.number <= len(called) else "not reached"
+
+
 def _writing(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
     tally = Tally("faults: the n-th call of an extraction")
     _, names = with_fault(
@@ -122,8 +128,9 @@ def _writing(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
     )
     for fault in faults(len(names), step):
         path = folder / "faulty.kv"
-        outcome, called = with_fault(fault, path, lambda report: extract(path, report))  # noqa: B023
-        what = f"writing, {fault} ({called[fault.number - 1] if fault.number <= len(called) else 'not reached'})"
+        work = partial(extract, path)
+        outcome, called = with_fault(fault, path, work)
+        what = f"writing, {fault} ({_struck(fault, called)})"
         _count_end(outcome, tally, what)
         check_after_cut(path, outcome.reports, expected, tally, what)
         shutil.rmtree(path, ignore_errors=True)
@@ -137,7 +144,7 @@ def _reading(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
     for fault in faults(len(names), step):
         tally.tried += 1
         outcome, called = with_fault(fault, path, lambda report: _read(path, report))
-        what = f"reading, {fault} ({called[fault.number - 1] if fault.number <= len(called) else 'not reached'})"
+        what = f"reading, {fault} ({_struck(fault, called)})"
         _count_end(outcome, tally, what)
         for note in outcome.reports:
             tally.count("wrong", f"{what}: {note}")

@@ -129,7 +129,11 @@ def test_the_same_from_python(tmp_path: Path) -> None:
             "dataset: expected a list of paths",
         ),
         (
-            lambda: kvtool.extract(run.store, model=None, dataset="scenes"),  # type: ignore[arg-type]
+            lambda: kvtool.extract(
+                run.store,
+                model=None,  # type: ignore[arg-type]
+                dataset="scenes",
+            ),
             "model: expected a text, found NoneType",
         ),
         (
@@ -149,7 +153,10 @@ def test_the_same_from_python(tmp_path: Path) -> None:
             lambda: kvtool.probe(run, "all", seed=-1),
             "seed: expected a whole number from 0 to 4294967295, found -1",
         ),
-        (lambda: kvtool.probe(run, "all", seed=0.5), "seed: expected a whole number"),  # type: ignore[arg-type]
+        (
+            lambda: kvtool.probe(run, "all", seed=0.5),  # type: ignore[arg-type]
+            "seed: expected a whole number",
+        ),
         (
             lambda: kvtool.probe(run, "all", layers=range(10**9)),
             "layers: expected 100000 numbers at most",

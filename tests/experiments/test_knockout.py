@@ -295,7 +295,8 @@ def test_answers_are_written_in_full_and_score_the_same(
     assert len(lines) == 48 * 5
     assert lines[0] == {
         "condition": "none", "file": "random", "question_id": "random/1", "image": "000",
-        "text": "is there a cat in the image", "label": "yes", "answer": "no", "said": "no", "correct": False,
+        "text": "is there a cat in the image", "label": "yes", "answer": "no", "said": "no",
+        "correct": False,
     }  # fmt: skip
     assert {line.get("draw") for line in lines if line["condition"] == "random"} == {0, 1}
     assert sorted(path.name for path in (tmp_path / "pope").iterdir()) == [

@@ -233,9 +233,12 @@ def test_mme_mean_of_the_papers_four(tmp_path: Path) -> None:
     right = "{0}\tIs it?\tYes\tYes\n{0}\tIs it not?\tNo\tNo, not at all\n"
     half = "{0}\tIs it?\tYes\tYes\n{0}\tIs it not?\tNo\t\n"
     for subset, texts in (
-        ("count", (right, right)), ("color", (right, half)), ("existence", (half, half)), ("position", (half, right)),
+        ("count", (right, right)),
+        ("color", (right, half)),
+        ("existence", (half, half)),
+        ("position", (half, right)),
         ("OCR", (half,)),
-    ):  # fmt: skip
+    ):
         write_text(
             tmp_path / f"{subset}.txt",
             "".join(text.format(i) for i, text in enumerate(texts)) + "\n\n",

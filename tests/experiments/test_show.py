@@ -244,8 +244,14 @@ def test_bad_requests(tmp_path: Path) -> None:
         (r"no image 'cow/cow9' among the 8 .*; nearest: 'cow/cow[0-3]', ", {"images": "cow/cow9"}),
         (r"no image 'zzz' .*; for example: 'cow/cow0'", {"images": ["cow/cow0", "zzz"]}),
         (r"--block is of a task", {"block": BEST}),
-        (r"--kind, --layers and --heads are of the maps", {"task": "co-segmentation", "kind": "value"}),
-        (r"no value:9:0; .* kv_heads: 0, 1", {"task": "co-segmentation", "block": Block("value", 9, 0)}),
+        (
+            r"--kind, --layers and --heads are of the maps",
+            {"task": "co-segmentation", "kind": "value"},
+        ),
+        (
+            r"no value:9:0; .* kv_heads: 0, 1",
+            {"task": "co-segmentation", "block": Block("value", 9, 0)},
+        ),
         (r"no value:5:2;", {"task": "co-segmentation", "block": Block("value", 5, 2)}),
         (r"no vision:3:1;", {"task": "co-segmentation", "block": Block("vision", 3, 1)}),
         (r"key is not stored", {"task": "co-segmentation", "block": Block("key", 5, 1)}),

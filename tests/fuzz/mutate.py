@@ -87,7 +87,10 @@ OTHER_TYPES: tuple[Any, ...] = (
 LFS_POINTER = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
 )
-HTML_PAGE = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>no such file</body></html>\n"
+HTML_PAGE = (
+    b"<!DOCTYPE html><html><head><title>404 Not Found</title></head>"
+    b"<body>no such file</body></html>\n"
+)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")

@@ -82,7 +82,14 @@ def write_run(
     geometry = Geometry(layers, 2 * HEADS, HEADS, DIM, 2 * DIM, 1, DIM)
     config = RunConfig(
         name=name,
-        model=ModelInfo(model, f"of {model}", "planted", geometry, dtype, "sdpa"),  # type: ignore[arg-type]
+        model=ModelInfo(
+            model,
+            f"of {model}",
+            "planted",
+            geometry,
+            dtype,  # type: ignore[arg-type]
+            "sdpa",
+        ),
         dataset=dataset,
         dataset_path=str(root),
         split=split,
