@@ -38,6 +38,7 @@ __all__ = [
     "correlate",
     "extract",
     "knockout",
+    "load_sae",
     "open",
     "paired",
     "prefix",
@@ -60,6 +61,7 @@ _FUNCTIONS = {
     "search": "kvtool.experiments.search.run",
     "show": "kvtool.experiments.show.run",
     "score": "kvtool.experiments.score.run",
+    "load_sae": "kvtool.sae.loading",
     "report": "kvtool.reporting.collect",
 }
 """Function -> the module that holds it under the same name."""

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kvtool.errors import ModelError
+from kvtool.models import smollm2
 from kvtool.models.families import EXAMPLES, reads_text
 from kvtool.models.files import (
     CONFIG,
@@ -69,6 +70,8 @@ def resolve(name: str, weights: bool = True) -> Snapshot:
         from kvtool.demo.weights import demo_path
 
         return _snapshot(name, demo_path(name), weights)
+    if name == smollm2.NAME:
+        return _snapshot(name, smollm2.smollm2_path(), weights)
     folder = _folder(name)
     if folder is not None:
         return _snapshot(str(folder.resolve()), folder, weights)
