@@ -221,7 +221,6 @@ def _pair(
         )
     field = "answer" if "answer" in record else "text"
     (answer,) = need(record, (field,), location)
-    # An odd label is a fault of its own file, anything else one of the answer's.
     truth = _label(label)
     return (
         location if truth in LABELS else label_location,
@@ -278,7 +277,6 @@ def pooled_and_macro(sums: Array) -> dict[str, Array]:
 
     macro_f1 stands beside f1, the two by which results are compared.
     """
-    # (..., file, 4): the files' sums stand side by side.
     by_file = sums.reshape(*sums.shape[:-1], -1, 4)
     pooled = _scores(by_file.sum(axis=-2))
     macro = {f"macro_{name}": values.mean(axis=-1) for name, values in _scores(by_file).items()}

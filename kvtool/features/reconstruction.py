@@ -169,6 +169,6 @@ def overlap(
 
 def _jaccard(first: Array, second: Array) -> Array:
     """Return the Jaccard index of each row of two (row, feature) bool; 0 where both are empty."""
-    both = (first & second).sum(axis=1)
-    either = (first | second).sum(axis=1)
-    return ratio(both, either, empty=0.0)
+    intersection = (first & second).sum(axis=1)
+    union = (first | second).sum(axis=1)
+    return ratio(intersection, union, empty=0.0)

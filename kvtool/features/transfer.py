@@ -74,7 +74,7 @@ def choose_features(features: Array, labels: Mapping[str, Array]) -> dict[str, C
     word fires no feature, or does not occur, has none.
     """
     is_active = features != 0
-    chosen: dict[str, ChosenFeature] = {}
+    features_by_concept: dict[str, ChosenFeature] = {}
     for concept, is_word in labels.items():
         candidates = np.flatnonzero(is_active[is_word].any(axis=0))
         if not candidates.size or is_word.all():
@@ -86,8 +86,8 @@ def choose_features(features: Array, labels: Mapping[str, Array]) -> dict[str, C
             ]
         )
         best = int(areas.argmax())
-        chosen[concept] = ChosenFeature(int(candidates[best]), float(areas[best]))
-    return chosen
+        features_by_concept[concept] = ChosenFeature(int(candidates[best]), float(areas[best]))
+    return features_by_concept
 
 
 def word_directions(states: Array, labels: Mapping[str, Array]) -> dict[str, Array]:
@@ -109,9 +109,9 @@ def word_directions(states: Array, labels: Mapping[str, Array]) -> dict[str, Arr
     means = {word: states[is_word].mean(axis=0) for word, is_word in occurring.items()}
     directions = {}
     for word in means:
-        rest = [mean for neighbor, mean in means.items() if neighbor != word]
-        if rest:
-            directions[word] = (means[word] - np.mean(rest, axis=0)) / spread
+        neighbor_means = [mean for neighbor, mean in means.items() if neighbor != word]
+        if neighbor_means:
+            directions[word] = (means[word] - np.mean(neighbor_means, axis=0)) / spread
     return directions
 
 

@@ -85,16 +85,16 @@ def hidden_states(
         [layer.keys for layer in prompt.layers], [layer.values for layer in prompt.layers]
     )
     device = model.checkpoint.device
-    chosen = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
-    _check_tokens(chosen, samples)
+    indices = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(device)
+    _check_tokens(indices, samples)
     # What enters the decoder at the chosen tokens, (image, n, hidden).
     projected = to_device(
         [from_numpy(item["projected"][0, 0], model.checkpoint.dtype) for item in arrays], device
     )
-    entering = projected.gather(1, chosen[:, :, None].expand(-1, -1, projected.shape[2]))
+    entering = projected.gather(1, indices[:, :, None].expand(-1, -1, projected.shape[2]))
     start = samples[0].image_start
-    positions = _positions(model, samples, start + chosen)
-    masks = _masks(model, start + chosen, cache.keys[0].shape[2])
+    positions = _positions(model, samples, start + indices)
+    masks = _masks(model, start + indices, cache.keys[0].shape[2])
     with layer_outputs(model.language_model.layers, layers, stop=True) as outputs:
         model.language_model(
             inputs_embeds=entering,
@@ -117,13 +117,13 @@ def _check_tokens(tokens: torch.Tensor, samples: Sequence[Sample]) -> None:
 
 
 def _positions(
-    model: Continuation, samples: Sequence[Sample], places: torch.Tensor
+    model: Continuation, samples: Sequence[Sample], token_positions: torch.Tensor
 ) -> torch.Tensor:
     """Return the rotary positions of prompt tokens (image, n); with axes where the family has."""
     positions = model.positions(samples)
     if positions is None:
-        return places
-    return positions.gather(-1, places.expand(len(positions), -1, -1))
+        return token_positions
+    return positions.gather(-1, token_positions.expand(len(positions), -1, -1))
 
 
 def _masks(model: Continuation, queries: torch.Tensor, n_keys: int) -> Any:

@@ -111,8 +111,8 @@ def _format(path: Path) -> Format:
         if candidate.recognizes(path):
             return candidate
     raise ModelError(
-        f"{path}: expected an SAE of {', '.join(candidate.name for candidate in FORMATS)}, found none of "
-        "their settings beside it (cfg.json, config.json, hyperparams.json)"
+        f"{path}: expected an SAE of {', '.join(candidate.name for candidate in FORMATS)}, found "
+        "none of their settings beside it (cfg.json, config.json, hyperparams.json)"
     )
 
 
