@@ -148,17 +148,17 @@ COUNTS = {
     "functions": Count(
         f"functions over {FUNCTION_LINES} lines",
         in_all(long_functions),
-        {"kvtool": 34, "tests": 19},
+        {"kvtool": 34, "tests": 15},
     ),
     "lines": Count(
         f"lines over {COLUMNS} columns",
         in_all(long_lines),
-        {"kvtool": 20, "tests": 94},
+        {"kvtool": 20, "tests": 0},
     ),
     "names": Count(
         "names that are no nouns",
         in_all(banned_names),
-        {"kvtool": 399, "tests": 1060},
+        {"kvtool": 399, "tests": 0},
     ),
     "circles": Count(
         "modules in import circles",
