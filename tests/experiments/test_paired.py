@@ -244,12 +244,8 @@ def test_pictures_are_drawn_asked_about_and_kept(
     for row in by_pck.rows:
         assert row["n_both"] + row["n_value_only"] == round(6 * row["value_pck"])
     dataset: Any = open_dataset(parse_spec(f"spair71k:{scenes}/spair71k"))
-    pairs = dataset.pairs()
-    stored_pairs = [
-        pair
-        for pair in pairs
-        if {pair.src_id, pair.trg_id} <= set(store.run(result.config["run"]).ids)
-    ]
+    pairs, ids = dataset.pairs(), set(store.run(result.config["run"]).ids)
+    stored_pairs = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
     assert 0 < len(stored_pairs) < len(pairs)
     assert result.skipped == [
         f"{len(pairs) - len(stored_pairs)} of {len(pairs)} pairs have an image "

@@ -165,17 +165,17 @@ COUNTS = {
     "functions": Count(
         f"functions over {FUNCTION_LINES} lines",
         in_all(long_functions),
-        {"kvtool": 3, "tests": 14},
+        {"kvtool": 3, "tests": 13},
     ),
     "lines": Count(
         f"lines over {COLUMNS} columns",
         in_all(long_lines),
-        {"kvtool": 1, "tests": 94},
+        {"kvtool": 1, "tests": 0},
     ),
     "names": Count(
         "names that are no nouns",
         in_all(banned_names),
-        {"kvtool": 137, "tests": 1058},
+        {"kvtool": 137, "tests": 0},
     ),
     "circles": Count(
         "modules in import circles",
