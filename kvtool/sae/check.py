@@ -78,15 +78,15 @@ def check_sae(autoencoder: SparseAutoencoder, streams: Mapping[int, torch.Tensor
         return Check(published, None)
     fits = []
     for number, stream in streams.items():
-        place = (
+        suffix = (
             "" if number == layer else f" on layer {number}" if number >= 0 else " on embeddings"
         )
         for words, variant in _variants(autoencoder, stream):
-            reading = f"{words}{place}".strip() or "as published"
+            reading = f"{words}{suffix}".strip() or "as published"
             if reading != "as published":
                 fits.append(_fit(variant, stream, reading))
-    able = [fit for fit in fits if fit.fits]
-    return Check(published, min(able, key=lambda fit: fit.fvu, default=None))
+    fitting = [fit for fit in fits if fit.fits]
+    return Check(published, min(fitting, key=lambda fit: fit.fvu, default=None))
 
 
 def _layer(autoencoder: SparseAutoencoder) -> int | None:

@@ -22,7 +22,7 @@ def save_sae(
     folder: Path,
     *,
     frequencies: torch.Tensor | None = None,
-    about: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a JumpReLU SAE of the residual stream into a folder.
@@ -32,7 +32,7 @@ def save_sae(
         folder: Where `cfg.json`, `sae_weights.safetensors` and, with frequencies,
             `sparsity.safetensors` go.
         frequencies: The share of text tokens at which each feature fires, (m,).
-        about: More about it, which is kept with its settings.
+        metadata: More about it, which is kept with its settings.
         dtype: The precision of the weights.
 
     Returns the file of the weights. Raises UsageError for an SAE of another activation.
@@ -67,7 +67,7 @@ def save_sae(
         "metadata": {
             "hook_name": f"blocks.{autoencoder.layer}.hook_{autoencoder.hook}",
             "model_name": autoencoder.origin.model,
-            **(about or {}),
+            **(metadata or {}),
         },
     }
     (folder / "cfg.json").write_text(json.dumps(settings, indent=1) + "\n")

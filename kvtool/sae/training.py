@@ -70,7 +70,7 @@ def train_sae(
     origin: Origin,
     *,
     checkpoint: Path | None = None,
-    every: int = 250,
+    save_steps: int = 250,
     report: Report | None = None,
 ) -> SparseAutoencoder:
     """Train an SAE.
@@ -82,7 +82,7 @@ def train_sae(
         origin: What it is trained on.
         checkpoint: A file from which an interrupted training goes on, bit for bit, and into which
             it is saved; it is removed at the end.
-        every: Steps between two savings.
+        save_steps: Steps between two savings.
         report: Told of the progress.
 
     Raises UsageError for too few tokens, ModelError for a checkpoint of another training.
@@ -99,7 +99,7 @@ def train_sae(
         loss = training.advance()
         if report is not None:
             report(training.step, loss)
-        if checkpoint is not None and training.step % every == 0:
+        if checkpoint is not None and training.step % save_steps == 0:
             training.save(checkpoint)
     autoencoder = training.result(origin)
     if checkpoint is not None:
@@ -184,8 +184,8 @@ class _Training:
             return torch.zeros(())
         count = min(len(silent), max(1, pre.shape[1] // 16))
         values, top = pre[:, silent].topk(count, dim=1)
-        missing = torch.zeros_like(pre[:, silent]).scatter(1, top, values)
-        return (error - missing @ self.weights["decoder"][silent]).square().mean()
+        repair = torch.zeros_like(pre[:, silent]).scatter(1, top, values)
+        return (error - repair @ self.weights["decoder"][silent]).square().mean()
 
     def _keep_rows_on_the_sphere(self) -> None:
         """Take from the decoder's gradient what would only change the lengths of its rows."""

@@ -137,8 +137,8 @@ def test_overlap_stands_beside_that_of_other_captions() -> None:
     rng = np.random.default_rng(7)
     presence = rng.random((60, 200)) < 0.1
     orders = [np.roll(np.arange(60), shift) for shift in range(1, 20)]
-    own, by_chance = overlap(presence, presence, orders)
-    assert np.all(own == 1)
+    matched, by_chance = overlap(presence, presence, orders)
+    assert np.all(matched == 1)
     # Two independent draws of density p share p / (2 - p) of what either has.
     assert by_chance == pytest.approx(0.1 / 1.9, abs=0.01)
     _, unrelated = overlap(presence, rng.random((60, 200)) < 0.1, orders)

@@ -33,9 +33,9 @@ def test_the_feature_that_fires_at_the_word_is_chosen() -> None:
     labels["dog"][7::20] = True
     features[labels["cat"], 11] = 2
     features[labels["dog"], 30] = 2
-    chosen = choose_features(features, labels)
-    assert {name: choice.feature for name, choice in chosen.items()} == {"cat": 11, "dog": 30}
-    assert chosen["cat"].auroc == pytest.approx(1, abs=1e-3)
+    choices = choose_features(features, labels)
+    assert {name: choice.feature for name, choice in choices.items()} == {"cat": 11, "dog": 30}
+    assert choices["cat"].auroc == pytest.approx(1, abs=1e-3)
     # A word at which nothing fires has no feature.
     features[labels["dog"]] = 0
     assert set(choose_features(features, labels)) == {"cat"}

@@ -54,9 +54,9 @@ def test_few_tokens_equal_the_whole_pass(
         model, samples, [stored(captured, i) for i in range(2)], tokens, [2, 0], keys
     )
     assert streams.shape == (2, 2, 3, expected.shape[-1])
-    for image, chosen in enumerate(tokens + samples[0].image_start):
+    for image, positions in enumerate(tokens + samples[0].image_start):
         torch.testing.assert_close(
-            streams[:, image], expected[[2, 0], image][:, chosen], rtol=0, atol=0
+            streams[:, image], expected[[2, 0], image][:, positions], rtol=0, atol=0
         )
 
 

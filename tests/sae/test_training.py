@@ -18,7 +18,7 @@ D = 32
 TRUE_FEATURES = 40
 ACTIVE = 3
 ORIGIN = Origin("kvtool", "", layer=2, model="tiny")
-QUICK = Recipe(width=32, k=ACTIVE, steps=40, batch=64)
+QUICK = Recipe(width=40, k=ACTIVE, steps=40, batch=64)
 
 
 def planted(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,9 +26,9 @@ def planted(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(TRUE_FEATURES, D, generator=torch.Generator().manual_seed(99))
     directions /= directions.norm(dim=1, keepdim=True)
-    chosen = torch.rand(n, TRUE_FEATURES, generator=generator).topk(ACTIVE).indices
+    active = torch.rand(n, TRUE_FEATURES, generator=generator).topk(ACTIVE).indices
     strengths = torch.rand(n, ACTIVE, generator=generator) + 1
-    codes = torch.zeros(n, TRUE_FEATURES).scatter(1, chosen, strengths)
+    codes = torch.zeros(n, TRUE_FEATURES).scatter(1, active, strengths)
     return 5 * (codes @ directions + 0.5), directions
 
 
@@ -53,7 +53,7 @@ def test_a_planted_dictionary_is_found() -> None:
 
 def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     states, _ = planted(500)
-    whole = train_sae(states, QUICK, ORIGIN)
+    uninterrupted = train_sae(states, QUICK, ORIGIN)
     checkpoint = tmp_path / "folder/checkpoint.pt"
 
     def interrupt(step: int, _loss: float) -> None:
@@ -61,19 +61,19 @@ def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_sae(states, QUICK, ORIGIN, checkpoint=checkpoint, every=10, report=interrupt)
+        train_sae(states, QUICK, ORIGIN, checkpoint=checkpoint, save_steps=10, report=interrupt)
     steps: list[int] = []
     resumed = train_sae(
         states,
         QUICK,
         ORIGIN,
         checkpoint=checkpoint,
-        every=10,
+        save_steps=10,
         report=lambda step, _loss: steps.append(step),
     )
     assert steps == list(range(21, 41))
     for name in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
-        assert torch.equal(getattr(whole, name), getattr(resumed, name))
+        assert torch.equal(getattr(uninterrupted, name), getattr(resumed, name))
     assert not checkpoint.exists()
 
 
@@ -86,10 +86,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_sae(states, QUICK, ORIGIN, checkpoint=checkpoint, every=5, report=interrupt)
-    other = Recipe(width=32, k=ACTIVE + 1, steps=40, batch=64)
+        train_sae(states, QUICK, ORIGIN, checkpoint=checkpoint, save_steps=5, report=interrupt)
+    recipe = Recipe(width=40, k=ACTIVE + 1, steps=40, batch=64)
     with pytest.raises(ModelError, match="found one of other settings or text"):
-        train_sae(states, other, ORIGIN, checkpoint=checkpoint)
+        train_sae(states, recipe, ORIGIN, checkpoint=checkpoint)
     assert checkpoint.exists()
 
 
