@@ -46,13 +46,13 @@ class Tally:
 
     total: int | None
     done: int = 0
-    made: int = 0
+    advanced: int = 0
     note: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def add(self, n: int, note: str, total: int | None) -> None:
         """Count `n` more units; `total` replaces the number of all units where it is known."""
-        self.made += n
+        self.advanced += n
         self.note = note
         self.total = total or self.total
 
@@ -63,7 +63,7 @@ class Tally:
 
     def rate(self) -> str:
         """Return the rate of this call alone, in a unit that leaves a digit before the point."""
-        per_second = self.made / self.elapsed_s
+        per_second = self.advanced / self.elapsed_s
         for seconds, unit in ((1, "s"), (60, "min")):
             if per_second * seconds >= 1:
                 return f"{per_second * seconds:.1f}/{unit}"
@@ -71,14 +71,14 @@ class Tally:
 
     def line(self, what: str, unit: str) -> str:
         """Return all of it in words."""
-        if not self.made:
+        if not self.advanced:
             parts = [f"{what}: at work for {clock(self.elapsed_s)}"]
         else:
             total = f" of {self.total}" if self.total else ""
-            parts = [f"{what}: {self.done + self.made}{total} {unit}".rstrip(), self.rate()]
+            parts = [f"{what}: {self.done + self.advanced}{total} {unit}".rstrip(), self.rate()]
             if self.total:
-                remaining = self.total - self.done - self.made
-                parts.append(f"{clock(remaining * self.elapsed_s / self.made)} left")
+                remaining = self.total - self.done - self.advanced
+                parts.append(f"{clock(remaining * self.elapsed_s / self.advanced)} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
 
@@ -131,7 +131,7 @@ def terminal_bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
 
         def advance(n: int, note: str = "", total: int | None = None) -> None:
             tally.add(n, note, total)
-            rate = tally.rate() if tally.made else ""
+            rate = tally.rate() if tally.advanced else ""
             bars.update(task, advance=n, total=tally.total, rate=rate, note=escape_markup(note))
 
         yield advance
@@ -169,6 +169,6 @@ def notebook_bar(what: str, tally: Tally) -> Iterator[Advance]:
 
 def bar_html(what: str, tally: Tally) -> str:
     """Return a bar and its words; without a total the bar only says that something moves."""
-    done = tally.done + tally.made
+    done = tally.done + tally.advanced
     extent = f' value="{min(done, tally.total)}" max="{tally.total}"' if tally.total else ""
     return f"<div><progress{extent}></progress> {escape(tally.line(what, ''))}</div>"

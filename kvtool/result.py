@@ -65,12 +65,12 @@ class Result(Displayed):
     higher_is_better: bool = True
 
     def best_of(self, rows: Sequence[Row]) -> Row | None:
-        """The best of some rows by the primary metric; None where it is defined for none."""
+        """Return the best of some rows by the primary metric; None where it is defined for none."""
         return best_row(rows, self.metric, self.higher_is_better)
 
     def ranked(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of which the primary metric is defined, the best first; equals stay in their
-        order.
+        """Return the rows of which the primary metric is defined, the best first; equals stay in
+        their order.
         """
         scored = [
             row

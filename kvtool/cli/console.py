@@ -43,6 +43,7 @@ class LogFile(logging.FileHandler):
         self.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  logging's name
+        """Go on without the log file once it cannot be written, and say so."""
         log.removeHandler(self)
         log.warning(
             "--log-file %s: %s; notes go on without it", self.baseFilename, sys.exc_info()[1]
@@ -53,6 +54,7 @@ class Printable(logging.Formatter):
     """Names of files may hold anything; what a terminal would obey is escaped, line by line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text with what cannot be printed escaped."""
         lines = super().format(record).split("\n")
         return "\n".join(
             "".join(

@@ -88,8 +88,8 @@ def runs(store: StoreArgument = None, format: FormatOption = "auto") -> None:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """What fits the width of a terminal: what sets runs apart that are named by their settings, and
-    their sizes.
+    """Return what fits the width of a terminal: what sets runs apart that are named by their
+    settings, and their sizes.
     """
     settings = [row["dtype"], row["view"], row["keys"], f"prefix {row['prefix']}", *row["kinds"]]
     layers = row["layers"] or row["vision_layers"]

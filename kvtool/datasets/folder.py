@@ -50,9 +50,11 @@ class ImageFolder(DatasetBase):
             self._images = _pictures_below(self.folder, self.skipped)
 
     def default_split(self) -> str:
+        """Return the empty name: a folder has no splits."""
         return ""
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the folder or of the list, in order."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:
@@ -89,8 +91,8 @@ def _path_of(folder: Path, name: str) -> Path:
 
 
 def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
-    """Every picture below the folder, sorted by id; what looks like one and is left out is named in
-    `skipped`.
+    """Return every picture below the folder, sorted by id; what looks like one and is left out is
+    named in `skipped`.
     """
     names = sorted(_walk(os.fspath(root), skipped))
     if not names:
@@ -147,8 +149,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
-    """Whether a file counts as a picture: by its suffix, or where that says nothing by its first
-    bytes.
+    """Return whether a file counts as a picture: by its suffix, or where that says nothing by its
+    first bytes.
     """
     suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
     if suffix in OTHER_SUFFIXES or entry.name.endswith("~"):
@@ -168,7 +170,7 @@ def _is_wanted(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 
 
 def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
-    """Whether a file of an unknown suffix is a picture.
+    """Return whether a file of an unknown suffix is a picture.
 
     Links that lead nowhere are named: they may have been one.
     """
@@ -181,7 +183,7 @@ def _holds_picture(entry: os.DirEntry[str], skipped: list[str]) -> bool:
 
 
 def _stdin_lines() -> list[str]:
-    """Lines of standard input as file names: bytes that are not UTF-8 become surrogates.
+    """Return lines of standard input as file names: bytes that are not UTF-8 become surrogates.
 
     Raises DatasetError.
     """

@@ -83,7 +83,7 @@ _OTHER_SIGNATURES = (
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether the first bytes of a regular file are those of a picture that kvtool reads."""
+    """Return whether the first bytes of a regular file are those of a picture that kvtool reads."""
     try:
         with open_regular(path) as fd:
             return _READ_SIGNATURES.match(os.read(fd, HEAD_BYTES)) is not None
@@ -92,15 +92,15 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def unread_format(head: bytes) -> str | None:
-    """The name of a format that kvtool does not read, by the first bytes of a file; None for any
-    other file.
+    """Return the name of a format that kvtool does not read, by the first bytes of a file; None for
+    any other file.
     """
     return next((name for name, signature in _OTHER_SIGNATURES if signature.match(head)), None)
 
 
 def refusal(data: bytes, name: str) -> str | None:
-    """Why a file's bytes are no picture that can be read, and what to do; None where they may be
-    one.
+    """Return why a file's bytes are no picture that can be read, and what to do; None where they
+    may be one.
 
     `name` is the file's: a raw photograph is known by its suffix alone.
     """

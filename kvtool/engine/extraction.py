@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class HuggingFaceDataset(Protocol):
     """A datasets.Dataset: rows, and columns that can be cast; the package itself is not needed."""
 
-    def cast_column(self, column: str, feature: object) -> object: ...
+    def cast_column(self, column: str, feature: object) -> object:
+        """Return the data set with a column read as another type, as `datasets` does."""
+        ...
 
     def __len__(self) -> int: ...
 

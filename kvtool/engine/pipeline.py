@@ -119,6 +119,7 @@ def run_parts(
         stop.set()
         for thread in threads:
             thread.join()
+        # After a failure parts may be anywhere on their way: whoever comes next may claim them.
         for leftover in (work, *_drain(ready), *_drain(done)):
             if isinstance(leftover, PartWork):
                 leftover.claim.close()
@@ -152,6 +153,7 @@ def _prepare_parts(
             if stop.is_set():
                 return
             with _claimed(run, plan.config.claim_name(indices[0]), tell) as claim:
+                # Held by another process, or committed by it since the plan was made.
                 if claim is None or covered_now(run, indices):
                     continue
                 prepared = list(
@@ -188,7 +190,7 @@ def _claimed(run: Run, name: str, tell: Tell) -> Iterator[ExitStack | None]:
 
 
 def covered_now(run: Run, indices: Sequence[int]) -> bool:
-    """Whether another process committed these images since the plan was made."""
+    """Return whether another process committed these images since the plan was made."""
     return set(indices) <= run.covered_indices(range(indices[0], indices[-1] + 1))
 
 

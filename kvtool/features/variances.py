@@ -87,6 +87,7 @@ def _judged_rows(rows: Sequence[Row], groups: dict[str, range], cut: float | Non
     group_of = {layer: name for name, layers in groups.items() for layer in layers}
     judged = []
     for row in rows:
+        # A key that hardly varies between images says little about the image.
         agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
         group = {"group": group_of[row["layer"]]} if group_of else {}
         judged.append(row | {"input_agnostic": agnostic} | group)

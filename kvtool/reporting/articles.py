@@ -42,7 +42,7 @@ class Article:
         template: the name of its template.
         heading: its heading.
         facts: names and texts of its facts.
-        found: its sentences.
+        findings: its sentences.
         rows: the name in Data of all its rows.
         charts: what its template draws.
         tables: its tables.

@@ -42,7 +42,7 @@ class Study:
 
     Args:
         title: its title.
-        made: when and by what it was written.
+        origin: when and by what it was written.
         kept: the results.
         runs: Run.info() of every run of the stores, with `store`.
         pictures: data URIs by name, each held once.

@@ -39,7 +39,7 @@ class Distribution:
 
     Attributes:
         bimodal: Whether there are two modes.
-        why: The reason, in words.
+        reason: The reason, in words.
         modes: The highest points of the density on both sides of the valley; where the distribution
             is not bimodal, the highest of all.
         valley: The lowest point between the modes.

@@ -79,6 +79,7 @@ class CheckedFile:
 
     @cached_property
     def _bounds(self) -> list[int]:
+        # Where each piece begins, and where the last one ends.
         return [0, *accumulate(size for size, _ in self.pieces)]
 
 

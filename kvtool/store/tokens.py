@@ -156,6 +156,7 @@ def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
     """Return the (token,) records of where each token of an image lies."""
     locations = np.zeros(count_tokens(sample, kind), _LOCATION)
     locations["token"] = np.arange(len(locations))
+    # Tokens of no grid, such as newlines, lie nowhere.
     for name, nowhere in (("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)):
         locations[name] = nowhere
     for span in sample.vision_spans if kind == "vision" else sample.spans:
@@ -166,6 +167,7 @@ def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
 def _place_span(table: NDArray[Any], span: GridSpan) -> None:
     """Fill in the records of one grid's tokens."""
     rows, cols = np.indices(span.grid).reshape(2, -1)
+    # A row may be longer than the grid is wide: a newline token ends it, which lies nowhere.
     tokens = span.start + rows * span.row_stride + cols
     center_px: Any = span.centre_px  # works on arrays as it does on numbers
     x_px, y_px = center_px(rows, cols)

@@ -44,11 +44,11 @@ def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[An
     job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}", limit=IMAGES, batch_size=BATCH)
     model = load_model(job.model, dtype=job.dtype)
     plan = make_plan(open_extraction(job), model, None, None)
-    found = []
+    prepared = []
     for part in plan.parts(set()):
         ready = [item for i in part if (item := prepare_one(plan, model, i, True, lambda _: None))]
-        found += [[ready[i] for i in positions] for positions in batches(ready, BATCH)]
-    return job, plan, found
+        prepared += [[ready[i] for i in positions] for positions in batches(ready, BATCH)]
+    return job, plan, prepared
 
 
 def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
@@ -66,8 +66,8 @@ def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
     inputs = [transformers_inputs(model, batch) for batch in batches]
     started = time.perf_counter()
     with torch.inference_mode():
-        for one in inputs:
-            model.net.model(**one, use_cache=True)
+        for batch in inputs:
+            model.net.model(**batch, use_cache=True)
     return time.perf_counter() - started
 
 

@@ -22,7 +22,8 @@ def test_images_in_the_order_of_the_pairs(tmp_path: Path, end: str) -> None:
     dataset = open_dataset(f"spair71k:{builders.spair(tmp_path, end)}")
     ids = [ref.id for ref in dataset.images()]
     assert ids == [
-        "aeroplane/a1", "aeroplane/a2", "aeroplane/a3", "pottedplant/p1", "pottedplant/a1", "dog/d1", "dog/d2"
+        "aeroplane/a1", "aeroplane/a2", "aeroplane/a3", "pottedplant/p1", "pottedplant/a1",
+        "dog/d1", "dog/d2",
     ]  # fmt: skip
     assert all(load_image(ref).size == (32, 24) for ref in dataset.images())
     assert (dataset.split, dataset.tasks) == ("test", ("semantic-correspondence",))
@@ -98,7 +99,7 @@ def test_unusable_pairs_are_named_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"src_imname": "zz.jpg"}, "expected images d1, d2 as the list has, found zz, d2"),
         ({"trg_bndbox": [1, 2, 3]}, "expected trg_bndbox to be 4 numbers, found [1, 2, 3]"),
@@ -127,13 +128,13 @@ def test_unusable_pairs_are_named_and_counted(tmp_path: Path) -> None:
         ({"src_kps": [], "trg_kps": [], "kps_ids": []}, "expected as many source points"),
     ],
 )
-def test_odd_annotation(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+def test_odd_annotation(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     builders.spair(tmp_path)
     record = builders.pair_record("d1", "d2", "dog", **changes)
     builders.write_json(tmp_path / f"PairAnnotation/test/{LINES[3]}.json", record)
     dataset = SPair71k(tmp_path)
     assert len(dataset.pairs()) == 3
-    assert said in dataset.skipped[0]
+    assert message in dataset.skipped[0]
 
 
 def test_missing_field_is_named(tmp_path: Path) -> None:

@@ -34,14 +34,14 @@ class AloneContract(EncoderContract):
     """
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
         assert view == "base"
         pixels = own_pixels(folder, image)
         options = {"interpolate_pos_encoding": True} if type(self) is TestDino else {}
         with torch.inference_mode():
-            made = own(pixels.to(own.dtype), output_hidden_states=True, **options)
-        return to_array(made.hidden_states[layer + 1][0, self.special :])
+            outputs = reference(pixels.to(reference.dtype), output_hidden_states=True, **options)
+        return to_array(outputs.hidden_states[layer + 1][0, self.special :])
 
     def test_cover_is_what_the_crop_shows(self, model: Model) -> None:
         sample = model.prepare(tiny.noise(70, 45), id="a", index=0).sample
@@ -122,9 +122,9 @@ def test_cropping_first_shows_the_same_pixels(tmp_path: Path, size: tuple[int, i
     """
     tiny.clip(tmp_path)
     image = tiny.noise(*size)
-    found = (
+    values = (
         load_model(str(tmp_path), dtype="float32").prepare(image, id="a", index=0).tensors["pixels"]
     )
     expected = own_pixels(tmp_path, image)[0]
     step = 1 / 255 / 0.26
-    assert float((found - expected).abs().max()) < 1.5 * step
+    assert float((values - expected).abs().max()) < 1.5 * step
