@@ -4,6 +4,7 @@ are a dead one's.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pickle
@@ -103,23 +104,36 @@ def run_child(work: Callable[[Report], object]) -> Outcome:
 def _run(work: Callable[[Report], object], fd: int) -> NoReturn:
     """In the child: never returns.
 
-    Nothing of the parent (pytest, its handlers, its buffers) runs here.
+    Nothing of the parent (pytest, its handlers, its buffers, its callbacks of the collector) runs
+    here.
     """
-    write = os.write  # the original one, whatever `work` wraps
     code = BROKEN
     try:
+        gc.callbacks.clear()  # hypothesis' one would swallow the exception that SIGTERM raises
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
-        work(lambda value: _send(write, fd, ("report", value)))
-        code = DONE
-    except KvtoolError as error:
-        code = REFUSED if "\n" not in str(error) else BROKEN
-        _send(write, fd, ("error", str(error)))
-    except SystemExit as stop:
+        code = _code(work, fd)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    except SystemExit as stop:  # SIGTERM came after the work had ended, or while an error was sent
         code = int(stop.code or 0)
+    finally:
+        os._exit(code)
+
+
+def _code(work: Callable[[Report], object], fd: int) -> int:
+    """The exit code of `work(report)`, whose error is sent, too."""
+    write = os.write  # the original one, whatever `work` wraps
+    try:
+        work(lambda value: _send(write, fd, ("report", value)))
+    except KvtoolError as error:
+        _send(write, fd, ("error", str(error)))
+        return REFUSED if "\n" not in str(error) else BROKEN
+    except SystemExit:
+        raise
     except BaseException:  # noqa: BLE001  the child must not go on as a second test run
         _send(write, fd, ("error", traceback.format_exc()))
-    os._exit(code)
+        return BROKEN
+    return DONE
 
 
 def _send(write: Callable[[int, Any], int], fd: int, record: tuple[str, Any]) -> None:
