@@ -21,6 +21,8 @@ from tests.campaign.parts import PARTS, run_part
 from tests.campaign.tally import Tally
 from tests.fuzz.__main__ import write_rows
 
+SHOWN_NOTES = 20
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
@@ -73,8 +75,10 @@ def show(name: str, tallies: list[Tally], seconds: float) -> None:
     if not tallies:
         print(f"{name}: left out: {missing()}", file=sys.stderr)
     for tally in tallies:
-        for note in tally.notes:
+        for note in tally.notes[:SHOWN_NOTES]:
             print(note, file=sys.stderr)
+        if len(tally.notes) > SHOWN_NOTES:
+            print(f"{tally.name}: {len(tally.notes) - SHOWN_NOTES} more", file=sys.stderr)
         counts = ", ".join(
             f"{value} {key}" for key, value in tally.to_json().items() if key != "name"
         )
