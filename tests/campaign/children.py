@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from kvtool.errors import KvtoolError
-from tests.campaign.tally import HANG_S
+from tests.support.patience import hang_s
 
 Report = Callable[[Any], None]
 DONE, REFUSED, BROKEN = 0, 1, 70
@@ -44,10 +44,11 @@ class Child:
     def __init__(self, work: Callable[[Report], object]) -> None:
         reading, writing = os.pipe()
         sys.stdout.flush()
+        limit_s = hang_s()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(reading)
-            _run(work, writing)
+            _run(work, writing, limit_s)
         os.close(writing)
         self._fd, self._data = reading, b""
         self._status: int | None = None
@@ -101,7 +102,7 @@ def run_child(work: Callable[[Report], object]) -> Outcome:
     return Child(work).wait()
 
 
-def _run(work: Callable[[Report], object], fd: int) -> NoReturn:
+def _run(work: Callable[[Report], object], fd: int, limit_s: float) -> NoReturn:
     """In the child: never returns.
 
     Nothing of the parent (pytest, its handlers, its buffers, its callbacks of the collector) runs
@@ -111,7 +112,7 @@ def _run(work: Callable[[Report], object], fd: int) -> NoReturn:
     try:
         gc.callbacks.clear()  # hypothesis' one would swallow the exception that SIGTERM raises
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, HANG_S)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
         code = _code(work, fd)
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
     except SystemExit as stop:  # SIGTERM came after the work had ended, or while an error was sent
