@@ -64,6 +64,9 @@ class Task(Scored, Protocol):
     as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
     own list of tasks lacks this one. promptable: whether `kvtool prefix` compares it under texts
     before the image.
+
+    A task may say n_unusable, too: of n_skipped, the units whose annotation or picture cannot be
+    used, for which `kvtool probe` ends with exit code 4.
     """
 
     name: ClassVar[str]

@@ -181,7 +181,7 @@ def _ask_and_score(
 def _check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
     """Check that enough questions remain. Raises UsageError."""
     if not questions.questions:
-        raise UsageError(_none_left(run, task, questions.skipped))
+        raise UsageError(_none_left(run, task, questions.left_out.lines))
     if select == "split" and len(questions.questions) < 2:
         raise UsageError(
             f"paired {task.name}: --select split: expected two questions or more, found one; "
