@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.campaign.images import missing
 from tests.campaign.parts import PARTS, run_part
 from tests.campaign.tally import Tally
-from tests.fuzz.__main__ import write_rows
+from tests.support.figures import write_rows
 
 SHOWN_NOTES = 20
 
