@@ -160,9 +160,10 @@ def run_job(
     """Extract with a progress bar that starts where the run stands."""
     from contextlib import ExitStack
 
+    from rich.filesize import decimal
+
     from kvtool.engine import local
     from kvtool.engine.pipeline import Event
-    from kvtool.store.estimate import human
 
     with ExitStack() as stack:
         advance: console.Advance = console.silent
@@ -180,7 +181,9 @@ def run_job(
         def tell(event: Event) -> None:
             nonlocal n_bytes
             n_bytes += event.n if event.what == "bytes" else 0
-            advance(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
+            advance(
+                event.n if event.what in ("done", "failed") else 0, f"{decimal(n_bytes)} written"
+            )
 
         return local.extract(
             job,
@@ -254,8 +257,9 @@ def finish(report: Report, format: Format) -> None:
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     """Print what an extraction would take."""
+    from rich.filesize import decimal
+
     from kvtool.cli.output import emit_rows
-    from kvtool.store.estimate import human
 
     emit_rows([asdict(estimate)], format)
     if estimate.n_todo:
@@ -264,7 +268,7 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
         "%d of %d images to extract: %s before compression, about %s on disk; %s free",
         estimate.n_todo,
         estimate.n_images,
-        human(estimate.todo_bytes),
-        human(estimate.expected_bytes),
-        human(estimate.free_bytes),
+        decimal(estimate.todo_bytes),
+        decimal(estimate.expected_bytes),
+        decimal(estimate.free_bytes),
     )

@@ -80,7 +80,11 @@ class PairedTask:
     @property
     def spec(self) -> str:
         """The data set to extract."""
-        return f"{self.dataset}:PATH" + ("@val" if self.dataset == "blink" else "")
+        return self.spec_over(self.dataset)
+
+    def spec_over(self, dataset: str) -> str:
+        """How a data set that serves the task is named to `kvtool extract`."""
+        return f"{dataset}:PATH" + ("@val" if dataset == "blink" else "")
 
 
 def semantic_correspondence(
