@@ -78,8 +78,8 @@ def paired_counts(
 ) -> tuple[int, tuple[int, int, int], list[str]]:
     """Extract and compare: the exit code, the counts, and what was said on standard error."""
     kvtool.extract(folder / "s.kv", model=str(model), dataset=f"blink:{data}@val", **options)
-    asked = (folder / "s.kv", "art-style", "--max-new-tokens", 2, "--format", "json")
-    code, out, err = shell("paired", *asked)
+    arguments = (folder / "s.kv", "art-style", "--max-new-tokens", 2, "--format", "json")
+    code, out, err = shell("paired", *arguments)
     return code, counts_of(out), err
 
 

@@ -105,10 +105,10 @@ def test_davis_counts_sequences_and_names_frames(tmp_path: Path) -> None:
     data, results = davis_tree(tmp_path)
     for number in (1, 2):
         (data / f"Annotations/480p/two/0000{number}.png").unlink()
-    found = kvtool.score("davis", data=data, results=results)
-    assert list(by(found, "object")) == ["gone_1"]
+    result = kvtool.score("davis", data=data, results=results)
+    assert list(by(result, "object")) == ["gone_1"]
     # Two frames of one sequence, and the sequence that has no object.
-    assert (len(found.skipped), found.n_skipped) == (3, 2)
+    assert (len(result.skipped), result.n_skipped) == (3, 2)
 
 
 def test_davis_a_prediction_without_an_object_scores_it_as_empty(tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def _one_worker(
 
 
 def _lines(fd: int, pid: int) -> Iterator[bytes]:
-    """Lines of a process until it closes its pipe. Raises TimeoutError where nothing comes for too long."""
+    """Lines of a process until it closes its pipe.
+
+    Raises TimeoutError where nothing comes for too long.
+    """
     buffer = b""
     while True:
         ready, _, _ = select.select([fd], [], [], hang_s(pid) + GRACE_S)

@@ -215,5 +215,5 @@ def test_a_folder_that_cannot_be_listed_is_not_swept(
     def fail(_: Path) -> list[Path]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(locks.layout, "entries", fail)
+    monkeypatch.setattr("kvtool.store.layout.entries", fail)
     locks.sweep(tmp_path)

@@ -151,7 +151,7 @@ def probe(
 
     with sharing(wait) as share:
         share.each(tasks, score, "tasks")
-    if parts := [f"{count} of {one}" for one, count in unusable.items() if count]:
+    if parts := [f"{count} of {task_name}" for task_name, count in unusable.items() if count]:
         raise PartialError(
             f"probe: annotations or pictures cannot be used and were left out: {', '.join(parts)}"
         )
