@@ -23,7 +23,7 @@ from kvtool.cli.options import (
     parse_kinds,
     parse_layers,
 )
-from kvtool.errors import BusyError, PartialError
+from kvtool.errors import BusyError, KvtoolError, PartialError
 from kvtool.progress import Advance, silent
 from kvtool.types import KeyPosition, Precision, View
 
@@ -213,9 +213,9 @@ def log_failures(report: Report) -> None:
 def finish(report: Report, format: Format) -> None:
     """Say what was done.
 
-    Raises PartialError (exit 4) for pictures that failed or could not be listed, BusyError (3)
-    where others hold all that was left; a worker that did its share is done, whatever others still
-    hold.
+    Raises PartialError (exit 4) for pictures that failed or could not be listed, KvtoolError (1)
+    where all failed, BusyError (3) where others hold all that was left; a worker that did its share
+    is done, whatever others still hold.
     """
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
@@ -246,6 +246,11 @@ def finish(report: Report, format: Format) -> None:
         if not report.n_done and not report.failed:
             raise BusyError(note)
         console.log.info("%s", note)
+    if len(report.failed) == report.n_images:
+        raise KvtoolError(
+            f"run {report.run}: none of {report.n_images} images could be extracted, and it holds "
+            "none; mend the files and run the same command again"
+        )
     if lost := len(report.failed) + len(report.left_out):
         raise PartialError(
             f"run {report.run}: {lost} of {report.n_images + len(report.left_out)} images failed "
@@ -256,8 +261,9 @@ def finish(report: Report, format: Format) -> None:
 
 def show_estimate(estimate: SizeEstimate, format: Format) -> None:
     """Print what an extraction would take."""
+    from rich.filesize import decimal
+
     from kvtool.cli.output import emit_rows
-    from kvtool.store.estimate import human
 
     emit_rows([asdict(estimate)], format)
     if estimate.n_todo:
@@ -266,7 +272,7 @@ def show_estimate(estimate: SizeEstimate, format: Format) -> None:
         "%d of %d images to extract: %s before compression, about %s on disk; %s free",
         estimate.n_todo,
         estimate.n_images,
-        human(estimate.todo_bytes),
-        human(estimate.expected_bytes),
-        human(estimate.free_bytes),
+        decimal(estimate.todo_bytes),
+        decimal(estimate.expected_bytes),
+        decimal(estimate.free_bytes),
     )

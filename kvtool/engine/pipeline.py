@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, cast
 
+from rich.filesize import decimal
+
 from kvtool.datasets.images import decode, read_bytes
 from kvtool.digests import digest_bytes
 from kvtool.engine.capture import Arrays, capture_part
@@ -24,7 +26,6 @@ from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError
 from kvtool.progress import Progress
 from kvtool.store import part_name
-from kvtool.store.estimate import human
 from kvtool.store.nonfinite import StoredBlock
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def told(progress: Progress, tell: Tell | None = None) -> Tell:
         """Count an event."""
         nonlocal n_bytes
         n_bytes += event.n if event.what == "bytes" else 0
-        progress(event.n if event.what in ("done", "failed") else 0, f"{human(n_bytes)} written")
+        progress(event.n if event.what in ("done", "failed") else 0, f"{decimal(n_bytes)} written")
         if tell is not None:
             tell(event)
 

@@ -21,9 +21,9 @@ ALGORITHMS = {
     "temporal-correspondence": 1,
     "variance": 1,
     "knockout": 2,
-    "paired": 2,
+    "paired": 3,
     "prefix": 1,
-    "correlate": 2,
+    "correlate": 3,
     "search": 1,
     "answers": 2,
 }

@@ -71,6 +71,9 @@ class Task(Scored, Protocol):
     record is scored against, (height, width) ids. Where they differ from the default, a class has
     examples(count), ids of images that stand for the others; given(), ids of images whose truth it
     starts from; and picture_options, options of its pictures that are not those of its scores.
+
+    A task may say n_unusable, too: of n_skipped, the units whose annotation or picture cannot be
+    used, for which `kvtool probe` ends with exit code 4.
     """
 
     name: ClassVar[str]

@@ -86,6 +86,7 @@ class CoSegmentation:
         self.groups, left_out = self._usable(dataset, ids)
         self.n = sum(map(len, self.groups.values()))
         self.skipped, self.n_skipped = left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         self._saved = self.images()
         if not self.groups:
             why = "the run holds two images of no class that can be used: extract more of the data set"

@@ -89,6 +89,7 @@ class ForegroundSegmentation:
         self.episodes = dataset.episodes(count, shots, seed, usable)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         self._saved: Collection[int] = range(self.n)
         self._truth = lru_cache(MASKS_KEPT)(self._read_truth)
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)

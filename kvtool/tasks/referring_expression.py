@@ -70,6 +70,7 @@ class ReferringExpression:
             held, lambda one: check_object(dataset, one, ids[one.image_id]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.expressions), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.expressions:
             raise left_out.none_left(
                 self.name, f"the objects of none of {len(held)} sentences can be used"

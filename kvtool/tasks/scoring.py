@@ -123,6 +123,7 @@ class Scoring:
             config=self.config | task.settings() | {"baseline_runs": []},
             versions=versions(),
             n_skipped=task.n_skipped,
+            n_unusable=getattr(task, "n_unusable", 0),  # tasks of plug-ins may not say
             skipped=[*nonfinite_lines(run, rows), *task.skipped][:NAMED],
             unit=task.unit,
             higher_is_better=task.higher_is_better,

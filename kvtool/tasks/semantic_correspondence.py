@@ -94,6 +94,7 @@ class SemanticCorrespondence:
             )
         self.pairs = left_out.usable(present, lambda pair: check_pair(pair, ids), limit)
         self.n, self.skipped, self.n_skipped = len(self.pairs), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.pairs:
             raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
         self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]

@@ -95,6 +95,7 @@ class SemanticSegmentation:
             held, lambda image: check_map(dataset, image, ids[image]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.names:
             raise left_out.none_left(
                 self.name, f"the maps of none of {len(held)} images can be used"

@@ -70,7 +70,8 @@ class TemporalCorrespondence:
             limit,
         )
         videos = dataset.videos()
-        left_out = LeftOut([*dataset.notes, *dataset.skipped], dataset.n_sequences - len(videos))
+        unusable = dataset.n_sequences - len(videos)
+        left_out = LeftOut([*dataset.notes, *dataset.skipped], unusable, unusable)
         whole = [video for video in videos if set(video.frame_ids) <= ids.keys()]
         left_out.many(len(videos) - len(whole), "sequences have frames that the run does not hold")
         if not whole:
@@ -82,6 +83,7 @@ class TemporalCorrespondence:
             whole, lambda video: check_video(dataset, video, ids), limit
         )
         self.skipped, self.n_skipped = left_out.lines, left_out.count
+        self.n_unusable = left_out.unusable
         if not self.videos:
             raise left_out.none_left(self.name, f"none of {len(whole)} sequences can be used")
         self.objects = [

@@ -181,7 +181,7 @@ def _ask_and_score(
 def _check_questions(questions: PairedQuestions, run: Run, task: PairedTask, select: str) -> None:
     """Check that enough questions remain. Raises UsageError."""
     if not questions.questions:
-        raise UsageError(_none_left(run, task, questions.skipped))
+        raise UsageError(_none_left(run, task, questions.left_out.lines))
     if select == "split" and len(questions.questions) < 2:
         raise UsageError(
             f"paired {task.name}: --select split: expected two questions or more, found one; "
@@ -237,10 +237,11 @@ def _none_left(run: Run, task: PairedTask, skipped: Sequence[str]) -> str:
         )
     if skipped and not any(NOT_HELD in line for line in skipped):
         return (
-            f"paired {task.name}: expected {what} that can be asked, found none{reason}; use the "
-            "official files"
+            f"paired {task.name}: expected {what} that can be asked, found none{reason}; "
+            f"{'mend them' if run.config.dataset == 'own' else 'use the official files'}"
         )
     return (
         f"paired {task.name}: expected {what} about images that run {run.name} holds, found "
-        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset {task.spec}"
+        f"none{reason}; extract them: kvtool extract {run.store} --model M --dataset "
+        f"{task.spec_over(run.config.dataset)}"
     )

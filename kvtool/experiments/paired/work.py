@@ -105,7 +105,7 @@ class PairedWork:
 
         Raises KvtoolError where no block answers, or the model too few questions.
         """
-        questions = self.asked.questions
+        questions, left_out = self.asked.questions, self.asked.left_out
         options = [
             None if answer is None else parse_choice(answer, question.choices)
             for answer, question in zip(answers, questions, strict=True)
@@ -136,8 +136,9 @@ class PairedWork:
             baselines=baselines,
             config=config,
             versions=versions(),
-            n_skipped=len(unanswered) + len(self.asked.skipped),
-            skipped=[*lines, *unanswered, *self.asked.skipped][:NAMED],
+            n_skipped=len(unanswered) + left_out.count,
+            n_unusable=len(unanswered) + left_out.unusable,
+            skipped=[*lines, *unanswered, *left_out.lines][:NAMED],
             items=items,
         )
 

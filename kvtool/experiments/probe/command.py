@@ -28,7 +28,7 @@ from kvtool.cli.options import (
     store_and_word,
 )
 from kvtool.cli.task_flags import command_with
-from kvtool.errors import UsageError
+from kvtool.errors import PartialError, UsageError
 from kvtool.tasks import TASKS
 
 Command = command_with(lambda: list(TASKS.usable()))
@@ -120,6 +120,8 @@ def probe(
         check_free(save_predictions)
     plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
 
+    unusable: dict[str, int] = {}
+
     def score(one: str) -> None:
         options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
         with console.progress(f"probe {one}", None, unit="blocks") as advance:
@@ -143,6 +145,11 @@ def probe(
             console.log.warning("%s: %s", one, line)
         emit(result, resolve(format))
         write_plots(result, plots[one])
+        unusable[one] = result.n_unusable
 
     with sharing(wait) as share:
         share.each(tasks, score, "tasks")
+    if parts := [f"{count} of {task_name}" for task_name, count in unusable.items() if count]:
+        raise PartialError(
+            f"probe: annotations or pictures cannot be used and were left out: {', '.join(parts)}"
+        )

@@ -66,7 +66,7 @@ def score_davis(
         rows=rows,
         config={"data": str(data), "results": str(results), "split": dataset.split, "seed": seed},
         versions=versions(),
-        n_skipped=len(skipped),
+        n_skipped=dataset.n_sequences - len(units),
         skipped=skipped[:LISTED],
     )
 
