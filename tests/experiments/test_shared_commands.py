@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Command = Callable[[Path], tuple[object, ...]]
 """The arguments of a command over a folder of stores."""
-HELD = "held by others: "
+CLAIMED = "held by others: "
 
 
 def extracted(folder: Path, model: Path, name: str, spec: str, limit: int | None = None) -> Path:
@@ -48,7 +48,7 @@ def two_share(stores: Path, what: str, command: Command, n_done_by_second: int) 
     first = Worker(log, what, *command(stores), stop_at=1).holding()
     code, out, err = Worker(log, what, *command(stores)).end()
     assert (code, out) == (0, ""), err
-    assert HELD in err.splitlines()[-1]
+    assert CLAIMED in err.splitlines()[-1]
     assert f"process {first.process.pid} on " in err
     assert len(counts(log)) == 1 + n_done_by_second
     assert first.end()[:2] == (0, rows)
