@@ -113,6 +113,14 @@ def extract(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
     ] = False,
+    text_template: Annotated[
+        str,
+        typer.Option(
+            "--text-template",
+            help="What stands around class names and expressions, {} in their place; several "
+            "joined by | are averaged; after alone: they stand outside the chat template.",
+        ),
+    ] = "{}",
     format: FormatOption = "auto",
 ) -> None:
     """Run a model over a data set once and store keys, values, projected and vision features of its
@@ -144,6 +152,7 @@ def extract(
         strict=strict,
         changed=changed,
         reuse=not no_reuse,
+        text_template=text_template,
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:

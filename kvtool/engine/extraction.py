@@ -17,6 +17,7 @@ from kvtool.engine.pipeline import Tell
 from kvtool.engine.plan import Changed, Job
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
+from kvtool.text_templates import DEFAULT
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def extract(
     changed: Changed = "refuse",
     strict: bool = False,
     reuse: bool = True,
+    text_template: str = DEFAULT,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -90,6 +92,9 @@ def extract(
         strict: stop at the first image that cannot be read.
         reuse: take features before the decoder from a run of another prefix, where the store has
         one.
+        text_template: what stands around class names and expressions when the model reads them:
+            "a photo of a {}.", several joined by | (their vectors are averaged), or "alone:{}"
+            for texts outside the chat template. A run can hold several.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
         cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
@@ -122,6 +127,7 @@ def extract(
         changed=changed,
         strict=strict,
         reuse=reuse,
+        text_template=text_template,
     )
     return local.extract(
         job,

@@ -26,6 +26,7 @@ from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
 from kvtool.store.nonfinite import StoredBlock
+from kvtool.store.texts import text_arrays
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset
@@ -122,7 +123,8 @@ def is_done(extraction: Extraction, run: Run) -> bool:
     requested_ids = set(extraction.ids[: extraction.job.limit])
     if not requested_ids <= {picture.id for picture in run.pictures}:
         return False
-    if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
+    texts = tuple(extraction.dataset.texts()) if text_arrays(run.config) else ()
+    if run.texts(extraction.job.text_template).lacks(texts):
         return False
     with contextlib.suppress(StoreError):  # a store that cannot be written still holds all
         run.enroll(extraction.ids, extraction.dataset_path)

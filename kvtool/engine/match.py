@@ -25,6 +25,7 @@ from kvtool.layers import named_layers
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
+from kvtool.text_templates import TextTemplate
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset, ImageRef
@@ -104,8 +105,9 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
         )
     if job.limit is not None and job.limit < 1:
         raise UsageError(f"--limit: expected a positive number of images, found {job.limit}")
+    TextTemplate.parse(job.text_template)
     prefixes = prefix_texts(job.prefix, dataset, refs)
-    if job.kinds is None or "value" in job.kinds:
+    if job.kinds is None or {"value", "projected"} & set(job.kinds):
         dataset.texts()  # its lines about what is left out belong to those of the pictures
     for line in dataset.left_out(LISTED):
         # An error is told under -q, too.

@@ -14,6 +14,8 @@ from kvtool.engine.prefixes import condition_name
 from kvtool.errors import ImageError, RunConflictError, UsageError
 from kvtool.store import Choice, RunConfig
 from kvtool.store.layout import check_name
+from kvtool.store.texts import text_arrays
+from kvtool.text_templates import DEFAULT
 from kvtool.types import KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Job:
     run: name of the run; stem: a name for a new one, to which a number is put where it is taken.
     changed: what to do where pictures of the run changed or vanished since: refuse, or replace what
     is stored of them.
+    text_template: what stands around class names and expressions, see kvtool.text_templates.
     """
 
     store: str
@@ -64,6 +67,7 @@ class Job:
     changed: Changed = "refuse"
     strict: bool = False
     reuse: bool = True
+    text_template: str = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Plan:
 
     ids: all images of the split; dataset_path: where they lie. refs: the pictures asked for; prefixes: the
     text before each, None where there is none; indices: its place in the run's roster. texts: class
-    names and expressions to store.
+    names and expressions to store, in text_template.
     source: the run that features before the decoder are taken from, where it holds the picture.
     is_new: whether the run was not there yet when the plan was made.
     """
@@ -85,6 +89,7 @@ class Plan:
     prefixes: tuple[str | None, ...]
     indices: tuple[int, ...]
     texts: tuple[str, ...]
+    text_template: str
     image_bytes: int
     n_probed: int
     source: str | None = None
@@ -193,7 +198,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
     if run is None:
         config = replace(config, part_size=part_size(image_bytes))
-    texts = tuple(dataset.texts()) if "value" in request.kinds else ()
+    texts = tuple(dataset.texts()) if text_arrays(config) else ()
     name = source.run.name if source else None
     ids, indices = tuple(extraction.ids), tuple(range(len(refs)))
     plan = Plan(
@@ -205,6 +210,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
         prefixes,
         indices,
         texts,
+        job.text_template,
         image_bytes,
         n_probed,
         source=name,

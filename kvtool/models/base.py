@@ -64,6 +64,21 @@ class Captured:
     text: dict[str, list[Array]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TextVectors:
+    """Vectors of texts that were run without an image, in the run's precision.
+
+    arrays: by name (text, layer, kv_head, dim): `value`, of each text's last token; `projected`
+        (text, 1, 1, hidden), what image tokens of that kind are compared with: the input embedding
+        of a decoder's last token, and `projected_mean`, the mean over the text's tokens; or the
+        text in the space that an encoder's text tower and image side share.
+    token_counts: of each text, in its first pattern.
+    """
+
+    arrays: dict[str, Array]
+    token_counts: list[int]
+
+
 class Model(Protocol):
     """A loaded model. `prepare` is safe to call from other threads than `capture`."""
 
@@ -100,9 +115,14 @@ class Model(Protocol):
         """
         ...
 
-    def text_values(self, texts: Sequence[str], layers: Sequence[int]) -> Array:
-        """Value vectors of each text's last token, the text run alone: (text, layer, kv_head, dim),
-        in the run's precision.
+    def text_vectors(
+        self, texts: Sequence[str], layers: Sequence[int], kinds: Sequence[Kind], template: str
+    ) -> TextVectors:
+        """Vectors of texts run without an image, in the patterns of a template
+        (kvtool.text_templates) and averaged over them, that tokens of these kinds are compared
+        with.
+
+        Raises UsageError for a text without a token, and of a model that reads none.
         """
         ...
 

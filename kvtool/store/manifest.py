@@ -18,6 +18,9 @@ from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
+TEXT_MEAN = "projected_mean"
+"""Of a class name or expression: the mean of its input embeddings, beside that of its last token.
+"""
 
 FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
@@ -110,7 +113,7 @@ class RunConfig:
         """Return the model's number of each stored layer of a kind (or of text_key, text_value);
         projected has layer 0.
         """
-        if kind == "projected":
+        if kind in ("projected", TEXT_MEAN):
             return (0,)
         return self.vision_layers if kind == "vision" else self.layers
 
@@ -119,7 +122,7 @@ class RunConfig:
         vision have one head.
         """
         geometry = self.model.geometry
-        if kind == "projected":
+        if kind in ("projected", TEXT_MEAN):
             return 1, geometry.hidden
         return (
             (1, geometry.vision_dim) if kind == "vision" else (geometry.kv_heads, geometry.head_dim)
@@ -208,9 +211,10 @@ def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
     of_texts: whether the array holds the vectors of class names and expressions, a text in place of
     a token.
     """
-    if array in ("projected", "vision"):
-        token = "token" if array == "projected" else "vision_token"
-        return f"{array}_layer", f"{array}_head", token, f"{array}_dim"
+    if array in ("projected", "vision", TEXT_MEAN):
+        token = "vision_token" if array == "vision" else "token"
+        kind = "projected" if array == TEXT_MEAN else array
+        return f"{kind}_layer", f"{kind}_head", "text" if of_texts else token, f"{kind}_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
     return "layer", "kv_head", "text" if of_texts else token, "dim"
 
