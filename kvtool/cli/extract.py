@@ -24,7 +24,7 @@ from kvtool.cli.options import (
     parse_layers,
 )
 from kvtool.errors import BusyError, PartialError
-from kvtool.types import KeyPosition, Precision, View
+from kvtool.types import InputSize, KeyPosition, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.engine.outcome import Report, SizeEstimate
@@ -38,6 +38,8 @@ EXAMPLES = (
     "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-7b-ov-hf \\\n"
     "    --dataset spair71k:SPair-71k --devices cuda:0,cuda:1",
     "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
+    "kvtool extract study.kv --model facebook/dino-vitb8 --dataset davis2017:DAVIS \\\n"
+    "    --image-size short:480",
 )
 
 
@@ -113,6 +115,22 @@ def extract(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
     ] = False,
+    image_size: Annotated[
+        str,
+        typer.Option(
+            "--image-size",
+            metavar="SIZE",
+            help="The size that pictures are brought to before an encoder or Qwen's tower: 384 "
+            "(a square), 480x832 (height x width), or short:480 (the shorter side; the picture's "
+            "own aspect ratio). Default: the checkpoint's.",
+        ),
+    ] = "",
+    min_pixels: Annotated[
+        int | None, bounded("min_pixels", help="Smallest area of a picture in Qwen's tower.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, bounded("max_pixels", help="Largest area of a picture in Qwen's tower.")
+    ] = None,
     text_template: Annotated[
         str,
         typer.Option(
@@ -133,6 +151,7 @@ def extract(
     and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
+    from kvtool.models.sizes import check_input
 
     job = Job(
         store=str(need_store(store)),
@@ -153,6 +172,7 @@ def extract(
         changed=changed,
         reuse=not no_reuse,
         text_template=text_template,
+        size=check_input(InputSize(image_size, min_pixels or 0, max_pixels or 0)),
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:

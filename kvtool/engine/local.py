@@ -43,7 +43,9 @@ def estimate(job: Job) -> SizeEstimate:
     extraction = open_extraction(job)
     store = existing_store(job.store)
     run = find_run(extraction, store) if store else None
-    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    model = load_model(
+        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
+    )
     plan = make_plan(extraction, model, run, store)
     todo = missing(plan, run)
     if run is not None:
@@ -148,7 +150,9 @@ def _extract(
     from kvtool.store.estimate import check_space, expected_bytes
 
     job = extraction.job
-    model = load_model(job.model, dtype=job.dtype, attention=job.attention, weights=False)
+    model = load_model(
+        job.model, dtype=job.dtype, attention=job.attention, weights=False, size=job.size
+    )
     plan = make_plan(extraction, model, run, store)
     store = store or open_store(job.store, create=True)
     store.sweep_tmp()

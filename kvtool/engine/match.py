@@ -22,6 +22,7 @@ from kvtool.datasets.images import digest_pictures
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
 from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
 from kvtool.layers import named_layers
+from kvtool.models.families import last_norm
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
 from kvtool.store.parts import Part
@@ -201,6 +202,8 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         layers = tuple(named_layers(layers, depth))
     if layers is not None:
         layers = tuple(sorted(set(layers)))
+    vision_layers = defaults.vision_layers if layers is None or not is_encoder else layers
+    norm = last_norm(stored.model.family, is_encoder, geometry.vision_layers, vision_layers)
     return replace(
         stored,
         model=replace(stored.model, revision=revision, dtype=job.dtype, attention=job.attention),
@@ -211,8 +214,12 @@ def asked_config(extraction: Extraction, stored: RunConfig) -> RunConfig:
         keys=job.keys,
         kinds=defaults.kinds if job.kinds is None else _in_order(job.kinds, defaults.kinds),
         layers=() if is_encoder else defaults.layers if layers is None else layers,
-        vision_layers=defaults.vision_layers if layers is None or not is_encoder else layers,
+        vision_layers=vision_layers,
         codec=job.codec,
+        vision_norm=norm,
+        image_size=job.size.image_size,
+        min_pixels=job.size.min_pixels,
+        max_pixels=job.size.max_pixels,
     )
 
 

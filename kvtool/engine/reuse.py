@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvtool.datasets.base import ImageRef
     from kvtool.models.base import LanguageModel, Prepared
 
-SHARED = ("dataset", "split", "view")
+SHARED = ("dataset", "split", "view", "input_size")
 """Fields of a run's configuration that must be equal, beside those of the model that its numbers
 depend on.
 """

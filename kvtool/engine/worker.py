@@ -58,7 +58,9 @@ def work(job: Job, plan: Plan, device: str, tell: Tell) -> None:
     """One worker: load the model, see what the run still lacks, and do what nobody else holds."""
     from kvtool.models import load_model
 
-    model = load_model(job.model, device=device, dtype=job.dtype, attention=job.attention)
+    model = load_model(
+        job.model, device=device, dtype=job.dtype, attention=job.attention, size=job.size
+    )
     store = open_store(job.store)
     check_same_model(plan.config.model, model.info)
     run = plan.open_run(store)

@@ -14,7 +14,7 @@ from typing import Any
 from kvtool import schema
 from kvtool.store.encoding import Codec
 from kvtool.store.layout import part_name
-from kvtool.types import Geometry, KeyPosition, Kind, ModelInfo, Sample, View
+from kvtool.types import Geometry, InputSize, KeyPosition, Kind, ModelInfo, Sample, View
 
 TEXT_KINDS = {"text_key": "key", "text_value": "value"}
 """Arrays of the prompt's tokens before the image, and the kind whose geometry they share."""
@@ -25,7 +25,9 @@ TEXT_MEAN = "projected_mean"
 FOLDER = "folder"
 """The data set of pictures alone, whose runs are told apart by their folder's name."""
 _STEM_LENGTH = 120
-_NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults")
+_NOT_IDENTITY = ("name", "dataset_path", "part_size", "defaults", "beside")
+_LATER = ("vision_norm", "image_size", "min_pixels", "max_pixels")
+"""Fields that runs of older versions lack: where they are empty, they are no part of the hash."""
 _NOT_IDENTITY_OF_MODEL = ("name", "commit")
 
 
@@ -55,6 +57,10 @@ class RunConfig:
     dataset: the spec's name, e.g. "spair71k"; dataset_path: where it lay when the run was made.
     prefix: "none", "correct", "incorrect", "random", "text:..." or "file" (one an image); samples
         have the texts.
+    image_size, min_pixels, max_pixels: see kvtool.types.InputSize.
+    vision_norm: of an encoder alone, the norm that its last layer is kept after, as its class calls
+        it; empty where that layer is not kept, or the class has none for patches.
+    beside: of an encoder alone, the model whose tower says which layers are its default.
     keys: whether keys are stored after or before the rotary embedding.
     layers, vision_layers: the model's layer numbers that are stored. part_size: images of a part at
         most.
@@ -74,6 +80,16 @@ class RunConfig:
     codec: Codec = "lz4"
     part_size: int = 16
     defaults: Choice = Choice()
+    vision_norm: str = ""
+    image_size: str = ""
+    min_pixels: int = 0
+    max_pixels: int = 0
+    beside: str = ""
+
+    @property
+    def input_size(self) -> InputSize:
+        """To what size pictures were brought before the tower."""
+        return InputSize(self.image_size, self.min_pixels, self.max_pixels)
 
     @property
     def hash(self) -> str:
@@ -84,7 +100,9 @@ class RunConfig:
     def _identity(self) -> dict[str, Any]:
         """What the hash covers."""
         record = {
-            name: value for name, value in self.to_json().items() if name not in _NOT_IDENTITY
+            name: value
+            for name, value in self.to_json().items()
+            if name not in _NOT_IDENTITY and (value or name not in _LATER)
         }
         return record | {"model": _model_identity(self.model)}
 
@@ -142,7 +160,8 @@ class RunConfig:
         theirs = other._identity
         model = ours.pop("model")
         other_model = theirs.pop("model")
-        pairs = [(name, ours[name], theirs[name]) for name in ours]
+        names = dict.fromkeys((*ours, *theirs))
+        pairs = [(name, ours.get(name, ""), theirs.get(name, "")) for name in names]
         # The model is compared field by field, since it is what mostly differs.
         pairs += [(f"model {name}", model[name], other_model[name]) for name in model]
         return [

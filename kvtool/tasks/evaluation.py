@@ -22,7 +22,7 @@ from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.shares import Share
 from kvtool.tasks import TASKS, datasets_for, tasks_over
 from kvtool.tasks.base import BlockPlan, Select
-from kvtool.tasks.blocks import baseline_kinds, baseline_plan, plan_blocks
+from kvtool.tasks.blocks import BASELINES, baseline_kinds, baseline_plan, plan_blocks
 from kvtool.tasks.language import wordless_kinds
 from kvtool.tasks.options import COMMON, check_values, task_options
 from kvtool.tasks.predictions import check_free, save_best
@@ -92,6 +92,7 @@ def evaluate(
         notes=notes,
     )
     others = _other_runs(run, kind_of_task.kinds)
+    scoring.notes += _textless_lines(run, kind_of_task.kinds)
     result = scoring.result(others, fresh)
     if folder is not None:
         save_best(scoring.task, plan, result, scoring.where, folder)
@@ -196,6 +197,17 @@ def _other_runs(run: Run, able: Sequence[Kind]) -> list[Run]:
         if (other.config.dataset, other.config.split) == (ours.dataset, ours.split)
         and not same_numbers(other.config.model, ours.model)
         and baseline_kinds(other, able)
+    ]
+
+
+def _textless_lines(run: Run, able: Sequence[Kind]) -> list[str]:
+    """A line for each encoder over the same data that no task of texts can be scored on."""
+    if "vision" in able:
+        return []
+    return [
+        f"run {other.name} is no baseline: {other.config.model.family} reads no text"
+        for other in _other_runs(run, BASELINES)
+        if not other.config.layers and not baseline_kinds(other, able)
     ]
 
 

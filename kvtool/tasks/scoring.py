@@ -8,7 +8,7 @@ scoring of its own two kinds, and nothing of what was kept before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class Scoring:
     device: str
     progress: Callable[..., None] | None
     share: Share
-    notes: Sequence[str] = ()
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def where(self) -> torch.device:
