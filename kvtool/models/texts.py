@@ -141,5 +141,5 @@ class TextReader(SeveralImages):
         if n_patterns == 1:
             return array
         vectors = from_numpy(array, self.checkpoint.dtype).float()
-        mean = vectors.unflatten(0, (-1, n_patterns)).mean(1)
+        mean = vectors.reshape(-1, n_patterns, *vectors.shape[1:]).mean(1)
         return to_numpy(mean.to(self.checkpoint.dtype))

@@ -29,7 +29,7 @@ def text_arrays(config: RunConfig) -> tuple[str, ...]:
     Tokens of `value` are compared with `value`, those of `projected` with `projected` or, of a
     decoder, with the mean of a text's input embeddings. `vision` alone has no text side.
     """
-    names = [kind for kind in ("value", "projected") if kind in config.kinds]
+    names: list[str] = [kind for kind in ("value", "projected") if kind in config.kinds]
     if "projected" in names and config.layers:
         names.append(TEXT_MEAN)
     return tuple(names)

@@ -68,7 +68,8 @@ def evaluate(
     if device != "auto":
         check_device(device)
     own = own_options(task, {**options, "limit": limit, "seed": seed})
-    able, notes = kind_of_task.kinds, []
+    able: tuple[Kind, ...] = kind_of_task.kinds
+    notes: list[str] = []
     if kinds is None and "text_template" in options_of(task):
         able, notes = _with_texts(run, able, own.get("text_template", DEFAULT))
     plan = plan_blocks(run, kinds, layers, heads, able)

@@ -11,8 +11,8 @@ import pytest
 from kvtool.errors import UsageError
 from kvtool.store import Run, float32_to_bits
 from tests.support.tasks import language
-from tests.support.tasks.language import HEADS, LAYERS, imagenet_run
-from tests.support.units import DIM, Array
+from tests.support.tasks.language import LAYERS, imagenet_run
+from tests.support.units import DIM, HEADS, Array
 
 NAMES = ["cat", "dog"]
 

@@ -88,7 +88,8 @@ class Contrastive(Encoder):
             self._embedded(filled[start : start + TEXT_BATCH])
             for start in range(0, len(filled), TEXT_BATCH)
         ]
-        embedded = torch.cat(chunks).unflatten(0, (len(texts), -1)).mean(1)
+        rows = torch.cat(chunks)
+        embedded = rows.reshape(len(texts), -1, rows.shape[-1]).mean(1)
         vectors = normalize(embedded, dim=-1).to(self.checkpoint.dtype)[:, None, None].cpu()
         counts = [
             len(self.tokenizer(shape.filled(text)[0], add_special_tokens=False)["input_ids"])
@@ -128,8 +129,8 @@ class SiglipOfTwo(Contrastive, Siglip):
 
     def beside_text(self, patches: torch.Tensor) -> torch.Tensor:
         """See Encoder.beside_text."""
-        pooled = self.net.head(patches.flatten(0, 1)[:, None])
-        return normalize(pooled, dim=-1).unflatten(0, patches.shape[:2])
+        pooled: torch.Tensor = self.net.head(patches.flatten(0, 1)[:, None])
+        return normalize(pooled, dim=-1).reshape(*patches.shape[:2], -1)
 
 
 class ClipOfTwo(Contrastive, Clip):
