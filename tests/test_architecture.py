@@ -53,7 +53,7 @@ def level(module: str) -> int:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_follow_the_arrows(module: str) -> None:
-    assert {other for other in IMPORTS[module] if level(other) > level(module)} == set()
+    assert {target for target in IMPORTS[module] if level(target) > level(module)} == set()
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -70,8 +70,11 @@ def experiment_of(module: str) -> str | None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if experiment_of(name)])
 def test_no_experiment_imports_another(module: str) -> None:
-    others = {experiment_of(other) for other in IMPORTS[module]} - {None, experiment_of(module)}
-    assert others == set()
+    experiments = {experiment_of(target) for target in IMPORTS[module]} - {
+        None,
+        experiment_of(module),
+    }
+    assert experiments == set()
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.names())
@@ -122,7 +125,7 @@ HEAVY = {
     "pyarrow",
     "matplotlib",
 }
-KEPT = [
+RESULT_MODULES = [
     "kvtool.store",
     "kvtool.store.verify",
     "kvtool.engine.local",
@@ -138,7 +141,7 @@ KEPT = [
 """What gives a kept result, or finds that nothing is left to do."""
 
 
-@pytest.mark.parametrize("module", KEPT)
+@pytest.mark.parametrize("module", RESULT_MODULES)
 def test_what_gives_a_kept_result_computes_nothing_on_import(module: str) -> None:
     assert not loaded_after(f"import {module}") & HEAVY
 
@@ -159,11 +162,11 @@ TEST_IMPORTS = import_graph(TESTS)
 @pytest.mark.parametrize("module", TESTS)
 def test_no_test_imports_another_test(module: str) -> None:
     folder = ".".join(module.split(".")[:2])
-    for other in TEST_IMPORTS[module]:
-        assert other == folder or other.startswith((*SHARED, f"{folder}.")), (
-            f"{other}: move what is shared to tests/support"
+    for target in TEST_IMPORTS[module]:
+        assert target == folder or target.startswith((*SHARED, f"{folder}.")), (
+            f"{target}: move what is shared to tests/support"
         )
-        assert not other.split(".")[-1].startswith(("test_", "conftest")), other
+        assert not target.split(".")[-1].startswith(("test_", "conftest")), target
 
 
 def test_the_documented_levels_are_these() -> None:

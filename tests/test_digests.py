@@ -113,10 +113,10 @@ def test_locked_memory_is_passed_over(
     file = settled(tmp_path / "f", b"x", monkeypatch)
     digests.digest_file(file)
     monkeypatch.setattr(digests, "_BUSY_S", 0.01)
-    other = sqlite3.connect(cache / "digests.sqlite")
-    other.execute("BEGIN EXCLUSIVE")
+    connection = sqlite3.connect(cache / "digests.sqlite")
+    connection.execute("BEGIN EXCLUSIVE")
     assert digests.digest_file(file) == digests.digest_bytes(b"x")
-    other.close()
+    connection.close()
 
 
 def test_texts_do_not_run_together() -> None:

@@ -34,9 +34,9 @@ class Cells(HTMLParser):
         self.texts.append(data)
 
 
-def check(shown: Displayed, *words: str) -> None:
+def check(displayed: Displayed, *words: str) -> None:
     """The text is short and has the words; the table has the same, every cell escaped."""
-    text = repr(shown)
+    text = repr(displayed)
     lines = text.splitlines()
     assert len(lines) <= 10
     assert max(map(len, lines)) <= WIDTH
@@ -44,7 +44,7 @@ def check(shown: Displayed, *words: str) -> None:
     for word in words:
         assert word in text
     cells = Cells()
-    cells.feed(shown._repr_html_())
+    cells.feed(displayed._repr_html_())
     assert set(cells.tags) == {"table", "caption", "tr", "th", "td"}
     assert cells.tags.count("tr") == len(lines) - 1
     assert cells.texts[0] in text

@@ -51,11 +51,11 @@ def test_readers_keep_the_old_file(tmp_path: Path) -> None:
         assert reader.read() == b"old"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_link_is_followed(tmp_path: Path, there: bool) -> None:
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_followed(tmp_path: Path, exists: bool) -> None:
     (tmp_path / "far").mkdir()
     target, link = tmp_path / "far" / "real", tmp_path / "link"
-    if there:
+    if exists:
         target.write_bytes(b"old")
     link.symlink_to("far/real")
     check_output(link, "-o")
@@ -131,8 +131,8 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> No
         ("\ud800", UsageError, r"-o: expected the name of a file, found '\\ud800'"),
         ("/proc/a", StoreError, "-o: /proc/a cannot be written"),
     ]
-    for path, error, said in cases:
-        with pytest.raises(error, match=said):
+    for path, error, message in cases:
+        with pytest.raises(error, match=message):
             check_output(path, "-o")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="expected a folder, found a file"):
         check_folder(tmp_path / "file", "-o")
@@ -191,10 +191,10 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     for error in (KeyboardInterrupt, ValueError):
         with pytest.raises(error), output_folder(tmp_path / "never", "--dir"):
             raise error
-    taken = tmp_path / "empty"
+    target = tmp_path / "empty"
     with (
         pytest.raises(StoreError, match=r"--dir: .*/empty cannot be written"),
-        output_folder(taken, "--dir"),
+        output_folder(target, "--dir"),
     ):
         pass
     assert names(tmp_path) == ["empty", "link", "new"]

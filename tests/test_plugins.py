@@ -175,14 +175,14 @@ def kvtool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def store(kvtool: Kvtool) -> Path:
     """A run of the plug-in's model over the plug-in's data set, made by two worker processes."""
-    made = kvtool.folder / "rooms.kv"
+    target = kvtool.folder / "rooms.kv"
     dataset = f"rooms:{kvtool.folder / 'rooms'}"
     flags = ("--layers", "0-2", "--dtype", "float32", "--devices", "cpu,cpu")
     done = kvtool.run(
-        "extract", made, "--model", kvtool.folder / "deit", "--dataset", dataset, *flags
+        "extract", target, "--model", kvtool.folder / "deit", "--dataset", dataset, *flags
     )
     assert done.returncode == 0, done.stderr
-    return made
+    return target
 
 
 def test_listed_and_in_the_help(kvtool: Kvtool) -> None:
@@ -222,13 +222,13 @@ def test_an_error_in_meters_of_which_the_lowest_is_best(kvtool: Kvtool, store: P
     assert "vision: depth_error, m" in table
     assert re.search(r"layer +h0 +min +head", table)
     assert "%" not in table.replace("95 % interval", "")
-    with Image.open(kvtool.folder / "probe.png") as drawn:
-        assert drawn.width > 0
+    with Image.open(kvtool.folder / "probe.png") as picture:
+        assert picture.width > 0
 
 
 def test_an_option_of_its_own(kvtool: Kvtool, store: Path) -> None:
-    near = kvtool.run("probe", store, TASK, "--farthest-m", "2", "--format", "json")
-    assert json.loads(near.stdout)["config"]["options"]["farthest_m"] == 2
+    result = kvtool.run("probe", store, TASK, "--farthest-m", "2", "--format", "json")
+    assert json.loads(result.stdout)["config"]["options"]["farthest_m"] == 2
     assert (
         "greater than or equal to 0.1"
         in kvtool.run("probe", store, TASK, "--farthest-m", "0.05").stderr
@@ -242,8 +242,8 @@ def test_an_option_of_its_own(kvtool: Kvtool, store: Path) -> None:
 def test_its_pictures(kvtool: Kvtool, store: Path) -> None:
     done = kvtool.run("show", store, "--task", TASK, "--image", "room1", "-o", "room1.png")
     assert done.returncode == 0, done.stderr
-    with Image.open(kvtool.folder / "room1.png") as drawn:
-        assert drawn.width > 2 * WH_PX[0]
+    with Image.open(kvtool.folder / "room1.png") as picture:
+        assert picture.width > 2 * WH_PX[0]
 
 
 def test_a_command_with_a_table_and_a_plot(kvtool: Kvtool, store: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_name_that_is_not_there_without_the_plugin(kvtool: Kvtool, store: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "said"),
+    ("name", "code", "message"),
     [
         ("none.py", None, "expected a file of Python, found none"),
         ("plugin.txt", "", "a name that ends in .py"),
@@ -316,12 +316,12 @@ def test_a_name_that_is_not_there_without_the_plugin(kvtool: Kvtool, store: Path
         ),
     ],
 )
-def test_bad_files_are_one_line(tmp_path: Path, name: str, code: str | None, said: str) -> None:
+def test_bad_files_are_one_line(tmp_path: Path, name: str, code: str | None, message: str) -> None:
     if code is not None:
         (tmp_path / name).write_text(code)
     line = Kvtool(tmp_path, []).error("--plugin", tmp_path / name, "models")
     assert str(tmp_path / name) in line
-    assert said in line
+    assert message in line
 
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
@@ -355,23 +355,23 @@ def test_packages_that_are_gone_or_take_a_name(tmp_path: Path) -> None:
     entries = "[kvtool.datasets]\nbirds = gone:Birds\ncoco = gone:Coco\n"
     entries += "[kvtool.tasks]\nnests = gone:Nests\n[kvtool.experiments]\nsongs = gone.songs\n"
     kvtool = Kvtool(tmp_path, [write_metadata(tmp_path / "site", "gone", entries)])
-    why = "of a plug-in, found ModuleNotFoundError: No module named 'gone'"
+    cause = "of a plug-in, found ModuleNotFoundError: No module named 'gone'"
     done = kvtool.run("datasets", "--format", "jsonl")
     assert (done.returncode, '"name": "coco"' in done.stdout) == (0, True)
     assert done.stderr.splitlines() == [
         "gone:Coco of the package gone is left out: coco: kvtool has this name itself",
-        f"left out: data set birds: expected gone:Birds {why}",
-        f"left out: task nests: expected gone:Nests {why}",
+        f"left out: data set birds: expected gone:Birds {cause}",
+        f"left out: task nests: expected gone:Nests {cause}",
     ]
-    assert f"data set birds: expected gone:Birds {why}" in kvtool.error("datasets", "birds")
+    assert f"data set birds: expected gone:Birds {cause}" in kvtool.error("datasets", "birds")
     helped = kvtool.run("--help")
     assert (helped.returncode, "  extract " in helped.stdout, "songs" in helped.stdout) == (
         0,
         True,
         False,
     )
-    assert f"experiment songs: expected gone.songs {why}" in helped.stderr
-    assert f"experiment songs: expected gone.songs {why}" in kvtool.error("songs")
+    assert f"experiment songs: expected gone.songs {cause}" in helped.stderr
+    assert f"experiment songs: expected gone.songs {cause}" in kvtool.error("songs")
 
 
 def test_all_commands_are_reserved() -> None:

@@ -60,17 +60,19 @@ def result(layers: int = 28, heads: int = 8) -> Result:
 
 
 def test_round_trip() -> None:
-    made = result(3, 2)
-    text = json.dumps(made.to_json(), allow_nan=False)
+    sample = result(3, 2)
+    text = json.dumps(sample.to_json(), allow_nan=False)
     again = Result.from_json(json.loads(text))
-    assert again == made
+    assert again == sample
     assert json.dumps(again.to_json()) == text
-    assert made.to_json()["schema"] == "kvtool.result/1"
+    assert sample.to_json()["schema"] == "kvtool.result/1"
 
 
 def test_what_is_not_finite_becomes_null_and_is_counted() -> None:
-    made = replace(result(1, 1), rows=[{"a": float("nan"), "b": float("inf"), "c": 1.5, "d": None}])
-    record = made.to_json()
+    sample = replace(
+        result(1, 1), rows=[{"a": float("nan"), "b": float("inf"), "c": 1.5, "d": None}]
+    )
+    record = sample.to_json()
     assert record["rows"] == [{"a": None, "b": None, "c": 1.5, "d": None}]
     assert record["n_undefined"] == 2
 
@@ -85,28 +87,28 @@ def test_another_schema_is_refused() -> None:
 
 
 def test_formats_keep_every_digit() -> None:
-    made = result(2, 2)
+    sample = result(2, 2)
     outs = {name: io.StringIO() for name in ("json", "jsonl", "csv")}
     for name, out in outs.items():
-        emit(made, name, out)
-    assert Result.from_json(json.loads(outs["json"].getvalue())) == made
+        emit(sample, name, out)
+    assert Result.from_json(json.loads(outs["json"].getvalue())) == sample
     lines = [json.loads(line) for line in outs["jsonl"].getvalue().splitlines()]
     assert [
         {k: v for k, v in line.items() if k not in ("task", "run")} for line in lines
-    ] == made.rows
+    ] == sample.rows
     assert {(line["task"], line["run"]) for line in lines} == {("semantic-correspondence", "r")}
     table = list(csv.DictReader(io.StringIO(outs["csv"].getvalue())))
-    assert [float(line["pck_image"]) for line in table] == [r["pck_image"] for r in made.rows]
+    assert [float(line["pck_image"]) for line in table] == [r["pck_image"] for r in sample.rows]
     assert [line["alpha"] for line in table].count("0.05") == 1
     with pytest.raises(UsageError, match="known: table, json, jsonl, csv"):
-        emit(made, "yaml", io.StringIO())
+        emit(sample, "yaml", io.StringIO())
 
 
 @pytest.mark.parametrize("heads", [8, 10])
 def test_a_table_fits_eighty_columns(heads: int) -> None:
-    made = result(28, heads)
+    sample = result(28, heads)
     out = io.StringIO()
-    emit(made, "table", out)
+    emit(sample, "table", out)
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
@@ -145,9 +147,9 @@ def test_rows_without_blocks_and_undefined_scores() -> None:
         {"condition": "none", "f1": 78.1, "f1_low": 70.0, "f1_high": 80.0, "n": 9},
         {"condition": "late", "f1": None, "f1_low": None, "f1_high": None, "n": 9},
     ]
-    made = Result("score", None, "f1", 9, conditions, unit="percent")
+    sample = Result("score", None, "f1", 9, conditions, unit="percent")
     out = io.StringIO()
-    emit(made, "table", out)
+    emit(sample, "table", out)
     assert "78.1 [70.0, 80.0]" in out.getvalue()
     assert re.search(r"late\W+- ", out.getvalue())
 
@@ -174,26 +176,26 @@ def test_a_summary_has_a_row_for_each_condition() -> None:
         for condition in ("none", "late")
         for subset in ("all", "random")
     ]
-    made = Result("knockout", None, "f1", 9, rows)
-    assert made.level_rows("summary") == [rows[0], rows[2]]
-    assert made.level_rows("category") == [rows[1], rows[3]]
+    sample = Result("knockout", None, "f1", 9, rows)
+    assert sample.level_rows("summary") == [rows[0], rows[2]]
+    assert sample.level_rows("category") == [rows[1], rows[3]]
 
 
 def test_pandas_has_a_table_for_each_level() -> None:
     pandas = pytest.importorskip("pandas")
-    made = result(2, 2)
+    sample = result(2, 2)
     for level in LEVELS:
-        frame = made.to_pandas(level)
+        frame = sample.to_pandas(level)
         assert isinstance(frame, pandas.DataFrame)
-        assert len(frame) == len(made.level_rows(level))
-    summary, category = made.level_rows("summary"), made.level_rows("category")
-    assert summary + category == sorted(made.rows, key=lambda row: "alpha" in row)
+        assert len(frame) == len(sample.level_rows(level))
+    summary, category = sample.level_rows("summary"), sample.level_rows("category")
+    assert summary + category == sorted(sample.rows, key=lambda row: "alpha" in row)
     assert len(category) == 1
-    assert made.to_pandas().equals(made.to_pandas("summary"))
-    assert "alpha" not in made.to_pandas().columns
-    assert made.level_rows("baselines") is made.baselines
+    assert sample.to_pandas().equals(sample.to_pandas("summary"))
+    assert "alpha" not in sample.to_pandas().columns
+    assert sample.level_rows("baselines") is sample.baselines
     with pytest.raises(UsageError, match="level 'blocks': expected one of summary, category"):
-        made.to_pandas("blocks")  # type: ignore[arg-type]
+        sample.to_pandas("blocks")  # type: ignore[arg-type]
 
 
 def test_every_field_is_documented() -> None:

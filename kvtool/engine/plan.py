@@ -78,11 +78,16 @@ class Job:
 class Plan:
     """A job resolved against its model and data set.
 
-    ids: all images of the split; dataset_path: where they lie. refs: the pictures asked for; prefixes: the
-    text before each, None where there is none; indices: its place in the run's roster. texts: class
-    names and expressions to store, in text_template.
-    source: the run that features before the decoder are taken from, where it holds the picture.
-    is_new: whether the run was not there yet when the plan was made.
+    Args:
+        ids: all images of the split.
+        dataset_path: where they lie.
+        refs: the pictures asked for.
+        prefixes: the text before each of them, None where there is none.
+        indices: the index of each in the run's roster.
+        texts: class names and expressions to store.
+        text_template: what they are put into.
+        source: the run that features before the decoder are taken from, where it holds the picture.
+        is_new: whether the run was not there yet when the plan was made.
     """
 
     config: RunConfig
@@ -93,12 +98,12 @@ class Plan:
     prefixes: tuple[str | None, ...]
     indices: tuple[int, ...]
     texts: tuple[str, ...]
-    text_template: str
     image_bytes: int
     n_probed: int
     source: str | None = None
     is_new: bool = True
     is_named: bool = False
+    text_template: str = DEFAULT
 
     @cached_property
     def position_of(self) -> dict[int, int]:
@@ -222,11 +227,11 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
         prefixes,
         indices,
         texts,
-        job.text_template,
         image_bytes,
         n_probed,
         source=name,
         is_named=job.run is not None,
+        text_template=job.text_template,
     )
     if run is None:
         return plan

@@ -123,7 +123,7 @@ def _notes(
         notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {blocks}")
     if cut is None:
         notes.append(
-            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
+            f"not bimodal ({distribution.reason}): no cut is taken; give one with --threshold"
         )
     return notes
 

@@ -139,6 +139,12 @@ class LanguageModel(Model, Protocol):
     language_model: Any
     """The decoder without its head, a transformers module: the place to set another attention."""
 
+    def text_values(
+        self, texts: Sequence[str], layers: Sequence[int], template: str = "{}"
+    ) -> Array:
+        """Value vectors of each text's last token, (text, layer, kv_head, dim), see text_vectors."""
+        ...
+
     def prepare_stored(
         self, sample: Sample, arrays: Mapping[str, Array], prefix: str = ""
     ) -> Prepared:

@@ -39,7 +39,7 @@ class Distribution:
 
     Attributes:
         bimodal: Whether there are two modes.
-        why: The reason, in words.
+        reason: The reason, in words.
         modes: The highest points of the density on both sides of the valley; where the distribution
             is not bimodal, the highest of all.
         valley: The lowest point between the modes.
@@ -50,7 +50,7 @@ class Distribution:
     """
 
     bimodal: bool
-    why: str
+    reason: str
     modes: list[float]
     valley: float | None
     valley_ratio: float | None
@@ -60,7 +60,7 @@ class Distribution:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for JSON."""
-        return asdict(self)
+        return {"why" if name == "reason" else name: value for name, value in asdict(self).items()}
 
 
 class Valley(NamedTuple):

@@ -50,7 +50,9 @@ def records(counts: Sequence[int], heads: int) -> list[list[int]]:
 
 
 def blocks(stored: Iterable[StoredBlock]) -> set[StoredBlock]:
-    """Return the (kind, layer, head) of stored blocks; texts count for the kind of their geometry."""
+    """Return the (kind, layer, head) of stored blocks; texts count for the kind of their
+    geometry.
+    """
     kinds = {"text_key": "key", "text_value": "value", "text": "value"}
     return {(kinds.get(array, array), layer, head) for array, layer, head in stored}
 

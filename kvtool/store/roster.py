@@ -19,15 +19,9 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import ledger
 from kvtool.store.durable import make_folder
-from kvtool.store.files import (
-    commit_folder,
-    group_json,
-    os_errors,
-    read_group,
-    scratch_folder,
-    write_file,
-)
+from kvtool.store.files import commit_folder, os_errors, scratch_folder, write_file
 from kvtool.store.layout import ROSTER, ZARR_JSON
+from kvtool.store.sealed import group_json, read_group
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class Run(StoredRun):
         """
         with os_errors(f"run {self.name}: part {name} cannot be dropped"):
             remove_committed(self.store, self.folder / "parts" / name)
-        self._known.pop(f"parts/{name}", None)
+        self._parts.pop(f"parts/{name}", None)
         self.refresh()
 
     def commit_text(

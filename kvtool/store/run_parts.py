@@ -9,11 +9,12 @@ from pathlib import Path
 
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import layout
-from kvtool.store.files import member_names, os_errors, read_group
+from kvtool.store.files import member_names, os_errors
 from kvtool.store.manifest import RunConfig
 from kvtool.store.nonfinite import StoredBlock
 from kvtool.store.parts import Part, check_part, check_text
 from kvtool.store.roster import Roster, read_roster
+from kvtool.store.sealed import read_group
 
 
 @dataclass(repr=False)
@@ -22,7 +23,7 @@ class RunParts:
 
     store: Path
     config: RunConfig
-    _known: dict[str, Part] = field(default_factory=dict)
+    _parts: dict[str, Part] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -128,7 +129,7 @@ class RunParts:
                 continue
             # The attributes of a part never change, so they are read once.
             key = f"{group}/{entry}"
-            if key not in self._known:
-                self._known[key] = self.open_part(group, entry)
-            parts.append(self._known[key])
+            if key not in self._parts:
+                self._parts[key] = self.open_part(group, entry)
+            parts.append(self._parts[key])
         return parts

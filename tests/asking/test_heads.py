@@ -40,7 +40,7 @@ def test_groups_cover_any_depth_once(n_layers: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("spec", "expected"),
     [
         (None, None),
         ("early", tuple(range(8))),
@@ -50,14 +50,14 @@ def test_groups_cover_any_depth_once(n_layers: int) -> None:
         ((5, 2, 5), (2, 5)),
     ],
 )
-def test_layers(asked: Any, expected: tuple[int, ...] | None) -> None:
-    assert resolve_layers(asked, 28) == expected
+def test_layers(spec: Any, expected: tuple[int, ...] | None) -> None:
+    assert resolve_layers(spec, 28) == expected
 
 
-@pytest.mark.parametrize("asked", ["last", "last:0", "last:x", "end", (28,), (-1,), ()])
-def test_bad_layers(asked: Any) -> None:
+@pytest.mark.parametrize("spec", ["last", "last:0", "last:x", "end", (28,), (-1,), ()])
+def test_bad_layers(spec: Any) -> None:
     with pytest.raises(UsageError, match=r"layers: expected .*, found"):
-        resolve_layers(asked, 28)
+        resolve_layers(spec, 28)
 
 
 def test_plain_rows_are_all_taken_and_the_rest_is_dependent() -> None:
@@ -154,7 +154,7 @@ def paper_heads() -> HeadSet:
 
 def test_conditions_of_the_paper() -> None:
     conditions, notes = make_conditions(paper_heads(), PAPER, None, (), 1, 0)
-    assert [(each.name, len(each.heads)) for each in conditions] == [
+    assert [(condition.name, len(condition.heads)) for condition in conditions] == [
         ("none", 0), ("chosen", 42), ("early", 20), ("middle", 8), ("late", 14),
     ]  # fmt: skip
     assert notes == []
@@ -165,44 +165,44 @@ def test_controls_are_as_many_of_the_same_layers() -> None:
     conditions, _ = make_conditions(
         heads, PAPER, resolve_layers("last:10", 28), ("random", "dependent"), 5, 0
     )
-    named: dict[str, list[HeadCondition]] = {}
-    for each in conditions:
-        named.setdefault(each.name, []).append(each)
-    assert list(named) == ["none", "chosen", "late", "random", "dependent"]
-    assert [each.draw for each in named["random"]] == list(range(5))
-    for each in (*named["random"], *named["dependent"]):
-        assert len(each.heads) == 14
-        assert {layer for layer, _ in each.heads} <= set(range(18, 28))
-    assert all(not each.heads & heads.selected for each in named["dependent"])
-    assert any(each.heads & heads.selected for each in named["random"])
-    assert len({each.heads for each in (*named["random"], *named["dependent"])}) == 10
+    by_name: dict[str, list[HeadCondition]] = {}
+    for condition in conditions:
+        by_name.setdefault(condition.name, []).append(condition)
+    assert list(by_name) == ["none", "chosen", "late", "random", "dependent"]
+    assert [condition.draw for condition in by_name["random"]] == list(range(5))
+    for condition in (*by_name["random"], *by_name["dependent"]):
+        assert len(condition.heads) == 14
+        assert {layer for layer, _ in condition.heads} <= set(range(18, 28))
+    assert all(not condition.heads & heads.selected for condition in by_name["dependent"])
+    assert any(condition.heads & heads.selected for condition in by_name["random"])
+    assert len({condition.heads for condition in (*by_name["random"], *by_name["dependent"])}) == 10
     again, _ = make_conditions(
         heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 0
     )
     assert set(again) == set(conditions)
-    other, _ = make_conditions(
+    second, _ = make_conditions(
         heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 1
     )
-    assert set(other) != set(conditions)
+    assert set(second) != set(conditions)
 
 
 def test_without_layers_controls_are_of_layers_that_hold_a_chosen_head() -> None:
     heads = taken([{"layer": 4, "kv_head": 1}, {"layer": 5, "kv_head": 2}])
     conditions, _ = make_conditions(heads, SMALL, None, ("dependent", "random"), 20, 0)
-    drawn = {head for each in conditions[3:] for head in each.heads}
-    assert drawn == {(layer, head) for layer in (4, 5) for head in range(4)}
+    control_heads = {head for condition in conditions[3:] for head in condition.heads}
+    assert control_heads == {(layer, head) for layer in (4, 5) for head in range(4)}
 
 
 def test_a_control_with_too_few_heads_takes_them_all_and_says_so() -> None:
     heads = taken([{"layer": 5, "kv_head": head} for head in range(3)])
     conditions, notes = make_conditions(heads, SMALL, None, ("dependent",), 2, 0)
-    assert [each.heads for each in conditions if each.name == "dependent"] == [
+    assert [condition.heads for condition in conditions if condition.name == "dependent"] == [
         frozenset({(5, 3)})
     ] * 2
     assert notes[-1] == "control dependent: 1 heads to draw in these layers, not 3"
     full = taken([{"layer": 5, "kv_head": head} for head in range(4)])
     conditions, notes = make_conditions(full, SMALL, None, ("dependent",), 2, 0)
-    assert "dependent" not in {each.name for each in conditions}
+    assert "dependent" not in {condition.name for condition in conditions}
     assert "0 heads" in notes[-1]
 
 

@@ -32,15 +32,15 @@ def main(names: list[str]) -> None:
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(rows, indent=2) + "\n")
     table = Table("benchmark", "unit", "ours", "peer", "ratio", "target", "")
-    for one in rows:
-        sign = ">=" if one["better"] == "higher" else "<="
-        cells = [f"{one[key]:.4g}" for key in ("ours", "peer", "ratio")]
+    for row in rows:
+        sign = ">=" if row["better"] == "higher" else "<="
+        cells = [f"{row[key]:.4g}" for key in ("ours", "peer", "ratio")]
         table.add_row(
-            one["name"],
-            one["unit"],
+            row["name"],
+            row["unit"],
             *cells,
-            f"{sign} {one['target']:.3g}",
-            "met" if met(one) else "MISSED",
+            f"{sign} {row['target']:.3g}",
+            "met" if met(row) else "MISSED",
         )
     Console().print(table)
     print(f"written to {OUT}", file=sys.stderr)

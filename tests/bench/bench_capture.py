@@ -36,9 +36,9 @@ def bench() -> list[Row]:
     assert isinstance(model, Llava)
     prepared = [model.prepare(picture(i), id=str(i), index=i) for i in range(IMAGES)]
     batches = [prepared[start : start + BATCH] for start in range(0, IMAGES, BATCH)]
-    kept = model.request(("key", "value"), None)
+    request = model.request(("key", "value"), None)
     return [
-        compared(model, batches, kept, "capture of keys and values", 0.9),
+        compared(model, batches, request, "capture of keys and values", 0.9),
         compared(model, batches, model.request(None, None), "capture of every kind", 0.85),
     ]
 
@@ -68,8 +68,8 @@ def prefill_seconds(model: Llava, batches: Sequence[Sequence[Prepared]]) -> floa
     inputs = [transformers_inputs(model, batch) for batch in batches]
     started = time.perf_counter()
     with torch.inference_mode():
-        for one in inputs:
-            model.net.model(**one, use_cache=True)
+        for batch in inputs:
+            model.net.model(**batch, use_cache=True)
     return time.perf_counter() - started
 
 
@@ -112,5 +112,5 @@ def picture(seed: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    for found in bench():
-        print(found)
+    for result in bench():
+        print(result)

@@ -35,19 +35,20 @@ def bench() -> list[Row]:
 
 def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[Any]]]:
     """The job, its plan, and its images prepared in the batches that extract makes of them."""
+    from kvtool.engine.capture import batches
     from kvtool.engine.match import open_extraction
-    from kvtool.engine.pipeline import batches, prepare_one
+    from kvtool.engine.pipeline import prepare_one
     from kvtool.engine.plan import Job, make_plan
     from kvtool.models import load_model
 
     job = Job(str(folder / "x.kv"), "demo", f"folder:{scenes}", limit=IMAGES, batch_size=BATCH)
     model = load_model(job.model, dtype=job.dtype)
     plan = make_plan(open_extraction(job), model, None, None)
-    found = []
+    prepared = []
     for part in plan.parts(set()):
         ready = [item for i in part if (item := prepare_one(plan, model, i, True, lambda _: None))]
-        found += [[ready[i] for i in positions] for positions in batches(ready, BATCH)]
-    return job, plan, found
+        prepared += [[ready[i] for i in positions] for positions in batches(ready, BATCH)]
+    return job, plan, prepared
 
 
 def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
@@ -65,8 +66,8 @@ def prefill_seconds(job: Any, batches: Sequence[Sequence[Any]]) -> float:
     inputs = [transformers_inputs(model, batch) for batch in batches]
     started = time.perf_counter()
     with torch.inference_mode():
-        for one in inputs:
-            model.net.model(**one, use_cache=True)
+        for batch in inputs:
+            model.net.model(**batch, use_cache=True)
     return time.perf_counter() - started
 
 

@@ -35,21 +35,21 @@ def bench(n_images: int = IMAGES) -> list[Row]:
     from tests.bench.bench_capture import demo_or_random
 
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_scenes(place / "scenes", size="medium", only=["pope"])
-        name = demo_or_random(place / "model")
-        spec = f"pope:{repeated(place / 'scenes', place / 'pope', n_images)}"
+        path = Path(folder)
+        write_scenes(path / "scenes", size="medium", only=["pope"])
+        name = demo_or_random(path / "model")
+        spec = f"pope:{repeated(path / 'scenes', path / 'pope', n_images)}"
         peer = Peer(name, spec, n_images)
         started = time.perf_counter()
-        found, answers = ours(place / "s.kv", name, spec, n_images, peer)
+        result, answers = ours(path / "s.kv", name, spec, n_images, peer)
         ours_s = time.perf_counter() - started - peer.seconds
-    n_asked = found.n * len(found.config["conditions"])
-    same = sum(answers[key] == said for key, said in peer.answers.items())
-    shape = f"{n_images} images, {found.n} questions, 4 conditions"
+    n_asked = result.n * len(result.config["conditions"])
+    n_equal = sum(answers[key] == answer for key, answer in peer.answers.items())
+    shape = f"{n_images} images, {result.n} questions, 4 conditions"
     n = len(peer.answers)
     return [
         row(f"knockout, {shape}", "answers/s", n_asked / ours_s, n / peer.seconds, TARGET),
-        row(f"knockout: answers equal to generate's, of {n}", "answers", same, n, 1.0),
+        row(f"knockout: answers equal to generate's, of {n}", "answers", n_equal, n, 1.0),
     ]
 
 
@@ -57,18 +57,18 @@ def repeated(scenes: Path, folder: Path, n_images: int) -> Path:
     """The questions and pictures of scenes, taken again under other names until there are enough
     images.
     """
-    asked: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    by_image: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for file in sorted((scenes / "pope").glob("*.json")):
         for line in file.read_text().splitlines():
             record = json.loads(line)
-            asked.setdefault(record["image"], {}).setdefault(file.name, []).append(record)
+            by_image.setdefault(record["image"], {}).setdefault(file.name, []).append(record)
     (folder / "val2014").mkdir(parents=True)
-    known = list(asked)
+    names = list(by_image)
     for index in range(n_images):
-        source = known[index % len(known)]
+        source = names[index % len(names)]
         name = f"{index:06d}.jpg"
         shutil.copy(scenes / "coco" / "val2014" / source, folder / "val2014" / name)
-        for file_name, records in asked[source].items():
+        for file_name, records in by_image[source].items():
             with (folder / file_name).open("a") as out:
                 out.writelines(json.dumps({**record, "image": name}) + "\n" for record in records)
     return folder
@@ -92,10 +92,10 @@ def ours(
     )
     options: dict[str, Any] = {"limit": n_images, "max_new_tokens": MAX_NEW_TOKENS, "device": "cpu"}
     file = store.with_suffix(".jsonl")
-    found = kvtool.knockout(store, spec, HEADS, answers=file, progress=progress, **options)
+    result = kvtool.knockout(store, spec, HEADS, answers=file, progress=progress, **options)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     plain = [line for line in lines if line["condition"] == "none"]
-    return found, {(line["image"], line["question_id"]): line["answer"] for line in plain}
+    return result, {(line["image"], line["question_id"]): line["answer"] for line in plain}
 
 
 class Peer:
@@ -111,9 +111,11 @@ class Peer:
         model = load_model(name, dtype="float32")
         assert isinstance(model, Llava)
         self.model = model
-        asked: Any = open_benchmark(spec)[1]
-        refs = {ref.id: ref for ref in asked.images()[:n_images]}
-        questions = [question for question in asked.questions() if question.image_ids[0] in refs]
+        benchmark: Any = open_benchmark(spec)[1]
+        refs = {ref.id: ref for ref in benchmark.images()[:n_images]}
+        questions = [
+            question for question in benchmark.questions() if question.image_ids[0] in refs
+        ]
         step = max(1, len(questions) // SAMPLED)
         self.todo = [
             (question, self.inputs(question, refs[question.image_ids[0]]))
@@ -129,13 +131,13 @@ class Peer:
         from kvtool.datasets.images import load_image
         from tests.bench.bench_capture import transformers_inputs
 
-        made = transformers_inputs(
+        inputs = transformers_inputs(
             self.model, [self.model.prepare(load_image(ref), id=ref.id, index=0)]
         )
         text = torch.tensor([self.model.prompt.text_ids(self.model.question(question.prompt))])
-        made["input_ids"] = torch.cat([made["input_ids"], text], dim=1)
-        made["attention_mask"] = torch.ones_like(made["input_ids"])
-        return made
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], text], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        return inputs
 
     def answer_next(self) -> None:
         """One more question, now and then."""
@@ -154,5 +156,5 @@ class Peer:
 
 
 if __name__ == "__main__":
-    for one in bench(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES):
-        print(one)
+    for result in bench(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES):
+        print(result)

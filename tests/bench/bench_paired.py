@@ -28,24 +28,24 @@ def bench() -> list[Row]:
     from tests.bench.bench_capture import demo_or_random
 
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_scenes(place / "scenes", size="medium", only=["blink"])
-        name = demo_or_random(place / "model")
-        spec = f"blink:{place / 'scenes' / 'blink' / 'Art_Style'}@val"
-        kvtool.extract(place / "s.kv", model=name, dataset=spec, dtype="float32")
+        path = Path(folder)
+        write_scenes(path / "scenes", size="medium", only=["blink"])
+        name = demo_or_random(path / "model")
+        spec = f"blink:{path / 'scenes' / 'blink' / 'Art_Style'}@val"
+        kvtool.extract(path / "s.kv", model=name, dataset=spec, dtype="float32")
         peer = Peer(name, spec)
         started = time.perf_counter()
-        found = kvtool.paired(
-            place / "s.kv",
+        result = kvtool.paired(
+            path / "s.kv",
             "art-style",
             max_new_tokens=MAX_NEW_TOKENS,
             device="cpu",
             progress=peer.keep_up,
         )
         ours_s = time.perf_counter() - started - peer.seconds
-        peer.keep_up(found.n, "answers")
-    n = found.n
-    same = sum(peer.answers[item["id"]] == item["answer"] for item in found.items)
+        peer.keep_up(result.n, "answers")
+    n = result.n
+    n_equal = sum(peer.answers[item["id"]] == item["answer"] for item in result.items)
     return [
         row(
             f"paired, {n} questions of three pictures",
@@ -54,7 +54,7 @@ def bench() -> list[Row]:
             n / peer.seconds,
             TARGET,
         ),
-        row(f"paired: answers equal to generate's, of {n}", "answers", same, n, 1.0),
+        row(f"paired: answers equal to generate's, of {n}", "answers", n_equal, n, 1.0),
     ]
 
 
@@ -77,10 +77,10 @@ class Peer:
 
     def keep_up(self, n: int, note: str = "", _total: int | None = None) -> None:
         """As many questions as ours has just answered."""
-        some = self.todo[: n if note == "answers" else 0]
-        self.todo = self.todo[len(some) :]
+        questions = self.todo[: n if note == "answers" else 0]
+        self.todo = self.todo[len(questions) :]
         started = time.perf_counter()
-        for question in some:
+        for question in questions:
             self.answers[question.id] = self.answer(question)
         self.seconds += time.perf_counter() - started
 
@@ -117,5 +117,5 @@ class Peer:
 
 
 if __name__ == "__main__":
-    for one in bench():
-        print(one)
+    for result in bench():
+        print(result)

@@ -40,11 +40,11 @@ def bench() -> list[Row]:
             seconds, report, _ = extract(reused, condition, options, reuse=True)
             assert report.n_reused == (0 if condition == "none" else IMAGES)
             ours += seconds
-            seconds, other, tower = extract(pixels, condition, options, reuse=False)
+            seconds, second, tower = extract(pixels, condition, options, reuse=False)
             theirs += seconds
             if condition == "none":
                 first, in_tower = seconds, tower
-            assert contents(reused / "runs" / report.run) == contents(pixels / "runs" / other.run)
+            assert contents(reused / "runs" / report.run) == contents(pixels / "runs" / second.run)
     images = IMAGES * len(CONDITIONS)
     share = in_tower / first
     name = f"four prefix conditions, {IMAGES} scenes, tower {share:.0%} of the time: {4 / (4 - 3 * share):.2f} at most"
@@ -68,9 +68,9 @@ def extract(
     def timed(*args: Any, **kwargs: Any) -> Any:
         nonlocal seconds
         started = time.perf_counter()
-        found = encode(*args, **kwargs)
+        encoded = encode(*args, **kwargs)
         seconds += time.perf_counter() - started
-        return found
+        return encoded
 
     Llava.encode = timed  # type: ignore[method-assign]
     try:
@@ -92,5 +92,5 @@ def contents(run: Path) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    for found in bench():
-        print(found)
+    for result in bench():
+        print(result)

@@ -70,7 +70,7 @@ def linear_probe() -> Row:
     x = correlated(blocks, n)
     labels = (x[0, :, :20].sum(1) + 2 * torch.randn(n) > 4)[None]
     weights = torch.ones(1, n)
-    found = logistic.fit(x, labels, weights)
+    solution = logistic.fit(x, labels, weights)
 
     def one(features: Any) -> Any:
         return LogisticRegression(tol=1e-6, max_iter=10_000, solver="newton-cholesky").fit(
@@ -83,10 +83,10 @@ def linear_probe() -> Row:
     peer_fit = logistic.Fit(
         torch.from_numpy(np.concatenate([m.coef_ for m in models])),
         torch.from_numpy(np.concatenate([m.intercept_ for m in models])),
-        found.converged,
+        solution.converged,
     )
     gap = (
-        logistic.objective(x, labels, weights, found)
+        logistic.objective(x, labels, weights, solution)
         / logistic.objective(x, labels, weights, peer_fit)
         - 1
     )
@@ -114,21 +114,21 @@ def propagation() -> list[Row]:
     stored = torch.randn(frames, HEADS, TOKENS, DIM).bfloat16()
     first = torch.nn.functional.one_hot(torch.randint(channels, (TOKENS,)), channels).T.float()
     rows, cols = torch.arange(TOKENS) // GRID[1], torch.arange(TOKENS) % GRID[1]
-    near = (((rows[:, None] - rows).abs() <= 12) & ((cols[:, None] - cols).abs() <= 12)).float()
+    window = (((rows[:, None] - rows).abs() <= 12) & ((cols[:, None] - cols).abs() <= 12)).float()
     columns = stored[:, 0].float().transpose(1, 2).contiguous()
 
     def ours() -> list[torch.Tensor]:
-        context, found = Context(stored[0], first.expand(HEADS, -1, -1), GRID, Rule()), []
+        context, propagated = Context(stored[0], first.expand(HEADS, -1, -1), GRID, Rule()), []
         for values in stored[1:]:
-            found.append(context.propagate(values))
-            context.add(values, found[-1])
-        return found
+            propagated.append(context.propagate(values))
+            context.add(values, propagated[-1])
+        return propagated
 
     def reference() -> list[torch.Tensor]:
-        return propagate_block(columns, first, near, reference_weights)
+        return propagate_block(columns, first, window, reference_weights)
 
     def lean() -> list[torch.Tensor]:
-        return propagate_block(normalize(columns, dim=1), first, near, lean_weights)
+        return propagate_block(normalize(columns, dim=1), first, window, lean_weights)
 
     # A fifth neighbour as near as the sixth up to rounding may change places; all else agrees.
     for peer in (reference, lean):
@@ -138,7 +138,7 @@ def propagation() -> list[Row]:
         ]
         assert max(wrong) < 0.01, max(wrong)
     timed = [(best_of(1, ours), best_of(1, reference), best_of(1, lean)) for _ in range(3)]
-    ours_s, reference_s, lean_s = (min(each) for each in zip(*timed, strict=True))
+    ours_s, reference_s, lean_s = (min(seconds) for seconds in zip(*timed, strict=True))
     name, rate = "label propagation, 60 frames", frames - 1
     return [
         row(
@@ -156,7 +156,7 @@ Weigh = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def propagate_block(
-    feats: torch.Tensor, first: torch.Tensor, near: torch.Tensor, weigh: Weigh
+    feats: torch.Tensor, first: torch.Tensor, window: torch.Tensor, weigh: Weigh
 ) -> list[torch.Tensor]:
     """Soft masks of the frames after the first of one block, feats (frame, dim, token), as DINO's
     evaluation makes them: weights (context token, token) times the masks of frame 0 and the last
@@ -166,13 +166,13 @@ def propagate_block(
     for t in range(1, len(feats)):
         voters = [0, *range(1, t)[-7:]]
         masks.append(
-            torch.cat([masks[i] for i in voters], dim=1) @ weigh(feats[t], feats[voters], near)
+            torch.cat([masks[i] for i in voters], dim=1) @ weigh(feats[t], feats[voters], window)
         )
     return masks[1:]
 
 
 def reference_weights(
-    frame: torch.Tensor, context: torch.Tensor, near: torch.Tensor
+    frame: torch.Tensor, context: torch.Tensor, window: torch.Tensor
 ) -> torch.Tensor:
     """As the reference has it: every feature normalised for each frame, the frame repeated for each
     context frame, the affinities turned over, the five greatest of each column kept, divided into a
@@ -180,18 +180,18 @@ def reference_weights(
     """
     frames = normalize(frame.T, dim=1)[None].repeat(len(context), 1, 1)
     affinity = torch.exp(torch.bmm(frames, normalize(context, dim=1)) / 0.1)
-    affinity *= near
+    affinity *= window
     affinity = affinity.transpose(2, 1).reshape(-1, affinity.shape[1])
     affinity[affinity < torch.topk(affinity, 5, dim=0).values.min(dim=0).values] = 0
     return affinity / affinity.sum(0, keepdim=True)
 
 
-def lean_weights(frame: torch.Tensor, context: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+def lean_weights(frame: torch.Tensor, context: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
     """The same of features normalised once, the product made the right way round, divided in
     place.
     """
     affinity = torch.exp(torch.matmul(context.transpose(1, 2), frame) / 0.1)
-    affinity *= near
+    affinity *= window
     affinity = affinity.reshape(-1, frame.shape[1])
     affinity[affinity < torch.topk(affinity, 5, dim=0).values.min(dim=0).values] = 0
     affinity /= affinity.sum(0, keepdim=True)
@@ -209,7 +209,7 @@ class Pairs:
             tuple((float(x), float(y)) for x, y in rng.uniform(0, 378, (10, 2))) for _ in range(40)
         ]
         ordered = [(a, b) for a in range(40) for b in range(40) if a != b]
-        chosen = [ordered[i] for i in rng.choice(len(ordered), 1000, replace=False)]
+        picks = [ordered[i] for i in rng.choice(len(ordered), 1000, replace=False)]
         box = (0.0, 0.0, 300.0, 200.0)
         wh, codes = (378, 378), (0, 0, 0, 0, 0)
         self._pairs = [
@@ -227,7 +227,7 @@ class Pairs:
                 box,
                 *codes,
             )
-            for a, b in chosen
+            for a, b in picks
         ]
 
     def pairs(self) -> list[Pair]:
@@ -246,10 +246,10 @@ def matching() -> Row:
         def peer() -> Any:
             return np.stack([match_block(run, head, data.pairs()) for head in range(HEADS)])
 
-        found, wanted = ours(), peer()
-        assert np.mean(found[:, :, 1] != wanted) < 0.01
+        matches, reference = ours(), peer()
+        assert np.mean(matches[:, :, 1] != reference) < 0.01
         timed = [(best_of(2, ours), best_of(1, peer)) for _ in range(4)]
-        ours_s, peer_s = (min(each) for each in zip(*timed, strict=True))
+        ours_s, peer_s = (min(seconds) for seconds in zip(*timed, strict=True))
         work = HEADS * len(data.pairs())
         return rated(
             "SPair matching from the store / a product a pair and block",
@@ -268,13 +268,13 @@ def match_block(run: Run, head: int, pairs: list[Pair]) -> Any:
     values = {image.id: unit[image.start : image.stop] for image in images}
     span = images[0].sample.base()
     centres = torch.tensor([span.centre_px(r, c) for r in range(GRID[0]) for c in range(GRID[1])])
-    found = []
+    counts = []
     for pair in pairs:
         cells = [span.token_at(*point) for point in pair.src_kps_px]
         best = (values[pair.src_id][cells] @ values[pair.trg_id].T).argmax(1)
         away = (centres[best] - torch.tensor(pair.trg_kps_px)).norm(dim=1)
-        found.append(int((away <= 30.0).sum()))
-    return np.array(found)
+        counts.append(int((away <= 30.0).sum()))
+    return np.array(counts)
 
 
 def write_run(folder: Path, images: int) -> Run:

@@ -51,4 +51,4 @@ def _bench(folder: Path) -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"{found}\n" for found in bench())
+    sys.stdout.writelines(f"{row}\n" for row in bench())

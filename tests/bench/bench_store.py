@@ -45,22 +45,22 @@ Bits = NDArray[np.uint16]
 
 def bench(folder: Path | None = None, n_images: int = 64) -> list[Row]:
     """All rows. The files go into a temporary folder in `folder`."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-store-") as place:
-        return _bench(Path(place), n_images - n_images % PART_IMAGES)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-store-") as path:
+        return _bench(Path(path), n_images - n_images % PART_IMAGES)
 
 
-def _bench(place: Path, n_images: int) -> list[Row]:
-    run = open_store(place / "bench.kv", create=True).create_run(config())
-    (place / "plain").mkdir()
-    (place / "torch").mkdir()
+def _bench(root: Path, n_images: int) -> list[Row]:
+    run = open_store(root / "bench.kv", create=True).create_run(config())
+    (root / "plain").mkdir()
+    (root / "torch").mkdir()
     part_mb = PART_IMAGES * 2 * LAYERS * HEADS * HEAD_NBYTES / 1e6
     rates: dict[str, list[float]] = {"ours": [], "plain": []}
     for start in range(0, n_images, PART_IMAGES):
         arrays = part_arrays(start)
-        rates["plain"].append(part_mb / timed(lambda: write_plain(place / "plain", arrays, start)))  # noqa: B023
+        rates["plain"].append(part_mb / timed(lambda: write_plain(root / "plain", arrays, start)))  # noqa: B023
         rates["ours"].append(part_mb / timed(lambda: write_ours(run, arrays, start)))  # noqa: B023
-        write_torch(place / "torch", arrays, start)
-        write_blocks(place / "memmap", arrays)
+        write_torch(root / "torch", arrays, start)
+        write_blocks(root / "memmap", arrays)
     raw_mb = part_mb * n_images / PART_IMAGES
     rows = [
         row(
@@ -72,16 +72,16 @@ def _bench(place: Path, n_images: int) -> list[Row]:
         ),
         row("store: size / raw", "MB", run.info()["bytes"] / 1e6, raw_mb, 0.82, "lower"),
     ]
-    return rows + read_rows(place, n_images) + memory_rows(place, n_images)
+    return rows + read_rows(root, n_images) + memory_rows(root, n_images)
 
 
-def read_rows(place: Path, n_images: int) -> list[Row]:
+def read_rows(root: Path, n_images: int) -> list[Row]:
     """One (layer, kv_head) of the keys over all images, cold, raw bits on every side."""
-    run = open_store(place / "bench.kv").run()
+    run = open_store(root / "bench.kv").run()
     readers: dict[str, Callable[[int, int], Bits]] = {
         "ours": lambda layer, head: run.read("key", layer, head, raw=True).values,
-        "memmap": lambda layer, head: read_memmap(place / "memmap", layer, head),
-        "torch": lambda layer, head: read_torch(place / "torch", layer, head),
+        "memmap": lambda layer, head: read_memmap(root / "memmap", layer, head),
+        "torch": lambda layer, head: read_torch(root / "torch", layer, head),
     }
     mb = n_images * HEAD_NBYTES / 1e6
     for layer, head in BLOCKS:
@@ -96,9 +96,9 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
             for name, read in readers.items():
                 if name == "torch" and (repeat or (layer, head) not in BLOCKS[:2]):
                     continue  # seconds each
-                drop_page_cache(place)
+                drop_page_cache(root)
                 rates[name].append(mb / timed(lambda: read(layer, head)))  # noqa: B023
-    best = {name: max(found) for name, found in rates.items()}
+    best = {name: max(speeds) for name, speeds in rates.items()}
     return [
         row(
             "store: read one head, cold / a torch.save file an image",
@@ -111,7 +111,7 @@ def read_rows(place: Path, n_images: int) -> list[Row]:
     ]
 
 
-def memory_rows(place: Path, n_images: int) -> list[Row]:
+def memory_rows(root: Path, n_images: int) -> list[Row]:
     """Peak memory of a process that imports the store and reads one head, against 1.5 x the bytes
     asked + 200 MB.
     """
@@ -122,7 +122,7 @@ def memory_rows(place: Path, n_images: int) -> list[Row]:
             "-m",
             "tests.bench.bench_store",
             "--peak",
-            str(place / "bench.kv"),
+            str(root / "bench.kv"),
             *["--raw"] * raw,
         ]
         peak_mb = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -145,9 +145,9 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def drop_page_cache(place: Path) -> None:
+def drop_page_cache(root: Path) -> None:
     """Ask the kernel to forget the (synced) files' pages."""
-    for path in place.rglob("*"):
+    for path in root.rglob("*"):
         if path.is_file():
             with opened(path, os.O_RDONLY) as fd:
                 os.fsync(fd)
@@ -216,8 +216,8 @@ def smooth_field(rng: np.random.Generator) -> NDArray[np.float32]:
     image = rng.standard_normal((HEADS, PART_IMAGES, 1, 1, DIM), np.float32)
     coarse = rng.standard_normal((HEADS, PART_IMAGES, GRID // 3, GRID // 3, DIM), np.float32)
     fine = rng.standard_normal((HEADS, PART_IMAGES, GRID, GRID, DIM), np.float32)
-    near = coarse.repeat(3, axis=2).repeat(3, axis=3)
-    field: NDArray[np.float32] = 0.5 * image + 0.65 * near + 0.57 * fine
+    blocky = coarse.repeat(3, axis=2).repeat(3, axis=3)
+    field: NDArray[np.float32] = 0.5 * image + 0.65 * blocky + 0.57 * fine
     return field.reshape(HEADS, PART_IMAGES * TOKENS, DIM)
 
 

@@ -31,9 +31,9 @@ REPEATS = 7
 
 def bench(n_images: int = 512) -> list[Row]:
     """All rows. The files go into a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="bench-variance-") as place:
-        many = write(Path(place) / "many.kv", n_images)
-        few = write(Path(place) / "few.kv", n_images // 4)
+    with tempfile.TemporaryDirectory(prefix="bench-variance-") as folder:
+        many = write(Path(folder) / "many.kv", n_images)
+        few = write(Path(folder) / "few.kv", n_images // 4)
         return [rate(many, n_images), memory(few, many, n_images)]
 
 

@@ -55,10 +55,10 @@ def measured(n_images: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         write_store(Path(folder) / "store", n_images)
         command = [sys.executable, "-m", "tests.bench.probe_scale", f"{folder}/store"]
-        found: dict[str, float] = json.loads(
+        figures: dict[str, float] = json.loads(
             subprocess.run(command, check=True, capture_output=True, text=True).stdout
         )
-        return found
+        return figures
 
 
 def probe_once(path: Path) -> dict[str, float]:

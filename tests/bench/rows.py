@@ -30,9 +30,9 @@ def row(
     )
 
 
-def met(found: Row) -> bool:
+def met(row: Row) -> bool:
     return (
-        found["ratio"] >= found["target"]
-        if found["better"] == "higher"
-        else found["ratio"] <= found["target"]
+        row["ratio"] >= row["target"]
+        if row["better"] == "higher"
+        else row["ratio"] <= row["target"]
     )

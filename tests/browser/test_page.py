@@ -52,10 +52,10 @@ def results() -> list[Result]:
 def path(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
     best = results[0].best or {}
     block = (best["kind"], best["layer"], best["kv_head"])
-    drawn = [Drawn("p1", f"a caption {studies.NASTY}", 64, 48)]
-    made = studies.study(*results, pictures={"p1": RED}, examples={0: {block: drawn}})
+    drawings = [Drawn("p1", f"a caption {studies.NASTY}", 64, 48)]
+    study = studies.study(*results, pictures={"p1": RED}, examples={0: {block: drawings}})
     file = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(render(made), encoding="utf-8")
+    file.write_text(render(study), encoding="utf-8")
     return file
 
 
@@ -81,13 +81,13 @@ class Opened:
 @pytest.fixture
 def opened(browser: Browser, path: Path) -> Iterator[Opened]:
     """The page, all articles unfolded; whatever a test does, nothing is to go wrong on it."""
-    made = Opened(browser, path, viewport={"width": 1100, "height": 900})
-    for summary in made.page.locator("details.more > summary").all():
+    tab = Opened(browser, path, viewport={"width": 1100, "height": 900})
+    for summary in tab.page.locator("details.more > summary").all():
         summary.click()
-    yield made
-    made.page.wait_for_timeout(50)
-    assert made.trouble == []
-    made.page.close()
+    yield tab
+    tab.page.wait_for_timeout(50)
+    assert tab.trouble == []
+    tab.page.close()
 
 
 def block_of(row: dict[str, Any]) -> str:
@@ -110,9 +110,9 @@ def as_text(value: Any) -> Any:
     return value if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
 
 
-def assert_same(found: list[dict[str, str]], wanted: list[dict[str, Any]]) -> None:
-    assert len(found) == len(wanted)
-    for line, row in zip(found, wanted, strict=True):
+def assert_same(lines: list[dict[str, str]], rows: list[dict[str, Any]]) -> None:
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
         for name, cell in line.items():
             value = as_text(row.get(name))
             assert (cell if isinstance(value, str) else float(cell)) == value, name
@@ -124,15 +124,15 @@ def test_it_opens_and_the_numbers_are_the_results(opened: Opened, results: list[
     tables = [
         name
         for name in data["tables"]
-        if any(name == about["rows"] for about in data["blocks"].values())
+        if any(name == block["rows"] for block in data["blocks"].values())
     ]
     assert len(tables) == 3
     for result, name in zip(results[:3], tables, strict=True):
         rows = opened.page.evaluate("(name) => rowsOf(name)", name)
-        wanted = json.loads(json.dumps(list(result.flat_rows())))
-        kept = [{key: value for key, value in row.items() if value is not None} for row in rows]
-        assert kept == [
-            {key: value for key, value in row.items() if value is not None} for row in wanted
+        expected = json.loads(json.dumps(list(result.flat_rows())))
+        records = [{key: value for key, value in row.items() if value is not None} for row in rows]
+        assert records == [
+            {key: value for key, value in row.items() if value is not None} for row in expected
         ]
 
 
@@ -161,23 +161,23 @@ def test_the_best_block_is_shown_and_a_click_shows_another(
     picture = panel.locator("img")
     assert picture.get_attribute("src") == RED
     assert picture.get_attribute("alt") == f"a caption {studies.NASTY}"
-    other = next(row for row in summaries(result) if block_of(row) != block_of(best))
-    page.click(f'#r0 .cell[data-block="{block_of(other)}"]')
+    second = next(row for row in summaries(result) if block_of(row) != block_of(best))
+    page.click(f'#r0 .cell[data-block="{block_of(second)}"]')
     assert (
         panel.locator("h4").inner_text()
-        == f"value, layer {other['layer']}, head {other['kv_head']}"
+        == f"value, layer {second['layer']}, head {second['kv_head']}"
     )
     lines = panel.locator("tbody tr").all_inner_texts()
-    of_block = [row for row in result.rows if block_of(row) == block_of(other)]
+    block_rows = [row for row in result.rows if block_of(row) == block_of(second)]
     assert [line.split("\t")[0] for line in lines] == ["all", "cat", studies.NASTY]
-    for line, row in zip(lines, of_block, strict=True):
+    for line, row in zip(lines, block_rows, strict=True):
         assert line.split("\t")[1:] == [
             interval(result, row, m) for m in ("pck_image", "pck_point")
         ] + ["60"]
     assert panel.locator("img").count() == 0
     assert block_of(best) in panel.inner_text()
     assert page.locator('#r0 .cell[aria-pressed="true"]').get_attribute("data-block") == block_of(
-        other
+        second
     )
     assert page.locator("#r1-block h4").inner_text().endswith("the best block")
 
@@ -208,10 +208,10 @@ def test_keys_move_and_choose(opened: Opened) -> None:
 
 
 def download(page: Page, selector: str) -> Download:
-    with page.expect_download() as found:
+    with page.expect_download() as transfer:
         page.locator(selector).first.click()
     page.wait_for_timeout(120)  # Chromium drops what comes faster than ten downloads a second
-    return found.value
+    return transfer.value
 
 
 def test_csv_files_are_the_rows(opened: Opened, results: list[Result]) -> None:
@@ -222,12 +222,12 @@ def test_csv_files_are_the_rows(opened: Opened, results: list[Result]) -> None:
         assert_same(rows_of(file), list(result.flat_rows()))
     best = results[0].best or {}
     file = download(opened.page, "#r0-block .csv")
-    wanted = [
+    expected = [
         row
         for row in results[0].flat_rows()
         if row["kind"] == "value" and block_of(row) == block_of(best)
     ]
-    assert_same(rows_of(file), wanted)
+    assert_same(rows_of(file), expected)
     opened.page.click("#r0 summary")
     assert_same(rows_of(download(opened.page, "#r0 details .csv")), results[0].per_layer)
     questions = rows_of(download(opened.page, ".csv:has-text('All questions')"))
@@ -273,17 +273,17 @@ def test_a_script_that_got_in_would_not_run(browser: Browser, path: Path, tmp_pa
         path.read_text(encoding="utf-8").replace("<main", f"{studies.NASTY}<main", 1),
         encoding="utf-8",
     )
-    made = Opened(browser, bad)
-    assert len(made.trouble) == 1
-    assert "Content Security Policy" in made.trouble[0]
-    made.page.close()
+    tab = Opened(browser, bad)
+    assert len(tab.trouble) == 1
+    assert "Content Security Policy" in tab.trouble[0]
+    tab.page.close()
 
 
 def test_no_element_reaches_beyond_a_phone(browser: Browser, path: Path) -> None:
-    made = Opened(browser, path, viewport={"width": 390, "height": 800})
-    assert made.page.evaluate("document.documentElement.scrollWidth") == 390
-    assert made.trouble == []
-    made.page.close()
+    tab = Opened(browser, path, viewport={"width": 390, "height": 800})
+    assert tab.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert tab.trouble == []
+    tab.page.close()
 
 
 def corner(page: Page, file: Path) -> tuple[int, ...]:
@@ -294,8 +294,8 @@ def corner(page: Page, file: Path) -> tuple[int, ...]:
 
 
 def test_light_dark_and_paper(browser: Browser, path: Path, tmp_path: Path) -> None:
-    made = Opened(browser, path, color_scheme="dark")
-    page = made.page
+    tab = Opened(browser, path, color_scheme="dark")
+    page = tab.page
     assert corner(page, tmp_path / "dark.png") == DARK
     page.click("#theme")
     assert corner(page, tmp_path / "light.png") == LIGHT
@@ -312,7 +312,7 @@ def test_light_dark_and_paper(browser: Browser, path: Path, tmp_path: Path) -> N
     assert corner(page, tmp_path / "dark.png") == DARK
     assert page.locator("article details[open]").count() == 0
     assert len(page.pdf()) > 20_000
-    assert made.trouble == []
+    assert tab.trouble == []
     page.close()
 
 

@@ -11,18 +11,18 @@ from kvtool.store.verify import Problem, verify
 from kvtool.types import Sample
 from tests.campaign.extraction import (
     CONFIG,
-    DRAWN,
     FIRST_RESULT,
     IMAGES,
     INDEX_NAME,
     INDEXED,
     KEY,
-    OTHER,
     PART_SIZE,
+    PICTURED,
     PICTURES,
     REMOVED,
     RESULTS,
     RUN,
+    SECOND,
     SECOND_RESULT,
     STEPS,
     STORE,
@@ -37,36 +37,36 @@ from tests.support.runs import image_arrays
 
 
 def check_after_cut(
-    path: Path, reported: Collection[str], whole: dict[str, bytes], tally: Tally, what: str
+    path: Path, reported: Collection[str], expected: dict[str, bytes], tally: Tally, what: str
 ) -> None:
     """Open, verify and read what a cut left; then run the extraction again: it must end as an
     unbroken one did.
 
-    whole: `tree` of the unbroken store. What is not so is counted in `tally`.
+    expected: `tree` of the unbroken store. What is not so is counted in `tally`.
     """
     tally.tried += 1
     with tally.watched(f"{what}: opened"):
         check_holds(path, reported, tally, what)
     with tally.watched(f"{what}: resumed"):
         extract(path)
-        check_complete(path, whole, tally, what)
+        check_complete(path, expected, tally, what)
 
 
-def check_complete(path: Path, whole: dict[str, bytes], tally: Tally, what: str) -> None:
+def check_complete(path: Path, expected: dict[str, bytes], tally: Tally, what: str) -> None:
     """Nothing is missing, nothing too much, no byte differs."""
     check_holds(path, STEPS, tally, what)
     for problem in verify(open_store(path)):
         tally.count("wrong", f"{what}: at the end: {problem.what}")
-    check_same(path, whole, tally, what)
+    check_same(path, expected, tally, what)
 
 
-def check_same(path: Path, whole: dict[str, bytes], tally: Tally, what: str) -> None:
+def check_same(path: Path, expected: dict[str, bytes], tally: Tally, what: str) -> None:
     """Every file of a store is there with the bytes of an unbroken one, and no other."""
     contents = tree(path)
-    for name in sorted(contents.keys() ^ whole.keys()):
-        tally.count("lost" if name in whole else "doubled", f"{what}: at the end: {name}")
-    for name in sorted(contents.keys() & whole.keys()):
-        if contents[name] != whole[name]:
+    for name in sorted(contents.keys() ^ expected.keys()):
+        tally.count("lost" if name in expected else "doubled", f"{what}: at the end: {name}")
+    for name in sorted(contents.keys() & expected.keys()):
+        if contents[name] != expected[name]:
             tally.count("wrong", f"{what}: at the end: the bytes of {name}")
 
 
@@ -90,7 +90,7 @@ def check_holds(path: Path, reported: Collection[str], tally: Tally, what: str) 
         check_index(run, reported, tally, what)
     elif RUN in reported:
         tally.count("lost", f"{what}: the run")
-    if REMOVED in reported and OTHER.name in store.runs():
+    if REMOVED in reported and SECOND.name in store.runs():
         tally.count("doubled", f"{what}: a removed run came back")
     check_results(store, reported, tally, what)
     check_pictures(store, reported, tally, what)
@@ -179,5 +179,5 @@ def check_pictures(store: Store, reported: Collection[str], tally: Tally, what: 
         pass
     except OSError:  # the call that is to fail was this one
         return
-    if DRAWN in reported or folder.exists():
+    if PICTURED in reported or folder.exists():
         tally.count("lost", f"{what}: pictures")

@@ -11,7 +11,7 @@ from tests.campaign.places import new_folder
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     """A new folder, in memory where that can be."""
     with new_folder() as folder:
         yield folder

@@ -58,16 +58,16 @@ def _is_new(state: Tree, reported: Sequence[str], seen: set[bytes]) -> bool:
 
 
 def try_states(
-    states: Iterable[State], folder: Path, whole: dict[str, bytes], tally: Tally
+    states: Iterable[State], folder: Path, expected: dict[str, bytes], tally: Tally
 ) -> None:
     """Write each state to a folder of its own, check what it holds, and let the extraction go on
     there.
     """
     for number, (state, reported, what) in enumerate(states):
-        place = folder / f"state{number}"
-        materialize(state, place)
-        check_after_cut(place / STORE_NAME, reported, whole, tally, what)
-        shutil.rmtree(place)
+        state_folder = folder / f"state{number}"
+        materialize(state, state_folder)
+        check_after_cut(state_folder / STORE_NAME, reported, expected, tally, what)
+        shutil.rmtree(state_folder)
 
 
 def record_extraction(folder: Path) -> tuple[list[Event], dict[str, bytes]]:
@@ -83,12 +83,12 @@ def run(folder: Path, seed: int, draws: int = 20, limit: int | None = None) -> l
     limit: this many states of each, drawn, instead of all.
     """
     rng = random.Random(seed)
-    events, whole = record_extraction(folder / "recorded")
+    events, expected = record_extraction(folder / "recorded")
     tallies = [Tally("power: every state of a journal"), Tally("power: states that POSIX allows")]
     for tally, states in zip(
         tallies, (journal_states(events, rng), loose_states(events, rng, draws)), strict=True
     ):
-        try_states(states if limit is None else draw(states, rng, limit), folder, whole, tally)
+        try_states(states if limit is None else draw(states, rng, limit), folder, expected, tally)
     return tallies
 
 

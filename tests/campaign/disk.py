@@ -58,7 +58,7 @@ Names = dict[Node, dict[str, Node]]
 class Change:
     """Names that change at once: (folder, name, what it names from then on, None for nothing)."""
 
-    places: list[tuple[Node, str, Node | None]]
+    entries: list[tuple[Node, str, Node | None]]
 
 
 class Disk:
@@ -105,29 +105,29 @@ class Disk:
                 [
                     change
                     for change in self.pending
-                    if any(folder is node for folder, _, _ in change.places)
+                    if any(folder is node for folder, _, _ in change.entries)
                 ]
             )
 
     def _keep(self, changes: list[Change]) -> None:
         """Make changes durable, with all earlier ones of the same names."""
-        wanted: list[Change] = []
+        needed: list[Change] = []
         keys: set[tuple[Node, str]] = set()
         for change in reversed(self.pending):
-            touched = {(folder, name) for folder, name, _ in change.places}
+            touched = {(folder, name) for folder, name, _ in change.entries}
             if change in changes or touched & keys:
-                wanted.insert(0, change)
+                needed.insert(0, change)
                 keys |= touched
-        for change in wanted:
+        for change in needed:
             self.pending.remove(change)
-            for folder, name, node in change.places:
+            for folder, name, node in change.entries:
                 _name(folder.safe_names, name, node)
 
-    def _change(self, *places: tuple[str, Node | None]) -> None:
+    def _change(self, *entries: tuple[str, Node | None]) -> None:
         change = Change(
-            [(self._parent(path), PurePosixPath(path).name, node) for path, node in places]
+            [(self._parent(path), PurePosixPath(path).name, node) for path, node in entries]
         )
-        for folder, name, node in change.places:
+        for folder, name, node in change.entries:
             _name(folder.names, name, node)
         self.pending.append(change)
 
@@ -162,7 +162,7 @@ class Disk:
         survivors: list[Change] = []
         dropped: set[tuple[Node, str]] = set()
         for change in self.pending:
-            touched = {(folder, name) for folder, name, _ in change.places}
+            touched = {(folder, name) for folder, name, _ in change.entries}
             if touched & dropped or rng.random() > share:
                 dropped |= touched
             else:
@@ -175,7 +175,7 @@ class Disk:
         """The names in the folders that these changes touch, on top of the durable ones."""
         names: Names = {}
         for change in changes:
-            for folder, name, node in change.places:
+            for folder, name, node in change.entries:
                 _name(names.setdefault(folder, dict(folder.safe_names)), name, node)
         return names
 

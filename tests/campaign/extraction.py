@@ -24,7 +24,7 @@ Report = Callable[[str], object]
 
 PART_SIZE = 2
 CONFIG = config(name="small", kinds=("value",))
-OTHER = config(name="other", kinds=("value",), prefix="random")
+SECOND = config(name="other", kinds=("value",), prefix="random")
 IMAGES = [sample(index) for index in range(6)]
 TEXTS = ("a cat", "ein Hund")
 TEXT_VALUES: Bits = np.arange(2 * 2 * 2 * 8, dtype=np.uint16).reshape(2, 2, 2, 8)
@@ -33,7 +33,7 @@ RESULTS: tuple[dict[str, Any], ...] = ({"score": 0.25}, {"score": 0.75, "over": 
 PICTURES = (("one.png", b"not a png, but bytes"), ("questions.jsonl", b'{"question": 1}\n'))
 INDEX = np.arange(300, dtype=np.uint8)
 KEY, INDEX_NAME = "0123456789abcdef", "value-1-0-test"
-STORE, RUN, TEXT, DRAWN, INDEXED = "store", "run", "text", "drawn", "indexed"
+STORE, RUN, TEXT, PICTURED, INDEXED = "store", "run", "text", "drawn", "indexed"
 FIRST_RESULT, SECOND_RESULT = "first result", "second result"
 OTHER_RUN, REMOVED = "other run", "other run removed"
 
@@ -49,7 +49,7 @@ STEPS = (
     TEXT,
     FIRST_RESULT,
     SECOND_RESULT,
-    DRAWN,
+    PICTURED,
     INDEXED,
     OTHER_RUN,
     REMOVED,
@@ -70,12 +70,12 @@ def extract(path: Path, report: Report = lambda _: None) -> None:
         store.save_result(KEY, result)
         report(step)
     store.keep_pictures(KEY, PICTURES)
-    report(DRAWN)
+    report(PICTURED)
     keep_index(run)
     report(INDEXED)
-    store.create_run(OTHER)
+    store.create_run(SECOND)
     report(OTHER_RUN)
-    store.remove_run(OTHER.name)
+    store.remove_run(SECOND.name)
     report(REMOVED)
 
 
@@ -88,11 +88,11 @@ def extract_parts(
     """
     images, all_mine = list(images), True
     for start in range(0, len(images), PART_SIZE):
-        name, wanted = part_name(start, start + PART_SIZE), images[start : start + PART_SIZE]
-        if not set(range(start, start + len(wanted))) <= run.covered_indices():
+        name, batch = part_name(start, start + PART_SIZE), images[start : start + PART_SIZE]
+        if not set(range(start, start + len(batch))) <= run.covered_indices():
             try:
                 with run.claim(name):
-                    commit(run, wanted, name)
+                    commit(run, batch, name)
             except BusyError:
                 all_mine = False
                 continue

@@ -111,11 +111,11 @@ def faults(count: int, step: int) -> Iterator[Fault]:
 def run(folder: Path, step: int = 1) -> list[Tally]:
     """Faults in writing and in reading, at every `step`-th call."""
     extract(folder / "whole.kv")
-    whole = tree(folder / "whole.kv")
-    return [_writing(folder, whole, step), _reading(folder, whole, step)]
+    expected = tree(folder / "whole.kv")
+    return [_writing(folder, expected, step), _reading(folder, expected, step)]
 
 
-def _writing(folder: Path, whole: dict[str, bytes], step: int) -> Tally:
+def _writing(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
     tally = Tally("faults: the n-th call of an extraction")
     _, names = with_fault(
         Fault(0), folder / "counted.kv", lambda report: extract(folder / "counted.kv", report)
@@ -125,12 +125,12 @@ def _writing(folder: Path, whole: dict[str, bytes], step: int) -> Tally:
         outcome, called = with_fault(fault, path, lambda report: extract(path, report))  # noqa: B023
         what = f"writing, {fault} ({called[fault.number - 1] if fault.number <= len(called) else 'not reached'})"
         _count_end(outcome, tally, what)
-        check_after_cut(path, outcome.reports, whole, tally, what)
+        check_after_cut(path, outcome.reports, expected, tally, what)
         shutil.rmtree(path, ignore_errors=True)
     return tally
 
 
-def _reading(folder: Path, whole: dict[str, bytes], step: int) -> Tally:
+def _reading(folder: Path, expected: dict[str, bytes], step: int) -> Tally:
     """Reading under a fault never gives a wrong value and never changes a byte."""
     tally, path = Tally("faults: the n-th call of reading"), folder / "whole.kv"
     _, names = with_fault(Fault(0), path, lambda report: _read(path, report))
@@ -141,7 +141,7 @@ def _reading(folder: Path, whole: dict[str, bytes], step: int) -> Tally:
         _count_end(outcome, tally, what)
         for note in outcome.reports:
             tally.count("wrong", f"{what}: {note}")
-    if tree(path) != whole:
+    if tree(path) != expected:
         tally.count("wrong", "reading changed the store")
     return tally
 

@@ -35,23 +35,23 @@ def missing() -> str:
     """Why there can be no power cuts here; empty where there can."""
     if os.geteuid() != 0:
         return "mounting an image needs root"
-    lacking = [tool for tool in ("mount", "umount", "mkfs.ext4") if shutil.which(tool) is None]
-    if lacking:
-        return f"no {', '.join(lacking)} here"
+    absent = [tool for tool in ("mount", "umount", "mkfs.ext4") if shutil.which(tool) is None]
+    if absent:
+        return f"no {', '.join(absent)} here"
     if not Path("/dev/loop-control").exists():
         return "no loop devices here"
     return ""
 
 
 @contextmanager
-def mounted(image: Path, place: Path, options: str = "") -> Iterator[Path]:
-    """The file system of an image, at `place`."""
-    place.mkdir(exist_ok=True)
-    _run("mount", "-o", f"loop,{options}".rstrip(","), str(image), str(place))
+def mounted(image: Path, mountpoint: Path, options: str = "") -> Iterator[Path]:
+    """The file system of an image, at `mountpoint`."""
+    mountpoint.mkdir(exist_ok=True)
+    _run("mount", "-o", f"loop,{options}".rstrip(","), str(image), str(mountpoint))
     try:
-        yield place
+        yield mountpoint
     finally:
-        _run("umount", str(place))
+        _run("umount", str(mountpoint))
 
 
 def make_image(path: Path, nbytes: int) -> Path:
@@ -62,9 +62,9 @@ def make_image(path: Path, nbytes: int) -> Path:
 
 
 @contextmanager
-def frozen(place: Path) -> Iterator[None]:
-    """No write reaches the file system at `place` meanwhile; who writes waits."""
-    fd = os.open(place, os.O_RDONLY)
+def frozen(mountpoint: Path) -> Iterator[None]:
+    """No write reaches the file system at `mountpoint` meanwhile; who writes waits."""
+    fd = os.open(mountpoint, os.O_RDONLY)
     try:
         fcntl.ioctl(fd, FIFREEZE, 0)
         try:
@@ -90,7 +90,7 @@ def run(folder: Path, seed: int, cuts: int) -> list[Tally]:
         return []
     tally, rng = Tally("power: cuts of a mounted ext4"), random.Random(seed)
     extract(folder / "whole.kv")
-    whole = tree(folder / "whole.kv")
+    expected = tree(folder / "whole.kv")
     with mounted(make_image(folder / "outer.img", OUTER_NBYTES), folder / "outer") as outer:
         laboratory = Laboratory(folder, outer)
         unbroken_s = laboratory.cut(MODES[0], None)[1]
@@ -99,7 +99,7 @@ def run(folder: Path, seed: int, cuts: int) -> list[Tally]:
             reported, _ = laboratory.cut(mode, rng.uniform(0, unbroken_s))
             what = f"cut {number} ({mode}) after {len(reported)} steps"
             with mounted(laboratory.copy, folder / "replayed") as replayed:
-                check_after_cut(replayed / "small.kv", reported, whole, tally, what)
+                check_after_cut(replayed / "small.kv", reported, expected, tally, what)
     return [tally]
 
 

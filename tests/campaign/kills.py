@@ -46,7 +46,7 @@ class Killer:
 
     folder: Path
     rng: random.Random
-    whole: dict[str, bytes]
+    expected: dict[str, bytes]
     tally: Tally
     reported: set[str] = field(default_factory=set)
     stores: int = 0
@@ -75,9 +75,9 @@ class Killer:
         Whether that ended it before its work did.
         """
         time.sleep(self.rng.uniform(0, 2 * PAUSE_S))
-        chosen = self.rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
-        os.kill(writer.pid, chosen)
-        if chosen == signal.SIGSTOP:
+        kill_signal = self.rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
+        os.kill(writer.pid, kill_signal)
+        if kill_signal == signal.SIGSTOP:
             time.sleep(self.rng.uniform(0, 2 * PAUSE_S))
             if self.rng.random() < 0.5:
                 os.kill(writer.pid, signal.SIGCONT)
@@ -118,7 +118,7 @@ class Killer:
         if outcome.code != DONE:
             self.tally.count("tracebacks", f"{what}: {outcome.error}")
         self._check(what)
-        check_same(path, self.whole, self.tally, what)
+        check_same(path, self.expected, self.tally, what)
         shutil.rmtree(path)
         self.reported.clear()
         self.stores += 1

@@ -132,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(part=PARTS)
     def commit_claimed(self, part: int) -> None:
         """A claim is refused exactly where a living process has it."""
-        holders = {held for _, held in self.stopped} | self.claims.keys()
+        holders = {claimed for _, claimed in self.stopped} | self.claims.keys()
         try:
             self.claim_and_commit(part, self.reported.add)
         except BusyError:
@@ -147,7 +147,9 @@ class StoreMachine(RuleBasedStateMachine):
             try:
                 context.__enter__()
             except BusyError:
-                assert part in {held for _, held in self.stopped}, f"part {part} is held by nobody"
+                assert part in {claimed for _, claimed in self.stopped}, (
+                    f"part {part} is held by nobody"
+                )
             else:
                 self.claims[part] = context
 

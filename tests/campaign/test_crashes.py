@@ -17,32 +17,34 @@ from tests.campaign.tally import Tally
 pytestmark = pytest.mark.slow
 
 
-def test_nothing_reported_is_lost_in_any_state(place: Path) -> None:
-    tallies = crashes.run(place, seed=1, draws=1, limit=60)
+def test_nothing_reported_is_lost_in_any_state(folder: Path) -> None:
+    tallies = crashes.run(folder, seed=1, draws=1, limit=60)
     assert [tally.notes for tally in tallies] == [[], []]
     assert [tally.tried for tally in tallies] == [60, 60]
 
 
-def test_the_record_leads_to_the_files_that_are_there(place: Path) -> None:
-    events, whole = crashes.record_extraction(place / "recorded")
+def test_the_record_leads_to_the_files_that_are_there(folder: Path) -> None:
+    events, expected = crashes.record_extraction(folder / "recorded")
     disk = Disk("loose")
     for event in events:
         disk.apply(event)
-    materialize(disk.tree(), place / "replayed")
-    assert tree(place / "replayed" / crashes.STORE_NAME) == whole
-    assert len(list((place / "replayed").rglob("*"))) == len(list((place / "recorded").rglob("*")))
+    materialize(disk.tree(), folder / "replayed")
+    assert tree(folder / "replayed" / crashes.STORE_NAME) == expected
+    assert len(list((folder / "replayed").rglob("*"))) == len(
+        list((folder / "recorded").rglob("*"))
+    )
     assert tuple(disk.reported) == STEPS
 
 
 @pytest.mark.parametrize("opened_by", ["create", "open"])
-def test_an_fsync_left_out_is_seen(place: Path, opened_by: str) -> None:
+def test_an_fsync_left_out_is_seen(folder: Path, opened_by: str) -> None:
     """Were files (created), or folders (opened), not fsynced, some state would show it."""
-    events, whole = crashes.record_extraction(place / "recorded")
+    events, expected = crashes.record_extraction(folder / "recorded")
     numbers = {event.number for event in events if event.name == opened_by}
     forgetful = [event for event in events if event.name != "fsync" or event.number not in numbers]
     tally, rng = Tally("forgetful"), random.Random(0)
     crashes.try_states(
-        crashes.draw(crashes.loose_states(forgetful, rng, 1), rng, 30), place, whole, tally
+        crashes.draw(crashes.loose_states(forgetful, rng, 1), rng, 30), folder, expected, tally
     )
     assert tally.lost + tally.wrong > 0
 

@@ -15,19 +15,19 @@ from tests.campaign.syscalls import watched_calls
 pytestmark = pytest.mark.slow
 
 
-def test_the_nth_call_may_fail(place: Path) -> None:
-    writing, reading = faults.run(place, step=47)
+def test_the_nth_call_may_fail(folder: Path) -> None:
+    writing, reading = faults.run(folder, step=47)
     assert writing.notes == []
     assert reading.notes == []
     assert min(writing.tried, reading.tried) >= 50
 
 
-def test_a_fault_strikes_its_call_alone_and_a_lasting_one_all_that_follow(place: Path) -> None:
+def test_a_fault_strikes_its_call_alone_and_a_lasting_one_all_that_follow(folder: Path) -> None:
     for lasting, outcome in ((False, ["EIO", "done"]), (True, ["EIO", "EIO"])):
-        with watched_calls(place, Injector(Fault(2, lasting=lasting))):
-            os.stat(place)  # noqa: PTH116
-            assert [stat(place), stat(place)] == outcome
-        assert stat(place) == "done"
+        with watched_calls(folder, Injector(Fault(2, lasting=lasting))):
+            os.stat(folder)  # noqa: PTH116
+            assert [stat(folder), stat(folder)] == outcome
+        assert stat(folder) == "done"
 
 
 def stat(path: Path) -> str:
@@ -38,18 +38,18 @@ def stat(path: Path) -> str:
     return "done"
 
 
-def test_a_short_write_writes_half(place: Path) -> None:
-    with watched_calls(place, Injector(Fault(2, short=True))):
-        fd = os.open(place / "file", os.O_WRONLY | os.O_CREAT)
+def test_a_short_write_writes_half(folder: Path) -> None:
+    with watched_calls(folder, Injector(Fault(2, short=True))):
+        fd = os.open(folder / "file", os.O_WRONLY | os.O_CREAT)
         assert os.write(fd, b"four") == 2
         os.close(fd)
-    assert (place / "file").read_bytes() == b"fo"
+    assert (folder / "file").read_bytes() == b"fo"
 
 
-def test_calls_elsewhere_are_not_counted(place: Path) -> None:
+def test_calls_elsewhere_are_not_counted(folder: Path) -> None:
     injector = Injector(Fault(1))
-    with watched_calls(place / "store", injector):
-        (place / "store2").mkdir()
+    with watched_calls(folder / "store", injector):
+        (folder / "store2").mkdir()
         with pytest.raises(OSError, match="injected EIO"):
-            (place / "store").mkdir()
+            (folder / "store").mkdir()
     assert injector.names == ["mkdir"]

@@ -11,7 +11,7 @@ from tests.campaign import kills
 pytestmark = pytest.mark.slow
 
 
-def test_nothing_is_lost_doubled_or_wrong(place: Path) -> None:
-    [tally] = kills.run(place, seed=1, kills=40)
+def test_nothing_is_lost_doubled_or_wrong(folder: Path) -> None:
+    [tally] = kills.run(folder, seed=1, kills=40)
     assert tally.notes == []
     assert tally.tried >= 40

@@ -11,7 +11,7 @@ from tests.campaign import machine
 pytestmark = pytest.mark.slow
 
 
-def test_histories_of_a_store(place: Path) -> None:
-    [tally] = machine.run(place, examples=15, steps=20)
+def test_histories_of_a_store(folder: Path) -> None:
+    [tally] = machine.run(folder, examples=15, steps=20)
     assert tally.notes == []
     assert tally.tried >= 15

@@ -16,8 +16,8 @@ from tests.cases.outcomes import change_json, copied, rows
 from tests.support.shell import Shell
 
 
-def scaling(rope: dict[str, Any], **more: str) -> dict[str, Any]:
-    return {"type": "default", "mrope_section": rope["mrope_section"], **more}
+def scaling(rope: dict[str, Any], **fields: str) -> dict[str, Any]:
+    return {"type": "default", "mrope_section": rope["mrope_section"], **fields}
 
 
 def flat(config: dict[str, Any]) -> None:

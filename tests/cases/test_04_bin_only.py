@@ -35,17 +35,17 @@ def save_shards(model: Path) -> None:
     cut = len(names) // 2
     for shard, part in zip(SHARDS, (names[:cut], names[cut:]), strict=True):
         torch.save({name: weights[name] for name in part}, model / shard)
-    places = {name: SHARDS[i >= cut] for i, name in enumerate(names)}
+    weight_map = {name: SHARDS[i >= cut] for i, name in enumerate(names)}
     (model / "pytorch_model.bin.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": places})
+        json.dumps({"metadata": {}, "weight_map": weight_map})
     )
 
 
 def test_one_file_and_shards(shell: Shell, tiny_model: Path, photos: Path, tmp_path: Path) -> None:
-    one, sharded = copied(tiny_model, tmp_path / "one"), copied(tiny_model, tmp_path / "sharded")
-    torch.save(without_safetensors(one), one / "pytorch_model.bin")
+    single, sharded = copied(tiny_model, tmp_path / "one"), copied(tiny_model, tmp_path / "sharded")
+    torch.save(without_safetensors(single), single / "pytorch_model.bin")
     save_shards(sharded)
-    for model in (one, sharded):
+    for model in (single, sharded):
         store = tmp_path / f"{model.name}.kv"
         assert (
             rows(shell("extract", store, "--model", model, "--dataset", f"folder:{photos}"))[0][

@@ -16,7 +16,7 @@ Extract = Callable[..., Outcome]
 
 @pytest.fixture
 def extract(shell: Shell, photos: Path, tmp_path: Path) -> Extract:
-    def run(model: object, *more: str) -> Outcome:
+    def run(model: object, *flags: str) -> Outcome:
         return shell(
             "-q",
             "extract",
@@ -25,7 +25,7 @@ def extract(shell: Shell, photos: Path, tmp_path: Path) -> Extract:
             model,
             "--dataset",
             f"folder:{photos}",
-            *more,
+            *flags,
         )
 
     return run

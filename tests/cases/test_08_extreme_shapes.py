@@ -48,12 +48,12 @@ def test_qwen_names_the_one_that_is_too_long(
 ) -> None:
     model = copied(qwen, tmp_path / "model")
     if (tokens := BUDGETS[budget]) is not None:
-        least, most = (TOKEN_PIXELS * count for count in tokens)
+        minimum, maximum = (TOKEN_PIXELS * count for count in tokens)
         change_json(
             model / "preprocessor_config.json",
             lambda settings: (
                 settings.pop("size"),
-                settings.update(min_pixels=least, max_pixels=most),
+                settings.update(min_pixels=minimum, max_pixels=maximum),
             ),
         )
     outcome = shell(

@@ -26,7 +26,7 @@ FORMATS = {
     "line\nbreak.png": "PNG",
 }
 MODES = {"cmyk.jpg": "CMYK", "grey.jpg": "L", "la.png": "LA", "bit.png": "1", "pal.png": "P"}
-OTHERS = ("palt.png", "grey16.png", "anim.gif", "anim.webp", "exif6.jpg", "link.png")
+EXTRAS = ("palt.png", "grey16.png", "anim.gif", "anim.webp", "exif6.jpg", "link.png")
 UNREAD = ("phone.heic", "phone.HEIF", "vector.svg", "trunc.jpg", "empty.png", "dangling.png")
 
 
@@ -74,6 +74,6 @@ def test_pictures_are_taken_and_the_rest_is_named(
         ):
             assert any(name in line and reason in line for line in err)
     run = kvtool.open(tmp_path / "s.kv").run()
-    assert set(run.ids) == {*FORMATS, *MODES, *OTHERS}
+    assert set(run.ids) == {*FORMATS, *MODES, *EXTRAS}
     sizes = {sample.id: sample.image_wh_px for sample in run.samples}
     assert (sizes["plain.png"], sizes["exif6.jpg"]) == ((84, 60), (60, 84))

@@ -79,22 +79,22 @@ def turned(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "how"),
+    ("name", "damage"),
     [
-        (name, how)
+        (name, damage)
         for name in CASES
-        for how in ("turned", "cut")
-        if how == "turned" or CASES[name].mask
+        for damage in ("turned", "cut")
+        if damage == "turned" or CASES[name].mask
     ],
 )
 def test_it_is_left_out_and_named(
-    shell: Shell, tiny_model: Path, tmp_path: Path, name: str, how: str
+    shell: Shell, tiny_model: Path, tmp_path: Path, name: str, damage: str
 ) -> None:
     case, data, store = CASES[name], tmp_path / "data", tmp_path / "s.kv"
     case.build(data)
-    place = case.photograph if how == "turned" else case.mask
-    path = sorted(data.glob(place))[0]
-    (turned if how == "turned" else breaking.truncated)(path)
+    pattern = case.photograph if damage == "turned" else case.mask
+    path = sorted(data.glob(pattern))[0]
+    (turned if damage == "turned" else breaking.truncated)(path)
     code, _, err = shell(
         "-q",
         "extract",
@@ -111,7 +111,7 @@ def test_it_is_left_out_and_named(
     assert code in (0, 4), err
     outcome = shell("probe", store, case.task, *case.options, "--format", "json")
     assert outcome[0] in (0, 4), outcome[2]
-    told(outcome, outcome[0], "it is turned" if how == "turned" else str(path))
+    told(outcome, outcome[0], "it is turned" if damage == "turned" else str(path))
     result = json.loads(outcome[1])
     assert result["n"] > 0
     assert result["n_skipped"] > 0

@@ -75,9 +75,9 @@ BROKEN: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_pair_is_left_out_and_named(probed: Probed, how: str) -> None:
-    change, words = BROKEN[how]
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_pair_is_left_out_and_named(probed: Probed, case: str) -> None:
+    change, words = BROKEN[case]
     outcome = probed(change)
     (line,) = told(outcome, 0, words)
     assert f"{ANNOTATIONS}/000001-a1-a2:aeroplane.json" in line

@@ -31,8 +31,8 @@ Commands = Callable[[Change], tuple[Outcome, Outcome]]
 @pytest.fixture
 def bounded_memory() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY_BYTES, before[1]))
+    used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + MEMORY_BYTES, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
 
@@ -56,8 +56,8 @@ def annotation(change: Callable[[Any], object]) -> Change:
     return instances(lambda tree: [change(a) for a in tree["annotations"] if a["id"] == BROKEN_ID])
 
 
-def segmentation(value: Any, **more: Any) -> Change:
-    return annotation(lambda a: a.update(segmentation=value, **more))
+def segmentation(value: Any, **fields: Any) -> Change:
+    return annotation(lambda a: a.update(segmentation=value, **fields))
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ SPARED: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("how", SPARED)
-def test_what_can_be_read_counts(commands: Commands, how: str) -> None:
-    extracted, probed = commands(SPARED[how])
+@pytest.mark.parametrize("case", SPARED)
+def test_what_can_be_read_counts(commands: Commands, case: str) -> None:
+    extracted, probed = commands(SPARED[case])
     assert rows(extracted)[0]["extracted"] == 2
     assert rows(probed)[0]["n"] == SENTENCES
     assert not any("\x1b" in line for line in (*extracted[2], *probed[2]))
@@ -138,9 +138,9 @@ BROKEN: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.usefixtures("bounded_memory")
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_annotation_is_left_out_and_named(commands: Commands, how: str) -> None:
-    change, words = BROKEN[how]
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_annotation_is_left_out_and_named(commands: Commands, case: str) -> None:
+    change, words = BROKEN[case]
     _, probed = commands(change)
     err = told(probed, 0, words)
     assert any(str(BROKEN_ID) in line and "refcoco/" in line for line in err)

@@ -25,8 +25,10 @@ QUESTIONS = [
 LABELED: list[dict[str, Any]] = [
     {**q, "label": ("no", "yes")[i % 2]} for i, q in enumerate(QUESTIONS)
 ]
-SAID = ["Yes" if i % 3 else "No" for i in range(len(QUESTIONS))]
-GOOD: list[dict[str, Any]] = [{**q, "answer": said} for q, said in zip(LABELED, SAID, strict=True)]
+ANSWERS = ["Yes" if i % 3 else "No" for i in range(len(QUESTIONS))]
+GOOD: list[dict[str, Any]] = [
+    {**q, "answer": answer} for q, answer in zip(LABELED, ANSWERS, strict=True)
+]
 F1 = 2 / 3
 """Of GOOD by hand: three of five "yes" are right, one of four is missed."""
 MARK = "\ufeff"
@@ -69,16 +71,16 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", READ)
-def test_pope_is_scored(score: Shell, tmp_path: Path, how: str) -> None:
-    found = rows(score("pope", "--answers", write(tmp_path / "a", READ[how])))
-    assert found[0]["f1"] == pytest.approx(F1)
-    assert found[0]["n"] == len(GOOD)
+@pytest.mark.parametrize("case", READ)
+def test_pope_is_scored(score: Shell, tmp_path: Path, case: str) -> None:
+    records = rows(score("pope", "--answers", write(tmp_path / "a", READ[case])))
+    assert records[0]["f1"] == pytest.approx(F1)
+    assert records[0]["n"] == len(GOOD)
 
 
-@pytest.mark.parametrize("how", REFUSED)
-def test_pope_is_refused_with_place_and_cause(score: Shell, tmp_path: Path, how: str) -> None:
-    content, words = REFUSED[how]
+@pytest.mark.parametrize("case", REFUSED)
+def test_pope_is_refused_with_place_and_cause(score: Shell, tmp_path: Path, case: str) -> None:
+    content, words = REFUSED[case]
     assert words in refusal(score("pope", "--answers", write(tmp_path / "a", content)))
 
 
@@ -86,11 +88,12 @@ def test_the_official_pairs_of_files(score: Shell, tmp_path: Path) -> None:
     """POPE's own evaluate.py and LLaVA's eval_pope.py take answers and labels from two files."""
     labels = write(tmp_path / "labels", lines(LABELED))
     official = [
-        {"question": q["text"], "answer": said} for q, said in zip(QUESTIONS, SAID, strict=True)
+        {"question": q["text"], "answer": answer}
+        for q, answer in zip(QUESTIONS, ANSWERS, strict=True)
     ]
     llava = [
-        {"question_id": q["question_id"], "text": said}
-        for q, said in zip(QUESTIONS, SAID, strict=True)
+        {"question_id": q["question_id"], "text": answer}
+        for q, answer in zip(QUESTIONS, ANSWERS, strict=True)
     ]
     for answers in (official, llava):
         path = write(tmp_path / "a", lines(answers))
@@ -142,9 +145,9 @@ MME: dict[str, tuple[str, float | str]] = {
 }
 
 
-@pytest.mark.parametrize("how", MME)
-def test_mme(score: Shell, tmp_path: Path, how: str) -> None:
-    content, expected = MME[how]
+@pytest.mark.parametrize("case", MME)
+def test_mme(score: Shell, tmp_path: Path, case: str) -> None:
+    content, expected = MME[case]
     write(tmp_path / "m/existence.txt", content)
     outcome = score("mme", "--answers", tmp_path / "m")
     if isinstance(expected, str):

@@ -64,7 +64,7 @@ def cells(name: str, cell: Callable[[Any], Any]) -> Change:
     return column(
         name,
         lambda table: pa.array(
-            [cell(each) for each in table.column(name).to_pylist()], builders.IMAGE_CELL
+            [cell(value) for value in table.column(name).to_pylist()], builders.IMAGE_CELL
         ),
     )
 
@@ -117,9 +117,9 @@ READ: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("how", READ)
-def test_what_can_be_read_is_compared(commands: Commands, how: str) -> None:
-    extracted, paired = commands(READ[how])
+@pytest.mark.parametrize("case", READ)
+def test_what_can_be_read_is_compared(commands: Commands, case: str) -> None:
+    extracted, paired = commands(READ[case])
     assert rows(extracted)[0]["extracted"] == QUESTIONS * IMAGES_EACH
     assert {row["n"] for row in rows(paired)} == {QUESTIONS}
 

@@ -57,15 +57,15 @@ def on_terminal(*words: object, **variables: str) -> str:
     command = [*KVTOOL, *map(str, words)]
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment(**variables))
     os.close(theirs)
-    shown = b""
+    screen = b""
     try:
         while piece := os.read(ours, 65536):
-            shown += piece
+            screen += piece
     except OSError:  # Linux' way to say that the other end is closed
         pass
     os.close(ours)
     assert process.wait() == 0
-    return shown.decode()
+    return screen.decode()
 
 
 def shell_line(line: str, store: Path) -> subprocess.CompletedProcess[str]:
@@ -82,13 +82,13 @@ def shell_line(line: str, store: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_names_of_runs_can_be_copied_from_a_table(store: Path, columns: int) -> None:
-    for shown in (
+    for screen in (
         on_terminal("store", "runs", store, COLUMNS=str(columns)),
         ran("store", "runs", store, "--format", "table", COLUMNS=str(columns)).stdout,
     ):
-        assert all(any(name in line for line in shown.splitlines()) for name in NAMES), shown
+        assert all(any(name in line for line in screen.splitlines()) for name in NAMES), screen
     # The last was that of the pipe, which has no codes of colors.
-    table = [line for line in shown.splitlines() if not any(name in line for name in NAMES)]
+    table = [line for line in screen.splitlines() if not any(name in line for name in NAMES)]
     assert columns == 200 or max(map(len, table)) <= columns
 
 
@@ -145,10 +145,10 @@ def test_completion() -> None:
     assert complete("kvtool probe --sel") == ["--select"]
     # The shell is asked which one it is, so it has to be there as a parent.
     script = '"$0" -m kvtool --show-completion bash; true'
-    shown = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", script, sys.executable], capture_output=True, text=True, check=True
     )
-    assert "_kvtool_completion" in shown.stdout
+    assert "_kvtool_completion" in process.stdout
 
 
 def test_no_home(store: Path) -> None:

@@ -27,9 +27,9 @@ def extract(
     number = iter(range(100))
 
     def run(*words: str, store: str = "") -> Outcome:
-        place = store or f"{next(number)}.kv"
+        target = store or f"{next(number)}.kv"
         return shell(
-            "-q", "extract", place, "--model", tiny_model, "--kinds", "vision", "--dataset", *words
+            "-q", "extract", target, "--model", tiny_model, "--kinds", "vision", "--dataset", *words
         )
 
     return run
@@ -134,11 +134,11 @@ TEXTS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("how", TEXTS)
-def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("case", TEXTS)
+def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, case: str) -> None:
     picture("pics/p0.png")
     picture("pics/p1.png")
-    content, words = TEXTS[how]
+    content, words = TEXTS[case]
     (tmp_path / "texts.csv").write_bytes(content)
     outcome = extract(
         "folder:pics", "--kinds", "value", "--layers", "0", "--prefix", "file:texts.csv"
@@ -152,7 +152,7 @@ def test_files_of_texts(extract: Extract, picture: Picture, tmp_path: Path, how:
 
 
 def test_odd_places_of_stores(extract: Extract, shell: Shell, picture: Picture) -> None:
-    kept = picture("pics/p0.png").read_bytes()
+    content = picture("pics/p0.png").read_bytes()
     picture("s p/x")
     store = "s p/größe [x].kv"
     assert rows(extract("folder:pics", store=store))[0]["extracted"] == 1
@@ -162,7 +162,7 @@ def test_odd_places_of_stores(extract: Extract, shell: Shell, picture: Picture) 
     Path("file").write_text("x")
     assert "file" in refusal(extract("folder:pics", store="file"))
     assert "pics" in refusal(extract("folder:pics", store="pics"))
-    assert Path("pics/p0.png").read_bytes() == kept
+    assert Path("pics/p0.png").read_bytes() == content
     assert [path.name for path in Path("pics").iterdir()] == ["p0.png"]
 
 

@@ -18,15 +18,15 @@ Damage = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def intact(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "s.kv"
     kvtool.extract(path, model=str(tiny_model), dataset=f"folder:{photos}")
     return path
 
 
 @pytest.fixture
-def store(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "s.kv"))
+def store(intact: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(intact, tmp_path / "s.kv"))
 
 
 def chunks(store: Path) -> Path:
@@ -57,11 +57,11 @@ METADATA: dict[str, Damage] = {
 SEARCH = ("--image", "p0.png", "--at", "5,5", "--layer", "1", "--kv-head", "0", "-k", "2")
 
 
-@pytest.mark.parametrize("how", [*FILES, *METADATA])
+@pytest.mark.parametrize("damage", [*FILES, *METADATA])
 def test_damage_is_found_named_and_mended(
-    shell: Shell, whole: Path, store: Path, tiny_model: Path, photos: Path, how: str
+    shell: Shell, intact: Path, store: Path, tiny_model: Path, photos: Path, damage: str
 ) -> None:
-    ({**FILES, **METADATA})[how](store)
+    ({**FILES, **METADATA})[damage](store)
     extract = ("extract", store, "--model", tiny_model, "--dataset", f"folder:{photos}")
     assert "`kvtool store repair` drops it, then extract again" in refusal(
         shell("search", store, *SEARCH)
@@ -69,14 +69,14 @@ def test_damage_is_found_named_and_mended(
     outcome = shell(
         "variance", store, "--fresh"
     )  # of keys alone, which no damaged file of values holds
-    if how in METADATA:
+    if damage in METADATA:
         assert "part 0000000-0000003" in refusal(outcome)
     else:
-        assert rows(outcome) == rows(shell("variance", whole))
+        assert rows(outcome) == rows(shell("variance", intact))
     verified = shell("store", "verify", store)
     told(verified, 1, "expected no problem in 1 parts, found 1")
     assert "part" in verified[1]
-    if how in ("gone", "cut", *METADATA):  # sizes are looked at, contents are for verify
+    if damage in ("gone", "cut", *METADATA):  # sizes are looked at, contents are for verify
         code, _, err = shell(*extract)
         assert code in (1, 4), err
         assert any("store repair" in line for line in err)

@@ -20,9 +20,9 @@ def test_show_finds_the_pictures(
     maps = [tmp_path / f"{name}.png" for name in ("there", "given", "moved", "lost")]
     outcome = shell("show", store, "--image", "p0.png", "-o", maps[0])
     assert (rows(outcome)[0]["images"], outcome[2]) == (["p0.png"], [])
-    for place, path in ((folder, maps[1]), (folder.rename(tmp_path / "moved"), maps[2])):
-        given = place if place.exists() else tmp_path / "moved"
-        outcome = shell("show", store, "--image", "p0.png", "-o", path, "--data", given)
+    for location, path in ((folder, maps[1]), (folder.rename(tmp_path / "moved"), maps[2])):
+        data = location if location.exists() else tmp_path / "moved"
+        outcome = shell("show", store, "--image", "p0.png", "-o", path, "--data", data)
         assert (rows(outcome)[0]["images"], outcome[2]) == (["p0.png"], [])
     assert maps[0].read_bytes() == maps[1].read_bytes() == maps[2].read_bytes()
     _, _, err = shell("show", store, "--image", "p0.png", "-o", maps[3])

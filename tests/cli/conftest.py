@@ -25,8 +25,8 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             app.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err.splitlines()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()
 
     return run
 

@@ -163,8 +163,8 @@ def test_the_same_from_python(tmp_path: Path) -> None:
         (lambda: kvtool.score("pope", answers="\ud800"), "answers: expected text"),
         (lambda: kvtool.search(run, "a", (0, 0), k=10**4000), "k: expected a whole number"),
     ]
-    for call, said in calls:
-        with pytest.raises(UsageError, match=said):
+    for call, message in calls:
+        with pytest.raises(UsageError, match=message):
             call()
 
 
@@ -300,22 +300,22 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
     if below is None:
         return [(path, command)]
     return [
-        one
+        entry
         for name, sub in below.items()
         if name not in SLOW
-        for one in commands(sub, (*path, name))
+        for entry in commands(sub, (*path, name))
     ]
 
 
 def random_line(
-    dice: random.Random, table: list[tuple[tuple[str, ...], Any]], places: dict[str, str]
+    dice: random.Random, table: list[tuple[tuple[str, ...], Any]], paths: dict[str, str]
 ) -> list[str]:
     """A command with some of its flags and arguments, their values taken from WORDS."""
 
     def word() -> str:
         text = dice.choice(WORDS)
-        for name, place in places.items():
-            text = text.replace(name, place)
+        for name, path in paths.items():
+            text = text.replace(name, path)
         return text
 
     path, command = dice.choice(table)
@@ -325,7 +325,7 @@ def random_line(
         if parameter.name == "help" or not (required or dice.random() < 0.3):
             continue
         if not parameter.opts[0].startswith("-"):
-            line.append(places["STORE"] if dice.random() < 0.5 else word())
+            line.append(paths["STORE"] if dice.random() < 0.5 else word())
         elif getattr(parameter, "is_flag", False):
             line.append(parameter.opts[0])
         else:
@@ -339,13 +339,13 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("{}\n")
     run = new_run(tmp_path / "s.kv")
-    places = {
+    paths = {
         "STORE": str(run.store),
         "FILE": str(tmp_path / "file"),
         "FOLDER": str(tmp_path / "folder"),
     }
     dice, table = random.Random(7), commands(typer.main.get_command(app))
-    return iter([random_line(dice, table, places) for _ in range(QUICK_LINES)])
+    return iter([random_line(dice, table, paths) for _ in range(QUICK_LINES)])
 
 
 @pytest.mark.slow
@@ -366,8 +366,10 @@ def test_no_argument_leaves_a_traceback(
 
 def test_nor_does_one_in_a_process_of_its_own(lines: Iterator[list[str]]) -> None:
     """As the shell starts it: what holds in this process holds there, whatever the streams are."""
-    able = (line for line in lines if not any("\0" in word or "\ud800" in word for word in line))
-    for line in [next(able) for _ in range(PROCESS_LINES)]:
+    runnable = (
+        line for line in lines if not any("\0" in word or "\ud800" in word for word in line)
+    )
+    for line in [next(runnable) for _ in range(PROCESS_LINES)]:
         done = subprocess.run(
             [sys.executable, "-m", "kvtool", *map(os.fsencode, line)],
             stdin=subprocess.DEVNULL,

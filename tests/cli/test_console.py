@@ -31,9 +31,9 @@ def test_a_pipe_hears_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) ->
     with console.progress("extract x", 40, done=10, unit="images") as advance:
         advance(10, "1.5 MB written")
         time.sleep(0.2)
-    said = capsys.readouterr()
-    lines = said.err.splitlines()
-    assert said.out == ""
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
     assert len(lines) >= 2
     assert re.fullmatch(
         r"extract x: 20 of 40 images, [\d.]+/s, 0:00:0\d left, 1\.5 MB written", lines[-1]
@@ -69,17 +69,17 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "seconds", "said"),
+    ("count", "seconds", "line"),
     [
         (50, 10, "x: 60 of 110 blocks, 5.0/s, 0:00:10 left"),
         (5, 10, "x: 15 of 110 blocks, 30.0/min, 0:03:10 left"),
         (1, 3600, "x: 11 of 110 blocks, 1.0/h, 4 days, 3:00:00 left"),
     ],
 )
-def test_slow_work_has_a_rate_too(made: int, seconds: float, said: str) -> None:
+def test_slow_work_has_a_rate_too(count: int, seconds: float, line: str) -> None:
     tally = console.Tally(110, 10, started=time.monotonic() - seconds)
-    tally.add(made, "", None)
-    assert tally.line("x", "blocks") == said
+    tally.add(count, "", None)
+    assert tally.line("x", "blocks") == line
 
 
 def on_a_terminal(*command: str | Path) -> tuple[str, str]:
@@ -90,7 +90,7 @@ def on_a_terminal(*command: str | Path) -> tuple[str, str]:
         list(map(str, command)), stdout=subprocess.PIPE, stderr=theirs, env=environment
     )
     os.close(theirs)
-    shown = b""
+    screen = b""
     while True:
         try:
             piece = os.read(ours, 65536)
@@ -98,13 +98,13 @@ def on_a_terminal(*command: str | Path) -> tuple[str, str]:
             break
         if not piece:
             break
-        shown += piece
+        screen += piece
     assert process.stdout is not None
     out = process.stdout.read().decode()
     process.stdout.close()
-    assert process.wait() == 0, shown.decode()
+    assert process.wait() == 0, screen.decode()
     os.close(ours)
-    return out, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return out, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode())
 
 
 def test_a_terminal_has_a_bar_and_data_stay_on_standard_output() -> None:
@@ -119,20 +119,20 @@ with console.progress("variance", 10, unit="parts") as advance:
     print("data")
     console.log.info("a note")
 """
-    out, shown = on_a_terminal(sys.executable, "-c", code)
+    out, screen = on_a_terminal(sys.executable, "-c", code)
     assert out == "data\n"
-    assert re.search(r"variance .* 6/12 parts [\d.]+/s 0:00:0\d 0:00:0\d key layer 3", shown)
-    assert re.search(r"[\r\n]a note *\r\n", shown), shown
+    assert re.search(r"variance .* 6/12 parts [\d.]+/s 0:00:0\d 0:00:0\d key layer 3", screen)
+    assert re.search(r"[\r\n]a note *\r\n", screen), screen
 
 
 @pytest.mark.slow
 def test_extract_on_a_terminal(tmp_path: Path, tiny_model: Path, pictures: Path) -> None:
     arguments = ("--model", tiny_model, "--dataset", f"folder:{pictures}", "--devices", "cpu")
-    out, shown = on_a_terminal(
+    out, screen = on_a_terminal(
         sys.executable, "-m", "kvtool", "extract", tmp_path / "s.kv", *arguments
     )
     assert '"extracted": 70' in out
-    assert re.search(r"extract \S+ .*\d+/70 images [\d.]+/(s|min) .*\d [kM]?B written", shown)
+    assert re.search(r"extract \S+ .*\d+/70 images [\d.]+/(s|min) .*\d [kM]?B written", screen)
 
 
 def test_extract_in_cron(
@@ -179,9 +179,9 @@ def test_every_step_of_the_demo(
     monkeypatch.setattr(sys, "argv", ["kvtool", "demo", str(tmp_path)])
     with pytest.raises(SystemExit):
         app.main()
-    found = capsys.readouterr()
-    assert len(found.out.splitlines()) == 1
-    lines = found.err.splitlines()
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1
+    lines = captured.err.splitlines()
     assert {line for line in lines if "at work" in line} == {
         f"{w}: at work for 0:00:00" for w in ("extracting", "probing")
     }

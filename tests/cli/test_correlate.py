@@ -51,14 +51,14 @@ def rows(out: str) -> list[dict[str, Any]]:
 def test_four_models_in_four_stores(correlate: Shell, stores: list[Path]) -> None:
     code, out, err = correlate(*stores, *NARROW)
     assert (code, err) == (0, [])
-    found = rows(out)
-    assert [row["model"] for row in found[:4]] == [f"model-{number}" for number in range(4)]
-    assert [(row["coefficient"], row["n"]) for row in found[4:]] == [
+    records = rows(out)
+    assert [row["model"] for row in records[:4]] == [f"model-{number}" for number in range(4)]
+    assert [(row["coefficient"], row["n"]) for row in records[4:]] == [
         ("pearson", 4),
         ("spearman", 4),
     ]
     # Ranks 4 3 2 1 and 4 2 3 1: rho = 1 - 6 * 2 / (4 * 15).
-    assert found[5]["value"] == pytest.approx(0.8)
+    assert records[5]["value"] == pytest.approx(0.8)
     code, out, _ = correlate(
         *stores, *NARROW, "--format", "json", "--models", "model-0,model-1,model-3"
     )
@@ -92,7 +92,7 @@ def test_a_model_that_lacks_a_run_is_exit_4(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--data", "cvbench"], 2, "--data: expected NAME=FOLDER, found 'cvbench'"),
         (["--model", "=here"], 2, "--model: expected NAME=FOLDER, found '=here'"),
@@ -102,11 +102,11 @@ def test_a_model_that_lacks_a_run_is_exit_4(
     ],
 )
 def test_bad_requests_are_one_line(
-    correlate: Shell, stores: list[Path], arguments: list[str], code: int, said: str
+    correlate: Shell, stores: list[Path], arguments: list[str], code: int, message: str
 ) -> None:
-    found, out, err = correlate(*stores, *NARROW, *arguments)
-    assert (found, out) == (code, "")
-    assert said in err[-1]
+    status, out, err = correlate(*stores, *NARROW, *arguments)
+    assert (status, out) == (code, "")
+    assert message in err[-1]
 
 
 def test_parquet_without_its_columns(

@@ -97,7 +97,7 @@ def test_check_says_what_is_left_out_and_what_is_missing(
     for name in ("pairs.jsonl", "captions.jsonl"):
         (root / name).unlink()
     builders.write_text(root / "questions.jsonl", "{")
-    code, rows, said = check(f"own:{root}")
+    code, rows, messages = check(f"own:{root}")
     assert code == 4
     assert counts(rows["images"]) == (True, 13, "images", 13, None, 1)
     assert rows["foreground-segmentation"]["unit"] == "episodes of 1 shot"
@@ -112,7 +112,7 @@ def test_check_says_what_is_left_out_and_what_is_missing(
     assert "none that can be used" in rows["knockout"]["missing"]
     assert rows["knockout"]["left_out"] == 1
     for reason in ("it is turned", "no mask of image p03", "p05.png", "questions.jsonl"):
-        assert reason in said
+        assert reason in messages
 
 
 @pytest.mark.parametrize(

@@ -83,14 +83,14 @@ RAISED = {
 
 @pytest.mark.parametrize("name", RAISED)
 def test_what_is_raised_is_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    error, code, said = RAISED[name]
+    error, code, message = RAISED[name]
 
     def command() -> int:
         raise error
 
     assert ending.run(command) == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"kvtool: {said}")
+    assert line.startswith(f"kvtool: {message}")
 
 
 def test_a_long_argument_does_not_fill_the_screen() -> None:
@@ -122,7 +122,7 @@ def test_a_signal_names_the_end_whatever_it_raised(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An import or a lock that a signal interrupts may raise something else, or nothing at all."""
-    for number, code, said in ((signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 1)):
+    for number, code, n_lines in ((signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 1)):
         for raised in (ImportError("half a module"), RuntimeError("release unlocked lock"), None):
             stopped = signals.State()
             stopped.number = number
@@ -134,7 +134,9 @@ def test_a_signal_names_the_end_whatever_it_raised(
                 return 0
 
             assert ending.run(command) == code
-            assert len(capsys.readouterr().err.splitlines()) == (said if raised is not None else 0)
+            assert len(capsys.readouterr().err.splitlines()) == (
+                n_lines if raised is not None else 0
+            )
 
 
 SWALLOWED = """
@@ -225,7 +227,7 @@ def test_a_closed_error_stream_does_not_hide_the_exit_code() -> None:
 def test_output_that_is_not_utf8_is_escaped() -> None:
     """JSON stays JSON, and names of files that are no text are printed."""
     code = "from kvtool.cli import streams, output; streams.prepare(); output.emit_rows([{'n': NAME}], FORMAT)"
-    for encoding, name, shown in (("ascii", "gr\u00f6\u00dfe \U0001f600", r"gr\u00f6\u00dfe \ud83d\ude00"),
+    for encoding, name, escaped in (("ascii", "gr\u00f6\u00dfe \U0001f600", r"gr\u00f6\u00dfe \ud83d\ude00"),
                                   ("utf-8", "caf\udce9", r"caf\udce9")):  # fmt: skip
         for format in ("json", "csv", "table"):
             script = code.replace("NAME", ascii(name)).replace("FORMAT", repr(format))
@@ -237,7 +239,7 @@ def test_output_that_is_not_utf8_is_escaped() -> None:
                 check=True,
                 env=environment,
             )
-            assert shown in done.stdout
+            assert escaped in done.stdout
             assert done.stderr == ""
             if format == "json":
                 assert json.loads(done.stdout) == [{"n": name}]

@@ -230,7 +230,7 @@ def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
 def words_of(line: str) -> tuple[str, ...]:
     """The command that a line calls last."""
     words = tuple(line.rpartition("kvtool ")[2].split())
-    return max((known for known in EXAMPLES if words[: len(known)] == known), key=len)
+    return max((command for command in EXAMPLES if words[: len(command)] == command), key=len)
 
 
 @pytest.mark.usefixtures("short_demo")

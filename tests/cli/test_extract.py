@@ -229,12 +229,12 @@ def test_bad_requests_are_one_line(
     expected: str,
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"few": few, "empty": tmp_path / "empty", "missing": tmp_path / "missing"}
-    filled = [argument.format(**places) for argument in arguments]
+    paths = {"few": few, "empty": tmp_path / "empty", "missing": tmp_path / "missing"}
+    filled = [argument.format(**paths) for argument in arguments]
     model = [] if "--model" in filled else ["--model", tiny_model]
-    found, out, err = kvtool("extract", tmp_path / "s.kv", *model, *filled)
+    status, out, err = kvtool("extract", tmp_path / "s.kv", *model, *filled)
     assert not (tmp_path / "s.kv").exists()
-    assert found == code
+    assert status == code
     assert out == []
     assert expected in err[-1]
     assert "Traceback" not in "\n".join(err)
@@ -265,7 +265,7 @@ def test_a_file_is_no_store_to_extract_into(
 def test_a_store_of_another_version(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    from kvtool.store.files import group_json
+    from kvtool.store.sealed import group_json
     from kvtool.store.store_folder import VERSION_FIELD
 
     (tmp_path / "s.kv").mkdir()
@@ -380,8 +380,8 @@ def test_a_run_that_lost_a_file_is_not_done(
     path = run / "parts" / "0000000-0000004" / file
     before = path.read_bytes()
     damage(path)
-    for asked in (command, (*command, "--dry-run")):
-        code, _, err = kvtool(*asked)
+    for call in (command, (*command, "--dry-run")):
+        code, _, err = kvtool(*call)
         assert code == 1
         assert "part 0000000-0000004" in err[-1]
         assert file.partition("/")[2] in err[-1]

@@ -14,7 +14,7 @@ from kvtool.cli.app import app
 
 PACKAGE = Path(__file__).parent.parent.parent / "kvtool"
 FLAG = re.compile(r"(?<![\w(-])--[a-z][a-z0-9-]*[a-z0-9]")
-OF_OTHERS = {"--no-deps"}
+FOREIGN = {"--no-deps"}
 """Flags of other tools that a text may name."""
 
 
@@ -44,24 +44,24 @@ def texts(path: Path) -> list[tuple[int, str]]:
     ]
 
 
-KNOWN = all_flags(typer.main.get_command(app)) | OF_OTHERS
+FLAGS = all_flags(typer.main.get_command(app)) | FOREIGN
 
 
 @pytest.mark.parametrize(
     "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
 )
 def test_every_flag_that_a_text_names_exists(path: Path) -> None:
-    known = KNOWN | own_flags(path)
+    flags = FLAGS | own_flags(path)
     unknown = [
         (line, flag)
         for line, text in texts(path)
         for flag in FLAG.findall(text)
-        if flag not in known
+        if flag not in flags
     ]
     assert unknown == []
 
 
 def test_a_flag_that_is_none_would_be_found() -> None:
     assert FLAG.findall("install it or take --neighbors auto") == ["--neighbors"]
-    assert {"--backend", "--layers", "--labels", "--log-file"} <= KNOWN
-    assert "--neighbors" not in KNOWN
+    assert {"--backend", "--layers", "--labels", "--log-file"} <= FLAGS
+    assert "--neighbors" not in FLAGS

@@ -53,9 +53,11 @@ def test_every_command_can_be_quiet_and_verbose(words: str) -> None:
 
 def test_flags_of_one_name_have_one_grammar() -> None:
     for flag, users in (("--layers", 6), ("--heads", 4), ("--device", 8), ("--data", 6)):
-        found = parameters(flag)
-        assert len(found) >= users
-        metavars = {parameter.metavar for words, parameter in found.items() if words not in SCORES}
+        by_command = parameters(flag)
+        assert len(by_command) >= users
+        metavars = {
+            parameter.metavar for words, parameter in by_command.items() if words not in SCORES
+        }
         expected = {
             "--layers": {"LAYERS"},
             "--heads": {"HEADS", "SOURCE"},
@@ -151,8 +153,8 @@ def test_heads_of_a_knockout_by_number(shell: Shell, tmp_path: Path, tiny_model:
     code, out, _ = shell(*line, *options, "--heads", "1", "--layers", "0-1")
     result = json.loads(out)
     assert (code, result["config"]["heads"]) == (0, "1")
-    chosen = next(row for row in result["config"]["conditions"] if row["condition"] == "chosen")
-    assert chosen["heads"] == [[0, 1], [1, 1]]
+    condition = next(row for row in result["config"]["conditions"] if row["condition"] == "chosen")
+    assert condition["heads"] == [[0, 1], [1, 1]]
     code, _, notes = shell(*line, *options, "--heads", "0-2")
     assert code == 2
     assert "expected kv_head from 0 to 1, found 2" in notes[-1]

@@ -31,8 +31,12 @@ def knockout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
             app.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, [json.loads(line) for line in said.out.splitlines()], said.err.splitlines()
+        captured = capsys.readouterr()
+        return (
+            code,
+            [json.loads(line) for line in captured.out.splitlines()],
+            captured.err.splitlines(),
+        )
 
     return run
 
@@ -51,7 +55,7 @@ def test_pope_and_mme_from_nothing_but_a_model(
     knockout: Knockout, tmp_path: Path, tiny_model: Path, scenes: Path
 ) -> None:
     common = ("--max-new-tokens", 3, "--limit", 3, "--heads", "-")
-    asked = (
+    command = (
         "--controls",
         "dependent,random",
         "--draws",
@@ -66,17 +70,17 @@ def test_pope_and_mme_from_nothing_but_a_model(
         "--model",
         tiny_model,
         *common,
-        *asked,
+        *command,
         stdin=HEADS,
     )
     assert (code, err) == (0, ["condition middle: no chosen head in layers 1-1, left out"])
-    whole = [row for row in rows if "file" not in row]
-    assert [(row["condition"], row.get("draw"), row["n_heads"]) for row in whole] == [
+    totals = [row for row in rows if "file" not in row]
+    assert [(row["condition"], row.get("draw"), row["n_heads"]) for row in totals] == [
         ("none", None, 0), ("chosen", None, 2), ("early", None, 1), ("late", None, 1),
         ("dependent", "all", 2), ("dependent", 0, 2), ("dependent", 1, 2),
         ("random", "all", 2), ("random", 0, 2), ("random", 1, 2),
     ]  # fmt: skip
-    assert {row["n"] for row in whole} == {54}
+    assert {row["n"] for row in totals} == {54}
     assert [row["file"] for row in rows[1:4]] == ["random", "popular", "adversarial"]
     assert {
         "f1",
@@ -88,7 +92,7 @@ def test_pope_and_mme_from_nothing_but_a_model(
         "f1_low",
         "f1_high",
     } <= rows[0].keys()
-    assert {"n_lost", "n_gained", "mcnemar_p", "mcnemar_mid_p"} <= whole[1].keys()
+    assert {"n_lost", "n_gained", "mcnemar_p", "mcnemar_mid_p"} <= totals[1].keys()
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 54 * 8
     code, rows, _ = knockout(
         tmp_path / "s.kv",
@@ -164,8 +168,8 @@ def test_bad_requests_are_one_line(
     expected: str,
 ) -> None:
     benchmark = [] if "--benchmark" in arguments else ["--benchmark", f"mme:{scenes}/mme"]
-    found, rows, err = knockout(store, "--limit", 1, *benchmark, *arguments, stdin=stdin)
-    assert (found, rows) == (code, [])
+    status, rows, err = knockout(store, "--limit", 1, *benchmark, *arguments, stdin=stdin)
+    assert (status, rows) == (code, [])
     assert expected in err[-1]
     assert err[-1].startswith("kvtool: ")
 

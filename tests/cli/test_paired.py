@@ -42,11 +42,11 @@ def rows_of(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-ASKED = ("art-style", "--max-new-tokens", 2)
+COMMAND = ("art-style", "--max-new-tokens", 2)
 
 
 def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> None:
-    code, out, err = paired(store, *ASKED, "--answers", tmp_path / "answers.jsonl")
+    code, out, err = paired(store, *COMMAND, "--answers", tmp_path / "answers.jsonl")
     rows = rows_of(out)
     assert (code, err) == (0, [])
     assert [(row["kind"], row["layer"], row["kv_head"]) for row in rows] == [
@@ -63,23 +63,23 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
         "n",
         "both_low",
     } <= {*rows[0]}
-    every = rows_of((tmp_path / "answers.jsonl").read_text())
-    assert len(every) == 12
+    answers = rows_of((tmp_path / "answers.jsonl").read_text())
+    assert len(answers) == 12
     cells = {}
     for cell in ("both", "value-only", "model-only", "neither"):
-        code, out, _ = paired(store, *ASKED, "--show", cell)
+        code, out, _ = paired(store, *COMMAND, "--show", cell)
         cells[cell] = rows_of(out)
         assert [row["id"] for row in cells[cell]] == [
-            line["id"] for line in every if line["cell"] == cell.replace("-", "_")
+            line["id"] for line in answers if line["cell"] == cell.replace("-", "_")
         ]
     assert sum(map(len, cells.values())) == 12
-    shown = next(row for rows in cells.values() for row in rows)
-    assert list(shown) == ["id", "label", "answer", "said", "value", "images"]
-    code, out, _ = paired(store, *ASKED, "--format", "table")
+    first = next(row for rows in cells.values() for row in rows)
+    assert list(first) == ["id", "label", "answer", "said", "value", "images"]
+    code, out, _ = paired(store, *COMMAND, "--format", "table")
     assert "blink@val · Art_Style · chance 50.0 %" in out
     code, out, _ = paired(
         store,
-        *ASKED,
+        *COMMAND,
         "--format",
         "json",
         "--layers",
@@ -89,9 +89,9 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
         "--select",
         "split",
     )
-    whole = json.loads(out)
-    assert whole["best"]["select"] == "split"
-    assert {(row["kind"], row["layer"]) for row in whole["rows"]} == {("key", 1), ("value", 1)}
+    document = json.loads(out)
+    assert document["best"]["select"] == "split"
+    assert {(row["kind"], row["layer"]) for row in document["rows"]} == {("key", 1), ("value", 1)}
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_rows_tables_and_cells(paired: Shell, store: Path, tmp_path: Path) -> No
 def test_bad_requests_are_one_line(
     paired: Shell, store: Path, arguments: list[str], code: int, expected: str
 ) -> None:
-    found, out, err = paired(store, *arguments)
-    assert (found, out, len(err)) == (code, "", 1)
+    status, out, err = paired(store, *arguments)
+    assert (status, out, len(err)) == (code, "", 1)
     assert err[0].startswith("kvtool: ")
     assert expected in err[0]
 

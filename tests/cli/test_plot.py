@@ -17,7 +17,7 @@ from tests.support.keys import planted
 from tests.support.units import noise, sample, write_run
 
 Command = Callable[..., tuple[int, list[str], list[str]]]
-GIVEN: dict[str, tuple[list[str], Result]] = {
+RESULTS: dict[str, tuple[list[str], Result]] = {
     "probe": (["semantic-correspondence"], results.probe()),
     "knockout": (["--benchmark", "scenes", "--heads", "agnostic"], results.knockout()),
     "prefix": (["referring-expression"], results.prefix()),
@@ -37,8 +37,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             app.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
 
     return run
 
@@ -49,11 +49,11 @@ def store(tmp_path: Path) -> Path:
     return write_run(tmp_path / "s.kv", "spair71k", "test", tmp_path, samples, noise(0)).store
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", RESULTS)
 def test_a_file_beside_the_data(
     name: str, command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    words, result = GIVEN[name]
+    words, result = RESULTS[name]
     monkeypatch.setattr(kvtool, name, lambda *_, **__: result, raising=False)
     png, pdf = tmp_path / "a.png", tmp_path / "a.pdf"
     code, out, err = command(name, store, *words, "--plot", png, "--plot", pdf)
@@ -91,7 +91,7 @@ def test_a_cell_of_paired_has_its_plot(
     assert (tmp_path / "a.png").is_file()
 
 
-@pytest.mark.parametrize("name", [*GIVEN, "variance"])
+@pytest.mark.parametrize("name", [*RESULTS, "variance"])
 def test_refused_before_any_work(
     name: str, command: Command, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -100,12 +100,12 @@ def test_refused_before_any_work(
 
     monkeypatch.setattr(kvtool, name, work, raising=False)
     (tmp_path / "folder.png").mkdir()
-    for path, said in (
+    for path, message in (
         ("a.gif", "ends in .png, .svg, .pdf"),
         ("folder.png", "a folder"),
         ("no/a.png", "make it"),
     ):
-        words = GIVEN[name][0] if name in GIVEN else []
+        words = RESULTS[name][0] if name in RESULTS else []
         code, out, err = command(name, store, *words, "--plot", tmp_path / path)
         assert (code, out, len(err)) == (2, [], 1)
-        assert said in err[0]
+        assert message in err[0]

@@ -106,7 +106,7 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["co-segmentation"],
@@ -129,13 +129,13 @@ def test_a_file_that_lacks_texts_is_exit_4(prefix: Shell, store: Path, tmp_path:
     ],
 )
 def test_bad_requests_are_one_line(
-    prefix: Shell, store: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+    prefix: Shell, store: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.delenv("KVTOOL_STORE", raising=False)
     code, out, err = prefix(store, *arguments)
     assert (code, out, len(err)) == (2, "", 1)
     assert err[0].startswith("kvtool: ")
-    assert said in err[0]
+    assert message in err[0]
 
 
 def test_a_store_that_is_not_there(prefix: Shell, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ def test_reference_is_current() -> None:
 
 
 def test_reference_names_every_command() -> None:
-    found: set[tuple[str, ...]] = {()}
+    paths: set[tuple[str, ...]] = {()}
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        found.add((name,))
-        found.update((name, sub) for sub in getattr(command, "commands", {}))
-    assert found == set(commands(get_command(app)))
+        paths.add((name,))
+        paths.update((name, sub) for sub in getattr(command, "commands", {}))
+    assert paths == set(commands(get_command(app)))
 
 
 def test_no_arguments_shows_help() -> None:

@@ -115,10 +115,10 @@ def test_spair(score: Shell, tmp_path: Path, case: str, as_list: bool) -> None:
     )
     record = whole(score, "spair", "--answers", write_text(tmp_path / "answers.jsonl", text))
     first, *labelled = record["rows"]
-    of_alpha = {row["alpha"]: row for row in labelled if "category" not in row}
-    assert sorted(of_alpha) == data["alphas"]
-    assert {**of_alpha[0.1], "alpha": 0} == {**first, "alpha": 0}
-    for alpha, row in of_alpha.items():
+    by_alpha = {row["alpha"]: row for row in labelled if "category" not in row}
+    assert sorted(by_alpha) == data["alphas"]
+    assert {**by_alpha[0.1], "alpha": 0} == {**first, "alpha": 0}
+    for alpha, row in by_alpha.items():
         hpf, survey = (data["expected"][name][str(alpha)] for name in ("hpf", "visual_ai"))
         assert row["pck_image"] == pytest.approx(hpf["pck_image"], abs=1e-6)
         assert row["pck_point"] == pytest.approx(survey["pck_point"], abs=1e-6)
@@ -127,12 +127,12 @@ def test_spair(score: Shell, tmp_path: Path, case: str, as_list: bool) -> None:
             len(survey["correct"]),
         )
         categories = {r["category"]: r for r in labelled if r["alpha"] == alpha and "category" in r}
-        for metric, wanted in (("pck_image", hpf), ("pck_point", survey)):
-            found = {name: r[metric] for name, r in categories.items()}
-            assert found == pytest.approx(wanted[f"{metric}_per_category"], abs=1e-6)
+        for metric, official in (("pck_image", hpf), ("pck_point", survey)):
+            scores = {name: r[metric] for name, r in categories.items()}
+            assert scores == pytest.approx(official[f"{metric}_per_category"], abs=1e-6)
     for alpha, dift in data["expected"].get("dift", {}).items():
-        assert of_alpha[float(alpha)]["pck_image"] == pytest.approx(dift["pck_image"], abs=1e-6)
-        assert of_alpha[float(alpha)]["pck_point"] == pytest.approx(dift["pck_point"], abs=1e-6)
+        assert by_alpha[float(alpha)]["pck_image"] == pytest.approx(dift["pck_image"], abs=1e-6)
+        assert by_alpha[float(alpha)]["pck_point"] == pytest.approx(dift["pck_point"], abs=1e-6)
 
 
 def test_pope(score: Shell, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_pope(score: Shell, tmp_path: Path) -> None:
         key: sum(file["official"][key] for file in expected["files"])
         for key in ("TP", "FP", "TN", "FN")
     }
-    precision, recall = (counts["TP"] / (counts["TP"] + counts[other]) for other in ("FP", "FN"))
+    precision, recall = (counts["TP"] / (counts["TP"] + counts[error]) for error in ("FP", "FN"))
     assert first["f1"] == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-9)
     assert first["n"] == sum(counts.values())
 
@@ -180,10 +180,10 @@ def test_mme(score: Shell, tmp_path: Path, case: str) -> None:
     assert record["unit"] == "percent"
     assert {row["subset"] for row in subsets} == set(expected["subsets"])
     for row in subsets:
-        wanted = expected["subsets"][row["subset"]]
+        official = expected["subsets"][row["subset"]]
         for name in ("acc", "acc_plus", "score"):
-            assert row[name] == pytest.approx(wanted[name], abs=1e-9)
-        assert (row["n"], row["n_other"]) == (wanted["n_images"], wanted["n_other"])
+            assert row[name] == pytest.approx(official[name], abs=1e-9)
+        assert (row["n"], row["n_other"]) == (official["n_images"], official["n_other"])
     assert first["total"] == pytest.approx(expected["total"], abs=1e-9)
     assert first["score"] == pytest.approx(expected["unweighted_mean_score"], abs=1e-9)
     assert "mme*" not in first
@@ -197,6 +197,6 @@ def test_formats(score: Shell, tmp_path: Path) -> None:
     assert lines == [{"task": "davis", **row} for row in rows]
     table = list(csv.DictReader(score(*command, "--format", "csv")[1].splitlines()))
     assert [float(row["j_and_f"]) for row in table] == [row["j_and_f"] for row in rows]
-    shown = score(*command, "--format", "table")[1]
-    assert "52.6 [30.1, 71.1]" in shown
-    assert max(map(len, shown.splitlines())) <= 80
+    text = score(*command, "--format", "table")[1]
+    assert "52.6 [30.1, 71.1]" in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -35,12 +35,12 @@ def davis_case(change: Callable[[Path], object]) -> Make:
     return make
 
 
-def bdd_case(change: Callable[[Path], object], *more: object) -> Make:
+def bdd_case(change: Callable[[Path], object], *flags: object) -> Make:
     def make(tmp: Path) -> list[Any]:
         data = builders.bdd10k(tmp / "bdd")
         shutil.copytree(data / "labels/sem_seg/masks/val", tmp / "results")
         change(tmp)
-        return ["bdd10k", "--data", data, "--results", tmp / "results", *more]
+        return ["bdd10k", "--data", data, "--results", tmp / "results", *flags]
 
     return make
 
@@ -241,10 +241,10 @@ def test_truth_that_cannot_be_used_is_left_out_named_and_counted(
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line(score: Shell, tmp_path: Path, case: str) -> None:
-    make, wanted, message = BAD[case]
+    make, status, message = BAD[case]
     arguments = make(tmp_path)
     code, out, err = score(*arguments)
-    assert (code, out) == (wanted, "")
+    assert (code, out) == (status, "")
     assert len(err) == 1
     assert err[0].startswith("kvtool: ")
     assert re.search(message, err[0]), err[0]

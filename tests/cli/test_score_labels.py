@@ -21,7 +21,7 @@ LABELS: list[dict[str, Any]] = [
     }
     for i in range(8)
 ]
-SAID = ["Yes" if i % 3 else "No." for i in range(8)]
+ANSWERS = ["Yes" if i % 3 else "No." for i in range(8)]
 
 
 def lines(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -38,8 +38,8 @@ def labels(tmp_path: Path) -> Path:
 def expected(tmp_path: Path) -> dict[str, Any]:
     """The scores of the same answers with their labels beside them."""
     together = [
-        {"answer": said, "label": record["label"]}
-        for said, record in zip(SAID, LABELS, strict=True)
+        {"answer": answer, "label": record["label"]}
+        for answer, record in zip(ANSWERS, LABELS, strict=True)
     ]
     return {**score("pope", answers=lines(tmp_path / "together.json", together)).rows[0]}
 
@@ -48,8 +48,8 @@ def test_the_official_pair_in_one_order(
     tmp_path: Path, labels: Path, expected: dict[str, Any]
 ) -> None:
     answers = [
-        {"question": record["text"], "answer": said}
-        for said, record in zip(SAID, LABELS, strict=True)
+        {"question": record["text"], "answer": answer}
+        for answer, record in zip(ANSWERS, LABELS, strict=True)
     ]
     assert (
         score("pope", answers=lines(tmp_path / "a.json", answers), labels=labels).rows[0]
@@ -64,9 +64,9 @@ def test_llavas_answers_in_any_order(
         {
             "question_id": record["question_id"],
             "prompt": record["text"] + " Answer yes or no.",
-            "text": said,
+            "text": answer,
         }
-        for said, record in zip(SAID, LABELS, strict=True)
+        for answer, record in zip(ANSWERS, LABELS, strict=True)
     ]
     result = score("pope", answers=lines(tmp_path / "a.json", answers[::-1]), labels=labels)
     assert {name: result.rows[0][name] for name in ("f1", "accuracy", "n")} == {
@@ -97,14 +97,14 @@ def test_files_that_do_not_belong_together(tmp_path: Path, labels: Path) -> None
 
 def test_a_file_of_labels_that_cannot_be_read_is_left_out(tmp_path: Path, labels: Path) -> None:
     good = lines(tmp_path / "good.json", [{"answer": "Yes"}] * 8)
-    other = lines(tmp_path / "other.json", [{"answer": "No"}] * 8)
+    second = lines(tmp_path / "other.json", [{"answer": "No"}] * 8)
     bad = tmp_path / "bad.json"
     bad.write_text('{"question_id": 1, "label": "yes"\n')
-    result = score("pope", answers=[good, other], labels=[labels, bad])
+    result = score("pope", answers=[good, second], labels=[labels, bad])
     assert (result.n, result.n_skipped, len(result.rows)) == (8, 1, 2)
     assert "bad.json:1: expected JSON" in result.skipped[0]
     with pytest.raises(DatasetError, match=r"found none of 1; first: .*bad.json:1: expected JSON"):
-        score("pope", answers=other, labels=bad)
+        score("pope", answers=second, labels=bad)
 
 
 def test_standard_input(

@@ -68,18 +68,18 @@ def test_rows_and_notes(search: Shell, run: Run) -> None:
 
 
 def test_formats(search: Shell) -> None:
-    asked = ("--image", "cat[2]", "--at", "15,25", "-k", 3, "--metric", "l2", "--exclude-self")
-    _, out, _ = search(*asked, "--format", "csv")
+    command = ("--image", "cat[2]", "--at", "15,25", "-k", 3, "--metric", "l2", "--exclude-self")
+    _, out, _ = search(*command, "--format", "csv")
     read = list(csv.DictReader(io.StringIO(out)))
     assert list(read[0]) == ["run", *ROW]
     assert all(row["image"] != "cat[2]" and float(row["score"]) < 0 for row in read)
-    _, out, _ = search(*asked, "--format", "json")
+    _, out, _ = search(*command, "--format", "json")
     result = json.loads(out)
     assert_documented(result)
     assert (result["schema"], result["command"], result["n"]) == ("kvtool.result/1", "search", 96)
     assert [list(row) for row in result["rows"]] == [ROW] * 3
     assert result["config"]["index"]["recall_at_10"] == 1
-    _, out, _ = search(*asked, "--format", "table")
+    _, out, _ = search(*command, "--format", "table")
     assert "cat[" in out
     assert "score" in out
 
@@ -108,8 +108,8 @@ def test_bad_requests_are_one_line(
     fine = {"--image": "cat[2]", "--at": "15,25"} | dict(
         zip(arguments[::2], arguments[1::2], strict=True)
     )
-    found, out, err = search(*(word for pair in fine.items() for word in pair))
-    assert (found, out) == (code, "")
+    status, out, err = search(*(word for pair in fine.items() for word in pair))
+    assert (status, out) == (code, "")
     assert len(err) == 1
     assert expected in err[0]
     assert not (run.folder / "indexes").exists()

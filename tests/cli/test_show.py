@@ -65,7 +65,7 @@ def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--image", "COCO_train2014_9"], "nearest: 'COCO_train2014_00000000000"),
         (["--block", "value:3:1"], "--block is of a task"),
@@ -78,12 +78,12 @@ def test_predictions_of_a_block_and_of_the_best(show: LineShell, run: Run, tmp_p
     ],
 )
 def test_bad_requests_are_one_line(
-    show: LineShell, run: Run, tmp_path: Path, arguments: list[str], said: str
+    show: LineShell, run: Run, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     code, out, err = show(run.store, "--image", run.ids[0], "-o", tmp_path / "x.png", *arguments)
     assert (code, out, len(err)) == (2, [], 1)
     assert err[0].startswith("kvtool: ")
-    assert said in err[0]
+    assert message in err[0]
 
 
 def test_blocks() -> None:

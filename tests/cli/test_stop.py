@@ -30,7 +30,7 @@ def many(tmp_path: Path, pictures: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("number", "workers", "code", "said"),
+    ("number", "workers", "code", "messages"),
     [
         (signal.SIGINT, "cpu", 130, ["kvtool: interrupted; what was committed stays"]),
         (signal.SIGINT, "cpu,cpu", 130, ["kvtool: interrupted; what was committed stays"]),
@@ -45,7 +45,7 @@ def test_a_signal_releases_claims(
     number: int,
     workers: str,
     code: int,
-    said: list[str],
+    messages: list[str],
 ) -> None:
     """The signal goes to all processes, as a terminal's Ctrl-C does."""
     store = tmp_path / "s.kv"
@@ -61,7 +61,7 @@ def test_a_signal_releases_claims(
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == code, err
-    assert [line.partition(", the same")[0] for line in err.splitlines()] == said
+    assert [line.partition(", the same")[0] for line in err.splitlines()] == messages
     assert list(store.glob("runs/*/locks/*.claim")) == []
     opened = kvtool.open(store)
     assert 0 < len(opened.run().samples) < 4000

@@ -12,7 +12,7 @@ from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("probe s TASK --nope", "kvtool: probe: No such option: --nope: see kvtool probe -h"),
         ("extract", "kvtool: extract: Missing option '--model': see kvtool extract -h"),
@@ -23,10 +23,10 @@ from tests.support.shell import Shell
         ("data scenes x --size huge", "kvtool: data scenes: Invalid value for '--size': "),
     ],
 )
-def test_one_line(arguments: str, said: str, shell: Shell) -> None:
+def test_one_line(arguments: str, message: str, shell: Shell) -> None:
     code, out, (line,) = shell(*arguments.split())
     assert (code, out) == (2, "")
-    assert line.startswith(said)
+    assert line.startswith(message)
 
 
 @pytest.mark.parametrize("arguments", [(), ("store",)])

@@ -57,7 +57,7 @@ def test_the_whole_result(variance: LineShell, run: Run) -> None:
     assert distribution["bimodal"]
     assert len(distribution["modes"]) == 2
     assert distribution["modes"][0] < result["config"]["threshold"] < distribution["modes"][1]
-    assert [each["n_input_agnostic"] for each in result["config"]["groups"]] == [3, 0, 1]
+    assert [group["n_input_agnostic"] for group in result["config"]["groups"]] == [3, 0, 1]
 
 
 def test_a_table(variance: LineShell, run: Run) -> None:
@@ -92,7 +92,7 @@ def test_pictures(variance: LineShell, run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--threshold", "-3"], "found -3"),
         (["--threshold", "low"], "expected auto or a number, found 'low'"),
@@ -104,12 +104,12 @@ def test_pictures(variance: LineShell, run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    variance: LineShell, run: Run, arguments: list[str], said: str
+    variance: LineShell, run: Run, arguments: list[str], message: str
 ) -> None:
     code, out, err = variance(run.store, *arguments)
     assert (code, out, len(err)) == (2, [], 1)
     assert err[0].startswith("kvtool: ")
-    assert said in err[0]
+    assert message in err[0]
 
 
 def test_one_image_is_one_line(variance: LineShell, tmp_path: Path) -> None:

@@ -76,12 +76,12 @@ class EncoderContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def own(cls, folder: Path) -> Any:
+    def reference(cls, folder: Path) -> Any:
         """transformers' own model."""
         return cls.own_class.from_pretrained(folder, dtype=torch.float32).eval()
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
         """Output (patch, dim) of a tower layer, row by row, class tokens left out, by
         transformers.
@@ -95,23 +95,28 @@ class EncoderContract:
         return prepared.sample, model.capture([prepared], model.request(None, None, **options))
 
     def test_vision_equals_transformers_hidden_states(
-        self, model: Model, own: Any, folder: Path
+        self, model: Model, reference: Any, folder: Path
     ) -> None:
         for view in self.views:
             for layer in range(model.info.geometry.vision_layers):
                 image = noise(70, 45)
                 sample, captured = self.capture(model, image, view, vision_layers=[layer])
-                found = captured.arrays["vision"][0]
-                expected = self.own_vision(own, folder, image, view, layer)
-                assert found.shape == (1, 1, sample.n_vision_tokens, model.info.geometry.vision_dim)
-                np.testing.assert_array_equal(found[0, 0], expected)
+                values = captured.arrays["vision"][0]
+                expected = self.own_vision(reference, folder, image, view, layer)
+                assert values.shape == (
+                    1,
+                    1,
+                    sample.n_vision_tokens,
+                    model.info.geometry.vision_dim,
+                )
+                np.testing.assert_array_equal(values[0, 0], expected)
 
     def test_vision_layers_are_kept_in_order(self, model: Model) -> None:
-        _, both = self.capture(model, noise(70, 45), vision_layers=[2, 0])
+        _, captured = self.capture(model, noise(70, 45), vision_layers=[2, 0])
         _, first = self.capture(model, noise(70, 45), vision_layers=[0])
         _, last = self.capture(model, noise(70, 45), vision_layers=[2])
         expected = np.concatenate([first.arrays["vision"][0], last.arrays["vision"][0]])
-        np.testing.assert_array_equal(both.arrays["vision"][0], expected)
+        np.testing.assert_array_equal(captured.arrays["vision"][0], expected)
 
     def test_blanked_patch_changes_the_token_the_map_names(self, model: Model) -> None:
         for view in self.views:
@@ -125,8 +130,8 @@ class EncoderContract:
                             axis=1
                         )
                         tokens = span.token_indices()
-                        most = tokens[int(change[tokens].argmax())]
-                        assert most == span.token_at(*span.centre_px(row, col)), (
+                        strongest = tokens[int(change[tokens].argmax())]
+                        assert strongest == span.token_at(*span.centre_px(row, col)), (
                             view,
                             kind,
                             span.name,
@@ -146,10 +151,10 @@ class EncoderContract:
             request = model.request(None, None)
             together = model.capture(items, request)
             for i, item in enumerate(items):
-                alone = model.capture([item], request)
+                single = model.capture([item], request)
                 for kind in request.kinds:
-                    one, other = alone.arrays[kind][0], together.arrays[kind][i]
-                    np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
+                    expected, values = single.arrays[kind][0], together.arrays[kind][i]
+                    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
 
     def test_spans_hold_every_token_once(self, model: Model) -> None:
         for size in SIZES:
@@ -188,9 +193,9 @@ class EncoderContract:
                 )
                 close = values.view(np.float32) - full.arrays[kind][0]
                 assert np.abs(close).max() < 0.1 * np.abs(full.arrays[kind][0]).max(), (dtype, kind)
-            own = self.own_class.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+            reference = self.own_class.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
             layer = model.request(None, None).vision_layers[0]
-            expected = self.own_vision(own, folder, noise(70, 45), "base", layer)
+            expected = self.own_vision(reference, folder, noise(70, 45), "base", layer)
             np.testing.assert_array_equal(captured.arrays["vision"][0][0, 0], expected)
         assert sample.n_vision_tokens > 0
 
@@ -211,9 +216,11 @@ class EncoderContract:
                 (tmp_path / file.name).write_bytes(file.read_bytes())
         planner = load_model(str(tmp_path), dtype="float32", weights=False)
         assert planner.info.geometry == model.info.geometry
-        one, other = (each.prepare(noise(70, 45), id="a", index=0) for each in (model, planner))
-        assert one.sample == other.sample
-        assert one.signature == other.signature
+        loaded, planned = (
+            source.prepare(noise(70, 45), id="a", index=0) for source in (model, planner)
+        )
+        assert loaded.sample == planned.sample
+        assert loaded.signature == planned.signature
 
 
 def _grid(span: GridSpan) -> tuple[int, int]:
@@ -232,15 +239,15 @@ class DecoderContract(EncoderContract):
         """transformers' own processor of image and text."""
         raise NotImplementedError
 
-    def own_tower(self, own: Any, inputs: dict[str, Any]) -> list[Array]:
+    def own_tower(self, reference: Any, inputs: dict[str, Any]) -> list[Array]:
         """Outputs (view, patch, dim) of each tower layer, by transformers, class tokens left
         out.
         """
         raise NotImplementedError
 
-    def own_features(self, own: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    def own_features(self, reference: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Image tokens (token, hidden) as transformers hands them to the decoder."""
-        features: torch.Tensor = own.model.get_image_features(
+        features: torch.Tensor = reference.model.get_image_features(
             **{
                 name: inputs[name]
                 for name in inputs
@@ -251,7 +258,7 @@ class DecoderContract(EncoderContract):
 
     def own_inputs(
         self,
-        own: Any,
+        reference: Any,
         folder: Path,
         image: Image.Image,
         view: View,
@@ -262,7 +269,7 @@ class DecoderContract(EncoderContract):
         this.
         """
         assert view in self.views
-        del own
+        del reference
         processor = self.own_processor(folder)
         turn = [
             {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
@@ -274,18 +281,20 @@ class DecoderContract(EncoderContract):
         return dict(processor(images=image, text=text, return_tensors="pt"))
 
     def own_pass(
-        self, own: Any, folder: Path, image: Image.Image, view: View, prefix: str = ""
+        self, reference: Any, folder: Path, image: Image.Image, view: View, prefix: str = ""
     ) -> tuple[list[Array], list[Array], Array]:
         """Keys and values (kv_head, token, dim) of each layer, and logits, of transformers' whole
         prompt.
         """
         with torch.inference_mode():
-            made = own(**self.own_inputs(own, folder, image, view, prefix), use_cache=True)
-        layers = made.past_key_values.layers
+            outputs = reference(
+                **self.own_inputs(reference, folder, image, view, prefix), use_cache=True
+            )
+        layers = outputs.past_key_values.layers
         return (
             [to_array(x.keys[0]) for x in layers],
             [to_array(x.values[0]) for x in layers],
-            to_array(made.logits[0]),
+            to_array(outputs.logits[0]),
         )
 
     def stored(self, captured: Captured, index: int = 0) -> dict[str, Array]:
@@ -313,34 +322,34 @@ class DecoderContract(EncoderContract):
         raise AssertionError("one of 32 lengths in a row is a multiple of 32")
 
     def test_keys_and_values_equal_transformers_own_cache_bit_for_bit(
-        self, model: Model, own: Any, folder: Path
+        self, model: Model, reference: Any, folder: Path
     ) -> None:
         half = load_model(str(folder), dtype="bfloat16")
         own_half = self.own_class.from_pretrained(folder, dtype=torch.bfloat16).eval()
         for view in self.views:
             image = noise(70, 45)
             prefix = self.lane_filling_prefix(model, image, view)
-            for loaded, theirs in ((model, own), (half, own_half)):
-                for found, expected in self.key_value_pairs(loaded, theirs, folder, view, prefix):
-                    assert found.dtype == (np.float32 if loaded is model else np.uint16)
-                    np.testing.assert_array_equal(found, expected)
+            for loaded, theirs in ((model, reference), (half, own_half)):
+                for values, expected in self.key_value_pairs(loaded, theirs, folder, view, prefix):
+                    assert values.dtype == (np.float32 if loaded is model else np.uint16)
+                    np.testing.assert_array_equal(values, expected)
 
     @pytest.mark.parametrize("prefix", ["", "the red cat"])
     def test_keys_and_values_equal_transformers_own_cache(
-        self, model: Model, own: Any, folder: Path, prefix: str
+        self, model: Model, reference: Any, folder: Path, prefix: str
     ) -> None:
         for view in self.views:
-            for found, expected in self.key_value_pairs(model, own, folder, view, prefix):
-                np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6)
+            for values, expected in self.key_value_pairs(model, reference, folder, view, prefix):
+                np.testing.assert_allclose(values, expected, rtol=0, atol=3e-6)
 
     def key_value_pairs(
-        self, model: Model, own: Any, folder: Path, view: View, prefix: str
+        self, model: Model, reference: Any, folder: Path, view: View, prefix: str
     ) -> Iterator[tuple[Array, Array]]:
         """(ours, transformers') of each layer: keys and values of image and of text tokens."""
         image = noise(70, 45)
         prepared = model.prepare(image, id="a", index=0, prefix=prefix, view=view)
         captured = model.capture([prepared], model.request(("key", "value"), None))
-        keys, values, _ = self.own_pass(own, folder, image, view, prefix)
+        keys, values, _ = self.own_pass(reference, folder, image, view, prefix)
         start, end = (
             prepared.sample.image_start,
             prepared.sample.image_start + prepared.sample.n_tokens,
@@ -352,10 +361,12 @@ class DecoderContract(EncoderContract):
             yield captured.text["key"][0][layer], keys[layer][:, :start]
             yield captured.text["value"][0][layer], values[layer][:, :start]
 
-    def test_prompt_ids_equal_transformers(self, model: Model, own: Any, folder: Path) -> None:
+    def test_prompt_ids_equal_transformers(
+        self, model: Model, reference: Any, folder: Path
+    ) -> None:
         for prefix in ("", "the red cat"):
             for view in self.views:
-                inputs = self.own_inputs(own, folder, noise(70, 45), view, prefix)
+                inputs = self.own_inputs(reference, folder, noise(70, 45), view, prefix)
                 if "input_ids" in inputs:
                     ids = inputs["input_ids"][0].tolist()
                     sample = model.prepare(
@@ -364,41 +375,41 @@ class DecoderContract(EncoderContract):
                     assert tuple(ids[: sample.image_start]) == sample.prefix_ids
 
     def test_projected_equals_transformers_features(
-        self, model: Model, own: Any, folder: Path
+        self, model: Model, reference: Any, folder: Path
     ) -> None:
         for view in self.views:
             sample, captured = self.capture(model, noise(70, 45), view)
             with torch.inference_mode():
-                inputs = self.own_inputs(own, folder, noise(70, 45), view)
-                expected = to_array(self.own_features(own, inputs))[: sample.n_tokens]
+                inputs = self.own_inputs(reference, folder, noise(70, 45), view)
+                expected = to_array(self.own_features(reference, inputs))[: sample.n_tokens]
             np.testing.assert_array_equal(captured.arrays["projected"][0][0, 0], expected)
 
     def test_token_counts_equal_transformers_processor(self, model: Model, folder: Path) -> None:
         processor = self.own_processor(folder)
         for width, height in [*SIZES, (20_000, 120)]:
-            made = processor(images=noise(width, height), text=f"the {self.image_token} cat")
-            count = made["input_ids"][0].count(processor.image_token_id)
+            encoded = processor(images=noise(width, height), text=f"the {self.image_token} cat")
+            count = encoded["input_ids"][0].count(processor.image_token_id)
             sample = model.prepare(
                 noise(width, height), id="a", index=0, view=self.views[-1]
             ).sample
             assert sample.n_tokens == count, (width, height)
 
     def test_continued_logits_equal_the_whole_prompt(
-        self, model: LanguageModel, own: Any, folder: Path
+        self, model: LanguageModel, reference: Any, folder: Path
     ) -> None:
         for view in self.views:
             image = noise(70, 45)
             sample, captured = self.capture(model, image, view)
             cache = model.restore([sample], [self.stored(captured)])
             text = model.question("what is there")
-            found = model.logits(cache, [sample], text)[0].numpy()
-            _, _, whole = self.own_pass(own, folder, image, view)
-            np.testing.assert_allclose(found, whole[-len(found) :], rtol=0, atol=1e-4)
+            logits = model.logits(cache, [sample], text)[0].numpy()
+            _, _, expected = self.own_pass(reference, folder, image, view)
+            np.testing.assert_allclose(logits, expected[-len(logits) :], rtol=0, atol=1e-4)
             last = model.logits(cache, [sample], text, last=True)[0].numpy()
-            np.testing.assert_allclose(last, whole[-1], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(last, expected[-1], rtol=0, atol=1e-4)
 
     def test_answers_equal_transformers_generate(
-        self, model: LanguageModel, own: Any, folder: Path
+        self, model: LanguageModel, reference: Any, folder: Path
     ) -> None:
         for view in self.views:
             sample, captured = self.capture(model, noise(70, 45), view)
@@ -407,9 +418,9 @@ class DecoderContract(EncoderContract):
                 model.generate(cache, [sample], model.question("what is there"), 12)
                 for _ in range(2)
             ]
-            inputs = self.own_inputs(own, folder, noise(70, 45), view)
+            inputs = self.own_inputs(reference, folder, noise(70, 45), view)
             start = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-            ids = own.generate(**inputs, max_new_tokens=12, do_sample=False)[0, start:]
+            ids = reference.generate(**inputs, max_new_tokens=12, do_sample=False)[0, start:]
             expected = (
                 self.own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True).strip()
             )
@@ -423,9 +434,9 @@ class DecoderContract(EncoderContract):
         texts = [model.question("what is there"), model.question("red cat left")]
         together = model.logits(cache, samples, texts)
         for i in range(2):
-            alone = model.restore([samples[i]], [self.stored(captured, i)])
-            one = model.logits(alone, [samples[i]], texts[i])[0]
-            np.testing.assert_allclose(together[i].numpy(), one.numpy(), rtol=0, atol=1e-4)
+            restored = model.restore([samples[i]], [self.stored(captured, i)])
+            expected = model.logits(restored, [samples[i]], texts[i])[0]
+            np.testing.assert_allclose(together[i].numpy(), expected.numpy(), rtol=0, atol=1e-4)
 
     def from_store(
         self, model: LanguageModel, pixels: list[Prepared], request: Request, prefix: str
@@ -433,14 +444,18 @@ class DecoderContract(EncoderContract):
         """The same images prepared from what a run of them stored before the decoder, and
         captured.
         """
-        kept = model.capture(pixels, request)
+        captured = model.capture(pixels, request)
         arrays: list[dict[str, Array]] = [
-            {kind: kept.arrays[kind][i].copy() for kind in BEFORE_DECODER if kind in kept.arrays}
+            {
+                kind: captured.arrays[kind][i].copy()
+                for kind in BEFORE_DECODER
+                if kind in captured.arrays
+            }
             for i in range(len(pixels))
         ]
         items = [
-            model.prepare_stored(item.sample, each, prefix)
-            for item, each in zip(pixels, arrays, strict=True)
+            model.prepare_stored(item.sample, features, prefix)
+            for item, features in zip(pixels, arrays, strict=True)
         ]
         return items, model.capture(items, request)
 
@@ -452,18 +467,18 @@ class DecoderContract(EncoderContract):
     ) -> None:
         request = model.request(None, None, vision_layers=[2, 0])
         for view in self.views:
-            one, other = (
+            first, second = (
                 [
                     model.prepare(noise(70, 45, i), id=str(i), index=i, prefix=prefix, view=view)
                     for i in range(3)
                 ]
                 for prefix in (before, after)
             )
-            items, found = self.from_store(model, one, request, after)
-            assert [item.sample for item in items] == [item.sample for item in other]
-            assert_same(found, model.capture(other, request))
+            items, captured = self.from_store(model, first, request, after)
+            assert [item.sample for item in items] == [item.sample for item in second]
+            assert_same(captured, model.capture(second, request))
             for ours, theirs in zip(
-                model.prefill(items).layers, model.prefill(other).layers, strict=True
+                model.prefill(items).layers, model.prefill(second).layers, strict=True
             ):
                 assert torch.equal(ours.keys, theirs.keys)
                 assert torch.equal(ours.values, theirs.values)
@@ -471,22 +486,22 @@ class DecoderContract(EncoderContract):
     def test_stored_features_in_half_precision_too(self, folder: Path) -> None:
         model = load_model(str(folder), dtype="bfloat16")
         assert isinstance(model, LanguageModel)
-        one, other = (
+        first, second = (
             [model.prepare(noise(70, 45, i), id=str(i), index=i, prefix=prefix) for i in range(3)]
             for prefix in ("", "the red cat")
         )
         request = model.request(None, None)
-        _, found = self.from_store(model, one, request, "the red cat")
-        assert_same(found, model.capture(other, request))
+        _, captured = self.from_store(model, first, request, "the red cat")
+        assert_same(captured, model.capture(second, request))
 
     def test_stored_features_run_no_tower(
         self, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         request = model.request(("key", "projected"), [1])
         pixels = [model.prepare(noise(70, 45), id="a", index=0)]
-        kept = model.capture(pixels, request).arrays["projected"][0]
+        projected = model.capture(pixels, request).arrays["projected"][0]
         monkeypatch.setattr(type(model), "encode", lambda *_: pytest.fail("the tower ran"))
-        item = model.prepare_stored(pixels[0].sample, {"projected": kept}, "red")
+        item = model.prepare_stored(pixels[0].sample, {"projected": projected}, "red")
         assert set(model.capture([item], request).arrays) == {"key", "projected"}
 
     def test_stored_features_form_the_batches_of_pixels(self, model: LanguageModel) -> None:
@@ -500,21 +515,23 @@ class DecoderContract(EncoderContract):
                 for i, size in enumerate(sizes)
             ]
             stored = [model.prepare_stored(item.sample, {}, "red cat") for item in pixels]
-            for one in range(len(sizes)):
-                for other in range(one):
-                    same = pixels[one].signature == pixels[other].signature
-                    assert (stored[one].signature == stored[other].signature) == same
+            for left in range(len(sizes)):
+                for right in range(left):
+                    equal = pixels[left].signature == pixels[right].signature
+                    assert (stored[left].signature == stored[right].signature) == equal
 
     def test_prefill_equals_restore(self, model: LanguageModel) -> None:
         prepared = model.prepare(noise(70, 45), id="a", index=0, prefix="red", view=self.views[-1])
         captured = model.capture([prepared], model.request(None, None))
         restored = model.restore([prepared.sample], [self.stored(captured)])
-        for one, other in zip(model.prefill([prepared]).layers, restored.layers, strict=True):
-            assert torch.equal(one.keys, other.keys)
-            assert torch.equal(one.values, other.values)
+        for prefilled, reread in zip(
+            model.prefill([prepared]).layers, restored.layers, strict=True
+        ):
+            assert torch.equal(prefilled.keys, reread.keys)
+            assert torch.equal(prefilled.values, reread.values)
 
     def test_pre_rope_keys_rotated_by_hand_equal_post_rope(
-        self, model: LanguageModel, own: Any, folder: Path
+        self, model: LanguageModel, reference: Any, folder: Path
     ) -> None:
         for view in self.views:
             sample, after = self.capture(model, noise(70, 45), view)
@@ -522,15 +539,17 @@ class DecoderContract(EncoderContract):
             positions = self.positions_by_hand(sample)
             keys = np.concatenate([before.text["key"][0], before.arrays["key"][0]], axis=2)
             expected = np.concatenate([after.text["key"][0], after.arrays["key"][0]], axis=2)
-            rope = own.config.text_config.rope_parameters
-            found = rotated_by_hand(keys, positions, rope["rope_theta"], rope.get("mrope_section"))
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+            rope = reference.config.text_config.rope_parameters
+            rotated = rotated_by_hand(
+                keys, positions, rope["rope_theta"], rope.get("mrope_section")
+            )
+            np.testing.assert_allclose(rotated, expected, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(before.arrays["value"][0], after.arrays["value"][0])
             assert np.abs(before.arrays["key"][0] - after.arrays["key"][0]).max() > 0.01
             cache = model.restore([sample], [self.stored(before)], keys="pre-rope")
             logits = model.logits(cache, [sample], model.question("what is there"))[0].numpy()
-            _, _, whole = self.own_pass(own, folder, noise(70, 45), view)
-            np.testing.assert_allclose(logits, whole[-len(logits) :], rtol=0, atol=1e-4)
+            _, _, full_logits = self.own_pass(reference, folder, noise(70, 45), view)
+            np.testing.assert_allclose(logits, full_logits[-len(logits) :], rtol=0, atol=1e-4)
 
     def positions_by_hand(self, sample: Sample) -> Array:
         """(axis, token) rotary positions of prefix and image; of most families just counted, the
@@ -540,12 +559,12 @@ class DecoderContract(EncoderContract):
 
     def test_some_layers_equal_those_of_all(self, model: Model) -> None:
         prepared = model.prepare(noise(70, 45), id="a", index=0)
-        every = model.capture([prepared], model.request(None, None))
-        some = model.capture([prepared], model.request(("value", "projected"), [1]))
-        assert set(some.arrays) == {"value", "projected"}
-        np.testing.assert_array_equal(some.arrays["value"][0][0], every.arrays["value"][0][1])
-        np.testing.assert_array_equal(some.text["value"][0][0], every.text["value"][0][1])
-        assert set(some.text) == {"value"}
+        full = model.capture([prepared], model.request(None, None))
+        part = model.capture([prepared], model.request(("value", "projected"), [1]))
+        assert set(part.arrays) == {"value", "projected"}
+        np.testing.assert_array_equal(part.arrays["value"][0][0], full.arrays["value"][0][1])
+        np.testing.assert_array_equal(part.text["value"][0][0], full.text["value"][0][1])
+        assert set(part.text) == {"value"}
 
     def test_work_nobody_needs_is_not_done(self, model: LanguageModel) -> None:
         ran: list[str] = []
@@ -573,7 +592,7 @@ class DecoderContract(EncoderContract):
             handle.remove()
 
     def test_text_values_are_those_within_the_chat_templates_own_turn(
-        self, model: Any, own: Any, folder: Path
+        self, model: Any, reference: Any, folder: Path
     ) -> None:
         """What stands after a text changes nothing of it, so that the whole turn as transformers
         renders it is the reference.
@@ -581,7 +600,7 @@ class DecoderContract(EncoderContract):
         texts = ["cat", "the red dog", "dog", "is there a cat"]
         vectors = model.text_vectors(texts, [0, 2], ("value", "projected"), "{}")
         tokenizer = self.own_processor(folder).tokenizer
-        embed = own.get_input_embeddings()
+        embed = reference.get_input_embeddings()
         assert vectors.token_counts == [1, 3, 1, 4]
         for row, text in enumerate(texts):
             turn = [{"role": "user", "content": [{"type": "text", "text": text}]}]
@@ -592,7 +611,7 @@ class DecoderContract(EncoderContract):
             end = max(i for i in range(len(ids)) if ids[i : i + len(words)] == words) + len(words)
             assert end > len(words)
             with torch.inference_mode():
-                cache = own.model.language_model(
+                cache = reference.model.language_model(
                     input_ids=torch.tensor([ids]), use_cache=True
                 ).past_key_values
                 embedded = embed(torch.tensor(words))
@@ -608,7 +627,7 @@ class DecoderContract(EncoderContract):
             )
 
     def test_text_values_alone_equal_each_text_alone(
-        self, model: Any, own: Any, folder: Path
+        self, model: Any, reference: Any, folder: Path
     ) -> None:
         texts = ["cat", "the red dog", "dog", "is there a cat"]
         values = model.text_values(texts, [0, 2], "alone:{}")
@@ -616,7 +635,9 @@ class DecoderContract(EncoderContract):
         for row, text in enumerate(texts):
             ids = torch.tensor([tokenizer(text)["input_ids"]])
             with torch.inference_mode():
-                cache = own.model.language_model(input_ids=ids, use_cache=True).past_key_values
+                cache = reference.model.language_model(
+                    input_ids=ids, use_cache=True
+                ).past_key_values
             expected = [to_array(cache.layers[layer].values[0, :, -1]) for layer in (0, 2)]
             np.testing.assert_allclose(values[row], np.stack(expected), rtol=1e-5, atol=1e-6)
 
@@ -627,14 +648,14 @@ class DecoderContract(EncoderContract):
         np.testing.assert_allclose(averaged, np.mean(apart, axis=0), rtol=1e-5, atol=1e-6)
 
 
-def assert_same(found: Captured, expected: Captured) -> None:
+def assert_same(captured: Captured, expected: Captured) -> None:
     """The same arrays of the same images, bit for bit."""
-    for ours, theirs in ((found.arrays, expected.arrays), (found.text, expected.text)):
+    for ours, theirs in ((captured.arrays, expected.arrays), (captured.text, expected.text)):
         assert ours.keys() == theirs.keys()
         for kind, arrays in theirs.items():
-            for one, other in zip(ours[kind], arrays, strict=True):  # type: ignore[index]
-                assert one.dtype == other.dtype
-                np.testing.assert_array_equal(one, other)
+            for actual, desired in zip(ours[kind], arrays, strict=True):  # type: ignore[index]
+                assert actual.dtype == desired.dtype
+                np.testing.assert_array_equal(actual, desired)
 
 
 def to_array(tensor: torch.Tensor) -> Array:

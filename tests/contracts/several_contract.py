@@ -51,14 +51,14 @@ class SeveralContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def own(cls, folder: Path) -> Any:
+    def reference(cls, folder: Path) -> Any:
         return cls.family.own_class.from_pretrained(folder, dtype=torch.float32).eval()
 
     def own_inputs(
-        self, own: Any, folder: Path, images: list[Image.Image], text: str
+        self, reference: Any, folder: Path, images: list[Image.Image], text: str
     ) -> dict[str, Any]:
         """transformers' inputs of the whole prompt, by its own processor."""
-        del own
+        del reference
         processor = self.family().own_processor(folder)
         content = [*[{"type": "image"}] * len(images), {"type": "text", "text": text}]
         prompt = processor.apply_chat_template(
@@ -66,9 +66,9 @@ class SeveralContract:
         )
         return dict(processor(images=[images], text=[prompt], return_tensors="pt"))
 
-    def own_answer(self, own: Any, folder: Path, images: list[Image.Image], text: str) -> str:
-        inputs = self.own_inputs(own, folder, images, text)
-        ids = own.generate(**fed(inputs), max_new_tokens=12, do_sample=False)[0]
+    def own_answer(self, reference: Any, folder: Path, images: list[Image.Image], text: str) -> str:
+        inputs = self.own_inputs(reference, folder, images, text)
+        ids = reference.generate(**fed(inputs), max_new_tokens=12, do_sample=False)[0]
         ids = ids if "inputs_embeds" in inputs else ids[inputs["input_ids"].shape[1] :]
         answer: str = (
             self.family().own_processor(folder).tokenizer.decode(ids, skip_special_tokens=True)
@@ -101,56 +101,59 @@ class SeveralContract:
         self, model: Any, items: list[list[Prepared]], texts: list[str]
     ) -> np.ndarray[Any, Any]:
         """(question, vocabulary) after the last token of each prompt."""
-        asked = [
-            model.prompt.question(text, len(each)) for each, text in zip(items, texts, strict=True)
+        questions = [
+            model.prompt.question(text, len(group))
+            for group, text in zip(items, texts, strict=True)
         ]
-        found: np.ndarray[Any, Any] = model.logits(
-            *model.prefill_several(items), asked, last=True
+        logits: np.ndarray[Any, Any] = model.logits(
+            *model.prefill_several(items), questions, last=True
         ).numpy()
-        return found
+        return logits
 
     @pytest.mark.parametrize("n_images", [2, 3])
     def test_prompt_and_logits_equal_transformers(
-        self, model: Any, own: Any, folder: Path, n_images: int
+        self, model: Any, reference: Any, folder: Path, n_images: int
     ) -> None:
         images = self.images(n_images)
         items = self.prepared(model, images)
-        inputs = self.own_inputs(own, folder, images, TEXTS[0])
+        inputs = self.own_inputs(reference, folder, images, TEXTS[0])
         assert (
             self.ids(model, [item.sample for item in items], TEXTS[0])
             == inputs["input_ids"][0].tolist()
         )
         with torch.inference_mode():
-            whole = own(**fed(inputs)).logits[0, -1].numpy()
-        found = self.logits(model, [items], [TEXTS[0]])[0]
-        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-4)
+            expected = reference(**fed(inputs)).logits[0, -1].numpy()
+        logits = self.logits(model, [items], [TEXTS[0]])[0]
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
 
-    def test_answers_equal_transformers_generate(self, model: Any, own: Any, folder: Path) -> None:
+    def test_answers_equal_transformers_generate(
+        self, model: Any, reference: Any, folder: Path
+    ) -> None:
         """Two and three images mixed; questions of one length run together, those of others
         apart.
         """
         images = [self.images(n_images, seed) for seed, n_images in enumerate((3, 2, 3, 3, 2, 3))]
         texts = [TEXTS[i] for i in (0, 0, 1, 2, 1, 0)]
-        found = model.ask_several([self.prepared(model, each) for each in images], texts, 12)
+        answers = model.ask_several([self.prepared(model, group) for group in images], texts, 12)
         expected = [
-            self.own_answer(own, folder, each, text)
-            for each, text in zip(images, texts, strict=True)
+            self.own_answer(reference, folder, group, text)
+            for group, text in zip(images, texts, strict=True)
         ]
-        assert found == expected
-        assert len(set(found)) > 1
+        assert answers == expected
+        assert len(set(answers)) > 1
 
     def test_batch_equals_one_by_one(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         items = [self.prepared(model, self.images(3, seed)) for seed in range(5)]
         texts = [TEXTS[0]] * 5
-        alone = np.concatenate([self.logits(model, [each], texts[:1]) for each in items])
-        np.testing.assert_allclose(self.logits(model, items, texts), alone, rtol=0, atol=1e-4)
-        expected = [model.ask_several([each], texts[:1], 12)[0] for each in items]
+        single = np.concatenate([self.logits(model, [group], texts[:1]) for group in items])
+        np.testing.assert_allclose(self.logits(model, items, texts), single, rtol=0, atol=1e-4)
+        expected = [model.ask_several([group], texts[:1], 12)[0] for group in items]
         rows: list[int] = []
-        whole = type(model).prefill_several
+        prefill = type(model).prefill_several
 
         def counted(self: Any, images: list[list[Prepared]]) -> Any:
             rows.append(len(images))
-            return whole(self, images)
+            return prefill(self, images)
 
         monkeypatch.setattr(type(model), "prefill_several", counted)
         assert model.ask_several(items, texts, 12) == expected
@@ -165,8 +168,8 @@ class SeveralContract:
         positions.
         """
         items = [self.prepared(model, self.images(2, seed)) for seed in range(8)]
-        items = [each if i % 2 else each[::-1] for i, each in enumerate(items)]
-        expected = [model.ask_several([each], TEXTS[:1], 12)[0] for each in items]
+        items = [group if i % 2 else group[::-1] for i, group in enumerate(items)]
+        expected = [model.ask_several([group], TEXTS[:1], 12)[0] for group in items]
         assert model.ask_several(items, [TEXTS[0]] * 8, 12) == expected
 
     def test_images_of_a_run_answer_like_their_pixels(self, model: Any) -> None:
@@ -191,9 +194,9 @@ class SeveralContract:
         assert len(set(answers)) == 1
 
     def test_the_order_of_images_matters(self, model: Any) -> None:
-        one, other, third = self.prepared(model, self.images(3))
-        first = self.logits(model, [[one, other, third]], [TEXTS[0]])
-        assert np.abs(first - self.logits(model, [[other, one, third]], [TEXTS[0]])).max() > 0.01
+        left, middle, right = self.prepared(model, self.images(3))
+        first = self.logits(model, [[left, middle, right]], [TEXTS[0]])
+        assert np.abs(first - self.logits(model, [[middle, left, right]], [TEXTS[0]])).max() > 0.01
 
     def test_one_image_answers_like_ask(self, model: Any) -> None:
         (item,) = self.prepared(model, self.images(1))
@@ -203,9 +206,9 @@ class SeveralContract:
         assert model.ask_several([[item]] * 3, TEXTS, 12) == expected
         several_cache, samples = model.prefill_several([[item]])
         assert samples == [item.sample]
-        for one, another in zip(cache.layers, several_cache.layers, strict=True):
-            assert torch.equal(one.keys, another.keys)
-            assert torch.equal(one.values, another.values)
+        for layer, several_layer in zip(cache.layers, several_cache.layers, strict=True):
+            assert torch.equal(layer.keys, several_layer.keys)
+            assert torch.equal(layer.values, several_layer.values)
 
     def test_no_room_on_the_device_halves_the_batch(
         self, model: Any, monkeypatch: pytest.MonkeyPatch

@@ -96,9 +96,9 @@ def test_compressed_run_lengths_as_pycocotools_writes_them(seed: int) -> None:
 
     rng = np.random.default_rng(seed)
     height, width = (int(n) for n in rng.integers(1, 200, 2))
-    wanted = (rng.random((height, width)) < rng.random()).astype(np.uint8)
-    wanted[: height // 2] &= rng.random() < 0.5  # long runs too
-    code = coco_mask.encode(np.asfortranarray(wanted))
+    mask = (rng.random((height, width)) < rng.random()).astype(np.uint8)
+    mask[: height // 2] &= rng.random() < 0.5  # long runs too
+    code = coco_mask.encode(np.asfortranarray(mask))
     for counts in (code["counts"], code["counts"].decode()):
         segmentation = {"counts": counts, "size": [height, width]}
-        assert np.array_equal(segmentation_mask(segmentation, height, width, ""), wanted)
+        assert np.array_equal(segmentation_mask(segmentation, height, width, ""), mask)

@@ -22,9 +22,9 @@ def test_videos(tmp_path: Path, end: str) -> None:
         "two/00003",
         "gone/00000",
     ]
-    two, gone = dataset.videos()
-    assert two == Video("two", tuple(f"two/{i:05d}" for i in range(4)), 2)  # void is no object
-    assert gone.n_objects == 1
+    first, second = dataset.videos()
+    assert first == Video("two", tuple(f"two/{i:05d}" for i in range(4)), 2)  # void is no object
+    assert second.n_objects == 1
     assert dataset.skipped == [
         f"{tmp_path}/Annotations/480p: sequence nothing: no object in its first annotation"
     ]

@@ -25,19 +25,19 @@ def sections() -> dict[str, str]:
 
 
 def test_one_section_a_dataset_in_the_order_of_the_table() -> None:
-    assert list(sections()) == ["Images", *(about.name for about in list_datasets())]
+    assert list(sections()) == ["Images", *(description.name for description in list_datasets())]
     assert f"{MAX_PIXELS / 1e6:.0f} megapixels" in sections()["Images"]
 
 
-@pytest.mark.parametrize("about", list_datasets(), ids=lambda about: about.name)
-def test_layout_splits_tasks_and_prefixes(about: About) -> None:
-    text = sections()[about.name]
-    assert all(line.partition("  ")[0] in text for line in about.layout)
-    assert all(f"`{split}`" in text for split in about.splits)
-    assert ", ".join(about.tasks) in text if about.tasks else "Tasks: none" in text
+@pytest.mark.parametrize("description", list_datasets(), ids=lambda description: description.name)
+def test_layout_splits_tasks_and_prefixes(description: About) -> None:
+    text = sections()[description.name]
+    assert all(line.partition("  ")[0] in text for line in description.layout)
+    assert all(f"`{split}`" in text for split in description.splits)
+    assert ", ".join(description.tasks) in text if description.tasks else "Tasks: none" in text
     for condition in ("correct", "incorrect"):
         assert (f"`{condition}`" in text or f'prefix "{condition}"' in text) == (
-            condition in about.conditions
+            condition in description.conditions
         )
 
 

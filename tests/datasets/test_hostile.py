@@ -17,17 +17,16 @@ from PIL import Image
 from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.blink import Blink
-from kvtool.datasets.files import (
-    by_stem,
+from kvtool.datasets.files import by_stem, read_lines
+from kvtool.datasets.folder import pictures_by_id
+from kvtool.datasets.images import load_image
+from kvtool.datasets.json_files import (
     name_of,
     read_json,
     read_json_lines,
-    read_lines,
     stream_json_list,
     text_of,
 )
-from kvtool.datasets.folder import pictures_by_id
-from kvtool.datasets.images import load_image
 from kvtool.datasets.masks import read_binary, read_label_map, read_rgb, segmentation_mask
 from kvtool.datasets.pope import Pope
 from kvtool.datasets.restricted_pickle import load_plain
@@ -128,9 +127,9 @@ def test_memory_is_bounded_by_what_decoding_takes(tmp_path: Path) -> None:
     data = bytearray(header.getvalue())
     entries = struct.unpack_from("<I", data, 4)[0]
     for index in range(struct.unpack_from("<H", data, entries)[0]):
-        place = entries + 2 + 12 * index
-        if struct.unpack_from("<H", data, place)[0] in (256, 257):
-            struct.pack_into("<HII", data, place + 2, 4, 1, 13_000)
+        offset = entries + 2 + 12 * index
+        if struct.unpack_from("<H", data, offset)[0] in (256, 257):
+            struct.pack_into("<HII", data, offset + 2, 4, 1, 13_000)
     (tmp_path / "float.tif").write_bytes(data)
     assert "take 1.4 GB to decode, more than the limit of 1.2 GB" in refused(tmp_path / "float.tif")
     Image.new("RGB", (64, 64)).save(tmp_path / "small.jp2")
@@ -147,10 +146,10 @@ def test_bands_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     Image.fromarray(rng.normal(size=(40, 30)).astype(np.float32)).save(tmp_path / "float.tif")
     for name in ("alpha.png", "float.tif"):
-        whole = load_image(ImageRef(name, tmp_path / name)).tobytes()
+        pixels = load_image(ImageRef(name, tmp_path / name)).tobytes()
         with monkeypatch.context() as patch:
             patch.setattr("kvtool.datasets.images._BAND_PIXELS", 70)
-            assert load_image(ImageRef(name, tmp_path / name)).tobytes() == whole
+            assert load_image(ImageRef(name, tmp_path / name)).tobytes() == pixels
 
 
 def test_folder_takes_what_is_a_picture(tmp_path: Path) -> None:
@@ -307,14 +306,14 @@ def test_plain_pickles_are_read(tmp_path: Path, protocol: int) -> None:
 
 def test_texts(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
-    for data, said in (
+    for data, message in (
         (b"[" * 100_000, "nested too deep"),
         (POINTER.encode(), "a git-lfs pointer, not the file"),
         ("[]".encode("utf-16"), "found UTF-16"),
     ):
         path.write_bytes(data)
         for read in (read_json, read_json_lines):
-            with pytest.raises(DatasetError, match=said):
+            with pytest.raises(DatasetError, match=message):
                 read(path)
     path.write_bytes(b"[" + b"[" * 100_000)
     with pytest.raises(DatasetError, match=r"list.json: expected"):
@@ -381,13 +380,13 @@ def test_parquet_of_the_hubs_conversion_and_bad_rows(tmp_path: Path) -> None:
 
 def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
     path = next(builders.blink(tmp_path / "blink").glob("Counting/val-*"))
-    whole = path.read_bytes()
+    content = path.read_bytes()
     rng = np.random.default_rng(0)
     messages = []
     for _ in range(60):
-        data = bytearray(whole)
-        for place in rng.integers(0, len(data), 5):
-            data[place] ^= 1 << int(rng.integers(8))
+        data = bytearray(content)
+        for offset in rng.integers(0, len(data), 5):
+            data[offset] ^= 1 << int(rng.integers(8))
         path.write_bytes(data)
         try:
             for ref in Blink(path.parent).images():
@@ -399,5 +398,5 @@ def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
     path.write_text(POINTER)
     with pytest.raises(DatasetError, match=r"a git-lfs pointer"):
         Blink(path.parent).images()
-    path.write_bytes(whole)
+    path.write_bytes(content)
     assert pq.read_table(path).num_rows == len(Blink(path.parent).questions())

@@ -34,8 +34,8 @@ def test_images_classes_and_masks(tmp_path: Path, inside: bool) -> None:
 
 
 def test_ids_above_255(tmp_path: Path) -> None:
-    wanted = np.array([[0, 1, 255, 256], [257, 919, 1000, 511]])
-    assert np.array_equal(read_ids(builders.id_png(tmp_path / "map.png", wanted)), wanted)
+    ids = np.array([[0, 1, 255, 256], [257, 919, 1000, 511]])
+    assert np.array_equal(read_ids(builders.id_png(tmp_path / "map.png", ids)), ids)
 
 
 def test_golden_tree_has_classes_without_a_folder(tmp_path: Path) -> None:

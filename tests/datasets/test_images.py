@@ -208,8 +208,8 @@ def test_bomb_is_refused_before_decoding(tmp_path: Path, size: tuple[int, int]) 
 
 def test_broken_files(tmp_path: Path) -> None:
     photo(640, 480).save(tmp_path / "cut.jpg")
-    whole = (tmp_path / "cut.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     assert "truncated" in failure(tmp_path / "cut.jpg")
     (tmp_path / "empty.jpg").write_bytes(b"")
     assert "empty (0 bytes)" in failure(tmp_path / "empty.jpg")
@@ -231,10 +231,10 @@ def test_every_truncation_is_an_image_error(tmp_path: Path) -> None:
     for suffix in ("png", "gif", "tif", "webp", "bmp", "jpg"):
         path = tmp_path / f"cut.{suffix}"
         photo(16, 12).save(path)
-        whole = path.read_bytes()
+        content = path.read_bytes()
         messages = []
-        for end in range(1, len(whole), max(1, len(whole) // 60)):
-            path.write_bytes(whole[:end])
+        for end in range(1, len(content), max(1, len(content) // 60)):
+            path.write_bytes(content[:end])
             try:
                 load_image(ref(path))
             except ImageError as error:

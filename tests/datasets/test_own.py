@@ -32,13 +32,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_everything_is_read(root: Path) -> None:
-    own = Own(root)
-    assert own.tasks == own.about.tasks
-    assert own.conditions == ("none", "correct", "incorrect", "random")
-    ids = [ref.id for ref in own.images()]
+    dataset = Own(root)
+    assert dataset.tasks == dataset.about.tasks
+    assert dataset.conditions == ("none", "correct", "incorrect", "random")
+    ids = [ref.id for ref in dataset.images()]
     assert ids[:2] == ["p00", "p01"]
     assert ids[14:16] == ["videos/one/00000", "videos/one/00001"]
-    assert own.texts() == (
+    assert dataset.texts() == (
         "cat",
         "dog",
         "a cat on a mat",
@@ -46,16 +46,16 @@ def test_everything_is_read(root: Path) -> None:
         "the left one",
         "nothing in particular",
     )
-    assert own.labelled_ids() == ids[:14]
-    assert own.groups()["cat"] == tuple(f"p{n:02d}" for n in range(0, 14, 2))
-    assert own.groups()["dog"][:2] == ("p00", "p01")
-    assert [video.n_objects for video in own.videos()] == [1, 1]
-    assert own.skipped == []
-    mask = own.group_mask("p00", "dog")
-    assert (mask == own.class_mask("p00", 2)).all()
+    assert dataset.labelled_ids() == ids[:14]
+    assert dataset.groups()["cat"] == tuple(f"p{n:02d}" for n in range(0, 14, 2))
+    assert dataset.groups()["dog"][:2] == ("p00", "p01")
+    assert [video.n_objects for video in dataset.videos()] == [1, 1]
+    assert dataset.skipped == []
+    mask = dataset.group_mask("p00", "dog")
+    assert (mask == dataset.class_mask("p00", 2)).all()
     assert (mask == 1).sum() == 4 * 7
     assert (mask == 255).sum() == 17
-    assert own.name_of_class(2) == "dog"
+    assert dataset.name_of_class(2) == "dog"
 
 
 @pytest.mark.parametrize(
@@ -77,33 +77,33 @@ def test_what_is_served_follows_from_the_files(
     for name in absent:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    own = Own(root)
-    assert set(own.about.tasks) - set(own.tasks) >= set(lost)
-    assert all(own.lacks(task) for task in lost)
+    dataset = Own(root)
+    assert set(dataset.about.tasks) - set(dataset.tasks) >= set(lost)
+    assert all(dataset.lacks(task) for task in lost)
     if lost:
-        assert set(own.about.tasks) - set(own.tasks) == lost
+        assert set(dataset.about.tasks) - set(dataset.tasks) == lost
     if "captions.jsonl" in absent:
         with pytest.raises(UsageError, match="it offers: none, random"):
-            own.prefix("p00", "correct")
+            dataset.prefix("p00", "correct")
 
 
 def test_captions_are_prefixes_and_say_what_they_refer_to(root: Path) -> None:
-    own = Own(root)
-    assert own.prefix("p01", "correct") == "a dog"
-    assert own.prefix("p01", "incorrect") == "a boat"
-    other = own.prefix("p00", "incorrect")
-    assert other != own.prefix("p00", "correct")
-    assert other == own.prefix("p00", "incorrect")
+    dataset = Own(root)
+    assert dataset.prefix("p01", "correct") == "a dog"
+    assert dataset.prefix("p01", "incorrect") == "a boat"
+    caption = dataset.prefix("p00", "incorrect")
+    assert caption != dataset.prefix("p00", "correct")
+    assert caption == dataset.prefix("p00", "incorrect")
     with pytest.raises(DatasetError, match="no caption of image p09"):
-        own.prefix("p09", "correct")
+        dataset.prefix("p09", "correct")
     with pytest.raises(UsageError, match="no image 'nowhere'"):
-        own.prefix("nowhere", "correct")
-    cat, _, left = own.expressions()
+        dataset.prefix("nowhere", "correct")
+    cat, _, left = dataset.expressions()
     assert (cat.sent_id, cat.image_id, cat.category, left.category) == (1, "p00", "cat", "")
-    assert own.expression_texts() == ("a cat on a mat", "a dog", "the left one")
-    assert own.object_mask(left).sum() == 7 * 9
-    assert (own.object_mask(cat) == (own.group_mask("p00", "cat") == 1)).all()
-    assert own.place_of(left) == f"{root / 'captions.jsonl'}: line 3"
+    assert dataset.expression_texts() == ("a cat on a mat", "a dog", "the left one")
+    assert dataset.object_mask(left).sum() == 7 * 9
+    assert (dataset.object_mask(cat) == (dataset.group_mask("p00", "cat") == 1)).all()
+    assert dataset.place_of(left) == f"{root / 'captions.jsonl'}: line 3"
 
 
 def test_pairs_share_keypoints_by_name(root: Path) -> None:
@@ -119,9 +119,9 @@ def test_pairs_share_keypoints_by_name(root: Path) -> None:
 
 def test_questions_get_letters(root: Path) -> None:
     questions = {question.id: question for question in Own(root).questions()}
-    chosen = questions["8"]
-    assert chosen.prompt == "Which? Select from the following choices.\n(A) cat\n(B) dog"
-    assert (chosen.answer, chosen.group, chosen.image_ids) == ("(B)", "all", ("p01",))
+    question = questions["8"]
+    assert question.prompt == "Which? Select from the following choices.\n(A) cat\n(B) dog"
+    assert (question.answer, question.group, question.image_ids) == ("(B)", "all", ("p01",))
     assert (questions["like-3"].answer, questions["like-3"].image_ids) == (
         "(B)",
         ("p00", "p03", "p04"),
@@ -172,9 +172,9 @@ def test_questions_get_letters(root: Path) -> None:
 def test_a_question_that_cannot_be_used_costs_itself(root: Path, line: Any, reason: str) -> None:
     good = {"image": "p00", "question": "x", "answer": "y"}
     rewrite(root / "questions.jsonl", good, line, "", {**good, "id": "last"})
-    own = Own(root)
-    assert [question.id for question in own.questions()] == ["1", "last"]
-    (skipped,) = own.skipped
+    dataset = Own(root)
+    assert [question.id for question in dataset.questions()] == ["1", "last"]
+    (skipped,) = dataset.skipped
     assert skipped.startswith(f"{root / 'questions.jsonl'}: line 2: ")
     assert reason in skipped
     assert "\n" not in skipped
@@ -201,9 +201,9 @@ def test_a_pair_that_cannot_be_used_costs_itself(
 ) -> None:
     good = {"id": "first", "images": ["p00", "p01"], "keypoints": [{"a": [1, 2]}, {"a": [3, 4]}]}
     rewrite(root / "pairs.jsonl", good, {**good, "id": "other", **change})
-    own = Own(root)
-    assert [pair.id for pair in own.pairs()] == ["first"]
-    (skipped,) = own.skipped
+    dataset = Own(root)
+    assert [pair.id for pair in dataset.pairs()] == ["first"]
+    (skipped,) = dataset.skipped
     assert skipped.startswith(f"{root / 'pairs.jsonl'}: line 2: ")
     assert reason in skipped
 
@@ -215,9 +215,9 @@ def test_masks_lie_below_the_folder(root: Path, mask: str) -> None:
         {"image": "p00", "caption": "x", "mask": mask},
         {"image": "p01", "caption": "y"},
     )
-    own = Own(root)
-    assert own.texts()[2:] == ("y",)
-    assert "line 1: expected mask as a file below" in own.skipped[0]
+    dataset = Own(root)
+    assert dataset.texts()[2:] == ("y",)
+    assert "line 1: expected mask as a file below" in dataset.skipped[0]
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_ids_from_0_and_void_0(root: Path) -> None:
     for path in (root / "masks").iterdir():
         builders.label_png(path, labels)
     rewrite(root / "classes.json", {"names": {"0": "sky", "1": "ground"}})
-    own = Own(root)
-    assert own.label_convention().has_other is False
-    assert own.label_convention().first_id == 0
-    assert set(own.groups()) == {"sky", "ground"}
+    dataset = Own(root)
+    assert dataset.label_convention().has_other is False
+    assert dataset.label_convention().first_id == 0
+    assert set(dataset.groups()) == {"sky", "ground"}
     rewrite(root / "classes.json", {"names": {"1": "ground"}, "void": 0, "background": False})
-    own = Own(root)
-    assert set(np.unique(own.label_map("p00")).tolist()) == {1, 255}
-    assert own.label_convention().has_other is False
+    dataset = Own(root)
+    assert set(np.unique(dataset.label_map("p00")).tolist()) == {1, 255}
+    assert dataset.label_convention().has_other is False
 
 
 def test_masks_that_cannot_be_used_are_left_out(root: Path) -> None:
@@ -265,8 +265,8 @@ def test_masks_that_cannot_be_used_are_left_out(root: Path) -> None:
     builders.label_png(root / "masks/p03.png", np.zeros((24, 32)))
     (root / "masks/p04.png").write_bytes(b"no picture")
     builders.picture(root / "masks/p05.png")
-    own = Own(root)
-    assert own.labelled_ids() == ["p00", *(f"p{n:02d}" for n in range(6, 14))]
+    dataset = Own(root)
+    assert dataset.labelled_ids() == ["p00", *(f"p{n:02d}" for n in range(6, 14))]
     reasons = (
         "no mask of image p01",
         "found 9",
@@ -274,8 +274,8 @@ def test_masks_that_cannot_be_used_are_left_out(root: Path) -> None:
         "not an image",
         "mode RGB",
     )
-    assert len(own.skipped) == len(reasons)
-    assert all(reason in line for reason, line in zip(reasons, own.skipped, strict=True))
+    assert len(dataset.skipped) == len(reasons)
+    assert all(reason in line for reason, line in zip(reasons, dataset.skipped, strict=True))
     shutil.rmtree(root / "masks")
     (root / "masks").mkdir()
     with pytest.raises(
@@ -290,16 +290,16 @@ def test_videos_that_cannot_be_used_are_left_out(root: Path) -> None:
     (root / "videos/empty").mkdir()
     builders.picture(root / "videos/four/0.jpg")
     builders.label_png(root / "videos/four/masks/0.png", np.zeros((24, 32)))
-    own = Own(root)
-    assert [video.name for video in own.videos()] == ["two"]
-    assert own.n_sequences == 4
+    dataset = Own(root)
+    assert [video.name for video in dataset.videos()] == ["two"]
+    assert dataset.n_sequences == 4
     for reason in (
         "no mask of frame videos/one/00000",
         "frame videos/three/0",
         "empty: expected frames",
         "an object",
     ):
-        assert any(reason in line for line in own.skipped)
+        assert any(reason in line for line in dataset.skipped)
     (root / "videos/two/00002.jpg").unlink()
     with pytest.raises(DatasetError, match=r"found none to use; first problem"):
         Own(root).videos()
@@ -311,11 +311,11 @@ def test_pictures_in_folders_and_twice(tmp_path: Path) -> None:
     builders.picture(tmp_path / "images/b/1.png")
     builders.picture(tmp_path / "images/videos/v/0.png")
     builders.picture(tmp_path / "videos/v/0.jpg")
-    own = open_dataset(f"own:{tmp_path}")
-    assert [ref.id for ref in own.images()] == ["a/1", "b/1", "videos/v/0"]
-    assert ["second picture" in line for line in own.skipped] == [True, True]
-    assert own.tasks == ()
-    assert "no masks/ and no classes.json" in own.lacks("co-segmentation")
+    dataset = open_dataset(f"own:{tmp_path}")
+    assert [ref.id for ref in dataset.images()] == ["a/1", "b/1", "videos/v/0"]
+    assert ["second picture" in line for line in dataset.skipped] == [True, True]
+    assert dataset.tasks == ()
+    assert "no masks/ and no classes.json" in dataset.lacks("co-segmentation")
 
 
 def test_a_list_of_nothing_usable(root: Path) -> None:

@@ -86,8 +86,8 @@ def test_episodes_follow_the_protocol(tmp_path: Path) -> None:
         assert {class_of[i] for i in episode.support_ids} == {episode.class_id}
     assert dataset.episodes(n=10) == episodes[:10]
     assert dataset.episodes(n=100, seed=1) != episodes
-    drawn = {name for e in episodes for name in e.support_ids}
-    assert drawn == set(class_of)  # every image serves at some time
+    support = {name for e in episodes for name in e.support_ids}
+    assert support == set(class_of)  # every image serves at some time
 
 
 def test_episodes_among_the_images_of_a_limited_run(tmp_path: Path) -> None:

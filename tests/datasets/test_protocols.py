@@ -24,7 +24,7 @@ TASK_PROTOCOLS: dict[str, Any] = {
     "semantic-correspondence": p.HasPairs,
     "temporal-correspondence": p.HasVideos,
 }
-ASKED = {"own", "pope", "mme", "blink", "cvbench"}
+QUESTION_SETS = {"own", "pope", "mme", "blink", "cvbench"}
 
 
 def test_every_task_names_its_protocol() -> None:
@@ -39,7 +39,7 @@ def test_a_loader_has_what_its_tasks_call(tmp_path: Path, name: str) -> None:
     dataset = open_tree(name, TREES[name](tmp_path))
     served = {task for task, protocol in TASK_PROTOCOLS.items() if isinstance(dataset, protocol)}
     assert served == set(dataset.about.tasks)
-    assert isinstance(dataset, p.HasQuestions) == (dataset.name in ASKED)
+    assert isinstance(dataset, p.HasQuestions) == (dataset.name in QUESTION_SETS)
     assert all(not dataset.lacks(task) for task in dataset.tasks)
     assert all(dataset.lacks(task) for task in set(TASK_PROTOCOLS) - served)
 
@@ -49,22 +49,22 @@ def test_the_methods_of_a_loader_take_what_the_protocol_says(protocol: type) -> 
     """Names and order of the parameters, by class: mypy checks the types where a loader is passed
     as a protocol.
     """
-    asked = {
+    methods = {
         name: value
         for name, value in vars(protocol).items()
         if inspect.isfunction(value) and name[0] != "_"
     }
-    assert asked
+    assert methods
     for name in DATASETS.names():
         loader = DATASETS.load(name)
         if not (
             inspect.isclass(loader)
             and issubclass(loader, DatasetBase)
-            and all(hasattr(loader, a) for a in asked)
+            and all(hasattr(loader, a) for a in methods)
         ):
             continue
-        for method, wanted in asked.items():
-            needed = list(inspect.signature(wanted).parameters)
+        for method, function in methods.items():
+            needed = list(inspect.signature(function).parameters)
             assert (
                 list(inspect.signature(getattr(loader, method)).parameters)[: len(needed)] == needed
             )

@@ -57,12 +57,12 @@ def test_pope_errors(tmp_path: Path) -> None:
         DatasetError, match=r"question 1: expected the fields label, found question_id, image, text"
     ):
         Pope(root).questions()
-    for text, said in (
+    for text, message in (
         ("{", "expected JSON lines or a JSON list"),
         ("", "one JSON object a line, found none"),
     ):
         builders.write_text(path, text)
-        with pytest.raises(DatasetError, match=said):
+        with pytest.raises(DatasetError, match=message):
             Pope(root).questions()
 
 
@@ -79,10 +79,10 @@ def test_mme(tmp_path: Path, end: str) -> None:
     text = "Is it color a? Please answer yes or no."
     assert questions[0] == Question("color/000001/0", ("color/000001",), text, text, "Yes", "color")
     assert {q.group for q in questions} == {"color", "count", "existence", "position"}
-    every = Mme(tmp_path, "all")
-    assert every.images()[0].id == "artwork/1"
-    assert len(every.questions()) == 18
-    assert dataset.skipped == every.skipped == []
+    full = Mme(tmp_path, "all")
+    assert full.images()[0].id == "artwork/1"
+    assert len(full.questions()) == 18
+    assert dataset.skipped == full.skipped == []
 
 
 def test_mme_odd_files(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 def test_damaged_parquet(tmp_path: Path) -> None:
     builders.cvbench(tmp_path)
     path = tmp_path / "test_2d.parquet"
-    whole = path.read_bytes()
-    for content in (b"", b"PAR1 not a table PAR1", whole[: len(whole) // 2]):
+    table = path.read_bytes()
+    for content in (b"", b"PAR1 not a table PAR1", table[: len(table) // 2]):
         path.write_bytes(content)
         with pytest.raises(
             DatasetError, match=r"test_2d.parquet: expected a parquet file"

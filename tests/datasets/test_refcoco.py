@@ -117,9 +117,9 @@ def test_damaged_or_hostile_pickles(tmp_path: Path, code: bytes) -> None:
 
 def test_every_truncation_of_a_pickle(tmp_path: Path) -> None:
     root = builders.golden("refcoco_tree_a.zip", tmp_path)
-    whole = (root / "refcoco/refs(unc).p").read_bytes()
-    for end in range(0, len(whole) - 1, 97):
-        (root / "refcoco/refs(unc).p").write_bytes(whole[:end])
+    content = (root / "refcoco/refs(unc).p").read_bytes()
+    for end in range(0, len(content) - 1, 97):
+        (root / "refcoco/refs(unc).p").write_bytes(content[:end])
         with pytest.raises(DatasetError, match=r"refs\(unc\).p"):
             RefCoco(root).expressions()
 

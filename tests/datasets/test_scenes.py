@@ -10,11 +10,11 @@ from kvtool.errors import DatasetError, UsageError
 
 def test_scenes_need_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVTOOL_CACHE", str(tmp_path))
-    drawn = open_dataset("scenes@msrc")
-    assert drawn.name == "msrc"
-    assert drawn.root == tmp_path / "scenes" / "msrc"
+    dataset = open_dataset("scenes@msrc")
+    assert dataset.name == "msrc"
+    assert dataset.root == tmp_path / "scenes" / "msrc"
     assert [ref.id for ref in open_dataset("scenes@msrc").images()] == [
-        ref.id for ref in drawn.images()
+        ref.id for ref in dataset.images()
     ]
 
 

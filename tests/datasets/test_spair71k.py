@@ -98,7 +98,7 @@ def test_unusable_pairs_are_named_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"src_imname": "zz.jpg"}, "expected images d1, d2 as the list has, found zz, d2"),
         ({"trg_bndbox": [1, 2, 3]}, "expected trg_bndbox to be 4 numbers, found [1, 2, 3]"),
@@ -127,13 +127,13 @@ def test_unusable_pairs_are_named_and_counted(tmp_path: Path) -> None:
         ({"src_kps": [], "trg_kps": [], "kps_ids": []}, "expected as many source points"),
     ],
 )
-def test_odd_annotation(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+def test_odd_annotation(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     builders.spair(tmp_path)
     record = builders.pair_record("d1", "d2", "dog", **changes)
     builders.write_json(tmp_path / f"PairAnnotation/test/{LINES[3]}.json", record)
     dataset = SPair71k(tmp_path)
     assert len(dataset.pairs()) == 3
-    assert said in dataset.skipped[0]
+    assert message in dataset.skipped[0]
 
 
 def test_missing_field_is_named(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_parse(text: str, expected: Spec) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("spare71k:/x", "did you mean 'spair71k'"),
         ("", "unknown name ''"),
@@ -43,13 +43,13 @@ def test_parse(text: str, expected: Spec) -> None:
         ("folder:@x", None),
     ],
 )
-def test_bad_spec(text: str, said: str | None) -> None:
-    if said is None:
+def test_bad_spec(text: str, message: str | None) -> None:
+    if message is None:
         assert parse_spec(text) == Spec("folder", "@x")
         return
     with pytest.raises(UsageError) as caught:
         parse_spec(text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -62,10 +62,18 @@ def test_an_existing_path_with_an_at_sign_is_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [n for n in DATASETS.names() if n not in ("folder", "scenes")])
 def test_every_dataset_describes_itself_and_refuses_wrong_places(name: str, tmp_path: Path) -> None:
-    about = DATASETS.load(name).about
-    assert about.name == name
-    assert all((about.title, about.splits, about.layout, about.source, about.licence))
-    assert set(about.conditions) <= set(PREFIX_CONDITIONS)
+    description = DATASETS.load(name).about
+    assert description.name == name
+    assert all(
+        (
+            description.title,
+            description.splits,
+            description.layout,
+            description.source,
+            description.licence,
+        )
+    )
+    assert set(description.conditions) <= set(PREFIX_CONDITIONS)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     for path in ("absent", "empty", "file"):
@@ -80,7 +88,7 @@ def test_every_dataset_describes_itself_and_refuses_wrong_places(name: str, tmp_
 
 
 def test_the_table_lists_all() -> None:
-    assert [about.name for about in list_datasets()] == DATASETS.names()
+    assert [description.name for description in list_datasets()] == DATASETS.names()
 
 
 def test_folder_lists_images_sorted_and_once(tmp_path: Path) -> None:
@@ -108,7 +116,7 @@ def test_linked_folder_is_followed(tmp_path: Path) -> None:
 
 def test_folder_errors(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    for spec, said in (
+    for spec, message in (
         (f"folder:{tmp_path}", "expected images below this folder, found none"),
         (f"folder:{tmp_path}/absent", "expected a folder, found nothing there"),
         (f"folder:{tmp_path}/notes.txt", "expected a folder, found a file"),
@@ -117,7 +125,7 @@ def test_folder_errors(tmp_path: Path) -> None:
         ("folder:~no-such-user/images", "write the path in full"),
         ("folder", "expected a path"),
     ):
-        with pytest.raises(KvtoolError, match=said):
+        with pytest.raises(KvtoolError, match=message):
             open_dataset(spec)
 
 

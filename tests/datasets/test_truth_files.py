@@ -98,12 +98,12 @@ def test_what_a_loader_opens_is_a_truth_file_or_a_picture(
     read_everything(dataset)
     below = {path for path in opened if path.startswith(f"{tmp_path}{os.sep}")}
     pictures = {str(ref.path) for ref in dataset.images()}
-    named = [str(path) for path in dataset.truth_files()]
-    assert len(set(named)) == len(named)
-    assert not pictures & set(named)
-    assert below - pictures <= set(named)
+    paths = [str(path) for path in dataset.truth_files()]
+    assert len(set(paths)) == len(paths)
+    assert not pictures & set(paths)
+    assert below - pictures <= set(paths)
     if name not in ("blink", "cvbench"):  # a library written in C++ opens those
-        assert below - pictures == {path for path in named if Path(path).exists()}
+        assert below - pictures == {path for path in paths if Path(path).exists()}
     assert dataset.truth_files() == open_tree(name, dataset.root or tmp_path).truth_files()
 
 
@@ -158,9 +158,9 @@ def test_a_removed_file_is_another_truth_and_a_moved_data_set_the_same(
 def test_a_folder_has_no_truth(tmp_path: Path) -> None:
     builders.picture(tmp_path / "a/1.jpg")
     builders.picture(tmp_path / "b/2.jpg")
-    one, two = (open_dataset(f"folder:{tmp_path}/{name}") for name in "ab")
-    assert list(one.truth_files()) == []
-    assert one.truth_digest() == two.truth_digest()
+    first, second = (open_dataset(f"folder:{tmp_path}/{name}") for name in "ab")
+    assert list(first.truth_files()) == []
+    assert first.truth_digest() == second.truth_digest()
 
 
 def test_files_that_may_come_count_before_they_are_there(tmp_path: Path) -> None:

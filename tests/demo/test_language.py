@@ -32,7 +32,7 @@ def scenes() -> list[Scene]:
 
 
 @pytest.fixture(scope="module")
-def asked(scenes: list[Scene]) -> list[tuple[Scene, SceneQuestion]]:
+def scene_questions(scenes: list[Scene]) -> list[tuple[Scene, SceneQuestion]]:
     rng = np.random.default_rng(12)
     return [(scene, question) for scene in scenes for question in questions(scene, rng)]
 
@@ -87,22 +87,22 @@ def _truth(scene: Scene, question: SceneQuestion) -> str | None:
     return None
 
 
-def _side(scene: Scene, one: str, other: str, where: str) -> bool:
-    (first,), (second,) = _named(scene, one), _named(scene, other)
-    axis = 0 if where in ("left", "right") else 1
+def _side(scene: Scene, name: str, rival: str, relation: str) -> bool:
+    (first,), (second,) = _named(scene, name), _named(scene, rival)
+    axis = 0 if relation in ("left", "right") else 1
     before = first.center_xy_px[axis] < second.center_xy_px[axis]
-    return before == (where in ("left", "above"))
+    return before == (relation in ("left", "above"))
 
 
-def _half(scene: Scene, name: str, where: str) -> bool:
+def _half(scene: Scene, name: str, side: str) -> bool:
     (thing,) = _named(scene, name)
-    axis = 0 if where in ("left", "right") else 1
-    return (thing.center_xy_px[axis] < scene.size_wh[axis] / 2) == (where in ("left", "top"))
+    axis = 0 if side in ("left", "right") else 1
+    return (thing.center_xy_px[axis] < scene.size_wh[axis] / 2) == (side in ("left", "top"))
 
 
-def test_answers_are_true(asked: list[tuple[Scene, SceneQuestion]]) -> None:
+def test_answers_are_true(scene_questions: list[tuple[Scene, SceneQuestion]]) -> None:
     checked = 0
-    for scene, question in asked:
+    for scene, question in scene_questions:
         truth = _truth(scene, question)
         if truth is None:
             continue
@@ -115,9 +115,9 @@ def test_answers_are_true(asked: list[tuple[Scene, SceneQuestion]]) -> None:
 
 
 def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
-    asked: list[tuple[Scene, SceneQuestion]],
+    scene_questions: list[tuple[Scene, SceneQuestion]],
 ) -> None:
-    kinds = {question.kind for _, question in asked}
+    kinds = {question.kind for _, question in scene_questions}
     assert {
         "existence",
         "color",
@@ -128,7 +128,7 @@ def test_every_kind_is_asked_and_yes_is_as_frequent_as_no(
     } <= kinds
     assert len(kinds) >= len(KINDS)
     for kind in ("existence", "color_yes_no", "count_yes_no", "left_right_yes_no", "side_yes_no"):
-        answers = [question.answer for _, question in asked if question.kind == kind]
+        answers = [question.answer for _, question in scene_questions if question.kind == kind]
         assert 0.3 < answers.count("yes") / len(answers) < 0.7, kind
 
 
@@ -186,12 +186,14 @@ def test_captions_name_everything(scenes: list[Scene]) -> None:
                 rival.category == thing.category for rival in scene.things
             )
             assert thing.color in tokens
-        assert {scene.place, scene.time} <= set(tokens)
+        assert {scene.setting, scene.time} <= set(tokens)
 
 
-def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, SceneQuestion]]) -> None:
+def test_everything_said_is_in_the_vocabulary(
+    scene_questions: list[tuple[Scene, SceneQuestion]],
+) -> None:
     tokens = set(vocabulary())
-    texts = [text for _, question in asked for text in (question.text, question.answer)]
+    texts = [text for _, question in scene_questions for text in (question.text, question.answer)]
     rng = np.random.default_rng(0)
     texts += [compare(rng).text for compare in (same_style, most_similar, corresponding_point)]
     texts += [

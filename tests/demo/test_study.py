@@ -67,8 +67,10 @@ def test_heads_of_least_variance_stand_in_where_there_are_no_two_modes(
     variance, knockout = demo[2][1:3]
     least = sorted(variance.rows, key=lambda row: float(row["variance"]))[: study.QUIETEST]
     assert not any(row["input_agnostic"] for row in variance.rows)
-    (chosen,) = (each for each in knockout.config["conditions"] if each["condition"] == "chosen")
-    assert chosen["heads"] == sorted([row["layer"], row["kv_head"]] for row in least)
+    (condition,) = (
+        entry for entry in knockout.config["conditions"] if entry["condition"] == "chosen"
+    )
+    assert condition["heads"] == sorted([row["layer"], row["kv_head"]] for row in least)
 
 
 def test_the_page_holds_every_result(demo: tuple[Path, list[str], list[Result]]) -> None:

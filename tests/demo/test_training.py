@@ -91,11 +91,11 @@ def test_the_fast_encoder_equals_the_tokenizer() -> None:
 
 
 def test_a_slot_labels_the_answer_and_its_end() -> None:
-    found = slot("What color is the fish?", "red", 16)
-    assert found is not None
-    ids, labels, _ = found
+    example = slot("What color is the fish?", "red", 16)
+    assert example is not None
+    ids, labels, _ = example
     assert len(ids) == len(labels) == 16
-    told = [(ids[at], label) for at, label in enumerate(labels) if label != IGNORED]
+    told = [(ids[position], label) for position, label in enumerate(labels) if label != IGNORED]
     names = token_ids()
     assert told == [(names["assistant"], names["red"]), (names["red"], names["<|im_end|>"])]
     assert slot("What color is the fish?", "red", 8) is None
@@ -117,10 +117,10 @@ def test_packed_slots_equal_each_question_alone() -> None:
             start, length = context, int(lengths[row])
             for count, size in slots:
                 for _ in range(count):
-                    alone = torch.cat((x[row, :length], x[row, start : start + size]))[None]
-                    wanted = decoder(model)(inputs_embeds=alone).last_hidden_state[0, length:]
+                    single = torch.cat((x[row, :length], x[row, start : start + size]))[None]
+                    expected = decoder(model)(inputs_embeds=single).last_hidden_state[0, length:]
                     torch.testing.assert_close(
-                        packed[row, start : start + size], wanted, atol=2e-5, rtol=1e-4
+                        packed[row, start : start + size], expected, atol=2e-5, rtol=1e-4
                     )
                     start += size
 
@@ -140,14 +140,14 @@ def test_training_sees_what_transformers_sees(trained: Path) -> None:
         pixels = (
             torch.from_numpy(batch.images[:1].astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
         )
-        wanted = model.model(
+        expected = model.model(
             input_ids=ids.repeat(2, 1),
             pixel_values=pixels[:, None].repeat(2, 1, 1, 1, 1),
             image_sizes=torch.tensor([[96, 96]] * 2),
             batch_num_images=torch.tensor([2]),
         ).last_hidden_state[0, length:]
-    found = hidden[0, batch.context_ids.shape[1] :][:first]
-    assert torch.nn.functional.cosine_similarity(found, wanted, dim=-1).min() > 0.998
+    outputs = hidden[0, batch.context_ids.shape[1] :][:first]
+    assert torch.nn.functional.cosine_similarity(outputs, expected, dim=-1).min() > 0.998
 
 
 def test_pictures_are_resized_as_the_processor_does(trained: Path) -> None:
@@ -177,7 +177,7 @@ def test_symbols_are_the_sum_of_true_words() -> None:
     inside = torch.from_numpy(patches[0, 0].ravel() > 0)
     assert (grid[inside][:, ids[scene.things[0].category]] == 1).all()
     assert (grid[~inside][:, ids[scene.things[0].category]] == 0).all()
-    assert (grid[:, ids[scene.place]] == 0.5).all()
+    assert (grid[:, ids[scene.setting]] == 0.5).all()
     few = few_patches(np.random.default_rng(0), patches, 12)
     assert inside[few[0]].sum() == 1
 
@@ -189,14 +189,14 @@ def test_drills_are_true() -> None:
         scene = sample_scene(rng)
         ids, labels = drill(scene, rng, 24)
         assert len(ids) == len(labels) == 24
-        for at, label in enumerate(labels):
-            assert label == IGNORED or ids[at + 1] == label
+        for position, label in enumerate(labels):
+            assert label == IGNORED or ids[position + 1] == label
     fish = replace(scene.things[0], category="fish", color="red", center_xy_px=(10.0, 10.0))
     scene = replace(scene, things=(fish, fish))
-    found = {
+    answers = {
         task: answer(scene, task, "fish") for task in ("color", "count", "existence", "horizontal")
     }
-    assert found == {"color": "red", "count": "two", "existence": "yes", "horizontal": "left"}
+    assert answers == {"color": "red", "count": "two", "existence": "yes", "horizontal": "left"}
     assert answer(scene, "by_color", "red") == "fish"
     assert answer(scene, "color", "cup") == "no"
     assert {
@@ -214,23 +214,23 @@ def test_stubs_and_chains_answer_as_their_questions_do() -> None:
         told = 0
         for _ in range(60):
             scene = sample_scene(rng)
-            found = asker.ask(scene, rng, 24)
-            assert len(found.ids) == len(found.labels) == 24
+            drill = asker.ask(scene, rng, 24)
+            assert len(drill.ids) == len(drill.labels) == 24
             start = 0
-            for at, label in enumerate(found.labels):
+            for position, label in enumerate(drill.labels):
                 if label == IGNORED:
                     continue
-                assert found.ids[at + 1] == label
-                asked = [names[token] for token in found.ids[start : at + 1]]
-                start = at + 2
+                assert drill.ids[position + 1] == label
+                words = [names[token] for token in drill.ids[start : position + 1]]
+                start = position + 2
                 told += 1
-                if asked[:3] == ["what", "color", "is"]:
-                    (thing,) = [thing for thing in scene.things if thing.category == asked[4]]
+                if words[:3] == ["what", "color", "is"]:
+                    (thing,) = [thing for thing in scene.things if thing.category == words[4]]
                     assert names[label] == thing.color
-                if asked[:2] == ["is", "there"] and asked[-1 if asker.stubs else 3] in {
+                if words[:2] == ["is", "there"] and words[-1 if asker.stubs else 3] in {
                     t.category for t in scene.things
                 }:
-                    assert len(asked) > 4 or names[label] == "yes" or "only" in asked
+                    assert len(words) > 4 or names[label] == "yes" or "only" in words
         assert told > 100
 
 
@@ -376,19 +376,19 @@ def test_the_card_holds_the_evaluations_figures(trained: Path) -> None:
 
 
 def test_evaluation_asks_of_scenes_and_reads_answers(trained: Path) -> None:
-    asked = existence_questions(24, np.random.default_rng(0))
-    assert [question.answer for question in asked] == ["yes", "no"] * 12
+    questions = existence_questions(24, np.random.default_rng(0))
+    assert [question.answer for question in questions] == ["yes", "no"] * 12
     answerer = Examiner(trained / "demo" / "model")
     several = ExamQuestion(
-        asked[0].images * 3,
+        questions[0].images * 3,
         "Which image has the same style as the first image?",
         "(A)",
         "art_style",
     )
-    mixed = [asked[0], several, asked[1]]
+    mixed = [questions[0], several, questions[1]]
     together = answerer.answers(mixed)
     assert len(together) == 3
-    assert [answerer.answers([one])[0] for one in mixed] == together
+    assert [answerer.answers([question])[0] for question in mixed] == together
 
 
 def test_intervals() -> None:

@@ -64,21 +64,23 @@ def test_another_seed_gives_another_scene() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[Scene, Rendered]]:
+def renderings() -> list[tuple[Scene, Rendered]]:
     rng = np.random.default_rng(5)
     return [sample_rendered(rng) for _ in range(60)]
 
 
-def test_maps_have_the_size_of_the_scene(drawn: list[tuple[Scene, Rendered]]) -> None:
-    for scene, rendered in drawn:
+def test_maps_have_the_size_of_the_scene(renderings: list[tuple[Scene, Rendered]]) -> None:
+    for scene, rendered in renderings:
         width, height = scene.size_wh
         assert rendered.image.shape == (height, width, 3)
         assert rendered.image.dtype == np.uint8
         assert rendered.thing_map.shape == rendered.part_map.shape == (height, width)
 
 
-def test_parts_lie_within_things_and_boxes_around_them(drawn: list[tuple[Scene, Rendered]]) -> None:
-    for scene, rendered in drawn:
+def test_parts_lie_within_things_and_boxes_around_them(
+    renderings: list[tuple[Scene, Rendered]],
+) -> None:
+    for scene, rendered in renderings:
         assert ((rendered.thing_map > 0) == (rendered.part_map > 0)).all()
         for index, thing in enumerate(scene.things):
             mask = rendered.thing_map == index + 1
@@ -93,10 +95,10 @@ def test_parts_lie_within_things_and_boxes_around_them(drawn: list[tuple[Scene, 
 
 
 def test_a_visible_keypoint_lies_on_its_thing_and_mostly_on_its_part(
-    drawn: list[tuple[Scene, Rendered]],
+    renderings: list[tuple[Scene, Rendered]],
 ) -> None:
     on_part = []
-    for scene, rendered in drawn:
+    for scene, rendered in renderings:
         for index, thing in enumerate(scene.things):
             for part, (x, y, visible) in rendered.keypoints_xy_px[index].items():
                 if visible:
@@ -122,11 +124,11 @@ def test_the_front_thing_hides_the_back_one() -> None:
     scene, _ = sample_rendered(np.random.default_rng(4), size_wh=(128, 128), categories=["house"])
     back = replace(scene.things[0], center_xy_px=(60.0, 60.0), scale_px=60.0)
     front = replace(back, category="fish", center_xy_px=(70.0, 64.0))
-    alone = render(replace(scene, things=(front,))).thing_map == 1
+    mask = render(replace(scene, things=(front,))).thing_map == 1
     thing_map = render(replace(scene, things=(back, front))).thing_map
-    np.testing.assert_array_equal(thing_map == 2, alone)
+    np.testing.assert_array_equal(thing_map == 2, mask)
     reversed_order = render(replace(scene, things=(front, back))).thing_map
-    assert (reversed_order == 1).sum() < alone.sum()
+    assert (reversed_order == 1).sum() < mask.sum()
 
 
 def test_the_things_color_is_what_is_seen() -> None:
@@ -170,10 +172,15 @@ def test_area_fractions_agree_with_drawings() -> None:
 def test_sampled_scenes_keep_what_is_given() -> None:
     rng = np.random.default_rng(0)
     scene = sample_scene(
-        rng, size_wh=(100, 90), categories=["fish", "cup"], place="sea", time="night", style="pale"
+        rng,
+        size_wh=(100, 90),
+        categories=["fish", "cup"],
+        setting="sea",
+        time="night",
+        style="pale",
     )
     assert [thing.category for thing in scene.things] == ["fish", "cup"]
-    assert (scene.place, scene.time, scene.style, scene.size_wh) == (
+    assert (scene.setting, scene.time, scene.style, scene.size_wh) == (
         "sea",
         "night",
         "pale",

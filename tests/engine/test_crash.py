@@ -76,7 +76,7 @@ def assert_whole(store: Path, expected: Path) -> None:
 def test_kill_at_random_moments(
     tmp_path: Path, forks: Forks, unbroken: tuple[Path, float], tiny_model: Path, pictures: Path
 ) -> None:
-    whole, seconds = unbroken
+    contents, seconds = unbroken
     rng = random.Random(0)
     store = tmp_path / "s.kv"
     killed = 0
@@ -88,11 +88,11 @@ def test_kill_at_random_moments(
             killed += 1
         # it was quicker than the kill: begin another store, so that kills fall on unfinished runs
         else:
-            assert_whole(store, whole)
+            assert_whole(store, contents)
             store = tmp_path / f"s{killed}.kv"
     forks.start(job(store, tiny_model, pictures))
     assert forks.wait().endswith(" 0\n")
-    assert_whole(store, whole)
+    assert_whole(store, contents)
 
 
 def test_two_at_once(

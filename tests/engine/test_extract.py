@@ -60,11 +60,11 @@ def test_values_are_those_of_the_model(tmp_path: Path, tiny_model: Path, few: Pa
     model = load_model(str(tiny_model), dtype="float32")
     for index, ref in enumerate(open_dataset(f"folder:{few}").images()):
         item = model.prepare(load_image(ref), id=ref.id, index=index)
-        alone = model.capture([item], model.request(None, None, "post-rope"))
+        single = model.capture([item], model.request(None, None, "post-rope"))
         stored = run.read_image(ref.id)
-        for kind, arrays in alone.arrays.items():
+        for kind, arrays in single.arrays.items():
             np.testing.assert_allclose(stored[kind], arrays[0], rtol=1e-4, atol=1e-5)
-        for name, arrays in alone.text.items():
+        for name, arrays in single.text.items():
             np.testing.assert_allclose(stored[f"text_{name}"], arrays[0], rtol=1e-4, atol=1e-5)
 
 
@@ -193,15 +193,15 @@ def test_two_calls_count_what_each_of_them_did(
     tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{pictures}"}
-    others: list[Report] = []
+    reports: list[Report] = []
 
     def meanwhile(event: Event) -> None:
-        if event.what == "done" and not others:
-            others.append(kvtool.extract(tmp_path / "s.kv", **options))
+        if event.what == "done" and not reports:
+            reports.append(kvtool.extract(tmp_path / "s.kv", **options))
 
     report = kvtool.extract(tmp_path / "s.kv", tell=meanwhile, wait_s=60, **options)
     assert report.n_done + report.n_by_others == 70
-    assert report.n_done + others[0].n_done == 70
+    assert report.n_done + reports[0].n_done == 70
     assert report.n_missing == 0
 
 
@@ -225,9 +225,9 @@ def test_wait_takes_over_when_the_other_ends(
     store = tmp_path / "s.kv"
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"folder:{few}"}
     kvtool.extract(store, limit=1, **options)
-    held = kvtool.open(store).run().claim("0000000-0000032")
-    held.__enter__()
-    monkeypatch.setattr(time, "sleep", lambda _: held.__exit__(None, None, None))
+    claim = kvtool.open(store).run().claim("0000000-0000032")
+    claim.__enter__()
+    monkeypatch.setattr(time, "sleep", lambda _: claim.__exit__(None, None, None))
     assert kvtool.extract(store, wait_s=60, **options).n_done == 5
 
 
@@ -335,9 +335,9 @@ def test_prefixes_that_some_or_all_images_lack(tmp_path: Path, tiny_model: Path)
         "dataset": f"coco:{root}",
         "prefix": "correct",
     }
-    some = kvtool.extract(tmp_path / "s.kv", **options)
-    assert some.n_done > 0
-    assert list(some.failed) == [2]
+    report = kvtool.extract(tmp_path / "s.kv", **options)
+    assert report.n_done > 0
+    assert list(report.failed) == [2]
     (root / "annotations" / "captions_val2014.json").unlink()
     with pytest.raises(DatasetError, match=r"annotations/captions_val2014\.json"):
         kvtool.extract(tmp_path / "s.kv", **options)
@@ -348,11 +348,11 @@ def test_texts_that_came_later_are_stored_too(tmp_path: Path, tiny_model: Path) 
 
     root = coco(tmp_path / "coco")
     instances = root / "annotations" / "instances_val2014.json"
-    kept = instances.read_text()
-    instances.write_text(kept.replace('"dog"', '"cat"'))
+    text = instances.read_text()
+    instances.write_text(text.replace('"dog"', '"cat"'))
     options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"coco:{root}"}
     kvtool.extract(tmp_path / "s.kv", **options)
-    instances.write_text(kept)
+    instances.write_text(text)
     again = kvtool.extract(tmp_path / "s.kv", **options)
     assert again.n_before == again.n_images
     assert kvtool.open(tmp_path / "s.kv").run().text_names == ["person", "cat", "dog"]

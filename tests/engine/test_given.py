@@ -74,23 +74,23 @@ def test_a_list_of_paths_is_the_same_run_as_their_lines(
 
 
 def test_pictures_in_memory_hold_what_their_files_would(tmp_path: Path, model: str) -> None:
-    given = pictures(3)
-    for number, picture in enumerate(given):
+    images = pictures(3)
+    for number, picture in enumerate(images):
         (tmp_path / "files").mkdir(exist_ok=True)
         picture.save(tmp_path / f"files/{number}.png")
     store = tmp_path / "s.kv"
-    report = kvtool.extract(store, model=model, dataset=given[:2], **SMALL)
-    again = kvtool.extract(store, model=model, dataset=given, **SMALL)
+    report = kvtool.extract(store, model=model, dataset=images[:2], **SMALL)
+    again = kvtool.extract(store, model=model, dataset=images, **SMALL)
     assert (report.run, again.n_before, again.n_done) == (again.run, 2, 1)
-    assert kvtool.extract(store, model=model, dataset=given, **SMALL).n_done == 0
+    assert kvtool.extract(store, model=model, dataset=images, **SMALL).n_done == 0
     files = kvtool.extract(store, model=model, dataset=f"folder:{tmp_path}/files", **SMALL)
     assert values(store, again.run) == {
         name.removesuffix(".png"): value for name, value in values(store, files.run).items()
     }
     with pytest.raises(ChangedError, match=r"2 pictures changed \(0, 1\)"):
         kvtool.extract(store, model=model, dataset=pictures(2, first=7), **SMALL)
-    other = kvtool.extract(store, model=model, dataset=pictures(2, first=7), run="other", **SMALL)
-    assert (other.run, other.n_done) == ("other", 2)
+    second = kvtool.extract(store, model=model, dataset=pictures(2, first=7), run="other", **SMALL)
+    assert (second.run, second.n_done) == ("other", 2)
     with pytest.raises(
         UsageError, match="from pictures in memory; give the folder of folder with --data"
     ) as caught:
@@ -99,13 +99,13 @@ def test_pictures_in_memory_hold_what_their_files_would(tmp_path: Path, model: s
 
 
 def test_pictures_in_memory_go_to_several_workers(tmp_path: Path, model: str) -> None:
-    one, two = tmp_path / "one.kv", tmp_path / "two.kv"
-    run = kvtool.extract(one, model=model, dataset=pictures(3), **SMALL).run
+    first, second = tmp_path / "one.kv", tmp_path / "two.kv"
+    run = kvtool.extract(first, model=model, dataset=pictures(3), **SMALL).run
     report = kvtool.extract(
-        two, model=model, dataset=pictures(3), **{**SMALL, "devices": ("cpu", "cpu")}
+        second, model=model, dataset=pictures(3), **{**SMALL, "devices": ("cpu", "cpu")}
     )
     assert (report.n_done + report.n_by_others, report.failed) == (3, {})
-    assert values(two, report.run) == values(one, run)
+    assert values(second, report.run) == values(first, run)
 
 
 def test_pictures_that_cannot_travel_are_refused(tmp_path: Path, model: str) -> None:
@@ -150,8 +150,10 @@ def test_a_picture_that_cannot_be_read_any_more_fails_alone(tmp_path: Path, mode
 def test_an_open_data_set_and_a_strangers_object(tmp_path: Path, model: str) -> None:
     store = tmp_path / "s.kv"
     root = builders.own(tmp_path / "own", per_class=1)
-    named = kvtool.extract(store, model=model, dataset=f"own:{root}", **SMALL)
-    assert kvtool.extract(store, model=model, dataset=Own(root), **SMALL).n_before == named.n_images
+    by_spec = kvtool.extract(store, model=model, dataset=f"own:{root}", **SMALL)
+    assert (
+        kvtool.extract(store, model=model, dataset=Own(root), **SMALL).n_before == by_spec.n_images
+    )
     davis = Davis(builders.davis(tmp_path / "davis"))
     assert kvtool.extract(store, model=model, dataset=davis, **SMALL).n_done == 12
     report = kvtool.extract(store, model=model, dataset=Strange(root / "images"), **SMALL)
@@ -176,8 +178,8 @@ class Strange:
     def present(self) -> Sequence[ImageRef]:
         return self.images()
 
-    def left_out(self, most: int) -> list[str]:
-        del most
+    def left_out(self, limit: int) -> list[str]:
+        del limit
         return []
 
     def texts(self) -> Sequence[str]:
@@ -194,7 +196,7 @@ class Strange:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "message"),
     [
         ([], "expected at least one picture, found an empty list"),
         ([Image.new("RGB", (2, 2)), "a.png"], "found str at 1"),
@@ -205,8 +207,8 @@ class Strange:
         (Path("a"), "found PosixPath"),
     ],
 )
-def test_what_can_be_no_data_set(tmp_path: Path, dataset: Any, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_can_be_no_data_set(tmp_path: Path, dataset: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         kvtool.extract(tmp_path / "s.kv", model="m", dataset=dataset)
     assert not (tmp_path / "s.kv").exists()
 

@@ -116,11 +116,11 @@ def test_a_picture_that_comes_back_is_extracted_again(
 def test_a_second_folder_with_the_same_names_is_another_run(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    store, other = tmp_path / "s.kv", tmp_path / "other"
-    shutil.copytree(few, other)
-    replace_pictures(other, "0", "1", "2", "3", "4", "5")
+    store, copy = tmp_path / "s.kv", tmp_path / "other"
+    shutil.copytree(few, copy)
+    replace_pictures(copy, "0", "1", "2", "3", "4", "5")
     first = extract(store, tiny_model, few)
-    second = extract(store, tiny_model, other)
+    second = extract(store, tiny_model, copy)
     assert counts(second) == (0, 6)
     assert first.run.startswith("tiny-folder-few-")
     assert second.run.startswith("tiny-folder-other-")
@@ -130,7 +130,7 @@ def test_a_second_folder_with_the_same_names_is_another_run(
     )
     assert (
         counts(extract(store, tiny_model, few))
-        == counts(extract(store, tiny_model, other))
+        == counts(extract(store, tiny_model, copy))
         == (6, 0)
     )
 
@@ -139,11 +139,11 @@ def test_a_copy_with_some_pictures_changed_is_another_run_even_while_the_first_i
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
     """All that is stored so far is the same; what is not stored yet is not."""
-    store, other = tmp_path / "s.kv", tmp_path / "sub" / "few"
-    shutil.copytree(few, other)
-    replace_pictures(other, "5")
+    store, copy = tmp_path / "s.kv", tmp_path / "sub" / "few"
+    shutil.copytree(few, copy)
+    replace_pictures(copy, "5")
     first = extract(store, tiny_model, few, limit=2)
-    second = extract(store, tiny_model, other)
+    second = extract(store, tiny_model, copy)
     assert (second.run, counts(second)) == (f"{first.run}-2", (0, 6))
     assert counts(extract(store, tiny_model, few)) == (2, 4)
 
@@ -226,8 +226,8 @@ def test_lists_of_paths_that_meet_share_a_run(
 
     first = listed("0", "1")
     assert (listed("0", "1", "2").run, counts(listed("0", "1"))) == (first.run, (2, 0))
-    other = listed("4", "5")
-    assert (other.run, counts(other)) == (f"{first.run}-2", (0, 2))
+    report = listed("4", "5")
+    assert (report.run, counts(report)) == (f"{first.run}-2", (0, 2))
     replace_pictures(few, "0")
     with pytest.raises(ChangedError, match=r"1 picture changed \(.*0\.png\)"):
         listed("0", "1")
@@ -318,13 +318,13 @@ def test_pictures_of_other_contents_are_refused_to_analyses(
     extract(tmp_path / "s.kv", tiny_model, few)
     run = kvtool.open(tmp_path / "s.kv").run()
     assert [ref.id for ref in dataset_of(run).images()] == run.ids
-    other = tmp_path / "other"
-    shutil.copytree(few, other)
-    (other / "1.png").unlink()
-    assert len(dataset_of(run, other).images()) == 5
-    replace_pictures(other, "3")
+    copy = tmp_path / "other"
+    shutil.copytree(few, copy)
+    (copy / "1.png").unlink()
+    assert len(dataset_of(run, copy).images()) == 5
+    replace_pictures(copy, "3")
     with pytest.raises(DatasetError, match=r"found other ones: 1 picture changed \(3\.png\)"):
-        dataset_of(run, other)
+        dataset_of(run, copy)
 
 
 def test_a_worker_that_planned_before_the_run_was_there_joins_it(
@@ -349,13 +349,13 @@ def test_a_worker_that_planned_before_the_run_was_there_joins_it(
 def test_damage_of_a_run_over_another_folder_stops_nobody(
     tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    store, other = tmp_path / "s.kv", tmp_path / "other"
-    shutil.copytree(few, other)
-    replace_pictures(other, "0", "1", "2", "3", "4", "5")
+    store, copy = tmp_path / "s.kv", tmp_path / "other"
+    shutil.copytree(few, copy)
+    replace_pictures(copy, "0", "1", "2", "3", "4", "5")
     first = extract(store, tiny_model, few)
     part = next((kvtool.open(store).run(first.run).folder / "parts").glob("0*"))
     (part / "zarr.json").write_bytes(b"{}")
-    second = extract(store, tiny_model, other)
+    second = extract(store, tiny_model, copy)
     assert (second.run != first.run, counts(second)) == (True, (0, 6))
     with pytest.raises(CorruptError, match="store repair"):
         extract(store, tiny_model, few)

@@ -35,12 +35,12 @@ def test_parts_hold_what_is_missing_once_and_never_cross_a_block(
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 16))
-def test_a_longer_run_extends_a_shorter_one(first: int, more: int, size: int) -> None:
+def test_a_longer_run_extends_a_shorter_one(first: int, growth: int, size: int) -> None:
     """The parts of the longer run that remain start where the shorter one ended, on the same
     blocks.
     """
     done = set(range(first))
-    parts = plan(first + more, size).parts(done)
+    parts = plan(first + growth, size).parts(done)
     assert parts[0][0] == first
     assert all(part[0] % size == 0 for part in parts[1:])
 

@@ -61,9 +61,9 @@ def test_a_run_is_the_same_wherever_its_file_lies_and_another_for_other_texts(
     (tmp_path / "c.csv").write_text("\n".join(["image,text", *rows[1:], "000.png,dog"]))
     first, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'a.csv'}")
     again, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'b.csv'}")
-    other, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'c.csv'}", limit=2)
+    second, _ = extracted(tmp_path, tiny_model, few, f"file:{tmp_path / 'c.csv'}", limit=2)
     assert (first.run, again.n_before, again.n_done) == (again.run, 4, 0)
-    assert other.run != first.run
+    assert second.run != first.run
 
 
 def test_empty_cells_are_no_text(tmp_path: Path) -> None:

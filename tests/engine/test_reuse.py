@@ -14,9 +14,10 @@ import pytest
 
 import kvtool
 from kvtool.engine import local
+from kvtool.engine.capture import capture_part
 from kvtool.engine.match import open_extraction
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import capture_part, prepare_one
+from kvtool.engine.pipeline import prepare_one
 from kvtool.engine.plan import Job, make_plan
 from kvtool.engine.ray import collect
 from kvtool.engine.reuse import open_source
@@ -120,10 +121,10 @@ def test_images_that_the_source_lacks_come_from_pixels(
 ) -> None:
     dataset = f"folder:{many}"
     extracted(tmp_path / "s.kv", tiny_model, dataset, limit=5)
-    more, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix="text:red", limit=7)
+    longer, _ = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix="text:red", limit=7)
     report, run = extracted(tmp_path / "s.kv", tiny_model, dataset, prefix=PREFIX)
-    assert (more.n_reused, report.n_reused, report.n_done) == (5, 7, 40)
-    assert report.source == more.run
+    assert (longer.n_reused, report.n_reused, report.n_done) == (5, 7, 40)
+    assert report.source == longer.run
     _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, prefix=PREFIX)
     assert run.ids == pixels.ids
     assert run.samples == pixels.samples
@@ -186,15 +187,15 @@ def test_layers_of_the_tower_are_found_by_number(
     several = replace(plan, request=model.request(None, None, vision_layers=[0, 2]))
     run = store.create_run(replace(plan.config, vision_layers=(0, 2)))
     run.commit_part("0000000-0000001", [item.sample], *capture_part(model, several, [item], 1))
-    wanted = make_plan(open_extraction(replace(job, prefix=PREFIX)), model, None, store)
-    assert (wanted.source, len(wanted.request.vision_layers)) == (run.name, 1)
-    stored = open_source(run, wanted.config, wanted.refs).prepare(
+    target = make_plan(open_extraction(replace(job, prefix=PREFIX)), model, None, store)
+    assert (target.source, len(target.request.vision_layers)) == (run.name, 1)
+    stored = open_source(run, target.config, target.refs).prepare(
         model, item.sample.id, 0, "the red cat"
     )
-    found, expected = (
-        model.capture([each], plan.request).arrays["vision"][0] for each in (stored, item)
+    values, expected = (
+        model.capture([prepared], plan.request).arrays["vision"][0] for prepared in (stored, item)
     )
-    assert found.tobytes() == expected.tobytes()
+    assert values.tobytes() == expected.tobytes()
 
 
 def test_a_damaged_source_is_named_and_stops_nobody(
@@ -204,17 +205,17 @@ def test_a_damaged_source_is_named_and_stops_nobody(
     dataset = f"folder:{many}"
     _, run = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2)
     shard = next((run.folder / "parts").rglob("projected/c*"))
-    whole = shard.read_bytes()
-    damaged = bytearray(whole)
+    content = shard.read_bytes()
+    damaged = bytearray(content)
     damaged[len(damaged) // 3] ^= 1
     shard.write_bytes(damaged)
-    report, other = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
+    report, second = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix=PREFIX)
     assert (report.n_done, report.n_reused) == (2, 1)
     assert f"run {run.name}, part 0000000-0000002, array projected" in caplog.text
     assert "what it holds is computed anew here" in caplog.text
     (shard.parents[1] / "zarr.json").write_bytes(b"{}")
     report, last = extracted(tmp_path / "s.kv", tiny_model, dataset, limit=2, prefix="random")
-    assert (report.n_done, report.source) == (2, other.name)
+    assert (report.n_done, report.source) == (2, second.name)
     _, pixels = extracted(tmp_path / "pixels.kv", tiny_model, dataset, limit=2, prefix="random")
     assert contents(last) == contents(pixels)
 
@@ -233,9 +234,9 @@ def test_estimate_decodes_no_picture(
     monkeypatch.setattr(
         "kvtool.datasets.images.load_image", lambda _: pytest.fail("a picture was decoded")
     )
-    found = local.estimate(job)
-    assert (found.source, found.n_probed) == (first.run, expected.n_probed)
-    assert found.todo_bytes == expected.todo_bytes
+    estimate = local.estimate(job)
+    assert (estimate.source, estimate.n_probed) == (first.run, expected.n_probed)
+    assert estimate.todo_bytes == expected.todo_bytes
 
 
 def test_several_processes_reuse(tmp_path: Path, tiny_model: Path, many: Path) -> None:

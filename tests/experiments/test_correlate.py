@@ -52,8 +52,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory, data: Path) -> list[Path]:
     paths = [root / "a.kv", root / "b.kv"]
     for number, (wrong, right) in enumerate(zip(WRONG, RIGHT, strict=True)):
         segmented(paths[number % 2], data, f"planted-{number}", wrong)
-        place = paths[1 if number == 4 else number % 2]
-        answered(place, CvBench(data / "cvbench"), f"planted-{number}", right_for(right))
+        store = paths[1 if number == 4 else number % 2]
+        answered(store, CvBench(data / "cvbench"), f"planted-{number}", right_for(right))
     return paths
 
 
@@ -82,22 +82,23 @@ def test_by_hand(stores: list[Path]) -> None:
     assert [row["cvbench_accuracy"] for row in rows] == pytest.approx(y)
     assert {(row["n"], row["n_other"]) for row in rows} == {(24, 1)}
     assert all("blink" not in row for row in rows)
-    found = coefficients_of(result)
+    coefficients = coefficients_of(result)
     pearson = ((x - x.mean()) * (y - y.mean())).sum() / sqrt(
         ((x - x.mean()) ** 2).sum() * ((y - y.mean()) ** 2).sum()
     )
-    assert found["pearson"]["value"] == pytest.approx(pearson)
+    assert coefficients["pearson"]["value"] == pytest.approx(pearson)
     low, high = stats.pearsonr(x, y).confidence_interval()
-    assert (found["pearson"]["value_low"], found["pearson"]["value_high"]) == pytest.approx(
-        (low, high)
-    )
+    assert (
+        coefficients["pearson"]["value_low"],
+        coefficients["pearson"]["value_high"],
+    ) == pytest.approx((low, high))
     # Ranks of segmentation 5 4 3 1 2, of accuracy 5 4 2 3 1: squared differences 0 0 1 4 1.
     rho = 1 - 6 * 6 / (5 * 24)
     half = 1.959963984540054 * sqrt((1 + rho**2 / 2) / 2)
-    assert found["spearman"]["value"] == pytest.approx(rho)
-    assert found["spearman"]["value_low"] == pytest.approx(tanh(atanh(rho) - half))
-    assert found["spearman"]["value_high"] == pytest.approx(tanh(atanh(rho) + half))
-    assert {row["n"] for row in found.values()} == {5}
+    assert coefficients["spearman"]["value"] == pytest.approx(rho)
+    assert coefficients["spearman"]["value_low"] == pytest.approx(tanh(atanh(rho) - half))
+    assert coefficients["spearman"]["value_high"] == pytest.approx(tanh(atanh(rho) + half))
+    assert {row["n"] for row in coefficients.values()} == {5}
     assert result.config["notes"] == []
     assert_documented(result.to_json())
     parts = {(item["model"], item["subset"]): item for item in result.items}
@@ -118,8 +119,8 @@ def test_intervals_of_a_model(stores: list[Path]) -> None:
     rng = np.random.default_rng(1)
     correct = np.arange(24) < RIGHT[3]
     parts = np.split(correct, np.cumsum([n for *_, n in SOURCES])[:-1])
-    drawn = [sum(rng.choice(part, len(part)).sum() for part in parts) / 24 for _ in range(4000)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    samples = [sum(rng.choice(part, len(part)).sum() for part in parts) / 24 for _ in range(4000)]
+    low, high = np.quantile(samples, [0.025, 0.975])
     assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx((low, high), abs=1 / 24)
 
 
@@ -132,12 +133,12 @@ def test_asked_again_it_is_read(stores: list[Path], monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("count", "rows", "said"), [(1, 0, "found 1"), (2, 0, "found 2"), (3, 2, "no interval")]
+    ("count", "rows", "message"), [(1, 0, "found 1"), (2, 0, "found 2"), (3, 2, "no interval")]
 )
-def test_few_models(stores: list[Path], count: int, rows: int, said: str) -> None:
+def test_few_models(stores: list[Path], count: int, rows: int, message: str) -> None:
     result = correlated(stores, models=[f"planted-{number}" for number in range(count)])
     assert (len(models_of(result)), len(coefficients_of(result)), result.n) == (count, rows, count)
-    assert any(said in note for note in result.config["notes"])
+    assert any(message in note for note in result.config["notes"])
     assert all(
         row["value_low"] is None and row["value"] > 0.9 for row in coefficients_of(result).values()
     )
@@ -185,18 +186,18 @@ def test_only_what_every_model_holds(tmp_path: Path, data: Path) -> None:
     for number in range(3):
         model = f"planted-{number}"
         segmented(path, data, model, number, images=10 if number == 1 else 12)
-        lacking = {"3D/11/image"} if number == 2 else set()
-        answered(path, cvbench, model, right_for(10 + 2 * number), lacking=lacking)
+        exclusions = {"3D/11/image"} if number == 2 else set()
+        answered(path, cvbench, model, right_for(10 + 2 * number), exclusions=exclusions)
         halves = [counting] if number else [counting[:2], counting[2:]]
         for half in halves:
-            others = {ref.id for ref in blink.images()} - set(half)
+            remainder = {ref.id for ref in blink.images()} - set(half)
             answered(
                 path,
                 blink,
                 model,
                 lambda _: "third",
                 name=f"blink-{number}-{len(half)}",
-                lacking=others,
+                exclusions=remainder,
             )
     result = correlated(path, benchmarks=["cvbench", "blink"])
     assert result.config["notes"][:2] == [
@@ -260,7 +261,7 @@ def test_the_run_with_most_images_and_no_prefix(tmp_path: Path, data: Path) -> N
     segmented(path, data, "planted", 1, images=10)
     segmented(path, data, "planted", 4, images=4, name="a-small-one")
     segmented(path, data, "planted", 9, prefix="random")
-    answered(path, cvbench, "planted", right_for(12), lacking={"2D/0/image"})
+    answered(path, cvbench, "planted", right_for(12), exclusions={"2D/0/image"})
     answered(path, cvbench, "planted", right_for(0), prefix="random")
     result = correlated(path)
     (row,) = models_of(result)
@@ -270,8 +271,10 @@ def test_the_run_with_most_images_and_no_prefix(tmp_path: Path, data: Path) -> N
 
 
 def hash_of(store: Path, name: str) -> str:
-    (found,) = [run.rpartition("-")[2] for run in kvtool.open(store).runs() if run.startswith(name)]
-    return found
+    (digest,) = [
+        run.rpartition("-")[2] for run in kvtool.open(store).runs() if run.startswith(name)
+    ]
+    return digest
 
 
 def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
@@ -291,7 +294,7 @@ def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"tasks": ["semantic-correspondence"]}, "expected tasks of foreground-segmentation"),
         ({"tasks": []}, "found none"),
@@ -306,8 +309,8 @@ def test_a_model_counts_once(tmp_path: Path, data: Path) -> None:
         ({"limit": 0}, "limit: expected a whole number from 1 "),
     ],
 )
-def test_bad_requests(stores: list[Path], options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_bad_requests(stores: list[Path], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         correlated(stores, **options)
 
 
@@ -379,12 +382,12 @@ def test_tiny_models_from_pictures_to_scores(
         up = sqrt(sum((row[f"{task}_high"] - row[task]) ** 2 for task in tasks)) / 2
         ends = (row["segmentation"] - down, row["segmentation"] + up)
         assert (row["segmentation_low"], row["segmentation_high"]) == pytest.approx(ends)
-        found = [
+        results = [
             kvtool.probe(run_of(tmp_path / "s.kv", row, task), task)
             for task in ["referring-expression"]
         ]
-        assert found[0].best is not None
-        assert row[tasks[1]] == found[0].best[found[0].metric]
+        assert results[0].best is not None
+        assert row[tasks[1]] == results[0].best[results[0].metric]
     models[0].rename(tmp_path / "moved")
     again = kvtool.correlate(
         tmp_path / "s.kv",

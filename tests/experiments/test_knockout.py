@@ -20,7 +20,7 @@ from kvtool.result import Result, Row
 from tests.support.damage import assert_computed_again
 from tests.support.planted import CONSTANT, NOISY, planted_mme, planted_model, planted_pope
 
-ASKED: dict[str, Any] = {"max_new_tokens": 1}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 1}
 CONTROLS = ("dependent", "random")
 
 
@@ -84,7 +84,7 @@ class Counted:
 def test_knocking_out_the_planted_heads_restores_the_answers(
     store: Path, pope: Path, layers: Any
 ) -> None:
-    found = kvtool.knockout(
+    result = kvtool.knockout(
         store,
         f"pope:{pope}",
         sorted(NOISY),
@@ -92,16 +92,20 @@ def test_knocking_out_the_planted_heads_restores_the_answers(
         controls=CONTROLS,
         draws=4,
         seed=3,
-        **ASKED,
+        **OPTIONS,
     )
-    rows = by_condition(found)
+    rows = by_condition(result)
     assert list(rows) == ["random", "dependent", "late", "chosen", "none"]
     assert {name: row["accuracy"] for name, row in rows.items() if name != "random"} == {
         "none": 0.5, "chosen": 1.0, "late": 1.0, "dependent": 0.5,
     }  # fmt: skip
     # A drawn pair may hold one of the noisy heads; the other one is still loud enough.
-    drawn = [each["heads"] for each in found.config["conditions"] if each["condition"] == "random"]
-    assert all({tuple(head) for head in heads} != NOISY for heads in drawn)
+    controls = [
+        condition["heads"]
+        for condition in result.config["conditions"]
+        if condition["condition"] == "random"
+    ]
+    assert all({tuple(head) for head in heads} != NOISY for heads in controls)
     assert rows["random"]["accuracy"] == 0.5
     assert rows["none"]["yes_ratio"] == rows["chosen"]["yes_ratio"] == 0.5
     assert rows["chosen"] | {"n": 48, "n_lost": 0, "n_gained": 24, "n_heads": 2} == rows["chosen"]
@@ -114,15 +118,16 @@ def test_input_agnostic_keys_are_found_and_blocked(
     store: Path, pope: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By name, and as rows through a pipe."""
-    found = kvtool.knockout(
-        store, f"pope:{pope}", "agnostic", layers="late", controls=["dependent"], **ASKED
+    result = kvtool.knockout(
+        store, f"pope:{pope}", "agnostic", layers="late", controls=["dependent"], **OPTIONS
     )
     heads = {
-        each["condition"]: {tuple(h) for h in each["heads"]} for each in found.config["conditions"]
+        condition["condition"]: {tuple(h) for h in condition["heads"]}
+        for condition in result.config["conditions"]
     }
     assert heads["chosen"] == heads["late"] == NOISY
     assert not heads["dependent"] & CONSTANT
-    rows = by_condition(found)
+    rows = by_condition(result)
     assert {name: row["accuracy"] for name, row in rows.items()} == {
         "none": 0.5, "chosen": 1.0, "late": 1.0, "dependent": 0.5,
     }  # fmt: skip
@@ -131,7 +136,7 @@ def test_input_agnostic_keys_are_found_and_blocked(
     assert lines.count("\n") == 24
     (tmp_path / "v.jsonl").write_text(lines)
     piped = kvtool.knockout(
-        store, f"pope:{pope}", tmp_path / "v.jsonl", controls=["dependent"], **ASKED
+        store, f"pope:{pope}", tmp_path / "v.jsonl", controls=["dependent"], **OPTIONS
     )
     assert by_condition(piped)["early"]["n_heads"] == 4
     assert {tuple(h) for h in piped.config["conditions"][1]["heads"]} == CONSTANT
@@ -142,11 +147,11 @@ def test_no_input_agnostic_key_is_said(tmp_path: Path, tiny_model: Path, pope: P
     with pytest.raises(
         UsageError, match=r"heads agnostic: run .* has no input-agnostic key: not bimodal"
     ):
-        kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", "agnostic", **ASKED)
+        kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", "agnostic", **OPTIONS)
 
 
 def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
-    rows = by_condition(kvtool.knockout(store, f"pope:{pope}", [(4, 1)], **ASKED))
+    rows = by_condition(kvtool.knockout(store, f"pope:{pope}", [(4, 1)], **OPTIONS))
     assert rows["chosen"]["accuracy"] == 0.5
     assert (rows["chosen"]["n_lost"], rows["chosen"]["n_gained"], rows["chosen"]["mcnemar_p"]) == (
         0,
@@ -156,8 +161,8 @@ def test_one_noisy_head_alone_changes_nothing(store: Path, pope: Path) -> None:
 
 
 def test_blocking_every_head_leaves_the_question(store: Path, pope: Path) -> None:
-    every = [(layer, head) for layer in range(6) for head in range(4)]
-    rows = by_condition(kvtool.knockout(store, f"pope:{pope}", every, **ASKED))
+    heads = [(layer, head) for layer in range(6) for head in range(4)]
+    rows = by_condition(kvtool.knockout(store, f"pope:{pope}", heads, **OPTIONS))
     assert {name: row["accuracy"] for name, row in rows.items()} == {
         "none": 0.5, "chosen": 1.0, "early": 0.5, "middle": 0.5, "late": 1.0,
     }  # fmt: skip
@@ -174,7 +179,7 @@ def test_mme_images_are_extracted_with_the_settings_of_the_run(
     for _ in range(
         2
     ):  # the second time the store holds two runs, and the first is still the one that is meant
-        found = kvtool.knockout(path, f"mme:{mme}", sorted(NOISY), **ASKED)
+        result = kvtool.knockout(path, f"mme:{mme}", sorted(NOISY), **OPTIONS)
         assert kvtool.open(path).runs() == [base, f"{base}+mme"]
         config = kvtool.open(path).run(f"{base}+mme").config
         assert (config.prefix, config.model.dtype, config.kinds) == (
@@ -182,7 +187,7 @@ def test_mme_images_are_extracted_with_the_settings_of_the_run(
             "float32",
             ("key", "value"),
         )
-        rows = by_condition(found)
+        rows = by_condition(result)
         # One of two questions is right of each image, so that none is wholly right.
         assert (
             rows["none"] | {"score": 50.0, "acc": 50.0, "acc_plus": 0.0, "n": 16, "n_questions": 32}
@@ -193,28 +198,28 @@ def test_mme_images_are_extracted_with_the_settings_of_the_run(
         )
         assert rows["none"]["yes_ratio"] == 50.0
         assert [
-            row["subset"] for row in found.rows if row["condition"] == "late" and "subset" in row
+            row["subset"] for row in result.rows if row["condition"] == "late" and "subset" in row
         ] == [
             "existence",
             "position",
         ]
-        assert found.unit == "percent"
+        assert result.unit == "percent"
 
 
 def test_cocos_own_run_serves_pope(tmp_path: Path, model: Path, pope: Path) -> None:
     kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"coco:{pope}@val2014")
-    found = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **ASKED)
-    assert kvtool.open(tmp_path / "s.kv").runs() == [found.config["run"]]
-    assert by_condition(found)["chosen"]["accuracy"] == 1.0
+    result = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **OPTIONS)
+    assert kvtool.open(tmp_path / "s.kv").runs() == [result.config["run"]]
+    assert by_condition(result)["chosen"]["accuracy"] == 1.0
     copy = planted_pope(tmp_path / "copy")  # the same pictures in another folder
-    found = kvtool.knockout(tmp_path / "s.kv", f"pope:{copy}", sorted(NOISY), **ASKED)
-    assert not found.config["run"].endswith("+pope")
-    other = planted_pope(tmp_path / "other")  # the same names are not the same pictures
-    for path in (other / "val2014").iterdir():
+    result = kvtool.knockout(tmp_path / "s.kv", f"pope:{copy}", sorted(NOISY), **OPTIONS)
+    assert not result.config["run"].endswith("+pope")
+    second = planted_pope(tmp_path / "other")  # the same names are not the same pictures
+    for path in (second / "val2014").iterdir():
         with Image.open(path) as picture:
             picture.resize((44, 44)).save(path)
-    found = kvtool.knockout(tmp_path / "s.kv", f"pope:{other}", sorted(NOISY), **ASKED)
-    assert found.config["run"].endswith("+pope")
+    result = kvtool.knockout(tmp_path / "s.kv", f"pope:{second}", sorted(NOISY), **OPTIONS)
+    assert result.config["run"].endswith("+pope")
 
 
 def test_the_tower_never_runs_when_the_run_holds_the_images(
@@ -224,36 +229,36 @@ def test_the_tower_never_runs_when_the_run_holds_the_images(
         raise AssertionError("the tower ran")
 
     monkeypatch.setattr(Llava, "encode", refuse)
-    found = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), fresh=True, **ASKED)
-    assert by_condition(found)["chosen"]["accuracy"] == 1.0
+    result = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), fresh=True, **OPTIONS)
+    assert by_condition(result)["chosen"]["accuracy"] == 1.0
 
 
 @pytest.mark.slow
 def test_an_interrupted_call_goes_on_at_the_next_image(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {"max_new_tokens": 2}
+    options: dict[str, Any] = {"max_new_tokens": 2}
     with monkeypatch.context() as patch:
         first = Counted(patch, stop_after=3)
         with pytest.raises(KeyboardInterrupt):
-            kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), **asked)
+            kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), **options)
     with monkeypatch.context() as patch:
-        rest = Counted(patch)
-        found = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), **asked)
-    assert (len(first.images), len(rest.images)) == (3, 5)
-    assert not set(first.images) & set(rest.images)
+        second = Counted(patch)
+        result = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), **options)
+    assert (len(first.images), len(second.images)) == (3, 5)
+    assert not set(first.images) & set(second.images)
     with monkeypatch.context() as patch:
-        more = Counted(patch)
-        again = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), **asked)
-        assert more.asked == []
-        assert again.to_json() == json.loads(json.dumps(found.to_json()))
-        kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), controls=["random"], **asked)
-        assert more.asked == [
+        third = Counted(patch)
+        again = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), **options)
+        assert third.asked == []
+        assert again.to_json() == json.loads(json.dumps(result.to_json()))
+        kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), controls=["random"], **options)
+        assert third.asked == [
             (f"{index:03d}", 2, 6) for index in range(8)
         ]  # the new condition alone
     with monkeypatch.context() as patch:
         fresh = Counted(patch)
-        kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), fresh=True, **asked)
+        kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), fresh=True, **options)
         assert len(fresh.asked) == 16
 
 
@@ -261,24 +266,24 @@ def test_a_question_asked_twice_is_answered_once(
     tmp_path: Path, store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """POPE's three files ask the same of what is there."""
-    both = tmp_path / "pope"
-    both.mkdir()
-    (both / "val2014").symlink_to(pope / "val2014")
+    folder = tmp_path / "pope"
+    folder.mkdir()
+    (folder / "val2014").symlink_to(pope / "val2014")
     for name in ("random", "popular"):
-        (both / f"coco_pope_{name}.json").write_text((pope / "coco_pope_random.json").read_text())
+        (folder / f"coco_pope_{name}.json").write_text((pope / "coco_pope_random.json").read_text())
     counted = Counted(monkeypatch)
-    found = kvtool.knockout(store, f"pope:{both}", sorted(NOISY), fresh=True, **ASKED)
+    result = kvtool.knockout(store, f"pope:{folder}", sorted(NOISY), fresh=True, **OPTIONS)
     assert {texts for _, _, texts in counted.asked} == {6}
-    assert (found.n, by_condition(found)["chosen"]["n_gained"]) == (96, 48)
-    assert [row["file"] for row in found.rows[:3] if "file" in row] == ["random", "popular"]
-    assert by_condition(found)["none"]["macro_f1"] == by_condition(found)["none"]["f1"]
+    assert (result.n, by_condition(result)["chosen"]["n_gained"]) == (96, 48)
+    assert [row["file"] for row in result.rows[:3] if "file" in row] == ["random", "popular"]
+    assert by_condition(result)["none"]["macro_f1"] == by_condition(result)["none"]["f1"]
 
 
 def test_answers_are_written_in_full_and_score_the_same(
     tmp_path: Path, store: Path, pope: Path, mme: Path
 ) -> None:
-    options: Any = {"controls": ["random"], "draws": 2, **ASKED}
-    found = kvtool.knockout(
+    options: Any = {"controls": ["random"], "draws": 2, **OPTIONS}
+    result = kvtool.knockout(
         store,
         f"pope:{pope}",
         sorted(NOISY),
@@ -300,17 +305,17 @@ def test_answers_are_written_in_full_and_score_the_same(
         scored = kvtool.score(
             "pope", answers=[tmp_path / "pope" / condition / "coco_pope_random.json"]
         ).rows[0]
-        ours = by_condition(found)[condition]
+        ours = by_condition(result)[condition]
         assert all(
             scored[name] == ours[name]
             for name in ("f1", "macro_f1", "accuracy", "yes_ratio", "f1_low")
         )
-    found = kvtool.knockout(
+    result = kvtool.knockout(
         store, f"mme:{mme}", sorted(NOISY), official=tmp_path / "mme", **options
     )
     for condition in ("none", "chosen"):
         scored = kvtool.score("mme", answers=tmp_path / "mme" / condition).rows[0]
-        ours = by_condition(found)[condition]
+        ours = by_condition(result)[condition]
         assert all(
             scored[name] == ours[name]
             for name in ("score", "acc", "acc_plus", "total", "score_high")
@@ -323,32 +328,34 @@ def test_a_limit_asks_about_the_first_images(
     store: Path, pope: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Counted(monkeypatch)
-    found = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), limit=2, fresh=True, **ASKED)
-    assert (found.n, counted.images) == (12, ["000", "001"])
+    result = kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), limit=2, fresh=True, **OPTIONS)
+    assert (result.n, counted.images) == (12, ["000", "001"])
 
 
 def test_images_that_are_not_there_are_counted(tmp_path: Path, model: Path) -> None:
     pope = planted_pope(tmp_path / "pope", n_images=4)
     (pope / "val2014" / "001.png").unlink()
     (pope / "val2014" / "002.png").write_bytes(b"no picture")
-    found = kvtool.knockout(
-        tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), model=str(model), **ASKED
+    result = kvtool.knockout(
+        tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), model=str(model), **OPTIONS
     )
-    assert (found.n, found.n_skipped, len(found.skipped)) == (12, 12, 10)
-    assert found.skipped[0].startswith("question random/7: ")
-    assert "no such file" in found.skipped[0]
+    assert (result.n, result.n_skipped, len(result.skipped)) == (12, 12, 10)
+    assert result.skipped[0].startswith("question random/7: ")
+    assert "no such file" in result.skipped[0]
     for path in (pope / "val2014").iterdir():
         path.unlink()
     with pytest.raises(KvtoolError, match="found none"):
-        kvtool.knockout(tmp_path / "t.kv", f"pope:{pope}", sorted(NOISY), model=str(model), **ASKED)
+        kvtool.knockout(
+            tmp_path / "t.kv", f"pope:{pope}", sorted(NOISY), model=str(model), **OPTIONS
+        )
 
 
 def test_what_the_run_holds_needs_no_picture(tmp_path: Path, model: Path) -> None:
     pope = planted_pope(tmp_path / "pope", n_images=2)
     kvtool.extract(tmp_path / "s.kv", model=str(model), dataset=f"pope:{pope}")
     (pope / "val2014" / "001.png").unlink()
-    found = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **ASKED)
-    assert (found.n, found.n_skipped) == (12, 0)
+    result = kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **OPTIONS)
+    assert (result.n, result.n_skipped) == (12, 0)
 
 
 def test_another_model_under_the_runs_name_is_refused(tmp_path: Path) -> None:
@@ -359,7 +366,7 @@ def test_another_model_under_the_runs_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"expected revision files-\w+, .* found files-\w+; give the folder"
     ):
-        kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **ASKED)
+        kvtool.knockout(tmp_path / "s.kv", f"pope:{pope}", sorted(NOISY), **OPTIONS)
 
 
 def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> None:
@@ -369,11 +376,13 @@ def test_several_runs_need_a_name(tmp_path: Path, model: Path, pope: Path) -> No
         for p in ("none", "random")
     ]
     with pytest.raises(UsageError, match=r"expected one run or a name \(--run\)"):
-        kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **ASKED)
-    found = kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), run=runs[1], **ASKED)
-    assert (found.config["run"], found.config["prefix"]) == (runs[1], "random")
-    same = kvtool.knockout(kvtool.open(path).run(runs[1]), f"pope:{pope}", sorted(NOISY), **ASKED)
-    assert same.rows == found.rows
+        kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **OPTIONS)
+    result = kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), run=runs[1], **OPTIONS)
+    assert (result.config["run"], result.config["prefix"]) == (runs[1], "random")
+    repeat = kvtool.knockout(
+        kvtool.open(path).run(runs[1]), f"pope:{pope}", sorted(NOISY), **OPTIONS
+    )
+    assert repeat.rows == result.rows
 
 
 def test_pre_rope_keys_and_the_full_view_answer_too(
@@ -383,7 +392,7 @@ def test_pre_rope_keys_and_the_full_view_answer_too(
     for options in settings:
         path = tmp_path / f"{next(iter(options))}.kv"
         kvtool.extract(path, model=str(model), dataset=f"pope:{pope}", **options)
-        rows = by_condition(kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **ASKED))
+        rows = by_condition(kvtool.knockout(path, f"pope:{pope}", sorted(NOISY), **OPTIONS))
         assert (rows["none"]["accuracy"], rows["chosen"]["accuracy"]) == (0.5, 1.0)
 
 
@@ -391,13 +400,17 @@ def test_the_table_has_a_line_for_each_condition(
     store: Path, pope: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     emit(
-        kvtool.knockout(store, f"pope:{pope}", sorted(NOISY), controls=CONTROLS, draws=2, **ASKED),
+        kvtool.knockout(
+            store, f"pope:{pope}", sorted(NOISY), controls=CONTROLS, draws=2, **OPTIONS
+        ),
         "table",
     )
     printed = capsys.readouterr().out.splitlines()
-    none, chosen = (line for line in printed if line.split()[:1] in (["none"], ["chosen"]))
-    assert (none.split()[1:3], none.split()[-1]) == (["0", "50.0"], "50.0")
-    assert chosen.split() == ["chosen", "2", "100.0", "[100.0,", "100.0]", "50.0", "1e-07"]
+    none_line, chosen_line = (
+        line for line in printed if line.split()[:1] in (["none"], ["chosen"])
+    )
+    assert (none_line.split()[1:3], none_line.split()[-1]) == (["0", "50.0"], "50.0")
+    assert chosen_line.split() == ["chosen", "2", "100.0", "[100.0,", "100.0]", "50.0", "1e-07"]
     assert [line.split()[1] for line in printed if line.split()[:1] == ["random"]] == [
         "2",
         "0",
@@ -451,6 +464,6 @@ def test_damaged_answers_and_results_are_asked_again(
     (copy / "results").mkdir()
 
     def command() -> Result:
-        return kvtool.knockout(copy, f"pope:{pope}", sorted(NOISY), limit=4, **ASKED)
+        return kvtool.knockout(copy, f"pope:{pope}", sorted(NOISY), limit=4, **OPTIONS)
 
     assert_computed_again(copy, command, monkeypatch, caplog)

@@ -28,12 +28,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_spair(tmp_path_factory.mktemp("spair"))
 
 
-def spoiling(fill: Fill, place: tuple[int, int], image: str = "") -> Fill:
+def spoiling(fill: Fill, block: tuple[int, int], image: str = "") -> Fill:
     """`fill`, but with a NaN in one block, of one image or of all."""
 
     def spoiled(s: Sample, layer: int, head: int) -> Array:
         values = fill(s, layer, head)
-        if (layer, head) == place and image in ("", s.id):
+        if (layer, head) == block and image in ("", s.id):
             values[0, 0] = np.nan
         return values
 
@@ -51,10 +51,10 @@ def test_search_says_how_many_and_takes_a_sound_layer_where_none_is_asked_for(
 ) -> None:
     run = spair_run(tmp_path / "s.kv", root, spoiling(noise(1), (4, 0)))
     image = run.ids[0]
-    asked = kvtool.search(run, image, (45, 35), layer=4, kv_head=0)
+    explicit = kvtool.search(run, image, (45, 35), layer=4, kv_head=0)
     assert (
         f"{len(run.ids)} values that are not finite: patches that hold some are left out"
-        in asked.config["notes"]
+        in explicit.config["notes"]
     )
     default = kvtool.search(run, image, (45, 35))
     assert (default.config["layer"], default.config["kv_head"]) == (

@@ -78,8 +78,8 @@ def test_predictions_have_the_ids_of_the_masks(store: Path, tmp_path: Path) -> N
 def test_knockout(store: Path, tmp_path: Path) -> None:
     spec = str(open_store(store).run().place)
     answers = tmp_path / "answers.jsonl"
-    asked: dict[str, Any] = {"max_new_tokens": 2, "answers": answers}
-    result = kvtool.knockout(store, f"own:{spec}", [(1, 0)], **asked)
+    options: dict[str, Any] = {"max_new_tokens": 2, "answers": answers}
+    result = kvtool.knockout(store, f"own:{spec}", [(1, 0)], **options)
     assert (result.metric, result.task, result.n, result.n_skipped) == ("accuracy", "own", 15, 4)
     assert (
         result.skipped[0] == "question like-2: it is about 3 images, and a stored cache is of one"
@@ -160,9 +160,9 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for command in line.split(" | "):
             code, piped = run(shlex.split(command)[1:], piped)
             assert code == 0, (command, piped)
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(use, str(PAGE), "exec"), {})
-    assert "miou_fgbg" in shown.getvalue()
+    assert "miou_fgbg" in output.getvalue()
 
 
 def run(arguments: list[str], piped: str) -> tuple[int, str]:

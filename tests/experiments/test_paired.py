@@ -60,27 +60,27 @@ def test_planted_cells_come_out_as_counted_by_hand(
     questions = questions_of(folder.parent, folder.name)
     run = planted_run(tmp_path / "s.kv", folder, questions, VALUE_RIGHT)
     plant_answers(run, questions, MODEL_RIGHT)
-    found = kvtool.paired(tmp_path / "s.kv", task, answers=tmp_path / "answers.jsonl")
-    best = found.best
+    result = kvtool.paired(tmp_path / "s.kv", task, answers=tmp_path / "answers.jsonl")
+    best = result.best
     assert best is not None
     assert (best["kind"], best["layer"], best["kv_head"]) == ("value", *PLANTED)
     assert [best[f"n_{cell}"] for cell in dict.fromkeys(CELLS)] == [4, 5, 2, 1]
     assert shares(best) == pytest.approx([4 / 12, 5 / 12, 2 / 12, 1 / 12])
     assert (best["value"], best["model"], best["union"]) == pytest.approx((9 / 12, 6 / 12, 11 / 12))
     assert best["mcnemar_p"] == pytest.approx(binomtest(2, 7).pvalue)
-    assert (best["chance"], best["n"], found.n, found.n_skipped) == (0.5, 12, 12, 0)
-    assert [item["cell"] for item in found.items] == CELLS
-    assert [item["id"] for item in found.items] == [question.id for question in questions]
-    assert found.items[4]["answer"].startswith("The answer is (")
-    assert {row["kind"] for row in found.baselines} == {"projected", "vision"}
-    assert len(found.rows) == 8 * 2 + 2
-    assert (found.config["split"], found.config["subset"]) == ("val", folder.name)
+    assert (best["chance"], best["n"], result.n, result.n_skipped) == (0.5, 12, 12, 0)
+    assert [item["cell"] for item in result.items] == CELLS
+    assert [item["id"] for item in result.items] == [question.id for question in questions]
+    assert result.items[4]["answer"].startswith("The answer is (")
+    assert {row["kind"] for row in result.baselines} == {"projected", "vision"}
+    assert len(result.rows) == 8 * 2 + 2
+    assert (result.config["split"], result.config["subset"]) == ("val", folder.name)
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [line["cell"] for line in lines] == CELLS
     assert lines[0]["text"] == questions[0].prompt
     assert lines[0]["choices"] == list(questions[0].choices)
-    assert_documented(found.to_json())
-    assert set(found.items[0]) <= documented()
+    assert_documented(result.to_json())
+    assert set(result.items[0]) <= documented()
 
 
 def test_the_table_shows_the_papers_lines(tmp_path: Path, scenes: Path, no_model: None) -> None:
@@ -112,7 +112,7 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(
     questions = questions_of(scenes / "blink", "Art_Style")
     run = planted_run(tmp_path / "s.kv", scenes / "blink" / "Art_Style", questions, set(range(12)))
     plant_answers(run, questions, MODEL_RIGHT)
-    best = (found := paired(run, "art-style", select="split")).best
+    best = (result := paired(run, "art-style", select="split")).best
     assert best is not None
     assert (best["select"], best["n"], best["chosen_value"], best["value"]) == (
         "split",
@@ -120,8 +120,8 @@ def test_split_chooses_on_one_half_and_reports_on_the_other(
         1.0,
         1.0,
     )
-    scored = [item for item in found.items if item["cell"] is not None]
-    assert len(found.items) == 12
+    scored = [item for item in result.items if item["cell"] is not None]
+    assert len(result.items) == 12
     assert len(scored) == 6
     for cell in ("both", "value_only"):
         assert best[f"n_{cell}"] == sum(item["cell"] == cell for item in scored)
@@ -137,8 +137,8 @@ def test_relative_depth_reads_a_planted_answer(
     questions = questions_of(folder.parent, folder.name)
     run = planted_run(tmp_path / "s.kv", folder, questions, set())
     plant_answers(run, questions, MODEL_RIGHT)
-    found = paired(run, "relative-depth", folds=3)
-    best = found.best
+    result = paired(run, "relative-depth", folds=3)
+    best = result.best
     assert best is not None
     assert (best["layer"], best["kv_head"], best["value"], best["n_model_only"]) == (
         *PLANTED,
@@ -146,9 +146,9 @@ def test_relative_depth_reads_a_planted_answer(
         0,
     )
     assert (best["n_both"], best["n_value_only"]) == (6, 6)
-    assert (found.config["folds"], found.config["c"]) == (3, 0.01)
-    assert_documented(found.to_json())
-    assert all(row["value"] < 1 for row in found.rows if (row["layer"], row["kv_head"]) != PLANTED)
+    assert (result.config["folds"], result.config["c"]) == (3, 0.01)
+    assert_documented(result.to_json())
+    assert all(row["value"] < 1 for row in result.rows if (row["layer"], row["kv_head"]) != PLANTED)
 
 
 def test_what_is_left_out_is_said(tmp_path: Path, scenes: Path, no_model: None) -> None:
@@ -157,9 +157,9 @@ def test_what_is_left_out_is_said(tmp_path: Path, scenes: Path, no_model: None) 
     questions = questions_of(scenes / "blink", "Art_Style")
     run = planted_run(tmp_path / "s.kv", scenes / "blink" / "Art_Style", questions[:8], VALUE_RIGHT)
     plant_answers(run, questions[:8], MODEL_RIGHT)
-    found = paired(run, "art-style")
-    assert (found.n, found.n_skipped) == (8, 4)
-    assert found.skipped[0] == (
+    result = paired(run, "art-style")
+    assert (result.n, result.n_skipped) == (8, 4)
+    assert result.skipped[0] == (
         f"question {questions[8].id}: the run does not hold {', '.join(questions[8].image_ids)}"
     )
     assert paired(run, "art-style", n=3).n == 3
@@ -217,41 +217,41 @@ def test_pictures_are_drawn_asked_about_and_kept(
     store: Store, tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Counted(monkeypatch)
-    found = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2)
-    assert (found.n, len(counted.texts), found.metric) == (6, 6, "value")
-    folder = store.pictures_dir(found.config["pictures"])
+    result = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2)
+    assert (result.n, len(counted.texts), result.metric) == (6, 6, "value")
+    folder = store.pictures_dir(result.config["pictures"])
     lines = [json.loads(line) for line in (folder / QUESTIONS).read_text().splitlines()]
-    assert [line["id"] for line in lines] == [item["id"] for item in found.items]
-    assert [line["answer"] for line in lines] == [item["label"] for item in found.items]
-    assert [line["images"] for line in lines] == [item["images"] for item in found.items]
-    assert all((folder / file).is_file() for item in found.items for file in item["files"])
+    assert [line["id"] for line in lines] == [item["id"] for item in result.items]
+    assert [line["answer"] for line in lines] == [item["label"] for item in result.items]
+    assert [line["images"] for line in lines] == [item["images"] for item in result.items]
+    assert all((folder / file).is_file() for item in result.items for file in item["files"])
     assert verify(store) == []
-    assert_documented(found.to_json())
-    assert set(found.items[0]) <= documented()
-    assert found.best is not None
-    assert {"value", "value_pck", "value_pck_low"} <= found.best.keys()
-    own = kvtool.paired(
+    assert_documented(result.to_json())
+    assert set(result.items[0]) <= documented()
+    assert result.best is not None
+    assert {"value", "value_pck", "value_pck_low"} <= result.best.keys()
+    custom = kvtool.paired(
         store, "semantic-correspondence", n=6, max_new_tokens=2, pictures=tmp_path / "own"
     )
     assert {path.name for path in (tmp_path / "own").iterdir()} == {
         path.name for path in folder.iterdir()
     } - {"manifest.json"}
     assert len(counted.texts) == 6
-    assert own.rows == Result.from_json(found.to_json()).rows
+    assert custom.rows == Result.from_json(result.to_json()).rows
     by_pck = kvtool.paired(store, "semantic-correspondence", n=6, max_new_tokens=2, reading="pck")
     assert len(counted.texts) == 6
     assert by_pck.metric == "value_pck"
     for row in by_pck.rows:
         assert row["n_both"] + row["n_value_only"] == round(6 * row["value_pck"])
     pairs = open_dataset(parse_spec(f"spair71k:{scenes}/spair71k")).pairs()  # type: ignore[attr-defined]
-    held = [
+    stored_pairs = [
         pair
         for pair in pairs
-        if {pair.src_id, pair.trg_id} <= set(store.run(found.config["run"]).ids)
+        if {pair.src_id, pair.trg_id} <= set(store.run(result.config["run"]).ids)
     ]
-    assert 0 < len(held) < len(pairs)
-    assert found.skipped == [
-        f"{len(pairs) - len(held)} of {len(pairs)} pairs have an image that the run does not hold"
+    assert 0 < len(stored_pairs) < len(pairs)
+    assert result.skipped == [
+        f"{len(pairs) - len(stored_pairs)} of {len(pairs)} pairs have an image that the run does not hold"
     ]
 
 
@@ -262,10 +262,10 @@ def test_stored_images_answer_like_their_pixels(
     spec = f"blink:{scenes}/blink/Art_Style@val"
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, kinds=("value",))
     ours = kvtool.paired(store, "art-style", max_new_tokens=2)
-    other = kvtool.paired(tmp_path / "s.kv", "art-style", max_new_tokens=2)
-    assert [item["answer"] for item in other.items] == [item["answer"] for item in ours.items]
+    second = kvtool.paired(tmp_path / "s.kv", "art-style", max_new_tokens=2)
+    assert [item["answer"] for item in second.items] == [item["answer"] for item in ours.items]
     assert len({item["answer"] for item in ours.items}) > 1
-    assert other.baselines == []
+    assert second.baselines == []
 
 
 def bad_store(path: Path, scenes: Path, name: str) -> Store:
@@ -360,8 +360,8 @@ def test_asking_about_one_image_needs_its_whole_cache(
         UsageError, match=r"expected one run or a name \(--run\), found runs that serve it: .*whole"
     ):
         kvtool.paired(tmp_path / "s.kv", "relative-depth")
-    found = kvtool.paired(tmp_path / "s.kv", "relative-depth", run="whole", max_new_tokens=2)
-    assert found.n == 12
+    result = kvtool.paired(tmp_path / "s.kv", "relative-depth", run="whole", max_new_tokens=2)
+    assert result.n == 12
 
 
 def test_damaged_answers_and_results_are_asked_again(

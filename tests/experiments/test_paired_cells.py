@@ -23,8 +23,8 @@ BLOCKS: list[Row] = [{"kind": "value", "layer": 0, "kv_head": head} for head in 
 
 def questions(answers: str, n_choices: int = 4) -> list[Question]:
     return [
-        Question(f"q{i}", (f"i{i}",), "", "", f"({each})", "", tuple("wxyz"[:n_choices]))
-        for i, each in enumerate(answers)
+        Question(f"q{i}", (f"i{i}",), "", "", f"({letter})", "", tuple("wxyz"[:n_choices]))
+        for i, letter in enumerate(answers)
     ]
 
 
@@ -55,8 +55,8 @@ VALUE = [0] * 9 + [1, 2, NONE]
 def test_cells_by_hand() -> None:
     pck = [1, 0] * 6
     measured = np.stack([np.stack([VALUE, pck], -1), np.stack([[0] * 12, [0] * 12], -1)])
-    said = [f"({each})" for each in MODEL]
-    compared = ComparedAnswers(questions("A" * 12), Planted(measured), said)
+    answers = [f"({letter})" for letter in MODEL]
+    compared = ComparedAnswers(questions("A" * 12), Planted(measured), answers)
     first, second = rows(compared, measured)
     assert [first[f"n_{cell}"] for cell in CELLS] == [4, 5, 2, 1]
     expected = {
@@ -85,7 +85,7 @@ def test_cells_by_the_other_metric() -> None:
     pck = [1] * 2 + [0] * 10
     measured = np.stack([np.stack([VALUE, pck], -1)] * 2)
     compared = ComparedAnswers(
-        questions("A" * 12), Planted(measured), [f"({each})" for each in MODEL], "value_pck"
+        questions("A" * 12), Planted(measured), [f"({letter})" for letter in MODEL], "value_pck"
     )
     row = rows(compared, measured)[0]
     assert (row["value_pck"], row["value"]) == (2 / 12, 9 / 12)
@@ -94,9 +94,9 @@ def test_cells_by_the_other_metric() -> None:
 
 def test_an_item_a_question() -> None:
     measured = np.stack([VALUE, [0] * 12], -1)
-    said = [f"({each})" for each in MODEL[:-1]] + [""]
-    answers = [f"it is {each}" for each in said]
-    compared = ComparedAnswers(questions("A" * 12), Planted(measured[None]), said)
+    letters = [f"({letter})" for letter in MODEL[:-1]] + [""]
+    answers = [f"it is {choice}" for choice in letters]
+    compared = ComparedAnswers(questions("A" * 12), Planted(measured[None]), letters)
     items = list(compared.items(measured, answers, np.arange(12)))
     assert Counter(item["cell"] for item in items) == {
         "both": 4,
@@ -118,10 +118,10 @@ def test_an_item_a_question() -> None:
 def test_random_answers_land_on_chance(n_choices: int) -> None:
     rng = np.random.default_rng(n_choices)
     n, chance = 400, 1 / n_choices
-    truth, said = ("".join(rng.choice(list("ABCD"[:n_choices]), n)) for _ in range(2))
+    truth, answers = ("".join(rng.choice(list("ABCD"[:n_choices]), n)) for _ in range(2))
     measured = np.stack([rng.integers(0, n_choices, (2, n)), np.zeros((2, n), int)], -1)
     compared = ComparedAnswers(
-        questions(truth, n_choices), Planted(measured), [f"({each})" for each in said]
+        questions(truth, n_choices), Planted(measured), [f"({letter})" for letter in answers]
     )
     for row in rows(compared, measured):
         assert row["chance"] == chance

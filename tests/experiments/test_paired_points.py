@@ -41,29 +41,29 @@ PAIRS = [pair(f"{i:02d}", n_points) for i, n_points in enumerate((4, 5, 6, 4, 7)
 
 def test_pairs_take_turns_and_no_keypoint_is_asked_about_twice() -> None:
     questions = make_questions(PAIRS, 100, seed=0)
-    assert [each.number for each in questions] == list(range(26))
+    assert [question.number for question in questions] == list(range(26))
     for n in (3, 5, 10, 15, 20):
-        asked = Counter(each.pair.id for each in questions[:n])
-        assert max(asked.values()) - min(asked[each.id] for each in PAIRS) <= 1
-    assert Counter(each.pair.id for each in questions) == {
-        each.id: len(each.kps_ids) for each in PAIRS
+        counts = Counter(question.pair.id for question in questions[:n])
+        assert max(counts.values()) - min(counts[pair.id] for pair in PAIRS) <= 1
+    assert Counter(question.pair.id for question in questions) == {
+        pair.id: len(pair.kps_ids) for pair in PAIRS
     }
-    assert len({each.id for each in questions}) == 26
+    assert len({question.id for question in questions}) == 26
 
 
 def test_the_right_answer_is_the_same_keypoint() -> None:
-    for each in make_questions(PAIRS, 100, seed=1):
-        assert len(set(each.targets)) == 4
-        x, y = each.targets_px[each.right]
-        assert (x, y - 20) == each.source_px
-        assert each.question.answer == f"({LETTERS[each.right]})"
-        assert each.id == f"{each.pair.id}/{10 + each.source}"
-        assert each.question.image_ids == (each.pair.src_id, each.pair.trg_id)
+    for question in make_questions(PAIRS, 100, seed=1):
+        assert len(set(question.targets)) == 4
+        x, y = question.targets_px[question.right]
+        assert (x, y - 20) == question.source_px
+        assert question.question.answer == f"({LETTERS[question.right]})"
+        assert question.id == f"{question.pair.id}/{10 + question.source}"
+        assert question.question.image_ids == (question.pair.src_id, question.pair.trg_id)
 
 
 def test_letters_are_drawn_evenly() -> None:
     many = [pair(f"{i:04d}", 6) for i in range(400)]
-    counts = Counter(each.right for each in make_questions(many, 400, seed=0))
+    counts = Counter(question.right for question in make_questions(many, 400, seed=0))
     assert all(70 <= counts[index] <= 130 for index in range(4))
 
 
@@ -92,8 +92,8 @@ def boxes(marks: list[PointMark], shape: tuple[int, int]) -> Array:
     return allowed
 
 
-def apart(one: Box, other: Box) -> bool:
-    (a0, b0, a1, b1), (x0, y0, x1, y1) = one, other
+def apart(first: Box, second: Box) -> bool:
+    (a0, b0, a1, b1), (x0, y0, x1, y1) = first, second
     return a1 <= x0 or x1 <= a0 or b1 <= y0 or y1 <= b0
 
 
@@ -111,14 +111,14 @@ def test_marks_stay_inside_and_change_nothing_else(wh_px: tuple[int, int]) -> No
         x0, y0, x1, y1 = mark.name_xyxy_px
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
-    for one in marks:
-        for other in marks:
-            if one is not other:
-                assert apart(one.name_xyxy_px, other.name_xyxy_px)
-                assert apart(one.name_xyxy_px, other.ring_xyxy_px)
-        x0, y0, x1, y1 = one.ring_xyxy_px
+    for placed in marks:
+        for neighbor in marks:
+            if placed is not neighbor:
+                assert apart(placed.name_xyxy_px, neighbor.name_xyxy_px)
+                assert apart(placed.name_xyxy_px, neighbor.ring_xyxy_px)
+        x0, y0, x1, y1 = placed.ring_xyxy_px
         third = (x1 - x0) / 3
-        assert apart(one.name_xyxy_px, (x0 + third, y0 + third, x1 - third, y1 - third))
+        assert apart(placed.name_xyxy_px, (x0 + third, y0 + third, x1 - third, y1 - third))
     image = noise(width, height)
     before = np.asarray(image).copy()
     changed = (np.asarray(draw_marks(image, marks)) != before).any(axis=2)
@@ -156,29 +156,29 @@ def test_pictures_of_scenes_show_the_marks(dataset: Any) -> None:
     questions = make_questions(dataset.pairs(), 6, seed=0)
     refs = {ref.id: ref for ref in dataset.images()}
     files = dict(picture_files(questions, refs))
-    assert [*files] == [*(name for each in questions for name in each.files), QUESTIONS]
-    for each in questions:
-        asked = [
-            (each.pair.src_id, [each.source_px], ["REF"]),
-            (each.pair.trg_id, each.targets_px, LETTERS),
+    assert [*files] == [*(name for question in questions for name in question.files), QUESTIONS]
+    for question in questions:
+        drawings = [
+            (question.pair.src_id, [question.source_px], ["REF"]),
+            (question.pair.trg_id, question.targets_px, LETTERS),
         ]
-        for name, (image, points, names) in zip(each.files, asked, strict=True):
+        for name, (image, points, names) in zip(question.files, drawings, strict=True):
             clean = np.asarray(load_image(refs[image]))
-            drawn = np.asarray(Image.open(BytesIO(files[name])))
+            picture = np.asarray(Image.open(BytesIO(files[name])))
             marks = place_marks(points, names, (clean.shape[1], clean.shape[0]))
-            assert drawn.shape == clean.shape
-            changed = (drawn != clean).any(axis=2)
+            assert picture.shape == clean.shape
+            changed = (picture != clean).any(axis=2)
             assert changed.any()
             assert not (changed & ~boxes(marks, changed.shape)).any()
             assert len(marks) == len(points)
             assert all((0 <= x < clean.shape[1]) for x, _ in points)
     lines = [json.loads(line) for line in files[QUESTIONS].decode().splitlines()]
-    for each, line in zip(questions, lines, strict=True):
-        annotated = next(one for one in dataset.pairs() if one.id == line["pair"])
-        at = annotated.kps_ids.index(line["keypoint"])
-        assert tuple(line["source_px"]) == annotated.src_kps_px[at]
-        assert tuple(line["targets_px"][line["answer"][1]]) == annotated.trg_kps_px[at]
-        assert line["prompt"] == each.question.prompt
+    for question, line in zip(questions, lines, strict=True):
+        annotated = next(pair for pair in dataset.pairs() if pair.id == line["pair"])
+        index = annotated.kps_ids.index(line["keypoint"])
+        assert tuple(line["source_px"]) == annotated.src_kps_px[index]
+        assert tuple(line["targets_px"][line["answer"][1]]) == annotated.trg_kps_px[index]
+        assert line["prompt"] == question.question.prompt
         assert line["choices"] == ["point A", "point B", "point C", "point D"]
     assert dict(picture_files(questions, refs)) == files
 
@@ -206,7 +206,7 @@ def test_a_folder_of_pictures_is_written_once(
 
 def test_a_missing_picture_leaves_no_folder(dataset: Any, tmp_path: Path) -> None:
     questions = make_questions(dataset.pairs(), 1, seed=0)
-    gone = {ref.id: type(ref)(ref.id, tmp_path / "gone.jpg") for ref in dataset.images()}
+    refs = {ref.id: type(ref)(ref.id, tmp_path / "gone.jpg") for ref in dataset.images()}
     with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
-        write_pictures(tmp_path / "marked", questions, gone)
+        write_pictures(tmp_path / "marked", questions, refs)
     assert list(tmp_path.iterdir()) == []

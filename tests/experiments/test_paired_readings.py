@@ -43,10 +43,10 @@ def vectors(run: Run, kind: Kind, number: int, head: int) -> dict[str, Array]:
     """Every image's base grid tokens, (token, dim)."""
     values, images = run.read(kind, number, head)
     return {
-        each.id: values[each.start : each.stop][each.sample.base(kind).token_indices()].astype(
+        image.id: values[image.start : image.stop][image.sample.base(kind).token_indices()].astype(
             np.float64
         )
-        for each in images
+        for image in images
     }
 
 
@@ -78,8 +78,8 @@ def test_mean_cosine_equals_a_loop(run: Run, kind: Kind, number: int) -> None:
             image: tokens.mean(axis=0) for image, tokens in vectors(run, kind, number, head).items()
         }
         expected = [
-            int(np.argmax([cosine(means[first], means[one]) for one in rest]))
-            for first, *rest in images
+            int(np.argmax([cosine(means[first], means[option]) for option in options]))
+            for first, *options in images
         ]
         assert measured[head, :, 0].tolist() == expected
     assert set(measured[0, :, 0].tolist()) == {0, 1, 2}
@@ -94,8 +94,8 @@ def test_equal_options_go_to_the_first_and_a_broken_vector_to_none(tmp_path: Pat
 
     samples = [sample(str(i), i, (40, 30), (2, 2)) for i in range(4)]
     planted = write_run(tmp_path / "s.kv", "blink", "val", tmp_path, samples, fill, layers=1)
-    found = MeanCosine((("0", "1", "2"), ("0", "3", "2"))).read(layer(planted, "value", 0))
-    assert found[:, :, 0].tolist() == [[0, 0], [0, NONE]]
+    choices = MeanCosine((("0", "1", "2"), ("0", "3", "2"))).read(layer(planted, "value", 0))
+    assert choices[:, :, 0].tolist() == [[0, 0], [0, NONE]]
     probed = LinearProbe(("0", "1", "2", "3"), (0, 1, 0, 1), (0, 0, 1, 1), 1.0).read(
         layer(planted, "value", 0)
     )
@@ -112,7 +112,7 @@ def points() -> tuple[PointQuestion, ...]:
 @pytest.fixture(scope="module")
 def pair_run(tmp_path_factory: pytest.TempPathFactory, points: tuple[PointQuestion, ...]) -> Run:
     folder = tmp_path_factory.mktemp("pairs")
-    ids = dict.fromkeys(image for each in points for image in each.question.image_ids)
+    ids = dict.fromkeys(image for point in points for image in point.question.image_ids)
     samples = [
         sample(image, i, (400, 300), (7, 9), newline=i % 2 == 1) for i, image in enumerate(ids)
     ]
@@ -148,10 +148,12 @@ def test_point_cosine_equals_a_loop(
     pair_run: Run, points: tuple[PointQuestion, ...], kind: Kind, number: int
 ) -> None:
     box = (0.0, 0.0, 900.0, 10.0)
-    wide = tuple(replace(each, pair=replace(each.pair, trg_box_xyxy_px=box)) for each in points)
-    measured = PointCosine(wide).read(layer(pair_run, kind, number))
+    wide_points = tuple(
+        replace(point, pair=replace(point.pair, trg_box_xyxy_px=box)) for point in points
+    )
+    measured = PointCosine(wide_points).read(layer(pair_run, kind, number))
     for head in range(measured.shape[0]):
-        expected = [slow_point(pair_run, kind, number, head, each) for each in wide]
+        expected = [slow_point(pair_run, kind, number, head, point) for point in wide_points]
         assert [tuple(row) for row in measured[head].tolist()] == expected
     assert set(measured[0, :, 1].tolist()) == {0, 1}
 
@@ -204,8 +206,8 @@ def test_the_probe_finds_a_planted_answer_and_nothing_in_noise(tmp_path: Path) -
         ]
     )
     assert right[1, 1] > 0.9
-    others = np.delete(right.ravel(), 1 * HEADS + 1)
-    assert (np.abs(others - 0.5) < 3.5 * 0.5 / math.sqrt(n)).all()
+    remainder = np.delete(right.ravel(), 1 * HEADS + 1)
+    assert (np.abs(remainder - 0.5) < 3.5 * 0.5 / math.sqrt(n)).all()
 
 
 def test_folds_are_seeded_even_and_stratified() -> None:
@@ -214,7 +216,7 @@ def test_folds_are_seeded_even_and_stratified() -> None:
     assert folds == stratified_folds(labels, 5, seed=1) != stratified_folds(labels, 5, seed=2)
     assert sorted(Counter(folds).values()) == [6, 7, 7, 7, 7]
     for label in (0, 1):
-        counts = Counter(fold for fold, of in zip(folds, labels, strict=True) if of == label)
+        counts = Counter(fold for fold, truth in zip(folds, labels, strict=True) if truth == label)
         assert max(counts.values()) - min(counts.values()) <= 1
         assert len(counts) == 5
 
@@ -223,10 +225,10 @@ def test_standardized_by_the_training_rows_alone() -> None:
     features = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (2, 30, 5)))
     features[:, :, 4] = 7.0
     train = torch.arange(30) < 20
-    found = standardized(features, train)
-    torch.testing.assert_close(found[:, :20, :4].mean(1), torch.zeros(2, 4, dtype=torch.float64))
+    scaled = standardized(features, train)
+    torch.testing.assert_close(scaled[:, :20, :4].mean(1), torch.zeros(2, 4, dtype=torch.float64))
     torch.testing.assert_close(
-        found[:, :20, :4].std(1, correction=0), torch.ones(2, 4, dtype=torch.float64)
+        scaled[:, :20, :4].std(1, correction=0), torch.ones(2, 4, dtype=torch.float64)
     )
-    assert (found[:, :, 4] == 0).all()
-    assert found[:, 20:, :4].mean().abs() > 1e-3
+    assert (scaled[:, :, 4] == 0).all()
+    assert scaled[:, 20:, :4].mean().abs() > 1e-3

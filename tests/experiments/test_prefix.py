@@ -57,11 +57,11 @@ def result(store: Store) -> Result:
     return kvtool.prefix(store, TASK)
 
 
-def by_hand(pair: Pair, found: Callable[[tuple[float, float]], tuple[float, float]]) -> float:
+def by_hand(pair: Pair, match: Callable[[tuple[float, float]], tuple[float, float]]) -> float:
     """A pair's PCK at 0.1 where a keypoint is found at found(keypoint)."""
     x0, y0, x1, y1 = pair.trg_box_xyxy_px
-    at = np.array([found(point) for point in pair.trg_kps_px])
-    away = np.linalg.norm(at - np.array(pair.trg_kps_px), axis=1)
+    matches = np.array([match(point) for point in pair.trg_kps_px])
+    away = np.linalg.norm(matches - np.array(pair.trg_kps_px), axis=1)
     return float(np.mean(away <= 0.1 * max(x1 - x0, y1 - y0)))
 
 
@@ -122,11 +122,14 @@ def test_a_prefix_that_changes_nothing_makes_no_difference(result: Result) -> No
 
 
 def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Result) -> None:
-    for found, select in ((result, "max"), (kvtool.prefix(store, TASK, select="split"), "split")):
+    for comparison, select in (
+        (result, "max"),
+        (kvtool.prefix(store, TASK, select="split"), "split"),
+    ):
         best = probe(store.run("none"), TASK, kinds=["value"], select=select).best
         assert best is not None
         for choice in ("best", "fixed"):
-            row = row_of(found, "none", choice)
+            row = row_of(comparison, "none", choice)
             assert {name: row[name] for name in row.keys() & best.keys()} == {
                 name: value for name, value in best.items() if name in row
             }
@@ -140,26 +143,26 @@ def test_none_is_the_probe_of_the_run_without_prefix(store: Store, result: Resul
 
 
 def test_split_chooses_and_scores_on_halves(store: Store, root: Path) -> None:
-    found = kvtool.prefix(store, TASK, select="split")
+    result = kvtool.prefix(store, TASK, select="split")
     right, half = planted_pck(root)
     _, second = halves(60, 0)
-    best = row_of(found, "correct", "best")
+    best = row_of(result, "correct", "best")
     assert (block(best), best["n"]) == (PLANTED, 30)
     assert best["pck_image"] == pytest.approx(right[second].mean())
     assert best["difference"] == pytest.approx((right - half)[second].mean())
-    assert row_of(found, "none", "best")["pck_image"] == pytest.approx(half[second].mean())
+    assert row_of(result, "none", "best")["pck_image"] == pytest.approx(half[second].mean())
 
 
 def test_the_paired_interval_is_the_slow_one(result: Result, root: Path) -> None:
     """Resample by resample: the same pairs drawn of both, their means subtracted."""
     right, half = planted_pck(root)
     rng = np.random.default_rng(0)
-    drawn = []
+    draws = []
     for picks in rng.integers(60, size=(1000, 60)):
-        drawn.append(sum(right[i] for i in picks) / 60 - sum(half[i] for i in picks) / 60)
+        draws.append(sum(right[i] for i in picks) / 60 - sum(half[i] for i in picks) / 60)
     row = row_of(result, "correct", "best")
     assert (row["difference_low"], row["difference_high"]) == pytest.approx(
-        tuple(np.quantile(drawn, [0.025, 0.975]))
+        tuple(np.quantile(draws, [0.025, 0.975]))
     )
 
 
@@ -177,10 +180,10 @@ def test_a_paired_interval_is_narrow_where_units_move_together() -> None:
     without = rng.uniform(size=400)
     ours = without + 0.02 + rng.normal(scale=0.01, size=400)
     row = difference(table(ours), table(without), "score", 0)
-    alone = bootstrap(table(ours).units, mean_score)["score"]
+    single = bootstrap(table(ours).units, mean_score)["score"]
     assert row["difference"] == pytest.approx((ours - without).mean())
     assert 0 < row["difference_low"] < 0.02 < row["difference_high"]
-    assert row["difference_high"] - row["difference_low"] < (alone.high - alone.low)[0] / 10
+    assert row["difference_high"] - row["difference_low"] < (single.high - single.low)[0] / 10
 
 
 def test_strata_are_kept_and_one_unit_has_no_interval() -> None:
@@ -191,23 +194,23 @@ def test_strata_are_kept_and_one_unit_has_no_interval() -> None:
         == pytest.approx(row["difference"])
         == pytest.approx(row["difference_high"])
     )
-    one = difference(table(ours[:1]), table(without[:1]), "score", 0)
-    assert one == {"difference": 0.9, "difference_low": None, "difference_high": None}
+    interval = difference(table(ours[:1]), table(without[:1]), "score", 0)
+    assert interval == {"difference": 0.9, "difference_low": None, "difference_high": None}
 
 
 def test_only_some_images_of_a_run(store: Store) -> None:
     run = store.run("correct")
     ids = [image for image in run.ids if image.startswith("cat1/")]
-    whole, part = probe(run, TASK, kinds=["value"]), probe(run, TASK, kinds=["value"], ids=ids)
-    assert (whole.n, part.n, part.n_skipped) == (60, 30, 30)
-    of_category = [row for row in whole.rows if row.get("category") == "cat1"]
-    alone = [row for row in part.rows if "alpha" not in row]
-    assert [row["pck_image"] for row in alone] == pytest.approx(
-        [row["pck_image"] for row in of_category]
+    full, part = probe(run, TASK, kinds=["value"]), probe(run, TASK, kinds=["value"], ids=ids)
+    assert (full.n, part.n, part.n_skipped) == (60, 30, 30)
+    category_rows = [row for row in full.rows if row.get("category") == "cat1"]
+    totals = [row for row in part.rows if "alpha" not in row]
+    assert [row["pck_image"] for row in totals] == pytest.approx(
+        [row["pck_image"] for row in category_rows]
     )
     assert "ids_hash" in part.config
-    assert "ids_hash" not in whole.config
-    assert probe(run, TASK, kinds=["value"]) == whole
+    assert "ids_hash" not in full.config
+    assert probe(run, TASK, kinds=["value"]) == full
 
 
 def test_the_result_is_kept_and_documented(
@@ -230,10 +233,10 @@ def test_the_result_is_kept_and_documented(
 
 
 def test_other_layers_kinds_and_conditions(store: Store) -> None:
-    found = kvtool.prefix(store.run("none"), TASK, conditions=["correct"], layers=[0, 5])
-    assert [row["condition"] for row in found.rows] == ["none", "none", "correct", "correct"]
-    assert block(row_of(found, "correct", "best")) == PLANTED
-    assert block(row_of(found, "none", "best"))[0] in (0, 5)
+    result = kvtool.prefix(store.run("none"), TASK, conditions=["correct"], layers=[0, 5])
+    assert [row["condition"] for row in result.rows] == ["none", "none", "correct", "correct"]
+    assert block(row_of(result, "correct", "best")) == PLANTED
+    assert block(row_of(result, "none", "best"))[0] in (0, 5)
     only = kvtool.prefix(store, TASK, conditions=["correct"], layers=[0])
     assert [note for note in only.config["notes"] if "layer 0" in note]
     assert not [note for note in kvtool.prefix(store, TASK).config["notes"] if "layer 0" in note]
@@ -244,13 +247,13 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
         result,
         rows=[row | {"condition": "text:" + "long " * 30} for row in result.rows[:2]] + result.rows,
     )
-    for one in (
+    for answer in (
         result,
         longest,
         replace(result, config=result.config | {"kinds": ["key", "value"]}),
     ):
         out = io.StringIO()
-        emit(one, "table", out)
+        emit(answer, "table", out)
         assert max(map(len, out.getvalue().splitlines())) <= 80
     out = io.StringIO()
     emit(result, "table", out)
@@ -267,8 +270,8 @@ def test_a_table_fits_eighty_columns(result: Result) -> None:
 
 
 def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path) -> None:
-    def ask(task: str = TASK, where: Any = store, **options: Any) -> None:
-        kvtool.prefix(where, task, **options)
+    def ask(task: str = TASK, target: Any = store, **options: Any) -> None:
+        kvtool.prefix(target, task, **options)
 
     with pytest.raises(
         UsageError, match=r"one of the tasks .*referring-expression.*; found 'co-segmentation'"
@@ -321,7 +324,7 @@ def test_requests_that_cannot_be_served(store: Store, root: Path, tmp_path: Path
     with pytest.raises(
         UsageError, match="found runs: none; give --model and --dataset spair71k:PATH to extract it"
     ):
-        ask(where=empty)
+        ask(target=empty)
     new: dict[str, Any] = {"where": empty, "model": "demo", "dataset": f"spair71k:{root}"}
     with pytest.raises(
         UsageError,
@@ -346,20 +349,22 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
     """
     dataset = SPair71k(root, "test")
     code, background = planted(dataset.pairs()), noise(0)
-    of_block = {WITHOUT: "cat0/", (4, 1): "cat1/"}
+    prefixes = {WITHOUT: "cat0/", (4, 1): "cat1/"}
 
     def fill(s: Sample, layer: int, head: int) -> Array:
-        good = s.id.startswith(of_block.get((layer, head), "-"))
+        good = s.id.startswith(prefixes.get((layer, head), "-"))
         return code(s, *PLANTED) if good else background(s, layer, head)
 
     store = write_conditions(tmp_path / "s.kv", root, {"none": fill})
     best = probe(store.run("none"), TASK, kinds=["value"]).best
     assert best is not None
-    other = next(at for at in of_block if at != (best["layer"], best["kv_head"]))
+    second = next(
+        candidate for candidate in prefixes if candidate != (best["layer"], best["kv_head"])
+    )
     samples = [
         replace(s, prefix="it")
         for s in store.run("none").samples
-        if s.id.startswith(of_block[other])
+        if s.id.startswith(prefixes[second])
     ]
     lines = [f"{s.id},it" for s in samples]
     (tmp_path / "texts.csv").write_text("\n".join(["image,text", *lines]))
@@ -367,10 +372,10 @@ def test_blocks_are_chosen_on_the_images_of_all_conditions(root: Path, tmp_path:
     write_run(
         tmp_path / "s.kv", "spair71k", "test", root, samples, fill, name="mine", prefix="file"
     )
-    found = kvtool.prefix(store, TASK, conditions=[], prefix=[name])
-    assert [block(row) for row in found.rows] == [other] * 4
-    assert (found.n, found.n_skipped, found.config["images"]) == (30, 6, 6)
-    assert [row["difference"] for row in found.rows] == [0, 0, 0, 0]
+    result = kvtool.prefix(store, TASK, conditions=[], prefix=[name])
+    assert [block(row) for row in result.rows] == [second] * 4
+    assert (result.n, result.n_skipped, result.config["images"]) == (30, 6, 6)
+    assert [row["difference"] for row in result.rows] == [0, 0, 0, 0]
 
 
 def test_several_runs_without_prefix_are_listed(tmp_path: Path, root: Path) -> None:
@@ -408,7 +413,7 @@ def test_a_prefix_changes_values_behind_the_first_layer(
     spec = f"spair71k:{scenes}/spair71k"
     settings: dict[str, Any] = {"dtype": "float32", "keys": "pre-rope", "limit": 8}
     kvtool.extract(tmp_path / "s.kv", model=str(tiny_model), dataset=spec, run="base", **settings)
-    found = kvtool.prefix(tmp_path / "s.kv", TASK, conditions=["random"], kinds=["key", "value"])
+    result = kvtool.prefix(tmp_path / "s.kv", TASK, conditions=["random"], kinds=["key", "value"])
     base, run = (kvtool.open(tmp_path / "s.kv").run(name) for name in ("base", "base+random"))
     assert run.config.kinds == ("key", "value")
     assert run.config.layers == base.config.layers == (0, 1, 2)
@@ -417,12 +422,12 @@ def test_a_prefix_changes_values_behind_the_first_layer(
     kinds: tuple[Kind, ...] = ("key", "value")
     for kind in kinds:
         for layer in range(3):
-            with_text, without = (each.read(kind, layer, 1).values for each in (run, base))
+            with_text, without = (source.read(kind, layer, 1).values for source in (run, base))
             if layer == 0:
                 np.testing.assert_allclose(with_text, without, rtol=1e-5, atol=1e-5)
             else:
                 assert np.abs(with_text - without).max() > 1e-2
-    assert found.items[1]["text"].startswith("A rustic wooden table")
+    assert result.items[1]["text"].startswith("A rustic wooden table")
 
 
 @pytest.mark.slow
@@ -430,29 +435,29 @@ def test_missing_conditions_are_extracted_once(
     scenes: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, conditions = tmp_path / "s.kv", ["none", "correct", "random", "incorrect", "text:a cat"]
-    about: dict[str, Any] = {"model": str(tiny_model), "dataset": f"spair71k:{scenes}/spair71k"}
-    kvtool.extract(store, **about, limit=8, layers=[0, 2], run="base")
+    options: dict[str, Any] = {"model": str(tiny_model), "dataset": f"spair71k:{scenes}/spair71k"}
+    kvtool.extract(store, **options, limit=8, layers=[0, 2], run="base")
     # A run of the user's own serves, whatever else it holds and whatever its name.
-    kvtool.extract(store, **about, limit=9, prefix="random", run="mine")
-    asked: list[str] = []
+    kvtool.extract(store, **options, limit=9, prefix="random", run="mine")
+    prefixes: list[str] = []
     extract = local.extract
 
     def counted(job: Any, **options: Any) -> Any:
-        asked.append(job.prefix)
+        prefixes.append(job.prefix)
         return extract(job, **options)
 
     monkeypatch.setattr(local, "extract", counted)
-    found = kvtool.prefix(store, TASK, prefix=["text:a cat"])
-    assert [row["condition"] for row in found.rows[::2]] == conditions
-    assert asked == [name for name in conditions if name not in ("none", "random")]
-    assert found.n_skipped == 0
-    assert {row["layer"] for row in found.rows} <= {0, 2}
+    result = kvtool.prefix(store, TASK, prefix=["text:a cat"])
+    assert [row["condition"] for row in result.rows[::2]] == conditions
+    assert prefixes == [name for name in conditions if name not in ("none", "random")]
+    assert result.n_skipped == 0
+    assert {row["layer"] for row in result.rows} <= {0, 2}
     opened = kvtool.open(store)
     best = probe(opened.run("base"), TASK, kinds=["value"]).best
     assert best is not None
-    none = row_of(found, "none", "best")
-    assert [none[name] for name in (found.metric, "n")] == [best[found.metric], best["n"]]
-    runs = {item["condition"]: opened.run(item["run"]) for item in found.items}
+    none = row_of(result, "none", "best")
+    assert [none[name] for name in (result.metric, "n")] == [best[result.metric], best["n"]]
+    runs = {item["condition"]: opened.run(item["run"]) for item in result.items}
     assert runs["random"].name == "mine"
     assert runs["text:a cat"].name.startswith("base+text-")
     for name, run in runs.items():
@@ -460,12 +465,12 @@ def test_missing_conditions_are_extracted_once(
         assert set(run.ids) >= set(runs["none"].ids)
         if name not in ("none", "random"):
             assert (run.config.kinds, run.config.layers) == (("key", "value"), (0, 2))
-    assert kvtool.prefix(store, TASK, prefix=["text:a cat"]).to_json() == found.to_json()
+    assert kvtool.prefix(store, TASK, prefix=["text:a cat"]).to_json() == result.to_json()
     # A longer run without prefix: the rest alone.
-    kvtool.extract(store, **about, limit=9, layers=[0, 2], run="base")
-    asked.clear()
+    kvtool.extract(store, **options, limit=9, layers=[0, 2], run="base")
+    prefixes.clear()
     longer = kvtool.prefix(store, TASK, conditions=["correct"])
-    assert asked == ["correct"]
+    assert prefixes == ["correct"]
     assert len(opened.run("base+correct").ids) == 9
     assert longer.config["images"] == 9
 
@@ -484,26 +489,28 @@ def test_images_without_a_text_are_left_out_of_every_condition(
         run="base",
     )
     store = kvtool.open(tmp_path / "s.kv")
-    lacking = store.run("base").ids[1]
-    number = int(lacking.rpartition("_")[2])
-    record["annotations"] = [one for one in record["annotations"] if one["image_id"] != number]
+    image = store.run("base").ids[1]
+    number = int(image.rpartition("_")[2])
+    record["annotations"] = [
+        annotation for annotation in record["annotations"] if annotation["image_id"] != number
+    ]
     captions.write_text(json.dumps(record))
     for _ in range(2):
-        found = kvtool.prefix(store, "referring-expression", fresh=True)
-        assert [item["condition"] for item in found.items] == ["none", "correct", "random"]
-        assert found.n_skipped == 1
-        assert found.skipped == [
-            f"image {lacking}: expected a text for --prefix correct, found none for it"
+        result = kvtool.prefix(store, "referring-expression", fresh=True)
+        assert [item["condition"] for item in result.items] == ["none", "correct", "random"]
+        assert result.n_skipped == 1
+        assert result.skipped == [
+            f"image {image}: expected a text for --prefix correct, found none for it"
         ]
-        assert found.config["images"] == 3
-        assert len({row["n"] for row in found.rows}) == 1
-        assert "1 left out" in printed(found)
-    whole = probe(store.run("base"), "referring-expression", kinds=["value"])
-    assert found.n < whole.n
-    ids = set(store.run("base").ids) - {lacking}
+        assert result.config["images"] == 3
+        assert len({row["n"] for row in result.rows}) == 1
+        assert "1 left out" in printed(result)
+    full = probe(store.run("base"), "referring-expression", kinds=["value"])
+    assert result.n < full.n
+    ids = set(store.run("base").ids) - {image}
     best = probe(store.run("base"), "referring-expression", kinds=["value"], ids=ids).best
     assert best is not None
-    assert row_of(found, "none", "best")["miou_fgbg"] == best["miou_fgbg"]
+    assert row_of(result, "none", "best")["miou_fgbg"] == best["miou_fgbg"]
     captions.write_text(json.dumps({**record, "annotations": []}))
     with pytest.raises(KvtoolError, match="no COCO caption of image"):
         kvtool.prefix(store, "referring-expression")
@@ -519,16 +526,23 @@ def printed(result: Result) -> str:
 def test_from_nothing_but_a_model_and_a_data_set(
     scenes: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "model": str(tiny_model),
         "dataset": f"bdd10k:{scenes}/bdd10k@val-night+highway",
     }
-    found = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", **asked)
+    result = kvtool.prefix(tmp_path / "new.kv", "semantic-segmentation", **options)
     (base,) = (run for run in kvtool.open(tmp_path / "new.kv").runs() if "+" not in run)
-    assert found.config["run"] == base
-    assert [item["condition"] for item in found.items] == ["none", "correct", "random", "incorrect"]
-    assert found.items[1]["text"] == "The image is taken at nighttime and it is from highway"
-    assert found.items[3]["text"] == "The image is taken at daytime and it is from city street view"
+    assert result.config["run"] == base
+    assert [item["condition"] for item in result.items] == [
+        "none",
+        "correct",
+        "random",
+        "incorrect",
+    ]
+    assert result.items[1]["text"] == "The image is taken at nighttime and it is from highway"
+    assert (
+        result.items[3]["text"] == "The image is taken at daytime and it is from city street view"
+    )
     moved = tmp_path / "moved"
     shutil.copytree(tiny_model, moved)
     again = kvtool.prefix(

@@ -59,9 +59,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     names: list[str] = []
     before = base.score_blocks
 
-    def listening(task: Any, plan: Any, *rest: Any) -> Any:
+    def listening(task: Any, plan: Any, *arguments: Any) -> Any:
         names.append(plan.run.name)
-        return before(task, plan, *rest)
+        return before(task, plan, *arguments)
 
     def since() -> list[str]:
         told = list(names)
@@ -163,11 +163,11 @@ def test_a_run_that_grew_is_scored_whole(
     fill = planted(SPair71k(root, "test").pairs())
     store = tmp_path / "s.kv"
     part = probe(write_run(store, "spair71k", "test", root, samples[:-3], fill, name="ours"), TASK)
-    whole = probe(
+    full = probe(
         write_run(store, "spair71k", "test", root, samples, fill, name="ours", part_size=5), TASK
     )
     assert scored() == ["ours", "ours"]
-    assert whole.n > part.n
+    assert full.n > part.n
 
 
 def test_another_version_of_an_algorithm_computes_anew(

@@ -35,8 +35,8 @@ def lines(path: Path, *records: dict[str, Any]) -> Path:
     return write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
-def answer(said: str, label: str) -> dict[str, Any]:
-    return {"answer": said, "label": label}
+def answer(text: str, label: str) -> dict[str, Any]:
+    return {"answer": text, "label": label}
 
 
 def test_unknown_benchmark_names_the_nearest() -> None:
@@ -91,14 +91,16 @@ def test_davis_leaves_out_what_cannot_be_scored_and_reads_no_ends(tmp_path: Path
             path.unlink()
     label_png(results / "gone/00002.png", np.eye(24, 32))
     shutil.rmtree(results / "nothing")
-    found = kvtool.score("davis", data=data, results=results)
-    assert list(by(found, "object")) == ["two_1", "two_2", "gone_1"]
-    assert by(found, "object")["two_2"]["j_and_f"] == 1
+    result = kvtool.score("davis", data=data, results=results)
+    assert list(by(result, "object")) == ["two_1", "two_2", "gone_1"]
+    assert by(result, "object")["two_2"]["j_and_f"] == 1
     # Its object is nowhere in frames 1 and 2: right in one of them.
-    assert by(found, "object")["gone_1"]["j_mean"] == by(found, "object")["gone_1"]["f_mean"] == 0.5
-    assert first(found)["j_mean"] == pytest.approx(2.5 / 3)
-    assert (found.n, found.n_skipped) == (3, 1)
-    assert "nothing" in found.skipped[0]
+    assert (
+        by(result, "object")["gone_1"]["j_mean"] == by(result, "object")["gone_1"]["f_mean"] == 0.5
+    )
+    assert first(result)["j_mean"] == pytest.approx(2.5 / 3)
+    assert (result.n, result.n_skipped) == (3, 1)
+    assert "nothing" in result.skipped[0]
 
 
 def test_davis_a_prediction_without_an_object_scores_it_as_empty(tmp_path: Path) -> None:
@@ -107,28 +109,28 @@ def test_davis_a_prediction_without_an_object_scores_it_as_empty(tmp_path: Path)
         path = results / f"two/{frame:05d}.png"
         labels = builders_labels(path)
         label_png(path, np.where(labels == 2, 0, labels))
-    found = by(kvtool.score("davis", data=data, results=results), "object")
-    assert (found["two_1"]["j_and_f"], found["two_2"]["j_and_f"]) == (1, 0)
+    rows = by(kvtool.score("davis", data=data, results=results), "object")
+    assert (rows["two_1"]["j_and_f"], rows["two_2"]["j_and_f"]) == (1, 0)
 
 
 def test_imagenet_s_counts_a_missing_map_as_a_miss(tmp_path: Path) -> None:
     data = builders.imagenet_s(tmp_path / "data")
     results = shutil.copytree(data / "ImageNetS50/validation-segmentation", tmp_path / "results")
-    whole = first(kvtool.score("imagenet-s", data=data, results=results, classes=50))
-    assert whole["miou"] == pytest.approx(1)
+    row = first(kvtool.score("imagenet-s", data=data, results=results, classes=50))
+    assert row["miou"] == pytest.approx(1)
     wnid = sorted(path.name for path in results.iterdir())[3]
     shutil.rmtree(results / wnid)
-    found = kvtool.score("imagenet-s", data=data, results=results, classes=50)
-    rows = by(found, "category")
-    assert first(found)["n_missing"] == len(found.skipped) == 1
-    assert wnid in found.skipped[0]
+    result = kvtool.score("imagenet-s", data=data, results=results, classes=50)
+    rows = by(result, "category")
+    assert first(result)["n_missing"] == len(result.skipped) == 1
+    assert wnid in result.skipped[0]
     assert (rows[wnid]["iou"], rows[wnid]["n"], rows[wnid]["class_id"]) == (0, 1, 4)
     assert next(iter(rows)) == "other"
-    others = [row["iou"] for name, row in rows.items() if name not in (wnid, "other")]
+    ious = [row["iou"] for name, row in rows.items() if name not in (wnid, "other")]
     last = [rows["other"]["iou"], rows[list(rows)[-1]]["iou"]]
-    assert others[:-1] == [1.0] * 48
+    assert ious[:-1] == [1.0] * 48
     assert all(iou < 1 for iou in last)
-    assert first(found)["miou"] == pytest.approx((48 + sum(last)) / 51)
+    assert first(result)["miou"] == pytest.approx((48 + sum(last)) / 51)
 
 
 def test_imagenet_s_ids_above_the_classes_belong_to_none(tmp_path: Path) -> None:
@@ -146,31 +148,31 @@ def test_imagenet_s_ids_above_the_classes_belong_to_none(tmp_path: Path) -> None
 def test_foreground_and_background_of_each_class_are_the_loop() -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice([0, 1, 2, 4, 255], (6, 9, 11))
-    said = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 8, truth.shape))
-    counts = np.stack([class_counts(s, t, 5, 255) for s, t in zip(said, truth, strict=True)])
+    predictions = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 8, truth.shape))
+    counts = np.stack([class_counts(s, t, 5, 255) for s, t in zip(predictions, truth, strict=True)])
     slow = np.zeros((6, 4))
     for image in range(6):
-        kept = truth[image] != 255
-        for class_id in set(truth[image][kept]):
-            p, g = said[image][kept] == class_id, truth[image][kept] == class_id
+        valid = truth[image] != 255
+        for class_id in set(truth[image][valid]):
+            p, g = predictions[image][valid] == class_id, truth[image][valid] == class_id
             slow[image] += [(~p & ~g).sum(), (p & g).sum(), (~p | ~g).sum(), (p | g).sum()]
     np.testing.assert_array_equal(given_class_units(counts), slow)
 
 
 def test_bdd_of_a_plain_folder_with_its_own_names(tmp_path: Path) -> None:
-    for name, said in (("a", 3), ("b", 255)):
+    for name, value in (("a", 3), ("b", 255)):
         label_png(tmp_path / f"gt/{name}.png", np.full((4, 6), 3))
-        label_png(tmp_path / f"pred/{name}.png", np.full((4, 6), said))
+        label_png(tmp_path / f"pred/{name}.png", np.full((4, 6), value))
     write_text(tmp_path / "gt/classes.txt", "\n".join(f"c{i}" for i in range(19)))
-    found = kvtool.score("bdd10k", data=tmp_path / "gt", results=tmp_path / "pred")
-    assert first(found)["miou"] == 0.5
-    assert by(found, "category")["c3"]["iou"] == 0.5
-    assert (by(found, "category")["c3"]["iou_low"], by(found, "category")["c3"]["iou_high"]) == (
+    result = kvtool.score("bdd10k", data=tmp_path / "gt", results=tmp_path / "pred")
+    assert first(result)["miou"] == 0.5
+    assert by(result, "category")["c3"]["iou"] == 0.5
+    assert (by(result, "category")["c3"]["iou_low"], by(result, "category")["c3"]["iou_high"]) == (
         0,
         1,
     )
     # Each pixel is of class 3, so there is no background to be right about.
-    assert first(found)["miou_fgbg"] == pytest.approx(0.25)
+    assert first(result)["miou_fgbg"] == pytest.approx(0.25)
 
 
 def test_spair_counts_and_leaves_out(tmp_path: Path) -> None:
@@ -186,24 +188,24 @@ def test_spair_counts_and_leaves_out(tmp_path: Path) -> None:
         {"category": "dog", **box, "trg_kps": [[0, 0]], "prd_kps": [[3, 4]]},
         {"category": "dog", **box, "trg_kps": [], "prd_kps": []},
     )
-    found = kvtool.score("spair", answers=path)
-    assert (found.n, found.n_skipped, found.skipped) == (2, 1, [f"{path}:3: no keypoint"])
-    every = {(row.get("alpha"), row.get("category")): row for row in found.rows}
-    assert (every[None, None]["pck_image"], every[None, None]["pck_point"]) == (
+    result = kvtool.score("spair", answers=path)
+    assert (result.n, result.n_skipped, result.skipped) == (2, 1, [f"{path}:3: no keypoint"])
+    rows = {(row.get("alpha"), row.get("category")): row for row in result.rows}
+    assert (rows[None, None]["pck_image"], rows[None, None]["pck_point"]) == (
         0.75,
         pytest.approx(2 / 3),
     )
-    assert [every[alpha, None]["n_correct"] for alpha in (0.05, 0.1, 0.15)] == [1, 2, 3]
-    assert (every[0.05, "cat"]["pck_image"], every[0.05, "dog"]["pck_image"]) == (0, 1)
-    assert (every[0.1, "cat"]["n_keypoints"], every[0.1, "cat"]["n"]) == (2, 1)
-    assert every[0.1, "cat"]["pck_image_low"] is None
+    assert [rows[alpha, None]["n_correct"] for alpha in (0.05, 0.1, 0.15)] == [1, 2, 3]
+    assert (rows[0.05, "cat"]["pck_image"], rows[0.05, "dog"]["pck_image"]) == (0, 1)
+    assert (rows[0.1, "cat"]["n_keypoints"], rows[0.1, "cat"]["n"]) == (2, 1)
+    assert rows[0.1, "cat"]["pck_image_low"] is None
 
 
 def test_pope_without_a_yes_and_two_files(tmp_path: Path) -> None:
     never = lines(tmp_path / "x/a.json", answer("No.", "yes"), answer("no, it is not", "no"))
     half = lines(tmp_path / "y/a.json", *[answer("Yes", "yes")] * 3, answer("Yes", "no"))
-    found = kvtool.score("pope", answers=[never, half])
-    files = by(found, "file")
+    result = kvtool.score("pope", answers=[never, half])
+    files = by(result, "file")
     assert list(files) == [str(never), str(half)]
     assert [files[str(never)][name] for name in ("f1", "precision", "accuracy", "yes_ratio")] == [
         0,
@@ -212,19 +214,19 @@ def test_pope_without_a_yes_and_two_files(tmp_path: Path) -> None:
         0,
     ]
     assert files[str(half)]["f1"] == pytest.approx(6 / 7)
-    assert first(found)["macro_f1"] == pytest.approx(3 / 7)
-    assert first(found)["f1"] == pytest.approx(6 / 8)
-    assert (first(found)["n"], files[str(half)]["n"]) == (6, 4)
-    alone = first(kvtool.score("pope", answers=half))
-    assert alone["f1"] == alone["macro_f1"] == pytest.approx(6 / 7)
+    assert first(result)["macro_f1"] == pytest.approx(3 / 7)
+    assert first(result)["f1"] == pytest.approx(6 / 8)
+    assert (first(result)["n"], files[str(half)]["n"]) == (6, 4)
+    row = first(kvtool.score("pope", answers=half))
+    assert row["f1"] == row["macro_f1"] == pytest.approx(6 / 7)
 
 
 def test_pope_breaks_inside_an_answer_are_no_lines(tmp_path: Path) -> None:
     text = json.dumps(answer("Yes\u2028it\x85is", "yes"), ensure_ascii=False)
-    found = kvtool.score(
+    result = kvtool.score(
         "pope", answers=write_text(tmp_path / "a.json", f"\ufeff{text}\r\n\r\n{text}")
     )
-    assert first(found)["n"] == 2
+    assert first(result)["n"] == 2
 
 
 def test_mme_mean_of_the_papers_four(tmp_path: Path) -> None:
@@ -238,18 +240,22 @@ def test_mme_mean_of_the_papers_four(tmp_path: Path) -> None:
             tmp_path / f"{subset}.txt",
             "".join(text.format(i) for i, text in enumerate(texts)) + "\n\n",
         )
-    found = kvtool.score("mme", answers=tmp_path)
-    subsets = by(found, "subset")
-    wanted = {"count": 200, "color": 125, "existence": 50, "position": 125, "OCR": 50}
-    assert {name: row["score"] for name, row in subsets.items()} == wanted
-    assert (first(found)["mme*"], first(found)["score"], first(found)["total"]) == (125, 110, 550)
+    result = kvtool.score("mme", answers=tmp_path)
+    subsets = by(result, "subset")
+    expected = {"count": 200, "color": 125, "existence": 50, "position": 125, "OCR": 50}
+    assert {name: row["score"] for name, row in subsets.items()} == expected
+    assert (first(result)["mme*"], first(result)["score"], first(result)["total"]) == (
+        125,
+        110,
+        550,
+    )
     assert [subsets["color"][name] for name in ("acc", "acc_plus", "n", "n_other")] == [
         75,
         50,
         2,
         1,
     ]
-    assert (first(found)["n"], first(found)["n_other"], found.n) == (9, 5, 9)
+    assert (first(result)["n"], first(result)["n_other"], result.n) == (9, 5, 9)
     assert subsets["OCR"]["score_low"] is None
 
 
@@ -258,22 +264,24 @@ def test_groups_are_drawn_apart() -> None:
     units, group = side_by_side(groups)
     assert units.sum(axis=0).tolist() == [1, 2, 3, 3]
     assert group.tolist() == [0, 0, 1, 1, 1]
-    found = estimates(units, lambda sums: {"n": sums[..., [1, 3]], "x": sums[..., 0]}, strata=group)
-    assert found["n"].low.tolist() == found["n"].high.tolist() == [2, 3]
-    assert [float(end) for end in found["x"][1:]] == [0, 2]
+    intervals = estimates(
+        units, lambda sums: {"n": sums[..., [1, 3]], "x": sums[..., 0]}, strata=group
+    )
+    assert intervals["n"].low.tolist() == intervals["n"].high.tolist() == [2, 3]
+    assert [float(end) for end in intervals["x"][1:]] == [0, 2]
 
 
 def test_one_unit_has_no_interval() -> None:
     units, group = side_by_side([np.ones((1, 1)), np.ones((1, 1))])
     for strata in (None, group):
-        found = estimates(units, lambda sums: {"x": sums.sum(axis=-1)}, strata=strata)
-        assert found["x"].value == 2
-        assert np.isnan(found["x"].low) == (strata is not None)
+        intervals = estimates(units, lambda sums: {"x": sums.sum(axis=-1)}, strata=strata)
+        assert intervals["x"].value == 2
+        assert np.isnan(intervals["x"].low) == (strata is not None)
     assert np.isnan(estimates(units[:1], lambda sums: {"x": sums[..., 0]})["x"].high)
 
 
 def test_progress_names_what_is_done(tmp_path: Path) -> None:
     data, results = davis_tree(tmp_path)
-    said: list[tuple[object, ...]] = []
-    kvtool.score("davis", data=data, results=results, progress=lambda *step: said.append(step))
-    assert said == [(1, "two", 2), (1, "gone", 2)]
+    steps: list[tuple[object, ...]] = []
+    kvtool.score("davis", data=data, results=results, progress=lambda *step: steps.append(step))
+    assert steps == [(1, "two", 2), (1, "gone", 2)]

@@ -39,14 +39,14 @@ def images(count: int = 12) -> list[Sample]:
     """Grids of different shapes, some with newline tokens, some with a token before the grid or a
     cropped cover.
     """
-    made = []
+    samples = []
     for i in range(count):
         grid = (3 + i % 3, 4 + i % 2)
         cover = (10.0, 0.0, 70.0, 60.0) if i % 4 == 3 else None
-        made.append(
+        samples.append(
             sample(f"img{i:02d}", i, (80, 60), grid, newline=i % 2 == 1, start=i % 3, cover=cover)
         )
-    return made
+    return samples
 
 
 def make_run(
@@ -61,17 +61,17 @@ def all_patches(
     run: Run, kind: Kind, layer: int, head: int
 ) -> list[tuple[str, int, int, int, Array]]:
     """(image, row, col, token, vector) of every patch, read image by image."""
-    found = []
-    for one in run.samples:
-        values = run.read_image(one.id, [kind])[kind][
+    patches = []
+    for image in run.samples:
+        values = run.read_image(image.id, [kind])[kind][
             run.config.stored_layers(kind).index(layer), head
         ]
-        span = one.base(kind)
+        span = image.base(kind)
         for number, token in enumerate(span.token_indices()):
-            found.append(
-                (one.id, *divmod(number, span.grid[1]), token, values[token].astype(float))
+            patches.append(
+                (image.id, *divmod(number, span.grid[1]), token, values[token].astype(float))
             )
-    return found
+    return patches
 
 
 def score(a: Array, b: Array, metric: Metric) -> float:
@@ -95,11 +95,11 @@ def by_hand(
     scores.
     """
     patches = all_patches(run, kind, layer, head)
-    own = next(
+    query = next(
         i for i, (name, row, col, _, _) in enumerate(patches) if (name, row, col) == (image, *cell)
     )
-    scores = [score(patches[own][4], vector, metric) for *_, vector in patches]
-    order = sorted(range(len(patches)), key=lambda i: (i != own, -round(scores[i], 6), i))[:k]
+    scores = [score(patches[query][4], vector, metric) for *_, vector in patches]
+    order = sorted(range(len(patches)), key=lambda i: (i != query, -round(scores[i], 6), i))[:k]
     return [(patches[i][0], patches[i][3]) for i in order], [scores[i] for i in order]
 
 
@@ -130,11 +130,11 @@ def test_planted_patches_are_found_in_order(tmp_path: Path) -> None:
             values -= values @ direction[:, None] * direction / DIM  # nothing else is near
             for (image, cell), angle in planted.items():
                 if image == s.id:
-                    other = np.cos(np.arange(DIM))
-                    other -= other @ direction * direction / DIM
-                    scale = np.sqrt(DIM) / np.linalg.norm(other)
+                    normal = np.cos(np.arange(DIM))
+                    normal -= normal @ direction * direction / DIM
+                    scale = np.sqrt(DIM) / np.linalg.norm(normal)
                     values[s.base().token_indices()[cell]] = (
-                        direction + np.tan(angle * 5) * other * scale
+                        direction + np.tan(angle * 5) * normal * scale
                     )
         return values
 
@@ -170,7 +170,7 @@ def test_flat_and_exact_are_the_double_loop(
 ) -> None:
     monkeypatch.setattr("kvtool.features.patches.READ_BYTES", 30 * 4 * DIM)
     run = make_run(tmp_path)
-    asked = ("img03", centre(run, "img03", 2, 1, kind))
+    query = ("img03", centre(run, "img03", 2, 1, kind))
     options: dict[str, Any] = {
         "kind": kind,
         "layer": layer,
@@ -178,10 +178,10 @@ def test_flat_and_exact_are_the_double_loop(
         "k": 25,
         "metric": metric,
     }
-    wanted, scores = by_hand(run, "img03", (2, 1), 25, metric, kind, layer, head)
+    expected, scores = by_hand(run, "img03", (2, 1), 25, metric, kind, layer, head)
     for exact in (True, False, False):
-        result = kvtool.search(run, *asked, exact=exact, **options)
-        assert found(result) == wanted
+        result = kvtool.search(run, *query, exact=exact, **options)
+        assert found(result) == expected
         np.testing.assert_allclose([row["score"] for row in result.rows], scores, atol=1e-5 * 30)
         assert result.config["index"]["kind"] == ("none" if exact else "flat")
     assert result.config["index"]["recall_at_10"] == 1
@@ -195,14 +195,14 @@ def test_equal_patches_come_by_image_and_token_after_the_patch_itself(
     tmp_path: Path, metric: Metric
 ) -> None:
     run = make_run(tmp_path, lambda s, _layer, _head: np.ones((s.n_tokens, DIM)), layers=6)
-    wanted, _ = by_hand(run, "img05", (1, 1), 20, metric, "value", LAYER, HEAD)
+    expected, _ = by_hand(run, "img05", (1, 1), 20, metric, "value", LAYER, HEAD)
     for exact in (True, False):
         result = kvtool.search(
             run, "img05", centre(run, "img05", 1, 1), k=20, metric=metric, exact=exact, **BLOCK
         )
-        assert found(result) == wanted
-    assert wanted[0][0] == "img05"
-    assert wanted[1] == ("img00", 0)
+        assert found(result) == expected
+    assert expected[0][0] == "img05"
+    assert expected[1] == ("img00", 0)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
@@ -212,10 +212,10 @@ def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(
 ) -> None:
     run = make_run(tmp_path)
     result = kvtool.search(run, "img03", centre(run, "img03", 2, 1), k=10, metric=metric, **BLOCK)
-    about = result.config["index"]
+    index = result.config["index"]
     patches = all_patches(run, "value", LAYER, HEAD)
-    assert (about["kind"], about["patches"], about["probed"]) == ("ivf", len(patches), 2)
-    assert about["lists"] == n_lists(len(patches), DIM) == 8
+    assert (index["kind"], index["patches"], index["probed"]) == ("ivf", len(patches), 2)
+    assert index["lists"] == n_lists(len(patches), DIM) == 8
     vectors = np.stack([vector for *_, vector in patches]).astype(np.float32)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -231,21 +231,21 @@ def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(
         )
         hits = []
         for shard in shards:
-            near, numbers = shard.search(vectors[None, number], RECALL_AT + 1)
+            similarities, numbers = shard.search(vectors[None, number], RECALL_AT + 1)
             sign = 1 if metric == "cosine" else -1
             hits += [
                 (-sign * s, n)
-                for s, n in zip(near[0].tolist(), numbers[0].tolist(), strict=True)
+                for s, n in zip(similarities[0].tolist(), numbers[0].tolist(), strict=True)
                 if n >= 0
             ]
         got = [n for _, n in sorted(hits) if n != number][:RECALL_AT]
-        wanted = [n for n in exact if n != number][:RECALL_AT]
-        shares.append(len(set(got) & set(wanted)) / RECALL_AT)
-    assert about["recall_at_10"] == pytest.approx(np.mean(shares), abs=1e-9)
-    assert 0.2 < about["recall_at_10"] < 1
-    assert about["n"] == len(shares)
+        expected = [n for n in exact if n != number][:RECALL_AT]
+        shares.append(len(set(got) & set(expected)) / RECALL_AT)
+    assert index["recall_at_10"] == pytest.approx(np.mean(shares), abs=1e-9)
+    assert 0.2 < index["recall_at_10"] < 1
+    assert index["n"] == len(shares)
     assert (
-        f"recall_at_10 {about['recall_at_10']:.3f} over {len(shares)} queries"
+        f"recall_at_10 {index['recall_at_10']:.3f} over {len(shares)} queries"
         in result.config["notes"][-1]
     )
     # What is found is scored exactly, and the patch itself is first.
@@ -262,9 +262,9 @@ def test_recall_of_inverted_lists_is_what_faiss_gives_by_hand(
 def test_all_lists_probed_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patch_index, "PROBED", 8)
     run = make_run(tmp_path)
-    asked: Any = (run, "img08", centre(run, "img08", 0, 0))
-    by_index = kvtool.search(*asked, **BLOCK)
-    assert by_index.rows == kvtool.search(*asked, exact=True, **BLOCK).rows
+    query: Any = (run, "img08", centre(run, "img08", 0, 0))
+    by_index = kvtool.search(*query, **BLOCK)
+    assert by_index.rows == kvtool.search(*query, exact=True, **BLOCK).rows
     assert by_index.config["index"]["recall_at_10"] == 1
 
 
@@ -289,10 +289,10 @@ def test_number_of_lists() -> None:
 @pytest.mark.usefixtures("small")
 def test_twice_the_same(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    asked: Any = (run, "img08", centre(run, "img08", 0, 0))
-    first = kvtool.search(*asked, **BLOCK)
+    query: Any = (run, "img08", centre(run, "img08", 0, 0))
+    first = kvtool.search(*query, **BLOCK)
     files = {file: file.read_bytes() for file in indexes.folder_of(run).rglob("*.faiss")}
-    again = kvtool.search(*asked, fresh=True, **BLOCK)
+    again = kvtool.search(*query, fresh=True, **BLOCK)
     assert "built" in again.config["notes"][-1]
     assert again.rows == first.rows
     assert {file: file.read_bytes() for file in files} == files
@@ -304,21 +304,21 @@ def test_a_longer_run_has_a_new_index_in_place_of_the_old(tmp_path: Path) -> Non
     shutil.move(last, tmp_path / "aside")
     run = open_store(run.store).run()
     assert len(run.ids) == 10
-    asked: Any = ("img03", centre(run, "img03", 0, 0))
-    shorter = kvtool.search(run, *asked, k=500, **BLOCK)
-    (kept,) = indexes.names(run)
-    kvtool.search(run, *asked, layer=2, kv_head=0)
-    kvtool.search(run, *asked, metric="l2", **BLOCK)
+    query: Any = ("img03", centre(run, "img03", 0, 0))
+    shorter = kvtool.search(run, *query, k=500, **BLOCK)
+    (name,) = indexes.names(run)
+    kvtool.search(run, *query, layer=2, kv_head=0)
+    kvtool.search(run, *query, metric="l2", **BLOCK)
     shutil.move(tmp_path / "aside", last)
     run = open_store(run.store).run()
-    longer = kvtool.search(run, *asked, k=500, **BLOCK)
+    longer = kvtool.search(run, *query, k=500, **BLOCK)
     assert longer.n > shorter.n
     assert {row["image"] for row in longer.rows} - {row["image"] for row in shorter.rows} == {
         "img10",
         "img11",
     }
     assert found(longer) == by_hand(run, "img03", (0, 0), 500, "cosine", "value", LAYER, HEAD)[0]
-    assert kept not in indexes.names(run)
+    assert name not in indexes.names(run)
     assert len(indexes.names(run)) == 3
 
 
@@ -334,11 +334,11 @@ def damages(folder: Path) -> dict[str, Any]:
     }
 
 
-def harm(path: Path, how: str) -> None:
+def harm(path: Path, damage: str) -> None:
     data = bytearray(path.read_bytes())
-    if how.startswith("flip"):
-        data[int(how.split()[1])] ^= 4
-    elif how == "cut":
+    if damage.startswith("flip"):
+        data[int(damage.split()[1])] ^= 4
+    elif damage == "cut":
         del data[-5:]
     else:
         path.unlink()
@@ -350,14 +350,14 @@ def harm(path: Path, how: str) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, which: str) -> None:
     run = make_run(tmp_path, layers=6)
-    asked: Any = (run, "img08", centre(run, "img08", 0, 0))
-    good = kvtool.search(*asked, **BLOCK)
+    query: Any = (run, "img08", centre(run, "img08", 0, 0))
+    good = kvtool.search(*query, **BLOCK)
     folder = indexes.folder_of(run) / indexes.names(run)[0]
     harm(*damages(folder)[which])
     (problem,) = verify(open_store(run.store))
     assert (problem.run, problem.part) == (run.name, f"indexes/{folder.name}")
     assert "it is built again" in problem.what
-    again = kvtool.search(*asked, **BLOCK)
+    again = kvtool.search(*query, **BLOCK)
     assert again.rows == good.rows
     assert any("not used" in note for note in again.config["notes"])
     assert "built" in again.config["notes"][-1]
@@ -369,14 +369,14 @@ def test_a_damaged_index_is_noticed_and_built_again(tmp_path: Path, which: str) 
 def test_a_flipped_byte_anywhere_never_changes_an_answer(tmp_path: Path) -> None:
     """Lists that are not read may be damaged unseen; any that is read is checked."""
     run = make_run(tmp_path, layers=6)
-    asked: Any = (run, "img08", centre(run, "img08", 0, 0))
-    good = kvtool.search(*asked, **BLOCK)
+    query: Any = (run, "img08", centre(run, "img08", 0, 0))
+    good = kvtool.search(*query, **BLOCK)
     folder = indexes.folder_of(run) / indexes.names(run)[0]
     noticed = 0
     for file in sorted(folder.glob("*.faiss")):
         for position in range(7, file.stat().st_size, 1201):
             harm(file, f"flip {position}")
-            again = kvtool.search(*asked, **BLOCK)
+            again = kvtool.search(*query, **BLOCK)
             assert again.rows == good.rows
             if "kept" in again.config["notes"][-1]:
                 harm(file, f"flip {position}")
@@ -392,13 +392,13 @@ def test_every_list_is_checked_when_all_are_read(
 ) -> None:
     monkeypatch.setattr(patch_index, "PROBED", 8)
     run = make_run(tmp_path, layers=6)
-    asked: Any = (run, "img08", centre(run, "img08", 0, 0))
-    kvtool.search(*asked, **BLOCK)
+    query: Any = (run, "img08", centre(run, "img08", 0, 0))
+    kvtool.search(*query, **BLOCK)
     folder = indexes.folder_of(run) / indexes.names(run)[0]
     for file in sorted(folder.glob("*.faiss")):
         for position in range(7, file.stat().st_size, 1999):
             harm(file, f"flip {position}")
-            assert "built" in kvtool.search(*asked, **BLOCK).config["notes"][-1], (file, position)
+            assert "built" in kvtool.search(*query, **BLOCK).config["notes"][-1], (file, position)
 
 
 def test_verify_knows_an_index_and_removing_the_run_drops_it(tmp_path: Path) -> None:
@@ -427,12 +427,12 @@ def test_what_a_killed_builder_left_is_swept_by_the_next(tmp_path: Path) -> None
 def test_two_builders_keep_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have written theirs before either is renamed into place."""
     run = make_run(tmp_path)
-    both = threading.Barrier(2, timeout=60)
+    barrier = threading.Barrier(2, timeout=60)
     write = patch_index._write
 
     def write_and_wait(*arguments: Any) -> Any:
         done = write(*arguments)
-        both.wait()
+        barrier.wait()
         return done
 
     monkeypatch.setattr(patch_index, "_write", write_and_wait)
@@ -458,17 +458,17 @@ def test_an_index_that_vanishes_is_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path)
-    keep, kept = indexes.keep, []
+    keep, stored = indexes.keep, []
 
     def keep_and_lose(run: Run, name: str, write: Any) -> None:
         keep(run, name, write)
-        kept.append(name)
-        if len(kept) == 1:
+        stored.append(name)
+        if len(stored) == 1:
             indexes.drop(run, name)
 
     monkeypatch.setattr(indexes, "keep", keep_and_lose)
     result = kvtool.search(run, "img08", centre(run, "img08", 0, 0), k=9, **BLOCK)
-    assert len(kept) == 2
+    assert len(stored) == 2
     assert found(result) == by_hand(run, "img08", (0, 0), 9, "cosine", "value", LAYER, HEAD)[0]
 
 
@@ -508,12 +508,12 @@ def test_a_store_that_cannot_be_written_is_searched_exactly(tmp_path: Path) -> N
 @pytest.mark.parametrize("exact", [True, False])
 def test_exclude_self_leaves_out_the_whole_image(tmp_path: Path, exact: bool) -> None:
     run = make_run(tmp_path)
-    asked: Any = (run, "img08", centre(run, "img08", 0, 0))
-    everything = kvtool.search(*asked, k=500, exact=exact, **BLOCK)
-    others = kvtool.search(*asked, k=20, exclude_self=True, exact=exact, **BLOCK)
-    assert found(others) == [place for place in found(everything) if place[0] != "img08"][:20]
-    assert [row["rank"] for row in others.rows] == list(range(1, 21))
-    assert found(kvtool.search(*asked, k=1, exact=exact, **BLOCK)) == found(everything)[:1]
+    query: Any = (run, "img08", centre(run, "img08", 0, 0))
+    everything = kvtool.search(*query, k=500, exact=exact, **BLOCK)
+    result = kvtool.search(*query, k=20, exclude_self=True, exact=exact, **BLOCK)
+    assert found(result) == [hit for hit in found(everything) if hit[0] != "img08"][:20]
+    assert [row["rank"] for row in result.rows] == list(range(1, 21))
+    assert found(kvtool.search(*query, k=1, exact=exact, **BLOCK)) == found(everything)[:1]
 
 
 def test_more_asked_than_there_are(tmp_path: Path) -> None:
@@ -641,22 +641,22 @@ def test_the_best_do_not_depend_on_the_chunks(seed: int, metric: Metric, k: int)
     order = rng.permutation(4)
     for chunk in (np.split(np.arange(40), cuts)[i] for i in order):
         best.add(numbers[chunk], vectors[chunk])
-    scores, wanted = nearest(queries[None], vectors[None], k, metric=metric, backend="numpy")
-    np.testing.assert_array_equal(best.numbers, numbers[wanted[0]])
+    scores, expected = nearest(queries[None], vectors[None], k, metric=metric, backend="numpy")
+    np.testing.assert_array_equal(best.numbers, numbers[expected[0]])
     np.testing.assert_allclose(best.scores, scores[0], atol=1e-6)
 
 
 def test_gather_gives_the_chunks_patches(tmp_path: Path) -> None:
     patches = Patches(make_run(tmp_path), Block("value", LAYER, HEAD), "l2")
-    everything = [np.concatenate(each) for each in zip(*patches.chunks(), strict=True)]
+    everything = [np.concatenate(chunks) for chunks in zip(*patches.chunks(), strict=True)]
     np.testing.assert_array_equal(everything[0], np.arange(len(patches)))
-    wanted = sample_numbers(len(patches), 30, 7)
-    numbers, vectors = patches.gather(wanted)
-    np.testing.assert_array_equal(numbers, wanted)
-    np.testing.assert_array_equal(vectors, everything[1][wanted])
-    for number in wanted.tolist():
-        one, row, col = patches.place(number)
-        token = one.base().start + row * one.base().row_stride + col
+    picks = sample_numbers(len(patches), 30, 7)
+    numbers, vectors = patches.gather(picks)
+    np.testing.assert_array_equal(numbers, picks)
+    np.testing.assert_array_equal(vectors, everything[1][picks])
+    for number in picks.tolist():
+        sample, row, col = patches.place(number)
+        token = sample.base().start + row * sample.base().row_stride + col
         np.testing.assert_array_equal(
-            everything[1][number], patches.run.read_image(one.id)["value"][LAYER, HEAD, token]
+            everything[1][number], patches.run.read_image(sample.id)["value"][LAYER, HEAD, token]
         )

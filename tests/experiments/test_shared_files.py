@@ -28,7 +28,7 @@ TELLTALES = (b"telltale", USER.encode(), HOST.encode())
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose path, home, user and host tell whose they are."""
     folder = tmp_path / USER / "telltale-secret"
     folder.mkdir(parents=True)
@@ -63,21 +63,21 @@ def assert_tells_nothing(folder: Path) -> None:
             assert not [word for word in TELLTALES if word in data.lower()], path
 
 
-def test_no_such_file_tells_where_it_was_made(place: Path, tmp_path: Path) -> None:
-    model, out = planted_model(place / "model"), tmp_path / "out"
-    pope = planted_pope(place / "pope", 4)
-    data = spair.write_spair(place / "spair")
-    store = place / "s.kv"
+def test_no_such_file_tells_where_it_was_made(folder: Path, tmp_path: Path) -> None:
+    model, out = planted_model(folder / "model"), tmp_path / "out"
+    pope = planted_pope(folder / "pope", 4)
+    data = spair.write_spair(folder / "spair")
+    store = folder / "s.kv"
     kvtool.extract(store, model=str(model), dataset=f"spair71k:{data}", kinds=("key", "value"))
     run = kvtool.open(store).run()
     out.mkdir()
-    found = kvtool.probe(run, "semantic-correspondence", save_predictions=out / "predictions")
-    assert "telltale" in json.dumps(found.to_json()), "what a command prints keeps paths"
+    result = kvtool.probe(run, "semantic-correspondence", save_predictions=out / "predictions")
+    assert "telltale" in json.dumps(result.to_json()), "what a command prints keeps paths"
     for suffix in ("png", "svg", "pdf"):
-        plot(found, out / f"probe.{suffix}")
+        plot(result, out / f"probe.{suffix}")
     kvtool.show(run, run.ids[:2], out / "maps.png")
     kvtool.show(run, run.ids[:2], out / "pairs.png", task="semantic-correspondence")
-    asked = kvtool.knockout(
+    knockout = kvtool.knockout(
         store,
         f"pope:{pope}",
         sorted(NOISY),
@@ -85,10 +85,10 @@ def test_no_such_file_tells_where_it_was_made(place: Path, tmp_path: Path) -> No
         answers=out / "answers.jsonl",
         official=out / "official",
     )
-    plot(asked, out / "knockout.svg")
+    plot(knockout, out / "knockout.svg")
     kvtool.report(store, out / "page.html")
-    about = json.loads((out / "predictions" / "predictions.json").read_text())
-    assert about["config"]["model"] == "model"
+    index = json.loads((out / "predictions" / "predictions.json").read_text())
+    assert index["config"]["model"] == "model"
     assert_tells_nothing(out)
 
 
@@ -115,9 +115,9 @@ def test_the_search_would_find_it(tmp_path: Path) -> None:
 
 def test_a_folder_keeps_its_name_and_home_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
-    places = {"/home/alice", "/home/alice/data/voc", "/mnt/möbel"}
+    paths = {"/home/alice", "/home/alice/data/voc", "/mnt/möbel"}
     text = 'in /home/alice/data/voc and /home/alice/x, "/mnt/m\\u00f6bel"'
-    assert without_places(text, places) == 'in voc and ~/x, "möbel"'
+    assert without_places(text, paths) == 'in voc and ~/x, "möbel"'
     assert (folder_name("/a/b"), folder_name("org/name")) == ("b", "org/name")
 
 
@@ -134,13 +134,13 @@ def test_pictures_of_a_list_are_found_where_they_are_now(
     kvtool.extract(store, model=str(tiny_model), dataset="folder:-")
     run = kvtool.open(store).run()
     first.rename(now)
-    shown = kvtool.show(run, paths[0], tmp_path / "a.png", data=now)
-    assert shown.notes == ()
+    picture = kvtool.show(run, paths[0], tmp_path / "a.png", data=now)
+    assert picture.notes == ()
     with Image.open(tmp_path / "a.png") as sheet:
         assert (255, 0, 0) in {colour for _, colour in sheet.convert("RGB").getcolors(10**6) or ()}
     (now / "0.png").unlink()
-    gone = kvtool.show(run, paths[0], tmp_path / "b.png", data=now)
-    assert "0.png" in gone.notes[0]
+    fallback = kvtool.show(run, paths[0], tmp_path / "b.png", data=now)
+    assert "0.png" in fallback.notes[0]
     Image.new("RGB", (40, 40), "green").save(now / "0.png")
     with pytest.raises(KvtoolError, match="changed"):
         kvtool.show(run, paths[0], tmp_path / "c.png", data=now)

@@ -50,7 +50,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(
+def expected(
     tmp_path_factory: pytest.TempPathFactory, extracted: Path, pope: Path, heads: Path
 ) -> str:
     """The rows of one worker."""
@@ -79,14 +79,14 @@ def kept_answers(store: Path) -> dict[str, Any]:
 
 
 def test_two_share_the_images(
-    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+    tmp_path: Path, store: Path, pope: Path, heads: Path, expected: str
 ) -> None:
     log, command = tmp_path / "log", knockout(store, pope, heads)
     first = Worker(log, "answers", *command, stop_at=3).holding()
     holder = f"process {first.process.pid} on "
-    (held,) = kvtool.open(store).run().info()["held"]
-    assert held.startswith("answers-002-")
-    assert f" by {holder}" in held
+    (claim,) = kvtool.open(store).run().info()["held"]
+    assert claim.startswith("answers-002-")
+    assert f" by {holder}" in claim
     second = Worker(log, "answers", *command).end()
     assert (second[0], second[1], len(counts(log))) == (0, "", N_IMAGES)
     last = second[2].splitlines()[-1]
@@ -98,15 +98,15 @@ def test_two_share_the_images(
     assert f"kvtool: 1 of {N_IMAGES} images are held by others: answers-002-" in third[2]
     assert holder in third[2]
     code, out, _ = first.end()
-    assert (code, out) == (0, alone)
-    assert Worker(log, "answers", *command).end()[:2] == (0, alone)
+    assert (code, out) == (0, expected)
+    assert Worker(log, "answers", *command).end()[:2] == (0, expected)
     assert counts(log) == [N_ANSWERS // N_IMAGES] * N_IMAGES
     assert len(kept_answers(store)) == N_IMAGES
     assert verify(kvtool.open(store)) == []
 
 
 def test_a_killed_worker_frees_its_image_and_keeps_its_answers(
-    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+    tmp_path: Path, store: Path, pope: Path, heads: Path, expected: str
 ) -> None:
     log, command = tmp_path / "log", knockout(store, pope, heads)
     first = Worker(log, "answers", *command, stop_at=3).holding()
@@ -114,42 +114,42 @@ def test_a_killed_worker_frees_its_image_and_keeps_its_answers(
     before = kept_answers(store)
     assert sorted(before) == ["000", "001"]
     code, out, _ = Worker(log, "answers", *command).end()
-    assert (code, out) == (0, alone)
+    assert (code, out) == (0, expected)
     assert len(counts(log)) == N_IMAGES + 1  # once more what the killed one had in hand
     assert before.items() <= kept_answers(store).items()
     assert kvtool.open(store).run().holders() == {}
 
 
 def test_who_waits_gives_the_whole(
-    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+    tmp_path: Path, store: Path, pope: Path, heads: Path, expected: str
 ) -> None:
     """And so does one that waits for a process that is killed meanwhile."""
     for end in (Worker.end, Worker.kill):
-        log, place = (
+        log, copy = (
             tmp_path / f"log-{end.__name__}",
             shutil.copytree(store, tmp_path / f"{end.__name__}.kv"),
         )
-        first = Worker(log, "answers", *knockout(place, pope, heads), stop_at=1).holding()
+        first = Worker(log, "answers", *knockout(copy, pope, heads), stop_at=1).holding()
         waiting = Worker(
-            log, "answers", *knockout(place, pope, heads, "--wait", 600), stop_at=N_IMAGES - 1
+            log, "answers", *knockout(copy, pope, heads, "--wait", 600), stop_at=N_IMAGES - 1
         ).holding()
         end(
             first
         )  # while the other one is still at its last image: whether it has to wait is not said
-        assert waiting.end()[:2] == (0, alone)
+        assert waiting.end()[:2] == (0, expected)
         assert len(counts(log)) == N_IMAGES + (end is Worker.kill)
 
 
 def test_other_conditions_over_the_same_image_lose_no_answer(
-    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+    tmp_path: Path, store: Path, pope: Path, heads: Path, expected: str
 ) -> None:
     """Both would read an image's answers, add theirs and write all of them."""
     log, command = tmp_path / "log", knockout(store, pope, heads)
     first = Worker(log, "answers", *command, stop_at=1).holding()
-    more = Worker(log, "answers", *knockout(store, pope, heads, "--controls", "random")).end()
-    assert more[:2] == (0, "")
+    controls = Worker(log, "answers", *knockout(store, pope, heads, "--controls", "random")).end()
+    assert controls[:2] == (0, "")
     first.end()
-    assert Worker(log, "answers", *command).end()[:2] == (0, alone)
+    assert Worker(log, "answers", *command).end()[:2] == (0, expected)
     assert (
         Worker(log, "answers", *knockout(store, pope, heads, "--controls", "random")).end()[0] == 0
     )
@@ -160,19 +160,19 @@ def test_other_conditions_over_the_same_image_lose_no_answer(
 def test_fresh_answers_leave_those_of_other_conditions(
     store: Path, pope: Path, heads: Path
 ) -> None:
-    asked: dict[str, Any] = {"max_new_tokens": 1}
-    kvtool.knockout(store, f"pope:{pope}", heads, **asked)
+    options: dict[str, Any] = {"max_new_tokens": 1}
+    kvtool.knockout(store, f"pope:{pope}", heads, **options)
     before = kept_answers(store)
-    kvtool.knockout(store, f"pope:{pope}", [(0, 0)], fresh=True, **asked)
+    kvtool.knockout(store, f"pope:{pope}", [(0, 0)], fresh=True, **options)
     after = kept_answers(store)
     assert all(before[image].items() <= after[image].items() for image in before)
 
 
 def test_a_store_that_cannot_be_claimed_in_is_asked_all_the_same(
-    tmp_path: Path, store: Path, pope: Path, heads: Path, alone: str
+    tmp_path: Path, store: Path, pope: Path, heads: Path, expected: str
 ) -> None:
     (store / "runs" / kvtool.open(store).run().name / "locks").rename(store.parent / "locks")
     assert Worker(tmp_path / "log", "answers", *knockout(store, pope, heads)).end()[:2] == (
         0,
-        alone,
+        expected,
     )

@@ -38,18 +38,18 @@ SIDE_PX = 160
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
+def sheet_tiles(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
     """The tiles of every sheet that is made."""
-    found: list[Tile] = []
+    pieces: list[Tile] = []
 
     class Spy(ContactSheet):
-        def __init__(self, tiles: Any, *others: Any) -> None:
-            found.extend(tiles)
-            super().__init__(tiles, *others)
+        def __init__(self, tiles: Any, *arguments: Any) -> None:
+            pieces.extend(tiles)
+            super().__init__(tiles, *arguments)
 
     monkeypatch.setattr(tiles, "ContactSheet", Spy)
     monkeypatch.setattr(tiles, "LARGEST_PX", SIDE_PX)
-    return found
+    return pieces
 
 
 def read(path: Path) -> Array:
@@ -68,7 +68,7 @@ def halves(tile: Tile) -> tuple[Array, Array]:
     "task", ["foreground-segmentation", "co-segmentation", "semantic-segmentation"]
 )
 def test_what_is_predicted_is_tinted_and_nothing_else(
-    task: str, tmp_path: Path, drawn: list[Tile]
+    task: str, tmp_path: Path, sheet_tiles: list[Tile]
 ) -> None:
     """The mask that --save-predictions writes, on the right; no tint at all on the left."""
     run = RUNS[task](tmp_path)
@@ -77,47 +77,47 @@ def test_what_is_predicted_is_tinted_and_nothing_else(
     files = json.loads((tmp_path / "masks/predictions.json").read_text())["files"]
     record = files[5]
     image = record.get("image") or record["query"]
-    made = kvtool.show(run, image, tmp_path / "a.png", task=task, limit=1)
-    assert made.block == BEST
-    left, right = halves(drawn[0])
-    first = next(one for one in files if image in (one.get("image"), one.get("query")))
+    picture = kvtool.show(run, image, tmp_path / "a.png", task=task, limit=1)
+    assert picture.block == BEST
+    left, right = halves(sheet_tiles[0])
+    first = next(record for record in files if image in (record.get("image"), record.get("query")))
     with Image.open(tmp_path / "masks" / first["file"]) as mask:
-        wanted = np.asarray(mask.resize((SIDE_PX, len(right)), Image.Resampling.NEAREST)) > 0
+        expected = np.asarray(mask.resize((SIDE_PX, len(right)), Image.Resampling.NEAREST)) > 0
     outline = (np.ptp(right, axis=-1) == 0) & np.isin(right[..., 0], (0, 255))
     tinted = np.ptp(right, axis=-1) > 8
-    assert 0.05 < wanted.mean() < 0.95
+    assert 0.05 < expected.mean() < 0.95
     assert outline.mean() < 0.2
-    np.testing.assert_array_equal(tinted[~outline], wanted[~outline])
+    np.testing.assert_array_equal(tinted[~outline], expected[~outline])
     assert (left != right).any()
-    assert read(made.path).shape[1::-1] == made.wh_px
+    assert read(picture.path).shape[1::-1] == picture.wh_px
 
 
-def test_sentences_of_several_images(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_sentences_of_several_images(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     run = RUNS["referring-expression"](tmp_path)
-    made = kvtool.show(
+    sheet = kvtool.show(
         run, run.ids[:2], tmp_path / "a.png", task="referring-expression", block=BEST
     )
-    assert [tile.caption[0].split(" · ")[0] for tile in drawn] == [
+    assert [tile.caption[0].split(" · ")[0] for tile in sheet_tiles] == [
         f'"thing {i} {j}"' for i in (0, 1) for j in (0, 1)
     ]
-    assert made.notes == ()
-    some = kvtool.show(
+    assert sheet.notes == ()
+    second = kvtool.show(
         run, run.ids[:2], tmp_path / "b.png", task="referring-expression", block=BEST, limit=3
     )
-    assert some.notes == ("3 of 4 drawn: --limit sets how many",)
-    assert len(drawn) == 7
+    assert second.notes == ("3 of 4 drawn: --limit sets how many",)
+    assert len(sheet_tiles) == 7
 
 
 def test_a_sheet_of_large_pictures_is_no_wider_than_a_screen_can_show(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
     for n in (1, 2, 8):
-        made = kvtool.show(
+        sheet = kvtool.show(
             run, run.ids, tmp_path / "a.png", task="referring-expression", block=BEST, limit=n
         )
-        assert 1200 < made.wh_px[0] <= 2000
+        assert 1200 < sheet.wh_px[0] <= 2000
 
 
-def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_a_line_ends_where_the_prediction_is(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     """Every keypoint of PLANTED is right; those of a block of noise are at the cells that
     --save-predictions says.
     """
@@ -129,12 +129,12 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
             json.loads(line)
             for line in (tmp_path / name / "answers.jsonl").read_text().splitlines()
         ]
-        wanted = [
-            one
-            for one in answers
-            if {one["src_imname"], one["trg_imname"]} == {"cat0i0.jpg", "cat0i1.jpg"}
+        matches = [
+            answer
+            for answer in answers
+            if {answer["src_imname"], answer["trg_imname"]} == {"cat0i0.jpg", "cat0i1.jpg"}
         ]
-        drawn.clear()
+        sheet_tiles.clear()
         kvtool.show(
             run,
             ["cat0/cat0i0", "cat0/cat0i1"],
@@ -142,10 +142,10 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
             task=spair.TASK,
             block=block,
         )
-        assert len(drawn) == len(wanted) == 2
-        for tile, answer in zip(drawn, wanted, strict=True):
+        assert len(sheet_tiles) == len(matches) == 2
+        for tile, answer in zip(sheet_tiles, matches, strict=True):
             assert f"of {spair.POINTS} right" in tile.caption[0]
-            found = np.argwhere((halves(tile)[1] == colour).all(axis=-1))[:, ::-1]
+            pixels = np.argwhere((halves(tile)[1] == colour).all(axis=-1))[:, ::-1]
             true = np.array(answer["trg_kps"]) * SIDE_PX / spair.WH[0]
             for point, truth in zip(
                 np.array(answer["prd_kps"]) * SIDE_PX / spair.WH[0], true, strict=True
@@ -155,28 +155,32 @@ def test_a_line_ends_where_the_prediction_is(tmp_path: Path, drawn: list[Tile]) 
                     <= 0.1 * (answer["trg_bndbox"][2] - 2) * SIDE_PX / spair.WH[0]
                 )
                 if is_right == (colour == RIGHT):
-                    assert np.hypot(*(found - point).T).min() < 2
-        assert (f"{spair.POINTS} of {spair.POINTS} right" in drawn[0].caption[0]) == (
+                    assert np.hypot(*(pixels - point).T).min() < 2
+        assert (f"{spair.POINTS} of {spair.POINTS} right" in sheet_tiles[0].caption[0]) == (
             name == "right"
         )
 
 
-def test_the_frames_of_a_sequence(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_the_frames_of_a_sequence(tmp_path: Path, sheet_tiles: list[Tile]) -> None:
     run = davis.make_run(tmp_path)
     frames = [image for image in run.ids if image.startswith("two/")]
     truth = davis.write_davis(tmp_path / "again")
-    whole = kvtool.show(run, "two", tmp_path / "whole.png", task=davis.TASK, block=BEST)
-    assert (whole.images, [tile.caption[0] for tile in drawn]) == (("two",), frames)
-    assert [tile.caption[1] for tile in drawn] == ["given", *["J 1.00, 1.00"] * 5]
-    for tile, frame in zip(drawn, frames, strict=True):
+    sheet = kvtool.show(run, "two", tmp_path / "whole.png", task=davis.TASK, block=BEST)
+    assert (sheet.images, [tile.caption[0] for tile in sheet_tiles]) == (("two",), frames)
+    assert [tile.caption[1] for tile in sheet_tiles] == ["given", *["J 1.00, 1.00"] * 5]
+    for tile, frame in zip(sheet_tiles, frames, strict=True):
         for y, x in np.ndindex(davis.GRID):
             cell = np.asarray(tile.picture).astype(float)[
                 20 * y + 6 : 20 * y + 14, 20 * x + 6 : 20 * x + 14
             ]
             assert nearest_object(cell.reshape(-1, 3).mean(axis=0)) == truth[frame][y, x]
-    drawn.clear()
-    one = kvtool.show(run, frames[3], tmp_path / "one.png", task=davis.TASK, block=BEST)
-    assert [tile.caption[0] for tile in drawn] == [frames[0], frames[3]] == [frames[0], *one.images]
+    sheet_tiles.clear()
+    single = kvtool.show(run, frames[3], tmp_path / "one.png", task=davis.TASK, block=BEST)
+    assert (
+        [tile.caption[0] for tile in sheet_tiles]
+        == [frames[0], frames[3]]
+        == [frames[0], *single.images]
+    )
 
 
 def nearest_object(colour: Array) -> int:
@@ -184,14 +188,14 @@ def nearest_object(colour: Array) -> int:
     over_grey = [np.zeros(3)] + [
         np.array(OBJECTS[number]) / 2 - np.mean(OBJECTS[number]) / 2 for number in (0, 1)
     ]
-    return int(np.argmin([np.abs(colour - colour.mean() - each).sum() for each in over_grey]))
+    return int(np.argmin([np.abs(colour - colour.mean() - hue).sum() for hue in over_grey]))
 
 
 def test_maps_of_two_images_beside_their_pictures(tmp_path: Path) -> None:
     run = RUNS["co-segmentation"](tmp_path)
-    made = kvtool.show(run, run.ids[:2], tmp_path / "deep/maps.png", layers=[1, 5], heads=[1])
-    sheet = read(made.path)
-    assert (made.what, made.kind, made.block, made.notes) == ("pca", "value", None, ())
+    picture = kvtool.show(run, run.ids[:2], tmp_path / "deep/maps.png", layers=[1, 5], heads=[1])
+    sheet = read(picture.path)
+    assert (picture.what, picture.kind, picture.block, picture.notes) == ("pca", "value", None, ())
     maps = Sheet((6, 8), 2, 1).picture
     assert sheet.shape[0] >= 2 * maps.height
     assert sheet.shape[1] > maps.width + 100
@@ -215,7 +219,9 @@ def test_input_agnostic_keys_are_framed_where_they_are_known(tmp_path: Path) -> 
     assert (after == FRAME).all(axis=-1).any()
 
 
-def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: list[Tile]) -> None:
+def test_the_kept_probe_is_asked_and_without_one_it_runs(
+    tmp_path: Path, sheet_tiles: list[Tile]
+) -> None:
     run, done = RUNS["semantic-segmentation"](tmp_path), list[int]()
     options: dict[str, Any] = {
         "task": "semantic-segmentation",
@@ -228,7 +234,7 @@ def test_the_kept_probe_is_asked_and_without_one_it_runs(tmp_path: Path, drawn: 
     probe(run, "semantic-segmentation", layers=[2], heads=[1], all_classes=True)
     assert kvtool.show(run, run.ids[0], tmp_path / "a.png", **options).block == Block("value", 2, 1)
     assert sum(done) == 6 * 2
-    assert {tile.caption[0].split(" · ")[0] for tile in drawn} == {"red fish"}
+    assert {tile.caption[0].split(" · ")[0] for tile in sheet_tiles} == {"red fish"}
 
 
 def test_bad_requests(tmp_path: Path) -> None:
@@ -251,8 +257,8 @@ def test_bad_requests(tmp_path: Path) -> None:
         (r"ends in \.png, found '.*a\.jpg'", {"out": tmp_path / "a.jpg"}),
         (r"expected a file, found a folder", {"out": tmp_path / "folder.png"}),
     ]  # fmt: skip
-    for said, options in cases:
-        with pytest.raises(UsageError, match=said) as caught:
+    for message, options in cases:
+        with pytest.raises(UsageError, match=message) as caught:
             shown.show(run, **{"images": "cow/cow0", "out": out, **options})
         assert "\n" not in str(caught.value)
     assert not out.exists()
@@ -304,8 +310,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(
 
 def test_a_store_of_one_run_will_do(tmp_path: Path) -> None:
     run: Run = RUNS["co-segmentation"](tmp_path)
-    made = kvtool.show(open_store(run.store), run.ids[0], str(tmp_path / "a.png"), layers=[0])
-    assert made.row() == {
+    picture = kvtool.show(open_store(run.store), run.ids[0], str(tmp_path / "a.png"), layers=[0])
+    assert picture.row() == {
         "path": str(tmp_path / "a.png"),
         "what": "pca",
         "run": run.name,

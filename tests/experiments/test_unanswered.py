@@ -36,14 +36,14 @@ from tests.support.planted import NOISY, planted_mme, planted_model, planted_pop
 FEW_TOKENS: dict[str, Any] = {"max_new_tokens": 1}
 
 
-def spoil(folder: Path, name: str, at: Any) -> None:
+def spoil(folder: Path, name: str, index: Any) -> None:
     """A NaN in a parameter of a LLaVA-NeXT's decoder, or in its output head."""
     from transformers import LlavaNextForConditionalGeneration
 
     loader: Any = LlavaNextForConditionalGeneration
     net = loader.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
-        dict(net.named_parameters())[name][at] = torch.nan
+        dict(net.named_parameters())[name][index] = torch.nan
     net.save_pretrained(folder)
 
 
@@ -62,7 +62,7 @@ def test_knockout_drops_such_a_question_from_every_condition(tmp_path: Path) -> 
     )
     assert (sound.n, sound.n_skipped) == (24, 0)
     spoil_a_word(model, "what")  # of the third wording alone
-    found = kvtool.knockout(
+    result = kvtool.knockout(
         tmp_path / "s.kv",
         f"pope:{pope}",
         sorted(NOISY),
@@ -70,21 +70,25 @@ def test_knockout_drops_such_a_question_from_every_condition(tmp_path: Path) -> 
         answers=tmp_path / "answers.jsonl",
         **FEW_TOKENS,
     )
-    assert (found.n, found.n_skipped) == (16, 8)
-    assert found.skipped[0].startswith("question random/5: expected finite logits")
-    for row in found.rows:
-        same = next(
-            each
-            for each in sound.rows
-            if (each["condition"], each.get("file")) == (row["condition"], row.get("file"))
+    assert (result.n, result.n_skipped) == (16, 8)
+    assert result.skipped[0].startswith("question random/5: expected finite logits")
+    for row in result.rows:
+        reference = next(
+            candidate
+            for candidate in sound.rows
+            if (candidate["condition"], candidate.get("file"))
+            == (row["condition"], row.get("file"))
         )
-        assert (row["n"], row["accuracy"]) == (16, same["accuracy"])
-    written = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert {line["condition"] for line in written} == {"none", "chosen", "late"}
-    assert not any("what" in line["text"] for line in written)
-    kept = [record for record in Store(tmp_path / "s.kv").results() if "answers" in record]
+        assert (row["n"], row["accuracy"]) == (16, reference["accuracy"])
+    records = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert {line["condition"] for line in records} == {"none", "chosen", "late"}
+    assert not any("what" in line["text"] for line in records)
+    results = [record for record in Store(tmp_path / "s.kv").results() if "answers" in record]
     nulls = [
-        text for of in kept[0]["answers"].values() for text, said in of.items() if said is None
+        text
+        for answers in results[0]["answers"].values()
+        for text, answer in answers.items()
+        if answer is None
     ]
     assert nulls
     assert all("what" in text for text in nulls)
@@ -96,12 +100,12 @@ def test_knockout_of_mme_drops_both_questions_of_the_image(tmp_path: Path) -> No
     (yes, no) = first.read_text().splitlines()
     first.write_text(f"{yes}\n{no.replace('on the left', 'what')}\n")
     spoil_a_word(model, "what")
-    found = kvtool.knockout(
+    result = kvtool.knockout(
         tmp_path / "s.kv", f"mme:{mme}", sorted(NOISY), model=str(model), **FEW_TOKENS
     )
-    summary = next(row for row in found.rows if "subset" not in row)
-    assert (found.n, summary["n_questions"], found.n_skipped) == (7, 14, 2)
-    assert "the other one about its image has no answer" in found.skipped[0]
+    summary = next(row for row in result.rows if "subset" not in row)
+    assert (result.n, summary["n_questions"], result.n_skipped) == (7, 14, 2)
+    assert "the other one about its image has no answer" in result.skipped[0]
 
 
 def test_a_late_weight_leaves_nothing_to_score(tmp_path: Path) -> None:
@@ -133,20 +137,20 @@ def test_paired_scores_both_sides_on_the_others(tmp_path: Path, select: str) -> 
     plant_answers(run, questions, MODEL_RIGHT)
     forget(run, questions[0])
     forget(run, questions[11])
-    found = kvtool.paired(tmp_path / "s.kv", "art-style", select=select)
-    assert (found.n, found.n_skipped) == (10, 2)
-    assert [line.split(":")[0] for line in found.skipped] == [
-        f"question {questions[at].id}" for at in (0, 11)
+    result = kvtool.paired(tmp_path / "s.kv", "art-style", select=select)
+    assert (result.n, result.n_skipped) == (10, 2)
+    assert [line.split(":")[0] for line in result.skipped] == [
+        f"question {questions[index].id}" for index in (0, 11)
     ]
-    best, items = found.best, found.items
+    best, items = result.best, result.items
     assert best is not None
     cells = [item["cell"] for item in items if item["cell"] is not None]
     assert len(cells) == best["n"] == (10 if select == "max" else 5)
     assert [best[f"n_{cell}"] for cell in ("both", "value_only", "model_only", "neither")] == [
         cells.count(cell) for cell in ("both", "value_only", "model_only", "neither")
     ]
-    for at in (0, 11):
-        item = items[at]
+    for index in (0, 11):
+        item = items[index]
         assert (item["answer"], item["said"], item["model"], item["cell"]) == (None,) * 4
     if select == "max":
         assert cells == ["both"] * 3 + ["value_only"] * 5 + ["model_only"] * 2
@@ -174,7 +178,7 @@ def test_correlate_leaves_such_a_model_out(tmp_path: Path, data: Path) -> None:
         segmented(store, data, f"planted-{number}", wrong)
         says: Any = right_for(right)
         if number == 2:
-            says = lambda at, right=right: None if at == 3 else right_for(right)(at)  # noqa: E731
+            says = lambda index, right=right: None if index == 3 else right_for(right)(index)  # noqa: E731
         answered(store, bench, f"planted-{number}", says)
     result = correlated([store])
     assert [row["model"] for row in models_of(result)] == [f"planted-{n}" for n in (0, 1, 3, 4)]

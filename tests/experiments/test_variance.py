@@ -35,15 +35,15 @@ CONSTANT = [(layer, head) for layer in (0, 1, 2) for head in range(4)] + [(25, 3
 
 def by_numpy(values: Array) -> Array:
     """(head,) variance of values (head, image, token, dim), in the words of the definition."""
-    found: Array = values.astype(np.float64).var(axis=1).sum(axis=-1).mean(axis=-1)
-    return found
+    variances: Array = values.astype(np.float64).var(axis=1).sum(axis=-1).mean(axis=-1)
+    return variances
 
 
 def gather(values: Array) -> Moments:
     heads, _, tokens, dim = values.shape
-    found = Moments.zeros(heads, tokens, dim)
-    found.add(values)
-    return found
+    moments = Moments.zeros(heads, tokens, dim)
+    moments.add(values)
+    return moments
 
 
 def column(result: Result, name: str = "variance") -> list[Any]:
@@ -71,9 +71,9 @@ def test_any_cut_and_merge_tree_agree(data: st.DataObject) -> None:
 def test_adding_piece_by_piece_is_merging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "WIDTH", 7)
     values = np.random.default_rng(0).normal(100, 1, (2, 10, 3, 5)).astype(np.float32)
-    found = gather(values[:, :4])
-    found.add(values[:, 4:])
-    np.testing.assert_allclose(found.variance, by_numpy(values), rtol=1e-12)
+    pooled = gather(values[:, :4])
+    pooled.add(values[:, 4:])
+    np.testing.assert_allclose(pooled.variance, by_numpy(values), rtol=1e-12)
     merged = gather(values[:, :7]).merge(gather(values[:, 7:]))
     np.testing.assert_allclose(merged.variance, by_numpy(values), rtol=1e-12)
 
@@ -86,15 +86,15 @@ def test_a_run_equals_numpy(
     monkeypatch.setattr(moments, "GROUPS", groups)
     values = np.random.default_rng(1).normal(50, 2, (20, 3, 2, 12, 8))
     run = write(tmp_path / "s", samples(20), values, part_size=part_size, dtype=dtype)
-    found = measure(run, "key", 0)
-    assert [(row["layer"], row["kv_head"]) for row in found] == [
+    rows = measure(run, "key", 0)
+    assert [(row["layer"], row["kv_head"]) for row in rows] == [
         (i, h) for i in range(3) for h in range(2)
     ]
     stored = np.array(
         [[run.read("key", i, h).values.reshape(20, 12, 8) for h in range(2)] for i in range(3)]
     )
     expected = np.concatenate([by_numpy(layer) for layer in stored])
-    np.testing.assert_allclose([row["variance"] for row in found], expected, rtol=1e-10)
+    np.testing.assert_allclose([row["variance"] for row in rows], expected, rtol=1e-10)
 
 
 def test_only_the_base_grid_counts(tmp_path: Path) -> None:
@@ -107,13 +107,13 @@ def test_only_the_base_grid_counts(tmp_path: Path) -> None:
     ]
     rng = np.random.default_rng(0)
     values = [rng.normal(0, 1, (2, 3, image.n_tokens, 8)).astype(np.float32) for image in images]
-    found = measure(write(tmp_path / "s", images, values), "key", 0)
+    rows = measure(write(tmp_path / "s", images, values), "key", 0)
     tokens = images[0].base().token_indices()
     assert len(tokens) == 12 < images[0].n_tokens
-    on_grid = np.stack([one[:, :, tokens] for one in values])
+    on_grid = np.stack([array[:, :, tokens] for array in values])
     expected = [by_numpy(on_grid[:, layer].transpose(1, 0, 2, 3)) for layer in range(2)]
     np.testing.assert_allclose(
-        [row["variance"] for row in found], np.concatenate(expected), rtol=1e-10
+        [row["variance"] for row in rows], np.concatenate(expected), rtol=1e-10
     )
 
 
@@ -137,7 +137,7 @@ def test_partial_sums_of_processes_are_those_of_the_run(tmp_path: Path) -> None:
 def test_keys_before_and_after_the_rotary_embedding(
     tmp_path: Path, tiny_model: Path, pictures: Path
 ) -> None:
-    found = {}
+    results = {}
     for keys in ("post-rope", "pre-rope"):
         dataset = f"folder:{pictures}"
         kvtool.extract(
@@ -149,13 +149,13 @@ def test_keys_before_and_after_the_rotary_embedding(
             keys=keys,
             kinds=("key",),
         )
-        found[keys] = kvtool.variance(tmp_path / keys)
-    run = {keys: kvtool.open(tmp_path / keys).run() for keys in found}
+        results[keys] = kvtool.variance(tmp_path / keys)
+    run = {keys: kvtool.open(tmp_path / keys).run() for keys in results}
     assert not np.allclose(
         run["pre-rope"].read("key", 1, 0).values, run["post-rope"].read("key", 1, 0).values
     )
-    np.testing.assert_allclose(column(found["pre-rope"]), column(found["post-rope"]), rtol=1e-5)
-    assert min(column(found["pre-rope"])) > 0
+    np.testing.assert_allclose(column(results["pre-rope"]), column(results["post-rope"]), rtol=1e-5)
+    assert min(column(results["pre-rope"])) > 0
 
 
 def test_the_planted_constant_keys_are_found_exactly(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_the_planted_constant_keys_are_found_exactly(tmp_path: Path) -> None:
         if (row["layer"], row["kv_head"]) not in CONSTANT
     )
     assert {row["variance"] for row in result.rows if row["input_agnostic"]} == {0.0}
-    groups = {each["group"]: each for each in result.config["groups"]}
+    groups = {group["group"]: group for group in result.config["groups"]}
     assert [groups[name]["layers"] for name in groups] == [
         list(range(8)),
         list(range(8, 18)),
@@ -191,13 +191,13 @@ def test_one_mode_is_said_and_takes_no_cut(tmp_path: Path) -> None:
     assert not result.config["distribution"]["bimodal"]
     assert result.config["threshold"] is None
     assert set(column(result, "input_agnostic")) == {None}
-    assert [each["n_input_agnostic"] for each in result.config["groups"]] == [None] * 3
+    assert [group["n_input_agnostic"] for group in result.config["groups"]] == [None] * 3
     assert "not bimodal" in result.config["notes"][0]
     middle = sorted(column(result))[56]
-    given = variance(run, threshold=middle)
-    assert column(given, "input_agnostic").count(True) == 56
-    assert (given.config["threshold"], given.config["threshold_from"]) == (middle, "given")
-    assert not given.config["notes"]
+    fixed = variance(run, threshold=middle)
+    assert column(fixed, "input_agnostic").count(True) == 56
+    assert (fixed.config["threshold"], fixed.config["threshold_from"]) == (middle, "given")
+    assert not fixed.config["notes"]
 
 
 def test_results_are_kept_and_a_threshold_needs_no_new_pass(
@@ -249,9 +249,9 @@ def test_intervals_are_from_the_groups_distances_to_the_mean_of_all() -> None:
     parts = np.split(values, [3, 4, 9], axis=1)
     mean = values.mean(axis=1, keepdims=True)
     expected = np.stack([((part - mean) ** 2).sum(axis=(1, 2, 3)) for part in parts], axis=-1)
-    found = distances([gather(part) for part in parts])
-    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-10)
-    assert found[0, :, 1].tolist() == [12, 4, 20, 12]
+    spreads = distances([gather(part) for part in parts])
+    np.testing.assert_allclose(spreads[..., 0], expected, rtol=1e-10)
+    assert spreads[0, :, 1].tolist() == [12, 4, 20, 12]
 
 
 def test_intervals_cover_the_truth() -> None:
@@ -261,11 +261,11 @@ def test_intervals_cover_the_truth() -> None:
     for _ in range(200):
         values = rng.standard_normal((1, 60, 16, 2))
         groups = [gather(part) for part in np.array_split(values, 30, axis=1)]
-        found = bootstrap(
+        interval = bootstrap(
             distances(groups), lambda sums: {"v": ratio(sums[..., 0], sums[..., 1])}, draws=300
         )["v"]
-        assert found.low[0] <= found.value[0] <= found.high[0]
-        inside += bool(found.low[0] <= 2 <= found.high[0])
+        assert interval.low[0] <= interval.value[0] <= interval.high[0]
+        inside += bool(interval.low[0] <= 2 <= interval.high[0])
     assert 160 <= inside <= 199
 
 
@@ -294,7 +294,7 @@ def shifted(path: Path) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "said"),
+    ("make", "options", "message"),
     [
         (lambda path: planted(path, 1), {}, "expected 2 images or more, found 1"),
         (strangers, {}, "image folder/image 0 has 3 x 4 tokens, image b0 4 x 3 tokens, and no two"),
@@ -312,12 +312,12 @@ def shifted(path: Path) -> Run:
     ],
 )
 def test_bad_requests_are_one_line(
-    tmp_path: Path, make: Any, options: dict[str, Any], said: str
+    tmp_path: Path, make: Any, options: dict[str, Any], message: str
 ) -> None:
     run = make(tmp_path / "s")
     with pytest.raises(UsageError) as caught:
         variance(run, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("variance: ")
 
@@ -346,9 +346,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         gc.collect()
         tracemalloc.start()
         measure(run, "key", 0)
-        found = tracemalloc.get_traced_memory()[1]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return peak_bytes
 
     few, many = peak(64), peak(256)
     sums = moments.GROUPS * 2 * 256 * 32 * 8

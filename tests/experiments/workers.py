@@ -83,9 +83,9 @@ def counts(log: Path) -> list[int]:
 def main() -> None:
     what, stop_at, log, *arguments = sys.argv[1:]
     module, owner, name, size = COUNTED[what]
-    place: Any = import_module(module)
-    place = getattr(place, owner) if owner else place
-    original = getattr(place, name)
+    target: Any = import_module(module)
+    target = getattr(target, owner) if owner else target
+    original = getattr(target, name)
     n_calls = 0
 
     def counted(*args: Any, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def main() -> None:
             sys.stdin.readline()
         return original(*args, **options)
 
-    setattr(place, name, counted)
+    setattr(target, name, counted)
     from kvtool.cli import app
 
     sys.argv = ["kvtool", *arguments]

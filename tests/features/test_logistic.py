@@ -39,19 +39,19 @@ def test_objective_is_scikit_learns(kind: str, c: float) -> None:
     x, labels = planted(3, 700, 24, 0, kind)
     weights = torch.ones(1, 700)
     weights[0, ::7] = 0
-    found = logistic.fit(x, labels, weights, c=c)
-    assert found.converged.all()
-    ours = logistic.objective(x, labels, weights, found, c=c)
+    solution = logistic.fit(x, labels, weights, c=c)
+    assert solution.converged.all()
+    ours = logistic.objective(x, labels, weights, solution, c=c)
     keep = weights[0] > 0
     for i in range(3):
         model = LogisticRegression(C=c, tol=1e-12, max_iter=100_000, solver="newton-cholesky")
         model.fit(x[i, keep].double().numpy(), labels[0, keep].numpy())
         peer = logistic.Fit(
-            torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1]
+            torch.tensor(model.coef_), torch.tensor(model.intercept_), solution.converged[:1]
         )
         theirs = logistic.objective(x[i : i + 1], labels, weights, peer, c=c)[0]
         assert float(ours[i]) <= float(theirs) * (1 + 1e-6)
-        logits = x[i].double() @ found.weights[i] + found.bias[i]
+        logits = x[i].double() @ solution.weights[i] + solution.bias[i]
         agreement = ((logits > 0).numpy() == model.predict(x[i].double().numpy())).mean()
         assert agreement > 0.995
 
@@ -60,17 +60,17 @@ def test_a_batch_is_its_problems_alone() -> None:
     x, labels = planted(4, 300, 16, 1, "plain")
     together = logistic.fit(x, labels, torch.ones(1, 300))
     for i in range(4):
-        alone = logistic.fit(x[i : i + 1], labels, torch.ones(1, 300))
-        np.testing.assert_allclose(together.weights[i], alone.weights[0], rtol=1e-3, atol=1e-4)
+        single = logistic.fit(x[i : i + 1], labels, torch.ones(1, 300))
+        np.testing.assert_allclose(together.weights[i], single.weights[0], rtol=1e-3, atol=1e-4)
 
 
 def test_one_class_alone_is_predicted_everywhere() -> None:
     x = torch.randn(2, 50, 8)
     labels = torch.tensor([[True], [False]]).expand(2, 50)
-    found = logistic.fit(x, labels, torch.ones(2, 50))
-    assert found.bias.tolist() == [logistic.CERTAIN, -logistic.CERTAIN]
-    assert not found.weights.any()
-    assert torch.isfinite(logistic.objective(x, labels, torch.ones(2, 50), found)).all()
+    solution = logistic.fit(x, labels, torch.ones(2, 50))
+    assert solution.bias.tolist() == [logistic.CERTAIN, -logistic.CERTAIN]
+    assert not solution.weights.any()
+    assert torch.isfinite(logistic.objective(x, labels, torch.ones(2, 50), solution)).all()
 
 
 def test_labels_that_only_the_left_out_rows_have() -> None:
@@ -84,13 +84,13 @@ def test_labels_that_only_the_left_out_rows_have() -> None:
 @pytest.mark.parametrize("dim", [logistic.NEWTON_TO, logistic.NEWTON_TO + 1, FULL_HESSIAN_TO + 1])
 def test_every_method_reaches_the_same_optimum(dim: int) -> None:
     x, labels = planted(2, 400, dim, 2, "plain")
-    found = logistic.fit(x, labels, torch.ones(1, 400))
-    assert found.converged.all()
+    solution = logistic.fit(x, labels, torch.ones(1, 400))
+    assert solution.converged.all()
     model = LogisticRegression(tol=1e-12, max_iter=100_000, solver="newton-cholesky")
     model.fit(x[0].double().numpy(), labels[0].numpy())
     peer = logistic.Fit(
-        torch.tensor(model.coef_), torch.tensor(model.intercept_), found.converged[:1]
+        torch.tensor(model.coef_), torch.tensor(model.intercept_), solution.converged[:1]
     )
-    ours = logistic.objective(x, labels, torch.ones(1, 400), found)
+    ours = logistic.objective(x, labels, torch.ones(1, 400), solution)
     theirs = logistic.objective(x[:1], labels, torch.ones(1, 400), peer)
     assert float(ours[0]) <= float(theirs[0]) * (1 + 1e-6)

@@ -16,7 +16,7 @@ from kvtool.features.neighbors import Metric
 from kvtool.types import Backend
 
 Array = np.ndarray[Any, Any]
-HERE: list[Backend] = [
+BACKENDS: list[Backend] = [
     name for name in ("faiss-gpu", "faiss-cpu", "torch", "numpy") if neighbors.available()[name]
 ]
 
@@ -25,7 +25,7 @@ def loop(queries: Array, targets: Array, k: int, metric: Metric) -> Array:
     """Indices by definition: every pair in Python's exact-enough doubles, sorted by (score,
     index).
     """
-    found = np.empty((*queries.shape[:2], k), np.int64)
+    indices = np.empty((*queries.shape[:2], k), np.int64)
     for head in range(len(queries)):
         for row, query in enumerate(queries[head].astype(float)):
             scores = []
@@ -36,11 +36,11 @@ def loop(queries: Array, targets: Array, k: int, metric: Metric) -> Array:
                 else:
                     score = -((query - target) ** 2).sum()
                 scores.append((-round(score, 6), index))
-            found[head, row] = [index for _, index in sorted(scores)[:k]]
-    return found
+            indices[head, row] = [index for _, index in sorted(scores)[:k]]
+    return indices
 
 
-@pytest.mark.parametrize("backend", HERE)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize("k", [1, 5])
 def test_backends_agree_with_the_loop(backend: Backend, metric: Metric, k: int) -> None:
@@ -48,8 +48,8 @@ def test_backends_agree_with_the_loop(backend: Backend, metric: Metric, k: int) 
     queries, targets = rng.normal(size=(3, 20, 8)), rng.normal(size=(3, 50, 8))
     scores, indices = neighbors.nearest(queries, targets, k, metric=metric, backend=backend)
     np.testing.assert_array_equal(indices, loop(queries, targets, k, metric))
-    wanted, _ = neighbors.nearest(queries, targets, k, metric=metric, backend="numpy")
-    np.testing.assert_allclose(scores, wanted, atol=1e-5)
+    expected, _ = neighbors.nearest(queries, targets, k, metric=metric, backend="numpy")
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -58,16 +58,16 @@ def test_ties_go_to_the_lowest_index(seed: int, metric: Metric, k: int) -> None:
     """Few distinct small integer vectors: duplicates, zeros and exact ties abound."""
     rng = np.random.default_rng(seed)
     queries, targets = rng.integers(-1, 2, size=(2, 6, 3)), rng.integers(-1, 2, size=(2, 30, 3))
-    wanted = loop(queries, targets, k, metric)
-    for backend in HERE:
+    expected = loop(queries, targets, k, metric)
+    for backend in BACKENDS:
         np.testing.assert_array_equal(
             neighbors.nearest(queries, targets, k, metric=metric, backend=backend)[1],
-            wanted,
+            expected,
             err_msg=backend,
         )
 
 
-@pytest.mark.parametrize("backend", HERE)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_duplicates_and_degenerate_targets(backend: Backend) -> None:
     rng = np.random.default_rng(1)
     targets = np.repeat(rng.normal(size=(1, 40, 128)), 3, axis=1)
@@ -80,12 +80,12 @@ def test_duplicates_and_degenerate_targets(backend: Backend) -> None:
 def test_chunked_search_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     queries, targets = rng.normal(size=(2, 33, 16)), rng.normal(size=(2, 21, 16))
-    whole = neighbors.nearest(queries, targets, 2, backend="torch")
+    full = neighbors.nearest(queries, targets, 2, backend="torch")
     monkeypatch.setattr(neighbors, "CHUNK", 100)
     for backend in ("torch", "numpy"):
         parts = neighbors.nearest(queries, targets, 2, backend=backend)
-        np.testing.assert_array_equal(parts[1], whole[1])
-        np.testing.assert_allclose(parts[0], whole[0], atol=1e-6)
+        np.testing.assert_array_equal(parts[1], full[1])
+        np.testing.assert_allclose(parts[0], full[0], atol=1e-6)
 
 
 def test_two_runs_are_equal() -> None:
@@ -110,10 +110,10 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bad_requests() -> None:
-    some = np.ones((1, 3, 2))
+    vectors = np.ones((1, 3, 2))
     with pytest.raises(UsageError, match="k is 1 to"):
-        neighbors.nearest(some, some, 4)
+        neighbors.nearest(vectors, vectors, 4)
     with pytest.raises(UsageError, match="metric is cosine or l2"):
-        neighbors.nearest(some, some, metric="dot")  # type: ignore[arg-type]
+        neighbors.nearest(vectors, vectors, metric="dot")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected"):
-        neighbors.nearest(some, np.ones((2, 3, 2)))
+        neighbors.nearest(vectors, np.ones((2, 3, 2)))

@@ -68,7 +68,8 @@ class Answers(Kind):
             self._results,
         )
         self.expected = {
-            name: _rows(kvtool.score(name, **of(self.seeds / name))) for name, of in SCORED.items()
+            name: _rows(kvtool.score(name, **options(self.seeds / name)))
+            for name, options in SCORED.items()
         }
 
     def attempt(self, rng: random.Random, folder: Path) -> None:
@@ -93,10 +94,10 @@ class Answers(Kind):
         result = refused(kvtool.score, name, **SCORED[name](root))
         if result is None and not harmless:
             return
-        found = None if result is None else _rows(result)
-        check_finite(found, f"score {name}")
-        if harmless and found != self.expected[name]:
-            raise Wrong(f"score {name}: {path.name} means the same, and scores {found!r:.200}")
+        rows = None if result is None else _rows(result)
+        check_finite(rows, f"score {name}")
+        if harmless and rows != self.expected[name]:
+            raise Wrong(f"score {name}: {path.name} means the same, and scores {rows!r:.200}")
 
     def _prefix(self, rng: random.Random, folder: Path) -> None:
         from kvtool.datasets.base import ImageRef
@@ -139,8 +140,8 @@ class Answers(Kind):
         import kvtool
         from kvtool.reporting.emit import emit
         from kvtool.result import FORMATS, Result
-        from kvtool.store.files import SEAL, UNSEALED, sealed
         from kvtool.store.layout import entries
+        from kvtool.store.sealed import SEAL, UNSEALED, sealed
 
         copy_tree(self.seeds / "results", folder / "store")
         path = rng.choice(entries(folder / "store" / "results"))
@@ -150,9 +151,9 @@ class Answers(Kind):
         write(path, sealed({SEAL: UNSEALED, "result": result}))
         store = kvtool.open(folder / "store")
         record = refused(store.load_result, path.stem)
-        found = None if record is None else refused(Result.from_json, record)
-        for format in FORMATS if found is not None else ():
-            refused(emit, found, format, io.StringIO())
+        restored = None if record is None else refused(Result.from_json, record)
+        for format in FORMATS if restored is not None else ():
+            refused(emit, restored, format, io.StringIO())
         refused(kvtool.report, store, folder / "page.html", examples=0, device="cpu")
 
 

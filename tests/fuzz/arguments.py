@@ -13,7 +13,7 @@ from tests.fuzz.mutate import EXTREME_TEXTS
 
 LEFT_OUT = (("demo",),)
 """Commands that take a minute whatever they are given."""
-WRITTEN = (
+OUTPUTS = (
     "out",
     "log_file",
     "answers",
@@ -185,12 +185,14 @@ def _walk(command: Any, path: tuple[str, ...]) -> Iterator[Command]:
         yield Command(
             path,
             tuple(
-                each for each in command.get_params(typer.Context(command)) if each.name != "help"
+                parameter
+                for parameter in command.get_params(typer.Context(command))
+                if parameter.name != "help"
             ),
         )
         return
-    for name, one in inner.items():
-        yield from _walk(one, (*path, name))
+    for name, subcommand in inner.items():
+        yield from _walk(subcommand, (*path, name))
 
 
 def hostile_line(rng: random.Random, command: Command) -> list[str]:
@@ -203,12 +205,12 @@ def hostile_line(rng: random.Random, command: Command) -> list[str]:
     wildness = rng.choice((0.05, 0.15, 0.5))
     for parameter in command.parameters:
         positional = not parameter.opts[0].startswith("-")
-        wanted = 0.97 if parameter.required or (positional and not parameter.required) else 0.18
+        share = 0.97 if parameter.required or (positional and not parameter.required) else 0.18
         if parameter.name in ("help", "version", "fresh", "dry_run"):
-            wanted = 0.05
+            share = 0.05
         if parameter.name in ("device", "devices"):
-            wanted = 0.7
-        if rng.random() > wanted:
+            share = 0.7
+        if rng.random() > share:
             continue
         option = rng.choice(parameter.opts)
         if getattr(parameter, "is_flag", False):
@@ -227,7 +229,7 @@ def _value(rng: random.Random, parameter: Any, wildness: float) -> str:
     if rng.random() < wildness:
         if annotation in (int, float):
             return rng.choice(NUMBERS)
-        while (text := _text(rng)) in LEADING_OUT and name in WRITTEN:
+        while (text := _text(rng)) in LEADING_OUT and name in OUTPUTS:
             pass
         return text
     if name in PLAUSIBLE:

@@ -58,9 +58,9 @@ class Commands(Kind):
         (folder / "line.json").write_text(json.dumps([line, environment]))
         if rng.random() < IN_A_PROCESS:
             return run_process(rng, line, environment)
-        with variables(environment), streams(folder) as said:
+        with variables(environment), streams(folder) as files:
             code = run_main(line)
-        out, err = (path.read_bytes().decode("utf-8", "backslashreplace") for path in said)
+        out, err = (path.read_bytes().decode("utf-8", "backslashreplace") for path in files)
         check_said(line, code, out, err)
         return None
 
@@ -114,23 +114,23 @@ def streams(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 def check_said(line: list[str], code: int, out: str, err: str) -> None:
     """Exit code, and what a person and a program read of it."""
-    shown = " ".join(line)[:150]
+    text = " ".join(line)[:150]
     if code not in EXIT_CODES:
-        raise Wrong(f"exit {code}: {shown}")
-    if found := _FOREIGN.search(err):
-        raise Wrong(f"{found[0]!r} on standard error: {shown}: {err[-200:]}")
+        raise Wrong(f"exit {code}: {text}")
+    if match := _FOREIGN.search(err):
+        raise Wrong(f"{match[0]!r} on standard error: {text}: {err[-200:]}")
     if _CONTROL.search(err):
-        raise Wrong(f"a control character on standard error: {shown}: {err[-200:]!r}")
-    errors = [one for one in err.splitlines() if one.startswith("kvtool: ")]
+        raise Wrong(f"a control character on standard error: {text}: {err[-200:]!r}")
+    errors = [row for row in err.splitlines() if row.startswith("kvtool: ")]
     helped = "Usage: kvtool" in err or not len(line)
     if code in REFUSED and len(errors) != 1 and not helped and not verify_of(line):
-        raise Wrong(f"exit {code} with {len(errors)} lines of an error: {shown}: {err[-200:]!r}")
+        raise Wrong(f"exit {code} with {len(errors)} lines of an error: {text}: {err[-200:]!r}")
     if code == 0 and errors:
-        raise Wrong(f"exit 0 with an error: {shown}: {errors[0]}")
+        raise Wrong(f"exit 0 with an error: {text}: {errors[0]}")
     if code == 0 and "jsonl" in line and not set(line) & {"-h", "--help", "--version"}:
-        for one in out.split("\n"):
-            if one:
-                json.loads(one, parse_constant=_no_number)
+        for row in out.split("\n"):
+            if row:
+                json.loads(row, parse_constant=_no_number)
 
 
 def verify_of(line: list[str]) -> bool:
@@ -145,19 +145,19 @@ def _no_number(name: str) -> NoReturn:
 def run_process(rng: random.Random, line: list[str], environment: dict[str, str]) -> None:
     """The command as users start it, with streams as shells and schedulers leave them."""
     odd = rng.choice(("", "", "<&-", ">&-", ">/dev/full", "2>&-", "</dev/full"))
-    more = rng.choice(({}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}))
-    known = {**os.environ, **environment, **more, "PYTHONPATH": os.pathsep.join(sys.path)}
+    locale = rng.choice(({}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}))
+    process_env = {**os.environ, **environment, **locale, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["sh", "-c", f'exec "$0" -m kvtool "$@" {odd}', sys.executable, *line]
     try:
-        found = subprocess.run(
-            command, env=known, capture_output=True, timeout=PROCESS_S, check=False
+        process = subprocess.run(
+            command, env=process_env, capture_output=True, timeout=PROCESS_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise Hang(f"no end after {PROCESS_S} s: {' '.join(line)[:200]}") from error
-    err = found.stderr.decode("utf-8", "backslashreplace")
-    if found.returncode not in EXIT_CODES or _FOREIGN.search(err):
+    err = process.stderr.decode("utf-8", "backslashreplace")
+    if process.returncode not in EXIT_CODES or _FOREIGN.search(err):
         raise Wrong(
-            f"exit {found.returncode} with streams {odd!r}: {' '.join(line)[:150]}: {err[-300:]}"
+            f"exit {process.returncode} with streams {odd!r}: {' '.join(line)[:150]}: {err[-300:]}"
         )
 
 

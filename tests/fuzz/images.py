@@ -112,16 +112,18 @@ def _as_picture(path: Path) -> None:
 
     ref = ImageRef(path.stem, path)
     size = refused(read_size, ref)
-    found = refused(load_image, ref)
-    if found is None:
+    picture = refused(load_image, ref)
+    if picture is None:
         return
-    if found.mode != "RGB":
-        raise Wrong(f"load_image: expected RGB, found {found.mode}")
-    if size is None or size != found.size:
-        raise Wrong(f"read_size says {size}, load_image {found.size}")
+    if picture.mode != "RGB":
+        raise Wrong(f"load_image: expected RGB, found {picture.mode}")
+    if size is None or size != picture.size:
+        raise Wrong(f"read_size says {size}, load_image {picture.size}")
     expected = _plain(path)
-    if expected is not None and not np.array_equal(np.asarray(found), expected):
-        raise Wrong(f"load_image: pixels are not Pillow's, sizes {found.size} and {expected.shape}")
+    if expected is not None and not np.array_equal(np.asarray(picture), expected):
+        raise Wrong(
+            f"load_image: pixels are not Pillow's, sizes {picture.size} and {expected.shape}"
+        )
 
 
 def _plain(path: Path) -> Any:

@@ -137,22 +137,22 @@ def dumped(rng: Random, value: Any) -> bytes:
 
 def hostile_value(rng: Random, value: Any) -> Any:
     """A JSON-like value of which one place, at any depth, is changed."""
-    here = not isinstance(value, dict | list | tuple) or not value or rng.random() < 0.08
-    if here:
+    leaf = not isinstance(value, dict | list | tuple) or not value or rng.random() < 0.08
+    if leaf:
         return _other_value(rng, value)
     if isinstance(value, dict):
         return _hostile_dict(rng, value)
     items = list(value)
-    at = rng.randrange(len(items))
+    position = rng.randrange(len(items))
     change = rng.random()
     if change < 0.06:
-        del items[at]
+        del items[position]
     elif change < 0.12:
-        items.insert(at, items[rng.randrange(len(items))])
+        items.insert(position, items[rng.randrange(len(items))])
     elif change < 0.15:
         items *= rng.choice((0, 2, 50))
     else:
-        items[at] = hostile_value(rng, items[at])
+        items[position] = hostile_value(rng, items[position])
     return tuple(items) if isinstance(value, tuple) else items
 
 
@@ -228,8 +228,8 @@ def _splice(rng: Random, data: bytes) -> bytes:
 
 
 def _insert(rng: Random, data: bytes) -> bytes:
-    at = rng.randrange(len(data) + 1)
-    return data[:at] + rng.randbytes(rng.choice((1, 2, 4, 40))) + data[at:]
+    position = rng.randrange(len(data) + 1)
+    return data[:position] + rng.randbytes(rng.choice((1, 2, 4, 40))) + data[position:]
 
 
 def _overwrite_number(rng: Random, data: bytes) -> bytes:
@@ -238,8 +238,12 @@ def _overwrite_number(rng: Random, data: bytes) -> bytes:
     extreme = rng.choice(
         (0, 1, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 2 ** (8 * width - 1) - 1, 7)
     )
-    at = rng.randrange(min(len(data), rng.choice((64, 1 << 20))) + 1)
-    return data[:at] + extreme.to_bytes(width, rng.choice(("little", "big"))) + data[at + width :]
+    position = rng.randrange(min(len(data), rng.choice((64, 1 << 20))) + 1)
+    return (
+        data[:position]
+        + extreme.to_bytes(width, rng.choice(("little", "big")))
+        + data[position + width :]
+    )
 
 
 def _zeros(rng: Random, data: bytes) -> bytes:
@@ -296,14 +300,14 @@ def _extreme_number(rng: Random, data: bytes) -> bytes:
     if not numbers:
         return _flip(rng, data)
     start, stop = rng.choice(numbers).span()
-    other = rng.choice(
+    number = rng.choice(
         (b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e18", b"-1", b"9" * 400, b"", b"0", b'"7"')
     )
-    return data[:start] + other + data[stop:]
+    return data[:start] + number + data[stop:]
 
 
 def _odd_characters(rng: Random, data: bytes) -> bytes:
-    at = rng.randrange(len(data) + 1)
+    position = rng.randrange(len(data) + 1)
     odd = (
         b"\0",
         b"\xed\xa0\x80",
@@ -317,7 +321,7 @@ def _odd_characters(rng: Random, data: bytes) -> bytes:
         b"\x85",
         b",",
     )
-    return data[:at] + rng.choice(odd) + data[at:]
+    return data[:position] + rng.choice(odd) + data[position:]
 
 
 def _other_encoding(rng: Random, data: bytes) -> bytes:
@@ -327,8 +331,8 @@ def _other_encoding(rng: Random, data: bytes) -> bytes:
 
 def _deep(rng: Random, data: bytes) -> bytes:
     mark = rng.choice((b"[", b'{"a":', b"(", b'"'))
-    at = rng.randrange(len(data) + 1)
-    return data[:at] + mark * rng.choice((3, 2000, 100_000)) + data[at:]
+    position = rng.randrange(len(data) + 1)
+    return data[:position] + mark * rng.choice((3, 2000, 100_000)) + data[position:]
 
 
 _TEXT_DAMAGES: tuple[Callable[[Random, bytes], bytes], ...] = (

@@ -46,12 +46,12 @@ class Hang(BaseException):
 class Verdict:
     """outcome: "accepted", "refused" (at least in part), or one of OUTCOMES. what: one line.
 
-    where: innermost place in the package.
+    position: innermost place in the package.
     """
 
     outcome: str
     what: str = ""
-    where: str = ""
+    position: str = ""
 
 
 def refused(call: Callable[..., Value], *arguments: Any, **options: Any) -> Value | None:
@@ -79,11 +79,11 @@ def check_refusal(error: KvtoolError) -> None:
 
 def out_of_memory(error: BaseException | None) -> bool:
     """Whether an exception, or one that it came from, is that no memory was left."""
-    known: set[int] = set()
-    while error is not None and id(error) not in known:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if isinstance(error, MemoryError):
             return True
-        known.add(id(error))
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 

@@ -37,18 +37,18 @@ class Keeper:
     seed: int
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
-    def __call__(self, tried: Tried, place: Path) -> None:
+    def __call__(self, tried: Tried, folder: Path) -> None:
         if tried.verdict.outcome not in OUTCOMES or self.count(tried.verdict) > KEPT_INPUTS:
             return
         target = self.folder / self.kind / str(tried.number)
         clear(target)
         target.mkdir(parents=True)
         subprocess.run(
-            ["cp", "-a", str(place), str(target)], check=False, stderr=subprocess.DEVNULL
+            ["cp", "-a", str(folder), str(target)], check=False, stderr=subprocess.DEVNULL
         )
         verdict = tried.verdict
-        said = (self.command(tried.number), f"{verdict.outcome}: {verdict.what}", verdict.where)
-        (target / "what.txt").write_text("\n".join(said) + "\n", errors="backslashreplace")
+        lines = (self.command(tried.number), f"{verdict.outcome}: {verdict.what}", verdict.position)
+        (target / "what.txt").write_text("\n".join(lines) + "\n", errors="backslashreplace")
 
     def count(self, verdict: Verdict) -> int:
         self.counts[signature(verdict)] += 1
@@ -60,7 +60,7 @@ class Keeper:
 
 def signature(verdict: Verdict) -> tuple[str, str, str]:
     """What makes two findings one fault: outcome, type of the exception, place."""
-    return verdict.outcome, verdict.what.partition(":")[0], verdict.where
+    return verdict.outcome, verdict.what.partition(":")[0], verdict.position
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Tally:
                 "kind": self.name,
                 "outcome": verdict.outcome,
                 "what": verdict.what,
-                "where": verdict.where,
+                "where": verdict.position,
             }
             fault = self.faults.setdefault(
                 signature(verdict), {**first, "times": 0, "again": command}
@@ -126,11 +126,11 @@ def campaign(
     What was wrong is listed in `keep`/faults.json with a command that tries it again, and its
     inputs lie beside.
     """
-    chosen = [kind for kind in all_kinds() if kinds is None or kind.name in kinds]
-    total = sum(kind.share for kind in chosen)
+    selection = [kind for kind in all_kinds() if kinds is None or kind.name in kinds]
+    total = sum(kind.share for kind in selection)
     tallies = []
     keep = keep.absolute()
-    for kind in chosen:
+    for kind in selection:
         numbers = range(round(count * kind.share / total) or 1)
         limit = None if seconds is None else seconds * kind.share / total
         tallies.append(run_kind(kind, numbers, limit, seed, keep))
@@ -146,7 +146,7 @@ def run_kind(
     """The inputs of these numbers of one kind, or those that the time allows."""
     tally, keeper = Tally(kind.name), Keeper(keep, kind.name, seed)
     shutil.rmtree(keep / kind.name, ignore_errors=True)
-    here, scratch = Path.cwd(), scratch_folder(kind.name)
+    cwd, scratch = Path.cwd(), scratch_folder(kind.name)
     try:
         opened = seeded(kind, scratch / "seeds")
         start = time.monotonic()
@@ -159,15 +159,15 @@ def run_kind(
                 if limit_s is not None and tally.seconds > limit_s:
                     return tally
     finally:
-        os.chdir(here)
+        os.chdir(cwd)
         clear(scratch)
     return tally
 
 
 def scratch_folder(name: str) -> Path:
     """A new folder for seeds and inputs."""
-    place = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=place))
+    parent = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=parent))
 
 
 def _batches(numbers: range) -> Iterator[range]:

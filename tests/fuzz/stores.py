@@ -106,10 +106,10 @@ class Stores(Kind):
         self._remove(store, inside)
 
     def _check_run(self, store: Any, name: str, damaged: bool, same_values: bool) -> None:
-        found = contents(store, name)
-        if not damaged and found != self.expected[name]:
+        arrays = contents(store, name)
+        if not damaged and arrays != self.expected[name]:
             raise Lost(f"run {name} is whole, and cannot be read beside a damaged one")
-        for (what, expected), (_, actual) in zip(self.expected[name], found, strict=True):
+        for (what, expected), (_, actual) in zip(self.expected[name], arrays, strict=True):
             if (
                 damaged
                 and same_values
@@ -145,7 +145,9 @@ def contents(store: Any, name: str) -> list[tuple[str, Any]]:
         "key": lambda: run.read("key", 1, 0, raw=True).values,
         "value": lambda: run.read("value", 3, 1).values.tobytes(),
         "projected": lambda: run.read("projected", 0, 0, raw=True).values,
-        "vision": lambda: [(layer, one.values) for layer, one in run.stream("vision", raw=True)],
+        "vision": lambda: [
+            (layer, block.values) for layer, block in run.stream("vision", raw=True)
+        ],
         "image": lambda: run.read_image("image4", raw=True),
     }
     return [(what, None if run is None else plain(refused(call))) for what, call in calls.items()]
@@ -155,12 +157,12 @@ def hostile_record(rng: random.Random, data: bytes) -> bytes:
     """A sealed document of other content, under a right seal; a run's under a right hash where it
     has one.
     """
-    from kvtool.store.files import SEAL, UNSEALED, sealed
     from kvtool.store.manifest import RunConfig
+    from kvtool.store.sealed import SEAL, UNSEALED, sealed
 
     document = json.loads(data)
-    place = "attributes" if "attributes" in document else "result"
-    value = document.get(place)
+    key = "attributes" if "attributes" in document else "result"
+    value = document.get(key)
     if isinstance(value, dict):
         value.pop(SEAL, None)
     for _ in range(rng.choice((1, 1, 2))):
@@ -169,9 +171,9 @@ def hostile_record(rng: random.Random, data: bytes) -> bytes:
         with suppress(Exception):  # it is hostile; its old hash stays
             value["hash"] = RunConfig.from_json(value["config"]).hash
     document.pop(SEAL, None)
-    if place == "attributes" and isinstance(value, dict):
+    if key == "attributes" and isinstance(value, dict):
         return sealed({**document, "attributes": {SEAL: UNSEALED, **value}})
-    return sealed({SEAL: UNSEALED, **document, place: value})
+    return sealed({SEAL: UNSEALED, **document, key: value})
 
 
 def mend(store: Any) -> None:

@@ -23,21 +23,23 @@ Fact = tuple[str, Any]
 def facts(dataset: Any) -> list[Fact]:
     """(call, plain value) of all calls; None where the package refused."""
     images = refused(dataset.images)
-    found = [
+    entries = [
         (
             "images",
             None if images is None else [(ref.id, ref.path and ref.path.name) for ref in images],
         )
     ]
-    found.append(("texts", plain(refused(dataset.texts))))
+    entries.append(("texts", plain(refused(dataset.texts))))
     for condition in dataset.about.conditions:
         for ref in (images or ())[:FEW]:
-            found.append((f"prefix {condition}", plain(refused(dataset.prefix, ref.id, condition))))
+            entries.append(
+                (f"prefix {condition}", plain(refused(dataset.prefix, ref.id, condition)))
+            )
     for ref in (images or ())[:FEW]:
         if ref.read is not None:
-            found.append(("bytes", refused(ref.read)))
+            entries.append(("bytes", refused(ref.read)))
     truth = TRUTHS.get(dataset.name)
-    return [*found, *(truth(dataset, [ref.id for ref in images or ()]) if truth else ())]
+    return [*entries, *(truth(dataset, [ref.id for ref in images or ()]) if truth else ())]
 
 
 def plain(value: Any) -> Any:
@@ -72,10 +74,13 @@ def check_mask(mask: Any, what: str, values: int = 256) -> None:
 
 
 def _each(
-    call: Callable[..., Any], every: Iterable[tuple[Any, ...]], what: str, values: int = 256
+    call: Callable[..., Any],
+    argument_lists: Iterable[tuple[Any, ...]],
+    what: str,
+    values: int = 256,
 ) -> Iterator[Fact]:
     """Masks of the first few arguments."""
-    for arguments in list(every)[:FEW]:
+    for arguments in list(argument_lists)[:FEW]:
         mask = refused(call, *arguments)
         check_mask(mask, what, values)
         yield what, plain(mask)
@@ -141,9 +146,9 @@ def _coco(dataset: Any, ids: list[str]) -> Iterator[Fact]:
         yield "captions", plain(refused(dataset.captions, image))
         instances = refused(dataset.instances, image) or ()
         yield "instances", plain(instances)
-        check_finite([plain(one.box_xyxy_px) for one in instances], "box")
-        for one in instances:
-            yield from _each(one.mask, [()], "mask", 2)
+        check_finite([plain(instance.box_xyxy_px) for instance in instances], "box")
+        for instance in instances:
+            yield from _each(instance.mask, [()], "mask", 2)
 
 
 def _questions(dataset: Any, ids: list[str]) -> Iterator[Fact]:  # noqa: ARG001

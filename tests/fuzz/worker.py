@@ -121,8 +121,8 @@ def crash_place(report: Path) -> str:
     pattern = re.compile(
         rf'File "{re.escape(str(PACKAGE.parent))}/(kvtool/[^"]+)", line (\d+) in (\w+)'
     )
-    found = pattern.search(report.read_text(errors="replace"))
-    return f"{found[1]}:{found[2]} {found[3]}" if found else ""
+    match = pattern.search(report.read_text(errors="replace"))
+    return f"{match[1]}:{match[2]} {match[3]}" if match else ""
 
 
 def _work(
@@ -153,9 +153,9 @@ def _work(
 
 def _drop_output(scratch: Path) -> None:
     """What libraries print goes to a file, not to whoever runs the campaign."""
-    said = os.open(scratch / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(scratch / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
-        os.dup2(said, stream)
+        os.dup2(descriptor, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 

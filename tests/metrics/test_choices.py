@@ -10,45 +10,45 @@ from hypothesis import strategies as st
 
 from kvtool.metrics.answers import parse_choice
 
-PLACES = ("left", "left of the box", "right")
+SIDES = ("left", "left of the box", "right")
 COUNTS = ("3", "10", "0")
 YES_NO = ("yes", "no")
 DEPTHS = ("A is closer", "B is closer")
 
 
 @pytest.mark.parametrize(
-    ("answer", "choices", "said"),
+    ("answer", "choices", "choice"),
     [
         # 1. letters in brackets
-        ("(B)", PLACES, "(B)"),
-        ("The answer is (b), left.", PLACES, "(B)"),
-        ("(A) or (C)", PLACES, ""),
-        ("(C), so (C)", PLACES, "(C)"),
-        ("(D)", PLACES, ""),
-        ("(D) right", PLACES, "(C)"),
+        ("(B)", SIDES, "(B)"),
+        ("The answer is (b), left.", SIDES, "(B)"),
+        ("(A) or (C)", SIDES, ""),
+        ("(C), so (C)", SIDES, "(C)"),
+        ("(D)", SIDES, ""),
+        ("(D) right", SIDES, "(C)"),
         ("(A)", (), ""),
         # 2. bare letters
-        ("B", PLACES, "(B)"),
-        (" b \n", PLACES, "(B)"),
-        ("B. right", PLACES, "(B)"),
-        ("B: right", PLACES, "(B)"),
-        ("B) right", PLACES, "(B)"),
-        ("B\nbecause it is right", PLACES, "(B)"),
-        ("Answer: B", PLACES, "(B)"),
-        ("The correct answer is C.", PLACES, "(C)"),
-        ("option A", PLACES, "(A)"),
-        ("D", PLACES, ""),
-        ("Answer: D", PLACES, ""),
+        ("B", SIDES, "(B)"),
+        (" b \n", SIDES, "(B)"),
+        ("B. right", SIDES, "(B)"),
+        ("B: right", SIDES, "(B)"),
+        ("B) right", SIDES, "(B)"),
+        ("B\nbecause it is right", SIDES, "(B)"),
+        ("Answer: B", SIDES, "(B)"),
+        ("The correct answer is C.", SIDES, "(C)"),
+        ("option A", SIDES, "(A)"),
+        ("D", SIDES, ""),
+        ("Answer: D", SIDES, ""),
         ("A is closer", DEPTHS, "(A)"),
-        ("A dog", PLACES, ""),
-        ("the answer is a dog", PLACES, ""),
-        ("a.m.", PLACES, ""),
+        ("A dog", SIDES, ""),
+        ("the answer is a dog", SIDES, ""),
+        ("a.m.", SIDES, ""),
         # 3. texts
-        ("It is RIGHT there.", PLACES, "(C)"),
-        ("left", PLACES, "(A)"),
-        ("left  of the\nbox", PLACES, "(B)"),
-        ("left, or rather right", PLACES, ""),
-        ("bright", PLACES, ""),
+        ("It is RIGHT there.", SIDES, "(C)"),
+        ("left", SIDES, "(A)"),
+        ("left  of the\nbox", SIDES, "(B)"),
+        ("left, or rather right", SIDES, ""),
+        ("bright", SIDES, ""),
         ("There are 10.", COUNTS, "(B)"),
         ("3", COUNTS, "(A)"),
         ("3.", COUNTS, "(A)"),
@@ -61,18 +61,18 @@ DEPTHS = ("A is closer", "B is closer")
         ("Point B is closer", DEPTHS, "(B)"),
         ("same", ("same", "Same", "other"), ""),
         ("a+b (c", ("a+b (c", ""), "(A)"),
-        ("", PLACES, ""),
+        ("", SIDES, ""),
         ("", ("", "no"), ""),
     ],
 )
-def test_rules(answer: str, choices: tuple[str, ...], said: str) -> None:
-    assert parse_choice(answer, choices) == said
+def test_rules(answer: str, choices: tuple[str, ...], choice: str) -> None:
+    assert parse_choice(answer, choices) == choice
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=12), max_size=30))
 def test_always_a_choice_or_nothing(answer: str, choices: list[str]) -> None:
-    said = parse_choice(answer, choices)
-    assert said in {"", *(f"({letter})" for letter in string.ascii_uppercase[: len(choices)])}
+    choice = parse_choice(answer, choices)
+    assert choice in {"", *(f"({letter})" for letter in string.ascii_uppercase[: len(choices)])}
 
 
 @given(
@@ -92,9 +92,9 @@ words = st.lists(
 
 
 @given(words, st.permutations(["cat", "dog", "red dog", "owl"]))
-def test_texts_are_the_definition(said: list[str], choices: list[str]) -> None:
+def test_texts_are_the_definition(names: list[str], choices: list[str]) -> None:
     """Slow: word by word, a choice counts where no longer choice covers it."""
-    answer = " ".join(said)
+    answer = " ".join(names)
     tokens = answer.split()
     spans = {
         (start, start + len(choice.split())): choice
@@ -102,10 +102,12 @@ def test_texts_are_the_definition(said: list[str], choices: list[str]) -> None:
         for start in range(len(tokens))
         if tokens[start : start + len(choice.split())] == choice.split()
     }
-    named = {
+    matches = {
         choice
         for (start, stop), choice in spans.items()
         if not any((a, b) != (start, stop) and a <= start and stop <= b for a, b in spans)
     }
-    wanted = f"({string.ascii_uppercase[choices.index(named.pop())]})" if len(named) == 1 else ""
-    assert parse_choice(answer, choices) == wanted
+    expected = (
+        f"({string.ascii_uppercase[choices.index(matches.pop())]})" if len(matches) == 1 else ""
+    )
+    assert parse_choice(answer, choices) == expected

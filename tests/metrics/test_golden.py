@@ -54,17 +54,17 @@ def test_davis_tree() -> None:
                     n for n in names if n.startswith(f"DAVIS/Annotations/480p/{sequence}/")
                 )
             ]
-            said = [
+            predictions = [
                 read_png(archive, n)
                 for n in sorted(n for n in names if n.startswith(f"results/{sequence}/"))
             ]
-            j, f = video.object_frames(said, truth)
+            j, f = video.object_frames(predictions, truth)
             np.testing.assert_allclose(j, expected["per_frame"][sequence]["J"], atol=1e-9)
             np.testing.assert_allclose(f, expected["per_frame"][sequence]["F"], atol=1e-9)
             for index, unit in enumerate(video.davis_units(j, f)):
-                wanted = expected["per_object"][f"{sequence}_{index + 1}"]
+                reference = expected["per_object"][f"{sequence}_{index + 1}"]
                 order = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
-                np.testing.assert_allclose(unit[:6], [wanted[key] for key in order], atol=1e-9)
+                np.testing.assert_allclose(unit[:6], [reference[key] for key in order], atol=1e-9)
                 units.append(unit)
     scores = video.davis_scores(np.sum(units, axis=0))
     names_of = {
@@ -103,10 +103,10 @@ def test_pck(case: str) -> None:
         assert np.concatenate([f[i] for f in flags]).astype(int).tolist() == survey["correct"]
         assert scores["pck_image"][i] == pytest.approx(hpf["pck_image"], abs=1e-6)
         assert scores["pck_point"][i] == pytest.approx(survey["pck_point"], abs=1e-6)
-        for category, wanted in hpf["pck_image_per_category"].items():
+        for category, reference in hpf["pck_image_per_category"].items():
             units = correspondence.pck_units(correct, total)[i, categories == category]
             assert correspondence.pck_scores(units.sum(axis=0))["pck_image"] == pytest.approx(
-                wanted, abs=1e-6
+                reference, abs=1e-6
             )
     for alpha, dift in data["expected"].get("dift", {}).items():
         for name in ("pck_image", "pck_point"):
@@ -119,7 +119,7 @@ def test_fewshot() -> None:
         segmentation.binary_counts(p == 1, label == c, label != segmentation.VOID)
         for p, label, c in zip(data["pred"], data["label"], data["class_id"], strict=True)
     ]
-    intersection, union = (np.stack(each) for each in zip(*counts, strict=True))
+    intersection, union = (np.stack(column) for column in zip(*counts, strict=True))
     np.testing.assert_array_equal(intersection, data["inter"])
     np.testing.assert_array_equal(union, data["union"])
     units = segmentation.fewshot_units(intersection, union, data["class_id"] - 1, 5)
@@ -138,12 +138,12 @@ def test_imagenet_s() -> None:
     with zipfile.ZipFile(GOLDEN / "imagenets_a.zip") as archive:
         for name in archive.namelist():
             if name.startswith("validation-segmentation/") and name.endswith(".png"):
-                truth, said = (
+                truth, prediction = (
                     (rgb := read_png(archive, n).astype(np.int64))[..., 0] + 256 * rgb[..., 1]
                     for n in (name, name.replace("validation-segmentation", "predict"))
                 )
                 total += segmentation.class_counts(
-                    said, truth, n_classes, segmentation.IMAGENET_S_IGNORE
+                    prediction, truth, n_classes, segmentation.IMAGENET_S_IGNORE
                 )
     scores = segmentation.imagenet_s_scores(total.reshape(-1))
     assert 100 * scores["miou"] == pytest.approx(expected["mIoU"], abs=1e-3)
@@ -160,10 +160,10 @@ def test_bdd() -> None:
         names = set(archive.namelist())
         for name in sorted(n for n in names if n.startswith("gt/") and n.endswith(".png")):
             truth = read_png(archive, name)
-            other = name.replace("gt/", "pred/")
-            said = read_png(archive, other) if other in names else np.full_like(truth, 255)
+            path = name.replace("gt/", "pred/")
+            prediction = read_png(archive, path) if path in names else np.full_like(truth, 255)
             total += segmentation.class_counts(
-                said, truth, segmentation.BDD_CLASSES, segmentation.VOID
+                prediction, truth, segmentation.BDD_CLASSES, segmentation.VOID
             )
     assert 100 * segmentation.bdd_scores(total.reshape(-1))["miou"] == pytest.approx(
         expected["mIoU"], abs=1e-6
@@ -177,23 +177,21 @@ def test_refcoco() -> None:
     data = np.load(GOLDEN / "refcoco_masks_a.npz")
     pairs = zip(data["pred"], data["ref_of_sentence"], strict=True)
     counts = [segmentation.binary_counts(p == 1, data["gt"][r] == 1) for p, r in pairs]
-    intersection, union = (np.stack(each) for each in zip(*counts, strict=True))
+    intersection, union = (np.stack(column) for column in zip(*counts, strict=True))
     units = segmentation.foreground_units(intersection, union)
     np.testing.assert_allclose(units[:, 4], data["iou"], atol=1e-9)
     scores = segmentation.refcoco_scores(units.sum(axis=0))
-    wanted = {"miou_fg": "mean_iou", "oiou": "oiou"} | {
-        f"p@0.{i}": f"p@0.{i}" for i in range(5, 10)
-    }
-    for ours, official in wanted.items():
+    names = {"miou_fg": "mean_iou", "oiou": "oiou"} | {f"p@0.{i}": f"p@0.{i}" for i in range(5, 10)}
+    for ours, official in names.items():
         assert 100 * scores[ours] == pytest.approx(expected[official], abs=1e-9)
 
 
 def test_pope() -> None:
     for file in load_json("pope_a.json")["files"]:
-        said = [answers.parse_pope(item["answer"]) for item in file["items"]]
-        assert said == [item["expected_parse"] for item in file["items"]]
+        parsed = [answers.parse_pope(item["answer"]) for item in file["items"]]
+        assert parsed == [item["expected_parse"] for item in file["items"]]
         labels = np.array([item["label"] == "yes" for item in file["items"]])
-        sums = answers.pope_units(np.array(said) == "yes", labels).sum(axis=0)
+        sums = answers.pope_units(np.array(parsed) == "yes", labels).sum(axis=0)
         official = file["official"]
         assert sums.tolist() == [official[key] for key in ("TP", "FP", "TN", "FN")]
         scores = answers.pope_scores(sums)
@@ -213,11 +211,11 @@ def test_mme(case: str) -> None:
     expected = load_json(f"{case}.json")
     scores = []
     with zipfile.ZipFile(GOLDEN / f"{case}.zip") as archive:
-        for subset, wanted in expected["subsets"].items():
+        for subset, score in expected["subsets"].items():
             lines = archive.read(f"{subset}.txt").decode().splitlines()
             fields = [line.split("\t") for line in lines]
-            found = answers.mme_subset([f[3] for f in fields], [f[2] for f in fields])
-            assert found == pytest.approx(wanted, abs=1e-9)
-            scores.append(found["score"])
+            result = answers.mme_subset([f[3] for f in fields], [f[2] for f in fields])
+            assert result == pytest.approx(score, abs=1e-9)
+            scores.append(result["score"])
     assert sum(scores) == pytest.approx(expected["total"], abs=1e-9)
     assert np.mean(scores) == pytest.approx(expected["unweighted_mean_score"], abs=1e-9)

@@ -23,7 +23,7 @@ def slow_boundary_accuracy(predicted: Array, truth: Array) -> float:
 
     def boundary(mask: Array) -> set[tuple[int, int]]:
         height, width = mask.shape
-        found = set()
+        points = set()
         for y in range(height):
             for x in range(width):
                 right, below = x + 1 < width, y + 1 < height
@@ -33,20 +33,20 @@ def slow_boundary_accuracy(predicted: Array, truth: Array) -> float:
                     + [(y + 1, x + 1)] * (right and below)
                 )
                 if any(mask[y, x] != mask[n] for n in neighbours):
-                    found.add((y, x))
-        return found
+                    points.add((y, x))
+        return points
 
-    said, true = boundary(predicted), boundary(truth)
-    if not said or not true:
-        return float(len(said) == len(true))
+    prediction, true = boundary(predicted), boundary(truth)
+    if not prediction or not true:
+        return float(len(prediction) == len(true))
     radius = ceil(0.008 * hypot(*truth.shape))
 
-    def share(points: set[tuple[int, int]], others: set[tuple[int, int]]) -> float:
-        return sum(any(hypot(y - v, x - u) <= radius for v, u in others) for y, x in points) / len(
+    def share(points: set[tuple[int, int]], targets: set[tuple[int, int]]) -> float:
+        return sum(any(hypot(y - v, x - u) <= radius for v, u in targets) for y, x in points) / len(
             points
         )
 
-    precision, recall = share(said, true), share(true, said)
+    precision, recall = share(prediction, true), share(true, prediction)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -63,10 +63,10 @@ def test_boundary_accuracy_is_the_definition(predicted: Array, truth: Array) -> 
 def test_binary_counts_is_the_definition(predicted: Array, truth: Array, keep: Array) -> None:
     intersection, union = segmentation.binary_counts(predicted, truth, keep)
     for index in np.ndindex(2, 3):
-        for side, wanted in enumerate((False, True)):
-            said, true = (predicted[index] == wanted) & keep, (truth == wanted) & keep
-            assert intersection[index][side] == (said & true).sum()
-            assert union[index][side] == (said | true).sum()
+        for side, value in enumerate((False, True)):
+            prediction, true = (predicted[index] == value) & keep, (truth == value) & keep
+            assert intersection[index][side] == (prediction & true).sum()
+            assert union[index][side] == (prediction | true).sum()
 
 
 def test_masks_of_different_size_are_refused() -> None:
@@ -77,14 +77,14 @@ def test_masks_of_different_size_are_refused() -> None:
 
 
 def test_class_ids_out_of_range() -> None:
-    truth, said = np.array([[0, 1, 2, 255]]), np.array([[0, 7, -1, 1]])
-    assert segmentation.class_counts(said, truth, 3, 255).tolist() == [
+    truth, prediction = np.array([[0, 1, 2, 255]]), np.array([[0, 7, -1, 1]])
+    assert segmentation.class_counts(prediction, truth, 3, 255).tolist() == [
         [1, 0, 0],
         [1, 0, 0],
         [1, 1, 1],
     ]
     with pytest.raises(ValueError, match="holds id 7"):
-        segmentation.class_counts(truth, said, 3, -1)
+        segmentation.class_counts(truth, prediction, 3, -1)
 
 
 def test_empty_unions_are_defined() -> None:

@@ -56,8 +56,8 @@ def test_tiles_of_a_landscape_picture() -> None:
 def test_padding_is_transformers(tower: Tower, size: tuple[int, int]) -> None:
     width, height = size
     for tiles in ((1, 1), (1, 2), (3, 1), (2, 2), (6, 6)):
-        whole = torch.zeros(1, tiles[0] * tower.side, tiles[1] * tower.side)
-        expected = unpadded(whole, (height, width)).shape[1:]
+        canvas = torch.zeros(1, tiles[0] * tower.side, tiles[1] * tower.side)
+        expected = unpadded(canvas, (height, width)).shape[1:]
         assert Tiling(size, tiles, tower).packed_span(0, None).grid == tuple(expected)
 
 
@@ -89,9 +89,9 @@ def test_tokens_of_tiles_stand_where_the_pixels_went(size: tuple[int, int]) -> N
             seen = stitched[at_row // 27, at_col // 27, top : top + 14, left : left + 14]
             if (seen == 0).any():  # partly padding
                 continue
-            found = (seen.mean() - 16) / 224 * (n - 1) + 0.5
+            position = (seen.mean() - 16) / 224 * (n - 1) + 0.5
             step = 1 / 224 * n  # one level of colour
-            assert abs(found - span.centre_px(row, col)[axis]) <= 4 * fitted_scale + step + 0.5
+            assert abs(position - span.centre_px(row, col)[axis]) <= 4 * fitted_scale + step + 0.5
 
 
 def test_too_many_tokens_are_shrunk_over_the_same_pixels() -> None:
@@ -112,7 +112,7 @@ def test_very_long_images_keep_no_tile_tokens(tmp_path_factory: pytest.TempPathF
     assert prepared.sample.n_tokens == 16
     assert prepared.sample.spans[1].grid[0] == 0
     processor = LlavaOnevision().own_processor(folder)
-    made = processor(images=tiny.noise(9000, 1), text="the <image> cat")
-    assert made["input_ids"][0].count(processor.image_token_id) == 16
+    encoded = processor(images=tiny.noise(9000, 1), text="the <image> cat")
+    assert encoded["input_ids"][0].count(processor.image_token_id) == 16
     captured = model.capture([prepared], model.request(None, None))
     assert captured.arrays["projected"][0].shape == (1, 1, 16, 32)

@@ -44,9 +44,9 @@ DAMAGES = 15
 
 def places(tree: Any, limit: int = 4000) -> list[tuple[Any, Any]]:
     """(container, key) of every value in a JSON tree, up to a limit."""
-    found: list[tuple[Any, Any]] = []
+    entries: list[tuple[Any, Any]] = []
     todo = [tree]
-    while todo and len(found) < limit:
+    while todo and len(entries) < limit:
         item = todo.pop()
         keys: Any = (
             list(item)
@@ -56,9 +56,9 @@ def places(tree: Any, limit: int = 4000) -> list[tuple[Any, Any]]:
             else ()
         )
         for key in keys:
-            found.append((item, key))
+            entries.append((item, key))
             todo.append(item[key])
-    return found
+    return entries
 
 
 def change_json(path: Path, rng: random.Random) -> str:
@@ -67,12 +67,12 @@ def change_json(path: Path, rng: random.Random) -> str:
     container, key = rng.choice(places(tree))
     if rng.random() < 0.3:
         del container[key]
-        said = f"{path.name}: {key} deleted"
+        change = f"{path.name}: {key} deleted"
     else:
         container[key] = rng.choice(VALUES)
-        said = f"{path.name}: {key} = {container[key]!r}"
+        change = f"{path.name}: {key} = {container[key]!r}"
     path.write_text(json.dumps(tree), encoding="utf-8")
-    return said
+    return change
 
 
 def change_bytes(path: Path, rng: random.Random) -> str:
@@ -121,7 +121,7 @@ def outcome(checkpoint: Path, folder: Path, seed: int) -> str:
     """What became of one damaged copy: "loaded", or the line it was refused with."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(checkpoint, folder)
-    said, weights = damage(folder, random.Random(seed))
+    change, weights = damage(folder, random.Random(seed))
     try:
         model = load_model(str(folder), dtype="float32", weights=weights)
         prepared = model.prepare(tiny.noise(70, 45), id="a", index=0, view="full")
@@ -129,10 +129,10 @@ def outcome(checkpoint: Path, folder: Path, seed: int) -> str:
             model.capture([prepared], model.request(None, None))
     except KvtoolError as error:
         if "\n" in str(error) or "\x1b" in str(error):
-            pytest.fail(f"{seed} {said}: not one plain line: {error!r}")
-        return f"{said}: {error}"
+            pytest.fail(f"{seed} {change}: not one plain line: {error!r}")
+        return f"{change}: {error}"
     except BaseException as error:
-        raise AssertionError(f"seed {seed}: {said}: {type(error).__name__}: {error}") from error
+        raise AssertionError(f"seed {seed}: {change}: {type(error).__name__}: {error}") from error
     return "loaded"
 
 

@@ -46,12 +46,14 @@ class TestDeit(EncoderContract):
     own_class: ClassVar[Any] = DeiTModel
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
         assert view == "base"
         with torch.inference_mode():
-            made = own(own_pixels(folder, image).to(own.dtype), output_hidden_states=True)
-        return to_array(made.hidden_states[layer + 1][0, 2:])
+            outputs = reference(
+                own_pixels(folder, image).to(reference.dtype), output_hidden_states=True
+            )
+        return to_array(outputs.hidden_states[layer + 1][0, 2:])
 
 
 class TestLlava15(DecoderContract):
@@ -64,12 +66,12 @@ class TestLlava15(DecoderContract):
         return own_processor(LlavaProcessor, CLIPImageProcessorPil, folder, patch_size=8, **options)
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
-        pixels = self.own_inputs(own, folder, image, view)["pixel_values"].to(own.dtype)
+        pixels = self.own_inputs(reference, folder, image, view)["pixel_values"].to(reference.dtype)
         with torch.inference_mode():
-            made = own.model.vision_tower(pixels, output_hidden_states=True)
-        return to_array(made.hidden_states[layer + 1][0, 1:])
+            outputs = reference.model.vision_tower(pixels, output_hidden_states=True)
+        return to_array(outputs.hidden_states[layer + 1][0, 1:])
 
 
 class TestLlava15Several(SeveralContract):

@@ -34,15 +34,15 @@ class AloneContract(EncoderContract):
     """
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
         assert view == "base"
         pixels = own_pixels(folder, image)
         options = {"interpolate_pos_encoding": True} if type(self) is TestDino else {}
         with torch.inference_mode():
-            made = own(pixels.to(own.dtype), output_hidden_states=True, **options)
-        is_last = layer == own.config.num_hidden_layers - 1
-        states = made.last_hidden_state if is_last else made.hidden_states[layer + 1]
+            outputs = reference(pixels.to(reference.dtype), output_hidden_states=True, **options)
+        is_last = layer == reference.config.num_hidden_layers - 1
+        states = outputs.last_hidden_state if is_last else outputs.hidden_states[layer + 1]
         return to_array(states[0, self.special :])
 
     def test_cover_is_what_the_crop_shows(self, model: Model) -> None:
@@ -124,9 +124,9 @@ def test_cropping_first_shows_the_same_pixels(tmp_path: Path, size: tuple[int, i
     """
     tiny.clip(tmp_path)
     image = tiny.noise(*size)
-    found = (
+    values = (
         load_model(str(tmp_path), dtype="float32").prepare(image, id="a", index=0).tensors["pixels"]
     )
     expected = own_pixels(tmp_path, image)[0]
     step = 1 / 255 / 0.26
-    assert float((found - expected).abs().max()) < 1.5 * step
+    assert float((values - expected).abs().max()) < 1.5 * step

@@ -134,16 +134,19 @@ def test_one_checkpoint_by_any_name(hub: Path, qwen: Path, tmp_path: Path) -> No
     snapshot = cached(hub, qwen, "main", "refs/pr/5", "release/2.0", "v1.0")
     names = [
         "acme/tiny",
-        *(f"acme/tiny@{each}" for each in (COMMIT, "main", "refs/pr/5", "release/2.0", "v1.0")),
+        *(
+            f"acme/tiny@{revision}"
+            for revision in (COMMIT, "main", "refs/pr/5", "release/2.0", "v1.0")
+        ),
     ]
     snapshots = [
         resolve(name, weights) for name in [*names, str(snapshot)] for weights in (True, False)
     ]
-    assert {each.commit for each in snapshots} == {COMMIT}
+    assert {snapshot.commit for snapshot in snapshots} == {COMMIT}
     copy = Path(shutil.copytree(qwen, tmp_path / "copy"))
     snapshots += [resolve(str(qwen)), resolve(str(copy))]
-    assert len({each.revision for each in snapshots}) == 1
-    assert all(same_model(info(snapshots[0].revision), each) for each in snapshots)
+    assert len({snapshot.revision for snapshot in snapshots}) == 1
+    assert all(same_model(info(snapshots[0].revision), snapshot) for snapshot in snapshots)
     model = load_model("acme/tiny@v1.0", dtype="float32").info
     assert (model.name, model.commit, model.revision) == (
         "acme/tiny@v1.0",

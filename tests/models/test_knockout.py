@@ -31,7 +31,7 @@ CONTRACTS: list[type[DecoderContract]] = [
     qwen_vl.Qwen2VL,
     qwen_vl.Qwen25VL,
 ]
-EVERY = [(layer, kv_head) for layer in range(3) for kv_head in range(2)]
+HEADS = [(layer, kv_head) for layer in range(3) for kv_head in range(2)]
 QUESTION = "what is there"
 
 
@@ -44,7 +44,7 @@ class Case:
     contract: DecoderContract
     folder: Path
     model: LanguageModel
-    own: Any
+    reference: Any
 
     def stored(self, view: View, seed: int = 0) -> tuple[Sample, Any]:
         """An image as a store holds it: its sample and the restored cache."""
@@ -53,7 +53,7 @@ class Case:
 
     def inputs(self, view: View, seed: int = 0) -> dict[str, Any]:
         return self.contract.own_inputs(
-            self.own, self.folder, tiny.noise(70, 45, seed), view, question=QUESTION
+            self.reference, self.folder, tiny.noise(70, 45, seed), view, question=QUESTION
         )
 
 
@@ -63,14 +63,14 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = getattr(tiny, contract.build)(tmp_path_factory.mktemp("knockout"))
     model = load_model(str(folder), dtype="float32")
     assert isinstance(model, LanguageModel)
-    own = contract.own_class.from_pretrained(
+    reference = contract.own_class.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     ).eval()
-    return Case(contract, folder, model, own)
+    return Case(contract, folder, model, reference)
 
 
 @contextmanager
-def masked(own: Any, heads: Sequence[Head], start: int, stop: int) -> Iterator[None]:
+def masked(reference: Any, heads: Sequence[Head], start: int, stop: int) -> Iterator[None]:
     """Give the attention of each layer a float mask (1, q_head, query, key), minus infinity written
     out pair by pair.
 
@@ -88,7 +88,7 @@ def masked(own: Any, heads: Sequence[Head], start: int, stop: int) -> Iterator[N
                     mask[0, q_head, query, start:stop] = float("-inf")
         return arguments, {**options, "attention_mask": mask}
 
-    layers = own.model.language_model.layers
+    layers = reference.model.language_model.layers
     handles = [
         layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers
     ]
@@ -103,12 +103,16 @@ def placeholders(case: Case, view: View, sample: Sample) -> tuple[int, int]:
     """First and last + 1 of the image's placeholders in transformers' own prompt."""
     inputs = case.inputs(view)
     if "input_ids" in inputs:
-        spots = (inputs["input_ids"][0] == case.own.config.image_token_id).nonzero()[:, 0].tolist()
+        spots = (
+            (inputs["input_ids"][0] == case.reference.config.image_token_id)
+            .nonzero()[:, 0]
+            .tolist()
+        )
         assert spots == list(range(spots[0], spots[-1] + 1))
         return spots[0], spots[-1] + 1
-    newline = case.own.model.image_newline
-    (at,) = (inputs["inputs_embeds"][0] == newline).all(dim=-1).nonzero()[:, 0].tolist()
-    return sample.image_start, at + 1
+    newline = case.reference.model.image_newline
+    (index,) = (inputs["inputs_embeds"][0] == newline).all(dim=-1).nonzero()[:, 0].tolist()
+    return sample.image_start, index + 1
 
 
 def test_logits_equal_an_eager_forward_of_the_whole_prompt(case: Case) -> None:
@@ -119,13 +123,15 @@ def test_logits_equal_an_eager_forward_of_the_whole_prompt(case: Case) -> None:
         assert (start, stop) == (sample.image_start, case.model.image_end(sample))
         plain = case.model.logits(cache, [sample], case.model.question(QUESTION))[0].numpy()
         for count in (1, 2, 3, 6):
-            heads = generator.sample(EVERY, count)
+            heads = generator.sample(HEADS, count)
             with knocked_out(case.model, [sample], heads):
-                found = case.model.logits(cache, [sample], case.model.question(QUESTION))[0].numpy()
-            with masked(case.own, heads, start, stop), torch.inference_mode():
-                whole = case.own(**case.inputs(view)).logits[0].numpy()
-            np.testing.assert_allclose(found, whole[-len(found) :], rtol=0, atol=1e-4)
-            assert np.abs(found - plain).max() > 1e-3
+                logits = case.model.logits(cache, [sample], case.model.question(QUESTION))[
+                    0
+                ].numpy()
+            with masked(case.reference, heads, start, stop), torch.inference_mode():
+                expected = case.reference(**case.inputs(view)).logits[0].numpy()
+            np.testing.assert_allclose(logits, expected[-len(logits) :], rtol=0, atol=1e-4)
+            assert np.abs(logits - plain).max() > 1e-3
 
 
 def test_answers_equal_eager_greedy_decoding_of_the_whole_prompt(case: Case) -> None:
@@ -141,9 +147,9 @@ def test_answers_equal_eager_greedy_decoding_of_the_whole_prompt(case: Case) -> 
             cache, [sample], case.model.question(QUESTION), max_new_tokens=5
         )
     inputs = case.inputs(view)
-    with masked(case.own, heads, start, stop):
+    with masked(case.reference, heads, start, stop):
         first = inputs["input_ids"].shape[1]
-        ids = case.own.generate(**inputs, max_new_tokens=5, do_sample=False, use_cache=False)[
+        ids = case.reference.generate(**inputs, max_new_tokens=5, do_sample=False, use_cache=False)[
             0, first:
         ]
     tokenizer = case.contract.own_processor(case.folder).tokenizer
@@ -167,7 +173,7 @@ def test_every_head_leaves_nothing_of_the_image_but_its_positions(case: Case) ->
         logits = []
         for seed in range(2):
             sample, cache = case.stored(view, seed)
-            with knocked_out(case.model, [sample], EVERY):
+            with knocked_out(case.model, [sample], HEADS):
                 logits.append(case.model.logits(cache, [sample], case.model.question(QUESTION)))
             logits.append(case.model.logits(cache, [sample], case.model.question(QUESTION)))
         assert torch.equal(logits[0], logits[2])
@@ -178,11 +184,11 @@ def test_the_images_cache_does_not_change(case: Case) -> None:
     view = case.contract.views[-1]
     prepared = case.model.prepare(tiny.noise(70, 45), id="a", index=0, view=view)
     plain = case.model.prefill([prepared])
-    with knocked_out(case.model, [prepared.sample], EVERY):
+    with knocked_out(case.model, [prepared.sample], HEADS):
         within = case.model.prefill([prepared])
-    for one, other in zip(plain.layers, within.layers, strict=True):
-        torch.testing.assert_close(one.keys, other.keys, rtol=0, atol=1e-6)
-        torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-6)
+    for plain_layer, layer in zip(plain.layers, within.layers, strict=True):
+        torch.testing.assert_close(plain_layer.keys, layer.keys, rtol=0, atol=1e-6)
+        torch.testing.assert_close(plain_layer.values, layer.values, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [32, 2])
@@ -197,8 +203,8 @@ def test_questions_about_one_image_run_together_and_answer_as_each_alone(
     ]
     with knocked_out(case.model, [sample], [(1, 0)]):
         together = case.model.ask(cache, sample, texts, max_new_tokens=6)
-        alone = [case.model.generate(cache, [sample], text, max_new_tokens=6)[0] for text in texts]
-    assert together == alone
+        single = [case.model.generate(cache, [sample], text, max_new_tokens=6)[0] for text in texts]
+    assert together == single
     assert cache.layers[0].keys.shape[0] == 1
 
 
@@ -209,9 +215,9 @@ def test_images_of_one_length_and_two_places_are_blocked_each_in_its_own(case: C
     """
     short, long = ((60, 40), (60, 44))
     prepared = [case.model.prepare(tiny.noise(*size), id="a", index=0) for size in (short, long)]
-    lacking = prepared[1].sample.n_tokens - prepared[0].sample.n_tokens
-    assert lacking > 0
-    prefix = " ".join(["red"] * (lacking - 1))
+    shortfall = prepared[1].sample.n_tokens - prepared[0].sample.n_tokens
+    assert shortfall > 0
+    prefix = " ".join(["red"] * (shortfall - 1))
     samples, arrays = [], []
     for size, words in ((short, prefix), (long, "")):
         item = case.model.prepare(tiny.noise(*size), id="a", index=0, prefix=words)
@@ -220,12 +226,12 @@ def test_images_of_one_length_and_two_places_are_blocked_each_in_its_own(case: C
         arrays.append(case.contract.stored(captured))
     assert samples[0].image_start != samples[1].image_start
     text = case.model.question(QUESTION)
-    with knocked_out(case.model, samples, EVERY[:3]):
+    with knocked_out(case.model, samples, HEADS[:3]):
         together = case.model.logits(case.model.restore(samples, arrays), samples, text)
     for row, (sample, stored) in enumerate(zip(samples, arrays, strict=True)):
-        with knocked_out(case.model, [sample], EVERY[:3]):
-            alone = case.model.logits(case.model.restore([sample], [stored]), [sample], text)
-        torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-4)
+        with knocked_out(case.model, [sample], HEADS[:3]):
+            single = case.model.logits(case.model.restore([sample], [stored]), [sample], text)
+        torch.testing.assert_close(together[row], single[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", [(3, 0), (0, 2), (-1, 0), (0, -1)])

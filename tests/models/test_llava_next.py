@@ -16,12 +16,12 @@ from tests.support import tiny
 
 class TestLlavaNextLlama(LlavaNextLlama):
     def test_base_view_is_the_head_of_transformers_whole_prompt(
-        self, model: Model, own: Any, folder: Path
+        self, model: Model, reference: Any, folder: Path
     ) -> None:
         prefix = self.lane_filling_prefix(model, tiny.noise(70, 45), "base")
         prepared = model.prepare(tiny.noise(70, 45), id="a", index=0, prefix=prefix)
         captured = model.capture([prepared], model.request(("value",), None))
-        _, values, _ = self.own_pass(own, folder, tiny.noise(70, 45), "full", prefix)
+        _, values, _ = self.own_pass(reference, folder, tiny.noise(70, 45), "full", prefix)
         start = prepared.sample.image_start
         for layer in range(3):
             expected = values[layer][:, start : start + 16]
@@ -43,11 +43,13 @@ def test_sliding_windows_go_on_from_a_whole_cache(tmp_path: Path, window: int) -
     captured = model.capture([prepared], model.request(None, None))
     contract = LlavaNextMistral()
     cache = model.restore([prepared.sample], [contract.stored(captured)])
-    found = model.logits(cache, [prepared.sample], model.question("what is there"))[0].numpy()
+    logits = model.logits(cache, [prepared.sample], model.question("what is there"))[0].numpy()
     own_class: Any = LlavaNextForConditionalGeneration
-    own = own_class.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    reference = own_class.from_pretrained(tmp_path, dtype=torch.float32).eval()
     with torch.inference_mode():
-        whole = (
-            own(**contract.own_inputs(own, tmp_path, tiny.noise(70, 45), "full")).logits[0].numpy()
+        expected = (
+            reference(**contract.own_inputs(reference, tmp_path, tiny.noise(70, 45), "full"))
+            .logits[0]
+            .numpy()
         )
-    np.testing.assert_allclose(found, whole[-len(found) :], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits, expected[-len(logits) :], rtol=0, atol=1e-4)

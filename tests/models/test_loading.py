@@ -21,14 +21,14 @@ from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.qwen2_vl(tmp_path_factory.mktemp("qwen"))
 
 
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
+def folder(source: Path, tmp_path: Path) -> Path:
     """A copy to break."""
-    return Path(shutil.copytree(made, tmp_path / "model"))
+    return Path(shutil.copytree(source, tmp_path / "model"))
 
 
 def error(name: str | Path, **options: Any) -> str:
@@ -55,7 +55,7 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("config.json", "{", "expected JSON"),
         ("config.json", "[]", "expected a JSON object, found list"),
@@ -81,17 +81,17 @@ def test_folders_that_hold_no_model(folder: Path, tmp_path: Path) -> None:
         ("tokenizer.json", None, "expected a tokenizer"),
     ],
 )
-def test_broken_folders(folder: Path, file: str, content: str | None, said: str) -> None:
+def test_broken_folders(folder: Path, file: str, content: str | None, message: str) -> None:
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_text(content)
-    assert said in error(folder)
+    assert message in error(folder)
 
 
 def test_missing_shard_and_missing_weights(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    some = {name: weights[name] for name in sorted(weights) if "layers.2" not in name}
-    save_file(some, folder / "model.safetensors", metadata={"format": "pt"})
+    part = {name: weights[name] for name in sorted(weights) if "layers.2" not in name}
+    save_file(part, folder / "model.safetensors", metadata={"format": "pt"})
     assert "expected weights of every layer, found none for model" in error(folder)
     (folder / "model.safetensors").unlink()
     index = {"weight_map": dict.fromkeys(weights, "model-00001-of-00002.safetensors")}
@@ -100,14 +100,14 @@ def test_missing_shard_and_missing_weights(folder: Path) -> None:
 
 
 def test_pickled_weights_are_read_without_running_code(
-    folder: Path, made: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
-    models = [load_model(str(each), dtype="float32") for each in (folder, made)]
-    values = [model.text_values(["the cat"], [0, 2]) for model in models]
-    np.testing.assert_array_equal(values[0], values[1])
+    models = [load_model(str(path), dtype="float32") for path in (folder, source)]
+    vectors = [model.text_vectors(["the cat"], [0, 2], ["value"], "{}") for model in models]
+    np.testing.assert_array_equal(*(each.arrays["value"] for each in vectors))
 
     class Harmful:
         def __reduce__(self) -> Any:
@@ -118,7 +118,7 @@ def test_pickled_weights_are_read_without_running_code(
     assert "ran" not in capsys.readouterr().out
 
 
-def test_published_layout_of_qwen(folder: Path, made: Path) -> None:
+def test_published_layout_of_qwen(folder: Path, source: Path) -> None:
     """Hub checkpoints keep the decoder's settings at the top of config.json."""
     config = json.loads((folder / "config.json").read_text())
     text = config.pop("text_config")
@@ -129,7 +129,7 @@ def test_published_layout_of_qwen(folder: Path, made: Path) -> None:
     }
     text.pop("model_type")
     (folder / "config.json").write_text(json.dumps({**text, **config}))
-    models = [load_model(str(each), dtype="float32") for each in (folder, made)]
+    models = [load_model(str(path), dtype="float32") for path in (folder, source)]
     assert models[0].info.geometry == models[1].info.geometry
     captured = [
         model.capture(
@@ -140,33 +140,33 @@ def test_published_layout_of_qwen(folder: Path, made: Path) -> None:
     np.testing.assert_array_equal(captured[0].arrays["key"][0], captured[1].arrays["key"][0])
 
 
-def test_devices_precisions_and_attentions(made: Path) -> None:
-    assert "expected cpu, cuda or cuda:N, found 'tpu'" in error(made, device="tpu")
-    assert "found 'float8'" in error(made, dtype="float8")
-    assert "found 'fast'" in error(made, attention="fast")
+def test_devices_precisions_and_attentions(source: Path) -> None:
+    assert "expected cpu, cuda or cuda:N, found 'tpu'" in error(source, device="tpu")
+    assert "found 'float8'" in error(source, dtype="float8")
+    assert "found 'fast'" in error(source, attention="fast")
     if not torch.cuda.is_available():
-        assert "expected cuda:1 to exist, found 0 CUDA devices" in error(made, device="cuda:1")
-    eager = load_model(str(made), dtype="float32", attention="eager")
+        assert "expected cuda:1 to exist, found 0 CUDA devices" in error(source, device="cuda:1")
+    eager = load_model(str(source), dtype="float32", attention="eager")
     assert eager.info.attention == "eager"
     assert eager.language_model.config._attn_implementation == "eager"  # type: ignore[attr-defined]
 
 
-def test_weights_are_loaded_in_the_asked_precision(made: Path) -> None:
+def test_weights_are_loaded_in_the_asked_precision(source: Path) -> None:
     for precision in ("float16", "bfloat16", "float32"):
-        model: Any = load_model(str(made), dtype=precision)
+        model: Any = load_model(str(source), dtype=precision)
         assert {parameter.dtype for parameter in model.net.parameters()} == {
             getattr(torch, precision)
         }
         assert not model.net.training
 
 
-def test_requests(made: Path) -> None:
-    model = load_model(str(made), dtype="float32", weights=False)
+def test_requests(source: Path) -> None:
+    model = load_model(str(source), dtype="float32", weights=False)
     request = model.request(None, None)
     assert request.kinds == ("key", "value", "projected", "vision")
     assert (request.layers, request.vision_layers, request.keys) == ((0, 1, 2), (2,), "post-rope")
     assert model.request(["value", "key"], [2, 0, 2]).layers == (0, 2)
-    for options, said in (
+    for options, message in (
         ({"kinds": ["query"]}, "found 'query'"),
         ({"kinds": []}, "found none"),
         ({"layers": [3]}, "expected numbers from 0 to 2, found 3"),
@@ -174,7 +174,7 @@ def test_requests(made: Path) -> None:
         ({"keys": "rope"}, "expected post-rope or pre-rope, found 'rope'"),
         ({"vision_layers": [-1]}, "found -1"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             model.request(**{"kinds": None, "layers": None, **options})  # type: ignore[arg-type]
 
 

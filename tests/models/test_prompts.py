@@ -27,24 +27,24 @@ def prompt(
 
 
 def test_template_is_taken_from_the_processor_before_the_tokenizer(tmp_path: Path) -> None:
-    other = tiny.LLAVA_TEMPLATE.replace("<|im_start|>", "dog ")
+    template = tiny.LLAVA_TEMPLATE.replace("<|im_start|>", "dog ")
     assert prompt(tmp_path).source == "family default"
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "tokenizer_config.json"
-    (tmp_path / "processor_config.json").write_text(json.dumps({"chat_template": other}))
+    (tmp_path / "processor_config.json").write_text(json.dumps({"chat_template": template}))
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "processor_config.json"
-    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": other}))
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE).source == "chat_template.json"
-    (tmp_path / "chat_template.jinja").write_text(other)
-    found = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
-    assert found.source == "chat_template.jinja"
-    assert found.head == "dog user "
+    (tmp_path / "chat_template.jinja").write_text(template)
+    parsed = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    assert parsed.source == "chat_template.jinja"
+    assert parsed.head == "dog user "
 
 
 def test_templates_that_render_no_image_are_passed_over(tmp_path: Path) -> None:
     plain = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    found = prompt(tmp_path, plain)
-    assert found.source == "tokenizer_config.json"
-    assert (found.head, found.question("red")) == ("", "\nred")
+    parsed = prompt(tmp_path, plain)
+    assert parsed.source == "tokenizer_config.json"
+    assert (parsed.head, parsed.question("red")) == ("", "\nred")
     for broken in (
         "{{ raise_exception('no') }}",
         "{{ messages[0]['content'][0]['text'] + 1 }}",
@@ -71,9 +71,9 @@ def test_no_template_at_all_says_nothing(tmp_path: Path, caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("several", [dict, list])
 def test_of_several_named_templates_the_default_is_taken(tmp_path: Path, several: type) -> None:
-    named = {"tool_use": "only text", "default": tiny.LLAVA_TEMPLATE}
-    as_list = [{"name": name, "template": template} for name, template in named.items()]
-    content = {"chat_template": named if several is dict else as_list}
+    templates = {"tool_use": "only text", "default": tiny.LLAVA_TEMPLATE}
+    as_list = [{"name": name, "template": template} for name, template in templates.items()]
+    content = {"chat_template": templates if several is dict else as_list}
     (tmp_path / "processor_config.json").write_text(json.dumps(content))
     assert prompt(tmp_path).source == "processor_config.json"
 
@@ -102,20 +102,22 @@ def test_the_template_that_is_used_is_recorded(tmp_path: Path) -> None:
     ],
 )
 def test_family_templates(tmp_path: Path, fallback: str, head: str, question: str) -> None:
-    found = prompt(tmp_path, fallback=fallback)
-    assert found.head.endswith(head)
-    assert found.question("red") == question
+    parsed = prompt(tmp_path, fallback=fallback)
+    assert parsed.head.endswith(head)
+    assert parsed.question("red") == question
 
 
 def test_qwen_keeps_its_vision_marks_around_the_image(tmp_path: Path) -> None:
-    found = Prompt(tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
-    assert found.head.endswith("<|im_start|>user\n")
-    assert found.prefix_ids("red")[-3:] == (
+    parsed = Prompt(
+        tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML
+    )
+    assert parsed.head.endswith("<|im_start|>user\n")
+    assert parsed.prefix_ids("red")[-3:] == (
         tiny.word_id("red"),
         tiny.word_id("\n"),
         tiny.token_id("<|vision_start|>"),
     )
-    assert found.question("red") == "<|vision_end|>red<|im_end|>\n<|im_start|>assistant\n"
+    assert parsed.question("red") == "<|vision_end|>red<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None:
@@ -127,14 +129,14 @@ def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None
         "loop.index }}<image> "
         "{% else %}{{ part['text'] }} user{% endif %}{% endfor %}"
     )
-    found = prompt(tmp_path, numbered, adds_start=True)
-    assert found.several_ids(3) == [[start, dog, red], [dog, red, red], [dog, red, red, red]]
-    assert found.several_ids(1) == [list(found.prefix_ids(""))]
-    assert found.question("cat", 3) == found.question("cat") == " cat user"
+    parsed = prompt(tmp_path, numbered, adds_start=True)
+    assert parsed.several_ids(3) == [[start, dog, red], [dog, red, red], [dog, red, red, red]]
+    assert parsed.several_ids(1) == [list(parsed.prefix_ids(""))]
+    assert parsed.question("cat", 3) == parsed.question("cat") == " cat user"
     string = "{{ messages[0]['role'] }} {{ messages[0]['content'] + '' }}"
-    found = prompt(tmp_path, string)
-    assert found.source == "tokenizer_config.json"
-    assert (found.several_ids(2), found.question("cat", 2)) == ([[user], []], "\ncat")
+    parsed = prompt(tmp_path, string)
+    assert parsed.source == "tokenizer_config.json"
+    assert (parsed.several_ids(2), parsed.question("cat", 2)) == ([[user], []], "\ncat")
     qwen = Prompt(tiny.tokenizer(None), tmp_path, "<|image_pad|>", "<|vision_start|>", QWEN_CHATML)
     head, between = qwen.several_ids(2)
     assert (head[-2:], between) == ([line, opens], [closes, opens])
@@ -142,35 +144,35 @@ def test_several_images_are_written_by_the_same_template(tmp_path: Path) -> None
 
 
 def test_a_template_of_one_image_only_is_named(tmp_path: Path) -> None:
-    one = tiny.LLAVA_TEMPLATE.replace(
+    template = tiny.LLAVA_TEMPLATE.replace(
         "{{ '<image>' }}{% endfor %}", "{% if loop.first %}<image>{% endif %}{% endfor %}"
     )
-    found = prompt(tmp_path, one)
-    assert found.source == "tokenizer_config.json"
+    parsed = prompt(tmp_path, template)
+    assert parsed.source == "tokenizer_config.json"
     with pytest.raises(
         ModelError,
         match=r"that writes 2 images and a question, found another in tokenizer_config\.json",
     ):
-        found.several_ids(2)
+        parsed.several_ids(2)
 
 
 def test_start_token_is_put_once(tmp_path: Path) -> None:
     start = tiny.token_id("<s>")
     assert prompt(tmp_path, tiny.LLAVA_TEMPLATE, adds_start=True).prefix_ids("")[0] == start
-    written = prompt(tmp_path, "<s>" + tiny.LLAVA_TEMPLATE, adds_start=True)
-    assert written.prefix_ids("").count(start) == 1
+    parsed = prompt(tmp_path, "<s>" + tiny.LLAVA_TEMPLATE, adds_start=True)
+    assert parsed.prefix_ids("").count(start) == 1
     words = [tiny.word_id("red"), tiny.word_id("cat")]
-    assert written.placed_ids("red cat", is_alone=True) == ([start, *words], 2)
-    ids, count = written.placed_ids("red cat", is_alone=False)
+    assert parsed.placed_ids("red cat", is_alone=True) == ([start, *words], 2)
+    ids, count = parsed.placed_ids("red cat", is_alone=False)
     assert (ids.count(start), ids[0], ids[-count:]) == (1, start, words)
-    assert start not in written.text_ids("red cat")
+    assert start not in parsed.text_ids("red cat")
     startless = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
     assert startless.placed_ids("red", is_alone=True) == ([tiny.word_id("red")], 1)
 
 
 def test_the_image_mark_cannot_hide_in_text(tmp_path: Path) -> None:
-    found = prompt(tmp_path)
-    for call in (found.prefix_ids, found.text_ids):
+    parsed = prompt(tmp_path)
+    for call in (parsed.prefix_ids, parsed.text_ids):
         with pytest.raises(UsageError, match="expected text without <image>"):
             call("a <image> b")
     with pytest.raises(ModelError, match="expected <picture> in the tokenizer's vocabulary"):
@@ -178,11 +180,11 @@ def test_the_image_mark_cannot_hide_in_text(tmp_path: Path) -> None:
 
 
 def test_prefixes_from_many_threads(tmp_path: Path) -> None:
-    found = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
+    parsed = prompt(tmp_path, tiny.LLAVA_TEMPLATE)
     texts = [f"{'red ' * (i % 7)}cat" for i in range(200)]
     expected = [prompt(tmp_path, tiny.LLAVA_TEMPLATE).prefix_ids(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(found.prefix_ids, texts)) == expected
+        assert list(pool.map(parsed.prefix_ids, texts)) == expected
 
 
 def test_texts_of_a_batch_must_be_of_one_length(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from tests.support import tiny
 
 
 class TestQwen2VL(Qwen2VL):
-    def test_positions_equal_transformers(self, model: Any, own: Any, folder: Path) -> None:
+    def test_positions_equal_transformers(self, model: Any, reference: Any, folder: Path) -> None:
         for size in ((70, 45), (45, 70), (300, 20)):
             sample = model.prepare(tiny.noise(*size), id="a", index=0, prefix="red cat").sample
-            inputs = self.own_inputs(own, folder, tiny.noise(*size), "base", "red cat")
-            positions, _ = own.model.get_rope_index(
+            inputs = self.own_inputs(reference, folder, tiny.noise(*size), "base", "red cat")
+            positions, _ = reference.model.get_rope_index(
                 inputs["input_ids"],
                 inputs["mm_token_type_ids"],
                 image_grid_thw=inputs["image_grid_thw"],
@@ -29,23 +29,25 @@ class TestQwen2VL(Qwen2VL):
             assert positions[0, 0, end] == sample.next_position
 
     def test_images_of_one_length_and_two_shapes_share_a_cache(self, model: LanguageModel) -> None:
-        samples, arrays, alone = [], [], []
+        samples, arrays, expected = [], [], []
         for size in ((70, 45), (45, 70)):
             sample, captured = self.capture(model, tiny.noise(*size), keys="pre-rope")
             samples.append(sample)
             arrays.append(self.stored(captured))
             cache = model.restore([sample], [arrays[-1]], keys="pre-rope")
-            alone.append(model.logits(cache, [sample], model.question("red"))[0].numpy())
+            expected.append(model.logits(cache, [sample], model.question("red"))[0].numpy())
         assert samples[0].spans[0].grid == samples[1].spans[0].grid[::-1]
         cache = model.restore(samples, arrays, keys="pre-rope")
         together = model.logits(cache, samples, model.question("red")).numpy()
-        np.testing.assert_allclose(together, np.stack(alone), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(together, np.stack(expected), rtol=0, atol=1e-4)
 
-    def test_merged_vision_tokens_are_the_projected_ones(self, model: Model, own: Any) -> None:
+    def test_merged_vision_tokens_are_the_projected_ones(
+        self, model: Model, reference: Any
+    ) -> None:
         sample, captured = self.capture(model, tiny.noise(70, 45))
         rows, cols = sample.vision_spans[0].grid
         vision = captured.arrays["vision"][0][0, 0].reshape(rows // 2, 2, cols // 2, 2, -1)
-        merged = own.model.visual.merger(
+        merged = reference.model.visual.merger(
             torch.tensor(vision.swapaxes(1, 2).reshape(rows * cols, -1))
         )
         np.testing.assert_allclose(

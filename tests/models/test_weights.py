@@ -262,4 +262,4 @@ def test_pickled_objects_are_refused_in_our_words(folder: Path) -> None:
 def test_devices_are_checked_by_name(name: str) -> None:
     with pytest.raises(UsageError, match="expected cpu, cuda or cuda:N"):
         check_device(name)
-    assert [check_device(each) for each in ("cpu", "cuda", "cuda:11")] == ["cpu", "cuda", "cuda:11"]
+    assert [check_device(name) for name in ("cpu", "cuda", "cuda:11")] == ["cpu", "cuda", "cuda:11"]

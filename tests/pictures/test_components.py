@@ -39,12 +39,12 @@ def test_two_images_of_a_run(tmp_path: Path) -> None:
     assert pictures[0].shape == (*sheet.picture.size[::-1], 3)
     for column in range(8):
         for head in range(2):
-            one, other = (cell(picture, sheet, column, head) for picture in pictures)
-            framed = bool((one[0, 0] == FRAME).all() and (one[-1, -1] == FRAME).all())
+            first, second = (cell(picture, sheet, column, head) for picture in pictures)
+            framed = bool((first[0, 0] == FRAME).all() and (first[-1, -1] == FRAME).all())
             assert framed == ((column, head) in CONSTANT)
             inner = slice(FRAME_PX, -FRAME_PX)
-            assert bool((one[inner, inner] == other[inner, inner]).all()) == framed
-            assert len(np.unique(one[inner, inner].reshape(-1, 3), axis=0)) == 12
+            assert bool((first[inner, inner] == second[inner, inner]).all()) == framed
+            assert len(np.unique(first[inner, inner].reshape(-1, 3), axis=0)) == 12
 
 
 def test_without_a_cut_nothing_is_framed(tmp_path: Path) -> None:

@@ -32,29 +32,29 @@ def test_only_what_is_predicted_is_tinted() -> None:
     picture = noise(90, 60, 0)
     ids = np.zeros((60, 90), np.uint8)
     ids[10:40, 20:50], ids[30:55, 60:80], ids[0:5, 0:5] = 1, 2, VOID
-    pixels, drawn = (np.asarray(each, int) for each in (picture, draw_masks(picture, ids)))
+    pixels, overlay = (np.asarray(image, int) for image in (picture, draw_masks(picture, ids)))
     outside = (ids == 0) | (ids == VOID)
-    np.testing.assert_array_equal(drawn[outside], pixels[outside])
+    np.testing.assert_array_equal(overlay[outside], pixels[outside])
     for number in (1, 2):
         inner = np.zeros(ids.shape, bool)
         inner[(slice(12, 38), slice(22, 48)) if number == 1 else (slice(32, 53), slice(62, 78))] = (
             True
         )
         tinted = (1 - TINT) * pixels[inner] + TINT * np.array(OBJECTS[number - 1])
-        assert np.abs(drawn[inner] - tinted).max() <= 0.5
-        assert (drawn[inner] != pixels[inner]).any(axis=-1).mean() > 0.95
-    assert (drawn[10, 20:50] == OBJECTS[0]).all()
+        assert np.abs(overlay[inner] - tinted).max() <= 0.5
+        assert (overlay[inner] != pixels[inner]).any(axis=-1).mean() > 0.95
+    assert (overlay[10, 20:50] == OBJECTS[0]).all()
 
 
 def test_the_truth_is_an_outline_with_a_dark_casing() -> None:
     picture = noise(90, 60, 0)
     truth = np.zeros((60, 90), np.uint8)
     truth[10:40, 20:50] = 1
-    pixels, drawn = np.asarray(picture), np.asarray(draw_masks(picture, None, truth))
-    assert (drawn[10, 20:50] == TRUTH).all()
-    assert (drawn[9, 20:50] == CASING).all()
-    np.testing.assert_array_equal(drawn[11:39, 21:49], pixels[11:39, 21:49])
-    np.testing.assert_array_equal(drawn[:9], pixels[:9])
+    pixels, overlay = np.asarray(picture), np.asarray(draw_masks(picture, None, truth))
+    assert (overlay[10, 20:50] == TRUTH).all()
+    assert (overlay[9, 20:50] == CASING).all()
+    np.testing.assert_array_equal(overlay[11:39, 21:49], pixels[11:39, 21:49])
+    np.testing.assert_array_equal(overlay[:9], pixels[:9])
 
 
 def test_a_mask_is_scaled_with_its_picture() -> None:
@@ -75,26 +75,27 @@ def test_a_match_ends_at_the_point_found(right: bool) -> None:
     grey = (120, 120, 120)
     sizes = (800, 600), (200, 150)
     pictures = Image.new("RGB", (400, 300), grey), Image.new("RGB", (400, 300), grey)
-    drawn = np.asarray(
+    overlay = np.asarray(
         draw_matches(pictures, sizes, [(100, 200)], [(150, 60)], [(30, 120)], [right])
     )
     plain = np.asarray(side_by_side(pictures))
     colour = RIGHT if right else WRONG
     start_x = 400 + 8
-    assert (drawn[100, 50] == colour).all()
-    assert (drawn[120, start_x + 300] == colour).all()
-    changed = np.argwhere((drawn != plain).any(axis=-1))
+    assert (overlay[100, 50] == colour).all()
+    assert (overlay[120, start_x + 300] == colour).all()
+    changed = np.argwhere((overlay != plain).any(axis=-1))
     assert changed[:, 1].max() <= start_x + 300 + 8
-    ring = drawn[240 - 9 : 240 + 10, start_x + 60 - 9 : start_x + 60 + 10]
+    ring = overlay[240 - 9 : 240 + 10, start_x + 60 - 9 : start_x + 60 + 10]
     assert (ring == TRUTH).all(axis=-1).any()
-    assert (drawn[240, start_x + 60] == grey).all()
-    at = [
+    assert (overlay[240, start_x + 60] == grey).all()
+    points = [
         (round(100 + 20 * t), round(50 + (start_x + 250) * t)) for t in np.linspace(0.1, 0.9, 200)
     ]
-    near = [
-        np.abs(drawn[y - 2 : y + 3, x].astype(int) - colour).sum(axis=-1).min() < 110 for y, x in at
+    hits = [
+        np.abs(overlay[y - 2 : y + 3, x].astype(int) - colour).sum(axis=-1).min() < 110
+        for y, x in points
     ]
-    assert np.mean(near) > 0.95 if right else 0.4 < np.mean(near) < 0.8
+    assert np.mean(hits) > 0.95 if right else 0.4 < np.mean(hits) < 0.8
 
 
 def test_a_broken_line_ends_at_its_end() -> None:

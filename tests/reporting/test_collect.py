@@ -46,8 +46,8 @@ def read(page: Page) -> Reader:
 
 
 def examples(reader: Reader) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = reader.data["blocks"]["r0"]["examples"]
-    return found
+    blocks: dict[str, list[dict[str, Any]]] = reader.data["blocks"]["r0"]["examples"]
+    return blocks
 
 
 def picture(reader: Reader, name: str) -> Image.Image:
@@ -76,29 +76,29 @@ def test_predictions_are_drawn_for_the_best_blocks(task: str, tmp_path: Path) ->
     page = report(run.store, tmp_path / "page.html", examples=2, blocks=3)
     assert page.notes == ()
     reader = read(page)
-    found = examples(reader)
+    blocks = examples(reader)
     best = "/".join(str((result.best or {})[name]) for name in ("kind", "layer", "kv_head"))
-    assert next(iter(found)) == best
-    assert len(found) == 3
-    for drawn in found.values():
-        assert 1 <= len(drawn) <= 2
-        for one in drawn:
-            assert picture(reader, one["picture"]).size == (one["width_px"], one["height_px"])
-            assert one["caption"]
+    assert next(iter(blocks)) == best
+    assert len(blocks) == 3
+    for pictures in blocks.values():
+        assert 1 <= len(pictures) <= 2
+        for entry in pictures:
+            assert picture(reader, entry["picture"]).size == (entry["width_px"], entry["height_px"])
+            assert entry["caption"]
 
 
 def test_matches_are_those_of_the_block(tmp_path: Path) -> None:
     """With all pairs drawn, the points found are those that the probe scored."""
     run = spair_run(tmp_path)
     result = kvtool.probe(run, spair.TASK, kinds=["value"])
-    found = examples(read(report(run.store, tmp_path / "page.html", examples=result.n, blocks=3)))
-    assert next(iter(found)) == "value/{}/{}".format(*PLANTED)
-    for block, drawn in found.items():
+    blocks = examples(read(report(run.store, tmp_path / "page.html", examples=result.n, blocks=3)))
+    assert next(iter(blocks)) == "value/{}/{}".format(*PLANTED)
+    for block, pictures in blocks.items():
         kind, layer, head = block.split("/")
         row = spair.summary(result, kind, int(layer), int(head))
-        words = [one["caption"].rpartition(": ")[2].split() for one in drawn]
-        rights, totals = (sum(int(each[place]) for each in words) for place in (0, 2))
-        assert len(drawn) == result.n
+        words = [entry["caption"].rpartition(": ")[2].split() for entry in pictures]
+        rights, totals = (sum(int(parts[position]) for parts in words) for position in (0, 2))
+        assert len(pictures) == result.n
         assert rights / totals == pytest.approx(row["pck_point"])
 
 
@@ -126,10 +126,10 @@ def test_components_of_two_images(tmp_path: Path) -> None:
     run = spair_run(tmp_path)
     kvtool.variance(run, threshold=1.0)
     reader = read(report(run.store, tmp_path / "page.html"))
-    drawn = [a for tag, a in reader.elements if tag == "img"]
-    assert len(drawn) == 2
-    assert all(picture(reader, str(one["data-picture"])).width > 400 for one in drawn)
-    assert [str(one["alt"]).rsplit(" ", 1)[1] for one in drawn] == run.ids[:2]
+    images = [a for tag, a in reader.elements if tag == "img"]
+    assert len(images) == 2
+    assert all(picture(reader, str(image["data-picture"])).width > 400 for image in images)
+    assert [str(image["alt"]).rsplit(" ", 1)[1] for image in images] == run.ids[:2]
 
 
 def test_questions_have_their_images(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_questions_have_their_images(tmp_path: Path) -> None:
     result.config["run"] = run.name
     open_store(run.store).save_result("p", result.to_json())
     reader = read(report(run.store, tmp_path / "page.html"))
-    shown = [a for tag, a in reader.elements if tag == "img"]
-    assert [one["alt"] for one in shown] == [f"image {run.ids[1]}"] * 3
+    images = [a for tag, a in reader.elements if tag == "img"]
+    assert [image["alt"] for image in images] == [f"image {run.ids[1]}"] * 3
     assert len(reader.data["pictures"]) == 1
 
 
@@ -159,13 +159,13 @@ def test_several_stores(tmp_path: Path) -> None:
 
 def test_pictures_are_kept_once_and_within_bounds() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    one, other = map(Image.fromarray, noise)
+    first, second = map(Image.fromarray, noise)
     pictures = Pictures(100_000)
-    assert pictures.add(one, "a") == pictures.add(one, "a")
+    assert pictures.add(first, "a") == pictures.add(first, "a")
     assert len(pictures.uris) == 1
     pictures.budget_bytes = 100
-    assert pictures.add(other, "b") is None
-    assert pictures.add(one, "c") is not None
+    assert pictures.add(second, "b") is None
+    assert pictures.add(first, "c") is not None
     assert (pictures.n_refused, len(pictures.uris)) == (1, 1)
 
 
@@ -179,12 +179,12 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected a kvtool store"):
         report(tmp_path / "none.kv", tmp_path / "page.html")
     store.save_result("a", studies.unknown_result().to_json())
-    for place, said in (
+    for target, message in (
         (tmp_path, "expected a file, found a folder"),
         (tmp_path / "no" / "page.html", "make it first"),
     ):
-        with pytest.raises(UsageError, match=said):
-            report(store, place)
+        with pytest.raises(UsageError, match=message):
+            report(store, target)
     with pytest.raises(StoreError, match=r"cannot be written"):
         report(store, tmp_path / f"{'long' * 80}.html")
     assert not list(tmp_path.glob(".page*"))
@@ -228,8 +228,10 @@ def test_the_commands_on_the_page_make_the_same_results(
     lines = map(html.unescape, re.findall("<code>(kvtool (?!extract).*?)</code>", page))
     commands = [shlex.split(line)[1:] for line in lines]
     assert [words[0] for words in commands] == ["probe", "variance"]
-    kept = {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()}
+    contents = {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()}
     monkeypatch.chdir(run.store.parent)  # the page says nothing of where the store lies
     for words in commands:
         assert shell(*words)[0] == 0
-    assert {path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()} == kept
+    assert {
+        path.name: json.loads(path.read_text()) for path in store.results_dir.iterdir()
+    } == contents

@@ -63,8 +63,8 @@ def test_the_lowest_error_is_best() -> None:
         assert place(choose_best(rows, [], METRIC, flag)) == place(SCORE.best)
         halves = [{**row, f"chosen_{METRIC}": row[METRIC]} for row in rows]
         assert place(choose_best(rows, halves, METRIC, flag)) == place(SCORE.best)
-        chosen = [place(row) for row in per_layer(rows, METRIC, flag)]
-        assert chosen == [place(row) for row in per_layer(summary(SCORE), METRIC)]
+        winners = [place(row) for row in per_layer(rows, METRIC, flag)]
+        assert winners == [place(row) for row in per_layer(summary(SCORE), METRIC)]
     assert [place(row) for row in ERROR.ranked(ERROR.rows)] == [
         place(row) for row in SCORE.ranked(SCORE.rows)
     ]
@@ -96,19 +96,19 @@ def printed(result: Result, color: bool = False) -> str:
 
 def test_tables() -> None:
     """The star and the hottest cell are the best's; meters have no percent sign and four digits."""
-    text, of_score = printed(ERROR), printed(SCORE)
+    text, score_text = printed(ERROR), printed(SCORE)
     assert "scores, m, 95 % interval" in text
     assert f"value: {METRIC}, m" in text
     assert re.search(r"layer +h0 +h1 +min", text)
-    assert re.search(r"layer +h0 +h1 +max", of_score)
+    assert re.search(r"layer +h0 +h1 +max", score_text)
     assert ERROR.best is not None
     assert f"*{ERROR.best[METRIC]:.4g}" in text
     colors = [
         re.findall(r"48;2;(\d+;\d+;\d+)m", printed(result, color=True)) for result in (SCORE, ERROR)
     ]
     assert len(set(colors[0])) > 3
-    for one, other in zip(*colors, strict=True):
-        pairs = zip(map(int, one.split(";")), map(int, other.split(";")), strict=True)
+    for first, second in zip(*colors, strict=True):
+        pairs = zip(map(int, first.split(";")), map(int, second.split(";")), strict=True)
         assert all(abs(a - b) <= 1 for a, b in pairs)  # rounding of mirrored numbers
 
 
@@ -116,15 +116,16 @@ def test_heatmap_of_the_page() -> None:
     score, error = heatmap(SCORE, "value", summary(SCORE)), heatmap(ERROR, "value", summary(ERROR))
     cells = [
         (a, b)
-        for of, other in zip(score.cells, error.cells, strict=True)
-        for a, b in zip(of, other, strict=True)
+        for row, mirror_row in zip(score.cells, error.cells, strict=True)
+        for a, b in zip(row, mirror_row, strict=True)
     ]
     for cell, mirror in cells:
         assert cell is not None
         assert mirror is not None
         assert cell.best == mirror.best
         ends = [
-            [int(fill[at : at + 2], 16) for at in (1, 3, 5)] for fill in (cell.fill, mirror.fill)
+            [int(fill[start : start + 2], 16) for start in (1, 3, 5)]
+            for fill in (cell.fill, mirror.fill)
         ]
         assert all(abs(a - b) <= 1 for a, b in zip(*ends, strict=True))
     assert error.caption == f"value: {METRIC}, m"
@@ -145,9 +146,9 @@ def test_sentences() -> None:
         **models[1].best,
         **{f"{METRIC}{end}": models[1].best[f"{METRIC}{end}"] + 1 for end in ("", "_low", "_high")},
     }
-    said = sentences.between_models([replace(models[1], best=far), models[0]])
-    assert said is not None
-    assert re.search(r"the best block of near \(.*\) is below that of the next, far", said)
+    sentence = sentences.between_models([replace(models[1], best=far), models[0]])
+    assert sentence is not None
+    assert re.search(r"the best block of near \(.*\) is below that of the next, far", sentence)
 
 
 def test_the_page_has_each_metrics_unit() -> None:
@@ -169,9 +170,9 @@ def test_prefixes() -> None:
     """A difference of errors has the errors' unit, and what raised an error is said to have done
     so.
     """
-    made = results.prefix()
+    study = results.prefix()
     result = replace(
-        made, unit="m", higher_is_better=False, config={**made.config, "kinds": ["value"]}
+        study, unit="m", higher_is_better=False, config={**study.config, "kinds": ["value"]}
     )
     lines = list(prefix_article.sentences(result))
     assert any("raised the error by" in line for line in lines)
@@ -191,15 +192,15 @@ def test_numbers() -> None:
 
 def test_rows_of_the_best_blocks_have_room_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     result = probe_result(categories=("cat", "dog"))
-    lacking = {row["category"] for row in result.rows if not is_summary(row)}
-    assert lacking
-    wide = mirrored(result)
-    monkeypatch.setattr(trimming, "MOST_CELLS", sum(map(len, wide.rows)) - 1)
-    rows, n_left_out = trimming.trim(wide, [wide])
-    left_out = {place(row) for row in wide.rows} - {
+    categories = {row["category"] for row in result.rows if not is_summary(row)}
+    assert categories
+    mirror = mirrored(result)
+    monkeypatch.setattr(trimming, "MOST_CELLS", sum(map(len, mirror.rows)) - 1)
+    rows, n_left_out = trimming.trim(mirror, [mirror])
+    left_out = {place(row) for row in mirror.rows} - {
         place(row) for row in rows if not is_summary(row)
     }
-    ranked = wide.ranked([row for row in wide.rows if is_summary(row)])
+    ranked = mirror.ranked([row for row in mirror.rows if is_summary(row)])
     labeled = [place(row) for row in ranked if row["kind"] == "value"]
     assert n_left_out >= 1
     assert labeled[-1] in left_out

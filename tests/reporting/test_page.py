@@ -32,8 +32,8 @@ from tests.support.page import Reader
 from tests.support.studies import scored
 
 
-def read(*results: Result, **more: Any) -> Reader:
-    return Reader(render(studies.study(*results, **more)))
+def read(*results: Result, **options: Any) -> Reader:
+    return Reader(render(studies.study(*results, **options)))
 
 
 def embedded_rows(data: Any, name: str) -> list[Row]:
@@ -78,22 +78,22 @@ def test_the_page_asks_nothing_of_anyone() -> None:
 
 
 def test_of_several_results_the_fullest_then_the_newest() -> None:
-    small, whole = studies.probe_result(layers=2), studies.probe_result()
-    older, fewer = replace(whole, best=None), replace(whole, n=5)
-    records = [("a.kv", result.to_json()) for result in (small, fewer, whole, older)]
+    small, full = studies.probe_result(layers=2), studies.probe_result()
+    older, fewer = replace(full, best=None), replace(full, n=5)
+    records = [("a.kv", result.to_json()) for result in (small, fewer, full, older)]
     records += [
         ("b.kv", small.to_json()),
         ("a.kv", {"kind": "answers"}),
         ("a.kv", {"schema": "later/2"}),
     ]
-    kept = choose(iter(records))
-    assert [(one.store, one.others) for one in kept] == [("a.kv", 3), ("b.kv", 0)]
-    assert kept[0].result == whole
+    choices = choose(iter(records))
+    assert [(entry.store, entry.n_duplicates) for entry in choices] == [("a.kv", 3), ("b.kv", 0)]
+    assert choices[0].result == full
 
 
 def test_results_in_a_readers_order() -> None:
-    made = choose(("s.kv", result.to_json()) for result in reversed(studies.every_result()))
-    commands = [one.result.command for one in made]
+    results = choose(("s.kv", result.to_json()) for result in reversed(studies.every_result()))
+    commands = [entry.result.command for entry in results]
     assert commands == [
         "probe",
         "probe",
@@ -104,7 +104,7 @@ def test_results_in_a_readers_order() -> None:
         "correlate",
         "hereafter",
     ]
-    assert [one.run for one in made[:2]] == [
+    assert [entry.run for entry in results[:2]] == [
         "model-semantic-correspondence",
         "second-semantic-correspondence",
     ]
@@ -126,10 +126,10 @@ def best_of(result: Result, value: float) -> Result:
 
 
 def test_best_block_and_its_choice() -> None:
-    said = sentences.best_block(best_of(studies.probe_result(), 0.461))
+    sentence = sentences.best_block(best_of(studies.probe_result(), 0.461))
     assert (
         "46.1 [44.1, 48.1] pck_image (n = 60). Optimistic: chosen as the best of 8 on the same data"
-        in said
+        in sentence
     )
     split = sentences.best_block(studies.probe_result(select="split"))
     assert split.endswith("chosen on one half of the data and scored on the other.")
@@ -141,7 +141,7 @@ def test_best_block_and_its_choice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "sentence"),
     [
         (0.5, "It is above the projected features, 30.0 [28.0, 32.0]."),
         (
@@ -152,9 +152,9 @@ def test_best_block_and_its_choice() -> None:
         (0.1, "It is below the projected features, 30.0 [28.0, 32.0]."),
     ],
 )
-def test_against_a_baseline(value: float, said: str) -> None:
+def test_against_a_baseline(value: float, sentence: str) -> None:
     result = best_of(studies.probe_result(), value)
-    assert sentences.against_baseline(result, result.best or {}, result.baselines[0]) == said
+    assert sentences.against_baseline(result, result.best or {}, result.baselines[0]) == sentence
 
 
 def test_against_a_baseline_of_another_model_and_without_interval() -> None:
@@ -162,9 +162,9 @@ def test_against_a_baseline_of_another_model_and_without_interval() -> None:
     assert "the vision tower's output (layer 3) of tower, 10.0" in sentences.against_baseline(
         result, result.best or {}, result.baselines[1]
     )
-    alone = {**result.baselines[0], "pck_image_low": None}
+    baseline = {**result.baselines[0], "pck_image_low": None}
     assert "nothing is said of a difference" in sentences.against_baseline(
-        result, result.best or {}, alone
+        result, result.best or {}, baseline
     )
 
 
@@ -172,11 +172,11 @@ def test_the_last_layer() -> None:
     result = studies.probe_result()
     last = {**result.per_layer[-1], **scored("pck_image", 0.3)}
     best = {**(result.best or {}), "layer": 0, **scored("pck_image", 0.5)}
-    of = replace(result, best=best, per_layer=[*result.per_layer[:-1], last])
-    assert "The best is above the last layer's best" in str(probe_article.last_layer(of))
-    near = replace(of, best={**best, **scored("pck_image", 0.33)})
-    assert "not distinguishable from the last layer's best" in str(probe_article.last_layer(near))
-    assert probe_article.last_layer(replace(of, best={**best, "layer": last["layer"]})) is None
+    variant = replace(result, best=best, per_layer=[*result.per_layer[:-1], last])
+    assert "The best is above the last layer's best" in str(probe_article.last_layer(variant))
+    close = replace(variant, best={**best, **scored("pck_image", 0.33)})
+    assert "not distinguishable from the last layer's best" in str(probe_article.last_layer(close))
+    assert probe_article.last_layer(replace(variant, best={**best, "layer": last["layer"]})) is None
 
 
 def test_between_models() -> None:
@@ -221,14 +221,14 @@ def test_input_agnostic_keys() -> None:
 
 def test_knockouts() -> None:
     result = studies.knockout_result()
-    none, _, chosen, dependent = result.rows
+    none, _, target, dependent = result.rows
     assert "made no difference that could be told: 79.0" in knockout_article.knockout_effect(
-        result, none, chosen
+        result, none, target
     )
     lowered = knockout_article.knockout_effect(result, none, dependent)
     assert "lowered the score: 60.0 [58.0, 62.0] f1 against 80.0" in lowered
     assert "20 answers lost, 1 gained, p = 2e-05" in lowered
-    close = {**chosen, "n_lost": 12, "n_gained": 1, "mcnemar_p": 0.003}
+    close = {**target, "n_lost": 12, "n_gained": 1, "mcnemar_p": 0.003}
     assert (
         "left fewer answers right (12 answers lost, 1 gained, p = 0.003), though"
         in knockout_article.knockout_effect(result, none, close)
@@ -257,13 +257,13 @@ def test_prefixes() -> None:
 
 def test_values_and_the_model() -> None:
     result = studies.paired_result()
-    cells, test, chosen = sentences.sentences_of(result)
+    cells, test, choice = sentences.sentences_of(result)
     assert cells.startswith(
         "Value, layer 3, head 1, percent of 60 questions: both right 40.0 [38.0, 42.0], values "
         "alone"
     )
     assert test.startswith("The values answer more questions right than the model: values 70.0")
-    assert chosen.startswith("Optimistic")
+    assert choice.startswith("Optimistic")
     row = result.rows[0]
     assert "not distinguishable" in paired_article.paired_test(result, {**row, "mcnemar_p": 0.2})
     assert paired_article.paired_test(result, {**row, **scored("value", 0.2)}).startswith(
@@ -290,10 +290,10 @@ def test_numbers_as_written() -> None:
 def test_a_heatmap_says_what_the_rows_say() -> None:
     result = studies.probe_result()
     rows = [row for row in result.rows if row["kind"] == "value" and "category" not in row]
-    drawn = heatmap(result, "value", rows)
-    assert (drawn.layers, drawn.heads) == ([0, 1, 2, 3], [0, 1])
+    chart = heatmap(result, "value", rows)
+    assert (chart.layers, chart.heads) == ([0, 1, 2, 3], [0, 1])
     for row in rows:
-        cell = drawn.cells[row["kv_head"]][row["layer"]]
+        cell = chart.cells[row["kv_head"]][row["layer"]]
         assert cell is not None
         assert (
             cell.label
@@ -346,27 +346,27 @@ def test_commands_are_taken_by_the_command_line() -> None:
     assert "--layers 0-1" in commands[-1]
     assert "--select split" in commands[-1]
     for command in commands[1:]:
-        found = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert "No such option" not in found.output
-        assert "/none/s.kv" in str(found.exception), (command, found.output)
+        outcome = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert "No such option" not in outcome.output
+        assert "/none/s.kv" in str(outcome.exception), (command, outcome.output)
 
 
 def test_heads_from_standard_input_are_piped_again() -> None:
     result = studies.knockout_result()
-    chosen = {
+    selection = {
         "conditions": [{"condition": "chosen", "heads": [[0, 1], [2, 0]]}],
         "heads": "standard input",
     }
     command = result_command(
-        KeptResult("s.kv", replace(result, config=result.config | chosen)), None
+        KeptResult("s.kv", replace(result, config=result.config | selection)), None
     )
-    lines, _, rest = command.partition(" | ")
+    lines, _, second_command = command.partition(" | ")
     printed = subprocess.run(
         ["bash", "-c", lines], capture_output=True, text=True, check=True
     ).stdout
     heads = [{"layer": 0, "kv_head": 1}, {"layer": 2, "kv_head": 0}]
     assert [json.loads(line) for line in printed.splitlines()] == heads
-    assert rest.startswith("kvtool knockout s.kv --benchmark pope:/data/pope --heads - ")
+    assert second_command.startswith("kvtool knockout s.kv --benchmark pope:/data/pope --heads - ")
 
 
 def test_sections_without_pictures_say_nothing_false() -> None:
@@ -422,8 +422,8 @@ def test_of_equal_results_the_more_thorough_is_shown() -> None:
         )
         for restarts in (1, 10)
     )
-    (kept,) = choose([("s", quick.to_json()), ("s", thorough.to_json())])
-    assert kept.result.config["restarts"] == 10
+    (entry,) = choose([("s", quick.to_json()), ("s", thorough.to_json())])
+    assert entry.result.config["restarts"] == 10
 
 
 def test_the_command_of_a_correlation_names_what_it_was_asked() -> None:
@@ -438,8 +438,8 @@ def test_the_command_of_a_correlation_names_what_it_was_asked() -> None:
         "select": "max",
         "seed": 0,
     }
-    (kept,) = choose(
+    (entry,) = choose(
         [("s.kv", Result("correlate", None, "accuracy", 2, [], config=config | options).to_json())]
     )
-    wanted = "kvtool correlate s.kv --models demo@1,demo --tasks co-segmentation --benchmarks blink --restarts 1"
-    assert result_command(kept, None) == wanted
+    expected = "kvtool correlate s.kv --models demo@1,demo --tasks co-segmentation --benchmarks blink --restarts 1"
+    assert result_command(entry, None) == expected

@@ -21,17 +21,17 @@ points = st.integers(4, 5).flatmap(
 
 def slow_p(coefficient: float, x: Array, y: Array) -> float:
     """Every order of y, one by one."""
-    found = [abs(np.corrcoef(x, order)[0, 1]) for order in permutations(y)]
-    return float(np.mean([each >= abs(coefficient) - 1e-9 for each in found]))
+    coefficients = [abs(np.corrcoef(x, order)[0, 1]) for order in permutations(y)]
+    return float(np.mean([value >= abs(coefficient) - 1e-9 for value in coefficients]))
 
 
 @settings(max_examples=40, deadline=None)
 @given(points)
-def test_as_scipy_has_them(both: tuple[list[int], list[int]]) -> None:
-    x, y = (np.array(one, float) for one in both)
+def test_as_scipy_has_them(pair: tuple[list[int], list[int]]) -> None:
+    x, y = (np.array(values, float) for values in pair)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         assert all(
-            isnan(number) for found in (pearson(x, y), spearman(x, y)) for number in found[:4]
+            isnan(number) for estimate in (pearson(x, y), spearman(x, y)) for number in estimate[:4]
         )
         return
     ours, theirs = pearson(x, y), stats.pearsonr(x, y)
@@ -49,16 +49,16 @@ def test_by_hand() -> None:
     0.8.
     """
     x, y = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([30.0, 10.0, 50.0, 40.0, 90.0])
-    found = spearman(x, y)
-    assert found.value == pytest.approx(0.8, abs=1e-12)
+    estimate = spearman(x, y)
+    assert estimate.value == pytest.approx(0.8, abs=1e-12)
     half = 1.959963984540054 * sqrt((1 + 0.64 / 2) / 2)
-    assert found[1:3] == pytest.approx(
+    assert estimate[1:3] == pytest.approx(
         (tanh(atanh(0.8) - half), tanh(atanh(0.8) + half)), abs=1e-12
     )
     # Of the orders of five, 8 have a sum of squared differences of 4 or less, and 8 have rho of
     # -0.8 or less.
-    assert found.p == pytest.approx(16 / 120)
-    assert found.n == 5
+    assert estimate.p == pytest.approx(16 / 120)
+    assert estimate.n == 5
     # Pearson of (0, 1, 2, 3) and (0, 0, 0, 4): covariance 6, squares 5 and 12.
     assert pearson(np.arange(4), np.array([0, 0, 0, 4])).value == pytest.approx(
         6 / sqrt(60), abs=1e-12
@@ -76,13 +76,13 @@ def test_more_than_eight_points_take_the_t_distribution() -> None:
 
 def test_a_line_and_three_points_have_no_interval() -> None:
     for n in (3, 4, 7):
-        for found in (
+        for estimate in (
             pearson(np.arange(n) / 7, -np.arange(n) / 3),
             spearman(np.arange(n), np.arange(n)[::-1]),
         ):
-            assert found.value == pytest.approx(-1)
-            assert isnan(found.low)
-            assert isnan(found.high)
+            assert estimate.value == pytest.approx(-1)
+            assert isnan(estimate.low)
+            assert isnan(estimate.high)
     three = pearson(np.array([0.0, 1.0, 3.0]), np.array([0.0, 2.0, 1.0]))
     assert 0 < three.value < 1
     assert isnan(three.low)

@@ -14,9 +14,9 @@ from kvtool.stats.bootstrap import Array
 from kvtool.stats.mcnemar import mcnemar
 
 
-def answers(both: int, lost: int, gained: int, neither: int) -> tuple[Array, Array]:
-    before = [True] * both + [True] * lost + [False] * gained + [False] * neither
-    after = [True] * both + [False] * lost + [True] * gained + [False] * neither
+def answers(n_both: int, lost: int, gained: int, neither: int) -> tuple[Array, Array]:
+    before = [True] * n_both + [True] * lost + [False] * gained + [False] * neither
+    after = [True] * n_both + [False] * lost + [True] * gained + [False] * neither
     return np.array(before), np.array(after)
 
 
@@ -35,29 +35,29 @@ def answers(both: int, lost: int, gained: int, neither: int) -> tuple[Array, Arr
     ],
 )
 def test_by_hand(lost: int, gained: int, p: float, mid_p: float) -> None:
-    found = mcnemar(*answers(7, lost, gained, 3))
-    assert (found.lost, found.gained) == (lost, gained)
-    assert found.p == pytest.approx(p, abs=1e-12)
-    assert found.mid_p == pytest.approx(mid_p, abs=1e-12)
+    test = mcnemar(*answers(7, lost, gained, 3))
+    assert (test.lost, test.gained) == (lost, gained)
+    assert test.p == pytest.approx(p, abs=1e-12)
+    assert test.mid_p == pytest.approx(mid_p, abs=1e-12)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_equals_the_binomial_in_whole_numbers(lost: int, gained: int) -> None:
-    found = mcnemar(*answers(1, lost, gained, 0))
+    test = mcnemar(*answers(1, lost, gained, 0))
     n, low = lost + gained, min(lost, gained)
     tail = Fraction(sum(comb(n, k) for k in range(low + 1)), 2**n)
     exact = min(Fraction(1), 2 * tail)
-    assert found.p == pytest.approx(float(exact), rel=1e-9)
+    assert test.p == pytest.approx(float(exact), rel=1e-9)
     if n:
         seen = Fraction(comb(n, low), 2**n)
-        assert found.mid_p == pytest.approx(
+        assert test.mid_p == pytest.approx(
             float(exact - (seen / 2 if lost == gained else seen)), rel=1e-9
         )
 
 
 def test_many_questions() -> None:
-    found = mcnemar(*answers(0, 4400, 4600, 0))
-    assert found.p == pytest.approx(
+    test = mcnemar(*answers(0, 4400, 4600, 0))
+    assert test.p == pytest.approx(
         0.0358, abs=2e-4
     )  # normal approximation with continuity: z = 199 / sqrt(9000)
-    assert 0 < found.mid_p < found.p
+    assert 0 < test.mid_p < test.p

@@ -22,25 +22,25 @@ def as_in_the_paper(seed: int) -> Array:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_papers_two_modes(seed: int) -> None:
     values = as_in_the_paper(seed)
-    found = describe(values, 0)
-    assert found.bimodal
-    assert found.valley is not None
-    assert found.valley_ratio is not None
-    assert found.modes[0] == pytest.approx(200, rel=0.25)
-    assert found.modes[1] == pytest.approx(600, rel=0.15)
-    assert 270 < found.valley < 480
-    assert np.sum((values < found.valley) != (np.arange(112) < 42)) <= 3
-    assert found.valley_ratio < 0.6
-    assert sum(found.counts) == 112
-    assert len(found.bin_edges) == len(found.counts) + 1
+    shape = describe(values, 0)
+    assert shape.bimodal
+    assert shape.valley is not None
+    assert shape.valley_ratio is not None
+    assert shape.modes[0] == pytest.approx(200, rel=0.25)
+    assert shape.modes[1] == pytest.approx(600, rel=0.15)
+    assert 270 < shape.valley < 480
+    assert np.sum((values < shape.valley) != (np.arange(112) < 42)) <= 3
+    assert shape.valley_ratio < 0.6
+    assert sum(shape.counts) == 112
+    assert len(shape.bin_edges) == len(shape.counts) + 1
 
 
 def test_scale_does_not_matter() -> None:
     values = as_in_the_paper(0)
-    found, scaled = describe(values, 0), describe(values * 1e-5, 0)
-    assert found.valley is not None
-    assert scaled.valley == pytest.approx(found.valley * 1e-5)
-    assert scaled.p_value == found.p_value
+    shape, scaled = describe(values, 0), describe(values * 1e-5, 0)
+    assert shape.valley is not None
+    assert scaled.valley == pytest.approx(shape.valley * 1e-5)
+    assert scaled.p_value == shape.p_value
 
 
 @pytest.mark.parametrize("n", [16, 112])
@@ -61,27 +61,27 @@ def test_one_mode_is_rarely_taken_for_two(
 
 def test_few_far_away_are_outliers() -> None:
     rng = np.random.default_rng(0)
-    found = describe(np.concatenate([rng.lognormal(5, 0.3, 109), [0.0, 1e-4, 1e5]]), 0)
-    assert not found.bimodal
-    assert found.modes == [pytest.approx(np.exp(5), rel=0.3)]
+    shape = describe(np.concatenate([rng.lognormal(5, 0.3, 109), [0.0, 1e-4, 1e5]]), 0)
+    assert not shape.bimodal
+    assert shape.modes == [pytest.approx(np.exp(5), rel=0.3)]
 
 
 def test_an_outlier_does_not_hide_two_modes() -> None:
-    found = describe(np.append(as_in_the_paper(0), 30_000), 0)
-    assert found.bimodal
-    assert found.valley is not None
-    assert 270 < found.valley < 480
+    shape = describe(np.append(as_in_the_paper(0), 30_000), 0)
+    assert shape.bimodal
+    assert shape.valley is not None
+    assert 270 < shape.valley < 480
 
 
 def test_keys_that_never_change() -> None:
-    found = describe(np.concatenate([np.zeros(14), np.random.default_rng(0).normal(16, 1, 98)]), 0)
-    assert found.bimodal
-    assert found.valley is not None
-    assert 0 < found.valley < 10
+    shape = describe(np.concatenate([np.zeros(14), np.random.default_rng(0).normal(16, 1, 98)]), 0)
+    assert shape.bimodal
+    assert shape.valley is not None
+    assert 0 < shape.valley < 10
 
 
 @pytest.mark.parametrize(
-    ("values", "why"),
+    ("values", "reason"),
     [
         (np.zeros(20), "no variance at all"),
         (np.zeros(0), "no variance at all"),
@@ -89,12 +89,12 @@ def test_keys_that_never_change() -> None:
         (np.full(20, 3.0), "all keys vary alike"),
     ],
 )
-def test_what_cannot_be_asked(values: Array, why: str) -> None:
-    found = describe(values, 0)
-    assert not found.bimodal
-    assert why in found.why
-    assert (found.valley, found.p_value) == (None, None)
-    assert sum(found.counts) in (0, len(values))
+def test_what_cannot_be_asked(values: Array, reason: str) -> None:
+    shape = describe(values, 0)
+    assert not shape.bimodal
+    assert reason in shape.reason
+    assert (shape.valley, shape.p_value) == (None, None)
+    assert sum(shape.counts) in (0, len(values))
 
 
 def test_valley_and_modes_are_those_of_scipys_density() -> None:

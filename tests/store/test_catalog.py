@@ -21,7 +21,7 @@ from kvtool.errors import (
     UsageError,
 )
 from kvtool.store import existing_store, open_store, owners
-from kvtool.store.files import group_json
+from kvtool.store.sealed import group_json
 from kvtool.store.verify import verify
 from tests.support.runs import commit, config, dead_process, new_run, new_store, ragged
 
@@ -116,9 +116,9 @@ def test_another_configuration_under_the_name_is_a_conflict_that_names_the_field
 ) -> None:
     store = new_store(tmp_path)
     store.create_run(config())
-    other = config(view="full", model=replace(config().model, revision="def"))
+    variant = config(view="full", model=replace(config().model, revision="def"))
     with pytest.raises(RunConflictError) as caught:
-        store.create_run(other)
+        store.create_run(variant)
     message = str(caught.value)
     assert "run tiny of" in message
     assert "view: stored 'base', asked 'full'" in message
@@ -163,9 +163,9 @@ def test_processes_that_make_the_same_store_and_run_at_once(tmp_path: Path) -> N
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         for attempt in range(5):
             path = str(tmp_path / f"{attempt}.kv")
-            found = pool.starmap(_make, [(path, view) for view in views])
+            outcomes = pool.starmap(_make, [(path, view) for view in views])
             stored = open_store(path).run().config.view
-            assert found == [view if view == stored else "RunConflictError" for view in views]
+            assert outcomes == [view if view == stored else "RunConflictError" for view in views]
             assert [path.name for path in (tmp_path / f"{attempt}.kv" / "tmp").iterdir()] == [
                 "zarr.json"
             ]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvtool.errors import CorruptError, SpaceError, StoreError
-from kvtool.store import durable, files, owners
+from kvtool.store import durable, files, owners, sealed
 from tests.support.runs import dead_process
 
 JSON = st.recursive(
@@ -27,23 +27,25 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_sealed_json_round_trips(document: dict[str, object]) -> None:
-    found = files.unsealed(files.sealed({files.SEAL: files.UNSEALED, "inner": document}), "here")
-    assert found["inner"] == document
+    content = sealed.unsealed(
+        sealed.sealed({sealed.SEAL: sealed.UNSEALED, "inner": document}), "here"
+    )
+    assert content["inner"] == document
 
 
 def test_any_flipped_bit_of_sealed_json_is_found() -> None:
     data = bytearray(
-        files.group_json(
-            {"ids": ["a", "é"], "n": 10, files.SEAL + "s": '"kvtool_crc32c": "00000000"'}
+        sealed.group_json(
+            {"ids": ["a", "é"], "n": 10, sealed.SEAL + "s": '"kvtool_crc32c": "00000000"'}
         )
     )
     for position in range(len(data)):
         for bit in range(8):
             data[position] ^= 1 << bit
             with pytest.raises(CorruptError, match=r"^here: expected"):
-                files.unsealed(bytes(data), "here")
+                sealed.unsealed(bytes(data), "here")
             data[position] ^= 1 << bit
-    assert files.unsealed(bytes(data), "here")["attributes"]["n"] == 10
+    assert sealed.unsealed(bytes(data), "here")["attributes"]["n"] == 10
 
 
 def test_a_commit_moves_the_folder_once(tmp_path: Path) -> None:
@@ -84,10 +86,10 @@ def test_a_commit_syncs_files_then_folders_bottom_up_then_the_parent(
 
 
 def test_scratch_folders_name_their_process_and_are_removed(tmp_path: Path) -> None:
-    with files.scratch_folder(tmp_path) as one, files.scratch_folder(tmp_path) as two:
-        assert one != two
-        assert files.scratch_owner(one) == owners.this_process()
-        assert files.is_stale_scratch(one) is False
+    with files.scratch_folder(tmp_path) as first, files.scratch_folder(tmp_path) as second:
+        assert first != second
+        assert files.scratch_owner(first) == owners.this_process()
+        assert files.is_stale_scratch(first) is False
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -207,18 +209,18 @@ def test_a_commit_reads_back_what_was_written(tmp_path: Path) -> None:
         }
 
     (tmp_path / "parts").mkdir()
-    tmp, written = draft(0)
-    assert written["zarr.json"] == (2, files.crc32c(b"{}"))
-    assert files.commit_folder(tmp, tmp_path / "parts" / "p", written)
+    tmp, checksums = draft(0)
+    assert checksums["zarr.json"] == (2, files.crc32c(b"{}"))
+    assert files.commit_folder(tmp, tmp_path / "parts" / "p", checksums)
     for number, damage in enumerate((None, b"1234", b"12346")):
-        tmp, written = draft(number + 1)
+        tmp, checksums = draft(number + 1)
         (tmp / "key" / "c").unlink()
         if damage is not None:
             (tmp / "key" / "c").write_bytes(damage)
         with pytest.raises(
             durable.TornError, match=r"key/c: expected 5 bytes.*while it was written: run again"
         ):
-            files.commit_folder(tmp, tmp_path / "parts" / f"q{number}", written)
+            files.commit_folder(tmp, tmp_path / "parts" / f"q{number}", checksums)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["p"]
 
 
@@ -229,7 +231,7 @@ def test_what_is_torn_while_it_is_renamed_is_taken_back(
     tmp, parts = tmp_path / "tmp" / "scratch" / "part", tmp_path / "parts"
     tmp.mkdir(parents=True)
     parts.mkdir()
-    written = {name: durable.write_recorded(tmp / name, b"12345") for name in ("a", "b")}
+    checksums = {name: durable.write_recorded(tmp / name, b"12345") for name in ("a", "b")}
     rename = Path.rename
 
     def torn(self: Path, target: Path) -> Path:
@@ -239,7 +241,7 @@ def test_what_is_torn_while_it_is_renamed_is_taken_back(
 
     monkeypatch.setattr(Path, "rename", torn)
     with pytest.raises(durable.TornError, match=r"b: expected 5 bytes.*found"):
-        files.commit_folder(tmp, parts / "p", written)
+        files.commit_folder(tmp, parts / "p", checksums)
     assert list(parts.iterdir()) == []
 
 

@@ -73,16 +73,16 @@ def test_waiting_gets_the_claim_once_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.01)
-    held, release = threading.Event(), threading.Event()
+    claimed, release = threading.Event(), threading.Event()
 
     def hold() -> None:
         with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p"):
-            held.set()
+            claimed.set()
             release.wait()
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait()
+    claimed.wait()
     with (
         pytest.raises(BusyError),
         locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=0.05),
@@ -126,8 +126,8 @@ def test_a_claim_without_a_name_yet_is_held_by_someone_unknown(tmp_path: Path) -
 def test_a_claim_taken_over_meanwhile_is_left_to_its_new_owner(tmp_path: Path) -> None:
     path = place(tmp_path) / "p.claim"
     with locks.claim(tmp_path, path, "part p"):
-        other = write_claim(path, elsewhere())
-    assert locks.read_owner(path) == other
+        owner = write_claim(path, elsewhere())
+    assert locks.read_owner(path) == owner
 
 
 def test_a_new_claim_renamed_by_mistake_is_given_back(
@@ -140,9 +140,9 @@ def test_a_new_claim_renamed_by_mistake_is_given_back(
     quicker = Owner(elsewhere(), time.time(), "new")
 
     def stale_then_taken(claim: Path) -> bool:
-        found = really_stale(claim)
+        stale = really_stale(claim)
         path.write_text(json.dumps(asdict(quicker)))
-        return found
+        return stale
 
     monkeypatch.setattr(locks, "is_stale", stale_then_taken)
     assert locks._drop_if_stale(tmp_path, path)
@@ -190,15 +190,15 @@ def test_of_many_threads_one_holds_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.001)
-    inside, most = 0, 0
+    inside, peak = 0, 0
     write_claim(place(tmp_path) / "p.claim", dead_process())
 
     def work() -> None:
-        nonlocal inside, most
+        nonlocal inside, peak
         for _ in range(5):
             with locks.claim(tmp_path, place(tmp_path) / "p.claim", "part p", wait_s=60):
                 inside += 1
-                most = max(most, inside)
+                peak = max(peak, inside)
                 inside -= 1
 
     threads = [threading.Thread(target=work) for _ in range(6)]
@@ -206,4 +206,4 @@ def test_of_many_threads_one_holds_at_a_time(
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == 1
+    assert peak == 1

@@ -32,11 +32,11 @@ def test_a_configuration_survives_json() -> None:
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_every_field_of_the_identity_changes_the_hash_and_is_named(field: str) -> None:
-    other = config(**{field: CHANGED[field]})
-    assert other.hash != config().hash
-    assert [difference.split(":")[0].split()[0] for difference in config().differences(other)] == [
-        field
-    ]
+    variant = config(**{field: CHANGED[field]})
+    assert variant.hash != config().hash
+    assert [
+        difference.split(":")[0].split()[0] for difference in config().differences(variant)
+    ] == [field]
 
 
 def test_name_place_of_the_data_and_size_of_parts_are_no_identity() -> None:
@@ -47,12 +47,12 @@ def test_name_place_of_the_data_and_size_of_parts_are_no_identity() -> None:
         "part_size",
         "defaults",
     }
-    other = config(
+    variant = config(
         name="other", dataset_path="/elsewhere", part_size=8, defaults=Choice(("key",), (0,), (0,))
     )
     assert config(model=replace(config().model, name="elsewhere/tiny")).hash == config().hash
-    assert other.hash == config().hash
-    assert config().differences(other) == []
+    assert variant.hash == config().hash
+    assert config().differences(variant) == []
 
 
 def test_a_run_without_a_name_gets_one_that_is_a_file_name() -> None:
@@ -104,7 +104,7 @@ def test_samples_survive_json_with_shared_fields_written_once() -> None:
     record = json.loads(json.dumps(samples_to_json(samples)))
     assert samples_from_json(record, "here") == samples
     assert record["shared"]["prefix"] == samples[0].prefix
-    assert all("prefix" not in each for each in record["each"])
+    assert all("prefix" not in sample for sample in record["each"])
     assert (
         samples_from_json(json.loads(json.dumps(samples_to_json(samples[:1]))), "here")
         == samples[:1]

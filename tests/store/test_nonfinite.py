@@ -84,7 +84,7 @@ def test_a_run_says_where_they_are(tmp_path: Path, dtype: Precision) -> None:
         ("text_key", 1, 1): n_key,
         ("text", 3, 1): 1,
     }
-    assert run.nonfinite() == {place: count for place, count in expected.items() if count}
+    assert run.nonfinite() == {block: count for block, count in expected.items() if count}
     assert run.nonfinite(range(0, 3)) == {("value", 3, 0): 1}
     assert blocks(run.nonfinite()) == {
         *(("value", 3, 0), ("vision", 2, 0), ("value", 3, 1)),
@@ -125,8 +125,8 @@ def test_verify_lists_them_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_neighboring_layers_are_told_together() -> None:
-    places = [("value", layer, head) for layer in (1, 3) for head in (0, 1)]
-    assert describe(places, config()) == "value: layers 1, 3, all heads"
+    blocks = [("value", layer, head) for layer in (1, 3) for head in (0, 1)]
+    assert describe(blocks, config()) == "value: layers 1, 3, all heads"
     many = [("value", layer, head) for layer in (3, 4, 5, 9) for head in (0, 1)]
     assert describe([*many, ("key", 2, 1), ("vision", 2, 0)], config()) == (
         "key: layer 2, head 1, and value: layers 3-5, 9, all heads, and vision: layer 2"

@@ -16,8 +16,8 @@ import pytest
 
 from kvtool.errors import BusyError, CorruptError, StoreError
 from kvtool.store import Store, open_store
-from kvtool.store.files import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.repair import prune, repair, restore_root
+from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.verify import in_share, units, verify
 from tests.support.runs import (
     assert_holds,
@@ -44,8 +44,8 @@ def store(tmp_path: Path) -> Store:
     run.commit_text(
         ["cat", "dog"], finite_bits(np.random.default_rng(0), (2, 2, 2, 8), np.dtype("<u2"))
     )
-    about = {"run": "tiny", "run_hash": run.config.hash}
-    store.save_result("abc", {"command": "probe", "config": {**about, "pictures": "drawn"}})
+    fields = {"run": "tiny", "run_hash": run.config.hash}
+    store.save_result("abc", {"command": "probe", "config": {**fields, "pictures": "drawn"}})
     store.save_result("abd", {"kind": "answers", "run": "tiny", "answers": {}})
     store.keep_pictures("drawn", [("1.png", b"one"), ("questions.jsonl", b"{}\n")])
     return store
@@ -62,8 +62,8 @@ def every_file(store: Store) -> list[Path]:
 
 
 def test_a_flipped_byte_of_any_file_is_found_and_mended(store: Store) -> None:
-    whole = store.path.with_suffix(".whole")
-    shutil.copytree(store.path, whole)
+    copy = store.path.with_suffix(".whole")
+    shutil.copytree(store.path, copy)
     for path in every_file(store):
         if path == store.path / "zarr.json":
             continue
@@ -79,7 +79,7 @@ def test_a_flipped_byte_of_any_file_is_found_and_mended(store: Store) -> None:
             relative
         )
         shutil.rmtree(store.path)
-        shutil.copytree(whole, store.path)
+        shutil.copytree(copy, store.path)
 
 
 def test_a_dropped_part_is_filled_by_the_same_commit(store: Store) -> None:
@@ -96,11 +96,11 @@ def test_a_dropped_part_is_filled_by_the_same_commit(store: Store) -> None:
 
 def test_texts_come_back_after_the_first_of_several_was_dropped(store: Store) -> None:
     run = store.run()
-    more = finite_bits(np.random.default_rng(1), (2, 2, 2, 8), np.dtype("<u2"))
-    run.commit_text(["cow", "pig"], more)
+    values = finite_bits(np.random.default_rng(1), (2, 2, 2, 8), np.dtype("<u2"))
+    run.commit_text(["cow", "pig"], values)
     flip(run.folder / "text" / "0000000" / "value" / "c.0.0.0.0")
     repair(store)
-    store.run().commit_text(["cat", "dog"], more)
+    store.run().commit_text(["cat", "dog"], values)
     assert store.run().text_names == ["cow", "pig", "cat", "dog"]
 
 
@@ -110,8 +110,8 @@ def test_texts_come_back_after_the_first_of_several_was_dropped(store: Store) ->
      "results/abd.json", "pictures/drawn", "runs/tiny"],
 )  # fmt: skip
 def test_what_is_gone_as_a_whole_is_missed_until_it_is_forgotten(store: Store, path: str) -> None:
-    place = store.path / path
-    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    target = store.path / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
     (problem,) = verify(store)
     assert "it was committed and is gone" in problem.what
     assert [row.did for row in repair(store)] == ["forgotten"]
@@ -138,9 +138,9 @@ def test_what_is_removed_by_the_store_is_not_missed(store: Store) -> None:
 
 
 def test_results_and_parts_that_changed_places_are_found(store: Store) -> None:
-    one, other = store.results_dir / "abc.json", store.results_dir / "abd.json"
+    first, second = store.results_dir / "abc.json", store.results_dir / "abd.json"
     aside = store.path.parent / "aside"
-    one.rename(aside), other.rename(one), aside.rename(other)
+    first.rename(aside), second.rename(first), aside.rename(second)
     assert len(verify(store)) == 2
     with pytest.raises(CorruptError, match="expected the result abc, found abd"):
         store.load_result("abc")
@@ -176,8 +176,8 @@ def test_shares_do_not_overlap_and_are_everything(store: Store) -> None:
         store.path / "runs" / "tiny" / "parts" / FIRST / "zarr.json",
     ):
         flip(path)
-    found = [verify(store, share=(number, 3)) for number in (1, 2, 3)]
-    assert sorted(str(problem) for problems in found for problem in problems) == sorted(
+    problem_lists = [verify(store, share=(number, 3)) for number in (1, 2, 3)]
+    assert sorted(str(problem) for problems in problem_lists for problem in problems) == sorted(
         map(str, verify(store))
     )
 
@@ -233,10 +233,10 @@ def test_pruning_removes_what_belonged_to_a_run_that_is_gone(store: Store) -> No
         "of_other", {"config": {"run": "other", "run_hash": store.run("other").config.hash}}
     )
     (store.path / "tmp" / f"{dead_process().tag}-0").mkdir()
-    assert [row.why.split("/")[0] for row in prune(store)] == ["tmp"]
+    assert [row.reason.split("/")[0] for row in prune(store)] == ["tmp"]
     store.remove_run("tiny")
     rows = prune(store, dry_run=True)
-    assert sorted(row.why.split(":")[0] for row in rows) == [
+    assert sorted(row.reason.split(":")[0] for row in rows) == [
         "pictures/drawn",
         "results/abc.json",
         "results/abd.json",
@@ -290,14 +290,14 @@ def test_damaged_pictures_are_drawn_again(store: Store) -> None:
 
 def mutations(value: object) -> list[object]:
     """A JSON value with one member of another type, or without it, at every place."""
-    found: list[object] = [None, "x", -1, [], {}]
+    variants: list[object] = [None, "x", -1, [], {}]
     if isinstance(value, dict):
         for name in value:
-            found.append({key: member for key, member in value.items() if key != name})
-            found += [{**value, name: changed} for changed in mutations(value[name])]
+            variants.append({key: member for key, member in value.items() if key != name})
+            variants += [{**value, name: changed} for changed in mutations(value[name])]
     elif isinstance(value, list) and value:
-        found += [[changed, *value[1:]] for changed in mutations(value[0])]
-    return found
+        variants += [[changed, *value[1:]] for changed in mutations(value[0])]
+    return variants
 
 
 @pytest.mark.parametrize("group", ["", f"parts/{FIRST}", "text/0000000", "roster/0000001"])

@@ -19,10 +19,10 @@ from tests.support.damage import DAMAGES
 def test_it_is_missed_and_made_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     store = open_store(tmp_path / "s.kv", create=True)
     copy = layout.ledger_path(store.path) / layout.ROOT_COPY
-    whole = copy.read_bytes()
+    content = copy.read_bytes()
     damage(copy)
     (problem,) = verify(store)
     assert "ledger/store.json" in f"{problem.what}"
     repair(store)
-    assert copy.read_bytes() == whole
+    assert copy.read_bytes() == content
     assert list(verify(store)) == []

@@ -73,17 +73,17 @@ def test_a_block_over_all_images(
     assert_same_bits(block.values, expected_block(run, images, kind, layer, head))
     assert block.samples == tuple(images)
     for image in block.images:
-        own = expected_block(run, [image.sample], kind, layer, head)
-        assert_same_bits(block.values[image.start : image.stop], own)
+        expected = expected_block(run, [image.sample], kind, layer, head)
+        assert_same_bits(block.values[image.start : image.stop], expected)
     assert block.offsets.tolist() == [0, *(image.stop for image in block.images)]
 
 
 def test_a_block_unpacks_into_values_and_images(run: Run, images: list[Sample]) -> None:
-    values, found = run.read("key", 1, 0)
-    assert [(image.id, image.grid) for image in found] == [
+    values, entries = run.read("key", 1, 0)
+    assert [(image.id, image.grid) for image in entries] == [
         (image.id, image.base().grid) for image in images
     ]
-    assert len(values) == found[-1].stop
+    assert len(values) == entries[-1].stop
 
 
 def test_float32_has_the_same_bits_above(run: Run) -> None:
@@ -93,20 +93,20 @@ def test_float32_has_the_same_bits_above(run: Run) -> None:
 
 
 def test_chosen_images_come_in_the_asked_order(run: Run, images: list[Sample]) -> None:
-    chosen = [images[9], images[2], images[3], images[2]]
-    block = run.read("value", 1, 1, ids=[image.id for image in chosen], raw=True)
-    assert_same_bits(block.values, expected_block(run, chosen, "value", 1, 1))
-    assert block.samples == tuple(chosen)
+    picks = [images[9], images[2], images[3], images[2]]
+    block = run.read("value", 1, 1, ids=[image.id for image in picks], raw=True)
+    assert_same_bits(block.values, expected_block(run, picks, "value", 1, 1))
+    assert block.samples == tuple(picks)
     assert len(run.read("value", 1, 1, ids=[]).values) == 0
 
 
 def test_a_stream_goes_layer_by_layer_and_part_by_part(run: Run, images: list[Sample]) -> None:
-    found = list(run.stream("value", raw=True))
+    pieces = list(run.stream("value", raw=True))
     parts = [images[:4], images[4:8], images[8:]]
-    assert [(layer, list(part.samples)) for layer, part in found] == [
+    assert [(layer, list(part.samples)) for layer, part in pieces] == [
         (layer, part) for layer in (1, 3) for part in parts
     ]
-    for layer, part in found:
+    for layer, part in pieces:
         for head in range(2):
             assert_same_bits(
                 part.values[head], expected_block(run, list(part.samples), "value", layer, head)
@@ -115,19 +115,19 @@ def test_a_stream_goes_layer_by_layer_and_part_by_part(run: Run, images: list[Sa
 
 
 def test_a_stream_of_chosen_layers_and_images(run: Run, images: list[Sample]) -> None:
-    found = list(run.stream("key", layers=[3], ids=[images[9].id, images[2].id, images[0].id]))
-    assert [(layer, list(part.samples)) for layer, part in found] == [
+    pieces = list(run.stream("key", layers=[3], ids=[images[9].id, images[2].id, images[0].id]))
+    assert [(layer, list(part.samples)) for layer, part in pieces] == [
         (3, [images[0], images[2]]),
         (3, [images[9]]),
     ]
     block = run.read("key", 3, 1, ids=[images[0].id, images[2].id])
-    assert_same_bits(found[0][1].values[1], block.values)
+    assert_same_bits(pieces[0][1].values[1], block.values)
 
 
 def test_one_image_with_the_text_before_it(run: Run, images: list[Sample]) -> None:
-    found = run.read_image(images[5].id, raw=True)
+    arrays = run.read_image(images[5].id, raw=True)
     for name, values in image_arrays(run.config, images[5]).items():
-        assert_same_bits(found[name], values)
+        assert_same_bits(arrays[name], values)
     assert set(run.read_image(images[5].id, kinds=["value"])) == {"value", "text_value"}
     assert run.read_image(images[5].id)["key"].dtype == np.float32
 
@@ -163,11 +163,11 @@ def test_a_stretch_of_a_run_opens_its_own_parts_only(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    whole = Run.open_part
+    open_part = Run.open_part
 
     def noted(self: Run, group: str, name: str) -> Any:
         opened.append(name)
-        return whole(self, group, name)
+        return open_part(self, group, name)
 
     monkeypatch.setattr(Run, "open_part", noted)
     assert run.covered_indices(range(3, 5)) == {3, 4}
@@ -309,9 +309,9 @@ def test_any_shape_dtype_and_bits_round_trip(data: st.DataObject) -> None:
         )
         for index in sorted(data.draw(st.sets(st.integers(0, 50), min_size=1, max_size=5)))
     ]
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         run = new_run(
-            Path(place),
+            Path(folder),
             model=replace(MODEL, geometry=geometry, dtype=dtype),
             kinds=tuple(kinds),
             layers=tuple(range(n_layers)),

@@ -43,18 +43,18 @@ def test_any_rows_of_any_heads_equal_zarrs(data: st.DataObject) -> None:
     )
     dtype: Precision = data.draw(st.sampled_from(get_args(Precision)))
     codec: Codec = data.draw(st.sampled_from(get_args(Codec)))
-    with tempfile.TemporaryDirectory() as place:
-        array, _ = write(Path(place), lengths, dtype, codec, one_file=data.draw(st.booleans()))
+    with tempfile.TemporaryDirectory() as folder:
+        array, _ = write(Path(folder), lengths, dtype, codec, one_file=data.draw(st.booleans()))
         layer = data.draw(st.integers(0, 2))
         first = data.draw(st.integers(0, 1))
         heads = range(first, data.draw(st.integers(first + 1, 2)))
         rows: list[Rows] = []
-        wanted: list[int] = []
+        indices: list[int] = []
         for start in data.draw(st.lists(st.integers(0, sum(lengths) - 1), min_size=1, max_size=4)):
             stop = data.draw(st.integers(start + 1, sum(lengths)))
-            rows.append(Rows(start, stop, len(wanted)))
-            wanted += range(start, stop)
-        reference = open_zarr(Path(place))[layer][heads.start : heads.stop][:, wanted]
+            rows.append(Rows(start, stop, len(indices)))
+            indices += range(start, stop)
+        reference = open_zarr(Path(folder))[layer][heads.start : heads.stop][:, indices]
         assert read(ReadRequest(array, layer, heads, rows)).tobytes() == reference.tobytes()
 
 
@@ -77,8 +77,8 @@ def test_many_shards_at_once_fill_their_own_rows(
 
 def test_bits_become_float32_on_the_way(tmp_path: Path) -> None:
     array, values = write(tmp_path, [300, 5])
-    found = read(ReadRequest(array, 1, range(2), [Rows(10, 290, 0)]), np.dtype(np.float32))
-    assert found.tobytes() == bits_to_float32(values[1, :, 10:290]).tobytes()
+    decoded = read(ReadRequest(array, 1, range(2), [Rows(10, 290, 0)]), np.dtype(np.float32))
+    assert decoded.tobytes() == bits_to_float32(values[1, :, 10:290]).tobytes()
 
 
 def test_chunks_written_by_zarr_in_its_own_order_are_found_through_the_index(

@@ -20,25 +20,25 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_a_share_without_the_held_chunk_is_done_with_exit_0(run: Run) -> None:
-    kept: dict[str, str] = {}
+    results: dict[str, str] = {}
 
     def work(share: Share, names: list[str]) -> None:
         share.each(
             names,
-            lambda n: share.once(run, n, lambda: kept.get(n), lambda: kept.setdefault(n, n)),
+            lambda n: share.once(run, n, lambda: results.get(n), lambda: results.setdefault(n, n)),
             "chunks",
         )
 
     with run.claim("b"):
-        said = "1 of 3 chunks are held by others: b of run"
+        message = "1 of 3 chunks are held by others: b of run"
         with (
-            pytest.raises(UnfinishedError, match=f"did its share, .*; {said}") as did,
+            pytest.raises(UnfinishedError, match=f"did its share, .*; {message}") as did,
             sharing(0) as share,
         ):
             work(share, ["a", "b", "c"])
-        assert (did.value.exit_code, list(kept)) == (0, ["a", "c"])
+        assert (did.value.exit_code, list(results)) == (0, ["a", "c"])
         with (
-            pytest.raises(BusyError, match=f"^{said}") as idle,
+            pytest.raises(BusyError, match=f"^{message}") as idle,
             sharing(0) as share,
         ):
             work(share, ["a", "b", "c"])
@@ -51,17 +51,19 @@ def test_a_share_without_the_held_chunk_is_done_with_exit_0(run: Run) -> None:
 def test_what_another_kept_while_one_waited_is_not_made(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[str] = []
-    other = run.claim("a")
-    other.__enter__()
+    results: list[str] = []
+    claim = run.claim("a")
+    claim.__enter__()
 
     def sleep(_: float) -> None:
-        kept.append("theirs")
-        other.__exit__(None, None, None)
+        results.append("theirs")
+        claim.__exit__(None, None, None)
 
     monkeypatch.setattr(time, "sleep", sleep)
     share = Share(600)
-    assert share.result(run, "a", lambda: kept[0] if kept else None, lambda: "ours") == "theirs"
+    assert (
+        share.result(run, "a", lambda: results[0] if results else None, lambda: "ours") == "theirs"
+    )
     assert share.done == []
 
 

@@ -75,11 +75,11 @@ def test_chosen_tokens_are_those_of_the_whole_block(
     run: Run, kind: Kind, choice: dict[str, Any], ids: list[str] | None
 ) -> None:
     layer = run.config.stored_layers(kind)[-1]
-    whole, images = run.read(kind, layer, ids=ids, raw=True)
+    values, images = run.read(kind, layer, ids=ids, raw=True)
     block = run.read(kind, layer, ids=ids, raw=True, **choice)
     # The slow way: every image's own tokens, cut out of the block that was read as a whole.
     pieces = [
-        whole[image.start : image.stop][TokenChoice(**choice).indices(image.sample, kind)]
+        values[image.start : image.stop][TokenChoice(**choice).indices(image.sample, kind)]
         for image in images
     ]
     assert_same_bits(block.values, np.concatenate(pieces))
@@ -133,7 +133,7 @@ def test_the_table_places_every_token(
     assert isinstance(table, np.ndarray) != pandas
     assert tuple(table.columns if pandas else table.dtype.names) == COLUMNS
     columns = [np.asarray(table[name]).tolist() for name in COLUMNS]
-    expected = [place for sample in SAMPLES for place in slow_table(sample, kind)]
+    expected = [row for sample in SAMPLES for row in slow_table(sample, kind)]
     assert repr(list(zip(*columns, strict=True))) == repr(expected)
 
 
@@ -142,12 +142,12 @@ def slow_table(sample: Sample, kind: Kind) -> list[tuple[Any, ...]]:
     spans = sample.vision_spans if kind == "vision" else sample.spans
     rows = []
     for token in range(count_tokens(sample, kind)):
-        place: tuple[Any, ...] = (-1, -1, float("nan"), float("nan"), "")
+        position: tuple[Any, ...] = (-1, -1, float("nan"), float("nan"), "")
         for span in spans:
             if token in span.token_indices():
                 row, col = divmod(token - span.start, span.row_stride)
-                place = (row, col, *span.centre_px(row, col), span.name)
-        rows.append((sample.id, token, *place))
+                position = (row, col, *span.centre_px(row, col), span.name)
+        rows.append((sample.id, token, *position))
     return rows
 
 

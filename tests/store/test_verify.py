@@ -72,22 +72,22 @@ def test_a_flipped_byte_in_any_file_is_listed_with_run_part_and_array(store: Sto
             problems = verify(store)
             restore()
             assert len(problems) == 1, (relative, position, problems)
-            found = problems[0]
+            problem = problems[0]
             if relative[0] == "ledger" or relative == ("runs", "zarr.json"):
-                assert path.name in found.what
+                assert path.name in problem.what
                 continue
             if relative in (("results", "zarr.json"), ("tmp", "zarr.json")):
-                assert found.what.startswith(f"{relative[0]}: zarr.json")
+                assert problem.what.startswith(f"{relative[0]}: zarr.json")
                 continue
             if relative[0] == "results":
-                assert "results/abc.json" in found.what
+                assert "results/abc.json" in problem.what
                 continue
-            assert found.run == "tiny"
-            group, rest = relative[2], relative[3:]
-            if group in ("parts", "text") and rest and rest != ("zarr.json",):
-                assert found.part == (rest[0] if group == "parts" else f"text/{rest[0]}")
-                assert found.array == (rest[1] if len(rest) == 3 else "")
-                assert path.name in found.what
+            assert problem.run == "tiny"
+            group, names = relative[2], relative[3:]
+            if group in ("parts", "text") and names and names != ("zarr.json",):
+                assert problem.part == (names[0] if group == "parts" else f"text/{names[0]}")
+                assert problem.array == (names[1] if len(names) == 3 else "")
+                assert path.name in problem.what
 
 
 def test_a_flipped_byte_of_the_stores_own_file_is_named_on_opening(store: Store) -> None:
@@ -142,21 +142,21 @@ def test_a_short_and_a_missing_file(store: Store) -> None:
 
 def test_foreign_files_are_listed_where_they_lie(store: Store) -> None:
     run = store.path / "runs" / "tiny"
-    places = {
+    files = {
         store.path / "notes.txt": ("", "", ""),
         run / "notes.txt": ("tiny", "", ""),
         run / "parts" / PART / "notes.txt": ("tiny", PART, ""),
         run / "parts" / PART / "key" / "c.7.0.0.0": ("tiny", PART, "key"),
         store.path / "results" / "notes.txt": ("", "", ""),
     }
-    for path in places:
+    for path in files:
         path.write_text("x")
     (run / "parts" / "mine").mkdir()
     (store.path / "runs" / "mine").mkdir()
     problems = verify(store)
-    assert len(problems) == len(places) + 2
-    for path, where in places.items():
-        assert any((p.run, p.part, p.array) == where and path.name in p.what for p in problems)
+    assert len(problems) == len(files) + 2
+    for path, position in files.items():
+        assert any((p.run, p.part, p.array) == position and path.name in p.what for p in problems)
     assert any(p.part == "mine" and "not a part" in p.what for p in problems)
     assert any(p.run == "mine" and "cannot be opened" in p.what for p in problems)
 
@@ -173,10 +173,10 @@ def test_images_that_are_there_twice(store: Store) -> None:
 
 
 def test_a_part_of_another_run(store: Store) -> None:
-    other = store.create_run(config(name="other", kinds=("key",)))
+    second = store.create_run(config(name="other", kinds=("key",)))
     source = store.path / "runs" / "tiny" / "parts" / PART
-    shutil.copytree(source, other.folder / "parts" / PART)
-    shutil.rmtree(other.folder / "parts" / PART / "text_key")
+    shutil.copytree(source, second.folder / "parts" / PART)
+    shutil.rmtree(second.folder / "parts" / PART / "text_key")
     assert any(problem.run == "other" for problem in verify(store))
 
 

@@ -31,15 +31,15 @@ def arrays_of(run: Run, n_images: int = 1) -> tuple[dict[str, Any], dict[str, An
 
 
 def test_joined_arrays_and_one_an_image_write_the_same_bytes(tmp_path: Path) -> None:
-    one, other = new_run(tmp_path / "one"), new_run(tmp_path / "other")
+    joined, separate = new_run(tmp_path / "one"), new_run(tmp_path / "other")
     images = [sample(index) for index in range(3)]
-    arrays, text = arrays_of(one, 3)
-    one.commit_part("0000000-0000003", images, arrays, text)
-    commit(other, images)
-    assert everything(one) == everything(other)
-    for path in everything(one):
-        if (one.store / path).is_file():
-            assert (one.store / path).read_bytes() == (other.store / path).read_bytes()
+    arrays, text = arrays_of(joined, 3)
+    joined.commit_part("0000000-0000003", images, arrays, text)
+    commit(separate, images)
+    assert everything(joined) == everything(separate)
+    for path in everything(joined):
+        if (joined.store / path).is_file():
+            assert (joined.store / path).read_bytes() == (separate.store / path).read_bytes()
 
 
 def test_arrays_that_are_no_contiguous_memory_are_fine(tmp_path: Path) -> None:
@@ -171,20 +171,20 @@ def commit_each(run: Run, images: list[Sample]) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    disk = tmp_path / "disk"
+    disk.mkdir()
     try:
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place],
+        process = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk],
             capture_output=True,
             text=True,
         )
     except FileNotFoundError:
         pytest.skip("there is no mount command to make a small disk with")
-    if made.returncode:
-        pytest.skip(f"mounting a small disk is not permitted here: {made.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    if process.returncode:
+        pytest.skip(f"mounting a small disk is not permitted here: {process.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_is_a_clear_error_and_a_clean_store(small_disk: Path) -> None:
@@ -209,7 +209,7 @@ def test_writing_a_shard_overlaps_with_encoding_the_next_but_not_without_bound(
 
     layers = 12
     run = new_run(tmp_path, kinds=("value",), layers=tuple(range(layers)))
-    encoded, held = [], threading.Event()
+    encoded, gate = [], threading.Event()
     real_encode, real_write = writer._encode, durable.write_recorded
 
     def encode(*args: Any) -> list[bytes]:
@@ -218,7 +218,7 @@ def test_writing_a_shard_overlaps_with_encoding_the_next_but_not_without_bound(
 
     def write(path: Path, *buffers: Any) -> durable.FileRecord:
         if path.name.startswith("c."):
-            held.wait(30)
+            gate.wait(30)
         return real_write(path, *buffers)
 
     monkeypatch.setattr(writer, "_encode", encode)
@@ -229,7 +229,7 @@ def test_writing_a_shard_overlaps_with_encoding_the_next_but_not_without_bound(
         thread.join(0.01)
     thread.join(0.1)
     assert len(encoded) == writer.WRITES_UNDER_WAY + 1
-    held.set()
+    gate.set()
     thread.join()
     assert_holds(run, [sample(0, n_prefix=0)])
 
@@ -238,10 +238,10 @@ def test_parts_of_the_same_name_the_first_one_stays(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     folder = run.folder / "parts" / "0000000-0000001"
     arrays, text = arrays_of(run)
-    every = {**arrays, **{f"text_{kind}": values for kind, values in text.items()}}
-    assert writer.write_part(run.store, folder, config(), [sample(0)], every) > 0
+    full = {**arrays, **{f"text_{kind}": values for kind, values in text.items()}}
+    assert writer.write_part(run.store, folder, config(), [sample(0)], full) > 0
     before = everything(run)
-    other = {name: values + 1 for name, values in every.items()}
-    assert writer.write_part(run.store, folder, config(), [sample(0)], other) == 0
+    second = {name: values + 1 for name, values in full.items()}
+    assert writer.write_part(run.store, folder, config(), [sample(0)], second) == 0
     assert everything(run) == before
     assert_holds(run, [sample(0)])

@@ -51,8 +51,8 @@ def write_cvbench(root: Path) -> Path:
                 "source": source,
             }
             rows[kind].append(record | {"image": builders.cell(number)})
-    for kind, of_kind in rows.items():
-        builders.parquet(root / f"test_{kind.lower()}.parquet", of_kind, ["image"])
+    for kind, records in rows.items():
+        builders.parquet(root / f"test_{kind.lower()}.parquet", records, ["image"])
     return root
 
 
@@ -99,11 +99,11 @@ def answered(
     says: Callable[[int], str],
     *,
     name: str = "",
-    lacking: Collection[str] = (),
+    exclusions: Collection[str] = (),
     **options: Any,
 ) -> Run:
     """A run over a benchmark with an answer to each of its questions: says(its number)."""
-    refs = [ref for ref in dataset.images() if ref.id not in lacking]
+    refs = [ref for ref in dataset.images() if ref.id not in exclusions]
     samples = [sample(ref.id, i, (8, 6), (2, 2)) for i, ref in enumerate(refs)]
     options = {"kinds": ("key", "value"), "layers": 2, **options}
     root = dataset.root or Path()
@@ -118,11 +118,11 @@ def answered(
         name=name,
         **options,
     )
-    held = kvtool.open(store)
-    answerer = Answerer(held, run, None, "cpu", 16)
+    opened = kvtool.open(store)
+    answerer = Answerer(opened, run, None, "cpu", 16)
     for number, question in enumerate(dataset.questions()):
         answers = {heads_key(NO_HEADS): {question.prompt: says(number)}}
-        held.save_result(
+        opened.save_result(
             hash_json([answerer.key, question.image_ids[0], ""]),
             {"kind": "answers", "answers": answers},
         )

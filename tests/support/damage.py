@@ -56,16 +56,16 @@ def assert_computed_again(
         damage(path)
     caplog.clear()
     assert command().to_json() == expected
-    named = [message for message in caplog.messages if message.endswith("; it is computed again")]
-    assert named
-    assert all(any(str(path) in message for path in before) for message in named)
+    notices = [message for message in caplog.messages if message.endswith("; it is computed again")]
+    assert notices
+    assert all(any(str(path) in message for path in before) for message in notices)
     # What the command did not read again is damaged still, and nothing else is.
-    unread = {path.name for path in before if not any(str(path) in message for message in named)}
+    unread = {path.name for path in before if not any(str(path) in message for message in notices)}
     problems = {problem.what for problem in verify(opened) if problem.what.startswith("results/")}
     damaged = {Path(what.partition(": ")[0]).name for what in problems}
     # Results that a test took away before are named as well, for the ledger knows of them.
-    gone = {name for name in damaged if not (opened.results_dir / name).exists()}
-    assert damaged - gone == unread
+    removed = {name for name in damaged if not (opened.results_dir / name).exists()}
+    assert damaged - removed == unread
     caplog.clear()
     assert command().to_json() == expected
     assert not [message for message in caplog.messages if "computed again" in message]

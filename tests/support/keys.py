@@ -49,16 +49,18 @@ def write(
     )
     run = open_store(path, create=True).create_run(replace(config, **changes))
     for start in range(0, len(images), part_size):
-        of = list(images[start : start + part_size])
+        part = list(images[start : start + part_size])
         arrays: dict[str, Any] = {
-            kind: [_stored(one, dtype) for one in values[start : start + part_size]]
+            kind: [_stored(array, dtype) for array in values[start : start + part_size]]
             for kind in run.config.kinds
         }
-        text = np.zeros((layers, heads, sum(one.image_start for one in of), dim), np.float32)
+        text = np.zeros(
+            (layers, heads, sum(sample.image_start for sample in part), dim), np.float32
+        )
         texts: dict[str, Any] = {
             kind: _stored(text, dtype) for kind in run.config.kinds if kind in ("key", "value")
         }
-        run.commit_part(part_name(start, start + len(of)), of, arrays, texts)
+        run.commit_part(part_name(start, start + len(part)), part, arrays, texts)
     return run
 
 

@@ -39,16 +39,17 @@ def planted_run(
     rng = np.random.default_rng(1)
     vectors: dict[str, Any] = {}
     for number, question in enumerate(questions):
-        first, *others = question.image_ids
-        at = ord(question.answer[1]) - ord("A")
+        first, *options = question.image_ids
+        answer_index = ord(question.answer[1]) - ord("A")
         vectors[first] = rng.normal(size=DIM)
-        if others:
-            chosen = at if number in value_right else 1 - at
+        if options:
+            choice = answer_index if number in value_right else 1 - answer_index
             vectors |= {
-                image: vectors[first] * (-1 if i != chosen else 1) for i, image in enumerate(others)
+                image: vectors[first] * (-1 if i != choice else 1)
+                for i, image in enumerate(options)
             }
         else:
-            vectors[first] += 5.0 * (2 * at - 1)
+            vectors[first] += 5.0 * (2 * answer_index - 1)
 
     def fill(s: Any, layer: int, head: int) -> Any:
         return (

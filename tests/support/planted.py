@@ -20,7 +20,7 @@ each.
 CONSTANT = NOISY | {(0, 1), (0, 2), (1, 0), (1, 3)}
 """Those whose keys are (all but) the same for every image."""
 LAYERS, Q_HEADS, KV_HEADS, HEAD_DIM = 6, 8, 4, 4
-ONE, ANIMAL, BRIGHTNESS, ANSWER = range(4)
+UNIT, ANIMAL, BRIGHTNESS, ANSWER = range(4)
 """Channels of the residual stream; all others stay zero."""
 WORDINGS = ("is there a {} in the image", "is the {} on the left", "what colour is the {}")
 
@@ -51,11 +51,11 @@ def planted_model(folder: Path) -> Path:
         for layer, kv_head in NOISY:
             copy_channel(decoder, layer, kv_head, BRIGHTNESS, gain=100.0)
         words = decoder.embed_tokens.weight.zero_()
-        words[:, ONE] = 1.0
+        words[:, UNIT] = 1.0
         words[tiny.word_id("cat"), ANIMAL], words[tiny.word_id("dog"), ANIMAL] = 1.0, -1.0
         head = net.lm_head.weight.zero_()
         head[tiny.word_id("yes"), ANSWER], head[tiny.word_id("no"), ANSWER] = 1.0, -1.0
-        net.model.image_newline.zero_()[ONE] = 1.0
+        net.model.image_newline.zero_()[UNIT] = 1.0
         brightness_in_channel(net)
     net.save_pretrained(folder)
     return folder
@@ -68,7 +68,7 @@ def plant_keys(decoder: Any) -> None:
         for kv_head in range(KV_HEADS):
             rows = keys[kv_head * HEAD_DIM : (kv_head + 1) * HEAD_DIM]
             if (layer, kv_head) in CONSTANT:
-                rows[:, ONE] = 1.0
+                rows[:, UNIT] = 1.0
             else:
                 rows[:, (BRIGHTNESS, ANSWER)] = 1.0 + kv_head / 4
 
@@ -88,19 +88,19 @@ def brightness_in_channel(net: Any) -> None:
     over its tokens.
     """
     projector = net.model.multi_modal_projector
-    shown = []
+    levels = []
     handle = projector.linear_2.register_forward_pre_hook(
-        lambda _, inputs: shown.append(inputs[0].mean(dim=(0, 1)))
+        lambda _, inputs: levels.append(inputs[0].mean(dim=(0, 1)))
     )
     for level in (1.0, -1.0):
         pixels = torch.full((1, 3, 34, 34), 2.0 * level)
         states = net.model.vision_tower(pixels, output_hidden_states=True).hidden_states
         projector(states[net.config.vision_feature_layer][:, 1:])
     handle.remove()
-    white, black = shown
+    white, black = levels
     axis = (white - black) / (white - black).square().sum()
     projector.linear_2.weight.zero_()[BRIGHTNESS] = axis
-    projector.linear_2.bias.zero_()[ONE] = 1.0
+    projector.linear_2.bias.zero_()[UNIT] = 1.0
     projector.linear_2.bias[BRIGHTNESS] = -axis @ (white + black) / 2
 
 
@@ -133,9 +133,9 @@ def planted_mme(folder: Path, n_images: int = 8) -> Path:
     for subset, wording in (("existence", WORDINGS[0]), ("position", WORDINGS[1])):
         (folder / subset).mkdir(parents=True)
         for index in range(n_images):
-            place = folder / subset / f"{index:03d}.png"
-            Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(place)
+            path = folder / subset / f"{index:03d}.png"
+            Image.new("RGB", (40, 40), "white" if index % 2 else "black").save(path)
             pairs = (("cat", "Yes"), ("dog", "No"))
             text = "".join(f"{wording.format(animal)}\t{answer}\n" for animal, answer in pairs)
-            place.with_suffix(".txt").write_text(text)
+            path.with_suffix(".txt").write_text(text)
     return folder

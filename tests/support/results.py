@@ -20,12 +20,14 @@ def about(
     *,
     task: str | None = None,
     n: int = 200,
-    **more: Any,
+    **fields: Any,
 ) -> Result:
-    config = {"run": "r", "model": MODEL, "dataset": "spair71k", "split": "test"} | more.pop(
+    config = {"run": "r", "model": MODEL, "dataset": "spair71k", "split": "test"} | fields.pop(
         "config", {}
     )
-    return Result(command=command, task=task, metric=metric, n=n, rows=rows, config=config, **more)
+    return Result(
+        command=command, task=task, metric=metric, n=n, rows=rows, config=config, **fields
+    )
 
 
 def interval(name: str, value: float | None, half: float = 0.04) -> Row:
@@ -46,10 +48,10 @@ def block(kind: str, layer: int, head: int, metric: str, value: float | None, **
 
 def per_layer(rows: Sequence[Row], metric: str) -> list[Row]:
     groups = dict.fromkeys((row["kind"], row["layer"]) for row in rows)
-    found = [
+    best = [
         best_row([r for r in rows if (r["kind"], r["layer"]) == group], metric) for group in groups
     ]
-    return [row for row in found if row is not None]
+    return [row for row in best if row is not None]
 
 
 def probe(
@@ -58,7 +60,7 @@ def probe(
     kinds: Sequence[str] = ("value",),
     *,
     metric: str = "pck_image",
-    others: int = 1,
+    n_others: int = 1,
 ) -> Result:
     """A rise and a fall over layers; alpha rows that no plot shows; projected, vision and other
     runs beside.
@@ -70,18 +72,21 @@ def probe(
             layer,
             head,
             metric,
-            0.2 + 0.3 * np.sin(3 * at / len(layers)) + 0.1 * float(rng.random()) - 0.05 * which,
+            0.2
+            + 0.3 * np.sin(3 * position / len(layers))
+            + 0.1 * float(rng.random())
+            - 0.05 * which,
         )
         for which, kind in enumerate(kinds)
-        for at, layer in enumerate(layers)
+        for position, layer in enumerate(layers)
         for head in range(heads)
     ]
     rows += [row | {"alpha": 0.05, metric: 0.9} for row in rows]
-    own = [block("projected", 0, 0, metric, 0.21), block("vision", 25, 0, metric, 0.302)]
+    tower_rows = [block("projected", 0, 0, metric, 0.21), block("vision", 25, 0, metric, 0.302)]
     summaries = [row for row in rows if "alpha" not in row]
     best = {**(best_row(summaries, metric) or {}), "select": "max"}
-    baselines = [{"run": "r", "model": MODEL, **row} for row in own]
-    for index in range(others):
+    baselines = [{"run": "r", "model": MODEL, **row} for row in tower_rows]
+    for index in range(n_others):
         name = f"google/siglip-so400m-patch14-384-number-{index}"
         baselines.append(
             {
@@ -93,10 +98,10 @@ def probe(
     return about(
         "probe",
         metric,
-        rows + own,
+        rows + tower_rows,
         task="semantic-correspondence",
         best=best,
-        per_layer=per_layer(summaries + own, metric),
+        per_layer=per_layer(summaries + tower_rows, metric),
         baselines=baselines,
     )
 
@@ -117,17 +122,17 @@ def encoder(layers: Sequence[int] = (3,)) -> Result:
     )
 
 
-def undefined(made: Result) -> Result:
+def undefined(result: Result) -> Result:
     """The same, with every third block undefined, the whole second layer among them."""
     rows = [
-        row | interval(made.metric, None)
+        row | interval(result.metric, None)
         if row["kind"] in ("key", "value") and (i % 3 == 0 or row["layer"] == 1)
         else row
-        for i, row in enumerate(made.rows)
+        for i, row in enumerate(result.rows)
     ]
     summaries = [row for row in rows if "alpha" not in row]
-    best = best_row([row for row in summaries if row["kind"] == "value"], made.metric)
-    return replace(made, rows=rows, best=best, per_layer=per_layer(summaries, made.metric))
+    best = best_row([row for row in summaries if row["kind"] == "value"], result.metric)
+    return replace(result, rows=rows, best=best, per_layer=per_layer(summaries, result.metric))
 
 
 def variance(
@@ -199,17 +204,17 @@ def knockout(
     )
 
 
-def prefix(own: str = "") -> Result:
-    names = ["none", "correct", "random", "incorrect", *([own] if own else [])]
+def prefix(text: str = "") -> Result:
+    names = ["none", "correct", "random", "incorrect", *([text] if text else [])]
     rows = [
         {"condition": condition, "choice": choice, "kind": "value", "layer": 5, "kv_head": 1}
-        | interval("miou_fgbg", 0.4 + 0.03 * index - 0.01 * at)
+        | interval("miou_fgbg", 0.4 + 0.03 * index - 0.01 * position)
         | interval(
-            "difference", 0.03 * index - 0.01 * at * (index > 0), 0.0 if index == 0 else 0.02
+            "difference", 0.03 * index - 0.01 * position * (index > 0), 0.0 if index == 0 else 0.02
         )
         | {"n": 54, "run": "r"}
         for index, condition in enumerate(names)
-        for at, choice in enumerate(("best", "fixed"))
+        for position, choice in enumerate(("best", "fixed"))
     ]
     config = {"dataset": "refcoco", "split": "val", "select": "max", "notes": []}
     return about("prefix", "miou_fgbg", rows, task="referring-expression", n=54, config=config)
@@ -219,19 +224,19 @@ def paired(layers: int = 28, heads: int = 4, metric: str = "value") -> Result:
     rows: list[Row] = []
     for layer in range(layers):
         for head in range(heads):
-            both, value_only, model_only = (
+            common, value_only, model_only = (
                 0.25,
                 0.1 + 0.2 * np.sin(3 * layer / layers) + 0.01 * head,
                 0.06,
             )
             shares = {
-                metric: both + value_only,
-                "model": both + model_only,
-                "union": both + value_only + model_only,
-                "both": both,
+                metric: common + value_only,
+                "model": common + model_only,
+                "union": common + value_only + model_only,
+                "both": common,
                 "value_only": value_only,
                 "model_only": model_only,
-                "neither": 1 - both - value_only - model_only,
+                "neither": 1 - common - value_only - model_only,
             }
             row: Row = {
                 "kind": "value",
@@ -291,7 +296,7 @@ def correlate(models: int = 3, *, coefficients: bool = True) -> Result:
     )
 
 
-EVERY = {
+RESULTS = {
     "probe": probe(),
     "variance": variance(8, 2),
     "knockout": knockout(),
@@ -303,16 +308,16 @@ LONG = (
     "an-organisation-of-a-long-name/and-a-model-of-one-that-is-longer-still-than-a-page-is-wide" * 2
 )
 SHAPES = {
-    **EVERY,
+    **RESULTS,
     "28 x 4": probe(range(28), 4),
-    "28 x 8": probe(range(28), 8, others=3),
+    "28 x 8": probe(range(28), 8, n_others=3),
     "32 x 8, two kinds": probe(range(32), 8, ("value", "key")),
     "80 x 8": probe(range(80), 8),
     "8 x 2, long metric": probe(range(8), 2, metric="miou_fgbg_image"),
     "one block": probe([5], 1),
     "one layer": probe([5], 8),
     "one head": probe(range(8), 1),
-    "more heads than fit": probe(range(28), 64, others=12),
+    "more heads than fit": probe(range(28), 64, n_others=12),
     "some layers": probe([0, 1, 2, 14, 20, 27], 4),
     "nulls": undefined(probe(range(8), 2, ("value", "key"))),
     "encoder": encoder(),

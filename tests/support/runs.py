@@ -126,10 +126,10 @@ def commit(run: Run, images: Iterable[Sample], name: str | None = None) -> int:
     )
 
 
-def assert_same_bits(found: Bits, expected: Bits) -> None:
-    assert found.dtype == expected.dtype
-    assert found.shape == expected.shape
-    assert found.tobytes() == expected.tobytes()
+def assert_same_bits(actual: Bits, expected: Bits) -> None:
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    assert actual.tobytes() == expected.tobytes()
 
 
 def assert_holds(run: Run, images: Iterable[Sample]) -> None:
@@ -140,7 +140,7 @@ def assert_holds(run: Run, images: Iterable[Sample]) -> None:
     assert run.samples == images
     for image in images:
         expected = image_arrays(run.config, image)
-        found = run.read_image(image.id, raw=True)
-        assert set(found) == set(expected)
+        arrays = run.read_image(image.id, raw=True)
+        assert set(arrays) == set(expected)
         for name, values in expected.items():
-            assert_same_bits(found[name], values)
+            assert_same_bits(arrays[name], values)

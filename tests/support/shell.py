@@ -46,7 +46,7 @@ def in_lines(shell: Shell, *command: str) -> LineShell:
 def complete(line: str, **environment: str) -> list[str]:
     """What bash is offered for the last word of a line, which may be empty."""
     words = line.split(" ")
-    asked = {
+    completion = {
         "_KVTOOL_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
@@ -56,7 +56,7 @@ def complete(line: str, **environment: str) -> list[str]:
     code += "try: main()\nfinally: print('torch' in sys.modules or 'numpy' in sys.modules, file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **asked},
+        env={**os.environ, **completion},
         capture_output=True,
         text=True,
         check=False,

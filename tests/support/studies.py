@@ -27,13 +27,13 @@ def scored(name: str, value: float | None, half: float = 0.02) -> Row:
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def about(model: str = "model", dataset: str = "spair71k", **more: Any) -> dict[str, Any]:
+def about(model: str = "model", dataset: str = "spair71k", **fields: Any) -> dict[str, Any]:
     return {
         "run": f"{model}-{dataset}",
         "model": model,
         "dataset": dataset,
         "split": "test",
-        **more,
+        **fields,
     }
 
 
@@ -64,7 +64,7 @@ def probe_result(
     labelled = [row("value", *block, category=name) for name in categories for block in blocks]
     projected = {**row("projected", 0, 0), **scored(metrics[0], 0.3)}
     tower = {**row("vision", 3, 0), **scored(metrics[0], 0.1)}
-    of_layer = [[r for r in summary if r["layer"] == layer] for layer in range(layers)]
+    by_layer = [[r for r in summary if r["layer"] == layer] for layer in range(layers)]
     best = best_row(summary, metrics[0])
     assert best is not None
     config = about(model, task, select=select, seed=0, options={"limit": None})
@@ -78,7 +78,7 @@ def probe_result(
         n=60,
         rows=[*summary, *labelled, projected],
         best={**best, "select": select},
-        per_layer=[best_row(rows, metrics[0]) or {} for rows in of_layer],
+        per_layer=[best_row(rows, metrics[0]) or {} for rows in by_layer],
         baselines=[
             {"run": config["run"], "model": model, **projected},
             {"run": "tower-run", "model": "tower", **tower},
@@ -127,13 +127,13 @@ def variance_result(bimodal: bool = True) -> Result:
 
 
 def knockout_result() -> Result:
-    def row(condition: str, value: float, **more: Any) -> Row:
+    def row(condition: str, value: float, **fields: Any) -> Row:
         return {
             "condition": condition,
             "n_heads": 0 if condition == "none" else 3,
             **scored("f1", value),
             "n": 90,
-        } | more
+        } | fields
 
     tested = {"n_lost": 2, "n_gained": 1, "mcnemar_p": 1.0}
     rows = [row("none", 0.8), row("none", 0.81, file="random"), row("chosen", 0.79, **tested)]
@@ -197,7 +197,7 @@ def paired_result() -> Result:
         "mcnemar_p": 0.02,
         "n": 60,
     }
-    known = {
+    values = {
         "label": "A",
         "answer": NASTY,
         "said": "B",
@@ -205,7 +205,9 @@ def paired_result() -> Result:
         "value": "A",
         "value_right": True,
     }
-    items = [{"id": f"q{i}", "images": [f"im{i}"], **known, "cell": "value_only"} for i in range(3)]
+    items = [
+        {"id": f"q{i}", "images": [f"im{i}"], **values, "cell": "value_only"} for i in range(3)
+    ]
     return Result(
         "paired", "semantic-correspondence", "value", 60, [row], best={**row, "select": "max"}, items=items,
         config=about(), versions=VERSIONS,
@@ -238,20 +240,20 @@ def unknown_result() -> Result:
 
 def every_result() -> list[Result]:
     probes = [probe_result(), probe_result(model="second", seed=1)]
-    others = [
+    results = [
         knockout_result(),
         prefix_result(),
         paired_result(),
         correlate_result(),
         unknown_result(),
     ]
-    return [*probes, variance_result(), *others]
+    return [*probes, variance_result(), *results]
 
 
-def study(*results: Result, **more: Any) -> Study:
+def study(*results: Result, **options: Any) -> Study:
     return Study(
         "A study",
         "Made by a test.",
         tuple(KeptResult("s.kv", result) for result in results),
-        **more,
+        **options,
     )

@@ -105,27 +105,29 @@ def write_run(
         )
 
     for start in range(0, len(samples), part_size):
-        of = list(samples[start : start + part_size])
+        part = list(samples[start : start + part_size])
         arrays: dict[str, Any] = {}
         value = [
             np.stack([np.stack([fill(s, i, h) for h in range(HEADS)]) for i in range(layers)])
-            for s in of
+            for s in part
         ]
         for kind in kinds:
             if kind in ("key", "value"):
                 arrays[kind] = [stored(v) for v in value]
             elif kind == "projected":
-                arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_tokens, 2 * DIM))) for s in of]
+                arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_tokens, 2 * DIM))) for s in part]
             else:
-                arrays[kind] = [stored(rng.normal(size=(1, 1, s.n_vision_tokens, DIM))) for s in of]
+                arrays[kind] = [
+                    stored(rng.normal(size=(1, 1, s.n_vision_tokens, DIM))) for s in part
+                ]
         for kind in spoiled if start == 0 else ():
             arrays[kind][0].reshape(-1)[0] = 0x7FC0 if dtype == "bfloat16" else np.nan
         text: dict[str, Any] = {
-            kind: stored(np.zeros((layers, HEADS, sum(s.image_start for s in of), DIM)))
+            kind: stored(np.zeros((layers, HEADS, sum(s.image_start for s in part), DIM)))
             for kind in ("key", "value")
             if kind in kinds
         }
-        run.commit_part(part_name(of[0].index, of[-1].index + 1), of, arrays, text)
+        run.commit_part(part_name(part[0].index, part[-1].index + 1), part, arrays, text)
     run.refresh()
     return run
 

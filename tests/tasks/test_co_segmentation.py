@@ -40,11 +40,11 @@ def test_golden_chain() -> None:
     np.testing.assert_allclose(sse[0, : k[0] - 1], expected[:-1], rtol=0.01)
     np.testing.assert_allclose(sse[0, k[0] - 1], expected[-1], rtol=0.03)
     assert np.isnan(sse[0, k[0] :]).all()
-    found = cs.cosegment(
+    masks = cs.cosegment(
         values, [torch.from_numpy(data[f"saliency_{i}"])[None] for i in range(count)]
     )
     for i in range(count):
-        token_mask = found[i][0].reshape(data[f"grid_{i}"])
+        token_mask = masks[i][0].reshape(data[f"grid_{i}"])
         assert (token_mask == data[f"token_mask_{i}"]).mean() >= 0.995
         height, width = map(int, data[f"size_{i}"])
         rows, cols = nearest_cells(span_of(data[f"grid_{i}"], height, width), (width, height))
@@ -106,11 +106,11 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
         if r.get("category") == "cow" and (r["layer"], r["kv_head"]) == PLANTED
     ]
     assert cow[0]["j_mean"] == pytest.approx((6 / 8 + 3) / 4)
-    others = [
+    rivals = [
         r for r in result.rows if "category" not in r and r["kind"] == "value" and r["j_mean"] < 0.9
     ]
-    assert len(others) == 11
-    assert max(r["j_mean"] for r in others) < 0.35
+    assert len(rivals) == 11
+    assert max(r["j_mean"] for r in rivals) < 0.35
     assert_documented(result.to_json())
     assert probe(run, TASK, fresh=True).to_json() == result.to_json()
 

@@ -68,11 +68,11 @@ def slow_counts(
         dense = torch.nn.functional.interpolate(
             logits, size=truth.shape, mode="bilinear", align_corners=False
         )
-        said, keep = dense[0, 0].numpy() > 0, truth != VOID
+        prediction, keep = dense[0, 0].numpy() > 0, truth != VOID
         row = []
         for count in (np.logical_and, np.logical_or):
             for side in (False, True):
-                row.append(int(count(said[keep] == side, (truth[keep] == 1) == side).sum()))
+                row.append(int(count(prediction[keep] == side, (truth[keep] == 1) == side).sum()))
         counts.append(row)
         classes.append(episode.class_id)
     return np.array(counts), classes
@@ -81,13 +81,15 @@ def slow_counts(
 def slow_scores(counts: Array, classes: list[int]) -> dict[str, float]:
     per_class = []
     for class_id in range(1, 6):
-        of = counts[np.array(classes) == class_id]
-        per_class += [of[:, 1].sum() / of[:, 3].sum()] if len(of) else []
-    both = counts.sum(axis=0)
+        class_counts = counts[np.array(classes) == class_id]
+        per_class += (
+            [class_counts[:, 1].sum() / class_counts[:, 3].sum()] if len(class_counts) else []
+        )
+    totals = counts.sum(axis=0)
     return {
         "miou": float(np.mean(per_class)),
         "miou_episode": float(np.mean(counts[:, 1] / counts[:, 3])),
-        "fb_iou": float((both[0] / both[2] + both[1] / both[3]) / 2),
+        "fb_iou": float((totals[0] / totals[2] + totals[1] / totals[3]) / 2),
     }
 
 
@@ -121,11 +123,11 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path) -> None:
     assert row_of(result.rows, "value", *PLANTED, "aeroplane")["miou"] == pytest.approx(10 / 12)
     assert row_of(result.rows, "value", *PLANTED, "bird")["miou"] == 1.0
     summary = [row for row in result.rows if "category" not in row and row["kind"] == "value"]
-    others = [row for row in summary if (row["layer"], row["kv_head"]) != PLANTED]
-    chance = np.mean([row["miou"] for row in others])
-    covered = [row["miou_low"] <= chance <= row["miou_high"] for row in others]
+    rivals = [row for row in summary if (row["layer"], row["kv_head"]) != PLANTED]
+    chance = np.mean([row["miou"] for row in rivals])
+    covered = [row["miou_low"] <= chance <= row["miou_high"] for row in rivals]
     assert chance < 0.05
-    assert len(others) == 15
+    assert len(rivals) == 15
     assert sum(covered) >= 12  # episodes count as independent though they share supports
 
 
@@ -139,17 +141,17 @@ def test_the_slow_reference_agrees(tmp_path: Path) -> None:
         ("projected", 0, 0),
     ):
         row = row_of(result.rows, kind, layer, head)
-        wanted = slow_scores(*slow_counts(run, kind, layer, head, 12))
-        assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=2e-3)
+        expected = slow_scores(*slow_counts(run, kind, layer, head, 12))
+        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=2e-3)
 
 
 def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path, 2)
-    whole = probe(run, TASK, episodes=8, layers=[5], kinds=["value"])
+    full = probe(run, TASK, episodes=8, layers=[5], kinds=["value"])
     monkeypatch.setattr(foreground_segmentation, "BATCH_FLOATS", {"cpu": 1})
     single = probe(run, TASK, episodes=8, layers=[5], kinds=["value"], fresh=True)
-    for one, other in zip(whole.rows, single.rows, strict=True):
-        assert one["miou"] == pytest.approx(other["miou"], abs=5e-3)
+    for row, single_row in zip(full.rows, single.rows, strict=True):
+        assert row["miou"] == pytest.approx(single_row["miou"], abs=5e-3)
 
 
 def test_two_computations_are_equal(tmp_path: Path) -> None:
@@ -158,8 +160,8 @@ def test_two_computations_are_equal(tmp_path: Path) -> None:
         probe(run, TASK, episodes=9, layers=[2, 5], fresh=True).to_json() for _ in range(2)
     )
     assert first == second
-    other = probe(run, TASK, episodes=9, layers=[2, 5], seed=1)
-    assert other.to_json()["rows"] != first["rows"]
+    third = probe(run, TASK, episodes=9, layers=[2, 5], seed=1)
+    assert third.to_json()["rows"] != first["rows"]
 
 
 def test_split(tmp_path: Path) -> None:
@@ -206,8 +208,8 @@ def test_patch_labels_by_majority() -> None:
     mask = np.array(
         [[1, 1, 1, 255], [0, 0, 255, 255], [255, 255, 0, 0], [255, 255, 0, 0]], np.uint8
     )
-    foreground, kept = patch_labels(mask, GridSpan("base", 0, (2, 2), 2, (0.0, 0.0, 4.0, 4.0)))
+    foreground, valid = patch_labels(mask, GridSpan("base", 0, (2, 2), 2, (0.0, 0.0, 4.0, 4.0)))
     assert foreground.tolist() == [False, True, False, False]
-    assert kept.tolist() == [True, True, False, True]
+    assert valid.tolist() == [True, True, False, True]
     _, padded = patch_labels(mask, GridSpan("base", 0, (2, 2), 2, (0.0, -4.0, 4.0, 4.0)))
     assert padded.tolist() == [False, False, True, True]

@@ -45,13 +45,13 @@ def test_semantic_segmentation_by_hand(tmp_path: Path) -> None:
     assert result.best["iou_fg"] == pytest.approx(foreground)
     assert result.best["miou_fgbg"] == pytest.approx((foreground + background) / 2)
     assert result.best["miou_fgbg_image"] == pytest.approx((11 + (11 / 13 + 34 / 36) / 2) / 12)
-    others = [
+    rivals = [
         r for r in result.rows if "category" not in r and (r["layer"], r["kv_head"]) != PLANTED
     ]
-    assert max(r["miou_fgbg"] for r in others) < 0.6
-    chance = np.mean([r["miou_fgbg"] for r in others])
+    assert max(r["miou_fgbg"] for r in rivals) < 0.6
+    chance = np.mean([r["miou_fgbg"] for r in rivals])
     assert (
-        sum(r["miou_fgbg_low"] <= chance <= r["miou_fgbg_high"] for r in others) >= len(others) - 2
+        sum(r["miou_fgbg_low"] <= chance <= r["miou_fgbg_high"] for r in rivals) >= len(rivals) - 2
     )
     assert_documented(result.to_json())
     assert probe(run, "semantic-segmentation", fresh=True).to_json() == result.to_json()
@@ -68,10 +68,10 @@ def slow_maps(run: Run, layer: int, head: int) -> dict[str, Array]:
     return maps
 
 
-def dense(one: Array, height: int, width: int) -> Array:
+def dense(patch_map: Array, height: int, width: int) -> Array:
     return np.asarray(
         torch.nn.functional.interpolate(
-            torch.from_numpy(one)[None, None],
+            torch.from_numpy(patch_map)[None, None],
             size=(height, width),
             mode="bilinear",
             align_corners=False,
@@ -90,15 +90,15 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
             for r in result.rows
             if (r["layer"], r["kv_head"]) == (layer, head) and "category" not in r
         )
-        given, official = np.zeros((2, 2)), np.zeros((4, 2))
+        image_counts, official = np.zeros((2, 2)), np.zeros((4, 2))
         for name, maps in slow_maps(run, layer, head).items():
             ids = dataset.label_map(name)
             keep = ids != 1000
-            own = maps[dataset.class_id(name) - 1]
-            said = dense(own, *ids.shape) > own.mean()
+            class_map = maps[dataset.class_id(name) - 1]
+            prediction = dense(class_map, *ids.shape) > class_map.mean()
             for side in (0, 1):
-                a, b = (said == side) & keep, ((ids == dataset.class_id(name)) == side) & keep
-                given[side] += [(a & b).sum(), (a | b).sum()]
+                a, b = (prediction == side) & keep, ((ids == dataset.class_id(name)) == side) & keep
+                image_counts[side] += [(a & b).sum(), (a | b).sum()]
             stack = np.stack([dense(m, *ids.shape) for m in maps])
             best = stack.argmax(0)
             over = stack.max(0) > maps.mean((1, 2))[best]
@@ -106,7 +106,9 @@ def test_semantic_segmentation_agrees_with_the_slow_reference(tmp_path: Path) ->
             for c in range(4):
                 a, b = (labels == c) & keep, (ids == c) & keep
                 official[c] += [(a & b).sum(), (a | b).sum()]
-        assert row["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
+        assert row["miou_fgbg"] == pytest.approx(
+            (image_counts[:, 0] / image_counts[:, 1]).mean(), abs=2e-3
+        )
         assert row["miou"] == pytest.approx(
             (official[:, 0] / (official[:, 1] + 1e-10)).mean(), abs=2e-3
         )
@@ -116,23 +118,25 @@ def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
     run = bdd_run(tmp_path)
     dataset = Bdd10k(tmp_path / "data", "val")
     result = probe(run, "semantic-segmentation", layers=[3], heads=[1], all_classes=True)
-    given, of_car, official = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((19, 2))
+    image_counts, car_counts, official = np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((19, 2))
     for name, maps in slow_maps(run, 3, 1).items():
         labels = dataset.label_map(name)
         keep = labels != 255
         stack = np.stack([dense(m, *labels.shape) for m in maps])
         for label in np.unique(labels[keep]):
-            said = stack[label] > maps[label].mean()
+            prediction = stack[label] > maps[label].mean()
             for side in (0, 1):
-                a, b = (said == side) & keep, ((labels == label) == side) & keep
-                given[side] += [(a & b).sum(), (a | b).sum()]
-                of_car[side] += [(a & b).sum(), (a | b).sum()] if label == 13 else 0
+                a, b = (prediction == side) & keep, ((labels == label) == side) & keep
+                image_counts[side] += [(a & b).sum(), (a | b).sum()]
+                car_counts[side] += [(a & b).sum(), (a | b).sum()] if label == 13 else 0
         for label in range(19):
             a, b = (stack.argmax(0) == label) & keep, (labels == label) & keep
             official[label] += [(a & b).sum(), (a | b).sum()]
     assert result.best is not None
     assert result.best["n"] == 6
-    assert result.best["miou_fgbg"] == pytest.approx((given[:, 0] / given[:, 1]).mean(), abs=2e-3)
+    assert result.best["miou_fgbg"] == pytest.approx(
+        (image_counts[:, 0] / image_counts[:, 1]).mean(), abs=2e-3
+    )
     present = [0, 2, 10, 13]
     assert result.best["miou"] == pytest.approx(
         (official[present, 0] / official[present, 1]).mean(), abs=2e-3
@@ -141,7 +145,7 @@ def test_bdd_has_every_class_of_an_image_in_turn(tmp_path: Path) -> None:
     assert list(categories) == ["road", "building", "sky", "car"]
     assert categories["car"]["n"] == 5
     assert categories["car"]["miou_fgbg"] == pytest.approx(
-        (of_car[:, 0] / of_car[:, 1]).mean(), abs=2e-3
+        (car_counts[:, 0] / car_counts[:, 1]).mean(), abs=2e-3
     )
     assert_documented(result.to_json())
 

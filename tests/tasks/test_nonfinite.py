@@ -75,13 +75,13 @@ def test_one_number_spoils_the_block_and_no_other(
             row[name + end] is None for name in metric_names(row) for end in ("", "_low", "_high")
         )
     sound = probe(write(tmp_path / "sound.kv", root, dtype, 0.5), TASK)
-    others = [row for row in result.rows if row not in spoiled]
-    assert others == [row for row in sound.rows if row not in rows_of(sound, *PLANTED)]
-    assert not any("nonfinite" in row for row in others)
+    rivals = [row for row in result.rows if row not in spoiled]
+    assert rivals == [row for row in sound.rows if row not in rows_of(sound, *PLANTED)]
+    assert not any("nonfinite" in row for row in rivals)
     assert result.best is not None
     assert result.best["layer"] != PLANTED[0] or result.best["kv_head"] != PLANTED[1]
     assert result.best["pck_image"] == max(
-        row["pck_image"] for row in others if is_summary(row) and row["kind"] == "value"
+        row["pck_image"] for row in rivals if is_summary(row) and row["kind"] == "value"
     )
     assert all("nonfinite" not in row for row in result.per_layer)
     (line,) = result.skipped
@@ -123,18 +123,18 @@ def test_spoiled_baselines_have_no_score(tmp_path: Path, root: Path) -> None:
     dataset = SPair71k(root, "test")
     samples = [sample(ref.id, i, WH, GRID) for i, ref in enumerate(dataset.images())]
     run = write(tmp_path / "s.kv", root, value=0.5)
-    other = write_run(
+    second = write_run(
         *(tmp_path / "s.kv", "spair71k", "test", root, samples, noise(3)),
         model="other",
         kinds=("vision",),
         part_size=len(samples) + 1,
         spoiled=("vision",),
     )
-    assert other.nonfinite().keys() == {("vision", 3, 0)}
+    assert second.nonfinite().keys() == {("vision", 3, 0)}
     result = probe(run, TASK)
-    (baseline,) = [row for row in result.baselines if row["run"] == other.name]
+    (baseline,) = [row for row in result.baselines if row["run"] == second.name]
     assert (baseline["pck_image"], baseline["nonfinite"]) == (None, 1)
-    assert any(other.name in line and "vision: layer 3" in line for line in result.skipped)
+    assert any(second.name in line and "vision: layer 3" in line for line in result.skipped)
 
 
 def test_vectors_of_texts_spoil_their_block(tmp_path: Path) -> None:

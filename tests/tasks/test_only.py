@@ -53,29 +53,29 @@ def saved(
 @pytest.mark.parametrize("name", RUNS)
 def test_some_are_predicted_as_among_all(name: str, tmp_path: Path) -> None:
     run = RUNS[name](tmp_path)
-    wanted = {run.ids[1], run.ids[3]}
-    _, every, records = saved(run, name, tmp_path / "every", NOISE)
-    task, some, chosen = saved(run, name, tmp_path / "some", NOISE, wanted)
+    picks = {run.ids[1], run.ids[3]}
+    _, full, records = saved(run, name, tmp_path / "every", NOISE)
+    task, part, part_records = saved(run, name, tmp_path / "some", NOISE, picks)
     if name == "semantic-correspondence":
-        lines = every["answers.jsonl"].splitlines()
+        lines = full["answers.jsonl"].splitlines()
         mine = [
             line
             for pair, line in zip(task.pairs, lines, strict=True)
-            if {pair.src_id, pair.trg_id} == wanted
+            if {pair.src_id, pair.trg_id} == picks
         ]
-        assert some["answers.jsonl"].splitlines() == mine
+        assert part["answers.jsonl"].splitlines() == mine
         assert len(mine) == 2
         task.only({run.ids[1]})
         assert len(task._saved) == 6
         return
     if name == "temporal-correspondence":
-        assert [record["image"] for record in chosen] == run.ids[: davis.FRAMES]
+        assert [record["image"] for record in part_records] == run.ids[: davis.FRAMES]
     else:
-        assert chosen == [
-            record for record in records if {record.get("image"), record.get("query")} & wanted
+        assert part_records == [
+            record for record in records if {record.get("image"), record.get("query")} & picks
         ]
-    assert 0 < len(chosen) < len(records)
-    assert some == {record["file"]: every[record["file"]] for record in chosen}
+    assert 0 < len(part_records) < len(records)
+    assert part == {record["file"]: full[record["file"]] for record in part_records}
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "semantic-correspondence"])
@@ -85,10 +85,13 @@ def test_the_truth_is_what_is_scored(name: str, tmp_path: Path) -> None:
     task, _, records = saved(run, name, tmp_path / "out", PLANTED)
     agree = []
     for record in records:
-        said, truth = np.asarray(Image.open(tmp_path / "out" / record["file"])), task.truth(record)
-        assert said.shape == truth.shape
-        said = said if name == "temporal-correspondence" else said > 0
-        agree.append((said == truth)[truth != VOID].mean())
+        prediction, truth = (
+            np.asarray(Image.open(tmp_path / "out" / record["file"])),
+            task.truth(record),
+        )
+        assert prediction.shape == truth.shape
+        prediction = prediction if name == "temporal-correspondence" else prediction > 0
+        agree.append((prediction == truth)[truth != VOID].mean())
     assert np.mean(agree) > (
         0.97 if name in ("co-segmentation", "temporal-correspondence") else 0.4
     )
@@ -99,9 +102,9 @@ def test_the_truth_is_what_is_scored(name: str, tmp_path: Path) -> None:
 def test_a_class_is_clustered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, sizes = msrc.make_run(tmp_path), list[int]()
 
-    def counting(values: Any, *others: Any, **options: Any) -> Any:
+    def counting(values: Any, *arguments: Any, **options: Any) -> Any:
         sizes.append(len(values))
-        return cosegment(values, *others, **options)
+        return cosegment(values, *arguments, **options)
 
     cosegment = co_segmentation.cosegment
     monkeypatch.setattr(co_segmentation, "cosegment", counting)

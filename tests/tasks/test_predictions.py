@@ -41,7 +41,7 @@ from tests.support.tasks import temporal_correspondence as davis
 from tests.support.units import noise, sample, write_run
 
 DOCS = Path(__file__).parents[2] / "docs/output.md"
-OTHER: dict[str, Any] = {"layers": [2], "heads": [1]}
+BLOCK: dict[str, Any] = {"layers": [2], "heads": [1]}
 """A block of noise: asked for alone, it is the best."""
 
 
@@ -52,18 +52,18 @@ def best(result: Result) -> Row:
 
 def index_of(folder: Path, result: Result) -> list[dict[str, Any]]:
     """The records of predictions.json, which names the best block and every file."""
-    about = json.loads((folder / predictions.INDEX).read_text())
-    assert about["schema"] == predictions.SCHEMA
-    assert {name: about[name] for name in ("kind", "layer", "kv_head")} == {
+    index = json.loads((folder / predictions.INDEX).read_text())
+    assert index["schema"] == predictions.SCHEMA
+    assert {name: index[name] for name in ("kind", "layer", "kv_head")} == {
         name: best(result)[name] for name in ("kind", "layer", "kv_head")
     }
-    assert about["config"]["run"] == result.config["run"]
+    assert index["config"]["run"] == result.config["run"]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files == {record["file"] for record in about["files"]} | {predictions.INDEX}
-    found: list[dict[str, Any]] = about["files"]
+    assert files == {record["file"] for record in index["files"]} | {predictions.INDEX}
+    records: list[dict[str, Any]] = index["files"]
     documented = set(re.findall(r"`([^`]+)`", DOCS.read_text()))
-    assert about.keys() | {name for record in found for name in record} <= documented
-    return found
+    assert index.keys() | {name for record in records for name in record} <= documented
+    return records
 
 
 def read_mask(path: Path) -> Array:
@@ -74,14 +74,14 @@ def read_mask(path: Path) -> Array:
     return values > 0
 
 
-def iou(said: Array, truth: Array) -> float:
+def iou(prediction: Array, truth: Array) -> float:
     """Of one mask; truth 255 is left out."""
     keep = truth != VOID
-    a, b = said[keep], truth[keep] == 1
+    a, b = prediction[keep], truth[keep] == 1
     return float((a & b).sum() / (a | b).sum())
 
 
-@pytest.mark.parametrize("options", [{}, OTHER, {"propagation": "nearest", **OTHER}])
+@pytest.mark.parametrize("options", [{}, BLOCK, {"propagation": "nearest", **BLOCK}])
 def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
     run = davis.make_run(tmp_path, lost="two/00003")
     first = tmp_path / "data/Annotations/480p/one/00000.png"
@@ -99,13 +99,13 @@ def test_davis_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     with Image.open(tmp_path / "out/one/00000.png") as image:
         np.testing.assert_array_equal(np.asarray(image), np.where(ids == VOID, 0, ids))
     scored = score("davis", data=tmp_path / "data", results=tmp_path / "out")
-    of_block = best(result)
+    row = best(result)
     for name in ("j_and_f", "j_mean", "f_mean", "j_recall", "f_recall", "j_decay", "f_decay"):
-        assert scored.rows[0][name] == pytest.approx(of_block[name], abs=1e-12)
+        assert scored.rows[0][name] == pytest.approx(row[name], abs=1e-12)
     assert scored.n == result.n
 
 
-@pytest.mark.parametrize("options", [{}, OTHER, {"upsample": True, **OTHER}])
+@pytest.mark.parametrize("options", [{}, BLOCK, {"upsample": True, **BLOCK}])
 def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) -> None:
     dataset = SPair71k(spair.write_spair(tmp_path / "data", images=4), "test")
     samples = [sample(ref.id, i, spair.WH, spair.GRID) for i, ref in enumerate(dataset.images())]
@@ -117,12 +117,12 @@ def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
     block = best(result)
     for row in score("spair", answers=answers).rows:
         if row.get("category") is None:
-            wanted = spair.summary(
+            expected = spair.summary(
                 result, block["kind"], block["layer"], block["kv_head"], alpha=row.get("alpha")
             )
             assert (row["pck_image"], row["pck_point"]) == (
-                wanted["pck_image"],
-                wanted["pck_point"],
+                expected["pck_image"],
+                expected["pck_point"],
             )
     first = json.loads(answers.read_text().splitlines()[0])
     record = json.loads(
@@ -143,7 +143,7 @@ def test_spair_by_the_official_score(tmp_path: Path, options: dict[str, Any]) ->
 
 def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
     run = pascal.make_run(tmp_path, 3)
-    result = probe(run, pascal.TASK, episodes=11, save_predictions=tmp_path / "out", **OTHER)
+    result = probe(run, pascal.TASK, episodes=11, save_predictions=tmp_path / "out", **BLOCK)
     dataset = Pascal5i(tmp_path / "data", "fold0")
     files = index_of(tmp_path / "out", result)
     for record, episode in zip(files, dataset.episodes(11), strict=True):
@@ -151,11 +151,11 @@ def test_pascal_masks_of_episodes(tmp_path: Path) -> None:
             episode.query_id,
             episode.support_ids,
         )
-    found = [
+    ious = [
         iou(read_mask(tmp_path / "out" / r["file"]), dataset.class_mask(r["query"], r["class_id"]))
         for r in files
     ]
-    assert np.mean(found) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
+    assert np.mean(ious) == pytest.approx(best(result)["miou_episode"], abs=1e-12)
 
 
 def test_msrc_masks(tmp_path: Path) -> None:
@@ -163,12 +163,12 @@ def test_msrc_masks(tmp_path: Path) -> None:
     result = probe(run, msrc.TASK, save_predictions=tmp_path / "out")
     dataset = Msrc(tmp_path / "data")
     files = index_of(tmp_path / "out", result)
-    found = [
+    ious = [
         iou(read_mask(tmp_path / "out" / r["file"]), dataset.group_mask(r["image"], r["category"]))
         for r in files
     ]
     assert {record["file"] for record in files} == {f"{name}.png" for name in run.ids}
-    assert np.mean(found) == pytest.approx(best(result)["j_mean"], abs=1e-12)
+    assert np.mean(ious) == pytest.approx(best(result)["j_mean"], abs=1e-12)
 
 
 def imagenet_50(folder: Path) -> Run:
@@ -201,7 +201,7 @@ def imagenet_50(folder: Path) -> Run:
 
 def test_imagenet_s_by_the_official_score(tmp_path: Path) -> None:
     run, out = imagenet_50(tmp_path), tmp_path / "out"
-    result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out, **OTHER)
+    result = probe(run, "semantic-segmentation", all_classes=True, save_predictions=out, **BLOCK)
     assert len(index_of(out, result)) == 50
     scored = score("imagenet-s", data=tmp_path / "ImageNetS50", results=out, classes=50).rows[0]
     assert scored["n_missing"] == 0
@@ -221,10 +221,10 @@ def test_bdd_by_the_official_score(tmp_path: Path) -> None:
     result = probe(run, "semantic-segmentation", save_predictions=masks)
     dataset, counts = Bdd10k(tmp_path / "data"), np.zeros((2, 2))
     for record in index_of(masks, result):
-        labels, said = dataset.label_map(record["image"]), read_mask(masks / record["file"])
+        labels, prediction = dataset.label_map(record["image"]), read_mask(masks / record["file"])
         true = labels == dataset.texts().index(record["category"])
         for side in (0, 1):
-            a, b = (said == side)[labels != VOID], (true == side)[labels != VOID]
+            a, b = (prediction == side)[labels != VOID], (true == side)[labels != VOID]
             counts[side] += [(a & b).sum(), (a | b).sum()]
     assert (counts[:, 0] / counts[:, 1]).mean() == pytest.approx(
         best(result)["miou_fgbg"], abs=1e-12
@@ -233,14 +233,14 @@ def test_bdd_by_the_official_score(tmp_path: Path) -> None:
 
 def test_masks_of_the_given_class_are_no_benchmark_maps(tmp_path: Path) -> None:
     run, out = imagenet_50(tmp_path), tmp_path / "out"
-    result = probe(run, "semantic-segmentation", save_predictions=out, **OTHER)
+    result = probe(run, "semantic-segmentation", save_predictions=out, **BLOCK)
     dataset = ImageNetS(tmp_path / "ImageNetS50")
     intersection = union = 0
     for record in index_of(out, result):
-        truth, said = dataset.mask(record["image"]), read_mask(out / record["file"])
+        truth, prediction = dataset.mask(record["image"]), read_mask(out / record["file"])
         keep = truth != VOID
-        intersection += int((said & (truth == 1))[keep].sum())
-        union += int((said | (truth == 1))[keep].sum())
+        intersection += int((prediction & (truth == 1))[keep].sum())
+        union += int((prediction | (truth == 1))[keep].sum())
     assert intersection / union == pytest.approx(best(result)["iou_fg"], abs=1e-12)
     with pytest.raises(DatasetError, match=r"expected an? (RGB|colour-coded) map"):
         score("imagenet-s", data=tmp_path / "ImageNetS50", results=out, classes=50)
@@ -263,24 +263,26 @@ def test_refcoco_masks_of_sentences(tmp_path: Path) -> None:
     )
     language.commit_texts(run, dataset.texts())
     result = probe(run, "referring-expression", save_predictions=tmp_path / "out")
-    expressions = {one.sent_id: one for one in dataset.expressions()}
-    found = []
+    expressions = {expression.sent_id: expression for expression in dataset.expressions()}
+    ious = []
     for record in index_of(tmp_path / "out", result):
-        one = expressions[record["sent_id"]]
+        expression = expressions[record["sent_id"]]
         assert (record["sent"], record["image"], record["ann_id"]) == (
-            one.text,
-            one.image_id,
-            one.ann_id,
+            expression.text,
+            expression.image_id,
+            expression.ann_id,
         )
-        found.append(iou(read_mask(tmp_path / "out" / record["file"]), dataset.object_mask(one)))
-    assert len(found) == 8
-    assert np.mean(found) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
+        ious.append(
+            iou(read_mask(tmp_path / "out" / record["file"]), dataset.object_mask(expression))
+        )
+    assert len(ious) == 8
+    assert np.mean(ious) == pytest.approx(best(result)["miou_fg"], abs=1e-12)
 
 
 def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
     run = msrc.make_run(tmp_path)
     for name in ("one", "two"):
-        probe(run, msrc.TASK, save_predictions=tmp_path / name, select="split", **OTHER)
+        probe(run, msrc.TASK, save_predictions=tmp_path / name, select="split", **BLOCK)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
     assert len(files) == 9
     assert all(
@@ -291,16 +293,16 @@ def test_a_kept_result_writes_the_same(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_and_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, taken = msrc.make_run(tmp_path), tmp_path / "taken"
-    write_text(taken / "x", "mine")
+    run, folder = msrc.make_run(tmp_path), tmp_path / "taken"
+    write_text(folder / "x", "mine")
     with pytest.raises(
         UsageError, match=r"expected a new or empty folder, found files in it: .*taken"
     ):
-        probe(run, msrc.TASK, save_predictions=taken)
+        probe(run, msrc.TASK, save_predictions=folder)
     with pytest.raises(UsageError, match=r"found a file: .*taken/x"):
-        probe(run, msrc.TASK, save_predictions=taken / "x")
+        probe(run, msrc.TASK, save_predictions=folder / "x")
     with pytest.raises(StoreError, match=r"--save-predictions: .*Not a directory"):
-        probe(run, msrc.TASK, save_predictions=taken / "x" / "below")
+        probe(run, msrc.TASK, save_predictions=folder / "x" / "below")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -319,18 +321,18 @@ def test_the_total_of_a_progress_bar(tmp_path: Path) -> None:
     run, done = msrc.make_run(tmp_path), list[int]()
     probe(run, msrc.TASK, progress=lambda n, _note="": done.append(n))
     assert sum(done) == count_blocks(run, msrc.TASK) == 6 * 2 + 2
-    assert count_blocks(run, msrc.TASK, kinds=["value"], **OTHER) == 1
+    assert count_blocks(run, msrc.TASK, kinds=["value"], **BLOCK) == 1
 
 
 def test_the_command(tmp_path: Path, shell: Shell) -> None:
     """Of one task into the folder, of all tasks into a folder each."""
     run = msrc.make_run(tmp_path)
     probe_run = partial(shell, "probe", run.store)
-    one, every = tmp_path / "one", tmp_path / "every"
-    assert probe_run("co-segmentation", "--save-predictions", one)[0] == 0
-    assert probe_run("all", "--save-predictions", every)[0] == 0
-    assert (one / "cow/cow0.png").is_file()
-    assert (every / "co-segmentation/cow/cow0.png").is_file()
-    code, out, err = probe_run("all", "--save-predictions", every)
+    single, full = tmp_path / "one", tmp_path / "every"
+    assert probe_run("co-segmentation", "--save-predictions", single)[0] == 0
+    assert probe_run("all", "--save-predictions", full)[0] == 0
+    assert (single / "cow/cow0.png").is_file()
+    assert (full / "co-segmentation/cow/cow0.png").is_file()
+    code, out, err = probe_run("all", "--save-predictions", full)
     assert (code, out) == (2, "")
     assert len(err) == 1

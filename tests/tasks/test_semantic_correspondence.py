@@ -57,7 +57,7 @@ def slow_pck(
     samples = {image.id: image.sample for image in images}
     per_pair, flags = [], []
     for pair in pairs:
-        found = []
+        hits = []
         source, target = samples[pair.src_id].base(kind), samples[pair.trg_id].base(kind)
         for point, truth in zip(pair.src_kps_px, pair.trg_kps_px, strict=True):
             query = values[pair.src_id][source.token_at(*point)]
@@ -66,11 +66,11 @@ def slow_pck(
                 for col in range(target.grid[1]):
                     token = values[pair.trg_id][target.start + row * target.row_stride + col]
                     scores[row, col] = query @ token / np.linalg.norm(query) / np.linalg.norm(token)
-            centre = np.array(target.centre_px(*max(scores, key=lambda at: scores[at])))
+            centre = np.array(target.centre_px(*max(scores, key=lambda token: scores[token])))
             x0, y0, x1, y1 = pair.trg_box_xyxy_px
-            found.append(bool(np.linalg.norm(centre - truth) <= alpha * max(x1 - x0, y1 - y0)))
-        flags += found
-        per_pair.append(np.mean(found))
+            hits.append(bool(np.linalg.norm(centre - truth) <= alpha * max(x1 - x0, y1 - y0)))
+        flags += hits
+        per_pair.append(np.mean(hits))
     return float(np.mean(per_pair)), float(np.mean(flags))
 
 
@@ -107,12 +107,12 @@ def test_other_blocks_are_at_chance(run: Run) -> None:
             for p in points
         ]
     )
-    others = [
+    rivals = [
         row
         for row in result.rows
         if "alpha" not in row and (row["kind"], row["layer"], row["kv_head"]) != ("value", *PLANTED)
     ]
-    covered = [row["pck_image_low"] <= chance <= row["pck_image_high"] for row in others]
+    covered = [row["pck_image_low"] <= chance <= row["pck_image_high"] for row in rivals]
     assert len(covered) == 17
     assert sum(covered) >= 15
 
@@ -135,10 +135,10 @@ def test_the_slow_reference_agrees(run: Run) -> None:
             assert row["pck_image"] == pytest.approx(
                 slow_pck(run, kind, layer, head, pairs, alpha)[0]
             )
-    of_category = [pair for pair in pairs if pair.category == "cat1"]
+    category_pairs = [pair for pair in pairs if pair.category == "cat1"]
     row = summary(result, "value", 2, 0, alpha=0.1, category="cat1")
-    assert row["pck_image"] == pytest.approx(slow_pck(run, "value", 2, 0, of_category)[0])
-    assert row["n"] == len(of_category) == 30
+    assert row["pck_image"] == pytest.approx(slow_pck(run, "value", 2, 0, category_pairs)[0])
+    assert row["n"] == len(category_pairs) == 30
 
 
 def test_awkward_grids(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_upsampled_matching_is_the_upsampled_features() -> None:
     image = sample("x", 0, (23, 17), (4, 5))
     values = torch.from_numpy(rng.normal(size=(2, 20, 6))).float()
     queries = torch.from_numpy(rng.normal(size=(2, 9, 6))).float()
-    found = nearest_pixels(queries, GridImage(image, image.base(), values))
+    pixels = nearest_pixels(queries, GridImage(image, image.base(), values))
     for head in range(2):
         dense = torch.nn.functional.interpolate(
             values[head].T.reshape(1, 6, 4, 5), size=(17, 23), mode="bilinear", align_corners=False
@@ -188,7 +188,7 @@ def test_upsampled_matching_is_the_upsampled_features() -> None:
         )
         for query in range(9):
             y, x = divmod(int(cosine[query].argmax()), 23)
-            assert found[head, query].tolist() == [x, y]
+            assert pixels[head, query].tolist() == [x, y]
 
 
 def test_upsample_is_another_result(run: Run) -> None:
@@ -222,8 +222,8 @@ def test_split_chooses_on_one_half(run: Run) -> None:
     order = np.random.default_rng(0).permutation(60)
     pairs = pairs_of(run)
     halves = [[pairs[i] for i in sorted(half)] for half in (order[:30], order[30:])]
-    chosen, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
-    assert result.best["chosen_pck_image"] == pytest.approx(chosen)
+    choice, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
+    assert result.best["chosen_pck_image"] == pytest.approx(choice)
     assert result.best["pck_image"] == pytest.approx(scored)
 
 
@@ -241,12 +241,12 @@ def test_limit_and_missing_images(run: Run, tmp_path: Path) -> None:
         tmp_path / "store", "spair71k", "test", Path(str(dataset.root)), samples, planted(pairs)
     )
     result = probe(short, TASK)
-    held = {s.id for s in samples}
-    whole = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= held]
-    assert (result.n, result.n_skipped) == (len(whole), 60 - len(whole))
+    ids = {s.id for s in samples}
+    complete = [pair for pair in pairs if {pair.src_id, pair.trg_id} <= ids]
+    assert (result.n, result.n_skipped) == (len(complete), 60 - len(complete))
     assert "the run does not hold" in result.skipped[0]
     assert summary(result, "value", *PLANTED)["pck_image"] == pytest.approx(
-        slow_pck(short, "value", *PLANTED, whole)[0]
+        slow_pck(short, "value", *PLANTED, complete)[0]
     )
 
 
@@ -301,9 +301,9 @@ def test_baselines_and_other_runs(tmp_path: Path) -> None:
     assert any(
         "run short is no baseline: it lacks 1 of the images" in line for line in result.skipped
     )
-    alone = probe(open_store(store).run("tower"), TASK)
-    assert alone.best is not None
-    assert alone.best["kind"] == "vision"
+    single = probe(open_store(store).run("tower"), TASK)
+    assert single.best is not None
+    assert single.best["kind"] == "vision"
 
 
 def test_wrong_requests(run: Run) -> None:
@@ -342,34 +342,34 @@ def test_wrong_requests(run: Run) -> None:
 def test_a_store_that_cannot_be_written_costs_no_result(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
     def closed(*_: object) -> None:
         raise StoreError("result abc: cannot be written: Read-only file system")
 
-    kept = probe(run, TASK)
+    stored = probe(run, TASK)
     monkeypatch.setattr(Store, "save_result", closed)
     ear = Ear()
     logging.getLogger("kvtool").addHandler(ear)
     try:
-        assert probe(run, TASK, fresh=True).rows == kept.rows
+        assert probe(run, TASK, fresh=True).rows == stored.rows
     finally:
         logging.getLogger("kvtool").removeHandler(ear)
-    assert said == [
+    assert messages == [
         "result abc: cannot be written: Read-only file system; the result is given all the same"
     ]
 
 
 def test_memory_is_bounded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for two images a layer holds no more than those, and the numbers stay the same."""
-    whole = probe(run, TASK)
+    full = probe(run, TASK)
     one_image = 2 * GRID[0] * GRID[1] * DIM * 2
     monkeypatch.setattr(layers, "HELD_BYTES", 2 * one_image)
-    assert probe(run, TASK, fresh=True).rows == whole.rows
+    assert probe(run, TASK, fresh=True).rows == full.rows
     layer = layers.Layer(run, "value", 5, [0, 1], torch.device("cpu"))
     for _ in range(2):
         assert {image.id for image in layer.each(run.ids)} == set(run.ids)

@@ -51,23 +51,23 @@ def slow_propagate(
     unit: Array, grid: Any, context: list[tuple[Array, Array, Any]], rule: Rule
 ) -> Array:
     """(channel, token) from unit vectors (token, dim) of one head: token by token."""
-    found = np.zeros((context[0][1].shape[0], len(unit)))
+    soft = np.zeros((context[0][1].shape[0], len(unit)))
     for token in range(len(unit)):
         row, col = divmod(token, grid[1])
         candidates = []
-        for other, masks, other_grid in context:
-            for index in range(len(other)):
+        for vectors, masks, other_grid in context:
+            for index in range(len(vectors)):
                 r, c = divmod(index, other_grid[1])
                 if abs(r - row) <= rule.radius and abs(c - col) <= rule.radius:
-                    candidates.append((float(unit[token] @ other[index]), masks[:, index]))
+                    candidates.append((float(unit[token] @ vectors[index]), masks[:, index]))
         fifth = sorted((score for score, _ in candidates), reverse=True)[
             min(rule.top, len(candidates)) - 1
         ]
-        kept = [
+        neighbors = [
             (np.exp(score / rule.temperature), mask) for score, mask in candidates if score >= fifth
         ]
-        found[:, token] = sum(w * m for w, m in kept) / sum(w for w, _ in kept)
-    return found
+        soft[:, token] = sum(w * m for w, m in neighbors) / sum(w for w, _ in neighbors)
+    return soft
 
 
 RULES = [
@@ -100,9 +100,9 @@ def test_all_heads_at_once_are_the_loop(
         soft = context.propagate(torch.from_numpy(frames[i]))
         voters = [0, *range(1, i)[-rule.last_frames :]]
         for head in range(3):
-            of_head = [(unit[f, head], masks[f, head], grid) for f in voters]
+            head_context = [(unit[f, head], masks[f, head], grid) for f in voters]
             np.testing.assert_allclose(
-                soft[head], slow_propagate(unit[i, head], grid, of_head, rule), atol=1e-9
+                soft[head], slow_propagate(unit[i, head], grid, head_context, rule), atol=1e-9
             )
         if i < 4:
             context.add(torch.from_numpy(frames[i]), torch.from_numpy(masks[i]))
@@ -118,8 +118,8 @@ def test_exact_ties_all_count() -> None:
     soft = Context(values, torch.from_numpy(masks).float(), grid, rule).propagate(values)
     unit = np.full((20, 3), 3**-0.5)
     for head in range(2):
-        wanted = slow_propagate(unit, grid, [(unit, masks[head], grid)], rule)
-        np.testing.assert_allclose(soft[head], wanted, atol=1e-6)
+        expected = slow_propagate(unit, grid, [(unit, masks[head], grid)], rule)
+        np.testing.assert_allclose(soft[head], expected, atol=1e-6)
 
 
 def test_stored_bfloat16_is_as_exact_as_float32() -> None:
@@ -132,11 +132,11 @@ def test_stored_bfloat16_is_as_exact_as_float32() -> None:
     masks = torch.rand(3, 2, 56)
     first, second = (Context(v[0], masks, (7, 8), Rule()) for v in (stored, stored.double()))
     with exact_products(first.of_bfloat16):
-        found = first._products(slice(None), stored[1].float(), slice(0, 7)).double()
+        products = first._products(slice(None), stored[1].float(), slice(0, 7)).double()
     exact = second._products(slice(None), stored[1].double(), slice(0, 7))
     assert first.of_bfloat16
     assert not second.of_bfloat16
-    torch.testing.assert_close(found, exact, rtol=0, atol=2e-5)
+    torch.testing.assert_close(products, exact, rtol=0, atol=2e-5)
     torch.testing.assert_close(
         first.propagate(stored[1]).double(), second.propagate(stored[1].double()), atol=1e-4, rtol=0
     )
@@ -148,8 +148,8 @@ def test_a_constant_channel_is_never_predicted() -> None:
     soft = torch.zeros(3, 48)
     soft[1] = 0.5
     soft[0, 10:] = 0.1
-    found = index_mask(soft, frame)
-    assert set(np.unique(found)) == {0}
+    mask = index_mask(soft, frame)
+    assert set(np.unique(mask)) == {0}
 
 
 @pytest.mark.parametrize("propagation", ["dino", "nearest"])
@@ -171,11 +171,11 @@ def test_the_planted_block_is_named_and_scored_by_hand(tmp_path: Path, propagati
     assert boundary_accuracy(np.zeros(GRID, bool), np.eye(6, 8) > 0) == 0
     assert (result.best["j_mean"], result.best["f_mean"]) == (15 / 16, 15 / 16)
     assert result.best["j_and_f"] == pytest.approx(15 / 16)
-    others = [
+    rivals = [
         r for r in result.rows if "object" not in r and r["j_and_f"] != result.best["j_and_f"]
     ]
-    assert len(others) == 13
-    assert max(r["j_mean"] for r in others) < 0.5
+    assert len(rivals) == 13
+    assert max(r["j_mean"] for r in rivals) < 0.5
     assert_documented(result.to_json())
     assert probe(run, TASK, propagation=propagation, fresh=True).to_json() == result.to_json()
 
@@ -206,7 +206,7 @@ def test_a_duplicate_of_the_last_neighbour_counts_too() -> None:
     values = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], [0.6, 0.8]]])
     masks, rule = torch.tensor([[[1.0, 0.0, 0.0, 1.0]]]), Rule(top=2, radius=99)
     soft = Context(values, masks, (1, 4), rule).propagate(values)
-    wanted = slow_propagate(
+    expected = slow_propagate(
         values[0].numpy(), (1, 4), [(values[0].numpy(), masks[0].numpy(), (1, 4))], rule
     )
-    np.testing.assert_allclose(soft[0], wanted, atol=1e-6)
+    np.testing.assert_allclose(soft[0], expected, atol=1e-6)

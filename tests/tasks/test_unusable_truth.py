@@ -43,11 +43,11 @@ MASKS = {
     "temporal-correspondence": "Annotations/480p/*/00000.png",
 }
 BREAKS: list[tuple[str, str, Callable[[Path], None]]] = [
-    *((task, how, broken) for task in MASKS for how, broken in breaking.FILES.items()),
+    *((task, damage, broken) for task in MASKS for damage, broken in breaking.FILES.items()),
     *(
-        (task, how, broken)
+        (task, damage, broken)
         for task in ("foreground-segmentation", "bdd10k", "temporal-correspondence")
-        for how, broken in breaking.MODES.items()
+        for damage, broken in breaking.MODES.items()
     ),
     ("co-segmentation", "black", breaking.black),
     ("foreground-segmentation", "black", breaking.black),
@@ -72,7 +72,7 @@ class Scene:
 
     run: Run
     path: Path
-    whole: Result
+    full: Result
     without: Result
 
 
@@ -82,21 +82,21 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scene]:
     def made(name: str) -> Scene:
         run = RUNS[name](tmp_path_factory.mktemp("run"))
         path = sorted(data_of(run).glob(MASKS.get(name, "PairAnnotation/test/*.json")))[0]
-        whole, data = scored(run, name), path.read_bytes()
+        full, data = scored(run, name), path.read_bytes()
         path.unlink()
         without = scored(run, name)
         path.write_bytes(data)
-        assert (whole.n_skipped, without.n_skipped) == (0, 1)
-        return Scene(run, path, whole, without)
+        assert (full.n_skipped, without.n_skipped) == (0, 1)
+        return Scene(run, path, full, without)
 
     return made
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "broken"), BREAKS, ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "damage", "broken"), BREAKS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_a_broken_mask_is_as_good_as_none(
-    scenes: Callable[[str], Scene], name: str, how: str, broken: Callable[[Path], None]
+    scenes: Callable[[str], Scene], name: str, damage: str, broken: Callable[[Path], None]
 ) -> None:
     scene = scenes(name)
     path, data = scene.path, scene.path.read_bytes()
@@ -112,7 +112,9 @@ def test_a_broken_mask_is_as_good_as_none(
         for word in (str(path), path.stem, f"sequence {path.parent.name}")
         for line in result.skipped
     )
-    assert how in ("missing", "black") or any(line.startswith(str(path)) for line in result.skipped)
+    assert damage in ("missing", "black") or any(
+        line.startswith(str(path)) for line in result.skipped
+    )
     assert all("\n" not in line for line in result.skipped)
 
 
@@ -146,15 +148,15 @@ def test_a_scored_frame_decides_too(scenes: Callable[[str], Scene]) -> None:
     """
     scene = scenes("temporal-correspondence")
     frames = sorted(scene.path.parent.iterdir())
-    for path, wanted in ((frames[2], scene.without), (frames[-1], scene.whole)):
+    for path, reference in ((frames[2], scene.without), (frames[-1], scene.full)):
         data = path.read_bytes()
         breaking.truncated(path)
         result = scored(scene.run, "temporal-correspondence")
         path.write_bytes(data)
         assert (result.n, result.n_skipped, result.rows) == (
-            wanted.n,
-            wanted.n_skipped,
-            wanted.rows,
+            reference.n,
+            reference.n_skipped,
+            reference.rows,
         )
 
 
@@ -163,11 +165,11 @@ def test_frames_of_two_sizes_leave_out_their_sequence(tmp_path: Path) -> None:
     samples = [
         sample(
             f"{name}/{i:05d}",
-            4 * place + i,
+            4 * position + i,
             (24, 32) if (name, i) == ("two", 3) else (32, 24),
             (3, 4),
         )
-        for place, name in enumerate(("two", "gone", "nothing"))
+        for position, name in enumerate(("two", "gone", "nothing"))
         for i in range(4)
     ]
     run = write_run(tmp_path / "s", "davis", "val", tmp_path / "data", samples, noise(0))
@@ -195,15 +197,15 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("how", [*CHANGES, "missing", "truncated", "empty", "text"])
-def test_a_broken_pair_is_as_good_as_none(scenes: Callable[[str], Scene], how: str) -> None:
+@pytest.mark.parametrize("damage", [*CHANGES, "missing", "truncated", "empty", "text"])
+def test_a_broken_pair_is_as_good_as_none(scenes: Callable[[str], Scene], damage: str) -> None:
     scene = scenes("semantic-correspondence")
     path, data = scene.path, scene.path.read_bytes()
     try:
-        if how in CHANGES:
-            path.write_text(json.dumps(json.loads(data) | CHANGES[how]))
+        if damage in CHANGES:
+            path.write_text(json.dumps(json.loads(data) | CHANGES[damage]))
         else:
-            breaking.FILES[how](path)
+            breaking.FILES[damage](path)
         result = scored(scene.run, "semantic-correspondence")
     finally:
         path.write_bytes(data)
@@ -226,21 +228,21 @@ def test_pictures_shrunk_beside_their_annotations_are_never_scored(tmp_path: Pat
 
 def test_pairs_listed_twice_count_once(tmp_path: Path) -> None:
     run = RUNS["semantic-correspondence"](tmp_path)
-    whole = scored(run, "semantic-correspondence")
+    full = scored(run, "semantic-correspondence")
     path = data_of(run) / "Layout/large/test.txt"
     path.write_text(path.read_text() * 2)
     result = scored(run, "semantic-correspondence")
-    assert (result.rows, result.n_skipped) == (whole.rows, 0)
-    assert f"{path}: {whole.n} of its lines are listed twice and count once" in result.skipped[0]
+    assert (result.rows, result.n_skipped) == (full.rows, 0)
+    assert f"{path}: {full.n} of its lines are listed twice and count once" in result.skipped[0]
 
 
 def test_entries_listed_twice_count_once(tmp_path: Path) -> None:
     run = RUNS["foreground-segmentation"](tmp_path)
-    whole = scored(run, "foreground-segmentation")
+    full = scored(run, "foreground-segmentation")
     path = data_of(run) / "splits/pascal/val/fold0.txt"
     path.write_text(path.read_text() * 2)
     result = scored(run, "foreground-segmentation")
-    assert (result.rows, result.n_skipped) == (whole.rows, 0)
+    assert (result.rows, result.n_skipped) == (full.rows, 0)
     assert "35 of its lines are listed twice" in result.skipped[0]
 
 
@@ -256,62 +258,62 @@ SEGMENTATIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "how", [*SEGMENTATIONS, "no segmentation", "no annotation", "other width", "no height"]
+    "damage", [*SEGMENTATIONS, "no segmentation", "no annotation", "other width", "no height"]
 )
-def test_a_broken_object_is_as_good_as_none(tmp_path: Path, how: str) -> None:
+def test_a_broken_object_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
     run = RUNS["referring-expression"](tmp_path)
-    whole = scored(run, "referring-expression")
+    full = scored(run, "referring-expression")
     path = data_of(run) / "refcoco/instances.json"
     record = json.loads(path.read_text())
     annotation = record["annotations"][0]
-    others = [a for a in record["annotations"] if a is not annotation]
+    remainder = [a for a in record["annotations"] if a is not annotation]
     image = next(image for image in record["images"] if image["id"] == annotation["image_id"])
-    if how in SEGMENTATIONS:
-        annotation["segmentation"] = SEGMENTATIONS[how]
-    elif how == "no segmentation":
+    if damage in SEGMENTATIONS:
+        annotation["segmentation"] = SEGMENTATIONS[damage]
+    elif damage == "no segmentation":
         del annotation["segmentation"]
-    elif how == "no annotation":
-        record["annotations"] = others
-    elif how == "other width":
+    elif damage == "no annotation":
+        record["annotations"] = remainder
+    elif damage == "other width":
         image["width"] *= 2
     else:
         del image["height"]
     path.write_text(json.dumps(record))
     result = scored(run, "referring-expression")
-    assert 0 < result.n < whole.n
-    if how == "no annotation":
+    assert 0 < result.n < full.n
+    if damage == "no annotation":
         assert any(
             f"no annotation {annotation['id']} with an image" in line for line in result.skipped
         )
     else:
-        assert result.n + result.n_skipped == whole.n
+        assert result.n + result.n_skipped == full.n
         assert all(line.startswith(f"{path}") for line in result.skipped)
 
 
 def test_widths_written_as_texts_are_read(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
-    whole = scored(run, "referring-expression")
+    full = scored(run, "referring-expression")
     path = data_of(run) / "refcoco/instances.json"
     record = json.loads(path.read_text())
     for image in record["images"]:
         image.update(width=str(image["width"]), height=str(image["height"]))
     path.write_text(json.dumps(record))
-    assert scored(run, "referring-expression").rows == whole.rows
+    assert scored(run, "referring-expression").rows == full.rows
 
 
 def test_sentences_listed_twice_count_once_and_empty_ones_not(tmp_path: Path) -> None:
     run = RUNS["referring-expression"](tmp_path)
-    whole = scored(run, "referring-expression")
+    full = scored(run, "referring-expression")
     path = data_of(run) / "refcoco/refs(unc).p"
     refs = pickle.loads(path.read_bytes())
     path.write_bytes(pickle.dumps(refs + refs, protocol=2))
     result = scored(run, "referring-expression")
-    assert (result.rows, result.n_skipped) == (whole.rows, 0)
-    assert f"{path}: {whole.n} sentences are listed twice and count once" in result.skipped
+    assert (result.rows, result.n_skipped) == (full.rows, 0)
+    assert f"{path}: {full.n} sentences are listed twice and count once" in result.skipped
     refs[0]["sentences"][0]["sent"] = "  "
     path.write_bytes(pickle.dumps(refs, protocol=2))
     result = scored(run, "referring-expression")
-    assert (result.n, result.n_skipped) == (whole.n - 1, 1)
+    assert (result.n, result.n_skipped) == (full.n - 1, 1)
     assert any(
         f"{path}: ref 0: sentence 0: expected sent to be a text, found {'  '!r}" in line
         for line in result.skipped

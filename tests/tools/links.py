@@ -42,8 +42,8 @@ def broken_links(root: Path = ROOT) -> Iterator[str]:
         for link in links(page):
             if re.match(r"[a-z]+:", link):
                 continue
-            place, _, anchor = link.partition("#")
-            target = page.parent / place if place else page
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
             if not target.exists():
                 yield f"{page.relative_to(root)}: {link}: no such file"
             elif anchor and anchor not in anchors(target):

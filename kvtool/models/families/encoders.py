@@ -37,7 +37,8 @@ from kvtool.models.base import (
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import one_head_arrays, to_device
 from kvtool.models.families import NORMS
-from kvtool.models.loading import Checkpoint, preparing
+from kvtool.models.faults import preparing
+from kvtool.models.loading import Checkpoint
 from kvtool.models.sizes import input_wh_px
 from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
 

@@ -15,7 +15,8 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.loading import Checkpoint, preparing
+from kvtool.models.faults import preparing
+from kvtool.models.loading import Checkpoint
 from kvtool.types import GridSpan, Sample, View
 
 

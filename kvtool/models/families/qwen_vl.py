@@ -24,7 +24,8 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.loading import Checkpoint, preparing
+from kvtool.models.faults import preparing
+from kvtool.models.loading import Checkpoint
 from kvtool.models.sizes import input_wh_px
 from kvtool.types import GridSpan, Sample, View
 

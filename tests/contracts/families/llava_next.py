@@ -29,22 +29,26 @@ class LlavaNextLlama(DecoderContract):
         )
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
-        pixels = super().own_inputs(own, folder, image, "full")["pixel_values"][0].to(own.dtype)
+        pixels = (
+            super()
+            .own_inputs(reference, folder, image, "full")["pixel_values"][0]
+            .to(reference.dtype)
+        )
         return llava_vision(
-            own, pixels if view == "full" else pixels[:1], layer, (2, 2)
+            reference, pixels if view == "full" else pixels[:1], layer, (2, 2)
         )  # 70 x 45 px
 
-    def own_features(self, own: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    def own_features(self, reference: Any, inputs: dict[str, Any]) -> torch.Tensor:
         if "inputs_embeds" not in inputs:
-            return super().own_features(own, inputs)
+            return super().own_features(reference, inputs)
         features: torch.Tensor = inputs["inputs_embeds"][0, self.start : self.start + 16]
         return features
 
     def own_inputs(
         self,
-        own: Any,
+        reference: Any,
         folder: Path,
         image: Image.Image,
         view: View,
@@ -54,16 +58,16 @@ class LlavaNextLlama(DecoderContract):
         """transformers makes tiles of every image: the base view alone is its features' head and
         one newline.
         """
-        inputs = super().own_inputs(own, folder, image, view, prefix, question)
+        inputs = super().own_inputs(reference, folder, image, view, prefix, question)
         if view == "full":
             return inputs
         ids = inputs.pop("input_ids")
         with torch.inference_mode():
-            features = self.own_features(own, inputs)[:16]
-            spots = (ids[0] == own.config.image_token_id).nonzero()[:, 0]
+            features = self.own_features(reference, inputs)[:16]
+            spots = (ids[0] == reference.config.image_token_id).nonzero()[:, 0]
             self.start = int(spots[0])
-            words = own.get_input_embeddings()(ids[0])
-            newline = own.model.image_newline[None]
+            words = reference.get_input_embeddings()(ids[0])
+            newline = reference.model.image_newline[None]
             prompt = [words[: self.start], features, newline, words[int(spots[-1]) + 1 :]]
         return {"inputs_embeds": torch.cat(prompt)[None]}
 

@@ -15,14 +15,14 @@ from tests.contracts.families.processors import own_processor
 from tests.contracts.model_contract import Array, DecoderContract, to_array
 
 
-def llava_vision(own: Any, pixels: torch.Tensor, layer: int, tiles: tuple[int, int]) -> Array:
+def llava_vision(reference: Any, pixels: torch.Tensor, layer: int, tiles: tuple[int, int]) -> Array:
     """A tower layer's output by transformers: base patches, then the tiles' put together row by
     row.
     """
     with torch.inference_mode():
-        states = own.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer + 1][
-            :, -16:
-        ]
+        states = reference.model.vision_tower(pixels, output_hidden_states=True).hidden_states[
+            layer + 1
+        ][:, -16:]
     rows = [states[0]]
     if len(states) == 1:
         return to_array(states[0])
@@ -52,14 +52,16 @@ class LlavaOnevision(DecoderContract):
         )
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
-        pixels = self.own_inputs(own, folder, image, view)["pixel_values"][0].to(own.dtype)
-        return llava_vision(own, pixels, layer, (2, 3))  # 70 x 45 px
+        pixels = self.own_inputs(reference, folder, image, view)["pixel_values"][0].to(
+            reference.dtype
+        )
+        return llava_vision(reference, pixels, layer, (2, 3))  # 70 x 45 px
 
     def own_inputs(
         self,
-        own: Any,
+        reference: Any,
         folder: Path,
         image: Image.Image,
         view: View,
@@ -69,11 +71,11 @@ class LlavaOnevision(DecoderContract):
         """The base view alone is what transformers makes of an image among several: base tokens and
         one newline.
         """
-        inputs = super().own_inputs(own, folder, image, view, prefix, question)
+        inputs = super().own_inputs(reference, folder, image, view, prefix, question)
         if view == "base":
             ids = inputs["input_ids"][0]
-            first = int((ids == own.config.image_token_id).nonzero()[0])
-            count = int((ids == own.config.image_token_id).sum())
+            first = int((ids == reference.config.image_token_id).nonzero()[0])
+            count = int((ids == reference.config.image_token_id).sum())
             inputs["input_ids"] = torch.cat([ids[: first + 17], ids[first + count :]])[None]
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
             inputs["pixel_values"] = inputs["pixel_values"][:, :1]

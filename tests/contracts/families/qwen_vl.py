@@ -34,15 +34,15 @@ class Qwen2VL(DecoderContract):
         )
 
     def own_vision(
-        self, own: Any, folder: Path, image: Image.Image, view: View, layer: int
+        self, reference: Any, folder: Path, image: Image.Image, view: View, layer: int
     ) -> Array:
         """Put back row by row, patch by patch, from the place the tower itself says each
         patch has.
         """
-        inputs = self.own_inputs(own, folder, image, view)
+        inputs = self.own_inputs(reference, folder, image, view)
         with torch.inference_mode():
-            states = own.model.visual(
-                inputs["pixel_values"].to(own.dtype),
+            states = reference.model.visual(
+                inputs["pixel_values"].to(reference.dtype),
                 grid_thw=inputs["image_grid_thw"],
                 output_hidden_states=True,
             ).hidden_states[layer + 1]

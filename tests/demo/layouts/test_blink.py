@@ -106,8 +106,8 @@ def test_the_closer_point_is_marked_on_the_thing_in_front(monkeypatch: pytest.Mo
         marked.append(points)
         return image
 
-    def catch_drawing(*args: Any, **wanted: Any) -> Any:
-        scene, rendered = sample_rendered(*args, **wanted)
+    def catch_drawing(*args: Any, **options: Any) -> Any:
+        scene, rendered = sample_rendered(*args, **options)
         drawings.append(rendered)
         return scene, rendered
 

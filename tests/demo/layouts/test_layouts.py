@@ -57,16 +57,18 @@ def test_pope_brings_the_images_it_asks_about(tmp_path: Path) -> None:
     assert list(write_scenes(tmp_path, only=["pope"])) == ["coco", "pope"]
 
 
-@pytest.mark.parametrize(("field", "asked"), [("seed", {"seed": 3}), ("size", {"size": "medium"})])
+@pytest.mark.parametrize(
+    ("field", "options"), [("seed", {"seed": 3}), ("size", {"size": "medium"})]
+)
 def test_scenes_of_another_kind_are_left_alone(
-    tmp_path: Path, field: str, asked: dict[str, int]
+    tmp_path: Path, field: str, options: dict[str, int]
 ) -> None:
     write_scenes(tmp_path, only=["msrc"])
     before = digest(tmp_path)
     with pytest.raises(
         DatasetError, match=rf"holds scenes of {field} .*, asked for .*: choose another folder"
     ):
-        write_scenes(tmp_path, only=["davis"], **asked)  # type: ignore[arg-type]
+        write_scenes(tmp_path, only=["davis"], **options)  # type: ignore[arg-type]
     assert digest(tmp_path) == before
 
 

@@ -97,6 +97,9 @@ def test_captions_cover_every_image(world: Path, coco: COCO) -> None:
 
 
 def test_the_pickle_does_not_depend_on_shared_objects() -> None:
-    one = "one thing"
-    shared, apart = [{"a": one, "b": one}], [{"a": "one thing"[:], "b": "".join(["one ", "thing"])}]
+    text = "one thing"
+    shared, apart = (
+        [{"a": text, "b": text}],
+        [{"a": "one thing"[:], "b": "".join(["one ", "thing"])}],
+    )
     assert pickled(shared) == pickled(apart)

@@ -50,10 +50,10 @@ def test_every_pair_is_whole(world: Path, split: str, least: int) -> None:
         assert pair["scale_variation"] in range(3)
 
 
-def _check_side(folder: Path, imsize: list[int], box: list[int], place: str) -> None:
-    with Image.open(folder / "JPEGImages" / f"{place}.jpg") as image:
+def _check_side(folder: Path, imsize: list[int], box: list[int], name: str) -> None:
+    with Image.open(folder / "JPEGImages" / f"{name}.jpg") as image:
         assert [*image.size, 3] == imsize
-    mask = np.asarray(Image.open(folder / "Segmentation" / f"{place}.png")) > 0
+    mask = np.asarray(Image.open(folder / "Segmentation" / f"{name}.png")) > 0
     rows, columns = np.nonzero(mask)
     assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box
 

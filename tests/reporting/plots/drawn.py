@@ -10,6 +10,6 @@ from kvtool.result import Result
 
 
 def drawn(result: Result) -> Figure:
-    made = figure(result)
-    FigureCanvasAgg(made).draw()  # type: ignore[no-untyped-call]
-    return made
+    drawing = figure(result)
+    FigureCanvasAgg(drawing).draw()  # type: ignore[no-untyped-call]
+    return drawing

@@ -15,7 +15,7 @@ from kvtool.reporting.plots import check, plot
 from kvtool.reporting.plots.style import fitted, width_of
 from kvtool.result import Result
 from tests.reporting.plots.drawn import drawn
-from tests.support.results import EVERY, LONG
+from tests.support.results import LONG, RESULTS
 
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
@@ -25,7 +25,7 @@ from tests.support.results import EVERY, LONG
 def test_files(command: str, format: str, tmp_path: Path) -> None:
     path = tmp_path / f"one.{format}"
     path.write_text("older")
-    plot(Result.from_json(EVERY[command].to_json()), path)
+    plot(Result.from_json(RESULTS[command].to_json()), path)
     data = path.read_bytes()
     assert data.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[format])
     assert list(tmp_path.iterdir()) == [path]
@@ -35,10 +35,10 @@ def test_files(command: str, format: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 def test_equal_results_give_equal_files(format: str, tmp_path: Path) -> None:
-    one, two = tmp_path / f"one.{format}", tmp_path / f"two.{format.upper()}"
-    plot(EVERY["paired"], one)
-    plot(EVERY["paired"], two)
-    assert one.read_bytes() == two.read_bytes()
+    first, second = tmp_path / f"one.{format}", tmp_path / f"two.{format.upper()}"
+    plot(RESULTS["paired"], first)
+    plot(RESULTS["paired"], second)
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_refused_before_any_work(tmp_path: Path) -> None:
@@ -53,20 +53,20 @@ def test_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected an existing folder"):
         check(tmp_path / "nowhere" / "a.png")
     with pytest.raises(UsageError, match="--plot: search has no figure"):
-        plot(replace(EVERY["probe"], command="search"), tmp_path / "a.png")
+        plot(replace(RESULTS["probe"], command="search"), tmp_path / "a.png")
     with pytest.raises(KvtoolError, match="expected a result with rows"):
-        plot(replace(EVERY["probe"], rows=[]), tmp_path / "a.png")
+        plot(replace(RESULTS["probe"], rows=[]), tmp_path / "a.png")
     with pytest.raises(KvtoolError, match="expected a best block"):
-        plot(replace(EVERY["paired"], best=None), tmp_path / "a.png")
+        plot(replace(RESULTS["paired"], best=None), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == [tmp_path / "folder.png"]
 
 
 def test_names_are_text(tmp_path: Path) -> None:
     """Neither mathematics nor signs that the font lacks, nor a line break."""
     config = {"model": "a$\\no_such$\n模型\x07_b", "dataset": "d", "run": "r"}
-    made = replace(EVERY["probe"], config=config)
-    assert "a$\\no_such$ ???_b" in drawn(made).get_suptitle()
-    plot(made, tmp_path / "a.png")
+    result = replace(RESULTS["probe"], config=config)
+    assert "a$\\no_such$ ???_b" in drawn(result).get_suptitle()
+    plot(result, tmp_path / "a.png")
 
 
 def test_fitted() -> None:

@@ -20,10 +20,12 @@ from tests.support import results
 from tests.support.results import SHAPES
 
 
-def meshes(made: Figure) -> list[QuadMesh]:
+def meshes(drawing: Figure) -> list[QuadMesh]:
     """The maps, without the colour bar's own."""
-    found = [c for axes in made.axes if axes.get_label() != "<colorbar>" for c in axes.collections]
-    return [each for each in found if isinstance(each, QuadMesh)]
+    collections = [
+        c for axes in drawing.axes if axes.get_label() != "<colorbar>" for c in axes.collections
+    ]
+    return [mesh for mesh in collections if isinstance(mesh, QuadMesh)]
 
 
 def framed(axes: Axes) -> set[tuple[int, int]]:
@@ -40,8 +42,8 @@ def bars(axes: Axes) -> list[list[float]]:
     return [[x, *sorted((y0, y1))] for c in lines for (x, y0), (_, y1) in c.get_segments()]
 
 
-def title(made: Figure) -> str:
-    return made.get_suptitle()
+def title(drawing: Figure) -> str:
+    return drawing.get_suptitle()
 
 
 def summaries(result: Result, kind: str) -> list[Row]:
@@ -53,14 +55,14 @@ def summaries(result: Result, kind: str) -> list[Row]:
 )
 def test_maps_hold_the_rows(name: str) -> None:
     result = SHAPES[name]
-    made = drawn(result)
+    drawing = drawn(result)
     kinds = [
         k
         for k in dict.fromkeys(row["kind"] for row in result.rows)
         if len(summaries(result, k)) > 1
     ]
-    assert len(meshes(made)) == len(kinds) > 0
-    for mesh, kind in zip(meshes(made), kinds, strict=True):
+    assert len(meshes(drawing)) == len(kinds) > 0
+    for mesh, kind in zip(meshes(drawing), kinds, strict=True):
         rows = summaries(result, kind)
         layers, heads = [row["layer"] for row in rows], [row["kv_head"] for row in rows]
         expected = np.full((max(heads) - min(heads) + 1, max(layers) - min(layers) + 1), np.nan)
@@ -97,8 +99,8 @@ def test_maps_hold_the_rows(name: str) -> None:
 )
 def test_curves_are_the_best_of_each_layer(name: str) -> None:
     result = SHAPES[name]
-    made = drawn(result)
-    axes = made.axes[0]
+    drawing = drawn(result)
+    axes = drawing.axes[0]
     lines = {str(line.get_label()): line for line in axes.lines}
     curves = 0
     intervals = bars(axes)
@@ -111,7 +113,7 @@ def test_curves_are_the_best_of_each_layer(name: str) -> None:
         points = [(round(x), y) for x, y in np.asarray(line.get_xydata()) if isfinite(y)]
         assert points == [(row["layer"], row[result.metric]) for row in rows]
         expected = [[row[f"{result.metric}_low"], row[f"{result.metric}_high"]] for row in rows]
-        assert all(each in [bar[1:] for bar in intervals] for each in expected)
+        assert all(interval in [bar[1:] for bar in intervals] for interval in expected)
     assert curves == len(
         {row["kind"] for row in result.per_layer}
         - ({"projected", "vision"} if "enc" not in name else set())
@@ -132,16 +134,18 @@ def test_curves_are_the_best_of_each_layer(name: str) -> None:
 
 def test_an_undefined_layer_is_a_gap() -> None:
     """The result's per_layer has a layer's best row, and none where no head is defined."""
-    made = results.probe(range(8), 2)
-    rows = [row for row in made.per_layer if (row["kind"], row["layer"]) != ("value", 3)]
-    line = drawn(replace(made, per_layer=rows)).axes[0].lines[0]
+    result = results.probe(range(8), 2)
+    rows = [row for row in result.per_layer if (row["kind"], row["layer"]) != ("value", 3)]
+    line = drawn(replace(result, per_layer=rows)).axes[0].lines[0]
     assert [isfinite(y) for y in np.asarray(line.get_ydata())] == [True] * 3 + [False] + [True] * 4
 
 
 def test_nothing_defined() -> None:
-    made = results.probe(range(8), 2)
+    result = results.probe(range(8), 2)
     none = {"pck_image": None, "pck_image_low": None, "pck_image_high": None}
-    empty = replace(made, rows=[r | none for r in made.rows], per_layer=[], best=None, baselines=[])
+    empty = replace(
+        result, rows=[r | none for r in result.rows], per_layer=[], best=None, baselines=[]
+    )
     assert "not defined for any block" in title(drawn(empty))
 
 
@@ -157,9 +161,9 @@ def test_nothing_defined() -> None:
     ("two models", ["expected 3 models or more, found 2"]),
 ])  # fmt: skip
 def test_titles(name: str, words: list[str]) -> None:
-    found = " ".join(title(drawn(SHAPES[name])).split())
-    for each in words:
-        assert each in found
+    text = " ".join(title(drawn(SHAPES[name])).split())
+    for word in words:
+        assert word in text
 
 
 def test_histogram_and_cut() -> None:
@@ -169,9 +173,9 @@ def test_histogram_and_cut() -> None:
     boxes = [p for p in histogram.patches if isinstance(p, Rectangle)]
     assert [box.get_height() for box in boxes] == distribution["counts"]
     assert [box.get_x() for box in boxes] == distribution["bin_edges"][:-1]
-    places = {str(line.get_label()): np.asarray(line.get_xdata())[0] for line in histogram.lines}
-    assert places["cut at 450"] == 450
-    assert set(places.values()) == {200, 900, 450}
+    positions = {str(line.get_label()): np.asarray(line.get_xdata())[0] for line in histogram.lines}
+    assert positions["cut at 450"] == 450
+    assert set(positions.values()) == {200, 900, 450}
     assert framed(panel) == {
         (row["layer"], row["kv_head"]) for row in result.rows if row["input_agnostic"]
     }
@@ -182,18 +186,18 @@ def test_histogram_and_cut() -> None:
 
 
 def test_no_cut_where_there_is_one_mode() -> None:
-    made = drawn(SHAPES["not bimodal"])
-    assert [np.asarray(line.get_xdata())[0] for line in made.axes[0].lines] == [900]
-    assert "not bimodal: density in the valley 0.80" in " ".join(title(made).split())
-    assert "no cut" in title(made)
-    assert not framed(made.axes[1])
+    drawing = drawn(SHAPES["not bimodal"])
+    assert [np.asarray(line.get_xdata())[0] for line in drawing.axes[0].lines] == [900]
+    assert "not bimodal: density in the valley 0.80" in " ".join(title(drawing).split())
+    assert "no cut" in title(drawing)
+    assert not framed(drawing.axes[1])
 
 
 def test_variances_of_zero_and_none() -> None:
-    made = results.variance(8, 2, bimodal=False)
-    values = [0.0, None, *(row["variance"] for row in made.rows[2:])]
-    rows = [row | {"variance": value} for row, value in zip(made.rows, values, strict=True)]
-    (mesh,) = meshes(drawn(replace(made, rows=rows)))
+    result = results.variance(8, 2, bimodal=False)
+    values = [0.0, None, *(row["variance"] for row in result.rows[2:])]
+    rows = [row | {"variance": value} for row, value in zip(result.rows, values, strict=True)]
+    (mesh,) = meshes(drawn(replace(result, rows=rows)))
     cells = mesh.get_array()
     assert cells is not None
     assert np.sum(np.ma.getmaskarray(cells)) == 1
@@ -205,9 +209,9 @@ def test_variances_of_zero_and_none() -> None:
         "counts": [],
     }
     zero = replace(
-        made,
-        rows=[row | {"variance": 0.0} for row in made.rows],
-        config=made.config | {"distribution": flat},
+        result,
+        rows=[row | {"variance": 0.0} for row in result.rows],
+        config=result.config | {"distribution": flat},
     )
     assert "no variance at all" in title(drawn(zero))
 
@@ -261,8 +265,8 @@ def test_bars_of_the_best_block(metric: str) -> None:
     assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [
         best[name] for name in names
     ]
-    written = [text.get_text() for text in axes.texts]
-    assert written == [f"{100 * best[name]:.1f}" for name in names]
+    labels = [text.get_text() for text in axes.texts]
+    assert labels == [f"{100 * best[name]:.1f}" for name in names]
     lines = [
         line for c in axes.collections if isinstance(c, LineCollection) for line in c.get_segments()
     ]
@@ -280,12 +284,12 @@ def test_bars_of_the_best_block(metric: str) -> None:
 
 def test_models_as_points() -> None:
     result = SHAPES["correlate"]
-    made = drawn(result)
-    axes = made.axes[0]
+    drawing = drawn(result)
+    axes = drawing.axes[0]
     models = [row for row in result.rows if "model" in row]
-    places = dict(np.asarray(line.get_xydata()).tolist()[0] for line in axes.lines)
-    assert places == {row["segmentation"]: row["accuracy"] for row in models}
-    assert [text.get_text() for text in made.legends[0].get_texts()] == [
+    points = dict(np.asarray(line.get_xydata()).tolist()[0] for line in axes.lines)
+    assert points == {row["segmentation"]: row["accuracy"] for row in models}
+    assert [text.get_text() for text in drawing.legends[0].get_texts()] == [
         row["model"] for row in models
     ]
     assert len({(line.get_marker(), line.get_color()) for line in axes.lines}) == len(models)

@@ -40,7 +40,7 @@ def planted(masks: dict[str, Array]) -> Fill:
     """Block PLANTED has one vector for the object and one for the rest, but in cow0 two more
     patches look like it.
     """
-    one, two = np.random.default_rng(4).normal(size=(2, DIM))
+    first, second = np.random.default_rng(4).normal(size=(2, DIM))
     background = noise(5)
 
     def fill(s: Sample, layer: int, head: int) -> Array:
@@ -49,7 +49,9 @@ def planted(masks: dict[str, Array]) -> Fill:
         mask = masks[s.id].reshape(-1).copy()
         if s.id == "cow/cow0":
             mask[np.flatnonzero(~mask)[[9, 10]]] = True
-        return np.asarray(np.where(mask[:, None], one, two) + 1e-3 * background(s, layer, head))
+        return np.asarray(
+            np.where(mask[:, None], first, second) + 1e-3 * background(s, layer, head)
+        )
 
     return fill
 

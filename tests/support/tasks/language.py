@@ -75,8 +75,8 @@ def planted(masks: dict[str, Array], texts: Array, row_of: dict[str, int], wrong
         mask = masks[s.id].reshape(-1).copy()
         if s.id == wrong:
             mask[np.flatnonzero(~mask)[:2]] = True
-        own, row = texts[:, layer, head], row_of[s.id]
-        return np.asarray(np.where(mask[:, None], own[row], own[(row + 1) % len(own)]))
+        vectors, row = texts[:, layer, head], row_of[s.id]
+        return np.asarray(np.where(mask[:, None], vectors[row], vectors[(row + 1) % len(vectors)]))
 
     return fill
 
