@@ -217,6 +217,16 @@ class LanguageModel(Model, Protocol):
         """
         ...
 
+    def prepare_several(
+        self, image: Image.Image, *, id: str, index: int, view: View = "base"
+    ) -> Prepared:
+        """Make an image ready for a prompt of several, as transformers' processor does: the same as
+        `prepare` but where that pads it (kvtool.models.families.pads_several).
+
+        Raises ImageError.
+        """
+        ...
+
     def ask_several(
         self, images: Sequence[Sequence[Prepared]], texts: Sequence[str], max_new_tokens: int = 32
     ) -> list[str | None]:

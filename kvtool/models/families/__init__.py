@@ -62,6 +62,17 @@ TOWERS = {"llava_onevision": "siglip", "llava_next": "clip"}
 """By family of multimodal models, the family of encoders that its tower comes from."""
 
 
+PADS_SEVERAL = ("llava_onevision",)
+"""Families whose processor pads each of several pictures in a prompt to a square, and keeps a
+picture alone as it is.
+"""
+
+
+def pads_several(family: str, image_wh_px: tuple[int, int]) -> bool:
+    """Return whether a picture enters a prompt of several with other pixels than alone."""
+    return family in PADS_SEVERAL and image_wh_px[0] != image_wh_px[1]
+
+
 def last_norm(family: str, is_encoder: bool, depth: int, vision_layers: Sequence[int]) -> str:
     """The norm that an encoder's last layer is kept after; empty where that layer is not kept."""
     return NORMS.get(family, "") if is_encoder and depth - 1 in vision_layers else ""
