@@ -4,18 +4,15 @@ weight is loaded.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from kvtool.engine.prefixes import condition_name
-from kvtool.errors import ImageError, RunConflictError, UsageError
-from kvtool.models.families import TOWERS, last_norm
-from kvtool.store import Choice, RunConfig
-from kvtool.store.layout import check_name
+from kvtool.engine.settings import new_config, select_arrays
+from kvtool.errors import ImageError, RunConflictError
+from kvtool.store import RunConfig
 from kvtool.store.texts import text_arrays
 from kvtool.text_templates import DEFAULT
 from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
@@ -195,21 +192,9 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     from kvtool.engine.reuse import find_source
 
     job, dataset = extraction.job, extraction.dataset
-    default = model.request(None, None, job.keys)
-    default, beside = default_beside(default, model, extraction, run, store)
-    layers = job.layers
-    if layers is None and not default.layers:
-        layers = default.vision_layers
-    request = model.request(job.kinds, layers, job.keys)
-    if job.keys == "pre-rope" and "key" not in request.kinds:
-        raise UsageError(
-            f"--keys pre-rope: expected key to be kept, found {', '.join(request.kinds)}; leave "
-            "--keys out"
-        )
-    if run is None:
-        config = new_config(extraction, model, request, default, beside, store)
-    else:
-        config = run.config
+    selection = select_arrays(extraction, model, run, store)
+    request = selection.request
+    config = new_config(extraction, model, selection, store) if run is None else run.config
     refs, prefixes = extraction.refs[: job.limit], extraction.prefixes[: job.limit]
     source = find_source(store, config, refs) if store and job.reuse else None
     image_bytes, n_probed = mean_image_bytes(model, request, refs, prefixes, job.view, source)
@@ -237,82 +222,6 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
         return plan
     index_of = run.roster.extended(ids, extraction.dataset_path).index_of
     return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
-
-
-def default_beside(
-    default: Request, model: Model, extraction: Extraction, run: Run | None, store: Store | None
-) -> tuple[Request, str]:
-    """What a user gets who chooses no layers, and of an encoder the model it stands beside.
-
-    An encoder is compared with multimodal models whose tower came from it, over the same images:
-    its default are then the layers that feed their projectors, not its last. A run goes on with the
-    default that it was made with.
-    """
-    info = model.info
-    if default.layers:
-        return default, ""
-    if run is not None:
-        return replace(default, vision_layers=run.config.defaults.vision_layers), run.config.beside
-    dataset = extraction.dataset
-    towers = [
-        other.config
-        for other in (store.readable_runs() if store else ())
-        if TOWERS.get(other.config.model.family) == info.family
-        and (other.config.dataset, other.config.split) == (dataset.name, dataset.split)
-        and other.config.model.geometry.vision_dim == info.geometry.vision_dim
-    ]
-    depth = info.geometry.vision_layers
-    layers = {layer for config in towers for layer in config.defaults.vision_layers}
-    if not layers or max(layers) >= depth:
-        return default, ""
-    names = ", ".join(sorted({config.model.name for config in towers}))
-    if extraction.job.layers is None:
-        listed = ", ".join(map(str, sorted(layers)))
-        logging.getLogger("kvtool").info(
-            "of %s the tower's layers %s, from which %s feeds, are stored (--layers)",
-            info.name,
-            listed,
-            names,
-        )
-    return replace(default, vision_layers=tuple(sorted(layers))), names
-
-
-def new_config(
-    extraction: Extraction,
-    model: Model,
-    request: Request,
-    default: Request,
-    beside: str,
-    store: Store | None,
-) -> RunConfig:
-    """The settings of a new run, with a name that no run of the store has."""
-    job, dataset = extraction.job, extraction.dataset
-    geometry = model.info.geometry
-    norm = last_norm(
-        model.info.family, not geometry.layers, geometry.vision_layers, request.vision_layers
-    )
-    config = RunConfig(
-        name="",
-        model=model.info,
-        dataset=dataset.name,
-        dataset_path=extraction.dataset_path,
-        split=dataset.split,
-        prefix=condition_name(job.prefix),
-        view=job.view,
-        keys=job.keys,
-        kinds=request.kinds,
-        layers=request.layers,
-        vision_layers=request.vision_layers,
-        codec=job.codec,
-        defaults=Choice(default.kinds, default.layers, default.vision_layers),
-        vision_norm=norm,
-        image_size=job.size.image_size,
-        min_pixels=job.size.min_pixels,
-        max_pixels=job.size.max_pixels,
-        beside=beside if request.vision_layers == default.vision_layers else "",
-    )
-    stem = check_name(job.run or job.stem or config.run_name, "run name")
-    return replace(config, name=store.free_name(stem) if store and not job.run else stem)
 
 
 def part_size(image_bytes: int) -> int:

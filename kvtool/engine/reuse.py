@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kvtool.datasets.identity import compare
 from kvtool.errors import CorruptError
-from kvtool.models.base import TextVectors
+from kvtool.models.text_vectors import TextVectors
 from kvtool.store import Run, RunConfig, Store, same_numbers
 from kvtool.types import Kind, Sample
 

@@ -162,11 +162,11 @@ def stream_groups(
     part read.
     """
     group_of = _groups(layouts, None if ids is None else set(ids))
-    chosen = [image for image in run.ids if image in group_of]
+    image_ids = [image for image in run.ids if image in group_of]
     moments: dict[tuple[int, int], Moments] = {}
     previous: int | None = None
     # Parts of a layer follow each other: a new layer ends the one before.
-    for layer, part in _ahead(run.stream(kind, ids=chosen, raw=True)):
+    for layer, part in _ahead(run.stream(kind, ids=image_ids, raw=True)):
         if previous is not None and layer != previous:
             yield previous, _by_layout(moments, len(layouts))
             moments = {}
@@ -187,13 +187,13 @@ def _groups(
     layouts: Sequence[GridLayout], selection: set[str] | None
 ) -> dict[str, tuple[int, int]]:
     """Return the (layout, group) of each image: GROUPS are shared out by the images of layouts."""
-    chosen = [
+    members = [
         [sample.id for sample in layout.samples if selection is None or sample.id in selection]
         for layout in layouts
     ]
-    total = sum(map(len, chosen))
+    total = sum(map(len, members))
     group_of = {}
-    for number, images in enumerate(chosen):
+    for number, images in enumerate(members):
         n_groups = min(len(images), max(1, round(GROUPS * len(images) / total))) if images else 0
         for rank, image in enumerate(images):
             group_of[image] = number, rank * n_groups // len(images)
@@ -229,7 +229,7 @@ def _by_group(
     """Yield values (head, image, token, dim) of the images of one part, by group."""
     groups = [group_of[sample.id] for sample in part.samples]
     for group in dict.fromkeys(groups):
-        positions = [position for position, other in enumerate(groups) if other == group]
+        positions = [position for position, key in enumerate(groups) if key == group]
         yield group, _vectors(part, positions, layouts[group[0]].tokens)
 
 

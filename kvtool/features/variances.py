@@ -101,13 +101,13 @@ def _grid_notes(run: Run, layouts: Sequence[GridLayout]) -> list[str]:
     """Say how images of several grids were pooled, and how many share theirs with none."""
     n = sum(len(layout.samples) for layout in layouts)
     n_alone = len(run.ids) - n
-    alone = f"; left out, since no other image has their grid: {n_alone}" if n_alone else ""
+    remainder = f"; left out, since no other image has their grid: {n_alone}" if n_alone else ""
     if len(layouts) > 1:
         return [
             f"{n} images stand on {len(layouts)} grids: variances are those over images of one "
-            f"grid, pooled over the grids{alone}"
+            f"grid, pooled over the grids{remainder}"
         ]
-    return [f"{n} images of one grid, {layouts[0].name}{alone}"] if n_alone else []
+    return [f"{n} images of one grid, {layouts[0].name}{remainder}"] if n_alone else []
 
 
 def _notes(

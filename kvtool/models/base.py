@@ -13,6 +13,7 @@ from PIL import Image
 
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice, named_layers
+from kvtool.models.text_vectors import TextVectors
 from kvtool.types import GridSpan, KeyPosition, Kind, ModelInfo, Sample, View
 
 Array = np.ndarray[Any, Any]
@@ -64,21 +65,6 @@ class Captured:
     text: dict[str, list[Array]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class TextVectors:
-    """Vectors of texts that were run without an image, in the run's precision.
-
-    arrays: by name (text, layer, kv_head, dim): `value`, of each text's last token; `projected`
-        (text, 1, 1, hidden), what image tokens of that kind are compared with: the input embedding
-        of a decoder's last token, and `projected_mean`, the mean over the text's tokens; or the
-        text in the space that an encoder's text tower and image side share.
-    token_counts: of each text, in its first pattern.
-    """
-
-    arrays: dict[str, Array]
-    token_counts: list[int]
-
-
 class Model(Protocol):
     """A loaded model. `prepare` is safe to call from other threads than `capture`."""
 
@@ -91,11 +77,8 @@ class Model(Protocol):
         keys: KeyPosition = "post-rope",
         vision_layers: Sequence[int] | None = None,
     ) -> Request:
-        """Resolve the user's choice against this model; None means the family's default.
-
-        Raises UsageError.
-
-        `layers` are the decoder's; of an encoder alone, which has none, they are the tower's.
+        """Resolve the user's choice against this model; None means the family's default. `layers`
+        are the decoder's, or the tower's of an encoder alone. Raises UsageError.
         """
         ...
 
@@ -142,7 +125,7 @@ class LanguageModel(Model, Protocol):
     def text_values(
         self, texts: Sequence[str], layers: Sequence[int], template: str = "{}"
     ) -> Array:
-        """Value vectors of each text's last token, (text, layer, kv_head, dim), see text_vectors."""
+        """Values of each text's last token, (text, layer, kv_head, dim), see text_vectors."""
         ...
 
     def prepare_stored(

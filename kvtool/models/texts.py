@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from kvtool.errors import UsageError
-from kvtool.models.base import Array, TextVectors, chosen_layers
+from kvtool.models.base import Array, chosen_layers
 from kvtool.models.cache import CaptureCache, until_finished
 from kvtool.models.device import from_numpy, to_device, to_numpy
 from kvtool.models.prompts import Prompt
 from kvtool.models.several import SeveralImages
+from kvtool.models.text_vectors import TextVectors
 from kvtool.text_templates import DEFAULT, TextTemplate
 from kvtool.types import Kind
 

@@ -77,7 +77,7 @@ def centred_texts(layer: Layer, names: Sequence[str], task: str, choice: TextCho
 
 
 def wordless_kinds(run: Run, able: Sequence[Kind], text_template: str) -> list[Kind]:
-    """Return the kinds that a run stores and a task could score, but without a vector of any text."""
+    """Return the kinds that a run stores and a task could score, but without vectors of texts."""
     texts = run.texts(text_template)
     return [kind for kind in able if kind in run.config.kinds and not texts.names(kind)]
 

@@ -26,27 +26,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     (folder / "pictures").mkdir()
     for seed, (name, size) in enumerate(SIZES.items()):
         tiny.noise(*size, seed=seed).save(folder / "pictures" / name)
-    return {
-        build: kvtool.open(folder / "s.kv").run(
-            kvtool.extract(
-                folder / "s.kv",
-                model=str(getattr(tiny, build)(folder / build)),
-                dataset=f"folder:{folder / 'pictures'}",
-                dtype="float32",
-            ).run
-        )
+    names = {
+        build: kvtool.extract(
+            folder / "s.kv",
+            model=str(getattr(tiny, build)(folder / build)),
+            dataset=f"folder:{folder / 'pictures'}",
+            dtype="float32",
+        ).run
         for build in ("llava_onevision", "qwen2_vl")
     }
+    return {build: kvtool.open(folder / "s.kv").run(name) for build, name in names.items()}
 
 
 def question(*images: str) -> Question:
-    return Question("q", images, "Which is red?", ("(A)", "(B)"), "(A)", "")
+    return Question("q", images, "Which?", "Which is red?", "(A)", "Art_Style")
 
 
 def prompt_tensors(run: Run, *images: str) -> list[set[str]]:
     """Names of the tensors of each picture, and the key beside them."""
     answerer = Answerer(kvtool.open(run.store), run, None, "cpu", 4, False)
-    refs = {image: ImageRef(image, Path(str(run.dataset_path)) / image) for image in run.ids}
+    refs = {image: ImageRef(image, Path(str(run.place)) / image) for image in run.ids}
     prepared = stored_prompt(answerer, question(*images), refs).prepare()
     assert prepared is not None
     return [set(item.tensors) for item in prepared]
@@ -70,7 +69,7 @@ def test_only_pictures_that_are_not_square_are_read_again(runs: dict[str, Run]) 
 def test_answers_are_those_over_padded_pixels_and_kept_apart(runs: dict[str, Run]) -> None:
     run = runs["llava_onevision"]
     answerer = Answerer(kvtool.open(run.store), run, None, "cpu", 4, False)
-    refs = {image: ImageRef(image, Path(str(run.dataset_path)) / image) for image in run.ids}
+    refs = {image: ImageRef(image, Path(str(run.place)) / image) for image in run.ids}
     prompt = stored_prompt(answerer, question("wide.png", "tall.png"), refs)
     assert prompt.key[0] == PADDED
     prepared = prompt.prepare()

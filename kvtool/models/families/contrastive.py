@@ -16,11 +16,11 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, SiglipModel
 
 from kvtool.errors import UsageError
-from kvtool.models.base import TextVectors
 from kvtool.models.device import to_numpy
 from kvtool.models.families.encoders import Clip, Encoder, Siglip
 from kvtool.models.files import has_tokenizer
 from kvtool.models.loading import Checkpoint
+from kvtool.models.text_vectors import TextVectors
 from kvtool.text_templates import TextTemplate
 from kvtool.types import Geometry, Kind
 
@@ -30,7 +30,7 @@ TEXT_BATCH = 64
 class Contrastive(Encoder):
     """A tower of images and one of texts; without a tokenizer, the tower of images alone."""
 
-    both: ClassVar[Any]
+    towers: ClassVar[Any]
     """The class of transformers with both towers."""
     reads_text = True
 
@@ -45,7 +45,7 @@ class Contrastive(Encoder):
         """Return the image's tower, with both loaded where texts are read."""
         if not self.has_texts:
             return super().load_network()
-        self.whole: Any = self.checkpoint.network(self.both, self.checkpoint.config(self.both))
+        self.whole: Any = self.checkpoint.network(self.towers, self.checkpoint.config(self.towers))
         return self.whole.vision_model
 
     def geometry(self) -> Geometry:
@@ -113,7 +113,7 @@ class SiglipOfTwo(Contrastive, Siglip):
     and the head's MLP.
     """
 
-    both = SiglipModel
+    towers = SiglipModel
 
     def shared_dim(self) -> int:
         """Return the width of the tower, in which the pooling head ends."""
@@ -136,11 +136,11 @@ class SiglipOfTwo(Contrastive, Siglip):
 class ClipOfTwo(Contrastive, Clip):
     """A CLIPModel, whose norm and projection of the class token are applied to each patch."""
 
-    both = CLIPModel
+    towers = CLIPModel
 
     def shared_dim(self) -> int:
         """Return the dimension of both projections."""
-        dim: int = self.checkpoint.config(self.both).projection_dim
+        dim: int = self.checkpoint.config(self.towers).projection_dim
         return dim
 
     def tokenized(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:

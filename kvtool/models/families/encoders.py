@@ -29,7 +29,6 @@ from kvtool.models.base import (
     Captured,
     Prepared,
     Request,
-    TextVectors,
     chosen_kinds,
     chosen_layers,
     sample_of,
@@ -40,6 +39,7 @@ from kvtool.models.families import NORMS
 from kvtool.models.faults import preparing
 from kvtool.models.loading import Checkpoint
 from kvtool.models.sizes import input_wh_px
+from kvtool.models.text_vectors import TextVectors
 from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
 
 Rectangle = tuple[float, float, float, float]

@@ -110,9 +110,9 @@ class Qwen2VL(DecoderModel):
             wh_px = (max(width // step, 1) * step, max(height // step, 1) * step)
             resized = image.resize(wh_px, self.processor.resample)
             return self.processor(resized, do_resize=False, return_tensors="pt")
-        own = self.processor.size
-        smallest = self.size.min_pixels or own.shortest_edge
-        largest = self.size.max_pixels or own.longest_edge
+        bounds = self.processor.size
+        smallest = self.size.min_pixels or bounds.shortest_edge
+        largest = self.size.max_pixels or bounds.longest_edge
         # One bound that was asked for moves the checkpoint's other one where they would cross.
         if smallest > largest:
             smallest = largest = self.size.max_pixels or smallest
