@@ -18,7 +18,17 @@ from tests.tools.source import PACKAGE, ROOT, import_graph, module_files, reacha
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors", "display"),
-    ("types", "registry", "text_templates", "bounds", "digests", "outputs", "inputs", "layers", "schema"),
+    (
+        "types",
+        "registry",
+        "text_templates",
+        "bounds",
+        "digests",
+        "outputs",
+        "inputs",
+        "layers",
+        "schema",
+    ),
     ("result", "stats", "metrics"),
     ("models", "datasets", "store", "demo"),
     ("features", "engine"),
