@@ -31,7 +31,7 @@ def plan_blocks(
     """
     stored = [kind for kind in run.config.kinds if kind in able]
     if not stored:
-        why = "" if "vision" in able else f", since {run.config.model.family} reads no text"
+        why = "" if "vision" in able else f"; {run.config.model.family} has no text tower here"
         raise UsageError(
             f"run {run.name}: the task scores {', '.join(able)}; stored: "
             f"{', '.join(run.config.kinds)}{why if not run.config.layers else ''}"

@@ -206,7 +206,7 @@ def _textless_lines(run: Run, able: Sequence[Kind]) -> list[str]:
     if "vision" in able:
         return []
     return [
-        f"run {other.name} is no baseline: {other.config.model.family} reads no text"
+        f"run {other.name} is no baseline: its model ({other.config.model.family}) has no text tower"
         for other in _other_runs(run, BASELINES)
         if not other.config.layers and not baseline_kinds(other, able)
     ]
