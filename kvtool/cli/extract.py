@@ -38,8 +38,6 @@ EXAMPLES = (
     "kvtool extract study.kv --model llava-hf/llava-onevision-qwen2-7b-ov-hf \\\n"
     "    --dataset spair71k:SPair-71k --devices cuda:0,cuda:1",
     "kvtool extract study.kv --model demo --dataset folder:pictures --dry-run",
-    "kvtool extract study.kv --model facebook/dino-vitb8 --dataset davis2017:DAVIS \\\n"
-    "    --image-size short:480",
 )
 
 
