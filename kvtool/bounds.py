@@ -45,6 +45,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "blocks": (1, MOST_BLOCKS),
     "c": (1e-9, 1e9),
     "wait_s": (0, 1e9),
+    "min_pixels": (1, 1 << 26),
+    "max_pixels": (1, 1 << 26),
 }
 """Smallest and largest value of an option of this name, whatever command takes it."""
 FLOATS = ("c", "wait_s")

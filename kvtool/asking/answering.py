@@ -90,7 +90,11 @@ class Answerer:
         info = self.run.config.model
         (device,) = resolve_devices((self.device,), min_free_vram=None)
         model = load_model(
-            self.model or info.name, device=device, dtype=info.dtype, attention=ATTENTION
+            self.model or info.name,
+            device=device,
+            dtype=info.dtype,
+            attention=ATTENTION,
+            size=self.run.config.input_size,
         )
         if model.info.revision != info.revision:
             raise ModelError(

@@ -25,7 +25,7 @@ from kvtool.cli.options import (
 )
 from kvtool.errors import BusyError, KvtoolError, PartialError
 from kvtool.progress import Advance, silent
-from kvtool.types import KeyPosition, Precision, View
+from kvtool.types import InputSize, KeyPosition, Precision, View
 
 if TYPE_CHECKING:
     from kvtool.engine.outcome import Report, SizeEstimate
@@ -114,6 +114,30 @@ def extract(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
     ] = False,
+    image_size: Annotated[
+        str,
+        typer.Option(
+            "--image-size",
+            metavar="SIZE",
+            help="The size that pictures are brought to before an encoder or Qwen's tower: 384 "
+            "(a square), 480x832 (height x width), or short:480 (the shorter side; the picture's "
+            "own aspect ratio). Default: the checkpoint's.",
+        ),
+    ] = "",
+    min_pixels: Annotated[
+        int | None, bounded("min_pixels", help="Smallest area of a picture in Qwen's tower.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, bounded("max_pixels", help="Largest area of a picture in Qwen's tower.")
+    ] = None,
+    text_template: Annotated[
+        str,
+        typer.Option(
+            "--text-template",
+            help="What stands around class names and expressions, {} in their place; several "
+            "joined by | are averaged; after alone: they stand outside the chat template.",
+        ),
+    ] = "{}",
     format: FormatOption = "auto",
 ) -> None:
     """Run a model over a data set once and store keys, values, projected and vision features of its
@@ -126,6 +150,7 @@ def extract(
     and --run NAME makes another run.
     """
     from kvtool.engine.plan import Job
+    from kvtool.models.sizes import check_input
 
     job = Job(
         store=str(need_store(store)),
@@ -145,6 +170,8 @@ def extract(
         strict=strict,
         changed=changed,
         reuse=not no_reuse,
+        text_template=text_template,
+        size=check_input(InputSize(image_size, min_pixels or 0, max_pixels or 0)),
     )
     vram = parse_bytes(min_free_vram, "--min-free-vram")
     if dry_run:

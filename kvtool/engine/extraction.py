@@ -17,8 +17,10 @@ from kvtool.engine.pipeline import Tell, told
 from kvtool.engine.plan import Changed, Job
 from kvtool.errors import UsageError
 from kvtool.layers import LayerChoice
+from kvtool.models.sizes import check_input
 from kvtool.progress import Progress, called
-from kvtool.types import KeyPosition, Kind, Precision, View
+from kvtool.text_templates import DEFAULT
+from kvtool.types import InputSize, KeyPosition, Kind, Precision, View
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,6 +56,10 @@ def extract(
     changed: Changed = "refuse",
     strict: bool = False,
     reuse: bool = True,
+    text_template: str = DEFAULT,
+    image_size: str | int = "",
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     devices: Sequence[str] = ("auto",),
     engine: str = "local",
     wait_s: float = 0.0,
@@ -94,6 +100,13 @@ def extract(
         strict: stop at the first image that cannot be read.
         reuse: take features before the decoder from a run of another prefix, where the store has
         one.
+        text_template: what stands around class names and expressions when the model reads them:
+            "a photo of a {}.", several joined by | (their vectors are averaged), or "alone:{}"
+            for texts outside the chat template. A run can hold several.
+        image_size: the size that pictures are brought to before an encoder, or Qwen's tower, sees
+            them: 384 (a square), "480x832" (height x width) or "short:480" (the shorter side, at
+            the picture's own aspect ratio, in whole patches). The checkpoint's own by default.
+        min_pixels, max_pixels: bounds of a picture's area in Qwen's tower.
         devices: names of torch devices, a process each; "auto" is cuda:0 where there is one, else
         cpu.
         engine: "local", or "ray" for tasks of a Ray cluster.
@@ -128,6 +141,8 @@ def extract(
         changed=changed,
         strict=strict,
         reuse=reuse,
+        text_template=text_template,
+        size=check_input(InputSize(str(image_size), min_pixels or 0, max_pixels or 0)),
     )
     return local.extract(
         job,

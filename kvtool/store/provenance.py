@@ -15,8 +15,8 @@ from kvtool.store import Run
 ALGORITHMS = {
     "foreground-segmentation": 1,
     "co-segmentation": 1,
-    "semantic-segmentation": 1,
-    "referring-expression": 1,
+    "semantic-segmentation": 3,
+    "referring-expression": 3,
     "semantic-correspondence": 1,
     "temporal-correspondence": 1,
     "variance": 1,

@@ -8,21 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.filesize import decimal
 
 from kvtool.digests import digest_texts
 from kvtool.display import Displayed, Facts, listing, numbers
-from kvtool.errors import StoreError, UsageError
+from kvtool.errors import StoreError
 from kvtool.store.blocks import BlockValues, PartSlice
 from kvtool.store.doors import ZarrPart, open_arrays
-from kvtool.store.encoding import STORED_DTYPE, Bits
+from kvtool.store.encoding import Bits
 from kvtool.store.image import RunImage
 from kvtool.store.parts import Picture
 from kvtool.store.reader import PartsReader
 from kvtool.store.run_parts import RunParts
-from kvtool.store.shards import ReadRequest, Rows, read_all
+from kvtool.store.texts import TextSet
 from kvtool.store.tokens import Numbers, TokenChoice, Tokens, choose, token_table
+from kvtool.text_templates import DEFAULT
 from kvtool.types import Kind, ModelInfo, Sample
 
 
@@ -219,35 +219,32 @@ class StoredRun(Displayed, RunParts):
         """
         return open_arrays(self._reader.parts, self.config, array)
 
+    def texts(self, template: str = DEFAULT) -> TextSet:
+        """Return the class names and expressions whose vectors are stored in a template, as of
+        now.
+        """
+        return TextSet.of(self.config, self._scan("text"), template)
+
+    @property
+    def text_templates(self) -> list[str]:
+        """The templates that texts are stored in, the default one first."""
+        stored = {part.attributes.get("template", DEFAULT) for part in self._scan("text")}
+        return sorted(
+            (template for template in stored if self.texts(template).parts),
+            key=lambda template: (template != DEFAULT, template),
+        )
+
     @property
     def text_names(self) -> list[str]:
-        """The class names and expressions whose vectors are stored, as of now."""
-        return [name for part in self._scan("text") for name in part.attributes["names"]]
+        """The class names and expressions whose value vectors are stored, as of now."""
+        return self.texts().names()
 
     def text_values(self, layer: int, kv_head: int, raw: bool = False) -> Bits:
         """Return the (text, dim) value vectors of text_names.
 
         Raises UsageError where the layer or head is not stored.
         """
-        heads, dim = self.config.heads_and_dim("value")
-        if layer not in self.config.layers or not 0 <= kv_head < heads:
-            raise UsageError(
-                f"run {self.name}: no texts for layer {layer}, kv_head {kv_head}: "
-                "see its layers and heads"
-            )
-        stored_layer = self.config.layers.index(layer)
-        requests = []
-        start = 0
-        # Each part of texts goes behind the one before it.
-        for part in self._scan("text"):
-            count = len(part.attributes["names"])
-            rows = [Rows(0, count, start)]
-            requests.append(ReadRequest(part.arrays["value"], stored_layer, [kv_head], rows))
-            start += count
-        dtype = STORED_DTYPE[self.config.model.dtype] if raw else np.dtype(np.float32)
-        values = np.empty((start, dim), dtype)
-        read_all(requests, values[None])
-        return values
+        return self.texts().values(layer, kv_head, raw)
 
     @cached_property
     def _reader(self) -> PartsReader:

@@ -15,9 +15,11 @@ from kvtool.asking.caches import no_answer
 from kvtool.datasets.base import ImageRef
 from kvtool.errors import KvtoolError
 from kvtool.experiments.paired.answers import (
+    PADDED,
     ask_one_image,
     ask_several_images,
     marked_prompt,
+    pads_pictures,
     stored_prompt,
 )
 from kvtool.experiments.paired.cells import ComparedAnswers
@@ -190,6 +192,15 @@ class PairedWork:
         )
         write_lines(path, (json.dumps(line, ensure_ascii=False) for line in lines))
 
+    def _several_images(self) -> str | None:
+        """Return how pictures of questions over several enter the prompt: padded to squares, or as
+        they are stored; None where each question has one picture.
+        """
+        questions = self.asked.questions
+        if any(pads_pictures(self.run, question) for question in questions):
+            return PADDED
+        return "stored" if any(len(question.image_ids) > 1 for question in questions) else None
+
     def config(self) -> dict[str, Any]:
         """Return what the numbers depend on."""
         texts = [
@@ -205,6 +216,7 @@ class PairedWork:
             "questions": len(texts),
             "questions_hash": hash_json([texts, points]),
             "pictures": self.pictures_key,
+            "several_images": self._several_images(),
             "drawing": None if self.asked.points is None else DRAWING,
             "attention": ATTENTION,
             "blocks": [
