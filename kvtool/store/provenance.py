@@ -21,7 +21,7 @@ ALGORITHMS = {
     "temporal-correspondence": 1,
     "variance": 1,
     "knockout": 2,
-    "paired": 2,
+    "paired": 3,
     "prefix": 1,
     "correlate": 2,
     "search": 1,
