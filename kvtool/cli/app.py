@@ -40,10 +40,10 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those of plug-ins last."""
-        own = super().list_commands(ctx)
+        names = super().list_commands(ctx)
         return [
-            *own,
-            *(name for name in EXPERIMENTS.names() if name not in own and _is_usable(name)),
+            *names,
+            *(name for name in EXPERIMENTS.names() if name not in names and _is_usable(name)),
         ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -149,8 +149,8 @@ def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
     return paths
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"kvtool {__version__}")
         raise typer.Exit
 

@@ -57,7 +57,8 @@ class Printable(logging.Formatter):
         lines = super().format(record).split("\n")
         return "\n".join(
             "".join(
-                each if each.isprintable() or each == "\t" else repr(each)[1:-1] for each in line
+                character if character.isprintable() or character == "\t" else repr(character)[1:-1]
+                for character in line
             )
             for line in lines
         )
@@ -112,13 +113,13 @@ class Tally:
 
     total: int | None
     done: int
-    made: int = 0
+    advanced: int = 0
     note: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def add(self, n: int, note: str, total: int | None) -> None:
         """Count `n` more units; `total` replaces the number of all units where it is known."""
-        self.made += n
+        self.advanced += n
         self.note = note
         self.total = total or self.total
 
@@ -129,7 +130,7 @@ class Tally:
 
     def rate(self) -> str:
         """Of this command alone, in a unit that leaves a digit before the point."""
-        per_second = self.made / self.elapsed_s
+        per_second = self.advanced / self.elapsed_s
         for seconds, unit in ((1, "s"), (60, "min")):
             if per_second * seconds >= 1:
                 return f"{per_second * seconds:.1f}/{unit}"
@@ -137,14 +138,14 @@ class Tally:
 
     def line(self, what: str, unit: str) -> str:
         """All of it in words."""
-        if not self.made:
+        if not self.advanced:
             parts = [f"{what}: at work for {_clock(self.elapsed_s)}"]
         else:
             total = f" of {self.total}" if self.total else ""
-            parts = [f"{what}: {self.done + self.made}{total} {unit}", self.rate()]
+            parts = [f"{what}: {self.done + self.advanced}{total} {unit}", self.rate()]
             if self.total:
-                remaining = self.total - self.done - self.made
-                parts.append(f"{_clock(remaining * self.elapsed_s / self.made)} left")
+                remaining = self.total - self.done - self.advanced
+                parts.append(f"{_clock(remaining * self.elapsed_s / self.advanced)} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
 
@@ -201,7 +202,7 @@ def _bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
 
         def advance(n: int, note: str = "", total: int | None = None) -> None:
             tally.add(n, note, total)
-            rate = tally.rate() if tally.made else ""
+            rate = tally.rate() if tally.advanced else ""
             bars.update(task, advance=n, total=tally.total, rate=rate, note=escape(note))
 
         yield advance

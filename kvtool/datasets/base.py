@@ -66,8 +66,8 @@ class Dataset(Protocol):
         """Those of the pictures whose files are there."""
         ...
 
-    def left_out(self, most: int) -> list[str]:
-        """Lines about what was left out so far, of many the first `most`."""
+    def left_out(self, limit: int) -> list[str]:
+        """Lines about what was left out so far, of many the first `limit`."""
         ...
 
     def texts(self) -> Sequence[str]:
@@ -154,8 +154,8 @@ class DatasetBase:
         self.unread: list[str] = []
         self.notes: list[str] = []
         if split is not None and split not in self.about.splits:
-            known = ", ".join(self.about.splits)
-            raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
+            splits = ", ".join(self.about.splits)
+            raise UsageError(f"{self.name}: unknown split {split!r}; known: {splits}")
         self.split = split or self.default_split()
 
     @property
@@ -219,9 +219,9 @@ class DatasetBase:
         absent = absent_files(on_disk)
         if not absent:
             return list(images)
-        there = [ref for ref in images if ref.path not in absent]
+        pictures = [ref for ref in images if ref.path not in absent]
         first = next(iter(absent))
-        if not there:
+        if not pictures:
             raise DatasetError(
                 f"{self.name}: expected {len(images)} pictures, found none of them; the first "
                 f"should be {first}"
@@ -231,19 +231,19 @@ class DatasetBase:
             f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at "
             f"{first})"
         )
-        return there
+        return pictures
 
-    def left_out(self, most: int) -> list[str]:
-        """What was noted and left out so far, a line each; of many the first `most`, and how many
+    def left_out(self, limit: int) -> list[str]:
+        """What was noted and left out so far, a line each; of many the first `limit`, and how many
         more there are.
         """
         lines = list(dict.fromkeys([*self.notes, *self.unread, *self.skipped]))
-        more = (
-            [f"{self.name}: {len(lines) - most} more pictures or annotations were left out"]
-            if len(lines) > most
+        overflow = (
+            [f"{self.name}: {len(lines) - limit} more pictures or annotations were left out"]
+            if len(lines) > limit
             else []
         )
-        return lines[:most] + more
+        return lines[:limit] + overflow
 
     def note(self, line: str) -> None:
         """Have a line said once, however often it is met."""
@@ -283,11 +283,11 @@ class DatasetBase:
         """Place and digest of each truth file in turn; "missing" for one that cannot be read."""
         root = os.path.join(self.root or "", "")  # noqa: PTH118  with a separator at its end
         for path, digest in digest_files(self.truth_files()).items():
-            place = str(path)
+            name = str(path)
             # Most lie below the root, and cutting it off is ten times quicker than asking for a
             # relative path.
             yield (
-                place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
+                name.removeprefix(root) if name.startswith(root) else os.path.relpath(name, root)
             )
             yield digest or "missing"
 
@@ -322,10 +322,10 @@ class DatasetBase:
 
 def another(names: Sequence[str], correct: str, key: str) -> str:
     """A name other than the correct one, the same each time for one key."""
-    others = sorted(set(names) - {correct})
-    if not others:
+    wrong_names = sorted(set(names) - {correct})
+    if not wrong_names:
         raise UsageError(
             f"no name other than {correct!r} to serve as the incorrect one; use a split of several "
             "classes"
         )
-    return random.Random(f"incorrect:{key}").choice(others)
+    return random.Random(f"incorrect:{key}").choice(wrong_names)

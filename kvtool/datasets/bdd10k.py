@@ -115,8 +115,8 @@ class Bdd10k(DatasetBase):
 
     def incorrect_prefix(self, image_id: str) -> str:
         """The sentence of the other domain."""
-        (other,) = set(SENTENCES) - {self._known_domain(image_id)}
-        return SENTENCES[other]
+        (domain,) = set(SENTENCES) - {self._known_domain(image_id)}
+        return SENTENCES[domain]
 
     def _known_domain(self, image_id: str) -> str:
         domain = self.domain(image_id)
@@ -137,7 +137,9 @@ class Bdd10k(DatasetBase):
     def domain(self, image_id: str) -> str | None:
         """A name of DOMAINS, or None for any other attributes or none."""
         attributes = self.attributes(image_id)
-        return next((name for name, wanted in DOMAINS.items() if wanted == attributes), None)
+        return next(
+            (name for name, conditions in DOMAINS.items() if conditions == attributes), None
+        )
 
     @cached_property
     def _attributes(self) -> dict[str, tuple[str, str]]:
@@ -179,9 +181,11 @@ class Bdd10k(DatasetBase):
 
     def labelled_ids(self) -> list[str]:
         """Ids of the images that have a label map, in order; the others are named in `skipped`."""
-        missing = [ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None]
-        self.skipped = [f"{self._maps}: no label map of image {i}" for i in missing]
-        left_out = set(missing)
+        absent_ids = [
+            ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None
+        ]
+        self.skipped = [f"{self._maps}: no label map of image {i}" for i in absent_ids]
+        left_out = set(absent_ids)
         return [ref.id for ref in self.images() if ref.id not in left_out]
 
     def label_map(self, image_id: str) -> LabelMap:
@@ -196,17 +200,17 @@ class Bdd10k(DatasetBase):
 
     @property
     def _maps(self) -> Path:
-        place = f"{_MAPS}{self.base_split}/"
-        return require(self.folder, place, "a folder of label maps", self.name)
+        relative = f"{_MAPS}{self.base_split}/"
+        return require(self.folder, relative, "a folder of label maps", self.name)
 
 
-def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
+def _attributes_of(frame: Any, location: str) -> tuple[str, str, str]:
     """A frame's name without suffix, its time of day and its scene. Raises DatasetError."""
-    name, attributes = fields(frame, ("name", "attributes"), where)
+    name, attributes = fields(frame, ("name", "attributes"), location)
     attributes = attributes or {}
     if not isinstance(name, str) or not isinstance(attributes, dict):
         raise DatasetError(
-            f"{where}: expected a name and attributes, found {brief(name)} and {brief(attributes)}"
+            f"{location}: expected a name and attributes, found {brief(name)} and {brief(attributes)}"
         )
     return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 
@@ -217,7 +221,7 @@ def check_train_ids(labels: LabelMap, path: Path) -> None:
     """
     odd = np.unique(labels[(labels >= len(CLASSES)) & (labels != VOID)])
     if odd.size:
-        shown = ", ".join(map(str, odd[:5]))
+        odd_ids = ", ".join(map(str, odd[:5]))
         raise DatasetError(
-            f"{path}: expected train ids 0-18 and 255, found {shown}; use labels/sem_seg/masks"
+            f"{path}: expected train ids 0-18 and 255, found {odd_ids}; use labels/sem_seg/masks"
         )

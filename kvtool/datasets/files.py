@@ -45,9 +45,9 @@ def require_any(root: Path, relatives: Sequence[str], what: str, name: str) -> P
     for relative in relatives:
         if (root / relative).exists():
             return root / relative
-    places = " or ".join(relatives)
+    expected = " or ".join(relatives)
     raise DatasetError(
-        f"{name}: {root}: expected {what} at {places}, found {found(root / relatives[0], root)}; "
+        f"{name}: {root}: expected {what} at {expected}, found {found(root / relatives[0], root)}; "
         f"{advice(root, relatives[0])}"
     )
 
@@ -62,9 +62,9 @@ def found(path: Path, root: Path) -> str:
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     # A name may hold line breaks, and the message is one line.
     names = [printable(name) for name in names]
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    where = "" if folder == root else f"{folder.relative_to(root)}/ with "
-    return where + (", ".join(names[:4]) + more if names else "an empty folder")
+    overflow = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    prefix = "" if folder == root else f"{folder.relative_to(root)}/ with "
+    return prefix + (", ".join(names[:4]) + overflow if names else "an empty folder")
 
 
 def advice(root: Path, relative: str) -> str:
@@ -254,43 +254,45 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
     return match.end() if match else start
 
 
-def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:
+def fields(record: Any, names: Sequence[str], location: str) -> list[Any]:
     """The named values of a record. Raises DatasetError naming the missing ones."""
     if not isinstance(record, dict):
         raise DatasetError(
-            f"{where}: expected an object with {', '.join(names)}, found {type(record).__name__}"
+            f"{location}: expected an object with {', '.join(names)}, found {type(record).__name__}"
         )
-    missing = [name for name in names if name not in record]
-    if missing:
+    absent = [name for name in names if name not in record]
+    if absent:
         has = ", ".join(brief(name).strip("'") for name in list(record)[:6]) or "none"
         raise DatasetError(
-            f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file "
+            f"{location}: expected the fields {', '.join(absent)}, found {has}; download the file "
             "again"
         )
     return [record[name] for name in names]
 
 
-def text_of(value: Any, what: str, where: str) -> str:
+def text_of(value: Any, what: str, location: str) -> str:
     """A value that must be a text that can be stored.
 
     Raises DatasetError; `what` names the field.
     """
     if not isinstance(value, str):
-        raise DatasetError(f"{where}: expected {what} as a text, found {brief(value)}")
+        raise DatasetError(f"{location}: expected {what} as a text, found {brief(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise DatasetError(
-            f"{where}: expected {what} as Unicode text, found a lone surrogate in {brief(value)}"
+            f"{location}: expected {what} as Unicode text, found a lone surrogate in {brief(value)}"
         ) from None
     return value
 
 
-def name_of(value: Any, what: str, where: str) -> str:
+def name_of(value: Any, what: str, location: str) -> str:
     """A value that must be the name of a file in a folder. Raises DatasetError."""
-    name = text_of(value, what, where)
+    name = text_of(value, what, location)
     if not name.strip() or name in (".", "..") or "/" in name or "\0" in name:
-        raise DatasetError(f"{where}: expected {what} as the name of a file, found {brief(name)}")
+        raise DatasetError(
+            f"{location}: expected {what} as the name of a file, found {brief(name)}"
+        )
     return name
 
 
@@ -343,13 +345,13 @@ def pictures_below(folder: Path, left_out: list[str]) -> dict[str, Path]:
     there has none.
     """
     pictures: dict[str, Path] = {}
-    for place, folders, _ in os.walk(folder):
+    for subfolder, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        below = Path(place).relative_to(folder)
+        below = Path(subfolder).relative_to(folder)
         try:
-            here = by_stem(Path(place), left_out)
+            folder_pictures = by_stem(Path(subfolder), left_out)
         except DatasetError as error:
             left_out.append(str(error))
             continue
-        pictures |= {(below / stem).as_posix(): path for stem, path in here.items()}
+        pictures |= {(below / stem).as_posix(): path for stem, path in folder_pictures.items()}
     return pictures

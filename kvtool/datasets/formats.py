@@ -45,7 +45,7 @@ UNREAD_SUFFIXES = {
 }
 """Suffix -> format, for pictures that kvtool does not read."""
 
-_OTHER = (
+_NO_PICTURES = (
     "7z aac aria2 avi bak bin bz2 cfg conf crdownload csv db doc docx flac gz h5 hdf5 htm html ini "
     "ipynb jpgw json "
     "jsonl lock log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt ogg old onnx orig p "
@@ -54,7 +54,7 @@ _OTHER = (
     "vtt wav webm wmv "
     "xls xlsx xml xmp xz yaml yml zip zst"
 )
-OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _OTHER.split())
+OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _NO_PICTURES.split())
 """What lies beside pictures and is none: passed over without a look."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"

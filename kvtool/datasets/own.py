@@ -78,15 +78,15 @@ class Own(OwnMasks):
 
     def lacks(self, service: str) -> str:
         if service in MASK_TASKS:
-            missing = [name for name in ("masks/", "classes.json") if not self._has(name)]
-            return f"no {' and no '.join(missing)}" if missing else ""
+            absent = [name for name in ("masks/", "classes.json") if not self._has(name)]
+            return f"no {' and no '.join(absent)}" if absent else ""
         if service == "referring-expression":
             return "" if self._refers() else "no line of captions.jsonl that has a class or a mask"
         if service == "semantic-correspondence":
             return "" if self._has("pairs.jsonl") else "no pairs.jsonl"
         if service == "temporal-correspondence":
-            some = any(self._frame_masks(video).names for video in self._frames)
-            return "" if some else f"no {VIDEOS}/<name>/masks/"
+            has_masks = any(self._frame_masks(video).names for video in self._frames)
+            return "" if has_masks else f"no {VIDEOS}/<name>/masks/"
         if service == QUESTIONS:
             return "" if self._has("questions.jsonl") else "no questions.jsonl"
         return f"{self.name} has no annotations for {service}"
@@ -134,8 +134,8 @@ class Own(OwnMasks):
         same each time.
         """
         caption = self._caption(image_id)
-        others = [other.text for other in self._first_captions.values()]
-        return caption.incorrect or another(others, caption.text, image_id)
+        captions = [image_caption.text for image_caption in self._first_captions.values()]
+        return caption.incorrect or another(captions, caption.text, image_id)
 
     @cached_property
     def _referring(self) -> dict[int, records.Caption]:
@@ -257,9 +257,9 @@ class Own(OwnMasks):
                 left_out.append(str(error))
         self.skipped = [*self._unlisted, *left_out]
         if not videos:
-            why = f"; first problem: {left_out[0]}" if left_out else ""
+            reason = f"; first problem: {left_out[0]}" if left_out else ""
             raise DatasetError(
-                f"{self.folder / VIDEOS}: expected videos with masks, found none to use{why}"
+                f"{self.folder / VIDEOS}: expected videos with masks, found none to use{reason}"
             )
         return videos
 

@@ -51,8 +51,8 @@ class Classes:
     @property
     def ids(self) -> set[int]:
         """Those that a mask may have."""
-        others = {0} if self.background else set()
-        return {*self.names, *others} | (set() if self.void is None else {self.void})
+        extra_ids = {0} if self.background else set()
+        return {*self.names, *extra_ids} | (set() if self.void is None else {self.void})
 
 
 def read_classes(path: Path) -> Classes:
@@ -228,14 +228,16 @@ class PairRecord:
 def pair_of(line: int, record: dict[str, Any], image_of: ImageOf) -> PairRecord:
     """A line of pairs.jsonl."""
     first, second = (image_of(image) for image in _two(record, "images"))
-    points = [_points(each) for each in _two(record, "keypoints")]
+    points = [_points(entry) for entry in _two(record, "keypoints")]
     if not points[0].keys() & points[1].keys():
         raise DatasetError("expected a keypoint that has the same name in both images, found none")
     boxes = (
-        [values.box(each, "a box") for each in _two(record, "boxes")] if "boxes" in record else None
+        [values.box(entry, "a box") for entry in _two(record, "boxes")]
+        if "boxes" in record
+        else None
     )
     sizes = (
-        [values.size(each, "a size") for each in _two(record, "sizes")]
+        [values.size(entry, "a size") for entry in _two(record, "sizes")]
         if "sizes" in record
         else None
     )

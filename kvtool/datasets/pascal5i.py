@@ -97,16 +97,16 @@ class Pascal5i(DatasetBase):
         names = dict.fromkeys(entry.image_id for entry in self._listed)
         absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
         left_out = set(absent)
-        kept = [entry for entry in self._listed if entry.image_id not in left_out]
+        entries = [entry for entry in self._listed if entry.image_id not in left_out]
         self.skipped = [
             f"{self._masks}: no label map {name}.png for a listed image" for name in absent
         ]
-        if not kept:
+        if not entries:
             raise DatasetError(
                 f"{self._masks}: expected label maps of the {len(absent)} listed images, found "
                 "none of them"
             )
-        return kept
+        return entries
 
     def class_ids(self) -> tuple[int, ...]:
         """The fold's five classes, 1-based."""
@@ -144,9 +144,9 @@ class Pascal5i(DatasetBase):
         one episode are left out and named in `skipped`.
         """
         entries = self.entries() if entries is None else entries
-        of_class = images_of_classes(entries)
+        images_by_class = images_of_classes(entries)
         for class_id in self.class_ids():
-            names = of_class[class_id]
+            names = images_by_class[class_id]
             if len(names) <= shots:
                 self.skipped.append(
                     f"{self._list}: class {class_id} has {len(names)} images, an episode needs "

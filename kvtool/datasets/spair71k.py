@@ -264,9 +264,9 @@ def checked_pair(pair: Pair) -> Pair:
     """The pair. Raises DatasetError where its points cannot be told, or not be found."""
     counts = len(pair.src_kps_px), len(pair.trg_kps_px), len(pair.kps_ids)
     if len(set(counts)) > 1 or not pair.src_kps_px:
-        found = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"
+        counts_text = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"
         raise DatasetError(
-            f"expected as many source points as target points and ids, found {found}"
+            f"expected as many source points as target points and ids, found {counts_text}"
         )
     for what, points_px, wh_px in (
         ("src_kps", pair.src_kps_px, pair.src_wh_px),

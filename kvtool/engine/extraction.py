@@ -103,7 +103,7 @@ def extract(
         raise UsageError(
             f"model: expected a text, found {type(model).__name__}; extract one model a call"
         )
-    given, spec = (None, dataset) if isinstance(dataset, str) else _given(dataset, devices, engine)
+    opened, spec = (None, dataset) if isinstance(dataset, str) else _given(dataset, devices, engine)
     job = Job(
         store=fspath(store),
         model=model,
@@ -125,7 +125,7 @@ def extract(
     )
     return local.extract(
         job,
-        dataset=given,
+        dataset=opened,
         devices=devices,
         engine=engine,
         wait_s=wait_s,

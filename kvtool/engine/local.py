@@ -25,7 +25,7 @@ from kvtool.models.hub import resolve
 from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
-from kvtool.store.nonfinite import Place
+from kvtool.store.nonfinite import StoredBlock
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset
@@ -125,7 +125,7 @@ def is_done(extraction: Extraction, run: Run) -> bool:
     if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
         return False
     with contextlib.suppress(StoreError):  # a store that cannot be written still holds all
-        run.enroll(extraction.ids, extraction.place)
+        run.enroll(extraction.ids, extraction.dataset_path)
     return True
 
 
@@ -157,11 +157,11 @@ def _extract(
     if begin:
         begin(report)
 
-    told: set[Place] = set()
+    told: set[StoredBlock] = set()
 
     def hear(event: Event) -> None:
         report.hear(event)
-        warn_of_nonfinite(plan.config, event.places, told)
+        warn_of_nonfinite(plan.config, event.blocks, told)
         if tell:
             tell(event)
 

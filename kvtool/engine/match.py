@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kvtool.types import Kind
 
 CLAIM_WAIT_S = 60.0
-NAMED = 10
+LISTED = 10
 """How many of the pictures and annotations that a data set leaves out are named; all are counted.
 """
 
@@ -71,7 +71,7 @@ class Extraction:
         return () if enough else unread_lines(self.dataset)
 
     @property
-    def place(self) -> str | None:
+    def dataset_path(self) -> str | None:
         """Where the data set lies; None for a list of paths."""
         return str(self.dataset.root.resolve()) if self.dataset.root else None
 
@@ -107,10 +107,9 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
     prefixes = prefix_texts(job.prefix, dataset, refs)
     if job.kinds is None or "value" in job.kinds:
         dataset.texts()  # its lines about what is left out belong to those of the pictures
-    for line in dataset.left_out(NAMED):
-        level = (
-            logging.ERROR if line in unread_lines(dataset) else logging.WARNING
-        )  # said under -q, too
+    for line in dataset.left_out(LISTED):
+        # An error is told under -q, too.
+        level = logging.ERROR if line in unread_lines(dataset) else logging.WARNING
         logging.getLogger("kvtool").log(level, "%s", line)
     return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
 
@@ -258,7 +257,7 @@ class Candidate:
         """Whether the data set lies where the run's did, or the run was asked for by its name."""
         folder = self.run.place
         return self.extraction.job.run is not None or (
-            folder is not None and folder == self.extraction.place
+            folder is not None and folder == self.extraction.dataset_path
         )
 
     @property
@@ -267,11 +266,11 @@ class Candidate:
         try:
             return self.is_here
         except CorruptError:
-            return self.run.config.dataset_path == self.extraction.place
+            return self.run.config.dataset_path == self.extraction.dataset_path
 
     @property
     def _are_lists(self) -> bool:
-        return self.run.place is None and self.extraction.place is None
+        return self.run.place is None and self.extraction.dataset_path is None
 
     @property
     def _lists_meet(self) -> bool:
@@ -295,13 +294,13 @@ class Candidate:
     def _moved(self) -> bool:
         """Whether the data set is the run's at another place: moved there, or a copy."""
         folder = self.run.place
-        if folder is None or self.extraction.place is None or not self.run.pictures:
+        if folder is None or self.extraction.dataset_path is None or not self.run.pictures:
             return False
         if not _exists(folder):
             return True
         return self.roster_ids == set(self.extraction.ids) and self._is_copy(folder)
 
-    def _is_copy(self, place: str) -> bool:
+    def _is_copy(self, dataset_path: str) -> bool:
         """Whether the pictures that the run does not hold yet are those of its own place, too."""
         stored = {picture.id for picture in self.run.pictures}
         unstored = [ref for ref in self.extraction.refs if ref.id not in stored]
@@ -309,7 +308,7 @@ class Candidate:
             return True
         config = self.run.config
         try:
-            refs = open_dataset(Spec(config.dataset, place, config.split or None)).images()
+            refs = open_dataset(Spec(config.dataset, dataset_path, config.split or None)).images()
         except KvtoolError:
             return False
         unstored_ids = {ref.id for ref in unstored}
@@ -318,9 +317,9 @@ class Candidate:
         )
 
 
-def _exists(place: str) -> bool:
+def _exists(dataset_path: str) -> bool:
     try:
-        return Path(place).exists()
+        return Path(dataset_path).exists()
     except OSError:
         return True
 
@@ -350,5 +349,5 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
     if difference.vanished:
         index_of = run.roster.index_of
         vanished_rows = [index_of[name] for name in difference.vanished if name in index_of]
-        run.enroll((), extraction.place, vanished_rows)
+        run.enroll((), extraction.dataset_path, vanished_rows)
     return sum(len(part.pictures) for part in parts)

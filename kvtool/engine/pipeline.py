@@ -25,7 +25,7 @@ from kvtool.digests import digest_bytes
 from kvtool.engine.plan import Plan
 from kvtool.errors import BusyError, ImageError, KvtoolError
 from kvtool.store import part_name
-from kvtool.store.nonfinite import Place
+from kvtool.store.nonfinite import StoredBlock
 
 if TYPE_CHECKING:
     from kvtool.engine.reuse import FeatureSource
@@ -41,7 +41,7 @@ _END = object()
 @dataclass(frozen=True)
 class Event:
     """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
-    written, images whose features are `reused` from another run, and places that hold `nonfinite`
+    written, images whose features are `reused` from another run, and blocks that hold `nonfinite`
     values, each once.
     """
 
@@ -50,7 +50,7 @@ class Event:
     index: int = -1
     id: str = ""
     message: str = ""
-    places: tuple[Place, ...] = ()
+    blocks: tuple[StoredBlock, ...] = ()
 
 
 Tell = Callable[[Event], None]
@@ -283,14 +283,14 @@ def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
 
 
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
-    told: set[Place] = set()
+    told: set[StoredBlock] = set()
     for work in _take(done, stop):
         with work.claim:
             n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)
-        if places := run.nonfinite(span).keys() - told:
-            told |= places
-            tell(Event("nonfinite", places=tuple(sorted(places))))
+        if blocks := run.nonfinite(span).keys() - told:
+            told |= blocks
+            tell(Event("nonfinite", blocks=tuple(sorted(blocks))))
         tell(Event("bytes", n_bytes))
         tell(Event("done", len(work.samples)))
 

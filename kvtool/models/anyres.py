@@ -73,11 +73,11 @@ class Tiling:
             return full_width, min(math.ceil(height * scale_x), full_height)
         return min(math.ceil(width * scale_y), full_width), full_height
 
-    def _original_px(self, at: float, axis: int) -> float:
+    def _original_px(self, position_px: float, axis: int) -> float:
         """A position within the tiles, on axis 0 (x) or 1 (y), in pixels of the original image."""
         fitted = self._fitted_wh_px()[axis]
         offset = (self.tiles[1 - axis] * self.tower.image_px - fitted) // 2
-        return (at - offset) * self.image_wh_px[axis] / fitted
+        return (position_px - offset) * self.image_wh_px[axis] / fitted
 
     def padding(self) -> tuple[int, int]:
         """(rows, cols) of tokens dropped at each end."""

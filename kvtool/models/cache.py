@@ -130,7 +130,7 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
 
 @contextmanager
 def layer_outputs(
-    layers: nn.ModuleList, wanted: Sequence[int], stop: bool
+    layers: nn.ModuleList, indices: Sequence[int], stop: bool
 ) -> Iterator[dict[int, torch.Tensor]]:
     """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of
     them.
@@ -140,12 +140,12 @@ def layer_outputs(
     def watch(index: int) -> Callable[[torch.Tensor], None]:
         def see(output: torch.Tensor) -> None:
             outputs[index] = output
-            if stop and index == max(wanted):
+            if stop and index == max(indices):
                 raise Finished
 
         return see
 
-    with watched({layers[index]: watch(index) for index in wanted}), until_finished():
+    with watched({layers[index]: watch(index) for index in indices}), until_finished():
         yield outputs
 
 

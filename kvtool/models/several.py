@@ -53,10 +53,10 @@ class SeveralImages(Continuation):
             rows = max(1, PROMPT_TOKENS // n_tokens)
             for start in range(0, len(group_rows), rows):
                 chunk = group_rows[start : start + rows]
-                found = self._answers(
+                chunk_answers = self._answers(
                     [images[i] for i in chunk], [question_texts[i] for i in chunk], max_new_tokens
                 )
-                for i, answer in zip(chunk, found, strict=True):
+                for i, answer in zip(chunk, chunk_answers, strict=True):
                     answers[i] = answer
         return answers
 
@@ -114,12 +114,12 @@ class SeveralImages(Continuation):
         """Each image's tokens as the decoder takes them, (token, hidden); images of one signature
         run together.
         """
-        found: dict[int, torch.Tensor] = {}
+        tokens_of: dict[int, torch.Tensor] = {}
         for group_rows in _grouped([item.signature for item in items]):
             tokens, _ = self.before_decoder([items[i] for i in group_rows], (), project=True)
             assert tokens is not None
-            found |= zip(group_rows, tokens, strict=True)
-        return [found[i] for i in range(len(items))]
+            tokens_of |= zip(group_rows, tokens, strict=True)
+        return [tokens_of[i] for i in range(len(items))]
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
         """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of
@@ -132,13 +132,13 @@ class SeveralImages(Continuation):
         `text_positions` of one row; and that of the token after it. parts: how many tokens stand
         before each image, and the image.
         """
-        found: list[torch.Tensor] = []
+        positions: list[torch.Tensor] = []
         start = 0
         for n_text, sample in parts:
             text = self.text_positions(torch.arange(start, start + n_text)[None])
-            found += [text, start + n_text + self.image_positions(sample)]
+            positions += [text, start + n_text + self.image_positions(sample)]
             start += n_text + sample.next_position - sample.image_start
-        return torch.cat(found, dim=-1), start
+        return torch.cat(positions, dim=-1), start
 
 
 def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:

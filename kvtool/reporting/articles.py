@@ -47,7 +47,7 @@ class Article:
     template: str
     heading: str
     facts: list[tuple[str, str]]
-    found: list[str]
+    findings: list[str]
     rows: str
     charts: Mapping[str, Any] = field(default_factory=dict)
     tables: Sequence[PageTable] = ()
@@ -56,18 +56,18 @@ class Article:
 
 
 def build(position: int, study: Study, data: Data) -> Article:
-    """Return the article of study.kept[position]; its rows go into `data`."""
-    stored = study.kept[position]
+    """Return the article of study.results[position]; its rows go into `data`."""
+    stored = study.results[position]
     result = stored.result
     name = "-".join(str(part) for part in (result.command, result.task, stored.run) if part)
     # Rows by category of many blocks may not fit the page.
-    rows, n_left_out = trim(result, [entry.result for entry in study.kept])
+    rows, n_left_out = trim(result, [entry.result for entry in study.results])
     article = Article(
         id=f"r{position}",
         template="plain.html",
         heading=model_name(result),
         facts=_facts(stored),
-        found=sentences_of(result),
+        findings=sentences_of(result),
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
     )
@@ -141,5 +141,5 @@ def clickable_blocks(result: Result, examples: Mapping[Any, list[Drawn]]) -> dic
 
 
 def _plain(article: Article, position: int, study: Study, _data: Data) -> Article:
-    rows = study.kept[position].result.rows
+    rows = study.results[position].result.rows
     return replace(article, tables=[plain_table(rows, "Rows", article.rows)])

@@ -14,7 +14,7 @@ from kvtool.result import Result, Row, block_name, is_summary
 
 def conditions_article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return an article of conditions side by side with their intervals."""
-    result = study.kept[position].result
+    result = study.results[position].result
     rows = condition_rows(result)
     labeled = [
         (condition_label(row), row, "s-key" if row["condition"] == "none" else "s-value")

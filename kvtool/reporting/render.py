@@ -50,7 +50,7 @@ class Section:
 
     id: str
     title: str
-    found: list[str]
+    findings: list[str]
     articles: list[Article]
 
 
@@ -64,7 +64,7 @@ class Made:
     command: str
     config: str
     versions: str
-    others: int
+    n_duplicates: int
 
 
 def render(study: Study) -> str:
@@ -96,7 +96,7 @@ def render(study: Study) -> str:
             overview=overview,
             runs=runs,
             intro=_intro(study),
-            made=[_made(position, study) for position in range(len(study.kept))],
+            made=[_made(position, study) for position in range(len(study.results))],
             data=embedded,
             size=CHART_SIZE,
             style=Markup(_asset("style.css")),
@@ -130,10 +130,10 @@ def _asset(name: str) -> str:
 
 def _sections(study: Study, data: Data) -> Iterator[Section]:
     groups: dict[tuple[str, str | None], list[int]] = {}
-    for position, stored in enumerate(study.kept):
+    for position, stored in enumerate(study.results):
         groups.setdefault((stored.result.command, stored.result.task), []).append(position)
     for number, ((command, task), positions) in enumerate(groups.items()):
-        results = [study.kept[position].result for position in positions]
+        results = [study.results[position].result for position in positions]
         between = sentences.between_models(results) if command == "probe" else None
         articles = [build(position, study, data) for position in positions]
         yield Section(f"s{number}", _title(command, task), [between] if between else [], articles)
@@ -151,7 +151,7 @@ def _intro(study: Study) -> str:
     """Say which models and data sets the page is about, in one sentence."""
     models = dict.fromkeys(str(run["model"]) for run in study.runs)
     names = dict.fromkeys(f"{run['dataset']} ({run['split']})" for run in study.runs)
-    results = len(study.kept)
+    results = len(study.results)
     count = f"{results} result{'s' * (results != 1)}"
     if not models:
         return f"{count}; their runs are not in the stores any more."
@@ -166,7 +166,7 @@ def _overview(study: Study, data: Data) -> PageTable | None:
     """Return the best block of each probe beside the best of its baselines."""
     probes = [
         stored.result
-        for stored in study.kept
+        for stored in study.results
         if stored.result.command == "probe" and stored.result.best is not None
     ]
     if not probes:
@@ -226,7 +226,7 @@ def _runs(study: Study, data: Data) -> PageTable | None:
 
 
 def _made(position: int, study: Study) -> Made:
-    stored = study.kept[position]
+    stored = study.results[position]
     result = stored.result
     info = study.info(stored)
     return Made(
@@ -236,5 +236,5 @@ def _made(position: int, study: Study) -> Made:
         command=result_command(stored, info),
         config=json.dumps(result.config, ensure_ascii=False, indent=1),
         versions=", ".join(f"{name} {version}" for name, version in result.versions.items()),
-        others=stored.others,
+        n_duplicates=stored.n_duplicates,
     )

@@ -29,7 +29,7 @@ class KeptResult:
 
     store: str
     result: Result
-    others: int = 0
+    n_duplicates: int = 0
 
     @property
     def run(self) -> str | None:
@@ -47,15 +47,15 @@ class Study:
         kept: the results.
         runs: Run.info() of every run of the stores, with `store`.
         pictures: data URIs by name, each held once.
-        examples: predictions drawn for some blocks, by the result's position in `kept`.
+        examples: predictions drawn for some blocks, by the result's position in `results`.
         sheets: principal components, by the result's position.
         thumbnails: an image of a run, by (store, run, image).
         notes: a line for each thing that could not be had.
     """
 
     title: str
-    made: str
-    kept: tuple[KeptResult, ...]
+    origin: str
+    results: tuple[KeptResult, ...]
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[int, Mapping[BlockKey, list[Drawn]]] = field(default_factory=dict)
@@ -63,10 +63,11 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def info(self, kept: KeptResult) -> Row | None:
+    def info(self, stored: KeptResult) -> Row | None:
         """Return Run.info() of a result's run, where the store still has it."""
         return next(
-            (run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None
+            (run for run in self.runs if (run["store"], run["run"]) == (stored.store, stored.run)),
+            None,
         )
 
 

@@ -52,7 +52,7 @@ _SEAL_PATTERN = re.compile(rb'"kvtool_crc32c": "([0-9a-f]{8})"')
 _NO_ZARR = {"about": "files of kvtool that are not Zarr"}
 """An attribute for those who meet such a folder with zarr."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 SCRATCH_EXPIRY_S = 86400.0
 """When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S
 while in use.
@@ -71,30 +71,30 @@ def sealed(document: dict[str, Any]) -> bytes:
     return text[:start] + b"%08x" % crc32c(text) + text[stop:]
 
 
-def unsealed(data: bytes, where: str) -> dict[str, Any]:
+def unsealed(data: bytes, location: str) -> dict[str, Any]:
     """Return the inverse of sealed, SEAL left in place.
 
-    Raises CorruptError that begins with `where`.
+    Raises CorruptError that begins with `location`.
     """
     match = _SEAL_PATTERN.search(data)
     if match is None:
         raise CorruptError(
-            f"{where}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
+            f"{location}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
         )
     start, stop = match.span(1)
     checksum = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
     if checksum != match[1]:
         raise CorruptError(
-            f"{where}: expected crc32c {match[1].decode()}, found {checksum.decode()}: damaged"
+            f"{location}: expected crc32c {match[1].decode()}, found {checksum.decode()}: damaged"
         )
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CorruptError(
-            f"{where}: expected JSON, found {str(error) or type(error).__name__}"
+            f"{location}: expected JSON, found {str(error) or type(error).__name__}"
         ) from None
     if not isinstance(document, dict):
-        raise CorruptError(f"{where}: expected a JSON object, found {type(document).__name__}")
+        raise CorruptError(f"{location}: expected a JSON object, found {type(document).__name__}")
     return document
 
 
@@ -128,15 +128,15 @@ def leaf_json(attributes: dict[str, Any]) -> bytes:
     )
 
 
-def read_group(folder: Path, where: str) -> dict[str, Any]:
+def read_group(folder: Path, location: str) -> dict[str, Any]:
     """Return the attributes that group_json or leaf_json was given.
 
     Raises CorruptError, or FileNotFoundError.
     """
-    where = f"{where}: {ZARR_JSON}"
-    attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
+    location = f"{location}: {ZARR_JSON}"
+    attributes = unsealed(read_file(folder / ZARR_JSON), location).get("attributes")
     if not isinstance(attributes, dict):
-        raise CorruptError(f"{where}: expected the attributes of a group, found none")
+        raise CorruptError(f"{location}: expected the attributes of a group, found none")
     for name in (SEAL, *_NO_ZARR):
         attributes.pop(name, None)
     return attributes
@@ -179,7 +179,7 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
     try:
         tmp.rename(target)
     except OSError as error:
-        if error.errno not in _TAKEN:
+        if error.errno not in _OCCUPIED:
             raise
         shutil.rmtree(tmp)
         fsync_folder(

@@ -49,7 +49,11 @@ class Mended:
     run: str
     part: str
     did: str
-    why: str
+    reason: str
+
+    def row(self) -> dict[str, str]:
+        """Return the columns of a table."""
+        return {"run": self.run, "part": self.part, "did": self.did, "why": self.reason}
 
 
 def repair(store: Store, dry_run: bool = False) -> list[Mended]:

@@ -18,7 +18,7 @@ from kvtool.result import Result, Row
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return the article of a correlation: models and coefficients, and a chart of both scores."""
-    result = study.kept[position].result
+    result = study.results[position].result
     models = [row for row in result.rows if "model" in row]
     coefficients = [row for row in result.rows if "coefficient" in row]
     tables = [

@@ -26,7 +26,7 @@ CELLS = (
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return the article of a paired result: cells, blocks, and questions that the values alone
     answer."""
-    result = study.kept[position].result
+    result = study.results[position].result
     row = result.best or best_row(result.rows, "value") or {}
     ends = ("", "_low", "_high")
     cells = []
@@ -51,7 +51,8 @@ def article(summary: Article, position: int, study: Study, data: Data) -> Articl
         charts={
             "whiskers": chart,
             "questions": [
-                _question(item, study.kept[position], study) for item in values_alone[:ITEMS_SHOWN]
+                _question(item, study.results[position], study)
+                for item in values_alone[:ITEMS_SHOWN]
             ],
             "n_questions": len(values_alone),
             "items": f"{summary.rows}-questions" if result.items else None,

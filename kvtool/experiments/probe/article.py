@@ -27,7 +27,7 @@ from kvtool.result import Result, Row, block_name, is_summary
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return the article of a probe."""
-    result = study.kept[position].result
+    result = study.results[position].result
     examples = study.examples.get(position, {})
     rows = [row for row in result.rows if is_summary(row) and "kv_head" in row]
     kinds = [kind for kind in dict.fromkeys(row["kind"] for row in rows) if is_grid(rows, kind)]

@@ -19,7 +19,7 @@ from kvtool.result import Result, Row
 
 def article(summary: Article, position: int, study: Study, data: Data) -> Article:
     """Return the article of variances."""
-    result = study.kept[position].result
+    result = study.results[position].result
     distribution = result.config.get("distribution") or {}
     marks = [("mode", mode, "m-mode") for mode in distribution.get("modes") or ()]
     threshold = result.config.get("threshold")

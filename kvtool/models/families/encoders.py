@@ -105,8 +105,8 @@ class Encoder:
         ):
             self.net(pixels, **self._forward_options(pixels))
         patches = batch[0].sample.n_vision_tokens
-        kept = [outputs[layer][:, -patches:] for layer in request.vision_layers]
-        return Captured({"vision": one_head_arrays(kept)})
+        patch_outputs = [outputs[layer][:, -patches:] for layer in request.vision_layers]
+        return Captured({"vision": one_head_arrays(patch_outputs)})
 
     def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
         size = self.config.image_size
