@@ -129,8 +129,7 @@ def _of_pairs(
     pictures, first, flat_sides = np.unique(clusters, return_index=True, return_inverse=True)
     sides = flat_sides.reshape(-1, 2)
     labels = np.zeros(len(sides)) if strata is None else np.asarray(strata)
-    # Flattened, a unit's two pictures follow each other.
-    stratum = labels[first // 2]
+    stratum = labels[first // 2]  # flattened, a unit's two pictures follow each other
 
     def means(count: int) -> Array:
         """Weigh units by the mean of how often their two pictures were drawn."""
@@ -142,7 +141,7 @@ def _of_pairs(
     pair = np.sort(sides, axis=1) @ np.array([len(pictures), 1])
     pairs, pair_strata = pooled(units, labels, pair)
     by_pair = _resample(pairs, scores, _multinomial(pairs, pair_strata, rng), draws)
-    single = scores(units)
+    single = scores(np.moveaxis(units, -2, 0))
     return {
         name: _combined(
             Estimate(value, *_percentiles(by_picture[name], tail)),
@@ -163,7 +162,7 @@ def _enlargement(strata: Array) -> float:
 def _combined(
     by_picture: Estimate, by_pair: Estimate, enlargement: float, single: Array
 ) -> Estimate:
-    """Combine the intervals of `_of_pairs`; `single` has the scores of each unit (..., n)."""
+    """Combine the intervals of `_of_pairs`; `single` has the scores of each unit (n, ...)."""
     value = by_picture.value
 
     def distance(picture_end: Array, pair_end: Array) -> Array:
@@ -174,7 +173,7 @@ def _combined(
     low = value - distance(by_picture.low, by_pair.low)
     high = value + distance(by_picture.high, by_pair.high)
     # No mean lies beyond all that it is the mean of.
-    lowest, highest = np.fmin.reduce(single, axis=-1), np.fmax.reduce(single, axis=-1)
+    lowest, highest = np.fmin.reduce(single), np.fmax.reduce(single)
     return Estimate(value, np.maximum(low, lowest), np.minimum(high, highest))
 
 
