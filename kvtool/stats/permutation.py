@@ -136,7 +136,13 @@ def swapped(
     if np.isnan(observed):
         return observed
     rng = np.random.default_rng(seed)
-    swaps = rng.integers(2, size=(DRAWS, len(first_units))).astype(np.float64)
-    moved = swaps @ (second_units - first_units).astype(np.float64)
-    differences = np.abs(scores(first + moved)[metric] - scores(second - moved)[metric])
-    return _share_as_high(differences[~np.isnan(differences)], abs(observed))
+    change = (second_units - first_units).astype(np.float64)
+    differences = []
+    chunk = max(1, min(DRAWS, AT_ONCE // len(change)))
+    for start in range(0, DRAWS, chunk):
+        # A swapped unit takes its numbers from the first sum to the second, and the reverse.
+        swaps = rng.integers(2, size=(min(chunk, DRAWS - start), len(change)))
+        moved = swaps.astype(np.float64) @ change
+        differences.append(np.abs(scores(first + moved)[metric] - scores(second - moved)[metric]))
+    permuted = np.concatenate(differences)
+    return _share_as_high(permuted[~np.isnan(permuted)], abs(observed))

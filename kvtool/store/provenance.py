@@ -20,7 +20,7 @@ ALGORITHMS = {
     "semantic-correspondence": 1,
     "temporal-correspondence": 1,
     "variance": 1,
-    "knockout": 2,
+    "knockout": 3,
     "paired": 3,
     "prefix": 1,
     "correlate": 2,
