@@ -116,7 +116,7 @@ def score_choices(
     Pictures are resampled with all questions about them, within the cell that asks first, the same
     resamples for every model. The rows count the questions as n, the pictures as n_pictures, and as
     n_other the answers that name no choice, which are wrong. `digests` tell the pictures of image
-    ids apart, since a benchmark has one picture under several ids.
+    ids apart, since a benchmark has one picture under several ids; without one the id does.
     """
     options = [question.read(answer) for question, answer in zip(questions, answers, strict=True)]
     correct = np.array(
@@ -128,7 +128,7 @@ def score_choices(
     members = [np.flatnonzero(cell_of_question == number) for number in range(len(cells))]
     units, strata = side_by_side([choice_units(correct[rows]) for rows in members])
     images = [question.image for question in questions]
-    picture = numbered((digests or {}).get(image, image) for image in images)
+    picture = numbered((digests or {}).get(image) or image for image in images)
     pictures = picture[np.concatenate(members)]
     row = scored(units, choice_scores(cells), strata=strata, clusters=pictures, seed=seed)
     groups: dict[tuple[str, str], list[Array]] = {}

@@ -109,7 +109,7 @@ class AnswerSheet:
         self.seed = seed
         self.truth = np.array([benchmark.truth(question) for question in questions])
         images = [question.image_ids[0] for question in questions]
-        self.pictures = numbered(digests.get(image, image) for image in images)
+        self.pictures = numbered(digests.get(image) or image for image in images)
         prompts = [question.prompt for question in questions]
         self.distinct = numbered(zip(self.pictures.tolist(), prompts, self.truth, strict=True))
         """The number of each question about a picture: the same where the words are."""

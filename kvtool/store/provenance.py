@@ -13,7 +13,7 @@ from typing import Any
 from kvtool.store import Run
 
 ALGORITHMS = {
-    "foreground-segmentation": 1,
+    "foreground-segmentation": 2,
     "co-segmentation": 1,
     "semantic-segmentation": 1,
     "referring-expression": 1,
@@ -23,7 +23,7 @@ ALGORITHMS = {
     "knockout": 3,
     "paired": 3,
     "prefix": 1,
-    "correlate": 2,
+    "correlate": 3,
     "search": 1,
     "answers": 2,
 }

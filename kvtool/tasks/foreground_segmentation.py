@@ -87,7 +87,7 @@ class ForegroundSegmentation:
         self._labels = lru_cache(LABELS_KEPT)(self._read_labels)
 
     def settings(self) -> dict[str, Any]:
-        return {"episodes": self.n, "shots": self.shots, "c": self.c}
+        return {"episodes": self.n, "shots": self.shots, "c": self.c, "features": "standardized"}
 
     def images(self) -> set[str]:
         return {
@@ -179,7 +179,7 @@ class ForegroundSegmentation:
             torch.from_numpy(part.repeat(heads, 1).reshape(-1, rows)).to(self.device)
             for part in (labels, weights)
         )
-        return logistic.fit(features.flatten(0, 1), *both, c=self.c)
+        return logistic.fit_standardized(features.flatten(0, 1), *both, c=self.c)
 
     def _score(self, predicted: Array, query: GridImage, episode: Episode) -> Array:
         truth = self._truth(query.id, episode.class_id)

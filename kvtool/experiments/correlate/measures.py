@@ -31,7 +31,7 @@ class Common:
 
     `images` are ids by task, `questions` those of all benchmarks; `notes` say how many are left out
     because some models lack them. Raises KvtoolError where no image of a task or no question of a
-    benchmark remains.
+    benchmark remains. `digests` tell the pictures of the questions apart, by image id.
 
     Args:
         subjects: the models, each with its runs.
@@ -53,6 +53,9 @@ class Common:
             for subject, runs in zip(subjects, self._holding(subjects), strict=True)
         }
         self.questions = first_of_cells(self._questions(subjects), limit)
+        asked_runs = chain.from_iterable(subjects[0].asked.values())
+        pictures = chain.from_iterable(run.pictures for run in asked_runs)
+        self.digests = {picture.id: picture.digest for picture in pictures}
         for run in (run for subject in subjects for run in subject.segmented.values()):
             self._dataset(run)
         self.truth_hashes = sorted(

@@ -51,6 +51,7 @@ def correlate(
     benchmarks: Sequence[str] = BENCHMARKS,
     select: str = "max",
     limit: int | None = None,
+    pooled: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
     model: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
@@ -62,7 +63,7 @@ def correlate(
     **options: Any,
 ) -> Result:
     """Return a row for each model, and the coefficients of segmentation and accuracy over the
-    models.
+    models of each family.
 
     Probes and answers are taken from the stores where they were computed before; a model's weights
     are loaded for the first question that is new to its store. Models that lack a run, or have no
@@ -83,6 +84,7 @@ def correlate(
         select: how the best value is chosen, as in probe.
         limit: the most questions of each CV-Bench task and image collection and of each BLINK
             sub-task.
+        pooled: whether there are coefficients over the models of all families too.
         max_new_tokens: the most tokens of an answer.
         model: the places of models, by their names in the runs.
         data: the places of data sets, by their names in the runs.
@@ -107,6 +109,7 @@ def correlate(
         "select": select,
         "max_new_tokens": max_new_tokens,
         "limit": limit,
+        "pooled": pooled,
         "seed": seed,
         "options": task_options,
     }
@@ -209,13 +212,17 @@ def _result(
                 f"questions without an answer, first: {no_answer(first)}"
             )
             continue
-        answered, parts = score_choices(common.questions, answers, config["seed"])
-        labels = {"model": subject.identity.name, "revision": subject.identity.revision}
+        answered, parts = score_choices(
+            common.questions, answers, config["seed"], common.digests
+        )
+        identity = subject.identity
+        labels = {"model": identity.name, "revision": identity.revision}
+        labels["family"] = subject.family
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     if not rows:
         raise KvtoolError(f"correlate: expected models that answer, found none: {incomplete[0]}")
-    coefficients, notes = correlations(rows)
+    coefficients, notes = correlations(rows, config["pooled"])
     return Result(
         command="correlate",
         task=None,

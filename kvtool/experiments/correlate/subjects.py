@@ -56,6 +56,11 @@ class Subject:
     asked: Mapping[str, Sequence[Run]]
 
     @property
+    def family(self) -> str:
+        """The family of the model, such as llava_onevision."""
+        return self.runs[0].config.model.family
+
+    @property
     def runs(self) -> list[Run]:
         """All runs of the model, each once."""
         runs = chain(self.segmented.values(), *self.asked.values())
