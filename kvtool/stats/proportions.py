@@ -16,7 +16,7 @@ import numpy as np
 
 from kvtool.stats.bootstrap import Array, Estimate
 
-SIGNED = ("difference", "decay")
+SIGNED = ("difference", "chance_difference", "j_decay", "f_decay")
 """Scores from -1 to 1, of which 0 is no edge."""
 
 

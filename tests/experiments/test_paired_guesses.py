@@ -41,7 +41,7 @@ def test_the_best_of_112_guessing_blocks_has_the_papers_share() -> None:
     row = guesses(np.full(117, 2), model_right, 112, 0)
     assert row["chance"] == 0.5
     assert row["guess_value_only"] == pytest.approx(54 / 117 / 2)
-    assert row["chance_best"] == pytest.approx(0.616, abs=0.01)
+    assert row["chance_max"] == pytest.approx(0.616, abs=0.01)
     assert row["guess_best_value_only"] == pytest.approx(0.285, abs=0.01)
     assert 0.21 < row["guess_best_value_only_low"] < 0.25
     assert 0.32 < row["guess_best_value_only_high"] < 0.35
@@ -60,11 +60,11 @@ def test_guesses_are_what_a_loop_draws() -> None:
         gains.append((right[best] & ~model_right).mean())
     row = guesses(n_choices, model_right, 6, 0)
     assert row["chance"] == pytest.approx((1 / n_choices).mean())
-    assert row["chance_best"] == pytest.approx(np.mean(best_right), abs=0.01)
+    assert row["chance_max"] == pytest.approx(np.mean(best_right), abs=0.01)
     assert row["guess_best_value_only"] == pytest.approx(np.mean(gains), abs=0.01)
-    assert row["chance_best_high"] == pytest.approx(np.quantile(best_right, 0.975), abs=0.035)
+    assert row["chance_max_high"] == pytest.approx(np.quantile(best_right, 0.975), abs=0.035)
     alone_row = guesses(n_choices, model_right, 1, 0)
-    assert alone_row["chance_best"] == pytest.approx(alone_row["chance"], abs=0.01)
+    assert alone_row["chance_max"] == pytest.approx(alone_row["chance"], abs=0.01)
 
 
 def test_what_is_planted_is_more_than_the_best_guess(tmp_path: Path, scenes: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_block_chosen_on_the_other_half_is_tested_alone(tmp_path: Path, scenes
     assert (best["n_blocks"], best["n"], best["value"]) == (1, 6, 1.0)
     # Of six questions with two choices at most 20 orders differ.
     assert best["value_p"] >= 1 / 20 - 0.02
-    assert best["chance_best"] == pytest.approx(0.5, abs=0.02)
+    assert best["chance_max"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_rows_have_the_guesses_too(tmp_path: Path, scenes: Path) -> None:

@@ -110,7 +110,7 @@ def beside_guessing(result: Result, row: Row) -> Iterator[str]:
     n_blocks = row.get("n_blocks", 1)
     guessing = f"the best of {n_blocks} guessing blocks" if n_blocks > 1 else "a guessing block"
     for score, guess, test, what in (
-        ("value", "chance_best", "value_p", "questions right"),
+        ("value", "chance_max", "value_p", "questions right"),
         ("value_only", "guess_best_value_only", "value_only_p", "right where the model is wrong"),
     ):
         p = row.get(test)

@@ -21,6 +21,8 @@ from kvtool.tasks.base import Table
 from kvtool.tasks.blocks import DECODER
 
 DRAWS = 2000
+SURE = 0.05
+"""The p below which the best block exceeds chance."""
 ENDS = (0.025, 0.975)
 TESTED = ("value_p", "value_only_p", "better_p")
 """The fields of the best block's tests."""
@@ -82,14 +84,15 @@ class RecordedAnswers:
             compared.n_choices[scored],
             seed=seed,
         )
-        return dict(zip(TESTED, (null.right_p, null.value_only_p, better), strict=True))
+        tests = dict(zip(TESTED, (null.right_p, null.value_only_p, better), strict=True))
+        return {**tests, "exceeds_chance": null.right_p < SURE}
 
 
 def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> Row:
     """Return the scores of blocks that guess: of one, and of the best of `n_blocks`.
 
     chance is the share that one has right, and guess_value_only what it has right and the model
-    wrong; chance_best and guess_best_value_only are those of the best of as many that guess
+    wrong; chance_max and guess_best_value_only are those of the best of as many that guess
     independently. Each has the range of 95 % of the draws.
 
     Args:
@@ -108,7 +111,7 @@ def guesses(n_choices: Array, model_right: Array, n_blocks: int, seed: int) -> R
     row = {"chance_kind": "guessing", "n_blocks": n_blocks}
     row |= _range("chance", right[:, 0] / n, float(chance.mean()))
     row |= _range("guess_value_only", gain[:, 0] / n, float(chance[~model_right].sum() / n))
-    row |= _range("chance_best", right[rows, best] / n)
+    row |= _range("chance_max", right[rows, best] / n)
     return row | _range("guess_best_value_only", gain[rows, best] / n)
 
 

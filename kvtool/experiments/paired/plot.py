@@ -59,11 +59,11 @@ def tested(best: Row) -> list[str]:
 def mark_guesses(axes: Axes, best: Row) -> None:
     """Mark what the best of as many guessing blocks gets, beside the bars of which it speaks."""
     n_blocks = best.get("n_blocks", 1)
-    for name, y in (("chance_best", PLACES[0]), ("guess_best_value_only", PLACES[4])):
+    for name, y in (("chance_max", PLACES[0]), ("guess_best_value_only", PLACES[4])):
         score = scored(best, name)
         if not isfinite(score.value):
             continue
-        label = f"best of {n_blocks} guessing, 95 %" if name == "chance_best" else None
+        label = f"best of {n_blocks} guessing, 95 %" if name == "chance_max" else None
         axes.hlines([y + 0.28], [score.low], [score.high], colors=["#b03060"], linewidth=1.6)
         look: dict[str, Any] = {
             "color": "#b03060",

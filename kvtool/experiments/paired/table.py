@@ -50,9 +50,9 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 def _chance_of_best(result: Result, best: Row) -> str:
     """Say what the best of as many guessing blocks has right."""
-    if best.get("chance_best") is None or best["n_blocks"] < 2:
+    if best.get("chance_max") is None or best["n_blocks"] < 2:
         return ""
-    return f"best of {best['n_blocks']} guessing {interval(result, best, 'chance_best')} %"
+    return f"best of {best['n_blocks']} guessing {interval(result, best, 'chance_max')} %"
 
 
 def _tests(best: Row) -> Iterator[Text]:
