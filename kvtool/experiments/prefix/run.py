@@ -20,6 +20,7 @@ from kvtool.errors import UsageError
 from kvtool.experiments.prefix.base import find_base, open_data
 from kvtool.experiments.prefix.compared import ComparedRuns, compare_runs
 from kvtool.experiments.prefix.conditions import (
+    NONE,
     Progress,
     condition_names,
     extract_base,
@@ -28,6 +29,9 @@ from kvtool.experiments.prefix.conditions import (
 from kvtool.features.layers import Layer
 from kvtool.layers import LayerChoice
 from kvtool.result import Result, Row, result_key, versions
+from kvtool.stats.bootstrap import pooled
+from kvtool.stats.multiple import with_holm
+from kvtool.stats.permutation import swapped
 from kvtool.store import Run
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
@@ -226,8 +230,12 @@ class ScoredCondition:
                 (row,) = table_rows([labels], table, self.seed, nonfinite)
                 n = row.pop("n")
                 differences = difference(table, without, self.work.metric, self.seed, nonfinite)
-                rows.append(row | differences | {"n": n, "run": run.name})
-        return rows
+                row |= differences
+                if condition.name != NONE and not nonfinite.any():
+                    row["swap_p"] = swap_p(table, without, self.work.metric, self.seed)
+                rows.append(row | {"n": n, "run": run.name})
+        # By the best and by the fixed block the conditions are two families of tests.
+        return with_holm(rows, "swap_p", "swap_holm_p", lambda row: row["choice"])
 
 
 def blind(blocks: Sequence[Block]) -> list[str]:
@@ -261,3 +269,15 @@ def difference(
     both = ours._replace(units=units, scores=scores)
     (row,) = table_rows([{}], both, seed, nonfinite)
     return {name: value for name, value in row.items() if name not in ("n", "n_resampled")}
+
+
+def swap_p(ours: Table, without: Table, metric: str, seed: int) -> float | None:
+    """Return the p of no difference, by swapping the two blocks' shares of units at random.
+
+    Units that share a picture are swapped together. None where a score is not defined.
+    """
+    first, second = (table.units[0] for table in (ours, without))
+    if ours.clusters is not None and np.ndim(ours.clusters) == 1:
+        first, second = (pooled(units, None, ours.clusters)[0] for units in (first, second))
+    p = swapped(first, second, ours.scores, metric, seed=seed)
+    return None if np.isnan(p) else p
