@@ -85,6 +85,7 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
     layers = None if config.get("layers") is None else ranges(config["layers"])
     values = {
         "run": config.get("heads_run"),
+        "threshold": config.get("threshold"),
         "layers": layers,
         "controls": ",".join(config.get("controls") or []) or None,
         **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},

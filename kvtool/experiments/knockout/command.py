@@ -26,6 +26,7 @@ from kvtool.errors import PartialError
 
 EXAMPLES = (
     "kvtool knockout study.kv --benchmark pope:POPE --heads agnostic",
+    "kvtool knockout study.kv --benchmark pope:POPE --heads lowest:4 --limit 20",
     "kvtool knockout study.kv --benchmark pope:POPE --heads heads.jsonl --limit 20",
     "kvtool variance study.kv --threshold 2 \\\n"
     "    | kvtool knockout study.kv --benchmark mme:MME --heads - --layers late",
@@ -48,11 +49,19 @@ def knockout(
         typer.Option(
             "--heads",
             metavar="SOURCE",
-            help="Heads to block: numbers such as 0-3,5 in all layers; agnostic; or JSON lines of "
-            "layer, kv_head: a FILE, - for stdin.",
+            help="Heads to block: agnostic; lowest:N, the keys of lowest variance; layer:head, as "
+            "3:1,4:0; numbers such as 0-3,5 in all layers; or JSON lines of layer, kv_head: a "
+            "FILE, - for stdin.",
         ),
     ],
     store: StoreArgument = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Variance below which keys are agnostic, in place of the valley between two modes.",
+        ),
+    ] = None,
     layers: LayersOption = None,
     controls: Annotated[
         str | None,
@@ -124,6 +133,7 @@ def knockout(
             need_store(store),
             benchmark,
             heads,
+            threshold=threshold,
             layers=parse_layers(layers),
             controls=[] if controls is None else [name.strip() for name in controls.split(",")],
             draws=draws,
