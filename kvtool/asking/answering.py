@@ -64,6 +64,7 @@ class Answerer:
         share: the questions of which this process takes a part, where several are at work.
         answers: what this answerer has read or generated, so that it asks nothing twice, even where
             everything is to be asked again.
+        dtype: the precision in which questions are answered, by default the run's.
     """
 
     store: Store
@@ -75,6 +76,7 @@ class Answerer:
     beside: Answerer | None = None
     share: Share = field(default_factory=Share)
     answers: AnswerTable = field(default_factory=dict)
+    dtype: str | None = None
 
     @cached_property
     def loaded(self) -> LanguageModel:
@@ -88,9 +90,8 @@ class Answerer:
 
         info = self.run.config.model
         (device,) = resolve_devices((self.device,), min_free_vram=None)
-        model = load_model(
-            self.model or info.name, device=device, dtype=info.dtype, attention=ATTENTION
-        )
+        dtype = self.dtype or info.dtype
+        model = load_model(self.model or info.name, device=device, dtype=dtype, attention=ATTENTION)
         if model.info.revision != info.revision:
             raise ModelError(
                 f"model {model.info.name}: expected revision {info.revision}, with which run "
@@ -107,9 +108,10 @@ class Answerer:
     @cached_property
     def key(self) -> str:
         """The key of all that an answer depends on but image, text and heads."""
-        return result_key(
-            [ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens]
-        )
+        settings = [ALGORITHMS["answers"], self.run.config.hash, ATTENTION, self.max_new_tokens]
+        if self.dtype not in (None, self.run.config.model.dtype):
+            settings.append(self.dtype)
+        return result_key(settings)
 
     @cached_property
     def samples(self) -> dict[str, Sample]:

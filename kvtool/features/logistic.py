@@ -77,9 +77,7 @@ def fit(
     return Fit(w, torch.where(mixed, b, constant), converged)
 
 
-def fit_standardized(
-    features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0
-) -> Fit:
+def fit_standardized(features: Tensor, labels: Tensor, weights: Tensor, *, c: float = 1.0) -> Fit:
     """Solve all problems on standardized features; the solutions are for the features as they are.
 
     Each channel has mean 0 and deviation 1 over the rows with weight. The penalty would otherwise

@@ -22,7 +22,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     folder = tmp_path_factory.mktemp("heads")
     pope = planted_pope(folder / "pope")
     model = planted_model(folder)
-    kvtool.extract(folder / "s.kv", model=str(model), dataset=f"pope:{pope}", kinds=("key", "value"))
+    kvtool.extract(
+        folder / "s.kv", model=str(model), dataset=f"pope:{pope}", kinds=("key", "value")
+    )
     return kvtool.open(folder / "s.kv").run(), f"pope:{pope}"
 
 

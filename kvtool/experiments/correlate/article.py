@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
-from kvtool.reporting.commands import flags
+from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.numbers import plural, probability
 from kvtool.reporting.sentences import capitalized
 from kvtool.reporting.study import KeptResult, Study
@@ -76,11 +76,12 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         "tasks": ",".join(config.get("tasks", {})) or None,
         "benchmarks": ",".join(config.get("benchmarks", [])) or None,
         **{name: config.get(name) for name in ("select", "limit", "max_new_tokens", "seed")},
+        **{name: config.get(name) for name in WORDED},
         **task_options,
         "pooled": config.get("pooled", False),
     }
     return [
         "correlate",
         stored.store,
-        *flags(values, {"select": "max", "max_new_tokens": 16, "seed": 0}),
+        *flags(values, {"select": "max", "max_new_tokens": 16, "seed": 0, **UNWORDED}),
     ]

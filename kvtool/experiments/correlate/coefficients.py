@@ -61,9 +61,7 @@ def _within(rows: Sequence[Row], family: str) -> tuple[list[Row], list[str]]:
     x, y = (np.array([row[name] for row in rows], np.float64) for name in names)
     coefficients = {"pearson": pearson(x, y), "spearman": spearman(x, y)}
     constant = [name for name, scores in zip(names, (x, y), strict=True) if np.ptp(scores) < SAME]
-    notes = [
-        f"no coefficient: {name} is the same for all {n} models{family}" for name in constant
-    ]
+    notes = [f"no coefficient: {name} is the same for all {n} models{family}" for name in constant]
     if not notes and n == FEWEST:
         notes = [
             f"no interval of a coefficient{family}: expected {FEWEST + 1} models or more, found {n}"

@@ -10,10 +10,13 @@ import typer
 
 from kvtool.cli import console
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DataFoldersOption,
     DeviceOption,
     FormatOption,
     PlotOption,
+    QuestionDtypeOption,
+    StyleOption,
     WaitOption,
     bounded,
     given,
@@ -75,6 +78,9 @@ def correlate(
         bool,
         typer.Option("--pooled", help="Correlate over the models of all families together too."),
     ] = False,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -128,6 +134,9 @@ def correlate(
             stores or [need_store(None)],
             limit=limit,
             pooled=pooled,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_folders(model, "--model"),
             data=parse_folders(data, "--data"),

@@ -4,6 +4,7 @@ asked."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ from kvtool.asking.answering import Answer, Answerer, AnswerTable
 from kvtool.asking.caches import Progress
 from kvtool.asking.choices import ChoiceQuestion, ask, first_of_cells, perception
 from kvtool.asking.records import with_interval
+from kvtool.asking.wording import Wording
 from kvtool.datasets.base import DatasetBase
 from kvtool.datasets.identity import check_pictures, dataset_of
 from kvtool.errors import KvtoolError
@@ -24,6 +26,7 @@ from kvtool.stats.bootstrap import Estimate, mean_of_independent
 from kvtool.store import Run, open_store
 from kvtool.store.shares import Share
 from kvtool.tasks.evaluation import evaluate
+from kvtool.types import Precision
 
 
 class Common:
@@ -37,12 +40,18 @@ class Common:
         subjects: the models, each with its runs.
         data: the places of data sets, by name.
         limit: the most questions, see first_of_cells.
+        wording: how they are worded.
     """
 
     def __init__(
-        self, subjects: Sequence[Subject], data: Mapping[str, str], limit: int | None
+        self,
+        subjects: Sequence[Subject],
+        data: Mapping[str, str],
+        limit: int | None,
+        wording: Wording,
     ) -> None:
         self.data = data
+        self.wording = wording
         self._opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
@@ -84,7 +93,8 @@ class Common:
             runs: dict[ChoiceQuestion, Run] = {}
             for run in chain.from_iterable(subject.asked.values()):
                 for question in perception(self._dataset(run), set(run.ids)):
-                    runs.setdefault(question, run)
+                    worded = replace(question, question=self.wording.of(question.question))
+                    runs.setdefault(worded, run)
             holding.append(runs)
         return holding
 
@@ -124,6 +134,7 @@ class Common:
         task_options: Mapping[str, Mapping[str, Any]],
         model: str | None,
         max_new_tokens: int,
+        dtype: Precision | None,
         share: Share,
         progress: Progress,
         **options: Any,
@@ -146,7 +157,7 @@ class Common:
         def answer() -> None:
             """Ask all questions."""
             replies.update(
-                self._answers(subject, model, max_new_tokens, share, progress, **options)
+                self._answers(subject, model, max_new_tokens, dtype, share, progress, **options)
             )
 
         # Where another process is at a probe, there may still be something to ask.
@@ -197,6 +208,7 @@ class Common:
         subject: Subject,
         model: str | None,
         max_new_tokens: int,
+        dtype: Precision | None,
         share: Share,
         progress: Progress,
         *,
@@ -220,7 +232,18 @@ class Common:
             # The first answerer's weights serve the other runs.
             beside = answerers[0] if answerers else None
             answerers.append(
-                Answerer(store, run, model, device, max_new_tokens, fresh, beside, share, answers)
+                Answerer(
+                    store,
+                    run,
+                    model,
+                    device,
+                    max_new_tokens,
+                    fresh,
+                    beside,
+                    share,
+                    answers,
+                    dtype,
+                )
             )
             replies.update(
                 ask(

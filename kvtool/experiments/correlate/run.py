@@ -14,6 +14,7 @@ from typing import Any
 from kvtool.asking.answering import ATTENTION, Answer
 from kvtool.asking.caches import Progress, no_answer, silent
 from kvtool.asking.choices import BENCHMARKS, score_choices
+from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.errors import KvtoolError, UsageError
 from kvtool.experiments.correlate.coefficients import correlations
@@ -35,6 +36,7 @@ from kvtool.store.shares import sharing
 from kvtool.tasks.base import Select
 from kvtool.tasks.evaluation import options_of
 from kvtool.tasks.scoring import keep_result
+from kvtool.types import Precision
 
 NAMED = 10
 """How many left-out models are named; all are counted."""
@@ -52,6 +54,9 @@ def correlate(
     select: str = "max",
     limit: int | None = None,
     pooled: bool = False,
+    style: str = "plain",
+    after_question: str = "",
+    question_dtype: Precision | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     model: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
@@ -85,6 +90,9 @@ def correlate(
         limit: the most questions of each CV-Bench task and image collection and of each BLINK
             sub-task.
         pooled: whether there are coefficients over the models of all families too.
+        style: whose wording the questions have, as in knockout.
+        after_question: a text put after every question, on a line of its own.
+        question_dtype: the precision in which questions are answered, by default the runs'.
         max_new_tokens: the most tokens of an answer.
         model: the places of models, by their names in the runs.
         data: the places of data sets, by their names in the runs.
@@ -104,12 +112,15 @@ def correlate(
         find_runs(opened, runs), models, tasks, benchmarks
     )
     _check_subjects(subjects, incomplete)
-    common = Common(subjects, data or {}, limit)
+    wording = Wording(style, after_question)
+    common = Common(subjects, data or {}, limit, wording)
     settings = {
         "select": select,
         "max_new_tokens": max_new_tokens,
         "limit": limit,
         "pooled": pooled,
+        **wording.settings(),
+        "question_dtype": question_dtype,
         "seed": seed,
         "options": task_options,
     }
@@ -119,7 +130,7 @@ def correlate(
     if not fresh and (stored := home.kept(key, Result.from_json)) is not None:
         return stored
     probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
-    request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
+    request = MeasureRequest(task_options, model or {}, max_new_tokens, question_dtype, probing)
     measured = _measure_all(subjects, common, request, wait_s, progress or silent)
     return keep_result(home, key, _result(subjects, measured, common, config, incomplete))
 
@@ -150,12 +161,14 @@ class MeasureRequest:
         task_options: the options of each task.
         places: the places of models, by their names.
         max_new_tokens: the most tokens of an answer.
+        dtype: the precision in which questions are answered.
         probing: the options of all probes.
     """
 
     task_options: Mapping[str, Mapping[str, Any]]
     places: Mapping[str, str]
     max_new_tokens: int
+    dtype: Precision | None
     probing: Mapping[str, Any]
 
 
@@ -183,6 +196,7 @@ def _measure_all(
                 request.task_options,
                 request.places.get(subject.identity.name),
                 request.max_new_tokens,
+                request.dtype,
                 share.part,
                 tell,
                 **request.probing,
@@ -212,9 +226,7 @@ def _result(
                 f"questions without an answer, first: {no_answer(first)}"
             )
             continue
-        answered, parts = score_choices(
-            common.questions, answers, config["seed"], common.digests
-        )
+        answered, parts = score_choices(common.questions, answers, config["seed"], common.digests)
         identity = subject.identity
         labels = {"model": identity.name, "revision": identity.revision}
         labels["family"] = subject.family

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvtool.reporting.commands import flags
+from kvtool.reporting.commands import UNWORDED, WORDED, flags
 from kvtool.reporting.conditions import condition, condition_rows, conditions_article
 from kvtool.reporting.numbers import interval, plural, probability, ranges, relation
 from kvtool.reporting.sentences import SURE
@@ -88,7 +88,9 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         "threshold": config.get("threshold"),
         "layers": layers,
         "controls": ",".join(config.get("controls") or []) or None,
-        **{name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed")},
+        **{
+            name: config.get(name) for name in ("draws", "max_new_tokens", "limit", "seed", *WORDED)
+        },
     }
     arguments = [
         "knockout",
@@ -98,4 +100,4 @@ def command(stored: KeptResult, config: Mapping[str, Any], _info: Row | None) ->
         "--heads",
         heads,
     ]
-    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0})
+    return arguments + flags(values, {"draws": 1, "max_new_tokens": 16, "seed": 0, **UNWORDED})

@@ -10,12 +10,15 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_benchmark
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DeviceOption,
     FormatOption,
     LayersOption,
     PlotOption,
+    QuestionDtypeOption,
     RunOption,
     StoreArgument,
+    StyleOption,
     WaitOption,
     bounded,
     need_store,
@@ -72,6 +75,9 @@ def knockout(
         ),
     ] = None,
     draws: Annotated[int, bounded("draws", help="How often each control is drawn.")] = 1,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -137,6 +143,9 @@ def knockout(
             layers=parse_layers(layers),
             controls=[] if controls is None else [name.strip() for name in controls.split(",")],
             draws=draws,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             limit=limit,
             answers=answers,

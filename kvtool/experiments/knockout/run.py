@@ -17,6 +17,7 @@ from kvtool.asking.answering import Answerer
 from kvtool.asking.benchmarks import open_benchmark, unaskable
 from kvtool.asking.caches import Progress, find_base, holding_run, silent, unanswerable
 from kvtool.asking.heads import make_conditions
+from kvtool.asking.wording import Wording
 from kvtool.bounds import checked
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.datasets.protocols import HasQuestions
@@ -28,6 +29,7 @@ from kvtool.result import Result, result_key
 from kvtool.store import Run, Store
 from kvtool.store.select import Target, select_store
 from kvtool.store.shares import sharing
+from kvtool.types import Precision
 
 MAX_NEW_TOKENS = 16
 
@@ -42,6 +44,9 @@ def knockout(
     layers: str | Sequence[int] | None = None,
     controls: Sequence[str] = (),
     draws: int = 1,
+    style: str = "plain",
+    after_question: str = "",
+    question_dtype: Precision | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     limit: int | None = None,
     answers: str | Path | None = None,
@@ -77,6 +82,11 @@ def knockout(
         layers: early, middle, late, last:N or numbers; blocks only there.
         controls: "dependent" and "random": as many heads in the same layers.
         draws: how often each control is drawn.
+        style: whose wording the questions have: "plain" (the benchmark's own), "lmms-eval" or
+            "vlmevalkit".
+        after_question: a text put after every question, on a line of its own.
+        question_dtype: the precision in which questions are answered from the stored caches, by
+            default the run's; "float32" rounds the least.
         max_new_tokens: the most tokens of an answer.
         limit: the number of images, by default all.
         answers: a file for the answers, see answer_files.
@@ -97,7 +107,15 @@ def knockout(
     source = HeadSource.parse(heads, threshold)
     blocking = Blocking(source, layers, controls, draws, seed)
     asking = Asking(
-        store, model, device, max_new_tokens, limit, fresh, official is not None, progress or silent
+        store=store,
+        model=model,
+        device=device,
+        max_new_tokens=max_new_tokens,
+        limit=limit,
+        official=official is not None,
+        progress=progress or silent,
+        wording=Wording(style, after_question),
+        dtype=question_dtype,
     )
     work = _prepare(benchmark, run_name, blocking, asking)
     key = result_key(work.settings)
@@ -105,7 +123,9 @@ def knockout(
     if rereads and (stored := store.kept(key, Result.from_json)) is not None:
         return stored
     with sharing(wait_s) as share:
-        answerer = Answerer(store, work.run, model, device, max_new_tokens, fresh, share=share)
+        answerer = Answerer(
+            store, work.run, model, device, max_new_tokens, fresh, share=share, dtype=question_dtype
+        )
         texts = work.ask(answerer, asking.progress)
     work, conditions = work.answered(texts)
     result = work.result(conditions)
@@ -134,9 +154,10 @@ class Asking:
     device: str
     max_new_tokens: int
     limit: int | None
-    fresh: bool
     official: bool
     progress: Progress
+    wording: Wording
+    dtype: Precision | None
 
 
 def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking) -> KnockoutWork:
@@ -149,7 +170,9 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
         )
     store = asking.store
     # Whose heads are blocked: heads that are named belong to a run over the benchmark, if any.
-    base = find_base(store, run_name, asking.model, None if blocking.source.of_variance else dataset)
+    base = find_base(
+        store, run_name, asking.model, None if blocking.source.of_variance else dataset
+    )
     refs = _pictures(dataset)[: asking.limit]
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
@@ -164,6 +187,7 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
     holding, failed = holding_run(store, base, *extraction)
     failed |= unanswerable(holding, {ref.id for ref in refs})
     questions, skipped = _split(dataset, refs, failed)
+    questions = [asking.wording.of(question) for question in questions]
     work = KnockoutWork(
         store=store,
         run=holding,
@@ -197,6 +221,8 @@ def _settings(
         "controls": list(blocking.controls),
         "draws": blocking.draws,
         "seed": blocking.seed,
+        **asking.wording.settings(),
+        "question_dtype": asking.dtype,
         "max_new_tokens": asking.max_new_tokens,
         "limit": asking.limit,
     }

@@ -10,8 +10,8 @@ from typing import Any
 from kvtool.asking.answer_files import write_answers, write_official
 from kvtool.asking.answering import ATTENTION, Answer, Answerer
 from kvtool.asking.benchmarks import Benchmark
-from kvtool.asking.conditions import Answers, score_conditions
 from kvtool.asking.caches import Progress, no_answer
+from kvtool.asking.conditions import Answers, score_conditions
 from kvtool.asking.heads import HeadCondition
 from kvtool.datasets.base import DatasetBase, ImageRef, Question
 from kvtool.errors import KvtoolError

@@ -174,7 +174,9 @@ def _prepared(answerer: Answerer, image: str, refs: Mapping[str, ImageRef]) -> P
     )
 
 
-def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> AnswerPrompt:
+def marked_prompt(
+    answerer: Answerer, point: PointQuestion, text: str, folder: Path
+) -> AnswerPrompt:
     """Return the prompt of a question over its two marked pictures, which lie in a folder."""
 
     def prepare() -> list[Prepared]:
@@ -189,4 +191,4 @@ def marked_prompt(answerer: Answerer, point: PointQuestion, folder: Path) -> Ans
 
     record = {name: value for name, value in point.record().items() if name != "files"}
     record["digests"] = [answerer.samples[image].digest for image in point.question.image_ids]
-    return AnswerPrompt(record, point.question.prompt, prepare)
+    return AnswerPrompt(record, text, prepare)

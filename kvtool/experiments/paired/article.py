@@ -8,7 +8,7 @@ from typing import Any
 
 from kvtool.reporting import charts
 from kvtool.reporting.articles import Article
-from kvtool.reporting.commands import block_flags, flags
+from kvtool.reporting.commands import UNWORDED, WORDED, block_flags, flags
 from kvtool.reporting.numbers import interval, plural, probability
 from kvtool.reporting.sentences import SURE, chosen_how
 from kvtool.reporting.study import ITEMS_SHOWN, KeptResult, Study
@@ -149,5 +149,6 @@ def command(stored: KeptResult, config: Mapping[str, Any], info: Row | None) -> 
     values = {
         name: config.get(name) for name in ("select", "seed", "n", "max_new_tokens", "folds", "c")
     }
+    values |= {name: config.get(name) for name in WORDED}
     values["reading"] = "pck" if config.get("metric") == "value_pck" else None
-    return arguments + flags(values, {"select": "max", "seed": 0, "max_new_tokens": 16})
+    return arguments + flags(values, {"select": "max", "seed": 0, "max_new_tokens": 16, **UNWORDED})

@@ -10,6 +10,7 @@ import typer
 from kvtool.cli import console
 from kvtool.cli.completion import complete_paired
 from kvtool.cli.options import (
+    AfterQuestionOption,
     DataOption,
     DeviceOption,
     FormatOption,
@@ -17,7 +18,9 @@ from kvtool.cli.options import (
     KindsOption,
     LayersOption,
     PlotOption,
+    QuestionDtypeOption,
     RunOption,
+    StyleOption,
     WaitOption,
     bounded,
     given,
@@ -108,6 +111,9 @@ def paired(
             help="Write every question and answer to a file, as JSON lines.",
         ),
     ] = None,
+    style: StyleOption = "plain",
+    after_question: AfterQuestionOption = "",
+    question_dtype: QuestionDtypeOption = None,
     max_new_tokens: Annotated[
         int, bounded("max_new_tokens", help="Number of tokens after which an answer is cut.")
     ] = 16,
@@ -152,6 +158,9 @@ def paired(
             run=run,
             select=select,
             answers=answers,
+            style=style,
+            after_question=after_question,
+            question_dtype=question_dtype,
             max_new_tokens=max_new_tokens,
             model=parse_model(model),
             device=device,

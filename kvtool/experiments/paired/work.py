@@ -86,7 +86,10 @@ class PairedWork:
         n_blocks = sum(len(layers) * len(heads) for _, layers, heads in self.plan.blocks)
         progress(0, "", len(questions) + n_blocks)
         if self.asked.points is not None and folder is not None:
-            prompts = [marked_prompt(answerer, point, folder) for point in self.asked.points]
+            pairs = zip(self.asked.points, questions, strict=True)
+            prompts = [
+                marked_prompt(answerer, point, question.prompt, folder) for point, question in pairs
+            ]
         # Single images go on from their stored caches; several are prepared together.
         elif all(len(question.image_ids) == 1 for question in questions):
             return ask_one_image(answerer, questions, progress)

@@ -22,7 +22,9 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """Yield what `kvtool prefix` shows below the headline; intervals stand below their numbers."""
     rows = {(row["condition"], row["choice"]): row for row in result.rows}
     fixed = next(row for row in result.rows if row["choice"] == "fixed")
-    title = f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired, p by Holm"
+    title = (
+        f"{result.metric}{unit_mark(result)}, 95 % interval; difference to none, paired, p by Holm"
+    )
     table = Table(
         title=Text(title),
         title_justify="left",
