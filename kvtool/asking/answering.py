@@ -22,7 +22,7 @@ from kvtool.result import result_key
 from kvtool.store import Run, Store, hash_json
 from kvtool.store.provenance import ALGORITHMS
 from kvtool.store.shares import Share, chunk_name
-from kvtool.types import Sample
+from kvtool.types import Precision, Sample
 
 if TYPE_CHECKING:
     from kvtool.models.base import LanguageModel
@@ -76,7 +76,7 @@ class Answerer:
     beside: Answerer | None = None
     share: Share = field(default_factory=Share)
     answers: AnswerTable = field(default_factory=dict)
-    dtype: str | None = None
+    dtype: Precision | None = None
 
     @cached_property
     def loaded(self) -> LanguageModel:

@@ -210,17 +210,17 @@ class AnswerSheet:
 
     def _tests(self, answers: Answers, baseline: Answers, part: Part) -> Row:
         """Test whether a condition differs from the baseline, in answers and in the metric."""
-        first = self._first(part)
-        test = mcnemar(self.correct(baseline)[first], self.correct(answers)[first])
+        distinct = self._first(part)
+        test = mcnemar(self.correct(baseline)[distinct], self.correct(answers)[distinct])
         units = [self._units(condition, part) for condition in (answers, baseline)]
         pictures, _ = self._pictures(part, len(units[0]))
-        sums = (pooled(condition_units, None, pictures)[0] for condition_units in units)
+        first, second = (pooled(condition_units, None, pictures)[0] for condition_units in units)
         return {
             "n_lost": test.lost,
             "n_gained": test.gained,
             "mcnemar_p": test.p,
             "mcnemar_mid_p": test.mid_p,
-            "picture_p": swapped(*sums, part.scores, self.benchmark.metric, seed=self.seed),
+            "picture_p": swapped(first, second, part.scores, self.benchmark.metric, seed=self.seed),
         }
 
 

@@ -78,9 +78,9 @@ def test_pictures_are_told_apart_by_what_they_are() -> None:
 def test_conditions_are_corrected_together_and_parts_apart() -> None:
     questions = pope_questions(6)
     truth = [question.answer for question in questions]
-    other = ["no"] * len(truth)
+    always_no = ["no"] * len(truth)
     worse = [answer if number % 5 else "no" for number, answer in enumerate(truth)]
-    rows = score(questions, truth, other, worse)
+    rows = score(questions, truth, always_no, worse)
     raw = [summary(rows, condition)["mcnemar_p"] for condition in ("c1", "c2")]
     corrected = [summary(rows, condition)["mcnemar_holm_p"] for condition in ("c1", "c2")]
     assert corrected == pytest.approx([2 * min(raw), max(2 * min(raw), max(raw))])
@@ -93,10 +93,10 @@ def test_empty_answers_are_counted() -> None:
     answers = ["", "  ", *[question.answer for question in questions][2:]]
     row = summary(score(questions, answers), "c0")
     assert row["n_empty"] == 2
-    own = own_benchmark("own")
+    benchmark = own_benchmark("own")
     yes = Question("q", ("i",), "is it", "is it", "yes", "")
-    assert own.read_option("", yes) == "other"
-    assert own.read_option("Yes.", yes) == "yes"
+    assert benchmark.read_option("", yes) == "other"
+    assert benchmark.read_option("Yes.", yes) == "yes"
 
 
 def sure_of_nothing(kind: str, runs: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,8 @@ from kvtool.errors import UsageError
 from tests.support.planted import planted_model, planted_pope
 
 POPE = Question("1", ("i",), "Is there a cat?", "Is there a cat?", "yes", "random")
-MME = Question(
-    "2", ("i",), *["Is it red? Please answer yes or no."] * 2, answer="Yes", group="color"
-)
+RED = "Is it red? Please answer yes or no."
+MME = Question("2", ("i",), RED, RED, "Yes", "color")
 BLINK = Question(
     "3", ("i",), "Which?", "Which? Select.\n(A) one\n(B) two", "(A)", "Counting", ("one", "two")
 )
@@ -64,23 +64,19 @@ def test_words_and_precision_are_part_of_the_identity(tmp_path: Path) -> None:
         store, model=str(model), dataset=f"pope:{pope}", kinds=("key", "value"), dtype="bfloat16"
     )
 
-    def asked(**options: str) -> tuple[list[str], dict[str, object]]:
-        answers = tmp_path / "answers.jsonl"
-        result = kvtool.knockout(
-            store, f"pope:{pope}", "4:1", max_new_tokens=1, answers=answers, **options  # type: ignore[arg-type]
-        )
-        return sorted(kvtool.open(store).path.rglob("results/*")), result.config  # type: ignore[return-value]
+    def ask(**options: Any) -> tuple[int, dict[str, Any]]:
+        result = kvtool.knockout(store, f"pope:{pope}", "4:1", max_new_tokens=1, **options)
+        return len(list(store.rglob("results/*"))), result.config
 
-    before, _ = asked()
-    counts = [len(before)]
+    counts = [ask()[0]]
     for options in (
         {"style": "lmms-eval"},
         {"after_question": "Short."},
         {"question_dtype": "float32"},
         {"question_dtype": "bfloat16"},
     ):
-        files, config = asked(**options)
+        count, config = ask(**options)
         assert config | options == config
-        counts.append(len(files))
+        counts.append(count)
     # The run's own precision, named, is a result of its own but asks nothing again.
     assert counts[0] < counts[1] <= counts[2] < counts[3] <= counts[4]

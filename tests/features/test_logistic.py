@@ -123,7 +123,9 @@ def test_the_size_of_a_layers_vectors_is_no_strength_of_the_penalty() -> None:
         return ((logits > 0) == labels[0]).double().mean()
 
     small = 0.01 * x
-    plain = [right(logistic.fit(each, labels, weights), each) for each in (x, small)]
-    alike = [right(logistic.fit_standardized(each, labels, weights), each) for each in (x, small)]
+    sizes = (x, small)
+    plain = [right(logistic.fit(features, labels, weights), features) for features in sizes]
+    fits = [logistic.fit_standardized(features, labels, weights) for features in sizes]
+    scaled = [right(fit, features) for fit, features in zip(fits, sizes, strict=True)]
     assert plain[0] - plain[1] > 0.03
-    assert alike[0] == alike[1]
+    assert scaled[0] == scaled[1]

@@ -14,7 +14,7 @@ others that are not."""
 
 def pope_questions(n_pictures: int) -> list[Question]:
     """Return the questions of three files about pictures "0", "1", ..."""
-    questions = []
+    questions: list[Question] = []
     for file in FILES:
         for picture in range(n_pictures):
             for thing in range(THINGS):

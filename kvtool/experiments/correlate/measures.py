@@ -41,6 +41,7 @@ class Common:
         data: the places of data sets, by name.
         limit: the most questions, see first_of_cells.
         wording: how they are worded.
+        dtype: the precision in which they are answered, by default each run's.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Common:
         data: Mapping[str, str],
         limit: int | None,
         wording: Wording,
+        dtype: Precision | None,
     ) -> None:
         self.data = data
         self.wording = wording
+        self.dtype = dtype
         self._opened: dict[tuple[str, str, str | None], DatasetBase] = {}
         self.notes: list[str] = []
         self.images = {task: self._images(task, subjects) for task in subjects[0].segmented}
@@ -134,7 +137,6 @@ class Common:
         task_options: Mapping[str, Mapping[str, Any]],
         model: str | None,
         max_new_tokens: int,
-        dtype: Precision | None,
         share: Share,
         progress: Progress,
         **options: Any,
@@ -157,7 +159,7 @@ class Common:
         def answer() -> None:
             """Ask all questions."""
             replies.update(
-                self._answers(subject, model, max_new_tokens, dtype, share, progress, **options)
+                self._answers(subject, model, max_new_tokens, share, progress, **options)
             )
 
         # Where another process is at a probe, there may still be something to ask.
@@ -208,7 +210,6 @@ class Common:
         subject: Subject,
         model: str | None,
         max_new_tokens: int,
-        dtype: Precision | None,
         share: Share,
         progress: Progress,
         *,
@@ -223,6 +224,7 @@ class Common:
             for question in self.questions
         }
         replies: dict[ChoiceQuestion, Answer] = {}
+        asking = (max_new_tokens, fresh)
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:
@@ -232,18 +234,7 @@ class Common:
             # The first answerer's weights serve the other runs.
             beside = answerers[0] if answerers else None
             answerers.append(
-                Answerer(
-                    store,
-                    run,
-                    model,
-                    device,
-                    max_new_tokens,
-                    fresh,
-                    beside,
-                    share,
-                    answers,
-                    dtype,
-                )
+                Answerer(store, run, model, device, *asking, beside, share, answers, self.dtype)
             )
             replies.update(
                 ask(

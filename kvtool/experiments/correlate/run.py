@@ -113,7 +113,7 @@ def correlate(
     )
     _check_subjects(subjects, incomplete)
     wording = Wording(style, after_question)
-    common = Common(subjects, data or {}, limit, wording)
+    common = Common(subjects, data or {}, limit, wording, question_dtype)
     settings = {
         "select": select,
         "max_new_tokens": max_new_tokens,
@@ -130,7 +130,7 @@ def correlate(
     if not fresh and (stored := home.kept(key, Result.from_json)) is not None:
         return stored
     probing = {"select": select, "device": device, "seed": seed, "fresh": fresh}
-    request = MeasureRequest(task_options, model or {}, max_new_tokens, question_dtype, probing)
+    request = MeasureRequest(task_options, model or {}, max_new_tokens, probing)
     measured = _measure_all(subjects, common, request, wait_s, progress or silent)
     return keep_result(home, key, _result(subjects, measured, common, config, incomplete))
 
@@ -161,14 +161,12 @@ class MeasureRequest:
         task_options: the options of each task.
         places: the places of models, by their names.
         max_new_tokens: the most tokens of an answer.
-        dtype: the precision in which questions are answered.
         probing: the options of all probes.
     """
 
     task_options: Mapping[str, Mapping[str, Any]]
     places: Mapping[str, str]
     max_new_tokens: int
-    dtype: Precision | None
     probing: Mapping[str, Any]
 
 
@@ -196,7 +194,6 @@ def _measure_all(
                 request.task_options,
                 request.places.get(subject.identity.name),
                 request.max_new_tokens,
-                request.dtype,
                 share.part,
                 tell,
                 **request.probing,
@@ -227,9 +224,7 @@ def _result(
             )
             continue
         answered, parts = score_choices(common.questions, answers, config["seed"], common.digests)
-        identity = subject.identity
-        labels = {"model": identity.name, "revision": identity.revision}
-        labels["family"] = subject.family
+        labels = subject.labels
         rows.append(labels | segmented | answered | {"runs": [run.name for run in subject.runs]})
         items += [labels | part for part in parts]
     if not rows:

@@ -62,7 +62,8 @@ def knockout(
         float | None,
         typer.Option(
             "--threshold",
-            help="Variance below which keys are agnostic, in place of the valley between two modes.",
+            help="Variance below which keys are agnostic. The default is the valley between two "
+            "modes.",
         ),
     ] = None,
     layers: LayersOption = None,

@@ -177,8 +177,8 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
     extraction = (asking.model, dataset, refs, asking.device, asking.progress)
     if base is None:
         base, _ = holding_run(store, None, *extraction)
-    geometry = base.config.model.geometry
     heads, head_notes = blocking.source.of(base)
+    geometry = base.config.model.geometry
     layers = resolve_layers(blocking.layers, geometry.layers)
     conditions, notes = make_conditions(
         heads, geometry, layers, blocking.controls, blocking.draws, blocking.seed
@@ -187,14 +187,13 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
     holding, failed = holding_run(store, base, *extraction)
     failed |= unanswerable(holding, {ref.id for ref in refs})
     questions, skipped = _split(dataset, refs, failed)
-    questions = [asking.wording.of(question) for question in questions]
     work = KnockoutWork(
         store=store,
         run=holding,
         benchmark=benchmark,
         dataset=dataset,
         refs=tuple(refs),
-        questions=tuple(questions),
+        questions=tuple(map(asking.wording.of, questions)),
         conditions=tuple(conditions),
         skipped=tuple(skipped),
         notes=(*head_notes, *notes),

@@ -70,7 +70,7 @@ class HeadSource:
         heads = self.heads
         if not isinstance(heads, str) or not NUMBERS.fullmatch(heads) or Path(heads).exists():
             return ()
-        return parse_numbers(heads, "--heads")
+        return parse_numbers(heads, "--heads") or ()
 
     @property
     def name(self) -> str:
