@@ -189,9 +189,13 @@ class SemanticCorrespondence:
         from kvtool.features.neighbors import nearest
 
         if self.upsample:
-            return nearest_pixels(queries.float(), image)
-        _, cells = nearest(queries, image.stored, backend=self.backend)
-        return image.centres_px()[cells[:, :, 0]]
+            points = nearest_pixels(queries.float(), image)
+        else:
+            _, cells = nearest(queries, image.stored, backend=self.backend)
+            points = image.centres_px()[cells[:, :, 0]]
+        # A vector of NaN is near to nothing: it must not match the first cell.
+        finite = queries.isfinite().all(-1).cpu().numpy()
+        return np.where(finite[:, :, None], points, np.nan)
 
     def tables(self, measured: Array) -> Iterator[Table]:
         total = np.array([len(pair.src_kps_px) for pair in self.pairs])

@@ -224,18 +224,15 @@ class Common:
             for question in self.questions
         }
         replies: dict[ChoiceQuestion, Answer] = {}
-        asking = (max_new_tokens, fresh)
         answerers: list[Answerer] = []
 
         def ask_over(run: Run) -> None:
             """Ask about the pictures that one run holds."""
             answers = self._found.setdefault((run.store, run.name), {})
-            store = open_store(run.store)
             # The first answerer's weights serve the other runs.
             beside = answerers[0] if answerers else None
-            answerers.append(
-                Answerer(store, run, model, device, *asking, beside, share, answers, self.dtype)
-            )
+            common = (model, device, max_new_tokens, fresh, beside, share, answers, self.dtype)
+            answerers.append(Answerer(open_store(run.store), run, *common))
             replies.update(
                 ask(
                     answerers[-1],

@@ -144,6 +144,10 @@ class Blocking:
     draws: int
     seed: int
 
+    def layers_of(self, run: Run) -> tuple[int, ...] | None:
+        """Return the layers to block in as numbers; None for all."""
+        return resolve_layers(self.layers, run.config.model.geometry.layers)
+
 
 @dataclass(frozen=True)
 class Asking:
@@ -179,10 +183,8 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
         base, _ = holding_run(store, None, *extraction)
     heads, head_notes = blocking.source.of(base)
     geometry = base.config.model.geometry
-    layers = resolve_layers(blocking.layers, geometry.layers)
-    conditions, notes = make_conditions(
-        heads, geometry, layers, blocking.controls, blocking.draws, blocking.seed
-    )
+    drawing = (blocking.controls, blocking.draws, blocking.seed)
+    conditions, notes = make_conditions(heads, geometry, blocking.layers_of(base), *drawing)
     # Whose caches answer: a run over the benchmark's pictures, of the same model and settings.
     holding, failed = holding_run(store, base, *extraction)
     failed |= unanswerable(holding, {ref.id for ref in refs})
@@ -199,18 +201,18 @@ def _prepare(spec: str, run_name: str | None, blocking: Blocking, asking: Asking
         notes=(*head_notes, *notes),
         seed=blocking.seed,
     )
-    settings = _settings(spec, base, layers, blocking, asking)
+    settings = _settings(spec, base, blocking, asking)
     return replace(work, settings=work.config() | settings)
 
 
 def _settings(
     spec: str,
     base: Run,
-    layers: tuple[int, ...] | None,
     blocking: Blocking,
     asking: Asking,
 ) -> dict[str, Any]:
     """Return the settings of a knockout as its result names them."""
+    layers = blocking.layers_of(base)
     return {
         "benchmark": spec,
         "heads": blocking.source.name,
