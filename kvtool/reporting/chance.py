@@ -24,7 +24,7 @@ def guess_rows(result: Result) -> list[tuple[str, Row]]:
 
 
 def chance_level(result: Result, metric: str | None = None) -> tuple[str, Row] | None:
-    """Return the best of what knows nothing by a metric, with its name; None where there is none."""
+    """Return the best of what knows nothing by a metric, with its name, if there is any."""
     metric = metric or result.metric
     rows = guess_rows(result)
     # Measures without a cut are better where they are higher, whatever the primary one is.

@@ -96,14 +96,18 @@ def heatmap(
             row.get("input_agnostic") is True,
         )
     cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
-    caption = f"{kind}: {result.metric}{unit_mark(result)}"
     chance = rows[0].get("chance") if rows else None
     chance_at = None
-    if chance is not None:
-        caption += f", chance {show(result, chance)}"
-        chance_at = 100 * brightness(chance) if low <= chance <= high else None
+    if chance is not None and low <= chance <= high:
+        chance_at = 100 * brightness(chance)
     low_text, high_text = (show(result, end) for end in ends)
+    caption = _caption(result, kind, chance)
     return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
+
+
+def _caption(result: Result, kind: str, chance: float | None) -> str:
+    level = "" if chance is None else f", chance {show(result, chance)}"
+    return f"{kind}: {result.metric}{unit_mark(result)}{level}"
 
 
 def cell_label(result: Result, row: Row) -> str:
