@@ -74,7 +74,6 @@ def heatmap(
     # The brightest is the best: of an error the lowest.
     ends = (low, high) if result.higher_is_better else (high, low)
     best = None if result.command == "variance" else result.best_of(rows)
-    tight = len(layers) > NUMBERS_UP_TO
     cell_of = {}
 
     def brightness(value: float) -> float:
@@ -90,7 +89,7 @@ def heatmap(
             row["kv_head"],
             f"#{color}" if color else "var(--hole)",
             "#fff" if color and _is_dark(color) else "#111",
-            _short(result, value) if tight else show(result, value),
+            _short(result, value) if len(layers) > NUMBERS_UP_TO else show(result, value),
             cell_label(result, row),
             row is best,
             row.get("input_agnostic") is True,
@@ -102,7 +101,17 @@ def heatmap(
         chance_at = 100 * brightness(chance)
     low_text, high_text = (show(result, end) for end in ends)
     caption = _caption(result, kind, chance)
-    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
+    return Heatmap(
+        kind,
+        layers,
+        heads,
+        cells,
+        low_text,
+        high_text,
+        caption,
+        len(layers) > NUMBERS_UP_TO,
+        chance_at,
+    )
 
 
 def _caption(result: Result, kind: str, chance: float | None) -> str:

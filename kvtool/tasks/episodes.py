@@ -1,4 +1,4 @@
-"""The episodes that few-shot segmentation scores: of all images, or of two halves that share none."""
+"""Episodes that few-shot segmentation scores: of all images, or of two halves that share none."""
 
 from __future__ import annotations
 
