@@ -69,11 +69,11 @@ def heatmap(
     layers = sorted({row["layer"] for row in rows})
     heads = sorted({row["kv_head"] for row in rows})
     scored = [float(row[result.metric]) for row in rows if row.get(result.metric) is not None]
-    low = min(scored, default=0.0)
-    high = max(scored, default=1.0)
+    low, high = min(scored, default=0.0), max(scored, default=1.0)
     # The brightest is the best: of an error the lowest.
     ends = (low, high) if result.higher_is_better else (high, low)
     best = None if result.command == "variance" else result.best_of(rows)
+    tight = len(layers) > NUMBERS_UP_TO
     cell_of = {}
 
     def brightness(value: float) -> float:
@@ -89,29 +89,18 @@ def heatmap(
             row["kv_head"],
             f"#{color}" if color else "var(--hole)",
             "#fff" if color and _is_dark(color) else "#111",
-            _short(result, value) if len(layers) > NUMBERS_UP_TO else show(result, value),
+            _short(result, value) if tight else show(result, value),
             cell_label(result, row),
             row is best,
             row.get("input_agnostic") is True,
         )
     cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
     chance = rows[0].get("chance") if rows else None
-    chance_at = None
-    if chance is not None and low <= chance <= high:
-        chance_at = 100 * brightness(chance)
-    low_text, high_text = (show(result, end) for end in ends)
+    is_within = chance is not None and low <= chance <= high
+    chance_at = 100 * brightness(float(chance or 0)) if is_within else None
+    texts = [show(result, end) for end in ends]
     caption = _caption(result, kind, chance)
-    return Heatmap(
-        kind,
-        layers,
-        heads,
-        cells,
-        low_text,
-        high_text,
-        caption,
-        len(layers) > NUMBERS_UP_TO,
-        chance_at,
-    )
+    return Heatmap(kind, layers, heads, cells, *texts, caption, tight, chance_at)
 
 
 def _caption(result: Result, kind: str, chance: float | None) -> str:

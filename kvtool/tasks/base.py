@@ -15,6 +15,7 @@ from kvtool.errors import UsageError
 from kvtool.features.layers import Layer
 from kvtool.result import Row, metric_names
 from kvtool.stats.bootstrap import Estimate, Scores, bootstrap, count_clusters
+from kvtool.stats.halves import halves as halves
 from kvtool.store import Run
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.types import GridSpan, Kind
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Select = ("max", "split")
-ORDERS = 20
-"""Ways to halve the pictures that pairs join, of which one is taken."""
 
 
 Grids = Mapping[str, GridSpan]
@@ -283,26 +282,6 @@ def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
             value = float(values[index])
             row[name + suffix] = None if np.isnan(value) or (suffix and n == 1) else value
     return row
-
-
-def halves(n: int, seed: int, clusters: Array | None = None) -> tuple[Array, Array]:
-    """Indices of the units by which select "split" chooses a block, and of those on which it scores
-    it.
-
-    Units of a cluster, see kvtool.stats.bootstrap, are on one side. Units that join two pictures of
-    different sides are on none: of some orders the one is taken that loses fewest.
-    """
-    shared = np.arange(n) if clusters is None else clusters
-    labels, cluster = np.unique(shared, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    splits = []
-    for _ in range(ORDERS if np.ndim(shared) == 2 else 1):
-        side = np.ones(len(labels), int)
-        side[rng.permutation(len(labels))[: len(labels) // 2]] = 0
-        sides = side[cluster].reshape(n, -1)
-        splits.append([np.flatnonzero((sides == half).all(axis=1)) for half in (0, 1)])
-    first, second = max(splits, key=lambda split: min(map(len, split)))
-    return first, second
 
 
 def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:

@@ -141,7 +141,7 @@ class SemanticCorrespondence:
             yield name, np.stack(correct, axis=1)
 
     def ceiling(self, grids: Grids) -> Array:
-        """(1, pair, alpha) number of keypoints that the best patches find, with `upsample` pixels."""
+        """(1, pair, alpha) number of keypoints of the best patches; of pixels with `upsample`."""
         best = (
             pixel_points(pair, self.sizes[pair.trg_id])
             if self.upsample

@@ -121,8 +121,7 @@ class SemanticSegmentation:
 
     def measure(self, layer: Layer) -> Array:
         """(head, image, 7 slots): map_counts for the image's own class (ImageNet-S: one slot) or
-        for each class (else: zeros where the image lacks it); with all_classes (head, image, 7
-        slots + 3 ids): then intersection, prediction and truth of every id.
+        for each (zeros where the image lacks it); with all_classes 3 more numbers for every id.
         """
         classes = self._classes(layer)
         measured = np.zeros((len(layer.heads), self.n, COUNTS * self._slots + 3 * self._n_ids))
@@ -139,9 +138,7 @@ class SemanticSegmentation:
         return measured
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
-        """What knows nothing of the images gets, as `measure` gives it; with all_classes each pixel
-        goes to the background, or to no class that the data set has.
-        """
+        """What knows nothing gets, as `measure` gives it; with all_classes each pixel has id 0."""
         units = [
             (image, text)
             for image in self.names

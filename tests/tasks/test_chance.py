@@ -67,10 +67,10 @@ def test_every_row_says_what_knows_nothing_gets(segmentation: Result) -> None:
         level = guess(segmentation, row["chance_kind"], **label)
         for end in ("", "_low", "_high"):
             assert row[f"chance{end}"] == level[f"miou_fgbg{end}"]
-        others = [
+        levels = [
             row for row in segmentation.chance if row.get("category") == label.get("category")
         ]
-        assert row["chance"] == max(other["miou_fgbg"] for other in others)
+        assert row["chance"] == max(level["miou_fgbg"] for level in levels)
         assert row["unseen"] == 0.0
         if not label:
             assert row["chance_difference"] == pytest.approx(row["miou_fgbg"] - row["chance"])
@@ -140,10 +140,10 @@ def test_the_first_mask_held_still_is_chance_of_a_video(tmp_path: Path) -> None:
 
 
 def test_unseen_pixels_are_those_outside_the_cover() -> None:
-    whole = GridSpan("base", 0, (2, 2), 2, (0.0, 0.0, 10.0, 6.0))
+    entire = GridSpan("base", 0, (2, 2), 2, (0.0, 0.0, 10.0, 6.0))
     crop = GridSpan("base", 0, (2, 2), 2, (2.0, 0.0, 8.0, 6.0))
     padded = GridSpan("base", 0, (2, 2), 2, (0.0, -2.0, 10.0, 8.0))
-    assert pixels_unseen(whole, (10, 6)) == (0, 60)
+    assert pixels_unseen(entire, (10, 6)) == (0, 60)
     assert pixels_unseen(crop, (10, 6)) == (24, 60)
     assert pixels_unseen(padded, (10, 6)) == (0, 60)
 
