@@ -98,9 +98,9 @@ def heatmap(
     chance = rows[0].get("chance") if rows else None
     is_within = chance is not None and low <= chance <= high
     chance_at = 100 * brightness(float(chance or 0)) if is_within else None
-    texts = [show(result, end) for end in ends]
+    low_text, high_text = (show(result, end) for end in ends)
     caption = _caption(result, kind, chance)
-    return Heatmap(kind, layers, heads, cells, *texts, caption, tight, chance_at)
+    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
 
 
 def _caption(result: Result, kind: str, chance: float | None) -> str:

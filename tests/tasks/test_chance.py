@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from kvtool.datasets.pascal5i import Pascal5i
 from kvtool.datasets.spair71k import Pair, SPair71k
 from kvtool.experiments.probe.run import probe
+from kvtool.reporting.chance import against_chance
+from kvtool.reporting.scores import score_tables
 from kvtool.result import Result, Row, is_summary
 from kvtool.stats.bootstrap import ratio
 from kvtool.tasks.base import Array, Table, table_rows
 from kvtool.tasks.chance import Chances, _OnGrids, beside_chance, pixels_unseen
+from kvtool.tasks.episodes import draw_episodes
 from kvtool.tasks.scoring import choose_best
 from kvtool.types import GridSpan
 from tests.support.tasks import foreground_segmentation as pascal
 from tests.support.tasks import semantic_correspondence as spair
 from tests.support.tasks import temporal_correspondence as davis
 from tests.support.tasks.language import NAMES, commit_texts, imagenet_run
+from tests.support.units import noise, sample, write_run
 
 SEGMENTATION = "semantic-segmentation"
 FOREGROUND, CELLS = 11, 47
@@ -128,6 +135,83 @@ def test_few_shot_episodes_are_set_beside_constant_masks(tmp_path: Path) -> None
     assert guess(result, "all foreground")["miou"] == pytest.approx(10 / 46)
     assert result.best["exceeds_chance"] is True
     assert result.best["n_undefined"] == 0
+
+
+def test_halves_of_few_shot_episodes_share_no_image(tmp_path: Path) -> None:
+    run = pascal.make_run(tmp_path, 1, per_class=14)
+    dataset = Pascal5i(Path(str(run.config.dataset_path)), "fold0")
+    entries = dataset.entries()
+    episodes, half = draw_episodes(dataset, 71, 5, 0, entries, "split")
+    assert half is not None
+    images = [
+        {
+            image
+            for episode, side in zip(episodes, half, strict=True)
+            if side == number
+            for image in (episode.query_id, *episode.support_ids)
+        }
+        for number in (0, 1)
+    ]
+    assert images[0].isdisjoint(images[1])
+    assert [episode.index for episode in episodes] == list(range(71))
+    assert {episode.class_id for episode in episodes} == {1, 2, 3, 4, 5}
+    best = probe(run, pascal.TASK, episodes=40, layers=[5], select="split").best
+    assert best is not None
+    assert (best["n"], best["miou"]) == (20, 1.0)
+
+
+def test_episodes_are_resampled_by_query(tmp_path: Path) -> None:
+    result = probe(pascal.make_run(tmp_path, 1), pascal.TASK, episodes=70, layers=[0])
+    for row in filter(is_summary, result.rows):
+        assert (row["n"], row["n_resampled"]) == (70, 35)
+
+
+def test_classes_that_no_episode_is_of_are_named(tmp_path: Path) -> None:
+    result = probe(pascal.make_run(tmp_path, 1), pascal.TASK, episodes=3, layers=[5])
+    assert result.best is not None
+    assert result.best["miou"] == 1.0
+    assert any(
+        line.startswith("no episode is of bicycle, bird, boat, bottle") for line in result.skipped
+    )
+
+
+def test_what_a_crop_leaves_out_is_counted_beside_every_score(tmp_path: Path) -> None:
+    """The middle half of the width is seen: of four points in a row, the outer two are not."""
+    spair.write_spair(tmp_path / "data")
+    refs = SPair71k(tmp_path / "data", "test").images()
+    width, height = spair.WH
+    cover = (width / 4, 0.0, 3 * width / 4, float(height))
+    samples = [sample(ref.id, i, spair.WH, spair.GRID, cover=cover) for i, ref in enumerate(refs)]
+    run = write_run(tmp_path / "store", "spair71k", "test", tmp_path / "data", samples, noise(0))
+    result = probe(run, spair.TASK, layers=[0])
+    ends = [
+        cover[0] <= source[0] < cover[2] and cover[0] <= target[0] < cover[2]
+        for pair in SPair71k(tmp_path / "data", "test").pairs()
+        for source, target in zip(pair.src_kps_px, pair.trg_kps_px, strict=True)
+    ]
+    share = 1 - np.mean(ends)
+    assert 0.3 < share < 1.0
+    for row in filter(is_summary, result.rows):
+        assert row["unseen"] == pytest.approx(share)
+
+
+def test_tables_and_sentences_say_what_is_no_better_than_chance(
+    segmentation: Result, tmp_path: Path
+) -> None:
+    assert "above chance (all background, 38.3" in str(against_chance(segmentation))
+    run = imagenet_run(tmp_path)
+    commit_texts(run, NAMES)
+    result = probe(run, SEGMENTATION, layers=[0, 1])
+    sentence = str(against_chance(result))
+    assert sentence.startswith("It is no better than chance (")
+    output = io.StringIO()
+    console = Console(file=output, width=120)
+    for table in score_tables(result):
+        console.print(table)
+    printed = output.getvalue()
+    assert "no better than chance" in printed
+    assert "chance: all background" in printed
+    assert "auroc" in printed
 
 
 def test_the_first_mask_held_still_is_chance_of_a_video(tmp_path: Path) -> None:
