@@ -17,7 +17,7 @@ def guess_rows(result: Result) -> list[tuple[str, Row]]:
     # Rows of the best block's grids, which kinds of the same grids share.
     kind = best_kind if best_kind in kinds else next(iter(kinds), None)
     return [
-        (f"chance: {row['predictor']}", row)
+        (f"chance, {row['predictor']}", row)
         for row in result.chance
         if row["kind"] == kind and is_summary(row)
     ]
@@ -27,9 +27,10 @@ def chance_level(result: Result, metric: str | None = None) -> tuple[str, Row] |
     """Return the best of what knows nothing by a metric, with its name, if there is any."""
     metric = metric or result.metric
     rows = guess_rows(result)
-    # Measures without a cut are better where they are higher, whatever the primary one is.
-    is_higher = metric in COMPANIONS or result.higher_is_better
-    best = best_row([row for _, row in rows], metric, is_higher)
+    if metric in COMPANIONS:
+        # Of a map that is constant they are known, and a random one only strays from them.
+        rows = [(name, row) for name, row in rows if row["draws"] == 1] or rows
+    best = best_row([row for _, row in rows], metric, result.higher_is_better)
     return next(((name, row) for name, row in rows if row is best), None)
 
 

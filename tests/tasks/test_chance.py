@@ -210,7 +210,7 @@ def test_tables_and_sentences_say_what_is_no_better_than_chance(
         console.print(table)
     printed = output.getvalue()
     assert "no better than chance" in printed
-    assert "chance: all background" in printed
+    assert "chance, all background" in printed
     assert "auroc" in printed
 
 
