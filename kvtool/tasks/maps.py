@@ -11,6 +11,7 @@ import numpy as np
 from kvtool.features.layers import cell_pixels
 from kvtool.metrics.ranking import ranking_scores, ranking_units
 from kvtool.metrics.segmentation import binary_counts
+from kvtool.result import Row
 from kvtool.stats.bootstrap import Scores
 from kvtool.tasks.base import Array
 from kvtool.tasks.chance import DRAWS
@@ -85,6 +86,13 @@ def guessed_counts(
     yield from measured.items()
 
 
+def undefined(measured: Array) -> Row:
+    """The field of rows that counts units (head, n, 7) without average precision and AUROC."""
+    units = measured[0]
+    scored = units[:, :4].any(axis=-1)
+    return {"n_undefined": int((scored & (units[:, 6] == 0)).sum())}
+
+
 def with_ranking(scores: Scores, ranking: slice) -> Scores:
     """Scores of units of which some columns are of `ranking_units`: its measures stand behind the
     primary one.
@@ -92,8 +100,8 @@ def with_ranking(scores: Scores, ranking: slice) -> Scores:
 
     def both(sums: Array) -> dict[str, Array]:
         """Score sums (..., k)."""
-        named = scores(sums)
-        primary = next(iter(named))
-        return {primary: named[primary]} | ranking_scores(sums[..., ranking]) | named
+        mask_scores = scores(sums)
+        primary = next(iter(mask_scores))
+        return {primary: mask_scores[primary]} | ranking_scores(sums[..., ranking]) | mask_scores
 
     return both

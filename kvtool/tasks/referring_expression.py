@@ -25,7 +25,15 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
-from kvtool.tasks.maps import COUNTS, RANKING, Truth, guessed_counts, map_counts, with_ranking
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
 from kvtool.types import Kind
@@ -106,9 +114,9 @@ class ReferringExpression:
     def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
         """Every sentence's index, and its truth."""
         for image, indices in self._of_image.items():
-            known: dict[int, Array] = {}
+            masks: dict[int, Array] = {}
             for index in indices:
-                mask = self._truth(self.expressions[index], self.sizes[image], known)
+                mask = self._truth(self.expressions[index], self.sizes[image], masks)
                 yield index, Truth(mask, None, grids[image])
 
     def _cut(self, maps: Tensor, truth: Truth) -> Array:
@@ -162,14 +170,9 @@ class ReferringExpression:
                 (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
                 for index, row in rows.items()
             )
-            where = image.span, image.wh_px
-            yield (
-                image,
-                (
-                    (index, maps.cpu().numpy(), foreground(maps, *where, self.cutoff))
-                    for index, maps in scored
-                ),
-            )
+            grid = image.span, image.wh_px, self.cutoff
+            masks = ((index, maps.cpu().numpy(), foreground(maps, *grid)) for index, maps in scored)
+            yield image, masks
 
     def _truth(self, expression: Expression, wh_px: Size, known: dict[int, Array]) -> Array:
         if expression.ann_id not in known:
@@ -187,6 +190,7 @@ class ReferringExpression:
             np.concatenate([units, measured[..., RANKING]], axis=-1),
             with_ranking(refcoco_scores, slice(k, None)),
             clusters=images,
+            facts=undefined(measured),
         )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasLabelMaps
 from kvtool.errors import KvtoolError
-from kvtool.features.layers import GridImage, Layer, upsample
+from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.segmentation import (
     bdd_scores,
     class_counts,
@@ -36,13 +36,21 @@ from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import (
     Cutoff,
+    best_ids,
     centred_texts,
     check_cutoff,
     check_texts,
     foreground,
-    thresholds,
 )
-from kvtool.tasks.maps import COUNTS, RANKING, Truth, guessed_counts, map_counts, with_ranking
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
@@ -113,8 +121,7 @@ class SemanticSegmentation:
 
     def measure(self, layer: Layer) -> Array:
         """(head, image, 7 slots): map_counts for the image's own class (ImageNet-S: one slot) or
-        for each class (else: zeros where the image lacks it); with all_classes (head, image, 7
-        slots + 3 ids): then intersection, prediction and truth of every id.
+        for each (zeros where the image lacks it); with all_classes 3 more numbers for every id.
         """
         classes = self._classes(layer)
         measured = np.zeros((len(layer.heads), self.n, COUNTS * self._slots + 3 * self._n_ids))
@@ -131,9 +138,7 @@ class SemanticSegmentation:
         return measured
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
-        """What knows nothing of the images gets, as `measure` gives it; with all_classes each pixel
-        goes to the background, or to no class that the data set has.
-        """
+        """What knows nothing gets, as `measure` gives it; with all_classes each pixel has id 0."""
         units = [
             (image, text)
             for image in self.names
@@ -246,25 +251,7 @@ class SemanticSegmentation:
         return maps.cpu().numpy(), predicted
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
-        """(height, width) of each head: the id of each pixel's best class; `other`, where the data
-        set has it, below the cut of that class's map.
-        """
-        import torch
-
-        for values, of_head in zip(image.values, classes, strict=True):
-            maps = of_head @ values.T
-            best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
-            ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
-            above = torch.zeros_like(ids, dtype=torch.bool)
-            cuts = enumerate(
-                zip(maps, thresholds(maps, self.cutoff), strict=True), self.convention.first_id
-            )
-            for number, (one, cut) in cuts:
-                dense = upsample(one, image.span, image.wh_px)
-                better = dense > best
-                best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
-                above = torch.where(better, dense > cut, above)
-            yield (torch.where(above, ids, 0) if self.convention.has_other else ids).cpu().numpy()
+        return best_ids(image, classes, self.cutoff, self.convention)
 
     def tables(self, measured: Array) -> Iterator[Table]:
         n_given = COUNTS * self._slots
@@ -274,19 +261,21 @@ class SemanticSegmentation:
             {},
             np.concatenate([summary, measured[..., n_given:]], axis=-1),
             with_ranking(self._scores, RANKED),
+            facts=undefined(given.reshape(len(given), -1, COUNTS)),
         )
         for text, category in enumerate(self.texts):
             of_class = given[:, :, text % self._slots]
             if self._slots == 1:
-                shown = np.array([self._single[image] == text for image in self.names])
+                shown = np.array([self._single[image] == text for image in self.names], bool)
             else:
-                shown = of_class[0, :, :4].any(axis=-1)
+                shown = np.asarray(of_class[0, :, :4].any(axis=-1))
             if shown.any():
                 yield Table(
                     {"category": category},
                     _units(of_class[:, shown]),
                     with_ranking(lambda sums: fgbg_scores(sums[..., :GIVEN]), RANKED),
                     members=np.flatnonzero(shown),
+                    facts=undefined(of_class[:, shown]),
                 )
 
     def _scores(self, sums: Array) -> dict[str, Array]:

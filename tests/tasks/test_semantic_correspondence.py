@@ -19,6 +19,7 @@ from kvtool.experiments.probe.run import probe
 from kvtool.features import layers
 from kvtool.features.layers import GridImage, Layer
 from kvtool.store import Run, Store, open_store
+from kvtool.tasks.base import halves
 from kvtool.tasks.evaluation import tasks_of
 from kvtool.tasks.semantic_correspondence import SemanticCorrespondence, nearest_pixels
 from kvtool.tasks.truth import sizes_of
@@ -220,11 +221,16 @@ def test_split_chooses_on_one_half(run: Run) -> None:
         *PLANTED,
         "split",
     )
-    assert result.best["n"] == 30
-    order = np.random.default_rng(0).permutation(60)
     pairs = pairs_of(run)
-    halves = [[pairs[i] for i in sorted(half)] for half in (order[:30], order[30:])]
-    chosen, scored = (slow_pck(run, "value", *PLANTED, half)[0] for half in halves)
+    joined = np.array([(pair.src_id, pair.trg_id) for pair in pairs])
+    sides = halves(len(pairs), 0, joined)
+    # The halves share no image: pairs that join them are in neither.
+    assert set(joined[sides[0]].flat).isdisjoint(joined[sides[1]].flat)
+    assert min(map(len, sides)) >= 12
+    chosen, scored = (
+        slow_pck(run, "value", *PLANTED, [pairs[i] for i in side])[0] for side in sides
+    )
+    assert result.best["n"] == len(sides[1])
     assert result.best["chosen_pck_image"] == pytest.approx(chosen)
     assert result.best["pck_image"] == pytest.approx(scored)
 
