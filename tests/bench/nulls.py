@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +31,8 @@ BLOCKS = 112
 PICTURES = 100
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """How many of n runs had what was counted."""
 
     name: str
