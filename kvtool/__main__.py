@@ -7,7 +7,8 @@ def main() -> None:
     """Run a command. Signals come first: what the command line imports takes longer than a hand
     takes to Ctrl-C.
     """
-    import _signal  # type: ignore[import-not-found]  # signal without its enumerations, which take milliseconds
+    # signal without its enumerations, which take milliseconds
+    import _signal  # type: ignore[import-not-found]
     import sys
 
     # There is nothing to unwind yet: to end by the signal itself is quiet, and shells see 130 too.

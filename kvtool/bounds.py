@@ -21,15 +21,15 @@ Returned = TypeVar("Returned")
 
 LARGEST_SEED = 2**32 - 1
 """NumPy and scikit-learn take no other seeds."""
-MOST = 10**9
+LARGEST = 10**9
 MOST_BLOCKS = 100_000
 """No model has so many layers or heads."""
 FARTHEST_PX = 1e9
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, LARGEST_SEED),
-    "limit": (1, MOST),
-    "n": (1, MOST),
+    "limit": (1, LARGEST),
+    "n": (1, LARGEST),
     "k": (1, 1_000_000),
     "layer": (0, MOST_BLOCKS),
     "kv_head": (0, MOST_BLOCKS),

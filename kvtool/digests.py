@@ -204,8 +204,8 @@ def recall(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, tuple[str, Sta
     """
     paths_by_name = {_place(path): Path(path) for path in paths}
     return {
-        paths_by_name[place]: (digest, stamp)
-        for place, (stamp, digest) in _recall(paths_by_name).items()
+        paths_by_name[name]: (digest, stamp)
+        for name, (stamp, digest) in _recall(paths_by_name).items()
     }
 
 
@@ -233,13 +233,13 @@ def _memory(create: bool) -> sqlite3.Connection | None:
     return connection
 
 
-def _recall(places: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
+def _recall(names: Iterable[str]) -> dict[str, tuple[Stamp, str]]:
     """Return the stamp and digest of each place that is remembered."""
     connection = _memory(create=False)
     if connection is None:
         return {}
     entries: dict[str, tuple[Stamp, str]] = {}
-    paths = [path for path in places if _is_text(path)]
+    paths = [path for path in names if _is_text(path)]
     with closing(connection):
         try:
             for start in range(0, len(paths), _BATCH_PATHS):
@@ -285,10 +285,10 @@ def _place(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(path)  # noqa: PTH100  links are not resolved
 
 
-def _is_text(place: str) -> bool:
+def _is_text(name: str) -> bool:
     """Return whether SQLite can hold a path: names that are no UTF-8 have surrogates in them."""
     try:
-        place.encode()
+        name.encode()
     except UnicodeEncodeError:
         return False
     return True

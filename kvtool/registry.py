@@ -73,11 +73,11 @@ class Registry:
                 f"{self.what} {name}: expected {target} of a plug-in, found "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if missing := [attribute for attribute in self.needs if not hasattr(loaded, attribute)]:
+        if absent := [attribute for attribute in self.needs if not hasattr(loaded, attribute)]:
             raise UsageError(
                 f"{self.what} {name} of a plug-in: expected an object with "
                 f"{', '.join(self.needs)}; "
-                f"found none of its {', '.join(missing)}"
+                f"found none of its {', '.join(absent)}"
             )
         return loaded
 
@@ -97,18 +97,18 @@ class Registry:
     def unknown(self, name: str) -> str:
         """The message about a name that is not known."""
         names = self.names()
-        near = get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        nearest = get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         return f"{self.what}: unknown name {name!r}; {hint}known: {', '.join(names)}"
 
-    def places(self) -> dict[str, str]:
+    def sources(self) -> dict[str, str]:
         """Where each name comes from: "module:object", or the file of a plug-in."""
-        places = dict(self.table)
+        sources = dict(self.table)
         if self.group is not None:
-            places |= installed(self.group, frozenset(self.table))
+            sources |= installed(self.group, frozenset(self.table))
             for path in plugin_paths():
-                places |= dict.fromkeys(self.entries(load_plugin(path)), path)
-        return places
+                sources |= dict.fromkeys(self.entries(load_plugin(path)), path)
+        return sources
 
     def entries(self, plugin: ModuleType) -> dict[str, Any]:
         """What the module of a plug-in file adds to this table.
@@ -141,7 +141,7 @@ def warn_once(text: str) -> None:
 
 
 @cache
-def installed(group: str, taken: frozenset[str]) -> dict[str, str]:
+def installed(group: str, table_names: frozenset[str]) -> dict[str, str]:
     """Name -> "module:object" of the entry points of a group.
 
     Names that are taken are left out, with a warning.
@@ -153,7 +153,7 @@ def installed(group: str, taken: frozenset[str]) -> dict[str, str]:
     targets: dict[str, str] = {}
     for entry in entry_points(group=group):
         package = "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
-        if entry.name in taken or entry.name in RESERVED.get(group, ()):
+        if entry.name in table_names or entry.name in RESERVED.get(group, ()):
             log.warning(
                 "%s of %s is left out: %s: kvtool has this name itself",
                 entry.value,
@@ -161,13 +161,13 @@ def installed(group: str, taken: frozenset[str]) -> dict[str, str]:
                 entry.name,
             )
         elif targets.setdefault(entry.name, entry.value) != entry.value:
-            other = targets[entry.name]
+            owner = targets[entry.name]
             log.warning(
                 "%s of %s is left out: %s: %s has this name",
                 entry.value,
                 package,
                 entry.name,
-                other,
+                owner,
             )
     return targets
 
@@ -193,23 +193,25 @@ def add_plugin(path: str | Path) -> None:
     Raises UsageError where the file is not there, cannot be loaded, or names what kvtool has
     already.
     """
-    place = str(Path(path).absolute())
-    if os.pathsep in place:
-        raise UsageError(f"--plugin {place}: expected a path without {os.pathsep!r}; move the file")
-    plugin = load_plugin(place)
-    if place in plugin_paths():
+    name = str(Path(path).absolute())
+    if os.pathsep in name:
+        raise UsageError(f"--plugin {name}: expected a path without {os.pathsep!r}; move the file")
+    plugin = load_plugin(name)
+    if name in plugin_paths():
         return
     for table in TABLES:
         registry: Registry = load_object(table)
         entries = registry.entries(plugin)
-        places = registry.places() | dict.fromkeys(RESERVED.get(registry.group or "", ()), "kvtool")
-        for name in entries.keys() & places.keys():
+        sources = registry.sources() | dict.fromkeys(
+            RESERVED.get(registry.group or "", ()), "kvtool"
+        )
+        for name in entries.keys() & sources.keys():
             raise UsageError(
-                f"--plugin {place}: {registry.what} {name}: expected a new name, found that of "
-                f"{places[name]}; "
+                f"--plugin {name}: {registry.what} {name}: expected a new name, found that of "
+                f"{sources[name]}; "
                 "choose another one"
             )
-    os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), place])
+    os.environ[PLUGINS] = os.pathsep.join([*plugin_paths(), name])
 
 
 @cache

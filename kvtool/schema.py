@@ -6,8 +6,8 @@ not know are passed over.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from math import isfinite
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,7 +17,8 @@ from kvtool.errors import CorruptError
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
 LARGEST_INTEGER = 1 << 62
-_SHOWN = 60
+_MAX_TEXT = 60
+_MEMBER = "member"
 
 
 class _MismatchError(Exception):
@@ -28,23 +29,32 @@ class _MismatchError(Exception):
         self.expected, self.found, self.path = expected, found, list[str]()
 
 
-def read(kind: type[T], record: Any, where: str) -> T:
+def read(kind: type[T], record: Any, location: str) -> T:
     """Return a value of a type, most often a dataclass, from its JSON.
 
-    Raises CorruptError that begins with `where`.
+    Raises CorruptError that begins with `location`.
     """
     try:
         value: T = _reader(kind)(record)  # type: ignore[arg-type]
     except _MismatchError as error:
         members = "".join(f"{member}: " for member in reversed(error.path))
         text = repr(error.found)
-        short_text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        short_text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
         raise CorruptError(
-            f"{where}: {members}expected {error.expected}, found {short_text}"
+            f"{location}: {members}expected {error.expected}, found {short_text}"
         ) from None
     except RecursionError:
-        raise CorruptError(f"{where}: expected fewer levels of JSON") from None
+        raise CorruptError(f"{location}: expected fewer levels of JSON") from None
     return value
+
+
+def member(name: str) -> dict[str, str]:
+    """Return the metadata of a dataclass's field that is stored under another name."""
+    return {_MEMBER: name}
+
+
+def _member_name(item: Field[Any]) -> str:
+    return str(item.metadata.get(_MEMBER, item.name))
 
 
 @cache
@@ -53,11 +63,14 @@ def _reader(kind: Any) -> Reader:
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         needed = {
-            f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
+            _member_name(f)
+            for f in fields(kind)
+            if f.default is MISSING and f.default_factory is MISSING
         }
-        return _record_reader(kind, [field.name for field in fields(kind)], needed)
+        return _record_reader(kind, {_member_name(f): f.name for f in fields(kind)}, needed)
     if hasattr(kind, "_field_defaults"):
-        return _record_reader(kind, kind._fields, set(kind._fields) - kind._field_defaults.keys())
+        needed = set(kind._fields) - kind._field_defaults.keys()
+        return _record_reader(kind, {name: name for name in kind._fields}, needed)
     if origin is tuple:
         return _tuple_reader(arguments)
     if origin is list:
@@ -75,10 +88,10 @@ def _reader(kind: Any) -> Reader:
     return _scalar_reader(kind)
 
 
-def _record_reader(kind: Any, names: Sequence[str], needed: set[str]) -> Reader:
-    """Of a dataclass or a NamedTuple."""
+def _record_reader(kind: Any, field_names: Mapping[str, str], needed: set[str]) -> Reader:
+    """Of a dataclass or a NamedTuple; field_names: by the member of JSON that each is read from."""
     hints = get_type_hints(kind)
-    readers = {name: _reader(hints[name]) for name in names}
+    readers = {member: _reader(hints[name]) for member, name in field_names.items()}
 
     def reader(value: Any) -> Any:
         """Return the value that some JSON stands for. Raises _MismatchError."""
@@ -86,11 +99,9 @@ def _record_reader(kind: Any, names: Sequence[str], needed: set[str]) -> Reader:
             raise _MismatchError("an object", value)
         if needed - value.keys():
             raise _MismatchError(f"the members {', '.join(readers)}", list(value))
-        return kind(
-            **_members(
-                readers.__getitem__, {name: value[name] for name in readers if name in value}
-            )
-        )
+        members = {member: value[member] for member in readers if member in value}
+        values = _members(readers.__getitem__, members)
+        return kind(**{field_names[member]: item for member, item in values.items()})
 
     return reader
 

@@ -33,7 +33,7 @@ def _lines(
     for answers in conditions:
         labels = {"condition": answers.condition, "draw": answers.draw}
         for question, text in zip(questions, answers.texts, strict=True):
-            option = benchmark.said(text, question)
+            option = benchmark.read_option(text, question)
             yield {name: value for name, value in labels.items() if value is not None} | {
                 benchmark.label: question.group,
                 "question_id": question.id,

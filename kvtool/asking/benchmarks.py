@@ -47,9 +47,9 @@ class Benchmark:
     label: str
     metric: str
     unit: str
-    said: Callable[[str, Question], str]
-    """What an answer's text says to a question: yes, no, an option; "other" where it says none of
-    what it may."""
+    read_option: Callable[[str, Question], str]
+    """Returns what an answer's text says to a question: yes, no, an option; "other" where it says
+    none of what it may."""
     units: Callable[[Array, Array], Array]
     """Two (question,) bools, said yes and is yes, and right answers too, as (unit, k) to be
     summed."""
@@ -106,8 +106,8 @@ BENCHMARKS = {
         label="file",
         metric="f1",
         unit="fraction",
-        said=lambda answer, _: parse_pope(answer),
-        units=lambda said, correct: pope_units(said, said == correct),
+        read_option=lambda answer, _: parse_pope(answer),
+        units=lambda answered, correct: pope_units(answered, answered == correct),
         unit_of=lambda question: question.id,
         group_scores=lambda sums: _led(pope_scores(sums)),
         all_scores=_pope_summary,
@@ -117,7 +117,7 @@ BENCHMARKS = {
         label="subset",
         metric="score",
         unit="percent",
-        said=lambda answer, _: parse_mme(answer),
+        read_option=lambda answer, _: parse_mme(answer),
         units=_mme_units,
         unit_of=lambda question: (question.group, question.image_ids[0]),
         group_scores=_mme_scores,
@@ -139,7 +139,7 @@ def own_benchmark(name: str) -> Benchmark:
         label="group",
         metric="accuracy",
         unit="fraction",
-        said=_said,
+        read_option=_option,
         units=lambda _, correct: choice_units(correct),
         unit_of=lambda question: question.id,
         group_scores=accuracy,
@@ -156,7 +156,7 @@ def _pooled_accuracy(sums: Array) -> dict[str, Array]:
     return accuracy(by_group.sum(axis=-2)) | {"macro_accuracy": macro}
 
 
-def _said(answer: str, question: Question) -> str:
+def _option(answer: str, question: Question) -> str:
     """Return what an answer says to a question of own_benchmark; "other" where it says nothing."""
     if question.choices:
         return parse_choice(answer, question.choices) or "other"
@@ -186,12 +186,12 @@ def open_benchmark(spec: str) -> tuple[Benchmark, DatasetBase]:
         parsed = replace(parsed, split="pope")
     name = str(parsed.split) if parsed.name == "scenes" else parsed.name
     if not _has_questions(name):
-        others = [
+        dataset_names = [
             dataset
             for dataset in DATASETS.names()
             if dataset not in BENCHMARKS and _has_questions(dataset)
         ]
-        specs = [f"{dataset}:PATH" for dataset in (*BENCHMARKS, *others)]
+        specs = [f"{dataset}:PATH" for dataset in (*BENCHMARKS, *dataset_names)]
         examples = ", ".join([*specs, "scenes", "scenes@mme"])
         raise UsageError(f"benchmark: expected one of {examples}; found {spec!r}")
     return BENCHMARKS.get(name) or own_benchmark(name), open_dataset(parsed)
@@ -256,14 +256,14 @@ class AnswerSheet:
             str(name): np.flatnonzero(groups == name) for name in dict.fromkeys(groups.tolist())
         }
 
-    def said(self, answers: Answers) -> Array:
+    def options(self, answers: Answers) -> Array:
         """Return the options that the answers name, (question,)."""
         pairs = zip(answers.texts, self.questions, strict=True)
-        return np.array([self.benchmark.said(text, question) for text, question in pairs])
+        return np.array([self.benchmark.read_option(text, question) for text, question in pairs])
 
     def correct(self, answers: Answers) -> Array:
         """Return which answers are right, (question,) bool."""
-        correct: Array = self.said(answers) == self.truth
+        correct: Array = self.options(answers) == self.truth
         return correct
 
     def rows(self, draws: Sequence[Answers], baseline: Array | None, seed: int) -> Iterator[Row]:
@@ -312,12 +312,14 @@ class AnswerSheet:
             }
 
     def _units(self, answers: Answers, rows: Array) -> Array:
-        return self.benchmark.units(self.said(answers)[rows] == "yes", self.correct(answers)[rows])
+        return self.benchmark.units(
+            self.options(answers)[rows] == "yes", self.correct(answers)[rows]
+        )
 
     def _counts(self, draws: Sequence[Answers], rows: Array, baseline: Array | None) -> Row:
         """Count questions and answers that are neither yes nor no, and test against the
         baseline."""
-        n_unreadable = [int((self.said(answers)[rows] == "other").sum()) for answers in draws]
+        n_unreadable = [int((self.options(answers)[rows] == "other").sum()) for answers in draws]
         row: Row = {
             "n_questions": len(rows),
             "n_other": sum(n_unreadable) / len(n_unreadable)

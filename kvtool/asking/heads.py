@@ -39,7 +39,7 @@ class HeadSet:
     A control of the same size is drawn from the dependent heads.
     """
 
-    chosen: Heads
+    selected: Heads
     dependent: Heads
 
 
@@ -151,34 +151,34 @@ def make_conditions(
         raise UsageError(f"controls: expected some of {', '.join(CONTROLS)}, found {unknown[0]!r}")
     if draws < 1:
         raise UsageError(f"draws: expected 1 or more, found {draws}")
-    chosen = frozenset(head for head in heads.chosen if layers is None or head[0] in layers)
-    if not chosen:
-        has = ", ".join(map(str, sorted({layer for layer, _ in heads.chosen})))
+    selected = frozenset(head for head in heads.selected if layers is None or head[0] in layers)
+    if not selected:
+        has = ", ".join(map(str, sorted({layer for layer, _ in heads.selected})))
         raise UsageError(
             "layers: expected some that hold a chosen head, found none of them; chosen heads are "
             f"in {has}"
         )
-    conditions, notes = _parts(chosen, geometry)
-    pool = layers or tuple(sorted({layer for layer, _ in chosen}))
+    conditions, notes = _parts(selected, geometry)
+    pool = layers or tuple(sorted({layer for layer, _ in selected}))
     all_heads = {(layer, kv_head) for layer in pool for kv_head in range(geometry.kv_heads)}
     pools = {"dependent": all_heads & heads.dependent, "random": all_heads}
     for name in dict.fromkeys(controls):
-        if len(pools[name]) < len(chosen):
+        if len(pools[name]) < len(selected):
             notes.append(
                 f"control {name}: {len(pools[name])} heads to draw in these layers, not "
-                f"{len(chosen)}"
+                f"{len(selected)}"
             )
         if pools[name]:
-            conditions += draw_control(name, pools[name], len(chosen), draws, seed)
+            conditions += draw_control(name, pools[name], len(selected), draws, seed)
     return conditions, notes
 
 
-def _parts(chosen: Heads, geometry: Geometry) -> tuple[list[HeadCondition], list[str]]:
+def _parts(selected: Heads, geometry: Geometry) -> tuple[list[HeadCondition], list[str]]:
     """Return the conditions none, chosen, and its parts by depth; a note for each empty part."""
-    conditions = [HeadCondition("none", frozenset()), HeadCondition("chosen", chosen)]
+    conditions = [HeadCondition("none", frozenset()), HeadCondition("chosen", selected)]
     notes = []
     for name, group in layer_groups(geometry.layers).items():
-        part = frozenset(head for head in chosen if head[0] in group)
+        part = frozenset(head for head in selected if head[0] in group)
         if part:
             conditions.append(HeadCondition(name, part))
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.asking.records import (
-    NAMED,
+    LISTED,
     FilePath,
     Progress,
     none_left,
@@ -59,7 +59,7 @@ def score_mme(answers: FilePath, *, seed: int = 0, progress: Progress | None = N
         versions=versions(),
         unit="percent",
         n_skipped=len(skipped),
-        skipped=skipped[:NAMED],
+        skipped=skipped[:LISTED],
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.records import (
-    NAMED,
+    LISTED,
     FilePath,
     Progress,
     need,
@@ -146,7 +146,7 @@ def _result(
         },
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=[*skipped, *notes][:NAMED],
+        skipped=[*skipped, *notes][:LISTED],
     )
 
 

@@ -21,7 +21,7 @@ FilePath = str | PathLike[str]
 Progress = Callable[..., None]
 """Called with (files or sequences done, name) and, where there are many, how many there are."""
 
-NAMED = 10
+LISTED = 10
 """How many missing or skipped things are named; all are counted."""
 
 
@@ -131,7 +131,7 @@ def need(record: dict[str, Any], names: Sequence[str], location: str) -> list[An
     """Return the named values of a record. Raises DatasetError that names the missing ones."""
     absent = [name for name in names if name not in record]
     if absent:
-        has = ", ".join(list(record)[:NAMED]) or "no field"
+        has = ", ".join(list(record)[:LISTED]) or "no field"
         raise DatasetError(
             f"{location}: expected the fields {', '.join(names)}; no {', '.join(absent)} among "
             f"{has}"

@@ -40,10 +40,10 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those of plug-ins last."""
-        own = super().list_commands(ctx)
+        names = super().list_commands(ctx)
         return [
-            *own,
-            *(name for name in EXPERIMENTS.names() if name not in own and _is_usable(name)),
+            *names,
+            *(name for name in EXPERIMENTS.names() if name not in names and _is_usable(name)),
         ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -83,7 +83,8 @@ def _undisguised() -> Iterator[None]:
 app = typer.Typer(
     name="kvtool",
     cls=Commands,
-    help="Extract the image keys and values of multimodal language models once; probe them from disk.\n\n"
+    help="Extract the image keys and values of multimodal language models once; "
+    "probe them from disk.\n\n"
     "Data goes to standard output, everything else to standard error. Exit codes: 0 done or "
     "nothing to do, 1 error, "
     "2 usage, 3 busy (try later), 4 done in part. Every flag can be set as "
@@ -149,8 +150,8 @@ def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
     return paths
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"kvtool {__version__}")
         raise typer.Exit
 
@@ -169,7 +170,8 @@ def main_flags(
             metavar="FILE.py",
             callback=_load_plugins,
             is_eager=True,
-            help="A file of Python that adds models, data sets, tasks or experiments. May be given several times.",
+            help="A file of Python that adds models, data sets, tasks or experiments. "
+            "May be given several times.",
         ),
     ] = None,
     version: Annotated[  # noqa: ARG001  handled by its callback
@@ -179,6 +181,7 @@ def main_flags(
         ),
     ] = False,
 ) -> None:
+    """Take the flags that stand before a command's name."""
     console.configure(quiet=quiet, verbose=verbose, log_file=log_file)
     console.log.debug("kvtool %s: %s", __version__, shlex.join(sys.argv[1:]))
 

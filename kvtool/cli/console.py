@@ -44,6 +44,7 @@ class LogFile(logging.FileHandler):
         self.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  logging's name
+        """Go on without the log file once it cannot be written, and say so."""
         log.removeHandler(self)
         log.warning(
             "--log-file %s: %s; notes go on without it", self.baseFilename, sys.exc_info()[1]
@@ -54,10 +55,12 @@ class Printable(logging.Formatter):
     """Names of files may hold anything; what a terminal would obey is escaped, line by line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text with what cannot be printed escaped."""
         lines = super().format(record).split("\n")
         return "\n".join(
             "".join(
-                each if each.isprintable() or each == "\t" else repr(each)[1:-1] for each in line
+                character if character.isprintable() or character == "\t" else repr(character)[1:-1]
+                for character in line
             )
             for line in lines
         )
@@ -112,13 +115,13 @@ class Tally:
 
     total: int | None
     done: int
-    made: int = 0
+    advanced: int = 0
     note: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def add(self, n: int, note: str, total: int | None) -> None:
         """Count `n` more units; `total` replaces the number of all units where it is known."""
-        self.made += n
+        self.advanced += n
         self.note = note
         self.total = total or self.total
 
@@ -129,7 +132,7 @@ class Tally:
 
     def rate(self) -> str:
         """Of this command alone, in a unit that leaves a digit before the point."""
-        per_second = self.made / self.elapsed_s
+        per_second = self.advanced / self.elapsed_s
         for seconds, unit in ((1, "s"), (60, "min")):
             if per_second * seconds >= 1:
                 return f"{per_second * seconds:.1f}/{unit}"
@@ -137,14 +140,14 @@ class Tally:
 
     def line(self, what: str, unit: str) -> str:
         """All of it in words."""
-        if not self.made:
+        if not self.advanced:
             parts = [f"{what}: at work for {_clock(self.elapsed_s)}"]
         else:
             total = f" of {self.total}" if self.total else ""
-            parts = [f"{what}: {self.done + self.made}{total} {unit}", self.rate()]
+            parts = [f"{what}: {self.done + self.advanced}{total} {unit}", self.rate()]
             if self.total:
-                remaining = self.total - self.done - self.made
-                parts.append(f"{_clock(remaining * self.elapsed_s / self.made)} left")
+                remaining = self.total - self.done - self.advanced
+                parts.append(f"{_clock(remaining * self.elapsed_s / self.advanced)} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
 
@@ -201,7 +204,7 @@ def _bar(what: str, tally: Tally, unit: str) -> Iterator[Advance]:
 
         def advance(n: int, note: str = "", total: int | None = None) -> None:
             tally.add(n, note, total)
-            rate = tally.rate() if tally.made else ""
+            rate = tally.rate() if tally.advanced else ""
             bars.update(task, advance=n, total=tally.total, rate=rate, note=escape(note))
 
         yield advance

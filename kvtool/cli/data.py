@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 
-SHOWN = 20
+LISTED = 20
 """How many reasons are printed; all are counted."""
 Size = Literal["small", "medium", "large"]
 
@@ -107,16 +107,16 @@ def check(
             f"{spec}: expected pictures that can be read, found none; first problem: {first}"
         )
     served = [*survey(dataset, pictures), *survey_paired(dataset, pictures.sizes)]
-    rows = [one.row() for one in served]
+    rows = [service.row() for service in served]
     if resolve(format) == "table":
         hidden = ("reasons", "served")
         rows = [{key: value for key, value in row.items() if key not in hidden} for row in rows]
     emit_rows(rows, format, title=spec)
     lines = all_left_out(served)
-    for line in lines[:SHOWN]:
+    for line in lines[:LISTED]:
         console.log.warning("%s", line)
-    if len(lines) > SHOWN:
-        console.log.warning("%s: %d more reasons", spec, len(lines) - SHOWN)
+    if len(lines) > LISTED:
+        console.log.warning("%s: %d more reasons", spec, len(lines) - LISTED)
     if lines:
         raise PartialError(
             f"{spec}: expected to use all of it, found {len(lines)} reasons to leave something out"

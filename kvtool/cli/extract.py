@@ -202,6 +202,17 @@ def say_source(source: str | None) -> None:
         )
 
 
+def log_failures(report: Report) -> None:
+    """Log why pictures failed: the first ones as errors, the others for -v and --log-file."""
+    for number, failure in enumerate(report.failed.values()):
+        level = logging.ERROR if number < SHOWN_FAILURES else logging.DEBUG
+        console.log.log(level, "failed: %s", failure.reason)
+    if len(report.failed) > SHOWN_FAILURES:
+        console.log.error(
+            "... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES
+        )
+
+
 def finish(report: Report, format: Format) -> None:
     """Say what was done.
 
@@ -212,13 +223,7 @@ def finish(report: Report, format: Format) -> None:
     from kvtool.cli.output import emit_rows
     from kvtool.store.nonfinite import blocks
 
-    for number, failure in enumerate(report.failed.values()):
-        level = logging.ERROR if number < SHOWN_FAILURES else logging.DEBUG
-        console.log.log(level, "failed: %s", failure.reason)
-    if len(report.failed) > SHOWN_FAILURES:
-        console.log.error(
-            "... and %d more: -v and --log-file list all", len(report.failed) - SHOWN_FAILURES
-        )
+    log_failures(report)
     row = {
         "run": report.run,
         "images": report.n_images,

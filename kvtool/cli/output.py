@@ -79,7 +79,7 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-WHOLE = "run"
+RUN_COLUMN = "run"
 """The column of names that are copied into other commands, so that none is ever folded."""
 
 
@@ -90,7 +90,7 @@ def print_table(rows: Rows, title: str) -> None:
     from rich.console import Console
 
     console, table = Console(), _table(rows, title)
-    has_runs = any(WHOLE in row for row in rows)
+    has_runs = any(RUN_COLUMN in row for row in rows)
     # Measured as on a terminal of any width: on its own, every table would fit.
     if (
         not has_runs
@@ -99,10 +99,12 @@ def print_table(rows: Rows, title: str) -> None:
     ):
         console.print(table)
         return
-    names = list(dict.fromkeys(cell(row.get(WHOLE)) for row in rows))
+    names = list(dict.fromkeys(cell(row.get(RUN_COLUMN)) for row in rows))
     numbers = {name: number for number, name in enumerate(names, 1)}
-    console.print(_table([{**row, WHOLE: numbers[cell(row.get(WHOLE))]} for row in rows], title))
-    sys.stdout.writelines(f"{WHOLE} {number}: {name}\n" for name, number in numbers.items())
+    console.print(
+        _table([{**row, RUN_COLUMN: numbers[cell(row.get(RUN_COLUMN))]} for row in rows], title)
+    )
+    sys.stdout.writelines(f"{RUN_COLUMN} {number}: {name}\n" for name, number in numbers.items())
 
 
 def _table(rows: Rows, title: str) -> Table:

@@ -208,11 +208,9 @@ def prune(
 
 
 def _tell(rows: Sequence[Mended], format: Format, nothing: str) -> None:
-    from dataclasses import asdict
-
     from kvtool.cli.output import emit_rows
 
-    emit_rows([asdict(row) for row in rows], format)
+    emit_rows([row.row() for row in rows], format)
     if not rows:
         console.log.info("%s", nothing)
 

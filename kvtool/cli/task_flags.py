@@ -32,12 +32,12 @@ def command_with(tasks: Callable[[], Sequence[str]]) -> type[TyperCommand]:
 
         def get_params(self, ctx: Any) -> list[Any]:
             """The command's own flags, then those of its tasks, and --help."""
-            *own, help_flag = super().get_params(ctx)
+            *flags, help_flag = super().get_params(ctx)
             if ctx.resilient_parsing and not _asks_for_others(
-                {flag for each in own for flag in each.opts}
+                {name for flag in flags for name in flag.opts}
             ):
-                return [*own, help_flag]
-            return [*own, *self.task_flags, help_flag]
+                return [*flags, help_flag]
+            return [*flags, *self.task_flags, help_flag]
 
         def invoke(self, ctx: Any) -> Any:
             ctx.obj = given(
@@ -52,15 +52,17 @@ SHORT = len("--xy")
 """An unfinished flag of so many characters may still become one of a task."""
 
 
-def _asks_for_others(own: set[str]) -> bool:
+def _asks_for_others(command_flags: set[str]) -> bool:
     """Whether the line at Tab has a flag that is not among a command's own, nor the beginning of
     one: only then tasks, which load NumPy, are worth their time.
     """
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
     *words, last = line.split() or [""]
-    begins_own = len(last) > SHORT and any(flag.startswith(last) for flag in own)
+    begins_own = len(last) > SHORT and any(flag.startswith(last) for flag in command_flags)
     flags = [*words, *([] if begins_own else [last])]
-    return any(word.startswith("-") and word.partition("=")[0] not in own for word in flags)
+    return any(
+        word.startswith("-") and word.partition("=")[0] not in command_flags for word in flags
+    )
 
 
 def flags_of(tasks: Sequence[str]) -> list[Any]:
@@ -76,7 +78,7 @@ def flags_of(tasks: Sequence[str]) -> list[Any]:
         for name, option in options.items()
     ]
     holder.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    holder.__annotations__ = {each.name: each.annotation for each in parameters}
+    holder.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     single = typer.Typer(add_completion=False)
     single.command()(holder)
     return list(get_command(single).params)
@@ -86,11 +88,11 @@ def _annotation(option: Any) -> Any:
     """What Typer makes the flag of an option of."""
     name = f"--{option.name.replace('_', '-')}"
     default = "" if option.type is bool else f"; default {option.default}"
-    about: dict[str, Any] = {"help": f"{option.flag.help} ({', '.join(option.tasks)}{default})"}
+    settings: dict[str, Any] = {"help": f"{option.flag.help} ({', '.join(option.tasks)}{default})"}
     if option.type in (int, float):
         low, high = option.bounds
-        about |= {"min": low, "max": high, "callback": finite}
-    return Annotated[_offered(option) | None, typer.Option(name, **about)]
+        settings |= {"min": low, "max": high, "callback": finite}
+    return Annotated[_offered(option) | None, typer.Option(name, **settings)]
 
 
 def _offered(option: Any) -> Any:

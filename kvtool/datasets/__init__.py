@@ -60,10 +60,10 @@ def parse_spec(text: str) -> Spec:
     whole is an existing path.
     """
     end = min((text.index(mark) for mark in ":@" if mark in text), default=len(text))
-    name, rest = text[:end], text[end:]
+    name, suffix = text[:end], text[end:]
     splits = DATASETS.load(name).about.splits
-    path: str | None = rest[1:] if rest.startswith(":") else None
-    split: str | None = rest[1:] if rest.startswith("@") else None
+    path: str | None = suffix[1:] if suffix.startswith(":") else None
+    split: str | None = suffix[1:] if suffix.startswith("@") else None
     if path is not None and "@" in path:
         head, _, tail = path.rpartition("@")
         misspelt = bool(splits) and "/" not in tail

@@ -10,14 +10,26 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from kvtool.datasets.listing import absent_files
+from kvtool.datasets.records import About, ImageRef, Question
 from kvtool.datasets.values import first_few
 from kvtool.digests import digest_files, digest_texts
 from kvtool.errors import DatasetError, UsageError
+
+__all__ = [
+    "PREFIX_CONDITIONS",
+    "QUESTIONS",
+    "About",
+    "Dataset",
+    "DatasetBase",
+    "ImageRef",
+    "Progress",
+    "Question",
+    "another",
+]
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 QUESTIONS = "questions"
@@ -34,19 +46,6 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) while many small files are read."""
 
 
-@dataclass(frozen=True)
-class ImageRef:
-    """One picture: `path` on disk, or `read` for pictures that live inside another file (parquet).
-
-    container: that other file. While it is unchanged, an id names the same bytes in it.
-    """
-
-    id: str
-    path: Path | None = None
-    read: Callable[[], bytes] | None = None
-    container: Path | None = None
-
-
 @runtime_checkable
 class Dataset(Protocol):
     """A data set of one split. `tasks` names what `kvtool probe` can do with a run over it."""
@@ -56,7 +55,9 @@ class Dataset(Protocol):
     root: Path | None
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the data set can serve, as far as its files allow."""
+        ...
 
     def images(self) -> Sequence[ImageRef]:
         """All pictures of the split, each once, in a fixed order; ids are unique."""
@@ -66,8 +67,8 @@ class Dataset(Protocol):
         """Those of the pictures whose files are there."""
         ...
 
-    def left_out(self, most: int) -> list[str]:
-        """Lines about what was left out so far, of many the first `most`."""
+    def left_out(self, limit: int) -> list[str]:
+        """Lines about what was left out so far, of many the first `limit`."""
         ...
 
     def texts(self) -> Sequence[str]:
@@ -92,47 +93,6 @@ class Dataset(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class About:
-    """What `kvtool datasets` prints of a data set.
-
-    splits: the names after '@', the default first. layout: the files the loader reads, relative to
-    the root, each a line "path  what it is". conditions: the prefixes of PREFIX_CONDITIONS that it
-    offers.
-    """
-
-    name: str
-    title: str
-    tasks: tuple[str, ...]
-    splits: tuple[str, ...]
-    layout: tuple[str, ...]
-    source: str
-    licence: str
-    conditions: tuple[str, ...] = ("none", "random")
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question of a benchmark.
-
-    `group` is what scores are reported by: file, subset or sub-task.
-
-    prompt: the whole text that the benchmark puts to a model, options included. answer: as the
-    benchmark writes it ("yes", "Yes", "(A)"); "" where it is not public. choices: the options'
-    texts in the order of their letters. source: the image collection, where scores are weighted by
-    it (CV-Bench).
-    """
-
-    id: str
-    image_ids: tuple[str, ...]
-    text: str
-    prompt: str
-    answer: str
-    group: str
-    choices: tuple[str, ...] = ()
-    source: str = ""
-
-
 class DatasetBase:
     """Shared part of the loaders.
 
@@ -154,8 +114,8 @@ class DatasetBase:
         self.unread: list[str] = []
         self.notes: list[str] = []
         if split is not None and split not in self.about.splits:
-            known = ", ".join(self.about.splits)
-            raise UsageError(f"{self.name}: unknown split {split!r}; known: {known}")
+            splits = ", ".join(self.about.splits)
+            raise UsageError(f"{self.name}: unknown split {split!r}; known: {splits}")
         self.split = split or self.default_split()
 
     @property
@@ -200,9 +160,11 @@ class DatasetBase:
         raise DatasetError(f"{self.name}: {self.root}: expected a folder, {problem}")
 
     def default_split(self) -> str:
+        """Return the split that counts where none is named."""
         return self.about.splits[0]
 
     def images(self) -> Sequence[ImageRef]:
+        """Return all pictures of the split, each once, in a fixed order."""
         raise NotImplementedError
 
     def present(self) -> list[ImageRef]:
@@ -219,9 +181,9 @@ class DatasetBase:
         absent = absent_files(on_disk)
         if not absent:
             return list(images)
-        there = [ref for ref in images if ref.path not in absent]
+        pictures = [ref for ref in images if ref.path not in absent]
         first = next(iter(absent))
-        if not there:
+        if not pictures:
             raise DatasetError(
                 f"{self.name}: expected {len(images)} pictures, found none of them; the first "
                 f"should be {first}"
@@ -231,19 +193,19 @@ class DatasetBase:
             f"{self.name}: {len(absent)} of {len(images)} pictures are not there: {names} (at "
             f"{first})"
         )
-        return there
+        return pictures
 
-    def left_out(self, most: int) -> list[str]:
-        """What was noted and left out so far, a line each; of many the first `most`, and how many
+    def left_out(self, limit: int) -> list[str]:
+        """What was noted and left out so far, a line each; of many the first `limit`, and how many
         more there are.
         """
         lines = list(dict.fromkeys([*self.notes, *self.unread, *self.skipped]))
-        more = (
-            [f"{self.name}: {len(lines) - most} more pictures or annotations were left out"]
-            if len(lines) > most
+        overflow = (
+            [f"{self.name}: {len(lines) - limit} more pictures or annotations were left out"]
+            if len(lines) > limit
             else []
         )
-        return lines[:most] + more
+        return lines[:limit] + overflow
 
     def note(self, line: str) -> None:
         """Have a line said once, however often it is met."""
@@ -260,6 +222,7 @@ class DatasetBase:
             )
 
     def texts(self) -> Sequence[str]:
+        """Return the texts whose vectors are stored beside the images; here none."""
         return ()
 
     def truth_files(self) -> Sequence[Path]:
@@ -283,11 +246,11 @@ class DatasetBase:
         """Place and digest of each truth file in turn; "missing" for one that cannot be read."""
         root = os.path.join(self.root or "", "")  # noqa: PTH118  with a separator at its end
         for path, digest in digest_files(self.truth_files()).items():
-            place = str(path)
+            name = str(path)
             # Most lie below the root, and cutting it off is ten times quicker than asking for a
             # relative path.
             yield (
-                place.removeprefix(root) if place.startswith(root) else os.path.relpath(place, root)
+                name.removeprefix(root) if name.startswith(root) else os.path.relpath(name, root)
             )
             yield digest or "missing"
 
@@ -311,21 +274,24 @@ class DatasetBase:
         )
 
     def correct_prefix(self, image_id: str) -> str:
+        """Return a sentence that is true of an image; see `conditions`."""
         raise NotImplementedError
 
     def incorrect_prefix(self, image_id: str) -> str:
+        """Return a sentence that is wrong of an image; see `conditions`."""
         raise NotImplementedError
 
     def unknown_image(self, image_id: str) -> UsageError:
+        """Return the error about an id that the split does not have."""
         return UsageError(f"{self.name}: no image {image_id!r} in split {self.split!r}")
 
 
 def another(names: Sequence[str], correct: str, key: str) -> str:
     """A name other than the correct one, the same each time for one key."""
-    others = sorted(set(names) - {correct})
-    if not others:
+    wrong_names = sorted(set(names) - {correct})
+    if not wrong_names:
         raise UsageError(
             f"no name other than {correct!r} to serve as the incorrect one; use a split of several "
             "classes"
         )
-    return random.Random(f"incorrect:{key}").choice(others)
+    return random.Random(f"incorrect:{key}").choice(wrong_names)

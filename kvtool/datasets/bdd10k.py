@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import (
-    CLASSES_FILE,
-    by_stem,
-    class_names,
-    fields,
-    require,
-    stream_json_list,
-)
+from kvtool.datasets.files import CLASSES_FILE, by_stem, class_names, require
+from kvtool.datasets.json_files import fields, stream_json_list
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
 from kvtool.datasets.names import brief
@@ -28,8 +22,9 @@ from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import DatasetError, UsageError
 
 CLASSES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+    "motorcycle", "bicycle",
 )  # fmt: skip
 
 DOMAINS = {"day+street": ("daytime", "city street"), "night+highway": ("night", "highway")}
@@ -68,7 +63,8 @@ class Bdd10k(DatasetBase):
             "attributes",
             "classes.txt  optional: 19 names, one a line, instead of Cityscapes'",
         ),
-        source="BDD100K (Yu et al. 2020): the 10K images, their segmentation masks, and the 100K detection labels",
+        source="BDD100K (Yu et al. 2020): the 10K images, their segmentation masks, and the 100K "
+        "detection labels",
         licence="BDD100K licence (research and education; see its terms)",
         conditions=("none", "correct", "incorrect", "random"),
     )
@@ -93,6 +89,7 @@ class Bdd10k(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split that are of its domain, if it has one."""
         return self._images
 
     def texts(self) -> Sequence[str]:
@@ -100,9 +97,11 @@ class Bdd10k(DatasetBase):
         return self.class_names
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the 19 classes, by train id."""
         return self.texts()
 
     def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes: from 0, 255 for void."""
         return LabelConvention(first_id=0, ignored_id=VOID, has_other=False)
 
     def single_class(self, image_id: str) -> int | None:
@@ -111,12 +110,13 @@ class Bdd10k(DatasetBase):
         return None
 
     def correct_prefix(self, image_id: str) -> str:
+        """Return the sentence of the image's own domain."""
         return SENTENCES[self._known_domain(image_id)]
 
     def incorrect_prefix(self, image_id: str) -> str:
         """The sentence of the other domain."""
-        (other,) = set(SENTENCES) - {self._known_domain(image_id)}
-        return SENTENCES[other]
+        (domain,) = set(SENTENCES) - {self._known_domain(image_id)}
+        return SENTENCES[domain]
 
     def _known_domain(self, image_id: str) -> str:
         domain = self.domain(image_id)
@@ -137,7 +137,9 @@ class Bdd10k(DatasetBase):
     def domain(self, image_id: str) -> str | None:
         """A name of DOMAINS, or None for any other attributes or none."""
         attributes = self.attributes(image_id)
-        return next((name for name, wanted in DOMAINS.items() if wanted == attributes), None)
+        return next(
+            (name for name, conditions in DOMAINS.items() if conditions == attributes), None
+        )
 
     @cached_property
     def _attributes(self) -> dict[str, tuple[str, str]]:
@@ -179,9 +181,11 @@ class Bdd10k(DatasetBase):
 
     def labelled_ids(self) -> list[str]:
         """Ids of the images that have a label map, in order; the others are named in `skipped`."""
-        missing = [ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None]
-        self.skipped = [f"{self._maps}: no label map of image {i}" for i in missing]
-        left_out = set(missing)
+        absent_ids = [
+            ref.id for ref in self.images() if self._map_names.find(f"{ref.id}.png") is None
+        ]
+        self.skipped = [f"{self._maps}: no label map of image {i}" for i in absent_ids]
+        left_out = set(absent_ids)
         return [ref.id for ref in self.images() if ref.id not in left_out]
 
     def label_map(self, image_id: str) -> LabelMap:
@@ -196,17 +200,18 @@ class Bdd10k(DatasetBase):
 
     @property
     def _maps(self) -> Path:
-        place = f"{_MAPS}{self.base_split}/"
-        return require(self.folder, place, "a folder of label maps", self.name)
+        relative = f"{_MAPS}{self.base_split}/"
+        return require(self.folder, relative, "a folder of label maps", self.name)
 
 
-def _attributes_of(frame: Any, where: str) -> tuple[str, str, str]:
+def _attributes_of(frame: Any, location: str) -> tuple[str, str, str]:
     """A frame's name without suffix, its time of day and its scene. Raises DatasetError."""
-    name, attributes = fields(frame, ("name", "attributes"), where)
+    name, attributes = fields(frame, ("name", "attributes"), location)
     attributes = attributes or {}
     if not isinstance(name, str) or not isinstance(attributes, dict):
         raise DatasetError(
-            f"{where}: expected a name and attributes, found {brief(name)} and {brief(attributes)}"
+            f"{location}: expected a name and attributes, found {brief(name)} and "
+            f"{brief(attributes)}"
         )
     return Path(name).stem, str(attributes.get("timeofday", "")), str(attributes.get("scene", ""))
 
@@ -217,7 +222,7 @@ def check_train_ids(labels: LabelMap, path: Path) -> None:
     """
     odd = np.unique(labels[(labels >= len(CLASSES)) & (labels != VOID)])
     if odd.size:
-        shown = ", ".join(map(str, odd[:5]))
+        odd_ids = ", ".join(map(str, odd[:5]))
         raise DatasetError(
-            f"{path}: expected train ids 0-18 and 255, found {shown}; use labels/sem_seg/masks"
+            f"{path}: expected train ids 0-18 and 255, found {odd_ids}; use labels/sem_seg/masks"
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
-from kvtool.datasets.files import by_stem, fields, read_json, require
+from kvtool.datasets.files import by_stem, require
+from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.masks import LabelMap, segmentation_mask
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
@@ -67,6 +68,7 @@ class Coco(DatasetBase):
         self._folder = require(self.folder, f"{self.split}/", "a folder of images", self.name)
 
     def default_split(self) -> str:
+        """Return the first of the known splits whose folder is there."""
         present = [s for s in _SPLITS if self.root is not None and (self.root / s).is_dir()]
         return present[0] if present else _SPLITS[0]
 
@@ -78,6 +80,7 @@ class Coco(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split's folder in the order of their names."""
         return self._images
 
     def texts(self) -> Sequence[str]:
@@ -109,15 +112,15 @@ class Coco(DatasetBase):
     @cached_property
     def categories(self) -> dict[int, str]:
         """Category id -> name, by id."""
-        where = str(self._annotation("instances"))
-        (records,) = fields(self._instance_file, ("categories",), where)
-        named = by_id(records, f"{where}: categories", self.skipped)
+        location = str(self._annotation("instances"))
+        (records,) = fields(self._instance_file, ("categories",), location)
+        categories = by_id(records, f"{location}: categories", self.skipped)
         names = {}
-        for number, record in sorted(named.items()):
+        for number, record in sorted(categories.items()):
             try:
                 names[number] = values.text(record.get("name"), "a name")
             except DatasetError as error:
-                self.skipped.append(f"{where}: category {number}: {error}")
+                self.skipped.append(f"{location}: category {number}: {error}")
         return names
 
     @cached_property
@@ -132,15 +135,15 @@ class Coco(DatasetBase):
 
     @cached_property
     def _instances(self) -> dict[str, list[Instance]]:
-        where = str(self._annotation("instances"))
-        images, annotations = fields(self._instance_file, ("images", "annotations"), where)
-        image_of = by_id(images, f"{where}: images", self.skipped)
+        location = str(self._annotation("instances"))
+        images, annotations = fields(self._instance_file, ("images", "annotations"), location)
+        image_of = by_id(images, f"{location}: images", self.skipped)
         objects: dict[str, list[Instance]] = defaultdict(list)
         for number, annotation in sorted(
-            by_id(annotations, f"{where}: annotations", self.skipped).items()
+            by_id(annotations, f"{location}: annotations", self.skipped).items()
         ):
             try:
-                with values.at(f"{where}: annotation {number}"):
+                with values.at(f"{location}: annotation {number}"):
                     instance = _instance(number, annotation, image_of, self.categories)
             except DatasetError as error:
                 self.skipped.append(str(error))
@@ -183,7 +186,7 @@ def _instance(
     )
 
 
-def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, Any]]:
+def by_id(records: Any, location: str, skipped: list[str]) -> dict[int, dict[str, Any]]:
     """Records of a COCO file by their ids; those without one, and other values, get a line in
     `skipped`.
 
@@ -191,17 +194,17 @@ def by_id(records: Any, where: str, skipped: list[str]) -> dict[int, dict[str, A
     """
     if not isinstance(records, list):
         raise DatasetError(
-            f"{where}: expected a list, found {brief(records)}; download the file again"
+            f"{location}: expected a list, found {brief(records)}; download the file again"
         )
-    found = {}
+    records_by_id = {}
     for position, record in enumerate(records):
         try:
-            (number,) = fields(record, ("id",), f"{where}: item {position}")
-            with values.at(f"{where}: item {position}"):
-                found[values.whole(number, "id")] = record
+            (number,) = fields(record, ("id",), f"{location}: item {position}")
+            with values.at(f"{location}: item {position}"):
+                records_by_id[values.whole(number, "id")] = record
         except DatasetError as error:
             skipped.append(str(error))
-    return found
+    return records_by_id
 
 
 def file_name(image: dict[str, Any]) -> str:

@@ -66,8 +66,8 @@ class Davis(DatasetBase):
         names = read_lines(self._list)
         self.note_repeated(self._list, names)
         listed = dict.fromkeys(names)
-        there = Listing(self._jpegs).names
-        frames = {name: self._frames_of(name) for name in listed if name in there}
+        sequences = Listing(self._jpegs).names
+        frames = {name: self._frames_of(name) for name in listed if name in sequences}
         frames = {name: files for name, files in frames.items() if files}
         absent = [name for name in listed if name not in frames]
         if not frames:

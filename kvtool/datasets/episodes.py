@@ -33,10 +33,10 @@ class Episode:
 
 def images_of_classes(entries: Sequence[Entry]) -> dict[int, list[str]]:
     """Class id -> its images, in the order of the entries; of a class without entries, none."""
-    of_class: defaultdict[int, list[str]] = defaultdict(list)
+    images_by_class: defaultdict[int, list[str]] = defaultdict(list)
     for entry in entries:
-        of_class[entry.class_id].append(entry.image_id)
-    return of_class
+        images_by_class[entry.class_id].append(entry.image_id)
+    return images_by_class
 
 
 def draw_episodes(entries: Sequence[Entry], n: int, shots: int, seed: int) -> list[Episode]:
@@ -46,17 +46,17 @@ def draw_episodes(entries: Sequence[Entry], n: int, shots: int, seed: int) -> li
     Supports do not repeat, unlike HSNet's. Episode i does not depend on n. Classes with too few
     images for one episode have none; where no class has enough there is no episode at all.
     """
-    of_class = images_of_classes(entries)
-    queries = [entry for entry in entries if len(of_class[entry.class_id]) > shots]
+    images_by_class = images_of_classes(entries)
+    queries = [entry for entry in entries if len(images_by_class[entry.class_id]) > shots]
     if not queries:
         return []
-    return [_episode(i, queries[i % len(queries)], of_class, shots, seed) for i in range(n)]
+    return [_episode(i, queries[i % len(queries)], images_by_class, shots, seed) for i in range(n)]
 
 
 def _episode(
-    index: int, query: Entry, of_class: dict[int, list[str]], shots: int, seed: int
+    index: int, query: Entry, images_by_class: dict[int, list[str]], shots: int, seed: int
 ) -> Episode:
-    others = [name for name in of_class[query.class_id] if name != query.image_id]
+    candidates = [name for name in images_by_class[query.class_id] if name != query.image_id]
     rng = np.random.default_rng([seed, index])
-    chosen = rng.choice(len(others), size=shots, replace=False)
-    return Episode(index, query.class_id, query.image_id, tuple(others[i] for i in chosen))
+    picks = rng.choice(len(candidates), size=shots, replace=False)
+    return Episode(index, query.class_id, query.image_id, tuple(candidates[i] for i in picks))

@@ -4,16 +4,14 @@ was found.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
 
 from kvtool.datasets.formats import LFS_POINTER, READ_SUFFIXES
-from kvtool.datasets.names import brief, is_hidden, is_utf8, printable
-from kvtool.digests import open_regular, read_stamped
+from kvtool.datasets.names import is_hidden, is_utf8, printable
+from kvtool.digests import read_stamped
 from kvtool.errors import DatasetError
 from kvtool.inputs import read_input
 
@@ -45,9 +43,9 @@ def require_any(root: Path, relatives: Sequence[str], what: str, name: str) -> P
     for relative in relatives:
         if (root / relative).exists():
             return root / relative
-    places = " or ".join(relatives)
+    expected = " or ".join(relatives)
     raise DatasetError(
-        f"{name}: {root}: expected {what} at {places}, found {found(root / relatives[0], root)}; "
+        f"{name}: {root}: expected {what} at {expected}, found {found(root / relatives[0], root)}; "
         f"{advice(root, relatives[0])}"
     )
 
@@ -62,12 +60,13 @@ def found(path: Path, root: Path) -> str:
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     # A name may hold line breaks, and the message is one line.
     names = [printable(name) for name in names]
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    where = "" if folder == root else f"{folder.relative_to(root)}/ with "
-    return where + (", ".join(names[:4]) + more if names else "an empty folder")
+    overflow = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    prefix = "" if folder == root else f"{folder.relative_to(root)}/ with "
+    return prefix + (", ".join(names[:4]) + overflow if names else "an empty folder")
 
 
 def advice(root: Path, relative: str) -> str:
+    """Return what to do about a file that is not there: the likely root, or where to read."""
     for candidate in (root.parent, *sorted(p for p in root.iterdir() if p.is_dir())):
         if (candidate / relative).exists():
             return f"did you mean {candidate}?"
@@ -136,164 +135,6 @@ def split_lines(text: str) -> list[str]:
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file. Raises DatasetError that names the place of a syntax error.
-
-    NaN and Infinity are read as such, so that one of them costs its annotation and not the file:
-    who takes a number checks that it is finite.
-    """
-    return _parse(path, read_text(path, MAX_JSON_BYTES), "JSON")
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file, or of a file that holds one JSON list of them."""
-    text, expected = read_text(path, MAX_JSON_BYTES), "JSON lines or a JSON list"
-    if text.lstrip().startswith("["):
-        records = _parse(path, text, expected)
-    else:
-        records = [_parse(path, line, expected) for line in split_lines(text) if line.strip()]
-    if not records or not all(isinstance(r, dict) for r in records):
-        raise DatasetError(
-            f"{path}: expected one JSON object a line, found "
-            f"{'none' if not records else 'other values'}"
-        )
-    return list(records)
-
-
-def _parse(path: Path, text: str, expected: str) -> Any:
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise DatasetError(
-            f"{path}: expected {expected}, found lists or objects nested too deep"
-        ) from None
-    except ValueError as error:
-        reason = brief(str(error), 200)
-        raise DatasetError(
-            f"{path}: expected {expected}, found: {reason}; download the file again"
-        ) from None
-
-
-def stream_json_list(path: Path, chunk: int = 1 << 20) -> Iterator[Any]:
-    """The elements of a top-level JSON list one by one: files of hundreds of MB pass in the memory
-    of one element.
-
-    Raises DatasetError.
-    """
-    try:
-        with open_regular(path) as fd, open(fd, encoding="utf-8-sig", closefd=False) as file:
-            yield from _stream(path, file, chunk)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (
-            error.strerror
-            if isinstance(error, OSError)
-            else f"byte {error.object[error.start]:#04x}"
-        )
-        raise DatasetError(f"{path}: expected a readable UTF-8 file, found: {reason}") from None
-    except RecursionError:
-        raise DatasetError(
-            f"{path}: expected a JSON list, found lists or objects nested too deep"
-        ) from None
-
-
-def _stream(path: Path, file: TextIO, chunk: int) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
-    buffer = file.read(chunk).lstrip()
-    check_no_pointer(path, buffer[: len(LFS_POINTER)].encode())
-    if not buffer.startswith("["):
-        raise DatasetError(
-            f"{path}: expected a JSON list, found {brief(buffer, 20)}; download the file again"
-        )
-    buffer = buffer[1:]
-    while True:
-        elements, buffer = _whole_elements(decoder, buffer)
-        yield from elements
-        if buffer.startswith("]"):
-            return
-        block = file.read(chunk)
-        if not block or len(buffer) > _LARGEST_ELEMENT:
-            raise DatasetError(
-                f"{path}: expected one more list element, found {brief(buffer, 40)}; download it "
-                "again"
-            )
-        buffer += block
-
-
-_LARGEST_ELEMENT = 1 << 24
-"""Characters of one element of a list; more means that it is broken, and reading on would take all
-memory.
-"""
-
-_BLANKS = re.compile(r"[ \t\r\n]*")
-_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
-
-
-def _whole_elements(decoder: json.JSONDecoder, buffer: str) -> tuple[list[Any], str]:
-    """The elements at the head of the buffer that are known to be whole, and the rest of it.
-
-    An element is whole once a comma or the closing bracket follows: a number could go on in the
-    next block.
-    """
-    elements: list[Any] = []
-    position = _end(_BLANKS, buffer, 0)
-    while position < len(buffer) and buffer[position] != "]":
-        try:
-            element, after = decoder.raw_decode(buffer, position)
-        except ValueError:
-            break
-        following = _end(_BLANKS, buffer, after)
-        if following == len(buffer) or buffer[following] not in ",]":
-            break
-        elements.append(element)
-        position = following if buffer[following] == "]" else _end(_COMMA, buffer, following)
-    return elements, buffer[position:]
-
-
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    match = pattern.match(text, start)
-    return match.end() if match else start
-
-
-def fields(record: Any, names: Sequence[str], where: str) -> list[Any]:
-    """The named values of a record. Raises DatasetError naming the missing ones."""
-    if not isinstance(record, dict):
-        raise DatasetError(
-            f"{where}: expected an object with {', '.join(names)}, found {type(record).__name__}"
-        )
-    missing = [name for name in names if name not in record]
-    if missing:
-        has = ", ".join(brief(name).strip("'") for name in list(record)[:6]) or "none"
-        raise DatasetError(
-            f"{where}: expected the fields {', '.join(missing)}, found {has}; download the file "
-            "again"
-        )
-    return [record[name] for name in names]
-
-
-def text_of(value: Any, what: str, where: str) -> str:
-    """A value that must be a text that can be stored.
-
-    Raises DatasetError; `what` names the field.
-    """
-    if not isinstance(value, str):
-        raise DatasetError(f"{where}: expected {what} as a text, found {brief(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DatasetError(
-            f"{where}: expected {what} as Unicode text, found a lone surrogate in {brief(value)}"
-        ) from None
-    return value
-
-
-def name_of(value: Any, what: str, where: str) -> str:
-    """A value that must be the name of a file in a folder. Raises DatasetError."""
-    name = text_of(value, what, where)
-    if not name.strip() or name in (".", "..") or "/" in name or "\0" in name:
-        raise DatasetError(f"{where}: expected {what} as the name of a file, found {brief(name)}")
-    return name
-
-
 def by_stem(folder: Path, left_out: list[str] | None = None) -> dict[str, Path]:
     """The images directly in a folder by file name without suffix, sorted.
 
@@ -343,13 +184,13 @@ def pictures_below(folder: Path, left_out: list[str]) -> dict[str, Path]:
     there has none.
     """
     pictures: dict[str, Path] = {}
-    for place, folders, _ in os.walk(folder):
+    for subfolder, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        below = Path(place).relative_to(folder)
+        below = Path(subfolder).relative_to(folder)
         try:
-            here = by_stem(Path(place), left_out)
+            folder_pictures = by_stem(Path(subfolder), left_out)
         except DatasetError as error:
             left_out.append(str(error))
             continue
-        pictures |= {(below / stem).as_posix(): path for stem, path in here.items()}
+        pictures |= {(below / stem).as_posix(): path for stem, path in folder_pictures.items()}
     return pictures

@@ -13,7 +13,7 @@ from kvtool.datasets.names import is_hidden, is_utf8, printable
 from kvtool.errors import DatasetError
 from kvtool.inputs import STANDARD_INPUT, read_input
 
-_NAMED = 3
+_LISTED = 3
 """How many left-out files the error of an empty folder names."""
 _STORE_MARKS = {"zarr.json", ".zgroup", ".zarray"}
 """A folder that holds one of these is a Zarr store: its chunks are no pictures."""
@@ -50,9 +50,11 @@ class ImageFolder(DatasetBase):
             self._images = _pictures_below(self.folder, self.skipped)
 
     def default_split(self) -> str:
+        """Return the empty name: a folder has no splits."""
         return ""
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures of the folder or of the list, in order."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:
@@ -84,7 +86,8 @@ class ListedPictures(ImageFolder):
 def _path_of(folder: Path, name: str) -> Path:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     candidates = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
-    return next((path for path in candidates if os.path.exists(path)), folder / name)  # noqa: PTH110
+    present = (path for path in candidates if os.path.exists(path))  # noqa: PTH110
+    return next(present, folder / name)
 
 
 def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
@@ -93,13 +96,13 @@ def _pictures_below(root: Path, skipped: list[str]) -> list[ImageRef]:
     """
     names = sorted(_walk(os.fspath(root), skipped))
     if not names:
-        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-        why = (
-            f" that can be read: {'; '.join(skipped[:_NAMED])}{more}"
+        overflow = f" and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
+        reason = (
+            f" that can be read: {'; '.join(skipped[:_LISTED])}{overflow}"
             if skipped
             else "; check the path"
         )
-        raise DatasetError(f"folder: {root}: expected images below this folder, found none{why}")
+        raise DatasetError(f"folder: {root}: expected images below this folder, found none{reason}")
     return [ImageRef(name, root / name) for name in names]
 
 
@@ -184,21 +187,21 @@ def _stdin_lines() -> list[str]:
 
     Raises DatasetError.
     """
-    where = "folder: standard input"
+    location = "folder: standard input"
     try:
         data = read_input(STANDARD_INPUT, MAX_LIST_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(
-            f"{where}: expected paths, one a line, found that it cannot be read: {reason}"
+            f"{location}: expected paths, one a line, found that it cannot be read: {reason}"
         ) from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DatasetError(
-            f"{where}: expected UTF-8 paths, one a line, found UTF-16; save the list as UTF-8"
+            f"{location}: expected UTF-8 paths, one a line, found UTF-16; save the list as UTF-8"
         )
     if b"\0" in data:
         raise DatasetError(
-            f"{where}: expected one path a line, found NUL bytes; use find without -print0"
+            f"{location}: expected one path a line, found NUL bytes; use find without -print0"
         )
     return data.decode("utf-8-sig", "surrogateescape").split("\n")
 
@@ -220,6 +223,6 @@ def listed_paths(lines: Iterable[str], skipped: list[str]) -> list[ImageRef]:
         if not is_utf8(name)
     ]
     if not usable:
-        why = f": {skipped[0]}" if skipped else "; nothing to do"
-        raise DatasetError(f"folder: expected image paths, one a line, found none{why}")
+        reason = f": {skipped[0]}" if skipped else "; nothing to do"
+        raise DatasetError(f"folder: expected image paths, one a line, found none{reason}")
     return [ImageRef(name, Path(name)) for name in usable]

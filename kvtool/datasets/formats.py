@@ -19,7 +19,10 @@ _READ = (
 )
 READ_SUFFIXES = frozenset(f".{suffix}" for suffix in _READ.split())
 
-_RAW = "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+_RAW = (
+    "3fr arw cr2 cr3 crw dcr dng erf iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf "
+    "srw x3f"
+)
 RAW_SUFFIXES = frozenset(f".{suffix}" for suffix in _RAW.split())
 """Cameras' own formats. Many are TIFF outside, and Pillow would read the small preview in them."""
 
@@ -45,7 +48,7 @@ UNREAD_SUFFIXES = {
 }
 """Suffix -> format, for pictures that kvtool does not read."""
 
-_OTHER = (
+_NO_PICTURES = (
     "7z aac aria2 avi bak bin bz2 cfg conf crdownload csv db doc docx flac gz h5 hdf5 htm html ini "
     "ipynb jpgw json "
     "jsonl lock log m4a m4v mat md mkv mov mp3 mp4 mpeg mpg npy npz odt ogg old onnx orig p "
@@ -54,7 +57,7 @@ _OTHER = (
     "vtt wav webm wmv "
     "xls xlsx xml xmp xz yaml yml zip zst"
 )
-OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _OTHER.split())
+OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in _NO_PICTURES.split())
 """What lies beside pictures and is none: passed over without a look."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -62,7 +65,8 @@ HEAD_BYTES = 64
 
 _READ_SIGNATURES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]"
-    rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51|....ftyp(?:avif|avis)|....ftyp(?:mif1|msf1).{4,48}avi[fs]"
+    rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51|....ftyp(?:avif|avis)"
+    rb"|....ftyp(?:mif1|msf1).{4,48}avi[fs]"
     rb"|P[1-6f]\s+[#0-9]|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     re.DOTALL,
 )

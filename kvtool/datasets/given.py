@@ -69,11 +69,11 @@ def _of_list(values: Sequence[Any]) -> Given:
     if all(isinstance(value, str | os.PathLike) for value in values):
         skipped: list[str] = []
         return Given(listed_paths([os.fsdecode(value) for value in values], skipped), skipped)
-    for place, value in enumerate(values):
+    for position, value in enumerate(values):
         if not isinstance(value, Image.Image):
             raise UsageError(
                 "dataset: expected a list of paths, or one of PIL images, found "
-                f"{type(value).__name__} at {place}"
+                f"{type(value).__name__} at {position}"
             )
     return Given(
         [

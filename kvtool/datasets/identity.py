@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvtool.datasets.base import DatasetBase, ImageRef
     from kvtool.store.parts import Picture
 
-NAMED = 5
+LISTED = 5
 """How many images a message names; all are counted."""
 
 
@@ -68,8 +68,8 @@ def compare(
     changed = [p.id for p in doubtful if digests[p.id] and digests[p.id] != p.digest]
     vanished += [p.id for p in doubtful if not digests[p.id]]
     if texts is not None:
-        known = set(changed) | set(vanished)
-        changed += [p.id for p in pictures if p.id not in known and p.prefix != texts.get(p.id)]
+        differing = set(changed) | set(vanished)
+        changed += [p.id for p in pictures if p.id not in differing and p.prefix != texts.get(p.id)]
     return Difference(tuple(changed), tuple(vanished))
 
 
@@ -100,8 +100,8 @@ def count(ids: Collection[str], noun: str) -> str:
 
 def listed(ids: Sequence[str]) -> str:
     """The first few ids, and how many there are besides."""
-    shown = ", ".join(ids[:NAMED])
-    return f"{shown} and {len(ids) - NAMED} more" if len(ids) > NAMED else shown
+    text = ", ".join(ids[:LISTED])
+    return f"{text} and {len(ids) - LISTED} more" if len(ids) > LISTED else text
 
 
 def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
@@ -110,8 +110,8 @@ def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
     Raises KvtoolError where it is not there, and where its pictures are others than the run's;
     pictures that are gone are none of the run's concern here.
     """
-    place = run.place if data is None else str(data)
-    if place is None:
+    path = run.place if data is None else str(data)
+    if path is None:
         raise UsageError(
             f"run {run.name}: expected the place of its pictures, found none, as it was extracted "
             "from a list or from "
@@ -121,9 +121,9 @@ def dataset_of(run: Run, data: str | Path | None = None) -> DatasetBase:
         if (
             run.config.dataset == FOLDER and run.place is None
         ):  # a list, whose pictures lie there now
-            dataset: DatasetBase = ListedPictures(Path(place), run.ids)
+            dataset: DatasetBase = ListedPictures(Path(path), run.ids)
         else:
-            dataset = open_dataset(Spec(run.config.dataset, place, run.config.split or None))
+            dataset = open_dataset(Spec(run.config.dataset, path, run.config.split or None))
         check_pictures(run, dataset)
     except KvtoolError as error:
         hint = "" if data is not None else "; if it moved, give the folder with --data"

@@ -45,15 +45,16 @@ class ImageNetS(DatasetBase):
             "ImageNetS_categories_im{50,300,919}.txt  optional: the wnids, where the folders are "
             "not all there",
         ),
-        source="ImageNet-S (Gao et al. 2022, large-scale unsupervised semantic segmentation) on ILSVRC 2012",
+        source="ImageNet-S (Gao et al. 2022, large-scale unsupervised semantic segmentation) on "
+        "ILSVRC 2012",
         licence="ImageNet's terms of access (non-commercial research)",
     )
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
         self._base = self._sized_folder()
-        places = (f"{self.split}-segmentation/", f"{self.split}/")
-        require_any(self._base, places, "masks and images by wnid", self.name)
+        folders = (f"{self.split}-segmentation/", f"{self.split}/")
+        require_any(self._base, folders, "masks and images by wnid", self.name)
 
     def _sized_folder(self) -> Path:
         inside = sorted(p for p in self.folder.glob("ImageNetS*") if p.is_dir())
@@ -86,6 +87,7 @@ class ImageNetS(DatasetBase):
         return images
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split, class by class."""
         return self._images
 
     def labelled_ids(self) -> list[str]:
@@ -105,11 +107,11 @@ class ImageNetS(DatasetBase):
             wnids = [line.split()[0] for line in read_lines(path)]
             self.note_repeated(path, wnids)
             return tuple(sorted(set(wnids)))
-        places = (self.split, "validation", "train", f"{self.split}-segmentation")
+        folders = (self.split, "validation", "train", f"{self.split}-segmentation")
         lists = [
-            [p.name for p in _folders(self._base / place)]
-            for place in places
-            if (self._base / place).is_dir()
+            [p.name for p in _folders(self._base / folder)]
+            for folder in folders
+            if (self._base / folder).is_dir()
         ]
         longest = max(lists, key=len)
         if self.size is not None and len(longest) != self.size:
@@ -140,19 +142,19 @@ class ImageNetS(DatasetBase):
 
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
-        places = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
-        found = [path for path in places if path.is_file()]
-        if not found:
+        paths = [folder / name for folder in self._folders_of_lists for name in _NAME_FILES]
+        files = [path for path in paths if path.is_file()]
+        if not files:
             raise DatasetError(
                 f"{self.name}: {self._base}: expected the classes' names in "
                 f"{' or '.join(_NAME_FILES)} "
                 "(lines: wnid, name), found none; copy one there from ImageNet"
             )
-        names = _read_names(found[0])
+        names = _read_names(files[0])
         unnamed = [wnid for wnid in self.wnids if wnid not in names]
         if unnamed:
             raise DatasetError(
-                f"{found[0]}: expected a name of every class, found none of "
+                f"{files[0]}: expected a name of every class, found none of "
                 f"{', '.join(unnamed[:4])}"
             )
         return tuple(names[wnid] for wnid in self.wnids)
@@ -162,9 +164,11 @@ class ImageNetS(DatasetBase):
         return self._class_names
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the classes in the order of their ids."""
         return self.texts()
 
     def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes: from 1, 0 for the rest."""
         return LabelConvention(first_id=1, ignored_id=IGNORE, has_other=True)
 
     def single_class(self, image_id: str) -> int | None:
@@ -244,8 +248,8 @@ def read_ids(path: Path) -> IdMap:
 
 
 def _ids(rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> IdMap:
-    wide = rgb.astype(np.int32)  # before multiplying: 256 does not fit uint8
-    return np.ascontiguousarray(wide[..., 0] + 256 * wide[..., 1])
+    channels = rgb.astype(np.int32)  # before multiplying: 256 does not fit uint8
+    return np.ascontiguousarray(channels[..., 0] + 256 * channels[..., 1])
 
 
 def _read_names(path: Path) -> dict[str, str]:

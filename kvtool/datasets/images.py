@@ -116,25 +116,25 @@ def _digest_inner(refs: Sequence[ImageRef]) -> dict[str, str]:
     """Digest by id of pictures that lie inside other files."""
     containers = {ref.container for ref in refs if ref.container is not None}
     stamps = {container: digests.quick_look(container) for container in containers}
-    places = {
+    remembered_names = {
         ref.id: _inner_place(ref.container, ref.id) for ref in refs if ref.container is not None
     }
-    remembered = digests.recall(places.values())
+    remembered = digests.recall(remembered_names.values())
     values: dict[str, str] = {}
     fresh: dict[str | os.PathLike[str], tuple[str, digests.Stamp]] = {}
     for ref in refs:
-        place = places.get(ref.id)
-        known = remembered.get(place) if place is not None else None
-        if known is not None and ref.container is not None and known[1] == stamps[ref.container]:
-            values[ref.id] = known[0]
+        name = remembered_names.get(ref.id)
+        entry = remembered.get(name) if name is not None else None
+        if entry is not None and ref.container is not None and entry[1] == stamps[ref.container]:
+            values[ref.id] = entry[0]
             continue
         try:
             data, stamp = read_bytes(ref)
         except ImageError:
             continue
         values[ref.id] = digests.digest_bytes(data)
-        if place is not None and stamp is not None:
-            fresh[place] = values[ref.id], stamp
+        if name is not None and stamp is not None:
+            fresh[name] = values[ref.id], stamp
     digests.remember(fresh)
     return values
 

@@ -114,19 +114,19 @@ def _opaque(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("L", "LA") else "RGB")
 
 
-def segmentation_mask(segmentation: Any, height: int, width: int, where: str) -> LabelMap:
+def segmentation_mask(segmentation: Any, height: int, width: int, location: str) -> LabelMap:
     """(height, width) uint8 0/1 of a COCO `segmentation`: the union of its polygons, or a run
     length code.
 
     Polygons are rasterised by pycocotools, as COCO's own evaluation does. They may reach outside
-    the picture by as much as its own size on each side. `where` names the annotation in errors.
+    the picture by as much as its own size on each side. `location` names the annotation in errors.
     Raises DatasetError.
     """
     if not _is_size(height, width):
-        found = f"{brief(width)} x {brief(height)}"
+        size_text = f"{brief(width)} x {brief(height)}"
         raise DatasetError(
-            f"{where}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found "
-            f"{found}"
+            f"{location}: expected a picture of at most {MAX_PIXELS / 1e6:.0f} megapixels, found "
+            f"{size_text}"
         )
     try:
         if isinstance(segmentation, dict):
@@ -141,7 +141,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int, where: str) ->
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise DatasetError(
-            f"{where}: expected COCO polygons or run lengths, found: {reason}"
+            f"{location}: expected COCO polygons or run lengths, found: {reason}"
         ) from None
     pixels = np.repeat(
         (np.arange(len(runs)) & 1).astype(np.uint8), runs

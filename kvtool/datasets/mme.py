@@ -46,14 +46,14 @@ class Mme(DatasetBase):
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
         folders = sorted(p for p in self.folder.iterdir() if p.is_dir() and not is_hidden(p.name))
-        wanted = [p for p in folders if self.split == "all" or p.name in PAPER_SUBSETS]
-        self._subsets = [p for p in wanted if any(_texts(p).glob("*.txt"))]
+        subsets = [p for p in folders if self.split == "all" or p.name in PAPER_SUBSETS]
+        self._subsets = [p for p in subsets if any(_texts(p).glob("*.txt"))]
         if not self._subsets:
             names = "/, ".join(PAPER_SUBSETS if self.split == "paper" else ("<subset>",))
-            there = ", ".join(p.name + "/" for p in folders[:4]) or "no folder"
+            listed = ", ".join(p.name + "/" for p in folders[:4]) or "no folder"
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected folders {names}/ with <image>.txt files, "
-                f"found {there}; "
+                f"found {listed}; "
                 "see the folder tree in docs/datasets.md"
             )
 

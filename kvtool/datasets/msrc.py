@@ -28,9 +28,9 @@ V2_COLOURS = {
 """RGB of the seven classes in MSRCv2's `_GT` maps."""
 
 _V2_OTHERS = (
-    (128, 0, 0), (0, 128, 0), (128, 128, 0), (128, 0, 128), (128, 128, 128), (64, 0, 0), (64, 128, 0), (192, 128, 0),
-    (192, 0, 128), (64, 128, 128), (192, 128, 128), (128, 64, 0), (0, 192, 0), (128, 64, 128), (64, 64, 0),
-    (192, 64, 0),
+    (128, 0, 0), (0, 128, 0), (128, 128, 0), (128, 0, 128), (128, 128, 128), (64, 0, 0),
+    (64, 128, 0), (192, 128, 0), (192, 0, 128), (64, 128, 128), (192, 128, 128), (128, 64, 0),
+    (0, 192, 0), (128, 64, 128), (64, 64, 0), (192, 64, 0),
 )  # fmt: skip
 """Those of its other 16 classes, such as grass."""
 
@@ -58,21 +58,22 @@ class Msrc(DatasetBase):
             "Images/*.bmp  or MSRCv2: images",
             "GroundTruth/*_GT.bmp  MSRCv2: colour-coded maps, black is void",
         ),
-        source="MSRC object recognition database v2, Microsoft Research Cambridge; MSRC7 is its co-segmentation subset",
+        source="MSRC object recognition database v2, Microsoft Research Cambridge; MSRC7 is its "
+        "co-segmentation subset",
         licence="Microsoft Research, non-commercial research use",
     )
 
     def __init__(self, root: Path | None, split: str | None = None) -> None:
         super().__init__(root, split)
-        place = require_any(self.folder, ("image/", "Images/"), "a folder of images", self.name)
-        self._v2 = place.name == "Images"
+        pictures = require_any(self.folder, ("image/", "Images/"), "a folder of images", self.name)
+        self._v2 = pictures.name == "Images"
         self._maps = require(
             self.folder,
             "GroundTruth/" if self._v2 else "groundtruth/",
             "a folder of masks",
             self.name,
         )
-        self._pictures = place
+        self._pictures = pictures
 
     @cached_property
     def _images(self) -> list[ImageRef]:
@@ -106,6 +107,7 @@ class Msrc(DatasetBase):
         return self._images
 
     def texts(self) -> Sequence[str]:
+        """Return the names of the classes."""
         return tuple(self.groups())
 
     def truth_files(self) -> Sequence[Path]:
@@ -132,9 +134,9 @@ class Msrc(DatasetBase):
             except DatasetError as error:
                 self.skipped.append(str(error))
         if not groups:
-            why = f"; first problem: {self.skipped[0]}" if self.skipped else ""
+            reason = f"; first problem: {self.skipped[0]}" if self.skipped else ""
             raise DatasetError(
-                f"{self._maps}: expected masks of the images, found none that fits{why}; see "
+                f"{self._maps}: expected masks of the images, found none that fits{reason}; see "
                 "docs/datasets.md"
             )
         return {category: tuple(ids) for category, ids in sorted(groups.items())}
@@ -148,8 +150,8 @@ class Msrc(DatasetBase):
         if not self._v2:
             return read_binary(path)
         codes = read_codes(path)
-        shown = codes == _code(V2_COLOURS[category])
-        return np.where(codes == _V2_VOID, np.uint8(VOID), shown.astype(np.uint8))
+        is_class = codes == _code(V2_COLOURS[category])
+        return np.where(codes == _V2_VOID, np.uint8(VOID), is_class.astype(np.uint8))
 
     def _shown(self, image_id: str) -> list[str]:
         """The classes that an image shows.
@@ -192,11 +194,11 @@ def read_codes(path: Path) -> IdMap:
     """
     rgb = read_rgb(path).astype(np.int32)
     codes: IdMap = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
-    known = [_V2_VOID, *map(_code, V2_COLOURS.values()), *map(_code, _V2_OTHERS)]
-    found, counts = np.unique(codes, return_counts=True)
-    is_odd = ~np.isin(found, known)
+    class_codes = [_V2_VOID, *map(_code, V2_COLOURS.values()), *map(_code, _V2_OTHERS)]
+    present_codes, counts = np.unique(codes, return_counts=True)
+    is_odd = ~np.isin(present_codes, class_codes)
     if counts[is_odd].sum() > _V2_SHARE * codes.size:
-        code = int(found[is_odd][counts[is_odd].argmax()])
+        code = int(present_codes[is_odd][counts[is_odd].argmax()])
         color = code & 255, code >> 8 & 255, code >> 16
         raise DatasetError(
             f"{path}: expected MSRCv2's colors, found RGB {color}, which is of no class; "

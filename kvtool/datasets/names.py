@@ -8,16 +8,16 @@ import os
 from typing import Any
 
 
-def brief(value: Any, most: int = 60) -> str:
+def brief(value: Any, limit: int = 60) -> str:
     """A value out of a file as errors show it: on one line, cut off, and of characters that can be
     printed.
     """
-    shown = (
+    text = (
         repr(value)
-        if not isinstance(value, list | dict) or len(value) < most
+        if not isinstance(value, list | dict) or len(value) < limit
         else f"{type(value).__name__} of {len(value)}"
     )
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def is_utf8(name: str) -> bool:

@@ -68,25 +68,28 @@ class Own(OwnMasks):
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks that the files in the folder allow."""
         return tuple(task for task in self.about.tasks if not self.lacks(task))
 
     @property
     def conditions(self) -> tuple[str, ...]:
+        """The prefixes that the files allow: those of captions only where there are any."""
         if self._has("captions.jsonl"):
             return self.about.conditions
         return tuple(name for name in self.about.conditions if name not in ("correct", "incorrect"))
 
     def lacks(self, service: str) -> str:
+        """Return which file is missing for a task or for questions; "" where none is."""
         if service in MASK_TASKS:
-            missing = [name for name in ("masks/", "classes.json") if not self._has(name)]
-            return f"no {' and no '.join(missing)}" if missing else ""
+            absent = [name for name in ("masks/", "classes.json") if not self._has(name)]
+            return f"no {' and no '.join(absent)}" if absent else ""
         if service == "referring-expression":
             return "" if self._refers() else "no line of captions.jsonl that has a class or a mask"
         if service == "semantic-correspondence":
             return "" if self._has("pairs.jsonl") else "no pairs.jsonl"
         if service == "temporal-correspondence":
-            some = any(self._frame_masks(video).names for video in self._frames)
-            return "" if some else f"no {VIDEOS}/<name>/masks/"
+            has_masks = any(self._frame_masks(video).names for video in self._frames)
+            return "" if has_masks else f"no {VIDEOS}/<name>/masks/"
         if service == QUESTIONS:
             return "" if self._has("questions.jsonl") else "no questions.jsonl"
         return f"{self.name} has no annotations for {service}"
@@ -134,8 +137,8 @@ class Own(OwnMasks):
         same each time.
         """
         caption = self._caption(image_id)
-        others = [other.text for other in self._first_captions.values()]
-        return caption.incorrect or another(others, caption.text, image_id)
+        captions = [image_caption.text for image_caption in self._first_captions.values()]
+        return caption.incorrect or another(captions, caption.text, image_id)
 
     @cached_property
     def _referring(self) -> dict[int, records.Caption]:
@@ -153,12 +156,15 @@ class Own(OwnMasks):
         ]
 
     def expression_texts(self) -> Sequence[str]:
+        """Return the text of each expression once, in order."""
         return tuple(dict.fromkeys(caption.text for caption in self._referring.values()))
 
     def place_of(self, expression: Expression) -> str:
+        """Return the line of captions.jsonl that an expression stands on."""
         return f"{self.folder / 'captions.jsonl'}: line {expression.sent_id}"
 
     def image_wh_px(self, expression: Expression) -> tuple[int, int]:
+        """Return the (width, height) in pixels of an expression's picture."""
         height, width = self.object_mask(expression).shape
         return width, height
 
@@ -236,6 +242,7 @@ class Own(OwnMasks):
 
     @property
     def n_sequences(self) -> int:
+        """Return how many videos there are."""
         return len(self._frames)
 
     def videos(self) -> list[Video]:
@@ -257,9 +264,9 @@ class Own(OwnMasks):
                 left_out.append(str(error))
         self.skipped = [*self._unlisted, *left_out]
         if not videos:
-            why = f"; first problem: {left_out[0]}" if left_out else ""
+            reason = f"; first problem: {left_out[0]}" if left_out else ""
             raise DatasetError(
-                f"{self.folder / VIDEOS}: expected videos with masks, found none to use{why}"
+                f"{self.folder / VIDEOS}: expected videos with masks, found none to use{reason}"
             )
         return videos
 

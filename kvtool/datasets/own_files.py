@@ -34,11 +34,11 @@ class OwnFiles(DatasetBase):
         self._unlisted: list[str] = []
         self._listings: dict[Path, Listing] = {}
         if not self._refs:
-            why = f"; {self._unlisted[0]}" if self._unlisted else ""
+            reason = f"; {self._unlisted[0]}" if self._unlisted else ""
             instead = found(self.folder / "images" / "x", self.folder)
             raise DatasetError(
                 f"{self.name}: {self.folder}: expected pictures at images/ or videos/<name>/, "
-                f"found {instead}{why}; see docs/datasets.md, or take folder:PATH for pictures "
+                f"found {instead}{reason}; see docs/datasets.md, or take folder:PATH for pictures "
                 "alone"
             )
 
@@ -53,15 +53,15 @@ class OwnFiles(DatasetBase):
         folder = self.folder / VIDEOS
         if not folder.is_dir():
             return {}
-        places = sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
+        video_folders = sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
         frames = {}
-        for place in places:
-            pictures = by_stem(place, self._unlisted)
+        for video in video_folders:
+            pictures = by_stem(video, self._unlisted)
             if pictures:
-                ids = {f"{VIDEOS}/{place.name}/{stem}": path for stem, path in pictures.items()}
-                frames[place.name] = ids
+                ids = {f"{VIDEOS}/{video.name}/{stem}": path for stem, path in pictures.items()}
+                frames[video.name] = ids
             else:
-                self._unlisted.append(f"{place}: expected frames of a video, found none")
+                self._unlisted.append(f"{video}: expected frames of a video, found none")
         return frames
 
     @cached_property
@@ -77,6 +77,7 @@ class OwnFiles(DatasetBase):
         return refs
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the pictures, then the frames of the videos."""
         self.skipped = list(self._unlisted)
         return list(self._refs.values())
 
@@ -109,9 +110,9 @@ class OwnFiles(DatasetBase):
             )
         )
         if not items:
-            why = f"; first problem: {left_out[0]}" if left_out else ""
+            reason = f"; first problem: {left_out[0]}" if left_out else ""
             raise DatasetError(
-                f"{path}: expected a JSON object a line, found none that can be used{why}"
+                f"{path}: expected a JSON object a line, found none that can be used{reason}"
             )
         return items, left_out
 
@@ -142,6 +143,7 @@ class OwnFiles(DatasetBase):
         return listing.place(name)
 
     def has_label_map(self, image_id: str) -> bool:
+        """Return whether a picture or a frame has a mask."""
         listing, name = self._mask_place(image_id)
         return listing.find(name) is not None
 

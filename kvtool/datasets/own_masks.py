@@ -50,43 +50,46 @@ class OwnMasks(OwnFiles):
         if not self.has_label_map(image_id):
             raise DatasetError(f"{self._masks}: no mask of image {image_id}")
         labels = np.unique(self.label_map(image_id)).tolist()
-        shown = tuple(label for label in labels if label in self._classes.names)
-        if not shown:
+        class_ids = tuple(label for label in labels if label in self._classes.names)
+        if not class_ids:
             raise DatasetError(
                 f"{self.truth_file(image_id)}: expected pixels of a class, found none"
             )
-        return shown
+        return class_ids
 
     @cached_property
     def _all_shown(self) -> tuple[dict[str, tuple[int, ...]], list[str]]:
         """Picture -> the classes of its mask; and why others have none."""
-        shown, left_out = {}, []
+        labels_of, left_out = {}, []
         _ = self._classes  # a fault of it is not each picture's
         for name in self._pictures:
             try:
-                shown[name] = self._classes_in(name)
+                labels_of[name] = self._classes_in(name)
             except DatasetError as error:
                 left_out.append(str(error))
-        if not shown:
-            why = f"; first problem: {left_out[0]}" if left_out else ""
+        if not labels_of:
+            reason = f"; first problem: {left_out[0]}" if left_out else ""
             raise DatasetError(
-                f"{self._masks}: expected masks of the pictures, found none to use{why}"
+                f"{self._masks}: expected masks of the pictures, found none to use{reason}"
             )
-        return shown, left_out
+        return labels_of, left_out
 
     def _shown(self) -> dict[str, tuple[int, ...]]:
         """Picture -> the classes of its mask. Pictures without are in `skipped`."""
-        shown, left_out = self._all_shown
+        labels_of, left_out = self._all_shown
         self.skipped = [*self._unlisted, *left_out]
-        return shown
+        return labels_of
 
     def labelled_ids(self) -> list[str]:
+        """Return the ids of the pictures that have a usable mask."""
         return list(self._shown())
 
     def class_texts(self) -> Sequence[str]:
+        """Return the names of the classes, in the order of classes.json."""
         return tuple(self._classes.names.values())
 
     def label_convention(self) -> LabelConvention:
+        """Return how masks number classes, as classes.json says."""
         return self._classes.convention
 
     def single_class(self, image_id: str) -> int | None:
@@ -95,13 +98,18 @@ class OwnMasks(OwnFiles):
         return None
 
     def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id in masks."""
         return self._classes.names[class_id]
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Class -> the pictures that show it."""
-        of_class = images_of_classes(self.entries())
+        images_by_class = images_of_classes(self.entries())
         names = self._classes.names.items()
-        return {name: tuple(of_class[number]) for number, name in names if number in of_class}
+        return {
+            name: tuple(images_by_class[number])
+            for number, name in names
+            if number in images_by_class
+        }
 
     def group_mask(self, image_id: str, category: str) -> LabelMap:
         """(height, width) uint8: 1 the class, 0 anything else, 255 void."""
@@ -118,6 +126,7 @@ class OwnMasks(OwnFiles):
         return np.where(labels == VOID, np.uint8(VOID), (labels == class_id).astype(np.uint8))
 
     def entries(self) -> list[Entry]:
+        """Return every picture with every class that its mask shows."""
         return [Entry(name, label) for name, labels in self._shown().items() for label in labels]
 
     def episodes(

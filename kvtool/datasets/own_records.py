@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from kvtool.datasets import values
 from kvtool.datasets.base import Question
-from kvtool.datasets.files import MAX_JSON_BYTES, read_json, read_text, split_lines
+from kvtool.datasets.files import MAX_JSON_BYTES, read_text, split_lines
+from kvtool.datasets.json_files import read_json
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.names import brief
 from kvtool.datasets.protocols import LabelConvention
@@ -51,8 +52,8 @@ class Classes:
     @property
     def ids(self) -> set[int]:
         """Those that a mask may have."""
-        others = {0} if self.background else set()
-        return {*self.names, *others} | (set() if self.void is None else {self.void})
+        extra_ids = {0} if self.background else set()
+        return {*self.names, *extra_ids} | (set() if self.void is None else {self.void})
 
 
 def read_classes(path: Path) -> Classes:
@@ -147,6 +148,7 @@ class Caption:
 
     @property
     def refers(self) -> bool:
+        """Whether the caption says which pixels it speaks of."""
         return bool(self.category or self.mask)
 
 
@@ -228,14 +230,16 @@ class PairRecord:
 def pair_of(line: int, record: dict[str, Any], image_of: ImageOf) -> PairRecord:
     """A line of pairs.jsonl."""
     first, second = (image_of(image) for image in _two(record, "images"))
-    points = [_points(each) for each in _two(record, "keypoints")]
+    points = [_points(entry) for entry in _two(record, "keypoints")]
     if not points[0].keys() & points[1].keys():
         raise DatasetError("expected a keypoint that has the same name in both images, found none")
     boxes = (
-        [values.box(each, "a box") for each in _two(record, "boxes")] if "boxes" in record else None
+        [values.box(entry, "a box") for entry in _two(record, "boxes")]
+        if "boxes" in record
+        else None
     )
     sizes = (
-        [values.size(each, "a size") for each in _two(record, "sizes")]
+        [values.size(entry, "a size") for entry in _two(record, "sizes")]
         if "sizes" in record
         else None
     )

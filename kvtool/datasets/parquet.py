@@ -14,8 +14,9 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from kvtool.datasets.base import ImageRef, Question
-from kvtool.datasets.files import check_no_pointer, text_of
+from kvtool.datasets.files import check_no_pointer
 from kvtool.datasets.formats import HEAD_BYTES
+from kvtool.datasets.json_files import text_of
 from kvtool.datasets.names import brief, is_hidden
 from kvtool.datasets.raster import one_line
 from kvtool.digests import open_regular, quick_look
@@ -50,12 +51,11 @@ class ParquetTable:
         self._stamp = quick_look(path)
         self._file = self._open()
         present = self._file.schema_arrow.names
-        missing = [name for name in (*columns, image_columns[0]) if name not in present]
-        if missing:
+        absent = [name for name in (*columns, image_columns[0]) if name not in present]
+        if absent:
             has = brief(", ".join(present), 200).strip("'")
             raise DatasetError(
-                f"{path}: expected columns {', '.join(missing)}, found {has}; use the official "
-                "files"
+                f"{path}: expected columns {', '.join(absent)}, found {has}; use the official files"
             )
         self.image_columns = [name for name in image_columns if name in present]
         self._check_cells()
@@ -95,10 +95,10 @@ class ParquetTable:
         except DatasetError as error:
             raise ImageError(str(error)) from None
         if not isinstance(content, bytes):
-            found = "none" if content is None else "text"
+            content_kind = "none" if content is None else "text"
             raise ImageError(
-                f"{self.path}: row {row}, {column}: expected embedded bytes, found {found}; use "
-                "the official file"
+                f"{self.path}: row {row}, {column}: expected embedded bytes, found {content_kind}; "
+                "use the official file"
             )
         if (
             quick_look(self.path) != self._stamp
@@ -132,9 +132,10 @@ class ParquetTable:
                 )
             kind = schema.field(name).type
             if not pa.types.is_struct(kind) or not {"bytes", "path"} <= {f.name for f in kind}:
-                found = brief(str(kind)).strip("'")
+                arrow_type = brief(str(kind)).strip("'")
                 raise DatasetError(
-                    f"{self.path}: column {name}: expected images as (bytes, path), found {found}"
+                    f"{self.path}: column {name}: expected images as (bytes, path), found "
+                    f"{arrow_type}"
                 )
 
     def _rows(self, columns: list[str]) -> list[dict[str, Any]]:
@@ -228,7 +229,7 @@ def question_rows(
     return rows
 
 
-def _check_row(values: dict[str, Any], where: str) -> None:
+def _check_row(values: dict[str, Any], location: str) -> None:
     """Raises DatasetError naming a column that is neither text nor, where it may be, null or a
     number.
     """
@@ -238,24 +239,24 @@ def _check_row(values: dict[str, Any], where: str) -> None:
                 isinstance(choice, str) for choice in value or ()
             ):
                 raise DatasetError(
-                    f"{where}: expected choices as a list of texts, found {brief(value)}"
+                    f"{location}: expected choices as a list of texts, found {brief(value)}"
                 )
         elif column == "idx":
             if not isinstance(value, str | int) or value == "":
                 raise DatasetError(
-                    f"{where}: expected idx as a text or a number, found {brief(value)}"
+                    f"{location}: expected idx as a text or a number, found {brief(value)}"
                 )
         elif column != "answer" or value is not None:
-            text_of(value, column, where)
+            text_of(value, column, location)
 
 
-def check_unique(ids: Sequence[str], where: str) -> None:
+def check_unique(ids: Sequence[str], location: str) -> None:
     """Raises DatasetError naming the first id that occurs twice."""
     seen: set[str] = set()
     for name in ids:
         if name in seen:
             raise DatasetError(
-                f"{where}: expected each idx once, found {brief(name, 100)[1:-1]} twice; remove "
+                f"{location}: expected each idx once, found {brief(name, 100)[1:-1]} twice; remove "
                 "the duplicate file"
             )
         seen.add(name)

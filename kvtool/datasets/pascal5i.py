@@ -19,7 +19,8 @@ from kvtool.errors import DatasetError
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train",
+    "tv monitor",
 )  # fmt: skip
 
 
@@ -37,7 +38,8 @@ class Pascal5i(DatasetBase):
             "VOC2012/SegmentationClassAug/*.png  0 background, 1-20 class, 255 void",
             "classes.txt  optional: 20 names, one a line, instead of VOC's",
         ),
-        source="PASCAL VOC 2012 with the augmented masks of SBD; fold lists as in HSNet's repository",
+        source="PASCAL VOC 2012 with the augmented masks of SBD; fold lists as in HSNet's "
+        "repository",
         licence="images under the terms of PASCAL VOC (Flickr); for research",
     )
 
@@ -73,6 +75,7 @@ class Pascal5i(DatasetBase):
         return Entry(image_id, int(class_id))
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images that the list of the fold names, each once."""
         return self._images
 
     @cached_property
@@ -97,16 +100,16 @@ class Pascal5i(DatasetBase):
         names = dict.fromkeys(entry.image_id for entry in self._listed)
         absent = [name for name in names if self._map_names.find(f"{name}.png") is None]
         left_out = set(absent)
-        kept = [entry for entry in self._listed if entry.image_id not in left_out]
+        entries = [entry for entry in self._listed if entry.image_id not in left_out]
         self.skipped = [
             f"{self._masks}: no label map {name}.png for a listed image" for name in absent
         ]
-        if not kept:
+        if not entries:
             raise DatasetError(
                 f"{self._masks}: expected label maps of the {len(absent)} listed images, found "
                 "none of them"
             )
-        return kept
+        return entries
 
     def class_ids(self) -> tuple[int, ...]:
         """The fold's five classes, 1-based."""
@@ -118,6 +121,7 @@ class Pascal5i(DatasetBase):
         return tuple(self.class_names[c - 1] for c in self.class_ids())
 
     def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id, 1 to 20."""
         return self.class_names[class_id - 1]
 
     def truth_file(self, image_id: str) -> Path:
@@ -144,9 +148,9 @@ class Pascal5i(DatasetBase):
         one episode are left out and named in `skipped`.
         """
         entries = self.entries() if entries is None else entries
-        of_class = images_of_classes(entries)
+        images_by_class = images_of_classes(entries)
         for class_id in self.class_ids():
-            names = of_class[class_id]
+            names = images_by_class[class_id]
             if len(names) <= shots:
                 self.skipped.append(
                     f"{self._list}: class {class_id} has {len(names)} images, an episode needs "

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Question
-from kvtool.datasets.files import fields, name_of, read_json_lines, require_any, text_of
+from kvtool.datasets.files import require_any
+from kvtool.datasets.json_files import fields, name_of, read_json_lines, text_of
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
 
@@ -19,14 +20,14 @@ _IMAGES = ("val2014/", "../coco/val2014/", "coco/val2014/")
 
 @dataclass(frozen=True)
 class _Item:
-    """One question; `image` is a file's name, `where` the place for errors."""
+    """One question; `image` is a file's name, `location` where it stands, for errors."""
 
     group: str
     id: str
     image: str
     text: str
     label: str
-    where: str
+    location: str
 
 
 class Pope(DatasetBase):
@@ -101,23 +102,23 @@ class Pope(DatasetBase):
         ]
 
 
-def _item(group: str, record: dict[str, Any], where: str) -> _Item:
+def _item(group: str, record: dict[str, Any], location: str) -> _Item:
     """A question with its fields checked. Raises DatasetError."""
-    number, image, text, label = fields(record, ("question_id", "image", "text", "label"), where)
+    number, image, text, label = fields(record, ("question_id", "image", "text", "label"), location)
     if not isinstance(number, int | str) or isinstance(number, bool):
-        raise DatasetError(f"{where}: expected question_id as a number, found {brief(number)}")
+        raise DatasetError(f"{location}: expected question_id as a number, found {brief(number)}")
     if label not in ("yes", "no"):
         raise DatasetError(
-            f"{where}: expected label yes or no, found {brief(label)}; download the file again"
+            f"{location}: expected label yes or no, found {brief(label)}; download the file again"
         )
-    text = text_of(text, "text", where)
+    text = text_of(text, "text", location)
     return _Item(
         group,
-        text_of(str(number), "question_id", where),
-        name_of(image, "image", where),
+        text_of(str(number), "question_id", location),
+        name_of(image, "image", location),
         text,
         label,
-        where,
+        location,
     )
 
 
@@ -130,11 +131,12 @@ def _check_first(item: _Item, seen: set[str], names: dict[str, str]) -> None:
     """
     if item.id in seen:
         raise DatasetError(
-            f"{item.where}: expected each question_id once, found {brief(item.id)} again"
+            f"{item.location}: expected each question_id once, found {brief(item.id)} again"
         )
-    known = names.setdefault(Path(item.image).stem, item.image)
-    if known != item.image:
+    first_image = names.setdefault(Path(item.image).stem, item.image)
+    if first_image != item.image:
         raise DatasetError(
-            f"{item.where}: expected one picture of a name, found {item.image} beside {known}"
+            f"{item.location}: expected one picture of a name, found {item.image} beside "
+            f"{first_image}"
         )
     seen.add(item.id)

@@ -31,10 +31,14 @@ class LeavesOut(Protocol):
     """What every data set says of what it left out, see kvtool.datasets.base.DatasetBase."""
 
     @property
-    def notes(self) -> Sequence[str]: ...
+    def notes(self) -> Sequence[str]:
+        """Lines that a user should see, but that count nothing as left out."""
+        ...
 
     @property
-    def skipped(self) -> Sequence[str]: ...
+    def skipped(self) -> Sequence[str]:
+        """One line for each annotation that had to be left out."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class HasEpisodes(LeavesOut, Protocol):
         """1 where the class is, 255 where the annotation is void, else 0."""
         ...
 
-    def name_of_class(self, class_id: int) -> str: ...
+    def name_of_class(self, class_id: int) -> str:
+        """Return the name of a class by its id."""
+        ...
 
 
 @runtime_checkable
@@ -112,7 +118,9 @@ class HasLabelMaps(LeavesOut, Protocol):
         """The classes' names in the order of their ids; their vectors are those of `texts()`."""
         ...
 
-    def label_convention(self) -> LabelConvention: ...
+    def label_convention(self) -> LabelConvention:
+        """Return how label maps number classes and what is void."""
+        ...
 
     def single_class(self, image_id: str) -> int | None:
         """Index among the names of the one class that the image is asked about; None where that is
@@ -133,7 +141,9 @@ class HasLabelMaps(LeavesOut, Protocol):
 class HasExpressions(LeavesOut, Protocol):
     """Sentences about objects, and the objects' masks: referring expression."""
 
-    def expressions(self) -> list[Expression]: ...
+    def expressions(self) -> list[Expression]:
+        """Return the expressions that can be used, in a fixed order."""
+        ...
 
     def expression_texts(self) -> Sequence[str]:
         """The sentences, each once; their vectors are those of `texts()`."""
@@ -156,7 +166,9 @@ class HasExpressions(LeavesOut, Protocol):
 class HasPairs(LeavesOut, Protocol):
     """Pairs of images with corresponding keypoints: semantic correspondence."""
 
-    def pairs(self) -> list[Pair]: ...
+    def pairs(self) -> list[Pair]:
+        """Return the pairs that can be used, in a fixed order."""
+        ...
 
 
 @runtime_checkable
@@ -168,7 +180,9 @@ class HasVideos(LeavesOut, Protocol):
         """How many sequences there are, those that cannot be used among them."""
         ...
 
-    def videos(self) -> list[Video]: ...
+    def videos(self) -> list[Video]:
+        """Return the videos that can be used, in a fixed order."""
+        ...
 
     def truth_file(self, image_id: str) -> Path:
         """Where a frame's annotation is, or should be."""
@@ -187,4 +201,6 @@ class HasVideos(LeavesOut, Protocol):
 class HasQuestions(LeavesOut, Protocol):
     """Questions about images, with answers: knockout, paired, correlate."""
 
-    def questions(self) -> list[Question]: ...
+    def questions(self) -> list[Question]:
+        """Return the questions that can be used, in a fixed order."""
+        ...

@@ -188,11 +188,14 @@ def _needed_bytes(image: Image.Image, data: bytes) -> int:
         decoder = stored  # a strip may be the whole
     converted = 0 if image.mode == "RGB" else _RGB_BYTES
     # PNG may carry its orientation behind the pixels: asking for it would decode them.
-    asked = image.format != "PNG" or "exif" in image.info
-    turned = _RGB_BYTES if asked and orientation(image) in TRANSPOSE else 0
+    may_turn = image.format != "PNG" or "exif" in image.info
+    turned = _RGB_BYTES if may_turn and orientation(image) in TRANSPOSE else 0
     width, height = image.size
     return width * height * (stored + max(decoder, converted + turned))
 
 
 def _too_large(what: str) -> str:
-    return f"{what}: more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels (a decompression bomb?); shrink it first"
+    return (
+        f"{what}: more than the limit of {MAX_PIXELS / 1e6:.0f} megapixels "
+        "(a decompression bomb?); shrink it first"
+    )

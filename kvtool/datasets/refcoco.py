@@ -11,7 +11,8 @@ from typing import Any
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef
 from kvtool.datasets.coco import by_id, file_name, image_wh_px, read_captions
-from kvtool.datasets.files import fields, read_json, require
+from kvtool.datasets.files import require
+from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.masks import LabelMap, segmentation_mask
 from kvtool.datasets.names import brief
@@ -54,8 +55,10 @@ class RefCoco(DatasetBase):
             "images/mscoco/annotations/captions_train2014.json  optional: captions for the prefix "
             '"correct"',
         ),
-        source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of COCO 2014 train",
-        licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under Flickr's terms",
+        source="RefCOCO (Yu et al. 2016) as the refer toolkit packs it; images and captions of "
+        "COCO 2014 train",
+        licence="expressions Apache-2.0 (refer toolkit); COCO annotations CC BY 4.0; images under "
+        "Flickr's terms",
         conditions=("none", "correct", "random"),
     )
 
@@ -67,6 +70,7 @@ class RefCoco(DatasetBase):
         )
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images that the expressions of the split speak of, each once."""
         names = Listing(require(self.folder, f"{_JPEGS}/", "COCO's images", self.name))
         listed = dict.fromkeys(self._file_names[e.image_id] for e in self.expressions())
         return [ImageRef(Path(name).stem, names.place(name)) for name in listed]
@@ -76,6 +80,7 @@ class RefCoco(DatasetBase):
         return tuple(dict.fromkeys(e.text for e in self.expressions()))
 
     def expression_texts(self) -> Sequence[str]:
+        """Return the text of each expression once, in order."""
         return self.texts()
 
     def correct_prefix(self, image_id: str) -> str:
@@ -94,7 +99,7 @@ class RefCoco(DatasetBase):
     @property
     def _caption_files(self) -> list[Path]:
         """Where captions are looked for, the first first."""
-        return [self.folder / place / "captions_train2014.json" for place in _CAPTIONS]
+        return [self.folder / folder_name / "captions_train2014.json" for folder_name in _CAPTIONS]
 
     def expressions(self) -> list[Expression]:
         """One sample per sentence of the split, in file order; what cannot be used is named in
@@ -114,21 +119,21 @@ class RefCoco(DatasetBase):
     def object_mask(self, expression: Expression) -> LabelMap:
         """(height, width) uint8 0/1: the union of the object's polygons. Raises DatasetError."""
         width, height = self.image_wh_px(expression)
-        where, annotation = self.place_of(expression), self._objects[expression.ann_id][0]
-        (segmentation,) = fields(annotation, ("segmentation",), where)
-        return segmentation_mask(segmentation, height, width, where)
+        location, annotation = self.place_of(expression), self._objects[expression.ann_id][0]
+        (segmentation,) = fields(annotation, ("segmentation",), location)
+        return segmentation_mask(segmentation, height, width, location)
 
     @cached_property
     def _parts(self) -> tuple[dict[int, Any], dict[int, Any], dict[int, Any]]:
         """Images, annotations and categories by id."""
-        where = str(self._instances_file)
+        location = str(self._instances_file)
         images, annotations, categories = fields(
-            read_json(self._instances_file), ("images", "annotations", "categories"), where
+            read_json(self._instances_file), ("images", "annotations", "categories"), location
         )
         return (
-            by_id(images, f"{where}: images", self.skipped),
-            by_id(annotations, f"{where}: annotations", self.skipped),
-            by_id(categories, f"{where}: categories", self.skipped),
+            by_id(images, f"{location}: images", self.skipped),
+            by_id(annotations, f"{location}: annotations", self.skipped),
+            by_id(categories, f"{location}: categories", self.skipped),
         )
 
     @cached_property
@@ -170,28 +175,28 @@ class RefCoco(DatasetBase):
         if repeated:
             self.note(f"{self._refs_file}: {repeated} sentences are listed twice and count once")
         if not sentences:
-            why = f"; first problem: {self.skipped[0]}" if self.skipped else ""
+            reason = f"; first problem: {self.skipped[0]}" if self.skipped else ""
             raise DatasetError(
                 f"{self._refs_file}: expected refs of split {self.split!r}, found none of "
-                f"{len(refs)} to use{why}"
+                f"{len(refs)} to use{reason}"
             )
         return list(sentences.values())
 
-    def _of_ref(self, ref: Any, where: str) -> list[Expression]:
+    def _of_ref(self, ref: Any, location: str) -> list[Expression]:
         """The sentences of a ref, where it is of this split; what cannot be used of it gets a line
         in `skipped`.
         """
         try:
-            _, ann_id, _, category_id, split, sentences = fields(ref, _REF_FIELDS, where)
+            _, ann_id, _, category_id, split, sentences = fields(ref, _REF_FIELDS, location)
             if split != self.split:
                 return []
             if _get(self._objects, ann_id) is None:
                 raise DatasetError(
-                    f"{where}: no annotation {brief(ann_id)} with an image in instances.json"
+                    f"{location}: no annotation {brief(ann_id)} with an image in instances.json"
                 )
             if not isinstance(sentences, list) or not sentences:
-                raise DatasetError(f"{where}: expected sentences, found {brief(sentences)}")
-            with values.at(where):
+                raise DatasetError(f"{location}: expected sentences, found {brief(sentences)}")
+            with values.at(location):
                 ref_id = values.whole(ref["ref_id"], "ref_id")
             with values.at(str(self._instances_file)):
                 image_id = Path(file_name(self._objects[ann_id][1])).stem
@@ -199,7 +204,7 @@ class RefCoco(DatasetBase):
             self.skipped.append(str(error))
             return []
         category = _get(self._parts[2], category_id) or {}
-        about = {
+        referent = {
             "ref_id": ref_id,
             "ann_id": ann_id,
             "image_id": image_id,
@@ -208,7 +213,9 @@ class RefCoco(DatasetBase):
         expressions = []
         for position, sentence in enumerate(sentences):
             try:
-                expressions.append(_expression(sentence, f"{where}: sentence {position}", about))
+                expressions.append(
+                    _expression(sentence, f"{location}: sentence {position}", referent)
+                )
             except DatasetError as error:
                 self.skipped.append(str(error))
         return expressions
@@ -230,9 +237,9 @@ def _get(records: dict[int, Any], number: Any) -> Any:
     return records.get(number) if isinstance(number, int) else None
 
 
-def _expression(sentence: Any, where: str, about: dict[str, Any]) -> Expression:
+def _expression(sentence: Any, location: str, referent: dict[str, Any]) -> Expression:
     """A sentence of a ref. Raises DatasetError where it has no id, or says nothing."""
-    sent_id, sent = fields(sentence, ("sent_id", "sent"), where)
-    with values.at(where):
+    sent_id, sent = fields(sentence, ("sent_id", "sent"), location)
+    with values.at(location):
         text, number = values.text(sent, "sent"), values.whole(sent_id, "sent_id")
-    return Expression(sent_id=number, text=text, raw=str(sentence.get("raw", text)), **about)
+    return Expression(sent_id=number, text=text, raw=str(sentence.get("raw", text)), **referent)

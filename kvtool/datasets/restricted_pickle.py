@@ -79,8 +79,8 @@ def load_plain(path: Path) -> Any:
     except OSError as error:
         raise DatasetError(f"{path}: expected a readable file, found: {error.strerror}") from None
     except (
-        pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
-        MemoryError, RecursionError,
+        pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError,
+        AttributeError, OverflowError, MemoryError, RecursionError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200]
         raise DatasetError(

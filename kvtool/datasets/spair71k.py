@@ -14,7 +14,8 @@ from typing import Any
 
 from kvtool.datasets import values
 from kvtool.datasets.base import About, DatasetBase, ImageRef, Progress, another
-from kvtool.datasets.files import fields, read_json, read_lines, require
+from kvtool.datasets.files import read_lines, require
+from kvtool.datasets.json_files import fields, read_json
 from kvtool.datasets.listing import Listing
 from kvtool.datasets.names import brief
 from kvtool.errors import DatasetError
@@ -135,6 +136,7 @@ class SPair71k(DatasetBase):
         return [ImageRef(f"{c}/{n}", folders[c].place(f"{n}.jpg")) for c, n in names]
 
     def images(self) -> Sequence[ImageRef]:
+        """Return the images of the split's pairs, category by category."""
         return self._images
 
     def truth_files(self) -> Sequence[Path]:
@@ -153,6 +155,7 @@ class SPair71k(DatasetBase):
         return tuple(sorted({p.category for p in self._listed}))
 
     def categories(self) -> tuple[str, ...]:
+        """Return the names of the categories that the pairs are of, sorted."""
         return self._categories
 
     def class_name(self, category: str) -> str:
@@ -219,7 +222,10 @@ class SPair71k(DatasetBase):
         """
         similar = self._without_marks.get(_letters(path.name))
         if similar is None:
-            return f"{path}: expected a pair's annotation, found nothing there; check the data set is complete"
+            return (
+                f"{path}: expected a pair's annotation, found nothing there; check the data set is "
+                "complete"
+            )
         return (
             f"{path}: expected this name with its colon, found {similar}: the file system it was "
             "unpacked on keeps no "
@@ -264,9 +270,9 @@ def checked_pair(pair: Pair) -> Pair:
     """The pair. Raises DatasetError where its points cannot be told, or not be found."""
     counts = len(pair.src_kps_px), len(pair.trg_kps_px), len(pair.kps_ids)
     if len(set(counts)) > 1 or not pair.src_kps_px:
-        found = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"
+        counts_text = f"{counts[0]} source and {counts[1]} target points, {counts[2]} ids"
         raise DatasetError(
-            f"expected as many source points as target points and ids, found {found}"
+            f"expected as many source points as target points and ids, found {counts_text}"
         )
     for what, points_px, wh_px in (
         ("src_kps", pair.src_kps_px, pair.src_wh_px),

@@ -16,12 +16,12 @@ LARGEST = 2**53
 
 
 @contextmanager
-def at(where: str) -> Iterator[None]:
+def at(location: str) -> Iterator[None]:
     """Context in which a DatasetError comes to begin with the place it speaks of."""
     try:
         yield
     except DatasetError as error:
-        raise DatasetError(f"{where}: {error}") from None
+        raise DatasetError(f"{location}: {error}") from None
 
 
 def number(value: Any, what: str) -> float:
@@ -94,5 +94,5 @@ def box(value: Any, what: str) -> tuple[float, float, float, float]:
 
 def first_few(names: Sequence[str], count: int = 3) -> str:
     """Some names for a message, and how many more there are."""
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    overflow = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + overflow

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kvtool.demo.draw import Rendered, render, sample_rendered
 from kvtool.demo.language import CHOICES
 from kvtool.demo.questions import SELECT, choice_text
-from kvtool.demo.world import PLACES, STYLES, Scene, categories, sample_scene, sample_size
+from kvtool.demo.world import SETTINGS, STYLES, Scene, categories, sample_scene, sample_size
 
 SECOND_OR_THIRD = ("the second image", "the third image")
 STYLE_PROMPT = "Which image has the same style as the first image?"
@@ -74,14 +74,14 @@ def most_similar(rng: np.random.Generator, size_wh: tuple[int, int] | None = Non
     first = sample_scene(rng, size_wh=size_wh, n_things=2, time="day", style="flat")
     names = [thing.category for thing in first.things]
     right = sample_scene(
-        rng, size_wh=size_wh, categories=names, place=first.place, time="day", style="flat"
+        rng, size_wh=size_wh, categories=names, setting=first.setting, time="day", style="flat"
     )
     absent = [name for name in categories() if name not in names]
     unlike = [absent[int(index)] for index in rng.permutation(len(absent))[: len(names)]]
-    backgrounds = [background for background in PLACES if background != first.place]
+    backgrounds = [background for background in SETTINGS if background != first.setting]
     background = backgrounds[rng.integers(len(backgrounds))]
     wrong = sample_scene(
-        rng, size_wh=size_wh, categories=unlike, place=background, time="day", style="flat"
+        rng, size_wh=size_wh, categories=unlike, setting=background, time="day", style="flat"
     )
     return _second_or_third(rng, first, right, wrong, SIMILARITY_PROMPT, "similarity")
 

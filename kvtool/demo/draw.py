@@ -234,7 +234,7 @@ def render(scene: Scene) -> Rendered:
     """Draw the scene; the same scene gives the same pixels."""
     width, height = scene.size_wh
     canvas_wh = (width * OVERSAMPLING, height * OVERSAMPLING)
-    canvas = background(scene.place, canvas_wh, np.random.default_rng(scene.seed))
+    canvas = background(scene.setting, canvas_wh, np.random.default_rng(scene.seed))
     marks = Image.new("L", canvas_wh)
     for index, thing in enumerate(scene.things):
         _draw_thing(canvas, marks, thing, index, scene.style)

@@ -16,7 +16,7 @@ import numpy as np
 from kvtool.demo.shapes import part_names
 from kvtool.demo.world import (
     COLORS,
-    PLACES,
+    SETTINGS,
     SIZES,
     STYLES,
     TEXTURES,
@@ -109,7 +109,7 @@ def vocabulary() -> tuple[str, ...]:
         *COLORS,
         *TEXTURES,
         *SIZES,
-        *PLACES,
+        *SETTINGS,
         *TIMES,
         *STYLES,
         *NUMBERS,
@@ -195,7 +195,7 @@ def caption(scene: Scene, rng: np.random.Generator | None = None, *, spots: bool
         thing = scene.things[index]
         phrases.append(with_article(look(thing)) + (f" {spot(scene, thing)}" if spots else ""))
     listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-    return f"{listed}, {PREPOSITION[scene.place]} at {scene.time}."
+    return f"{listed}, {PREPOSITION[scene.setting]} at {scene.time}."
 
 
 def domain_sentence(time: str, kind: str) -> str:

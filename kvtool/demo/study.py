@@ -44,7 +44,7 @@ PAIRED = (
     Analysis("blink", "relative-depth"),
 )
 SEGMENTED = ("pascal5i", "msrc", "imagenet-s", "refcoco")
-ASKED = ("cvbench", "blink")
+QUESTION_SETS = ("cvbench", "blink")
 MODEL = "demo"
 TOWER = "demo-tower"
 """The tower is as it was before the joint training (the paper's SigLIP without finetuning)."""
@@ -148,7 +148,7 @@ class DemoStudy:
         import kvtool
 
         for model in STAGES:
-            for dataset in (*SEGMENTED, *ASKED):
+            for dataset in (*SEGMENTED, *QUESTION_SETS):
                 self.extract(dataset, model, decoder_only=True)
         self.extract("cvbench")
         self.step(f"correlating {len(STAGES) + 1} stages of the model")
@@ -189,4 +189,4 @@ def run_demo(
 
 def _datasets() -> set[str]:
     analyses: Sequence[Analysis] = (*PROBES, *PREFIXES, *PAIRED)
-    return {*(analysis.dataset for analysis in analyses), *SEGMENTED, *ASKED, "mme"}
+    return {*(analysis.dataset for analysis in analyses), *SEGMENTED, *QUESTION_SETS, "mme"}

@@ -15,7 +15,7 @@ from typing import Any
 
 from kvtool.errors import ModelError
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 STAGES = (1, 2, 3)
 WEIGHTS = "weights.int8.safetensors"
 
@@ -27,7 +27,7 @@ def demo_path(name: str = "demo") -> Path:
         ModelError: The name is another one.
     """
     if name in ("demo", "demo-tower"):
-        return _HERE / ("model" if name == "demo" else "tower")
+        return _FOLDER / ("model" if name == "demo" else "tower")
     if name in {f"demo@{stage}" for stage in STAGES}:
         return _unpacked(int(name[-1]))
     raise ModelError(
@@ -44,7 +44,7 @@ def load_stage(stage: int) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    stored = load_file(str(_HERE / "stages" / str(stage) / WEIGHTS))
+    stored = load_file(str(_FOLDER / "stages" / str(stage) / WEIGHTS))
     state = {}
     for name, weight in stored.items():
         if name.endswith(".scale"):
@@ -62,8 +62,8 @@ def _unpacked(stage: int) -> Path:
 
     It is written aside and renamed, so that it is complete whenever it exists.
     """
-    small = sorted(file for file in (_HERE / "model").iterdir() if file.suffix != ".safetensors")
-    key = sha256((_HERE / "stages" / str(stage) / WEIGHTS).read_bytes())
+    small = sorted(file for file in (_FOLDER / "model").iterdir() if file.suffix != ".safetensors")
+    key = sha256((_FOLDER / "stages" / str(stage) / WEIGHTS).read_bytes())
     for file in small:
         key.update(file.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvtool"

@@ -1,4 +1,4 @@
-"""What is in a scene: things with a pose, a place, a time and a drawing style, from a seed.
+"""What is in a scene: things with a pose, a setting, a time and a drawing style, from a seed.
 
 A scene is plain data. `draw.py` turns it into pixels and maps, `language.py` and `questions/`
 into words. Things are ordered from back to front. All lengths are pixels of the scene's own size,
@@ -29,7 +29,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 TEXTURES = ("plain", "striped", "dotted")
 SIZES = ("big", "small")
-PLACES = ("field", "sea", "desert", "snow", "room", "sky")
+SETTINGS = ("field", "sea", "desert", "snow", "room", "sky")
 TIMES = ("day", "night")
 STYLES = ("flat", "outlined", "pale", "mosaic")
 SIZE_FRACTION = {"big": (0.40, 0.52), "small": (0.25, 0.32)}
@@ -70,7 +70,7 @@ class Scene:
 
     size_wh: tuple[int, int]
     things: tuple[Thing, ...]
-    place: str
+    setting: str
     time: str
     style: str
     seed: int
@@ -163,7 +163,7 @@ def sample_scene(
     size_wh: tuple[int, int] | None = None,
     n_things: int | None = None,
     categories: Sequence[str] | None = None,
-    place: str | None = None,
+    setting: str | None = None,
     time: str | None = None,
     style: str | None = None,
     overlap: float = 0.25,
@@ -175,7 +175,7 @@ def sample_scene(
         n_things: How many things the scene has. By default one to four.
         categories: A name for each thing, from back to front; `n_things` is then their number.
             By default they are drawn so that about a third of the scenes repeat a category.
-        place, time, style: One of PLACES, TIMES and STYLES. By default one is drawn of each.
+        setting, time, style: One of SETTINGS, TIMES and STYLES. By default one is drawn of each.
         overlap: How much of the smaller of two things' boxes may be shared, at most. In a full
             scene it may be more.
     """
@@ -191,7 +191,7 @@ def sample_scene(
     return Scene(
         size_wh=size_wh,
         things=tuple(things),
-        place=place or PLACES[rng.integers(len(PLACES))],
+        setting=setting or SETTINGS[rng.integers(len(SETTINGS))],
         time=time or TIMES[int(rng.random() < NIGHT_CHANCE)],
         style=style or STYLES[rng.choice(len(STYLES), p=STYLE_CHANCES)],
         seed=int(rng.integers(2**31)),

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class HuggingFaceDataset(Protocol):
     """A datasets.Dataset: rows, and columns that can be cast; the package itself is not needed."""
 
-    def cast_column(self, column: str, feature: object) -> object: ...
+    def cast_column(self, column: str, feature: object) -> object:
+        """Return the data set with a column read as another type, as `datasets` does."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -103,7 +105,7 @@ def extract(
         raise UsageError(
             f"model: expected a text, found {type(model).__name__}; extract one model a call"
         )
-    given, spec = (None, dataset) if isinstance(dataset, str) else _given(dataset, devices, engine)
+    opened, spec = (None, dataset) if isinstance(dataset, str) else _given(dataset, devices, engine)
     job = Job(
         store=fspath(store),
         model=model,
@@ -125,7 +127,7 @@ def extract(
     )
     return local.extract(
         job,
-        dataset=given,
+        dataset=opened,
         devices=devices,
         engine=engine,
         wait_s=wait_s,

@@ -25,7 +25,7 @@ from kvtool.models.hub import resolve
 from kvtool.outputs import check_folder
 from kvtool.store import existing_store, open_store
 from kvtool.store.layout import part_range
-from kvtool.store.nonfinite import Place
+from kvtool.store.nonfinite import StoredBlock
 
 if TYPE_CHECKING:
     from kvtool.datasets.base import Dataset
@@ -100,9 +100,8 @@ def extract(
         warn_of_nonfinite(run.config, report.nonfinite, set())
         report.seconds = time.monotonic() - started
         return report
-    if (
-        not extraction.snapshot.revision
-    ):  # a hub model whose weights are not here yet: fetch them, then look again
+    # The weights of a model on the hub may not be here yet: fetch them, then look again.
+    if not extraction.snapshot.revision:
         extraction = replace(extraction, snapshot=resolve(job.model))
         run = find_run(extraction, store) if store else None
     if engine == "local":
@@ -125,7 +124,7 @@ def is_done(extraction: Extraction, run: Run) -> bool:
     if "value" in run.config.kinds and not set(extraction.dataset.texts()) <= set(run.text_names):
         return False
     with contextlib.suppress(StoreError):  # a store that cannot be written still holds all
-        run.enroll(extraction.ids, extraction.place)
+        run.enroll(extraction.ids, extraction.dataset_path)
     return True
 
 
@@ -157,11 +156,11 @@ def _extract(
     if begin:
         begin(report)
 
-    told: set[Place] = set()
+    told: set[StoredBlock] = set()
 
     def hear(event: Event) -> None:
         report.hear(event)
-        warn_of_nonfinite(plan.config, event.places, told)
+        warn_of_nonfinite(plan.config, event.blocks, told)
         if tell:
             tell(event)
 
@@ -176,20 +175,24 @@ def _extract(
         report.run = run.name
         if not wait_for_others(plan, run, report, started + wait_s):
             break
-    stored = report.n_images - len(missing(plan, run))
-    report.n_by_others = max(0, stored - report.n_before - report.n_done)
-    holders = run.holders() if run else {}
-    parts = {
-        name: owner for name, owner in holders.items() if part_range(name) or name == TEXT_CLAIM
-    }  # no answers
-    report.busy = [
-        f"part {name} is held by {owner or 'an unknown process'}" for name, owner in parts.items()
-    ]
-    report.failed = dict(sorted(report.failed.items()))
-    report.nonfinite = run.nonfinite() if run else {}
+    _conclude(report, plan, run)
     warn_of_nonfinite(plan.config, report.nonfinite, told)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _conclude(report: Report, plan: Plan, run: Run | None) -> None:
+    """Put into a report what the run holds at the end, and who holds what is left."""
+    stored = report.n_images - len(missing(plan, run))
+    report.n_by_others = max(0, stored - report.n_before - report.n_done)
+    # Of the claims on a run, those on answers have nothing to do with its extraction.
+    claims = run.holders().items() if run else ()
+    holders = {name: owner for name, owner in claims if part_range(name) or name == TEXT_CLAIM}
+    report.busy = [
+        f"part {name} is held by {owner or 'an unknown process'}" for name, owner in holders.items()
+    ]
+    report.failed = dict(sorted(report.failed.items()))
+    report.nonfinite = run.nonfinite() if run else {}
 
 
 def missing(plan: Plan, run: Run | None) -> set[int]:

@@ -13,14 +13,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvtool.datasets import Spec, open_dataset
-from kvtool.datasets.identity import Difference, compare
-from kvtool.datasets.images import digest_pictures
+from kvtool.datasets import open_dataset
+from kvtool.datasets.identity import Difference
+from kvtool.engine.candidates import Candidate
 from kvtool.engine.prefixes import FROM_DATA, condition_name, prefix_texts
-from kvtool.errors import ChangedError, CorruptError, KvtoolError, RunConflictError, UsageError
+from kvtool.errors import ChangedError, CorruptError, RunConflictError, UsageError
 from kvtool.layers import named_layers
 from kvtool.models.hub import Snapshot, resolve, same_model
 from kvtool.store import Run, RunConfig, Store
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from kvtool.types import Kind
 
 CLAIM_WAIT_S = 60.0
-NAMED = 10
+LISTED = 10
 """How many of the pictures and annotations that a data set leaves out are named; all are counted.
 """
 
@@ -71,7 +70,7 @@ class Extraction:
         return () if enough else unread_lines(self.dataset)
 
     @property
-    def place(self) -> str | None:
+    def dataset_path(self) -> str | None:
         """Where the data set lies; None for a list of paths."""
         return str(self.dataset.root.resolve()) if self.dataset.root else None
 
@@ -107,10 +106,9 @@ def open_extraction(job: Job, dataset: Dataset | None = None) -> Extraction:
     prefixes = prefix_texts(job.prefix, dataset, refs)
     if job.kinds is None or "value" in job.kinds:
         dataset.texts()  # its lines about what is left out belong to those of the pictures
-    for line in dataset.left_out(NAMED):
-        level = (
-            logging.ERROR if line in unread_lines(dataset) else logging.WARNING
-        )  # said under -q, too
+    for line in dataset.left_out(LISTED):
+        # An error is told under -q, too.
+        level = logging.ERROR if line in unread_lines(dataset) else logging.WARNING
         logging.getLogger("kvtool").log(level, "%s", line)
     return Extraction(job, dataset, resolve(job.model, weights=False), refs, prefixes)
 
@@ -223,108 +221,6 @@ def _in_order(kinds: Sequence[Kind], order: Sequence[Kind]) -> tuple[Kind, ...]:
     )
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A run of the settings asked for, beside the data set asked for."""
-
-    extraction: Extraction
-    run: Run
-
-    @cached_property
-    def difference(self) -> Difference:
-        """How the data set differs from the run's pictures.
-
-        A list of paths is a choice: what it leaves out is not gone.
-        """
-        difference = compare(self.run.pictures, self.extraction.refs, self.extraction.texts)
-        if self._are_lists:
-            return replace(
-                difference, vanished=tuple(set(difference.vanished) & set(self.extraction.ids))
-            )
-        return difference
-
-    @cached_property
-    def roster_ids(self) -> set[str]:
-        """Return the ids that the run has listed."""
-        return set(self.run.roster.index_of)
-
-    @property
-    def n_images(self) -> int:
-        """Return how many images the run holds."""
-        return len(self.run.pictures)
-
-    @cached_property
-    def is_here(self) -> bool:
-        """Whether the data set lies where the run's did, or the run was asked for by its name."""
-        folder = self.run.place
-        return self.extraction.job.run is not None or (
-            folder is not None and folder == self.extraction.place
-        )
-
-    @property
-    def is_of_here(self) -> bool:
-        """is_here of a run whose roster may be damaged: then by the place where it was made."""
-        try:
-            return self.is_here
-        except CorruptError:
-            return self.run.config.dataset_path == self.extraction.place
-
-    @property
-    def _are_lists(self) -> bool:
-        return self.run.place is None and self.extraction.place is None
-
-    @property
-    def _lists_meet(self) -> bool:
-        """Whether of two lists of paths one is part of the other."""
-        ids = set(self.extraction.ids)
-        return self._are_lists and (ids <= self.roster_ids or self.roster_ids <= ids)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the extraction is one of this run's pictures and possibly more."""
-        return not self.difference and (self.is_here or self._lists_meet or self._moved)
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether this is the run of the data set's place, but not of its pictures any more."""
-        if self.extraction.job.prefix.startswith("file:") and not self.extraction.job.run:
-            return False  # other texts are another condition
-        return bool(self.difference) and (self.is_here or self._lists_meet)
-
-    @property
-    def _moved(self) -> bool:
-        """Whether the data set is the run's at another place: moved there, or a copy."""
-        folder = self.run.place
-        if folder is None or self.extraction.place is None or not self.run.pictures:
-            return False
-        if not _exists(folder):
-            return True
-        return self.roster_ids == set(self.extraction.ids) and self._is_copy(folder)
-
-    def _is_copy(self, place: str) -> bool:
-        """Whether the pictures that the run does not hold yet are those of its own place, too."""
-        stored = {picture.id for picture in self.run.pictures}
-        unstored = [ref for ref in self.extraction.refs if ref.id not in stored]
-        if not unstored:
-            return True
-        config = self.run.config
-        try:
-            refs = open_dataset(Spec(config.dataset, place, config.split or None)).images()
-        except KvtoolError:
-            return False
-        unstored_ids = {ref.id for ref in unstored}
-        return digest_pictures(unstored) == digest_pictures(
-            [ref for ref in refs if ref.id in unstored_ids]
-        )
-
-
-def _exists(place: str) -> bool:
-    try:
-        return Path(place).exists()
-    except OSError:
-        return True
-
-
 def stale_parts(extraction: Extraction, run: Run) -> tuple[list[Part], Difference]:
     """The parts that hold pictures which changed or vanished since, and which those are."""
     difference = Candidate(extraction, run).difference
@@ -350,5 +246,5 @@ def replace_changed(extraction: Extraction, run: Run) -> int:
     if difference.vanished:
         index_of = run.roster.index_of
         vanished_rows = [index_of[name] for name in difference.vanished if name in index_of]
-        run.enroll((), extraction.place, vanished_rows)
+        run.enroll((), extraction.dataset_path, vanished_rows)
     return sum(len(part.pictures) for part in parts)

@@ -8,15 +8,17 @@ import logging
 from collections.abc import Iterable
 
 from kvtool.store import RunConfig
-from kvtool.store.nonfinite import WHAT, Place, describe
+from kvtool.store.nonfinite import WHAT, StoredBlock, describe
 
 OVERFLOW = "float16 overflows above 65504: extract with --dtype bfloat16"
 UNKNOWN = "the model's weights or activations hold them: look whether its answers make sense"
 
 
-def warn_of_nonfinite(config: RunConfig, places: Iterable[Place], told: set[Place]) -> None:
-    """Warn of the places of a run of which nobody was told yet; `told` takes them in."""
-    new = set(places) - told
+def warn_of_nonfinite(
+    config: RunConfig, blocks: Iterable[StoredBlock], told: set[StoredBlock]
+) -> None:
+    """Warn of the blocks of a run of which nobody was told yet; `told` takes them in."""
+    new = set(blocks) - told
     if not new:
         return
     told |= new

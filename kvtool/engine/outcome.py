@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from kvtool.display import Displayed, Facts, listing
 from kvtool.engine.pipeline import Event
-from kvtool.store.nonfinite import Place
+from kvtool.store.nonfinite import StoredBlock
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Report(Displayed):
     failed: dict[int, Failure] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
     left_out: tuple[str, ...] = ()
-    nonfinite: dict[Place, int] = field(default_factory=dict)
+    nonfinite: dict[StoredBlock, int] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:

@@ -14,26 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from kvtool.datasets.images import decode, read_bytes
 from kvtool.digests import digest_bytes
+from kvtool.engine.capture import Arrays, capture_part
 from kvtool.engine.plan import Plan
-from kvtool.errors import BusyError, ImageError, KvtoolError
+from kvtool.errors import BusyError, ImageError
 from kvtool.store import part_name
-from kvtool.store.nonfinite import Place
+from kvtool.store.nonfinite import StoredBlock
 
 if TYPE_CHECKING:
     from kvtool.engine.reuse import FeatureSource
-    from kvtool.models.base import Captured, LanguageModel, Model, Prepared
+    from kvtool.models.base import LanguageModel, Model, Prepared
     from kvtool.store import Run
     from kvtool.types import Sample
 
-Arrays = dict[str, np.ndarray[Any, Any]]
 PREPARE_THREADS = 4
 _END = object()
 
@@ -41,7 +38,7 @@ _END = object()
 @dataclass(frozen=True)
 class Event:
     """What a worker tells as it goes: `done` and `failed` images, `busy` parts of others, `bytes`
-    written, images whose features are `reused` from another run, and places that hold `nonfinite`
+    written, images whose features are `reused` from another run, and blocks that hold `nonfinite`
     values, each once.
     """
 
@@ -50,7 +47,7 @@ class Event:
     index: int = -1
     id: str = ""
     message: str = ""
-    places: tuple[Place, ...] = ()
+    blocks: tuple[StoredBlock, ...] = ()
 
 
 Tell = Callable[[Event], None]
@@ -105,6 +102,7 @@ def run_parts(
         stop.set()
         for thread in threads:
             thread.join()
+        # After a failure parts may be anywhere on their way: whoever comes next may claim them.
         for leftover in (work, *_drain(ready), *_drain(done)):
             if isinstance(leftover, PartWork):
                 leftover.claim.close()
@@ -138,6 +136,7 @@ def _prepare_parts(
             if stop.is_set():
                 return
             with _claimed(run, plan.config.claim_name(indices[0]), tell) as claim:
+                # Held by another process, or committed by it since the plan was made.
                 if claim is None or covered_now(run, indices):
                     continue
                 prepared = list(
@@ -214,83 +213,15 @@ def prepare_one(
         return None
 
 
-def batches(prepared: Sequence[Prepared], batch_size: int) -> Iterator[list[int]]:
-    """Positions of images of equal signature, at most `batch_size` at a time, in order."""
-    order = sorted(range(len(prepared)), key=lambda i: (repr(prepared[i].signature), i))
-    for _, group in groupby(order, key=lambda i: prepared[i].signature):
-        indices = list(group)
-        yield from (
-            indices[start : start + batch_size] for start in range(0, len(indices), batch_size)
-        )
-
-
-def capture_part(
-    model: Model, plan: Plan, prepared: Sequence[Prepared], batch_size: int
-) -> tuple[Arrays, Arrays]:
-    """Arrays of a part and of its text, (layer, head, tokens of all its images, dim), images as in
-    `prepared`.
-    """
-    arrays: dict[str, list[Any]] = {}
-    text: dict[str, list[Any]] = {}
-    for positions in batches(prepared, batch_size):
-        captured = _capture(model, plan, [prepared[i] for i in positions])
-        for store, captures in ((arrays, captured.arrays), (text, captured.text)):
-            for kind, items in captures.items():
-                slots = store.setdefault(kind, [None] * len(prepared))
-                for position, item in zip(positions, items, strict=True):
-                    slots[position] = item
-    return {kind: _joined(items) for kind, items in arrays.items()}, {
-        k: _joined(items) for k, items in text.items()
-    }
-
-
-def _joined(items: list[Any]) -> np.ndarray[Any, Any]:
-    """Concatenate on the token axis, releasing each image's array as it is copied, so that a part
-    is held once.
-    """
-    first = items[0]
-    tokens = [item.shape[2] for item in items]
-    joined = np.empty((*first.shape[:2], sum(tokens), first.shape[3]), first.dtype)
-    end = 0
-    for i, n in enumerate(tokens):
-        joined[:, :, end : end + n] = items[i]
-        items[i] = None
-        end += n
-    return joined
-
-
-def _capture(model: Model, plan: Plan, batch: list[Prepared]) -> Captured:
-    """Capture a batch; where the device has no room for it, its halves."""
-    from torch import OutOfMemoryError
-
-    try:
-        return model.capture(batch, plan.request)
-    except OutOfMemoryError as error:
-        if len(batch) == 1:
-            raise KvtoolError(
-                f"image {batch[0].sample.id}: expected one image of {batch[0].sample.n_tokens} "
-                "tokens to fit on the "
-                "device, found no memory left; free the device, choose fewer --kinds, or --dtype "
-                f"bfloat16 ({error})"
-            ) from None
-    half = len(batch) // 2
-    first, second = _capture(model, plan, batch[:half]), _capture(model, plan, batch[half:])
-    for kind, items in second.arrays.items():
-        first.arrays[kind] += items
-    for name, items in second.text.items():
-        first.text[name] += items
-    return first
-
-
 def _write_parts(stop: threading.Event, done: Queue[Any], run: Run, tell: Tell) -> None:
-    told: set[Place] = set()
+    told: set[StoredBlock] = set()
     for work in _take(done, stop):
         with work.claim:
             n_bytes = run.commit_part(work.name, work.samples, work.arrays, work.text)
         span = range(work.samples[0].index, work.samples[-1].index + 1)
-        if places := run.nonfinite(span).keys() - told:
-            told |= places
-            tell(Event("nonfinite", places=tuple(sorted(places))))
+        if blocks := run.nonfinite(span).keys() - told:
+            told |= blocks
+            tell(Event("nonfinite", blocks=tuple(sorted(blocks))))
         tell(Event("bytes", n_bytes))
         tell(Event("done", len(work.samples)))
 

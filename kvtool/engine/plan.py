@@ -70,17 +70,21 @@ class Job:
 class Plan:
     """A job resolved against its model and data set.
 
-    ids: all images of the split; place: where they lie. refs: the pictures asked for; prefixes: the
-    text before each, None where there is none; indices: its place in the run's roster. texts: class
-    names and expressions to store.
-    source: the run that features before the decoder are taken from, where it holds the picture.
-    is_new: whether the run was not there yet when the plan was made.
+    Args:
+        ids: all images of the split.
+        dataset_path: where they lie.
+        refs: the pictures asked for.
+        prefixes: the text before each of them, None where there is none.
+        indices: the index of each in the run's roster.
+        texts: class names and expressions to store.
+        source: the run that features before the decoder are taken from, where it holds the picture.
+        is_new: whether the run was not there yet when the plan was made.
     """
 
     config: RunConfig
     request: Request
     ids: tuple[str, ...]
-    place: str | None
+    dataset_path: str | None
     refs: tuple[ImageRef, ...]
     prefixes: tuple[str | None, ...]
     indices: tuple[int, ...]
@@ -120,7 +124,7 @@ class Plan:
         """The same plan in the order and the blocks of a run that exists, whose roster comes to
         name its images.
         """
-        index_of = run.enroll(self.ids, self.place).index_of
+        index_of = run.enroll(self.ids, self.dataset_path).index_of
         return replace(
             self, config=run.config, indices=tuple(index_of[ref.id] for ref in self.refs)
         )
@@ -134,11 +138,14 @@ class Plan:
         if self.is_new and not self.is_named and (twin := self._twin(store)) is not None:
             return twin
         if self.is_new and self.config.name not in store.runs():
-            run = store.new_run(self.config, self.ids, self.place)
+            run = store.new_run(self.config, self.ids, self.dataset_path)
             if run is not None:
                 return run
         run = store.run(self.config.name)
-        is_other = self.is_new and (run.roster.place, run.roster.ids) != (self.place, self.ids)
+        is_other = self.is_new and (run.roster.dataset_path, run.roster.ids) != (
+            self.dataset_path,
+            self.ids,
+        )
         if run.config.hash != self.config.hash or is_other:
             raise RunConflictError(
                 f"run {run.name}: it was made by another process for other settings or pictures: "
@@ -156,8 +163,8 @@ class Plan:
         """Whether a run is the one this plan would make; where texts come from a file, they must
         agree, too.
         """
-        if run.config.hash != self.config.hash or (run.roster.place, run.roster.ids) != (
-            self.place,
+        if run.config.hash != self.config.hash or (run.roster.dataset_path, run.roster.ids) != (
+            self.dataset_path,
             self.ids,
         ):
             return False
@@ -197,7 +204,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
         config,
         request,
         ids,
-        extraction.place,
+        extraction.dataset_path,
         refs,
         prefixes,
         indices,
@@ -209,7 +216,7 @@ def make_plan(extraction: Extraction, model: Model, run: Run | None, store: Stor
     )
     if run is None:
         return plan
-    index_of = run.roster.extended(ids, extraction.place).index_of
+    index_of = run.roster.extended(ids, extraction.dataset_path).index_of
     return replace(plan, indices=tuple(index_of[ref.id] for ref in refs), is_new=False)
 
 
@@ -223,7 +230,7 @@ def new_config(
         name="",
         model=model.info,
         dataset=dataset.name,
-        dataset_path=extraction.place,
+        dataset_path=extraction.dataset_path,
         split=dataset.split,
         prefix=condition_name(job.prefix),
         view=job.view,

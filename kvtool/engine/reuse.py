@@ -81,6 +81,7 @@ class FeatureSource:
                 or not set(texts) <= rows.keys()
             ):
                 return None
+            # Read block by block as (text, dim), then ordered as the model gives them.
             text_rows = [rows[text] for text in texts]
             heads = range(config.heads_and_dim("value")[0])
             blocks = [
@@ -125,6 +126,7 @@ def open_source(run: Run, config: RunConfig, refs: Sequence[ImageRef]) -> Featur
     """
     ref_ids = {ref.id for ref in refs}
     samples = {sample.id: sample for sample in run.samples if sample.id in ref_ids}
+    # A picture that changed since the source was extracted is computed anew.
     difference = compare([picture for picture in run.pictures if picture.id in samples], refs)
     for image in (*difference.changed, *difference.vanished):
         del samples[image]

@@ -81,17 +81,17 @@ class Moments:
             piece_sums += total
         self.n += n
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, second: Moments) -> Moments:
         """Return the moments of the images of both, which must be different ones (Chan, Golub and
         LeVeque 1983)."""
-        merged = Moments(self.n + other.n, np.empty_like(self.sums), self.m2 + other.m2)
+        merged = Moments(self.n + second.n, np.empty_like(self.sums), self.m2 + second.m2)
         out, ours, theirs = (
-            moments.sums.reshape(len(self.m2), -1) for moments in (merged, self, other)
+            moments.sums.reshape(len(self.m2), -1) for moments in (merged, self, second)
         )
         for head, start in product(range(len(out)), range(0, out.shape[1], WIDTH)):
             piece = (head, slice(start, start + WIDTH))
             # The squared distances within both groups stand; the distance of their means is added.
-            merged.m2[head] += _between(ours[piece], self.n, theirs[piece], other.n)
+            merged.m2[head] += _between(ours[piece], self.n, theirs[piece], second.n)
             np.add(ours[piece], theirs[piece], out=out[piece])
         return merged
 

@@ -17,7 +17,7 @@ from kvtool.stats.bootstrap import bootstrap, ratio
 from kvtool.stats.modes import Distribution, describe
 from kvtool.store.catalog import open_store
 from kvtool.store.nonfinite import WHAT
-from kvtool.store.nonfinite import describe as describe_places
+from kvtool.store.nonfinite import describe as describe_blocks
 from kvtool.store.provenance import ALGORITHMS, describe_run
 from kvtool.store.run import Run
 from kvtool.store.shares import Share, chunk_name
@@ -87,6 +87,7 @@ def _judged_rows(rows: Sequence[Row], groups: dict[str, range], cut: float | Non
     group_of = {layer: name for name, layers in groups.items() for layer in layers}
     judged = []
     for row in rows:
+        # A key that hardly varies between images says little about the image.
         agnostic = None if cut is None or row["variance"] is None else bool(row["variance"] < cut)
         group = {"group": group_of[row["layer"]]} if group_of else {}
         judged.append(row | {"input_agnostic": agnostic} | group)
@@ -102,11 +103,11 @@ def _notes(
         (row["kind"], row["layer"], row["kv_head"]) for row in rows if row["variance"] is None
     ]
     if unknown:
-        blocks = describe_places(unknown, run.config)
+        blocks = describe_blocks(unknown, run.config)
         notes.append(f"{len(unknown)} of {len(rows)} variances are not defined: {WHAT}: {blocks}")
     if cut is None:
         notes.append(
-            f"not bimodal ({distribution.why}): no cut is taken; give one with --threshold"
+            f"not bimodal ({distribution.reason}): no cut is taken; give one with --threshold"
         )
     return notes
 

@@ -69,20 +69,26 @@ class Tiling:
         width, height = self.image_wh_px
         full_height, full_width = (n * self.tower.image_px for n in self.tiles)
         scale_x, scale_y = full_width / width, full_height / height
+        # The smaller scale fits the image into the tiles; the other side is rounded up and cut to
+        # them.
         if scale_x < scale_y:
             return full_width, min(math.ceil(height * scale_x), full_height)
         return min(math.ceil(width * scale_y), full_width), full_height
 
-    def _original_px(self, at: float, axis: int) -> float:
+    def _original_px(self, position_px: float, axis: int) -> float:
         """A position within the tiles, on axis 0 (x) or 1 (y), in pixels of the original image."""
         fitted = self._fitted_wh_px()[axis]
+        # The fitted image stands centered in the tiles, its padding rounded down as in
+        # transformers.
         offset = (self.tiles[1 - axis] * self.tower.image_px - fitted) // 2
-        return (at - offset) * self.image_wh_px[axis] / fitted
+        return (position_px - offset) * self.image_wh_px[axis] / fitted
 
     def padding(self) -> tuple[int, int]:
         """(rows, cols) of tokens dropped at each end."""
         width, height = self.image_wh_px
         rows, cols = (n * self.tower.side for n in self.tiles)
+        # A wide image has padding above and below, a tall one at its sides: only one axis loses
+        # tokens.
         if width / height > cols / rows:
             return (rows - int(round(height * (cols / width), 7))) // 2, 0
         return 0, (cols - int(round(width * (rows / height), 7))) // 2
@@ -101,8 +107,10 @@ class Tiling:
         self, start: int, padding: tuple[int, int], max_tiles: int | None, newline: int
     ) -> GridSpan:
         side = self.tower.side
+        # What is left of the grid once the padding is cut off both of its ends.
         content = [self.tiles[axis] * side - 2 * padding[axis] for axis in (0, 1)]
         rows, cols = content
+        # transformers shrinks a grid of many tokens only where it exceeds the limit by a tenth.
         if max_tiles is not None:
             ratio = math.sqrt(rows * cols / (max_tiles * side**2))
             if ratio > 1.1:

@@ -246,20 +246,20 @@ def sample_of(
     )
 
 
-def chosen_kinds(kinds: Sequence[Kind] | None, known: Sequence[Kind]) -> tuple[Kind, ...]:
-    """A family's kinds that a user chose, in the order of `known`; None means all.
+def chosen_kinds(kinds: Sequence[Kind] | None, available: Sequence[Kind]) -> tuple[Kind, ...]:
+    """A family's kinds that a user chose, in the order of `available`; None means all.
 
     Raises UsageError.
     """
     if kinds is None:
-        return tuple(known)
-    if unknown := [kind for kind in kinds if kind not in known]:
+        return tuple(available)
+    if unknown := [kind for kind in kinds if kind not in available]:
         raise UsageError(
-            f"kinds: expected some of {', '.join(known)} of this model, found {unknown[0]!r}"
+            f"kinds: expected some of {', '.join(available)} of this model, found {unknown[0]!r}"
         )
     if not kinds:
-        raise UsageError(f"kinds: expected at least one of {', '.join(known)}, found none")
-    return tuple(kind for kind in known if kind in kinds)
+        raise UsageError(f"kinds: expected at least one of {', '.join(available)}, found none")
+    return tuple(kind for kind in available if kind in kinds)
 
 
 def chosen_layers(

@@ -23,6 +23,7 @@ class Finished(Exception):  # noqa: N818  a signal, not an error
 
 @contextmanager
 def until_finished() -> Iterator[None]:
+    """Context in which a pass may end early, by Finished."""
     with suppress(Finished):
         yield
 
@@ -64,6 +65,7 @@ class CaptureCache(Cache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy a layer's keys and values; end the pass after the last layer asked for."""
         if layer_idx in self.rows:
             self.keep("key", layer_idx, key_states)
             self.keep("value", layer_idx, value_states)
@@ -85,6 +87,7 @@ class PreRopeCache(CaptureCache):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy a layer's values; end the pass after the last layer asked for."""
         if layer_idx in self.rows:
             self.keep("value", layer_idx, value_states)
         if layer_idx == self.last:
@@ -98,6 +101,8 @@ class PreRopeCache(CaptureCache):
         def watch(layer: int) -> Callable[[torch.Tensor], None]:
             def see(keys: torch.Tensor) -> None:
                 image, token = keys.shape[:2]
+                # (image, token, kv_head * dim), with or without a norm of each head, as (image,
+                # kv_head, token, dim).
                 self.keep("key", layer, keys.reshape(image, token, -1, head_dim).transpose(1, 2))
 
             return see
@@ -120,6 +125,7 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
             output[0] if isinstance(output, tuple) else output
         )
 
+    # Hooks go, however the pass ends, since the model is used again.
     handles = [module.register_forward_hook(hook(watch)) for module, watch in watchers.items()]
     try:
         yield
@@ -130,7 +136,7 @@ def watched(watchers: Mapping[nn.Module, Callable[[torch.Tensor], None]]) -> Ite
 
 @contextmanager
 def layer_outputs(
-    layers: nn.ModuleList, wanted: Sequence[int], stop: bool
+    layers: nn.ModuleList, indices: Sequence[int], stop: bool
 ) -> Iterator[dict[int, torch.Tensor]]:
     """Collect the outputs of chosen layers of a tower; with `stop`, end its pass after the last of
     them.
@@ -140,12 +146,12 @@ def layer_outputs(
     def watch(index: int) -> Callable[[torch.Tensor], None]:
         def see(output: torch.Tensor) -> None:
             outputs[index] = output
-            if stop and index == max(wanted):
+            if stop and index == max(indices):
                 raise Finished
 
         return see
 
-    with watched({layers[index]: watch(index) for index in wanted}), until_finished():
+    with watched({layers[index]: watch(index) for index in indices}), until_finished():
         yield outputs
 
 
@@ -173,6 +179,7 @@ def fork(cache: DynamicCache) -> DynamicCache:
     Nothing is copied.
     """
     grown = copy(cache)
+    # A layer grows by concatenation into new tensors, so that a shallow copy shares them safely.
     grown.layers = [copy(layer) for layer in cache.layers]
     return grown
 

@@ -230,13 +230,11 @@ def _fetch(repo: str, revision: str, patterns: list[str], cached: Path | None) -
         RevisionNotFoundError,
     )
 
+    ignored = list(DUPLICATES)
     try:
         return Path(
             snapshot_download(
-                repo,
-                revision=revision or None,
-                allow_patterns=patterns,
-                ignore_patterns=list(DUPLICATES),
+                repo, revision=revision or None, allow_patterns=patterns, ignore_patterns=ignored
             )
         )
     except GatedRepoError:

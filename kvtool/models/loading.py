@@ -5,13 +5,10 @@ transformers classes only.
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pickle import UnpicklingError
 from typing import Any, cast, get_args
 
 import torch
@@ -23,7 +20,8 @@ from kvtool.errors import ImageError, KvtoolError, ModelError, UsageError
 from kvtool.models.base import Model
 from kvtool.models.device import find_device, find_dtype
 from kvtool.models.families import FAMILIES, ORIGINAL_FORMATS
-from kvtool.models.files import CONFIG, has_processor, has_tokenizer, one_line, read_json
+from kvtool.models.faults import described, is_out_of_memory, quiet
+from kvtool.models.files import CONFIG, has_processor, has_tokenizer, read_json
 from kvtool.models.hub import Snapshot, resolve
 from kvtool.models.memory import free_bytes, network_bytes
 from kvtool.models.weights import check_missing, check_shapes, check_unexpected, warn_of_values
@@ -74,7 +72,7 @@ def _try_image(name: str, model: Model) -> None:
         try:
             model.prepare(Image.new("RGB", (64, 48), "gray"), id="gray", index=0, view=view)
         except ImageError as error:
-            reason = _said(error.__cause__ or error)
+            reason = described(error.__cause__ or error)
             raise ModelError(
                 f"model {name}: expected an image processor (preprocessor_config.json) that takes "
                 "any image, found: "
@@ -250,7 +248,7 @@ class Checkpoint:
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
                 raise ModelError(
-                    f"model {self.snapshot.name}: expected {expected}, found: {_said(error)}"
+                    f"model {self.snapshot.name}: expected {expected}, found: {described(error)}"
                 ) from error
 
     @contextmanager
@@ -265,47 +263,8 @@ class Checkpoint:
         except Exception as error:
             raise ModelError(
                 f"model {self.snapshot.name}: expected a forward pass of its configuration, found: "
-                f"{_said(error)}"
+                f"{described(error)}"
             ) from error
-
-
-@contextmanager
-def preparing(id: str) -> Iterator[None]:
-    """Turn what an image processor raises over one image into an ImageError: the others are
-    prepared all the same.
-    """
-    try:
-        yield
-    except (KvtoolError, MemoryError):
-        raise
-    except Exception as error:
-        raise ImageError(
-            f"image {id}: expected one that the model's image processor takes, found: "
-            f"{_said(error)}; leave it out"
-        ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of an allocation: of Python's, the device's, or PyTorch's on the
-    CPU.
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and bool(
-        re.search("(can't|not enough) (allocate )?memory", str(error))
-    )
-
-
-def _said(error: BaseException) -> str:
-    """What a foreign error says, in one sentence; a pickle's in ours, for PyTorch's offers ways to
-    run its code.
-    """
-    if isinstance(error, UnpicklingError):
-        return (
-            "pickled objects beside tensors, which could run code; convert the weights to "
-            "safetensors"
-        )
-    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def largest_input(processor: Any) -> float:
@@ -320,26 +279,3 @@ def largest_input(processor: Any) -> float:
     for height, width in getattr(processor, "image_grid_pinpoints", None) or []:
         areas.append(float(height) * float(width))
     return max(areas)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, log lines or warnings of transformers: what matters of a load is checked
-    here.
-    """
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

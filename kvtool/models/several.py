@@ -44,19 +44,21 @@ class SeveralImages(Continuation):
         ]
         lengths = [len(self.prompt.text_ids(text)) for text in question_texts]
         answers: list[str | None] = [None] * len(question_texts)
+        # Questions whose images and texts are of equal shapes run together: nothing is padded.
         for group_rows in _grouped(
             [(*map(_shape, items), n) for items, n in zip(images, lengths, strict=True)]
         ):
             n_tokens = (
                 sum(item.sample.n_tokens for item in images[group_rows[0]]) + lengths[group_rows[0]]
             )
+            # So many prompts at a time that their tokens stay within the bound, and one at least.
             rows = max(1, PROMPT_TOKENS // n_tokens)
             for start in range(0, len(group_rows), rows):
                 chunk = group_rows[start : start + rows]
-                found = self._answers(
+                chunk_answers = self._answers(
                     [images[i] for i in chunk], [question_texts[i] for i in chunk], max_new_tokens
                 )
-                for i, answer in zip(chunk, found, strict=True):
+                for i, answer in zip(chunk, chunk_answers, strict=True):
                     answers[i] = answer
         return answers
 
@@ -87,6 +89,8 @@ class SeveralImages(Continuation):
         from both.
         """
         n_images = len(images[0])
+        # Each image runs through the tower once; slot, slot + n_images, ... are the images of one
+        # place.
         tokens = self._image_tokens([item for items in images for item in items])
         embedded: list[torch.Tensor] = []
         parts: list[tuple[int, Sample]] = []
@@ -96,6 +100,8 @@ class SeveralImages(Continuation):
                     [torch.tensor(ids, dtype=torch.long)] * len(images), self.checkpoint.device
                 )
             )
+            # What a family writes after an image (LLaVA's newline) stands before the text that
+            # follows it.
             if slot:
                 text = self.after_images([items[slot - 1].sample for items in images], text)
             embedded += [text, torch.stack(tokens[slot::n_images]).to(text.dtype)]
@@ -105,6 +111,7 @@ class SeveralImages(Continuation):
         cache = full_cache([], [])
         self.run(prompts, positions.to(self.checkpoint.device), cache)
         last = [items[-1].sample for items in images]
+        # The cache ends with the last image, so that text goes on as after a single one.
         image_start = prompts.shape[1] - last[0].n_tokens
         return cache, [
             replace(sample, image_start=image_start, next_position=next_position) for sample in last
@@ -114,12 +121,12 @@ class SeveralImages(Continuation):
         """Each image's tokens as the decoder takes them, (token, hidden); images of one signature
         run together.
         """
-        found: dict[int, torch.Tensor] = {}
+        tokens_of: dict[int, torch.Tensor] = {}
         for group_rows in _grouped([item.signature for item in items]):
             tokens, _ = self.before_decoder([items[i] for i in group_rows], (), project=True)
             assert tokens is not None
-            found |= zip(group_rows, tokens, strict=True)
-        return [found[i] for i in range(len(items))]
+            tokens_of |= zip(group_rows, tokens, strict=True)
+        return [tokens_of[i] for i in range(len(items))]
 
     def image_positions(self, sample: Sample) -> torch.Tensor:
         """Rotary positions of an image's tokens, its first at 0, in the form of `text_positions` of
@@ -132,13 +139,13 @@ class SeveralImages(Continuation):
         `text_positions` of one row; and that of the token after it. parts: how many tokens stand
         before each image, and the image.
         """
-        found: list[torch.Tensor] = []
+        positions: list[torch.Tensor] = []
         start = 0
         for n_text, sample in parts:
             text = self.text_positions(torch.arange(start, start + n_text)[None])
-            found += [text, start + n_text + self.image_positions(sample)]
+            positions += [text, start + n_text + self.image_positions(sample)]
             start += n_text + sample.next_position - sample.image_start
-        return torch.cat(found, dim=-1), start
+        return torch.cat(positions, dim=-1), start
 
 
 def _check(images: Sequence[Sequence[Prepared]], texts: Sequence[str]) -> None:

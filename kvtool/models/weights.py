@@ -15,12 +15,12 @@ from kvtool.errors import ModelError
 
 _HARMLESS = re.compile(r"(^|\.)(position_ids|inv_freq|mask_token|num_batches_tracked)$")
 """Buffers that networks of today compute themselves, and the token of masked pretraining."""
-_SHOWN = 3
+_LISTED = 3
 
 
-def check_missing(name: str, missing: Iterable[str]) -> None:
+def check_missing(name: str, keys: Iterable[str]) -> None:
     """Raises ModelError where the network has weights that the checkpoint lacks."""
-    if absent := sorted(missing):
+    if absent := sorted(keys):
         raise ModelError(
             f"model {name}: expected weights of every layer, found none for {absent[0]} and "
             f"{len(absent) - 1} others; "
@@ -57,7 +57,7 @@ def check_unexpected(name: str, network: nn.Module, unexpected: Iterable[str]) -
         raise ModelError(
             f"model {name}: expected weights of its configuration alone, found {len(ignored)} that "
             "it has no place "
-            f"for, {', '.join(ignored[:_SHOWN])}{', ...' if len(ignored) > _SHOWN else ''}; take "
+            f"for, {', '.join(ignored[:_LISTED])}{', ...' if len(ignored) > _LISTED else ''}; take "
             "the checkpoint whose "
             "config.json says how its weights are stored (scales, adapters, layers), or its plain "
             "version"

@@ -47,7 +47,7 @@ class Article:
     template: str
     heading: str
     facts: list[tuple[str, str]]
-    found: list[str]
+    findings: list[str]
     rows: str
     charts: Mapping[str, Any] = field(default_factory=dict)
     tables: Sequence[PageTable] = ()
@@ -67,7 +67,7 @@ def build(position: int, study: Study, data: Data) -> Article:
         template="plain.html",
         heading=model_name(result),
         facts=_facts(stored),
-        found=sentences_of(result),
+        findings=sentences_of(result),
         rows=data.add(name, list(replace(result, rows=rows).flat_rows())),
         notes=_notes(result, n_left_out),
     )

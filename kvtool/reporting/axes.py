@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Tick:
     """A mark on an axis: its position and its text."""
 
-    at: float
+    position: float
     text: str
 
 

@@ -128,7 +128,7 @@ class Bar:
 class ChartMark:
     """A vertical line with a name: a mode, or the cut."""
 
-    at: float
+    position: float
     name: str
     style: str
 
@@ -249,7 +249,7 @@ class Whisker:
     """One row of an interval chart, positions in percent of its width."""
 
     name: str
-    at: float | None
+    position: float | None
     low: float | None
     high: float | None
     text: str

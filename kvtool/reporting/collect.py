@@ -124,7 +124,7 @@ def _study(
     """Return all that the page shows."""
     return Study(
         title=title or "Report on image keys and values",
-        made=f"Made by kvtool {versions()['kvtool']} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        origin=f"Made by kvtool {versions()['kvtool']} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
         kept=tuple(results),
         runs=tuple(source.infos()),
         pictures=pictures.pictures.uris,
@@ -140,9 +140,9 @@ def _without_places(page: str, stores: Sequence[Store]) -> str:
 
     The folders are those of the stores, their data sets and their models.
     """
-    places = places_of(run for store in stores for run in store.readable_runs())
-    places |= {str(store.path.absolute()) for store in stores}
-    return without_places(page, places, [store.path for store in stores])
+    paths = places_of(run for store in stores for run in store.readable_runs())
+    paths |= {str(store.path.absolute()) for store in stores}
+    return without_places(page, paths, [store.path for store in stores])
 
 
 def _own_results(store: Store) -> Iterator[Mapping[str, Any]]:

@@ -50,7 +50,7 @@ class Section:
 
     id: str
     title: str
-    found: list[str]
+    findings: list[str]
     articles: list[Article]
 
 
@@ -64,7 +64,7 @@ class Made:
     command: str
     config: str
     versions: str
-    others: int
+    n_duplicates: int
 
 
 def render(study: Study) -> str:
@@ -236,5 +236,5 @@ def _made(position: int, study: Study) -> Made:
         command=result_command(stored, info),
         config=json.dumps(result.config, ensure_ascii=False, indent=1),
         versions=", ".join(f"{name} {version}" for name, version in result.versions.items()),
-        others=stored.others,
+        n_duplicates=stored.n_duplicates,
     )

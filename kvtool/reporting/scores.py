@@ -17,7 +17,7 @@ from kvtool.result import LABELS, Result, Row, block_name, is_summary, metric_na
 HEADS_SHOWN = 10
 """More heads than this do not fit 80 columns: only each layer's best is shown."""
 
-SHOWN = 3
+MAX_METRICS = 3
 """Metrics with an interval that fit beside a name."""
 
 COLD = (38, 50, 90)
@@ -52,7 +52,7 @@ def _leading_rows(result: Result) -> list[tuple[str, Row]]:
 def _scores(result: Result, rows: Sequence[tuple[str, Row]]) -> Table:
     """Return a table of the leading rows with their intervals."""
     names = dict.fromkeys(name for _, row in rows for name in metric_names(row))
-    metrics = list(names)[:SHOWN]
+    metrics = list(names)[:MAX_METRICS]
     title = Text(f"scores{unit_mark(result)}, 95 % interval")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("block" if result.best is not None else "", overflow="fold")
@@ -78,7 +78,7 @@ def _block(row: Row) -> list[Any]:
 
 def _by_label(result: Result, rows: Sequence[Row]) -> Table:
     labels = [name for name in LABELS if any(row.get(name) not in (None, "all") for row in rows)]
-    metrics = metric_names(rows[0])[:SHOWN]
+    metrics = metric_names(rows[0])[:MAX_METRICS]
     table = Table(
         title=Text(f"the best block{unit_mark(result)}"), title_justify="left", box=box.SIMPLE_HEAD
     )

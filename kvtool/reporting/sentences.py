@@ -20,8 +20,8 @@ def best_block(result: Result) -> str:
     best = result.best
     if best is None or best.get(result.metric) is None:
         return f"{result.metric} is defined for no block."
-    of_error = "" if result.higher_is_better else "; lower is better"
-    score = f"{interval(result, best)} {_metric(result)} (n = {best['n']}{of_error})"
+    direction = "" if result.higher_is_better else "; lower is better"
+    score = f"{interval(result, best)} {_metric(result)} (n = {best['n']}{direction})"
     return f"The best block, {block_name(best)}, scores {score}. {chosen_how(result)}"
 
 

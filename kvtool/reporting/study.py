@@ -29,7 +29,7 @@ class KeptResult:
 
     store: str
     result: Result
-    others: int = 0
+    n_duplicates: int = 0
 
     @property
     def run(self) -> str | None:
@@ -54,7 +54,7 @@ class Study:
     """
 
     title: str
-    made: str
+    origin: str
     kept: tuple[KeptResult, ...]
     runs: tuple[Row, ...] = ()
     pictures: Mapping[str, str] = field(default_factory=dict)
@@ -63,10 +63,11 @@ class Study:
     thumbnails: Mapping[tuple[str, str, str], Drawn] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def info(self, kept: KeptResult) -> Row | None:
+    def info(self, stored: KeptResult) -> Row | None:
         """Return Run.info() of a result's run, where the store still has it."""
         return next(
-            (run for run in self.runs if (run["store"], run["run"]) == (kept.store, kept.run)), None
+            (run for run in self.runs if (run["store"], run["run"]) == (stored.store, stored.run)),
+            None,
         )
 
 

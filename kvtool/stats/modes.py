@@ -50,7 +50,7 @@ class Distribution:
     """
 
     bimodal: bool
-    why: str
+    reason: str
     modes: list[float]
     valley: float | None
     valley_ratio: float | None
@@ -60,7 +60,7 @@ class Distribution:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for JSON."""
-        return asdict(self)
+        return {"why" if name == "reason" else name: value for name, value in asdict(self).items()}
 
 
 class Valley(NamedTuple):

@@ -177,7 +177,7 @@ class ArrayRecord:
 class StoredArray:
     """An array on disk as its part recorded it, see ArrayRecord.
 
-    `where` names run, part and array in errors.
+    `location` names run, part and array in errors.
     """
 
     folder: Path
@@ -185,7 +185,7 @@ class StoredArray:
     shard_nbytes: tuple[int, ...]
     shard_crc32c: tuple[int, ...]
     metadata_crc32c: str
-    where: str
+    location: str
 
     def lacking(self) -> str | None:
         """Return the first of its files that is missing or has another size than was written, in
@@ -200,14 +200,14 @@ class StoredArray:
         except (FileNotFoundError, NotADirectoryError):
             size_of_file = {}
         if ZARR_JSON not in size_of_file:
-            return f"{self.where}: file {ZARR_JSON} is missing"
+            return f"{self.location}: file {ZARR_JSON} is missing"
         for shard, expected in enumerate(self.shard_nbytes):
             name = self.spec.shard_name(shard)
             if name not in size_of_file:
-                return f"{self.where}: file {name} is missing"
+                return f"{self.location}: file {name} is missing"
             if size_of_file[name] != expected:
                 return (
-                    f"{self.where}: file {name}: expected {expected} bytes, "
+                    f"{self.location}: file {name}: expected {expected} bytes, "
                     f"found {size_of_file[name]}"
                 )
         return None
@@ -216,15 +216,15 @@ class StoredArray:
         """Raise CorruptError where a shard is missing or has another size than was written."""
         for shard, expected in enumerate(self.shard_nbytes):
             path = self.folder / self.spec.shard_name(shard)
-            with os_errors(f"{self.where}: file {path.name} cannot be read"):
+            with os_errors(f"{self.location}: file {path.name} cannot be read"):
                 try:
                     nbytes = path.stat().st_size
                 except FileNotFoundError:
                     raise CorruptError(
-                        f"{self.where}: file {path.name} is missing: {REPAIR}"
+                        f"{self.location}: file {path.name} is missing: {REPAIR}"
                     ) from None
             if nbytes != expected:
                 raise CorruptError(
-                    f"{self.where}: file {path.name}: expected {expected} bytes, found {nbytes}: "
-                    f"{REPAIR}"
+                    f"{self.location}: file {path.name}: expected {expected} bytes, found "
+                    f"{nbytes}: {REPAIR}"
                 )

@@ -109,7 +109,7 @@ class Store(Displayed, StoredResults):
                 path.name for path in layout.entries(layout.runs_path(self.path)) if path.is_dir()
             ]
 
-    def readable_runs(self, wanted: Callable[[Run], bool] | None = None) -> list[Run]:
+    def readable_runs(self, condition: Callable[[Run], bool] | None = None) -> list[Run]:
         """Return all runs that open, by name; a warning tells of the others, once.
 
         wanted: only these, and their images must open, too.
@@ -118,8 +118,8 @@ class Store(Displayed, StoredResults):
         for name in self.runs():
             try:
                 run = Run(self.path, read_config(self.path, name))
-                if wanted is not None:
-                    if not wanted(run):
+                if condition is not None:
+                    if not condition(run):
                         continue
                     run.parts()
                 runs.append(run)
@@ -191,7 +191,9 @@ class Store(Displayed, StoredResults):
             raise StoreError(f"run {full_config.name}: it was removed while it was made: run again")
         return run_of_config
 
-    def new_run(self, config: RunConfig, ids: Sequence[str], place: str | None) -> Run | None:
+    def new_run(
+        self, config: RunConfig, ids: Sequence[str], dataset_path: str | None
+    ) -> Run | None:
         """Return a new run of these settings, named config.run_name, whose roster begins with these
         images.
 
@@ -199,7 +201,7 @@ class Store(Displayed, StoredResults):
         """
         full_config = replace(config, name=layout.check_name(config.run_name, "run name"))
         with os_errors(f"run {full_config.name}: cannot be made in {self.path}"):
-            new = write_run(self.path, full_config, segment_attributes(ids, place))
+            new = write_run(self.path, full_config, segment_attributes(ids, dataset_path))
         return Run(self.path, full_config) if new else None
 
     def free_name(self, stem: str) -> str:

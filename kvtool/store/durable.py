@@ -154,8 +154,8 @@ def check_sizes(folder: Path, files: Mapping[str, int]) -> None:
             raise TornError(_torn(folder / name, f"{expected} bytes", f"{nbytes}"))
 
 
-def _torn(path: Path, expected: str, found: str) -> str:
+def _torn(path: Path, expected: str, actual: str) -> str:
     return (
-        f"{path}: expected {expected}, found {found}: it was removed or changed while it was "
+        f"{path}: expected {expected}, found {actual}: it was removed or changed while it was "
         "written: run again"
     )

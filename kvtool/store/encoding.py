@@ -81,26 +81,28 @@ def _transposed(values: Bits) -> Bits:
     out = np.empty(values.shape[::-1], values.dtype)
     for start in range(0, len(values), TRANSPOSE_TOKENS):
         stop = start + TRANSPOSE_TOKENS
+        # Neighboring values of one dimension are alike, and compress better side by side.
         out[:, start:stop] = values[start:stop].T
     return out
 
 
-def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, where: str) -> Bits:
+def decode_chunk(chunk: NDArray[np.uint8], codec: Codec, scratch: Bits, location: str) -> Bits:
     """Return values (token, dim) of an inner chunk, a view of `scratch` (dim, token) or, where
-    nothing is compressed, of `chunk`. Raises CorruptError that begins with `where`.
+    nothing is compressed, of `chunk`. Raises CorruptError that begins with `location`.
     """
+    # The checksum is compared first: damaged bytes never reach the decompressor.
     frame = chunk[:-CRC_NBYTES]
     stored = int.from_bytes(chunk[-CRC_NBYTES:].tobytes(), "little")
     checksum = crc32c(frame)
     if stored != checksum:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x}, found {checksum:08x}: damaged: {REPAIR}"
+            f"{location}: expected crc32c {stored:08x}, found {checksum:08x}: damaged: {REPAIR}"
         )
     # blosc's header has the size of what it compressed; nothing else is to be written to scratch.
     nbytes = frame.nbytes if codec == "none" else int.from_bytes(frame[4:8].tobytes(), "little")
     if nbytes != scratch.nbytes:
         raise CorruptError(
-            f"{where}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: {REPAIR}"
+            f"{location}: expected a chunk of {scratch.nbytes} bytes, found {nbytes}: {REPAIR}"
         )
     if codec == "none":
         return frame.view(scratch.dtype).reshape(scratch.shape[::-1])
@@ -120,14 +122,14 @@ def encode_index(chunk_nbytes: list[int]) -> bytes:
     return data + crc32c(data).to_bytes(CRC_NBYTES, "little")
 
 
-def decode_index(data: NDArray[np.uint8], where: str) -> NDArray[np.uint64]:
-    """Return (chunk, 2) offsets and sizes. Raises CorruptError that begins with `where`."""
+def decode_index(data: NDArray[np.uint8], location: str) -> NDArray[np.uint64]:
+    """Return (chunk, 2) offsets and sizes. Raises CorruptError that begins with `location`."""
     index = data[:-CRC_NBYTES]
     stored = int.from_bytes(data[-CRC_NBYTES:].tobytes(), "little")
     checksum = crc32c(index)
     if stored != checksum:
         raise CorruptError(
-            f"{where}: expected crc32c {stored:08x} of the index, found {checksum:08x}: damaged: "
-            f"{REPAIR}"
+            f"{location}: expected crc32c {stored:08x} of the index, found {checksum:08x}: "
+            f"damaged: {REPAIR}"
         )
     return index.view("<u8").reshape(-1, 2)

@@ -34,36 +34,36 @@ class KeptBytes(Protocol):
         """The tower's layers that are stored."""
 
 
-def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, kept: KeptBytes) -> int:
+def token_bytes(kind: Kind, geometry: Geometry, dtype: Precision, selection: KeptBytes) -> int:
     """Return how many bytes one token takes in a kind's array, over its layers and heads.
 
     Compression is not counted."""
     values = {
-        "key": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
-        "value": len(kept.layers) * geometry.kv_heads * geometry.head_dim,
+        "key": len(selection.layers) * geometry.kv_heads * geometry.head_dim,
+        "value": len(selection.layers) * geometry.kv_heads * geometry.head_dim,
         "projected": geometry.hidden,
-        "vision": len(kept.vision_layers) * geometry.vision_dim,
+        "vision": len(selection.vision_layers) * geometry.vision_dim,
     }
     return values[kind] * STORED_DTYPE[dtype].itemsize
 
 
-def sample_bytes(sample: Sample, model: ModelInfo, kept: KeptBytes) -> int:
+def sample_bytes(sample: Sample, model: ModelInfo, selection: KeptBytes) -> int:
     """Return how many bytes one image takes with the text before it, before compression."""
     total = 0
-    for kind in kept.kinds:
+    for kind in selection.kinds:
         tokens = sample.n_vision_tokens if kind == "vision" else sample.n_tokens
         if kind in ("key", "value"):
             tokens += sample.image_start
-        total += tokens * token_bytes(kind, model.geometry, model.dtype, kept)
+        total += tokens * token_bytes(kind, model.geometry, model.dtype, selection)
     return total
 
 
 def run_bytes(
-    samples: Sequence[Sample], model: ModelInfo, kept: KeptBytes, n_texts: int = 0
+    samples: Sequence[Sample], model: ModelInfo, selection: KeptBytes, n_texts: int = 0
 ) -> int:
     """Return how many bytes these images and n_texts texts take, before compression."""
-    texts = n_texts * token_bytes("value", model.geometry, model.dtype, kept)
-    return texts + sum(sample_bytes(sample, model, kept) for sample in samples)
+    texts = n_texts * token_bytes("value", model.geometry, model.dtype, selection)
+    return texts + sum(sample_bytes(sample, model, selection) for sample in samples)
 
 
 def expected_bytes(raw_bytes: int, codec: str, dtype: Precision = "bfloat16") -> int:

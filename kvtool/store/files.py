@@ -1,23 +1,16 @@
-"""Files that survive a crash: sealed JSON, fsync, rename, and a temporary folder of one's own.
-
-A sealed JSON file carries the crc32c of its own bytes (computed with the eight digits as zeros), so
-that a flipped bit anywhere in it is found, in a sample's id as much as in a brace.
-"""
+"""Files that survive a crash: fsync, rename, and a temporary folder for each writer."""
 
 from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from kvtool.errors import CorruptError, SpaceError, StoreError
+from kvtool.errors import SpaceError, StoreError
 from kvtool.store import ledger
 from kvtool.store.durable import (
     FileRecord,
@@ -26,7 +19,6 @@ from kvtool.store.durable import (
     check_sizes,
     crc32c,
     fsync_folder,
-    read_file,
     sizes,
     walk,
     write_file,
@@ -43,16 +35,12 @@ from kvtool.store.owners import (
     this_process,
     untouched_s,
 )
+from kvtool.store.sealed import leaf_json
 
 __all__ = ["crc32c", "fsync_folder", "host_name", "write_file"]  # and what is defined here
 
-SEAL = "kvtool_crc32c"
-UNSEALED = "00000000"
-_SEAL_PATTERN = re.compile(rb'"kvtool_crc32c": "([0-9a-f]{8})"')
-_NO_ZARR = {"about": "files of kvtool that are not Zarr"}
-"""An attribute for those who meet such a folder with zarr."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 SCRATCH_EXPIRY_S = 86400.0
 """When a folder in tmp/ is left by a process nobody can judge: it is touched every HEARTBEAT_S
 while in use.
@@ -60,86 +48,6 @@ while in use.
 _sequence = itertools.count()
 _swept: set[tuple[int, Path]] = set()
 _watch = Watch()
-
-
-def sealed(document: dict[str, Any]) -> bytes:
-    """Return JSON bytes of a document whose first SEAL member (now UNSEALED) becomes the checksum
-    of those bytes.
-    """
-    text = json.dumps(document).encode()
-    start, stop = _SEAL_PATTERN.search(text).span(1)  # type: ignore[union-attr]
-    return text[:start] + b"%08x" % crc32c(text) + text[stop:]
-
-
-def unsealed(data: bytes, where: str) -> dict[str, Any]:
-    """Return the inverse of sealed, SEAL left in place.
-
-    Raises CorruptError that begins with `where`.
-    """
-    match = _SEAL_PATTERN.search(data)
-    if match is None:
-        raise CorruptError(
-            f"{where}: expected a checksum ({SEAL}), found none: damaged, or not kvtool's"
-        )
-    start, stop = match.span(1)
-    checksum = b"%08x" % crc32c(data[:start] + UNSEALED.encode() + data[stop:])
-    if checksum != match[1]:
-        raise CorruptError(
-            f"{where}: expected crc32c {match[1].decode()}, found {checksum.decode()}: damaged"
-        )
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptError(
-            f"{where}: expected JSON, found {str(error) or type(error).__name__}"
-        ) from None
-    if not isinstance(document, dict):
-        raise CorruptError(f"{where}: expected a JSON object, found {type(document).__name__}")
-    return document
-
-
-def group_json(attributes: dict[str, Any]) -> bytes:
-    """zarr.json of an explicit group; the seal is its first attribute, since zarr allows no other
-    member.
-    """
-    return sealed(
-        {"zarr_format": 3, "node_type": "group", "attributes": {SEAL: UNSEALED, **attributes}}
-    )
-
-
-def leaf_json(attributes: dict[str, Any]) -> bytes:
-    """Return the zarr.json of a folder whose files are not Zarr, e.g. of results: an array without
-    a value.
-
-    zarr never looks into the folder of an array, so that it finds nothing there that it would have
-    to warn of.
-    """
-    geometry = {
-        "shape": [0],
-        "data_type": "uint8",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": 0,
-        "codecs": [{"name": "bytes"}],
-    }
-    all_attributes = {SEAL: UNSEALED, **_NO_ZARR, **attributes}
-    return sealed(
-        {"zarr_format": 3, "node_type": "array", **geometry, "attributes": all_attributes}
-    )
-
-
-def read_group(folder: Path, where: str) -> dict[str, Any]:
-    """Return the attributes that group_json or leaf_json was given.
-
-    Raises CorruptError, or FileNotFoundError.
-    """
-    where = f"{where}: {ZARR_JSON}"
-    attributes = unsealed(read_file(folder / ZARR_JSON), where).get("attributes")
-    if not isinstance(attributes, dict):
-        raise CorruptError(f"{where}: expected the attributes of a group, found none")
-    for name in (SEAL, *_NO_ZARR):
-        attributes.pop(name, None)
-    return attributes
 
 
 def replace_file(path: Path, data: bytes, tmp: Path) -> None:
@@ -179,7 +87,7 @@ def commit_folder(tmp: Path, target: Path, files: Mapping[str, FileRecord] | Non
     try:
         tmp.rename(target)
     except OSError as error:
-        if error.errno not in _TAKEN:
+        if error.errno not in _OCCUPIED:
             raise
         shutil.rmtree(tmp)
         fsync_folder(

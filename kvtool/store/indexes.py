@@ -27,15 +27,13 @@ from kvtool.store import layout
 from kvtool.store.files import (
     commit_folder,
     crc32c,
-    group_json,
-    leaf_json,
     os_errors,
-    read_group,
     remove_committed,
     scratch_folder,
     write_file,
 )
 from kvtool.store.run import Run
+from kvtool.store.sealed import group_json, leaf_json, read_group
 
 Pieces = list[tuple[int, str]]
 """(size in bytes, crc32c as 8 hex digits) of a file's consecutive pieces."""

@@ -21,17 +21,14 @@ from kvtool.errors import CorruptError, KvtoolError, StoreError
 from kvtool.store import layout, ledger
 from kvtool.store.durable import FileRecord, make_folder, read_file, read_record, write_recorded
 from kvtool.store.files import (
-    SEAL,
-    UNSEALED,
     close_plain_folders,
     commit_folder,
     os_errors,
     remove_committed,
     replace_file,
     scratch_folder,
-    sealed,
-    unsealed,
 )
+from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"

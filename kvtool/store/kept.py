@@ -28,6 +28,8 @@ def kept_results(run: Run, command: str) -> Iterator[Result]:
     images = run.images_hash()
     for result in results_among(open_store(run.store).results()):
         config = result.config
-        same = config.get("run_hash") == run.config.hash and config.get("images_hash") == images
-        if same and result.command == command and "ids_hash" not in config:
+        is_current = (
+            config.get("run_hash") == run.config.hash and config.get("images_hash") == images
+        )
+        if is_current and result.command == command and "ids_hash" not in config:
             yield result

@@ -131,12 +131,12 @@ class RunConfig:
         """
         return [*self.kinds, *(name for name, kind in TEXT_KINDS.items() if kind in self.kinds)]
 
-    def differences(self, other: RunConfig) -> list[str]:
+    def differences(self, config: RunConfig) -> list[str]:
         """'field: ours, theirs' for each field of the identity that differs, those of the model one
         by one.
         """
         ours = self._identity
-        theirs = other._identity
+        theirs = config._identity
         model = ours.pop("model")
         other_model = theirs.pop("model")
         pairs = [(name, ours[name], theirs[name]) for name in ours]
@@ -165,11 +165,11 @@ class RunConfig:
         return cls(**{**record, **tuples, "model": model, "defaults": defaults})
 
 
-def same_numbers(model: ModelInfo, other: ModelInfo) -> bool:
+def same_numbers(model: ModelInfo, second_model: ModelInfo) -> bool:
     """Return whether two models give the same numbers, whatever they are called and wherever they
     lie.
     """
-    return _model_identity(model) == _model_identity(other)
+    return _model_identity(model) == _model_identity(second_model)
 
 
 def _model_identity(model: ModelInfo) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
+def dimension_names(array: str, is_text: bool = False) -> tuple[str, ...]:
     """Return the names of an array's four dimensions.
 
     Arrays of a part share a name only where they share the dimension, so that xarray opens the part
@@ -212,7 +212,7 @@ def dimension_names(array: str, of_texts: bool = False) -> tuple[str, ...]:
         token = "token" if array == "projected" else "vision_token"
         return f"{array}_layer", f"{array}_head", token, f"{array}_dim"
     token = "text_token" if array in TEXT_KINDS else "token"
-    return "layer", "kv_head", "text" if of_texts else token, "dim"
+    return "layer", "kv_head", "text" if is_text else token, "dim"
 
 
 def token_counts(samples: Sequence[Sample], array: str) -> list[int]:
@@ -243,9 +243,9 @@ def _without(record: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in shared}
 
 
-def samples_from_json(record: dict[str, Any], where: str) -> tuple[Sample, ...]:
-    """Return the inverse of samples_to_json. Raises CorruptError that begins with `where`."""
+def samples_from_json(record: dict[str, Any], location: str) -> tuple[Sample, ...]:
+    """Return the inverse of samples_to_json. Raises CorruptError that begins with `location`."""
     return tuple(
-        schema.read(Sample, {**record["shared"], **entry}, f"{where}, image")
+        schema.read(Sample, {**record["shared"], **entry}, f"{location}, image")
         for entry in record["each"]
     )

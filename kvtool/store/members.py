@@ -13,25 +13,26 @@ from kvtool.store import indexes, layout
 from kvtool.store.arrays import StoredArray
 from kvtool.store.durable import FileRecord, read_file, read_record
 from kvtool.store.encoding import Bits
-from kvtool.store.files import crc32c, read_group
+from kvtool.store.files import crc32c
 from kvtool.store.manifest import token_offsets
 from kvtool.store.nonfinite import WHAT, describe
 from kvtool.store.parts import Part
 from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files
 from kvtool.store.run import Run
+from kvtool.store.sealed import read_group
 from kvtool.store.shards import OpenShard, ReadRequest, Rows
 
 
-def check_group(folder: Path, run: str, where: str) -> Iterator[Problem]:
+def check_group(folder: Path, run: str, location: str) -> Iterator[Problem]:
     """Yield a problem where a group's zarr.json is missing, damaged or cannot be read."""
     try:
-        read_group(folder, where)
+        read_group(folder, location)
     except FileNotFoundError:
-        yield Problem(run, "", "", f"{where}: {layout.ZARR_JSON} is missing", "group", folder)
+        yield Problem(run, "", "", f"{location}: {layout.ZARR_JSON} is missing", "group", folder)
     except CorruptError as error:
         yield Problem(run, "", "", str(error), "group", folder)
     except OSError as error:
-        yield Problem(run, "", "", f"{where}: cannot be read: {error.strerror}")
+        yield Problem(run, "", "", f"{location}: cannot be read: {error.strerror}")
 
 
 def is_in_place(run: Run, part: Part) -> bool:
@@ -154,7 +155,7 @@ def _check_array(array: StoredArray) -> Iterator[tuple[str, Mend]]:
 
 
 def _damage(
-    array: StoredArray, shard: int, expected: FileRecord, found: FileRecord
+    array: StoredArray, shard: int, expected: FileRecord, actual: FileRecord
 ) -> Iterator[tuple[str, Mend]]:
     """Yield every damaged chunk of a shard; where none is, its checksum as a whole."""
     spec = array.spec
@@ -164,7 +165,7 @@ def _damage(
     )
     name = spec.shard_name(shard)
     as_whole = (
-        f"file {name}: expected crc32c {expected.crc32c:08x}, found {found.crc32c:08x}: "
+        f"file {name}: expected crc32c {expected.crc32c:08x}, found {actual.crc32c:08x}: "
         f"{layout.REPAIR}"
     )
     for what in whats or [as_whole]:
@@ -180,7 +181,7 @@ def _damaged_chunks(array: StoredArray, layer: int) -> Iterator[str]:
             try:
                 _read(ReadRequest(array, layer, range(head, head + 1), [rows]), out)
             except StoreError as error:
-                yield str(error).removeprefix(f"{array.where}: ")
+                yield str(error).removeprefix(f"{array.location}: ")
 
 
 def _read(request: ReadRequest, out: Bits) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WHAT = "values that are not finite"
 """How every message calls them."""
 
-Place = tuple[str, int, int]
+StoredBlock = tuple[str, int, int]
 """(array, layer, head): a kind, text_key or text_value (the prompt before the image), or text
 (class names and expressions); the model's numbers.
 """
@@ -49,19 +49,21 @@ def records(counts: Sequence[int], heads: int) -> list[list[int]]:
     return [[*divmod(block, heads), count] for block, count in enumerate(counts) if count]
 
 
-def blocks(places: Iterable[Place]) -> set[Place]:
-    """Return the (kind, layer, head) of places; texts count for the kind of their geometry."""
+def blocks(stored: Iterable[StoredBlock]) -> set[StoredBlock]:
+    """Return the (kind, layer, head) of stored blocks; texts count for the kind of their
+    geometry.
+    """
     kinds = {"text_key": "key", "text_value": "value", "text": "value"}
-    return {(kinds.get(array, array), layer, head) for array, layer, head in places}
+    return {(kinds.get(array, array), layer, head) for array, layer, head in stored}
 
 
-def describe(places: Iterable[Place], config: RunConfig) -> str:
-    """Places in words, e.g. "value: layers 3-5, all heads; layer 7, head 2".
+def describe(stored: Iterable[StoredBlock], config: RunConfig) -> str:
+    """Return blocks in words, e.g. "value: layers 3-5, all heads; layer 7, head 2".
 
     Neighbouring layers with the same heads are told together.
     """
     heads_at: dict[str, dict[int, list[int]]] = {}
-    for array, layer, head in sorted(set(places)):
+    for array, layer, head in sorted(set(stored)):
         heads_at.setdefault(array, {}).setdefault(layer, []).append(head)
     return ", and ".join(
         f"{array}: {'; '.join(_layer_groups(heads_at_layer, config.heads_and_dim(array)[0]))}"

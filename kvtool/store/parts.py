@@ -4,7 +4,7 @@ is opened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,14 @@ class Part:
     attributes: dict[str, Any]
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """What leads errors: the run and the part."""
         return f"run {self.run}, part {self.name}"
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
         """The images of the part, by rising index. Raises CorruptError."""
-        return samples_from_json(self.attributes["samples"], self.where)
+        return samples_from_json(self.attributes["samples"], self.location)
 
     @cached_property
     def indices(self) -> tuple[int, ...]:
@@ -61,13 +61,13 @@ class Part:
         """Who each image is, without the rest of its sample: cheap for many parts."""
         record = self.attributes["samples"]
         shared = {"digest": "", "stamp": [], **record["shared"]}
-        label = f"{self.where}, image"
+        label = f"{self.location}, image"
         return tuple(schema.read(Picture, {**shared, **entry}, label) for entry in record["each"])
 
     @cached_property
     def arrays(self) -> dict[str, StoredArray]:
         """The arrays of the part, by name. Raises CorruptError."""
-        return stored_arrays(self.folder, self.attributes, self.where)
+        return stored_arrays(self.folder, self.attributes, self.location)
 
     @property
     def nbytes(self) -> int:
@@ -102,16 +102,16 @@ class SampleRecords:
     """Of a part's images: what all of them share, and the rest of each."""
 
     shared: dict[str, Any]
-    each: list[dict[str, Any]]
+    images: list[dict[str, Any]] = field(metadata=schema.member("each"))
 
 
 def check_part(part: Part, config: RunConfig) -> None:
     """Raise CorruptError where the attributes of a part cannot be those of a part of a run of
     these settings.
     """
-    label = part.where
+    label = part.location
     attributes = part.attributes
-    records = schema.read(SampleRecords, attributes.get("samples"), f"{label}: samples").each
+    records = schema.read(SampleRecords, attributes.get("samples"), f"{label}: samples").images
     counts = schema.read(dict[str, tuple[int, ...]], attributes.get("offsets"), f"{label}: offsets")
     schema.read(tuple[int, ...], list(part.indices), f"{label}: index")
     _check_nonfinite(part, config)
@@ -135,11 +135,11 @@ def check_part(part: Part, config: RunConfig) -> None:
 
 def check_text(part: Part, config: RunConfig) -> None:
     """As check_part, of a part of texts."""
-    texts = schema.read(list[str], part.attributes.get("names"), f"{part.where}: names")
+    texts = schema.read(list[str], part.attributes.get("names"), f"{part.location}: names")
     _check_nonfinite(part, config)
-    check_arrays(part.arrays, config, part.where, {"value": len(texts)})
+    check_arrays(part.arrays, config, part.location, {"value": len(texts)})
     if "value" not in part.arrays:
-        raise CorruptError(f"{part.where}: expected an array value, found none: {layout.REPAIR}")
+        raise CorruptError(f"{part.location}: expected an array value, found none: {layout.REPAIR}")
 
 
 def _check_nonfinite(part: Part, config: RunConfig) -> None:
@@ -149,19 +149,19 @@ def _check_nonfinite(part: Part, config: RunConfig) -> None:
     records = schema.read(
         dict[str, list[tuple[int, int, int]]],
         part.attributes.get("nonfinite", {}),
-        f"{part.where}: nonfinite",
+        f"{part.location}: nonfinite",
     )
     for name, blocks in records.items():
         layers, heads = len(config.stored_layers(name)), config.heads_and_dim(name)[0]
         if any(not (0 <= layer < layers and 0 <= head < heads) for layer, head, _ in blocks):
             raise CorruptError(
-                f"{part.where}: nonfinite: expected blocks of the run, found {blocks}: "
+                f"{part.location}: nonfinite: expected blocks of the run, found {blocks}: "
                 f"{layout.REPAIR}"
             )
 
 
 def check_arrays(
-    arrays: dict[str, StoredArray], config: RunConfig, where: str, tokens: dict[str, int]
+    arrays: dict[str, StoredArray], config: RunConfig, location: str, tokens: dict[str, int]
 ) -> None:
     """Raise CorruptError where an array is none of the run's, or has another shape than so many
     tokens make.
@@ -169,32 +169,34 @@ def check_arrays(
     for name, array in arrays.items():
         if name not in tokens:
             raise CorruptError(
-                f"{where}: expected arrays {', '.join(tokens)}, found {name!r}: {layout.REPAIR}"
+                f"{location}: expected arrays {', '.join(tokens)}, found {name!r}: {layout.REPAIR}"
             )
         heads, dim = config.heads_and_dim(name)
         expected = (len(config.stored_layers(name)), heads, tokens[name], dim)
         actual = (array.spec.shape, array.spec.dtype)
         if actual != (expected, config.model.dtype):
             raise CorruptError(
-                f"{where}, array {name}: expected {config.model.dtype} of shape {expected}, "
+                f"{location}, array {name}: expected {config.model.dtype} of shape {expected}, "
                 f"found {actual[1]} of "
                 f"shape {actual[0]}: {layout.REPAIR}"
             )
 
 
-def stored_arrays(folder: Path, attributes: dict[str, Any], where: str) -> dict[str, StoredArray]:
+def stored_arrays(
+    folder: Path, attributes: dict[str, Any], location: str
+) -> dict[str, StoredArray]:
     """Return the arrays that a group's attributes list, by name. Raises CorruptError."""
-    records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{where}: arrays")
+    records = schema.read(dict[str, ArrayRecord], attributes.get("arrays"), f"{location}: arrays")
     arrays = {}
     for name, record in records.items():
         if problem := record.problem():
-            raise CorruptError(f"{where}, array {name}: {problem}: {layout.REPAIR}")
+            raise CorruptError(f"{location}, array {name}: {problem}: {layout.REPAIR}")
         arrays[name] = StoredArray(
             folder=folder / name,
             spec=record.spec,
             shard_nbytes=record.shard_nbytes,
             shard_crc32c=record.shard_crc32c,
             metadata_crc32c=record.metadata_crc32c,
-            where=f"{where}, array {name}",
+            location=f"{location}, array {name}",
         )
     return arrays

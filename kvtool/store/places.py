@@ -23,27 +23,27 @@ def places_of(runs: Iterable[Run]) -> set[str]:
     """Folders that runs name: of their stores, data sets and models; and the user's home and
     working folder.
     """
-    places = {str(Path.home()), str(Path.cwd())}
+    paths = {str(Path.home()), str(Path.cwd())}
     for run in runs:
         config = run.config
-        places.add(str(Path(run.store).absolute()))
-        places |= {run.place or "", config.dataset_path or "", config.model.name}
-    return places
+        paths.add(str(Path(run.store).absolute()))
+        paths |= {run.place or "", config.dataset_path or "", config.model.name}
+    return paths
 
 
-def without_places(text: str, places: Iterable[str], stores: Sequence[Path] = ()) -> str:
+def without_places(text: str, paths: Iterable[str], stores: Sequence[Path] = ()) -> str:
     """A text, of HTML or JSON too, that has the folders' names in place of their paths.
 
     stores: those of one name in several folders are told apart by the folder that they are in.
     """
     names = Counter(store.name for store in stores)
-    absolute = (place for place in places if place.startswith("/") and len(place) > 1)
-    for place in sorted(absolute, key=len, reverse=True):
-        name = "~" if place == str(Path.home()) else folder_name(place)  # else it is the user's
+    absolute = (path for path in paths if path.startswith("/") and len(path) > 1)
+    for path in sorted(absolute, key=len, reverse=True):
+        name = "~" if path == str(Path.home()) else folder_name(path)  # else it is the user's
         if names[name] > 1:
-            name = f"{Path(place).parent.name}/{name}"
-        for written in _spellings(place):
-            text = text.replace(written, name)
+            name = f"{Path(path).parent.name}/{name}"
+        for spelling in _spellings(path):
+            text = text.replace(spelling, name)
     return text
 
 
@@ -54,9 +54,9 @@ def folder_name(name: str) -> str:
     return Path(name).name if name.startswith("/") else name
 
 
-def _spellings(place: str) -> Iterator[str]:
+def _spellings(path: str) -> Iterator[str]:
     """As it stands in plain text, in HTML and in JSON, with other letters than ASCII as they are or
     escaped.
     """
-    quoted = (json.dumps(place, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
-    yield from dict.fromkeys((place, html.escape(place), *quoted))
+    quoted = (json.dumps(path, ensure_ascii=ascii)[1:-1] for ascii in (False, True))
+    yield from dict.fromkeys((path, html.escape(path), *quoted))

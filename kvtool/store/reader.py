@@ -205,7 +205,8 @@ class PartsReader:
         array = part.arrays.get(name)
         if array is None:
             raise CorruptError(
-                f"{part.where}: expected an array {name}, found {', '.join(part.arrays)}: {REPAIR}"
+                f"{part.location}: expected an array {name}, found {', '.join(part.arrays)}: "
+                f"{REPAIR}"
             )
         # The sizes are looked at once: a lost file must not read as NaN.
         if (part.name, name) not in self._checked:

@@ -16,17 +16,15 @@ from kvtool.store.durable import read_file, write_file
 from kvtool.store.files import (
     close_plain_folders,
     commit_folder,
-    group_json,
     is_stale_scratch,
     is_watched_scratch,
-    leaf_json,
     os_errors,
     remove_committed,
     replace_file,
     scratch_folder,
-    unsealed,
 )
 from kvtool.store.problems import Mend, Problem
+from kvtool.store.sealed import group_json, leaf_json, unsealed
 from kvtool.store.verify import units
 
 _DID: dict[Mend, str] = {
@@ -49,7 +47,11 @@ class Mended:
     run: str
     part: str
     did: str
-    why: str
+    reason: str
+
+    def row(self) -> dict[str, str]:
+        """Return the columns of a table."""
+        return {"run": self.run, "part": self.part, "did": self.did, "why": self.reason}
 
 
 def repair(store: Store, dry_run: bool = False) -> list[Mended]:

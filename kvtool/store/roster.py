@@ -10,7 +10,7 @@ they say together.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,9 @@ from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import ledger
 from kvtool.store.durable import make_folder
-from kvtool.store.files import (
-    commit_folder,
-    group_json,
-    os_errors,
-    read_group,
-    scratch_folder,
-    write_file,
-)
+from kvtool.store.files import commit_folder, os_errors, scratch_folder, write_file
 from kvtool.store.layout import ROSTER, ZARR_JSON
+from kvtool.store.sealed import group_json, read_group
 
 
 @dataclass(frozen=True)
@@ -38,92 +32,103 @@ class _Segment:
 
     start: int
     ids: list[str]
-    gone: list[int]
-    place: str | None
+    absent: list[int] = field(metadata=schema.member("gone"))
+    dataset_path: str | None = field(metadata=schema.member("place"))
 
 
 @dataclass(frozen=True)
 class Roster:
     """The images of a run, by index.
 
-    ids: id of each index, images that are gone included. gone: indices whose pictures left the data
-    set, so that the run does not hold them. place: where the data set lay when the last segment was
-    written; None where it has no place, as a list of paths. n_segments: segments read.
+    Args:
+        ids: id of each index, images that are gone included.
+        absent: indices whose pictures left the data set, so that the run does not hold them.
+        dataset_path: where the data set lay when the last segment was written; None where it has no
+            path, as a list of pictures.
+        n_segments: segments read.
     """
 
     ids: tuple[str, ...] = ()
-    gone: frozenset[int] = frozenset()
-    place: str | None = None
+    absent: frozenset[int] = frozenset()
+    dataset_path: str | None = None
     n_segments: int = 0
 
     @cached_property
     def index_of(self) -> dict[str, int]:
         """Index of each image that is not gone."""
-        return {name: index for index, name in enumerate(self.ids) if index not in self.gone}
+        return {name: index for index, name in enumerate(self.ids) if index not in self.absent}
 
-    def extended(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
+    def extended(
+        self, ids: Sequence[str], dataset_path: str | None, absent: Collection[int] = ()
+    ) -> Roster:
         """This roster with further images at its end, images gone, and the data set's place as of
         now.
         """
-        left = self.gone | frozenset(gone)
-        listed = {name for index, name in enumerate(self.ids) if index not in left}
+        all_absent = self.absent | frozenset(absent)
+        listed = {name for index, name in enumerate(self.ids) if index not in all_absent}
         new = tuple(name for name in dict.fromkeys(ids) if name not in listed)
-        return Roster((*self.ids, *new), left, place, self.n_segments)
+        return Roster((*self.ids, *new), all_absent, dataset_path, self.n_segments)
 
 
-def read_roster(folder: Path, where: str) -> Roster:
+def read_roster(folder: Path, location: str) -> Roster:
     """Return the roster in a run's folder; empty where it has no segment yet.
 
-    Raises CorruptError that begins with `where`.
+    Raises CorruptError that begins with `location`.
     """
     ids: list[str] = []
-    gone: set[int] = set()
-    place: str | None = None
+    absent: set[int] = set()
+    dataset_path: str | None = None
     number = 0
     while (folder / ROSTER / segment_name(number)).is_dir():
-        segment = _read_segment(folder, number, where)
+        segment = _read_segment(folder, number, location)
         if segment.start != len(ids):
             raise CorruptError(
-                f"{where}: roster {segment_name(number)}: expected it to begin at image "
+                f"{location}: roster {segment_name(number)}: expected it to begin at image "
                 f"{len(ids)}, found "
                 f"{segment.start}: remove the run, then extract again"
             )
         ids += segment.ids
-        gone |= set(segment.gone)
-        place = segment.place
+        absent |= set(segment.absent)
+        dataset_path = segment.dataset_path
         number += 1
     if ledger.entry_of(folder.parent.parent, folder / ROSTER / segment_name(number)).exists():
         raise CorruptError(
-            f"{where}: roster {segment_name(number)} is gone: `kvtool store repair` restores it"
+            f"{location}: roster {segment_name(number)} is gone: `kvtool store repair` restores it"
         )
-    return Roster(tuple(ids), frozenset(gone), place, number)
+    return Roster(tuple(ids), frozenset(absent), dataset_path, number)
 
 
 def extend_roster(
     store: Path,
     folder: Path,
-    where: str,
+    location: str,
     ids: Sequence[str],
-    place: str | None,
-    gone: Collection[int] = (),
+    dataset_path: str | None,
+    absent: Collection[int] = (),
 ) -> Roster:
     """Put what is new at the roster's end and return it.
 
     Of several writers at once, one after the other does.
     """
     while True:
-        roster = read_roster(folder, where)
-        wanted = roster.extended(ids, place, gone)
-        if (wanted.ids, wanted.gone, wanted.place) == (
+        roster = read_roster(folder, location)
+        extended = roster.extended(ids, dataset_path, absent)
+        if (extended.ids, extended.absent, extended.dataset_path) == (
             roster.ids,
-            roster.gone,
-            roster.place,
+            roster.absent,
+            roster.dataset_path,
         ) and roster.n_segments:
             return roster
         segment = segment_attributes(
-            wanted.ids[len(roster.ids) :], place, len(roster.ids), wanted.gone - roster.gone
+            extended.ids[len(roster.ids) :],
+            dataset_path,
+            len(roster.ids),
+            extended.absent - roster.absent,
         )
-        with os_errors(f"{where}: its roster cannot be written"), scratch_folder(store) as scratch:
+        with (
+            os_errors(f"{location}: its roster cannot be written"),
+            scratch_folder(store) as scratch,
+        ):
             name = segment_name(roster.n_segments)
             write_segment(scratch / name, segment)
             make_folder(folder / ROSTER)
@@ -131,12 +136,12 @@ def extend_roster(
 
 
 def segment_attributes(
-    ids: Sequence[str], place: str | None, start: int = 0, gone: Collection[int] = ()
+    ids: Sequence[str], dataset_path: str | None, start: int = 0, absent: Collection[int] = ()
 ) -> dict[str, Any]:
     """Return what a segment records: ids of the indices from `start` on, indices gone since, the
     data set's place.
     """
-    return {"start": start, "ids": list(ids), "gone": sorted(gone), "place": place}
+    return {"start": start, "ids": list(ids), "gone": sorted(absent), "place": dataset_path}
 
 
 def write_segment(folder: Path, attributes: dict[str, Any]) -> None:
@@ -150,9 +155,9 @@ def segment_name(number: int) -> str:
     return f"{number:07d}"
 
 
-def _read_segment(folder: Path, number: int, where: str) -> _Segment:
+def _read_segment(folder: Path, number: int, location: str) -> _Segment:
     """Return the attributes of a segment, checked. Raises CorruptError."""
-    name = f"{where}: roster {segment_name(number)}"
+    name = f"{location}: roster {segment_name(number)}"
     with os_errors(f"{name}: cannot be read"):
         try:
             segment = read_group(folder / ROSTER / segment_name(number), name)

@@ -27,11 +27,13 @@ class Run(StoredRun):
     refresh() looks again. Texts, covered_indices and parts are as of now.
     """
 
-    def enroll(self, ids: Sequence[str], place: str | None, gone: Collection[int] = ()) -> Roster:
+    def enroll(
+        self, ids: Sequence[str], dataset_path: str | None, absent: Collection[int] = ()
+    ) -> Roster:
         """Put images that are new at the end of the roster, and note those gone and the data set's
         place.
         """
-        return extend_roster(self.store, self.folder, f"run {self.name}", ids, place, gone)
+        return extend_roster(self.store, self.folder, f"run {self.name}", ids, dataset_path, absent)
 
     def claimed(self, name: str) -> bool:
         """Return whether someone holds the claim on `name` now."""
@@ -101,7 +103,7 @@ class Run(StoredRun):
         """
         with os_errors(f"run {self.name}: part {name} cannot be dropped"):
             remove_committed(self.store, self.folder / "parts" / name)
-        self._known.pop(f"parts/{name}", None)
+        self._parts.pop(f"parts/{name}", None)
         self.refresh()
 
     def commit_text(self, names: Sequence[str], values: Bits) -> None:

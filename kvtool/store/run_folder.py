@@ -9,17 +9,10 @@ from typing import Any
 from kvtool import schema
 from kvtool.errors import CorruptError
 from kvtool.store import layout
-from kvtool.store.files import (
-    commit_folder,
-    group_json,
-    leaf_json,
-    os_errors,
-    read_group,
-    scratch_folder,
-    write_file,
-)
+from kvtool.store.files import commit_folder, os_errors, scratch_folder, write_file
 from kvtool.store.manifest import RunConfig
 from kvtool.store.roster import segment_name, write_segment
+from kvtool.store.sealed import group_json, leaf_json, read_group
 
 _MEND_RUN = "`kvtool store repair` mends it, or remove the run"
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from kvtool.errors import CorruptError, StoreError
 from kvtool.store import layout
-from kvtool.store.files import member_names, os_errors, read_group
+from kvtool.store.files import member_names, os_errors
 from kvtool.store.manifest import RunConfig
-from kvtool.store.nonfinite import Place
+from kvtool.store.nonfinite import StoredBlock
 from kvtool.store.parts import Part, check_part, check_text
 from kvtool.store.roster import Roster, read_roster
+from kvtool.store.sealed import read_group
 
 
 @dataclass(repr=False)
@@ -22,7 +23,7 @@ class RunParts:
 
     store: Path
     config: RunConfig
-    _known: dict[str, Part] = field(default_factory=dict)
+    _parts: dict[str, Part] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -43,7 +44,7 @@ class RunParts:
     def place(self) -> str | None:
         """Where the data set lay when it was last extracted from; None for a list of paths."""
         roster = self.roster
-        return roster.place if roster.n_segments else self.config.dataset_path
+        return roster.dataset_path if roster.n_segments else self.config.dataset_path
 
     def parts(self) -> list[Part]:
         """Return the committed parts, as of now."""
@@ -70,7 +71,7 @@ class RunParts:
             extent = f" ({len(whats)} of {len(parts)} parts are damaged)" if len(whats) > 1 else ""
             raise CorruptError(f"{whats[0]}{extent}: {layout.REPAIR}")
 
-    def nonfinite(self, within: range | None = None) -> dict[Place, int]:
+    def nonfinite(self, within: range | None = None) -> dict[StoredBlock, int]:
         """Return how many values are NaN or infinite, by (array, layer, head) where there are any,
         as of now.
 
@@ -79,7 +80,7 @@ class RunParts:
 
         within: only parts that may hold images of this range of dataset indices, and no texts.
         """
-        counts: Counter[Place] = Counter()
+        counts: Counter[StoredBlock] = Counter()
         names = self.config.array_names()
         parts = [(name, name, part) for part in self._scan("parts", within) for name in names]
         texts = [("value", "text", part) for part in self._scan("text")] if within is None else []
@@ -128,7 +129,7 @@ class RunParts:
                 continue
             # The attributes of a part never change, so they are read once.
             key = f"{group}/{entry}"
-            if key not in self._known:
-                self._known[key] = self.open_part(group, entry)
-            parts.append(self._known[key])
+            if key not in self._parts:
+                self._parts[key] = self.open_part(group, entry)
+            parts.append(self._parts[key])
         return parts

@@ -72,14 +72,14 @@ class OpenShard:
         self.request = request
         spec = request.array.spec
         shard = request.layer // spec.shard_layers
-        self.where = f"{request.array.where}: file {spec.shard_name(shard)}"
+        self.location = f"{request.array.location}: file {spec.shard_name(shard)}"
         self.nbytes = request.array.shard_nbytes[shard]
         path = request.array.folder / spec.shard_name(shard)
-        with os_errors(f"{self.where}: cannot be read"):
+        with os_errors(f"{self.location}: cannot be read"):
             try:
                 self.fd = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
-                raise CorruptError(f"{self.where} is missing: {REPAIR}") from None
+                raise CorruptError(f"{self.location} is missing: {REPAIR}") from None
         try:
             self.spans = list(_spans(self._pieces(self._index())))
             self._announce()
@@ -113,15 +113,16 @@ class OpenShard:
             max((_end(span[-1]) - span[0].offset for span in self.spans), default=0), np.uint8
         )
         for span in self.spans:
+            # A span is read with one call; its pieces are slices of that buffer.
             base = span[0].offset
             decoded = -1
             data = self._pread(buffer[: _end(span[-1]) - base], base)
             for piece in span:
                 # Several stretches of one chunk follow each other: it is decoded once.
                 if piece.offset != decoded:
-                    where = f"{self.where}, bytes {piece.offset} to {_end(piece)}"
+                    location = f"{self.location}, bytes {piece.offset} to {_end(piece)}"
                     chunk = data[piece.offset - base : _end(piece) - base]
-                    values = decode_chunk(chunk, spec.codec, scratch, where)
+                    values = decode_chunk(chunk, spec.codec, scratch, location)
                     decoded = piece.offset
                 target = out[piece.head, piece.out : piece.out + piece.hi - piece.lo]
                 if out.dtype == spec.storage:
@@ -131,21 +132,21 @@ class OpenShard:
 
     def _index(self) -> NDArray[np.uint64]:
         """Return (layer, head, chunk, 2) offsets and sizes of the shard's inner chunks."""
-        with os_errors(f"{self.where}: cannot be read"):
+        with os_errors(f"{self.location}: cannot be read"):
             nbytes = os.fstat(self.fd).st_size
         if nbytes != self.nbytes:
             raise CorruptError(
-                f"{self.where}: expected {self.nbytes} bytes, found {nbytes}: {REPAIR}"
+                f"{self.location}: expected {self.nbytes} bytes, found {nbytes}: {REPAIR}"
             )
         spec = self.request.array.spec
         # The index lies at the end of the file.
         tail = np.empty(spec.index_nbytes, np.uint8)
-        index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.where)
+        index = decode_index(self._pread(tail, self.nbytes - tail.nbytes), self.location)
         # As floats, offset and size cannot overflow, whatever a damaged index says.
         end = index.astype(np.float64).sum(1).max(initial=0)
         if end > self.nbytes or index[:, 1].min(initial=CRC_NBYTES) < CRC_NBYTES:
             raise CorruptError(
-                f"{self.where}: expected an index of chunks within the file, found one outside: "
+                f"{self.location}: expected an index of chunks within the file, found one outside: "
                 f"{REPAIR}"
             )
         return index.reshape(spec.shard_layers, spec.shape[1], spec.chunks_per_head, 2)
@@ -172,12 +173,13 @@ class OpenShard:
 
     def _pread(self, buffer: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
         done = 0
+        # A read may give less than was asked for, e.g. on network file systems.
         while done < buffer.nbytes:
-            with os_errors(f"{self.where}: cannot be read"):
+            with os_errors(f"{self.location}: cannot be read"):
                 count = os.preadv(self.fd, [buffer[done:].data], offset + done)
             if count == 0:
                 raise CorruptError(
-                    f"{self.where}: the file became shorter while it was read: {REPAIR}"
+                    f"{self.location}: the file became shorter while it was read: {REPAIR}"
                 )
             done += count
         return buffer

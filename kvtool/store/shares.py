@@ -21,7 +21,7 @@ from kvtool.store.locks import POLL_S
 from kvtool.store.run import Run
 
 Chunk = TypeVar("Chunk")
-Kept = TypeVar("Kept")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass
@@ -66,30 +66,30 @@ class Share:
             time.sleep(min(POLL_S, deadline - now))
 
     def once(
-        self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
-    ) -> Kept:
+        self, run: Run, name: str, stored: Callable[[], Outcome | None], make: Callable[[], Outcome]
+    ) -> Outcome:
         """Return what is kept of a chunk; where that is nothing, it is made, which keeps it, by one
         process at a time.
 
         name: of the claim, see chunk_name. Raises BusyError, at once, where another process holds
         it.
         """
-        outcome = kept()
+        outcome = stored()
         if outcome is not None:
             return outcome
         with _held(run, name):
-            outcome = kept()  # another process may have made it since
+            outcome = stored()  # another process may have made it since
             if outcome is None:
                 outcome = make()
                 self.done.append(name)
         return outcome
 
     def result(
-        self, run: Run, name: str, kept: Callable[[], Kept | None], make: Callable[[], Kept]
-    ) -> Kept:
+        self, run: Run, name: str, stored: Callable[[], Outcome | None], make: Callable[[], Outcome]
+    ) -> Outcome:
         """As once(), for work of one chunk: it waits for another process as each() does."""
-        outcomes: list[Kept] = []
-        self.each([name], lambda _: outcomes.append(self.once(run, name, kept, make)), "results")
+        outcomes: list[Outcome] = []
+        self.each([name], lambda _: outcomes.append(self.once(run, name, stored, make)), "results")
         return outcomes[0]
 
 
@@ -115,11 +115,11 @@ def sharing(wait_s: float, share: Share | None = None) -> Iterator[Share]:
         ) from None
 
 
-def chunk_name(what: str, about: str, key: str) -> str:
+def chunk_name(what: str, subject: str, key: str) -> str:
     """Return the name of a chunk's claim: what it is, about what, and the beginning of the key
     under which it is kept.
     """
-    subject = re.sub(r"[^A-Za-z0-9.]+", "_", about)[-80:]
+    subject = re.sub(r"[^A-Za-z0-9.]+", "_", subject)[-80:]
     return "-".join(filter(None, (what, subject, key[:16])))
 
 

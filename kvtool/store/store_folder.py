@@ -7,13 +7,8 @@ from pathlib import Path
 from kvtool.errors import StoreError
 from kvtool.store import layout
 from kvtool.store.durable import make_folder
-from kvtool.store.files import (
-    close_plain_folders,
-    group_json,
-    read_group,
-    replace_file,
-    scratch_folder,
-)
+from kvtool.store.files import close_plain_folders, replace_file, scratch_folder
+from kvtool.store.sealed import group_json, read_group
 
 VERSION_FIELD = "kvtool_store_version"
 

@@ -39,7 +39,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "dtype": config.model.dtype,
         "dataset": config.dataset,
         "split": config.split,
-        "place": roster.place if roster.n_segments else config.dataset_path,
+        "place": roster.dataset_path if roster.n_segments else config.dataset_path,
         "prefix": config.prefix,
         "view": config.view,
         "keys": config.keys,

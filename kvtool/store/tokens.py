@@ -97,16 +97,16 @@ def token_table(samples: Sequence[Sample], kind: Kind, choice: TokenChoice) -> A
     locations = [
         _places(sample, kind)[indices] for sample, indices in zip(samples, choices, strict=True)
     ]
-    table = np.zeros(sum(counts), [("image", ids.dtype), *_PLACE.descr])
+    table = np.zeros(sum(counts), [("image", ids.dtype), *_LOCATION.descr])
     table["image"] = np.repeat(ids, counts)
     if locations:
         joined = np.concatenate(locations)
-        for name in _PLACE.names or ():
+        for name in _LOCATION.names or ():
             table[name] = joined[name]
     return _as_frame(table)
 
 
-_PLACE = np.dtype(
+_LOCATION = np.dtype(
     [
         ("token", "<i8"),
         ("row", "<i8"),
@@ -120,8 +120,9 @@ _PLACE = np.dtype(
 
 def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
     """Return the (token,) records of where each token of an image lies."""
-    locations = np.zeros(count_tokens(sample, kind), _PLACE)
+    locations = np.zeros(count_tokens(sample, kind), _LOCATION)
     locations["token"] = np.arange(len(locations))
+    # Tokens of no grid, such as newlines, lie nowhere.
     for name, nowhere in (("row", -1), ("col", -1), ("x_px", np.nan), ("y_px", np.nan)):
         locations[name] = nowhere
     for span in sample.vision_spans if kind == "vision" else sample.spans:
@@ -129,15 +130,16 @@ def _places(sample: Sample, kind: Kind) -> NDArray[Any]:
     return locations
 
 
-def _place_span(places: NDArray[Any], span: GridSpan) -> None:
+def _place_span(table: NDArray[Any], span: GridSpan) -> None:
     """Fill in the records of one grid's tokens."""
     rows, cols = np.indices(span.grid).reshape(2, -1)
+    # A row may be longer than the grid is wide: a newline token ends it, which lies nowhere.
     tokens = span.start + rows * span.row_stride + cols
     center_px: Any = span.centre_px  # works on arrays as it does on numbers
     x_px, y_px = center_px(rows, cols)
     for name, values in (("row", rows), ("col", cols), ("x_px", x_px), ("y_px", y_px)):
-        places[name][tokens] = values
-    places["grid"][tokens] = span.name
+        table[name][tokens] = values
+    table["grid"][tokens] = span.name
 
 
 def _as_frame(table: NDArray[Any]) -> Any:

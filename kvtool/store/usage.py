@@ -19,7 +19,7 @@ _HEAD_BYTES = 400
 class Usage:
     """parts, texts: arrays of images and of texts.
 
-    metadata: zarr.json files, claims and the ledger. n_results, n_answers: files of each. other:
+    metadata: zarr.json files, claims and the ledger. n_results, n_answers: files of each. foreign:
     what is not kvtool's.
     """
 
@@ -32,14 +32,14 @@ class Usage:
     indexes: int
     tmp: int
     metadata: int
-    other: int
+    foreign: int
     n_results: int
     n_answers: int
 
     def row(self) -> dict[str, int]:
         """Return the columns of a table."""
         sizes = {
-            f"{name}_bytes": size
+            f"{'other' if name == 'foreign' else name}_bytes": size
             for name, size in asdict(self).items()
             if not name.startswith(("n_", "bytes"))
         }
@@ -68,11 +68,11 @@ def measure(store: Path) -> Usage:
         "indexes",
         "tmp",
         "metadata",
-        "other",
     )
     return Usage(
         bytes=sizes.total(),
         **{purpose: sizes[purpose] for purpose in purposes},
+        foreign=sizes["other"],
         n_results=counts["results"],
         n_answers=counts["answers"],
     )

@@ -17,12 +17,13 @@ from kvtool.errors import CorruptError, StoreError
 from kvtool.store import keeping, layout, ledger
 from kvtool.store.catalog import Store
 from kvtool.store.durable import read_file
-from kvtool.store.files import crc32c, scratch_owner, unsealed
+from kvtool.store.files import crc32c, scratch_owner
 from kvtool.store.members import check_group, check_member, check_segment, is_in_place
 from kvtool.store.parts import Part
 from kvtool.store.problems import Mend, Problem, drop_if_corrupt, foreign_files, unreadable
 from kvtool.store.roster import segment_name
 from kvtool.store.run import Run
+from kvtool.store.sealed import unsealed
 
 __all__ = ["Problem", "Unit", "in_share", "units", "verify"]
 Progress = Callable[[int], object]

@@ -15,7 +15,7 @@ from kvtool.errors import StoreError
 from kvtool.store.arrays import ArrayRecord, ArraySpec
 from kvtool.store.durable import FileRecord, TornError, write_recorded
 from kvtool.store.encoding import STORED_DTYPE, Bits, encode_chunk, encode_index
-from kvtool.store.files import commit_folder, group_json, os_errors, scratch_folder
+from kvtool.store.files import commit_folder, os_errors, scratch_folder
 from kvtool.store.layout import ZARR_JSON, part_range
 from kvtool.store.manifest import (
     TEXT_KINDS,
@@ -26,6 +26,7 @@ from kvtool.store.manifest import (
     token_offsets,
 )
 from kvtool.store.nonfinite import count_nonfinite, records
+from kvtool.store.sealed import group_json
 from kvtool.types import Sample
 
 Pieces = Bits | Sequence[Bits]
@@ -92,17 +93,17 @@ def _commit(
     arrays: Mapping[str, Pieces],
     lengths: Mapping[str, list[int]],
     attributes: dict[str, Any],
-    where: str,
+    location: str,
 ) -> int:
     """Write arrays and attributes aside, then rename.
 
     Arrays without a single value are not written.
     """
     checked = {
-        name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{where}, array {name}")
+        name: _check_pieces(pieces, config, name, sum(lengths[name]), f"{location}, array {name}")
         for name, pieces in arrays.items()
     }
-    with os_errors(f"{where}: cannot be written in {store}"):
+    with os_errors(f"{location}: cannot be written in {store}"):
         try:
             return _write_and_rename(store, folder, checked, lengths, config, attributes)
         except (FileNotFoundError, TornError):
@@ -136,7 +137,7 @@ def _write_and_rename(
             if any(piece.size for piece in pieces):
                 spec = _plan(config, name, pieces, lengths[name])
                 records_of_files, nonfinite_blocks = write_array(
-                    tmp / name, spec, pieces, dimension_names(name, of_texts="names" in attributes)
+                    tmp / name, spec, pieces, dimension_names(name, is_text="names" in attributes)
                 )
                 arrays_written[name] = asdict(array_record(spec, records_of_files))
                 files |= {f"{name}/{file}": record for file, record in records_of_files.items()}
@@ -236,24 +237,24 @@ def _plan(config: RunConfig, name: str, pieces: Sequence[Bits], lengths: list[in
     )
 
 
-def _check_samples(samples: Sequence[Sample], name: str, where: str) -> None:
+def _check_samples(samples: Sequence[Sample], name: str, location: str) -> None:
     span = part_range(name)
     indices = [sample.index for sample in samples]
     if span is None or not indices:
         raise StoreError(
-            f"{where}: expected a name like 0000000-0000032 and at least one image, found "
+            f"{location}: expected a name like 0000000-0000032 and at least one image, found "
             f"{len(indices)}"
         )
     if indices != sorted(set(indices)) or indices[0] < span[0] or indices[-1] >= span[1]:
         raise StoreError(
-            f"{where}: expected rising indices within the name's range, found {indices}"
+            f"{location}: expected rising indices within the name's range, found {indices}"
         )
     if len({sample.id for sample in samples}) != len(samples):
-        raise StoreError(f"{where}: expected ids that differ, found the same id twice")
+        raise StoreError(f"{location}: expected ids that differ, found the same id twice")
 
 
 def _check_pieces(
-    pieces: Pieces, config: RunConfig, name: str, tokens: int, where: str
+    pieces: Pieces, config: RunConfig, name: str, tokens: int, location: str
 ) -> list[Bits]:
     """Return the array as a list of pieces of the run's geometry and dtype, or StoreError."""
     parts = [pieces] if isinstance(pieces, np.ndarray) else list(pieces)
@@ -267,10 +268,10 @@ def _check_pieces(
             or piece.dtype != dtype
         ):
             raise StoreError(
-                f"{where}: expected {dtype} of shape {expected}, found {piece.dtype} of shape "
+                f"{location}: expected {dtype} of shape {expected}, found {piece.dtype} of shape "
                 f"{piece.shape}"
             )
     total = sum(piece.shape[2] for piece in parts)
     if total != tokens or not parts:
-        raise StoreError(f"{where}: expected {tokens} tokens in all, found {total}")
+        raise StoreError(f"{location}: expected {tokens} tokens in all, found {total}")
     return parts

@@ -68,9 +68,9 @@ def test_plain_rows_are_all_taken_and_the_rest_is_dependent() -> None:
             {"layer": 2, "kv_head": 1},
         ]
     )
-    assert heads.chosen == {(2, 1), (5, 0)}
+    assert heads.selected == {(2, 1), (5, 0)}
     assert len(heads.dependent) == 22
-    assert not heads.chosen & heads.dependent
+    assert not heads.selected & heads.dependent
 
 
 def test_variance_rows_are_taken_where_true() -> None:
@@ -81,7 +81,7 @@ def test_variance_rows_are_taken_where_true() -> None:
     ]
     values = {"kind": "value", "layer": 3, "kv_head": 3, "input_agnostic": True}
     heads = taken([*rows, values])
-    assert heads.chosen == {(0, 0), (4, 2)}
+    assert heads.selected == {(0, 0), (4, 2)}
     assert heads.dependent == {(0, 1)}
 
 
@@ -173,8 +173,8 @@ def test_controls_are_as_many_of_the_same_layers() -> None:
     for each in (*named["random"], *named["dependent"]):
         assert len(each.heads) == 14
         assert {layer for layer, _ in each.heads} <= set(range(18, 28))
-    assert all(not each.heads & heads.chosen for each in named["dependent"])
-    assert any(each.heads & heads.chosen for each in named["random"])
+    assert all(not each.heads & heads.selected for each in named["dependent"])
+    assert any(each.heads & heads.selected for each in named["random"])
     assert len({each.heads for each in (*named["random"], *named["dependent"])}) == 10
     again, _ = make_conditions(
         heads, PAPER, resolve_layers("last:10", 28), ("dependent", "random"), 5, 0
@@ -225,4 +225,4 @@ def test_rows_travel_as_json_lines(tmp_path: Path) -> None:
             json.dumps({"layer": n, "kv_head": 0, "input_agnostic": n < 2}) + "\n" for n in range(6)
         )
     )
-    assert head_set(read_rows(str(path)), SMALL, "v").chosen == {(0, 0), (1, 0)}
+    assert head_set(read_rows(str(path)), SMALL, "v").selected == {(0, 0), (1, 0)}

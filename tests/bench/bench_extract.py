@@ -35,8 +35,9 @@ def bench() -> list[Row]:
 
 def prepared_batches(folder: Path, scenes: Path) -> tuple[Any, Any, list[list[Any]]]:
     """The job, its plan, and its images prepared in the batches that extract makes of them."""
+    from kvtool.engine.capture import batches
     from kvtool.engine.match import open_extraction
-    from kvtool.engine.pipeline import batches, prepare_one
+    from kvtool.engine.pipeline import prepare_one
     from kvtool.engine.plan import Job, make_plan
     from kvtool.models import load_model
 

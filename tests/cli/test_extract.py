@@ -265,7 +265,7 @@ def test_a_file_is_no_store_to_extract_into(
 def test_a_store_of_another_version(
     kvtool: LineShell, tmp_path: Path, tiny_model: Path, few: Path
 ) -> None:
-    from kvtool.store.files import group_json
+    from kvtool.store.sealed import group_json
     from kvtool.store.store_folder import VERSION_FIELD
 
     (tmp_path / "s.kv").mkdir()

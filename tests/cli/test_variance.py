@@ -45,7 +45,7 @@ def test_rows_are_what_a_knockout_reads(variance: LineShell, run: Run, tmp_path:
     assert {row["group"] for row in rows} == {"early", "middle", "late"}
     (tmp_path / "rows").write_text("\n".join(out))
     heads = head_set(read_rows(str(tmp_path / "rows")), run.config.model.geometry, "rows")
-    assert heads.chosen == set(CONSTANT)
+    assert heads.selected == set(CONSTANT)
     assert len(heads.dependent) == 12
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvtool.datasets.bdd10k import Bdd10k, check_train_ids
-from kvtool.datasets.files import stream_json_list
+from kvtool.datasets.json_files import stream_json_list
 from kvtool.datasets.masks import read_label_map
 from kvtool.errors import DatasetError, UsageError
 from tests.support import datasets as builders

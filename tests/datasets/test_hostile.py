@@ -17,17 +17,16 @@ from PIL import Image
 from kvtool.datasets import Spec, open_dataset
 from kvtool.datasets.base import ImageRef
 from kvtool.datasets.blink import Blink
-from kvtool.datasets.files import (
-    by_stem,
+from kvtool.datasets.files import by_stem, read_lines
+from kvtool.datasets.folder import pictures_by_id
+from kvtool.datasets.images import load_image
+from kvtool.datasets.json_files import (
     name_of,
     read_json,
     read_json_lines,
-    read_lines,
     stream_json_list,
     text_of,
 )
-from kvtool.datasets.folder import pictures_by_id
-from kvtool.datasets.images import load_image
 from kvtool.datasets.masks import read_binary, read_label_map, read_rgb, segmentation_mask
 from kvtool.datasets.pope import Pope
 from kvtool.datasets.restricted_pickle import load_plain

@@ -186,7 +186,7 @@ def test_captions_name_everything(scenes: list[Scene]) -> None:
                 rival.category == thing.category for rival in scene.things
             )
             assert thing.color in tokens
-        assert {scene.place, scene.time} <= set(tokens)
+        assert {scene.setting, scene.time} <= set(tokens)
 
 
 def test_everything_said_is_in_the_vocabulary(asked: list[tuple[Scene, SceneQuestion]]) -> None:

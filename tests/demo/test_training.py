@@ -177,7 +177,7 @@ def test_symbols_are_the_sum_of_true_words() -> None:
     inside = torch.from_numpy(patches[0, 0].ravel() > 0)
     assert (grid[inside][:, ids[scene.things[0].category]] == 1).all()
     assert (grid[~inside][:, ids[scene.things[0].category]] == 0).all()
-    assert (grid[:, ids[scene.place]] == 0.5).all()
+    assert (grid[:, ids[scene.setting]] == 0.5).all()
     few = few_patches(np.random.default_rng(0), patches, 12)
     assert inside[few[0]].sum() == 1
 

@@ -170,10 +170,15 @@ def test_area_fractions_agree_with_drawings() -> None:
 def test_sampled_scenes_keep_what_is_given() -> None:
     rng = np.random.default_rng(0)
     scene = sample_scene(
-        rng, size_wh=(100, 90), categories=["fish", "cup"], place="sea", time="night", style="pale"
+        rng,
+        size_wh=(100, 90),
+        categories=["fish", "cup"],
+        setting="sea",
+        time="night",
+        style="pale",
     )
     assert [thing.category for thing in scene.things] == ["fish", "cup"]
-    assert (scene.place, scene.time, scene.style, scene.size_wh) == (
+    assert (scene.setting, scene.time, scene.style, scene.size_wh) == (
         "sea",
         "night",
         "pale",

@@ -176,8 +176,8 @@ class Strange:
     def present(self) -> Sequence[ImageRef]:
         return self.images()
 
-    def left_out(self, most: int) -> list[str]:
-        del most
+    def left_out(self, limit: int) -> list[str]:
+        del limit
         return []
 
     def texts(self) -> Sequence[str]:

@@ -14,9 +14,10 @@ import pytest
 
 import kvtool
 from kvtool.engine import local
+from kvtool.engine.capture import capture_part
 from kvtool.engine.match import open_extraction
 from kvtool.engine.outcome import Report
-from kvtool.engine.pipeline import capture_part, prepare_one
+from kvtool.engine.pipeline import prepare_one
 from kvtool.engine.plan import Job, make_plan
 from kvtool.engine.ray import collect
 from kvtool.engine.reuse import open_source

@@ -139,8 +139,8 @@ class Answers(Kind):
         import kvtool
         from kvtool.reporting.emit import emit
         from kvtool.result import FORMATS, Result
-        from kvtool.store.files import SEAL, UNSEALED, sealed
         from kvtool.store.layout import entries
+        from kvtool.store.sealed import SEAL, UNSEALED, sealed
 
         copy_tree(self.seeds / "results", folder / "store")
         path = rng.choice(entries(folder / "store" / "results"))

@@ -155,8 +155,8 @@ def hostile_record(rng: random.Random, data: bytes) -> bytes:
     """A sealed document of other content, under a right seal; a run's under a right hash where it
     has one.
     """
-    from kvtool.store.files import SEAL, UNSEALED, sealed
     from kvtool.store.manifest import RunConfig
+    from kvtool.store.sealed import SEAL, UNSEALED, sealed
 
     document = json.loads(data)
     place = "attributes" if "attributes" in document else "result"

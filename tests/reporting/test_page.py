@@ -87,7 +87,7 @@ def test_of_several_results_the_fullest_then_the_newest() -> None:
         ("a.kv", {"schema": "later/2"}),
     ]
     kept = choose(iter(records))
-    assert [(one.store, one.others) for one in kept] == [("a.kv", 3), ("b.kv", 0)]
+    assert [(one.store, one.n_duplicates) for one in kept] == [("a.kv", 3), ("b.kv", 0)]
     assert kept[0].result == whole
 
 

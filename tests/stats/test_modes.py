@@ -81,7 +81,7 @@ def test_keys_that_never_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "why"),
+    ("values", "reason"),
     [
         (np.zeros(20), "no variance at all"),
         (np.zeros(0), "no variance at all"),
@@ -89,10 +89,10 @@ def test_keys_that_never_change() -> None:
         (np.full(20, 3.0), "all keys vary alike"),
     ],
 )
-def test_what_cannot_be_asked(values: Array, why: str) -> None:
+def test_what_cannot_be_asked(values: Array, reason: str) -> None:
     found = describe(values, 0)
     assert not found.bimodal
-    assert why in found.why
+    assert reason in found.reason
     assert (found.valley, found.p_value) == (None, None)
     assert sum(found.counts) in (0, len(values))
 

@@ -21,7 +21,7 @@ from kvtool.errors import (
     UsageError,
 )
 from kvtool.store import existing_store, open_store, owners
-from kvtool.store.files import group_json
+from kvtool.store.sealed import group_json
 from kvtool.store.verify import verify
 from tests.support.runs import commit, config, dead_process, new_run, new_store, ragged
 

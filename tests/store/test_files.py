@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvtool.errors import CorruptError, SpaceError, StoreError
-from kvtool.store import durable, files, owners
+from kvtool.store import durable, files, owners, sealed
 from tests.support.runs import dead_process
 
 JSON = st.recursive(
@@ -27,23 +27,25 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_sealed_json_round_trips(document: dict[str, object]) -> None:
-    found = files.unsealed(files.sealed({files.SEAL: files.UNSEALED, "inner": document}), "here")
+    found = sealed.unsealed(
+        sealed.sealed({sealed.SEAL: sealed.UNSEALED, "inner": document}), "here"
+    )
     assert found["inner"] == document
 
 
 def test_any_flipped_bit_of_sealed_json_is_found() -> None:
     data = bytearray(
-        files.group_json(
-            {"ids": ["a", "é"], "n": 10, files.SEAL + "s": '"kvtool_crc32c": "00000000"'}
+        sealed.group_json(
+            {"ids": ["a", "é"], "n": 10, sealed.SEAL + "s": '"kvtool_crc32c": "00000000"'}
         )
     )
     for position in range(len(data)):
         for bit in range(8):
             data[position] ^= 1 << bit
             with pytest.raises(CorruptError, match=r"^here: expected"):
-                files.unsealed(bytes(data), "here")
+                sealed.unsealed(bytes(data), "here")
             data[position] ^= 1 << bit
-    assert files.unsealed(bytes(data), "here")["attributes"]["n"] == 10
+    assert sealed.unsealed(bytes(data), "here")["attributes"]["n"] == 10
 
 
 def test_a_commit_moves_the_folder_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kvtool import schema
 from kvtool.result import Result
 from kvtool.store import Store, keeping
-from kvtool.store.files import SEAL, UNSEALED, sealed
+from kvtool.store.sealed import SEAL, UNSEALED, sealed
 from kvtool.store.verify import verify
 from tests.support.damage import empty, flip, make_a_list, truncate
 from tests.support.runs import new_store

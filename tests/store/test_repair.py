@@ -16,8 +16,8 @@ import pytest
 
 from kvtool.errors import BusyError, CorruptError, StoreError
 from kvtool.store import Store, open_store
-from kvtool.store.files import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.repair import prune, repair, restore_root
+from kvtool.store.sealed import SEAL, UNSEALED, sealed, unsealed
 from kvtool.store.verify import in_share, units, verify
 from tests.support.runs import (
     assert_holds,
@@ -233,10 +233,10 @@ def test_pruning_removes_what_belonged_to_a_run_that_is_gone(store: Store) -> No
         "of_other", {"config": {"run": "other", "run_hash": store.run("other").config.hash}}
     )
     (store.path / "tmp" / f"{dead_process().tag}-0").mkdir()
-    assert [row.why.split("/")[0] for row in prune(store)] == ["tmp"]
+    assert [row.reason.split("/")[0] for row in prune(store)] == ["tmp"]
     store.remove_run("tiny")
     rows = prune(store, dry_run=True)
-    assert sorted(row.why.split(":")[0] for row in rows) == [
+    assert sorted(row.reason.split(":")[0] for row in rows) == [
         "pictures/drawn",
         "results/abc.json",
         "results/abd.json",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kvtool.store import Run, durable, files, open_store, part_name
-from kvtool.store.files import SEAL, group_json
+from kvtool.store.sealed import SEAL, group_json
 from kvtool.types import Geometry
 from tests.support.runs import MODEL, new_run, sample
 

@@ -31,7 +31,7 @@ def write(
     spec = ArraySpec.plan(shape, lengths, one_file, dtype, codec)
     files, _ = write_array(folder / "key", spec, [values], dimension_names("key"))
     return StoredArray(
-        folder / "key", **vars(array_record(spec, files)), where="run r, part p, array key"
+        folder / "key", **vars(array_record(spec, files)), location="run r, part p, array key"
     ), values
 
 

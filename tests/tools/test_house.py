@@ -18,12 +18,15 @@ LONG_BODY = "\n".join(["    pass"] * 40)
 CASES: dict[str, tuple[Callable[[house.Module], Iterator[str]], str, int]] = {
     "a module of 300 lines": (house.long_modules, "x = 0\n" * 300, 0),
     "a module of 301 lines": (house.long_modules, "x = 0\n" * 301, 1),
-    "a function of 40 lines": (house.long_functions, f"def f():\n{LONG_BODY[9:]}\n", 0),
-    "a function of 41 lines": (house.long_functions, f"def f():\n{LONG_BODY}\n", 1),
+    "a body of 40 lines": (house.long_functions, f"def f():\n{LONG_BODY}\n", 0),
+    "a body of 41 lines": (house.long_functions, f"def f():\n    pass\n{LONG_BODY}\n", 1),
+    "a docstring": (house.long_functions, f"def f():\n    'A\\\nB'\n{LONG_BODY}\n", 0),
+    "a docstring alone": (house.long_functions, "def f():\n    'Doc.'\n", 0),
     "a line of 101 columns": (house.long_lines, f"{LONG_NAME}\n{LONG_NAME[1:]}\n", 1),
     "an assignment": (house.banned_names, "found = 1\n_each: int = 2\nvalues = 3\n", 2),
     "a loop and a parameter": (house.banned_names, "def f(kept):\n    for one in kept: pass\n", 2),
     "a prefix": (house.banned_names, "of_layer = offer = 1\n", 1),
+    "what plug-ins rely on": (house.banned_names, "class A:\n    about: int\n    kept = 1\n", 2),
     "use without binding": (house.banned_names, "print(found, kept.said)\n", 0),
     "the other of an operator": (house.banned_names, "def __eq__(self, other): pass\n", 0),
     "a method": (house.undocumented, "class A:\n    'Doc.'\n    def b(self): pass\n", 1),
@@ -45,12 +48,21 @@ def test_a_rule_counts_its_cases(tmp_path: Path, monkeypatch: Patch, case: str) 
     assert len(list(rule(module(tmp_path, text)))) == count
 
 
-def test_the_signature_of_a_command_is_not_counted(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_the_signature_is_not_counted(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(house, "ROOT", tmp_path)
     flags = "\n".join(f"    flag_{number}: int," for number in range(50))
     text = f"def command(\n{flags}\n):\n    pass\n"
-    assert list(house.long_functions(module(tmp_path, text, "kvtool.cli.x"))) == []
-    assert len(list(house.long_functions(module(tmp_path, text)))) == 1
+    assert list(house.long_functions(module(tmp_path, text))) == []
+
+
+def test_what_plug_ins_rely_on_keeps_its_name(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Only in the classes of the package that documents it, and only as an attribute."""
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    text = "class A:\n    about: int\n    kept = 1\n    def f(self):\n        about = 2\n"
+    names = [
+        case.split()[1] for case in house.banned_names(module(tmp_path, text, "kvtool.datasets.x"))
+    ]
+    assert names == ["kept", "about"]
 
 
 def test_circles_are_seen_through_other_modules(tmp_path: Path) -> None:

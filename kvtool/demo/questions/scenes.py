@@ -6,16 +6,16 @@ import numpy as np
 
 from kvtool.demo.language import caption, expressions, look, spot, with_article
 from kvtool.demo.questions.wording import YES_NO, SceneQuestion, pick, yes
-from kvtool.demo.world import PLACES, Scene
+from kvtool.demo.world import SETTINGS, Scene
 
 
 def place_of(scene: Scene, rng: np.random.Generator) -> SceneQuestion | None:
     """Ask for the place, openly or for yes or no."""
     if rng.random() < 0.5:
-        return SceneQuestion("What place is shown in the image?", scene.place, "place")
-    guess = scene.place if rng.random() < 0.5 else pick(rng, PLACES)
+        return SceneQuestion("What place is shown in the image?", scene.setting, "place")
+    guess = scene.setting if rng.random() < 0.5 else pick(rng, SETTINGS)
     text = f"Is the place shown in the image a {guess}? {YES_NO}"
-    return SceneQuestion(text, yes(guess == scene.place), "place_yes_no")
+    return SceneQuestion(text, yes(guess == scene.setting), "place_yes_no")
 
 
 def time_of(scene: Scene, _rng: np.random.Generator) -> SceneQuestion | None:

@@ -73,7 +73,7 @@ def symbols(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> tuple[Tensor
         weights[row, :, 4] = PART_WEIGHT * (part > 0)
         word_ids[row, :, 5] = vocabulary["object"]
         weights[row, :, 5] = MIDDLE_WEIGHT * (middle > 0)
-        for column, word in enumerate((scene.place, scene.time, scene.style), start=6):
+        for column, word in enumerate((scene.setting, scene.time, scene.style), start=6):
             word_ids[row, :, column] = vocabulary[word]
             weights[row, :, column] = SCENE_WEIGHT
     return torch.from_numpy(word_ids), torch.from_numpy(weights)

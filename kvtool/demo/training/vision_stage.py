@@ -22,7 +22,7 @@ from kvtool.demo.training.batches import draws, padded
 from kvtool.demo.training.config import GRID, IMAGE_TOKENS, VISION_DIM, TrainingSettings
 from kvtool.demo.training.data import Collection, World
 from kvtool.demo.training.text import encode
-from kvtool.demo.world import COLORS, PLACES, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
+from kvtool.demo.world import COLORS, SETTINGS, SIZES, STYLES, TEXTURES, TIMES, Scene, categories
 
 CAPTION_TOKENS = 60
 EMBEDDING = 96
@@ -73,9 +73,9 @@ def patch_targets(scenes: list[Scene], patches: npt.NDArray[np.uint8]) -> dict[s
 
 
 def scene_targets(scenes: list[Scene]) -> dict[str, Tensor]:
-    """Return the targets of place, time and style, each (B,)."""
+    """Return the targets of setting, time and style, each (B,)."""
     targets = {}
-    for name, values in {"place": PLACES, "time": TIMES, "style": STYLES}.items():
+    for name, values in {"setting": SETTINGS, "time": TIMES, "style": STYLES}.items():
         ids = [_index(values)[getattr(scene, name)] for scene in scenes]
         targets[name] = torch.tensor(ids)
     return targets
@@ -96,7 +96,7 @@ HEAD_WEIGHTS = {"part": 0.5, "middle": 0.5, "row": 0.5, "column": 0.5}
 BACKGROUND_WEIGHT = 0.15
 """Background fills most patches: this much of its weight is enough, also for rows and columns."""
 LOGGED_HEADS = ("category", "color", "part", "column")
-SCENE_CLASSES = {"place": len(PLACES), "time": len(TIMES), "style": len(STYLES)}
+SCENE_CLASSES = {"setting": len(SETTINGS), "time": len(TIMES), "style": len(STYLES)}
 
 
 class TowerHeads(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kvtool.asking.records import NAMED, FilePath, Progress, results_folder
+from kvtool.asking.records import LISTED, FilePath, Progress, results_folder
 from kvtool.datasets.bdd10k import CLASSES, check_train_ids
 from kvtool.datasets.files import by_stem, class_names, found
 from kvtool.datasets.masks import VOID, LabelMap, read_label_map
@@ -73,7 +73,7 @@ def score_bdd10k(
         config={"data": str(data), "results": str(results), "split": split, "seed": seed},
         versions=versions(),
         n_skipped=len(counted.left_out),
-        skipped=[*counted.left_out, *missing_notes(folder, absent)][:NAMED],
+        skipped=[*counted.left_out, *missing_notes(folder, absent)][:LISTED],
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kvtool.asking.records import (
-    NAMED,
+    LISTED,
     FilePath,
     Progress,
     none_left,
@@ -67,7 +67,7 @@ def score_davis(
         config={"data": str(data), "results": str(results), "split": dataset.split, "seed": seed},
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=skipped[:NAMED],
+        skipped=skipped[:LISTED],
     )
 
 

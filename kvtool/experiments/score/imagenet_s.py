@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kvtool.asking.records import NAMED, FilePath, Progress, results_folder
+from kvtool.asking.records import LISTED, FilePath, Progress, results_folder
 from kvtool.datasets.imagenet_s import IGNORE, SIZES, ImageNetS, read_ids
 from kvtool.errors import DatasetError, UsageError
 from kvtool.experiments.score.label_maps import LabelMapBenchmark, count, missing_notes, rows
@@ -79,7 +79,7 @@ def score_imagenet_s(
         },
         versions=versions(),
         n_skipped=len(counted.left_out) + len(dataset.skipped),
-        skipped=[*counted.left_out, *missing_notes(folder, absent), *dataset.skipped][:NAMED],
+        skipped=[*counted.left_out, *missing_notes(folder, absent), *dataset.skipped][:LISTED],
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kvtool.asking.records import (
-    NAMED,
+    LISTED,
     FilePath,
     Progress,
     need,
@@ -78,7 +78,7 @@ def score_spair(answers: FilePath, *, seed: int = 0, progress: Progress | None =
         config={"answers": str(answers), "alpha": PRIMARY_ALPHA, "seed": seed},
         versions=versions(),
         n_skipped=len(skipped),
-        skipped=skipped[:NAMED],
+        skipped=skipped[:LISTED],
     )
 
 

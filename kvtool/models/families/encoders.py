@@ -35,7 +35,8 @@ from kvtool.models.base import (
 )
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.device import one_head_arrays, to_device
-from kvtool.models.loading import Checkpoint, preparing
+from kvtool.models.faults import preparing
+from kvtool.models.loading import Checkpoint
 from kvtool.types import Geometry, GridSpan, KeyPosition, Kind, View
 
 Rectangle = tuple[float, float, float, float]
@@ -105,8 +106,8 @@ class Encoder:
         ):
             self.net(pixels, **self._forward_options(pixels))
         patches = batch[0].sample.n_vision_tokens
-        kept = [outputs[layer][:, -patches:] for layer in request.vision_layers]
-        return Captured({"vision": one_head_arrays(kept)})
+        patch_outputs = [outputs[layer][:, -patches:] for layer in request.vision_layers]
+        return Captured({"vision": one_head_arrays(patch_outputs)})
 
     def _forward_options(self, pixels: torch.Tensor) -> dict[str, Any]:
         size = self.config.image_size

@@ -15,7 +15,8 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.loading import Checkpoint, preparing
+from kvtool.models.faults import preparing
+from kvtool.models.loading import Checkpoint
 from kvtool.types import GridSpan, Sample, View
 
 
@@ -124,6 +125,7 @@ class Llava(DecoderModel):
             (best[0] // self.tower.image_px, best[1] // self.tower.image_px),
             self.tower,
         )
+        # The tiles' tokens follow those of the base view.
         start = self.tower.side**2
         return (base, tiling.packed_span(start, self.max_tiles)), (base, tiling.whole_span(start))
 
@@ -133,6 +135,7 @@ class Llava(DecoderModel):
         """See DecoderModel.encode."""
         pixels = to_device([item.tensors["pixels"] for item in batch], self.checkpoint.device)
         views = pixels.shape[1]
+        # One pass gives both: the layers that are projected and those that are stored.
         feeding = self.default_vision_layers() if project else ()
         tower = self.net.model.vision_tower
         layers = tower_layers(tower, self.info.geometry.vision_layers)
@@ -141,6 +144,7 @@ class Llava(DecoderModel):
         tokens = (
             self._project(batch, [outputs[layer] for layer in feeding], views) if project else None
         )
+        # A class token, where the tower has one, stands before the patches.
         patches = self.tower.side**2
         vision = {
             layer: self._row_major(by_image(outputs[layer][:, -patches:], views), batch[0].sample)
@@ -152,7 +156,9 @@ class Llava(DecoderModel):
         self, batch: Sequence[Prepared], feeding: list[torch.Tensor], views: int
     ) -> torch.Tensor:
         """Image tokens as the decoder takes them, (image, token, hidden)."""
+        # Of several layers the projector takes the concatenated features.
         features = torch.cat(feeding, dim=-1)
+        # "default" drops the class token, which comes first.
         if self.config.vision_feature_select_strategy == "default":
             features = features[:, 1:]
         projected = by_image(self.net.model.multi_modal_projector(features), views)
@@ -190,6 +196,8 @@ class Llava(DecoderModel):
             return base
         side = self.tower.side
         rows, cols = (n // side for n in sample.vision_spans[1].grid)
+        # (tile row, tile col, row, col) becomes (tile row, row, tile col, col): one grid, row by
+        # row.
         tiles = states[:, 1:].reshape(-1, rows, cols, side, side, states.shape[-1])
         stitched = tiles.transpose(2, 3).flatten(1, 4)
         return torch.cat([base, stitched], dim=1)

@@ -24,7 +24,8 @@ from kvtool.models.base import Prepared, sample_of
 from kvtool.models.cache import layer_outputs, tower_layers
 from kvtool.models.decoder import DecoderModel
 from kvtool.models.device import to_device
-from kvtool.models.loading import Checkpoint, preparing
+from kvtool.models.faults import preparing
+from kvtool.models.loading import Checkpoint
 from kvtool.types import GridSpan, Sample, View
 
 CHATML = (
@@ -79,6 +80,7 @@ class Qwen2VL(DecoderModel):
             )
         with preparing(id):
             features = self.processor(image, return_tensors="pt")
+        # A patch of the tower is a cell of rows x cols; merge x merge of them are one image token.
         rows, cols = (int(n) for n in features["image_grid_thw"][0, 1:])
         merge = self.config.vision_config.spatial_merge_size
         grid = (rows // merge, cols // merge)
@@ -105,6 +107,7 @@ class Qwen2VL(DecoderModel):
         grids = torch.tensor([[1, rows, cols]] * len(batch), device=self.checkpoint.device)
         tower = self.net.model.visual
         layers = tower_layers(tower, self.info.geometry.vision_layers)
+        # Finished ends the pass before the merger where only layers of the tower were asked for.
         tokens = None
         with layer_outputs(layers, vision_layers, stop=not project) as outputs:
             tokens = tower(pixels.flatten(0, 1), grid_thw=grids).pooler_output
@@ -118,6 +121,8 @@ class Qwen2VL(DecoderModel):
         """
         merge = self.config.vision_config.spatial_merge_size
         rows, cols = (int(n) // merge for n in grids[0, 1:])
+        # Patches come block by block, those of a token together; rows of blocks become rows of
+        # patches.
         blocks = self._in_order(states.reshape(-1, merge * merge, states.shape[-1]), grids)
         blocks = blocks.reshape(len(grids), rows, cols, merge, merge, -1)
         return blocks.transpose(2, 3).flatten(1, 4)
