@@ -14,7 +14,7 @@ from kvtool.store import Run
 
 ALGORITHMS = {
     "foreground-segmentation": 1,
-    "co-segmentation": 1,
+    "co-segmentation": 2,
     "semantic-segmentation": 1,
     "referring-expression": 1,
     "semantic-correspondence": 1,

@@ -27,13 +27,15 @@ Select = ("max", "split")
 
 class Table(NamedTuple):
     """Rows to make of one layer: labels they carry ({} for the summary), units (head, n, k), how to
-    score sums of them, and strata (n,) within which units are resampled.
+    score sums of them, and strata (n,) within which units are resampled. repeats: of how many
+    repetitions, such as seeds, a unit's k numbers are (see kvtool.stats.bootstrap).
     """
 
     labels: dict[str, Any]
     units: Array
     scores: Scores
     strata: Array | None = None
+    repeats: int = 1
 
 
 class Scored(Protocol):
@@ -144,7 +146,8 @@ def table_rows(
     blocks: Sequence[Row], table: Table, seed: int, nonfinite: Array | None = None
 ) -> list[Row]:
     """A row for each block of a table's units; no scores where `nonfinite` (block,) is not 0."""
-    found = bootstrap(table.units, table.scores, strata=table.strata, seed=seed)
+    resampling: dict[str, Any] = {"strata": table.strata, "repeats": table.repeats}
+    found = bootstrap(table.units, table.scores, seed=seed, **resampling)
     n = table.units.shape[1]
     rows = [
         {**block, **table.labels, **_scores(found, index, n), "n": n}
