@@ -72,7 +72,7 @@ def bootstrap(
         units, strata = pooled(units, strata, clusters)
     weigh = _multinomial(units, strata, rng)
     if repeats > 1:
-        weigh = _with_repeats(weigh, repeats, strata, rng)
+        weigh = _with_repeats(units.shape[-2], repeats, strata, rng)
     resampled = _resample(units, scores, weigh, draws)
     return {
         name: Estimate(value, *_percentiles(resampled[name], tail))
@@ -101,21 +101,21 @@ def _multinomial(
 
 
 def _with_repeats(
-    weigh: Callable[[int], Array], repeats: int, strata: Array | None, rng: np.random.Generator
+    n: int, repeats: int, strata: Array | None, rng: np.random.Generator
 ) -> Callable[[int], Array]:
-    """Return what draws weights (count, repeat, n): those of the units, times how often each
+    """Return what draws weights (count, repeat, n): those of n units, times how often each
     repetition was drawn in a unit's stratum.
 
-    Repetitions of different strata have nothing in common. One fewer than there are is drawn, which
-    makes the variance of few of them right (Rao and Wu 1988).
+    Repetitions of different strata have nothing in common. Of units and repetitions one fewer than
+    there are is drawn, which makes the variance of few of them right (Rao and Wu 1988).
     """
+    labels = np.zeros(n) if strata is None else np.asarray(strata)
+    names, stratum = np.unique(labels, return_inverse=True)
+    evenly = np.full(repeats, 1 / repeats)
 
     def weights(count: int) -> Array:
         """Draw weights of units and of repetitions."""
-        of_units = weigh(count)
-        labels = np.zeros(of_units.shape[1]) if strata is None else np.asarray(strata)
-        names, stratum = np.unique(labels, return_inverse=True)
-        evenly = np.full(repeats, 1 / repeats)
+        of_units = _keeping_shares(resample_weights(n, count, rng, labels, fewer=1), labels)
         picks = rng.multinomial(repeats - 1, evenly, size=(count, len(names)))
         return of_units[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
 

@@ -23,10 +23,11 @@ import numpy as np
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasGroups
 from kvtool.errors import DatasetError, UsageError
-from kvtool.features.layers import GridImage, Layer, nearest_cells
-from kvtool.metrics.segmentation import binary_counts, foreground_units, j_scores
+from kvtool.features.layers import GridImage, Layer, cell_pixels, nearest_cells
+from kvtool.metrics.segmentation import foreground_units, j_scores
 from kvtool.result import Row
-from kvtool.tasks.base import Array, Table
+from kvtool.tasks.base import Array, Grids, Table
+from kvtool.tasks.chance import DRAWS, pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
@@ -76,6 +77,8 @@ class CoSegmentation:
         self.dataset, self.device, self.limit = dataset, device, limit
         self.restarts = restarts
         self.seeds = range(seed, seed + seeds)
+        self.sizes = ids
+        self._cells: dict[tuple[str, str, GridSpan], tuple[Array, Array]] = {}
         self.groups, left_out = self._usable(dataset, ids)
         self.n = sum(map(len, self.groups.values()))
         self.skipped, self.n_skipped = left_out.lines, left_out.count
@@ -117,10 +120,40 @@ class CoSegmentation:
         classes after each other.
         """
         counts = [
-            self._score(image, predicted, category)
-            for category, image, predicted in self._predict(layer, self.seeds)
+            self._counts(tokens, image.span, image.id, category)
+            for category, image, tokens in self._predict(layer, self.seeds)
         ]
         return np.moveaxis(np.array(counts), 2, 0)
+
+    def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
+        """What knows nothing of the images gets, as `measure` gives it.
+
+        Everything is background, or foreground; or patches are clustered by where they lie alone.
+        """
+        n_seeds = len(self.seeds)
+        predictors = {
+            "all background": partial(constant_masks, n_seeds, False),
+            "all foreground": partial(constant_masks, n_seeds, True),
+            "random regions": partial(random_regions, n_seeds, np.random.default_rng(seed)),
+        }
+        for name, predict in predictors.items():
+            counts = []
+            for category, images in self.groups.items():
+                spans = [grids[image] for image in images]
+                for image, span, tokens in zip(images, spans, predict(spans), strict=True):
+                    counts.append(self._counts(tokens, span, image, category))
+            # (image, draw, seed, 4) to (draw, image, seed, 4)
+            yield name, np.moveaxis(np.array(counts), 0, 1)
+
+    def unseen(self, grids: Grids) -> Array:
+        """(image, 2): pixels outside the grid's cover, and all of them."""
+        return np.array(
+            [
+                pixels_unseen(grids[image], self.sizes[image])
+                for images in self.groups.values()
+                for image in images
+            ]
+        )
 
     def only(self, images: Collection[str]) -> None:
         """These, each with all images of its class, which are clustered together."""
@@ -129,12 +162,13 @@ class CoSegmentation:
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
         """<class>/<name>.png, as MSRC7's ground truth; of the first seed."""
         files = []
-        for category, image, predicted in self._predict(layer, self.seeds[:1]):
+        for category, image, tokens in self._predict(layer, self.seeds[:1]):
             if image.id not in self._saved:
                 continue
             # Ids that begin with their class, as MSRC7's, do not name it twice.
             name = f"{category}/{image.id.removeprefix(f'{category}/')}.png"
-            save_mask(folder / name, predicted[0, index])
+            mask = on_pixels(tokens[0, index], image.span, image.wh_px)
+            save_mask(folder / name, mask)
             files.append({"file": name, "category": category, "image": image.id})
         return files
 
@@ -144,7 +178,7 @@ class CoSegmentation:
     def _predict(
         self, layer: Layer, seeds: Sequence[int]
     ) -> Iterator[tuple[str, GridImage, Array]]:
-        """Class, image and its masks (seed, head, height, width), class after class."""
+        """Class, image and its masks (seed, head, cell), class after class."""
         for category, names in self.groups.items():
             if self._saved.isdisjoint(names):
                 continue
@@ -156,12 +190,27 @@ class CoSegmentation:
                 cosegment(values, grids, restarts=self.restarts, seed=seed) for seed in seeds
             ]
             for image, *tokens in zip(images, *of_seed, strict=True):
-                yield category, image, on_pixels(np.array(tokens), image.span, image.wh_px)
+                yield category, image, np.array(tokens)
 
-    def _score(self, image: GridImage, predicted: Array, category: str) -> Array:
-        truth = self.dataset.group_mask(image.id, category)
-        check_shape(truth, image.wh_px, str(self.dataset.truth_file(image.id)))
-        return np.concatenate(binary_counts(predicted, truth == 1, truth != VOID), axis=-1)
+    def _counts(self, tokens: Array, span: GridSpan, image: str, category: str) -> Array:
+        """(..., 4): binary_counts of masks (..., cell) against an image's, in pixels."""
+        n_truth, n_pixels = self._truth_cells(image, category, span)
+        predicted = tokens.astype(np.float64) @ np.stack([n_truth, n_pixels], axis=1)
+        foreground, union = predicted[..., 0], predicted[..., 1] + n_truth.sum() - predicted[..., 0]
+        # What is in the union of neither foreground is the intersection of the backgrounds.
+        total = n_pixels.sum()
+        return np.stack([total - union, foreground, total - foreground, union], axis=-1)
+
+    def _truth_cells(self, image: str, category: str, span: GridSpan) -> tuple[Array, Array]:
+        """Pixels of the class and all pixels but void in each cell of a grid, (cell,) both; read
+        once for all layers.
+        """
+        key = image, category, span
+        if key not in self._cells:
+            truth = self.dataset.group_mask(image, category)
+            check_shape(truth, self.sizes[image], str(self.dataset.truth_file(image)))
+            self._cells[key] = cell_pixels(truth == 1, span), cell_pixels(truth != VOID, span)
+        return self._cells[key]
 
     def tables(self, measured: Array) -> Iterator[Table]:
         units = foreground_units(measured[..., :2], measured[..., 2:])
@@ -178,13 +227,14 @@ class CoSegmentation:
         yield Table({}, flat, scores, category, repeats=repeats)
         for index, name in enumerate(self.groups):
             members = np.flatnonzero(category == index)
-            yield Table({"category": name}, flat[:, members], scores, repeats=repeats)
+            units = flat[:, members]
+            yield Table({"category": name}, units, scores, members=members, repeats=repeats)
 
 
 def on_pixels(tokens: Array, span: GridSpan, wh_px: tuple[int, int]) -> Array:
-    """(..., height, width) of a mask (..., token): each pixel as the cell it lies in."""
+    """(height, width) of a mask (cell,): each pixel as the cell it lies in."""
     rows, cols = nearest_cells(span, wh_px)
-    mask: Array = tokens.reshape(*tokens.shape[:-1], *span.grid)[..., rows[:, None], cols]
+    mask: Array = tokens.reshape(span.grid)[rows[:, None], cols]
     return mask
 
 
@@ -205,6 +255,35 @@ def cosegment(
         for tokens, label in zip(is_foreground, labels, strict=True):
             tokens[head] = is_object[label[head]]
     return is_foreground
+
+
+def constant_masks(n_seeds: int, is_foreground: bool, spans: Sequence[GridSpan]) -> Iterator[Array]:
+    """Of each image (1, seed, cell): everything foreground, or nothing."""
+    for span in spans:
+        yield np.full((1, n_seeds, span.grid[0] * span.grid[1]), is_foreground)
+
+
+def random_regions(
+    n_seeds: int, rng: np.random.Generator, spans: Sequence[GridSpan]
+) -> Iterator[Array]:
+    """Of each image (draw, seed, cell) bool: clusters of patches by the nearest of random points,
+    the same in all images, of which those inside are foreground as ever.
+    """
+    from scipy.spatial.distance import cdist
+
+    from kvtool.features.clusters import MOST_CLUSTERS, inside_clusters
+
+    grids = [span.grid for span in spans]
+    # Positions of the cells, a whole image being a square of side 1.
+    positions = [(np.indices(grid).reshape(2, -1).T + 0.5) / np.array(grid) for grid in grids]
+    masks = [np.zeros((DRAWS, n_seeds, len(cells)), bool) for cells in positions]
+    for draw in np.ndindex(DRAWS, n_seeds):
+        points = rng.random((MOST_CLUSTERS, 2))
+        labels = [cdist(cells, points).argmin(axis=1) for cells in positions]
+        is_object = inside_clusters(labels, grids, MOST_CLUSTERS)
+        for mask, label in zip(masks, labels, strict=True):
+            mask[draw] = is_object[label]
+    yield from masks
 
 
 def check_mask(dataset: HasGroups, ids: Sizes, category: str, image_id: str) -> None:
