@@ -106,20 +106,39 @@ def _with_repeats(
     """Return what draws weights (count, repeat, n): those of n units, times how often each
     repetition was drawn in a unit's stratum.
 
-    Repetitions of different strata have nothing in common. Of units and repetitions one fewer than
-    there are is drawn, which makes the variance of few of them right (Rao and Wu 1988).
+    Repetitions of different strata have nothing in common. Of units and of repetitions some fewer
+    than there are are drawn, see `_n_drawn_of_few`.
     """
     labels = np.zeros(n) if strata is None else np.asarray(strata)
     names, stratum = np.unique(labels, return_inverse=True)
+    n_strata = len(names)
     evenly = np.full(repeats, 1 / repeats)
+    n_repeats = _n_drawn_of_few(repeats, n_strata)
+    members = max(1, n // n_strata)
+    fewer = members - _n_drawn_of_few(members, n_strata)
 
     def weights(count: int) -> Array:
         """Draw weights of units and of repetitions."""
-        of_units = _keeping_shares(resample_weights(n, count, rng, labels, fewer=1), labels)
-        picks = rng.multinomial(repeats - 1, evenly, size=(count, len(names)))
+        of_units = _keeping_shares(resample_weights(n, count, rng, labels, fewer=fewer), labels)
+        picks = rng.multinomial(n_repeats, evenly, size=(count, n_strata))
         return of_units[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
 
     return weights
+
+
+def _n_drawn_of_few(count: int, n_strata: int) -> int:
+    """Return how many of so many members of each stratum are drawn, for an interval of their mean
+    that is as wide as Student's.
+
+    One fewer makes the variance right (Rao and Wu 1988); the rest is for the quantile of t, whose
+    degrees of freedom are those of all strata, in place of the normal one.
+    """
+    from scipy.stats import norm, t
+
+    if count < 2:
+        return count
+    narrower = norm.ppf(0.975) / t.ppf(0.975, n_strata * (count - 1))
+    return max(1, round((count - 1) * narrower**2))
 
 
 def _resample(
