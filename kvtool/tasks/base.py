@@ -37,8 +37,8 @@ class Table(NamedTuple):
     them. strata: (n,), within which units are resampled. clusters: (n,) or (n, 2), what units share
     and what is resampled in their place, see kvtool.stats.bootstrap. members: (n,) indices of these
     among the task's units, None for all of them. half: (n,) 0 or 1, where the task says which half
-    of select "split" a unit is in. repeats: of how many repetitions, such as seeds, a unit's k
-    numbers are.
+    of select "split" a unit is in. facts: further fields of the rows. repeats: of how many
+    repetitions, such as seeds, a unit's k numbers are.
     """
 
     labels: dict[str, Any]
@@ -48,6 +48,7 @@ class Table(NamedTuple):
     clusters: Array | None = None
     members: Array | None = None
     half: Array | None = None
+    facts: Row | None = None
     repeats: int = 1
 
     def of(self, chosen: Array) -> Table:
@@ -228,7 +229,8 @@ def table_rows(
     found = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
-    counts = {"n": n} if table.clusters is None else {"n": n, "n_resampled": n_resampled}
+    resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
+    counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row
     rows = [
         {**block, **table.labels, **_scores(found, index, n_resampled), **chance, **counts}

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -27,9 +27,10 @@ from kvtool.features.layers import GridImage, Layer, cell_pixels, nearest_cells
 from kvtool.metrics.segmentation import foreground_units, j_scores
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
-from kvtool.tasks.chance import DRAWS, pixels_unseen
+from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
+from kvtool.tasks.regions import constant_masks, random_regions
 from kvtool.tasks.truth import LeftOut, Sizes, check_shape
 from kvtool.types import KINDS, GridSpan, Kind
 
@@ -64,6 +65,12 @@ class CoSegmentation:
         restarts: Annotated[
             int, Flag("Starts of a clustering's k-means, of which the best is followed.")
         ] = 5,
+        void: Annotated[
+            Literal["ignored", "background"],
+            Flag(
+                "Pixels of no class, such as black in MSRCv2: ignored, or background as in MSRC7."
+            ),
+        ] = "ignored",
         seed: int = 0,
     ) -> None:
         if saliency == "vision":
@@ -75,7 +82,9 @@ class CoSegmentation:
         if saliency != "border":
             raise UsageError(f"{self.name}: saliency: expected border, found {saliency!r}")
         self.dataset, self.device, self.limit = dataset, device, limit
-        self.restarts = restarts
+        if void not in ("ignored", "background"):
+            raise UsageError(f"{self.name}: void: expected ignored or background, found {void!r}")
+        self.restarts, self.void = restarts, void
         self.seeds = range(seed, seed + seeds)
         self.sizes = ids
         self._cells: dict[tuple[str, str, GridSpan], tuple[Array, Array]] = {}
@@ -107,6 +116,7 @@ class CoSegmentation:
     def settings(self) -> dict[str, Any]:
         return {
             "saliency": "border",
+            "void": self.void,
             "seeds": len(self.seeds),
             "restarts": self.restarts,
             "limit": self.limit,
@@ -202,14 +212,15 @@ class CoSegmentation:
         return np.stack([total - union, foreground, total - foreground, union], axis=-1)
 
     def _truth_cells(self, image: str, category: str, span: GridSpan) -> tuple[Array, Array]:
-        """Pixels of the class and all pixels but void in each cell of a grid, (cell,) both; read
+        """Pixels of the class and all that count in each cell of a grid, (cell,) both; read
         once for all layers.
         """
         key = image, category, span
         if key not in self._cells:
             truth = self.dataset.group_mask(image, category)
             check_shape(truth, self.sizes[image], str(self.dataset.truth_file(image)))
-            self._cells[key] = cell_pixels(truth == 1, span), cell_pixels(truth != VOID, span)
+            is_counted = (truth != VOID) | (self.void == "background")
+            self._cells[key] = cell_pixels(truth == 1, span), cell_pixels(is_counted, span)
         return self._cells[key]
 
     def tables(self, measured: Array) -> Iterator[Table]:
@@ -255,35 +266,6 @@ def cosegment(
         for tokens, label in zip(is_foreground, labels, strict=True):
             tokens[head] = is_object[label[head]]
     return is_foreground
-
-
-def constant_masks(n_seeds: int, is_foreground: bool, spans: Sequence[GridSpan]) -> Iterator[Array]:
-    """Of each image (1, seed, cell): everything foreground, or nothing."""
-    for span in spans:
-        yield np.full((1, n_seeds, span.grid[0] * span.grid[1]), is_foreground)
-
-
-def random_regions(
-    n_seeds: int, rng: np.random.Generator, spans: Sequence[GridSpan]
-) -> Iterator[Array]:
-    """Of each image (draw, seed, cell) bool: clusters of patches by the nearest of random points,
-    the same in all images, of which those inside are foreground as ever.
-    """
-    from scipy.spatial.distance import cdist
-
-    from kvtool.features.clusters import MOST_CLUSTERS, inside_clusters
-
-    grids = [span.grid for span in spans]
-    # Positions of the cells, a whole image being a square of side 1.
-    positions = [(np.indices(grid).reshape(2, -1).T + 0.5) / np.array(grid) for grid in grids]
-    masks = [np.zeros((DRAWS, n_seeds, len(cells)), bool) for cells in positions]
-    for draw in np.ndindex(DRAWS, n_seeds):
-        points = rng.random((MOST_CLUSTERS, 2))
-        labels = [cdist(cells, points).argmin(axis=1) for cells in positions]
-        is_object = inside_clusters(labels, grids, MOST_CLUSTERS)
-        for mask, label in zip(masks, labels, strict=True):
-            mask[draw] = is_object[label]
-    yield from masks
 
 
 def check_mask(dataset: HasGroups, ids: Sizes, category: str, image_id: str) -> None:

@@ -28,7 +28,15 @@ from kvtool.metrics.segmentation import fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
-from kvtool.tasks.maps import COUNTS, RANKING, Truth, guessed_counts, map_counts, with_ranking
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
@@ -250,6 +258,7 @@ class ForegroundSegmentation:
             with_ranking(lambda sums: fewshot_scores(sums[..., :k]), slice(k, None)),
             class_index,
             queries,
+            facts=undefined(measured),
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from kvtool.features.layers import cell_pixels
 from kvtool.metrics.ranking import ranking_scores, ranking_units
 from kvtool.metrics.segmentation import binary_counts
+from kvtool.result import Row
 from kvtool.stats.bootstrap import Scores
 from kvtool.tasks.base import Array
 from kvtool.tasks.chance import DRAWS
@@ -83,6 +84,13 @@ def guessed_counts(
         masks = cut(torch.from_numpy(maps.astype(np.float32)), truth)
         measured["random map"][:, index] = map_counts(masks, maps, truth)
     yield from measured.items()
+
+
+def undefined(measured: Array) -> Row:
+    """The field of rows that counts units (head, n, 7) without average precision and AUROC."""
+    units = measured[0]
+    scored = units[:, :4].any(axis=-1)
+    return {"n_undefined": int((scored & (units[:, 6] == 0)).sum())}
 
 
 def with_ranking(scores: Scores, ranking: slice) -> Scores:

@@ -25,7 +25,15 @@ from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import Cutoff, centred_texts, check_cutoff, check_texts, foreground
-from kvtool.tasks.maps import COUNTS, RANKING, Truth, guessed_counts, map_counts, with_ranking
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.predictions import save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape, check_size
 from kvtool.types import Kind
@@ -187,6 +195,7 @@ class ReferringExpression:
             np.concatenate([units, measured[..., RANKING]], axis=-1),
             with_ranking(refcoco_scores, slice(k, None)),
             clusters=images,
+            facts=undefined(measured),
         )
 
 

@@ -42,7 +42,15 @@ from kvtool.tasks.language import (
     foreground,
     thresholds,
 )
-from kvtool.tasks.maps import COUNTS, RANKING, Truth, guessed_counts, map_counts, with_ranking
+from kvtool.tasks.maps import (
+    COUNTS,
+    RANKING,
+    Truth,
+    guessed_counts,
+    map_counts,
+    undefined,
+    with_ranking,
+)
 from kvtool.tasks.options import Flag
 from kvtool.tasks.predictions import save_ids, save_labels, save_mask
 from kvtool.tasks.truth import LeftOut, Size, Sizes, check_shape
@@ -274,6 +282,7 @@ class SemanticSegmentation:
             {},
             np.concatenate([summary, measured[..., n_given:]], axis=-1),
             with_ranking(self._scores, RANKED),
+            facts=undefined(given.reshape(len(given), -1, COUNTS)),
         )
         for text, category in enumerate(self.texts):
             of_class = given[:, :, text % self._slots]
@@ -287,6 +296,7 @@ class SemanticSegmentation:
                     _units(of_class[:, shown]),
                     with_ranking(lambda sums: fgbg_scores(sums[..., :GIVEN]), RANKED),
                     members=np.flatnonzero(shown),
+                    facts=undefined(of_class[:, shown]),
                 )
 
     def _scores(self, sums: Array) -> dict[str, Array]:

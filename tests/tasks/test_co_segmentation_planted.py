@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from kvtool.datasets.msrc import Msrc
+from kvtool.datasets.msrc import V2_COLOURS, Msrc
+from kvtool.errors import UsageError
 from kvtool.experiments.probe.run import probe
 from kvtool.features.clusters import shared_clusters
 from kvtool.metrics.segmentation import binary_counts
 from kvtool.stats.bootstrap import bootstrap
-from kvtool.tasks.co_segmentation import CoSegmentation, cosegment, on_pixels, random_regions
+from kvtool.tasks.co_segmentation import CoSegmentation, cosegment, on_pixels
+from kvtool.tasks.regions import random_regions
 from kvtool.types import GridSpan
+from tests.support.datasets import colour_bmp, picture
 from tests.support.tasks.co_segmentation import GRID, TASK, make_run
 
 Array = np.ndarray[Any, Any]
@@ -169,3 +172,26 @@ def test_random_regions_are_alike_in_all_images() -> None:
     assert np.array_equal(first, second)
     assert first.any()
     assert not first.all()
+
+
+def test_void_is_ignored_or_background(tmp_path: Path) -> None:
+    """A map of MSRCv2: 6 pixels of a cow, 18 of grass, 24 black ones."""
+    for number in range(2):
+        colors = np.zeros((6, 8, 3), np.uint8)
+        colors[:3] = (0, 128, 0)
+        colors[1, 1:7] = V2_COLOURS["cow"]
+        picture(tmp_path / f"data/Images/1_{number}_s.bmp", 8, 6)
+        colour_bmp(tmp_path / f"data/GroundTruth/1_{number}_s_GT.bmp", colors)
+    dataset = Msrc(tmp_path / "data")
+    sizes = {ref.id: (8, 6) for ref in dataset.images()}
+    span = GridSpan("base", 0, GRID, GRID[1], (0.0, 0.0, 8.0, 6.0))
+    scores = {}
+    for void in ("ignored", "background"):
+        task = CoSegmentation(dataset, sizes, torch.device("cpu"), void=void)
+        measured = dict(task.guesses(dict.fromkeys(sizes, span), 0))["all foreground"]
+        table = next(task.tables(measured))
+        scores[void] = table.scores(table.units.sum(axis=1))["j_mean"].item()
+        assert task.settings()["void"] == void
+    assert scores == {"ignored": pytest.approx(6 / 24), "background": pytest.approx(6 / 48)}
+    with pytest.raises(UsageError, match="expected ignored or background, found 'black'"):
+        CoSegmentation(dataset, sizes, torch.device("cpu"), void="black")
