@@ -4,7 +4,7 @@ sentence about it."""
 from __future__ import annotations
 
 from kvtool.metrics.ranking import COMPANIONS
-from kvtool.reporting.numbers import better, in_percent, interval, show
+from kvtool.reporting.numbers import better, interval, show
 from kvtool.result import Result, Row, best_row, is_summary
 
 NO_BETTER = "no better than chance"
@@ -24,7 +24,7 @@ def guess_rows(result: Result) -> list[tuple[str, Row]]:
 
 
 def chance_level(result: Result, metric: str | None = None) -> tuple[str, Row] | None:
-    """Return the best of what knows nothing by a metric, with its name; None where there is none."""
+    """Return the best of what knows nothing by a metric, with its name, if there is any."""
     metric = metric or result.metric
     rows = guess_rows(result)
     # Measures without a cut are better where they are higher, whatever the primary one is.
@@ -55,8 +55,8 @@ def against_chance(result: Result) -> str | None:
         return None
     what = f"{best['chance_kind']}, {chance_interval(result, best)}"
     if (maximum := best.get("chance_max")) is not None:
-        mark = " %" if in_percent(result) else ""
-        what += f"; the best of as many blocks that know nothing would get {show(result, maximum)}{mark}"
+        expected = show(result, maximum)
+        what += f"; the best of as many blocks that know nothing would get {expected}"
     match best.get("exceeds_chance"):
         case True:
             difference = interval(result, best, "chance_difference")

@@ -74,7 +74,6 @@ def heatmap(
     # The brightest is the best: of an error the lowest.
     ends = (low, high) if result.higher_is_better else (high, low)
     best = None if result.command == "variance" else result.best_of(rows)
-    tight = len(layers) > NUMBERS_UP_TO
     cell_of = {}
 
     def brightness(value: float) -> float:
@@ -90,20 +89,34 @@ def heatmap(
             row["kv_head"],
             f"#{color}" if color else "var(--hole)",
             "#fff" if color and _is_dark(color) else "#111",
-            _short(result, value) if tight else show(result, value),
+            _short(result, value) if len(layers) > NUMBERS_UP_TO else show(result, value),
             cell_label(result, row),
             row is best,
             row.get("input_agnostic") is True,
         )
     cells = [[cell_of.get((head, layer)) for layer in layers] for head in heads]
-    caption = f"{kind}: {result.metric}{unit_mark(result)}"
     chance = rows[0].get("chance") if rows else None
     chance_at = None
-    if chance is not None:
-        caption += f", chance {show(result, chance)}"
-        chance_at = 100 * brightness(chance) if low <= chance <= high else None
+    if chance is not None and low <= chance <= high:
+        chance_at = 100 * brightness(chance)
     low_text, high_text = (show(result, end) for end in ends)
-    return Heatmap(kind, layers, heads, cells, low_text, high_text, caption, tight, chance_at)
+    caption = _caption(result, kind, chance)
+    return Heatmap(
+        kind,
+        layers,
+        heads,
+        cells,
+        low_text,
+        high_text,
+        caption,
+        len(layers) > NUMBERS_UP_TO,
+        chance_at,
+    )
+
+
+def _caption(result: Result, kind: str, chance: float | None) -> str:
+    level = "" if chance is None else f", chance {show(result, chance)}"
+    return f"{kind}: {result.metric}{unit_mark(result)}{level}"
 
 
 def cell_label(result: Result, row: Row) -> str:

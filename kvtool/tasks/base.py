@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Select = ("max", "split")
+ORDERS = 20
+"""Ways to halve the pictures that pairs join, of which one is taken."""
 
 
 Grids = Mapping[str, GridSpan]
@@ -51,13 +53,18 @@ class Table(NamedTuple):
     facts: Row | None = None
     repeats: int = 1
 
-    def of(self, chosen: Array) -> Table:
+    def of(self, rows: Array) -> Table:
         """The same for some of the units, by their indices in the table."""
-        parts = {name: getattr(self, name) for name in ("strata", "clusters", "half")}
+
+        def part(numbers: Array | None) -> Array | None:
+            return None if numbers is None else numbers[rows]
+
         return self._replace(
-            units=self.units[:, chosen],
-            members=chosen if self.members is None else self.members[chosen],
-            **{name: None if part is None else part[chosen] for name, part in parts.items()},
+            units=self.units[:, rows],
+            strata=part(self.strata),
+            clusters=part(self.clusters),
+            members=rows if self.members is None else self.members[rows],
+            half=part(self.half),
         )
 
     def halves(self, seed: int) -> tuple[Table, Table]:
@@ -89,12 +96,8 @@ class Level(NamedTuple):
     units: Array
 
 
-class Levels(Protocol):
-    """Chance levels of a task on the grids of a run's kind, see kvtool.tasks.chance."""
-
-    def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
-        """That of the task's table with these labels and units."""
-        ...
+Levels = Callable[[Run, Kind, Table], Level | None]
+"""The chance level of a table of a task on the grids of a run's kind, see kvtool.tasks.chance."""
 
 
 class Scored(Protocol):
@@ -121,8 +124,7 @@ class Task(Scored, Protocol):
     Options are keyword-only parameters with defaults; `settings` gives back those that the numbers
     depend on.
 
-    Three more methods may be there, see kvtool.tasks.chance: guesses(grids, seed), ceiling(grids)
-    and unseen(grids).
+    It may have guesses(grids, seed), ceiling(grids) and unseen(grids), see kvtool.tasks.chance.
 
     unit: of the metrics: "fraction" and "percent" are shown as percent, a physical unit such as "m"
     as it is, "" has no mark. higher_is_better: False for an error. serves: names of data sets whose
@@ -198,11 +200,11 @@ def score_blocks(
             blocks = [{"kind": kind, "layer": number, "kv_head": head} for head in heads]
             tables = list(task.tables(measured))
             for table in tables:
-                level = None if levels is None else levels.of(plan.run, kind, table)
+                level = None if levels is None else levels(plan.run, kind, table)
                 rows += table_rows(blocks, table, seed, layer.nonfinite, level)
             if select == "split":
                 first, second = tables[0].halves(seed)
-                level = None if levels is None else levels.of(plan.run, kind, second)
+                level = None if levels is None else levels(plan.run, kind, second)
                 half_rows = table_rows(blocks, second, seed, layer.nonfinite, level)
                 split += _with_chosen(half_rows, first, task.metric, layer.nonfinite)
             if progress is not None:
@@ -252,10 +254,10 @@ def _beside_chance(table: Table, level: Level) -> tuple[Array, Scores]:
 
     def scores(sums: Array) -> dict[str, Array]:
         """Score sums (..., head and draw, k) to (..., head)."""
-        both = table.scores(sums)
-        primary = both[level.metric]
+        scored = table.scores(sums)
+        primary = scored[level.metric]
         difference = primary[..., :heads] - primary[..., heads:].mean(axis=-1, keepdims=True)
-        return {name: score[..., :heads] for name, score in both.items()} | {
+        return {name: score[..., :heads] for name, score in scored.items()} | {
             "chance_difference": difference
         }
 
@@ -294,16 +296,20 @@ def halves(n: int, seed: int, clusters: Array | None = None) -> tuple[Array, Arr
     """Indices of the units by which select "split" chooses a block, and of those on which it scores
     it.
 
-    Units of a cluster, see kvtool.stats.bootstrap, are on one side; units that join two pictures of
-    different sides are on none.
+    Units of a cluster, see kvtool.stats.bootstrap, are on one side. Units that join two pictures of
+    different sides are on none: of some orders the one is taken that loses fewest.
     """
     shared = np.arange(n) if clusters is None else clusters
     labels, cluster = np.unique(shared, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    side = np.ones(len(labels), int)
-    side[order[: len(labels) // 2]] = 0
-    sides = side[cluster].reshape(n, -1)
-    return np.flatnonzero((sides == 0).all(axis=1)), np.flatnonzero((sides == 1).all(axis=1))
+    rng = np.random.default_rng(seed)
+    splits = []
+    for _ in range(ORDERS if np.ndim(shared) == 2 else 1):
+        side = np.ones(len(labels), int)
+        side[rng.permutation(len(labels))[: len(labels) // 2]] = 0
+        sides = side[cluster].reshape(n, -1)
+        splits.append([np.flatnonzero((sides == half).all(axis=1)) for half in (0, 1)])
+    first, second = max(splits, key=lambda split: min(map(len, split)))
+    return first, second
 
 
 def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:

@@ -13,7 +13,7 @@ A task may say, each for where the grids of a kind lie (image id -> grid):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from kvtool.types import GridSpan, Kind
 DRAWS = 8
 """Draws of a random predictor. A draw costs about what a head costs once."""
 RECOMBINED = 200
-"""Draws that are put together from those of single units, to know how a predictor's score varies."""
+"""Draws that are put together from those of single units, to know how a score varies."""
 MAXIMA = 4000
 """Simulated maxima over as many blocks as a result chose from."""
 
@@ -41,7 +41,7 @@ def pixels_unseen(span: GridSpan, wh_px: tuple[int, int]) -> tuple[int, int]:
         for size, low, high in ((wh_px[0], x0, x1), (wh_px[1], y0, y1))
     ]
     n_pixels = wh_px[0] * wh_px[1]
-    return n_pixels - seen[0] * seen[1], n_pixels
+    return n_pixels - int(seen[0] * seen[1]), n_pixels
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Chances:
     task: Task
     seed: int
     rows: list[Row] = field(default_factory=list)
-    _known: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
+    _computed: list[tuple[Grids, _OnGrids]] = field(default_factory=list)
 
     def of(self, run: Run, kind: Kind, table: Table) -> Level | None:
         """The level of a table of the task on a run's grids; None where the task has none."""
@@ -62,12 +62,12 @@ class Chances:
             return None
         images = self.task.images()
         grids = {sample.id: sample.base(kind) for sample in run.samples if sample.id in images}
-        known = next((on_grids for other, on_grids in self._known if other == grids), None)
-        if known is None:
-            known = _OnGrids(self.task, self.seed, grids)
-            self.rows += [{"kind": kind, **row} for row in known.rows()]
-            self._known.append((grids, known))
-        return known.level(table)
+        on_grids = next((level for spans, level in self._computed if spans == grids), None)
+        if on_grids is None:
+            on_grids = _OnGrids(self.task, self.seed, grids)
+            self.rows += [{"kind": kind, **row} for row in on_grids.rows()]
+            self._computed.append((grids, on_grids))
+        return on_grids.level(table)
 
 
 class _OnGrids:
@@ -236,15 +236,10 @@ def _maximum(best: Row, result: Result, n_blocks: int) -> Row:
 def _grid_of(result: Result, best: Row) -> str:
     """The kind whose chance rows hold for the best block's."""
     kinds = [row["kind"] for row in result.chance]
-    return best["kind"] if best["kind"] in kinds else kinds[0]
+    return str(best["kind"] if best["kind"] in kinds else kinds[0])
 
 
 def _normal_quantile(shares: Array) -> Array:
     from scipy.special import ndtri
 
     return np.asarray(ndtri(shares))
-
-
-def level_of(rows: Sequence[Row], metric: str, higher_is_better: bool = True) -> Row | None:
-    """The best of what knows nothing by a metric, among a result's chance rows of all units."""
-    return best_row([row for row in rows if is_summary(row)], metric, higher_is_better)

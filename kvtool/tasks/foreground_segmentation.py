@@ -11,8 +11,7 @@ maps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -22,12 +21,13 @@ import numpy as np
 from kvtool.datasets.episodes import Entry, Episode
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasEpisodes
-from kvtool.errors import DatasetError, UsageError
+from kvtool.errors import DatasetError
 from kvtool.features.layers import GridImage, Layer, cell_shares, upsample
 from kvtool.metrics.segmentation import fewshot_scores, fewshot_units
 from kvtool.result import Row
 from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
+from kvtool.tasks.episodes import classes_without, draw_episodes
 from kvtool.tasks.maps import (
     COUNTS,
     RANKING,
@@ -93,7 +93,7 @@ class ForegroundSegmentation:
             raise left_out.none_left(
                 self.name, f"the label maps of none of {len(held)} entries can be used"
             )
-        self.episodes, self._half = draw(dataset, count, shots, seed, usable, select)
+        self.episodes, self._half = draw_episodes(dataset, count, shots, seed, usable, select)
         left_out.lines += [line for line in dataset.skipped if line not in left_out.lines]
         left_out.lines += classes_without(dataset, usable, self.episodes, left_out.lines)
         self.n, self.skipped, self.n_skipped = len(self.episodes), left_out.lines, left_out.count
@@ -260,54 +260,6 @@ class ForegroundSegmentation:
             queries,
             facts=undefined(measured),
         )
-
-
-def draw(
-    dataset: HasEpisodes,
-    count: int,
-    shots: int,
-    seed: int,
-    entries: Sequence[Entry],
-    select: str,
-) -> tuple[list[Episode], Array | None]:
-    """Episodes of some entries; for select "split" those of two halves of the images, which share
-    neither queries nor supports, and which half (0 or 1) each is of.
-    """
-    if select != "split":
-        return dataset.episodes(count, shots, seed, entries), None
-    if count < 2:
-        raise UsageError(f"--select split: expected two episodes or more, found {count}; use max")
-    classes = {entry.image_id: entry.class_id for entry in entries}
-    shuffled = np.random.default_rng(seed).permutation(list(classes)).tolist()
-    # Every other image of a class, so that both halves have images of all.
-    first = set(sorted(shuffled, key=lambda image: classes[image])[::2])
-    episodes: list[Episode] = []
-    for side, n in ((True, count // 2), (False, count - count // 2)):
-        members = [entry for entry in entries if (entry.image_id in first) == side]
-        try:
-            drawn = dataset.episodes(n, shots, seed, members)
-        except DatasetError as error:
-            raise DatasetError(
-                f"{error}; --select split draws them from half of the images: use max"
-            ) from None
-        episodes += [replace(one, index=len(episodes) + one.index) for one in drawn]
-    return episodes, np.arange(count) // max(1, count // 2) > 0
-
-
-def classes_without(
-    dataset: HasEpisodes,
-    entries: Sequence[Entry],
-    episodes: Sequence[Episode],
-    lines: Sequence[str],
-) -> list[str]:
-    """A line that names the classes that entries have and no episode is of, but those that `lines`
-    name.
-    """
-    scored = {episode.class_id for episode in episodes}
-    absent = sorted({entry.class_id for entry in entries} - scored)
-    names = [dataset.name_of_class(class_id) for class_id in absent]
-    unnamed = [name for name in names if not any(line.endswith(f" {name}") for line in lines)]
-    return [f"no episode is of {', '.join(unnamed)}: no score counts them"] if unnamed else []
 
 
 def check_entry(dataset: HasEpisodes, entry: Entry, wh_px: Size) -> None:

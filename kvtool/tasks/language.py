@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
+from kvtool.datasets.protocols import LabelConvention
 from kvtool.errors import KvtoolError, UsageError
-from kvtool.features.layers import Layer, upsample
+from kvtool.features.layers import GridImage, Layer, upsample
 from kvtool.store import Run
 from kvtool.tasks.base import Array
 from kvtool.tasks.options import Flag
@@ -96,3 +97,25 @@ def foreground(maps: Tensor, span: GridSpan, wh_px: tuple[int, int], cutoff: str
     """
     cut = thresholds(maps, cutoff)
     return (upsample(maps, span, wh_px) > cut[..., None, None]).cpu().numpy()
+
+
+def best_ids(
+    image: GridImage, classes: Tensor, cutoff: str, convention: LabelConvention
+) -> Iterator[Array]:
+    """Yield for each head the id of each pixel's best class, (height, width), of class vectors
+    (head, class, dim); `other`, where the data set has it, below the cut of that class's map.
+    """
+    import torch
+
+    for values, vectors in zip(image.values, classes, strict=True):
+        maps = vectors @ values.T
+        best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
+        ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
+        above = torch.zeros_like(ids, dtype=torch.bool)
+        cuts = zip(maps, thresholds(maps, cutoff), strict=True)
+        for number, (scores, cut) in enumerate(cuts, convention.first_id):
+            dense = upsample(scores, image.span, image.wh_px)
+            better = dense > best
+            best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
+            above = torch.where(better, dense > cut, above)
+        yield (torch.where(above, ids, 0) if convention.has_other else ids).cpu().numpy()

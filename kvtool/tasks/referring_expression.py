@@ -114,9 +114,9 @@ class ReferringExpression:
     def _truths(self, grids: Grids) -> Iterator[tuple[int, Truth]]:
         """Every sentence's index, and its truth."""
         for image, indices in self._of_image.items():
-            known: dict[int, Array] = {}
+            masks: dict[int, Array] = {}
             for index in indices:
-                mask = self._truth(self.expressions[index], self.sizes[image], known)
+                mask = self._truth(self.expressions[index], self.sizes[image], masks)
                 yield index, Truth(mask, None, grids[image])
 
     def _cut(self, maps: Tensor, truth: Truth) -> Array:
@@ -170,14 +170,9 @@ class ReferringExpression:
                 (index, torch.bmm(image.values, vectors[:, row, :, None])[:, :, 0])
                 for index, row in rows.items()
             )
-            where = image.span, image.wh_px
-            yield (
-                image,
-                (
-                    (index, maps.cpu().numpy(), foreground(maps, *where, self.cutoff))
-                    for index, maps in scored
-                ),
-            )
+            grid = image.span, image.wh_px, self.cutoff
+            masks = ((index, maps.cpu().numpy(), foreground(maps, *grid)) for index, maps in scored)
+            yield image, masks
 
     def _truth(self, expression: Expression, wh_px: Size, known: dict[int, Array]) -> Array:
         if expression.ann_id not in known:

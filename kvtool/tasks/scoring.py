@@ -66,6 +66,7 @@ class Scoring:
 
     @cached_property
     def chances(self) -> Chances:
+        """What knows nothing gets on the task."""
         return Chances(self.task, self.config["seed"])
 
     @cached_property
@@ -114,7 +115,7 @@ class Scoring:
                 f"{task.n}; use max"
             )
         rows, halves = score_blocks(
-            task, self.plan, self.where, select, seed, self.progress, self.chances
+            task, self.plan, self.where, select, seed, self.progress, self.chances.of
         )
         result = Result(
             command="probe",
@@ -205,7 +206,7 @@ class Scoring:
             "max",
             self.config["seed"],
             self.progress,
-            self.chances,
+            self.chances.of,
         )
         return [_named(run, row) for row in rows if is_summary(row)]
 

@@ -23,7 +23,7 @@ import numpy as np
 from kvtool.datasets.masks import VOID
 from kvtool.datasets.protocols import HasLabelMaps
 from kvtool.errors import KvtoolError
-from kvtool.features.layers import GridImage, Layer, upsample
+from kvtool.features.layers import GridImage, Layer
 from kvtool.metrics.segmentation import (
     bdd_scores,
     class_counts,
@@ -36,11 +36,11 @@ from kvtool.tasks.base import Array, Grids, Table
 from kvtool.tasks.chance import pixels_unseen
 from kvtool.tasks.language import (
     Cutoff,
+    best_ids,
     centred_texts,
     check_cutoff,
     check_texts,
     foreground,
-    thresholds,
 )
 from kvtool.tasks.maps import (
     COUNTS,
@@ -254,25 +254,7 @@ class SemanticSegmentation:
         return maps.cpu().numpy(), predicted
 
     def _ids(self, image: GridImage, classes: Tensor) -> Iterator[Array]:
-        """(height, width) of each head: the id of each pixel's best class; `other`, where the data
-        set has it, below the cut of that class's map.
-        """
-        import torch
-
-        for values, of_head in zip(image.values, classes, strict=True):
-            maps = of_head @ values.T
-            best = torch.full(image.wh_px[::-1], -torch.inf, device=maps.device)
-            ids = torch.zeros(image.wh_px[::-1], dtype=torch.long, device=maps.device)
-            above = torch.zeros_like(ids, dtype=torch.bool)
-            cuts = enumerate(
-                zip(maps, thresholds(maps, self.cutoff), strict=True), self.convention.first_id
-            )
-            for number, (one, cut) in cuts:
-                dense = upsample(one, image.span, image.wh_px)
-                better = dense > best
-                best, ids = torch.where(better, dense, best), torch.where(better, number, ids)
-                above = torch.where(better, dense > cut, above)
-            yield (torch.where(above, ids, 0) if self.convention.has_other else ids).cpu().numpy()
+        return best_ids(image, classes, self.cutoff, self.convention)
 
     def tables(self, measured: Array) -> Iterator[Table]:
         n_given = COUNTS * self._slots
@@ -287,9 +269,9 @@ class SemanticSegmentation:
         for text, category in enumerate(self.texts):
             of_class = given[:, :, text % self._slots]
             if self._slots == 1:
-                shown = np.array([self._single[image] == text for image in self.names])
+                shown = np.array([self._single[image] == text for image in self.names], bool)
             else:
-                shown = of_class[0, :, :4].any(axis=-1)
+                shown = np.asarray(of_class[0, :, :4].any(axis=-1))
             if shown.any():
                 yield Table(
                     {"category": category},
