@@ -137,7 +137,7 @@ def _n_drawn_of_few(count: int, n_strata: int) -> int:
 
     if count < 2:
         return count
-    narrower = norm.ppf(0.975) / t.ppf(0.975, n_strata * (count - 1))
+    narrower = float(norm.ppf(0.975) / t.ppf(0.975, n_strata * (count - 1)))
     return max(1, round((count - 1) * narrower**2))
 
 

@@ -196,10 +196,10 @@ class CoSegmentation:
             images = [by_id[name] for name in names]
             values = [image.values for image in images]
             grids = [image.grid for image in images]
-            of_seed = [
+            clusterings = [
                 cosegment(values, grids, restarts=self.restarts, seed=seed) for seed in seeds
             ]
-            for image, *tokens in zip(images, *of_seed, strict=True):
+            for image, *tokens in zip(images, *clusterings, strict=True):
                 yield category, image, np.array(tokens)
 
     def _counts(self, tokens: Array, span: GridSpan, image: str, category: str) -> Array:

@@ -18,31 +18,31 @@ TRUTHS = ("groups", "entries", "labelled_ids", "pairs", "videos", "questions", "
 
 def partial_tree(name: str, root: Path) -> tuple[DatasetBase, list[str], list[str]]:
     """Open a tree from which pictures were taken; returns also the ids taken and left."""
-    whole = open_tree(name, TREES[name](root))
-    refs = list(whole.images())
+    dataset = open_tree(name, TREES[name](root))
+    refs = list(dataset.images())
     # Of DAVIS two frames of the second sequence, so that one sequence stays whole.
-    taken = refs[1:3] if name == "davis" else refs[::2]
-    for ref in taken:
+    removed = refs[1:3] if name == "davis" else refs[::2]
+    for ref in removed:
         assert ref.path is not None
         ref.path.unlink()
-    left = [ref.id for ref in refs if ref not in taken]
-    return open_tree(name, root / OPENED.get(name, "")), [ref.id for ref in taken], left
+    left = [ref.id for ref in refs if ref not in removed]
+    return open_tree(name, root / OPENED.get(name, "")), [ref.id for ref in removed], left
 
 
 @pytest.mark.parametrize("name", [name for name in TREES if name not in WITHOUT_FILES])
 def test_pictures_that_are_missing_are_counted_and_named(name: str, tmp_path: Path) -> None:
-    dataset, taken, left = partial_tree(name, tmp_path / "data")
+    dataset, absent, left = partial_tree(name, tmp_path / "data")
     assert [ref.id for ref in dataset.present()] == left
     dataset.texts()
     if name == "mme":
-        dataset.questions()  # its annotations are questions, each of which names its picture
-        assert len(dataset.skipped) == len(taken)
+        dataset.questions()  # type: ignore[attr-defined]  # its annotations are questions, each of which names its picture
+        assert len(dataset.skipped) == len(absent)
         return
     (line,) = [line for line in dataset.notes if " pictures are not there" in line]
-    assert f"{len(taken)} of {len(taken) + len(left)} pictures" in line
-    named = line.rpartition(": ")[2]
+    assert f"{len(absent)} of {len(absent) + len(left)} pictures" in line
+    listing = line.rpartition(": ")[2]
     # The first of those that are missing, in whichever order the loader lists them.
-    assert named.startswith(tuple(taken))
+    assert listing.startswith(tuple(absent))
 
 
 @pytest.mark.parametrize("name", [name for name in TREES if name not in WITHOUT_FILES])

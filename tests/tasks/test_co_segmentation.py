@@ -104,9 +104,9 @@ def test_a_cluster_is_the_object_where_it_lies_inside() -> None:
     ]
     # The shares are of all images together.
     everywhere = np.zeros((4, 5), int)
-    both = [label.reshape(-1), everywhere.reshape(-1)]
+    labels = [label.reshape(-1), everywhere.reshape(-1)]
     # Cluster 0 now has 15 of 28 and 9 of 12.
-    assert clusters.inside_clusters(both, [(4, 5)] * 2, 3).tolist() == [False, False, True]
+    assert clusters.inside_clusters(labels, [(4, 5)] * 2, 3).tolist() == [False, False, True]
     # Without an inside there is no object.
     assert not clusters.inside_clusters([np.zeros(8, int)], [(2, 4)], 1).any()
 

@@ -43,10 +43,10 @@ def planted_images(noise: float, scene: str) -> tuple[list[torch.Tensor], list[A
             material[rng.random(material.shape) < 0.2] = 2
         top, left = rng.integers(1, SIDE - OBJECT - 1, size=2)
         material[top : top + OBJECT, left : left + OBJECT] = 1
-        of_token = material.reshape(-1)
-        tokens = directions[of_token] + noise * rng.normal(size=(SIDE * SIDE, DIM))
+        labels = material.reshape(-1)
+        tokens = directions[labels] + noise * rng.normal(size=(SIDE * SIDE, DIM))
         values.append(torch.from_numpy(tokens.astype(np.float32))[None])
-        masks.append(of_token == 1)
+        masks.append(labels == 1)
     return values, masks
 
 
@@ -61,8 +61,8 @@ def is_separated(values: list[torch.Tensor], masks: list[Array], seed: int) -> b
     flat = np.concatenate([label[0] for label in labels])
     truth = np.concatenate(masks)
     purest = np.array([truth[flat == cluster].mean() > 0.5 for cluster in np.unique(flat)])
-    own = [purest[np.searchsorted(np.unique(flat), label[0])] for label in labels]
-    return mean_overlap(own, masks) >= 0.95
+    masked = [purest[np.searchsorted(np.unique(flat), label[0])] for label in labels]
+    return mean_overlap(masked, masks) >= 0.95
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.6, 0.8, 1.0])
@@ -102,28 +102,28 @@ def test_counts_by_cell_are_counts_by_pixel(tmp_path: Path) -> None:
 def test_the_score_is_the_mean_over_seeds(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     together = probe(run, TASK, seeds=3, restarts=1)
-    alone = [probe(run, TASK, seeds=1, restarts=1, seed=seed) for seed in range(3)]
+    singles = [probe(run, TASK, seeds=1, restarts=1, seed=seed) for seed in range(3)]
     for index, row in enumerate(together.rows):
-        scores = [result.rows[index]["j_mean"] for result in alone]
+        scores = [result.rows[index]["j_mean"] for result in singles]
         assert row["j_mean"] == pytest.approx(np.mean(scores))
     assert together.config["seeds"] == 3
-    spread = np.ptp([[row["j_mean"] for row in result.rows] for result in alone], axis=0)
+    spread = np.ptp([[row["j_mean"] for row in result.rows] for result in singles], axis=0)
     assert spread.max() > 0.05
 
 
 def seeded_units(seed_sd: float, draws: int, classes: int) -> Array:
     """Scores 0 on average of classes of 10 images under 5 seeds, as units (draw, image, 10)."""
     rng = np.random.default_rng(2)
-    of_image = rng.normal(size=(draws, classes, 10, 1))
-    of_seed = seed_sd * rng.normal(size=(draws, classes, 1, 5))
-    of_both = 0.3 * rng.normal(size=(draws, classes, 10, 5))
-    flat = (of_image + of_seed + of_both).reshape(draws, -1, 5)
+    image_effects = rng.normal(size=(draws, classes, 10, 1))
+    seed_effects = seed_sd * rng.normal(size=(draws, classes, 1, 5))
+    interactions = 0.3 * rng.normal(size=(draws, classes, 10, 5))
+    flat = (image_effects + seed_effects + interactions).reshape(draws, -1, 5)
     return np.stack([flat, np.ones_like(flat)], axis=-1).reshape(*flat.shape[:2], -1)
 
 
 def seed_mean(sums: Array) -> dict[str, Array]:
-    both = sums.reshape(*sums.shape[:-1], 5, 2).sum(axis=-2)
-    return {"j_mean": both[..., 0] / both[..., 1]}
+    totals = sums.reshape(*sums.shape[:-1], 5, 2).sum(axis=-2)
+    return {"j_mean": totals[..., 0] / totals[..., 1]}
 
 
 @pytest.mark.parametrize("classes", [7, 1])
@@ -145,8 +145,8 @@ def test_intervals_cover_what_other_seeds_and_images_would_give(
 def test_a_single_repetition_is_the_bootstrap_over_units() -> None:
     units = seeded_units(0.3, 4, classes=7)
     plain = bootstrap(units, seed_mean)["j_mean"]
-    alone = bootstrap(units, seed_mean, repeats=1)["j_mean"]
-    assert plain.low.tolist() == alone.low.tolist()
+    single = bootstrap(units, seed_mean, repeats=1)["j_mean"]
+    assert plain.low.tolist() == single.low.tolist()
 
 
 def test_what_knows_nothing_is_scored_beside(tmp_path: Path) -> None:
@@ -194,4 +194,4 @@ def test_void_is_ignored_or_background(tmp_path: Path) -> None:
         assert task.settings()["void"] == void
     assert scores == {"ignored": pytest.approx(6 / 24), "background": pytest.approx(6 / 48)}
     with pytest.raises(UsageError, match="expected ignored or background, found 'black'"):
-        CoSegmentation(dataset, sizes, torch.device("cpu"), void="black")
+        CoSegmentation(dataset, sizes, torch.device("cpu"), void="black")  # type: ignore[arg-type]
