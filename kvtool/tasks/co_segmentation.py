@@ -93,7 +93,10 @@ class CoSegmentation:
         self.skipped, self.n_skipped = left_out.lines, left_out.count
         self._saved = self.images()
         if not self.groups:
-            why = "the run holds two images of no class that can be used: extract more of the data set"
+            why = (
+                "the run holds two images of no class that can be used: extract more of the data "
+                "set"
+            )
             raise left_out.none_left(self.name, why)
 
     def _usable(self, dataset: HasGroups, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:

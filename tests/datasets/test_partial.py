@@ -35,7 +35,8 @@ def test_pictures_that_are_missing_are_counted_and_named(name: str, tmp_path: Pa
     assert [ref.id for ref in dataset.present()] == left
     dataset.texts()
     if name == "mme":
-        dataset.questions()  # type: ignore[attr-defined]  # its annotations are questions, each of which names its picture
+        # Its annotations are questions, each of which names its picture.
+        dataset.questions()  # type: ignore[attr-defined]
         assert len(dataset.skipped) == len(absent)
         return
     (line,) = [line for line in dataset.notes if " pictures are not there" in line]
