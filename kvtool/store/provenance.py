@@ -14,7 +14,7 @@ from kvtool.store import Run
 
 ALGORITHMS = {
     "foreground-segmentation": 2,
-    "co-segmentation": 1,
+    "co-segmentation": 2,
     "semantic-segmentation": 4,
     "referring-expression": 4,
     "semantic-correspondence": 2,

@@ -39,7 +39,8 @@ class Table(NamedTuple):
     them. strata: (n,), within which units are resampled. clusters: (n,) or (n, 2), what units share
     and what is resampled in their place, see kvtool.stats.bootstrap. members: (n,) indices of these
     among the task's units, None for all of them. half: (n,) 0 or 1, where the task says which half
-    of select "split" a unit is in. facts: further fields of the rows.
+    of select "split" a unit is in. facts: further fields of the rows. repeats: of how many
+    repetitions, such as seeds, a unit's k numbers are.
     """
 
     labels: dict[str, Any]
@@ -50,6 +51,7 @@ class Table(NamedTuple):
     members: Array | None = None
     half: Array | None = None
     facts: Row | None = None
+    repeats: int = 1
 
     def of(self, rows: Array) -> Table:
         """The same for some of the units, by their indices in the table."""
@@ -228,7 +230,12 @@ def table_rows(
     units, scores = table.units, table.scores
     if level is not None and len(level.units) and not table.labels:
         units, scores = _beside_chance(table, level)
-    found = bootstrap(units, scores, strata=table.strata, clusters=table.clusters, seed=seed)
+    resampling: dict[str, Any] = {
+        "strata": table.strata,
+        "clusters": table.clusters,
+        "repeats": table.repeats,
+    }
+    found = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
     found = widened(found, n_resampled)
