@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from kvtool.datasets.msrc import V2_COLOURS, Msrc
+from kvtool.datasets.msrc import V2_COLORS, Msrc
 from kvtool.errors import UsageError
 from kvtool.experiments.probe.run import probe
 from kvtool.features.clusters import shared_clusters
@@ -179,7 +179,7 @@ def test_void_is_ignored_or_background(tmp_path: Path) -> None:
     for number in range(2):
         colors = np.zeros((6, 8, 3), np.uint8)
         colors[:3] = (0, 128, 0)
-        colors[1, 1:7] = V2_COLOURS["cow"]
+        colors[1, 1:7] = V2_COLORS["cow"]
         picture(tmp_path / f"data/Images/1_{number}_s.bmp", 8, 6)
         colour_bmp(tmp_path / f"data/GroundTruth/1_{number}_s_GT.bmp", colors)
     dataset = Msrc(tmp_path / "data")
