@@ -119,9 +119,9 @@ def _with_repeats(
 
     def weights(count: int) -> Array:
         """Draw weights of units and of repetitions."""
-        of_units = _keeping_shares(resample_weights(n, count, rng, labels, fewer=fewer), labels)
+        unit_weights = _keeping_shares(resample_weights(n, count, rng, labels, fewer=fewer), labels)
         picks = rng.multinomial(n_repeats, evenly, size=(count, n_strata))
-        return of_units[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
+        return unit_weights[:, None] * np.moveaxis(picks[:, stratum], 2, 1)
 
     return weights
 

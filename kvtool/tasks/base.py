@@ -235,15 +235,15 @@ def table_rows(
         "clusters": table.clusters,
         "repeats": table.repeats,
     }
-    found = bootstrap(units, scores, seed=seed, **resampling)
+    estimates = bootstrap(units, scores, seed=seed, **resampling)
     n = table.units.shape[1]
     n_resampled = count_clusters(n, table.clusters)
-    found = widened(found, n_resampled)
+    estimates = widened(estimates, n_resampled)
     resampled = {} if table.clusters is None else {"n_resampled": n_resampled}
     counts = {"n": n, **resampled, **(table.facts or {})}
     chance = {} if level is None else level.row
     rows = [
-        {**block, **table.labels, **_scores(found, index, n_resampled), **chance, **counts}
+        {**block, **table.labels, **_scores(estimates, index, n_resampled), **chance, **counts}
         for index, block in enumerate(blocks)
     ]
     if nonfinite is None:
@@ -284,16 +284,16 @@ def nonfinite_lines(run: Run, rows: Sequence[Row]) -> list[str]:
     """A line that names the blocks among a run's rows that have no scores for their values, if
     there are any.
     """
-    places = {(row["kind"], row["layer"], row["kv_head"]) for row in rows if row.get("nonfinite")}
+    blocks = {(row["kind"], row["layer"], row["kv_head"]) for row in rows if row.get("nonfinite")}
     return (
-        [f"run {run.name}: {WHAT}, so no scores: {describe(places, run.config)}"] if places else []
+        [f"run {run.name}: {WHAT}, so no scores: {describe(blocks, run.config)}"] if blocks else []
     )
 
 
-def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
+def _scores(estimates: Mapping[str, Estimate], index: int, n: int) -> Row:
     """Scores of a block with the ends of their intervals; none where one thing is resampled."""
     row: Row = {}
-    for name, estimate in found.items():
+    for name, estimate in estimates.items():
         for suffix, values in zip(("", "_low", "_high"), estimate, strict=True):
             value = float(values[index])
             row[name + suffix] = None if np.isnan(value) or (suffix and n == 1) else value
@@ -302,8 +302,9 @@ def _scores(found: Mapping[str, Estimate], index: int, n: int) -> Row:
 
 def _with_chosen(rows: Sequence[Row], first: Table, metric: str, nonfinite: Array) -> list[Row]:
     """The second half's rows with what the blocks get on the first half."""
-    chosen = first.scores(first.units.sum(axis=1))[metric]
-    known = np.where(nonfinite > 0, np.nan, chosen)
+    first_scores = first.scores(first.units.sum(axis=1))[metric]
+    finite_scores = np.where(nonfinite > 0, np.nan, first_scores)
     return [
-        {**row, f"chosen_{metric}": float(value)} for row, value in zip(rows, known, strict=True)
+        {**row, f"chosen_{metric}": float(value)}
+        for row, value in zip(rows, finite_scores, strict=True)
     ]

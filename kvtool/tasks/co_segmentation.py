@@ -96,11 +96,11 @@ class CoSegmentation:
         self.n_unusable = left_out.unusable
         self._saved = self.images()
         if not self.groups:
-            why = (
+            reason = (
                 "the run holds two images of no class that can be used: extract more of the data "
                 "set"
             )
-            raise left_out.none_left(self.name, why)
+            raise left_out.none_left(self.name, reason)
 
     def _usable(self, dataset: HasGroups, ids: Sizes) -> tuple[dict[str, list[str]], LeftOut]:
         """Class -> its images that the run holds and whose masks can be used, of classes that have
@@ -110,9 +110,11 @@ class CoSegmentation:
         left_out = LeftOut.of(dataset)
         groups = {}
         for category, images in listed.items():
-            held = [image for image in images if image in ids]
-            left_out.many(len(images) - len(held), f"images of {category} are not in the run")
-            usable = left_out.usable(held, partial(check_mask, dataset, ids, category), self.limit)
+            present = [image for image in images if image in ids]
+            left_out.many(len(images) - len(present), f"images of {category} are not in the run")
+            usable = left_out.usable(
+                present, partial(check_mask, dataset, ids, category), self.limit
+            )
             if len(usable) > 1:
                 groups[category] = usable
             else:
@@ -280,8 +282,8 @@ def cosegment(
 
 def check_mask(dataset: HasGroups, ids: Sizes, category: str, image_id: str) -> None:
     """Raises DatasetError where a mask cannot be used, is not of its image's size, or is empty."""
-    where = str(dataset.truth_file(image_id))
+    location = str(dataset.truth_file(image_id))
     mask = dataset.group_mask(image_id, category)
-    check_shape(mask, ids[image_id], where)
+    check_shape(mask, ids[image_id], location)
     if not (mask == 1).any():
-        raise DatasetError(f"{where}: expected pixels of {category}, found none")
+        raise DatasetError(f"{location}: expected pixels of {category}, found none")

@@ -107,7 +107,7 @@ class SemanticCorrespondence:
         self.n_unusable = left_out.unusable
         if not self.pairs:
             raise left_out.none_left(self.name, f"none of {len(present)} pairs can be used")
-        self._groups = [_Category(of, self.pairs) for of in _by_category(self.pairs)]
+        self._groups = [_Category(members, self.pairs) for members in _by_category(self.pairs)]
         self._saved: Collection[int] = range(self.n)
 
     def settings(self) -> dict[str, Any]:
@@ -118,13 +118,13 @@ class SemanticCorrespondence:
 
     def measure(self, layer: Layer) -> Array:
         """(head, pair, alpha) number of keypoints found."""
-        found = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
+        counts = np.zeros((len(layer.heads), self.n, len(ALPHAS)), np.int64)
         for target, predicted_px in self._predict(layer):
             correct = correct_keypoints(predicted_px, target.keypoints_px, target.box_sides_px)
-            found[:, target.pairs] = np.moveaxis(
+            counts[:, target.pairs] = np.moveaxis(
                 np.add.reduceat(correct, target.starts, axis=2), 0, 2
             )
-        return found
+        return counts
 
     def guesses(self, grids: Grids, seed: int) -> Iterator[tuple[str, Array]]:
         """What knows nothing of the images gets, as `measure` gives it: a random point of the
@@ -162,7 +162,7 @@ class SemanticCorrespondence:
         """Of one image all pairs, of several the pairs among them."""
         ends = [{pair.src_id, pair.trg_id} & set(images) for pair in self.pairs]
         self._saved = [
-            number for number, found in enumerate(ends) if len(found) >= min(2, len(set(images)))
+            number for number, ids in enumerate(ends) if len(ids) >= min(2, len(set(images)))
         ]
 
     def save(self, layer: Layer, index: int, folder: Path) -> list[Row]:
@@ -221,8 +221,8 @@ class SemanticCorrespondence:
         # Pairs with an image in common are dependent: images are resampled.
         images = np.array([(pair.src_id, pair.trg_id) for pair in self.pairs])
         yield Table({}, primary, pck_scores, categories, images)
-        for alpha, of_alpha in zip(ALPHAS, units, strict=True):
-            yield Table({"alpha": alpha}, of_alpha, pck_scores, categories, images)
+        for alpha, alpha_units in zip(ALPHAS, units, strict=True):
+            yield Table({"alpha": alpha}, alpha_units, pck_scores, categories, images)
         for category in np.unique(categories):
             members = np.flatnonzero(categories == category)
             yield Table(
@@ -238,9 +238,9 @@ def check_pair(pair: Pair, ids: Sizes) -> None:
     """Raises DatasetError where a pair's annotation speaks of pictures of other sizes than the
     run's.
     """
-    where = pair.file or f"pair {pair.id}"
-    check_size(pair.src_wh_px, ids[pair.src_id], f"{where}: source {pair.src_id}")
-    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{where}: target {pair.trg_id}")
+    location = pair.file or f"pair {pair.id}"
+    check_size(pair.src_wh_px, ids[pair.src_id], f"{location}: source {pair.src_id}")
+    check_size(pair.trg_wh_px, ids[pair.trg_id], f"{location}: target {pair.trg_id}")
 
 
 class _Category:
@@ -260,7 +260,8 @@ class _Category:
         for (image, point), row in rows.items():
             self.sources[image].append((row, point))
         self.targets = {
-            image: _target([pairs[i] for i in of], of, rows) for image, of in by_target.items()
+            image: _target([pairs[i] for i in indices], indices, rows)
+            for image, indices in by_target.items()
         }
 
     def source_vectors(self, layer: Layer) -> torch.Tensor:
@@ -274,8 +275,8 @@ class _Category:
             if not len(vectors):
                 heads, _, dim = image.stored.shape
                 vectors = image.stored.new_empty(heads, self.n_points, dim)
-            at, points = zip(*self.sources[image.id], strict=True)
-            vectors[:, list(at)] = image.stored[:, image.cells(points)]
+            rows, points = zip(*self.sources[image.id], strict=True)
+            vectors[:, list(rows)] = image.stored[:, image.cells(points)]
         return vectors
 
 
@@ -338,11 +339,11 @@ def nearest_pixels(queries: torch.Tensor, image: GridImage) -> Array:
     down, across = (
         torch.from_numpy(w).to(image.values) for w in upsampling(image.span, image.wh_px)
     )
-    found = [
+    pixels = [
         _nearest_pixels_head(q, v.unflatten(0, image.grid), down, across)
         for q, v in zip(normalize(queries, dim=-1), image.values, strict=True)
     ]
-    return np.stack(found)
+    return np.stack(pixels)
 
 
 def _nearest_pixels_head(
@@ -357,4 +358,4 @@ def _nearest_pixels_head(
     products = torch.einsum("qd,hcd->qhc", q, tall)
     best = [int(torch.argmax((p @ across.T) * scale)) for p in products]
     width = len(across)
-    return np.array([(at % width, at // width) for at in best])
+    return np.array([(index % width, index // width) for index in best])

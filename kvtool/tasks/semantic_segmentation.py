@@ -64,9 +64,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-GIVEN = 13
+N_FOREGROUND = 13
 """Columns of foreground_units; those of ranking_units follow, then those of class_counts."""
-RANKED = slice(GIVEN, GIVEN + 3)
+RANKED = slice(N_FOREGROUND, N_FOREGROUND + 3)
 
 
 class SemanticSegmentation:
@@ -102,20 +102,20 @@ class SemanticSegmentation:
         self.texts = dataset.class_texts()
         labelled = dataset.labelled_ids()
         left_out = LeftOut.of(dataset)
-        held = [image for image in labelled if image in ids]
-        left_out.many(len(labelled) - len(held), "images are not in the run")
-        if not held:
+        present = [image for image in labelled if image in ids]
+        left_out.many(len(labelled) - len(present), "images are not in the run")
+        if not present:
             raise KvtoolError(
                 f"{self.name}: the run holds none of {len(labelled)} labelled images: extract more"
             )
         self.names = left_out.usable(
-            held, lambda image: check_map(dataset, image, ids[image]), limit
+            present, lambda image: check_map(dataset, image, ids[image]), limit
         )
         self.n, self.skipped, self.n_skipped = len(self.names), left_out.lines, left_out.count
         self.n_unusable = left_out.unusable
         if not self.names:
             raise left_out.none_left(
-                self.name, f"the maps of none of {len(held)} images can be used"
+                self.name, f"the maps of none of {len(present)} images can be used"
             )
         self.sizes = ids
         self.convention = dataset.label_convention()
@@ -241,8 +241,10 @@ class SemanticSegmentation:
     def truth(self, record: Row) -> Array:
         """Of a given class's record."""
         ids = self.dataset.label_map(record["image"])
-        shown = ids == self.convention.first_id + self.texts.index(record["category"])
-        return np.where(ids == self.convention.ignored_id, np.uint8(VOID), shown.astype(np.uint8))
+        is_category = ids == self.convention.first_id + self.texts.index(record["category"])
+        return np.where(
+            ids == self.convention.ignored_id, np.uint8(VOID), is_category.astype(np.uint8)
+        )
 
     def _classes(self, layer: Layer) -> Tensor:
         return centred_texts(layer, self.texts, self.name, self.text_choice)
@@ -270,31 +272,31 @@ class SemanticSegmentation:
 
     def tables(self, measured: Array) -> Iterator[Table]:
         n_given = COUNTS * self._slots
-        given = measured[..., :n_given].reshape(*measured.shape[:2], self._slots, COUNTS)
-        summary = _units(given.sum(axis=2))
+        counts = measured[..., :n_given].reshape(*measured.shape[:2], self._slots, COUNTS)
+        summary = _units(counts.sum(axis=2))
         yield Table(
             {},
             np.concatenate([summary, measured[..., n_given:]], axis=-1),
             with_ranking(self._scores, RANKED),
-            facts=undefined(given.reshape(len(given), -1, COUNTS)),
+            facts=undefined(counts.reshape(len(counts), -1, COUNTS)),
         )
         for text, category in enumerate(self.texts):
-            of_class = given[:, :, text % self._slots]
+            category_counts = counts[:, :, text % self._slots]
             if self._slots == 1:
-                shown = np.array([self._single[image] == text for image in self.names], bool)
+                is_present = np.array([self._single[image] == text for image in self.names], bool)
             else:
-                shown = np.asarray(of_class[0, :, :4].any(axis=-1))
-            if shown.any():
+                is_present = np.asarray(category_counts[0, :, :4].any(axis=-1))
+            if is_present.any():
                 yield Table(
                     {"category": category},
-                    _units(of_class[:, shown]),
-                    with_ranking(lambda sums: fgbg_scores(sums[..., :GIVEN]), RANKED),
-                    members=np.flatnonzero(shown),
-                    facts=undefined(of_class[:, shown]),
+                    _units(category_counts[:, is_present]),
+                    with_ranking(lambda sums: fgbg_scores(sums[..., :N_FOREGROUND]), RANKED),
+                    members=np.flatnonzero(is_present),
+                    facts=undefined(category_counts[:, is_present]),
                 )
 
     def _scores(self, sums: Array) -> dict[str, Array]:
-        scores = fgbg_scores(sums[..., :GIVEN])
+        scores = fgbg_scores(sums[..., :N_FOREGROUND])
         if not self.all_classes:
             return scores
         official = imagenet_s_scores if self.convention.has_other else bdd_scores
@@ -310,6 +312,6 @@ def check_map(dataset: HasLabelMaps, image_id: str, wh_px: Size) -> None:
     """Raises DatasetError where an image's label map cannot be used, or is not of the
     image's size.
     """
-    where = str(dataset.truth_file(image_id))
-    check_shape(dataset.label_map(image_id), wh_px, where)
+    location = str(dataset.truth_file(image_id))
+    check_shape(dataset.label_map(image_id), wh_px, location)
     dataset.single_class(image_id)

@@ -28,9 +28,13 @@ BANNED_WORDS = """
 """Words that are no nouns of the field, and so are no names of variables or parameters."""
 
 BANNED = frozenset(BANNED_WORDS.split())
-CONTRACT = {("kvtool.datasets", "about"), ("kvtool.reporting.study", "kept")}
+CONTRACT = {
+    ("kvtool.datasets", "about"),
+    ("kvtool.reporting.study", "kept"),
+    ("kvtool.tasks.survey", "missing"),
+}
 """(package or module, attribute): what docs/adding-*.md has plug-ins define or read keeps its
-name.
+name, and so does what is a key of printed JSON.
 """
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -175,7 +179,7 @@ COUNTS = {
     "names": Count(
         "names that are no nouns",
         in_all(banned_names),
-        {"kvtool": 137, "tests": 0},
+        {"kvtool": 0, "tests": 0},
     ),
     "circles": Count(
         "modules in import circles",

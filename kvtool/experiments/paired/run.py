@@ -123,8 +123,9 @@ def paired(
     task_options = {name: value for name, value in options.items() if name != "reading"}
     questions = paired.make(dataset, sizes_of(source), paired.subset, n, seed, **task_options)
     _check_questions(questions, source, paired, select)
-    asked = [wording.of(question) for question in questions.questions]
-    questions = replace(questions, questions=asked)
+    questions = replace(
+        questions, questions=[wording.of(question) for question in questions.questions]
+    )
     refs = {ref.id: ref for ref in dataset.images()}
     work = PairedWork(store, source, paired, questions, plan, refs)
     folder = work.draw(None if pictures is None else Path(pictures))

@@ -315,14 +315,14 @@ def survey_paired(dataset: DatasetBase, sizes: Sizes) -> list[Served]:
 def _survey(dataset: DatasetBase, sizes: Sizes, task: PairedTask) -> Served:
     """Return how many questions of one task a data set has, or why it has none."""
     what = f"paired {task.name}"
-    if task.name not in dataset.tasks and (lacking := dataset.lacks(QUESTIONS)):
-        return Served(what, unit="questions", missing=lacking)
+    if task.name not in dataset.tasks and (lack := dataset.lacks(QUESTIONS)):
+        return Served(what, unit="questions", missing=lack)
     try:
-        asked = task.make(dataset, sizes, task.subset, None, 0)
+        paired = task.make(dataset, sizes, task.subset, None, 0)
     except KvtoolError as error:
         return Served(what, unit="questions", missing=str(error))
-    images = {image for question in asked.questions for image in question.image_ids}
-    missing = "" if asked.questions else "no question of this kind"
-    n = len(asked.questions)
-    reasons = tuple(asked.left_out.lines)
-    return Served(what, n, "questions", len(images), None, len(reasons), reasons, missing)
+    images = {image for question in paired.questions for image in question.image_ids}
+    absence = "" if paired.questions else "no question of this kind"
+    n = len(paired.questions)
+    reasons = tuple(paired.left_out.lines)
+    return Served(what, n, "questions", len(images), None, len(reasons), reasons, absence)

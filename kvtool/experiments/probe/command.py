@@ -101,16 +101,17 @@ def probe(
         heads=parse_heads(heads),
     )
     opened = kvtool.open(path)
-    found = opened.run(run)
-    own = context.obj
-    tasks = tasks_of(found) if name == "all" else [name]
+    probed_run = opened.run(run)
+    task_flags = context.obj
+    tasks = tasks_of(probed_run) if name == "all" else [name]
     if not tasks:
         raise UsageError(
-            f"run {found.name} is over {found.config.dataset}, which serves no task: extract "
-            "another one"
+            f"run {probed_run.name} is over {probed_run.config.dataset}, which serves no task: "
+            "extract another one"
         )
     if name == "all" and (
-        idle := own.keys() - {option for one in tasks for option in options_of(one)}
+        idle := task_flags.keys()
+        - {option for task_name in tasks for option in options_of(task_name)}
     ):
         raise UsageError(
             f"probe all: no task of this run takes {', '.join(sorted(idle))}; its tasks: "
@@ -118,22 +119,26 @@ def probe(
         )
     if save_predictions is not None:
         check_free(save_predictions)
-    plots = {one: plot_files(plot, one if name == "all" else "") for one in tasks}
+    plots = {task_name: plot_files(plot, task_name if name == "all" else "") for task_name in tasks}
 
     unusable: dict[str, int] = {}
 
-    def score(one: str) -> None:
-        options = {key: own[key] for key in own.keys() & options_of(one)} if name == "all" else own
-        with console.progress(f"probe {one}", None, unit="blocks") as advance:
+    def score(task_name: str) -> None:
+        options = (
+            {key: task_flags[key] for key in task_flags.keys() & options_of(task_name)}
+            if name == "all"
+            else task_flags
+        )
+        with console.progress(f"probe {task_name}", None, unit="blocks") as advance:
             result = kvtool.probe(
-                found,
-                one,
+                probed_run,
+                task_name,
                 select=select,
                 device=device,
                 seed=seed,
                 fresh=fresh,
                 share=share.part,
-                save_predictions=save_predictions / one
+                save_predictions=save_predictions / task_name
                 if save_predictions and name == "all"
                 else save_predictions,
                 progress=advance,
@@ -142,10 +147,10 @@ def probe(
                 **options,
             )
         for line in result.skipped:
-            console.log.warning("%s: %s", one, line)
+            console.log.warning("%s: %s", task_name, line)
         emit(result, resolve(format))
-        write_plots(result, plots[one])
-        unusable[one] = result.n_unusable
+        write_plots(result, plots[task_name])
+        unusable[task_name] = result.n_unusable
 
     with sharing(wait) as share:
         share.each(tasks, score, "tasks")
