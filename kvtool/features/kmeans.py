@@ -1,4 +1,4 @@
-"""k-means of many sets of points at once: Lloyd's algorithm from the best of several seeded starts."""
+"""k-means of many sets of points at once: Lloyd's algorithm from the best of seeded starts."""
 
 from __future__ import annotations
 
